@@ -1,0 +1,1 @@
+"""Bayesian multiple imputation for clustered data."""

@@ -1,0 +1,1 @@
+"""Numbers only: functions on arrays, without pandas, xarray or PyMC."""

@@ -1,0 +1,36 @@
+"""Names of dimensions and symbols, used alike in code, DataTree and documentation.
+
+Symbols (Schafer & Yucel 2002; Kunkel & Kaizar 2017, eq. 1-3)
+
+    Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
+
+    m        clusters, i = 1..m                 r   responses (columns of Y)
+    n_i      rows of cluster i, N in total      p   columns of X (fixed)
+    Y        (N, r), with holes                 q   columns of Z (random)
+    beta     (p, r)      Sigma (r, r)      Psi (r q, r q)      B (m, q, r)
+
+vec stacks columns, so effect k*q + l of Psi is the random coefficient of column l of Z on response k.
+
+A *pattern* is a set of responses observed together; a *cell* is a cluster crossed with a pattern.
+"""
+
+from __future__ import annotations
+
+# Dimensions. `draw` (posterior) and `imputation` (completed table) are never interchangeable.
+# "response" and not "variable", and never "group": ArviZ's plots use those two names themselves.
+CHAIN = "chain"
+DRAW = "draw"
+IMPUTATION = "imputation"
+CLUSTER = "cluster"
+ROW = "row"
+RESPONSE = "response"
+RESPONSE_2 = "response_2"
+FIXED = "fixed"
+RANDOM = "random"
+EFFECT = "effect"
+EFFECT_2 = "effect_2"
+
+
+def effect_names(responses: list[str], random: list[str]) -> list[str]:
+    """Labels of the rows of Psi: ``"written:Intercept"``, response by response."""
+    return [f"{response}:{column}" for response in responses for column in random]
