@@ -13,13 +13,13 @@ complete-data density (Fisher's identity), with B_i the (q, r) form of V_i h_i a
     d/dSigma = 1/2 sum_a (W_a T_a W_a - n_a W_a),     T_a = sum_i E[(R - Z B_i)'(R - Z B_i) | y]_ia
     d/dPsi   = 1/2 sum_i (g_i g_i' - (P_i - P_i V_i P_i))
 
-The last line is 1/2 Psi^-1 [sum_i (b_i b_i' + V_i) - m Psi] Psi^-1 with Psi^-1 multiplied out, and V_i is computed
-as L (I + L'P_i L)^-1 L', Psi = L L': a Psi close to singular costs no precision. Gradients with respect to a
-symmetric matrix are symmetric, and mean d log p = tr(gradient' dSigma) for symmetric dSigma.
+The last line is 1/2 Psi^-1 [sum_i (b_i b_i' + V_i) - m Psi] Psi^-1 with Psi^-1 multiplied out, and V_i is
+computed as L (I + L'P_i L)^-1 L', Psi = L L': a Psi close to singular costs no precision. Gradients with respect
+to a symmetric matrix are symmetric, and mean d log p = tr(gradient' dSigma) for symmetric dSigma.
 
 Whatever does not depend on the cluster (n_a, X'X, X'Y, Y'Y) is summed over clusters once, so that a call costs
-O(cells), independent of rows. Small dense algebra is written out: LAPACK calls from numba take the interpreter lock.
-Source: Schafer & Yucel 2002; design page section 1, tested against the dense multivariate normal.
+O(cells), independent of rows. Small dense algebra is written out: LAPACK calls from numba take the interpreter
+lock. Source: Schafer & Yucel 2002, derived again here; tested against the dense multivariate normal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from numpy.typing import NDArray
 
 from bayesimp.kernels.statistics import SufficientStatistics
 
-__all__ = ["MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data"]
+__all__ = [
+    "MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data", "symmetric_inverse",
+]  # fmt: skip
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -60,7 +62,7 @@ class MarginalData:
 
 
 def marginal_data(statistics: SufficientStatistics) -> MarginalData:
-    """Arrays for `log_likelihood`; cells without an observed response carry no information and are left out."""
+    """Arrays for `log_likelihood`; cells with nothing observed carry no information and are left out."""
     informative = statistics.patterns[statistics.cell_pattern].any(axis=1)
     pattern = statistics.cell_pattern[informative]
     gram = np.ascontiguousarray(statistics.gram[informative])
@@ -192,6 +194,24 @@ def _inverse_lower(L, M):
             for k in range(j, i):
                 x -= L[i, k] * M[k, j]
             M[i, j] = x / L[i, i]
+
+
+@njit(cache=True, nogil=True)
+def symmetric_inverse(S):
+    """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
+    d = len(S)
+    L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.full((d, d), np.nan)
+    if not _cholesky(S, L):
+        return K, np.nan
+    _inverse_lower(L, M)
+    logdet = 0.0
+    for i in range(d):
+        logdet += 2 * np.log(L[i, i])
+        for j in range(d):
+            K[i, j] = 0
+            for k in range(d):
+                K[i, j] += M[k, i] * M[k, j]
+    return K, logdet
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,72 @@
+"""Random matrices for the Gibbs kernels. The generator is the first argument; nothing else is random."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from bayesimp.kernels.linalg import cholesky, copy_to, inner
+
+__all__ = ["draw_inverse_wishart", "draw_wishart_identity"]
+
+
+@inner
+def _bartlett(rng, df, A, n):
+    """Lower triangle of A: A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below, so that A A' ~ Wishart(df, I)."""
+    for i in range(n):
+        A[i, i] = math.sqrt(2.0 * rng.standard_gamma(0.5 * (df - i)))
+        for j in range(i):
+            A[i, j] = rng.standard_normal()
+
+
+@inner
+def draw_inverse_wishart(rng, df, scale, out, n):
+    """out ~ IW(df, scale): density |S|^-(df+n+1)/2 exp(-tr(scale S^-1)/2). Returns False if scale is not p.d.
+
+    Bartlett: scale = L L', A lower triangular with A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below;
+    S = F F' with F = L A^-T, so that S^-1 = L^-T A A' L^-1 ~ Wishart(df, scale^-1).
+    """
+    L = np.empty((n, n))
+    copy_to(L, scale)
+    if math.isnan(cholesky(L, n)):
+        return False
+    A = np.empty((n, n))
+    _bartlett(rng, df, A, n)
+    F = np.empty((n, n))
+    # F A' = L: columns of F from the first on, (F A')_ij = sum_{k<=j} F_ik A_jk
+    for i in range(n):
+        for j in range(n):
+            s = L[i, j] if j <= i else 0.0
+            for k in range(j):
+                s -= F[i, k] * A[j, k]
+            F[i, j] = s / A[j, j]
+    for i in range(n):
+        for j in range(i + 1):
+            s = 0.0
+            for k in range(n):
+                s += F[i, k] * F[j, k]
+            out[i, j] = s
+            out[j, i] = s
+    return True
+
+
+@inner
+def draw_wishart_identity(rng, df, out, n):
+    """out <- out + W, W = V'V with V (df, n) standard normal: Wishart(df, I), singular when df < n."""
+    if df < n:
+        v = np.empty(n)
+        for _ in range(df):
+            for i in range(n):
+                v[i] = rng.standard_normal()
+            for i in range(n):
+                for j in range(n):
+                    out[i, j] += v[i] * v[j]
+        return
+    A = np.empty((n, n))
+    _bartlett(rng, df, A, n)
+    for i in range(n):
+        for j in range(n):
+            s = 0.0
+            for k in range(min(i, j) + 1):
+                s += A[i, k] * A[j, k]
+            out[i, j] += s

@@ -1,0 +1,250 @@
+"""Fixed and cluster effects of the joint normal model given (Sigma, Psi), missing values integrated out.
+
+For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsewhere, and per cluster i
+
+    P_i = sum_a W_a kron (Z'Z)_ia         g_i = vec( sum_a (Z'Y)_ia W_a )        C_i = sum_a W_a kron (Z'X)_ia
+
+Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (Lindley & Smith 1972; models.md 1),
+
+    vec(beta) | Sigma, Psi, Y_obs        ~ N(Q^-1 t, Q^-1)
+        Q = Q_0 + sum_a W_a kron (X'X)_a - sum_i U_i'U_i,   t = Q_0 mu_0 + vec(sum_a (X'Y)_a W_a) - sum_i U_i'v_i
+    vec(B_i) | beta, Sigma, Psi, Y_obs   ~ N(L_i^-T (v_i - U_i vec(beta)), M_i^-1)
+
+beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from bayesimp.kernels.linalg import (
+    cholesky,
+    copy_to,
+    fill,
+    inner,
+    inverse_from_cholesky,
+    solve_lower,
+    solve_lower_t,
+)
+from bayesimp.kernels.statistics import SufficientStatistics
+
+__all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "moments"]
+
+
+class Moments(NamedTuple):
+    """Blocks of the Grams in the form in which the sampler reads them (a tuple, so that numba takes it whole).
+
+    patterns (A, r) bool; pattern_rows (A,); XX (A, p, p); XY (A, p, r); YY (A, r, r) summed over clusters;
+    first (m+1,): cells of cluster i are first[i]..first[i+1]-1; cell_pattern (C,);
+    ZZ (C, q, q); ZX (C, q, p); ZY (C, q, r).
+    """
+
+    patterns: np.ndarray
+    pattern_rows: np.ndarray
+    XX: np.ndarray
+    XY: np.ndarray
+    YY: np.ndarray
+    first: np.ndarray
+    cell_pattern: np.ndarray
+    ZZ: np.ndarray
+    ZX: np.ndarray
+    ZY: np.ndarray
+
+
+def moments(statistics: SufficientStatistics) -> Moments:
+    """Cells with at least one response observed, cut into blocks."""
+    s = statistics
+    x, z, y = (slice(a, b) for a, b in [(1, 1 + s.p), (1 + s.p, 1 + s.p + s.q), (1 + s.p + s.q, None)])
+    keep = s.patterns[s.cell_pattern].any(1)
+    gram, cell_pattern = s.gram[keep], s.cell_pattern[keep]
+    by_pattern = np.zeros((len(s.patterns), *s.gram.shape[1:]))
+    np.add.at(by_pattern, cell_pattern, gram)
+    rows = np.bincount(cell_pattern, weights=s.cell_rows[keep], minlength=len(s.patterns)).astype(np.int64)
+    first = np.searchsorted(s.cell_cluster[keep], np.arange(s.clusters + 1)).astype(np.int64)
+    blocks = [by_pattern[:, x, x], by_pattern[:, x, y], by_pattern[:, y, y]]
+    cells = [gram[:, z, z], gram[:, z, x], gram[:, z, y]]
+    return Moments(
+        s.patterns, rows, *map(np.ascontiguousarray, blocks), first, cell_pattern.astype(np.int64),
+        *map(np.ascontiguousarray, cells),
+    )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def pattern_weights(Sigma, patterns):
+    """W (A, r, r) of every pattern; ok is False if Sigma is not positive definite."""
+    A, r = patterns.shape
+    W = np.zeros((A, r, r))
+    block = np.empty((r, r))
+    inverse = np.empty((r, r))
+    index = np.empty(r, np.int64)
+    ok = True
+    for a in range(A):
+        o = 0
+        for k in range(r):
+            if patterns[a, k]:
+                index[o] = k
+                o += 1
+        for i in range(o):
+            for j in range(o):
+                block[i, j] = Sigma[index[i], index[j]]
+        if o and math.isnan(cholesky(block, o)):
+            ok = False
+            continue
+        inverse_from_cholesky(block, inverse, o)
+        for i in range(o):
+            for j in range(o):
+                W[a, index[i], index[j]] = inverse[i, j]
+    return W, ok
+
+
+@inner
+def _cluster_precision(i, W, Psi_inverse, m, L, g):
+    """L <- lower Cholesky factor of M_i, g <- g_i. Returns False if M_i is not positive definite."""
+    q, r = m.ZZ.shape[1], W.shape[1]
+    copy_to(L, Psi_inverse)
+    for e in range(g.size):
+        g[e] = 0.0
+    for c in range(m.first[i], m.first[i + 1]):
+        Wa = W[m.cell_pattern[c]]
+        for k in range(r):
+            for j in range(r):
+                w = Wa[k, j]
+                if w == 0.0:
+                    continue
+                for l in range(q):
+                    g[k * q + l] += m.ZY[c, l, j] * w
+                    if j <= k:
+                        for h in range(q):
+                            L[k * q + l, j * q + h] += w * m.ZZ[c, l, h]
+    return not math.isnan(cholesky(L, r * q))
+
+
+@inner
+def _cluster_cross(i, W, m, C):
+    """C <- C_i, (r q, r p)."""
+    q, p, r = m.ZX.shape[1], m.ZX.shape[2], W.shape[1]
+    fill(C, 0.0)
+    for c in range(m.first[i], m.first[i + 1]):
+        Wa = W[m.cell_pattern[c]]
+        for k in range(r):
+            for j in range(r):
+                w = Wa[k, j]
+                if w != 0.0:
+                    for l in range(q):
+                        for x in range(p):
+                            C[k * q + l, j * p + x] += w * m.ZX[c, l, x]
+
+
+@inner
+def _solve_lower_columns(L, C, n):
+    """C <- L^-1 C, all columns together."""
+    for i in range(n):
+        for k in range(i):
+            f = L[i, k]
+            if f != 0.0:
+                for x in range(C.shape[1]):
+                    C[i, x] -= f * C[k, x]
+        d = 1.0 / L[i, i]
+        for x in range(C.shape[1]):
+            C[i, x] *= d
+
+
+@inner
+def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
+    """Draw beta (p, r) and B (m, q, r) into place; see the module's equations.
+
+    Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zeros when flat.
+    Returns 0, or 1 if some M_i, 2 if Q is not positive definite (beta not identified).
+    """
+    p, r = beta.shape
+    clusters, q, _ = B.shape
+    n, P = r * q, r * p
+    L = np.empty((clusters, n, n))
+    U = np.empty((clusters, n, P))
+    v = np.empty((clusters, n))
+    Q = np.empty((P, P))
+    t = np.empty(P)
+    copy_to(Q, Q0)
+    for x in range(P):
+        t[x] = t0[x]
+    for a in range(W.shape[0]):
+        if m.pattern_rows[a] == 0:
+            continue
+        for k in range(r):
+            for j in range(r):
+                w = W[a, k, j]
+                if w != 0.0:
+                    for x in range(p):
+                        t[k * p + x] += m.XY[a, x, j] * w
+                        for h in range(p):
+                            Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
+    for i in range(clusters):
+        if not _cluster_precision(i, W, Psi_inverse, m, L[i], v[i]):
+            return 1
+        if m.first[i] == m.first[i + 1]:
+            fill(U[i], 0.0)
+            continue
+        _cluster_cross(i, W, m, U[i])
+        _solve_lower_columns(L[i], U[i], n)
+        solve_lower(L[i], v[i], n)
+        for e in range(n):
+            for x in range(P):
+                u = U[i, e, x]
+                t[x] -= u * v[i, e]
+                for h in range(x + 1):
+                    Q[x, h] -= u * U[i, e, h]
+    if math.isnan(cholesky(Q, P)):
+        return 2
+    solve_lower(Q, t, P)
+    for x in range(P):
+        t[x] += rng.standard_normal()
+    solve_lower_t(Q, t, P)
+    for k in range(r):
+        for x in range(p):
+            beta[x, k] = t[k * p + x]
+    _draw_given_factors(rng, L, U, v, t, B)
+    return 0
+
+
+@inner
+def _draw_given_factors(rng, L, U, v, vec_beta, B):
+    clusters, q, r = B.shape
+    n = r * q
+    b = np.empty(n)
+    for i in range(clusters):
+        for e in range(n):
+            s = v[i, e]
+            for x in range(vec_beta.size):
+                s -= U[i, e, x] * vec_beta[x]
+            b[e] = s + rng.standard_normal()
+        solve_lower_t(L[i], b, n)
+        for k in range(r):
+            for l in range(q):
+                B[i, l, k] = b[k * q + l]
+
+
+@njit(cache=True, error_model="numpy")
+def draw_effects(rng, W, Psi_inverse, m, beta, B):
+    """Draw B (m, q, r) given beta (p, r); returns False if some M_i is not positive definite."""
+    p, r = beta.shape
+    clusters, q, _ = B.shape
+    n = r * q
+    L = np.empty((clusters, n, n))
+    U = np.zeros((clusters, n, r * p))
+    v = np.empty((clusters, n))
+    vec_beta = np.empty(r * p)
+    for k in range(r):
+        for x in range(p):
+            vec_beta[k * p + x] = beta[x, k]
+    for i in range(clusters):
+        if not _cluster_precision(i, W, Psi_inverse, m, L[i], v[i]):
+            return False
+        _cluster_cross(i, W, m, U[i])
+        _solve_lower_columns(L[i], U[i], n)
+        solve_lower(L[i], v[i], n)
+    _draw_given_factors(rng, L, U, v, vec_beta, B)
+    return True

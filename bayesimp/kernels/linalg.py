@@ -1,0 +1,116 @@
+"""Small dense linear algebra for numba loops: matrices of a few rows, where a BLAS call costs more than the work.
+
+Only lower triangles of symmetric inputs are read. All functions work in place on the leading n rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+__all__ = ["cholesky", "copy_to", "fill", "inner", "inverse_from_cholesky", "semidefinite_cholesky", "solve_lower", "solve_lower_t"]
+
+# Functions called from other kernels only. Without a wrapper for Python, and with NumPy's rules for division by
+# zero, they compile in half the time.
+inner = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@inner
+def copy_to(out, A):
+    """out <- A, both 2-d. A loop: numba's slice assignment compiles for seconds (broadcasting and its errors)."""
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            out[i, j] = A[i, j]
+
+
+@inner
+def fill(out, value):
+    """out <- value, 2-d."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = value
+
+
+@inner
+def cholesky(A, n):
+    """A <- L with A = L L', upper triangle untouched. Returns log det A, or nan if A is not positive definite."""
+    half = 0.0
+    for i in range(n):
+        for j in range(i + 1):
+            s = A[i, j]
+            for k in range(j):
+                s -= A[i, k] * A[j, k]
+            if i == j:
+                if not s > 0.0:
+                    return math.nan
+                A[i, i] = math.sqrt(s)
+                half += math.log(A[i, i])
+            else:
+                A[i, j] = s / A[j, j]
+    return 2.0 * half
+
+
+@inner
+def semidefinite_cholesky(A, n, tolerance):
+    """A <- L with A = L L' for A positive semidefinite; columns of pivots <= tolerance * A_jj become zero.
+
+    Returns the rank. The upper triangle is left untouched.
+    """
+    rank = 0
+    for j in range(n):
+        pivot = A[j, j]
+        for k in range(j):
+            pivot -= A[j, k] * A[j, k]
+        if pivot <= tolerance * A[j, j]:
+            for i in range(j, n):
+                A[i, j] = 0.0
+            continue
+        rank += 1
+        root = math.sqrt(pivot)
+        for i in range(j + 1, n):
+            s = A[i, j]
+            for k in range(j):
+                s -= A[i, k] * A[j, k]
+            A[i, j] = s / root
+        A[j, j] = root
+    return rank
+
+
+@inner
+def solve_lower(L, b, n):
+    """b <- L^-1 b."""
+    for i in range(n):
+        s = b[i]
+        for k in range(i):
+            s -= L[i, k] * b[k]
+        b[i] = s / L[i, i]
+
+
+@inner
+def solve_lower_t(L, b, n):
+    """b <- L^-T b."""
+    for i in range(n - 1, -1, -1):
+        s = b[i]
+        for k in range(i + 1, n):
+            s -= L[k, i] * b[k]
+        b[i] = s / L[i, i]
+
+
+@inner
+def inverse_from_cholesky(L, out, n):
+    """out <- (L L')^-1, full symmetric; L is not changed."""
+    for c in range(n):
+        # column c of L^-1, kept in the lower triangle of out
+        for i in range(c, n):
+            s = 1.0 if i == c else 0.0
+            for k in range(c, i):
+                s -= L[i, k] * out[k, c]
+            out[i, c] = s / L[i, i]
+    for i in range(n):
+        for j in range(i + 1):
+            s = 0.0
+            for k in range(i, n):
+                s += out[k, i] * out[k, j]
+            out[i, j] = s
+            out[j, i] = s
