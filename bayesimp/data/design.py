@@ -1,0 +1,264 @@
+"""Design matrices: X of the fixed part, Z of the random part, and the checks that make them usable.
+
+Columns are those of formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand
+side; a group is only ever a code, never dummies. Levels of a factor are sorted, or in the order of an ordered
+category; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.linalg import qr, solve_triangular
+
+from bayesimp.data.where import suggestion, where
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.spec.formula import Formula, plain_terms
+from bayesimp.spec.terms import ELEMENTWISE
+
+__all__ = ["Design", "check_rank", "design"]
+
+TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
+
+
+@dataclass(frozen=True)
+class Design:
+    """Design matrices of a formula.
+
+    Attributes
+    ----------
+    X, Z
+        (n, p) and (n, q) float64, rows as in the table.
+    fixed, random
+        Names of the columns of X and Z: ``"Intercept"``, ``"gender[M]"``.
+    """
+
+    X: NDArray[np.float64]
+    Z: NDArray[np.float64]
+    fixed: tuple[str, ...]
+    random: tuple[str, ...]
+
+
+def design(
+    formula: Formula,
+    frame: pd.DataFrame,
+    *,
+    codes: NDArray[np.integer] | None = None,
+    labels: Sequence | None = None,
+) -> Design:
+    """Design matrices of a formula with at most one random term.
+
+    Parameters
+    ----------
+    formula
+        From `bayesimp.spec.formula.parse`. Responses and group are not looked at.
+    frame
+        The table, n rows.
+    codes, labels
+        Cluster of each row, and the clusters' labels, for messages.
+
+    Raises
+    ------
+    SpecificationError
+        A name that is not a column; several random terms; a term that formulae cannot build.
+    DataError
+        Missing or infinite covariates; a transformation without a finite value; constant or collinear
+        columns; fewer rows than columns.
+    """
+    if len(formula.random) > 1:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: {len(formula.random)} random terms; one is possible here. Join "
+            "terms on the same group as (1 + x || group) or (1 + x | group)."
+        )
+    unknown = [name for name in formula.variables if name not in frame.columns]
+    if unknown:
+        hint = suggestion(unknown[0], frame.columns)
+        raise SpecificationError(f"Formula {formula.text!r}: the table has no column '{unknown[0]}'. {hint}")
+    columns = frame[list(formula.variables)]
+    _check_complete(columns, formula, codes, labels)
+    columns = pd.DataFrame(
+        {name: _plain(columns[name], formula.uses[name]) for name in columns}, index=frame.index
+    )
+
+    X, fixed = _matrix(formula.fixed, columns, formula)
+    Z, random = np.empty((len(frame), 0)), ()
+    if formula.random:
+        Z, random = _matrix(formula.random[0].columns, columns, formula)
+    for matrix, names, part in ((X, fixed, "fixed part"), (Z, random, "random part")):
+        _check_finite(matrix, names, formula, codes, labels, frame.index)
+        check_rank(matrix, names, f"{part} of {formula.text!r}")
+    return Design(X, Z, fixed, random)
+
+
+def check_rank(
+    matrix: NDArray[np.float64], names: Sequence[str], what: str = "X", tolerance: float = TOLERANCE
+) -> None:
+    """Refuse a design matrix without full column rank.
+
+    Columns are scaled to length 1. One is taken to be a combination of others if these leave less than
+    ``tolerance`` of it unexplained (pivoted QR; the default is that of R's lm).
+
+    Parameters
+    ----------
+    matrix
+        (n, p), finite.
+    names
+        (p,) names of the columns.
+    what
+        Name of the matrix for messages.
+
+    Raises
+    ------
+    DataError
+        Fewer rows than columns; a column of zeros or constant beside an intercept; a combination of others.
+        The message names the columns.
+    """
+    n, p = matrix.shape
+    if n < p:
+        raise DataError(f"The {what} has {p} columns and only {n} rows; take terms off the formula.")
+    if p == 0:
+        return
+    length = np.linalg.norm(matrix, axis=0)
+    empty = [name for name, value in zip(names, length, strict=True) if value == 0]
+    if empty:
+        raise DataError(f"The {what}: column '{empty[0]}' is 0 in all {n:,} rows; take it off the formula.")
+    scaled = matrix / length
+    # eigenvalues of the Gram matrix bound the unexplained part from below: settles the usual case cheaply
+    if np.linalg.eigvalsh(scaled.T @ scaled)[0] > 1e-6:
+        return
+    R, order = qr(scaled, mode="r", pivoting=True, check_finite=False)
+    rank = int(np.sum(np.abs(np.diag(R)) > tolerance))
+    if rank == p:
+        return
+    weights = solve_triangular(R[:rank, :rank], R[:rank, rank])  # of the first dependent column on the others
+    involved = sorted([*order[:rank][np.abs(weights) > 100 * tolerance], order[rank]])
+    last, others = names[involved[-1]], [f"'{names[j]}'" for j in involved[:-1]]
+    if others == ["'Intercept'"]:
+        value = matrix[0, involved[-1]]
+        raise DataError(
+            f"The {what}: column '{last}' is constant ({value:g} in all {n:,} rows), which the intercept "
+            "stands for already; take it off the formula."
+        )
+    raise DataError(
+        f"The {what}: column '{last}' is a combination of {', '.join(others)} (rank {rank} of {p} columns, "
+        f"tolerance {tolerance:g}); take one of them off the formula."
+    )
+
+
+def _check_complete(columns: pd.DataFrame, formula: Formula, codes, labels) -> None:
+    for name in columns:
+        missing = columns[name].isna().to_numpy()
+        if missing.any():
+            left = " + ".join([*formula.responses, str(name)])
+            raise DataError(
+                f"Covariate '{name}' is missing {where(missing, codes, labels, columns.index)}. Move it to "
+                f"the left side of ~ so that it is imputed ('{left} ~ ...'), or take these rows out of the table."
+            )
+        if pd.api.types.is_float_dtype(columns[name].dtype):
+            infinite = np.isinf(columns[name].to_numpy(np.float64))
+            if infinite.any():
+                raise DataError(
+                    f"Covariate '{name}' is infinite {where(infinite, codes, labels, columns.index)}; "
+                    "correct these values or set them to missing."
+                )
+
+
+def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
+    """A complete column in a dtype that formulae reads rightly: float64, or str / category.
+
+    Float also for integers, whose powers overflow quietly. As a factor a number keeps its dtype, which gives
+    the names of levels: ``C(grade)[2]``.
+    """
+    name, column = column.name, column.infer_objects() if column.dtype == object else column
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if "number" in uses:
+            raise DataError(
+                f"'{name}' is a category; a formula cannot compute with it. Write '{name}' alone."
+            )
+        return column.cat.remove_unused_categories()
+    number, text = pd.api.types.is_numeric_dtype(dtype), pd.api.types.is_string_dtype(column)
+    if not (number or text) or pd.api.types.is_complex_dtype(dtype):
+        raise DataError(
+            f"Covariate '{name}' is of type {dtype} or mixed; turn it into numbers or a category."
+        )
+    if text and "number" in uses:
+        raise DataError(
+            f"'{name}' is text; a formula cannot compute with it. Turn it into numbers or write '{name}'."
+        )
+    if text:
+        return column
+    if "factor" not in uses:
+        return column.astype(np.float64)
+    plain = dtype if isinstance(dtype, np.dtype) else dtype.numpy_dtype
+    return pd.Series(column.to_numpy(plain), column.index)
+
+
+def _matrix(
+    text: str, columns: pd.DataFrame, formula: Formula
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Columns and their names of one right-hand side."""
+    plain = plain_terms(text)
+    if plain and all(columns[name].dtype == np.float64 for name in plain[1]):
+        intercept, names = plain
+        parts = [np.ones(len(columns))] * intercept + [columns[name].to_numpy() for name in names]
+        matrix = np.column_stack(parts) if parts else np.empty((len(columns), 0))
+        return matrix, ("Intercept",) * intercept + names
+    return _by_formulae(text, columns, formula)
+
+
+def _by_formulae(text: str, columns: pd.DataFrame, formula: Formula):
+    from formulae import design_matrices  # 0.6 s, and most formulas do without
+    from formulae.environment import Environment
+
+    functions = {name: getattr(np, name) for name in ELEMENTWISE}
+    # given as the whole environment: nothing is looked up in the frame of any caller
+    environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
+    try:
+        # the result of a logarithm of 0 is reported by name afterwards
+        with np.errstate(all="ignore"):
+            common = design_matrices(text, columns, na_action="error", env=environment).common
+            terms = common.terms.values()
+            matrix = common.design_matrix.astype(np.float64)
+    except Exception as problem:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: '{text}' could not be built ({type(problem).__name__}: {problem}). "
+            "Check the arguments of its functions; for factors, write lower-order terms first (a + a:b) or a*b."
+        ) from problem
+    names = tuple(label for term in terms for label in term.labels)
+    lacking = _lacking([term for term in terms if term.kind != "intercept"])
+    if lacking or len(names) != matrix.shape[1]:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: '{text}' has an interaction of factors without the interactions that "
+            f"it contains; write {lacking or 'a * b instead of a:b'}."
+        )
+    return matrix, names
+
+
+def _lacking(terms: list) -> str:
+    """An interaction of three or more factors, written with *, of which formulae 0.9 would leave columns out:
+    it does if the interactions within it are not in the formula."""
+    sets = [frozenset(part.name for part in term.components if part.kind == "categoric") for term in terms]
+    for factors in sets:
+        if len(factors) > 2 and not all(
+            frozenset(c) in sets for c in combinations(factors, len(factors) - 1)
+        ):
+            return " * ".join(sorted(factors))
+    return ""
+
+
+def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None:
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        j = int(np.argmin(finite.all(axis=0)))
+        place = where(~finite[:, j], codes, labels, index)
+        raise DataError(
+            f"Formula {formula.text!r}: '{names[j]}' has no finite value {place}; "
+            "a logarithm of 0 or a division by 0? Correct these values or use another transformation."
+        )

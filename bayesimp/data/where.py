@@ -1,0 +1,55 @@
+"""Words for messages: how many rows, of which clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["listing", "suggestion", "where"]
+
+
+def listing(values: Iterable, most: int = 5) -> str:
+    """``'a', 'b', 'c' and 7 more``."""
+    values = [repr(getattr(value, "item", lambda value=value: value)()) for value in values]
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(values[:most]) + more
+
+
+def where(
+    rows: NDArray[np.bool_],
+    codes: NDArray[np.integer] | None = None,
+    labels: Sequence | None = None,
+    index: Sequence | None = None,
+) -> str:
+    """``in 12 of 90 rows (first: rows 0, 3, 4) of 3 clusters ('A', 'B', 'C')``.
+
+    Parameters
+    ----------
+    rows
+        (n,) bool, the rows spoken of.
+    codes, labels
+        (n,) integer cluster of each row, and the clusters' labels; the clusters are left out without them.
+    index
+        (n,) labels of the rows; their positions without it.
+    """
+    positions = np.flatnonzero(rows)
+    first = positions[:3] if index is None else [index[i] for i in positions[:3]]
+    text = f"in {len(positions):,} of {len(rows):,} rows (first: {listing(first)})"
+    if codes is None or labels is None:
+        return text
+    touched = np.unique(np.asarray(codes)[positions])
+    plural = "" if len(touched) == 1 else "s"
+    return f"{text} of {len(touched):,} cluster{plural} ({listing(labels[i] for i in touched)})"
+
+
+def suggestion(name: str, possible: Iterable[str]) -> str:
+    """``Did you mean 'sex'? There are: 'age', 'sex'.``"""
+    possible = [str(value) for value in possible]
+    close = get_close_matches(str(name), possible, n=3, cutoff=0.6)
+    # difflib is case sensitive, users are not
+    close = close or [value for value in possible if value.lower() == str(name).lower()]
+    mean = f"Did you mean {' or '.join(repr(value) for value in close)}? " if close else ""
+    return f"{mean}There are: {listing(possible, most=30)}."
