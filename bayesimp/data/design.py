@@ -158,7 +158,7 @@ def _check_complete(columns: pd.DataFrame, formula: Formula, codes, labels) -> N
             left = " + ".join([*formula.responses, str(name)])
             raise DataError(
                 f"Covariate '{name}' is missing {where(missing, codes, labels, columns.index)}. Move it to "
-                f"the left side of ~ so that it is imputed ('{left} ~ ...'), or take these rows out of the table."
+                f"the left side of ~ so that it is imputed ('{left} ~ ...'), or leave these rows out."
             )
         if pd.api.types.is_float_dtype(columns[name].dtype):
             infinite = np.isinf(columns[name].to_numpy(np.float64))
@@ -216,6 +216,7 @@ def _matrix(
 def _by_formulae(text: str, columns: pd.DataFrame, formula: Formula):
     from formulae import design_matrices  # 0.6 s, and most formulas do without
     from formulae.environment import Environment
+    from formulae.model_description import model_description
 
     functions = {name: getattr(np, name) for name in ELEMENTWISE}
     # given as the whole environment: nothing is looked up in the frame of any caller
@@ -229,10 +230,11 @@ def _by_formulae(text: str, columns: pd.DataFrame, formula: Formula):
     except Exception as problem:
         raise SpecificationError(
             f"Formula {formula.text!r}: '{text}' could not be built ({type(problem).__name__}: {problem}). "
-            "Check the arguments of its functions; for factors, write lower-order terms first (a + a:b) or a*b."
+            "Check the arguments of its functions; for factors, write a*b, or a + a:b in this order."
         ) from problem
     names = tuple(label for term in terms for label in term.labels)
-    lacking = _lacking([term for term in terms if term.kind != "intercept"])
+    parts = [part for term in terms for part in getattr(term, "components", ())]
+    lacking = _lacking(model_description(text).common_terms, {p.name for p in parts if p.kind == "categoric"})
     if lacking or len(names) != matrix.shape[1]:
         raise SpecificationError(
             f"Formula {formula.text!r}: '{text}' has an interaction of factors without the interactions that "
@@ -241,15 +243,13 @@ def _by_formulae(text: str, columns: pd.DataFrame, formula: Formula):
     return matrix, names
 
 
-def _lacking(terms: list) -> str:
+def _lacking(terms: list, factors: set[str]) -> str:
     """An interaction of three or more factors, written with *, of which formulae 0.9 would leave columns out:
     it does if the interactions within it are not in the formula."""
-    sets = [frozenset(part.name for part in term.components if part.kind == "categoric") for term in terms]
-    for factors in sets:
-        if len(factors) > 2 and not all(
-            frozenset(c) in sets for c in combinations(factors, len(factors) - 1)
-        ):
-            return " * ".join(sorted(factors))
+    sets = [frozenset(p.name for p in getattr(term, "components", ())) & factors for term in terms]
+    for names in sets:
+        if len(names) > 2 and not all(frozenset(c) in sets for c in combinations(names, len(names) - 1)):
+            return " * ".join(sorted(names))
     return ""
 
 
