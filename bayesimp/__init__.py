@@ -1,1 +1,49 @@
-"""Bayesian multiple imputation for clustered data."""
+"""Bayesian multiple imputation for clustered data: patients in studies, pupils in schools, repeated measures.
+
+    import bayesimp as bi
+
+    data = bi.IncompleteData(frame, cluster="school")
+    imp = bi.JointNormal(data, "written + course ~ gender + (1 | school)").impute(m=60, seed=1)
+    imp.analyse("written ~ course + gender + (1 | school)").pool()
+
+Names are loaded when they are first used: ``import bayesimp`` loads neither PyMC nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "BayesimpError": "bayesimp.errors",
+    "DataError": "bayesimp.errors",
+    "SamplingError": "bayesimp.errors",
+    "SpecificationError": "bayesimp.errors",
+    "StatisticalWarning": "bayesimp.errors",
+    "IncompleteData": "bayesimp.data.incomplete",
+    "load_brain_injury": "bayesimp.data.examples",
+    "load_exam": "bayesimp.data.examples",
+    "JointNormal": "bayesimp.joint",
+    "Imputations": "bayesimp.imputations",
+    "load": "bayesimp.storage",
+    "fit_each": "bayesimp.analysis.fit",
+    "plot_missing": "bayesimp.plots.missing",
+}
+_MODULES = ("analysis", "models", "plots", "priors")
+
+__all__ = [*_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = import_module("bayesimp.spec.priors" if name == "priors" else f"bayesimp.{name}")
+    else:
+        raise AttributeError(f"module 'bayesimp' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

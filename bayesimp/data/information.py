@@ -1,0 +1,84 @@
+"""What the observed cells can say about a joint model, before anything is sampled."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import listing
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.spec.priors import Fixed, Priors
+
+__all__ = ["check_information"]
+
+
+def check_information(data: IncompleteData, responses: tuple[str, ...], priors: Priors) -> list[Event]:
+    """Refuse what cannot be estimated; note what rests on the prior alone.
+
+    Returns
+    -------
+    Events of kind "prior only": pairs of responses never seen in the same row (their residual covariance) or
+    in the same cluster (the covariance of their effects), responses observed in few clusters.
+
+    Raises
+    ------
+    SpecificationError
+        A response whose family is not normal.
+    DataError
+        A response without observed values, or observed in one cluster only while Psi is to be estimated.
+    """
+    for name in responses:
+        _check_normal(data, name)
+    observed = np.column_stack([~data.missing(name) for name in responses])
+    seen = np.zeros((len(data.clusters), len(responses)), dtype=np.int64)
+    np.add.at(seen, data.codes, observed)
+    events = []
+    for k, name in enumerate(responses):
+        clusters = int((seen[:, k] > 0).sum())
+        if clusters == 0:
+            raise DataError(
+                f"'{name}' has no observed value in any of the {len(observed)} rows: there is nothing to learn "
+                "its distribution from. Take it off the left side of the formula."
+            )
+        if clusters == 1 and not isinstance(priors.Psi, Fixed):
+            only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
+            raise DataError(
+                f"'{name}' is observed in 1 of {len(data.clusters)} clusters ({only}, {seen[:, k].max()} rows): "
+                "its variance between clusters (Psi) cannot be learned. Take it off the left side of the "
+                "formula, or fix Psi: priors.Priors(Psi=priors.Fixed(...))."
+            )
+        if clusters < 5 and not isinstance(priors.Psi, Fixed):
+            events.append(
+                Event(
+                    "prior matters", f"Psi[{name}]",
+                    f"'{name}' is observed in {clusters} clusters only: its variance between clusters depends "
+                    "strongly on the prior; compare several.",
+                    clusters,
+                )  # fmt: skip
+            )
+    for j, k in combinations(range(len(responses)), 2):
+        pair = f"{responses[j]}, {responses[k]}"
+        if not (observed[:, j] & observed[:, k]).any():
+            events.append(Event("prior only", f"Sigma[{pair}]", _never(pair, "row", "residual"), 0))
+        if not ((seen[:, j] > 0) & (seen[:, k] > 0)).any():
+            events.append(Event("prior only", f"Psi[{pair}]", _never(pair, "cluster", "cluster-effect"), 0))
+    return events
+
+
+def _never(pair: str, together: str, what: str) -> str:
+    return (
+        f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior alone."
+    )
+
+
+def _check_normal(data: IncompleteData, name: str) -> None:
+    data.require(name)
+    family = data.families[name]
+    if family != "normal":
+        raise SpecificationError(
+            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only. If it may "
+            f"be treated as continuous, say so: IncompleteData(..., families={{'{name}': 'normal'}})."
+        )

@@ -1,0 +1,241 @@
+"""The result of an imputation: posterior, completed tables, and what a reader must know of how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesimp import notation as nt
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.events import Event
+
+__all__ = ["Imputations"]
+
+
+class Resumable(Protocol):
+    """What made the imputations and can make more of them."""
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations: ...
+
+
+class Imputations:
+    """Completed tables and the posterior they were drawn from. Made by ``model.impute``, not by hand.
+
+    Attributes
+    ----------
+    tree
+        `xarray.DataTree` for ArviZ:
+
+        - ``posterior``: beta (chain, draw, fixed, response), Sigma (.., response, response_2),
+          Psi (.., effect, effect_2), in the units of the data;
+        - ``sample_stats``: of the sampler, where it has any;
+        - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>); the
+          coordinates give the place of the row in the table and its cluster;
+        - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
+          (chain, draw, response, cluster), nan where nothing is missing: what convergence is judged by;
+        - ``observed_data``: the responses as observed (row), and the cluster of each row.
+    data
+        The incomplete table.
+    events
+        DataFrame (kind, where, message, count): everything that could not be done as specified.
+    """
+
+    def __init__(self, data: IncompleteData, tree: xr.DataTree, events, run: Resumable | None = None) -> None:
+        self.data = data
+        self.tree = tree
+        self._events: tuple[Event, ...] = tuple(events)
+        self._run = run
+
+    @property
+    def m(self) -> int:
+        """Number of completed tables."""
+        return int(self.tree.attrs["m"])
+
+    @property
+    def responses(self) -> list[str]:
+        return list(self.tree.attrs["responses"])
+
+    @property
+    def imputed_columns(self) -> list[str]:
+        """Responses with at least one imputed cell."""
+        return list(self.tree["imputed"].data_vars) if "imputed" in self.tree.children else []
+
+    @property
+    def events(self) -> pd.DataFrame:
+        return pd.DataFrame([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
+
+    def __len__(self) -> int:
+        return self.m
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.to_frame(k) for k in range(self.m))
+
+    def frame(self, k: int) -> pd.DataFrame:
+        """Completed table k (0 .. m-1) as pandas: index, columns, their order and dtypes as in the data.
+
+        Observed cells are the user's own, bit for bit. A column of integers that is imputed as normal becomes
+        floating point (recorded in `events`).
+        """
+        if not 0 <= k < self.m:
+            raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
+        frame = self.data.frame.copy(deep=False)
+        for name in self.imputed_columns:
+            rows = self.rows(name)
+            values = self.tree["imputed"][name].values[k]
+            frame[name] = _filled(frame[name], rows, values)
+        return frame
+
+    def to_frame(self, k: int):
+        """Completed table k (0 .. m-1), of the kind that the data came in (pandas, polars, Arrow)."""
+        return self.data.to_native(self.frame(k))
+
+    def rows(self, name: str) -> np.ndarray:
+        """Places in the table of the imputed cells of a response."""
+        return self.tree["imputed"][f"row_{name}"].values
+
+    def values(self, name: str) -> np.ndarray:
+        """(m, cells) imputed values of a response."""
+        return self.tree["imputed"][name].values
+
+    def to_long(self, include_original: bool = False) -> pd.DataFrame:
+        """All completed tables, one under the other, as mice's ``complete(action="long")``.
+
+        ``.imp`` counts from 1 (0: the incomplete table, if asked for), ``.id`` is the row's index label
+        (its number from 1 if the index has several levels).
+        """
+        frames = ([self.data.frame] if include_original else []) + [self.frame(k) for k in range(self.m)]
+        index = self.data.frame.index
+        n = len(index)
+        long = pd.concat(frames, ignore_index=True)
+        ids = np.arange(1, n + 1) if index.nlevels > 1 else index.to_numpy()
+        first = 0 if include_original else 1
+        long.insert(0, ".id", np.tile(ids, len(frames)))
+        long.insert(0, ".imp", np.repeat(np.arange(first, first + len(frames)), n))
+        return long
+
+    def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
+        """A result with `n` more imputations; the chains go on from where they stand.
+
+        The first `m` imputations stay as they are: a run of m, extended by n, equals a run of m + n with the
+        same spacing between imputations.
+        """
+        if self._run is None:
+            raise ValueError("These imputations carry no chains to continue.")
+        if n < 1:
+            raise ValueError(f"extend by at least one imputation, got {n}")
+        return self._run.extend(self.m + n, progress)
+
+    def summary(self, var_names: list[str] | None = None):
+        """R-hat and effective sample sizes of parameters and of imputed means and sds, and the events."""
+        from bayesimp.diagnostics.convergence import summarise
+
+        return summarise(self, var_names)
+
+    def analyse(self, analysis, **options):
+        """Fit an analysis to every completed table; see `bayesimp.analysis.fit_each`."""
+        from bayesimp.analysis.fit import fit_each
+
+        options.setdefault("cluster", self.data.cluster)
+        return fit_each(self, analysis, **options)
+
+    def save(self, path) -> None:
+        """Write everything to netCDF (``.nc``) or zarr (``.zarr``); `bayesimp.load` reads it back exactly."""
+        from bayesimp.storage import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        posterior = self.tree["posterior"].sizes
+        attrs = self.tree.attrs
+        cells = sum(len(self.rows(name)) for name in self.imputed_columns)
+        lines = [
+            f"Imputations: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}",
+            f"  {attrs['formula']}   (priors '{attrs['priors_name']}')",
+            f"  {attrs['sampler']}, {posterior[nt.CHAIN]} chains x {posterior[nt.DRAW]} draws, seed "
+            f"{attrs['seed']}, {attrs['seconds']:.2f} s",
+            f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
+            + (": see .events" if self._events else ""),
+        ]
+        return "\n".join(lines)
+
+
+def build_tree(
+    data: IncompleteData,
+    posterior: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+    imputed_stats: Mapping[str, np.ndarray],
+    imputed: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    observed: Mapping[str, np.ndarray],
+    coords: Mapping[str, list],
+    attrs: Mapping[str, Any],
+    sample_stats: Mapping[str, np.ndarray] | None = None,
+) -> xr.DataTree:
+    """Put arrays together as a DataTree (groups: see `Imputations`).
+
+    posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
+    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,).
+    """
+    clusters = _labels(data.clusters)
+    sample = (nt.CHAIN, nt.DRAW)
+    draws = {
+        d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)
+    }
+    groups = {
+        "posterior": xr.Dataset(
+            {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},
+            coords={**draws, **{k: v for k, v in coords.items()}},
+        ),
+        "imputed_stats": xr.Dataset(
+            {
+                name: ((*sample, nt.RESPONSE, nt.CLUSTER), np.moveaxis(a, -1, -2))
+                for name, a in imputed_stats.items()
+            },
+            coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
+        ),
+    }
+    if sample_stats:
+        groups["sample_stats"] = xr.Dataset(
+            {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
+        )
+    cells = {}
+    for name, (rows, values) in imputed.items():
+        dim = f"row_{name}"
+        cells[name] = xr.DataArray(
+            values,
+            dims=(nt.IMPUTATION, dim),
+            coords={
+                nt.IMPUTATION: np.arange(len(values)),
+                dim: rows,
+                f"cluster_{name}": (dim, clusters[data.codes[rows]]),
+            },
+        )
+    groups["imputed"] = xr.Dataset(cells)
+    groups["observed_data"] = xr.Dataset(
+        {name: (nt.ROW, y) for name, y in observed.items()},
+        coords={nt.ROW: np.arange(len(data.codes)), "cluster_of_row": (nt.ROW, clusters[data.codes])},
+    )
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attrs)
+    return tree
+
+
+def _labels(clusters) -> np.ndarray:
+    """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
+    labels = np.asarray(list(clusters))
+    return labels if labels.dtype.kind in "iu" else np.asarray([str(c) for c in clusters])
+
+
+def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray) -> pd.Series:
+    """The column with `values` put in at `rows`, dtype kept (integers become floating point)."""
+    if pd.api.types.is_extension_array_dtype(column.dtype):
+        target = column.astype("Float64") if pd.api.types.is_integer_dtype(column.dtype) else column
+        filled = target.array.copy()
+        filled[rows] = values
+        return pd.Series(filled, index=column.index, name=column.name)
+    dtype = column.dtype if column.dtype.kind == "f" else np.dtype(float)
+    filled = column.to_numpy(dtype=dtype, copy=True)
+    filled[rows] = values
+    return pd.Series(filled, index=column.index, name=column.name)

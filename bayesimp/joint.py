@@ -1,0 +1,363 @@
+"""The joint multilevel normal imputation model (Schafer & Yucel 2002; Kunkel & Kaizar 2017, eq. 1-3).
+
+    Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import Literal
+
+import numpy as np
+from pandas.api.types import is_integer_dtype
+
+from bayesimp.data.design import Design, design
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.information import check_information
+from bayesimp.data.working import Working, prepare
+from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.imputations import Imputations, build_tree
+from bayesimp.kernels.effects import moments
+from bayesimp.notation import effect_names
+from bayesimp.progress import progress_bar
+from bayesimp.samplers import joint_gibbs
+from bayesimp.samplers.chains import imputation_rng, new_seed
+from bayesimp.samplers.impute_rows import impute_rows
+from bayesimp.spec import priors as pr
+from bayesimp.spec.formula import Formula, parse
+from bayesimp.spec.records import priors_to_dict
+
+__all__ = ["JointNormal"]
+
+Sampler = Literal["auto", "gibbs", "nuts"]
+
+
+class JointNormal:
+    """Joint multilevel normal model of all variables on the left side of a formula.
+
+    Parameters
+    ----------
+    data
+        The incomplete table.
+    formula
+        ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete one that
+        should inform them), fixed effects, and one random part. The right side must be complete.
+    priors
+        See `bayesimp.spec.priors`; the default scales with the data.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The data cannot support the model; the message names variable, cluster and number of rows.
+
+    Examples
+    --------
+    >>> model = bi.JointNormal(data, "written + course ~ gender + (1 | school)")    # doctest: +SKIP
+    >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
+    """
+
+    def __init__(self, data: IncompleteData, formula: str, priors: pr.Priors | None = None) -> None:
+        self.data = data
+        self.formula = _checked(parse(formula), data)
+        self.priors = pr.default() if priors is None else priors
+        self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
+        self.events: list[Event] = check_information(self.data, self.responses, self.priors)
+        self._working: Working = prepare(
+            self.design.X,
+            self.design.Z,
+            np.column_stack([data.numeric(name) for name in self.responses]),
+            data.codes,
+            len(data.clusters),
+            self.responses,
+            self.design.fixed,
+            flat=isinstance(self.priors.beta, pr.Flat),
+        )
+        scale = self._working.scale
+        Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
+        Psi = pr.resolve(self.priors.Psi, scale.effects, "Psi")
+        self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)
+        self._working_priors = replace(
+            self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=pr.rescale(Psi, scale.effects)
+        )
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return self.formula.responses
+
+    @property
+    def effects(self) -> list[str]:
+        """Names of the cluster effects, the rows of Psi."""
+        return effect_names(list(self.responses), list(self.design.random))
+
+    @cached_property
+    def is_conjugate(self) -> bool:
+        """Whether the Gibbs sampler can be used."""
+        return all(joint_gibbs.is_conjugate(p) for p in (self._resolved.Sigma, self._resolved.Psi))
+
+    def __repr__(self) -> str:
+        X, Z = self.design.X, self.design.Z
+        lines = [
+            f"JointNormal: {self.formula}",
+            f"  {len(X)} rows in {len(self.data.clusters)} clusters; r = {len(self.responses)} responses, "
+            f"p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), "
+            f"q = {Z.shape[1]} random ({', '.join(self.design.random)})",
+            f"  priors '{self.priors.name}', on the scale of the data:",
+            *(f"    {name}: {_short(getattr(self._resolved, name))}" for name in ("beta", "Sigma", "Psi")),
+            f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
+            *(f"  note: {event.message}" for event in self.events),
+        ]
+        return "\n".join(lines)
+
+    def pymc_model(self):
+        """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out."""
+        from bayesimp.kernels.statistics import collect
+        from bayesimp.models.joint_normal import joint_normal
+
+        Y = np.column_stack([self.data.numeric(name) for name in self.responses])
+        statistics = collect(self.design.X, self.design.Z, Y, self.data.codes, len(self.data.clusters))
+        return joint_normal(statistics, self._resolved, self._coords())
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        seed: int | None = None,
+        chains: int = 4,
+        tune: int | None = None,
+        draws: int = 1000,
+        thin: int = 1,
+        sampler: Sampler = "auto",
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Draw from the posterior and impute.
+
+        Parameters
+        ----------
+        m
+            Completed tables. They come from draws evenly spaced over all chains.
+        seed
+            Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
+        chains, tune, draws, thin
+            Independent chains; iterations thrown away at their start (default 200 for Gibbs, 500 for NUTS);
+            kept draws by chain, every `thin`-th.
+        sampler
+            "gibbs" (kernels, conditionally conjugate priors), "nuts" (PyMC and nutpie, every prior; compiles
+            for some seconds first), "auto": gibbs where possible.
+        progress
+            None: shown for runs over a second when the output is a terminal.
+
+        Raises
+        ------
+        SpecificationError
+            The sampler does not take the prior, or m, chains, ... are out of range.
+        SamplingError
+            The run was interrupted before the first imputation, or a chain failed.
+        """
+        sampler = self._sampler(sampler)
+        per_chain = -(-m // chains)
+        for name, value, least in [("m", m, 1), ("chains", chains, 1), ("thin", thin, 1), ("draws", draws, 1)]:
+            if int(value) != value or value < least:
+                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        if draws < per_chain:
+            raise SpecificationError(
+                f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
+            )
+        seed = new_seed() if seed is None else int(seed)
+        run = Run(self, sampler, seed, thin, spacing=draws // per_chain, workers=workers)
+        with progress_bar(progress) as report:
+            run.start(chains, (200 if sampler == "gibbs" else 500) if tune is None else tune, draws, report)
+        return run.imputations(m)
+
+    def _sampler(self, sampler: Sampler) -> str:
+        if sampler not in ("auto", "gibbs", "nuts"):
+            raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
+        if sampler == "gibbs" and not self.is_conjugate:
+            raise SpecificationError(
+                f"The Gibbs sampler needs conditionally conjugate priors (InverseWishart, HuangWand, Diagonal of "
+                f"HalfT or InverseWishart, Fixed); '{self.priors.name}' is not. Use sampler='nuts'."
+            )
+        return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler
+
+    def _coords(self) -> dict[str, list[str]]:
+        responses = list(self.responses)
+        return {
+            "response": responses, "response_2": responses, "fixed": list(self.design.fixed),
+            "effect": self.effects, "effect_2": self.effects,
+        }  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
+
+    model: JointNormal
+    sampler: str
+    seed: int
+    thin: int
+    spacing: int
+    workers: int | None = None
+    draws: joint_gibbs.JointDraws | None = None
+    states: list[joint_gibbs.ChainState] | None = None
+    sample_stats: dict | None = None
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+
+    def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        working = self.model._working
+        st = working.statistics
+        self.states = [
+            joint_gibbs.initial_state(self.seed, c, self.model._working_priors, st.r, st.q)
+            for c in range(chains)
+        ]
+        self.events = tuple(self.model.events)
+        self._advance(tune, draws, report)
+
+    def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
+        began = time.perf_counter()
+        if self.sampler == "gibbs":
+            new = joint_gibbs.sample_gibbs(
+                self.model._working, self.model._working_priors, self.states,
+                tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
+            )  # fmt: skip
+        else:
+            new = self._nuts(tune, draws, report)
+        self.seconds += time.perf_counter() - began
+        new = new.on_data_scale(self.model._working)
+        self.draws = new if self.draws is None else self.draws + new
+        if new.draws < draws:
+            self.events += (
+                Event("interrupted", "sampler", f"stopped by the user: {new.draws} of {draws} draws a chain kept"),
+            )
+
+    def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
+        from bayesimp.samplers.joint_nuts import sample_joint_nuts
+
+        new, self.sample_stats, events = sample_joint_nuts(
+            self.model._working, self.model._working_priors, self.model._coords(), self.states,
+            tune=tune, draws=draws, seed=self.seed, earlier=self.draws, report=report, workers=self.workers,
+        )  # fmt: skip
+        self.events += tuple(events)
+        return new
+
+    def imputations(self, m: int) -> Imputations:
+        """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        assert self.draws is not None
+        possible = self.draws.chains * (self.draws.draws // self.spacing)
+        if possible == 0:
+            raise SamplingError(
+                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
+                "smaller tune= and draws=."
+            )
+        if possible < m:
+            self.events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
+            m = possible
+        return Imputations(self.model.data, self._tree(self._values(range(m))), self._all_events(), run=self)
+
+    def _tree(self, values: np.ndarray):
+        model, d = self.model, self.draws
+        working, data = model._working, model.data
+        rows = working.rows
+        by_row = np.argsort(rows.row)
+        imputed = {}
+        for k, name in enumerate(model.responses):
+            order = by_row[data.missing(name)[rows.row[by_row]]]
+            if len(order):
+                imputed[name] = rows.row[order], values[:, order, k]
+        return build_tree(
+            data,
+            posterior={
+                "beta": (("fixed", "response"), d.beta),
+                "Sigma": (("response", "response_2"), d.Sigma),
+                "Psi": (("effect", "effect_2"), d.Psi),
+            },
+            imputed_stats={"mean": d.mean, "sd": d.sd},
+            imputed=imputed,
+            observed={name: data.numeric(name) for name in model.responses},
+            coords=model._coords(),
+            attrs=self._attrs(len(values)),
+            sample_stats=self.sample_stats,
+        )
+
+    def _attrs(self, m: int) -> dict:
+        model = self.model
+        return {
+            "model": "JointNormal", "formula": str(model.formula), "responses": list(model.responses),
+            "priors_name": model.priors.name, "priors": json.dumps(priors_to_dict(model.priors)),
+            "sampler": self.sampler, "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m,
+            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
+            "numpy_version": np.__version__,
+        }  # fmt: skip
+
+    def _all_events(self) -> tuple[Event, ...]:
+        changed = [
+            name for name in self.model.responses
+            if self.model.data.missing(name).any() and is_integer_dtype(self.model.data.frame[name].dtype)
+        ]  # fmt: skip
+        note = "integers, imputed as normal: the completed column is floating point"
+        return self.events + tuple(Event("dtype changed", name, note) for name in changed)
+
+    def _values(self, numbers: range) -> np.ndarray:
+        """(len(numbers), R, r) values of the incomplete rows."""
+        d, working = self.draws, self.model._working
+        mom = moments(working.statistics)
+        out = np.empty((len(numbers), len(working.rows.row), working.statistics.r))
+        for place, k in enumerate(numbers):
+            chain, draw = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+            scale = working.scale
+            theta = (
+                scale.working_beta(d.beta[chain, draw]),
+                scale.working_Sigma(d.Sigma[chain, draw]),
+                scale.working_Psi(d.Psi[chain, draw]),
+            )
+            out[place] = impute_rows(imputation_rng(self.seed, k), working, mom, *theta)
+        return out
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with `m` imputations in all, chains continued where they stand."""
+        needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
+        longer = replace(self, states=[replace_state(s) for s in self.states])
+        if needed > 0:
+            with progress_bar(progress) as report:
+                longer._advance(0, needed, report)
+        return longer.imputations(m)
+
+
+def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:
+    """A copy, so that the result that is extended stays as it is and can be extended again."""
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = state.rng.bit_generator.state
+    return joint_gibbs.ChainState(state.Sigma.copy(), state.Psi.copy(), rng)
+
+
+def _checked(formula: Formula, data: IncompleteData) -> Formula:
+    """The formula, if the joint model can take it."""
+    if not formula.responses:
+        raise SpecificationError(
+            f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
+        )
+    if not formula.single_grouping:
+        raise SpecificationError(
+            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; the joint model has one level "
+            "of clusters, without crossed or nested ones."
+        )
+    if formula.cluster != data.cluster:
+        raise SpecificationError(
+            f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
+        )
+    if formula.independent:
+        raise SpecificationError(
+            f"'{formula}': || is not a formula matter here; give Psi the prior priors.Diagonal(...) instead."
+        )
+    return formula
+
+
+def _short(prior) -> str:
+    text = repr(prior).replace("\n", "")
+    return " ".join(text.split()).replace("array(", "").replace("])", "]")
