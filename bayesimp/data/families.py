@@ -1,0 +1,226 @@
+"""Families of variables: what is read from a column's type, and whether a choice fits the column.
+
+Inference, first rule that fits:
+
+    nothing observed                                        normal (nothing else is known; see the summary)
+    bool; two values of text, category or whole numbers     bernoulli
+    ordered category                                        ordinal
+    text or category                                        categorical
+    number                                                  normal
+    anything else (dates, mixed content)                    none: kept in the table, not imputed
+
+Whole numbers with more than two values are normal, never poisson: in tables of patients and pupils they are
+scores, ages and years far more often than counts, and a score read as a count would get the wrong variance
+without a sign of it. Counts and short scales are declared: ``families={"visits": "poisson"}``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.data.where import listing, suggestion, where
+from bayesimp.errors import DataError, SpecificationError
+
+__all__ = ["FAMILIES", "Family", "encode", "infer", "read_name"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family and the names it goes by."""
+
+    name: str
+    aliases: tuple[str, ...]
+    values: str
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("normal", ("gaussian",), "any number"),
+        Family("bernoulli", ("binary", "logistic"), "two values"),
+        Family("poisson", ("count",), "0, 1, 2, ..."),
+        Family("ordinal", (), "ordered category or whole numbers"),
+        Family("categorical", ("nominal",), "any values, unordered"),
+        Family("none", (), "not imputed"),
+    )
+}
+
+
+def read_name(name: str, variable: str) -> str:
+    """The family meant by a name or alias.
+
+    Raises
+    ------
+    SpecificationError
+        Not a family.
+    """
+    for family in FAMILIES.values():
+        if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
+            return family.name
+    raise SpecificationError(f"Family {name!r} of '{variable}' is not known. {suggestion(name, FAMILIES)}")
+
+
+def infer(column: pd.Series) -> str:
+    """Family of a column, by the rules of the module."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        two = len(_few_values(column)) == 2
+        return "bernoulli" if two else "ordinal" if dtype.ordered else "categorical"
+    kind = _kind(column)
+    if kind == "empty":
+        return "normal"
+    if kind == "boolean":
+        return "bernoulli"
+    if kind == "text":
+        return "bernoulli" if len(_few_values(column)) == 2 else "categorical"
+    if kind == "number":
+        values = _few_values(column)
+        whole = len(values) == 2 and all(float(value).is_integer() for value in values)
+        # in floats, which hold whole numbers once some are missing, only the usual codings of two values
+        coded = pd.api.types.is_integer_dtype(dtype) or set(values) in ({0, 1}, {1, 2})
+        return "bernoulli" if whole and coded else "normal"
+    return "none"
+
+
+def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDArray[np.float64], tuple]:
+    """A column as numbers.
+
+    Parameters
+    ----------
+    column
+        (n,), with missing cells.
+    family
+        One of `FAMILIES`.
+    codes, labels
+        Cluster of each row and the clusters' labels, for messages.
+
+    Returns
+    -------
+    values
+        (n,) float64, NaN where missing. normal, poisson: the numbers themselves; the others: the position of
+        the value among ``levels``.
+    levels
+        Observed values behind 0, 1, ...: sorted, or in the order of a category. Empty for normal and
+        poisson.
+
+    Raises
+    ------
+    DataError
+        A value that the family does not have: the message says which and where.
+    """
+    place = _Place(column, family, codes, labels)
+    if family == "none":
+        raise place.error(
+            "it is neither number, text nor category", column.notna().to_numpy(), "Turn it into one"
+        )
+    if family in ("normal", "poisson"):
+        values = _numbers(column, place)
+        bad = (
+            (values < 0) | (values != np.floor(values))
+            if family == "poisson"
+            else np.zeros(len(values), bool)
+        )
+        bad &= ~np.isnan(values)
+        if bad.any():
+            raise place.error("a count is 0, 1, 2, ...", bad, "Correct them, or declare 'normal'")
+        return values, ()
+    if family == "ordinal" and _kind(column) == "text" and not getattr(column.dtype, "ordered", False):
+        raise place.error(
+            "the order of texts is not known", column.notna().to_numpy(),
+            "Make it an ordered category, pandas.Categorical(..., categories=[...], ordered=True)",
+        )  # fmt: skip
+    positions, levels = _levels(column)
+    if family == "bernoulli" and len(levels) > 2:
+        raise place.error(
+            f"it has {len(levels)} values ({listing(levels)}), bernoulli two", positions >= 0,
+            "Declare 'categorical' or 'ordinal', or join values",
+        )  # fmt: skip
+    return np.where(positions < 0, np.nan, positions), levels
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the table a message points to."""
+
+    column: pd.Series
+    family: str
+    codes: NDArray | None
+    labels: object
+
+    def error(self, problem: str, rows: NDArray[np.bool_], advice: str) -> DataError:
+        values = listing(pd.unique(self.column[rows])[:6], most=3)
+        return DataError(
+            f"Variable '{self.column.name}' cannot be {self.family}: {problem}. Found {values} "
+            f"{where(rows, self.codes, self.labels, self.column.index)}. {advice}."
+        )
+
+
+def _kind(column: pd.Series) -> str:
+    """``boolean``, ``number``, ``text``, ``empty`` or ``other``: content, not only type."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _kind(pd.Series(dtype.categories))
+    if pd.api.types.is_object_dtype(dtype):
+        content = pd.api.types.infer_dtype(column, skipna=True)
+        numbers = ("integer", "floating", "mixed-integer-float", "decimal")
+        return {"boolean": "boolean", "string": "text", "empty": "empty"}.get(
+            content, "number" if content in numbers else "other"
+        )
+    if column.isna().all():
+        return "empty"
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        return "number"
+    return "text" if pd.api.types.is_string_dtype(dtype) else "other"
+
+
+def _few_values(column: pd.Series) -> list:
+    """Distinct observed values in order of appearance, at most three, which the head often shows."""
+    for part in (column.iloc[:1000], column):
+        values = part.dropna().unique()
+        if len(values) > 2:
+            break
+    return list(values[:3])
+
+
+def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
+    """float64 with NaN, from what is stored as a number."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.dtype.categories.dtype) if _kind(column) == "number" else column
+    kind = _kind(column)
+    if kind == "empty":
+        return np.full(len(column), np.nan)
+    if kind not in ("number", "boolean"):
+        known = pd.to_numeric(column.astype(object), errors="coerce").notna() if kind == "text" else False
+        text = (column.notna() & ~known).to_numpy()
+        if text.any():
+            raise place.error(
+                "it has values that are not numbers", text, "Correct them or set them to missing"
+            )
+        raise place.error(
+            "its numbers are stored as text", column.notna().to_numpy(), "Use pandas.to_numeric"
+        )
+    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
+        np.float64, na_value=np.nan
+    )
+
+
+def _levels(column: pd.Series) -> tuple[NDArray[np.int64], tuple]:
+    """Position of each value among the sorted values, -1 where missing, and the values."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.cat.remove_unused_categories()
+        return column.cat.codes.to_numpy(np.int64), tuple(column.cat.categories)
+    positions, values = pd.factorize(column, use_na_sentinel=True)
+    try:
+        order = np.argsort(values)
+        ranks = np.empty(len(order), dtype=np.int64)
+        ranks[order] = np.arange(len(order))
+        positions, values = np.where(positions < 0, -1, ranks[positions]), values[order]
+    except TypeError:
+        pass  # values that cannot be compared keep the order of appearance
+    return positions.astype(np.int64), tuple(np.asarray(values, dtype=object).tolist())

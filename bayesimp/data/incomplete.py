@@ -1,0 +1,289 @@
+"""`IncompleteData`: a table with holes, in clusters, and what is missing where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.data import describe
+from bayesimp.data import families as family_rules
+from bayesimp.data.where import listing, suggestion, where
+from bayesimp.errors import DataError, SpecificationError
+
+__all__ = ["IncompleteData"]
+
+
+class IncompleteData:
+    """A table with missing cells whose rows belong to clusters.
+
+    The table stays as it is: index, dtypes, order of rows and columns and categories are kept, and nothing is
+    ever written to it.
+
+    Parameters
+    ----------
+    frame
+        pandas, polars or pyarrow table, or anything else that narwhals reads. Rows in any order. NaN, None and
+        pandas.NA are missing.
+    cluster
+        Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
+    families
+        Family of variables by name, where the one inferred is not wanted: ``"normal"``, ``"bernoulli"``,
+        ``"poisson"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of
+        inference see `bayesimp.data.families`; printing the object shows the result.
+
+    Attributes
+    ----------
+    frame
+        The table as pandas. Treat as read-only.
+    cluster
+        Name of the cluster column.
+    clusters
+        (m,) labels, sorted (or in the order of a category; in order of appearance if they cannot be sorted).
+    codes
+        (n,) int64, position of each row's cluster in ``clusters``. Read-only.
+    families
+        Family by variable.
+
+    Raises
+    ------
+    DataError
+        Not a table; no rows; column names repeated or not text; cluster ids missing, or only one cluster;
+        infinite values; a family that does not fit its column.
+    SpecificationError
+        Names that are not columns; unknown families.
+    """
+
+    def __init__(self, frame: Any, cluster: str, families: Mapping[str, str] | None = None) -> None:
+        self.frame, self._backend = _as_pandas(frame)
+        _check_columns(self.frame, cluster)
+        self.cluster = cluster
+        self.codes, self.clusters = _codes(self.frame[cluster])
+        self.codes.flags.writeable = False
+        self.families = MappingProxyType(self._families(families or {}))
+        self._check_finite()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of all columns but the cluster, in the table's order."""
+        return tuple(name for name in self.frame.columns if name != self.cluster)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """(m,) rows in each cluster."""
+        return np.bincount(self.codes, minlength=len(self.clusters))
+
+    def missing(self, name: str) -> NDArray[np.bool_]:
+        """(n,) bool, whether each cell of a variable is missing."""
+        return self._column(name).isna().to_numpy()
+
+    def numeric(self, name: str) -> NDArray[np.float64]:
+        """(n,) float64 with NaN: a normal or poisson variable itself, 0, 1, ... for the `levels` of others.
+
+        Raises
+        ------
+        DataError
+            A value that the variable's family does not have; says which and where.
+        """
+        column = self._column(name)
+        return family_rules.encode(column, self.families[name], self.codes, self.clusters)[0]
+
+    def levels(self, name: str) -> tuple:
+        """Values behind the 0, 1, ... of `numeric`; empty for normal and poisson variables."""
+        column = self._column(name)
+        return family_rules.encode(column, self.families[name], self.codes, self.clusters)[1]
+
+    def require_observed(self, names: Sequence[str]) -> None:
+        """Refuse variables without any observed value; for models, which cannot use them.
+
+        Raises
+        ------
+        DataError
+            Naming the variables.
+        """
+        empty = [name for name in names if self.missing(name).all()]
+        if empty:
+            raise DataError(
+                f"Nothing is observed of {listing(empty)} in any of {len(self.frame):,} rows and "
+                f"{len(self.clusters):,} clusters, so nothing can be learnt about it; take it out of the model."
+            )
+
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """Missing cells, variable x cluster."""
+        m = len(self.clusters)
+        rows = [np.bincount(self.codes[self.missing(name)], minlength=m) for name in self.variables]
+        return self._by_cluster(np.array(rows, dtype=np.int64).reshape(-1, m))
+
+    @property
+    def missingness(self) -> pd.DataFrame:
+        """``"complete"``, ``"sporadic"`` (some rows missing) or ``"systematic"`` (all), variable x cluster."""
+        counts = self.counts.to_numpy()
+        kind = np.where(counts == 0, "complete", np.where(counts == self.sizes, "systematic", "sporadic"))
+        return self._by_cluster(kind)
+
+    def patterns(self, variables: Sequence[str] | None = None) -> pd.DataFrame:
+        """Sets of variables missing together, most frequent first.
+
+        Returns
+        -------
+        One row for each pattern: a bool column for each variable, True where missing, and ``rows``.
+        """
+        names = list(self.variables if variables is None else variables)
+        missing = np.column_stack([np.zeros(len(self.frame), bool), *(self.missing(name) for name in names)])
+        key = np.zeros(len(missing), dtype=np.int64)
+        for start in range(0, missing.shape[1], 31):  # 31 bits at a time beside at most 2^31 keys so far
+            bits = missing[:, start : start + 31]
+            key = pd.factorize((key << bits.shape[1]) + bits @ (1 << np.arange(bits.shape[1])))[0]
+        _, first, rows = np.unique(key, return_index=True, return_counts=True)
+        order = np.argsort(-rows, kind="stable")
+        return pd.DataFrame(missing[first[order], 1:], columns=names).assign(rows=rows[order])
+
+    def summary(self) -> pd.DataFrame:
+        """By variable: family, clusters complete / sporadic / systematic, missing cells and their share."""
+        return describe.summary(self)
+
+    def to_native(self, frame: pd.DataFrame) -> Any:
+        """A pandas table as the kind of table the user gave (pandas: as it is; polars, pyarrow: no index)."""
+        if self._backend is None:
+            return frame
+        import narwhals as nw
+        import pyarrow as pa
+
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        return nw.from_arrow(table, backend=self._backend).to_native()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        return describe.text(self)
+
+    def _repr_html_(self) -> str:
+        return describe.html(self)
+
+    def _column(self, name: str) -> pd.Series:
+        if name not in self.families:
+            raise SpecificationError(f"'{name}' is not a variable. {suggestion(name, self.variables)}")
+        return self.frame[name]
+
+    def _by_cluster(self, values: NDArray) -> pd.DataFrame:
+        index = pd.Index(self.variables, name="variable")
+        return pd.DataFrame(values, index=index, columns=pd.Index(self.clusters, name=self.cluster))
+
+    def _families(self, chosen: Mapping[str, str]) -> dict[str, str]:
+        for name in chosen:
+            if name not in self.variables:
+                hint = suggestion(name, self.variables)
+                what = "is the cluster, which has no family" if name == self.cluster else "is not a column"
+                raise SpecificationError(f"families: '{name}' {what}. {hint}")
+        families = {}
+        for name in self.variables:
+            column = self.frame[name]
+            families[name] = (
+                family_rules.read_name(chosen[name], name) if name in chosen else family_rules.infer(column)
+            )
+            if name in chosen and families[name] != "none":
+                family_rules.encode(column, families[name], self.codes, self.clusters)
+        return families
+
+    def _check_finite(self) -> None:
+        for name in self.variables:
+            column = self.frame[name]
+            if not pd.api.types.is_float_dtype(column.dtype):
+                continue
+            infinite = np.isinf(column.to_numpy(np.float64, na_value=np.nan))
+            if infinite.any():
+                raise DataError(
+                    f"Variable '{name}' is infinite {where(infinite, self.codes, self.clusters, column.index)}. "
+                    "Correct these values, set them to missing, or leave the column out of the table."
+                )
+
+
+def _as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
+    """The table as pandas, and narwhals' name of what it was (None: pandas)."""
+    if isinstance(frame, pd.DataFrame):
+        # pandas >= 3 copies when somebody writes; before, a copy is the only protection
+        return frame.copy(deep=int(pd.__version__.split(".")[0]) < 3), None
+    import narwhals as nw
+
+    try:
+        table = nw.from_native(frame, eager_only=True)
+    except TypeError:
+        raise DataError(
+            f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
+            "collected, a file read)."
+        ) from None
+    return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
+
+
+def _nullable() -> dict:
+    """Arrow type to pandas type: integers and booleans with holes stay so, instead of floats and objects."""
+    import pyarrow as pa
+
+    integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    names = {name: name.replace("u", "U").replace("i", "I") for name in integers} | {"bool_": "boolean"}
+    return {getattr(pa, arrow)(): pd.api.types.pandas_dtype(pandas) for arrow, pandas in names.items()}
+
+
+def _check_columns(frame: pd.DataFrame, cluster: str) -> None:
+    if len(frame) == 0:
+        raise DataError("The table has no rows.")
+    repeated = frame.columns[frame.columns.duplicated()].unique()
+    if len(repeated):
+        raise DataError(
+            f"Column names occur more than once: {listing(repeated)}. Rename or drop columns so that each name "
+            "is unique."
+        )
+    odd = [name for name in frame.columns if not isinstance(name, str)]
+    if odd:
+        raise DataError(f"Column names must be text; rename {listing(odd)}, with frame.columns = [...].")
+    if cluster not in frame.columns:
+        index = " It is in the index: call reset_index() first." if cluster in frame.index.names else ""
+        raise SpecificationError(
+            f"The table has no column '{cluster}' for the clusters.{index} {suggestion(cluster, frame.columns)}"
+        )
+
+
+def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
+    """Cluster of each row as a position among the labels, and the labels."""
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise DataError(
+            f"The cluster id '{column.name}' is missing {where(missing, index=column.index)}. Fill in the ids, or "
+            "leave these rows out: a row without a cluster cannot be imputed."
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.cat.remove_unused_categories()
+        codes, labels = column.cat.codes.to_numpy(np.int64), pd.Index(column.cat.categories)
+    else:
+        column = _whole(column)
+        try:
+            codes, labels = pd.factorize(column, sort=True)
+        except TypeError:  # ids that cannot be compared, such as 1 and "a"
+            codes, labels = pd.factorize(column)
+    if len(labels) < 2:
+        raise DataError(
+            f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With one "
+            "cluster nothing can be learnt about differences between clusters; is it the right column?"
+        )
+    return codes.astype(np.int64), pd.Index(labels, name=column.name)
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    """Ids in floats, as read from files with holes, as the whole numbers that they are."""
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return column
+    values = column.to_numpy(np.float64)
+    broken = ~(np.isfinite(values) & (values == np.floor(values)))
+    if broken.any():
+        raise DataError(
+            f"The cluster id '{column.name}' is a number with a fraction or infinite "
+            f"{where(broken, index=column.index)}; is it the right column? If so, turn it into text."
+        )
+    return pd.Series(values.astype(np.int64), index=column.index, name=column.name)
