@@ -17,7 +17,7 @@ SHORT_SCALE = 10  # a whole-number variable with at most so many values may be a
 
 
 def summary(data: IncompleteData) -> pd.DataFrame:
-    """By variable: family; clusters complete, sporadic, systematic; missing cells; their share of the rows."""
+    """By variable: family; clusters complete, sporadic, systematic; missing cells and their share."""
     kind = data.missingness.to_numpy()
     missing = data.counts.to_numpy().sum(axis=1)
     table = {"family": [data.families[name] for name in data.variables]}
@@ -89,8 +89,8 @@ def _notes(data: IncompleteData) -> list[str]:
     ]
     if any(_short_scale(data, name) for name in data.variables):
         notes.append(
-            "* whole numbers with few values: read as normal; families={...: 'poisson'} or 'ordinal' if they are "
-            "counts or a scale."
+            "* whole numbers with few values: read as normal; families={...: 'poisson'} or 'ordinal' if "
+            "they are counts or a scale."
         )
     empty = [name for name in data.variables if data.missing(name).all()]
     if empty:

@@ -119,6 +119,10 @@ def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDA
         )
     if family in ("normal", "poisson"):
         values = _numbers(column, place)
+        if np.isinf(values).any():
+            raise place.error(
+                "it is infinite", np.isinf(values), "Correct these values or set them to missing"
+            )
         bad = (
             (values < 0) | (values != np.floor(values))
             if family == "poisson"

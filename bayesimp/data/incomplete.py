@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,8 @@ class IncompleteData:
     Parameters
     ----------
     frame
-        pandas, polars or pyarrow table, or anything else that narwhals reads. Rows in any order. NaN, None and
-        pandas.NA are missing.
+        pandas, polars or pyarrow table, or anything else that narwhals reads. Rows in any order. NaN, None
+        and pandas.NA are missing.
     cluster
         Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
     families
@@ -65,7 +64,7 @@ class IncompleteData:
         self.cluster = cluster
         self.codes, self.clusters = _codes(self.frame[cluster])
         self.codes.flags.writeable = False
-        self.families = MappingProxyType(self._families(families or {}))
+        self.families = self._families(families or {})
         self._check_finite()
 
     @property
@@ -110,7 +109,7 @@ class IncompleteData:
         if empty:
             raise DataError(
                 f"Nothing is observed of {listing(empty)} in any of {len(self.frame):,} rows and "
-                f"{len(self.clusters):,} clusters, so nothing can be learnt about it; take it out of the model."
+                f"{len(self.clusters):,} clusters, so nothing can be learnt; leave it out."
             )
 
     @cached_property
@@ -122,7 +121,7 @@ class IncompleteData:
 
     @property
     def missingness(self) -> pd.DataFrame:
-        """``"complete"``, ``"sporadic"`` (some rows missing) or ``"systematic"`` (all), variable x cluster."""
+        """``"complete"``, ``"sporadic"`` (some cells missing), ``"systematic"`` (all); variable x cluster."""
         counts = self.counts.to_numpy()
         kind = np.where(counts == 0, "complete", np.where(counts == self.sizes, "systematic", "sporadic"))
         return self._by_cluster(kind)
@@ -199,8 +198,9 @@ class IncompleteData:
                 continue
             infinite = np.isinf(column.to_numpy(np.float64, na_value=np.nan))
             if infinite.any():
+                place = where(infinite, self.codes, self.clusters, column.index)
                 raise DataError(
-                    f"Variable '{name}' is infinite {where(infinite, self.codes, self.clusters, column.index)}. "
+                    f"Variable '{name}' is infinite {place}. "
                     "Correct these values, set them to missing, or leave the column out of the table."
                 )
 
@@ -237,17 +237,16 @@ def _check_columns(frame: pd.DataFrame, cluster: str) -> None:
     repeated = frame.columns[frame.columns.duplicated()].unique()
     if len(repeated):
         raise DataError(
-            f"Column names occur more than once: {listing(repeated)}. Rename or drop columns so that each name "
-            "is unique."
+            f"Column names occur more than once: {listing(repeated)}. Rename or drop columns so that each "
+            "name is unique."
         )
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
         raise DataError(f"Column names must be text; rename {listing(odd)}, with frame.columns = [...].")
     if cluster not in frame.columns:
-        index = " It is in the index: call reset_index() first." if cluster in frame.index.names else ""
-        raise SpecificationError(
-            f"The table has no column '{cluster}' for the clusters.{index} {suggestion(cluster, frame.columns)}"
-        )
+        index = "It is in the index: call reset_index() first. " if cluster in frame.index.names else ""
+        hint = index + suggestion(cluster, frame.columns)
+        raise SpecificationError(f"The table has no column '{cluster}' for the clusters. {hint}")
 
 
 def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
@@ -255,8 +254,8 @@ def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
     missing = column.isna().to_numpy()
     if missing.any():
         raise DataError(
-            f"The cluster id '{column.name}' is missing {where(missing, index=column.index)}. Fill in the ids, or "
-            "leave these rows out: a row without a cluster cannot be imputed."
+            f"The cluster id '{column.name}' is missing {where(missing, index=column.index)}. Fill in the ids, "
+            "or leave these rows out: a row without a cluster cannot be imputed."
         )
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
@@ -269,8 +268,8 @@ def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
             codes, labels = pd.factorize(column)
     if len(labels) < 2:
         raise DataError(
-            f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With one "
-            "cluster nothing can be learnt about differences between clusters; is it the right column?"
+            f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With "
+            "one cluster nothing can be learnt about differences between clusters; is it the right column?"
         )
     return codes.astype(np.int64), pd.Index(labels, name=column.name)
 
