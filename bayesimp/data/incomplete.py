@@ -253,9 +253,10 @@ def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
     """Cluster of each row as a position among the labels, and the labels."""
     missing = column.isna().to_numpy()
     if missing.any():
+        place = where(missing, index=column.index)
         raise DataError(
-            f"The cluster id '{column.name}' is missing {where(missing, index=column.index)}. Fill in the ids, "
-            "or leave these rows out: a row without a cluster cannot be imputed."
+            f"The cluster id '{column.name}' is missing {place}. Fill in the ids, or "
+            "leave these rows out: a row without a cluster cannot be imputed."
         )
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()

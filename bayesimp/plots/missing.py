@@ -1,0 +1,158 @@
+"""What is missing, by variable and cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.errors import SpecificationError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from bayesimp.data.incomplete import IncompleteData
+
+__all__ = ["plot_missing"]
+
+# Blue against vermillion (Okabe & Ito): told apart with any colour vision, and in print by the hatching.
+COMPLETE, LIGHT, DARK, SYSTEMATIC = "#f2f2f2", "#c6dbef", "#08519c", "#d55e00"
+SIZES = "#8c8c8c"
+LABELS_AT_MOST = 40  # more clusters than this: their names are left out
+
+
+def plot_missing(
+    data: IncompleteData, *, variables: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Missing cells by variable (rows) and cluster (columns), with the clusters' sizes on top.
+
+    Grey: complete. Blue, darker with the share of rows missing: sporadically missing. Vermillion, hatched:
+    missing in all rows of the cluster (systematically).
+
+    Parameters
+    ----------
+    data
+        The table.
+    variables
+        Names, top to bottom; all of the table's variables by default.
+    ax
+        Where to draw; the sizes are put above it. A new figure of fitting size by default.
+
+    Returns
+    -------
+    The axes of the map; its figure is ``ax.figure``.
+
+    Raises
+    ------
+    SpecificationError
+        Names that are not variables; no variables.
+    """
+    import matplotlib.pyplot as plt
+
+    names = list(data.variables if variables is None else variables)
+    for name in names:
+        data.missing(name)  # raises for unknown names
+    if not names:
+        raise SpecificationError("There is no variable to show: the table has no column beside the cluster.")
+    share = data.counts.loc[names].to_numpy() / data.sizes
+    own = ax is None
+    if ax is None:
+        width = float(np.clip(2.5 + 0.22 * share.shape[1], 7, 14))
+        _, ax = plt.subplots(figsize=(width, 2.4 + 0.32 * len(names)), layout="constrained")
+    _map(ax, share)
+    _cluster_axis(ax, data)
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    _sizes(ax, data.sizes)
+    _legend(ax, own)
+    return ax
+
+
+def _colours(share):
+    """(..., 3) colours of shares of missing rows."""
+    from matplotlib.colors import to_rgb
+
+    light, dark = np.array(to_rgb(LIGHT)), np.array(to_rgb(DARK))
+    share = np.asarray(share)[..., None]
+    return np.where(
+        share == 0, to_rgb(COMPLETE), np.where(share == 1, to_rgb(SYSTEMATIC), light + share * (dark - light))
+    )
+
+
+def _map(ax: Axes, share) -> None:
+    """One rectangle for each variable and cluster."""
+    rows, columns = share.shape
+    # lines between cells help the eye only as long as cells are wide
+    edges = {"edgecolors": "white", "linewidth": 1.0} if columns <= 80 else {}
+    ax.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, _colours(share), **edges)
+    for row in range(rows):
+        for start, stop in _runs(share[row] == 1):
+            ax.fill_between(
+                [start - 0.5, stop - 0.5], row - 0.5, row + 0.5,
+                facecolor="none", edgecolor="white", linewidth=0, hatch="////", alpha=0.6,
+            )  # fmt: skip
+    for row in range(1, rows):
+        ax.axhline(row - 0.5, color="white", linewidth=1.5)
+    ax.set_xlim(-0.5, columns - 0.5)
+    ax.set_ylim(rows - 0.5, -0.5)
+
+
+def _runs(flags):
+    """Start and stop of each run of True."""
+    change = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return zip(change[::2], change[1::2], strict=True)
+
+
+def _cluster_axis(ax: Axes, data: IncompleteData) -> None:
+    labels = [str(label) for label in data.clusters]
+    longest = max(len(label) for label in labels)
+    if len(labels) > LABELS_AT_MOST or longest > 24:
+        ax.set_xticks([])
+        ax.set_xlabel(f"{data.cluster}: {len(labels):,} clusters, {labels[0]} to {labels[-1]}")
+        return
+    upright = longest * len(labels) > 60
+    ax.set_xticks(range(len(labels)), labels, rotation=90 if upright else 0)
+    ax.set_xlabel(data.cluster)
+
+
+def _sizes(ax: Axes, sizes) -> None:
+    """Bars of the clusters' sizes, above the map."""
+    from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+    bars = make_axes_locatable(ax).append_axes("top", size=0.6, pad=0.06, sharex=ax)
+    bars.bar(np.arange(len(sizes)), sizes, width=0.8 if len(sizes) <= 80 else 1.0, color=SIZES)
+    bars.set_ylim(0, 1.15 * sizes.max())
+    bars.set_yticks([int(sizes.max())])
+    bars.set_ylabel("rows", rotation=0, ha="right", va="center")
+    bars.tick_params(axis="x", bottom=False, labelbottom=False)
+    bars.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _legend(ax: Axes, own: bool) -> None:
+    """Below a figure of our own, to the right of the user's axes."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=COMPLETE, edgecolor="#bdbdbd", label="complete")]
+    handles += [
+        Patch(facecolor=_colours(share), label=f"{share:.0%} of rows missing") for share in (0.1, 0.5, 0.9)
+    ]
+    handles.append(
+        Patch(
+            facecolor=SYSTEMATIC,
+            edgecolor="white",
+            linewidth=0,
+            hatch="////",
+            label="all missing: systematic",
+        )
+    )
+    if not own:
+        ax.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small"
+        )
+        return
+    columns = 5 if ax.figure.get_figwidth() > 9 else 3
+    ax.figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"
+    )
