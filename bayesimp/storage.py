@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayesimp.data.incomplete import IncompleteData
@@ -22,6 +23,8 @@ from bayesimp.spec.records import priors_from_dict
 
 __all__ = ["load", "save"]
 
+HOLES = {"None": None, "nan": np.nan, "NA": pd.NA}  # what stands for "missing" in a column of objects
+
 
 def save(imputations: Imputations, path) -> None:
     """Write to `path` (.nc or .zarr)."""
@@ -33,7 +36,8 @@ def save(imputations: Imputations, path) -> None:
         "families": json.dumps(dict(data.families)),
         "responses": json.dumps(imputations.responses),
         "events": json.dumps([e.as_dict() for e in imputations._events]),
-        "native": data.native,
+        "object_columns": json.dumps(_object_columns(data.frame)),
+        "native": "" if data._backend is None else data._backend.value,
     }
     tree.attrs = {**tree.attrs, **attrs}
     tree["table"] = xr.DataTree(xr.Dataset({"arrow": ("byte", _to_bytes(data))}))
@@ -61,7 +65,11 @@ def load(path) -> Imputations:
     families = json.loads(attrs.pop("families"))
     events = tuple(Event(**e) for e in json.loads(attrs.pop("events")))
     frame = _from_bytes(tree["table"]["arrow"].values)
-    data = IncompleteData(frame, attrs.pop("cluster"), families)._as_native(attrs.pop("native"))
+    for name, hole in json.loads(attrs.pop("object_columns")).items():
+        column = frame[name].astype(object)
+        frame[name] = column.where(column.notna(), HOLES[hole])
+    data = IncompleteData(frame, attrs.pop("cluster"), families)
+    data._backend = _backend(attrs.pop("native"))
     attrs["responses"] = responses
     state = tree["state"].to_dataset() if "state" in tree.children else None
     keep = [name for name in tree.children if name not in ("table", "state")]
@@ -108,11 +116,20 @@ def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset, events) -> 
     )  # fmt: skip
 
 
+def _backend(name: str):
+    """narwhals' name of the kind of table that the user gave; None for pandas."""
+    if not name:
+        return None
+    import narwhals as nw
+
+    return nw.Implementation(name)
+
+
 def _to_bytes(data: IncompleteData) -> np.ndarray:
     import pyarrow as pa
 
     try:
-        table = pa.Table.from_pandas(data.frame, preserve_index=True)
+        table = pa.Table.from_pandas(data.frame, preserve_index=None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"The table cannot be written to Arrow ({error}): a column holds values of several types. Convert it "
@@ -122,6 +139,16 @@ def _to_bytes(data: IncompleteData) -> np.ndarray:
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+
+
+def _object_columns(frame: pd.DataFrame) -> dict[str, str]:
+    """Columns of Python objects, which Arrow gives back as text or numbers, and what stands in their holes."""
+    out = {}
+    for name in frame.columns[frame.dtypes == object]:
+        missing = frame[name][frame[name].isna()]
+        first = missing.iloc[0] if len(missing) else None
+        out[name] = "None" if first is None else "NA" if first is pd.NA else "nan"
+    return out
 
 
 def _from_bytes(array: np.ndarray):

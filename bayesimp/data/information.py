@@ -32,17 +32,13 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     """
     for name in responses:
         _check_normal(data, name)
+    data.require_observed(responses)
     observed = np.column_stack([~data.missing(name) for name in responses])
     seen = np.zeros((len(data.clusters), len(responses)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
     events = []
     for k, name in enumerate(responses):
         clusters = int((seen[:, k] > 0).sum())
-        if clusters == 0:
-            raise DataError(
-                f"'{name}' has no observed value in any of the {len(observed)} rows: there is nothing to learn "
-                "its distribution from. Take it off the left side of the formula."
-            )
         if clusters == 1 and not isinstance(priors.Psi, Fixed):
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
             raise DataError(
@@ -75,7 +71,7 @@ def _never(pair: str, together: str, what: str) -> str:
 
 
 def _check_normal(data: IncompleteData, name: str) -> None:
-    data.require(name)
+    data.missing(name)  # an unknown name is refused here, with suggestions
     family = data.families[name]
     if family != "normal":
         raise SpecificationError(

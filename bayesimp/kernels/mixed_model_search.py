@@ -8,8 +8,6 @@ import numpy as np
 from numba import njit
 
 from bayesimp.kernels.linalg import inner
-
-merged = njit(inline='always', error_model='numpy')
 from bayesimp.kernels.profiled_deviance import (
     cluster_products,
     copy_vector,
@@ -52,7 +50,7 @@ def update_inverse_hessian(H, s, y, scaled):
     return True
 
 
-@merged
+@inner
 def minimise(theta, free, A, B, c, n, reml, work, g):
     """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
     d = theta.shape[0]
@@ -100,7 +98,7 @@ def is_singular(theta, free):
     return False
 
 
-@merged
+@inner
 def best_of_two(theta, free, A, B, c, n, reml, work, g):
     """`minimise`, and once more from away from zero where it ended at a variance of zero.
 
@@ -130,7 +128,7 @@ def best_of_two(theta, free, A, B, c, n, reml, work, g):
     return best, converged
 
 
-@merged
+@inner
 def second_derivatives(theta, sigma2, free, A, B, c, n, p, reml, work, out):
     """out <- Hessian of the deviance in (theta, log sigma^2): central differences of the exact gradient."""
     d = theta.shape[0]
@@ -153,7 +151,7 @@ def second_derivatives(theta, sigma2, free, A, B, c, n, p, reml, work, out):
     out[d, d] = n - p if reml else n  # of df log sigma^2 + rss / sigma^2, at sigma^2 = rss / df
 
 
-@merged
+@inner
 def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
     """X, Z <- orthonormal rows (those of Z of mean square 1), y <- residual of X with mean square 1.
 

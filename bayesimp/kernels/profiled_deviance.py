@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from bayesimp.kernels.linalg import cholesky, inner, solve_lower, solve_lower_t
 
@@ -121,7 +120,7 @@ def deviance(theta, free, A, B, c, n, reml, sigma2, work, g):
     return value
 
 
-@njit(inline='always', error_model='numpy')
+@inner
 def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
     """The first five equations above, in order; ``work`` is filled."""
     Lambda, L, U, v, R, beta, scalars = work
@@ -170,7 +169,7 @@ def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
     return value + logdet_R if reml else value
 
 
-@njit(inline='always', error_model='numpy')
+@inner
 def _gradient(free, A, B, c, reml, work, g):
     """g <- d deviance / d theta where ``work`` was filled, sigma^2 profiled or held alike."""
     Lambda, L, U, v, R, beta, scalars = work
