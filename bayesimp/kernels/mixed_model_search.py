@@ -22,6 +22,7 @@ __all__ = ["evaluate", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
+AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step
 EVALUATIONS = 500
 STEP = 1e-4  # for differences of the gradient
@@ -100,10 +101,10 @@ def is_singular(theta, free):
 
 @inner
 def best_of_two(theta, free, A, B, c, n, reml, work, g):
-    """`minimise`, and once more from away from zero where it ended at a variance of zero.
+    """`minimise`, and once more from near zero where it ended at a variance of zero.
 
-    A column of zeros is stationary by symmetry, a minimum or not; hence the second look. A diagonal element
-    that zero serves as well becomes zero.
+    Zero is stationary by symmetry, be it a minimum or not, and a long step can land there; hence the second
+    look. A diagonal element that zero serves as well becomes zero.
     """
     d = theta.shape[0]
     trial, g_trial = theta.copy(), np.empty(d)
@@ -119,7 +120,7 @@ def best_of_two(theta, free, A, B, c, n, reml, work, g):
         copy_vector(trial, theta)
         for k in range(d):
             if free[k, 0] == free[k, 1] and abs(theta[k]) < BOUNDARY:
-                trial[k] = START if attempt == 0 else 0.0
+                trial[k] = AWAY if attempt == 0 else 0.0
     value = deviance(trial, free, A, B, c, n, reml, 0.0, work, g_trial)
     if value <= best + 1e-9:
         best = value
