@@ -1,0 +1,247 @@
+"""Priors on a covariance matrix S (d x d) as PyMC distributions.
+
+    InverseWishart(nu, V)     |S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)                    nu > d - 1, real
+    HuangWand(nu, scale)      |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
+    LKJCovariance(eta, sd)    S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
+
+Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for them,
+are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no inverse-Wishart, its
+Wishart rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from pymc.distributions.distribution import Continuous
+from pymc.distributions.transforms import Transform, _default_transform
+from pymc.logprob.abstract import _logprob
+from pytensor.graph.replace import vectorize_graph
+from pytensor.tensor.random.op import RandomVariable
+
+from bayesimp.kernels import covariance as kernels
+from bayesimp.models import ops
+from bayesimp.spec import priors
+
+__all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance"]
+
+FAMILIES = {
+    priors.HalfT: kernels.HALF_T,
+    priors.HalfNormal: kernels.HALF_NORMAL,
+    priors.Exponential: kernels.EXPONENTIAL,
+}
+
+
+class ScaleCorrelation(Transform):
+    """Free numbers (y_1..y_d, x_21, x_31, x_32, ...) to S, through its precision or directly."""
+
+    name = "free"
+    ndim_supp = 1
+
+    def __init__(self, precision: bool):
+        self.precision = precision
+
+    def backward(self, value, *inputs):
+        return ops.from_free(value, self.precision)[0]
+
+    def forward(self, value, *inputs):
+        return ops.to_free(value, self.precision)
+
+    def log_jac_det(self, value, *inputs):
+        return ops.from_free(value, self.precision)[1]
+
+
+class InverseWishartRV(RandomVariable):
+    name = "inverse_wishart"
+    signature = "(),(d,d)->(d,d)"
+    dtype = "floatX"
+    _print_name = ("InverseWishart", "\\operatorname{InverseWishart}")
+
+    @classmethod
+    def rng_fn(cls, rng, nu, scale, size):
+        return kernels.draw_inverse_wishart(rng, nu, scale, size)
+
+
+class InverseWishart(Continuous):
+    """Inverse-Wishart with real degrees of freedom.
+
+    Parameters
+    ----------
+    nu
+        Degrees of freedom, more than d - 1.
+    V
+        (d, d) in the convention of `bayesimp.spec.priors.InverseWishart`: E S = V^-1 / (nu - d - 1).
+    scale
+        (d, d) = V^-1 in its place: ``scipy.stats.invwishart(df=nu, scale=scale)``.
+    """
+
+    rv_op = InverseWishartRV()
+
+    @classmethod
+    def dist(cls, nu, V=None, *, scale=None, **kwargs):
+        if (V is None) == (scale is None):
+            raise ValueError("InverseWishart: give exactly one of V and scale.")
+        if scale is None:
+            scale = np.linalg.inv(V)
+            scale = (scale + scale.mT) / 2
+        return super().dist(_numbers(nu, scale), **kwargs)
+
+    def support_point(rv, size, nu, scale):
+        d = scale.shape[-1]
+        return pt.broadcast_to(scale / (nu + d + 1)[..., None, None], rv.shape)
+
+    def logp(S, nu, scale):
+        return ops.inverse_wishart(S, nu, scale)
+
+
+class _ScaleVectorRV(RandomVariable):
+    """(d, d) draws from parameters the last but none of which is a (d,) scale."""
+
+    dtype = "floatX"
+
+    def _supp_shape_from_params(self, dist_params, param_shapes=None):
+        d = dist_params[1].shape[-1] if param_shapes is None else param_shapes[1][-1]
+        return (d, d)
+
+
+class HuangWandRV(_ScaleVectorRV):
+    name = "huang_wand"
+    signature = "(),(d)->(d,d)"
+    _print_name = ("HuangWand", "\\operatorname{HuangWand}")
+
+    @classmethod
+    def rng_fn(cls, rng, nu, scale, size):
+        return kernels.draw_huang_wand(rng, nu, scale, size)
+
+
+class HuangWand(Continuous):
+    """Half-t(nu, scale_k) standard deviations; at nu = 2 every correlation uniform (Huang & Wand 2013).
+
+    Parameters
+    ----------
+    nu
+        Degrees of freedom, positive.
+    scale
+        (d,) scales of the half-t distributions.
+    """
+
+    rv_op = HuangWandRV()
+
+    @classmethod
+    def dist(cls, nu, scale, **kwargs):
+        return super().dist(_numbers(nu, scale), **kwargs)
+
+    def support_point(rv, size, nu, scale):
+        return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
+
+    def logp(S, nu, scale):
+        return ops.huang_wand(S, nu, scale)
+
+
+class LKJCovarianceRV(_ScaleVectorRV):
+    name = "lkj_covariance"
+    signature = "(),(d),()->(d,d)"
+    _print_name = ("LKJCovariance", "\\operatorname{LKJCovariance}")
+    __props__ = (*RandomVariable.__props__, "family")
+
+    def __init__(self, family: int = kernels.HALF_T, **kwargs):
+        super().__init__(**kwargs)
+        self.family = family
+
+    def rng_fn(self, rng, eta, scale, nu, size):
+        return kernels.draw_lkj_covariance(rng, eta, scale, nu, self.family, size)
+
+
+class LKJCovariance(Continuous):
+    """S = diag(s) R diag(s), R ~ LKJ(eta), s_k independent.
+
+    Parameters
+    ----------
+    eta
+        Positive; 1: uniform over correlation matrices.
+    sd
+        Prior on the s_k, a record with (d,) ``scale``: HalfT, HalfNormal or Exponential.
+    """
+
+    rv_type = LKJCovarianceRV
+
+    @classmethod
+    def rv_op(cls, eta, scale, nu, *, family, **kwargs):
+        return LKJCovarianceRV(family)(eta, scale, nu, **kwargs)
+
+    @classmethod
+    def dist(cls, eta, sd, **kwargs):
+        numbers = _numbers(eta, sd.scale, getattr(sd, "nu", 1.0))
+        return super().dist(numbers, family=FAMILIES[type(sd)], **kwargs)
+
+    def support_point(rv, size, eta, scale, nu):
+        return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
+
+
+@_logprob.register(LKJCovarianceRV)
+def _lkj_logprob(op, values, rng, size, eta, scale, nu, **kwargs):
+    return ops.lkj(values[0], eta, scale, nu, op.family)
+
+
+@_default_transform.register(InverseWishartRV)
+@_default_transform.register(HuangWandRV)
+def _through_precision(op, rv):
+    return ScaleCorrelation(precision=True)
+
+
+@_default_transform.register(LKJCovarianceRV)
+def _direct(op, rv):
+    return ScaleCorrelation(precision=False)
+
+
+def _numbers(*values):
+    return [pt.as_tensor_variable(x, dtype="float64") for x in values]
+
+
+def _on_diagonal(x):
+    return x[..., None] * np.eye(x.type.shape[-1])
+
+
+def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str, str]):
+    """Variable `name`, (d, d), in the model whose context is open.
+
+    Parameters
+    ----------
+    prior
+        Resolved: every number explicit (`bayesimp.spec.priors.resolve`).
+    dims
+        Names of its two dimensions.
+
+    Returns
+    -------
+    A free variable, or for Diagonal and Fixed a Deterministic. Diagonal has the standard deviations as free
+    variables ``<name>_sd``, under an inverse-Wishart the variances ``<name>_variance``.
+    """
+    match prior:
+        case priors.InverseWishart(nu, V):
+            return InverseWishart(name, nu, V, dims=dims)
+        case priors.HuangWand():
+            return HuangWand(name, prior.nu, prior.scale, dims=dims)
+        case priors.LKJ(eta, sd):
+            return LKJCovariance(name, eta, sd, dims=dims)
+        case priors.Diagonal(priors.InverseWishart(nu, V)):
+            variance = pm.InverseGamma(f"{name}_variance", nu / 2, 1 / (2 * np.asarray(V)), dims=dims[:1])
+        case priors.Diagonal(sd):
+            variance = _standard_deviation(f"{name}_sd", sd, dims[:1]) ** 2
+        case priors.Fixed(value):
+            return pm.Deterministic(name, pt.as_tensor_variable(np.asarray(value, dtype=float)), dims=dims)
+        case _:
+            raise TypeError(prior)
+    return pm.Deterministic(name, variance[:, None] * np.eye(d), dims=dims)
+
+
+def _standard_deviation(name, prior, dims):
+    match prior:
+        case priors.HalfT():
+            return pm.HalfStudentT(name, nu=prior.nu, sigma=prior.scale, dims=dims)
+        case priors.HalfNormal():
+            return pm.HalfNormal(name, sigma=prior.scale, dims=dims)
+        case priors.Exponential():
+            return pm.Exponential(name, scale=prior.scale, dims=dims)
+    raise TypeError(prior)

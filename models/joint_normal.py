@@ -1,0 +1,69 @@
+"""Joint multilevel normal model of several incomplete variables (Schafer & Yucel 2002).
+
+    Y_i = X_i beta + Z_i B_i + E_i,      rows of E_i ~ N(0, Sigma),      vec(B_i) ~ N(0, Psi),      i = 1..m
+
+    beta ~ flat or normal            (p, r)
+    Sigma ~ prior                    (r, r)
+    Psi ~ prior                      (r q, r q), effect k*q + l: column l of Z on response k
+
+Missing values of Y and the random effects B_i are integrated out, so that the likelihood is the density of the
+observed values,
+
+    y_i,obs ~ N( vec(X_i beta),  kron(Sigma, I) + (I kron Z_i) Psi (I kron Z_i)' )  at the observed places,
+
+a function of the sufficient statistics of each cluster and missingness pattern: its cost does not depend on the
+number of rows (`bayesimp.kernels.marginal`). Missing values and random effects are drawn afterwards, exactly, from
+their conditional given a draw of (beta, Sigma, Psi).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+
+from bayesimp import notation as dim
+from bayesimp.kernels.marginal import marginal_data
+from bayesimp.kernels.statistics import SufficientStatistics
+from bayesimp.models.covariance import covariance
+from bayesimp.models.ops import marginal
+from bayesimp.spec.priors import Normal, Priors
+
+__all__ = ["joint_normal"]
+
+
+def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict | None = None) -> pm.Model:
+    """The model above.
+
+    Parameters
+    ----------
+    statistics
+        Grams of the cells of the table; see `bayesimp.kernels.statistics.collect`.
+    priors
+        Resolved: every number explicit (`bayesimp.spec.priors.resolve`).
+    coords
+        Labels of ``fixed`` (p), ``response`` (r) and ``effect`` (r q); numbers where left out.
+
+    Returns
+    -------
+    pm.Model with beta, Sigma, Psi. The data are `pm.Data`: other data of the same columns and priors need no new
+    compilation.
+    """
+    p, q, r = statistics.p, statistics.q, statistics.r
+    labels = {dim.FIXED: range(p), dim.RESPONSE: range(r), dim.EFFECT: range(r * q), **(coords or {})}
+    labels |= {dim.RESPONSE_2: labels[dim.RESPONSE], dim.EFFECT_2: labels[dim.EFFECT]}
+    data = marginal_data(statistics)
+    with pm.Model(coords=labels) as model:
+        beta = _fixed_effects(priors.beta, p, r)
+        Sigma = covariance("Sigma", priors.Sigma, r, (dim.RESPONSE, dim.RESPONSE_2))
+        Psi = covariance("Psi", priors.Psi, r * q, (dim.EFFECT, dim.EFFECT_2))
+        arrays = [pm.Data(name, getattr(data, name)) for name in ("observed", "cells", "gram", "total")]
+        pm.Potential("y_obs", marginal(beta, Sigma, Psi, *arrays))
+    return model
+
+
+def _fixed_effects(prior, p: int, r: int):
+    dims = (dim.FIXED, dim.RESPONSE)
+    if isinstance(prior, Normal):
+        mean, sd = (np.broadcast_to(x, (p, r)).astype(float) for x in (prior.mean, prior.sd))
+        return pm.Normal("beta", mean, sd, dims=dims)
+    return pm.Flat("beta", dims=dims)

@@ -1,0 +1,236 @@
+"""PyTensor Ops around numba kernels, each with its derivative in closed form.
+
+    marginal(beta, Sigma, Psi, data)                   log p(y_obs | beta, Sigma, Psi)    kernels.marginal
+    inverse_wishart, huang_wand, lkj (S, numbers)      log p(S)                           kernels.covariance
+    from_free(free, precision), to_free(S, precision)  free parameters <-> S              kernels.covariance
+
+Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing costs
+a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and its gradient
+comes with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.gradient import DisconnectedType, disconnected_type, grad_undefined
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
+
+from bayesimp.kernels import covariance as kernels
+from bayesimp.kernels.marginal import log_likelihood
+
+__all__ = ["from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
+
+
+class Density(Op):
+    """Scalar log density and its gradients with respect to the first `wrt` inputs; the rest are numbers."""
+
+    __props__ = ()
+    wrt = 1
+
+    def make_node(self, *inputs):
+        inputs = [pt.as_tensor_variable(x) for x in inputs]
+        return Apply(self, inputs, [pt.dscalar(), *(x.type() for x in inputs[: self.wrt])])
+
+    def perform(self, node, inputs, outputs):
+        # numba kernels take numbers as numbers, not as arrays without dimensions
+        inputs = [x.item() if x.ndim == 0 else x for x in inputs]
+        for store, x in zip(outputs, self.kernel(*inputs), strict=True):
+            store[0] = np.asarray(x)
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [(), *shapes[: self.wrt]]
+
+    def pullback(self, inputs, outputs, cotangents):
+        reason = "hyperparameters are numbers or data here, not random variables"
+        slopes = [cotangents[0] * gradient for gradient in outputs[1:]]
+        rest = list(enumerate(inputs))[self.wrt :]
+        return slopes + [grad_undefined(self, i, x, reason) for i, x in rest]
+
+
+class Marginal(Density):
+    wrt, kernel = 3, staticmethod(log_likelihood)
+
+
+class InverseWishartDensity(Density):
+    kernel = staticmethod(kernels.inverse_wishart)
+
+
+class HuangWandDensity(Density):
+    kernel = staticmethod(kernels.huang_wand)
+
+
+class LKJDensity(Density):
+    """The family of the standard deviations is part of the Op."""
+
+    __props__ = ("family",)
+
+    def __init__(self, family: int):
+        self.family = family
+
+    def kernel(self, S, eta, scale, nu):
+        return kernels.lkj(S, eta, scale, nu, self.family)
+
+
+class FromFree(Op):
+    """Free parameters to S and the log Jacobian."""
+
+    __props__ = ("precision",)
+
+    def __init__(self, precision: bool):
+        self.precision = precision
+
+    def make_node(self, free):
+        free = pt.as_tensor_variable(free)
+        d = _dimension(free.type.shape[-1])
+        return Apply(self, [free], [pt.TensorType("float64", (d, d))(), pt.dscalar()])
+
+    def perform(self, node, inputs, outputs):
+        S, jacobian = kernels.from_free(inputs[0], self.precision)
+        outputs[0][0], outputs[1][0] = S, np.asarray(jacobian)
+
+    def pullback(self, inputs, outputs, cotangents):
+        S_bar, jacobian_bar = (
+            pt.zeros_like(x) if isinstance(bar.type, DisconnectedType) else bar
+            for x, bar in zip(outputs, cotangents, strict=True)
+        )
+        return [PullFree(self.precision)(inputs[0], outputs[0], S_bar, jacobian_bar)]
+
+
+class PullFree(Op):
+    """Derivative of `FromFree`."""
+
+    __props__ = ("precision",)
+
+    def __init__(self, precision: bool):
+        self.precision = precision
+
+    def make_node(self, free, S, S_bar, jacobian_bar):
+        inputs = [pt.as_tensor_variable(x) for x in (free, S, S_bar, jacobian_bar)]
+        return Apply(self, inputs, [inputs[0].type()])
+
+    def perform(self, node, inputs, outputs):
+        free, S, S_bar, jacobian_bar = inputs
+        outputs[0][0] = kernels.pull_free(free, self.precision, S, S_bar, float(jacobian_bar))
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [shapes[0]]
+
+
+class ToFree(Op):
+    """S to its free parameters."""
+
+    __props__ = ("precision",)
+
+    def __init__(self, precision: bool):
+        self.precision = precision
+
+    def make_node(self, S):
+        S = pt.as_tensor_variable(S)
+        d = S.type.shape[-1]
+        return Apply(self, [S], [pt.TensorType("float64", (d * (d + 1) // 2,))()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = kernels.to_free(inputs[0], self.precision)
+
+
+@register_funcify_default_op_cache_key(Marginal)
+def _(op, node, **kwargs):
+    @numba_njit
+    def call(beta, Sigma, Psi, observed, cells, gram, total):
+        value, dbeta, dSigma, dPsi = log_likelihood(beta, Sigma, Psi, observed, cells, gram, total)
+        return np.asarray(value), dbeta, dSigma, dPsi
+
+    return call, 1
+
+
+@register_funcify_default_op_cache_key(InverseWishartDensity)
+@register_funcify_default_op_cache_key(HuangWandDensity)
+def _(op, node, **kwargs):
+    kernel = op.kernel
+
+    @numba_njit
+    def call(S, nu, scale):
+        value, dS = kernel(S, nu.item(), scale)
+        return np.asarray(value), dS
+
+    return call, 1
+
+
+@register_funcify_default_op_cache_key(LKJDensity)
+def _(op, node, **kwargs):
+    family, kernel = op.family, kernels.lkj
+
+    @numba_njit
+    def call(S, eta, scale, nu):
+        value, dS = kernel(S, eta.item(), scale, nu.item(), family)
+        return np.asarray(value), dS
+
+    return call, 1
+
+
+@register_funcify_default_op_cache_key(FromFree)
+def _(op, node, **kwargs):
+    precision, kernel = op.precision, kernels.from_free
+
+    @numba_njit
+    def call(free):
+        S, jacobian = kernel(free, precision)
+        return S, np.asarray(jacobian)
+
+    return call, 1
+
+
+@register_funcify_default_op_cache_key(PullFree)
+def _(op, node, **kwargs):
+    precision, kernel = op.precision, kernels.pull_free
+
+    @numba_njit
+    def call(free, S, S_bar, jacobian_bar):
+        return kernel(free, precision, S, S_bar, jacobian_bar.item())
+
+    return call, 1
+
+
+@register_funcify_default_op_cache_key(ToFree)
+def _(op, node, **kwargs):
+    precision, kernel = op.precision, kernels.to_free
+
+    @numba_njit
+    def call(S):
+        return kernel(S, precision)
+
+    return call, 1
+
+
+def _dimension(free: int) -> int:
+    return int((np.sqrt(8 * free + 1) - 1) / 2 + 0.5)
+
+
+def marginal(beta, Sigma, Psi, observed, cells, gram, total):
+    """Log p(y_obs | beta, Sigma, Psi), a scalar; see `bayesimp.kernels.marginal.log_likelihood`."""
+    return Marginal()(beta, Sigma, Psi, observed, cells, gram, total)[0]
+
+
+def inverse_wishart(S, nu, scale):
+    """Log density, a scalar; see `bayesimp.kernels.covariance`, as for all that follow."""
+    return InverseWishartDensity()(S, nu, scale)[0]
+
+
+def huang_wand(S, nu, scale):
+    return HuangWandDensity()(S, nu, scale)[0]
+
+
+def lkj(S, eta, scale, nu, family: int):
+    return LKJDensity(family)(S, eta, scale, nu)[0]
+
+
+def from_free(free, precision: bool):
+    """(S, log Jacobian)."""
+    return FromFree(precision)(free)
+
+
+def to_free(S, precision: bool):
+    return ToFree(precision)(S)
