@@ -107,6 +107,14 @@ def covariance_update(prior: pr.CovariancePrior, d: int) -> kernel.CovarianceUpd
     )
 
 
+def _check_proper(update: kernel.CovarianceUpdate, n: int, d: int, where: str, what: str) -> None:
+    if update.kind == kernel.INVERSE_WISHART and not update.nu + n > d - 1:
+        raise SpecificationError(
+            f"The improper prior on {where} (nu = {update.nu:g}) with {n} {what} leaves an improper posterior: "
+            f"nu + {n} must exceed {d - 1}. Take a larger nu."
+        )
+
+
 def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> ChainState:
     """Dispersed start: standard deviations of the working scale times log-normal factors, no correlations."""
     rng = chain_rng(seed, chain)
@@ -171,6 +179,8 @@ def sample_gibbs(
     update_Sigma = covariance_update(priors.Sigma, st.r)
     update_Psi = covariance_update(priors.Psi, st.r * st.q)
     Q0, t0 = beta_prior(priors.beta, working)
+    _check_proper(update_Sigma, int(m.pattern_rows.sum()), st.r, "Sigma", "rows")
+    _check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
     chains, rq = len(states), st.r * st.q
     shapes = [(st.p, st.r), (st.r, st.r), (rq, rq), (st.clusters, st.r), (st.clusters, st.r)]
     kept = [np.empty((chains, draws, *shape)) for shape in shapes]

@@ -92,17 +92,21 @@ class InverseWishart:
     Parameters
     ----------
     nu
-        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer that is proper (pan's and
-        jomo's default).
+        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer that is proper (pan's
+        default).
     V
         Number (times the identity) or (d, d) positive definite matrix, in units of 1 / variance.
+    improper
+        Allow nu <= d - 1, where the density has no finite integral. For comparison with software that does so
+        (jomo); the posterior is proper once there are more than d - 1 - nu rows. Gibbs only.
     """
 
     nu: float | None = None
     V: ArrayLike = 1.0
+    improper: bool = False
 
     def __post_init__(self) -> None:
-        if self.nu is not None:
+        if self.nu is not None and not self.improper:
             _positive(self.nu, "InverseWishart: nu")
 
 
@@ -194,8 +198,9 @@ def mice() -> Priors:
 
 
 def jomo() -> Priors:
-    """R jomo's default: inverse-Wishart with identity scale and the smallest df, flat beta."""
-    return replace(pan(), name="jomo")
+    """R jomo's default (2.7-4, as measured; tests/reference/joint): IW(-1, I) on Sigma whatever r, which is
+    improper, IW(r q, I) on Psi, flat beta."""
+    return replace(pan(), Sigma=InverseWishart(-1.0, 1.0, improper=True), name="jomo")
 
 
 def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePrior:
@@ -223,14 +228,15 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
     match prior:
         case InverseWishart():
             nu = float(d if prior.nu is None else prior.nu)
-            if nu <= d - 1:
+            if nu <= d - 1 and not prior.improper:
                 raise SpecificationError(
                     f"InverseWishart on {where}: nu = {nu:g} is too small for a proper prior on a {d} x {d} "
-                    f"matrix; take nu > {d - 1} (nu=None takes {d})."
+                    f"matrix; take nu > {d - 1} (nu=None takes {d}), or say improper=True if that is meant."
                 )
             V = np.asarray(prior.V, dtype=float)
             V = float(V) * np.eye(d) if V.ndim == 0 else V
-            return InverseWishart(nu, _positive_definite(V, d, f"InverseWishart on {where}: V"))
+            V = _positive_definite(V, d, f"InverseWishart on {where}: V")
+            return InverseWishart(nu, V, prior.improper)
         case HuangWand():
             return prior._resolved(sds)
         case LKJ():
@@ -254,7 +260,7 @@ def rescale(prior: CovariancePrior, d: Array) -> CovariancePrior:
     match prior:
         case InverseWishart():
             # S ~ IW(nu, scale V^-1)  =>  D^-1 S D^-1 ~ IW(nu, scale D^-1 V^-1 D^-1), that is V -> D V D
-            return InverseWishart(prior.nu, np.asarray(prior.V) * np.outer(d, d))
+            return replace(prior, V=np.asarray(prior.V) * np.outer(d, d))
         case HuangWand():
             return prior._rescaled(d)
         case LKJ():
@@ -278,7 +284,7 @@ def _vector(value: ArrayLike, d: int, what: str) -> Array:
 def _positive_definite(matrix: Array, d: int, what: str) -> Array:
     if matrix.shape != (d, d):
         raise SpecificationError(f"{what} must be a {d} x {d} matrix, got shape {matrix.shape}.")
-    if not np.allclose(matrix, matrix.T, rtol=1e-10, atol=0):
+    if not np.allclose(matrix, matrix.T, rtol=0, atol=1e-10 * np.abs(matrix).max()):
         raise SpecificationError(f"{what} must be symmetric.")
     smallest = np.linalg.eigvalsh(matrix)[0]
     if not smallest > 0:
