@@ -1,4 +1,4 @@
-# Frozen posterior summaries from pan and jomo.   Rscript make_reference.R   (7 minutes on two cores)
+# Frozen posterior summaries from pan and jomo.   Rscript make_reference.R   (9 minutes on two cores)
 # Writes pan_case1.json, pan_case2.json, pan_case3.json, jomo_case1.json beside this file.
 suppressMessages({library(pan); library(jomo); library(jsonlite); library(parallel)})
 options(digits = 10)
@@ -143,13 +143,14 @@ freeze <- function(name, case, engine, D, prior, chain, chains, burn, blocks, th
   out$session <- c(R.version.string, sapply(c("pan", "jomo", "jsonlite"), function(p) paste(p, packageVersion(p))),
                    capture.output(print(sessionInfo())))
   out$session <- unname(out$session)
-  write_json(out, file.path(here, paste0(name, ".json")), digits = 8, auto_unbox = TRUE, pretty = TRUE)
+  write_json(out, file.path(here, paste0(name, ".json")), digits = 10, auto_unbox = TRUE, pretty = TRUE)
   ess <- sapply(out$parameters, `[[`, "ess")
   cat(sprintf("%s: %.0f s; smallest ESS %.0f (%s)\n", name, out$run$seconds, min(ess), names(which.min(ess))))
 }
 pan_prior <- function(a, Binv, c, Dinv) list(a = a, Binv = Binv, c = c, Dinv = Dinv)
+inverse <- function(M) { V <- solve(M); round((V + t(V)) / 2, 12) }
 stored <- function(prior) with(prior, list(    # K&K's IW(nu, V): V = scale^-1
-  Sigma = list(nu = a, V = solve(Binv), scale = Binv), Psi = list(nu = c, V = solve(Dinv), scale = Dinv), beta = "flat"))
+  Sigma = list(nu = a, V = inverse(Binv), scale = Binv), Psi = list(nu = c, V = inverse(Dinv), scale = Dinv), beta = "flat"))
 run_pan <- function(name, case, D, prior, ...)
   freeze(name, case, "pan", D, stored(prior), function(...) pan_chain(D, prior, ...), ...)
 
