@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bayesimp.data.where import listing, suggestion, where
 from bayesimp.errors import DataError, SpecificationError
 
-__all__ = ["FAMILIES", "Family", "encode", "infer", "read_name"]
+__all__ = ["FAMILIES", "Family", "encode", "infer", "positions", "read_name"]
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,14 @@ def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDA
             "the order of texts is not known", column.notna().to_numpy(),
             "Make it an ordered category, pandas.Categorical(..., categories=[...], ordered=True)",
         )  # fmt: skip
-    positions, levels = _levels(column)
+    codes_of_values, values = positions(column)
+    levels = tuple(values.tolist())
     if family == "bernoulli" and len(levels) > 2:
         raise place.error(
-            f"it has {len(levels)} values ({listing(levels)}), bernoulli two", positions >= 0,
+            f"it has {len(levels)} values ({listing(levels)}), bernoulli two", codes_of_values >= 0,
             "Declare 'categorical' or 'ordinal', or join values",
         )  # fmt: skip
-    return np.where(positions < 0, np.nan, positions), levels
+    return np.where(codes_of_values < 0, np.nan, codes_of_values), levels
 
 
 @dataclass(frozen=True)
@@ -214,17 +215,17 @@ def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
     )
 
 
-def _levels(column: pd.Series) -> tuple[NDArray[np.int64], tuple]:
-    """Position of each value among the sorted values, -1 where missing, and the values."""
+def positions(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
+    """Position of each value among the distinct ones, -1 where missing, and these.
+
+    Sorted, or in the order of a category (of which those without rows are left out); in order of appearance
+    where values cannot be compared.
+    """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
-        return column.cat.codes.to_numpy(np.int64), tuple(column.cat.categories)
-    positions, values = pd.factorize(column, use_na_sentinel=True)
+        return column.cat.codes.to_numpy(np.int64), pd.Index(column.cat.categories)
     try:
-        order = np.argsort(values)
-        ranks = np.empty(len(order), dtype=np.int64)
-        ranks[order] = np.arange(len(order))
-        positions, values = np.where(positions < 0, -1, ranks[positions]), values[order]
+        codes, values = pd.factorize(column, sort=True)
     except TypeError:
-        pass  # values that cannot be compared keep the order of appearance
-    return positions.astype(np.int64), tuple(np.asarray(values, dtype=object).tolist())
+        codes, values = pd.factorize(column)
+    return codes.astype(np.int64), pd.Index(values)

@@ -258,21 +258,13 @@ def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
             f"The cluster id '{column.name}' is missing {place}. Fill in the ids, or "
             "leave these rows out: a row without a cluster cannot be imputed."
         )
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.cat.remove_unused_categories()
-        codes, labels = column.cat.codes.to_numpy(np.int64), pd.Index(column.cat.categories)
-    else:
-        column = _whole(column)
-        try:
-            codes, labels = pd.factorize(column, sort=True)
-        except TypeError:  # ids that cannot be compared, such as 1 and "a"
-            codes, labels = pd.factorize(column)
+    codes, labels = family_rules.positions(_whole(column))
     if len(labels) < 2:
         raise DataError(
             f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With "
             "one cluster nothing can be learnt about differences between clusters; is it the right column?"
         )
-    return codes.astype(np.int64), pd.Index(labels, name=column.name)
+    return codes, labels.rename(column.name)
 
 
 def _whole(column: pd.Series) -> pd.Series:

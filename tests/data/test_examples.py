@@ -37,8 +37,8 @@ def test_counts_of_table_viii():
 
 
 def test_moments_of_table_ix():
-    """Standardised before rounding to whole scores, which moves a mean with sd 0.29 / sqrt(n) <= 0.08 and adds
-    1/12 to a variance, 4 % to an sd of 1; two to three times that is allowed."""
+    """Standardised before rounding to whole scores, which moves a mean with sd 0.29 / sqrt(n) <= 0.08 and
+    adds 1/12 to a variance, 4 % to an sd of 1; two to three times that is allowed."""
     studies = examples.load_brain_injury().groupby("study")
     for name, means in examples.MEANS.items():
         np.testing.assert_allclose(studies[name].mean(), means, atol=0.2)

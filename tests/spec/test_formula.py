@@ -116,7 +116,8 @@ def test_refusals_say_what_to_write(text, message):
     "code",
     [
         "__import__('os')", "eval('1')", "os.system('true')", "x.sum()", "np.load('f')", "exec(x)",
-        "lambda: 1", "(lambda x: x)(x)", "[x for x in y]", "x if x else z", "x.__class__", "I(__import__('os'))", "f'{x}'",
+        "lambda: 1", "(lambda x: x)(x)", "[x for x in y]", "x if x else z", "x.__class__",
+        "I(__import__('os'))", "f'{x}'",
         "C(x, open('f'))", "log(x=open('f'))", "I(x := 1)", "np.log.__class__(x)",
     ],
 )  # fmt: skip
