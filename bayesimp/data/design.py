@@ -87,7 +87,8 @@ def design(
     )
 
     X, fixed = _matrix(formula.fixed, columns, formula)
-    Z, random = np.empty((len(frame), 0)), ()
+    Z: NDArray[np.float64] = np.empty((len(frame), 0))
+    random: tuple[str, ...] = ()
     if formula.random:
         Z, random = _matrix(formula.random[0].columns, columns, formula)
     for matrix, names, part in ((X, fixed, "fixed part"), (Z, random, "random part")):

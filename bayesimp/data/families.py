@@ -16,6 +16,7 @@ without a sign of it. Counts and short scales are declared: ``families={"visits"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,7 +155,7 @@ class _Place:
     column: pd.Series
     family: str
     codes: NDArray | None
-    labels: object
+    labels: Sequence | None
 
     def error(self, problem: str, rows: NDArray[np.bool_], advice: str) -> DataError:
         values = listing(pd.unique(self.column[rows])[:6], most=3)

@@ -85,8 +85,10 @@ def _map(ax: Axes, share) -> None:
     """One rectangle for each variable and cluster."""
     rows, columns = share.shape
     # lines between cells help the eye only as long as cells are wide
-    edges = {"edgecolors": "white", "linewidth": 1.0} if columns <= 80 else {}
-    ax.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, _colours(share), **edges)
+    ax.pcolormesh(
+        np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, _colours(share),
+        edgecolors="white", linewidth=1.0 if columns <= 80 else 0.0,
+    )  # fmt: skip
     for row in range(rows):
         for start, stop in _runs(share[row] == 1):
             ax.fill_between(

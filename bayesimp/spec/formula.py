@@ -178,7 +178,7 @@ def _responses(left: str, text: str) -> tuple[str, ...]:
                 text,
                 f"'{write(node)}' on the left of ~ is not a column; make it in the table and name it here",
             )
-    names = [node.name for _, node in terms]
+    names = [node.name for _, node in terms if isinstance(node, Name)]
     if len(set(names)) < len(names):
         raise error(text, f"a response is named twice: {', '.join(names)}")
     return tuple(names)
@@ -227,7 +227,8 @@ def _product(node: Node) -> str:
 
 def _random_terms(node: Op, text: str) -> list[RandomTerm]:
     columns, correlated = _columns(_terms(node.left), text), node.symbol == "|"
-    names, symbol, group = [], set(), node.right
+    names: list[Node] = []
+    symbol, group = set(), node.right
     while isinstance(group, Op):
         symbol.add(group.symbol)
         names.insert(0, group.right)

@@ -375,6 +375,6 @@ def test_a_million_rows_in_well_under_a_second():
     )
     for j in range(8):
         frame[f"x{j}"] = np.where(frame["b"], NAN, 1.5)
-    start = time.perf_counter()
+    start = time.process_time()
     IncompleteData(frame, "g")
-    assert time.perf_counter() - start < 1.0  # 0.1 s alone on the machine
+    assert time.process_time() - start < 1.0  # 0.1 s alone on the machine
