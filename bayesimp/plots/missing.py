@@ -154,7 +154,7 @@ def _legend(ax: Axes, own: bool) -> None:
             handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small"
         )
         return
-    columns = 5 if ax.figure.get_figwidth() > 9 else 3
+    columns = 5 if ax.figure.bbox.width > 9 * ax.figure.dpi else 3
     ax.figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"
     )
