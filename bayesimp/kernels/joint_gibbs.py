@@ -9,7 +9,7 @@ One iteration, two blocks:
 
 Step 2 needs the missing values only through E'E. In pattern a, with observed residuals E_O (n_a rows),
 K = Sigma_OO^-1 Sigma_OM and S = Sigma_MM - Sigma_MO K, the missing residuals are E_M = E_O K + F, rows of
-F ~ N(0, S) = rows of N(0, I) times A', A A' = S. With E_O'E_O = L L' of rank rho
+F ~ N(0, S) = rows of N(0, I) times A', A A' = S. With E_O'E_O = L L', L of rho = min(n_a, |O_a|) columns,
 
     E_O'F = L U A',            U (rho x |M|) standard normal
     F'F   = A (U'U + W) A',    W ~ Wishart(n_a - rho, I)
@@ -134,18 +134,27 @@ def _complete(rng, rows, observed, Wa, Sigma, R, S):
     for i in range(o):
         for j in range(o):
             L[i, j] = R[O[i], O[j]]
-    rank = semidefinite_cholesky(L, o, ROUND_OFF)
+    limit = min(rows, o)
+    semidefinite_cholesky(L, o, ROUND_OFF, limit)
+    # as many rows of normals as the rank can be, so that round-off in the rank does not shift the generator:
+    # those that fall on no pivot are rows of F like any other
+    V = np.empty((limit, u))
+    for k in range(limit):
+        for j in range(u):
+            V[k, j] = rng.standard_normal()
     U = np.zeros((o, u))  # rows of dropped pivots stay zero
+    k = 0
     for i in range(o):
         if L[i, i] > 0.0:
             for j in range(u):
-                U[i, j] = rng.standard_normal()
-    G = np.zeros((u, u))  # U'U + W
-    for k in range(o):
+                U[i, j] = V[k, j]
+            k += 1
+    G = np.zeros((u, u))  # V'V + W
+    for k in range(limit):
         for i in range(u):
             for j in range(u):
-                G[i, j] += U[k, i] * U[k, j]
-    draw_wishart_identity(rng, rows - rank, G, u)
+                G[i, j] += V[k, i] * V[k, j]
+    draw_wishart_identity(rng, rows - limit, G, u)
     # X_OM = E_O'E_M = R K + L U A'
     UA = np.zeros((o, u))
     for i in range(o):

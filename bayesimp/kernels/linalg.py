@@ -52,17 +52,18 @@ def cholesky(A, n):
 
 
 @inner
-def semidefinite_cholesky(A, n, tolerance):
+def semidefinite_cholesky(A, n, tolerance, limit):
     """A <- L with A = L L' for A positive semidefinite; columns of pivots <= tolerance * A_jj become zero.
 
-    Returns the rank. The upper triangle is left untouched.
+    limit: the rank is known not to exceed it; pivots after that many are round-off. Returns the rank. The upper
+    triangle is left untouched.
     """
     rank = 0
     for j in range(n):
         pivot = A[j, j]
         for k in range(j):
             pivot -= A[j, k] * A[j, k]
-        if pivot <= tolerance * A[j, j]:
+        if rank == limit or pivot <= tolerance * A[j, j]:
             for i in range(j, n):
                 A[i, j] = 0.0
             continue
