@@ -145,8 +145,7 @@ def fit_mixed_models(
     loglik = -0.5 * values[:, 0] - df * np.log(scale)
     if reml:
         loglik -= np.log(np.einsum("kaa->ka", Tx)).sum(axis=1)
-    rows = np.zeros((M, m), dtype=np.int64)
-    np.add.at(rows, (np.repeat(np.arange(M), n), codes), 1)
+    rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
     singular = flags[:, 2] == 1
     components, components_cov = _components(Lambda, sigma2, free, Tz, signs, hessian, singular)
     b, b_cov = np.zeros((M, 0, q)), np.zeros((M, 0, q, q))

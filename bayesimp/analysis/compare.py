@@ -1,0 +1,196 @@
+"""Tests of several parameters at once after multiple imputation: D1, D2, D3.
+
+With k parameters, M imputations, W_l = Q_l' U_l^-1 Q_l, T_l the likelihood-ratio statistic, t = k (M - 1):
+
+    D1 = Q' Ubar^-1 Q / (k (1 + r)),   r = (1 + 1/M) tr(B Ubar^-1) / k      Li, Raghunathan & Rubin 1991, eq. 1.10
+    D2 = (mean d_l / k - (M + 1) / (M - 1) r) / (1 + r),                    Li, Meng, Raghunathan & Rubin 1991,
+         r = (1 + 1/M) var(sqrt d_l),  d_l = W_l or T_l                     eq. 1.17, 1.18, 2.1
+    D3 = Tbar_a / (k (1 + r)),  r = (M + 1) / (k (M - 1)) (Tbar - Tbar_a)   Meng & Rubin 1992, eq. 2.1 - 2.3
+         Tbar: at each table's own estimates, Tbar_a: at the average of the estimates over tables
+
+Each is referred to F(k, v):
+
+    D1, D3  v = 4 + (t - 4) (1 + (1 - 2/t) / r)^2 for t > 4, else t (1 + 1/k) (1 + 1/r)^2 / 2
+    D1 with complete-data df: v of Reiter (2007)
+    D2      v = k^(-3/M) (M - 1) (1 + 1/r)^2
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from bayesimp.errors import SpecificationError, StatisticalWarning
+
+__all__ = ["MultiTest", "compare", "d1", "d2", "d3"]
+
+
+@dataclass(frozen=True)
+class MultiTest:
+    """An F test of k parameters: statistic, its degrees of freedom, p; ``riv`` the relative increase r."""
+
+    method: str
+    statistic: float
+    df1: int
+    df2: float
+    p_value: float
+    riv: float
+    terms: tuple[str, ...] = ()
+
+
+def d1(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf, *, null: ArrayLike = 0.0) -> MultiTest:
+    """Wald test that the parameters equal ``null``, from estimates (M, k) and covariances (M, k, k).
+
+    Raises
+    ------
+    SpecificationError
+        Fewer than two imputations, or a mean covariance that is singular.
+    """
+    Q, U = np.asarray(Q, dtype=float) - np.asarray(null, dtype=float), np.asarray(U, dtype=float)
+    M, k = _shape(Q)
+    Qbar, Ubar = Q.mean(axis=0), U.mean(axis=0)
+    B = np.atleast_2d(np.cov(Q.T))
+    try:
+        r = (1 + 1 / M) * np.trace(np.linalg.solve(Ubar, B)) / k
+        wald = Qbar @ np.linalg.solve(Ubar, Qbar)
+    except np.linalg.LinAlgError:
+        raise SpecificationError(
+            "the covariance of the tested parameters is singular; test fewer of them."
+        ) from None
+    df2 = _df_li(r, k, M) if np.isinf(df_complete) else _df_reiter(r, k, M, df_complete)
+    return _result("D1", wald / (k * (1 + r)), k, df2, r)
+
+
+def d2(d: ArrayLike, k: int) -> MultiTest:
+    """Test from the M chi-squared statistics alone (Wald or likelihood ratio), each on k degrees of freedom."""
+    d = np.asarray(d, dtype=float)
+    M, _ = _shape(d[:, None])
+    if np.any(d < 0):
+        raise SpecificationError(f"{int((d < 0).sum())} of {M} chi-squared statistics are negative.")
+    r = (1 + 1 / M) * np.var(np.sqrt(d), ddof=1)
+    statistic = (d.mean() / k - (M + 1) / (M - 1) * r) / (1 + r)
+    df2 = k ** (-3 / M) * (M - 1) * (1 + 1 / r) ** 2 if r > 0 else np.inf
+    return _result("D2", statistic, k, df2, r)
+
+
+def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
+    """Likelihood-ratio test: statistics 2 (l1 - l0) of the M tables, at own and at averaged estimates.
+
+    r can come out negative in small samples (Meng & Rubin 1992 suppose large ones); then it says so, and 0 is
+    taken.
+    """
+    own, average = np.asarray(own, dtype=float), np.asarray(average, dtype=float)
+    M, _ = _shape(own[:, None])
+    r = (M + 1) / (k * (M - 1)) * (own.mean() - average.mean())
+    if r < -1e-8:
+        warnings.warn(
+            f"D3: the relative increase in variance is {r:.3g}, below zero, and 0 is used; use D1.",
+            StatisticalWarning,
+            stacklevel=2,
+        )
+    r = max(r, 0.0)
+    return _result("D3", average.mean() / (k * (1 + r)), k, _df_li(r, k, M), r)
+
+
+def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np.inf) -> MultiTest:
+    """Test a model against a smaller one nested in it; both from `bayesimp.analysis.fit_each`.
+
+    Parameters
+    ----------
+    larger, smaller
+        `Fits` of the same completed tables. ``smaller=None`` (D1, D2): all parameters but the intercept.
+    method
+        ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear
+        and linear mixed models fitted with ``reml=False``. D1 unless there is a reason.
+    df_complete
+        Complete-data df for D1 (Reiter 2007).
+    """
+    extra = [
+        j
+        for j, name in enumerate(larger.names)
+        if name not in (("Intercept",) if smaller is None else smaller.names)
+    ]
+    terms = tuple(larger.names[j] for j in extra)
+    if smaller is not None and (len(smaller) != len(larger) or not set(smaller.names) <= set(larger.names)):
+        raise SpecificationError(
+            "the smaller model is not nested in the larger one: it has other terms "
+            f"({', '.join(sorted(set(smaller.names) - set(larger.names))) or 'none'}) or other imputations."
+        )
+    Q, U = larger.estimates[:, extra], larger.covariances[:, extra][:, :, extra]
+    if method in ("D1", "D2") and not extra:
+        raise SpecificationError("the two models have the same fixed effects; compare random parts with D3.")
+    if method == "D1":
+        result = d1(Q, U, df_complete)
+    elif method == "D2":
+        result = d2(np.einsum("ka,ka->k", Q, np.linalg.solve(U, Q[:, :, None])[:, :, 0]), len(extra))
+    elif method == "D3":
+        result = _d3_of_fits(larger, smaller)
+    else:
+        raise SpecificationError(f"method = {method!r} is not known; choose 'D1', 'D2' or 'D3'.")
+    return MultiTest(
+        result.method, result.statistic, result.df1, result.df2, result.p_value, result.riv, terms
+    )
+
+
+def _d3_of_fits(larger, smaller) -> MultiTest:
+    if smaller is None:
+        raise SpecificationError("D3 needs both models: compare(larger, smaller, 'D3').")
+    for fits in (larger, smaller):
+        if fits.likelihood is None:
+            raise SpecificationError(
+                "D3 needs log-likelihoods at given parameters: linear and linear mixed models with one grouping "
+                "factor, fitted with reml=False."
+            )
+    own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
+    k = larger.parameters - smaller.parameters
+    if k <= 0:
+        raise SpecificationError("the larger model has no more parameters than the smaller one.")
+    return d3(own, average, k)
+
+
+def _shape(Q) -> tuple[int, int]:
+    M, k = Q.shape
+    if M < 2:
+        raise SpecificationError(
+            f"{M} imputation has no variance between imputations; tests take two or more."
+        )
+    return M, k
+
+
+def _df_li(r: float, k: int, M: int) -> float:
+    """Li, Raghunathan & Rubin 1991, eq. 1.12 (t > 4); Rubin 1987, eq. 3.3.5-like, for t <= 4."""
+    t = k * (M - 1)
+    if r <= 0:
+        return np.inf
+    return 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2 if t > 4 else t * (1 + 1 / k) * (1 + 1 / r) ** 2 / 2
+
+
+def _df_reiter(r: float, k: int, M: int, df_complete: float) -> float:
+    """Reiter 2007, eq. 2: denominator df in small samples. It exists for t > 4 and v > 4 (1 + a)."""
+    t = k * (M - 1)
+    v = df_complete * (df_complete + 1) / (df_complete + 3)
+    a = r * t / (t - 2) if t > 2 else np.inf
+    c1, c2 = v - 2 * (1 + a), v - 4 * (1 + a)
+    if t <= 4 or not c2 > 0:
+        raise SpecificationError(
+            f"Reiter's degrees of freedom do not exist for k (M - 1) = {t}, r = {r:.3g}, df_complete = "
+            f"{df_complete:g}; use more imputations, or df_complete=inf."
+        )
+    terms = (
+        a**2 * c1 / ((1 + a) ** 2 * c2)
+        + 8 * a**2 * c1 / ((1 + a) * c2**2)
+        + 4 * a**2 / ((1 + a) * c2)
+        + 4 * a**2 / (c2 * c1)
+        + 16 * a**2 * c1 / c2**3
+        + 8 * a**2 / c2**2
+    )
+    return 4 + 1 / (1 / c2 + terms / (t - 4))
+
+
+def _result(method: str, statistic: float, k: int, df2: float, r: float) -> MultiTest:
+    p = stats.f.sf(statistic, k, df2) if np.isfinite(df2) else stats.chi2.sf(k * statistic, k)
+    return MultiTest(method, float(statistic), k, float(df2), float(p), float(r))

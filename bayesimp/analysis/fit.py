@@ -1,0 +1,222 @@
+"""Fit one analysis to every completed table.
+
+An analysis is a formula, ``"y ~ x + (1 + x | school)"``, or a function of a table. For a formula the tables are
+stacked and the design matrices made once for a whole stack, of at most `STACK` rows at a time.
+
+    no random term, normal                      least squares
+    one random term on one column, normal       own kernel (`bayesimp.kernels.mixed_model`)
+    crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.analysis.functions import fit_by_function
+from bayesimp.analysis.linear import fit_linear
+from bayesimp.analysis.pool import Pooled, pool, pool_components
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.spec.formula import Formula, parse
+
+__all__ = ["Fit", "Fits", "fit_each"]
+
+Array = NDArray[np.float64]
+NORMAL = ("normal", "gaussian")
+
+
+class Fit(NamedTuple):
+    """One fit: estimates with their names, their covariance, residual degrees of freedom."""
+
+    estimate: pd.Series
+    covariance: pd.DataFrame
+    df_residual: float
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Fits of one analysis to M completed tables.
+
+    Attributes
+    ----------
+    analysis
+        The formula, or the name of the function.
+    names
+        (k,) coefficients.
+    estimates, covariances
+        (M, k) and (M, k, k).
+    df_complete
+        Residual degrees of freedom of a completed table (the smallest, should they differ); inf where unknown.
+        For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice: too
+        many for coefficients that vary between clusters only; give ``pool(df_complete=...)`` a better number.
+    converged, singular
+        (M,) bool.
+    component_names, components, components_cov
+        (c,) names ``"sd(Intercept | school)"``, ``"cor(...)"``, ``"sd(residual)"``; (M, c) log standard deviations
+        and Fisher z of correlations; (M, c, c), nan where a fit is singular or the engine has none.
+    loglik
+        (M,) (restricted) log-likelihood, nan for functions.
+    parameters
+        Number of estimated parameters.
+    likelihood
+        ``likelihood("own" | "average")``: (M,) log-likelihoods at each table's own estimates, or at their average;
+        None where it cannot be had (REML, functions, glmm).
+    """
+
+    analysis: str
+    names: tuple[str, ...]
+    estimates: Array
+    covariances: Array
+    df_complete: float
+    converged: NDArray[np.bool_]
+    singular: NDArray[np.bool_]
+    component_names: tuple[str, ...]
+    components: Array
+    components_cov: Array
+    loglik: Array
+    parameters: int
+    likelihood: Callable[[str], Array] | None = None
+
+    def __len__(self) -> int:
+        return len(self.estimates)
+
+    def __getitem__(self, k: int) -> Fit:
+        names = list(self.names)
+        return Fit(
+            pd.Series(self.estimates[k], names),
+            pd.DataFrame(self.covariances[k], names, names),
+            self.df_complete,
+        )
+
+    def __iter__(self) -> Iterator[Fit]:
+        return (self[k] for k in range(len(self)))
+
+    def pool(self, df_complete: ArrayLike | None = None) -> Pooled:
+        """Rubin's rules on the coefficients; ``.to_frame()`` has the columns of R's mice."""
+        dfcom = self.df_complete if df_complete is None else df_complete
+        return pool(self.estimates, self.covariances, dfcom, terms=self.names)
+
+    def pool_components(self, scale: str = "log") -> Pooled:
+        """Variance components pooled on ``scale``: log, sd, variance or median; see `pool_components`."""
+        if not self.component_names:
+            raise SpecificationError(f"the analysis {self.analysis!r} has no variance components.")
+        correlation = [name.startswith("cor(") for name in self.component_names]
+        return pool_components(self.components, self.components_cov, self.component_names, correlation, scale)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Long table: imputation (from 1), term, estimate, std.error, converged, singular."""
+        M, k = self.estimates.shape
+        return pd.DataFrame(
+            {
+                "imputation": np.repeat(np.arange(1, M + 1), k),
+                "term": np.tile(np.array(self.names, dtype=object), M),
+                "estimate": self.estimates.ravel(),
+                "std.error": np.sqrt(np.einsum("kaa->ka", self.covariances)).ravel(),
+                "converged": np.repeat(self.converged, k),
+                "singular": np.repeat(self.singular, k),
+            }
+        )
+
+    def __repr__(self) -> str:
+        doubts = f", {int((~self.converged).sum())} not converged" if not self.converged.all() else ""
+        doubts += f", {int(self.singular.sum())} singular" if self.singular.any() else ""
+        return f"Fits({self.analysis!r}, m={len(self)}{doubts}; terms: {', '.join(self.names)})"
+
+
+def fit_each(
+    imputed: Any,
+    analysis: str | Callable,
+    *,
+    family: str = "normal",
+    reml: bool = True,
+    cluster: str | None = None,
+) -> Fits:
+    """Fit ``analysis`` to every completed table.
+
+    Parameters
+    ----------
+    imputed
+        Completed tables: an iterable of pandas DataFrames, or an object with ``m`` and ``frame(k)``, k = 0..m-1
+        (`Imputations`), of which only a stack of tables is held at a time.
+    analysis
+        A formula, or a function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance,
+        residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels).
+    family
+        ``"normal"``; others (``"binomial"``, ``"poisson"``, ...) need the optional package glmm.
+    reml
+        Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
+    cluster
+        The cluster of the imputation model, to warn if the analysis does not mention it.
+
+    Raises
+    ------
+    SpecificationError
+        The formula cannot be read or fitted, or needs glmm and it is not installed.
+    DataError
+        A completed table still has missing values in a column of the analysis.
+    """
+    tables = _tables(imputed)
+    if callable(analysis):
+        return _made(Fits, getattr(analysis, "__name__", "function"), fit_by_function(tables, analysis))
+    formula = parse(analysis)
+    if len(formula.responses) != 1:
+        raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
+    _mentions_cluster(formula, cluster)
+    one_factor = formula.single_grouping and ":" not in formula.random[0].group
+    if family in NORMAL and (one_factor or not formula.random):
+        result = fit_linear(tables, formula, reml)
+    else:
+        from bayesimp.analysis.glmm_adapter import fit_by_glmm
+
+        result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
+    fits = _made(Fits, analysis, result)
+    if not fits.converged.all():
+        warnings.warn(
+            f"{int((~fits.converged).sum())} of {len(fits)} fits of {analysis!r} did not converge "
+            f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(~fits.converged)[:10])}); simplify the model.",
+            StatisticalWarning,
+            stacklevel=2,
+        )
+    return fits
+
+
+class Tables(NamedTuple):
+    """Completed tables: how many, and the k-th."""
+
+    m: int
+    frame: Callable[[int], pd.DataFrame]
+
+
+def _tables(imputed: Any) -> Tables:
+    if hasattr(imputed, "m") and hasattr(imputed, "frame"):
+        tables = Tables(int(imputed.m), imputed.frame)
+    elif isinstance(imputed, Iterable) and not isinstance(imputed, pd.DataFrame):
+        frames = list(imputed)
+        tables = Tables(len(frames), frames.__getitem__)
+    else:
+        raise DataError(
+            f"completed tables are expected, a list of DataFrames or Imputations; got {type(imputed)}."
+        )
+    if tables.m == 0:
+        raise DataError("there are no completed tables to analyse.")
+    return tables
+
+
+def _mentions_cluster(formula: Formula, cluster: str | None) -> None:
+    if cluster is not None and cluster not in (*formula.groups, *formula.variables):
+        warnings.warn(
+            f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model: its standard "
+            f"errors suppose independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
+            StatisticalWarning,
+            stacklevel=3,
+        )
+
+
+def _made(kind, analysis: str, fields: dict) -> Fits:
+    return replace(kind(analysis=analysis, **fields))

@@ -1,0 +1,76 @@
+"""Analyses given as functions of a completed table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.errors import SpecificationError
+
+__all__ = ["fit_by_function", "read_result"]
+
+
+def fit_by_function(tables, function: Callable[[pd.DataFrame], Any]) -> dict:
+    """Fields of `Fits` from ``function`` applied to every table."""
+    results = [read_result(function(tables.frame(k)), k) for k in range(tables.m)]
+    names = results[0][0]
+    for k, result in enumerate(results):
+        if result[0] != names:
+            raise SpecificationError(
+                f"imputation {k + 1} has the estimates {', '.join(result[0])}, imputation 1 has {', '.join(names)}: "
+                "every table must give the same. A category absent from some tables? Fix the categories first."
+            )
+    M, nothing = tables.m, np.zeros((tables.m, 0))
+    return {
+        "names": names, "estimates": np.array([r[1] for r in results]), "covariances": np.array([r[2] for r in results]),
+        "df_complete": min(r[3] for r in results), "converged": np.array([r[4] for r in results]),
+        "singular": np.zeros(M, bool), "component_names": (), "components": nothing,
+        "components_cov": np.zeros((M, 0, 0)), "loglik": np.full(M, np.nan), "parameters": len(names),
+    }  # fmt: skip
+
+
+def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, float, bool]:
+    """Names, estimates (k,), covariance (k, k), residual df (inf if not given), converged, of one result.
+
+    Raises
+    ------
+    SpecificationError
+        It is none of the accepted kinds, or sizes do not fit, or a value is not finite.
+    """
+    converged = True
+    if hasattr(result, "params") and hasattr(result, "cov_params"):
+        estimates, covariance = result.params, result.cov_params()
+        df = getattr(result, "df_resid", np.inf)
+        df = np.inf if df is None else df
+        converged = bool(getattr(result, "converged", True))
+    elif isinstance(result, tuple) and len(result) in (2, 3):
+        estimates, covariance = result[:2]
+        df = result[2] if len(result) == 3 else np.inf
+    else:
+        raise SpecificationError(
+            f"imputation {k + 1}: the function returned {type(result).__name__}; return (estimates, covariance), "
+            "(estimates, covariance, residual df), or a statsmodels result."
+        )
+    if isinstance(estimates, dict):
+        estimates = pd.Series(estimates)
+    values = np.atleast_1d(np.asarray(estimates, dtype=float))
+    names = (
+        [str(n) for n in estimates.index]
+        if isinstance(estimates, pd.Series)
+        else [f"Q{j + 1}" for j in range(len(values))]
+    )
+    if isinstance(covariance, pd.DataFrame) and isinstance(estimates, pd.Series):
+        if set(covariance.index) >= set(estimates.index) and set(covariance.columns) >= set(estimates.index):
+            covariance = covariance.loc[estimates.index, estimates.index]
+    V = np.atleast_2d(np.asarray(covariance, dtype=float))
+    # statsmodels' MixedLM puts variance parameters after the coefficients, in both
+    if values.ndim != 1 or V.shape != (len(values), len(values)):
+        raise SpecificationError(
+            f"imputation {k + 1}: {values.shape} estimates and a covariance of shape {V.shape} do not fit."
+        )
+    if not (np.isfinite(values).all() and np.isfinite(V).all()):
+        raise SpecificationError(f"imputation {k + 1}: an estimate or covariance is missing or infinite.")
+    return tuple(names), values, V, float(df), converged

@@ -1,0 +1,121 @@
+"""Crossed and nested terms and other families, by the optional package glmm (``pip install 'bayesimp[glmm]'``).
+
+What glmm 0.6 lacks: ``||`` and slopes without intercept. Its covariances of coefficients come from the exact
+Hessian, its ``(Intercept)`` is called Intercept here, and variance components come without uncertainty.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+
+import numpy as np
+
+from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.spec.formula import Formula
+
+__all__ = ["fit_by_glmm"]
+
+ALIASES = {"bernoulli": "binomial", "normal": "gaussian"}
+
+
+def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
+    """Fields of `Fits`, one glmm fit for each table.
+
+    Raises
+    ------
+    SpecificationError
+        glmm is not installed, or refuses the model.
+    """
+    try:
+        glmm = import_module("glmm")
+    except ImportError:
+        raise SpecificationError(
+            f"{formula.text!r} with family {family!r} needs the package glmm: pip install 'bayesimp[glmm]'. "
+            "Without it: linear models with at most one grouping factor, or a function of the table "
+            "(statsmodels, for one)."
+        ) from None
+    columns = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups]))
+    fits, notes = [], []
+    for k in range(tables.m):
+        frame = tables.frame(k)[columns]
+        frame = frame.assign(**{group: frame[group].astype(str) for group in formula.groups})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                fits.append(
+                    glmm.fit(
+                        frame,
+                        _spelling(formula),
+                        family=ALIASES.get(family, family),
+                        satterthwaite=False,
+                        anova_test="Wald",
+                        reml=reml if family == "gaussian" and formula.random else None,
+                    )  # fmt: skip
+                )
+            except (ValueError, NotImplementedError) as problem:
+                raise SpecificationError(f"{formula.text!r}: glmm says: {problem}") from problem
+        notes += [f"imputation {k + 1}: {w.message}" for w in caught if "ingular" not in str(w.message)]
+    if notes:
+        warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=3)
+    return _fields(fits, formula, family)
+
+
+def _spelling(formula: Formula) -> str:
+    """The formula as given, its power operator included; ``I(x**2)`` is ``I(x^2)`` in R's spelling."""
+    return formula.text.replace("**", "^")
+
+
+def _fields(fits: list, formula: Formula, family: str) -> dict:
+    names = tuple(_name(name) for name in fits[0].names)
+    component_names, correlation = _component_names(fits[0])
+    components = np.array([_components(fit, correlation) for fit in fits])
+    M, c = components.shape
+    parameters = int(fits[0].df)
+    dispersion = family == "gaussian"
+    if dispersion:
+        component_names = (*component_names, "sd(residual)")
+        components = np.column_stack([components, [0.5 * np.log(fit.dispersion) for fit in fits]])
+        c += 1
+    n = min(fit.nobs for fit in fits)
+    return {
+        "names": names, "estimates": np.array([fit.beta for fit in fits]),
+        "covariances": np.array([fit.vcov for fit in fits]),
+        # z tests for GLMMs, as everywhere; residual df for the normal family
+        "df_complete": float(n - parameters) if dispersion else np.inf,
+        "converged": np.array([bool(fit.diagnostics["converged"]) for fit in fits]),
+        "singular": np.array([bool(fit.diagnostics["singular"]) for fit in fits]),
+        "component_names": component_names, "components": components, "components_cov": np.full((M, c, c), np.nan),
+        "loglik": np.array([fit.loglik for fit in fits]), "parameters": parameters,
+    }  # fmt: skip
+
+
+def _name(name: str) -> str:
+    return "Intercept" if name == "(Intercept)" else name
+
+
+def _component_names(fit) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    sds, correlations = [], []
+    for group, terms in fit.re_groups:
+        terms = [_name(term) for term in terms]
+        sds += [f"sd({term} | {group})" for term in terms]
+        correlations += [
+            f"cor({terms[b]}, {terms[a]} | {group})"
+            for b in range(len(terms))
+            for a in range(b + 1, len(terms))
+        ]
+    return (*sds, *correlations), (False,) * len(sds) + (True,) * len(correlations)
+
+
+def _components(fit, correlation) -> np.ndarray:
+    """log standard deviations, then Fisher z; ``varcorr`` holds each factor's lower triangle by columns."""
+    sds, zs = [], []
+    for (_, terms), triangle in zip(fit.re_groups, fit.varcorr, strict=True):
+        q = len(terms)
+        Psi = np.zeros((q, q))
+        Psi[np.triu_indices(q)] = triangle
+        sd = np.sqrt(np.diag(Psi))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sds += list(np.log(sd))
+            zs += [np.arctanh(Psi[b, a] / (sd[a] * sd[b])) for b in range(q) for a in range(b + 1, q)]
+    return np.array(sds + zs)

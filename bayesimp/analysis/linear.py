@@ -1,0 +1,200 @@
+"""Linear models and linear mixed models with one grouping factor, for a stack of completed tables at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.data.design import design
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.kernels.mixed_model import fit_mixed_models, log_likelihood
+from bayesimp.spec.formula import Formula
+
+__all__ = ["fit_linear"]
+
+STACK = 500_000  # rows of completed tables held at a time
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Tables ``first``, ... one below the other: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,)."""
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    codes: np.ndarray
+    starts: np.ndarray
+    clusters: int
+    fixed: tuple[str, ...]
+    random: tuple[str, ...]
+
+    def tables(self) -> Iterator[tuple[np.ndarray, ...]]:
+        for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
+            yield self.y[start:stop], self.X[start:stop], self.Z[start:stop], self.codes[start:stop]
+
+
+def fit_linear(tables, formula: Formula, reml: bool) -> dict:
+    """Fields of `Fits` for a formula with at most one random term, normal errors."""
+    fit = _mixed if formula.random else _least_squares
+    parts, names = [], None
+    for stack in stacks(tables, formula):
+        if names not in (None, (stack.fixed, stack.random)):
+            raise SpecificationError(
+                f"{formula.text!r} has other columns in some completed tables (categories that are absent?): "
+                f"{', '.join(stack.fixed)}. Fix the categories of the column first."
+            )
+        names = stack.fixed, stack.random
+        parts.append(fit(stack, reml, formula))
+    fields = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    sigma2, Psi, n = fields.pop("sigma2"), fields.pop("Psi"), fields.pop("n")
+    p, c = fields["estimates"].shape[1], fields["components"].shape[1]
+    component_names = _component_names(names[1], formula, c)
+    # least squares: n - p, sigma^2 not counted, as R's lm; mixed: all parameters counted, as R's lme4
+    df = n.min() - p - (c if formula.random else 0)
+    if df < 1:
+        raise SpecificationError(f"{formula.text!r} has as many parameters as rows ({n.min()}); take fewer.")
+
+    def likelihood(at: str) -> np.ndarray:
+        if at == "own":
+            return fields["loglik"]
+        return _likelihood_at(tables, formula, fields["estimates"].mean(0), Psi.mean(0), sigma2.mean())
+
+    maximised = not (formula.random and reml)
+    return {
+        **fields, "names": names[0], "df_complete": float(df), "component_names": component_names,
+        "parameters": p + c, "likelihood": likelihood if maximised else None,
+    }  # fmt: skip
+
+
+def stacks(tables, formula: Formula) -> Iterator[Stack]:
+    """Stacks of at most `STACK` rows (one table at least; one table only if a column depends on all rows)."""
+    names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups]))
+    alone, held, rows = formula.stateful, [], 0
+    for k in range(tables.m):
+        held.append(_columns(tables.frame(k), names, formula))
+        length = len(held[-1][0])
+        rows += length
+        if alone or k == tables.m - 1 or rows + length > STACK:
+            yield _stack(held, names, formula)
+            held, rows = [], 0
+
+
+def _columns(frame: pd.DataFrame, names: list[str], formula: Formula) -> list[pd.Series]:
+    unknown = [name for name in names if name not in frame.columns]
+    if unknown:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: the completed tables have no column {unknown[0]!r}; "
+            f"they have {', '.join(map(str, frame.columns))}."
+        )
+    return [frame[name] for name in names]
+
+
+def _below(parts: list[pd.Series]) -> pd.Series:
+    """Columns one below the other; plain numbers without the checks of pd.concat, which cost more than the fit."""
+    if all(isinstance(part.dtype, np.dtype) and part.dtype.kind in "biuf" for part in parts):
+        return pd.Series(np.concatenate([part.to_numpy() for part in parts]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _stack(held: list[list[pd.Series]], names: list[str], formula: Formula) -> Stack:
+    frame = pd.DataFrame({name: _below([table[j] for table in held]) for j, name in enumerate(names)})
+    starts = np.cumsum([0, *(len(table[0]) for table in held)])
+    codes, clusters = np.zeros(len(frame), dtype=np.int64), 1
+    if formula.random:
+        codes, levels = pd.factorize(frame[formula.random[0].group])
+        clusters = len(levels)
+        if (codes < 0).any():
+            raise DataError(f"{formula.random[0].group!r} is missing in {int((codes < 0).sum())} rows.")
+    made = design(formula, frame)
+    response = frame[formula.responses[0]]
+    if not (pd.api.types.is_numeric_dtype(response) or pd.api.types.is_bool_dtype(response)):
+        raise DataError(
+            f"the response {response.name!r} is of type {response.dtype}; a normal model needs numbers."
+        )
+    y = response.to_numpy(dtype=float, na_value=np.nan)
+    if not np.isfinite(y).all():
+        k = int(np.searchsorted(starts, np.argmin(np.isfinite(y)), side="right"))
+        raise DataError(
+            f"the response {response.name!r} is missing or infinite in {int((~np.isfinite(y)).sum())} rows "
+            f"(first in table {k} of the stack): the tables are not complete."
+        )
+    return Stack(y, made.X, made.Z, codes, starts, clusters, made.fixed, made.random)
+
+
+def _mixed(stack: Stack, reml: bool, formula: Formula) -> dict:
+    q = len(stack.random)
+    fit = fit_mixed_models(
+        stack.y, stack.X, stack.Z, stack.codes, stack.starts, clusters=stack.clusters, reml=reml, modes=False,
+        blocks=None if formula.random[0].correlated else np.arange(q),
+    )  # fmt: skip
+    return {
+        "estimates": fit.beta, "covariances": fit.cov, "converged": fit.converged, "singular": fit.singular,
+        "components": fit.components, "components_cov": fit.components_cov, "loglik": fit.loglik,
+        "Psi": fit.Psi, "sigma2": fit.sigma2, "n": fit.n,
+    }  # fmt: skip
+
+
+def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
+    """beta = (X'X)^-1 X'y by QR, cov = s^2 (X'X)^-1, s^2 = rss / (n - p); sigma^2 = rss / n is for the likelihood.
+
+    The variance of log s is 1 / (2 (n - p)), that of the logarithm of a chi-squared to first order.
+    """
+    rows = []
+    for y, X, _, _ in stack.tables():
+        n, p = X.shape
+        Q, R = np.linalg.qr(X)
+        if n <= p or np.min(np.abs(np.diag(R)) / np.linalg.norm(X, axis=0)) < 1e-10:
+            raise SpecificationError(
+                f"{formula.text!r}: in a completed table of {n} rows the columns {', '.join(stack.fixed)} are "
+                "constant zero or depend on each other; a category absent from that table?"
+            )
+        beta = np.linalg.solve(R, Q.T @ y)
+        rss = np.sum((y - X @ beta) ** 2)
+        inverse = np.linalg.inv(R)
+        s2 = rss / (n - p)
+        rows.append((beta, s2 * inverse @ inverse.T, rss / n, 0.5 * np.log(s2), 1 / (2 * (n - p)), n))
+    beta, cov, sigma2, log_s, var_log_s, n = (np.array(column) for column in zip(*rows, strict=True))
+    M = len(rows)
+    return {
+        "estimates": beta, "covariances": cov, "converged": np.ones(M, bool), "singular": np.zeros(M, bool),
+        "components": log_s[:, None], "components_cov": var_log_s[:, None, None],
+        "loglik": -0.5 * n * (np.log(2 * np.pi * sigma2) + 1), "Psi": np.zeros((M, 0, 0)), "sigma2": sigma2, "n": n,
+    }  # fmt: skip
+
+
+def _likelihood_at(tables, formula: Formula, beta, Psi, sigma2: float) -> np.ndarray:
+    """(M,) log-likelihoods of the tables at the same parameters."""
+    values = []
+    for stack in stacks(tables, formula):
+        Z = stack.Z if formula.random else np.zeros((len(stack.y), 0))
+        for start, stop in zip(stack.starts[:-1], stack.starts[1:], strict=True):
+            part = slice(start, stop)
+            values.append(
+                log_likelihood(
+                    stack.y[part],
+                    stack.X[part],
+                    Z[part],
+                    stack.codes[part],
+                    stack.clusters,
+                    beta,
+                    Psi,
+                    sigma2,
+                )
+            )
+    return np.array(values)
+
+
+def _component_names(random: tuple[str, ...], formula: Formula, c: int) -> tuple[str, ...]:
+    names = []
+    if formula.random:
+        group = formula.random[0].group
+        names = [f"sd({name} | {group})" for name in random]
+        if formula.random[0].correlated:
+            q = len(random)
+            names += [f"cor({random[b]}, {random[a]} | {group})" for b in range(q) for a in range(b + 1, q)]
+    names.append("sd(residual)")
+    assert len(names) == c
+    return tuple(names)

@@ -1,0 +1,220 @@
+"""Individual-patient-data meta-analysis of completed tables: Rubin within study, then random effects between.
+
+The order matters (Burgess, White, Resche-Rigon & Wood 2013): an estimate is made for every study from its own
+imputations by Rubin's rules, and the studies are combined once:
+
+    y_s ~ N(theta_s, v_s),  theta_s ~ N(mu, tau^2),  w_s = 1 / (v_s + tau^2),  mu = sum w_s y_s / sum w_s
+
+    tau^2   DL    (Q - (S - 1)) / (sum u - sum u^2 / sum u) or 0, u = 1 / v, Q = sum u (y - ybar_u)^2
+                                                                            DerSimonian & Laird 1986, eq. 8
+            REML  maximises -1/2 { sum log(v + tau^2) + log sum w + sum w (y - mu)^2 }
+                                                                            Viechtbauer 2005, eq. 12
+    se(mu)  Wald  1 / sqrt(sum w), normal
+            HK    sqrt{ sum w (y - mu)^2 / ((S - 1) sum w) }, t(S - 1)      Hartung & Knapp 2001, eq. 5
+    theta of a new study   mu -+ t(S - 2) sqrt(tau^2 + se(mu)^2)            Higgins, Thompson & Spiegelhalter 2009, eq. 12
+    I^2     max(0, (Q - (S - 1)) / Q)                                       Higgins & Thompson 2002
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.optimize import minimize_scalar
+
+from bayesimp.analysis.fit import _tables, fit_each
+from bayesimp.analysis.pool import pool
+from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
+
+__all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_reml"]
+
+
+@dataclass(frozen=True)
+class MetaAnalysis:
+    """A random-effects meta-analysis; ``low``, ``high`` for mu, ``new_low``, ``new_high`` for a new study."""
+
+    estimate: float
+    std_error: float
+    low: float
+    high: float
+    new_low: float
+    new_high: float
+    tau2: float
+    I2: float
+    Q: float
+    studies: int
+    method: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class StudyPooling:
+    """Result of `pool_by_study`.
+
+    Attributes
+    ----------
+    studies
+        Tidy table, a row for each term and study: term, study, estimate, std.error, conf.low, conf.high, df, fmi,
+        weight (percent of the term's weights).
+    overall
+        Table, a row for each term: estimate, std.error, conf.low, conf.high, pred.low, pred.high, tau2, I2, Q,
+        studies, method, interval.
+    left_out
+        Studies without an estimate, and why.
+    """
+
+    studies: pd.DataFrame
+    overall: pd.DataFrame
+    left_out: dict[Any, str]
+
+    def __repr__(self) -> str:
+        return self.overall.to_string(index=False, float_format="%.4g")
+
+
+def pool_by_study(
+    imputed: Any, analysis: str | Callable, study: str, *, terms: Sequence[str] | None = None,
+    method: str = "REML", interval: str = "HK", level: float = 0.95,
+) -> StudyPooling:  # fmt: skip
+    """Fit a single-level analysis within every study and table, pool by Rubin, then meta-analyse.
+
+    Parameters
+    ----------
+    imputed, analysis
+        As for `bayesimp.analysis.fit_each`; the formula has no random term.
+    study
+        Column of the study.
+    terms
+        Coefficients to meta-analyse; None: all.
+    method, interval
+        Of `meta_analyse`.
+
+    Studies in which the analysis cannot be fitted are left out: named in ``left_out``, with a warning.
+    """
+    tables = _tables(imputed)
+    frames = [tables.frame(k) for k in range(tables.m)]
+    if study not in frames[0].columns:
+        raise SpecificationError(
+            f"the completed tables have no column {study!r}; name the column of the study."
+        )
+    rows, left_out = [], {}
+    places = frames[0].groupby(study, sort=True, observed=True).indices
+    for name, place in places.items():
+        try:
+            fits = fit_each([frame.iloc[place] for frame in frames], analysis)
+            pooled = pool(fits.estimates, fits.covariances, fits.df_complete, terms=fits.names).to_frame(
+                level
+            )
+        except (BayesimpError, np.linalg.LinAlgError) as problem:
+            left_out[name] = str(problem)
+            continue
+        rows.append(pooled.assign(study=name))
+    if left_out:
+        first, why = next(iter(left_out.items()))
+        warnings.warn(
+            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis, for one {first!r}: {why}",
+            StatisticalWarning,
+            stacklevel=2,
+        )
+    if len(rows) < 2:
+        raise SpecificationError(
+            f"{len(rows)} of {len(places)} studies have an estimate; a meta-analysis takes two."
+        )
+    columns = ["term", "study", "estimate", "std.error", "conf.low", "conf.high", "df", "fmi"]
+    table = pd.concat(rows, ignore_index=True)[columns]
+    table = table[table["term"].isin(table["term"].unique() if terms is None else terms)]
+    table = table.sort_values("term", key=lambda t: pd.factorize(t)[0], kind="stable", ignore_index=True)
+    overall, weights = [], pd.Series(index=table.index, dtype=float)
+    for term, part in table.groupby("term", sort=False):
+        meta = meta_analyse(
+            part["estimate"], part["std.error"] ** 2, method=method, interval=interval, level=level
+        )
+        weight = 1 / (part["std.error"] ** 2 + meta.tau2)
+        weights[part.index] = 100 * weight / weight.sum()
+        overall.append({"term": term, **_row(meta)})
+    return StudyPooling(table.assign(weight=weights), pd.DataFrame(overall), left_out)
+
+
+def meta_analyse(
+    y: ArrayLike, v: ArrayLike, *, method: str = "REML", interval: str = "HK", level: float = 0.95
+) -> MetaAnalysis:
+    """Random-effects meta-analysis of estimates y (S,) with variances v (S,).
+
+    Parameters
+    ----------
+    method
+        Of tau^2: ``"REML"`` or ``"DL"``.
+    interval
+        Of mu: ``"HK"`` (Hartung & Knapp) or ``"Wald"``. The prediction interval takes the same se(mu).
+
+    Raises
+    ------
+    SpecificationError
+        Fewer than two studies, or variances that are not positive and finite.
+    """
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    S = len(y)
+    if S < 2 or v.shape != y.shape:
+        raise SpecificationError(
+            f"{S} estimates and {v.shape} variances: a meta-analysis takes two studies or more."
+        )
+    if not (np.isfinite(y).all() and np.isfinite(v).all() and np.all(v > 0)):
+        raise SpecificationError("estimates must be finite, their variances positive and finite.")
+    if method not in ("REML", "DL") or interval not in ("HK", "Wald"):
+        raise SpecificationError(f"method {method!r}, interval {interval!r}: choose REML or DL, HK or Wald.")
+    tau2 = tau2_reml(y, v) if method == "REML" else tau2_dl(y, v)
+    w = 1 / (v + tau2)
+    mu = w @ y / w.sum()
+    if interval == "HK":
+        se = np.sqrt(w @ (y - mu) ** 2 / ((S - 1) * w.sum()))
+        half = stats.t.ppf(0.5 + level / 2, S - 1) * se
+    else:
+        se = 1 / np.sqrt(w.sum())
+        half = stats.norm.ppf(0.5 + level / 2) * se
+    new = stats.t.ppf(0.5 + level / 2, S - 2) * np.sqrt(tau2 + se**2) if S > 2 else np.nan
+    Q = _cochran(y, v)
+    I2 = max(0.0, (Q - (S - 1)) / Q) if Q > 0 else 0.0
+    return MetaAnalysis(mu, se, mu - half, mu + half, mu - new, mu + new, tau2, I2, Q, S, method, interval)
+
+
+def tau2_dl(y: ArrayLike, v: ArrayLike) -> float:
+    """DerSimonian & Laird's moment estimate, 0 where it is negative (their definition)."""
+    y, u = np.asarray(y, dtype=float), 1 / np.asarray(v, dtype=float)
+    return float(max(0.0, (_cochran(y, 1 / u) - (len(y) - 1)) / (u.sum() - u @ u / u.sum())))
+
+
+def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
+    """REML estimate, by search over log tau^2 from a grid, and 0 if that is likelier."""
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+
+    def deviance(tau2: float) -> float:
+        w = 1 / (v + tau2)
+        mu = w @ y / w.sum()
+        return np.sum(np.log(v + tau2)) + np.log(w.sum()) + w @ (y - mu) ** 2
+
+    # tau^2 lies below the sum of squares of y; the grid finds the valley, should there be two
+    top = np.log(np.sum((y - y.mean()) ** 2) + v.max())
+    grid = np.linspace(np.log(v.min()) - 12, top, 40)
+    best = int(np.argmin([deviance(np.exp(x)) for x in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, 39)]
+    found = np.exp(minimize_scalar(lambda x: deviance(np.exp(x)), bounds=(low, high), method="bounded",
+                                   options={"xatol": 1e-10}).x)  # fmt: skip
+    return float(found) if deviance(found) < deviance(0.0) else 0.0
+
+
+def _cochran(y, v) -> float:
+    u = 1 / np.asarray(v)
+    return float(u @ (y - u @ y / u.sum()) ** 2)
+
+
+def _row(meta: MetaAnalysis) -> dict:
+    return {
+        "estimate": meta.estimate, "std.error": meta.std_error, "conf.low": meta.low, "conf.high": meta.high,
+        "pred.low": meta.new_low, "pred.high": meta.new_high, "tau2": meta.tau2, "I2": meta.I2, "Q": meta.Q,
+        "studies": meta.studies, "method": meta.method, "interval": meta.interval,
+    }  # fmt: skip

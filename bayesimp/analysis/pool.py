@@ -1,0 +1,242 @@
+"""Rubin's rules: M estimates and their covariances become one estimate with one uncertainty.
+
+With Q_l and U_l, l = 1..M, from the completed tables (Rubin 1987, eq. 3.1.2 - 3.1.10)
+
+    estimate = mean Q_l         ubar = mean U_l         b = sum (Q_l - estimate)^2 / (M - 1)
+    t        = ubar + (1 + 1/M) b                        total variance
+    riv      = (1 + 1/M) b / ubar                        relative increase in variance
+    lambda   = (1 + 1/M) b / t                           proportion of variance due to missing values
+    fmi      = (riv + 2 / (df + 3)) / (riv + 1) = lambda + (1 - lambda) 2 / (df + 3)
+    1 / df   = lambda^2 / (M - 1) + (dfcom + 3) / (dfcom (dfcom + 1) (1 - lambda))   Barnard & Rubin 1999, eq. 3-5
+
+Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3); dfcom = inf gives Rubin's
+(M - 1) / lambda^2. No floor is put under lambda.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+
+__all__ = ["Pooled", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
+
+Array = NDArray[np.float64]
+SCALES = ("log", "sd", "variance", "median")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pooled estimates; the symbols of the module, each (k,).
+
+    Attributes
+    ----------
+    terms
+        (k,) names.
+    m
+        Number of imputations.
+    estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi
+        See the module; ``lambda_`` is ``lambda`` in tables.
+    covariance
+        (k, k) total covariance Ubar + (1 + 1/M) B; off the diagonal nan if only variances were given.
+    scale
+        (k,) the scale each estimate was pooled on: ``"estimate"`` unless it is a variance component.
+    """
+
+    terms: tuple[str, ...]
+    m: int
+    estimate: Array
+    ubar: Array
+    b: Array
+    t: Array
+    dfcom: Array
+    df: Array
+    riv: Array
+    lambda_: Array
+    fmi: Array
+    covariance: Array
+    scale: tuple[str, ...]
+
+    @property
+    def std_error(self) -> Array:
+        """(k,) square root of the total variance."""
+        return np.sqrt(self.t)
+
+    def interval(self, level: float = 0.95) -> Array:
+        """(k, 2) estimate -+ quantile of t(df) times standard error; nan where df is 0."""
+        if not 0 < level < 1:
+            raise SpecificationError(f"level = {level} is not between 0 and 1.")
+        half = _t(self.df).ppf(0.5 + level / 2) * self.std_error
+        return np.column_stack([self.estimate - half, self.estimate + half])
+
+    def to_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``, ...
+
+        term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b, t,
+        dfcom; and ``scale``, ``value``, ``value.low``, ``value.high`` (standard deviation or correlation) if
+        these are variance components.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = self.estimate / self.std_error
+        low, high = self.interval(level).T
+        table = pd.DataFrame(
+            {
+                "term": self.terms, "m": self.m, "estimate": self.estimate, "std.error": self.std_error,
+                "statistic": statistic, "df": self.df, "p.value": 2 * _t(self.df).sf(np.abs(statistic)),
+                "conf.low": low, "conf.high": high, "riv": self.riv, "lambda": self.lambda_, "fmi": self.fmi,
+                "ubar": self.ubar, "b": self.b, "t": self.t, "dfcom": self.dfcom,
+            }
+        )  # fmt: skip
+        if any(scale != "estimate" for scale in self.scale):
+            table = table.drop(columns=["statistic", "p.value"])  # of "log sd = 0": nobody's hypothesis
+            table.insert(1, "scale", self.scale)
+            for j, name in enumerate(("estimate", "conf.low", "conf.high")):
+                back = [BACK[scale](x) for scale, x in zip(self.scale, table[name], strict=True)]
+                table.insert(3 + j, ("value", "value.low", "value.high")[j], back)
+        return table
+
+    def __repr__(self) -> str:
+        return (
+            f"Pooled over {self.m} imputations\n{self.to_frame().to_string(index=False, float_format='%.4g')}"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+
+
+BACK = {
+    "estimate": lambda x: x,
+    "log": np.exp,
+    "sd": lambda x: x,
+    "variance": lambda x: np.sqrt(x) if x >= 0 else np.nan,
+    "fisher z": np.tanh,
+    "median": lambda x: x,
+}
+
+
+def pool(
+    Q: ArrayLike, U: ArrayLike, df_complete: ArrayLike = np.inf, *,
+    terms: Sequence[str] | None = None, scale: str | Sequence[str] = "estimate",
+) -> Pooled:  # fmt: skip
+    """Rubin's rules on arrays.
+
+    Parameters
+    ----------
+    Q
+        (M, k) estimates.
+    U
+        (M, k, k) covariances, or (M, k) variances.
+    df_complete
+        Residual degrees of freedom if nothing were missing, a number or (k,).
+
+    Raises
+    ------
+    SpecificationError
+        Fewer than two imputations (there is no variance between one), or shapes that do not fit.
+    DataError
+        A negative variance.
+    """
+    Q, U = np.asarray(Q, dtype=float), np.asarray(U, dtype=float)
+    if Q.ndim != 2 or U.shape not in (Q.shape, (*Q.shape, Q.shape[-1])):
+        raise SpecificationError(f"Q must be (M, k) and U (M, k, k) or (M, k); got {Q.shape} and {U.shape}.")
+    M, k = Q.shape
+    if M < 2:
+        raise SpecificationError(
+            f"{M} imputation has no variance between imputations; pooling takes two or more."
+        )
+    dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,)).copy()
+    if not np.all(dfcom > 0):
+        raise SpecificationError(f"df_complete must be positive, got {df_complete!r}.")
+    if U.ndim == 2:
+        U = np.where(np.eye(k, dtype=bool), U[:, :, None], np.nan)
+    estimate, Ubar = Q.mean(axis=0), U.mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        deviations = Q - estimate
+        B = deviations.T @ deviations / (M - 1)
+    ubar, b = np.diag(Ubar).copy(), np.diag(B).copy()
+    if np.any(ubar < 0):
+        raise DataError("a variance within imputations is negative.")
+    T = Ubar + (1 + 1 / M) * B
+    t = np.diag(T).copy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        riv, lambda_ = (1 + 1 / M) * b / ubar, (1 + 1 / M) * b / t
+    df = barnard_rubin(lambda_, M, dfcom)
+    fmi = lambda_ + (1 - lambda_) * 2 / (df + 3)
+    names = tuple(f"Q{j + 1}" for j in range(k)) if terms is None else tuple(terms)
+    scales = (scale,) * k if isinstance(scale, str) else tuple(scale)
+    return Pooled(names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales)
+
+
+def pool_scalars(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf) -> Pooled:
+    """`pool` for one quantity: Q (M,) estimates, U (M,) variances."""
+    return pool(np.asarray(Q, dtype=float)[:, None], np.asarray(U, dtype=float)[:, None], df_complete)
+
+
+def barnard_rubin(lambda_: ArrayLike, m: int, df_complete: ArrayLike = np.inf) -> Array:
+    """Degrees of freedom of Barnard & Rubin (1999); lambda in [0, 1], nan stays nan."""
+    lambda_, dfcom = np.broadcast_arrays(np.asarray(lambda_, float), np.asarray(df_complete, float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_missing = lambda_**2 / (m - 1)
+        share = np.where(np.isinf(dfcom), 1.0, (dfcom + 1) / (dfcom + 3))
+        by_complete = np.where(np.isinf(dfcom), 0.0, 1 / (share * dfcom * (1 - lambda_)))
+        return 1 / (by_missing + by_complete)
+
+
+def pool_components(
+    components: ArrayLike,
+    covariances: ArrayLike,
+    terms: Sequence[str],
+    correlation: ArrayLike,
+    scale: str = "log",
+) -> Pooled:
+    """Pool variance components on a stated scale; correlations on Fisher's z (median: as they are).
+
+    Rubin's rules suppose a normal sampling distribution, for which the logarithm is the best of the scales;
+    ``"median"`` is the suggestion of Jolani et al. (2015, sec. 5) for skewed quantities: a point, no variance.
+
+    Parameters
+    ----------
+    components, covariances
+        (M, c) log standard deviations and Fisher z of correlations; (M, c, c), nan where a fit is singular.
+    correlation
+        (c,) bool, which are correlations.
+    scale
+        ``"log"`` (of the sd), ``"sd"``, ``"variance"``, ``"median"`` (of the sd).
+    """
+    if scale not in SCALES:
+        raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(SCALES)}.")
+    phi, V = np.asarray(components, dtype=float), np.asarray(covariances, dtype=float)
+    rho = np.asarray(correlation, dtype=bool)
+    singular = int((~np.isfinite(np.einsum("kaa->ka", V))).any(axis=1).sum())
+    if singular and scale != "median":
+        warnings.warn(
+            f"{singular} of {len(phi)} fits have a variance component of zero, where its uncertainty is not defined: "
+            f"pooled on scale {scale!r} the components have no standard error"
+            f"{' and minus infinity as estimate' if scale == 'log' else ''}; read scale='median', or simplify "
+            "the random part.",
+            StatisticalWarning,
+            stacklevel=3,
+        )
+    if scale == "median":
+        values = np.median(np.where(rho, np.tanh(phi), np.exp(phi)), axis=0)
+        nan = np.full(len(terms), np.nan)
+        return Pooled(tuple(terms), len(phi), values, *(nan,) * 8, np.full((len(terms),) * 2, np.nan),
+                      ("median",) * len(terms))  # fmt: skip
+    # g(phi) and dg / dphi, phi = log sd:  sd = exp(phi), variance = exp(2 phi)
+    power = {"log": 0, "sd": 1, "variance": 2}[scale]
+    Q = np.where(rho, phi, phi if power == 0 else np.exp(power * phi))
+    J = np.where(rho | (power == 0), 1.0, power * np.exp(power * phi))
+    scales = ["fisher z" if is_rho else scale for is_rho in rho]
+    return pool(Q, V * J[:, :, None] * J[:, None, :], terms=terms, scale=scales)
+
+
+def _t(df: Array):
+    """t distribution; normal for infinite df, nan for df that are no number above 0."""
+    return stats.t(np.where(df > 0, df, np.nan))

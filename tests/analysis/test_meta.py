@@ -1,0 +1,99 @@
+"""Random-effects meta-analysis against direct maximisation and statsmodels; Rubin within study, then between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.optimize import minimize
+from statsmodels.stats.meta_analysis import combine_effects
+
+from bayesimp.analysis.fit import fit_each
+from bayesimp.analysis.meta import meta_analyse, pool_by_study, tau2_dl, tau2_reml
+from bayesimp.errors import SpecificationError, StatisticalWarning
+
+
+def studies(seed, S=9, tau=0.4):
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(0.01, 0.3, S)
+    return 0.5 + tau * rng.normal(size=S) + np.sqrt(v) * rng.normal(size=S), v
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tau2(seed):
+    y, v = studies(seed, tau=0.4 if seed else 0.0)
+
+    def deviance(x):  # the restricted likelihood, as the normal density of error contrasts
+        C = np.linalg.svd(np.ones((1, len(y))))[2][1:]
+        return -2 * stats.multivariate_normal(np.zeros(len(y) - 1), C @ np.diag(v + x) @ C.T).logpdf(C @ y)
+
+    best = min(
+        minimize(lambda z: deviance(z[0] ** 2), [s], method="Nelder-Mead", tol=1e-12).fun
+        for s in (0.02, 0.3, 1)
+    )
+    assert deviance(tau2_reml(y, v)) <= best + 1e-8
+    theirs = combine_effects(y, v, method_re="dl", use_t=True)
+    assert tau2_dl(y, v) == pytest.approx(max(theirs.tau2, 0), abs=1e-12)
+    ours = meta_analyse(y, v, method="DL", interval="Wald")
+    if theirs.tau2 > 0:
+        assert (ours.estimate, ours.std_error) == pytest.approx((theirs.mean_effect_re, theirs.sd_eff_w_re))
+        hk = meta_analyse(y, v, method="DL", interval="HK")
+        assert hk.std_error == pytest.approx(theirs.sd_eff_w_re_hksj)
+
+
+def test_units_and_homogeneous_studies():
+    y, v = studies(3)
+    one, other = meta_analyse(y, v), meta_analyse(1e3 * y + 7, 1e6 * v)
+    assert other.tau2 == pytest.approx(1e6 * one.tau2, rel=1e-4) and other.low == pytest.approx(
+        1e3 * one.low + 7, rel=1e-5
+    )
+    same = meta_analyse([1.0, 1.0, 1.0], [0.1, 0.2, 0.3], interval="Wald")
+    assert (
+        same.tau2 == 0
+        and same.I2 == 0
+        and same.std_error == pytest.approx(1 / np.sqrt(1 / 0.1 + 1 / 0.2 + 1 / 0.3))
+    )
+    assert np.isnan(meta_analyse([1.0, 2.0], [0.1, 0.1]).new_low)
+    for bad in (([1.0], [0.1]), ([1.0, 2.0], [0.1, 0.0])):
+        with pytest.raises(SpecificationError):
+            meta_analyse(*bad)
+
+
+def completed(sizes=(40, 60, 30, 80, 50), m=5):
+    rng = np.random.default_rng(1)
+    study = np.repeat(np.arange(len(sizes)), sizes)
+    x = rng.normal(size=len(study))
+    y = 1 + (0.5 + 0.3 * rng.normal(size=len(sizes)))[study] * x + rng.normal(size=len(study))
+    base = pd.DataFrame({"study": [f"S{k}" for k in study], "x": x, "y": y})
+    return [base.assign(x=x + (np.arange(len(x)) % 3 == 0) * rng.normal(size=len(x)) * 0.5) for _ in range(m)]
+
+
+def test_rubin_within_study_first():
+    frames = completed()
+    result = pool_by_study(frames, "y ~ x", "study", terms=["x"], method="DL")
+    assert len(result.studies) == 5 and result.studies.weight.sum() == pytest.approx(100)
+    estimate, variance = [], []
+    for name in sorted(frames[0].study.unique()):
+        p = fit_each([f[f.study == name] for f in frames], "y ~ x").pool()
+        estimate.append(p.estimate[1])
+        variance.append(p.t[1])
+    by_hand = meta_analyse(estimate, variance, method="DL")
+    row = result.overall.iloc[0]
+    assert (row.estimate, row["std.error"], row.tau2) == pytest.approx(
+        (by_hand.estimate, by_hand.std_error, by_hand.tau2)
+    )
+    # the other order, meta-analysis first and Rubin afterwards, is another number
+    each = [fit_each([f[f.study == s] for f in frames], "y ~ x") for s in sorted(frames[0].study.unique())]
+    other = np.mean([meta_analyse([e.estimates[k, 1] for e in each], [e.covariances[k, 1, 1] for e in each],
+                                  method="DL").estimate for k in range(5)])  # fmt: skip
+    assert abs(other - row.estimate) > 1e-5
+
+
+def test_a_study_that_cannot_be_fitted_is_named():
+    frames = completed(sizes=(40, 60, 2))
+    with pytest.warns(StatisticalWarning, match="1 of 3 studies are left out.*S2"):
+        result = pool_by_study(frames, "y ~ x", "study")
+    assert list(result.left_out) == ["S2"] and result.overall.studies.tolist() == [2, 2]
+    with pytest.raises(SpecificationError, match="no column 'trial'"):
+        pool_by_study(frames, "y ~ x", "trial")
