@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.linalg import qr, solve_triangular
 
 from bayesimp.data.where import suggestion, where
 from bayesimp.errors import DataError, SpecificationError
@@ -133,6 +132,8 @@ def check_rank(
     # eigenvalues of the Gram matrix bound the unexplained part from below: settles the usual case cheaply
     if np.linalg.eigvalsh(scaled.T @ scaled)[0] > 1e-6:
         return
+    from scipy.linalg import qr, solve_triangular  # loaded for the message only
+
     R, order = qr(scaled, mode="r", pivoting=True, check_finite=False)
     rank = int(np.sum(np.abs(np.diag(R)) > tolerance))
     if rank == p:
@@ -206,12 +207,35 @@ def _matrix(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Columns and their names of one right-hand side."""
     plain = plain_terms(text)
-    if plain and all(columns[name].dtype == np.float64 for name in plain[1]):
-        intercept, names = plain
-        parts = [np.ones(len(columns))] * intercept + [columns[name].to_numpy() for name in names]
+    if plain and all(_is_simple(columns[name], plain[0]) for name in plain[1]):
+        intercept, variables = plain
+        parts, names = [np.ones(len(columns))] * intercept, ["Intercept"] * intercept
+        for name in variables:
+            _append(columns[name], parts, names)
         matrix = np.column_stack(parts) if parts else np.empty((len(columns), 0))
-        return matrix, ("Intercept",) * intercept + names
+        return matrix, tuple(names)
     return _by_formulae(text, columns, formula)
+
+
+def _is_simple(column: pd.Series, intercept: bool) -> bool:
+    """Whether a main effect is built here, as formulae would: numbers, and text beside an intercept."""
+    if column.dtype == np.float64:
+        return True
+    levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return intercept and pd.api.types.is_string_dtype(levels)
+
+
+def _append(column: pd.Series, parts: list, names: list[str]) -> None:
+    """A number as it is; text as indicators of all levels but the first (sorted, or in the order given)."""
+    if column.dtype == np.float64:
+        parts.append(column.to_numpy())
+        names.append(column.name)
+        return
+    ordered = isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered
+    levels = list(column.cat.categories) if ordered else sorted(column.unique())
+    for level in levels[1:]:
+        parts.append((column == level).to_numpy(np.float64))
+        names.append(f"{column.name}[{level}]")
 
 
 def _by_formulae(text: str, columns: pd.DataFrame, formula: Formula):

@@ -198,6 +198,11 @@ def sample_gibbs(
                 "(nearly) a linear combination of others; or give beta a normal prior, or a larger nu."
             )
 
+    if not kernel.gibbs.signatures:
+        idle = [np.empty((1, 0, *shape)) for shape in shapes]
+        run_chains(
+            lambda c, a, b: advance(c, 0, 0, idle, 1), 1, 1, report=report, stage="compiling, first use only"
+        )
     if tune:
         nothing = [np.empty((chains, 1, *shape)) for shape in shapes]
         done = run_chains(

@@ -89,7 +89,11 @@ def test_transformations(text, column, frame):
     )
 
 
-@pytest.mark.parametrize("part", ["1", "0 + x", "x + z + year", "x - 1 + _p + flag", "`a b` + x + x"])
+PLAIN = ["1", "0 + x", "x + z + year", "x - 1 + _p + flag", "`a b` + x + x"]
+FACTORS = ["sex", "x + g + order + sex", "order + z", "g + h"]
+
+
+@pytest.mark.parametrize("part", PLAIN + FACTORS)
 def test_fast_path_is_formulae(part, frame, monkeypatch):
     fast = build(f"y ~ {part} + ({part} | school)", frame)
     monkeypatch.setattr(module, "plain_terms", lambda text: None)
