@@ -4,9 +4,9 @@
     HuangWand(nu, scale)      |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
     LKJCovariance(eta, sd)    S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
 
-Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for them,
-are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no inverse-Wishart, its
-Wishart rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
+Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for
+them, are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no
+inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pytensor.tensor as pt
 from pymc.distributions.distribution import Continuous
 from pymc.distributions.transforms import Transform, _default_transform
 from pymc.logprob.abstract import _logprob
-from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.random.op import RandomVariable
 
 from bayesimp.kernels import covariance as kernels

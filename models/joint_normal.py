@@ -6,14 +6,14 @@
     Sigma ~ prior                    (r, r)
     Psi ~ prior                      (r q, r q), effect k*q + l: column l of Z on response k
 
-Missing values of Y and the random effects B_i are integrated out, so that the likelihood is the density of the
-observed values,
+Missing values of Y and the random effects B_i are integrated out, so that the likelihood is the density of
+the observed values,
 
     y_i,obs ~ N( vec(X_i beta),  kron(Sigma, I) + (I kron Z_i) Psi (I kron Z_i)' )  at the observed places,
 
-a function of the sufficient statistics of each cluster and missingness pattern: its cost does not depend on the
-number of rows (`bayesimp.kernels.marginal`). Missing values and random effects are drawn afterwards, exactly, from
-their conditional given a draw of (beta, Sigma, Psi).
+a function of the sufficient statistics of each cluster and missingness pattern: its cost does not depend on
+the number of rows (`bayesimp.kernels.marginal`). Missing values and random effects are drawn afterwards,
+exactly, from their conditional given a draw of (beta, Sigma, Psi).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
 
     Returns
     -------
-    pm.Model with beta, Sigma, Psi. The data are `pm.Data`: other data of the same columns and priors need no new
-    compilation.
+    pm.Model with beta, Sigma, Psi. The data are `pm.Data`: other data of the same columns and priors need no
+    new compilation.
     """
     p, q, r = statistics.p, statistics.q, statistics.r
     labels = {dim.FIXED: range(p), dim.RESPONSE: range(r), dim.EFFECT: range(r * q), **(coords or {})}

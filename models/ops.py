@@ -4,16 +4,16 @@
     inverse_wishart, huang_wand, lkj (S, numbers)      log p(S)                           kernels.covariance
     from_free(free, precision), to_free(S, precision)  free parameters <-> S              kernels.covariance
 
-Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing costs
-a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and its gradient
-comes with it.
+Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing
+costs a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and
+its gradient comes with it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.gradient import DisconnectedType, disconnected_type, grad_undefined
+from pytensor.gradient import DisconnectedType, grad_undefined
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
@@ -40,7 +40,7 @@ class Density(Op):
         for store, x in zip(outputs, self.kernel(*inputs), strict=True):
             store[0] = np.asarray(x)
 
-    def infer_shape(self, fgraph, node, shapes):
+    def infer_shape(self, node, shapes):
         return [(), *shapes[: self.wrt]]
 
     def pullback(self, inputs, outputs, cotangents):
@@ -115,7 +115,7 @@ class PullFree(Op):
         free, S, S_bar, jacobian_bar = inputs
         outputs[0][0] = kernels.pull_free(free, self.precision, S, S_bar, float(jacobian_bar))
 
-    def infer_shape(self, fgraph, node, shapes):
+    def infer_shape(self, node, shapes):
         return [shapes[0]]
 
 

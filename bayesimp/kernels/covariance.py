@@ -10,9 +10,9 @@ With K = S^-1, s_k = S_kk^1/2 and log Gamma_d the multivariate gamma function, l
     lkj(eta, scale)               sum_k [log p_sd(s_k / scale_k) - log scale_k] - d log 2 - d sum_k log s_k
                                   + log c(eta) + (eta-1) (log|S| - 2 sum_k log s_k)
 
-The second is the integral over a of S | a ~ IW(nu+d-1, 2 nu diag(1/a)), a_k ~ InvGamma(1/2, 1/scale_k^2) (Huang &
-Wand 2013, eq. 2): each a_k integrates to a gamma function. In the third 2^d prod_k s_k^d is the Jacobian of
-(s, R) -> S and c(eta) the constant of Lewandowski, Kurowicka & Joe 2009, theorem 5.
+The second is the integral over a of S | a ~ IW(nu+d-1, 2 nu diag(1/a)), a_k ~ InvGamma(1/2, 1/scale_k^2)
+(Huang & Wand 2013, eq. 2): each a_k integrates to a gamma function. In the third 2^d prod_k s_k^d is the
+Jacobian of (s, R) -> S and c(eta) the constant of Lewandowski, Kurowicka & Joe 2009, theorem 5.
 
 Free parameters. A matrix G, which is S or K, is written G = C C', row k of C of length kappa_k, and
 
@@ -20,8 +20,8 @@ Free parameters. A matrix G, which is S or K, is written G = C C', row k of C of
     log|dS / d(y, x)| = d log 2 + (d+1)/2 log|S| + sum_kj log cosh x_kj,    for G = S and for G = K
 
 With G = K a Huang-Wand matrix has independent y_k and x_k (its precision is diag(kappa) R diag(kappa) with
-R ~ LKJ(nu/2)), and so has an inverse-Wishart with diagonal scale; with G = S the same is true of lkj. All tails are
-exponential: at the smallest degrees of freedom NUTS meets neither a funnel nor a heavy tail.
+R ~ LKJ(nu/2)), and so has an inverse-Wishart with diagonal scale; with G = S the same is true of lkj. All
+tails are exponential: at the smallest degrees of freedom NUTS meets neither a funnel nor a heavy tail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 HALF_T, HALF_NORMAL, EXPONENTIAL = 0, 1, 2  # p_sd of lkj
 
 
-# --- log density and its derivative with respect to S -------------------------------------------------------------
+# --- log density and its derivative with respect to S ---------------------------------------------
 
 
 @njit(cache=True, nogil=True)
@@ -74,7 +74,7 @@ def huang_wand(S, nu, scale):
 
 @njit(cache=True, nogil=True)
 def lkj(S, eta, scale, nu, family):
-    """(log p(S), dS); `scale` (d,); `family` HALF_T (with `nu` degrees of freedom), HALF_NORMAL or EXPONENTIAL."""
+    """(log p(S), dS); `scale` (d,); `family` HALF_T (`nu` df), HALF_NORMAL or EXPONENTIAL."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
     value = (d - 1) * math.lgamma(eta + 0.5 * (d - 1)) - 0.25 * d * (d - 1) * math.log(math.pi)
@@ -125,7 +125,7 @@ def _sandwich(A, B):
     return out
 
 
-# --- free parameters ------------------------------------------------------------------------------------------
+# --- free parameters ------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
@@ -165,7 +165,7 @@ def from_free(free, precision):
 
 @njit(cache=True, nogil=True)
 def pull_free(free, precision, S, S_bar, jacobian_bar):
-    """Derivative of a function of (S, log Jacobian) with respect to `free`, given its derivatives to those."""
+    """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by those."""
     d = len(S)
     C, u, n2 = _rows(free, d)
     G_bar = S_bar + S_bar.T
@@ -223,7 +223,7 @@ def _transposed_inverse(C):
     return M
 
 
-# --- exact draws ----------------------------------------------------------------------------------------------
+# --- exact draws ----------------------------------------------------------------------------------
 
 
 def draw_inverse_wishart(rng, nu, scale, size=None):

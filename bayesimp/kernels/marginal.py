@@ -14,12 +14,13 @@ complete-data density (Fisher's identity), with B_i the (q, r) form of V_i h_i a
     d/dPsi   = 1/2 sum_i (g_i g_i' - (P_i - P_i V_i P_i))
 
 The last line is 1/2 Psi^-1 [sum_i (b_i b_i' + V_i) - m Psi] Psi^-1 with Psi^-1 multiplied out, and V_i is
-computed as L (I + L'P_i L)^-1 L', Psi = L L': a Psi close to singular costs no precision. Gradients with respect
-to a symmetric matrix are symmetric, and mean d log p = tr(gradient' dSigma) for symmetric dSigma.
+computed as L (I + L'P_i L)^-1 L', Psi = L L': a Psi close to singular costs no precision. Gradients with
+respect to a symmetric matrix are symmetric, and mean d log p = tr(gradient' dSigma) for symmetric dSigma.
 
-Whatever does not depend on the cluster (n_a, X'X, X'Y, Y'Y) is summed over clusters once, so that a call costs
-O(cells), independent of rows. Small dense algebra is written out: LAPACK calls from numba take the interpreter
-lock. Source: Schafer & Yucel 2002, derived again here; tested against the dense multivariate normal.
+Whatever does not depend on the cluster (n_a, X'X, X'Y, Y'Y) is summed over clusters once, so that a call
+costs O(cells), independent of rows. Small dense algebra is written out: LAPACK calls from numba take the
+interpreter lock. Source: Schafer & Yucel 2002, derived again here; tested against the dense multivariate
+normal.
 """
 
 from __future__ import annotations
