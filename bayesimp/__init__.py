@@ -12,6 +12,7 @@ Names are loaded when they are first used: ``import bayesimp`` loads neither PyM
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "fit_each": "bayesimp.analysis.fit",
     "plot_missing": "bayesimp.plots.missing",
 }
+__version__ = version("bayesimp")
 _MODULES = ("analysis", "models", "plots", "priors")
 
 __all__ = [*_HOME, *_MODULES]

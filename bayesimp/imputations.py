@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,7 +63,15 @@ class Imputations:
     @property
     def imputed_columns(self) -> list[str]:
         """Responses with at least one imputed cell."""
-        return list(self.tree["imputed"].data_vars) if "imputed" in self.tree.children else []
+        return list(self._cells)
+
+    @cached_property
+    def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Response -> (rows, values), read from the tree once: going through it costs more than a table."""
+        if "imputed" not in self.tree.children:
+            return {}
+        imputed = self.tree["imputed"].to_dataset()
+        return {name: (imputed[f"row_{name}"].values, imputed[name].values) for name in imputed.data_vars}
 
     @property
     def events(self) -> pd.DataFrame:
@@ -83,10 +92,8 @@ class Imputations:
         if not 0 <= k < self.m:
             raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
         frame = self.data.frame.copy(deep=False)
-        for name in self.imputed_columns:
-            rows = self.rows(name)
-            values = self.tree["imputed"][name].values[k]
-            frame[name] = _filled(frame[name], rows, values)
+        for name, (rows, values) in self._cells.items():
+            frame[name] = _filled(frame[name], rows, values[k])
         return frame
 
     def to_frame(self, k: int):
@@ -95,11 +102,11 @@ class Imputations:
 
     def rows(self, name: str) -> np.ndarray:
         """Places in the table of the imputed cells of a response."""
-        return self.tree["imputed"][f"row_{name}"].values
+        return self._cells[name][0]
 
     def values(self, name: str) -> np.ndarray:
         """(m, cells) imputed values of a response."""
-        return self.tree["imputed"][name].values
+        return self._cells[name][1]
 
     def to_long(self, include_original: bool = False) -> pd.DataFrame:
         """All completed tables, one under the other, as mice's ``complete(action="long")``.

@@ -306,17 +306,17 @@ class Run:
     def _values(self, numbers: range) -> np.ndarray:
         """(len(numbers), R, r) values of the incomplete rows."""
         d, working = self.draws, self.model._working
-        mom = moments(working.statistics)
-        out = np.empty((len(numbers), len(working.rows.row), working.statistics.r))
-        for place, k in enumerate(numbers):
-            chain, draw = k % d.chains, (k // d.chains + 1) * self.spacing - 1
-            scale = working.scale
-            theta = (
-                scale.working_beta(d.beta[chain, draw]),
-                scale.working_Sigma(d.Sigma[chain, draw]),
-                scale.working_Psi(d.Psi[chain, draw]),
-            )
-            out[place] = impute_rows(imputation_rng(self.seed, k), working, mom, *theta)
+        scale, mom = working.scale, moments(working.statistics)
+        k = np.asarray(numbers)
+        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+        # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
+        beta, Sigma, Psi = (
+            scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
+        )  # fmt: skip
+        out = np.empty((len(k), len(working.rows.row), working.statistics.r))
+        for place, number in enumerate(k):
+            rng = imputation_rng(self.seed, int(number))
+            out[place] = impute_rows(rng, working, mom, beta[place], Sigma[place], Psi[place])
         return out
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:

@@ -68,7 +68,7 @@ class IncompleteRows:
     """Rows with something missing, in canonical order.
 
     row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r):
-    working scale, Y with NaN where missing.
+    working scale, Y with NaN where missing; fixed (R, r): X_w offset, what was taken off Y / s.
     """
 
     row: NDArray[np.int64]
@@ -77,6 +77,7 @@ class IncompleteRows:
     X: Array
     Z: Array
     Y: Array
+    fixed: Array
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = Tru
     place[order] = np.arange(clusters)
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
-    rows = _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics)
+    rows = _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
     return Working(statistics, rows, Scale(T, offset, s, u), order)
 
 
@@ -203,7 +204,7 @@ def _cluster_order(Y, codes, clusters: int) -> NDArray[np.int64]:
     return np.lexsort(keys[::-1])
 
 
-def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics) -> IncompleteRows:
+def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset) -> IncompleteRows:
     row = np.flatnonzero(missing.any(1))
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}
@@ -214,4 +215,5 @@ def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics) -> Incomple
     keys = [*np.round(X_w[row], KEY_DIGITS).T, *np.round(Z_w[row], KEY_DIGITS).T, *Y[row].T]
     order = np.lexsort([*keys, pattern, codes_w[row]])
     row, pattern = row[order], pattern[order]
-    return IncompleteRows(row, codes_w[row], pattern, X_w[row], Z_w[row], Y_w[row])
+    X = X_w[row]
+    return IncompleteRows(row, codes_w[row], pattern, X, Z_w[row], Y_w[row], X @ offset)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.data.working import IncompleteRows, Working
+from bayesimp.data.working import Working
 from bayesimp.errors import SamplingError
-from bayesimp.kernels.effects import Moments, draw_effects, pattern_weights
+from bayesimp.kernels.effects import Moments
+from bayesimp.kernels.rows import draw_missing
 
 __all__ = ["impute_rows"]
 
@@ -28,26 +29,15 @@ def impute_rows(rng, working: Working, m: Moments, beta, Sigma, Psi) -> np.ndarr
     Returns
     -------
     (R, r) values of the incomplete rows on the scale of the data; nan where the cell is observed.
+
+    Raises
+    ------
+    SamplingError
+        Sigma or Psi is not positive definite.
     """
-    W, ok = pattern_weights(Sigma, m.patterns)
-    B = np.empty((working.statistics.clusters, working.statistics.q, working.statistics.r))
-    if not (ok and draw_effects(rng, W, np.linalg.inv(Psi), m, np.ascontiguousarray(beta), B)):
+    rows = working.rows
+    out = np.empty_like(rows.Y)
+    theta = [np.ascontiguousarray(a) for a in (beta, Sigma, Psi)]
+    if not draw_missing(rng, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, *theta, out):
         raise SamplingError("A posterior draw of Sigma or Psi is not positive definite.")
-    values = _missing_given_effects(rng, working.rows, m.patterns, Sigma, beta, B)
-    return working.scale.s * (values + working.rows.X @ working.scale.offset)
-
-
-def _missing_given_effects(rng, rows: IncompleteRows, patterns, Sigma, beta, B) -> np.ndarray:
-    mu = rows.X @ beta + np.einsum("jq,jqr->jr", rows.Z, B[rows.cluster])
-    out = np.full_like(mu, np.nan)
-    for a, observed in enumerate(patterns):
-        j = np.flatnonzero(rows.pattern == a)
-        if not len(j):
-            continue
-        O, M = np.flatnonzero(observed), np.flatnonzero(~observed)
-        K = np.linalg.solve(Sigma[np.ix_(O, O)], Sigma[np.ix_(O, M)])
-        A = np.linalg.cholesky(Sigma[np.ix_(M, M)] - Sigma[np.ix_(M, O)] @ K)
-        residual = rows.Y[np.ix_(j, O)] - mu[np.ix_(j, O)]
-        noise = rng.standard_normal((len(j), len(M)))
-        out[np.ix_(j, M)] = mu[np.ix_(j, M)] + residual @ K + noise @ A.T
-    return out
+    return working.scale.s * (out + rows.fixed)

@@ -1,0 +1,95 @@
+"""Missing values of rows given the parameters and the observed values of all rows; see samplers/impute_rows.py."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from bayesimp.kernels.effects import draw_effects, pattern_weights
+from bayesimp.kernels.linalg import cholesky, copy_to, inner, inverse_from_cholesky
+
+__all__ = ["draw_missing"]
+
+
+@inner
+def _conditional(W, Sigma, observed, K, A):
+    """K (r, r) <- Sigma_OO^-1 Sigma_OM at [O, M], A <- Cholesky factor of Sigma_MM - Sigma_MO K, leading rows.
+
+    Returns the number of missing responses, or -1 if the matrix is not positive definite.
+    """
+    r = Sigma.shape[0]
+    u = 0
+    for v in range(r):
+        if observed[v]:
+            continue
+        for k in range(r):
+            K[k, v] = 0.0
+            for j in range(r):
+                K[k, v] += W[k, j] * Sigma[j, v]
+        i = 0
+        for w in range(v + 1):
+            if observed[w]:
+                continue
+            s = Sigma[v, w]
+            for k in range(r):
+                s -= Sigma[v, k] * K[k, w]
+            A[u, i] = s
+            i += 1
+        u += 1
+    if u and math.isnan(cholesky(A, u)):
+        return -1
+    return u
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
+    """out (R, r) <- a draw of the missing cells of the rows (X, Z, Y), nan where observed; working scale.
+
+    m: Moments of all rows. Rows are sorted so that those of one pattern need not be together.
+    Returns False if Sigma or Psi is not positive definite.
+    """
+    clusters, (p, r), q = m.first.size - 1, beta.shape, Z.shape[1]
+    W, ok = pattern_weights(Sigma, m.patterns)
+    L = np.empty(Psi.shape)
+    copy_to(L, Psi)
+    Psi_inverse = np.empty(Psi.shape)
+    if not ok or math.isnan(cholesky(L, r * q)):
+        return False
+    inverse_from_cholesky(L, Psi_inverse, r * q)
+    B = np.empty((clusters, q, r))
+    if not draw_effects(rng, W, Psi_inverse, m, beta, B):
+        return False
+    patterns = m.patterns.shape[0]
+    K = np.zeros((patterns, r, r))
+    A = np.zeros((patterns, r, r))
+    for a in range(patterns):
+        if _conditional(W[a], Sigma, m.patterns[a], K[a], A[a]) < 0:
+            return False
+    mu = np.empty(r)
+    z = np.empty(r)
+    for j in range(X.shape[0]):
+        a, i = pattern[j], cluster[j]
+        for k in range(r):
+            s = 0.0
+            for x in range(p):
+                s += X[j, x] * beta[x, k]
+            for l in range(q):
+                s += Z[j, l] * B[i, l, k]
+            mu[k] = s
+        u = 0
+        for v in range(r):
+            if m.patterns[a, v]:
+                out[j, v] = math.nan
+                continue
+            z[u] = rng.standard_normal()
+            s = mu[v]
+            for k in range(r):
+                if m.patterns[a, k]:
+                    s += (Y[j, k] - mu[k]) * K[a, k, v]
+            for k in range(u + 1):
+                s += A[a, u, k] * z[k]
+            out[j, v] = s
+            u += 1
+    return True

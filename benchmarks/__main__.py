@@ -1,0 +1,222 @@
+"""Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
+
+    python -m benchmarks                 # all
+    python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import bayesimp as bi
+from benchmarks.data import clustered
+
+HERE = Path(__file__).parent
+FORMULA = "y1 + y2 ~ x + (1 | cluster)"
+HAVE_R = shutil.which("Rscript") is not None
+
+
+def ess(chains: np.ndarray) -> float:
+    """Smallest bulk ESS over the distinct elements of Psi; chains (chains, draws, 2, 2)."""
+    from arviz_stats.base import array_stats
+
+    pairs = [(0, 0), (0, 1), (1, 1)]
+    return min(float(array_stats.ess(chains[:, :, a, b], chain_axis=0, draw_axis=1)) for a, b in pairs)
+
+
+def r_script(name: str, *args) -> dict:
+    out = subprocess.run(
+        ["Rscript", str(HERE / "r" / name), *map(str, args)], capture_output=True, text=True, check=True
+    )
+    return json.loads(out.stdout.strip().splitlines()[-1])
+
+
+def pan_ess_per_second(frame: pd.DataFrame, iterations: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        table, chain = Path(folder) / "d.csv", Path(folder) / "chain.csv"
+        frame.to_csv(table, index=False)
+        report = r_script("pan_chain.R", table, iterations, 1, chain)
+        draws = pd.read_csv(chain)
+    names = [c for c in draws.columns if c.lower().startswith("psi")]
+    psi = draws[names].to_numpy()[len(draws) // 10 :]
+    first = {tuple(int(ch) for ch in c if ch.isdigit())[-2:]: k for k, c in enumerate(names)}
+    low = min(min(key) for key in first)
+    matrix = np.empty((1, len(psi), 2, 2))
+    for (a, b), k in first.items():
+        matrix[0, :, a - low, b - low] = matrix[0, :, b - low, a - low] = psi[:, k]
+    seconds = report["seconds"] * len(psi) / len(draws)
+    return {"ess": ess(matrix), "seconds": seconds, "per_second": ess(matrix) / seconds}
+
+
+def our_ess_per_second(frame: pd.DataFrame, draws: int, workers: int | None) -> dict:
+    """Warm-up of 200 iterations a chain is counted in our time."""
+    model = bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), FORMULA, bi.priors.pan())
+    model.impute(m=4, seed=0, draws=10)  # kernels loaded
+    run = model.impute(m=4, seed=1, draws=draws, workers=workers)
+    seconds = run.tree.attrs["seconds"]
+    value = ess(run.tree["posterior"]["Psi"].values)
+    return {"ess": value, "seconds": seconds, "per_second": value / seconds}
+
+
+def joint() -> list[str]:
+    lines = ["| data | engine | smallest ESS of Psi | seconds | per second | ratio to pan |", "|---|---|---|---|---|---|"]
+    for label, rows, iterations in [("15 x 30", 30, 20_000), ("15 x 6,667 (100,005 rows)", 6_667, 300)]:
+        frame = clustered(15, rows)
+        base = pan_ess_per_second(frame, iterations) if HAVE_R else None
+        results = [("R pan, one chain", base)] if base else []
+        results += [
+            (f"bayesimp Gibbs, 4 chains, {n or 'all'} threads", our_ess_per_second(frame, 5_000, n))
+            for n in (1, None)
+        ]
+        for name, r in results:
+            ratio = f"{r['per_second'] / base['per_second']:.1f}" if base else "no R here"
+            lines.append(
+                f"| {label} | {name} | {r['ess']:.0f} | {r['seconds']:.3f} | {r['per_second']:.0f} | {ratio} |"
+            )
+    return lines
+
+
+def rows() -> list[str]:
+    """Seconds a thousand iterations against the number of rows, in 15 clusters; and what making the model costs."""
+    lines = ["| rows | microseconds an iteration | ratio to 1,000 rows | model made in s |", "|---|---|---|---|"]
+    models = {}
+    for n in (1_000, 10_000, 100_000, 1_000_000):
+        frame = clustered(15, -(-n // 15))
+        began = time.perf_counter()
+        models[n] = bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), FORMULA), None
+        models[n] = models[n][0], time.perf_counter() - began
+    best = dict.fromkeys(models, np.inf)
+    for _ in range(7):  # interleaved, best of seven: a busy machine disturbs all alike
+        for n, (model, _) in models.items():
+            run = _sample_only(model)
+            best[n] = min(best[n], run)
+    for n, (_, made) in models.items():
+        lines.append(f"| {n:,} | {best[n]:.2f} | {best[n] / best[1_000]:.2f} | {made:.2f} |")
+    return lines
+
+
+def _sample_only(model, iterations: int = 3_000) -> float:
+    from bayesimp.samplers import joint_gibbs
+
+    st = model._working.statistics
+    states = [joint_gibbs.initial_state(1, 0, model._working_priors, st.r, st.q)]
+    began = time.process_time()
+    joint_gibbs.sample_gibbs(
+        model._working, model._working_priors, states, tune=0, draws=iterations // 10, thin=10, workers=1
+    )
+    return (time.process_time() - began) / iterations * 1e6
+
+
+MEMORY = """
+import resource, sys, numpy as np, pandas as pd
+import bayesimp as bi
+from benchmarks.data import clustered
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+bi.JointNormal(bi.IncompleteData(clustered(15, 30), cluster="cluster"), "{formula}").impute(m=1, chains=1, draws=5)
+frame = clustered(15, {rows})
+size = frame.memory_usage().sum() / 2**20
+before = peak()
+model = bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), "{formula}")
+made = peak()
+model.impute(m=1, chains={chains}, draws=100, seed=1)
+print(size, before, made, peak())
+"""
+
+
+def memory() -> list[str]:
+    lines = ["| rows | chains | table MiB | + model MiB | + sampling and 1 imputation MiB |", "|---|---|---|---|---|"]
+    for n, chains in [(100_000, 1), (1_000_000, 1), (1_000_000, 8)]:
+        code = MEMORY.format(formula=FORMULA, rows=n // 15, chains=chains)
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        size, before, made, after = map(float, out.split())
+        lines.append(f"| {n:,} | {chains} | {size:.0f} | {made - before:.0f} | {after - made:.0f} |")
+    return lines
+
+
+def pooled() -> list[str]:
+    """60 imputations, a random-intercept model on each, Rubin's rules; everything counted on both sides."""
+    frame = clustered(15, 30)
+    lines = ["| engine | impute s | analyse and pool s | total s | ratio |", "|---|---|---|---|---|"]
+    impute, analyse = _our_pooled(frame)
+    total = impute + analyse
+    lines.append(f"| bayesimp, default (4 chains x 1,200 iterations) | {impute:.4f} | {analyse:.4f} | {total:.4f} | 1 |")
+    if HAVE_R:
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / "d.csv"
+            frame.to_csv(table, index=False)
+            for setting in ("economical", "mitml"):
+                s = r_script("pan_lme4.R", table, setting, 1, 60)["seconds"]
+                imp, ana = s["burn_in"] + s["imputations"], s["lmer"] + s["pooling"]
+                r = s["total"] / total
+                lines.append(f"| R pan + lme4, {setting} | {imp:.3f} | {ana:.3f} | {s['total']:.3f} | {r:.0f} |")
+    return lines
+
+
+def _our_pooled(frame) -> tuple[float, float]:
+    best = (np.inf, np.inf)
+    for repeat in range(6):  # the first loads the kernels
+        began = time.perf_counter()
+        model = bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), FORMULA, bi.priors.pan())
+        imp = model.impute(m=60, seed=repeat)
+        between = time.perf_counter()
+        imp.analyse("y1 ~ y2 + x + (1 | cluster)").pool()
+        end = time.perf_counter()
+        if repeat and end - began < sum(best):
+            best = (between - began, end - between)
+    return best
+
+
+FIRST = """
+import time; t = time.perf_counter()
+import bayesimp as bi
+a = time.perf_counter() - t
+from benchmarks.data import clustered
+frame = clustered(15, 30)
+t = time.perf_counter()
+bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), "y1 + y2 ~ x + (1 | cluster)").impute(m=20, seed=1)
+print(a, time.perf_counter() - t)
+"""
+
+
+def start() -> list[str]:
+    lines = ["| fresh process | import bayesimp s | first imputation s |", "|---|---|---|"]
+    with tempfile.TemporaryDirectory() as cache:
+        for label in ("cold (empty numba cache)", "warm", "warm"):
+            import os
+
+            env = {**os.environ, "NUMBA_CACHE_DIR": cache}
+            out = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True, env=env)
+            a, b = map(float, out.stdout.split())
+            lines.append(f"| {label} | {a:.2f} | {b:.2f} |")
+    return lines
+
+
+BENCHMARKS = {"joint": joint, "rows": rows, "memory": memory, "pooled": pooled, "start": start}
+
+
+def main(names: list[str]) -> None:
+    sections = []
+    for name in names or list(BENCHMARKS):
+        print(f"## {name}", flush=True)
+        lines = BENCHMARKS[name]()
+        print("\n".join(lines), flush=True)
+        doc = (BENCHMARKS[name].__doc__ or "").strip()
+        sections.append("\n".join([f"## {name}", "", *([doc, ""] if doc else []), *lines]))
+    if not names:
+        versions = f"bayesimp {bi.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
+        head = f"# Results\n\nMade by `python -m benchmarks` ({versions}, {platform.machine()}).\n\n"
+        (HERE / "RESULTS.md").write_text(head + "\n\n".join(sections) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
