@@ -2,16 +2,18 @@
 
 With k parameters, M imputations, W_l = Q_l' U_l^-1 Q_l, T_l the likelihood-ratio statistic, t = k (M - 1):
 
-    D1 = Q' Ubar^-1 Q / (k (1 + r)),   r = (1 + 1/M) tr(B Ubar^-1) / k      Li, Raghunathan & Rubin 1991, eq. 1.10
-    D2 = (mean d_l / k - (M + 1) / (M - 1) r) / (1 + r),                    Li, Meng, Raghunathan & Rubin 1991,
-         r = (1 + 1/M) var(sqrt d_l),  d_l = W_l or T_l                     eq. 1.17, 1.18, 2.1
-    D3 = Tbar_a / (k (1 + r)),  r = (M + 1) / (k (M - 1)) (Tbar - Tbar_a)   Meng & Rubin 1992, eq. 2.1 - 2.3
+    D1 = Q' Ubar^-1 Q / (k (1 + r)),                            Li, Raghunathan & Rubin 1991, JASA 86
+         r = (1 + 1/M) tr(B Ubar^-1) / k
+    D2 = (mean d_l / k - (M + 1) / (M - 1) r) / (1 + r),        Li, Meng, Raghunathan & Rubin 1991,
+         r = (1 + 1/M) var(sqrt d_l),  d_l = W_l or T_l         Statistica Sinica 1
+    D3 = Tbar_a / (k (1 + r)),                                  Meng & Rubin 1992, Biometrika 79
+         r = (M + 1) / (k (M - 1)) (Tbar - Tbar_a)
          Tbar: at each table's own estimates, Tbar_a: at the average of the estimates over tables
 
 Each is referred to F(k, v):
 
     D1, D3  v = 4 + (t - 4) (1 + (1 - 2/t) / r)^2 for t > 4, else t (1 + 1/k) (1 + 1/r)^2 / 2
-    D1 with complete-data df: v of Reiter (2007)
+    D1 with complete-data df: v of Reiter 2007, Biometrika 94
     D2      v = k^(-3/M) (M - 1) (1 + 1/r)^2
 """
 
@@ -66,7 +68,7 @@ def d1(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf, *, null: ArrayLi
 
 
 def d2(d: ArrayLike, k: int) -> MultiTest:
-    """Test from the M chi-squared statistics alone (Wald or likelihood ratio), each on k degrees of freedom."""
+    """Test from the M chi-squared statistics alone (Wald or likelihood ratio), on k degrees of freedom."""
     d = np.asarray(d, dtype=float)
     M, _ = _shape(d[:, None])
     if np.any(d < 0):
@@ -142,8 +144,8 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
     for fits in (larger, smaller):
         if fits.likelihood is None:
             raise SpecificationError(
-                "D3 needs log-likelihoods at given parameters: linear and linear mixed models with one grouping "
-                "factor, fitted with reml=False."
+                "D3 needs log-likelihoods at given parameters: linear models, and linear mixed models with "
+                "one grouping factor, fitted with reml=False."
             )
     own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
     k = larger.parameters - smaller.parameters
@@ -162,7 +164,7 @@ def _shape(Q) -> tuple[int, int]:
 
 
 def _df_li(r: float, k: int, M: int) -> float:
-    """Li, Raghunathan & Rubin 1991, eq. 1.12 (t > 4); Rubin 1987, eq. 3.3.5-like, for t <= 4."""
+    """Denominator df of Li, Raghunathan & Rubin 1991; r = 0: nothing is missing, chi-squared."""
     t = k * (M - 1)
     if r <= 0:
         return np.inf
@@ -170,7 +172,7 @@ def _df_li(r: float, k: int, M: int) -> float:
 
 
 def _df_reiter(r: float, k: int, M: int, df_complete: float) -> float:
-    """Reiter 2007, eq. 2: denominator df in small samples. It exists for t > 4 and v > 4 (1 + a)."""
+    """Denominator df of Reiter 2007, for small samples. They exist for t > 4 and v > 4 (1 + a)."""
     t = k * (M - 1)
     v = df_complete * (df_complete + 1) / (df_complete + 3)
     a = r * t / (t - 2) if t > 2 else np.inf

@@ -1,7 +1,7 @@
 """Fit one analysis to every completed table.
 
-An analysis is a formula, ``"y ~ x + (1 + x | school)"``, or a function of a table. For a formula the tables are
-stacked and the design matrices made once for a whole stack, of at most `STACK` rows at a time.
+An analysis is a formula, ``"y ~ x + (1 + x | school)"``, or a function of a table. For a formula the tables
+are stacked and the design matrices made once for a whole stack (`bayesimp.analysis.linear.STACK` rows).
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.mixed_model`)
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from bayesimp.analysis.pool import Pooled, pool, pool_components
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.spec.formula import Formula, parse
 
-__all__ = ["Fit", "Fits", "fit_each"]
+__all__ = ["Fit", "Fits", "completed_tables", "fit_each"]
 
 Array = NDArray[np.float64]
 NORMAL = ("normal", "gaussian")
@@ -52,21 +52,21 @@ class Fits:
     estimates, covariances
         (M, k) and (M, k, k).
     df_complete
-        Residual degrees of freedom of a completed table (the smallest, should they differ); inf where unknown.
-        For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice: too
-        many for coefficients that vary between clusters only; give ``pool(df_complete=...)`` a better number.
+        Residual degrees of freedom of a completed table (the smallest, should they differ); inf if unknown.
+        For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice:
+        too many for covariates of clusters; give ``pool(df_complete=...)`` a better number, or one each.
     converged, singular
         (M,) bool.
     component_names, components, components_cov
-        (c,) names ``"sd(Intercept | school)"``, ``"cor(...)"``, ``"sd(residual)"``; (M, c) log standard deviations
-        and Fisher z of correlations; (M, c, c), nan where a fit is singular or the engine has none.
+        (c,) names ``"sd(Intercept | school)"``, ``"cor(...)"``, ``"sd(residual)"``; (M, c) log standard
+        deviations and Fisher z of correlations; (M, c, c), nan where singular or the engine has none.
     loglik
         (M,) (restricted) log-likelihood, nan for functions.
     parameters
         Number of estimated parameters.
     likelihood
-        ``likelihood("own" | "average")``: (M,) log-likelihoods at each table's own estimates, or at their average;
-        None where it cannot be had (REML, functions, glmm).
+        ``likelihood("own")``, ``likelihood("average")``: (M,) log-likelihoods at each table's own estimates,
+        at their average; None where it cannot be had (REML, functions, glmm).
     """
 
     analysis: str
@@ -142,11 +142,12 @@ def fit_each(
     Parameters
     ----------
     imputed
-        Completed tables: an iterable of pandas DataFrames, or an object with ``m`` and ``frame(k)``, k = 0..m-1
-        (`Imputations`), of which only a stack of tables is held at a time.
+        Completed tables: an iterable of pandas DataFrames, or an object with ``m`` and ``frame(k)``,
+        k = 0..m-1 (`Imputations`), of which only a stack of tables is held at a time.
     analysis
-        A formula, or a function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance,
-        residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels).
+        A formula, or a function of a table that returns ``(estimates, covariance)``, ``(estimates,
+        covariance, residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid``
+        (statsmodels).
     family
         ``"normal"``; others (``"binomial"``, ``"poisson"``, ...) need the optional package glmm.
     reml
@@ -161,9 +162,9 @@ def fit_each(
     DataError
         A completed table still has missing values in a column of the analysis.
     """
-    tables = _tables(imputed)
+    tables = completed_tables(imputed)
     if callable(analysis):
-        return _made(Fits, getattr(analysis, "__name__", "function"), fit_by_function(tables, analysis))
+        return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
     formula = parse(analysis)
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
@@ -175,11 +176,12 @@ def fit_each(
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
         result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
-    fits = _made(Fits, analysis, result)
+    fits = Fits(analysis, **result)
     if not fits.converged.all():
         warnings.warn(
             f"{int((~fits.converged).sum())} of {len(fits)} fits of {analysis!r} did not converge "
-            f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(~fits.converged)[:10])}); simplify the model.",
+            f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(~fits.converged)[:10])}); "
+            "simplify the model.",
             StatisticalWarning,
             stacklevel=2,
         )
@@ -193,7 +195,8 @@ class Tables(NamedTuple):
     frame: Callable[[int], pd.DataFrame]
 
 
-def _tables(imputed: Any) -> Tables:
+def completed_tables(imputed: Any) -> Tables:
+    """What can be analysed, as one kind of thing."""
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
         tables = Tables(int(imputed.m), imputed.frame)
     elif isinstance(imputed, Iterable) and not isinstance(imputed, pd.DataFrame):
@@ -211,12 +214,8 @@ def _tables(imputed: Any) -> Tables:
 def _mentions_cluster(formula: Formula, cluster: str | None) -> None:
     if cluster is not None and cluster not in (*formula.groups, *formula.variables):
         warnings.warn(
-            f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model: its standard "
-            f"errors suppose independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
+            f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model: its "
+            f"standard errors suppose independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
             StatisticalWarning,
             stacklevel=3,
         )
-
-
-def _made(kind, analysis: str, fields: dict) -> Fits:
-    return replace(kind(analysis=analysis, **fields))

@@ -20,12 +20,14 @@ def fit_by_function(tables, function: Callable[[pd.DataFrame], Any]) -> dict:
     for k, result in enumerate(results):
         if result[0] != names:
             raise SpecificationError(
-                f"imputation {k + 1} has the estimates {', '.join(result[0])}, imputation 1 has {', '.join(names)}: "
-                "every table must give the same. A category absent from some tables? Fix the categories first."
+                f"imputation {k + 1} has the estimates {', '.join(result[0])}, imputation 1 has "
+                f"{', '.join(names)}: every table must give the same. A category absent from some tables? "
+                "Fix the categories first."
             )
     M, nothing = tables.m, np.zeros((tables.m, 0))
     return {
-        "names": names, "estimates": np.array([r[1] for r in results]), "covariances": np.array([r[2] for r in results]),
+        "names": names,
+        "estimates": np.array([r[1] for r in results]), "covariances": np.array([r[2] for r in results]),
         "df_complete": min(r[3] for r in results), "converged": np.array([r[4] for r in results]),
         "singular": np.zeros(M, bool), "component_names": (), "components": nothing,
         "components_cov": np.zeros((M, 0, 0)), "loglik": np.full(M, np.nan), "parameters": len(names),
@@ -51,8 +53,8 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
         df = result[2] if len(result) == 3 else np.inf
     else:
         raise SpecificationError(
-            f"imputation {k + 1}: the function returned {type(result).__name__}; return (estimates, covariance), "
-            "(estimates, covariance, residual df), or a statsmodels result."
+            f"imputation {k + 1}: the function returned {type(result).__name__}; return (estimates, "
+            "covariance), (estimates, covariance, residual df), or a statsmodels result."
         )
     if isinstance(estimates, dict):
         estimates = pd.Series(estimates)
@@ -66,7 +68,6 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
         if set(covariance.index) >= set(estimates.index) and set(covariance.columns) >= set(estimates.index):
             covariance = covariance.loc[estimates.index, estimates.index]
     V = np.atleast_2d(np.asarray(covariance, dtype=float))
-    # statsmodels' MixedLM puts variance parameters after the coefficients, in both
     if values.ndim != 1 or V.shape != (len(values), len(values)):
         raise SpecificationError(
             f"imputation {k + 1}: {values.shape} estimates and a covariance of shape {V.shape} do not fit."

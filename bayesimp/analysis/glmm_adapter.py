@@ -1,4 +1,4 @@
-"""Crossed and nested terms and other families, by the optional package glmm (``pip install 'bayesimp[glmm]'``).
+"""Crossed and nested terms, other families, by the optional package glmm: ``pip install 'bayesimp[glmm]'``.
 
 What glmm 0.6 lacks: ``||`` and slopes without intercept. Its covariances of coefficients come from the exact
 Hessian, its ``(Intercept)`` is called Intercept here, and variance components come without uncertainty.
@@ -51,7 +51,7 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
                         satterthwaite=False,
                         anova_test="Wald",
                         reml=reml if family == "gaussian" and formula.random else None,
-                    )  # fmt: skip
+                    )
                 )
             except (ValueError, NotImplementedError) as problem:
                 raise SpecificationError(f"{formula.text!r}: glmm says: {problem}") from problem
@@ -85,7 +85,8 @@ def _fields(fits: list, formula: Formula, family: str) -> dict:
         "df_complete": float(n - parameters) if dispersion else np.inf,
         "converged": np.array([bool(fit.diagnostics["converged"]) for fit in fits]),
         "singular": np.array([bool(fit.diagnostics["singular"]) for fit in fits]),
-        "component_names": component_names, "components": components, "components_cov": np.full((M, c, c), np.nan),
+        "component_names": component_names, "components": components,
+        "components_cov": np.full((M, c, c), np.nan),
         "loglik": np.array([fit.loglik for fit in fits]), "parameters": parameters,
     }  # fmt: skip
 

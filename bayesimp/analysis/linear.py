@@ -1,4 +1,4 @@
-"""Linear models and linear mixed models with one grouping factor, for a stack of completed tables at a time."""
+"""Linear models and linear mixed models with one grouping factor, a stack of completed tables at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STACK = 500_000  # rows of completed tables held at a time
 
 @dataclass(frozen=True)
 class Stack:
-    """Tables ``first``, ... one below the other: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,)."""
+    """Tables one below the other: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,)."""
 
     y: np.ndarray
     X: np.ndarray
@@ -93,7 +93,7 @@ def _columns(frame: pd.DataFrame, names: list[str], formula: Formula) -> list[pd
 
 
 def _below(parts: list[pd.Series]) -> pd.Series:
-    """Columns one below the other; plain numbers without the checks of pd.concat, which cost more than the fit."""
+    """Columns one below the other; plain numbers without pd.concat, which costs more than the fit."""
     if all(isinstance(part.dtype, np.dtype) and part.dtype.kind in "biuf" for part in parts):
         return pd.Series(np.concatenate([part.to_numpy() for part in parts]))
     return pd.concat(parts, ignore_index=True)
@@ -138,7 +138,7 @@ def _mixed(stack: Stack, reml: bool, formula: Formula) -> dict:
 
 
 def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
-    """beta = (X'X)^-1 X'y by QR, cov = s^2 (X'X)^-1, s^2 = rss / (n - p); sigma^2 = rss / n is for the likelihood.
+    """beta = (X'X)^-1 X'y by QR, cov = s^2 (X'X)^-1, s^2 = rss / (n - p); the likelihood takes rss / n.
 
     The variance of log s is 1 / (2 (n - p)), that of the logarithm of a chi-squared to first order.
     """
@@ -148,8 +148,8 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
         Q, R = np.linalg.qr(X)
         if n <= p or np.min(np.abs(np.diag(R)) / np.linalg.norm(X, axis=0)) < 1e-10:
             raise SpecificationError(
-                f"{formula.text!r}: in a completed table of {n} rows the columns {', '.join(stack.fixed)} are "
-                "constant zero or depend on each other; a category absent from that table?"
+                f"{formula.text!r}: in a completed table of {n} rows the columns {', '.join(stack.fixed)} "
+                "are constant zero or depend on each other; a category absent from that table?"
             )
         beta = np.linalg.solve(R, Q.T @ y)
         rss = np.sum((y - X @ beta) ** 2)
@@ -161,7 +161,8 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
     return {
         "estimates": beta, "covariances": cov, "converged": np.ones(M, bool), "singular": np.zeros(M, bool),
         "components": log_s[:, None], "components_cov": var_log_s[:, None, None],
-        "loglik": -0.5 * n * (np.log(2 * np.pi * sigma2) + 1), "Psi": np.zeros((M, 0, 0)), "sigma2": sigma2, "n": n,
+        "loglik": -0.5 * n * (np.log(2 * np.pi * sigma2) + 1), "Psi": np.zeros((M, 0, 0)),
+        "sigma2": sigma2, "n": n,
     }  # fmt: skip
 
 

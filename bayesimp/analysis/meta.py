@@ -5,14 +5,13 @@ imputations by Rubin's rules, and the studies are combined once:
 
     y_s ~ N(theta_s, v_s),  theta_s ~ N(mu, tau^2),  w_s = 1 / (v_s + tau^2),  mu = sum w_s y_s / sum w_s
 
-    tau^2   DL    (Q - (S - 1)) / (sum u - sum u^2 / sum u) or 0, u = 1 / v, Q = sum u (y - ybar_u)^2
-                                                                            DerSimonian & Laird 1986, eq. 8
-            REML  maximises -1/2 { sum log(v + tau^2) + log sum w + sum w (y - mu)^2 }
-                                                                            Viechtbauer 2005, eq. 12
+    tau^2   DL    (Q - (S - 1)) / (sum u - sum u^2 / sum u) or 0,           DerSimonian & Laird 1986
+                  u = 1 / v, Q = sum u (y - ybar_u)^2
+            REML  minimises sum log(v + tau^2) + log sum w + sum w (y - mu)^2      Viechtbauer 2005
     se(mu)  Wald  1 / sqrt(sum w), normal
-            HK    sqrt{ sum w (y - mu)^2 / ((S - 1) sum w) }, t(S - 1)      Hartung & Knapp 2001, eq. 5
-    theta of a new study   mu -+ t(S - 2) sqrt(tau^2 + se(mu)^2)            Higgins, Thompson & Spiegelhalter 2009, eq. 12
-    I^2     max(0, (Q - (S - 1)) / Q)                                       Higgins & Thompson 2002
+            HK    sqrt{ sum w (y - mu)^2 / ((S - 1) sum w) }, t(S - 1)      Hartung & Knapp 2001
+    new study     mu -+ t(S - 2) sqrt(tau^2 + se(mu)^2)                     Higgins et al. 2009, JRSS A 172
+    I^2           max(0, (Q - (S - 1)) / Q)                                 Higgins & Thompson 2002
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from bayesimp.analysis.fit import _tables, fit_each
+from bayesimp.analysis.fit import completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 
@@ -60,11 +59,11 @@ class StudyPooling:
     Attributes
     ----------
     studies
-        Tidy table, a row for each term and study: term, study, estimate, std.error, conf.low, conf.high, df, fmi,
-        weight (percent of the term's weights).
+        Tidy table, a row for each term and study: term, study, estimate, std.error, conf.low, conf.high, df,
+        fmi, weight (percent of the term's weights).
     overall
-        Table, a row for each term: estimate, std.error, conf.low, conf.high, pred.low, pred.high, tau2, I2, Q,
-        studies, method, interval.
+        Table, a row for each term: estimate, std.error, conf.low, conf.high, pred.low, pred.high, tau2, I2,
+        Q, studies, method, interval.
     left_out
         Studies without an estimate, and why.
     """
@@ -96,7 +95,7 @@ def pool_by_study(
 
     Studies in which the analysis cannot be fitted are left out: named in ``left_out``, with a warning.
     """
-    tables = _tables(imputed)
+    tables = completed_tables(imputed)
     frames = [tables.frame(k) for k in range(tables.m)]
     if study not in frames[0].columns:
         raise SpecificationError(
@@ -117,7 +116,7 @@ def pool_by_study(
     if left_out:
         first, why = next(iter(left_out.items()))
         warnings.warn(
-            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis, for one {first!r}: {why}",
+            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {first!r}: {why}",
             StatisticalWarning,
             stacklevel=2,
         )

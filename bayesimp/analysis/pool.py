@@ -7,10 +7,10 @@ With Q_l and U_l, l = 1..M, from the completed tables (Rubin 1987, eq. 3.1.2 - 3
     riv      = (1 + 1/M) b / ubar                        relative increase in variance
     lambda   = (1 + 1/M) b / t                           proportion of variance due to missing values
     fmi      = (riv + 2 / (df + 3)) / (riv + 1) = lambda + (1 - lambda) 2 / (df + 3)
-    1 / df   = lambda^2 / (M - 1) + (dfcom + 3) / (dfcom (dfcom + 1) (1 - lambda))   Barnard & Rubin 1999, eq. 3-5
+    1 / df   = lambda^2 / (M - 1) + (dfcom + 3) / (dfcom (dfcom + 1) (1 - lambda))      Barnard & Rubin 1999
 
-Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3); dfcom = inf gives Rubin's
-(M - 1) / lambda^2. No floor is put under lambda.
+Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3), dfcom = inf gives
+Rubin's (M - 1) / lambda^2. No floor is put under lambda.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Pooled:
         return np.column_stack([self.estimate - half, self.estimate + half])
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``, ...
+        """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``.
 
-        term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b, t,
-        dfcom; and ``scale``, ``value``, ``value.low``, ``value.high`` (standard deviation or correlation) if
+        term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b,
+        t, dfcom; with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or correlation) if
         these are variance components.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -199,7 +199,7 @@ def pool_components(
     """Pool variance components on a stated scale; correlations on Fisher's z (median: as they are).
 
     Rubin's rules suppose a normal sampling distribution, for which the logarithm is the best of the scales;
-    ``"median"`` is the suggestion of Jolani et al. (2015, sec. 5) for skewed quantities: a point, no variance.
+    ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point, without variance.
 
     Parameters
     ----------
@@ -217,10 +217,10 @@ def pool_components(
     singular = int((~np.isfinite(np.einsum("kaa->ka", V))).any(axis=1).sum())
     if singular and scale != "median":
         warnings.warn(
-            f"{singular} of {len(phi)} fits have a variance component of zero, where its uncertainty is not defined: "
-            f"pooled on scale {scale!r} the components have no standard error"
-            f"{' and minus infinity as estimate' if scale == 'log' else ''}; read scale='median', or simplify "
-            "the random part.",
+            f"{singular} of {len(phi)} fits have variance components without uncertainty (a variance of "
+            f"zero, or an engine that gives none): on scale {scale!r} they have no standard error"
+            f"{', and a log of zero is minus infinity' if scale == 'log' else ''}; read scale='median', or "
+            "simplify the random part.",
             StatisticalWarning,
             stacklevel=3,
         )

@@ -4,7 +4,7 @@
 
 Equations of the deviance: `profiled_deviance`; the search: `mixed_model_search`. Given its optimum,
 
-    cov beta   = sigma^2 (R R')^-1                              Bates et al. 2015, eq. 54
+    cov beta   = sigma^2 (R R')^-1                              Bates et al. 2015, sec. 3, 5
     modes      = Lambda H_i^-1 Lambda' Z_i'(y_i - X_i beta)     E(b_i | y; estimates)
     mode_cov   = sigma^2 Lambda H_i^-1 Lambda'                  Var(b_i | y; estimates)
 

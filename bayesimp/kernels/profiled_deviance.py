@@ -4,13 +4,13 @@
 
 With A_i = Z_i'Z_i (q, q), B_i = Z_i'X_i (q, p), c_i = Z_i'y_i (q,) and sums over clusters i,
 
-    L_i L_i'  = I + Lambda' A_i Lambda = H_i                  Bates, Maechler, Bolker & Walker 2015, eq. 18
+    L_i L_i'  = I + Lambda' A_i Lambda = H_i                  Bates, Maechler, Bolker & Walker 2015, sec. 3
     U_i, v_i  = L_i^-1 Lambda' B_i,  L_i^-1 Lambda' c_i
     R R'      = X'X - sum U_i'U_i                             ibid. (R here is the transpose of R_X there)
     beta      = (R R')^-1 (X'y - sum U_i'v_i)
-    rss       = y'y - sum v_i'v_i - |R'beta|^2                the penalised residual sum of squares
+    rss       = y'y - sum v_i'v_i - |R'beta|^2                penalised residual sum of squares
     df        = n (ML),  n - p (REML)
-    deviance  = sum log|H_i| + df (1 + log(2 pi rss / df)) [+ log|R R'| under REML]    ibid. eq. 34, 41
+    deviance  = sum log|H_i| + df (1 + log(2 pi rss / df)) [+ log|R R'| under REML]
 
     d deviance / d Lambda = 2 sum { A_i Lambda H_i^-1 - f_i u_i' / sigma^2 [- F_i (R R')^-1 G_i'] },
         u_i = H_i^-1 Lambda'(c_i - B_i beta),  f_i = c_i - B_i beta - A_i Lambda u_i,

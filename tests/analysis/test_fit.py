@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -55,10 +55,12 @@ def test_one_grouping_factor_is_glmm():
     import glmm
 
     frames = completed()
-    for formula, glmm_formula in (("y ~ x + sex + (1 + x | school)",) * 2, ("y ~ x + (1 | school)",) * 2):
+    for formula in ("y ~ x + sex + (1 + x | school)", "y ~ x + (1 | school)"):
         fits = fit_each(frames, formula)
         for k, frame in enumerate(frames):
-            theirs = glmm.fit(frame, glmm_formula, satterthwaite=False, anova_test="Wald")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                theirs = glmm.fit(frame, formula, satterthwaite=False, anova_test="Wald")
             assert fits.loglik[k] >= theirs.loglik - 1e-6
             np.testing.assert_allclose(fits.estimates[k], theirs.beta, atol=1e-4)
             np.testing.assert_allclose(fits.covariances[k], theirs.vcov, rtol=1e-3, atol=1e-6)
@@ -94,10 +96,10 @@ def test_functions_and_statsmodels_results():
         fit = smf.ols("y ~ x", frame).fit()
         return fit.params, fit.cov_params(), fit.df_resid
 
-    shuffled = lambda frame: (
-        by_hand(frame)[0],
-        by_hand(frame)[1].loc[["x", "Intercept"], ["x", "Intercept"]],
-    )  # noqa: E731
+    def shuffled(frame):
+        estimate, covariance, _ = by_hand(frame)
+        return estimate, covariance.loc[["x", "Intercept"], ["x", "Intercept"]]
+
     for analysis in (lambda frame: smf.ols("y ~ x", frame).fit(), by_hand, shuffled):
         fits = fit_each(frames, analysis)
         assert fits.names == X
@@ -127,9 +129,7 @@ def test_other_models_go_to_glmm():
 
 
 def test_without_glmm_the_message_says_how_to_get_it(monkeypatch):
-    real = builtins.__import__
     monkeypatch.setitem(sys.modules, "glmm", None)
-    assert real is builtins.__import__
     with pytest.raises(SpecificationError, match=r"pip install 'bayesimp\[glmm\]'"):
         fit_each(completed(m=2), "y ~ x + (1 | school) + (1 | sex)")
 

@@ -1,4 +1,4 @@
-"""Random-effects meta-analysis against direct maximisation and statsmodels; Rubin within study, then between."""
+"""Random-effects meta-analysis against direct maximisation and statsmodels; Rubin within study first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_tau2(seed):
         for s in (0.02, 0.3, 1)
     )
     assert deviance(tau2_reml(y, v)) <= best + 1e-8
-    theirs = combine_effects(y, v, method_re="dl", use_t=True)
+    with np.errstate(invalid="ignore"):
+        theirs = combine_effects(y, v, method_re="dl", use_t=True)
     assert tau2_dl(y, v) == pytest.approx(max(theirs.tau2, 0), abs=1e-12)
     ours = meta_analyse(y, v, method="DL", interval="Wald")
     if theirs.tau2 > 0:

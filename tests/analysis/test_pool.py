@@ -58,7 +58,7 @@ def test_BARNARD_RUBIN_003():
 
 
 def test_BARNARD_RUBIN_004():
-    """lambda -> 0: finite, dfcom (dfcom + 1) / (dfcom + 3) at 0, never further from it than with the floor."""
+    """lambda -> 0: dfcom (dfcom + 1) / (dfcom + 3) at 0, never further from it than with the floor."""
     lambda_, limit = np.array([0, 1e-8, 1e-6, 5e-5]), 100 * 101 / 103
     df = barnard_rubin(lambda_, 10, 100)
     assert np.all(np.isfinite(df)) and df[0] == pytest.approx(limit, rel=1e-14)
@@ -175,7 +175,8 @@ def test_wrong_variants_are_told_apart():
 def test_mice_live():
     if shutil.which("Rscript") is None:
         pytest.skip("no R")
-    code = 'suppressMessages(library(mice)); cat(unlist(pool.scalar(c(1,1.5,2.2),c(.1,.2,.15),n=31,k=1)[c("t","df","fmi")]))'
+    call = 'pool.scalar(c(1, 1.5, 2.2), c(.1, .2, .15), n = 31, k = 1)[c("t", "df", "fmi")]'
+    code = f"suppressMessages(library(mice)); cat(unlist({call}))"
     done = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True)
     if done.returncode:
         pytest.skip("R has no mice")

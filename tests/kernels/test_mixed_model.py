@@ -1,4 +1,4 @@
-"""The mixed-model kernel against the dense normal, finite differences, lme4, and changes of unit and order."""
+"""The mixed-model kernel against the dense normal, finite differences, lme4; changes of unit and order."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_no_neighbour_is_better():
 
 
 def test_components_covariance_is_the_inverse_information():
-    """Against second differences of the dense log-likelihood, beta profiled, in (log sd, atanh rho, log sigma)."""
+    """Against second differences of the dense log-likelihood, beta profiled."""
     y, X, Z, codes, m = table(np.random.default_rng(8), m=12, empty=False)
     fit = fit_mixed_model(y, X, Z, codes, clusters=m)
 
@@ -211,7 +211,7 @@ def test_marginal_log_likelihood_also_where_Psi_is_singular():
 
 
 def test_what_cannot_be_fitted_is_refused():
-    y, X, Z, codes, m = table(np.random.default_rng(19))
+    y, X, Z, codes, _ = table(np.random.default_rng(19))
     with pytest.raises(SpecificationError, match="fixed-effects"):
         fit_mixed_model(y, np.column_stack([X, X[:, 1] - 2 * X[:, 2]]), Z, codes)
     with pytest.raises(SpecificationError, match="random-effects"):
