@@ -28,7 +28,8 @@ COVARIANCE = ("InverseWishart", "HuangWand", "LKJ", "Diagonal", "Fixed")
 PARTS = {"beta": ("Flat", "Normal"), "Sigma": COVARIANCE, "Psi": COVARIANCE}
 SDS = ("HalfT", "HalfNormal", "Exponential")
 INNER = {("LKJ", "sd"): SDS, ("Diagonal", "variances"): (*SDS, "InverseWishart")}  # priors inside priors
-ARRAYS = {"scale", "V", "value", "mean", "sd"}  # numbers, vectors or matrices; all others are numbers
+ARRAYS = {"scale", "V", "value", "mean", "sd"}  # numbers, vectors or matrices
+FLAGS = {"improper"}  # all others are numbers
 
 
 def prior_to_dict(prior: Any) -> dict[str, Any]:
@@ -67,10 +68,7 @@ def prior_from_dict(record: Any, where: str, allowed: tuple[str, ...] = tuple(TY
     absent = [f.name for f in fields(TYPES[name]) if _required(f) and f.name not in values]
     if absent:
         raise SpecificationError(f"{where}.{absent[0]}: is missing; {name} needs it.")
-    for key, value in values.items():
-        place = f"{where}.{key}"
-        inner = INNER.get((name, key))
-        values[key] = prior_from_dict(value, place, inner) if inner else _number(value, place, key in ARRAYS)
+    values = {key: _value(name, key, value, f"{where}.{key}") for key, value in values.items()}
     try:
         return TYPES[name](**values)
     except SpecificationError as error:
@@ -114,6 +112,17 @@ def priors_from_dict(record: Any, where: str = "priors") -> pr.Priors:
 
 def _required(f) -> bool:
     return f.default is MISSING and f.default_factory is MISSING
+
+
+def _value(prior: str, key: str, value: Any, where: str) -> Any:
+    """A parameter of a prior: a prior inside it, a flag, or numbers."""
+    if (prior, key) in INNER:
+        return prior_from_dict(value, where, INNER[prior, key])
+    if key in FLAGS:
+        if not isinstance(value, bool):
+            raise SpecificationError(f"{where}: must be true or false, not {_shown(value)}.")
+        return value
+    return _number(value, where, key in ARRAYS)
 
 
 def _number(value: Any, where: str, array: bool) -> Any:
