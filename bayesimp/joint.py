@@ -68,16 +68,7 @@ class JointNormal:
         self.priors = pr.default() if priors is None else priors
         self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
-        self._working: Working = prepare(
-            self.design.X,
-            self.design.Z,
-            np.column_stack([data.numeric(name) for name in self.responses]),
-            data.codes,
-            len(data.clusters),
-            self.responses,
-            self.design.fixed,
-            flat=isinstance(self.priors.beta, pr.Flat),
-        )
+        self._working = self._prepare()
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
         Psi = pr.resolve(self.priors.Psi, scale.effects, "Psi")
@@ -85,6 +76,12 @@ class JointNormal:
         self._working_priors = replace(
             self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=pr.rescale(Psi, scale.effects)
         )
+
+    def _prepare(self, orthogonal: bool = True) -> Working:
+        Y = np.column_stack([self.data.numeric(name) for name in self.responses])
+        X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)
+        flat = isinstance(self.priors.beta, pr.Flat)
+        return prepare(X, Z, Y, codes, m, self.responses, self.design.fixed, flat=flat, orthogonal=orthogonal)
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -225,11 +222,10 @@ class Run:
             new = joint_gibbs.sample_gibbs(
                 self.model._working, self.model._working_priors, self.states,
                 tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
-            )  # fmt: skip
+            ).on_data_scale(self.model._working)  # fmt: skip
         else:
-            new = self._nuts(tune, draws, report)
+            new = self._nuts(tune or 500, draws, report)
         self.seconds += time.perf_counter() - began
-        new = new.on_data_scale(self.model._working)
         self.draws = new if self.draws is None else self.draws + new
         if new.draws < draws:
             self.events += (
@@ -239,10 +235,17 @@ class Run:
     def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
         from bayesimp.samplers.joint_nuts import sample_joint_nuts
 
-        new, self.sample_stats, events = sample_joint_nuts(
-            self.model._working, self.model._working_priors, self.model._coords(), self.states,
-            tune=tune, draws=draws, seed=self.seed, earlier=self.draws, report=report, workers=self.workers,
+        model = self.model
+        flat = isinstance(model.priors.beta, pr.Flat)
+        new, stats, events = sample_joint_nuts(
+            model._working if flat else model._prepare(orthogonal=False), model._working_priors, model._coords(),
+            imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
+            earlier=self.draws, report=report, workers=self.workers,
         )  # fmt: skip
+        before = self.sample_stats
+        self.sample_stats = (
+            stats if before is None else {k: np.concatenate([before[k], stats[k]], axis=1) for k in before}
+        )
         self.events += tuple(events)
         return new
 

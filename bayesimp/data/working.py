@@ -84,16 +84,17 @@ class IncompleteRows:
 class Working:
     """All that a sampler needs: statistics and incomplete rows on the working scale, and the way back.
 
-    ``order`` (m,): the cluster of the table that stands at each canonical place.
+    order (m,): the cluster of the table that stands at each canonical place; start (p, r): least squares.
     """
 
     statistics: SufficientStatistics
     rows: IncompleteRows
     scale: Scale
     order: NDArray[np.int64]
+    start: Array
 
 
-def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = True) -> Working:
+def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = True, orthogonal: bool = True) -> Working:
     """Put a table on the working scale.
 
     Parameters
@@ -106,6 +107,9 @@ def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = Tru
         Names of the columns of Y and X, for messages.
     flat
         Whether beta has a flat prior: it must then be estimable from the rows that are observed.
+    orthogonal
+        False: T is diagonal and nothing is taken off (offset 0), so that independent priors of the entries of
+        beta stay independent.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = Tru
     """
     missing = np.isnan(Y)
     s = _standard_deviations(Y, missing, responses)
-    T = _orthogonal_basis(X, Y, missing)
+    T = _orthogonal_basis(X, Y, missing) if orthogonal else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
     X_w = X @ T
     offset = np.empty((X.shape[1], Y.shape[1]))
     for k, name in enumerate(responses):
@@ -124,6 +128,9 @@ def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = Tru
         offset[:, k], _, rank, _ = np.linalg.lstsq(X_w[seen], Y[seen, k] / s[k], rcond=1e-9)
         if rank < X.shape[1] and flat:
             raise SpecificationError(_not_identified(X[seen], name, fixed))
+    start = np.zeros_like(offset)
+    if not orthogonal:
+        start, offset = offset, start
     u = _column_sds(Z)
     Z_w = Z / u
     Y_w = Y / s - X_w @ offset
@@ -133,7 +140,7 @@ def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = Tru
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
     rows = _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
-    return Working(statistics, rows, Scale(T, offset, s, u), order)
+    return Working(statistics, rows, Scale(T, offset, s, u), order, start)
 
 
 def _standard_deviations(Y, missing, responses) -> Array:

@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit
 
 from bayesimp.kernels.effects import draw_effects, pattern_weights
+from bayesimp.kernels.imputed import draw_imputed_statistics
 from bayesimp.kernels.linalg import cholesky, copy_to, inner, inverse_from_cholesky
 
-__all__ = ["draw_missing"]
+__all__ = ["draw_missing", "draw_statistics"]
 
 
 @inner
@@ -92,4 +93,26 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
                 s += A[a, u, k] * z[k]
             out[j, v] = s
             u += 1
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_statistics(rng, m, cells, offset, beta, Sigma, Psi, mean, sd):
+    """mean, sd (D, m, r) <- imputed means and sds (kernels/imputed.py) for draws beta (D, p, r), Sigma, Psi.
+
+    For samplers that hand over draws of the parameters only. Returns False if a Sigma or Psi is not p.d.
+    """
+    d, r = Psi.shape[1], Sigma.shape[1]
+    L = np.empty((d, d))
+    Psi_inverse = np.empty((d, d))
+    B = np.empty((m.first.size - 1, d // r, r))
+    for t in range(beta.shape[0]):
+        W, ok = pattern_weights(Sigma[t], m.patterns)
+        copy_to(L, Psi[t])
+        if not ok or math.isnan(cholesky(L, d)):
+            return False
+        inverse_from_cholesky(L, Psi_inverse, d)
+        if not draw_effects(rng, W, Psi_inverse, m, beta[t], B):
+            return False
+        draw_imputed_statistics(rng, cells, offset, W, Sigma[t], beta[t], B, mean[t], sd[t])
     return True

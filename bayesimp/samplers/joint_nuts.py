@@ -1,0 +1,119 @@
+"""NUTS on the PyMC model of the joint normal model (models/joint_normal.py): every prior, same result as Gibbs.
+
+The model is built on a working scale (data/working.py); draws come back in the units of the data. NUTS gives
+parameters only: means and sds of the missing values are drawn afterwards, exactly, for every kept draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayesimp.data.working import Working
+from bayesimp.errors import SamplingError
+from bayesimp.events import Event
+from bayesimp.kernels.effects import moments
+from bayesimp.kernels.imputed import incomplete_cells
+from bayesimp.kernels.rows import draw_statistics
+from bayesimp.samplers.chains import Report
+from bayesimp.samplers.joint_gibbs import JointDraws
+from bayesimp.spec import priors as pr
+
+__all__ = ["sample_joint_nuts"]
+
+STATISTICS, CONTINUED = 2, 3  # first number of spawn keys; 0 and 1 belong to chains and imputations
+
+
+def sample_joint_nuts(
+    working: Working,
+    priors: pr.Priors,
+    coords: dict,
+    *,
+    imputed_on: Working,
+    chains: int,
+    tune: int,
+    draws: int,
+    seed: int,
+    earlier: JointDraws | None = None,
+    report: Report | None = None,
+    workers: int | None = None,
+) -> tuple[JointDraws, dict[str, np.ndarray], list[Event]]:
+    """Draws in the units and clusters of the table, NUTS's statistics (chains, draws), and events.
+
+    Parameters
+    ----------
+    working, priors
+        What the model is built from; Sigma and Psi on the working scale, beta on the scale of the data (if it
+        has a normal prior, `working` must be the one with diagonal T).
+    imputed_on
+        The working data on which missing values are drawn.
+    earlier
+        Draws so far, in the units of the data, if the run is continued: NUTS warms up anew from their mean.
+    """
+    from bayesimp.models.joint_normal import joint_normal
+    from bayesimp.samplers.nuts import sample_nuts
+
+    st = working.statistics
+    model = joint_normal(st, replace(priors, beta=_beta_prior(priors.beta, working)), coords)
+    done = 0 if earlier is None else earlier.draws
+    own_seed = seed if done == 0 else int(_words(seed, CONTINUED, done)[0])
+    result = sample_nuts(
+        model, chains=chains, tune=tune, draws=draws, seed=own_seed % 2**31, report=report, cores=workers,
+        initial=_start(working, priors, earlier),
+    )  # fmt: skip
+    events = [Event(**e) for e in result.events]
+    if done:
+        events.append(Event("warmed up again", "sampler", f"NUTS was continued with a new warm-up of {tune} draws"))
+    scale = working.scale
+    beta = scale.beta(result.draws["beta"])
+    Sigma = scale.Sigma(result.draws["Sigma"])
+    Psi = scale.Psi(result.draws["Psi"])
+    mean, sd = _statistics(imputed_on, beta, Sigma, Psi, seed, done)
+    return JointDraws(beta, Sigma, Psi, mean, sd), result.stats, events
+
+
+def _words(*key: int) -> np.ndarray:
+    return np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(2)
+
+
+def _beta_prior(prior, working: Working):
+    """The normal prior on the working scale of a diagonal T: beta_w = beta / (T_xx s_k)."""
+    if isinstance(prior, pr.Flat):
+        return prior
+    unit = np.outer(np.diag(working.scale.T), working.scale.s)
+    return pr.Normal(np.asarray(prior.mean) / unit, np.asarray(prior.sd) / unit)
+
+
+def _start(working: Working, priors: pr.Priors, earlier: JointDraws | None) -> dict[str, np.ndarray]:
+    """Where chains start before they are dispersed: least squares and unit variances, or the mean so far."""
+    st, scale = working.statistics, working.scale
+    start = {"beta": working.start, "Sigma": np.eye(st.r), "Psi": 0.2 * np.eye(st.r * st.q)}
+    if earlier is not None:
+        mean = [getattr(earlier, name).mean((0, 1)) for name in ("beta", "Sigma", "Psi")]
+        start = {
+            "beta": scale.working_beta(mean[0]),
+            "Sigma": scale.working_Sigma(mean[1]),
+            "Psi": scale.working_Psi(mean[2]),
+        }
+    for name in ("Sigma", "Psi"):
+        if isinstance(getattr(priors, name), pr.Fixed | pr.Diagonal):
+            del start[name]
+    return start
+
+
+def _statistics(working: Working, beta, Sigma, Psi, seed: int, done: int):
+    """Drawn means and sds of the missing values, (chains, draws, m, r), in the units of the data."""
+    st, scale = working.statistics, working.scale
+    m, cells = moments(st), incomplete_cells(st)
+    theta = scale.working_beta(beta), scale.working_Sigma(Sigma), scale.working_Psi(Psi)
+    mean = np.empty((*beta.shape[:2], st.clusters, st.r))
+    sd = np.empty_like(mean)
+    for chain in range(beta.shape[0]):
+        key = np.random.SeedSequence(seed, spawn_key=(STATISTICS, chain, done))
+        rng = np.random.Generator(np.random.PCG64(key))
+        own = [np.ascontiguousarray(a[chain]) for a in theta]
+        if not draw_statistics(rng, m, cells, scale.offset, *own, mean[chain], sd[chain]):
+            raise SamplingError(f"Chain {chain}: a draw of Sigma or Psi is not positive definite.")
+    place = np.argsort(working.order)
+    return mean[:, :, place] * scale.s, sd[:, :, place] * scale.s
