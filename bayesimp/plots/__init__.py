@@ -1,0 +1,29 @@
+"""Figures, one in each file. matplotlib is loaded when one is drawn."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "plot_imputed": "bayesimp.plots.imputed",
+    "plot_imputed_trace": "bayesimp.plots.imputed_trace",
+    "plot_missing": "bayesimp.plots.missing",
+    "plot_pooled": "bayesimp.plots.pooled",
+    "plot_prior_posterior": "bayesimp.plots.prior_posterior",
+    "plot_trace": "bayesimp.plots.trace",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bayesimp.plots' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,70 @@
+"""Draws from the priors on covariance matrices (`bayesimp.spec.priors`), to set beside the posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from bayesimp.spec import priors as pr
+
+__all__ = ["draw_correlation_lkj", "draw_covariance", "draw_sd"]
+
+Array = NDArray[np.float64]
+
+
+def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int, size: int) -> Array:
+    """(size, d, d) draws from a resolved prior (see `priors.resolve`)."""
+    match prior:
+        case pr.InverseWishart():
+            scale = np.linalg.inv(np.asarray(prior.V))
+            return stats.invwishart(df=prior.nu, scale=scale).rvs(size, random_state=rng).reshape(size, d, d)
+        case pr.HuangWand():
+            # 1 / a_k ~ Gamma(1/2, rate 1/scale_k^2);  S | a = diag(c) W diag(c), c_k^2 = 2 nu / a_k, W ~ IW(nu+d-1, I)
+            inverse_a = rng.gamma(0.5, 1.0, (size, d)) * np.asarray(prior.scale) ** 2
+            c = np.sqrt(2 * prior.nu * inverse_a)
+            W = stats.invwishart(df=prior.nu + d - 1, scale=np.eye(d)).rvs(size, random_state=rng)
+            return c[:, :, None] * W.reshape(size, d, d) * c[:, None, :]
+        case pr.LKJ():
+            s = draw_sd(rng, prior.sd, d, size)
+            return s[:, :, None] * draw_correlation_lkj(rng, prior.eta, d, size) * s[:, None, :]
+        case pr.Diagonal(variances=pr.InverseWishart() as inner):
+            variances = 1 / (rng.gamma(inner.nu / 2, 1.0, (size, d)) * 2 * np.asarray(inner.V))
+            return variances[:, :, None] * np.eye(d)
+        case pr.Diagonal(variances=inner):
+            return draw_sd(rng, inner, d, size)[:, :, None] ** 2 * np.eye(d)
+        case pr.Fixed():
+            return np.broadcast_to(np.asarray(prior.value, dtype=float), (size, d, d)).copy()
+    raise TypeError(prior)
+
+
+def draw_sd(rng: np.random.Generator, prior, d: int, size: int) -> Array:
+    """(size, d) standard deviations."""
+    match prior:
+        case pr.HalfT():
+            unit = np.abs(rng.standard_t(prior.nu, (size, d)))
+        case pr.HalfNormal():
+            unit = np.abs(rng.standard_normal((size, d)))
+        case pr.Exponential():
+            unit = rng.standard_exponential((size, d))
+        case _:
+            raise TypeError(prior)
+    return unit * np.asarray(prior.scale)
+
+
+def draw_correlation_lkj(rng: np.random.Generator, eta: float, d: int, size: int) -> Array:
+    """(size, d, d) correlation matrices, density proportional to det(R)^(eta - 1).
+
+    Partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the
+    C-vine of Lewandowski, Kurowicka & Joe (2009, sec. 2.4), here row by row of the Cholesky factor.
+    """
+    L = np.zeros((size, d, d))
+    left = np.ones((size, d))  # what is left of the square of each row
+    for j in range(d):
+        b = eta + (d - 2 - j) / 2
+        L[:, j, j] = np.sqrt(left[:, j])
+        if j < d - 1:
+            partial = 2 * rng.beta(b, b, (size, d - 1 - j)) - 1
+            L[:, j + 1 :, j] = partial * np.sqrt(left[:, j + 1 :])
+            left[:, j + 1 :] *= 1 - partial**2
+    return L @ L.swapaxes(1, 2)

@@ -1,0 +1,105 @@
+"""Traces of what is imputed: parameters can have converged while the values of one cluster have not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.diagnostics.convergence import diagnose
+from bayesimp.plots._chains import chain_legend, draw_course
+from bayesimp.plots._style import SMALL, chosen
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bayesimp.imputations import Imputations
+
+__all__ = ["plot_imputed_trace"]
+
+
+def plot_imputed_trace(
+    imp: Imputations,
+    responses: Sequence[str] | str | None = None,
+    clusters: Sequence | None = None,
+    *,
+    at_most: int = 5,
+) -> Figure:
+    """Mean and standard deviation of the imputed values along the chains, by response and cluster.
+
+    Parameters
+    ----------
+    imp
+        Imputations.
+    responses, clusters
+        Names and labels; all with something imputed by default.
+    at_most
+        Rows. Where more pairs of response and cluster have imputed values, those with the largest R-hat (of
+        mean or sd) are shown, and the title says so.
+
+    Raises
+    ------
+    SpecificationError
+        Names that are not imputed responses or clusters.
+    """
+    import matplotlib.pyplot as plt
+
+    names = chosen(responses, imp.imputed_columns, "an imputed response")
+    stats = imp.tree["imputed_stats"].to_dataset()
+    labels = [str(c) for c in stats["cluster"].values]
+    wanted = set(chosen(None if clusters is None else [str(c) for c in clusters], labels, "a cluster"))
+    table = _pairs(stats, names, labels, wanted, imp)
+    chosen(None, list(table.index), "an imputed value")
+    shown = table.nlargest(at_most, "worst").sort_values("worst", ascending=False)
+
+    figure, axes = plt.subplots(
+        len(shown), 2, figsize=(9, 0.9 + 1.35 * len(shown)), layout="constrained", squeeze=False, sharex=True
+    )
+    for (left, right), row in zip(axes, shown.itertuples(), strict=True):
+        for ax, what in ((left, "mean"), (right, "sd")):
+            values = stats[what].values[:, :, row.k, row.i]
+            if np.isfinite(values).all() and np.ptp(values) > 0:
+                draw_course(ax, values)
+                ax.set_ylabel(what, fontsize=SMALL)
+            else:
+                ax.set_axis_off()
+        left.set_title(_heading(row, f"{imp.data.cluster} {labels[row.i]}"), loc="left", fontsize=SMALL)
+    for ax in axes[-1]:
+        ax.set_xlabel("draw", fontsize=SMALL)
+    title = "Imputed values along the chains: their mean and standard deviation"
+    if len(shown) < len(table):
+        title = (
+            f"Imputed values along the chains: {len(shown)} of {len(table)} pairs of variable and {imp.data.cluster},\n"
+            "those with the largest R-hat"
+        )
+    figure.suptitle(title, fontsize="medium")
+    chain_legend(figure, stats.sizes["chain"])
+    return figure
+
+
+def _heading(row, cluster: str) -> str:
+    cells = f"all {row.cells} missing" if row.cells == row.rows else f"{row.cells} of {row.rows} missing"
+    by = [
+        f"R-hat of the {what} {r_hat:.3f}" if np.isfinite(r_hat) else f"no {what} of one value"
+        for what, r_hat in (("mean", row.r_hat_mean), ("sd", row.r_hat_sd))
+    ]
+    return f"{row.response}, {cluster}: {cells}     {', '.join(by)}"
+
+
+def _pairs(stats, names, labels, wanted, imp) -> pd.DataFrame:
+    """One row for each response and cluster with imputed values."""
+    r_hat = diagnose(stats)["r_hat"]
+    responses = [str(r) for r in stats["response"].values]
+    rows = []
+    for name in names:
+        missing = np.bincount(imp.data.codes[imp.data.missing(name)], minlength=len(labels))
+        for i in np.flatnonzero(missing):
+            if labels[i] not in wanted:
+                continue
+            by = [r_hat.get(f"{what}[{name}, {labels[i]}]", np.nan) for what in ("mean", "sd")]
+            worst = np.nanmax(by) if np.isfinite(by).any() else 0.0
+            rows.append((name, responses.index(name), i, missing[i], imp.data.sizes[i], *by, worst))
+    columns = ["response", "k", "i", "cells", "rows", "r_hat_mean", "r_hat_sd", "worst"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,116 @@
+"""Pooled estimates beside others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bayesimp.errors import SpecificationError
+from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_pooled"]
+
+MARKERS = "osD^vP*"
+HEADING = "missing\ninformation"
+
+
+def plot_pooled(
+    results: Any, terms: Sequence[str] | str | None = None, *, level: float = 0.95, at_most: int = 12
+) -> Figure:
+    """Estimates with intervals, a panel for each term, and the fraction of missing information at the side.
+
+    Each panel has its own scale; a dotted line marks zero where it is in view.
+
+    Parameters
+    ----------
+    results
+        Pooled estimates, or several results by name: ``{"imputed": fits.pool(), "complete cases": fits_cc[0]}``.
+        A result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and,
+        if there is such a thing, fmi. Variance components pooled on a log scale are shown as standard deviations.
+    terms
+        Names; all in the order of the first result by default.
+    level
+        Of the intervals. Tables have intervals of their own.
+    at_most
+        Panels. Of more terms the first are shown, and the title says so.
+
+    Raises
+    ------
+    SpecificationError
+        A result that cannot be read, or terms that none has.
+    """
+    import matplotlib.pyplot as plt
+
+    if not isinstance(results, Mapping):
+        results = {"pooled": results}
+    tables = {str(name): _table(result, level, str(name)) for name, result in results.items()}
+    known = list(dict.fromkeys(term for table in tables.values() for term in table.index))
+    names = chosen(terms, known, "a term")
+    shown = names[:at_most]
+    height = 0.22 * len(tables) + 0.52
+    figure, axes = plt.subplots(
+        len(shown), 1, figsize=(6.4, 0.8 + height * len(shown)), layout="constrained", squeeze=False
+    )
+    for ax, term in zip(axes[:, 0], shown, strict=True):
+        _panel(ax, term, tables)
+    if any(np.isfinite(table["fmi"]).any() for table in tables.values()):
+        axes[0, 0].set_title(HEADING, loc="right", fontsize=SMALL)
+    title = f"Estimates and {level:.0%} intervals"
+    if len(shown) < len(names):
+        title += f": the first {len(shown)} of {len(names)} terms"
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def _panel(ax, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
+    right = ax.get_yaxis_transform()
+    for line, (name, table) in enumerate(tables.items()):
+        if term not in table.index:
+            continue
+        row = table.loc[term]
+        style = {"color": CYCLE[line % len(CYCLE)], "linewidth": 1.6}
+        ax.plot([row["conf.low"], row["conf.high"]], [line, line], **style)
+        ax.plot(row["estimate"], line, MARKERS[line % len(MARKERS)], color=style["color"], markersize=5)
+        if np.isfinite(row["fmi"]):
+            ax.text(1.02, line, f"{row['fmi']:.0%}", transform=right, va="center", ha="left", fontsize=SMALL)
+    spaced(ax)
+    ax.margins(x=0.06)
+    low, high = ax.get_xlim()
+    if low < 0 < high:
+        ax.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
+    ax.set_ylim(len(tables) - 0.5, -0.5)
+    ax.set_yticks(range(len(tables)), list(tables))
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_title(term, loc="left", fontsize=SMALL, fontweight="bold")
+
+
+def _table(result: Any, level: float, name: str) -> pd.DataFrame:
+    """estimate, conf.low, conf.high, fmi by term."""
+    if hasattr(result, "covariance") and isinstance(getattr(result, "estimate", None), pd.Series):
+        half = stats.t(result.df_residual).ppf(0.5 + level / 2) * np.sqrt(np.diag(result.covariance))
+        e = result.estimate.to_numpy()
+        columns = {"estimate": e, "conf.low": e - half, "conf.high": e + half, "fmi": np.nan}
+        return pd.DataFrame(columns, index=result.estimate.index)
+    table = result.to_frame(level) if hasattr(result, "to_frame") and hasattr(result, "fmi") else result
+    if isinstance(table, pd.DataFrame):
+        table = table.set_index("term") if "term" in table else table
+        if "value" in table:
+            table = table.drop(columns=["estimate", "conf.low", "conf.high"]).rename(
+                columns={"value": "estimate", "value.low": "conf.low", "value.high": "conf.high"}
+            )
+        if {"estimate", "conf.low", "conf.high"} <= set(table):
+            return table.assign(fmi=table["fmi"] if "fmi" in table else np.nan)[
+                ["estimate", "conf.low", "conf.high", "fmi"]
+            ].astype(float)
+    raise SpecificationError(
+        f"result {name!r}: expected a Pooled, a Fit, or a table with term, estimate, conf.low and conf.high, got "
+        f"{type(result).__name__}."
+    )
