@@ -195,6 +195,7 @@ def _direct(op, rv):
 
 
 def _numbers(*values):
+    # PyTensor takes a bare 1.5 for single precision, and its log gamma function with it
     return [pt.as_tensor_variable(x, dtype="float64") for x in values]
 
 
@@ -225,7 +226,8 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
         case priors.LKJ(eta, sd):
             return LKJCovariance(name, eta, sd, dims=dims)
         case priors.Diagonal(priors.InverseWishart(nu, V)):
-            variance = pm.InverseGamma(f"{name}_variance", nu / 2, 1 / (2 * np.asarray(V)), dims=dims[:1])
+            alpha, beta = _numbers(nu / 2, 1 / (2 * np.asarray(V)))
+            variance = pm.InverseGamma(f"{name}_variance", alpha, beta, dims=dims[:1])
         case priors.Diagonal(sd):
             variance = _standard_deviation(f"{name}_sd", sd, dims[:1]) ** 2
         case priors.Fixed(value):
@@ -238,7 +240,8 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
 def _standard_deviation(name, prior, dims):
     match prior:
         case priors.HalfT():
-            return pm.HalfStudentT(name, nu=prior.nu, sigma=prior.scale, dims=dims)
+            nu, scale = _numbers(prior.nu, prior.scale)
+            return pm.HalfStudentT(name, nu=nu, sigma=scale, dims=dims)
         case priors.HalfNormal():
             return pm.HalfNormal(name, sigma=prior.scale, dims=dims)
         case priors.Exponential():

@@ -6,8 +6,8 @@ Kolmogorov-Smirnov tests of log-variances, a correlation and the log determinant
 
 import numpy as np
 import pymc as pm
-import pytest
 import pytensor.tensor as pt
+import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.integrate import quad
@@ -42,7 +42,8 @@ def spd(d, seed):
 @pytest.mark.parametrize("more", [0.3, 1.0, 4.7])
 def test_inverse_wishart_is_scipys(d, more):
     nu, scale, S = d - 1 + more, spd(d, 1), spd(d, 2)
-    assert_allclose(kernels.inverse_wishart(S, nu, scale)[0], stats.invwishart(nu, scale).logpdf(S), rtol=1e-10)
+    expected = stats.invwishart(nu, scale).logpdf(S)
+    assert_allclose(kernels.inverse_wishart(S, nu, scale)[0], expected, rtol=1e-10)
 
 
 def test_one_dimension_is_the_density_of_a_squared_standard_deviation():
@@ -69,7 +70,8 @@ def test_huang_wand_is_the_mean_over_its_latent_scales(d, nu):
         prior = stats.invgamma(0.5, scale=scale[k] ** -2)
 
         def given(t, k=k, prior=prior):  # a = e^t
-            return (2 * nu * np.exp(-t)) ** (n / 2) * np.exp(-nu * K[k, k] * np.exp(-t) + t + prior.logpdf(np.exp(t)))
+            power = (2 * nu * np.exp(-t)) ** (n / 2)
+            return power * np.exp(-nu * K[k, k] * np.exp(-t) + t + prior.logpdf(np.exp(t)))
 
         expected += np.log(quad(given, -15, 25, limit=400)[0])
     assert_allclose(kernels.huang_wand(S, nu, scale)[0], expected, rtol=1e-7)
@@ -80,8 +82,9 @@ def test_lkj_in_two_dimensions(family):
     # p(r) = (1 - r^2)^(eta-1) / B(1/2, eta);  S = (s1^2, s1 s2 r, s2^2) has Jacobian 4 s1^2 s2^2
     s, r, eta, scale = np.array([0.6, 2.0]), 0.4, 1.7, np.array([1.0, 3.0])
     S = np.outer(s, s) * np.array([[1, r], [r, 1]])
-    expected = stats.beta(eta, eta, loc=-1, scale=2).logpdf(r) + 2 * np.log(2) - np.log(4) - 2 *
-    np.log(s).sum() expected += sum(SD[family](3.0, b).logpdf(a) for a, b in zip(s, scale, strict=True))
+    expected = stats.beta(eta, eta, loc=-1, scale=2).logpdf(r)
+    expected += 2 * np.log(2) - np.log(4) - 2 * np.log(s).sum()
+    expected += sum(SD[family](3.0, b).logpdf(a) for a, b in zip(s, scale, strict=True))
     assert_allclose(kernels.lkj(S, eta, scale, 3.0, family)[0], expected, rtol=1e-12)
 
 
@@ -105,7 +108,8 @@ def slope(f, x, direction, e=1e-4):
 def test_slope_of_the_density(name, d):
     S, D = spd(d, 4), np.random.default_rng(5).normal(size=(d, d))
     D = D + D.T
-    assert_allclose((DENSITIES[name](S)[1] * D).sum(), slope(lambda S: DENSITIES[name](S)[0], S, D), rtol=1e-7)
+    expected = slope(lambda S: DENSITIES[name](S)[0], S, D)
+    assert_allclose((DENSITIES[name](S)[1] * D).sum(), expected, rtol=1e-7)
 
 
 # --- free parameters ------------------------------------------------------------------------------
@@ -154,8 +158,9 @@ def test_marginals_of_exact_draws():
     p = p_values(IW, theirs)
     HW = kernels.draw_huang_wand(rng, 2.0, np.array([0.5, 1.0, 4.0]), (N,))
     s = np.sqrt(np.einsum("nkk->nk", HW))
-    p += [stats.kstest(s[:, k] / c, lambda x: 2 * stats.t(2).cdf(x) - 1).pvalue for k, c in enumerate([0.5,
-    1, 4])] p += [stats.kstest(HW[:, 0, 2] / s[:, 0] / s[:, 2], stats.uniform(-1, 2).cdf).pvalue]
+    for k, c in enumerate([0.5, 1.0, 4.0]):
+        p.append(stats.kstest(s[:, k] / c, lambda x: 2 * stats.t(2).cdf(x) - 1).pvalue)
+    p += [stats.kstest(HW[:, 0, 2] / s[:, 0] / s[:, 2], stats.uniform(-1, 2).cdf).pvalue]
     for eta in (1.0, 2.5):
         L = kernels.draw_lkj_covariance(rng, eta, np.ones(4), 3.0, kernels.HALF_NORMAL, (N,))
         s = np.sqrt(np.einsum("nkk->nk", L))
@@ -177,8 +182,9 @@ DISTRIBUTIONS = {
     ),
     "lkj": (
         lambda d: LKJCovariance("S", 1.0, priors.HalfT(nu=3.0, scale=np.linspace(1, 3, d))),
-        lambda rng, d, N: kernels.draw_lkj_covariance(rng, 1.0, np.linspace(1, 3, d), 3.0, kernels.HALF_T,
-        (N,)),
+        lambda rng, d, N: kernels.draw_lkj_covariance(
+            rng, 1.0, np.linspace(1, 3, d), 3.0, kernels.HALF_T, (N,)
+        ),
     ),
 }
 
@@ -188,7 +194,8 @@ def nuts_against_draws(name, d, seed, draws=6000, thin=6, **variant):
     build, exact = DISTRIBUTIONS[name]
     with pm.Model() as model:
         build(d, **variant)
-    out = sample_nuts(model, chains=2, tune=1000, draws=draws, seed=seed, evaluate="pytensor", target_accept=0.9)
+    settings = {"chains": 2, "tune": 1000, "draws": draws, "evaluate": "pytensor", "target_accept": 0.9}
+    out = sample_nuts(model, seed=seed, **settings)
     chain = out.draws["S"][:, ::thin].reshape(-1, d, d)
     p = p_values(chain, exact(np.random.default_rng(seed), d, len(chain)))
     return min(p) * len(p), int(out.stats["diverging"].sum())
@@ -211,7 +218,7 @@ def test_a_missing_jacobian_term_is_rejected():
     assert nuts_against_draws("inverse_wishart", 3, seed=11, default_transform=variant)[0] < LEVEL
 
 
-# python -m pytest tests/models/test_covariance.py -m slow: 9 passed, no more than 2 divergences in 12,000 draws
+# python -m pytest tests/models/test_covariance.py -m slow: 9 passed, at most 2 divergences in 12,000 draws
 @pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2, 4])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
