@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.mixed_model_search import search
+from bayesimp.kernels.mixed_model_search import Prepared, prepare_tables, search, second_derivatives
 
 __all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
@@ -122,41 +122,42 @@ def fit_mixed_models(
     block = np.zeros(q, dtype=np.int64) if blocks is None else np.asarray(blocks, dtype=np.int64)
     free = np.array([(a, b) for b in range(q) for a in range(b, q) if block[a] == block[b]], dtype=np.int64)
     d = len(free)
-    begin = np.zeros((q, q)) if start is None else _lower(np.asarray(start, dtype=float)[None], free, q)[0]
-
+    n = np.diff(starts)
     A, B, c = np.zeros((M, m, q, q)), np.zeros((M, m, q, p)), np.zeros((M, m, q))
     Tx, Tz, alpha, scale = np.zeros((M, p, p)), np.zeros((M, q, q)), np.zeros((M, p)), np.zeros(M)
-    theta, delta, R = np.zeros((M, d)), np.zeros((M, p)), np.zeros((M, p, p))
-    values, flags, hessian = np.zeros((M, 3)), np.zeros((M, 3), dtype=np.int64), np.zeros((M, d + 1, d + 1))
-    search(y, X, Z, codes, starts, free, block, reml, begin, A, B, c, Tx, Tz, alpha, scale, theta, delta, R,
-           values, flags, hessian)  # fmt: skip
-    _refuse(flags[:, 0], p, M)
+    wrong = np.zeros(M, dtype=np.int64)
+    prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong)
+    _refuse(wrong, p, M)
+    prepared = Prepared(A, B, c, n, free, reml)
+    begin = np.full((M, d), np.nan)
+    if start is not None:  # in orthonormal columns of Z = Q_z Tz
+        begin[0] = (Tz[0] @ _lower(np.asarray(start, dtype=float)[None], free, q)[0])[free[:, 0], free[:, 1]]
+    end, singular = search(prepared, begin)
+    hessian = second_derivatives(prepared, end)
 
     # back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual
-    n = np.diff(starts)
     df = n - p if reml else n
-    signs = _signs(_lower(theta, free, q))
-    Lambda_q = _lower(theta, free, q) * signs
-    sigma2 = values[:, 1] / df * scale**2
+    signs = _signs(_lower(end.theta, free, q))
+    Lambda_q = _lower(end.theta, free, q) * signs
+    sigma2 = end.scalars[:, 1] * scale**2
     into_beta = np.linalg.inv(Tx)
-    root = into_beta @ np.swapaxes(np.linalg.inv(np.tril(R)), 1, 2)
+    root = into_beta @ np.swapaxes(np.linalg.inv(np.tril(end.R)), 1, 2)
     Lambda = np.linalg.solve(Tz, Lambda_q)
     Psi = sigma2[:, None, None] * Lambda @ np.swapaxes(Lambda, 1, 2)
-    loglik = -0.5 * values[:, 0] - df * np.log(scale)
+    loglik = -0.5 * end.value - df * np.log(scale)
     if reml:
         loglik -= np.log(np.einsum("kaa->ka", Tx)).sum(axis=1)
     rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
-    singular = flags[:, 2] == 1
     components, components_cov = _components(Lambda, sigma2, free, Tz, signs, hessian, singular)
     b, b_cov = np.zeros((M, 0, q)), np.zeros((M, 0, q, q))
     if modes:
-        b, b_cov = _modes(Lambda_q, A, B, c, delta, Tz, sigma2, scale)
+        b, b_cov = _modes(Lambda_q, A, B, c, end.beta, Tz, sigma2, scale)
     return LinearMixedFit(
-        beta=np.einsum("kab,kb->ka", into_beta, alpha + scale[:, None] * delta),
+        beta=np.einsum("kab,kb->ka", into_beta, alpha + scale[:, None] * end.beta),
         cov=sigma2[:, None, None] * root @ np.swapaxes(root, 1, 2),
         Psi=Psi, sigma2=sigma2, modes=b, mode_cov=b_cov, loglik=loglik,
         theta=Lambda[:, free[:, 0], free[:, 1]], components=components, components_cov=components_cov,
-        gradient_norm=values[:, 2], converged=flags[:, 1] == 1, singular=singular,
+        gradient_norm=np.abs(end.gradient).max(axis=1), converged=end.converged, singular=singular,
         n=n, clusters=(rows > 0).sum(axis=1), reml=np.full(M, reml),
     )  # fmt: skip
 

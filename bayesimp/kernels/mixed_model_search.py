@@ -1,8 +1,13 @@
-"""The search for the best Lambda (BFGS with exact gradients), table after table, and its information."""
+"""The search for the best Lambda (BFGS with exact gradients), all tables in a call, and its information.
+
+Only `prepare_tables` and `descend` are compiled: every further place that calls the deviance in compiled code
+costs seconds of compilation.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numba import njit
@@ -18,13 +23,13 @@ from bayesimp.kernels.profiled_deviance import (
     workspace,
 )
 
-__all__ = ["evaluate", "search"]
+__all__ = ["Prepared", "descend", "prepare_tables", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
 AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step
-EVALUATIONS = 500
+EVALUATIONS = 500  # of a search
 STEP = 1e-4  # for differences of the gradient
 
 
@@ -52,14 +57,14 @@ def update_inverse_hessian(H, s, y, scaled):
 
 
 @inner
-def minimise(theta, free, A, B, c, n, reml, work, g):
+def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
     """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
     d = theta.shape[0]
     H, scaled = np.eye(d), False
     s, y, trial, g_trial = np.zeros(d), np.empty(d), theta.copy(), np.empty(d)
     value, slope, t = np.inf, 0.0, 1.0
-    for _ in range(EVALUATIONS):
-        after = deviance(trial, free, A, B, c, n, reml, 0.0, work, g_trial)
+    for _ in range(evaluations):
+        after = deviance(trial, free, A, B, c, n, reml, held, work, g_trial)
         if not after <= value + 1e-4 * t * slope:  # backtrack until the decrease is sufficient (Armijo)
             if t < 1e-12:
                 # what is left to gain is below rounding of the deviance (near enough), or the search is stuck
@@ -89,67 +94,6 @@ def minimise(theta, free, A, B, c, n, reml, work, g):
         for a in range(d):
             trial[a] = theta[a] + t * s[a]
     return value, False
-
-
-@inner
-def is_singular(theta, free):
-    for k in range(theta.shape[0]):
-        if free[k, 0] == free[k, 1] and abs(theta[k]) < BOUNDARY:
-            return True
-    return False
-
-
-@inner
-def best_of_two(theta, free, A, B, c, n, reml, work, g):
-    """`minimise`, and once more from near zero where it ended at a variance of zero.
-
-    Zero is stationary by symmetry, be it a minimum or not, and a long step can land there; hence the second
-    look. A diagonal element that zero serves as well becomes zero.
-    """
-    d = theta.shape[0]
-    trial, g_trial = theta.copy(), np.empty(d)
-    best, converged = np.inf, False
-    for attempt in range(2):
-        value, ended = minimise(trial, free, A, B, c, n, reml, work, g_trial)
-        if value < best - 1e-8:
-            best, converged = value, ended
-            copy_vector(theta, trial)
-            copy_vector(g, g_trial)
-        if not is_singular(theta, free):
-            return best, converged
-        copy_vector(trial, theta)
-        for k in range(d):
-            if free[k, 0] == free[k, 1] and abs(theta[k]) < BOUNDARY:
-                trial[k] = AWAY if attempt == 0 else 0.0
-    value = deviance(trial, free, A, B, c, n, reml, 0.0, work, g_trial)
-    if value <= best + 1e-9:
-        best = value
-        copy_vector(theta, trial)
-        copy_vector(g, g_trial)
-    return best, converged
-
-
-@inner
-def second_derivatives(theta, sigma2, free, A, B, c, n, p, reml, work, out):
-    """out <- Hessian of the deviance in (theta, log sigma^2): central differences of the exact gradient."""
-    d = theta.shape[0]
-    at, low, high = theta.copy(), np.empty(d), np.empty(d)
-    for k in range(d + 1):
-        for side in range(2):
-            shift = STEP if side == 1 else -STEP
-            held = sigma2
-            if k < d:
-                at[k] = theta[k] + shift
-            else:
-                held = sigma2 * math.exp(shift)
-            deviance(at, free, A, B, c, n, reml, held, work, high if side == 1 else low)
-        if k < d:
-            at[k] = theta[k]
-        for l in range(d):
-            out[l, k] = (high[l] - low[l]) / (2.0 * STEP)
-            if k == d:
-                out[d, l] = out[l, d]
-    out[d, d] = n - p if reml else n  # of df log sigma^2 + rss / sigma^2, at sigma^2 = rss / df
 
 
 @inner
@@ -185,17 +129,13 @@ def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def search(y, X, Z, codes, starts, free, block, reml, start, A, B, c, Tx, Tz, alpha, scale, theta, beta, R,
-           values, flags, hessian):  # fmt: skip
-    """Fit table after table: rows starts[k]:starts[k+1] of y (N,), X (N, p), Z (N, q), codes (N,).
+def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong):
+    """`prepare` and `cluster_products` of rows starts[k]:starts[k+1] of y, X (N, p), Z (N, q), codes (N,).
 
-    Outputs have a leading axis of tables and are zero on entry: the products A, B, c of the prepared rows;
-    Tx, Tz, alpha, scale that lead back to the given ones; theta, beta, R at the optimum; values (deviance,
-    rss, largest gradient); flags (what is wrong, converged, singular); hessian in (theta, log sigma^2).
-    ``start`` (q, q): a Lambda to begin with, or zeros.
+    Outputs have a leading axis of tables and are zero on entry.
     """
-    p, q, d, m = X.shape[1], Z.shape[1], len(free), A.shape[1]
-    zeros, previous, warm = np.zeros(p, np.int64), np.zeros(d), False
+    p, q = X.shape[1], Z.shape[1]
+    zeros = np.zeros(p, np.int64)
     for k in range(len(starts) - 1):
         n = starts[k + 1] - starts[k]
         Xk, Zk, yk = np.empty((p, n)), np.empty((q, n)), np.empty(n)
@@ -205,37 +145,114 @@ def search(y, X, Z, codes, starts, free, block, reml, start, A, B, c, Tx, Tz, al
                 Xk[a, j] = X[starts[k] + j, a]
             for a in range(q):
                 Zk[a, j] = Z[starts[k] + j, a]
-        flags[k, 0], scale[k] = prepare(yk, Xk, Zk, block, zeros, Tx[k], Tz[k], alpha[k])
-        if flags[k, 0] != 0:
-            continue
-        cluster_products(Xk, Zk, yk, codes[starts[k] : starts[k + 1]], A[k], B[k], c[k])
-        for l in range(d):
-            theta[k, l] = previous[l]
-            if not warm:
-                for e in range(q):
-                    theta[k, l] += Tz[k, free[l, 0], e] * start[e, free[l, 1]]
-                if free[l, 0] == free[l, 1] and abs(theta[k, l]) < BOUNDARY:
-                    theta[k, l] = START
-        work, g = workspace(m, q, p), np.empty(d)
-        values[k, 0], converged = best_of_two(theta[k], free, A[k], B[k], c[k], n, reml, work, g)
-        flags[k, 1], flags[k, 2] = converged, is_singular(theta[k], free)
-        for l in range(d):
-            values[k, 2] = max(values[k, 2], abs(g[l]))
-        deviance(theta[k], free, A[k], B[k], c[k], n, reml, 0.0, work, g)
-        values[k, 1] = work[6][0]
-        copy_vector(beta[k], work[5])
-        for a in range(p):
-            copy_vector(R[k, a], work[4][a])
-        if flags[k, 2] == 0:  # the next table starts here, never from a zero, which is stationary
-            second_derivatives(theta[k], work[6][1], free, A[k], B[k], c[k], n, p, reml, work, hessian[k])
-            copy_vector(previous, theta[k])
-            warm = True
+        wrong[k], scale[k] = prepare(yk, Xk, Zk, block, zeros, Tx[k], Tz[k], alpha[k])
+        if wrong[k] == 0:
+            cluster_products(Xk, Zk, yk, codes[starts[k] : starts[k + 1]], A[k], B[k], c[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def evaluate(theta, free, A, B, c, n, reml):
-    """Deviance and its gradient (d,) at theta, for products of prepared rows. For tests."""
-    g = np.empty(len(theta))
-    work = workspace(A.shape[0], A.shape[1], B.shape[2])
-    value = deviance(theta, free, A, B, c, n, reml, 0.0, work, g)
-    return value, g
+def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converged, beta, R, scalars):
+    """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
+
+    ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
+    table before, or at `START` if that is singular: zero is stationary, and nobody's start.
+    """
+    M, d = theta.shape
+    work = workspace(A.shape[1], A.shape[2], B.shape[3])
+    for k in range(M):
+        for l in range(d):
+            if math.isnan(theta[k, l]):
+                theta[k, l] = theta[k - 1, l] if k > 0 else 0.0
+                if free[l, 0] == free[l, 1] and abs(theta[k, l]) < BOUNDARY:
+                    theta[k, l] = START
+        value[k], converged[k] = minimise(
+            theta[k], held[k], evaluations, free, A[k], B[k], c[k], n[k], reml, work, g[k]
+        )
+        copy_vector(beta[k], work[5])
+        copy_vector(scalars[k], work[6])
+        for a in range(beta.shape[1]):
+            copy_vector(R[k, a], work[4][a])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Products of prepared rows: A (M, m, q, q), B (M, m, q, p), c (M, m, q), n (M,); `profiled_deviance`."""
+
+    A: np.ndarray
+    B: np.ndarray
+    c: np.ndarray
+    n: np.ndarray
+    free: np.ndarray
+    reml: bool
+
+    def at(self, tables) -> Prepared:
+        """Some of the tables."""
+        return Prepared(self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml)
+
+    def descend(self, theta, held=None, evaluations: int = EVALUATIONS) -> Descent:
+        """`descend` from a copy of theta (M, d)."""
+        theta = np.array(theta, dtype=float)
+        M, p = len(theta), self.B.shape[3]
+        out = Descent(
+            theta, np.zeros(M), np.zeros_like(theta), np.zeros(M, dtype=bool), np.zeros((M, p)), np.zeros((M, p, p)),
+            np.zeros((M, 2)),
+        )  # fmt: skip
+        descend(theta, np.zeros(M) if held is None else held, evaluations, self.free, self.A, self.B, self.c,
+                self.n, self.reml, out.value, out.gradient, out.converged, out.beta, out.R, out.scalars)  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where searches ended: theta (M, d), deviance (M,), its gradient (M, d), beta, R, (rss, sigma^2) (M, 2)."""
+
+    theta: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    converged: np.ndarray
+    beta: np.ndarray
+    R: np.ndarray
+    scalars: np.ndarray
+
+    def take(self, tables, other: Descent) -> None:
+        """Put ``other`` in the place of some of the tables."""
+        for field in fields(self):
+            getattr(self, field.name)[tables] = getattr(other, field.name)
+
+
+def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
+    """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
+
+    A search that ends at a variance of zero, stationary by symmetry, be it a minimum or not, is made again
+    from near zero. A diagonal element that zero serves as well becomes zero. Also returns (M,) singular.
+    """
+    diagonal = prepared.free[:, 0] == prepared.free[:, 1]
+    end = prepared.descend(theta)
+    for away, evaluations, gain in ((AWAY, EVALUATIONS, 1e-8), (0.0, 1, -1e-9)):
+        at_zero = diagonal & (np.abs(end.theta) < BOUNDARY)
+        tables = np.flatnonzero(at_zero.any(axis=1))
+        if len(tables) == 0:
+            break
+        again = prepared.at(tables).descend(
+            np.where(at_zero, away, end.theta)[tables], evaluations=evaluations
+        )
+        if evaluations == 1:
+            again.converged[:] = end.converged[tables]
+        better = np.flatnonzero(again.value < end.value[tables] - gain)
+        end.take(tables[better], Descent(*(getattr(again, field.name)[better] for field in fields(again))))
+    return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
+
+
+def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
+    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
+    M, d = end.theta.shape
+    sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
+    for k, shift in enumerate(STEP * np.eye(d + 1)):
+        up, down = (
+            prepared.descend(end.theta + sign * shift[:d], sigma2 * np.exp(sign * shift[d]), 1).gradient
+            for sign in (1, -1)
+        )
+        hessian[:, :d, k] = (up - down) / (2 * STEP)
+    hessian[:, d, :d] = hessian[:, :d, d]
+    hessian[:, d, d] = end.scalars[:, 0] / sigma2  # of df log sigma^2 + rss / sigma^2 at sigma^2 = rss / df
+    return hessian

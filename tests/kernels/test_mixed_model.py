@@ -11,7 +11,7 @@ import pytest
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.mixed_model import fit_mixed_model, fit_mixed_models, log_likelihood
-from bayesimp.kernels.mixed_model_search import evaluate
+from bayesimp.kernels.mixed_model_search import Prepared
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -76,11 +76,12 @@ def test_gradient_is_the_derivative(reml):
     np.add.at(B, codes, Z[:, :, None] * X[:, None, :])
     np.add.at(c, codes, Z * y[:, None])
     free = np.array([[0, 0], [1, 0], [1, 1]])
-    for theta in rng.normal(size=(4, 3)):
-        exact = evaluate(theta, free, A, B, c, len(y), reml)[1]
+    prepared = Prepared(A[None], B[None], c[None], np.array([len(y)]), free, reml)
+    for theta in rng.normal(size=(4, 1, 3)):
+        exact = prepared.descend(theta, evaluations=1).gradient[0]
         for k in range(3):
             h = np.eye(3)[k] * 1e-5
-            up, down = (evaluate(theta + s * h, free, A, B, c, len(y), reml)[0] for s in (1, -1))
+            up, down = (prepared.descend(theta + s * h, evaluations=1).value[0] for s in (1, -1))
             assert exact[k] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-6)
 
 
