@@ -158,10 +158,10 @@ class JointNormal:
             The run was interrupted before the first imputation, or a chain failed.
         """
         sampler = self._sampler(sampler)
-        per_chain = -(-m // chains)
         for name, value, least in [("m", m, 1), ("chains", chains, 1), ("thin", thin, 1), ("draws", draws, 1)]:
             if int(value) != value or value < least:
                 raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        per_chain = -(-m // chains)
         if draws < per_chain:
             raise SpecificationError(
                 f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
@@ -170,6 +170,8 @@ class JointNormal:
         run = Run(self, sampler, seed, thin, spacing=draws // per_chain, workers=workers)
         with progress_bar(progress) as report:
             run.start(chains, (200 if sampler == "gibbs" else 500) if tune is None else tune, draws, report)
+        if run.draws.draws < draws:  # interrupted: as many imputations as can be, from what there is
+            run.spacing = max(run.draws.draws // per_chain, 1)
         return run.imputations(m)
 
     def _sampler(self, sampler: Sampler) -> str:
