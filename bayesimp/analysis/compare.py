@@ -52,10 +52,10 @@ def d1(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf, *, null: ArrayLi
     SpecificationError
         Fewer than two imputations, or a mean covariance that is singular.
     """
-    Q, U = np.asarray(Q, dtype=float) - np.asarray(null, dtype=float), np.asarray(U, dtype=float)
-    M, k = _shape(Q)
-    Qbar, Ubar = Q.mean(axis=0), U.mean(axis=0)
-    B = np.atleast_2d(np.cov(Q.T))
+    away = np.asarray(Q, dtype=float) - np.asarray(null, dtype=float)
+    M, k = _shape(away)
+    Qbar, Ubar = away.mean(axis=0), np.asarray(U, dtype=float).mean(axis=0)
+    B = np.atleast_2d(np.cov(away.T))
     try:
         r = (1 + 1 / M) * np.trace(np.linalg.solve(Ubar, B)) / k
         wald = Qbar @ np.linalg.solve(Ubar, Qbar)
@@ -87,7 +87,7 @@ def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
     """
     own, average = np.asarray(own, dtype=float), np.asarray(average, dtype=float)
     M, _ = _shape(own[:, None])
-    r = (M + 1) / (k * (M - 1)) * (own.mean() - average.mean())
+    r = float((M + 1) / (k * (M - 1)) * (own.mean() - average.mean()))
     if r < -1e-8:
         warnings.warn(
             f"D3: the relative increase in variance is {r:.3g}, below zero, and 0 is used; use D1.",

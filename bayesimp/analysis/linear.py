@@ -39,9 +39,10 @@ class Stack:
 def fit_linear(tables, formula: Formula, reml: bool) -> dict:
     """Fields of `Fits` for a formula with at most one random term, normal errors."""
     fit = _mixed if formula.random else _least_squares
-    parts, names = [], None
+    parts: list[dict] = []
+    names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
     for stack in stacks(tables, formula):
-        if names not in (None, (stack.fixed, stack.random)):
+        if parts and names != (stack.fixed, stack.random):
             raise SpecificationError(
                 f"{formula.text!r} has other columns in some completed tables (categories that are absent?): "
                 f"{', '.join(stack.fixed)}. Fix the categories of the column first."

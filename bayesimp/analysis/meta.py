@@ -201,9 +201,11 @@ def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
     grid = np.linspace(np.log(v.min()) - 12, top, 40)
     best = int(np.argmin([deviance(np.exp(x)) for x in grid]))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, 39)]
-    found = np.exp(minimize_scalar(lambda x: deviance(np.exp(x)), bounds=(low, high), method="bounded",
-                                   options={"xatol": 1e-10}).x)  # fmt: skip
-    return float(found) if deviance(found) < deviance(0.0) else 0.0
+    near = minimize_scalar(
+        lambda x: deviance(np.exp(x)), bounds=(low, high), method="bounded", options={"xatol": 1e-10}
+    )
+    found = float(np.exp(near.x))
+    return found if deviance(found) < deviance(0.0) else 0.0
 
 
 def _cochran(y, v) -> float:

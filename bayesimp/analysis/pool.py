@@ -16,7 +16,7 @@ Rubin's (M - 1) / lambda^2. No floor is put under lambda.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ class Pooled:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
 
 
-BACK = {
+BACK: dict[str, Callable] = {
     "estimate": lambda x: x,
     "log": np.exp,
     "sd": lambda x: x,

@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numba import njit
 
-from bayesimp.kernels.linalg import inner
 from bayesimp.kernels.profiled_deviance import (
     cluster_products,
     copy_vector,
     deviance,
+    merged,
     orthonormalise,
     project_out,
     sum_of_squares,
@@ -33,7 +33,7 @@ EVALUATIONS = 500  # of a search
 STEP = 1e-4  # for differences of the gradient
 
 
-@inner
+@merged
 def update_inverse_hessian(H, s, y, scaled):
     """BFGS (Nocedal & Wright 2006, eq. 6.17; 6.20 first), skipped where curvature is not positive."""
     d = s.shape[0]
@@ -56,7 +56,7 @@ def update_inverse_hessian(H, s, y, scaled):
     return True
 
 
-@inner
+@merged
 def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
     """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
     d = theta.shape[0]
@@ -96,7 +96,7 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
     return value, False
 
 
-@inner
+@merged
 def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
     """X, Z <- orthonormal rows (those of Z of mean square 1), y <- residual of X with mean square 1.
 
@@ -193,18 +193,19 @@ class Prepared:
         """`descend` from a copy of theta (M, d)."""
         theta = np.array(theta, dtype=float)
         M, p = len(theta), self.B.shape[3]
-        out = Descent(
-            theta, np.zeros(M), np.zeros_like(theta), np.zeros(M, dtype=bool), np.zeros((M, p)), np.zeros((M, p, p)),
-            np.zeros((M, 2)),
+        flags, g = np.zeros(M, dtype=bool), np.zeros_like(theta)
+        out = Descent(theta, np.zeros(M), g, flags, np.zeros((M, p)), np.zeros((M, p, p)), np.zeros((M, 2)))
+        held = np.zeros(M) if held is None else held
+        descend(
+            theta, held, evaluations, self.free, self.A, self.B, self.c, self.n, self.reml,
+            out.value, out.gradient, out.converged, out.beta, out.R, out.scalars,
         )  # fmt: skip
-        descend(theta, np.zeros(M) if held is None else held, evaluations, self.free, self.A, self.B, self.c,
-                self.n, self.reml, out.value, out.gradient, out.converged, out.beta, out.R, out.scalars)  # fmt: skip
         return out
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Where searches ended: theta (M, d), deviance (M,), its gradient (M, d), beta, R, (rss, sigma^2) (M, 2)."""
+    """Where searches ended: theta (M, d), deviance (M,), gradient (M, d), beta, R, (rss, sigma^2) (M, 2)."""
 
     theta: np.ndarray
     value: np.ndarray

@@ -27,10 +27,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 
 from bayesimp.kernels.linalg import cholesky, inner, solve_lower, solve_lower_t
 
-__all__ = ["cluster_products", "deviance", "orthonormalise", "project_out", "workspace"]
+__all__ = ["cluster_products", "deviance", "merged", "orthonormalise", "project_out", "workspace"]
+
+# For functions with one caller: part of it before anything is optimised, where `inner` would optimise both.
+merged = njit(inline="always", error_model="numpy")
 
 DEPENDENT = (
     1e-10  # a column whose part outside the span of the others is relatively smaller than this is refused
@@ -120,7 +124,7 @@ def deviance(theta, free, A, B, c, n, reml, sigma2, work, g):
     return value
 
 
-@inner
+@merged
 def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
     """The first five equations above, in order; ``work`` is filled."""
     Lambda, L, U, v, R, beta, scalars = work
@@ -169,7 +173,7 @@ def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
     return value + logdet_R if reml else value
 
 
-@inner
+@merged
 def _gradient(free, A, B, c, reml, work, g):
     """g <- d deviance / d theta where ``work`` was filled, sigma^2 profiled or held alike."""
     Lambda, L, U, v, R, beta, scalars = work

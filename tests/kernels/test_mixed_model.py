@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,31 @@ def test_never_below_lme4(case):
         np.testing.assert_allclose(se, reference["se"], rtol=1e-3)
         np.testing.assert_allclose(fit.modes.ravel(), np.ravel(reference["modes"]), atol=2e-3)
         assert fit.singular == reference["singular"]
+
+
+def test_random_tables_reach_the_optimum_of_glmm():
+    """40 tables like imputed ones, heterogeneity from strong to none; another engine, same optimum."""
+    import glmm
+
+    singular = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        m = rng.integers(5, 30)
+        codes = np.repeat(np.arange(m), 1 + rng.poisson(20 * rng.gamma(2, 0.5, m)))
+        n = len(codes)
+        x1, x2 = rng.normal(size=n) + 0.5 * rng.normal(size=m)[codes], rng.integers(0, 4, n).astype(float)
+        strength = [1, 0.5, 0.15, 0][seed % 4]
+        b = rng.multivariate_normal([0, 0], strength * np.array([[0.4, -0.28], [-0.28, 0.68]]), m)
+        y = -1.8 + x1 - 0.05 * x2 + b[codes, 0] + b[codes, 1] * x1 + rng.normal(size=n)
+        fit = fit_mixed_model(
+            y, np.column_stack([np.ones(n), x1, x2]), np.column_stack([np.ones(n), x1]), codes
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = glmm.fit(
+                {"y": y, "x1": x1, "x2": x2, "g": codes.astype(str)}, "y ~ x1 + x2 + (1 + x1 | g)",
+                satterthwaite=False, anova_test="Wald",
+            )  # fmt: skip
+        assert fit.converged and fit.loglik == pytest.approx(theirs.loglik, abs=1e-6), seed
+        singular += bool(fit.singular)
+    assert singular > 5  # or the boundary was not tried
