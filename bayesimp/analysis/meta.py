@@ -184,7 +184,8 @@ def meta_analyse(
 def tau2_dl(y: ArrayLike, v: ArrayLike) -> float:
     """DerSimonian & Laird's moment estimate, 0 where it is negative (their definition)."""
     y, u = np.asarray(y, dtype=float), 1 / np.asarray(v, dtype=float)
-    return float(max(0.0, (_cochran(y, 1 / u) - (len(y) - 1)) / (u.sum() - u @ u / u.sum())))
+    excess = (_cochran(y, 1 / u) - (len(y) - 1)) / (u.sum() - u @ u / u.sum())
+    return max(0.0, float(excess))
 
 
 def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
