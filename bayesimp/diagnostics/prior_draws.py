@@ -20,7 +20,7 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
             scale = np.linalg.inv(np.asarray(prior.V))
             return stats.invwishart(df=prior.nu, scale=scale).rvs(size, random_state=rng).reshape(size, d, d)
         case pr.HuangWand():
-            # 1 / a_k ~ Gamma(1/2, rate 1/scale_k^2);  S | a = diag(c) W diag(c), c_k^2 = 2 nu / a_k, W ~ IW(nu+d-1, I)
+            # 1/a_k ~ Gamma(1/2, rate 1/scale_k^2); S = diag(c) W diag(c), c_k^2 = 2 nu/a_k, W ~ IW(nu+d-1, I)
             inverse_a = rng.gamma(0.5, 1.0, (size, d)) * np.asarray(prior.scale) ** 2
             c = np.sqrt(2 * prior.nu * inverse_a)
             W = stats.invwishart(df=prior.nu + d - 1, scale=np.eye(d)).rvs(size, random_state=rng)

@@ -40,6 +40,7 @@ def draw_course(ax: Axes, values: Array, log: bool = False) -> None:
     spaced(ax)
     if log:
         ax.set_yscale("log")
+        _few(ax.yaxis)
 
 
 def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
@@ -52,14 +53,25 @@ def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
     spaced(ax)
     if log:
         ax.set_xscale("log")
+        _few(ax.xaxis)
     ax.set_ylim(bottom=0)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
 
 
+def _few(axis) -> None:
+    """A logarithmic axis with few ticks."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(numticks=5))
+    axis.set_minor_locator(NullLocator())
+
+
 def heading(item: Chains) -> str:
     scale = " (log scale)" if item.log else ""
-    return f"{item.name}{scale}     " + (f"R-hat {item.r_hat:.3f}" if np.isfinite(item.r_hat) else "does not move")
+    return f"{item.name}{scale}     " + (
+        f"R-hat {item.r_hat:.3f}" if np.isfinite(item.r_hat) else "does not move"
+    )
 
 
 def trace_figure(items: Sequence[Chains], title: str) -> Figure:
@@ -67,12 +79,17 @@ def trace_figure(items: Sequence[Chains], title: str) -> Figure:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        len(items), 2, figsize=(9, 0.9 + 1.25 * len(items)), width_ratios=(1, 2), layout="constrained", squeeze=False
+        len(items),
+        2,
+        figsize=(9, 0.9 + 1.25 * len(items)),
+        width_ratios=(1, 2),
+        layout="constrained",
+        squeeze=False,
     )
     for (left, right), item in zip(axes, items, strict=True):
         draw_density(left, item.values, item.log)
         draw_course(right, item.values, item.log)
-        left.set_title(heading(item), loc="left", fontsize=SMALL)
+        left.set_title(heading(item), loc="left", fontsize=SMALL, pad=8)
     axes[-1, 0].set_xlabel("value (central 99 % of the draws)", fontsize=SMALL)
     axes[-1, 1].set_xlabel("draw", fontsize=SMALL)
     figure.suptitle(title, fontsize="medium")
@@ -84,7 +101,8 @@ def chain_legend(figure: Figure, chains: int) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=CYCLE[c % len(CYCLE)], label=f"chain {c + 1}") for c in range(min(chains, len(CYCLE)))
+        Line2D([], [], color=CYCLE[c % len(CYCLE)], label=f"chain {c + 1}")
+        for c in range(min(chains, len(CYCLE)))
     ]
     if chains > len(CYCLE):
         handles.append(Line2D([], [], color=GREY, label=f"... {chains} chains, colours repeat"))

@@ -33,7 +33,7 @@ def density(x: Array, limits: tuple[float, float] | None = None) -> tuple[Array,
     inside = x if limits is None else x[(x >= limits[0]) & (x <= limits[1])]
     if len(inside) < 2 or np.ptp(inside) == 0:
         return np.empty(0), np.empty(0)
-    grid, height, _ = array_stats.kde(inside, grid_len=256, custom_lims=limits)
+    grid, height, _ = array_stats.kde(inside, grid_len=256, custom_lims=limits, bw="silverman")
     return grid, height * (len(inside) / len(x))
 
 
@@ -53,7 +53,9 @@ def chosen(names: Sequence[str] | str | None, known: Sequence[str], what: str) -
     asked = list(known) if names is None else [names] if isinstance(names, str) else list(names)
     for name in asked:
         if name not in known:
-            raise SpecificationError(f"{name!r} is not {what}; there are {', '.join(map(str, known)) or 'none'}.")
+            raise SpecificationError(
+                f"{name!r} is not {what}; there are {', '.join(map(str, known)) or 'none'}."
+            )
     if not asked:
         raise SpecificationError(f"There is no {what.removeprefix('a ').removeprefix('an ')} to show.")
     return asked

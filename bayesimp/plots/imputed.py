@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_imputed"]
 
 LINES = 20  # imputations drawn one by one
+LEAST = 20  # imputed cells for a density of each imputation
 FEW = 12  # values at most, for shares of each in place of a density
 OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
 
@@ -44,7 +45,8 @@ def plot_imputed(
         Names; all imputed ones by default.
     by_cluster
         False: a density of the observed values and one of each imputation, of 20 at most (spread evenly over
-        all), or the share of each value where there are few. True: by cluster the median, quartiles, and 5 and
+        all; together where fewer than 20 cells are imputed), or the share of each value where there are few
+        different ones. True: by cluster the median, quartiles, and 5 and
         95 % quantiles, of the observed values and of the imputed ones (all imputations together); clusters
         where nothing is observed are shaded.
     clusters
@@ -69,9 +71,14 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
     from matplotlib.lines import Line2D
 
     columns = min(len(names), 3)
+    width = max(3.2, *(0.1 * len(label(name, labels)) for name in names))
     lines = -(-len(names) // columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(max(3.2 * columns, 5), 0.9 + 2.3 * lines), layout="constrained", squeeze=False
+        lines,
+        columns,
+        figsize=(max(width * columns, 5), 0.9 + 2.3 * lines),
+        layout="constrained",
+        squeeze=False,
     )
     shown = np.unique(np.linspace(0, imp.m - 1, min(imp.m, LINES)).round().astype(int))
     for ax in axes.flat[len(names) :]:
@@ -83,7 +90,8 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
         different = np.unique(np.concatenate([observed, imputed.ravel()]))
         draw = _shares if len(different) <= FEW else _curves
         draw(ax, observed, imputed, different)
-        ax.set_title(f"{imputed.shape[1]:,} imputed, {len(observed):,} observed", fontsize=SMALL)
+        together = ", imputations together" if draw is _curves and imputed.shape[1] < LEAST else ""
+        ax.set_title(f"{len(observed):,} observed, {imputed.shape[1]:,} imputed{together}", fontsize=SMALL)
         ax.set_xlabel(label(name, labels))
     handles = [
         Line2D([], [], color=OBSERVED, linewidth=2, label="observed"),
@@ -94,11 +102,11 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
 
 
 def _curves(ax: Axes, observed, imputed, different) -> None:
-    for x in imputed:
-        if len(x) > 2:
+    if imputed.shape[1] < LEAST:
+        ax.plot(*density(imputed.ravel()), color=IMPUTED, linewidth=1.5)
+    else:
+        for x in imputed:
             ax.plot(*density(x), color=IMPUTED, linewidth=0.7, alpha=0.45)
-        else:
-            ax.plot(x, np.zeros_like(x), "|", color=IMPUTED, alpha=0.6, clip_on=False)
     ax.plot(*density(observed), color=OBSERVED, linewidth=2)
     spaced(ax)
     ax.set_ylim(bottom=0)
@@ -108,7 +116,9 @@ def _curves(ax: Axes, observed, imputed, different) -> None:
 
 def _shares(ax: Axes, observed, imputed, different) -> None:
     place = np.arange(len(different))
-    ax.bar(place, [(observed == v).mean() for v in different], width=0.6, facecolor="none", edgecolor=OBSERVED)
+    ax.bar(
+        place, [(observed == v).mean() for v in different], width=0.6, facecolor="none", edgecolor=OBSERVED
+    )
     for x in imputed:
         ax.plot(place, [(x == v).mean() for v in different], "_", color=IMPUTED, markersize=9, alpha=0.45)
     spaced(ax)
@@ -124,17 +134,21 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
     every = [str(c) for c in imp.data.clusters]
     asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
     picks = {name: _pick(imp, name, [c in asked for c in every], at_most) for name in names}
+    width = max(3.4, *(0.1 * len(label(name, labels)) for name in names))
     tallest = max(len(places) for places, _ in picks.values())
     chosen(None, list(range(tallest)), "a cluster with imputed values")
     figure, axes = plt.subplots(
-        1, len(names), figsize=(max(3.4 * len(names), 5), 1.5 + 0.27 * tallest), layout="constrained", squeeze=False
+        1,
+        len(names),
+        figsize=(max(width * len(names), 5), 1.5 + 0.27 * tallest),
+        layout="constrained",
+        squeeze=False,
     )
     systematic = False
     for ax, name in zip(axes.flat, names, strict=True):
         places, possible = picks[name]
         systematic |= _intervals(ax, imp, name, places, every)
-        some = f"{len(places)} of {possible} with imputed values" if len(places) < possible else "all with imputed values"
-        ax.set_title(f"{imp.data.cluster}: {some}", fontsize=SMALL)
+        ax.set_title(_how_many(len(places), possible), fontsize=SMALL)
         ax.set_xlabel(label(name, labels))
         ax.set_ylim(tallest - 0.4, -0.6)
     axes[0, 0].set_ylabel(imp.data.cluster)
@@ -149,6 +163,12 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
     how = ";\nclusters with the most imputed values" if some else ""
     figure.suptitle(f"Median, quartiles, 5 and 95 % quantiles{how}", fontsize="medium")
     return figure
+
+
+def _how_many(shown: int, possible: int) -> str:
+    if shown < possible:
+        return f"{shown} of {possible} clusters with imputed values"
+    return f"{shown} cluster{'' if shown == 1 else 's'} with imputed values"
 
 
 def _pick(imp: Imputations, name: str, asked, at_most: int) -> tuple[list[int], int]:
@@ -182,4 +202,12 @@ def _interval(ax: Axes, height: float, x, colour: str, marker: str) -> None:
         return
     ax.plot(np.quantile(x, OUTER), [height] * 2, color=colour, linewidth=0.8)
     ax.plot(np.quantile(x, INNER), [height] * 2, color=colour, linewidth=2.5, solid_capstyle="butt")
-    ax.plot(np.median(x), height, marker, color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.4)
+    ax.plot(
+        np.median(x),
+        height,
+        marker,
+        color=colour,
+        markersize=3.5,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+    )

@@ -55,7 +55,7 @@ def plot_imputed_trace(
     shown = table.nlargest(at_most, "worst").sort_values("worst", ascending=False)
 
     figure, axes = plt.subplots(
-        len(shown), 2, figsize=(9, 0.9 + 1.35 * len(shown)), layout="constrained", squeeze=False, sharex=True
+        len(shown), 2, figsize=(9, 0.9 + 1.35 * len(shown)), layout="constrained", squeeze=False
     )
     for (left, right), row in zip(axes, shown.itertuples(), strict=True):
         for ax, what in ((left, "mean"), (right, "sd")):
@@ -65,13 +65,15 @@ def plot_imputed_trace(
                 ax.set_ylabel(what, fontsize=SMALL)
             else:
                 ax.set_axis_off()
-        left.set_title(_heading(row, f"{imp.data.cluster} {labels[row.i]}"), loc="left", fontsize=SMALL)
+        left.set_title(
+            _heading(row, f"{imp.data.cluster} {labels[row.i]}"), loc="left", fontsize=SMALL, pad=8
+        )
     for ax in axes[-1]:
         ax.set_xlabel("draw", fontsize=SMALL)
     title = "Imputed values along the chains: their mean and standard deviation"
     if len(shown) < len(table):
         title = (
-            f"Imputed values along the chains: {len(shown)} of {len(table)} pairs of variable and {imp.data.cluster},\n"
+            f"Imputed values along the chains: {len(shown)} of {len(table)} pairs of variable and cluster,\n"
             "those with the largest R-hat"
         )
     figure.suptitle(title, fontsize="medium")

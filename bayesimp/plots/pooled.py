@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_pooled"]
 
 MARKERS = "osD^vP*"
-HEADING = "missing\ninformation"
+HEADING = "information\nmissing"
 
 
 def plot_pooled(
@@ -31,9 +31,9 @@ def plot_pooled(
     Parameters
     ----------
     results
-        Pooled estimates, or several results by name: ``{"imputed": fits.pool(), "complete cases": fits_cc[0]}``.
-        A result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and,
-        if there is such a thing, fmi. Variance components pooled on a log scale are shown as standard deviations.
+        Pooled estimates, or several results by name: ``{"imputed": fits.pool(), "complete cases": fit}``. A
+        result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and, if
+        there is such a thing, fmi. Variance components are shown as standard deviations and correlations.
     terms
         Names; all in the order of the first result by default.
     level
@@ -61,7 +61,8 @@ def plot_pooled(
     for ax, term in zip(axes[:, 0], shown, strict=True):
         _panel(ax, term, tables)
     if any(np.isfinite(table["fmi"]).any() for table in tables.values()):
-        axes[0, 0].set_title(HEADING, loc="right", fontsize=SMALL)
+        corner = axes[0, 0]
+        corner.text(1.02, 1.02, HEADING, transform=corner.transAxes, ha="left", va="bottom", fontsize=SMALL)
     title = f"Estimates and {level:.0%} intervals"
     if len(shown) < len(names):
         title += f": the first {len(shown)} of {len(names)} terms"
@@ -71,7 +72,7 @@ def plot_pooled(
 
 def _panel(ax, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
     right = ax.get_yaxis_transform()
-    for line, (name, table) in enumerate(tables.items()):
+    for line, table in enumerate(tables.values()):
         if term not in table.index:
             continue
         row = table.loc[term]
@@ -111,6 +112,6 @@ def _table(result: Any, level: float, name: str) -> pd.DataFrame:
                 ["estimate", "conf.low", "conf.high", "fmi"]
             ].astype(float)
     raise SpecificationError(
-        f"result {name!r}: expected a Pooled, a Fit, or a table with term, estimate, conf.low and conf.high, got "
-        f"{type(result).__name__}."
+        f"result {name!r}: expected a Pooled, a Fit, or a table with term, estimate, conf.low and conf.high, "
+        f"got {type(result).__name__}."
     )

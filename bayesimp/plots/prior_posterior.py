@@ -44,8 +44,8 @@ def plot_prior_posterior(
     correlations
         Whether to show correlations too.
     at_most
-        Panels. Where there would be more, those are shown whose posterior is nearest to the prior (largest overlap
-        of the two densities), and the title says so.
+        Panels. Where there would be more, those are shown whose posterior is nearest to the prior (largest
+        overlap of the two densities), and the title says so.
     seed
         For the draws from the prior.
 
@@ -62,14 +62,19 @@ def plot_prior_posterior(
     shown = [name for name in quantities if name in shown]
     columns = min(len(shown), 4)
     lines = -(-len(shown) // columns)
+    width = max(2.9, 0.09 * max(len(line) for name in shown for line in name.splitlines()))
     figure, axes = plt.subplots(
-        lines, columns, figsize=(max(2.9 * columns, 5), 1.1 + 1.9 * lines), layout="constrained", squeeze=False
+        lines,
+        columns,
+        figsize=(max(width * columns, 5), 1.1 + 1.9 * lines),
+        layout="constrained",
+        squeeze=False,
     )
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(ax, name, *quantities[name])
-    title = f"Priors '{imp.tree.attrs['priors_name']}' and posterior"
+    title = f"Prior '{imp.tree.attrs['priors_name']}' beside the posterior"
     if len(shown) < len(quantities):
         title += f": {len(shown)} of {len(quantities)} quantities, those that the data moved least"
     figure.suptitle(title, fontsize="medium")
@@ -82,7 +87,9 @@ def _quantities(imp: Imputations, names: list[str], correlations: bool, seed: in
     """Name of the quantity -> (draws from the prior, from the posterior, limits of the axis or None)."""
     model = getattr(imp._run, "model", None)
     if model is None:
-        raise SpecificationError("These imputations do not carry the model they came from, so not its priors.")
+        raise SpecificationError(
+            "These imputations do not carry the model they came from, so not its priors."
+        )
     rng = np.random.default_rng(seed)
     out = {}
     for name in names:
@@ -93,7 +100,7 @@ def _quantities(imp: Imputations, names: list[str], correlations: bool, seed: in
         for kind, a, b in _entries(len(labels), correlations):
             draws = [_entry(M, a, b) for M in (P, S)]
             if min(np.ptp(x) for x in draws) > 0:
-                pair = labels[a] if a == b else f"{labels[a]}, {labels[b]}"
+                pair = labels[a] if a == b else _joined(labels[a], labels[b])
                 out[f"{kind} {WHERE[name]}\n{pair}"] = (*draws, (-1.0, 1.0) if a != b else None)
     return out
 
@@ -109,6 +116,10 @@ def _entry(M, a: int, b: int):
     return np.sqrt(M[:, a, a]) if a == b else M[:, a, b] / np.sqrt(M[:, a, a] * M[:, b, b])
 
 
+def _joined(a: str, b: str) -> str:
+    return f"{a}, {b}" if len(a) + len(b) < 28 else f"{a},\n{b}"
+
+
 def _tidy(effect: str) -> str:
     return effect.removesuffix(":Intercept")
 
@@ -117,7 +128,9 @@ def _limits(prior, posterior, limits) -> tuple[float, float]:
     """All but the far tails: 99 % of the posterior and 75 % of the prior, which may have no mean."""
     if limits is not None:
         return limits
-    return 0.0, float(max(1.1 * np.quantile(posterior, 0.99), min(np.quantile(prior, 0.75), 4 * posterior.max())))
+    return 0.0, float(
+        max(1.1 * np.quantile(posterior, 0.99), min(np.quantile(prior, 0.75), 4 * posterior.max()))
+    )
 
 
 def _overlap(prior, posterior, limits) -> float:

@@ -41,17 +41,17 @@ def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *
         Names that are not parameters.
     """
     posterior = imp.tree["posterior"].to_dataset()
-    table = diagnose(posterior)
-    table = table[table["r_hat"].notna() | (table["sd"] > 0)]
-    known = list(table.index)
-    names = chosen(var_names, [*posterior.data_vars, *known], "a parameter") if var_names is not None else known
+    table, values = diagnose(posterior), scalars(posterior)
+    known = [name for name in table.index if np.ptp(values[name]) > 0]
+    names = (
+        chosen(var_names, [*posterior.data_vars, *known], "a parameter") if var_names is not None else known
+    )
     names = [k for k in known if k in names or k.partition("[")[0] in names]
     names = chosen(names, known, "a parameter that moves")
     shown = largest(table["r_hat"], names, at_most)
     title = "Parameters along the chains"
     if len(shown) < len(names):
         title = f"{len(shown)} of {len(names)} parameters along the chains: those with the largest R-hat"
-    values = scalars(posterior)
     return trace_figure([Chains(n, values[n], table.at[n, "r_hat"]) for n in shown], title)
 
 

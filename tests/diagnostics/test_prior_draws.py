@@ -1,4 +1,4 @@
-"""Draws against known distributions: Kolmogorov-Smirnov at level 0.001 for each, and a wrong variant that fails."""
+"""Draws against known distributions (Kolmogorov-Smirnov, level 0.001 each), with wrong variants that fail."""
 
 import numpy as np
 import pytest
@@ -70,13 +70,17 @@ def test_lkj_sds():
 def test_inverse_wishart_margins():
     """A diagonal entry of IW(nu, scale L) is InvGamma((nu - d + 1) / 2, L_kk / 2)."""
     V = np.array([[2.0, 0.5], [0.5, 1.0]])
-    S = draw_covariance(np.random.default_rng(6), pr.resolve(pr.InverseWishart(4.5, V), SDS[:2], "Sigma"), 2, SIZE)
+    S = draw_covariance(
+        np.random.default_rng(6), pr.resolve(pr.InverseWishart(4.5, V), SDS[:2], "Sigma"), 2, SIZE
+    )
     for k, lam in enumerate(np.diag(np.linalg.inv(V))):
         assert fits(S[:, k, k], stats.invgamma((4.5 - 1) / 2, scale=lam / 2))
 
 
 def test_inverse_wishart_of_one_dimension():
-    S = draw_covariance(np.random.default_rng(7), pr.resolve(pr.InverseWishart(3, 0.25), SDS[:1], "Psi"), 1, SIZE)
+    S = draw_covariance(
+        np.random.default_rng(7), pr.resolve(pr.InverseWishart(3, 0.25), SDS[:1], "Psi"), 1, SIZE
+    )
     assert S.shape == (SIZE, 1, 1) and fits(S[:, 0, 0], stats.invgamma(1.5, scale=2))
 
 
@@ -85,7 +89,9 @@ def test_diagonal():
     S = draw_covariance(np.random.default_rng(8), prior, 3, SIZE)
     assert (S[:, ~np.eye(3, dtype=bool)] == 0).all()
     assert fits(S[:, 1, 1], stats.invgamma(1.5, scale=2))
-    S = draw_covariance(np.random.default_rng(9), pr.resolve(pr.Diagonal(pr.HalfT(nu=4.0)), SDS, "Psi"), 3, SIZE)
+    S = draw_covariance(
+        np.random.default_rng(9), pr.resolve(pr.Diagonal(pr.HalfT(nu=4.0)), SDS, "Psi"), 3, SIZE
+    )
     assert fits(np.sqrt(S[:, 2, 2]), HalfT(4.0, SDS[2]))
 
 
