@@ -30,6 +30,7 @@ from bayesimp.samplers import joint_gibbs
 from bayesimp.samplers.chains import imputation_rng, new_seed
 from bayesimp.samplers.impute_rows import impute_rows
 from bayesimp.spec import priors as pr
+from bayesimp.spec.describe import describe
 from bayesimp.spec.formula import Formula, parse
 from bayesimp.spec.records import priors_to_dict
 
@@ -105,7 +106,9 @@ class JointNormal:
             f"p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), "
             f"q = {Z.shape[1]} random ({', '.join(self.design.random)})",
             f"  priors '{self.priors.name}', on the scale of the data:",
-            *(f"    {name}: {_short(getattr(self._resolved, name))}" for name in ("beta", "Sigma", "Psi")),
+            f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
+            f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
+            f"    Psi: {describe(self._resolved.Psi, self.effects)}",
             f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
             *(f"  note: {event.message}" for event in self.events),
         ]
@@ -362,7 +365,3 @@ def _checked(formula: Formula, data: IncompleteData) -> Formula:
         )
     return formula
 
-
-def _short(prior) -> str:
-    text = repr(prior).replace("\n", "")
-    return " ".join(text.split()).replace("array(", "").replace("])", "]")

@@ -186,7 +186,7 @@ def test_clusters_with_0_1_2_observed_rows():
 
 def test_repr_tells_the_model():
     text = repr(model(priors=pr.pan()))
-    for word in ("r = 2", "q = 1", "'pan'", "InverseWishart", "gibbs"):
+    for word in ("r = 2", "q = 1", "'pan'", "inverse-Wishart", "gibbs"):
         assert word in text
 
 
