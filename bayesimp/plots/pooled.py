@@ -32,8 +32,8 @@ def plot_pooled(
     ----------
     results
         Pooled estimates, or several results by name: ``{"imputed": fits.pool(), "complete cases": fit}``. A
-        result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and, if
-        there is such a thing, fmi. Variance components are shown as standard deviations and correlations.
+        result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and
+        (if there is such a thing) fmi. Variance components are shown as standard deviations and correlations.
     terms
         Names; all in the order of the first result by default.
     level
