@@ -96,6 +96,22 @@ class Imputations:
             frame[name] = _filled(frame[name], rows, values[k])
         return frame
 
+    def stacked(self, names: list[str], first: int, stop: int) -> pd.DataFrame:
+        """Columns of tables first .. stop-1, one below the other: without making each table."""
+        count, n = stop - first, len(self.data.frame)
+        again = np.tile(np.arange(n), count)
+        out = {}
+        for name in names:
+            column = self.data.frame[name]
+            if name in self._cells:
+                rows, values = self._cells[name]
+                base = np.tile(_filled(column, rows, values[first]).to_numpy(float), (count, 1))
+                base[:, rows] = values[first:stop]
+                out[name] = base.ravel()
+            else:
+                out[name] = column.array.take(again)
+        return pd.DataFrame(out)
+
     def to_frame(self, k: int):
         """Completed table k (0 .. m-1), of the kind that the data came in (pandas, polars, Arrow)."""
         return self.data.to_native(self.frame(k))

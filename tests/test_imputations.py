@@ -82,6 +82,24 @@ def test_float32_stays(frame):
     assert imp.frame(0)["small"].dtype == np.float32
 
 
+def test_stacked_is_the_tables_one_below_the_other(frame):
+    imp = impute(frame, "small + y2 ~ x + (1 | site)")
+    names = ["y2", "note", "site", "small"]
+    stacked = imp.stacked(names, 2, 5)
+    below = pd.concat([imp.frame(k)[names] for k in range(2, 5)], ignore_index=True)
+    pd.testing.assert_frame_equal(stacked, below, check_dtype=False, rtol=1e-6)  # float32 against float64
+    assert stacked["note"].dtype == below["note"].dtype
+
+
+def test_analysis_of_the_stack_is_that_of_the_tables(imp):
+    formula = "y1 ~ y2 + note + (1 | site)"
+    fits, again = imp.analyse(formula), bi.fit_each(list(imp), formula)
+    np.testing.assert_allclose(fits.estimates, again.estimates, rtol=1e-7)
+    assert fits.names == again.names
+    with pytest.raises(bi.SpecificationError, match="'nope'"):
+        imp.analyse("y1 ~ nope + (1 | site)")
+
+
 def test_frame_numbers(imp):
     with pytest.raises(IndexError, match="0 to 5"):
         imp.frame(6)

@@ -189,16 +189,25 @@ def fit_each(
 
 
 class Tables(NamedTuple):
-    """Completed tables: how many, and the k-th."""
+    """Completed tables: how many, and the k-th; with ``stacked(names, first, stop)``, columns of several tables of
+    ``rows`` rows one below the other, where that is cheaper."""
 
     m: int
     frame: Callable[[int], pd.DataFrame]
+    stacked: Callable[[list[str], int, int], pd.DataFrame] | None = None
+    rows: int = 0
+    columns: tuple[str, ...] = ()
 
 
 def completed_tables(imputed: Any) -> Tables:
     """What can be analysed, as one kind of thing."""
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
         tables = Tables(int(imputed.m), imputed.frame)
+        if hasattr(imputed, "stacked"):
+            original = imputed.data.frame
+            tables = tables._replace(
+                stacked=imputed.stacked, rows=len(original), columns=tuple(original.columns)
+            )
     elif isinstance(imputed, Iterable) and not isinstance(imputed, pd.DataFrame):
         frames = list(imputed)
         tables = Tables(len(frames), frames.__getitem__)

@@ -73,24 +73,33 @@ def fit_linear(tables, formula: Formula, reml: bool) -> dict:
 def stacks(tables, formula: Formula) -> Iterator[Stack]:
     """Stacks of at most `STACK` rows (one table at least; one table only if a column depends on all rows)."""
     names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups]))
+    if tables.stacked is not None:
+        _check_known(tables.columns, names, formula)
+        at_once = 1 if formula.stateful else max(STACK // tables.rows, 1)
+        for first in range(0, tables.m, at_once):
+            count = min(at_once, tables.m - first)
+            yield _stack(tables.stacked(names, first, first + count), [tables.rows] * count, formula)
+        return
     alone, held, rows = formula.stateful, [], 0
     for k in range(tables.m):
-        held.append(_columns(tables.frame(k), names, formula))
-        length = len(held[-1][0])
+        frame = tables.frame(k)
+        _check_known(frame.columns, names, formula)
+        held.append([frame[name] for name in names])
+        length = len(frame)
         rows += length
         if alone or k == tables.m - 1 or rows + length > STACK:
-            yield _stack(held, names, formula)
+            below = pd.DataFrame({name: _below([table[j] for table in held]) for j, name in enumerate(names)})
+            yield _stack(below, [len(table[0]) for table in held], formula)
             held, rows = [], 0
 
 
-def _columns(frame: pd.DataFrame, names: list[str], formula: Formula) -> list[pd.Series]:
-    unknown = [name for name in names if name not in frame.columns]
+def _check_known(columns, names: list[str], formula: Formula) -> None:
+    unknown = [name for name in names if name not in columns]
     if unknown:
         raise SpecificationError(
             f"Formula {formula.text!r}: the completed tables have no column {unknown[0]!r}; "
-            f"they have {', '.join(map(str, frame.columns))}."
+            f"they have {', '.join(map(str, columns))}."
         )
-    return [frame[name] for name in names]
 
 
 def _below(parts: list[pd.Series]) -> pd.Series:
@@ -100,9 +109,8 @@ def _below(parts: list[pd.Series]) -> pd.Series:
     return pd.concat(parts, ignore_index=True)
 
 
-def _stack(held: list[list[pd.Series]], names: list[str], formula: Formula) -> Stack:
-    frame = pd.DataFrame({name: _below([table[j] for table in held]) for j, name in enumerate(names)})
-    starts = np.cumsum([0, *(len(table[0]) for table in held)])
+def _stack(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
+    starts = np.cumsum([0, *lengths])
     codes, clusters = np.zeros(len(frame), dtype=np.int64), 1
     if formula.random:
         codes, levels = pd.factorize(frame[formula.random[0].group])
