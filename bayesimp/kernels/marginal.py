@@ -44,20 +44,22 @@ LOG_2PI = np.log(2 * np.pi)
 class MarginalData:
     """What the likelihood needs of a table, as the arrays `log_likelihood` takes, in its order.
 
+    Integers are 32 bits because `pm.Data` makes them so: one compiled kernel serves both.
+
     Attributes
     ----------
     observed
-        (A, r) int64, 1 where a pattern has the response.
+        (A, r) int32, 1 where a pattern has the response.
     cells
-        (C, 2) int64: cluster and pattern of each cell, sorted by cluster.
+        (C, 2) int32: cluster and pattern of each cell, sorted by cluster.
     gram
         (C, d, d) D'D with D = [1 | X | Z | Y].
     total
         (A, d, d) its sum over clusters, by pattern.
     """
 
-    observed: NDArray[np.int64]
-    cells: NDArray[np.int64]
+    observed: NDArray[np.int32]
+    cells: NDArray[np.int32]
     gram: NDArray[np.float64]
     total: NDArray[np.float64]
 
@@ -69,8 +71,8 @@ def marginal_data(statistics: SufficientStatistics) -> MarginalData:
     gram = np.ascontiguousarray(statistics.gram[informative])
     total = np.zeros((len(statistics.patterns), *gram.shape[1:]))
     np.add.at(total, pattern, gram)
-    cells = np.column_stack([statistics.cell_cluster[informative], pattern]).astype(np.int64)
-    return MarginalData(statistics.patterns.astype(np.int64), np.ascontiguousarray(cells), gram, total)
+    cells = np.column_stack([statistics.cell_cluster[informative], pattern]).astype(np.int32)
+    return MarginalData(statistics.patterns.astype(np.int32), np.ascontiguousarray(cells), gram, total)
 
 
 @njit(cache=True, nogil=True)

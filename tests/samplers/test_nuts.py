@@ -51,6 +51,12 @@ def test_posterior_in_closed_form(normal, evaluate):
     assert done == sorted(done)
 
 
+def test_nothing_compiled(normal):
+    model, mean, sd = normal
+    out = sample_nuts(model, chains=2, tune=200, draws=200, seed=3, evaluate="python")
+    assert abs(out.draws["mu"].mean() - mean) < 5 * sd / np.sqrt(100)  # of 400 draws at least 100 effective
+
+
 def test_same_seed_same_draws_whatever_the_cores(normal):
     model = normal[0]
     one, two, other = (
