@@ -28,7 +28,7 @@ def draw_inverse_wishart(rng, df, scale, out, n):
     """
     L = np.empty((n, n))
     copy_to(L, scale)
-    if math.isnan(cholesky(L, n)):
+    if not cholesky(L, n):
         return False
     A = np.empty((n, n))
     _bartlett(rng, df, A, n)

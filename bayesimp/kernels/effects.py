@@ -4,7 +4,7 @@ For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsew
 
     P_i = sum_a W_a kron (Z'Z)_ia         g_i = vec( sum_a (Z'Y)_ia W_a )        C_i = sum_a W_a kron (Z'X)_ia
 
-Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (Lindley & Smith 1972; models.md 1),
+Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (models.md, section 1),
 
     vec(beta) | Sigma, Psi, Y_obs        ~ N(Q^-1 t, Q^-1)
         Q = Q_0 + sum_a W_a kron (X'X)_a - sum_i U_i'U_i,   t = Q_0 mu_0 + vec(sum_a (X'Y)_a W_a) - sum_i U_i'v_i
@@ -24,7 +24,6 @@ from numba import njit
 from bayesimp.kernels.linalg import (
     cholesky,
     copy_to,
-    fill,
     inner,
     inverse_from_cholesky,
     solve_lower,
@@ -91,7 +90,7 @@ def pattern_weights(Sigma, patterns):
         for i in range(o):
             for j in range(o):
                 block[i, j] = Sigma[index[i], index[j]]
-        if o and math.isnan(cholesky(block, o)):
+        if o and not cholesky(block, o):
             ok = False
             continue
         inverse_from_cholesky(block, inverse, o)
@@ -102,55 +101,74 @@ def pattern_weights(Sigma, patterns):
 
 
 @inner
-def _cluster_precision(i, W, Psi_inverse, m, L, g):
-    """L <- lower Cholesky factor of M_i, g <- g_i. Returns False if M_i is not positive definite."""
+def _factor_precisions(W, Psi_inverse, m, L, v):
+    """L (m, n, n), v (m, n) <- L_i and v_i of every cluster. Returns False if some M_i is not positive definite.
+
+    Here and below clusters are indexed, not sliced: a view of an array costs numba more than the work on it.
+    """
+    clusters, n, _ = L.shape
     q, r = m.ZZ.shape[1], W.shape[1]
-    copy_to(L, Psi_inverse)
-    for e in range(g.size):
-        g[e] = 0.0
-    for c in range(m.first[i], m.first[i + 1]):
-        Wa = W[m.cell_pattern[c]]
-        for k in range(r):
-            for j in range(r):
-                w = Wa[k, j]
-                if w == 0.0:
-                    continue
-                for l in range(q):
-                    g[k * q + l] += m.ZY[c, l, j] * w
-                    if j <= k:
-                        for h in range(q):
-                            L[k * q + l, j * q + h] += w * m.ZZ[c, l, h]
-    return not math.isnan(cholesky(L, r * q))
-
-
-@inner
-def _cluster_cross(i, W, m, C):
-    """C <- C_i, (r q, r p)."""
-    q, p, r = m.ZX.shape[1], m.ZX.shape[2], W.shape[1]
-    fill(C, 0.0)
-    for c in range(m.first[i], m.first[i + 1]):
-        Wa = W[m.cell_pattern[c]]
-        for k in range(r):
-            for j in range(r):
-                w = Wa[k, j]
-                if w != 0.0:
+    for i in range(clusters):
+        for e in range(n):
+            v[i, e] = 0.0
+            for f in range(e + 1):
+                L[i, e, f] = Psi_inverse[e, f]
+        for c in range(m.first[i], m.first[i + 1]):
+            a = m.cell_pattern[c]
+            for k in range(r):
+                for j in range(r):
+                    w = W[a, k, j]
                     for l in range(q):
-                        for x in range(p):
-                            C[k * q + l, j * p + x] += w * m.ZX[c, l, x]
+                        v[i, k * q + l] += m.ZY[c, l, j] * w
+                    if j <= k:
+                        for l in range(q):
+                            for h in range(q):
+                                L[i, k * q + l, j * q + h] += w * m.ZZ[c, l, h]
+        for e in range(n):
+            for f in range(e):
+                s = L[i, e, f]
+                for k in range(f):
+                    s -= L[i, e, k] * L[i, f, k]
+                L[i, e, f] = s / L[i, f, f]
+            s = L[i, e, e]
+            for k in range(e):
+                s -= L[i, e, k] * L[i, e, k]
+            if not s > 0.0:
+                return False
+            L[i, e, e] = math.sqrt(s)
+            s = v[i, e]
+            for k in range(e):
+                s -= L[i, e, k] * v[i, k]
+            v[i, e] = s / L[i, e, e]
+    return True
 
 
 @inner
-def _solve_lower_columns(L, C, n):
-    """C <- L^-1 C, all columns together."""
-    for i in range(n):
-        for k in range(i):
-            f = L[i, k]
-            if f != 0.0:
-                for x in range(C.shape[1]):
-                    C[i, x] -= f * C[k, x]
-        d = 1.0 / L[i, i]
-        for x in range(C.shape[1]):
-            C[i, x] *= d
+def _factor_crosses(W, m, L, U):
+    """U (m, n, r p) <- U_i = L_i^-1 C_i of every cluster; zero for clusters without observed rows."""
+    clusters, n, P = U.shape
+    q, p, r = m.ZX.shape[1], m.ZX.shape[2], W.shape[1]
+    for i in range(clusters):
+        for e in range(n):
+            for x in range(P):
+                U[i, e, x] = 0.0
+        for c in range(m.first[i], m.first[i + 1]):
+            a = m.cell_pattern[c]
+            for k in range(r):
+                for j in range(r):
+                    w = W[a, k, j]
+                    if w != 0.0:
+                        for l in range(q):
+                            for x in range(p):
+                                U[i, k * q + l, j * p + x] += w * m.ZX[c, l, x]
+        for e in range(n):
+            for k in range(e):
+                f = L[i, e, k]
+                for x in range(P):
+                    U[i, e, x] -= f * U[i, k, x]
+            d = 1.0 / L[i, e, e]
+            for x in range(P):
+                U[i, e, x] *= d
 
 
 @inner
@@ -166,6 +184,9 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
     L = np.empty((clusters, n, n))
     U = np.empty((clusters, n, P))
     v = np.empty((clusters, n))
+    if not _factor_precisions(W, Psi_inverse, m, L, v):
+        return 1
+    _factor_crosses(W, m, L, U)
     Q = np.empty((P, P))
     t = np.empty(P)
     copy_to(Q, Q0)
@@ -177,27 +198,18 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
         for k in range(r):
             for j in range(r):
                 w = W[a, k, j]
-                if w != 0.0:
-                    for x in range(p):
-                        t[k * p + x] += m.XY[a, x, j] * w
-                        for h in range(p):
-                            Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
+                for x in range(p):
+                    t[k * p + x] += m.XY[a, x, j] * w
+                    for h in range(p):
+                        Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
     for i in range(clusters):
-        if not _cluster_precision(i, W, Psi_inverse, m, L[i], v[i]):
-            return 1
-        if m.first[i] == m.first[i + 1]:
-            fill(U[i], 0.0)
-            continue
-        _cluster_cross(i, W, m, U[i])
-        _solve_lower_columns(L[i], U[i], n)
-        solve_lower(L[i], v[i], n)
         for e in range(n):
             for x in range(P):
                 u = U[i, e, x]
                 t[x] -= u * v[i, e]
                 for h in range(x + 1):
                     Q[x, h] -= u * U[i, e, h]
-    if math.isnan(cholesky(Q, P)):
+    if not cholesky(Q, P):
         return 2
     solve_lower(Q, t, P)
     for x in range(P):
@@ -212,6 +224,7 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
 
 @inner
 def _draw_given_factors(rng, L, U, v, vec_beta, B):
+    """B_i (m, q, r) <- L_i^-T (v_i - U_i vec(beta) + z), z standard normal."""
     clusters, q, r = B.shape
     n = r * q
     b = np.empty(n)
@@ -221,10 +234,12 @@ def _draw_given_factors(rng, L, U, v, vec_beta, B):
             for x in range(vec_beta.size):
                 s -= U[i, e, x] * vec_beta[x]
             b[e] = s + rng.standard_normal()
-        solve_lower_t(L[i], b, n)
-        for k in range(r):
-            for l in range(q):
-                B[i, l, k] = b[k * q + l]
+        for e in range(n - 1, -1, -1):
+            s = b[e]
+            for k in range(e + 1, n):
+                s -= L[i, k, e] * b[k]
+            b[e] = s / L[i, e, e]
+            B[i, e % q, e // q] = b[e]
 
 
 @njit(cache=True, error_model="numpy")
@@ -234,17 +249,14 @@ def draw_effects(rng, W, Psi_inverse, m, beta, B):
     clusters, q, _ = B.shape
     n = r * q
     L = np.empty((clusters, n, n))
-    U = np.zeros((clusters, n, r * p))
+    U = np.empty((clusters, n, r * p))
     v = np.empty((clusters, n))
     vec_beta = np.empty(r * p)
     for k in range(r):
         for x in range(p):
             vec_beta[k * p + x] = beta[x, k]
-    for i in range(clusters):
-        if not _cluster_precision(i, W, Psi_inverse, m, L[i], v[i]):
-            return False
-        _cluster_cross(i, W, m, U[i])
-        _solve_lower_columns(L[i], U[i], n)
-        solve_lower(L[i], v[i], n)
+    if not _factor_precisions(W, Psi_inverse, m, L, v):
+        return False
+    _factor_crosses(W, m, L, U)
     _draw_given_factors(rng, L, U, v, vec_beta, B)
     return True

@@ -54,6 +54,26 @@ def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
 
 
 @inner
+def _coefficients(W, Sigma, beta, offset, q, c, s):
+    """c (A, r, p+q+r), s (A, r) <- what does not depend on the cluster: all of c but the part of Z."""
+    A, r, _ = W.shape
+    p = beta.shape[0]
+    for a in range(A):
+        for v in range(r):
+            s[a, v] = Sigma[v, v]
+            for k in range(r):
+                K = 0.0  # zero if k is not observed: then W has a row of zeros
+                for j in range(r):
+                    K += W[a, k, j] * Sigma[j, v]
+                c[a, v, p + q + k] = K
+                s[a, v] -= Sigma[v, k] * K
+            for x in range(p):
+                c[a, v, x] = beta[x, v] + offset[x, v]
+                for k in range(r):
+                    c[a, v, x] -= beta[x, k] * c[a, v, p + q + k]
+
+
+@inner
 def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
     """mean, sd (m, r) <- a draw of mean and sd (denominator n - 1) of the missing values; nan where none.
 
@@ -61,8 +81,10 @@ def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
     """
     clusters, q, r = B.shape
     p = beta.shape[0]
-    c = np.zeros(p + q + r)
-    K = np.empty(r)
+    d = p + q + r
+    c = np.empty((W.shape[0], r, d))
+    s = np.empty((W.shape[0], r))
+    _coefficients(W, Sigma, beta, offset, q, c, s)
     fill(mean, math.nan)
     fill(sd, math.nan)
     count = np.zeros((clusters, r))
@@ -72,47 +94,35 @@ def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
         for v in range(r):
             if cells.observed[cell, v]:
                 continue
-            s = Sigma[v, v]
-            for k in range(r):
-                K[k] = 0.0
-                if cells.observed[cell, k]:
-                    for j in range(r):
-                        K[k] += W[a, k, j] * Sigma[j, v]
-                    s -= Sigma[v, k] * K[k]
-            for x in range(p):
-                c[x] = beta[x, v] + offset[x, v]
-                for k in range(r):
-                    c[x] -= beta[x, k] * K[k]
             for l in range(q):
-                c[p + l] = B[i, l, v]
+                c[a, v, p + l] = B[i, l, v]
                 for k in range(r):
-                    c[p + l] -= B[i, l, k] * K[k]
-            centre = 0.0
-            w = 0.0
-            for k in range(r):
-                c[p + q + k] = K[k]
-            for x in range(c.size):
-                centre += cells.means[cell, x] * c[x]
-                for h in range(c.size):
-                    w += c[x] * cells.gram[cell, x, h] * c[h]
-            new_mean = centre + math.sqrt(s / n) * rng.standard_normal()
+                    c[a, v, p + l] -= B[i, l, k] * c[a, v, p + q + k]
+            new_mean = math.sqrt(s[a, v] / n) * rng.standard_normal()
+            for x in range(d):
+                new_mean += cells.means[cell, x] * c[a, v, x]
             new_squares = 0.0
             if n > 1:
+                w = 0.0  # c'G c
+                for x in range(d):
+                    half = 0.5 * cells.gram[cell, x, x] * c[a, v, x]
+                    for h in range(x):
+                        half += cells.gram[cell, x, h] * c[a, v, h]
+                    w += 2.0 * c[a, v, x] * half
                 # w is a sum of squares; round-off may leave it a hair below zero
-                root = math.sqrt(max(w, 0.0)) + math.sqrt(s) * rng.standard_normal()
+                root = math.sqrt(max(w, 0.0)) + math.sqrt(s[a, v]) * rng.standard_normal()
                 new_squares = root * root
                 if n > 2:
-                    new_squares += 2.0 * s * rng.standard_gamma(0.5 * (n - 2))
-            if count[i, v] == 0.0:
+                    new_squares += 2.0 * s[a, v] * rng.standard_gamma(0.5 * (n - 2))
+            before, total = count[i, v], count[i, v] + n
+            if before == 0.0:
                 mean[i, v] = new_mean
                 squares[i, v] = new_squares
-                count[i, v] = n
             else:
-                before, total = count[i, v], count[i, v] + n
                 gap = new_mean - mean[i, v]
                 squares[i, v] += new_squares + gap * gap * before * n / total
                 mean[i, v] += gap * n / total
-                count[i, v] = total
+            count[i, v] = total
     for i in range(clusters):
         for v in range(r):
             if count[i, v] > 1.0:

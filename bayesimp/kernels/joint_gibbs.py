@@ -128,7 +128,7 @@ def _complete(rng, rows, observed, Wa, Sigma, R, S):
             for k in range(o):
                 s -= Sigma[M[i], O[k]] * K[k, j]
             A[i, j] = s
-    if math.isnan(cholesky(A, u)):
+    if not cholesky(A, u):
         return False
     L = np.empty((r, r))
     for i in range(o):
@@ -221,7 +221,7 @@ def _draw_covariance(rng, prior, S, n, inverse, out):
 def _invert(S, out):
     L = np.empty(S.shape)
     copy_to(L, S)
-    if math.isnan(cholesky(L, S.shape[0])):
+    if not cholesky(L, S.shape[0]):
         return False
     inverse_from_cholesky(L, out, S.shape[0])
     return True

@@ -9,7 +9,7 @@ import math
 
 from numba import njit
 
-__all__ = ["cholesky", "copy_to", "fill", "inner", "inverse_from_cholesky", "semidefinite_cholesky", "solve_lower", "solve_lower_t"]
+__all__ = ["cholesky", "cholesky_log_det", "copy_to", "fill", "inner", "inverse_from_cholesky", "semidefinite_cholesky", "solve_lower", "solve_lower_t"]
 
 # Functions called from other kernels only. Without a wrapper for Python, and with NumPy's rules for division by
 # zero, they compile in half the time.
@@ -34,20 +34,30 @@ def fill(out, value):
 
 @inner
 def cholesky(A, n):
-    """A <- L with A = L L', upper triangle untouched. Returns log det A, or nan if A is not positive definite."""
-    half = 0.0
+    """A <- L with A = L L', upper triangle untouched. Returns False if A is not positive definite."""
     for i in range(n):
-        for j in range(i + 1):
+        for j in range(i):
             s = A[i, j]
             for k in range(j):
                 s -= A[i, k] * A[j, k]
-            if i == j:
-                if not s > 0.0:
-                    return math.nan
-                A[i, i] = math.sqrt(s)
-                half += math.log(A[i, i])
-            else:
-                A[i, j] = s / A[j, j]
+            A[i, j] = s / A[j, j]
+        s = A[i, i]
+        for k in range(i):
+            s -= A[i, k] * A[i, k]
+        if not s > 0.0:
+            return False
+        A[i, i] = math.sqrt(s)
+    return True
+
+
+@inner
+def cholesky_log_det(A, n):
+    """As `cholesky`; returns log det A, nan if A is not positive definite."""
+    if not cholesky(A, n):
+        return math.nan
+    half = 0.0
+    for i in range(n):
+        half += math.log(A[i, i])
     return 2.0 * half
 
 

@@ -29,7 +29,7 @@ import math
 import numpy as np
 from numba import njit
 
-from bayesimp.kernels.linalg import cholesky, inner, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import cholesky_log_det, inner, solve_lower, solve_lower_t
 
 __all__ = ["cluster_products", "deviance", "merged", "orthonormalise", "project_out", "workspace"]
 
@@ -151,7 +151,7 @@ def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
                 U[i, b, a] = 0.0
                 for k in range(a, q):
                     U[i, b, a] += Lambda[k, a] * B[i, k, b]
-        logdet += cholesky(L[i], q)
+        logdet += cholesky_log_det(L[i], q)
         solve_lower(L[i], v[i], q)
         rss -= sum_of_squares(v[i])
         for b in range(p):
@@ -160,7 +160,7 @@ def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
                 beta[b] -= U[i, b, a] * v[i, a]
                 for e in range(b + 1):
                     R[b, e] -= U[i, b, a] * U[i, e, a]
-    logdet_R = cholesky(R, p)
+    logdet_R = cholesky_log_det(R, p)
     solve_lower(R, beta, p)
     rss -= sum_of_squares(beta)
     solve_lower_t(R, beta, p)

@@ -39,7 +39,7 @@ def _conditional(W, Sigma, observed, K, A):
             A[u, i] = s
             i += 1
         u += 1
-    if u and math.isnan(cholesky(A, u)):
+    if u and not cholesky(A, u):
         return -1
     return u
 
@@ -56,7 +56,7 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
     L = np.empty(Psi.shape)
     copy_to(L, Psi)
     Psi_inverse = np.empty(Psi.shape)
-    if not ok or math.isnan(cholesky(L, r * q)):
+    if not ok or not cholesky(L, r * q):
         return False
     inverse_from_cholesky(L, Psi_inverse, r * q)
     B = np.empty((clusters, q, r))
@@ -109,7 +109,7 @@ def draw_statistics(rng, m, cells, offset, beta, Sigma, Psi, mean, sd):
     for t in range(beta.shape[0]):
         W, ok = pattern_weights(Sigma[t], m.patterns)
         copy_to(L, Psi[t])
-        if not ok or math.isnan(cholesky(L, d)):
+        if not ok or not cholesky(L, d):
             return False
         inverse_from_cholesky(L, Psi_inverse, d)
         if not draw_effects(rng, W, Psi_inverse, m, beta[t], B):
