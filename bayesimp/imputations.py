@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -41,37 +41,46 @@ class Imputations:
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
     data
         The incomplete table.
+    attrs
+        What makes the run repeatable: formula, priors, sampler, seed, chains, draws, versions.
     events
         DataFrame (kind, where, message, count): everything that could not be done as specified.
     """
 
-    def __init__(self, data: IncompleteData, tree: xr.DataTree, events, run: Resumable | None = None) -> None:
+    def __init__(
+        self,
+        data: IncompleteData,
+        cells: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        attrs: Mapping[str, Any],
+        tree: Callable[[], xr.DataTree],
+        events: Iterable[Event],
+        run: Resumable | None = None,
+    ) -> None:
+        """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for."""
         self.data = data
-        self.tree = tree
+        self.attrs = dict(attrs)
+        self._cells = dict(cells)
+        self._make_tree = tree
         self._events: tuple[Event, ...] = tuple(events)
         self._run = run
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        return self._make_tree()
 
     @property
     def m(self) -> int:
         """Number of completed tables."""
-        return int(self.tree.attrs["m"])
+        return int(self.attrs["m"])
 
     @property
     def responses(self) -> list[str]:
-        return list(self.tree.attrs["responses"])
+        return list(self.attrs["responses"])
 
     @property
     def imputed_columns(self) -> list[str]:
         """Responses with at least one imputed cell."""
         return list(self._cells)
-
-    @cached_property
-    def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Response -> (rows, values), read from the tree once: going through it costs more than a table."""
-        if "imputed" not in self.tree.children:
-            return {}
-        imputed = self.tree["imputed"].to_dataset()
-        return {name: (imputed[f"row_{name}"].values, imputed[name].values) for name in imputed.data_vars}
 
     @property
     def events(self) -> pd.DataFrame:
@@ -172,13 +181,12 @@ class Imputations:
         save(self, path)
 
     def __repr__(self) -> str:
-        posterior = self.tree["posterior"].sizes
-        attrs = self.tree.attrs
+        attrs = self.attrs
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
         lines = [
             f"Imputations: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}",
             f"  {attrs['formula']}   (priors '{attrs['priors_name']}')",
-            f"  {attrs['sampler']}, {posterior[nt.CHAIN]} chains x {posterior[nt.DRAW]} draws, seed "
+            f"  {attrs['sampler']}, {attrs['chains']} chains x {attrs['draws']} draws, seed "
             f"{attrs['seed']}, {attrs['seconds']:.2f} s",
             f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
             + (": see .events" if self._events else ""),

@@ -266,30 +266,36 @@ class Run:
         if possible < m:
             self.events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
             m = possible
-        return Imputations(self.model.data, self._tree(self._values(range(m))), self._all_events(), run=self)
+        cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
+        return Imputations(
+            self.model.data, cells, attrs, lambda: self._tree(cells, attrs), self._all_events(), run=self
+        )
 
-    def _tree(self, values: np.ndarray):
-        model, d = self.model, self.draws
-        working, data = model._working, model.data
-        rows = working.rows
-        by_row = np.argsort(rows.row)
-        imputed = {}
-        for k, name in enumerate(model.responses):
-            order = by_row[data.missing(name)[rows.row[by_row]]]
+    def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Response -> (rows, values (m, cells)), rows in the order of the table."""
+        row = self.model._working.rows.row
+        by_row = np.argsort(row)
+        cells = {}
+        for k, name in enumerate(self.model.responses):
+            order = by_row[self.model.data.missing(name)[row[by_row]]]
             if len(order):
-                imputed[name] = rows.row[order], values[:, order, k]
+                cells[name] = row[order], values[:, order, k]
+        return cells
+
+    def _tree(self, cells: dict, attrs: dict):
+        model, d = self.model, self.draws
         return build_tree(
-            data,
+            model.data,
             posterior={
                 "beta": (("fixed", "response"), d.beta),
                 "Sigma": (("response", "response_2"), d.Sigma),
                 "Psi": (("effect", "effect_2"), d.Psi),
             },
             imputed_stats={"mean": d.mean, "sd": d.sd},
-            imputed=imputed,
-            observed={name: data.numeric(name) for name in model.responses},
+            imputed=cells,
+            observed={name: model.data.numeric(name) for name in model.responses},
             coords=model._coords(),
-            attrs=self._attrs(len(values)),
+            attrs=attrs,
             sample_stats=self.sample_stats,
         )
 
@@ -299,6 +305,7 @@ class Run:
             "model": "JointNormal", "formula": str(model.formula), "responses": list(model.responses),
             "priors_name": model.priors.name, "priors": json.dumps(priors_to_dict(model.priors)),
             "sampler": self.sampler, "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m,
+            "chains": self.draws.chains, "draws": self.draws.draws,
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
             "numpy_version": np.__version__,
         }  # fmt: skip

@@ -76,7 +76,9 @@ def load(path) -> Imputations:
     tree = xr.DataTree.from_dict({f"/{name}": tree[name].to_dataset() for name in keep})
     tree.attrs = attrs
     run = None if state is None else _run(data, tree, state, events)
-    return Imputations(data, tree, events, run)
+    imputed = tree["imputed"].to_dataset()
+    cells = {name: (imputed[f"row_{name}"].values, imputed[name].values) for name in imputed.data_vars}
+    return Imputations(data, cells, attrs, lambda: tree, events, run)
 
 
 def _state(run: Run) -> xr.Dataset:

@@ -63,7 +63,7 @@ def our_ess_per_second(frame: pd.DataFrame, draws: int, workers: int | None) -> 
     model = bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), FORMULA, bi.priors.pan())
     model.impute(m=4, seed=0, draws=10)  # kernels loaded
     run = model.impute(m=4, seed=1, draws=draws, workers=workers)
-    seconds = run.tree.attrs["seconds"]
+    seconds = run.attrs["seconds"]
     value = ess(run.tree["posterior"]["Psi"].values)
     return {"ess": value, "seconds": seconds, "per_second": value / seconds}
 
