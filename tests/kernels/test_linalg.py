@@ -12,7 +12,7 @@ from bayesimp.kernels import linalg
 
 @njit
 def factor(A, n):
-    return linalg.cholesky(A, n)
+    return linalg.cholesky_log_det(A, n)
 
 
 @njit
