@@ -6,15 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from bayesimp.errors import SpecificationError
 from bayesimp.spec import priors as pr
 
-__all__ = ["draw_correlation_lkj", "draw_covariance", "draw_sd"]
+__all__ = ["draw_correlation_lkj", "draw_covariance", "draw_sd", "is_proper"]
 
 Array = NDArray[np.float64]
 
 
 def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int, size: int) -> Array:
-    """(size, d, d) draws from a resolved prior (see `priors.resolve`)."""
+    """(size, d, d) draws from a resolved prior (see `priors.resolve`).
+
+    Raises
+    ------
+    SpecificationError
+        The prior is improper.
+    """
+    if not is_proper(prior, d):
+        raise SpecificationError(f"There is nothing to draw from an improper prior: {prior!r}.")
     match prior:
         case pr.InverseWishart():
             scale = np.linalg.inv(np.asarray(prior.V))
@@ -36,6 +45,11 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
         case pr.Fixed():
             return np.broadcast_to(np.asarray(prior.value, dtype=float), (size, d, d)).copy()
     raise TypeError(prior)
+
+
+def is_proper(prior: pr.CovariancePrior, d: int) -> bool:
+    """Whether a resolved prior is a distribution, so that it can be drawn from."""
+    return not isinstance(prior, pr.InverseWishart) or prior.nu > d - 1
 
 
 def draw_sd(rng: np.random.Generator, prior, d: int, size: int) -> Array:

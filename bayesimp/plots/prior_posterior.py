@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.diagnostics.prior_draws import draw_covariance
+from bayesimp.diagnostics.prior_draws import draw_covariance, is_proper
 from bayesimp.errors import SpecificationError
 from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, spaced
 
@@ -33,7 +33,8 @@ def plot_prior_posterior(
 ) -> Figure:
     """Prior beside posterior of the standard deviations and correlations within and between clusters.
 
-    Where the two look alike the data say little, and another prior would give another answer.
+    Where the two look alike the data say little, and another prior would give another answer. An improper prior
+    (`priors.jomo`: Sigma) has no density to show.
 
     Parameters
     ----------
@@ -96,10 +97,11 @@ def _quantities(imp: Imputations, names: list[str], correlations: bool, seed: in
         posterior = imp.tree["posterior"][name]
         labels = [_tidy(str(v)) for v in posterior[posterior.dims[-2]].values]
         S = posterior.values.reshape(-1, len(labels), len(labels))
-        P = draw_covariance(rng, getattr(model._resolved, name), len(labels), DRAWS)
+        prior = getattr(model._resolved, name)
+        P = draw_covariance(rng, prior, len(labels), DRAWS) if is_proper(prior, len(labels)) else None
         for kind, a, b in _entries(len(labels), correlations):
-            draws = [_entry(M, a, b) for M in (P, S)]
-            if min(np.ptp(x) for x in draws) > 0:
+            draws = [np.empty(0) if M is None else _entry(M, a, b) for M in (P, S)]
+            if min(np.ptp(x) for x in draws if len(x)) > 0:
                 pair = labels[a] if a == b else _joined(labels[a], labels[b])
                 out[f"{kind} {WHERE[name]}\n{pair}"] = (*draws, (-1.0, 1.0) if a != b else None)
     return out
@@ -128,12 +130,16 @@ def _limits(prior, posterior, limits) -> tuple[float, float]:
     """All but the far tails: 99 % of the posterior and 75 % of the prior, which may have no mean."""
     if limits is not None:
         return limits
+    if len(prior) == 0:
+        return 0.0, float(1.1 * np.quantile(posterior, 0.99))
     return 0.0, float(
         max(1.1 * np.quantile(posterior, 0.99), min(np.quantile(prior, 0.75), 4 * posterior.max()))
     )
 
 
 def _overlap(prior, posterior, limits) -> float:
+    if len(prior) == 0:
+        return 0.0
     edges = np.linspace(*_limits(prior, posterior, limits), 41)
     p, q = (np.histogram(x, edges)[0] / len(x) for x in (prior, posterior))
     return float(np.minimum(p, q).sum())
@@ -145,12 +151,14 @@ def _panel(ax: Axes, name: str, prior, posterior, limits) -> None:
         grid, height = density(x, (low, high))
         ax.plot(grid, height, style, color=colour, label=what)
         ax.fill_between(grid, height, color=colour, alpha=0.15, linewidth=0)
-    beyond = (prior > high).mean()
+    beyond = (prior > high).mean() if len(prior) else 0.0
     spaced(ax)
     ax.set_xlim(low, high)
     ax.set_ylim(bottom=0)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.set_title(name, fontsize=SMALL)
+    if len(prior) == 0:
+        ax.set_xlabel("the prior is improper", fontsize=SMALL)
     if beyond >= 0.005:
         ax.set_xlabel(f"{beyond:.0%} of the prior lie beyond", fontsize=SMALL)

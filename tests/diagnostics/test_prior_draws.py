@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from bayesimp.diagnostics.prior_draws import draw_correlation_lkj, draw_covariance, draw_sd
+from bayesimp.errors import SpecificationError
 from bayesimp.spec import priors as pr
 
 SIZE = 4000
@@ -101,3 +102,8 @@ def test_exponential_and_fixed():
     value = np.diag([1.0, 2.0])
     S = draw_covariance(np.random.default_rng(0), pr.resolve(pr.Fixed(value), SDS[:2], "Psi"), 2, 5)
     assert (S == value).all() and S.shape == (5, 2, 2)
+
+
+def test_improper():
+    with pytest.raises(SpecificationError, match="improper"):
+        draw_covariance(np.random.default_rng(0), pr.resolve(pr.jomo().Sigma, SDS, "Sigma"), 3, 5)

@@ -158,6 +158,16 @@ def test_fixed_parameters_are_left_out():
         plots.plot_prior_posterior(imp, "Psi")
 
 
+def test_improper_priors_have_no_density():
+    data = table(8, 2)
+    formula = " + ".join(data.variables) + " ~ 1 + (1 | hospital)"
+    imp = bi.JointNormal(data, formula, bi.priors.jomo()).impute(m=4, seed=1, draws=20, tune=5, chains=2)
+    figure = plots.plot_prior_posterior(imp)
+    notes = [ax.get_xlabel() for ax in figure.axes if ax.axison]
+    assert notes.count("the prior is improper") == 3
+    check(figure)
+
+
 def test_imputed_trace_of_one_cluster(small):
     figure = plots.plot_imputed_trace(small, small.responses[0], ["hospital 0"])
     heading = figure.axes[0].get_title(loc="left")
