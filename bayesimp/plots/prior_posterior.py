@@ -33,8 +33,8 @@ def plot_prior_posterior(
 ) -> Figure:
     """Prior beside posterior of the standard deviations and correlations within and between clusters.
 
-    Where the two look alike the data say little, and another prior would give another answer. An improper prior
-    (`priors.jomo`: Sigma) has no density to show.
+    Where the two look alike the data say little, and another prior would give another answer. An improper
+    prior (Sigma in `priors.jomo`) has no density to show.
 
     Parameters
     ----------
