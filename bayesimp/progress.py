@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "waiting"]
 
 PATIENCE = 1.0  # seconds before a bar is shown
 
@@ -56,3 +56,15 @@ def _start():
 def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     return bool(shell) and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A line that moves while something goes on, on a terminal only."""
+    if not what or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield

@@ -10,7 +10,7 @@ import pandas as pd
 from bayesimp.data.where import listing, suggestion, where
 from bayesimp.errors import DataError
 
-__all__ = ["read_table"]
+__all__ = ["read_table", "with_types"]
 
 Type = str | tuple[str, ...]
 
@@ -53,11 +53,15 @@ def read_table(
         raise DataError(f"{path} is not text in UTF-8; save it as such.") from None
     except (OSError, ValueError) as error:  # parser and Arrow errors are ValueErrors
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    for name, kind in types.items():
+    return with_types(frame, types, path.name)
+
+
+def with_types(frame: pd.DataFrame, types: Mapping[str, Type], where: str) -> pd.DataFrame:
+    """The table with its columns turned into their declared types; `where` is for messages."""
+    for name in types:
         if name not in frame.columns:
-            raise DataError(f"types: {path.name} has no column '{name}'. {suggestion(name, frame.columns)}")
-        frame[name] = _typed(frame[name], kind)
-    return frame
+            raise DataError(f"types: {where} has no column '{name}'. {suggestion(name, frame.columns)}")
+    return frame.assign(**{name: _typed(frame[name], kind) for name, kind in types.items()})
 
 
 def _read_csv(path: Path, types, missing, separator, decimal) -> pd.DataFrame:
@@ -105,6 +109,6 @@ def _refuse(column: pd.Series, bad: pd.Series, wanted: str) -> None:
     if bad.any():
         values = listing(pd.unique(column[bad]), most=3)
         raise DataError(
-            f"Column '{column.name}': {values} is not {wanted}, {where(bad, index=column.index)}. Correct it, "
+            f"Column '{column.name}': {values} is not {wanted}, {where(bad, index=column.index)}. Mend it, "
             "or change its type in the plan; texts that mean missing go into missing = [...]."
         )

@@ -1,0 +1,339 @@
+"""Carry out a plan: read, impute, judge, analyse, write. Shared by `bayesimp check`, `run` and `demo`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.data.files import read_table
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import suggestion
+from bayesimp.diagnostics.convergence import Summary
+from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
+from bayesimp.imputations import Imputations
+from bayesimp.joint import JointNormal
+from bayesimp.progress import progress_bar, waiting
+from bayesimp.report import (
+    Folder, as_text, beside, checksum, components_of, long_csv, long_parquet, versions,
+)  # fmt: skip
+from bayesimp.spec.plan_records import AnalysisPlan, Plan
+
+__all__ = ["Captions", "Prepared", "prepare", "run"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with its table and model: everything that can be checked before sampling has been."""
+
+    plan: Plan
+    data: IncompleteData
+    model: JointNormal
+
+
+class Captions:
+    """What is said between the tables; `bayesimp.demo` says more."""
+
+    def missing(self, ready: Prepared) -> str:
+        return "What is missing"
+
+    def imputing(self, ready: Prepared) -> str:
+        return "The imputation model"
+
+    def convergence(self, summary: Summary) -> str:
+        return "Convergence"
+
+    def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
+        return f"Analysis '{analysis.name}': {analysis.formula}"
+
+    def files(self, folder: Folder) -> str:
+        return f"Written to {folder.root}: {', '.join(folder.files)}"
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Read the table and make the model.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The table or the plan cannot be used; columns that are wanted and not there are named all at once.
+    """
+    frame = _load(plan)
+    _check_columns(plan, list(frame.columns))
+    data = IncompleteData(frame, plan.data.cluster, plan.data.families)
+    model = JointNormal(data, str(plan.model.formula), plan.model.priors)
+    model._sampler(plan.impute.sampler)
+    _check_holes(plan, data)
+    return Prepared(plan, data, model)
+
+
+def _load(plan: Plan) -> pd.DataFrame:
+    from bayesimp.data import examples
+    from bayesimp.data.files import with_types
+
+    if plan.data.example:
+        try:
+            frame = getattr(examples, f"load_{plan.data.example}")()
+        except ModuleNotFoundError as error:
+            raise DataError(str(error)) from None
+        return with_types(frame, plan.data.types or {}, f"the example '{plan.data.example}'")
+    return read_table(
+        plan.data.file, plan.data.types, missing=plan.data.missing, separator=plan.data.separator,
+        decimal=plan.data.decimal,
+    )  # fmt: skip
+
+
+def _check_columns(plan: Plan, columns: list[str]) -> None:
+    wanted = [("data.cluster", plan.data.cluster)]
+    wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
+    formulas = [("model.formula", plan.model.formula)]
+    formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
+    for where, formula in formulas:
+        wanted += [(where, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
+    absent = [
+        f"  {where}: the table has no column '{name}'. {suggestion(name, columns)}"
+        for where, name in dict.fromkeys(wanted)
+        if name not in columns
+    ]
+    if absent:
+        raise SpecificationError("\n".join([f"{plan.path}: columns that are not in the table", *absent]))
+
+
+def _check_holes(plan: Plan, data: IncompleteData) -> None:
+    """An analysis may use what is imputed and what is complete, nothing else."""
+    holes = []
+    for k, analysis in enumerate(plan.analyses, 1):
+        formula = analysis.formula
+        for name in dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)):
+            if name in plan.model.formula.responses or name == data.cluster:
+                continue
+            if count := int(data.missing(name).sum()):
+                holes.append(
+                    f"  analysis[{k}].formula: '{name}' is missing in {count:,} of {len(data):,} rows and is "
+                    "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
+                )
+    if holes:
+        raise SpecificationError("\n".join([f"{plan.path}: holes that would remain", *holes]))
+
+
+@dataclass
+class _Run:
+    """One run on its way."""
+
+    ready: Prepared
+    folder: Folder
+    say: Callable[[str], None]
+    captions: Captions
+    notes: list[str] = field(default_factory=list)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def caption(self, text: str) -> None:
+        self.say(f"\n{text}\n")
+
+    def record(self, status: str, command: str, imputations: Imputations | None) -> None:
+        plan, data = self.ready.plan, self.ready.data
+        source = {"example": plan.data.example} if plan.data.example else {
+            "file": str(plan.data.file), "sha256": checksum(plan.data.file)
+        }  # fmt: skip
+        self.folder.record({
+            "bayesimp": version("bayesimp"), "command": command, "status": status, "started": self.started,
+            "title": plan.title, "plan": str(plan.path), "seed": plan.impute.seed,
+            "m": None if imputations is None else imputations.m, "m_planned": plan.impute.m,
+            "data": {**source, "rows": len(data), "clusters": len(data.clusters)},
+            "versions": versions(), "notes": self.notes,
+        })  # fmt: skip
+
+    @contextmanager
+    def step(self, name: str, wait: str = "") -> Iterator[None]:
+        """Time a step, show that it goes on, and collect the warnings in it as notes."""
+        with self.folder.timed(name), warnings.catch_warnings(record=True) as caught, waiting(wait):
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", StatisticalWarning)
+            yield
+        for warning in caught:
+            self.note(str(warning.message))
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self.say(f"Note: {text}")
+
+
+def run(
+    ready: Prepared,
+    folder: Folder,
+    say: Callable[[str], None],
+    captions: Captions | None = None,
+    command: str = "run",
+) -> bool:
+    """Carry out a plan, writing each result as soon as it is there.
+
+    Returns
+    -------
+    False if it was interrupted: what there was by then has been written, and the record says so.
+    """
+    this = _Run(ready, folder, say, captions or Captions())
+    imputations = None
+    status = "failed"
+    try:
+        _missing(this)
+        imputations = _impute(this)
+        interrupted = any(event.kind == "interrupted" for event in imputations._events)
+        if interrupted:
+            this.note(f"Interrupted: going on with the {imputations.m} imputations made so far.")
+        _judge(this, imputations)
+        for analysis in ready.plan.analyses:
+            _analyse(this, imputations, analysis, lenient=interrupted)
+        if ready.plan.output.figures:
+            _figures(this, imputations)
+        status = "interrupted" if interrupted else "complete"
+    except KeyboardInterrupt:
+        status = "interrupted"
+    except BayesimpError as error:
+        if "interrupted" not in str(error):
+            raise
+        status = "interrupted"
+        this.note(str(error))
+    finally:
+        this.record(status, command, imputations)
+    this.caption(this.captions.files(folder))
+    return status == "complete"
+
+
+def _missing(this: _Run) -> None:
+    plan, data, folder = this.ready.plan, this.ready.data, this.folder
+    this.caption(this.captions.missing(this.ready))
+    this.say(repr(data))
+    with this.step("missingness", "Drawing what is missing"):
+        folder.path("plan.toml").writeas_text(plan.text, encoding="utf-8")
+        counts = data.counts.T.rename_axis(columns=None)
+        folder.table("missingness.csv", data.summary(), index=True)
+        folder.table("missing_cells.csv", counts.assign(rows=data.sizes), index=True)
+        if plan.output.figures:
+            from bayesimp.plots.missing import plot_missing
+
+            folder.figure("missingness.png", lambda: plot_missing(data))
+
+
+def _impute(this: _Run) -> Imputations:
+    plan, folder = this.ready.plan, this.folder
+    p = plan.impute
+    this.caption(this.captions.imputing(this.ready))
+    this.say(repr(this.ready.model))
+    with this.step("imputation"):
+        imputations = this.ready.model.impute(
+            m=p.m, seed=p.seed, chains=p.chains, tune=p.tune, draws=p.draws, thin=p.thin, sampler=p.sampler
+        )
+    this.say("\n" + repr(imputations))
+    with this.step("writing imputations", "Saving the imputations"):
+        imputations.save(folder.path("imputations.nc"))
+        folder.table("events.csv", imputations.events)
+    if plan.output.completed:
+        write = {"csv": long_csv, "parquet": long_parquet}[plan.output.format]
+        with this.step("writing completed tables"), progress_bar() as report:
+            write(folder.path(f"completed.{plan.output.format}"), imputations, report)
+    return imputations
+
+
+def _judge(this: _Run, imputations: Imputations) -> None:
+    with this.step("convergence", "Judging convergence"):
+        summary = imputations.summary()
+        parts = {"parameter": summary.parameters, "imputed": summary.imputed}
+        table = pd.concat(
+            [part.rename_axis("name").reset_index().assign(what=what) for what, part in parts.items()]
+        )
+        this.folder.table("summary.csv", table[["what", *table.columns.drop("what")]])
+        this.caption(this.captions.convergence(summary))
+    this.say(repr(summary))
+
+
+class _Watched:
+    """Completed tables, whose use is reported."""
+
+    def __init__(self, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
+        self.m, self._imputations, self._report = imputations.m, imputations, report
+
+    def frame(self, k: int) -> pd.DataFrame:
+        self._report("fitting", k, self.m)
+        return self._imputations.frame(k)
+
+
+def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan, lenient: bool) -> None:
+    """Fit, pool, write. `lenient`: an interrupted run may have left too little, which is noted only."""
+    options: dict[str, Any] = {
+        "family": analysis.family,
+        "reml": analysis.reml,
+        "cluster": this.ready.data.cluster,
+    }
+    try:
+        with this.step(f"analysis {analysis.name}"), progress_bar() as report:
+            fits = fit_each(_Watched(imputations, report), str(analysis.formula), **options)
+            table = fits.pool().to_frame()
+            components = (
+                fits.pool_components(analysis.variance_scale).to_frame() if fits.component_names else None
+            )
+    except SpecificationError as error:
+        if not lenient:
+            raise
+        this.note(str(error))
+        return
+    complete, rows = None, (0, len(this.ready.data))
+    if analysis.complete_case:
+        with this.step(f"analysis {analysis.name}"):
+            complete, rows = _complete_cases(this, analysis, options)
+            table = beside(table, complete, rows[0])
+            if components is not None:
+                components = components.merge(components_of(complete), on="term", how="left")
+    this.folder.table(f"pooled_{analysis.name}.csv", table)
+    this.caption(this.captions.pooled(analysis, table, rows))
+    this.say(as_text(table))
+    if components is not None:
+        this.folder.table(f"components_{analysis.name}.csv", components)
+        this.say("\n" + as_text(components))
+    if this.ready.plan.output.figures:
+        with this.step("figures", "Drawing the estimates"):
+            from bayesimp.plots.pooled import plot_pooled
+
+            results = {"imputed": fits.pool()} | ({} if complete is None else {"complete rows": complete[0]})
+            this.folder.figure(f"pooled_{analysis.name}.png", lambda: plot_pooled(results))
+
+
+def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[Fits | None, tuple[int, int]]:
+    """The analysis of the rows without holes in its columns, and how many these are of how many."""
+    frame, formula = this.ready.data.frame, analysis.formula
+    rows = frame.dropna(subset=list(dict.fromkeys((*formula.responses, *formula.variables, *formula.groups))))
+    try:
+        return fit_each([rows], str(formula), **options), (len(rows), len(frame))
+    except BayesimpError as error:
+        this.note(
+            f"Analysis '{analysis.name}' cannot be made of the {len(rows):,} complete rows alone: {error}"
+        )
+        return None, (len(rows), len(frame))
+
+
+def _figures(this: _Run, imputations: Imputations) -> None:
+    from bayesimp.plots.imputed import plot_imputed
+    from bayesimp.plots.imputed_trace import plot_imputed_trace
+    from bayesimp.plots.prior_posterior import plot_prior_posterior
+    from bayesimp.plots.trace import plot_trace
+
+    drawings: dict[str, Callable[[], Any]] = {
+        "trace.png": lambda: plot_trace(imputations),
+        "imputed_trace.png": lambda: plot_imputed_trace(imputations),
+        "imputed.png": lambda: plot_imputed(imputations),
+        "imputed_by_cluster.png": lambda: plot_imputed(imputations, by_cluster=True),
+        "prior_posterior.png": lambda: plot_prior_posterior(imputations),
+    }
+    for name, draw in drawings.items():
+        with this.step("figures", f"Drawing {name}"):
+            try:
+                this.folder.figure(name, draw)
+            except SpecificationError as error:  # nothing imputed, every parameter fixed
+                this.note(f"{name}: {error}")

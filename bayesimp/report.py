@@ -1,0 +1,219 @@
+"""What a run leaves behind: a folder of tables and figures, and a record of how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bayesimp.analysis.fit import Fits
+from bayesimp.errors import SpecificationError
+
+__all__ = [
+    "RECORD", "Folder", "as_text", "beside", "checksum", "components_of", "earlier_record", "long_csv",
+    "long_parquet", "versions",
+]  # fmt: skip
+
+RECORD = "run.json"
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "numba",
+    "xarray",
+    "arviz-stats",
+    "pymc",
+    "nutpie",
+    "matplotlib",
+    "glmm",
+)
+
+
+@dataclass
+class Folder:
+    """The output folder; remembers the files written and the seconds spent.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    files
+        Names of the files written, in order.
+    seconds
+        By step.
+    """
+
+    root: Path
+    files: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, root: Path, overwrite: bool, keep_out: tuple[Path, ...] = ()) -> Folder:
+        """Make the folder. An old run in it is removed, if `overwrite`: the files that its record names.
+
+        Raises
+        ------
+        SpecificationError
+            There are files in it and `overwrite` is False; or the plan or the data (`keep_out`) lie in it.
+        """
+        for path in keep_out:
+            if path.resolve().parent == root.resolve():
+                raise SpecificationError(
+                    f"{root} is the folder of {path.name}; give another, such as --out results"
+                )
+        if root.exists() and not root.is_dir():
+            raise SpecificationError(f"{root} is a file; give a folder for the results.")
+        if root.exists() and any(root.iterdir()):
+            if not overwrite:
+                raise SpecificationError(
+                    f"{root} is not empty. Give another folder, or --overwrite to replace the results in it."
+                )
+            for name in earlier_record(root).get("files", []):
+                if Path(name).name == name:
+                    (root / name).unlink(missing_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(root)
+
+    def path(self, name: str) -> Path:
+        """Where a file of that name goes; it counts as written."""
+        if name not in self.files:
+            self.files.append(name)
+        return self.root / name
+
+    def table(self, name: str, table: pd.DataFrame, index: bool = False) -> None:
+        table.to_csv(self.path(name), index=index)
+
+    def figure(self, name: str, draw: Callable[[], Any]) -> None:
+        """Save what `draw` returns, a figure or axes."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        drawn = draw()
+        figure = drawn if hasattr(drawn, "savefig") else drawn.figure
+        figure.savefig(self.path(name), dpi=150, bbox_inches="tight")
+        plt.close(figure)
+
+    def record(self, entries: dict[str, Any]) -> None:
+        """Write the record of the run."""
+        self.path(RECORD)
+        seconds = {step: round(value, 3) for step, value in self.seconds.items()}
+        text = json.dumps({**entries, "seconds": seconds, "files": self.files}, indent=2, default=str)
+        (self.root / RECORD).write_text(text + "\n", encoding="utf-8")
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
+
+
+def earlier_record(root: Path) -> dict[str, Any]:
+    """The record of the run whose results lie in a folder; empty where there is none."""
+    try:
+        record = json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "bayesimp" in record else {}
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the platform and the packages that the numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, so that it can be told later whether the data were the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def long_csv(path: Path, imputations, report: Callable[[str, int, int], None]) -> None:
+    """All completed tables, one under the other, as ``imputations.to_long()``; one in memory at a time."""
+    for k in range(imputations.m):
+        _numbered(imputations, k).to_csv(path, index=False, mode="a" if k else "w", header=k == 0)
+        report("writing tables", k + 1, imputations.m)
+
+
+def long_parquet(path: Path, imputations, report: Callable[[str, int, int], None]) -> None:
+    """The same as a parquet file, a group of rows for each table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = pa.Table.from_pandas(_numbered(imputations, 0), preserve_index=False)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for k in range(imputations.m):
+            writer.write_table(
+                pa.Table.from_pandas(_numbered(imputations, k), schema=first.schema, preserve_index=False)
+            )
+            report("writing tables", k + 1, imputations.m)
+
+
+def _numbered(imputations, k: int) -> pd.DataFrame:
+    frame = imputations.frame(k)
+    ids = range(1, len(frame) + 1) if frame.index.nlevels > 1 else frame.index
+    frame.insert(0, ".id", list(ids))
+    frame.insert(0, ".imp", k + 1)
+    return frame
+
+
+def beside(table: pd.DataFrame, complete: Fits | None, rows: int) -> pd.DataFrame:
+    """The pooled table with columns cc.*: estimates from complete rows."""
+    cc = pd.DataFrame(
+        {"term": [], "cc.estimate": [], "cc.std.error": [], "cc.conf.low": [], "cc.conf.high": []}
+    )
+    if complete is not None:
+        estimate = complete.estimates[0]
+        error = np.sqrt(np.diag(complete.covariances[0]))
+        half = stats.t(complete.df_complete).ppf(0.975) * error
+        cc = pd.DataFrame(
+            {
+                "term": complete.names, "cc.estimate": estimate, "cc.std.error": error,
+                "cc.conf.low": estimate - half, "cc.conf.high": estimate + half,
+            }
+        )  # fmt: skip
+    return table.merge(cc.astype({"term": object}), on="term", how="left").assign(**{"cc.rows": rows})
+
+
+def components_of(complete: Fits | None) -> pd.DataFrame:
+    """Standard deviations and correlations from complete rows, as column cc.value."""
+    if complete is None:
+        return pd.DataFrame({"term": pd.Series([], dtype=object), "cc.value": pd.Series([], dtype=float)})
+    names, phi = complete.component_names, complete.components[0]
+    value = [np.tanh(x) if name.startswith("cor(") else np.exp(x) for name, x in zip(names, phi, strict=True)]
+    return pd.DataFrame({"term": np.array(names, dtype=object), "cc.value": value})
+
+
+SHOWN = {
+    "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
+    "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "fmi": "fmi",
+    "cc.estimate": "| complete rows:", "cc.std.error": "std.error", "cc.value": "| complete rows:",
+}  # fmt: skip
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The columns of a table that fit on a terminal."""
+    hidden = ("estimate", "std.error", "conf.low", "conf.high") if "value" in table else ()
+    names = [name for name in SHOWN if name in table and name not in hidden]
+    rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)
+    return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
