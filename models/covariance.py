@@ -161,6 +161,8 @@ class LKJCovariance(Continuous):
         Positive; 1: uniform over correlation matrices.
     sd
         Prior on the s_k, a record with (d,) ``scale``: HalfT, HalfNormal or Exponential.
+    scale
+        (d,) tensor in place of the one in `sd`.
     """
 
     rv_type = LKJCovarianceRV
@@ -170,8 +172,8 @@ class LKJCovariance(Continuous):
         return LKJCovarianceRV(family)(eta, scale, nu, **kwargs)
 
     @classmethod
-    def dist(cls, eta, sd, **kwargs):
-        numbers = _numbers(eta, sd.scale, getattr(sd, "nu", 1.0))
+    def dist(cls, eta, sd, *, scale=None, **kwargs):
+        numbers = _numbers(eta, sd.scale if scale is None else scale, getattr(sd, "nu", 1.0))
         return super().dist(numbers, family=FAMILIES[type(sd)], **kwargs)
 
     def support_point(rv, size, eta, scale, nu):
@@ -220,30 +222,36 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
     """
     match prior:
         case priors.InverseWishart(nu, V):
-            return InverseWishart(name, nu, V, dims=dims)
+            inverse = np.linalg.inv(V)
+            return InverseWishart(name, nu, scale=_data(name, (inverse + inverse.T) / 2), dims=dims)
         case priors.HuangWand():
-            return HuangWand(name, prior.nu, prior.scale, dims=dims)
+            return HuangWand(name, prior.nu, _data(name, prior.scale), dims=dims)
         case priors.LKJ(eta, sd):
-            return LKJCovariance(name, eta, sd, dims=dims)
+            return LKJCovariance(name, eta, sd, scale=_data(name, sd.scale), dims=dims)
         case priors.Diagonal(priors.InverseWishart(nu, V)):
-            alpha, beta = _numbers(nu / 2, 1 / (2 * np.asarray(V)))
+            alpha, beta = _numbers(nu / 2, _data(name, 1 / (2 * np.asarray(V))))
             variance = pm.InverseGamma(f"{name}_variance", alpha, beta, dims=dims[:1])
         case priors.Diagonal(sd):
-            variance = _standard_deviation(f"{name}_sd", sd, dims[:1]) ** 2
+            variance = _standard_deviation(f"{name}_sd", sd, _data(name, sd.scale), dims[:1]) ** 2
         case priors.Fixed(value):
-            return pm.Deterministic(name, pt.as_tensor_variable(np.asarray(value, dtype=float)), dims=dims)
+            return pm.Deterministic(name, pt.as_tensor_variable(_data(name, value)), dims=dims)
         case _:
             raise TypeError(prior)
     return pm.Deterministic(name, variance[:, None] * np.eye(d), dims=dims)
 
 
-def _standard_deviation(name, prior, dims):
+def _data(name, value):
+    """The scale of a prior follows the table, so it is data too: another table, no other compilation."""
+    value = np.asarray(value, dtype=float)
+    return pm.Data(f"{name}_scale", value, shape=value.shape)
+
+
+def _standard_deviation(name, prior, scale, dims):
     match prior:
         case priors.HalfT():
-            nu, scale = _numbers(prior.nu, prior.scale)
-            return pm.HalfStudentT(name, nu=nu, sigma=scale, dims=dims)
+            return pm.HalfStudentT(name, nu=_numbers(prior.nu)[0], sigma=scale, dims=dims)
         case priors.HalfNormal():
-            return pm.HalfNormal(name, sigma=prior.scale, dims=dims)
+            return pm.HalfNormal(name, sigma=scale, dims=dims)
         case priors.Exponential():
-            return pm.Exponential(name, scale=prior.scale, dims=dims)
+            return pm.Exponential(name, scale=scale, dims=dims)
     raise TypeError(prior)

@@ -45,8 +45,8 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
 
     Returns
     -------
-    pm.Model with beta, Sigma, Psi. The data are `pm.Data`: other data of the same columns and priors need no
-    new compilation.
+    pm.Model with beta, Sigma, Psi. The data and the scales of the priors are `pm.Data`: another table with
+    the same columns and kinds of prior needs no new compilation.
     """
     p, q, r = statistics.p, statistics.q, statistics.r
     labels = {dim.FIXED: range(p), dim.RESPONSE: range(r), dim.EFFECT: range(r * q), **(coords or {})}

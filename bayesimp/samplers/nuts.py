@@ -13,9 +13,9 @@ what was asked for, never at a clock, so that the same seed gives the same draws
 Joint normal model, 15 clusters of 30, r = 2, p = 3, half-t priors, 2 chains x (1000 + 1000), 2 shared cores:
 
                  ready, nothing cached    ready, second process    evaluation    sampling
-    pytensor     32 to 35 s               1.8 s                    33 us         1.7 to 2.0 s
+    pytensor     32 to 40 s               2 s                      33 us         1.7 to 2.5 s
     nutpie       not measured             19 s                                   0.5 to 1.3 s
-    python       11 s (numba kernels)     0.5 s                    155 to 330 us 11 to 19 s
+    python       11 to 15 s (kernels)     0.5 s                    155 to 330 us 11 to 19 s
 """
 
 from __future__ import annotations

@@ -111,9 +111,8 @@ def _unit(x, index):
 
 def test_new_data_need_no_new_model():
     first, second = table(2, 1, 2, seed=0), table(2, 1, 2, seed=1, clusters=9, rows=80)
-    prior = resolved(priors.pan(), first[2], 1)
-    model, other = (joint_normal(collect(*t), prior) for t in (first, second))
-    names = ("observed", "cells", "gram", "total")
+    model, other = (joint_normal(collect(*t), resolved(priors.default(), t[2], 1)) for t in (first, second))
+    names = ("observed", "cells", "gram", "total", "Sigma_scale", "Psi_scale")
     density = model.compile_logp(mode="FAST_COMPILE")
     with model:
         pm.set_data({k: other[k].get_value() for k in names})
