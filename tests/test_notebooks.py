@@ -1,4 +1,4 @@
-"""Every notebook runs (a copy of it: the files stay as they are), is stored with its outputs, and is small."""
+"""Every notebook runs (a copy: the files stay as they are), is stored with its outputs, and is small."""
 
 import shutil
 import sys

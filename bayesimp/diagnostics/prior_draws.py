@@ -38,6 +38,7 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
             s = draw_sd(rng, prior.sd, d, size)
             return s[:, :, None] * draw_correlation_lkj(rng, prior.eta, d, size) * s[:, None, :]
         case pr.Diagonal(variances=pr.InverseWishart() as inner):
+            assert inner.nu is not None  # resolved
             variances = 1 / (rng.gamma(inner.nu / 2, 1.0, (size, d)) * 2 * np.asarray(inner.V))
             return variances[:, :, None] * np.eye(d)
         case pr.Diagonal(variances=inner):
@@ -49,7 +50,7 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
 
 def is_proper(prior: pr.CovariancePrior, d: int) -> bool:
     """Whether a resolved prior is a distribution, so that it can be drawn from."""
-    return not isinstance(prior, pr.InverseWishart) or prior.nu > d - 1
+    return not isinstance(prior, pr.InverseWishart) or (prior.nu is not None and prior.nu > d - 1)
 
 
 def draw_sd(rng: np.random.Generator, prior, d: int, size: int) -> Array:

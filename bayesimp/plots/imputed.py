@@ -136,7 +136,7 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
     picks = {name: _pick(imp, name, [c in asked for c in every], at_most) for name in names}
     width = max(3.4, *(0.1 * len(label(name, labels)) for name in names))
     tallest = max(len(places) for places, _ in picks.values())
-    chosen(None, list(range(tallest)), "a cluster with imputed values")
+    chosen(None, every[:tallest], "a cluster with imputed values")
     figure, axes = plt.subplots(
         1,
         len(names),

@@ -94,7 +94,7 @@ def _quantities(imp: Imputations, names: list[str], correlations: bool, seed: in
     rng = np.random.default_rng(seed)
     out = {}
     for name in names:
-        posterior = imp.tree["posterior"][name]
+        posterior = imp.tree["posterior"].to_dataset()[name]
         labels = [_tidy(str(v)) for v in posterior[posterior.dims[-2]].values]
         S = posterior.values.reshape(-1, len(labels), len(labels))
         prior = getattr(model._resolved, name)
