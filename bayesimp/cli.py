@@ -96,7 +96,7 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
 
 def _prepared(plan):
     with _waiting("Reading the data"):
-        from bayesimp.plan_run import prepare
+        from bayesimp.plan_prepare import prepare
 
         return prepare(plan)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.diagnostics.convergence import ESS_LIMIT, R_HAT_LIMIT, Summary
-from bayesimp.plan_run import Captions, Prepared
+from bayesimp.plan_prepare import Prepared
+from bayesimp.plan_run import Captions
 from bayesimp.report import Folder
 from bayesimp.spec.plan import read_plan
 from bayesimp.spec.plan_records import AnalysisPlan, Plan

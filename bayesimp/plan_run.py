@@ -13,29 +13,24 @@ from typing import Any
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
-from bayesimp.data.files import read_table
-from bayesimp.data.incomplete import IncompleteData
-from bayesimp.data.where import suggestion
 from bayesimp.diagnostics.convergence import Summary
-from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.imputations import Imputations
-from bayesimp.joint import JointNormal
+from bayesimp.plan_prepare import Prepared
 from bayesimp.progress import progress_bar, waiting
 from bayesimp.report import (
-    Folder, as_text, beside, checksum, components_of, long_csv, long_parquet, versions,
-)  # fmt: skip
-from bayesimp.spec.plan_records import AnalysisPlan, Plan
+    Folder,
+    as_text,
+    beside,
+    checksum,
+    components_of,
+    long_csv,
+    long_parquet,
+    versions,
+)
+from bayesimp.spec.plan_records import AnalysisPlan
 
-__all__ = ["Captions", "Prepared", "prepare", "run"]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan with its table and model: everything that can be checked before sampling has been."""
-
-    plan: Plan
-    data: IncompleteData
-    model: JointNormal
+__all__ = ["Captions", "run"]
 
 
 class Captions:
@@ -55,72 +50,6 @@ class Captions:
 
     def files(self, folder: Folder) -> str:
         return f"Written to {folder.root}: {', '.join(folder.files)}"
-
-
-def prepare(plan: Plan) -> Prepared:
-    """Read the table and make the model.
-
-    Raises
-    ------
-    DataError, SpecificationError
-        The table or the plan cannot be used; columns that are wanted and not there are named all at once.
-    """
-    frame = _load(plan)
-    _check_columns(plan, list(frame.columns))
-    data = IncompleteData(frame, plan.data.cluster, plan.data.families)
-    model = JointNormal(data, str(plan.model.formula), plan.model.priors)
-    model._sampler(plan.impute.sampler)
-    _check_holes(plan, data)
-    return Prepared(plan, data, model)
-
-
-def _load(plan: Plan) -> pd.DataFrame:
-    from bayesimp.data import examples
-    from bayesimp.data.files import with_types
-
-    if plan.data.example:
-        try:
-            frame = getattr(examples, f"load_{plan.data.example}")()
-        except ModuleNotFoundError as error:
-            raise DataError(str(error)) from None
-        return with_types(frame, plan.data.types or {}, f"the example '{plan.data.example}'")
-    return read_table(
-        plan.data.file, plan.data.types, missing=plan.data.missing, separator=plan.data.separator,
-        decimal=plan.data.decimal,
-    )  # fmt: skip
-
-
-def _check_columns(plan: Plan, columns: list[str]) -> None:
-    wanted = [("data.cluster", plan.data.cluster)]
-    wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
-    formulas = [("model.formula", plan.model.formula)]
-    formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
-    for where, formula in formulas:
-        wanted += [(where, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
-    absent = [
-        f"  {where}: the table has no column '{name}'. {suggestion(name, columns)}"
-        for where, name in dict.fromkeys(wanted)
-        if name not in columns
-    ]
-    if absent:
-        raise SpecificationError("\n".join([f"{plan.path}: columns that are not in the table", *absent]))
-
-
-def _check_holes(plan: Plan, data: IncompleteData) -> None:
-    """An analysis may use what is imputed and what is complete, nothing else."""
-    holes = []
-    for k, analysis in enumerate(plan.analyses, 1):
-        formula = analysis.formula
-        for name in dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)):
-            if name in plan.model.formula.responses or name == data.cluster:
-                continue
-            if count := int(data.missing(name).sum()):
-                holes.append(
-                    f"  analysis[{k}].formula: '{name}' is missing in {count:,} of {len(data):,} rows and is "
-                    "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
-                )
-    if holes:
-        raise SpecificationError("\n".join([f"{plan.path}: holes that would remain", *holes]))
 
 
 @dataclass
@@ -212,7 +141,7 @@ def _missing(this: _Run) -> None:
     this.caption(this.captions.missing(this.ready))
     this.say(repr(data))
     with this.step("missingness", "Drawing what is missing"):
-        folder.path("plan.toml").writeas_text(plan.text, encoding="utf-8")
+        folder.path("plan.toml").write_text(plan.text, encoding="utf-8")
         counts = data.counts.T.rename_axis(columns=None)
         folder.table("missingness.csv", data.summary(), index=True)
         folder.table("missing_cells.csv", counts.assign(rows=data.sizes), index=True)

@@ -1,0 +1,89 @@
+"""From a plan to its table and model: everything that can be checked before sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bayesimp.data import examples
+from bayesimp.data.files import read_table, with_types
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import suggestion
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.joint import JointNormal
+from bayesimp.spec.plan_records import Plan
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with its table and model: everything that can be checked before sampling has been."""
+
+    plan: Plan
+    data: IncompleteData
+    model: JointNormal
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Read the table and make the model.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The table or the plan cannot be used; columns that are wanted and not there are named all at once.
+    """
+    frame = _load(plan)
+    _check_columns(plan, list(frame.columns))
+    data = IncompleteData(frame, plan.data.cluster, plan.data.families)
+    model = JointNormal(data, str(plan.model.formula), plan.model.priors)
+    model._sampler(plan.impute.sampler)
+    _check_holes(plan, data)
+    return Prepared(plan, data, model)
+
+
+def _load(plan: Plan) -> pd.DataFrame:
+    if plan.data.example:
+        try:
+            frame = getattr(examples, f"load_{plan.data.example}")()
+        except ModuleNotFoundError as error:
+            raise DataError(str(error)) from None
+        return with_types(frame, plan.data.types or {}, f"the example '{plan.data.example}'")
+    return read_table(
+        plan.data.file, plan.data.types, missing=plan.data.missing, separator=plan.data.separator,
+        decimal=plan.data.decimal,
+    )  # fmt: skip
+
+
+def _check_columns(plan: Plan, columns: list[str]) -> None:
+    wanted = [("data.cluster", plan.data.cluster)]
+    wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
+    formulas = [("model.formula", plan.model.formula)]
+    formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
+    for where, formula in formulas:
+        wanted += [(where, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
+    absent = [
+        f"  {where}: the table has no column '{name}'. {suggestion(name, columns)}"
+        for where, name in dict.fromkeys(wanted)
+        if name not in columns
+    ]
+    if absent:
+        raise SpecificationError("\n".join([f"{plan.path}: columns that are not in the table", *absent]))
+
+
+def _check_holes(plan: Plan, data: IncompleteData) -> None:
+    """An analysis may use what is imputed and what is complete, nothing else."""
+    holes = []
+    for k, analysis in enumerate(plan.analyses, 1):
+        formula = analysis.formula
+        for name in dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)):
+            if name in plan.model.formula.responses or name == data.cluster:
+                continue
+            if count := int(data.missing(name).sum()):
+                holes.append(
+                    f"  analysis[{k}].formula: '{name}' is missing in {count:,} of {len(data):,} rows and is "
+                    "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
+                )
+    if holes:
+        raise SpecificationError("\n".join([f"{plan.path}: holes that would remain", *holes]))
