@@ -152,7 +152,7 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
         ax.set_xlabel(label(name, labels))
         ax.set_ylim(tallest - 0.4, -0.6)
     axes[0, 0].set_ylabel(imp.data.cluster)
-    handles = [
+    handles: list = [
         Line2D([], [], color=OBSERVED, marker="o", markersize=4, linewidth=2.5, label="observed"),
         Line2D([], [], color=IMPUTED, marker="D", markersize=4, linewidth=2.5, label="imputed"),
     ]
