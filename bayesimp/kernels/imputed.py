@@ -29,13 +29,14 @@ __all__ = ["IncompleteCells", "draw_imputed_statistics", "incomplete_cells"]
 class IncompleteCells(NamedTuple):
     """Cells in which something is missing.
 
-    cluster (K,), pattern (K,), rows (K,); observed (K, r) bool;
+    cluster (K,), pattern (K,), rows (K,), root_n_inverse (K,) = 1/sqrt(rows); observed (K, r) bool;
     means (K, p+q+r) of [X, Z, Y]; gram (K, p+q+r, p+q+r) about those means.
     """
 
     cluster: np.ndarray
     pattern: np.ndarray
     rows: np.ndarray
+    root_n_inverse: np.ndarray
     observed: np.ndarray
     means: np.ndarray
     gram: np.ndarray
@@ -48,25 +49,26 @@ def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
     total = gram[:, 0, 1:]
     centred = gram[:, 1:, 1:] - total[:, :, None] * total[:, None, :] / rows[:, None, None]
     return IncompleteCells(
-        s.cell_cluster[keep], s.cell_pattern[keep], rows, s.patterns[s.cell_pattern[keep]],
+        s.cell_cluster[keep], s.cell_pattern[keep], rows, 1.0 / np.sqrt(rows), s.patterns[s.cell_pattern[keep]],
         total / rows[:, None], centred,
     )  # fmt: skip
 
 
 @inner
-def _coefficients(W, Sigma, beta, offset, q, c, s):
-    """c (A, r, p+q+r), s (A, r) <- what does not depend on the cluster: all of c but the part of Z."""
+def _coefficients(W, Sigma, beta, offset, q, c, root_s):
+    """c (A, r, p+q+r), sqrt(s) (A, r) <- what does not depend on the cluster: all of c but the part of Z."""
     A, r, _ = W.shape
     p = beta.shape[0]
     for a in range(A):
         for v in range(r):
-            s[a, v] = Sigma[v, v]
+            s = Sigma[v, v]
             for k in range(r):
                 K = 0.0  # zero if k is not observed: then W has a row of zeros
                 for j in range(r):
                     K += W[a, k, j] * Sigma[j, v]
                 c[a, v, p + q + k] = K
-                s[a, v] -= Sigma[v, k] * K
+                s -= Sigma[v, k] * K
+            root_s[a, v] = math.sqrt(max(s, 0.0))  # exactly 0, up to round-off, where v is observed: not used
             for x in range(p):
                 c[a, v, x] = beta[x, v] + offset[x, v]
                 for k in range(r):
@@ -83,8 +85,8 @@ def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
     p = beta.shape[0]
     d = p + q + r
     c = np.empty((W.shape[0], r, d))
-    s = np.empty((W.shape[0], r))
-    _coefficients(W, Sigma, beta, offset, q, c, s)
+    root_s = np.empty((W.shape[0], r))
+    _coefficients(W, Sigma, beta, offset, q, c, root_s)
     fill(mean, math.nan)
     fill(sd, math.nan)
     count = np.zeros((clusters, r))
@@ -98,7 +100,7 @@ def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
                 c[a, v, p + l] = B[i, l, v]
                 for k in range(r):
                     c[a, v, p + l] -= B[i, l, k] * c[a, v, p + q + k]
-            new_mean = math.sqrt(s[a, v] / n) * rng.standard_normal()
+            new_mean = root_s[a, v] * cells.root_n_inverse[cell] * rng.standard_normal()
             for x in range(d):
                 new_mean += cells.means[cell, x] * c[a, v, x]
             new_squares = 0.0
@@ -110,10 +112,10 @@ def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
                         half += cells.gram[cell, x, h] * c[a, v, h]
                     w += 2.0 * c[a, v, x] * half
                 # w is a sum of squares; round-off may leave it a hair below zero
-                root = math.sqrt(max(w, 0.0)) + math.sqrt(s[a, v]) * rng.standard_normal()
+                root = math.sqrt(max(w, 0.0)) + root_s[a, v] * rng.standard_normal()
                 new_squares = root * root
                 if n > 2:
-                    new_squares += 2.0 * s[a, v] * rng.standard_gamma(0.5 * (n - 2))
+                    new_squares += 2.0 * root_s[a, v] ** 2 * rng.standard_gamma(0.5 * (n - 2))
             before, total = count[i, v], count[i, v] + n
             if before == 0.0:
                 mean[i, v] = new_mean
