@@ -3,6 +3,7 @@
 One iteration, two blocks:
 
     1. beta, B | Sigma, Psi, Y_obs             kernels/effects.py, missing values integrated out
+       B and Psi rescaled together             kernels/rescale.py, for half-t standard deviations
     2. E'E of the completed rows | beta, B, Sigma, Y_obs      (missing values, as a cross product)
        Sigma | E'E  ~ IW(nu_1 + N, V_1^-1 + E'E)
        Psi | B      ~ IW(nu_2 + m, V_2^-1 + sum_i b_i b_i')
@@ -33,6 +34,7 @@ from bayesimp.kernels.draws import draw_inverse_wishart, draw_wishart_identity
 from bayesimp.kernels.effects import draw_beta_and_effects, pattern_weights
 from bayesimp.kernels.imputed import draw_imputed_statistics
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, inner, inverse_from_cholesky, semidefinite_cholesky
+from bayesimp.kernels.rescale import rescale_effects
 
 __all__ = ["INVERSE_WISHART", "HUANG_WAND", "DIAGONAL_HALF_T", "DIAGONAL_INVERSE_GAMMA", "FIXED",
            "CovarianceUpdate", "gibbs"]  # fmt: skip
@@ -271,6 +273,10 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
         failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
         if failed:
             return 1 + failed
+        if prior_Psi.kind == HUANG_WAND:
+            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, r * q, W, m, beta, B, Psi, Psi_inverse)
+        elif prior_Psi.kind == DIAGONAL_HALF_T:
+            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, 1, W, m, beta, B, Psi, Psi_inverse)
         if (t + 1) % thin == 0:
             # state kept: the (Sigma, Psi) that this (beta, B) was drawn with
             k = (t + 1) // thin - 1

@@ -1,0 +1,104 @@
+"""A move that frees the Gibbs sampler from variances near zero.
+
+Given B, Psi cannot grow much, and given Psi, B cannot: near zero the two-block sampler creeps. So effect e is
+also rescaled together with its row and column of Psi (Liu & Sabatti 2000, generalised Gibbs; the same as
+interweaving with the non-centred form, Yu & Meng 2011):
+
+    b_ie -> alpha b_ie,     Psi -> A Psi A,  A = diag(1, .., alpha, .., 1)
+
+The density of B given Psi does not change but for a Jacobian, so that alpha has density
+
+    p(alpha) ~ L(alpha) pi(A Psi A) |alpha|^d,      L(alpha) ~ exp( lambda_e alpha - Lambda_ee alpha^2 / 2 - .. )
+
+with, missing values integrated out and H_i = vec(sum_a (Z'Y - Z'X beta)_ia W_a),
+
+    lambda = sum_i b_i * H_i (elementwise),     Lambda = sum_i diag(b_i) P_i diag(b_i)
+
+L is normal in alpha: alpha is proposed from it, and accepted with probability
+
+    pi(A Psi A) |alpha|^d / pi(Psi) = |alpha|^-(nu+d) [ (nu R / alpha^2 + s^-2) / (nu R + s^-2) ]^-(nu+d)/2
+
+for a Huang-Wand prior, R = (Psi^-1)_ee and s its scale; d = 1 for independent half-t standard deviations, where
+this is the ratio of the half-t densities. Inverse-Wishart priors keep Psi away from zero and do not need it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.linalg import fill, inner
+
+__all__ = ["rescale_effects"]
+
+
+@inner
+def _likelihood_of_scales(W, m, beta, B, Lambda, lam):
+    """Lambda (n, n), lam (n,) of the module's equations, at the present B."""
+    clusters, q, r = B.shape
+    p = beta.shape[0]
+    fill(Lambda, 0.0)
+    for e in range(lam.size):
+        lam[e] = 0.0
+    T = np.empty((q, r))
+    for i in range(clusters):
+        for c in range(m.first[i], m.first[i + 1]):
+            a = m.cell_pattern[c]
+            for l in range(q):
+                for j in range(r):
+                    s = m.ZY[c, l, j]
+                    for x in range(p):
+                        s -= m.ZX[c, l, x] * beta[x, j]
+                    T[l, j] = s
+            for k in range(r):
+                for j in range(r):
+                    w = W[a, k, j]
+                    for l in range(q):
+                        wb = w * B[i, l, k]
+                        lam[k * q + l] += wb * T[l, j]
+                        for h in range(q):
+                            Lambda[k * q + l, j * q + h] += wb * m.ZZ[c, l, h] * B[i, h, j]
+
+
+@inner
+def rescale_effects(rng, nu, sd, d, W, m, beta, B, Psi, Psi_inverse):
+    """One proposal for every effect; B, Psi and Psi_inverse are changed in place. Returns how many were accepted.
+
+    nu, sd (n,): degrees of freedom and scales of the half-t standard deviations; d: n for Huang-Wand, 1 for
+    independent standard deviations.
+    """
+    clusters, q, r = B.shape
+    n = r * q
+    Lambda = np.empty((n, n))
+    lam = np.empty(n)
+    _likelihood_of_scales(W, m, beta, B, Lambda, lam)
+    accepted = 0
+    for e in range(n):
+        if not Lambda[e, e] > 0.0:
+            continue
+        mean = lam[e] + Lambda[e, e]
+        for f in range(n):
+            mean -= Lambda[e, f]
+        alpha = mean / Lambda[e, e] + rng.standard_normal() / math.sqrt(Lambda[e, e])
+        square = alpha * alpha
+        if not (square > 0.0 and square < math.inf):
+            continue
+        before = nu * Psi_inverse[e, e] + sd[e] ** -2.0
+        after = nu * Psi_inverse[e, e] / square + sd[e] ** -2.0
+        log_ratio = -0.5 * (nu + d) * (math.log(square) + math.log(after / before))
+        if math.log(rng.random()) >= log_ratio:
+            continue
+        accepted += 1
+        lam[e] *= alpha
+        for f in range(n):
+            Lambda[e, f] *= alpha
+            Psi[e, f] *= alpha
+            Psi_inverse[e, f] /= alpha
+        for f in range(n):
+            Lambda[f, e] *= alpha
+            Psi[f, e] *= alpha
+            Psi_inverse[f, e] /= alpha
+        for i in range(clusters):
+            B[i, e % q, e // q] *= alpha
+    return accepted
