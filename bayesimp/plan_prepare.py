@@ -9,7 +9,7 @@ import pandas as pd
 from bayesimp.data import examples
 from bayesimp.data.files import read_table, with_types
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.data.where import suggestion
+from bayesimp.data.where import suggestion, where
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.joint import JointNormal
 from bayesimp.spec.plan_records import Plan
@@ -37,9 +37,9 @@ def prepare(plan: Plan) -> Prepared:
     frame = _load(plan)
     _check_columns(plan, list(frame.columns))
     data = IncompleteData(frame, plan.data.cluster, plan.data.families)
+    _check_holes(plan, data)
     model = JointNormal(data, str(plan.model.formula), plan.model.priors)
     model._sampler(plan.impute.sampler)
-    _check_holes(plan, data)
     return Prepared(plan, data, model)
 
 
@@ -61,11 +61,11 @@ def _check_columns(plan: Plan, columns: list[str]) -> None:
     wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
     formulas = [("model.formula", plan.model.formula)]
     formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
-    for where, formula in formulas:
-        wanted += [(where, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
+    for place, formula in formulas:
+        wanted += [(place, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
     absent = [
-        f"  {where}: the table has no column '{name}'. {suggestion(name, columns)}"
-        for where, name in dict.fromkeys(wanted)
+        f"  {place}: the table has no column '{name}'. {suggestion(name, columns)}"
+        for place, name in dict.fromkeys(wanted)
         if name not in columns
     ]
     if absent:
@@ -73,8 +73,19 @@ def _check_columns(plan: Plan, columns: list[str]) -> None:
 
 
 def _check_holes(plan: Plan, data: IncompleteData) -> None:
-    """An analysis may use what is imputed and what is complete, nothing else."""
-    holes = []
+    """Covariates must be complete; an analysis may use what is imputed and what is complete, nothing else."""
+    holes = [
+        f"  model.formula: '{name}', right of ~, is missing "
+        f"{where(data.missing(name), index=data.frame.index)}; "
+        + (
+            "put it left of ~, so that it is imputed"
+            if data.families[name] == "normal"
+            else f"the joint normal model does not impute the family '{data.families[name]}': fill in these "
+            "cells, drop the rows from the table, or leave the variable out"
+        )
+        for name in plan.model.formula.variables
+        if name != data.cluster and data.missing(name).any()
+    ]
     for k, analysis in enumerate(plan.analyses, 1):
         formula = analysis.formula
         for name in dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)):
@@ -86,4 +97,4 @@ def _check_holes(plan: Plan, data: IncompleteData) -> None:
                     "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
                 )
     if holes:
-        raise SpecificationError("\n".join([f"{plan.path}: holes that would remain", *holes]))
+        raise SpecificationError("\n".join([f"{plan.path}: missing values where there may be none", *holes]))

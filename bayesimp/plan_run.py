@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -49,7 +50,7 @@ class Captions:
         return f"Analysis '{analysis.name}': {analysis.formula}"
 
     def files(self, folder: Folder) -> str:
-        return f"Written to {folder.root}: {', '.join(folder.files)}"
+        return fill(f"Written to {folder.root}: {', '.join(folder.files)}", 100, break_on_hyphens=False)
 
 
 @dataclass
@@ -80,19 +81,20 @@ class _Run:
         })  # fmt: skip
 
     @contextmanager
-    def step(self, name: str, wait: str = "") -> Iterator[None]:
+    def step(self, name: str, wait: str = "", aloud: bool = True) -> Iterator[None]:
         """Time a step, show that it goes on, and collect the warnings in it as notes."""
         with self.folder.timed(name), warnings.catch_warnings(record=True) as caught, waiting(wait):
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", StatisticalWarning)
             yield
         for warning in caught:
-            self.note(str(warning.message))
+            self.note(str(warning.message), aloud)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, aloud: bool = True) -> None:
         if text not in self.notes:
             self.notes.append(text)
-            self.say(f"Note: {text}")
+            if aloud:
+                self.say(f"Note: {text}")
 
 
 def run(
@@ -172,7 +174,7 @@ def _impute(this: _Run) -> Imputations:
 
 
 def _judge(this: _Run, imputations: Imputations) -> None:
-    with this.step("convergence", "Judging convergence"):
+    with this.step("convergence", "Judging convergence", aloud=False):
         summary = imputations.summary()
         parts = {"parameter": summary.parameters, "imputed": summary.imputed}
         table = pd.concat(

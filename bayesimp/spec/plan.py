@@ -127,7 +127,7 @@ def _data(section: Section, plan: Path) -> DataPlan:
     if separator == decimal:
         section.note("decimal", f"is {decimal!r}, as separator; fields and decimals need different signs")
     section.done()
-    path = _file(section, file, plan) if file else None
+    path = _file(section, file, plan) if file and not example else None
     return DataPlan(cluster, path, example, families, plain, missing, separator, decimal)
 
 

