@@ -28,7 +28,15 @@ _HOME = {
     "Imputations": "bayesimp.imputations",
     "load": "bayesimp.storage",
     "fit_each": "bayesimp.analysis.fit",
+    "pool": "bayesimp.analysis.pool",
+    "pool_by_study": "bayesimp.analysis.meta",
+    "compare": "bayesimp.analysis.compare",
+    "plot_imputed": "bayesimp.plots.imputed",
+    "plot_imputed_trace": "bayesimp.plots.imputed_trace",
     "plot_missing": "bayesimp.plots.missing",
+    "plot_pooled": "bayesimp.plots.pooled",
+    "plot_prior_posterior": "bayesimp.plots.prior_posterior",
+    "plot_trace": "bayesimp.plots.trace",
 }
 __version__ = version("bayesimp")
 _MODULES = ("analysis", "models", "plots", "priors")

@@ -1,0 +1,1 @@
+"""Tables with holes: `IncompleteData`, design matrices, the working scale of the samplers, example data."""

@@ -1,0 +1,1 @@
+"""Convergence of parameters and of imputed values; prior draws."""

@@ -1,0 +1,1 @@
+"""Chains: the joint Gibbs sampler, NUTS, and what runs them side by side."""
