@@ -17,6 +17,10 @@ from bayesimp.errors import BayesimpError
 __all__ = ["main"]
 
 DONE, REFUSED, INTERRUPTED = 0, 1, 130
+ENDINGS = {
+    "interrupted": "Interrupted; what there was by then has been written.",
+    "incomplete": "An analysis was not possible, see the notes above; everything else has been written.",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,10 +92,10 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
     folder = Folder.make(out, overwrite, keep_out)
     from bayesimp.plan_run import run as run_plan
 
-    done = run_plan(ready, folder, _say, captions, command)
-    if not done:
-        print("Interrupted; what there was by then has been written.", file=sys.stderr)
-    return DONE if done else INTERRUPTED
+    status = run_plan(ready, folder, _say, captions, command)
+    if status in ENDINGS:
+        print(f"bayesimp: {ENDINGS[status]}", file=sys.stderr)
+    return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
 
 
 def _prepared(plan):

@@ -103,12 +103,13 @@ def run(
     say: Callable[[str], None],
     captions: Captions | None = None,
     command: str = "run",
-) -> bool:
+) -> str:
     """Carry out a plan, writing each result as soon as it is there.
 
     Returns
     -------
-    False if it was interrupted: what there was by then has been written, and the record says so.
+    How it ended, as in the record: "complete"; "interrupted", with what there was by then written;
+    "incomplete", if an analysis was not possible, which is said, and the rest written.
     """
     this = _Run(ready, folder, say, captions or Captions())
     imputations = None
@@ -120,11 +121,10 @@ def run(
         if interrupted:
             this.note(f"Interrupted: going on with the {imputations.m} imputations made so far.")
         _judge(this, imputations)
-        for analysis in ready.plan.analyses:
-            _analyse(this, imputations, analysis, lenient=interrupted)
+        made = [_analyse(this, imputations, analysis) for analysis in ready.plan.analyses]
         if ready.plan.output.figures:
             _figures(this, imputations)
-        status = "interrupted" if interrupted else "complete"
+        status = "interrupted" if interrupted else "complete" if all(made) else "incomplete"
     except KeyboardInterrupt:
         status = "interrupted"
     except BayesimpError as error:
@@ -135,7 +135,7 @@ def run(
     finally:
         this.record(status, command, imputations)
     this.caption(this.captions.files(folder))
-    return status == "complete"
+    return status
 
 
 def _missing(this: _Run) -> None:
@@ -196,8 +196,8 @@ class _Watched:
         return self._imputations.frame(k)
 
 
-def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan, lenient: bool) -> None:
-    """Fit, pool, write. `lenient`: an interrupted run may have left too little, which is noted only."""
+def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bool:
+    """Fit, pool, write; False where that is not possible, which must not take the other results along."""
     options: dict[str, Any] = {
         "family": analysis.family,
         "reml": analysis.reml,
@@ -210,11 +210,9 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan, lenie
             components = (
                 fits.pool_components(analysis.variance_scale).to_frame() if fits.component_names else None
             )
-    except SpecificationError as error:
-        if not lenient:
-            raise
-        this.note(str(error))
-        return
+    except BayesimpError as error:
+        this.note(f"Analysis '{analysis.name}' is not possible: {error}")
+        return False
     complete, rows = None, (0, len(this.ready.data))
     if analysis.complete_case:
         with this.step(f"analysis {analysis.name}"):
@@ -234,6 +232,7 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan, lenie
 
             results = {"imputed": fits.pool()} | ({} if complete is None else {"complete rows": complete[0]})
             this.folder.figure(f"pooled_{analysis.name}.png", lambda: plot_pooled(results))
+    return True
 
 
 def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[Fits | None, tuple[int, int]]:

@@ -103,7 +103,7 @@ class Folder:
 
         drawn = draw()
         figure = drawn if hasattr(drawn, "savefig") else drawn.figure
-        figure.savefig(self.path(name), dpi=150, bbox_inches="tight")
+        figure.savefig(self.path(name), dpi=120, bbox_inches="tight")
         plt.close(figure)
 
     def record(self, entries: dict[str, Any]) -> None:

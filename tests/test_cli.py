@@ -179,6 +179,19 @@ def test_refused_in_words(plan, capsys, command, old, new, message):
     assert printed == "" and not out.exists()
 
 
+def test_an_impossible_analysis_leaves_the_others(plan, capsys):
+    plan.write_text(
+        plan.read_text()
+        + '[[analysis]]\nname = "twice"\nformula = "score ~ age + I(2 * age) + (1 | clinic)"\n'
+    )
+    out = plan.parent / "out"
+    assert main(["run", str(plan), "--out", str(out)]) == 1
+    printed, err = capsys.readouterr()
+    assert "Note: Analysis 'twice' is not possible: " in printed and "everything else has been written" in err
+    assert json.loads((out / "run.json").read_text())["status"] == "incomplete"
+    assert (out / "pooled_main.csv").exists() and not (out / "pooled_twice.csv").exists()
+
+
 def test_usage_and_version(capsys):
     for wrong in ([], ["run"], ["run", "x.toml"], ["fly"]):
         with pytest.raises(SystemExit) as left:
