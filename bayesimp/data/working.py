@@ -27,6 +27,7 @@ __all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
 
 Array = NDArray[np.float64]
 KEY_DIGITS = 8  # digits in which covariates count when rows are put in order: beyond them is round-off
+DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = Tru
     u = _column_sds(Z)
     Z_w = Z / u
     Y_w = Y / s - X_w @ offset
-    order = _cluster_order(Y, codes, clusters)
+    order = _cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes_w = place[codes]
@@ -163,8 +164,15 @@ def _standard_deviations(Y, missing, responses) -> Array:
 
 
 def _orthogonal_basis(X, Y, missing) -> Array:
-    """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree."""
+    """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree.
+
+    Columns that depend on each other have no such basis: they are brought to mean square 1, no more.
+    """
     N, p = X.shape
+    length = np.sqrt((X**2).sum(axis=0))
+    length = np.where(length > 0, length, 1.0)
+    if N < p or np.abs(np.diag(np.linalg.qr(X / length, mode="r"))).min() < DEPENDENT:
+        return np.diag(np.sqrt(N) / length)
     Q, R = np.linalg.qr(X)
     T = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     signs = np.sign(np.diag(R))
@@ -178,7 +186,7 @@ def _column_sds(Z) -> Array:
     """Unit of each column of Z: its standard deviation; its root mean square where it is constant."""
     sd = Z.std(axis=0)
     rms = np.sqrt((Z**2).mean(axis=0))
-    return np.where(sd > 1e-10 * rms, sd, rms)
+    return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
 
 
 def _not_identified(X, name, fixed) -> str:
@@ -195,11 +203,14 @@ def _not_identified(X, name, fixed) -> str:
     )
 
 
-def _cluster_order(Y, codes, clusters: int) -> NDArray[np.int64]:
-    """Clusters by their values: number of rows, then number observed, least and largest value by response."""
+def _cluster_order(Y, covariates, codes, clusters: int) -> NDArray[np.int64]:
+    """Clusters by their values: number of rows, then number observed, least and largest value by response.
+
+    Where these agree (small clusters, nothing observed), all rows decide.
+    """
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(clusters))
-    sorted_Y = Y[order]
+    sorted_Y = np.vstack([Y[order], np.full(Y.shape[1], np.nan)])  # the last cluster may be empty
     keys = [np.bincount(codes, minlength=clusters)]
     for k in range(Y.shape[1]):
         y = sorted_Y[:, k]
@@ -208,7 +219,20 @@ def _cluster_order(Y, codes, clusters: int) -> NDArray[np.int64]:
             np.minimum.reduceat(np.where(np.isnan(y), np.inf, y), starts),
             np.maximum.reduceat(np.where(np.isnan(y), -np.inf, y), starts),
         ]
-    return np.lexsort(keys[::-1])
+    by_value = np.lexsort(keys[::-1])
+    ordered = np.array(keys, dtype=float)[:, by_value]
+    differs = (ordered[:, 1:] != ordered[:, :-1]).any(0)
+    table = np.hstack([np.where(np.isnan(Y), np.inf, Y), covariates])[order]
+    ends = np.append(starts, len(Y))
+
+    def contents(i: int) -> list[float]:
+        rows = table[ends[i] : ends[i + 1]]
+        return rows[np.lexsort(rows.T)].ravel().tolist()
+
+    for run in np.split(by_value, np.flatnonzero(differs) + 1):
+        if len(run) > 1:
+            run[:] = sorted(run, key=contents)
+    return by_value
 
 
 def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset) -> IncompleteRows:

@@ -185,7 +185,7 @@ def sample_gibbs(
     shapes = [(st.p, st.r), (st.r, st.r), (rq, rq), (st.clusters, st.r), (st.clusters, st.r)]
     kept = [np.empty((chains, draws, *shape)) for shape in shapes]
 
-    def advance(chain: int, start: int, stop: int, into: list[np.ndarray], every: int) -> None:
+    def advance(chain: int, start: int, stop: int, into: list[np.ndarray], every: int, stage: str) -> None:
         state = states[chain]
         slots = [a[chain, start // every : stop // every] for a in into]
         code = kernel.gibbs(
@@ -194,25 +194,27 @@ def sample_gibbs(
         )  # fmt: skip
         if code:
             raise SamplingError(
-                f"Chain {chain}, between iterations {start} and {stop}: {FAILURES[code]}. Often a response is "
-                "(nearly) a linear combination of others; or give beta a normal prior, or a larger nu."
+                f"Chain {chain}, {stage}, between iterations {start} and {stop}: {FAILURES[code]}. Often a "
+                "response is (nearly) a linear combination of others, or (nearly) constant within clusters: "
+                "take it off the left side. Otherwise give beta a normal prior, or the covariances a larger nu."
             )
 
     if not kernel.gibbs.signatures:
         idle = [np.empty((1, 0, *shape)) for shape in shapes]
         run_chains(
-            lambda c, a, b: advance(c, 0, 0, idle, 1), 1, 1, report=report, stage="compiling, first use only"
+            lambda c, a, b: advance(c, 0, 0, idle, 1, "compiling"),
+            1, 1, report=report, stage="compiling, first use only",
         )
     if tune:
         nothing = [np.empty((chains, 1, *shape)) for shape in shapes]
         done = run_chains(
-            lambda c, a, b: advance(c, 0, b - a, nothing, b - a + 1),
+            lambda c, a, b: advance(c, a, b, nothing, tune + 1, "warm-up"),
             chains, tune, workers=workers, report=report, stage="warm-up",
         )  # fmt: skip
         if min(done) < tune:
             return JointDraws(*kept).truncated(0)
     done = run_chains(
-        lambda c, a, b: advance(c, a, b, kept, thin),
+        lambda c, a, b: advance(c, a, b, kept, thin, "sampling"),
         chains, draws * thin, multiple=thin, workers=workers, report=report, stage="sampling",
     )  # fmt: skip
     return JointDraws(*kept).truncated(min(done) // thin)
