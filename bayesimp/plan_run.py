@@ -158,7 +158,7 @@ def _impute(this: _Run) -> Imputations:
     p = plan.impute
     this.caption(this.captions.imputing(this.ready))
     this.say(repr(this.ready.model))
-    with this.step("imputation"):
+    with this.step("imputation", "Imputing (a new machine compiles first, once)"):
         imputations = this.ready.model.impute(
             m=p.m, seed=p.seed, chains=p.chains, tune=p.tune, draws=p.draws, thin=p.thin, sampler=p.sampler
         )
@@ -204,7 +204,7 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
         "cluster": this.ready.data.cluster,
     }
     try:
-        with this.step(f"analysis {analysis.name}"), progress_bar() as report:
+        with this.step(f"analysis {analysis.name}", "Fitting"), progress_bar() as report:
             fits = fit_each(_Watched(imputations, report), str(analysis.formula), **options)
             table = fits.pool().to_frame()
             components = (

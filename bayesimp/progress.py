@@ -10,6 +10,7 @@ from contextlib import contextmanager
 __all__ = ["progress_bar", "waiting"]
 
 PATIENCE = 1.0  # seconds before a bar is shown
+_lines: list = []  # of `waiting`, now on the terminal
 
 
 @contextmanager
@@ -45,6 +46,8 @@ def _start():
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    for line in _lines:
+        line.stop()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(), console=Console(file=sys.stderr), transient=False,
@@ -60,11 +63,17 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """A line that moves while something goes on, on a terminal only."""
+    """A line that moves while something goes on, on a terminal only; it gives way to a bar."""
     if not what or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
+    line = Console(stderr=True).status(what)
+    line.start()
+    _lines.append(line)
+    try:
         yield
+    finally:
+        _lines.remove(line)
+        line.stop()
