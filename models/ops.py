@@ -19,9 +19,12 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
 from bayesimp.kernels import covariance as kernels
+from bayesimp.kernels.compiled import STAMP
 from bayesimp.kernels.marginal import log_likelihood
 
 __all__ = ["from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
+
+VERSION = int.from_bytes(STAMP[:4], "big")  # of the kernels: PyTensor's cache of compiled functions asks for it
 
 
 class Density(Op):
@@ -143,7 +146,7 @@ def _(op, node, **kwargs):
         value, dbeta, dSigma, dPsi = log_likelihood(beta, Sigma, Psi, observed, cells, gram, total)
         return np.asarray(value), dbeta, dSigma, dPsi
 
-    return call, 1
+    return call, VERSION
 
 
 @register_funcify_default_op_cache_key(InverseWishartDensity)
@@ -156,7 +159,7 @@ def _(op, node, **kwargs):
         value, dS = kernel(S, nu.item(), scale)
         return np.asarray(value), dS
 
-    return call, 1
+    return call, VERSION
 
 
 @register_funcify_default_op_cache_key(LKJDensity)
@@ -168,7 +171,7 @@ def _(op, node, **kwargs):
         value, dS = kernel(S, eta.item(), scale, nu.item(), family)
         return np.asarray(value), dS
 
-    return call, 1
+    return call, VERSION
 
 
 @register_funcify_default_op_cache_key(FromFree)
@@ -180,7 +183,7 @@ def _(op, node, **kwargs):
         S, jacobian = kernel(free, precision)
         return S, np.asarray(jacobian)
 
-    return call, 1
+    return call, VERSION
 
 
 @register_funcify_default_op_cache_key(PullFree)
@@ -191,7 +194,7 @@ def _(op, node, **kwargs):
     def call(free, S, S_bar, jacobian_bar):
         return kernel(free, precision, S, S_bar, jacobian_bar.item())
 
-    return call, 1
+    return call, VERSION
 
 
 @register_funcify_default_op_cache_key(ToFree)
@@ -202,7 +205,7 @@ def _(op, node, **kwargs):
     def call(S):
         return kernel(S, precision)
 
-    return call, 1
+    return call, VERSION
 
 
 def _dimension(free: int) -> int:

@@ -29,8 +29,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.marginal import symmetric_inverse
 
 __all__ = [
@@ -44,7 +44,7 @@ HALF_T, HALF_NORMAL, EXPONENTIAL = 0, 1, 2  # p_sd of lkj
 # --- log density and its derivative with respect to S ---------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def inverse_wishart(S, nu, scale):
     """(log p(S), dS); `nu` a number, `scale` (d, d), as in ``scipy.stats.invwishart(nu, scale)``."""
     d = len(S)
@@ -55,7 +55,7 @@ def inverse_wishart(S, nu, scale):
     return constant - 0.5 * (nu + d + 1) * logdet - 0.5 * trace, dS
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def huang_wand(S, nu, scale):
     """(log p(S), dS); `nu` a number, `scale` (d,)."""
     d = len(S)
@@ -72,7 +72,7 @@ def huang_wand(S, nu, scale):
     return value - 0.5 * (nu + 2 * d) * logdet, dS
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def lkj(S, eta, scale, nu, family):
     """(log p(S), dS); `scale` (d,); `family` HALF_T (`nu` df), HALF_NORMAL or EXPONENTIAL."""
     d = len(S)
@@ -89,7 +89,7 @@ def lkj(S, eta, scale, nu, family):
     return value + (eta - 1) * logdet, dS
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _log_sd(x, nu, family):
     """Log density of a standard deviation in units of its scale, and its derivative."""
     if family == HALF_T:
@@ -101,7 +101,7 @@ def _log_sd(x, nu, family):
     return -x, -1.0
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _log_gamma_d(x, d):
     value = 0.25 * d * (d - 1) * math.log(math.pi)
     for k in range(d):
@@ -109,7 +109,7 @@ def _log_gamma_d(x, d):
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _sandwich(A, B):
     """A B A for symmetric A."""
     d = len(A)
@@ -128,7 +128,7 @@ def _sandwich(A, B):
 # --- free parameters ------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _rows(free, d):
     """C of `free`, and u_kj = sinh(x_kj), n_k^2 = 1 + sum_j u_kj^2."""
     C, u, n2 = np.zeros((d, d)), np.zeros((d, d)), np.ones(d)
@@ -144,7 +144,7 @@ def _rows(free, d):
     return C, u, n2
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def from_free(free, precision):
     """S and log|dS / d free| at `free` = (y_1..y_d, x_21, x_31, x_32, ...); `precision`: G is K."""
     d = int((math.sqrt(8 * len(free) + 1) - 1) / 2 + 0.5)
@@ -163,7 +163,7 @@ def from_free(free, precision):
     return S, value
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def pull_free(free, precision, S, S_bar, jacobian_bar):
     """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by those."""
     d = len(S)
@@ -189,7 +189,7 @@ def pull_free(free, precision, S, S_bar, jacobian_bar):
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def to_free(S, precision):
     """The free parameters of S."""
     d = len(S)
@@ -210,7 +210,7 @@ def to_free(S, precision):
     return free
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _transposed_inverse(C):
     """C^-T of a lower triangular C."""
     d = len(C)

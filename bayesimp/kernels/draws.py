@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from bayesimp.kernels.linalg import cholesky, copy_to, inner
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.linalg import cholesky, copy_to
 
 __all__ = ["draw_inverse_wishart", "draw_wishart_identity"]
 

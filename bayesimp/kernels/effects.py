@@ -19,12 +19,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import (
     cholesky,
     copy_to,
-    inner,
     inverse_from_cholesky,
     solve_lower,
     solve_lower_t,
@@ -72,7 +71,7 @@ def moments(statistics: SufficientStatistics) -> Moments:
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def pattern_weights(Sigma, patterns):
     """W (A, r, r) of every pattern; ok is False if Sigma is not positive definite."""
     A, r = patterns.shape
@@ -242,7 +241,7 @@ def _draw_given_factors(rng, L, U, v, vec_beta, B):
             B[i, e % q, e // q] = b[e]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def draw_effects(rng, W, Psi_inverse, m, beta, B):
     """Draw B (m, q, r) given beta (p, r); returns False if some M_i is not positive definite."""
     p, r = beta.shape

@@ -20,7 +20,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from bayesimp.kernels.linalg import fill, inner
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.statistics import SufficientStatistics
 
 __all__ = ["IncompleteCells", "draw_imputed_statistics", "incomplete_cells"]

@@ -24,16 +24,15 @@ a_k | S ~ IG((nu + d)/2, nu (S^-1)_kk + 1/s_k^2)  (Huang & Wand 2013, sec. 4.1).
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.draws import draw_inverse_wishart, draw_wishart_identity
 from bayesimp.kernels.effects import draw_beta_and_effects, pattern_weights
 from bayesimp.kernels.imputed import draw_imputed_statistics
-from bayesimp.kernels.linalg import cholesky, copy_to, fill, inner, inverse_from_cholesky, semidefinite_cholesky
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky, semidefinite_cholesky
 from bayesimp.kernels.rescale import rescale_effects
 
 __all__ = ["INVERSE_WISHART", "HUANG_WAND", "DIAGONAL_HALF_T", "DIAGONAL_INVERSE_GAMMA", "FIXED",
@@ -229,7 +228,7 @@ def _invert(S, out):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(nogil=True)
 def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, offset, Sigma, Psi,
           beta_draws, Sigma_draws, Psi_draws, mean_draws, sd_draws):  # fmt: skip
     """Run the chain from (Sigma, Psi), which are updated in place; keep every `thin`-th state.

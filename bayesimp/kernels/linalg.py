@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from bayesimp.kernels.compiled import inner
 
-__all__ = ["cholesky", "cholesky_log_det", "copy_to", "fill", "inner", "inverse_from_cholesky", "semidefinite_cholesky", "solve_lower", "solve_lower_t"]
-
-# Functions called from other kernels only. Without a wrapper for Python, and with NumPy's rules for division by
-# zero, they compile in half the time.
-inner = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
+__all__ = ["cholesky", "cholesky_log_det", "copy_to", "fill", "inverse_from_cholesky", "semidefinite_cholesky", "solve_lower", "solve_lower_t"]
 
 @inner
 def copy_to(out, A):

@@ -28,9 +28,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.statistics import SufficientStatistics
 
 __all__ = [
@@ -75,7 +75,7 @@ def marginal_data(statistics: SufficientStatistics) -> MarginalData:
     return MarginalData(statistics.patterns.astype(np.int32), np.ascontiguousarray(cells), gram, total)
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
     """Log density of the observed values and its gradient.
 
@@ -144,7 +144,7 @@ def log_likelihood_by_cluster(beta, Sigma, Psi, statistics: SufficientStatistics
     return out.reshape(*front, statistics.clusters)
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
     (draws, p, r), s = beta.shape, Psi.shape[1]
     out = np.zeros((draws, clusters))
@@ -170,7 +170,7 @@ def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _cholesky(A, L):
     """L <- lower Cholesky factor of A; False where A is not positive definite."""
     for i in range(len(A)):
@@ -187,7 +187,7 @@ def _cholesky(A, L):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _inverse_lower(L, M):
     """M <- L^-1, both lower triangular."""
     for j in range(len(L)):
@@ -199,7 +199,7 @@ def _inverse_lower(L, M):
             M[i, j] = x / L[i, i]
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def symmetric_inverse(S):
     """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
     d = len(S)
@@ -217,7 +217,7 @@ def symmetric_inverse(S):
     return K, logdet
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _quadratic(A, B, AB, out):
     """out <- B'A B, with A B left in AB."""
     s = len(A)
@@ -233,7 +233,7 @@ def _quadratic(A, B, AB, out):
                 out[i, j] += B[k, i] * AB[k, j]
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _precisions(Sigma, observed, W, logdet):
     """W_a, logdet Sigma[O_a, O_a] for every pattern; False where Sigma is not positive definite."""
     r = len(Sigma)
@@ -258,7 +258,7 @@ def _precisions(Sigma, observed, W, logdet):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _fixed_part(beta, observed, W, logdet, total, R2, XR):
     """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; leaves R'R_a in R2, X'R_a in XR."""
     p, r = beta.shape
@@ -283,7 +283,7 @@ def _fixed_part(beta, observed, W, logdet, total, R2, XR):
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _ZR(beta, G, l, k):
     """Row l, column k of Z'R = Z'Y - Z'X beta."""
     p, r = beta.shape
@@ -294,7 +294,7 @@ def _ZR(beta, G, l, k):
     return x
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _information(beta, W, cells, gram, start, P, h):
     """P_i and h_i of the cluster whose cells begin at `start`; returns where they end."""
     p, r = beta.shape
@@ -314,7 +314,7 @@ def _information(beta, W, cells, gram, start, P, h):
     return stop
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _posterior(L, P, h, M, V, b):
     """V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
     s = len(h)
@@ -346,7 +346,7 @@ def _posterior(L, P, h, M, V, b):
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
     """From R'R and X'R to E[(R - ZB)'(R - ZB)] and X'(R - ZB), cell by cell."""
     p, r = beta.shape
@@ -366,7 +366,7 @@ def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
                         T[a, k, j] += G[z + l, z + c] * (b[u] * b[v] + V[u, v])
 
 
-@njit(cache=True, nogil=True)
+@kernel(nogil=True)
 def _add_dPsi(P, V, h, b, M, PVP, dPsi):
     """dPsi += 1/2 (g g' - (P - P V P)), g = h - P b."""
     s = len(h)

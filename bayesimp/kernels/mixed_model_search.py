@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numba import njit
 
+from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.profiled_deviance import (
     cluster_products,
     copy_vector,
@@ -128,7 +128,7 @@ def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
     return 0, scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(nogil=True)
 def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong):
     """`prepare` and `cluster_products` of rows starts[k]:starts[k+1] of y, X (N, p), Z (N, q), codes (N,).
 
@@ -150,7 +150,7 @@ def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale,
             cluster_products(Xk, Zk, yk, codes[starts[k] : starts[k + 1]], A[k], B[k], c[k])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(nogil=True)
 def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converged, beta, R, scalars):
     """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
 

@@ -29,7 +29,8 @@ import math
 import numpy as np
 from numba import njit
 
-from bayesimp.kernels.linalg import cholesky_log_det, inner, solve_lower, solve_lower_t
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.linalg import cholesky_log_det, solve_lower, solve_lower_t
 
 __all__ = ["cluster_products", "deviance", "merged", "orthonormalise", "project_out", "workspace"]
 

@@ -28,7 +28,8 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.linalg import fill, inner
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.linalg import fill
 
 __all__ = ["rescale_effects"]
 

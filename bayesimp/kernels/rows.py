@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.effects import draw_effects, pattern_weights
 from bayesimp.kernels.imputed import draw_imputed_statistics
-from bayesimp.kernels.linalg import cholesky, copy_to, inner, inverse_from_cholesky
+from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
 
 __all__ = ["draw_missing", "draw_statistics"]
 
@@ -44,7 +44,7 @@ def _conditional(W, Sigma, observed, K, A):
     return u
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(nogil=True)
 def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
     """out (R, r) <- a draw of the missing cells of the rows (X, Z, Y), nan where observed; working scale.
 
@@ -96,7 +96,7 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(nogil=True)
 def draw_statistics(rng, m, cells, offset, beta, Sigma, Psi, mean, sd):
     """mean, sd (D, m, r) <- imputed means and sds (kernels/imputed.py) for draws beta (D, p, r), Sigma, Psi.
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from bayesimp.kernels.compiled import kernel
 
 __all__ = ["SufficientStatistics", "collect"]
 
@@ -106,7 +107,7 @@ def collect(X, Z, Y, codes, clusters: int) -> SufficientStatistics:
     )  # fmt: skip
 
 
-@njit(cache=True)
+@kernel
 def _add_outer(D, cell, gram):
     """gram[cell[j]] += D[j] D[j]' (upper triangle), row by row."""
     for j in range(D.shape[0]):
