@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -78,13 +78,13 @@ def run_chains(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(work, chain) for chain in range(chains)]
         try:
-            while not all(f.done() for f in futures):
+            running = set(futures)
+            while running:
                 if report is not None:
                     report(stage, sum(done), chains * iterations)
-                for f in futures:
-                    if not f.done():
-                        _wait(f, CHUNK_SECONDS)
-                        break
+                finished, running = wait(futures, timeout=CHUNK_SECONDS, return_when=FIRST_EXCEPTION)
+                for f in finished:
+                    f.result()  # a chain that failed ends the run now
         except KeyboardInterrupt:
             stop.set()
         except BaseException:
@@ -95,10 +95,3 @@ def run_chains(
     if report is not None:
         report(stage, sum(done), chains * iterations)
     return done
-
-
-def _wait(future, seconds: float) -> None:
-    try:
-        future.result(timeout=seconds)
-    except TimeoutError:
-        return
