@@ -63,9 +63,9 @@ def main() -> None:
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [
         "# Simulation-based calibration of the Gibbs sampler: last results", "",
-        f"Made by `python -m tests.calibration.run --datasets {datasets}` on {date.today()}, commit {commit}, "
-        f"Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s. {datasets} data sets a design "
-        f"({datasets // 3} for spoiled samplers), {sbc.DRAWS} draws each. Ranks are tested for uniformity by the "
+        f"Made by `python -m tests.calibration.run --datasets {datasets}` on {date.today()},",
+        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.", "",
+        f"{datasets} data sets a design, {datasets // 3} a spoiled sampler; {sbc.DRAWS} draws each. Ranks:",
         "exact test of uniformity.py; p-values are multiplied by the number of quantities.",
     ]  # fmt: skip
     Path(__file__).with_name("RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")

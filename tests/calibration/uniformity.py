@@ -1,7 +1,7 @@
 """Are ranks uniform? An exact test on their empirical distribution function.
 
 With n ranks in K equal bins, the count c_k in the first k bins is Binomial(n, k/K) if ranks are uniform. The
-test statistic is the most extreme of these, t = min_k 2 min(P(C_k <= c_k), P(C_k >= c_k)); its null distribution
+test statistic is the most extreme of these, t = min_k 2 min(P(C_k <= c_k), P(C_k >= c_k)); its null law
 follows from c_k - c_{k-1} | c_{k-1} ~ Binomial(n - c_{k-1}, 1/(K - k + 1))  (Sailynoja et al. 2022).
 """
 

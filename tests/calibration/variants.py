@@ -45,8 +45,8 @@ def psi_degrees_of_freedom_off(design: Design, Y, seed: int) -> Draws:
 def wishart_left_out(design: Design, Y, seed: int) -> Draws:
     """Sigma's cross product completed without the part orthogonal to the observed residuals.
 
-    Patterns are told to have no more rows than observed responses, so that no degrees of freedom remain for W;
-    the rows so lost are given back through the degrees of freedom of the prior.
+    Patterns are told to have no more rows than observed responses, so that no degrees of freedom remain for
+    W; the rows so lost are given back through the degrees of freedom of the prior.
     """
     prior = design.priors.Sigma
     right = moments(sbc.working_and_priors(design, Y)[0].statistics)
