@@ -9,6 +9,8 @@ With K = S^-1, s_k = S_kk^1/2 and log Gamma_d the multivariate gamma function, l
                                   - (nu+2d)/2 log|S| - (nu+d)/2 sum_k log(nu K_kk + 1/scale_k^2)
     lkj(eta, scale)               sum_k [log p_sd(s_k / scale_k) - log scale_k] - d log 2 - d sum_k log s_k
                                   + log c(eta) + (eta-1) (log|S| - 2 sum_k log s_k)
+    diagonal(scale)               sum_k [log p_sd(s_k / scale_k) - log scale_k], density of s_1..s_d, or of
+                                  s_k^2 ~ InvGamma(nu/2, scale_k)
 
 The second is the integral over a of S | a ~ IW(nu+d-1, 2 nu diag(1/a)), a_k ~ InvGamma(1/2, 1/scale_k^2)
 (Huang & Wand 2013, eq. 2): each a_k integrates to a gamma function. In the third 2^d prod_k s_k^d is the
@@ -30,15 +32,16 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.marginal import symmetric_inverse
 
 __all__ = [
-    "EXPONENTIAL", "HALF_NORMAL", "HALF_T", "draw_huang_wand", "draw_inverse_wishart", "draw_lkj_covariance",
-    "from_free", "huang_wand", "inverse_wishart", "lkj", "pull_free", "to_free",
+    "EXPONENTIAL", "HALF_NORMAL", "HALF_T", "INVERSE_GAMMA", "diagonal", "draw_huang_wand", "draw_inverse_wishart",
+    "draw_lkj_covariance", "from_free", "huang_wand", "inverse_wishart", "lkj", "pull_free", "to_free",
 ]  # fmt: skip
 
-HALF_T, HALF_NORMAL, EXPONENTIAL = 0, 1, 2  # p_sd of lkj
+HALF_T, HALF_NORMAL, EXPONENTIAL = 0, 1, 2  # p_sd of lkj and diagonal
+INVERSE_GAMMA = 3  # of diagonal: on variances
 
 
 # --- log density and its derivative with respect to S ---------------------------------------------
@@ -49,9 +52,13 @@ def inverse_wishart(S, nu, scale):
     """(log p(S), dS); `nu` a number, `scale` (d, d), as in ``scipy.stats.invwishart(nu, scale)``."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
-    trace = (scale * K).sum()
+    trace = 0.0
+    for i in range(d):
+        for j in range(d):
+            trace += scale[i, j] * K[i, j]
     constant = 0.5 * nu * (symmetric_inverse(scale)[1] - d * math.log(2)) - _log_gamma_d(0.5 * nu, d)
-    dS = 0.5 * _sandwich(K, scale) - 0.5 * (nu + d + 1) * K
+    dS = _sandwich(K, scale)
+    _combine(0.5, dS, -0.5 * (nu + d + 1), K)
     return constant - 0.5 * (nu + d + 1) * logdet - 0.5 * trace, dS
 
 
@@ -68,7 +75,8 @@ def huang_wand(S, nu, scale):
         c = nu * K[k, k] + scale[k] ** -2
         middle[k, k] = nu / c
         value -= math.log(scale[k]) + 0.5 * (nu + d) * math.log(c)
-    dS = 0.5 * (nu + d) * _sandwich(K, middle) - 0.5 * (nu + 2 * d) * K
+    dS = _sandwich(K, middle)
+    _combine(0.5 * (nu + d), dS, -0.5 * (nu + 2 * d), K)
     return value - 0.5 * (nu + 2 * d) * logdet, dS
 
 
@@ -80,7 +88,8 @@ def lkj(S, eta, scale, nu, family):
     value = (d - 1) * math.lgamma(eta + 0.5 * (d - 1)) - 0.25 * d * (d - 1) * math.log(math.pi)
     for k in range(1, d):
         value -= math.lgamma(eta + 0.5 * (d - 1 - k))
-    dS = (eta - 1) * K
+    dS = np.zeros((d, d))
+    _combine(0.0, dS, eta - 1, K)
     for k in range(d):
         s = math.sqrt(S[k, k])
         log_p, slope = _log_sd(s / scale[k], nu, family)
@@ -90,6 +99,29 @@ def lkj(S, eta, scale, nu, family):
 
 
 @kernel(nogil=True)
+def diagonal(free, nu, scale, family):
+    """(S, log p, dlog p) of a diagonal S on the free scale, Jacobian included.
+
+    `free` (d,) is log s_k, with INVERSE_GAMMA log s_k^2; `nu`, `scale` (d,), `family` as in `lkj`.
+    """
+    d = len(free)
+    S, value, slopes = np.zeros((d, d)), 0.0, np.zeros(d)
+    for k in range(d):
+        if family == INVERSE_GAMMA:
+            S[k, k] = math.exp(free[k])
+            x = scale[k] / S[k, k]
+            value += 0.5 * nu * math.log(scale[k]) - math.lgamma(0.5 * nu) - 0.5 * nu * free[k] - x
+            slopes[k] = x - 0.5 * nu
+        else:
+            x = math.exp(free[k]) / scale[k]
+            log_p, slope = _log_sd(x, nu, family)
+            S[k, k] = (x * scale[k]) ** 2
+            value += log_p - math.log(scale[k]) + free[k]
+            slopes[k] = slope * x + 1
+    return S, value, slopes
+
+
+@inner
 def _log_sd(x, nu, family):
     """Log density of a standard deviation in units of its scale, and its derivative."""
     if family == HALF_T:
@@ -101,7 +133,7 @@ def _log_sd(x, nu, family):
     return -x, -1.0
 
 
-@kernel(nogil=True)
+@inner
 def _log_gamma_d(x, d):
     value = 0.25 * d * (d - 1) * math.log(math.pi)
     for k in range(d):
@@ -109,7 +141,15 @@ def _log_gamma_d(x, d):
     return value
 
 
-@kernel(nogil=True)
+@inner
+def _combine(a, A, b, B):
+    """A <- a A + b B. A loop: expressions in arrays compile for seconds."""
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            A[i, j] = a * A[i, j] + b * B[i, j]
+
+
+@inner
 def _sandwich(A, B):
     """A B A for symmetric A."""
     d = len(A)
@@ -128,7 +168,7 @@ def _sandwich(A, B):
 # --- free parameters ------------------------------------------------------------------------------
 
 
-@kernel(nogil=True)
+@inner
 def _rows(free, d):
     """C of `free`, and u_kj = sinh(x_kj), n_k^2 = 1 + sum_j u_kj^2."""
     C, u, n2 = np.zeros((d, d)), np.zeros((d, d)), np.ones(d)
@@ -158,7 +198,8 @@ def from_free(free, precision):
         for j in range(d):
             for k in range(d):
                 S[i, j] += C[i, k] * C[j, k]
-    for x in free[d:]:
+    for k in range(d, len(free)):
+        x = free[k]
         value += abs(x) - math.log(2) + math.log1p(math.exp(-2 * abs(x)))
     return S, value
 
@@ -168,17 +209,20 @@ def pull_free(free, precision, S, S_bar, jacobian_bar):
     """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by those."""
     d = len(S)
     C, u, n2 = _rows(free, d)
-    G_bar = S_bar + S_bar.T
+    G_bar = np.zeros((d, d))
+    for i in range(d):
+        for j in range(d):
+            G_bar[i, j] = S_bar[i, j] + S_bar[j, i]
     sign = 1.0
     if precision:
-        G_bar, sign = -_sandwich(S, G_bar), -1.0
+        G_bar, sign = _sandwich(S, G_bar), -1.0
     out = np.zeros(len(free))
     at = d
     for k in range(d):
         C_bar = np.zeros(d)
         for j in range(d):
             for i in range(d):
-                C_bar[j] += G_bar[k, i] * C[i, j]
+                C_bar[j] += sign * G_bar[k, i] * C[i, j]
             out[k] += C_bar[j] * C[k, j]
         for j in range(k):
             cosh = math.sqrt(1 + u[k, j] ** 2)
@@ -193,7 +237,7 @@ def pull_free(free, precision, S, S_bar, jacobian_bar):
 def to_free(S, precision):
     """The free parameters of S."""
     d = len(S)
-    G = symmetric_inverse(S)[0] if precision else S.copy()
+    G = symmetric_inverse(S)[0] if precision else S
     C = np.zeros((d, d))
     free = np.zeros(d + d * (d - 1) // 2)
     at = d
@@ -210,7 +254,7 @@ def to_free(S, precision):
     return free
 
 
-@kernel(nogil=True)
+@inner
 def _transposed_inverse(C):
     """C^-T of a lower triangular C."""
     d = len(C)

@@ -30,7 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.statistics import SufficientStatistics
 
 __all__ = [
@@ -104,7 +105,7 @@ def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
     P, V, M, PVP = np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s))
     h, b = np.zeros(s), np.zeros(s)
     value = _fixed_part(beta, observed, W, logdet, total, T, XR)
-    start = 0
+    start = np.int64(0)  # a literal 0 has a type of its own: all that takes it would be compiled twice
     while start < len(cells):
         stop = _information(beta, W, cells, gram, start, P, h)
         value += _posterior(L, P, h, M, V, b)
@@ -112,15 +113,14 @@ def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
         _add_dPsi(P, V, h, b, M, PVP, dPsi)
         start = stop
     for a in range(len(observed)):
-        WTW = W[a] * -total[a, 0, 0]
         for j in range(r):
             for k in range(r):
                 for c in range(p):
                     dbeta[c, k] += XR[a, c, j] * W[a, j, k]
+                dSigma[j, k] -= 0.5 * total[a, 0, 0] * W[a, j, k]
                 for i in range(r):
                     for l in range(r):
-                        WTW[i, l] += W[a, i, j] * T[a, j, k] * W[a, k, l]
-        dSigma += 0.5 * WTW
+                        dSigma[i, l] += 0.5 * W[a, i, j] * T[a, j, k] * W[a, k, l]
     return value, dbeta, dSigma, dPsi
 
 
@@ -156,7 +156,7 @@ def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
         if not (_cholesky(Psi[d], L) and _precisions(Sigma[d], observed, W, logdet)):
             out[d] = -np.inf
             continue
-        start = 0
+        start = np.int64(0)
         while start < len(cells):
             i = cells[start, 0]
             stop = _information(beta[d], W, cells, gram, start, P, h)
@@ -170,7 +170,7 @@ def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
     return out
 
 
-@kernel(nogil=True)
+@inner
 def _cholesky(A, L):
     """L <- lower Cholesky factor of A; False where A is not positive definite."""
     for i in range(len(A)):
@@ -187,7 +187,7 @@ def _cholesky(A, L):
     return True
 
 
-@kernel(nogil=True)
+@inner
 def _inverse_lower(L, M):
     """M <- L^-1, both lower triangular."""
     for j in range(len(L)):
@@ -203,8 +203,9 @@ def _inverse_lower(L, M):
 def symmetric_inverse(S):
     """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
     d = len(S)
-    L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.full((d, d), np.nan)
+    L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, d))
     if not _cholesky(S, L):
+        fill(K, np.nan)
         return K, np.nan
     _inverse_lower(L, M)
     logdet = 0.0
@@ -217,7 +218,7 @@ def symmetric_inverse(S):
     return K, logdet
 
 
-@kernel(nogil=True)
+@inner
 def _quadratic(A, B, AB, out):
     """out <- B'A B, with A B left in AB."""
     s = len(A)
@@ -233,32 +234,33 @@ def _quadratic(A, B, AB, out):
                 out[i, j] += B[k, i] * AB[k, j]
 
 
-@kernel(nogil=True)
+@inner
 def _precisions(Sigma, observed, W, logdet):
     """W_a, logdet Sigma[O_a, O_a] for every pattern; False where Sigma is not positive definite."""
     r = len(Sigma)
     if not _cholesky(Sigma, np.zeros((r, r))):
         return False
+    S, L, M = np.zeros((r, r)), np.zeros((r, r)), np.zeros((r, r))
     for a in range(len(observed)):
-        O = np.nonzero(observed[a])[0]
-        o = len(O)
-        S, L, M = np.zeros((o, o)), np.zeros((o, o)), np.zeros((o, o))
-        for i in range(o):
-            for j in range(o):
-                S[i, j] = Sigma[O[i], O[j]]
+        for i in range(r):
+            for j in range(r):
+                S[i, j] = 1.0 if i == j else 0.0  # unobserved: as if independent, with variance 1
+                if observed[a, i] and observed[a, j]:
+                    S[i, j] = Sigma[i, j]
         _cholesky(S, L)
         _inverse_lower(L, M)
-        W[a] = 0
-        logdet[a] = 0
-        for i in range(o):
+        logdet[a] = 0.0
+        for i in range(r):
             logdet[a] += 2 * np.log(L[i, i])
-            for j in range(o):
-                for k in range(o):
-                    W[a, O[i], O[j]] += M[k, i] * M[k, j]
+            for j in range(r):
+                W[a, i, j] = 0.0
+                if observed[a, i] and observed[a, j]:
+                    for k in range(r):
+                        W[a, i, j] += M[k, i] * M[k, j]
     return True
 
 
-@kernel(nogil=True)
+@inner
 def _fixed_part(beta, observed, W, logdet, total, R2, XR):
     """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; leaves R'R_a in R2, X'R_a in XR."""
     p, r = beta.shape
@@ -272,8 +274,9 @@ def _fixed_part(beta, observed, W, logdet, total, R2, XR):
                 for d in range(p):
                     x -= G[1 + c, 1 + d] * beta[d, k]
                 XR[a, c, k] = x
-        value -= 0.5 * G[0, 0] * (observed[a].sum() * LOG_2PI + logdet[a])
+        value -= 0.5 * G[0, 0] * logdet[a]
         for j in range(r):
+            value -= 0.5 * G[0, 0] * observed[a, j] * LOG_2PI
             for k in range(r):
                 x = G[y + j, y + k]
                 for c in range(p):
@@ -283,7 +286,7 @@ def _fixed_part(beta, observed, W, logdet, total, R2, XR):
     return value
 
 
-@kernel(nogil=True)
+@inner
 def _ZR(beta, G, l, k):
     """Row l, column k of Z'R = Z'Y - Z'X beta."""
     p, r = beta.shape
@@ -294,12 +297,14 @@ def _ZR(beta, G, l, k):
     return x
 
 
-@kernel(nogil=True)
+@inner
 def _information(beta, W, cells, gram, start, P, h):
     """P_i and h_i of the cluster whose cells begin at `start`; returns where they end."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
-    P[:], h[:] = 0, 0
+    fill(P, 0.0)
+    for i in range(len(h)):
+        h[i] = 0.0
     stop = start
     while stop < len(cells) and cells[stop, 0] == cells[start, 0]:
         G, w = gram[stop], W[cells[stop, 1]]
@@ -314,7 +319,7 @@ def _information(beta, W, cells, gram, start, P, h):
     return stop
 
 
-@kernel(nogil=True)
+@inner
 def _posterior(L, P, h, M, V, b):
     """V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
     s = len(h)
@@ -346,7 +351,7 @@ def _posterior(L, P, h, M, V, b):
     return value
 
 
-@kernel(nogil=True)
+@inner
 def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
     """From R'R and X'R to E[(R - ZB)'(R - ZB)] and X'(R - ZB), cell by cell."""
     p, r = beta.shape
@@ -366,12 +371,13 @@ def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
                         T[a, k, j] += G[z + l, z + c] * (b[u] * b[v] + V[u, v])
 
 
-@kernel(nogil=True)
+@inner
 def _add_dPsi(P, V, h, b, M, PVP, dPsi):
     """dPsi += 1/2 (g g' - (P - P V P)), g = h - P b."""
     s = len(h)
-    g = h.copy()
+    g = np.empty(s)
     for i in range(s):
+        g[i] = h[i]
         for k in range(s):
             g[i] -= P[i, k] * b[k]
     _quadratic(V, P, M, PVP)
