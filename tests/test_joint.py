@@ -62,6 +62,12 @@ def test_constant_response():
     refused(bi.DataError, "'z'", "constant", frame=table().assign(z=3.0))
 
 
+def test_response_of_clusters():
+    frame = table()
+    frame["size"] = frame["site"].map({0: 3.0, 1: 5.0, 2: 8.0, 3: 1.0, 4: 2.0, 5: np.nan})
+    refused(bi.DataError, "'size'", "5 clusters", "Sigma", "on the right", frame=frame, formula="y + size ~ x + (1 | site)")
+
+
 def test_missing_covariate():
     frame = table()
     frame.loc[[3, 4, 45], "x"] = np.nan
@@ -258,10 +264,10 @@ def test_category_coding():
 def test_interrupted_in_warm_up(monkeypatch):
     from bayesimp.samplers import chains
 
-    def interrupt(future, seconds):
+    def interrupt(*futures, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chains, "_wait", interrupt)
+    monkeypatch.setattr(chains, "wait", interrupt)
     with pytest.raises(bi.SamplingError, match="interrupted before its first imputation"):
         model().impute(m=4, seed=1, tune=10_000_000, draws=10)
 
@@ -271,11 +277,11 @@ def test_interrupted_run_keeps_what_it_has(monkeypatch):
 
     model().impute(m=2, seed=1, draws=2)  # kernels loaded
 
-    def interrupt(future, seconds):
+    def interrupt(*futures, **options):
         time.sleep(0.5)  # thousands of iterations; ten are needed
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chains, "_wait", interrupt)
+    monkeypatch.setattr(chains, "wait", interrupt)
     imp = model().impute(m=20, seed=1, tune=0, draws=1_000_000, chains=2)
     assert imp.m == 20
     assert list(imp.events["kind"]) == ["interrupted"]

@@ -38,6 +38,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     np.add.at(seen, data.codes, observed)
     events = []
     for k, name in enumerate(responses):
+        _check_varies_within(data, name, seen[:, k])
         clusters = int((seen[:, k] > 0).sum())
         if clusters == 1 and not isinstance(priors.Psi, Fixed):
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
@@ -62,6 +63,22 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
         if not ((seen[:, j] > 0) & (seen[:, k] > 0)).any():
             events.append(Event("prior only", f"Psi[{pair}]", _never(pair, "cluster", "cluster-effect"), 0))
     return events
+
+
+def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> None:
+    """Refuse a response that is one value in every cluster: it belongs to clusters, not to rows."""
+    y = data.numeric(name)
+    there = ~np.isnan(y)
+    low, high = np.full(len(seen), np.inf), np.full(len(seen), -np.inf)
+    np.minimum.at(low, data.codes[there], y[there])
+    np.maximum.at(high, data.codes[there], y[there])
+    constant = low.min() == high.max()  # said elsewhere
+    if not constant and (seen > 1).any() and not (high > low)[seen > 1].any():
+        raise DataError(
+            f"'{name}' has one value in each of the {int((seen > 0).sum())} clusters where it is observed: a variable of "
+            "clusters, whose variance within clusters (Sigma) is zero. This model imputes variables of rows. Take "
+            "it off the left side of the formula, or fill it in for each cluster first and put it on the right."
+        )
 
 
 def _never(pair: str, together: str, what: str) -> str:
