@@ -8,14 +8,8 @@ One iteration, two blocks:
        Sigma | E'E  ~ IW(nu_1 + N, V_1^-1 + E'E)
        Psi | B      ~ IW(nu_2 + m, V_2^-1 + sum_i b_i b_i')
 
-Step 2 needs the missing values only through E'E. In pattern a, with observed residuals E_O (n_a rows),
-K = Sigma_OO^-1 Sigma_OM and S = Sigma_MM - Sigma_MO K, the missing residuals are E_M = E_O K + F, rows of
-F ~ N(0, S) = rows of N(0, I) times A', A A' = S. With E_O'E_O = L L', L of rho = min(n_a, |O_a|) columns,
-
-    E_O'F = L U A',            U (rho x |M|) standard normal
-    F'F   = A (U'U + W) A',    W ~ Wishart(n_a - rho, I)
-
-so one iteration costs the same whatever the number of rows.
+Step 2 needs the missing values only through E'E, which is drawn from the cross products of the observed residuals
+(kernels/complete.py): one iteration costs the same whatever the number of rows.
 
 Covariance priors (kind): 0 inverse-Wishart, 1 Huang-Wand, 2 diagonal with half-t sds, 3 diagonal
 inverse-gamma, 4 fixed. Huang-Wand: S | a ~ IW(nu + d - 1, 2 nu diag(1/a)), a_k ~ IG(1/2, 1/s_k^2), so
@@ -29,20 +23,17 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.draws import draw_inverse_wishart, draw_wishart_identity
+from bayesimp.kernels.complete import complete
+from bayesimp.kernels.draws import draw_inverse_wishart
 from bayesimp.kernels.effects import draw_beta_and_effects, pattern_weights
 from bayesimp.kernels.imputed import draw_imputed_statistics
-from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky, semidefinite_cholesky
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky
 from bayesimp.kernels.rescale import rescale_effects
 
 __all__ = ["INVERSE_WISHART", "HUANG_WAND", "DIAGONAL_HALF_T", "DIAGONAL_INVERSE_GAMMA", "FIXED",
            "CovarianceUpdate", "gibbs"]  # fmt: skip
 
 INVERSE_WISHART, HUANG_WAND, DIAGONAL_HALF_T, DIAGONAL_INVERSE_GAMMA, FIXED = range(5)
-
-# a pivot of E_O'E_O below this share of its diagonal is round-off: the rows of the pattern are fewer than |O|
-ROUND_OFF = 1e-10
-
 
 class CovarianceUpdate(NamedTuple):
     """Prior of a covariance matrix as the kernel reads it.
@@ -96,95 +87,6 @@ def _residual_products(m, beta, B, RR):
                     for l in range(q):
                         s += B[i, l, k] * T[l, j] + T[l, k] * B[i, l, j]
                     R[k, j] -= s
-
-
-@inner
-def _complete(rng, rows, observed, Wa, Sigma, R, S):
-    """S <- S + E'E of the completed rows of one pattern, R = their observed cross product."""
-    r = Sigma.shape[0]
-    O = np.empty(r, np.int64)
-    M = np.empty(r, np.int64)
-    o = 0
-    for k in range(r):
-        if observed[k]:
-            O[o] = k
-            o += 1
-        else:
-            M[k - o] = k
-    u = r - o
-    for i in range(o):
-        for j in range(o):
-            S[O[i], O[j]] += R[O[i], O[j]]
-    if u == 0:
-        return True
-    K = np.zeros((o, u))
-    for i in range(o):
-        for j in range(u):
-            for k in range(o):
-                K[i, j] += Wa[O[i], O[k]] * Sigma[O[k], M[j]]
-    A = np.empty((u, u))
-    for i in range(u):
-        for j in range(u):
-            s = Sigma[M[i], M[j]]
-            for k in range(o):
-                s -= Sigma[M[i], O[k]] * K[k, j]
-            A[i, j] = s
-    if not cholesky(A, u):
-        return False
-    L = np.empty((r, r))
-    for i in range(o):
-        for j in range(o):
-            L[i, j] = R[O[i], O[j]]
-    limit = min(rows, o)
-    semidefinite_cholesky(L, o, ROUND_OFF, limit)
-    # as many rows of normals as the rank can be, so that round-off in the rank does not shift the generator:
-    # those that fall on no pivot are rows of F like any other
-    V = np.empty((limit, u))
-    for k in range(limit):
-        for j in range(u):
-            V[k, j] = rng.standard_normal()
-    U = np.zeros((o, u))  # rows of dropped pivots stay zero
-    k = 0
-    for i in range(o):
-        if L[i, i] > 0.0:
-            for j in range(u):
-                U[i, j] = V[k, j]
-            k += 1
-    G = np.zeros((u, u))  # V'V + W
-    for k in range(limit):
-        for i in range(u):
-            for j in range(u):
-                G[i, j] += V[k, i] * V[k, j]
-    draw_wishart_identity(rng, rows - limit, G, u)
-    # X_OM = E_O'E_M = R K + L U A'
-    UA = np.zeros((o, u))
-    for i in range(o):
-        for j in range(u):
-            for k in range(j + 1):
-                UA[i, j] += U[i, k] * A[j, k]
-    LUA = np.zeros((o, u))
-    RK = np.zeros((o, u))
-    for i in range(o):
-        for j in range(u):
-            for k in range(i + 1):
-                LUA[i, j] += L[i, k] * UA[k, j]
-            for k in range(o):
-                RK[i, j] += R[O[i], O[k]] * K[k, j]
-            S[O[i], M[j]] += RK[i, j] + LUA[i, j]
-            S[M[j], O[i]] += RK[i, j] + LUA[i, j]
-    # E_M'E_M = K'R K + K'(E_O'F) + (E_O'F)'K + A G A'
-    for i in range(u):
-        for j in range(i + 1):
-            s = 0.0
-            for k in range(o):
-                s += K[k, i] * (RK[k, j] + LUA[k, j]) + LUA[k, i] * K[k, j]
-            for k in range(i + 1):
-                for h in range(j + 1):
-                    s += A[i, k] * G[k, h] * A[j, h]
-            S[M[i], M[j]] += s
-            if i != j:
-                S[M[j], M[i]] += s
-    return True
 
 
 @inner
@@ -287,7 +189,7 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
             _residual_products(m, beta, B, RR)
             fill(S, 0.0)
             for a in range(RR.shape[0]):
-                if m.pattern_rows[a] > 0 and not _complete(
+                if m.pattern_rows[a] > 0 and not complete(
                     rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
                 ):
                     return 1

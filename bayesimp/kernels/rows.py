@@ -6,42 +6,13 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.complete import conditional
 from bayesimp.kernels.effects import draw_effects, pattern_weights
 from bayesimp.kernels.imputed import draw_imputed_statistics
 from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
 
 __all__ = ["draw_missing", "draw_statistics"]
-
-
-@inner
-def _conditional(W, Sigma, observed, K, A):
-    """K (r, r) <- Sigma_OO^-1 Sigma_OM at [O, M], A <- Cholesky factor of Sigma_MM - Sigma_MO K, leading rows.
-
-    Returns the number of missing responses, or -1 if the matrix is not positive definite.
-    """
-    r = Sigma.shape[0]
-    u = 0
-    for v in range(r):
-        if observed[v]:
-            continue
-        for k in range(r):
-            K[k, v] = 0.0
-            for j in range(r):
-                K[k, v] += W[k, j] * Sigma[j, v]
-        i = 0
-        for w in range(v + 1):
-            if observed[w]:
-                continue
-            s = Sigma[v, w]
-            for k in range(r):
-                s -= Sigma[v, k] * K[k, w]
-            A[u, i] = s
-            i += 1
-        u += 1
-    if u and not cholesky(A, u):
-        return -1
-    return u
 
 
 @kernel(nogil=True)
@@ -66,7 +37,7 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
     K = np.zeros((patterns, r, r))
     A = np.zeros((patterns, r, r))
     for a in range(patterns):
-        if _conditional(W[a], Sigma, m.patterns[a], K[a], A[a]) < 0:
+        if conditional(W[a], Sigma, m.patterns[a], K[a], A[a]) < 0:
             return False
     mu = np.empty(r)
     z = np.empty(r)

@@ -6,7 +6,7 @@ from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import invgamma, t, uniform
 
-from bayesimp.kernels import effects, joint_gibbs
+from bayesimp.kernels import complete, effects, joint_gibbs
 from bayesimp.kernels.statistics import collect
 from bayesimp.samplers.joint_gibbs import covariance_update
 from bayesimp.spec import priors as pr
@@ -21,7 +21,7 @@ S = 20_000
 def completed(rng, rows, observed, W, Sigma, R, out):
     ok = True
     for s in range(out.shape[0]):
-        ok &= joint_gibbs._complete(rng, rows, observed, W, Sigma, R, out[s])
+        ok &= complete.complete(rng, rows, observed, W, Sigma, R, out[s])
     return ok
 
 
