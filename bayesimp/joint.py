@@ -243,7 +243,7 @@ class Run:
         model = self.model
         flat = isinstance(model.priors.beta, pr.Flat)
         new, stats, events = sample_joint_nuts(
-            model._working if flat else model._prepare(orthogonal=False), model._working_priors, model._coords(),
+            model._working if flat else model._prepare(orthogonal=False), model._working_priors,
             imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
             earlier=self.draws, report=report, workers=self.workers,
         )  # fmt: skip

@@ -1,11 +1,12 @@
 """Log posterior density of the joint normal model and its gradient, at flat unconstrained points.
 
-    log p(theta | y) = log p(y_obs | beta, Sigma, Psi) + log p(beta) + log p(Sigma) + log p(Psi) + log |Jacobian|
+    log p(theta | y) = log p(y_obs | beta, Sigma, Psi) + log p(beta) + log p(Sigma) + log p(Psi)
+                       + log |d(Sigma, Psi) / dtheta|
     theta = (beta by rows, free parameters of Sigma, free parameters of Psi)
 
-The definition of the model is models/joint_normal.py, and this the same function, term by term and constants
-included, on the same free parameters (tests/samplers/test_joint_density.py). It is here because it calls kernels
-that numba keeps on disk: nothing is left to compile, where PyTensor's graph takes half a minute.
+models/joint_normal.py is the definition of the model; this is the same function, constants included, of the
+same free parameters (tests/samplers/test_joint_density.py). It is here because it calls kernels that numba
+keeps on disk: nothing is left to compile, where PyTensor's graph takes half a minute.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class JointDensity:
         return theta[:i], theta[i:j], theta[j:]
 
 
-# Each prior on a matrix S has a `size`; called with `size` free parameters it returns S, log p(S) + log |Jacobian|,
-# and the function from d/dS of the rest of the log density to d/dfree of all; `free` is the way back from S.
+# Each prior on a matrix S has a `size`; called with that many free parameters it returns S, log p(S) + log
+# |Jacobian|, and the function from d/dS of the rest of the log density to d/dfree of all. `free` undoes it.
 
 
 @dataclass(frozen=True)

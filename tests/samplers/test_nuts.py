@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from bayesimp.errors import SamplingError
-from bayesimp.samplers import nuts
+from bayesimp.samplers import density
 from bayesimp.samplers.nuts import sample_nuts
 
 SETTINGS = {"chains": 2, "tune": 300, "draws": 500}
@@ -69,7 +69,7 @@ def test_same_seed_same_draws_whatever_the_cores(normal):
 
 def test_starting_values_are_used(normal, monkeypatch):
     seen = []
-    monkeypatch.setattr(nuts, "_run", lambda compiled, *args: seen.append(compiled) or _stop())
+    monkeypatch.setattr(density, "_run", lambda compiled, *args: seen.append(compiled) or _stop())
     with pytest.raises(KeyboardInterrupt):
         sample_nuts(normal[0], **SETTINGS, seed=1, initial={"mu": 50.0})
     start = seen[0]._make_initial_points(1)
@@ -104,7 +104,7 @@ def test_funnel_and_separate_modes_are_reported():
     assert all(set(e) == {"kind", "where", "message", "count"} for e in out.events)
     chains = {"mu": np.random.default_rng(0).normal(size=(2, 500)) + np.array([[0], [3]])}
     quiet = {"diverging": np.zeros((2, 500))}
-    assert [e["kind"] for e in nuts._events(chains, quiet, False, 500)] == ["rhat"]
+    assert [e["kind"] for e in density._events(chains, quiet, False, 500)] == ["rhat"]
 
 
 def test_discrete_variables_are_refused():
