@@ -148,8 +148,7 @@ class JointNormal:
             Independent chains; iterations thrown away at their start (default 200 for Gibbs, 500 for NUTS);
             kept draws by chain, every `thin`-th.
         sampler
-            "gibbs" (kernels, conditionally conjugate priors), "nuts" (PyMC and nutpie, every prior; compiles
-            for some seconds first), "auto": gibbs where possible.
+            "gibbs" (kernels, conditionally conjugate priors), "nuts" (nutpie, every prior), "auto": gibbs where possible.
         progress
             None: shown for runs over a second when the output is a terminal.
 
@@ -328,11 +327,8 @@ class Run:
         beta, Sigma, Psi = (
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
         )  # fmt: skip
-        out = np.empty((len(k), len(working.rows.row), working.statistics.r))
-        for place, number in enumerate(k):
-            rng = imputation_rng(self.seed, int(number))
-            out[place] = impute_rows(rng, working, mom, beta[place], Sigma[place], Psi[place])
-        return out
+        rngs = [imputation_rng(self.seed, int(number)) for number in k]
+        return impute_rows(rngs, working, mom, beta, Sigma, Psi)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with `m` imputations in all, chains continued where they stand."""

@@ -6,9 +6,9 @@ of the missing values are drawn afterwards, exactly, for every kept draw.
 
 Benchmarks' table (15 clusters of 30, r = 2, p = 2, default priors), 2 chains x (500 + 1000), 2 shared cores:
 
-                  ready, nothing cached    ready, second process    evaluation    sampling       least ESS of Psi
-    this          10 s                     1.6 s (import nutpie)    36 us         1.7 to 1.9 s   1650
-    PyMC model    32 to 40 s               2 s and imports          33 us         1.7 s          1550
+                  ready, nothing cached    ready, second process    evaluation    sampling      ESS of Psi
+    this          10 s                     1.6 s (import nutpie)    36 us         1.7 to 1.9 s  1650
+    PyMC model    32 to 40 s               2 s and imports          33 us         1.7 s         1550
 
 An evaluation is 12 us of likelihood; most of the rest of the time is nutpie's own.
 """

@@ -1,4 +1,4 @@
-"""The Gibbs sampler against R pan and jomo, on frozen output (tests/reference/joint, with script and versions).
+"""Gibbs and NUTS against R pan and jomo, on frozen output (tests/reference/joint, with script and versions).
 
 Means, sds and quantiles of every parameter and of every imputed mean and sd are compared in units of
 sqrt(mcse_R^2 + mcse_ours^2). With K comparisons in a file, the largest |z| must stay below the two-sided normal
@@ -93,6 +93,17 @@ def limit(z):
 def test_same_posterior_as_r(name):
     reference = read(name)
     z = z_scores(reference, draws_of(reference))
+    assert len(z) > 50
+    worst = max(z, key=lambda k: abs(z[k]))
+    assert abs(z[worst]) < limit(z), f"{worst}: z = {z[worst]:.2f} of {len(z)} comparisons"
+
+
+@pytest.mark.parametrize(
+    "name", ["pan_case1", pytest.param("pan_case2", marks=pytest.mark.slow), "pan_case3"]
+)
+def test_nuts_gives_the_same_posterior_as_r(name):
+    reference = read(name)
+    z = z_scores(reference, draws_of(reference, draws=4000, sampler="nuts"))
     assert len(z) > 50
     worst = max(z, key=lambda k: abs(z[k]))
     assert abs(z[worst]) < limit(z), f"{worst}: z = {z[worst]:.2f} of {len(z)} comparisons"
