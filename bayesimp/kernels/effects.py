@@ -30,7 +30,7 @@ from bayesimp.kernels.linalg import (
 )
 from bayesimp.kernels.statistics import SufficientStatistics
 
-__all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "moments"]
+__all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "effects_from_normals", "moments"]
 
 
 class Moments(NamedTuple):
@@ -217,13 +217,16 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
     for k in range(r):
         for x in range(p):
             beta[x, k] = t[k * p + x]
-    _draw_given_factors(rng, L, U, v, t, B)
+    z = np.empty(clusters * n)
+    for e in range(z.size):
+        z[e] = rng.standard_normal()
+    _given_factors(z, L, U, v, t, B)
     return 0
 
 
 @inner
-def _draw_given_factors(rng, L, U, v, vec_beta, B):
-    """B_i (m, q, r) <- L_i^-T (v_i - U_i vec(beta) + z), z standard normal."""
+def _given_factors(z, L, U, v, vec_beta, B):
+    """B_i (m, q, r) <- L_i^-T (v_i - U_i vec(beta) + z_i), z (>= m n,) standard normal."""
     clusters, q, r = B.shape
     n = r * q
     b = np.empty(n)
@@ -232,7 +235,7 @@ def _draw_given_factors(rng, L, U, v, vec_beta, B):
             s = v[i, e]
             for x in range(vec_beta.size):
                 s -= U[i, e, x] * vec_beta[x]
-            b[e] = s + rng.standard_normal()
+            b[e] = s + z[i * n + e]
         for e in range(n - 1, -1, -1):
             s = b[e]
             for k in range(e + 1, n):
@@ -241,9 +244,12 @@ def _draw_given_factors(rng, L, U, v, vec_beta, B):
             B[i, e % q, e // q] = b[e]
 
 
-@kernel
-def draw_effects(rng, W, Psi_inverse, m, beta, B):
-    """Draw B (m, q, r) given beta (p, r); returns False if some M_i is not positive definite."""
+@inner
+def effects_from_normals(z, W, Psi_inverse, m, beta, B):
+    """B (m, q, r) <- B | beta, Sigma, Psi, Y_obs from m r q standard normals, the first of z.
+
+    Returns False if some M_i is not positive definite.
+    """
     p, r = beta.shape
     clusters, q, _ = B.shape
     n = r * q
@@ -257,5 +263,14 @@ def draw_effects(rng, W, Psi_inverse, m, beta, B):
     if not _factor_precisions(W, Psi_inverse, m, L, v):
         return False
     _factor_crosses(W, m, L, U)
-    _draw_given_factors(rng, L, U, v, vec_beta, B)
+    _given_factors(z, L, U, v, vec_beta, B)
     return True
+
+
+@kernel
+def draw_effects(rng, W, Psi_inverse, m, beta, B):
+    """Draw B (m, q, r) given beta (p, r); returns False if some M_i is not positive definite."""
+    z = np.empty(B.size)
+    for e in range(z.size):
+        z[e] = rng.standard_normal()
+    return effects_from_normals(z, W, Psi_inverse, m, beta, B)

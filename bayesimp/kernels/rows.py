@@ -6,22 +6,32 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.complete import conditional
-from bayesimp.kernels.effects import draw_effects, pattern_weights
+from bayesimp.kernels.effects import draw_effects, effects_from_normals, pattern_weights
 from bayesimp.kernels.imputed import draw_imputed_statistics
 from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
 
-__all__ = ["draw_missing", "draw_statistics"]
+__all__ = ["draw_statistics", "missing_from_normals"]
 
 
 @kernel(nogil=True)
-def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
-    """out (R, r) <- a draw of the missing cells of the rows (X, Z, Y), nan where observed; working scale.
+def missing_from_normals(z, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
+    """out (M, R, r) <- draws of the missing cells of the rows (X, Z, Y), nan where observed; working scale.
 
-    m: Moments of all rows. Rows are sorted so that those of one pattern need not be together.
-    Returns False if Sigma or Psi is not positive definite.
+    One draw for each of M draws beta (M, p, r), Sigma (M, r, r), Psi (M, rq, rq), from standard normals z (M, k):
+    m r q for the effects of clusters, then one for each missing cell. m: Moments of all rows.
+    Returns False if a Sigma or Psi is not positive definite.
     """
+    for k in range(z.shape[0]):
+        if not _fill(z[k], m, X, Z, Y, cluster, pattern, beta[k], Sigma[k], Psi[k], out[k]):
+            return False
+    return True
+
+
+@inner
+def _fill(z, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
+    """One draw: out (R, r)."""
     clusters, (p, r), q = m.first.size - 1, beta.shape, Z.shape[1]
     W, ok = pattern_weights(Sigma, m.patterns)
     L = np.empty(Psi.shape)
@@ -31,7 +41,7 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
         return False
     inverse_from_cholesky(L, Psi_inverse, r * q)
     B = np.empty((clusters, q, r))
-    if not draw_effects(rng, W, Psi_inverse, m, beta, B):
+    if not effects_from_normals(z, W, Psi_inverse, m, beta, B):
         return False
     patterns = m.patterns.shape[0]
     K = np.zeros((patterns, r, r))
@@ -40,7 +50,7 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
         if conditional(W[a], Sigma, m.patterns[a], K[a], A[a]) < 0:
             return False
     mu = np.empty(r)
-    z = np.empty(r)
+    used = clusters * r * q
     for j in range(X.shape[0]):
         a, i = pattern[j], cluster[j]
         for k in range(r):
@@ -55,15 +65,15 @@ def draw_missing(rng, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
             if m.patterns[a, v]:
                 out[j, v] = math.nan
                 continue
-            z[u] = rng.standard_normal()
             s = mu[v]
             for k in range(r):
                 if m.patterns[a, k]:
                     s += (Y[j, k] - mu[k]) * K[a, k, v]
             for k in range(u + 1):
-                s += A[a, u, k] * z[k]
+                s += A[a, u, k] * z[used + k]
             out[j, v] = s
             u += 1
+        used += u
     return True
 
 

@@ -214,7 +214,7 @@ def impute_all(design: Design, working, beta, Sigma, Psi, seed: int):
     """(L, N, r) values from parameters on the scale of the data."""
     scale, m = working.scale, moments(working.statistics)
     values = np.full((len(beta), *design.missing.shape), np.nan)
-    for k, (b, S, P) in enumerate(zip(beta, Sigma, Psi, strict=True)):
-        theta = scale.working_beta(b), scale.working_Sigma(S), scale.working_Psi(P)
-        values[k, working.rows.row] = impute_rows(imputation_rng(seed, k), working, m, *theta)
+    theta = scale.working_beta(beta), scale.working_Sigma(Sigma), scale.working_Psi(Psi)
+    rngs = [imputation_rng(seed, k) for k in range(len(beta))]
+    values[:, working.rows.row] = impute_rows(rngs, working, m, *theta)
     return values

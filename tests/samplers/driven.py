@@ -63,8 +63,11 @@ def drive(t: Table, priors=None, *, chains=2, draws=200, tune=50, seed=1, imputa
     draws_ = sample_gibbs(w, on_working, start, tune=tune, draws=draws, **options).on_data_scale(w)
     m, scale = moments(w.statistics), w.scale
     values = np.full((imputations, *t.Y.shape), np.nan)
-    for k in range(imputations):
-        theta = draws_.beta[k % chains, -1], draws_.Sigma[k % chains, -1], draws_.Psi[k % chains, -1]
-        into = scale.working_beta(theta[0]), scale.working_Sigma(theta[1]), scale.working_Psi(theta[2])
-        values[k, w.rows.row] = impute_rows(imputation_rng(seed, k), w, m, *into)
+    at = np.arange(imputations) % chains, -1
+    theta = (
+        scale.working_beta(draws_.beta[at]),
+        scale.working_Sigma(draws_.Sigma[at]),
+        scale.working_Psi(draws_.Psi[at]),
+    )
+    values[:, w.rows.row] = impute_rows([imputation_rng(seed, k) for k in range(imputations)], w, m, *theta)
     return draws_, values

@@ -42,8 +42,8 @@ def draws_of(t, Sigma, Psi, count=S):
     m, scale, rng = moments(w.statistics), w.scale, np.random.default_rng(3)
     theta = scale.working_beta(BETA), scale.working_Sigma(Sigma), scale.working_Psi(Psi)
     values = np.empty((count, *t.Y.shape))
-    for s in range(count):
-        values[s, w.rows.row] = impute_rows(rng, w, m, *theta)
+    repeated = [np.broadcast_to(a, (count, *a.shape)) for a in theta]
+    values[:, w.rows.row] = impute_rows([rng] * count, w, m, *repeated)
     missing = np.isnan(t.Y)
     assert np.isnan(values[:, w.rows.row][:, ~missing[w.rows.row]]).all()
     return values[:, missing]
