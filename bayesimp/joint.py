@@ -5,34 +5,27 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
-from pandas.api.types import is_integer_dtype
 
 from bayesimp.data.design import Design, design
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.information import check_information
 from bayesimp.data.working import Working, prepare
-from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.imputations import Imputations, build_tree
-from bayesimp.kernels.effects import moments
+from bayesimp.imputations import Imputations
+from bayesimp.joint_run import Run
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers import joint_gibbs
-from bayesimp.samplers.chains import imputation_rng, new_seed
-from bayesimp.samplers.impute_rows import impute_rows
+from bayesimp.samplers.chains import new_seed
 from bayesimp.spec import priors as pr
 from bayesimp.spec.describe import describe
 from bayesimp.spec.formula import Formula, parse
-from bayesimp.spec.records import priors_to_dict
 
 __all__ = ["JointNormal"]
 
@@ -192,159 +185,6 @@ class JointNormal:
             "response": responses, "response_2": responses, "fixed": list(self.design.fixed),
             "effect": self.effects, "effect_2": self.effects,
         }  # fmt: skip
-
-
-@dataclass
-class Run:
-    """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
-
-    model: JointNormal
-    sampler: str
-    seed: int
-    thin: int
-    spacing: int
-    workers: int | None = None
-    draws: joint_gibbs.JointDraws | None = None
-    states: list[joint_gibbs.ChainState] | None = None
-    sample_stats: dict | None = None
-    events: tuple[Event, ...] = ()
-    seconds: float = 0.0
-
-    def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
-        working = self.model._working
-        st = working.statistics
-        self.states = [
-            joint_gibbs.initial_state(self.seed, c, self.model._working_priors, st.r, st.q)
-            for c in range(chains)
-        ]
-        self.events = tuple(self.model.events)
-        self._advance(tune, draws, report)
-
-    def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
-        began = time.perf_counter()
-        if self.sampler == "gibbs":
-            new = joint_gibbs.sample_gibbs(
-                self.model._working, self.model._working_priors, self.states,
-                tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
-            ).on_data_scale(self.model._working)  # fmt: skip
-        else:
-            new = self._nuts(tune or 500, draws, report)
-        self.seconds += time.perf_counter() - began
-        self.draws = new if self.draws is None else self.draws + new
-        if new.draws < draws:
-            self.events += (
-                Event("interrupted", "sampler", f"stopped by the user: {new.draws} of {draws} draws a chain kept"),
-            )
-
-    def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
-        from bayesimp.samplers.joint_nuts import sample_joint_nuts
-
-        model = self.model
-        flat = isinstance(model.priors.beta, pr.Flat)
-        new, stats, events = sample_joint_nuts(
-            model._working if flat else model._prepare(orthogonal=False), model._working_priors,
-            imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
-            earlier=self.draws, report=report, workers=self.workers,
-        )  # fmt: skip
-        before = self.sample_stats
-        self.sample_stats = (
-            stats if before is None else {k: np.concatenate([before[k], stats[k]], axis=1) for k in before}
-        )
-        self.events += tuple(events)
-        return new
-
-    def imputations(self, m: int) -> Imputations:
-        """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
-        assert self.draws is not None
-        possible = self.draws.chains * (self.draws.draws // self.spacing)
-        if possible == 0:
-            raise SamplingError(
-                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
-                "smaller tune= and draws=."
-            )
-        if possible < m:
-            self.events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
-            m = possible
-        cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
-        return Imputations(
-            self.model.data, cells, attrs, lambda: self._tree(cells, attrs), self._all_events(), run=self
-        )
-
-    def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Response -> (rows, values (m, cells)), rows in the order of the table."""
-        row = self.model._working.rows.row
-        by_row = np.argsort(row)
-        cells = {}
-        for k, name in enumerate(self.model.responses):
-            order = by_row[self.model.data.missing(name)[row[by_row]]]
-            if len(order):
-                cells[name] = row[order], values[:, order, k]
-        return cells
-
-    def _tree(self, cells: dict, attrs: dict):
-        model, d = self.model, self.draws
-        return build_tree(
-            model.data,
-            posterior={
-                "beta": (("fixed", "response"), d.beta),
-                "Sigma": (("response", "response_2"), d.Sigma),
-                "Psi": (("effect", "effect_2"), d.Psi),
-            },
-            imputed_stats={"mean": d.mean, "sd": d.sd},
-            imputed=cells,
-            observed={name: model.data.numeric(name) for name in model.responses},
-            coords=model._coords(),
-            attrs=attrs,
-            sample_stats=self.sample_stats,
-        )
-
-    def _attrs(self, m: int) -> dict:
-        model = self.model
-        return {
-            "model": "JointNormal", "formula": str(model.formula), "responses": list(model.responses),
-            "priors_name": model.priors.name, "priors": json.dumps(priors_to_dict(model.priors)),
-            "sampler": self.sampler, "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m,
-            "chains": self.draws.chains, "draws": self.draws.draws,
-            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
-            "numpy_version": np.__version__,
-        }  # fmt: skip
-
-    def _all_events(self) -> tuple[Event, ...]:
-        changed = [
-            name for name in self.model.responses
-            if self.model.data.missing(name).any() and is_integer_dtype(self.model.data.frame[name].dtype)
-        ]  # fmt: skip
-        note = "integers, imputed as normal: the completed column is floating point"
-        return self.events + tuple(Event("dtype changed", name, note) for name in changed)
-
-    def _values(self, numbers: range) -> np.ndarray:
-        """(len(numbers), R, r) values of the incomplete rows."""
-        d, working = self.draws, self.model._working
-        scale, mom = working.scale, moments(working.statistics)
-        k = np.asarray(numbers)
-        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
-        # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
-        beta, Sigma, Psi = (
-            scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
-        )  # fmt: skip
-        rngs = [imputation_rng(self.seed, int(number)) for number in k]
-        return impute_rows(rngs, working, mom, beta, Sigma, Psi)
-
-    def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all, chains continued where they stand."""
-        needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
-        longer = replace(self, states=[replace_state(s) for s in self.states])
-        if needed > 0:
-            with progress_bar(progress) as report:
-                longer._advance(0, needed, report)
-        return longer.imputations(m)
-
-
-def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:
-    """A copy, so that the result that is extended stays as it is and can be extended again."""
-    rng = np.random.Generator(np.random.PCG64())
-    rng.bit_generator.state = state.rng.bit_generator.state
-    return joint_gibbs.ChainState(state.Sigma.copy(), state.Psi.copy(), rng)
 
 
 def _checked(formula: Formula, data: IncompleteData) -> Formula:

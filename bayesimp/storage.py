@@ -17,7 +17,8 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import DataError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations
-from bayesimp.joint import JointNormal, Run
+from bayesimp.joint import JointNormal
+from bayesimp.joint_run import Run
 from bayesimp.samplers.joint_gibbs import ChainState, JointDraws
 from bayesimp.spec.records import priors_from_dict
 

@@ -18,9 +18,10 @@ BELOW = {  # what each part may import, beside errors, notation, events, progres
     "models": {"kernels", "spec"},
     "samplers": {"kernels", "spec", "data", "models"},
     "imputations": {"data", "analysis", "diagnostics", "storage"},  # the latter three inside methods
-    "joint": {"kernels", "spec", "data", "models", "samplers", "imputations"},
+    "joint_run": {"kernels", "spec", "data", "samplers", "imputations", "joint"},  # joint for its type only
+    "joint": {"kernels", "spec", "data", "models", "samplers", "imputations", "joint_run"},
     "analysis": {"kernels", "spec", "data"},
-    "storage": {"spec", "data", "samplers", "imputations", "joint"},
+    "storage": {"spec", "data", "samplers", "imputations", "joint", "joint_run"},
     "diagnostics": {"kernels", "spec", "data"},
     "plots": {"kernels", "spec", "data", "imputations", "analysis", "diagnostics"},
 }
