@@ -141,7 +141,7 @@ class JointNormal:
             Independent chains; iterations thrown away at their start (default 200 for Gibbs, 500 for NUTS);
             kept draws by chain, every `thin`-th.
         sampler
-            "gibbs" (kernels, conditionally conjugate priors), "nuts" (nutpie, every prior), "auto": gibbs where possible.
+            "gibbs" (conditionally conjugate priors), "nuts" (every prior), "auto": gibbs where possible.
         progress
             None: shown for runs over a second when the output is a terminal.
 

@@ -10,8 +10,8 @@ Three ways of evaluating the log density and its gradient:
 ``evaluate="auto"`` takes pytensor while taking turns costs less than nutpie's compilation. The rule looks at
 what was asked for, never at a clock, so that the same seed gives the same draws.
 
-`JointNormal` goes another way (samplers/joint_density.py). Its PyMC model sampled from here, 15 clusters of 30,
-r = 2, p = 3, half-t priors, 2 chains x (1000 + 1000), 2 shared cores:
+`JointNormal` goes another way (samplers/joint_density.py). Its PyMC model sampled from here, 15 clusters of
+30, r = 2, p = 3, half-t priors, 2 chains x (1000 + 1000), 2 shared cores:
 
                  ready, nothing cached    ready, second process    evaluation    sampling
     pytensor     32 to 40 s               2 s                      33 us         1.7 to 2.5 s
