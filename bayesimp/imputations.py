@@ -84,7 +84,9 @@ class Imputations:
 
     @property
     def events(self) -> pd.DataFrame:
-        return pd.DataFrame([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
+        return pd.DataFrame(
+            [e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"]
+        )
 
     def __len__(self) -> int:
         return self.m
@@ -211,9 +213,7 @@ def build_tree(
     """
     clusters = _labels(data.clusters)
     sample = (nt.CHAIN, nt.DRAW)
-    draws = {
-        d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)
-    }
+    draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
     groups = {
         "posterior": xr.Dataset(
             {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},

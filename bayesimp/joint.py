@@ -1,6 +1,6 @@
 """The joint multilevel normal imputation model (Schafer & Yucel 2002; Kunkel & Kaizar 2017, eq. 1-3).
 
-    Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
+Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
 """
 
 from __future__ import annotations
@@ -153,7 +153,12 @@ class JointNormal:
             The run was interrupted before the first imputation, or a chain failed.
         """
         sampler = self._sampler(sampler)
-        for name, value, least in [("m", m, 1), ("chains", chains, 1), ("thin", thin, 1), ("draws", draws, 1)]:
+        for name, value, least in [
+            ("m", m, 1),
+            ("chains", chains, 1),
+            ("thin", thin, 1),
+            ("draws", draws, 1),
+        ]:
             if int(value) != value or value < least:
                 raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
         per_chain = -(-m // chains)
@@ -207,4 +212,3 @@ def _checked(formula: Formula, data: IncompleteData) -> Formula:
             f"'{formula}': || is not a formula matter here; give Psi the prior priors.Diagonal(...) instead."
         )
     return formula
-

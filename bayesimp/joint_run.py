@@ -68,7 +68,11 @@ class Run:
         self.draws = new if self.draws is None else self.draws + new
         if new.draws < draws:
             self.events += (
-                Event("interrupted", "sampler", f"stopped by the user: {new.draws} of {draws} draws a chain kept"),
+                Event(
+                    "interrupted",
+                    "sampler",
+                    f"stopped by the user: {new.draws} of {draws} draws a chain kept",
+                ),
             )
 
     def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:

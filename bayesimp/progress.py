@@ -44,7 +44,14 @@ def progress_bar(show: bool | None = None) -> Iterator[Callable[[str, int, int],
 
 def _start():
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     for line in _lines:
         line.stop()

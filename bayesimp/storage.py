@@ -147,7 +147,7 @@ def _to_bytes(data: IncompleteData) -> np.ndarray:
 def _object_columns(frame: pd.DataFrame) -> dict[str, str]:
     """Columns of Python objects, which Arrow gives back as text or numbers, and what stands in their holes."""
     out = {}
-    for name in frame.columns[frame.dtypes == object]:
+    for name in frame.columns[[pd.api.types.is_object_dtype(dtype) for dtype in frame.dtypes]]:
         missing = frame[name][frame[name].isna()]
         first = missing.iloc[0] if len(missing) else None
         out[name] = "None" if first is None else "NA" if first is pd.NA else "nan"

@@ -1,7 +1,7 @@
 """Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
 
-    python -m benchmarks                 # all
-    python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start
+python -m benchmarks                 # all
+python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def our_ess_per_second(frame: pd.DataFrame, draws: int, workers: int | None) -> 
 def joint() -> list[str]:
     """Effective draws of the slowest element of Psi per second, pan's prior, systematic missingness in a third of the
     clusters for each variable. Ours with its warm-up, pan's without."""
-    lines = ["| data | engine | smallest ESS of Psi | seconds | per second | ratio to pan |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| data | engine | smallest ESS of Psi | seconds | per second | ratio to pan |",
+        "|---|---|---|---|---|---|",
+    ]
     for label, rows, iterations in [("15 x 30", 30, 20_000), ("15 x 6,667 (100,005 rows)", 6_667, 300)]:
         frame = clustered(15, rows)
         base = pan_ess_per_second(frame, iterations) if HAVE_R else None
@@ -91,7 +94,10 @@ def joint() -> list[str]:
 
 def rows() -> list[str]:
     """Processor time of an iteration against the number of rows, in 15 clusters; and what making the model costs."""
-    lines = ["| rows | microseconds an iteration | ratio to 1,000 rows | model made in s |", "|---|---|---|---|"]
+    lines = [
+        "| rows | microseconds an iteration | ratio to 1,000 rows | model made in s |",
+        "|---|---|---|---|",
+    ]
     models = {}
     for n in (1_000, 10_000, 100_000, 1_000_000):
         frame = clustered(15, -(-n // 15))
@@ -138,7 +144,10 @@ print(size, before, made, peak())
 
 def memory() -> list[str]:
     """Peak memory beyond that of the table, by step: linear in rows, the same for one chain and eight."""
-    lines = ["| rows | chains | table MiB | + model MiB | + sampling and 1 imputation MiB |", "|---|---|---|---|---|"]
+    lines = [
+        "| rows | chains | table MiB | + model MiB | + sampling and 1 imputation MiB |",
+        "|---|---|---|---|---|",
+    ]
     for n, chains in [(100_000, 1), (1_000_000, 1), (1_000_000, 8)]:
         code = MEMORY.format(formula=FORMULA, rows=n // 15, chains=chains)
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -206,7 +215,9 @@ def start() -> list[str]:
     with tempfile.TemporaryDirectory() as cache:
         for label in ("cold (empty numba cache)", "warm", "warm"):
             env = {**os.environ, "NUMBA_CACHE_DIR": cache}
-            out = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True, env=env)
+            out = subprocess.run(
+                [sys.executable, "-c", FIRST], capture_output=True, text=True, check=True, env=env
+            )
             a, b = map(float, out.stdout.split())
             lines.append(f"| {label} | {a:.2f} | {b:.2f} |")
     return lines

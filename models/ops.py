@@ -24,7 +24,9 @@ from bayesimp.kernels.marginal import log_likelihood
 
 __all__ = ["from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
 
-VERSION = int.from_bytes(STAMP[:4], "big")  # of the kernels: PyTensor's cache of compiled functions asks for it
+VERSION = int.from_bytes(
+    STAMP[:4], "big"
+)  # of the kernels: PyTensor's cache of compiled functions asks for it
 
 
 class Density(Op):

@@ -182,7 +182,9 @@ def test_saved_and_loaded(tmp_path, suffix, kind):
 
 def test_polars_comes_back(frame):
     polars = pytest.importorskip("polars")
-    data = bi.IncompleteData(polars.from_pandas(frame.reset_index()), cluster="site", families={"y2": "normal"})
+    data = bi.IncompleteData(
+        polars.from_pandas(frame.reset_index()), cluster="site", families={"y2": "normal"}
+    )
     imp = bi.JointNormal(data, FORMULA).impute(m=2, seed=1, draws=20, chains=2)
     completed = imp.to_frame(0)
     assert isinstance(completed, polars.DataFrame)

@@ -20,9 +20,7 @@ def table(seed=0, clusters=6, rows=10):
     Y = np.outer(x, [1.0, -0.5]) + rng.normal(size=(clusters, 2))[codes] + rng.normal(size=(n, 2))
     Y[rng.random((n, 2)) < 0.1] = np.nan
     Y[codes == 0, 0] = np.nan
-    return pd.DataFrame(
-        {"site": codes, "x": x, "sex": rng.choice(["F", "M"], n), "y": Y[:, 0], "z": Y[:, 1]}
-    )
+    return pd.DataFrame({"site": codes, "x": x, "sex": rng.choice(["F", "M"], n), "y": Y[:, 0], "z": Y[:, 1]})
 
 
 def model(frame=None, formula=FORMULA, priors=None, **families):
@@ -65,7 +63,15 @@ def test_constant_response():
 def test_response_of_clusters():
     frame = table()
     frame["size"] = frame["site"].map({0: 3.0, 1: 5.0, 2: 8.0, 3: 1.0, 4: 2.0, 5: np.nan})
-    refused(bi.DataError, "'size'", "5 clusters", "Sigma", "on the right", frame=frame, formula="y + size ~ x + (1 | site)")
+    refused(
+        bi.DataError,
+        "'size'",
+        "5 clusters",
+        "Sigma",
+        "on the right",
+        frame=frame,
+        formula="y + size ~ x + (1 | site)",
+    )
 
 
 def test_missing_covariate():
@@ -75,14 +81,27 @@ def test_missing_covariate():
 
 
 def test_collinear_and_constant_covariates():
-    refused(bi.DataError, "'x2'", "'x'", formula="y ~ x + x2 + (1 | site)", frame=table().assign(x2=2 * table()["x"]))
+    refused(
+        bi.DataError,
+        "'x2'",
+        "'x'",
+        formula="y ~ x + x2 + (1 | site)",
+        frame=table().assign(x2=2 * table()["x"]),
+    )
     refused(bi.DataError, "'one'", "constant", formula="y ~ one + (1 | site)", frame=table().assign(one=1.0))
 
 
 def test_covariate_constant_where_the_response_is_observed():
     frame = table()
     frame["late"] = (frame["site"] == 0).astype(float)  # y is missing in the whole of site 0
-    refused(bi.SpecificationError, "'y'", "'late'", "normal prior", frame=frame, formula="y + z ~ late + (1 | site)")
+    refused(
+        bi.SpecificationError,
+        "'y'",
+        "'late'",
+        "normal prior",
+        frame=frame,
+        formula="y + z ~ late + (1 | site)",
+    )
     kept = model(frame, "y + z ~ late + (1 | site)", pr.Priors(beta=pr.Normal(0.0, 10.0)))
     assert not kept.impute(m=2, seed=1, draws=20, chains=2).frame(0)["y"].isna().any()
 
@@ -141,7 +160,9 @@ def test_unfit_priors(priors, words):
     refused(bi.SpecificationError, *words, priors=priors)
 
 
-@pytest.mark.parametrize("make", [lambda: pr.HalfT(scale=-1.0), lambda: pr.LKJ(eta=0), lambda: pr.Normal(sd=0.0)])
+@pytest.mark.parametrize(
+    "make", [lambda: pr.HalfT(scale=-1.0), lambda: pr.LKJ(eta=0), lambda: pr.Normal(sd=0.0)]
+)
 def test_priors_refuse_nonsense_at_once(make):
     with pytest.raises(bi.SpecificationError, match="positive"):
         make()
@@ -212,7 +233,9 @@ def test_same_seed_same_imputations():
 
 def test_row_order():
     frame = table()
-    np.testing.assert_allclose(values(frame.sample(frac=1, random_state=1), rows=frame.index), values(frame), rtol=1e-9)
+    np.testing.assert_allclose(
+        values(frame.sample(frac=1, random_state=1), rows=frame.index), values(frame), rtol=1e-9
+    )
 
 
 def test_cluster_labels():
@@ -234,7 +257,10 @@ def test_identity_priors_do_not_scale():
     """What the default avoids: pan's prior gives other answers in other units."""
     frame = table()
     posterior = [
-        model(frame.assign(y=frame["y"] * f), priors=pr.pan()).impute(m=2, seed=1).tree["posterior"]["Psi"].values
+        model(frame.assign(y=frame["y"] * f), priors=pr.pan())
+        .impute(m=2, seed=1)
+        .tree["posterior"]["Psi"]
+        .values
         for f in (1.0, 100.0)
     ]
     ratio = np.median(posterior[1][..., 0, 0]) / 100**2 / np.median(posterior[0][..., 0, 0])

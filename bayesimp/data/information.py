@@ -50,11 +50,12 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
         if clusters < 5 and not isinstance(priors.Psi, Fixed):
             events.append(
                 Event(
-                    "prior matters", f"Psi[{name}]",
+                    "prior matters",
+                    f"Psi[{name}]",
                     f"'{name}' is observed in {clusters} clusters only: its variance between clusters depends "
                     "strongly on the prior; compare several.",
                     clusters,
-                )  # fmt: skip
+                )
             )
     for j, k in combinations(range(len(responses)), 2):
         pair = f"{responses[j]}, {responses[k]}"
@@ -82,9 +83,7 @@ def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> N
 
 
 def _never(pair: str, together: str, what: str) -> str:
-    return (
-        f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior alone."
-    )
+    return f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior alone."
 
 
 def _check_normal(data: IncompleteData, name: str) -> None:

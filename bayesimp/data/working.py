@@ -95,7 +95,9 @@ class Working:
     start: Array
 
 
-def prepare(X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = True, orthogonal: bool = True) -> Working:
+def prepare(
+    X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = True, orthogonal: bool = True
+) -> Working:
     """Put a table on the working scale.
 
     Parameters
@@ -190,7 +192,7 @@ def _column_sds(Z) -> Array:
 
 
 def _not_identified(X, name, fixed) -> str:
-    Q, R = np.linalg.qr(X / np.maximum(np.abs(X).max(axis=0), 1e-300))
+    R = np.linalg.qr(X / np.maximum(np.abs(X).max(axis=0), 1e-300), mode="r")
     weak = [
         column for column, d in zip(fixed, np.abs(np.diag(R)), strict=False) if d < 1e-8 * np.sqrt(len(X))
     ]

@@ -65,9 +65,14 @@ class Summary:
         )
         parts = [verdict, "", "Parameters", _text(self.parameters)]
         if len(self.imputed):
-            shown = f"Imputed means and sds by cluster ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
+            shown = (
+                f"Imputed means and sds by cluster ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
+            )
             parts += ["", shown, _text(worst)]
-        parts += ["", "Events: none" if self.events.empty else "Events\n" + self.events.to_string(index=False)]
+        parts += [
+            "",
+            "Events: none" if self.events.empty else "Events\n" + self.events.to_string(index=False),
+        ]
         return "\n".join(parts)
 
 

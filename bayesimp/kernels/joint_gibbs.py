@@ -35,6 +35,7 @@ __all__ = ["INVERSE_WISHART", "HUANG_WAND", "DIAGONAL_HALF_T", "DIAGONAL_INVERSE
 
 INVERSE_WISHART, HUANG_WAND, DIAGONAL_HALF_T, DIAGONAL_INVERSE_GAMMA, FIXED = range(5)
 
+
 class CovarianceUpdate(NamedTuple):
     """Prior of a covariance matrix as the kernel reads it.
 

@@ -9,7 +9,17 @@ import math
 
 from bayesimp.kernels.compiled import inner
 
-__all__ = ["cholesky", "cholesky_log_det", "copy_to", "fill", "inverse_from_cholesky", "semidefinite_cholesky", "solve_lower", "solve_lower_t"]
+__all__ = [
+    "cholesky",
+    "cholesky_log_det",
+    "copy_to",
+    "fill",
+    "inverse_from_cholesky",
+    "semidefinite_cholesky",
+    "solve_lower",
+    "solve_lower_t",
+]
+
 
 @inner
 def copy_to(out, A):

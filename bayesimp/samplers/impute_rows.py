@@ -50,7 +50,9 @@ def impute_rows(rngs: Sequence, working: Working, m: Moments, beta, Sigma, Psi) 
         part = slice(first, first + step)
         z = np.array([rng.standard_normal(numbers) for rng in rngs[part]])
         own = [a[part] for a in theta]
-        if not missing_from_normals(z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, *own, out[part]):
+        if not missing_from_normals(
+            z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, *own, out[part]
+        ):
             raise SamplingError("A posterior draw of Sigma or Psi is not positive definite.")
     out += rows.fixed
     out *= working.scale.s

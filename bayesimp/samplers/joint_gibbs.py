@@ -203,7 +203,10 @@ def sample_gibbs(
         idle = [np.empty((1, 0, *shape)) for shape in shapes]
         run_chains(
             lambda c, a, b: advance(c, 0, 0, idle, 1, "compiling"),
-            1, 1, report=report, stage="compiling, first use only",
+            1,
+            1,
+            report=report,
+            stage="compiling, first use only",
         )
     if tune:
         nothing = [np.empty((chains, 1, *shape)) for shape in shapes]

@@ -20,7 +20,9 @@ def describe(prior, names) -> str:
             V = np.asarray(V)
             diagonal = np.array_equal(V, np.diag(np.diag(V)))
             equal = diagonal and np.ptp(np.diag(V)) == 0
-            text = f"{V[0, 0]:.4g} I" if equal else f"diag({_numbers(np.diag(V))})" if diagonal else _numbers(V)
+            text = (
+                f"{V[0, 0]:.4g} I" if equal else f"diag({_numbers(np.diag(V))})" if diagonal else _numbers(V)
+            )
             return f"inverse-Wishart(nu = {nu:g}, V = {text})" + (", improper" if improper else "")
         case pr.HuangWand(nu=nu, scale=scale):
             correlations = ", correlations uniform" if nu == 2 and len(names) > 1 else ""

@@ -185,9 +185,7 @@ def marginals(prior, draws):
         case pr.Diagonal(variances=pr.HalfT() as inner):
             return [(sd[:, k], half_t(inner.nu, inner.scale[k])) for k in range(d)]
         case pr.Diagonal(variances=inner):
-            return [
-                (sd[:, k] ** 2, invgamma(0.5 * inner.nu, scale=0.5 / inner.V[k])) for k in range(d)
-            ]
+            return [(sd[:, k] ** 2, invgamma(0.5 * inner.nu, scale=0.5 / inner.V[k])) for k in range(d)]
 
 
 class half_t:

@@ -75,9 +75,7 @@ def z_scores(reference, draws):
             (x.std(), mcse(x, np.std), ref["sd"], ref["mcse_sd"], "sd"),
         ]
         q, e = np.quantile(x, probs), mcse(x, lambda b: np.quantile(b, probs))
-        pairs += [
-            (q[i], e[i], ref["q"][i], ref["mcse_q"][i], f"q{p}") for i, p in enumerate(probs)
-        ]
+        pairs += [(q[i], e[i], ref["q"][i], ref["mcse_q"][i], f"q{p}") for i, p in enumerate(probs)]
         heavy = name.startswith(("Sigma[", "Psi["))  # the sd of a variance with few clusters has a heavy tail
         for ours, e1, theirs, e2, what in pairs:
             if not (heavy and what == "sd"):
@@ -114,7 +112,9 @@ def test_other_priors_are_told_apart(wrong):
     """The comparison has power: one more degree of freedom in a prior is noticed."""
     reference = read("pan_case1")
     part = "Sigma" if wrong == "IW(3, I)" else "Psi"
-    priors = pr.Priors(**{"Sigma": pr.InverseWishart(), "Psi": pr.InverseWishart(), part: pr.InverseWishart(5.0)})
+    priors = pr.Priors(
+        **{"Sigma": pr.InverseWishart(), "Psi": pr.InverseWishart(), part: pr.InverseWishart(5.0)}
+    )
     z = z_scores(reference, draws_of(reference, priors))
     assert max(map(abs, z.values())) > limit(z)
 

@@ -55,8 +55,7 @@ def same(prior, q, r):
         theta = 0.7 * rng.normal(size=ours.size)
         cuts = np.cumsum([start[v.name].size for v in values])[:-1]
         point = {
-            v.name: x.reshape(start[v.name].shape)
-            for v, x in zip(values, np.split(theta, cuts), strict=True)
+            v.name: x.reshape(start[v.name].shape) for v, x in zip(values, np.split(theta, cuts), strict=True)
         }
         value, gradient = ours(theta)
         expected = density(point)

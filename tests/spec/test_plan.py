@@ -1,5 +1,4 @@
 """Plans: what is read, what is refused, and that a plan is data and never code."""
-# ruff: noqa: E501
 
 import numpy as np
 import pytest

@@ -1,5 +1,4 @@
 """Priors as dictionaries: there and back, and what is refused."""
-# ruff: noqa: E501
 
 import json
 

@@ -1,6 +1,6 @@
 """Simulated data of the reference cases. Fixed seed: running it again writes the same files.
 
-    python tests/reference/joint/make_data.py
+python tests/reference/joint/make_data.py
 """
 
 from pathlib import Path
@@ -32,7 +32,11 @@ def simulate(rng, sizes, beta, Sigma, Psi, q):
     X = np.column_stack([np.ones(n), x])[:, :p]
     # vec(B_i) stacks the columns of the q x r matrix B_i: the random effect runs fast, the variable slow
     b = rng.multivariate_normal(np.zeros(r * q), Psi, size=m).reshape(m, r, q)
-    Y = X @ beta + np.einsum("nq,nrq->nr", X[:, :q], b[cluster]) + rng.multivariate_normal(np.zeros(r), Sigma, size=n)
+    Y = (
+        X @ beta
+        + np.einsum("nq,nrq->nr", X[:, :q], b[cluster])
+        + rng.multivariate_normal(np.zeros(r), Sigma, size=n)
+    )
     return cluster, x, Y
 
 
