@@ -127,10 +127,11 @@ def _sample_only(model, iterations: int = 3_000) -> float:
 
 
 MEMORY = """
-import resource, sys, numpy as np, pandas as pd
+import re
 import bayesimp as bi
 from benchmarks.data import clustered
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# high-water mark of this process; getrusage would start from that of its parent
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
 bi.JointNormal(bi.IncompleteData(clustered(15, 30), cluster="cluster"), "{formula}").impute(m=1, chains=1, draws=5)
 frame = clustered(15, {rows})
 size = frame.memory_usage().sum() / 2**20
@@ -143,7 +144,7 @@ print(size, before, made, peak())
 
 
 def memory() -> list[str]:
-    """Peak memory beyond that of the table, by step: linear in rows, the same for one chain and eight."""
+    """Peak memory by step (Linux): linear in rows, the same for one chain and eight."""
     lines = [
         "| rows | chains | table MiB | + model MiB | + sampling and 1 imputation MiB |",
         "|---|---|---|---|---|",

@@ -31,7 +31,7 @@ def conditional(W, Sigma, observed, K, A):
     W (r, r): Sigma_OO^-1, zero elsewhere. Returns |M|, or -1 if S is not positive definite.
     """
     r = Sigma.shape[0]
-    u = 0
+    u = np.int64(0)
     for v in range(r):
         if observed[v]:
             continue
@@ -83,7 +83,7 @@ def _noise(rng, rows, observed, R, A, u, OF, FF):
     """OF (r, |M|) <- E_O'F in the rows O, FF (|M|, |M|) <- F'F."""
     r = R.shape[0]
     O = np.empty(r, np.int64)
-    o = 0
+    o = np.int64(0)
     for k in range(r):
         if observed[k]:
             O[o] = k

@@ -81,7 +81,7 @@ def pattern_weights(Sigma, patterns):
     index = np.empty(r, np.int64)
     ok = True
     for a in range(A):
-        o = 0
+        o = np.int64(0)
         for k in range(r):
             if patterns[a, k]:
                 index[o] = k
@@ -117,6 +117,8 @@ def _factor_precisions(W, Psi_inverse, m, L, v):
             for k in range(r):
                 for j in range(r):
                     w = W[a, k, j]
+                    if w == 0.0:
+                        continue
                     for l in range(q):
                         v[i, k * q + l] += m.ZY[c, l, j] * w
                     if j <= k:

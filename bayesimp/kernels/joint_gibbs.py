@@ -163,7 +163,7 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
     Psi_inverse = np.empty((r * q, r * q))
     S = np.empty((r, r))
     T = np.empty((r * q, r * q))
-    N = 0
+    N = np.int64(0)  # a literal 0 would be a type of its own, and compile what it is handed to twice
     for a in range(m.pattern_rows.size):
         N += m.pattern_rows[a]
     for t in range(iterations):
@@ -175,10 +175,9 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
         failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
         if failed:
             return 1 + failed
-        if prior_Psi.kind == HUANG_WAND:
-            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, r * q, W, m, beta, B, Psi, Psi_inverse)
-        elif prior_Psi.kind == DIAGONAL_HALF_T:
-            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, 1, W, m, beta, B, Psi, Psi_inverse)
+        if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
+            d = r * q if prior_Psi.kind == HUANG_WAND else np.int64(1)
+            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
         if (t + 1) % thin == 0:
             # state kept: the (Sigma, Psi) that this (beta, B) was drawn with
             k = (t + 1) // thin - 1
