@@ -69,9 +69,10 @@ def sample_joint_nuts(
 
     done = 0 if earlier is None else earlier.draws
     own_seed = seed if done == 0 else int(_words(seed, CONTINUED, done)[0])
+    # the density is called from Python: chains that take turns are faster than chains that fight for the interpreter
     result = sample_density(
         Density(posterior.size, posterior, posterior.expand, start),
-        chains=chains, tune=tune, draws=draws, seed=own_seed % 2**31, report=report, cores=workers,
+        chains=chains, tune=tune, draws=draws, seed=own_seed % 2**31, report=report, cores=workers or 1,
     )  # fmt: skip
     events = [Event(**e) for e in result.events]
     if done:
