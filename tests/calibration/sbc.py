@@ -20,6 +20,7 @@ from bayesimp.kernels.statistics import collect
 from bayesimp.samplers import joint_gibbs
 from bayesimp.samplers.chains import imputation_rng
 from bayesimp.samplers.impute_rows import impute_rows
+from bayesimp.samplers.joint_nuts import sample_joint_nuts
 from bayesimp.spec import priors as pr
 from tests.calibration.uniformity import p_value
 
@@ -179,14 +180,14 @@ def overall(ranks: dict[str, np.ndarray]) -> float:
     return min(1.0, min(each.values()) * len(each))
 
 
-# -- the Gibbs sampler as a backend --------------------------------------------------------------------------
+# -- the samplers as backends --------------------------------------------------------------------------
 
 
-def working_and_priors(design: Design, Y):
+def working_and_priors(design: Design, Y, orthogonal: bool = True):
     p, _, r, m = design.sizes
     working = prepare(
         design.X, design.Z, Y, design.codes, m, [f"y{k}" for k in range(r)], [f"x{k}" for k in range(p)],
-        flat=False,
+        flat=False, orthogonal=orthogonal,
     )  # fmt: skip
     s, e = working.scale.s, working.scale.effects
     return working, replace(
@@ -206,6 +207,23 @@ def gibbs(tune: int = 200, thin: int = 10) -> Backend:
         beta, Sigma, Psi = kept.beta[0], kept.Sigma[0], kept.Psi[0]
         values = impute_all(design, working, beta, Sigma, Psi, seed)
         return Draws(beta, Sigma, Psi, values, kept.mean[0], kept.sd[0])
+
+    return backend
+
+
+def nuts(tune: int = 300, thin: int = 4) -> Backend:
+    """NUTS on the joint density; its own working scale keeps independent priors of beta independent."""
+
+    def backend(design: Design, Y, seed: int) -> Draws:
+        working, priors = working_and_priors(design, Y)
+        diagonal, priors = working_and_priors(design, Y, orthogonal=False)
+        kept, _, _ = sample_joint_nuts(
+            diagonal, priors, imputed_on=working, chains=1, tune=tune, draws=DRAWS * thin, seed=seed
+        )
+        beta, Sigma, Psi, mean, sd = (
+            getattr(kept, name)[0, thin - 1 :: thin] for name in ("beta", "Sigma", "Psi", "mean", "sd")
+        )
+        return Draws(beta, Sigma, Psi, impute_all(design, working, beta, Sigma, Psi, seed), mean, sd)
 
     return backend
 

@@ -1,7 +1,9 @@
-"""Calibration of the Gibbs sampler: short here, in full by `-m slow` or `python -m tests.calibration.run`.
+"""Calibration of the samplers: short here, in full by `-m slow` or `python -m tests.calibration.run`.
 
 Level 1e-4 a design after Bonferroni over its quantities; spoiled samplers must fall below 1e-6.
 """
+
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.calibration.montecarlo import LEVEL, REJECTED
 from tests.calibration.variants import VARIANTS
 
 QUICK = ["inverse-Wishart", "slopes, Huang-Wand", "diagonal"]
+NUTS = ["inverse-Wishart", "Huang-Wand"]
 QUICKLY_CAUGHT = ["imputation noise left out", "Sigma completed without the Wishart part"]
 
 
@@ -25,6 +28,27 @@ def test_ranks_are_uniform(name):
 def test_spoiled_samplers_are_rejected(name):
     backend, quantities = VARIANTS[name]
     assert sbc.overall(sbc.simulate(DESIGNS["inverse-Wishart"], backend, 60, 1, quantities)) < REJECTED
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", NUTS)
+def test_ranks_are_uniform_under_nuts(name):
+    """Last result: NUTS_RESULTS.md."""
+    assert sbc.overall(sbc.simulate(DESIGNS[name], sbc.nuts(), 100, seed=2024)) > LEVEL
+
+
+def nuts_with_other_psi(design, Y, seed):
+    """Four degrees of freedom too many in the prior of Psi."""
+    Psi = replace(design.priors.Psi, nu=design.priors.Psi.nu + 4)
+    return sbc.nuts()(replace(design, priors=replace(design.priors, Psi=Psi)), Y, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_spoiled_nuts_is_rejected():
+    ranks = sbc.simulate(DESIGNS["inverse-Wishart"], nuts_with_other_psi, 100, seed=2024)
+    assert sbc.overall(ranks) < REJECTED
 
 
 @pytest.mark.slow
