@@ -63,6 +63,10 @@ class Run:
                 tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
             ).on_data_scale(self.model._working)  # fmt: skip
         else:
+            if self.draws is None and self.thin > 1:
+                self.events += (Event("not used", "thin", f"NUTS keeps every draw; thin = {self.thin} was not used"),)
+            if self.draws is None and tune == 0:
+                self.events += (Event("not used", "tune", "NUTS cannot do without warm-up: 500 draws were used"),)
             new = self._nuts(tune or 500, draws, report)
         self.seconds += time.perf_counter() - began
         self.draws = new if self.draws is None else self.draws + new

@@ -190,6 +190,12 @@ def test_gibbs_says_which_priors_it_takes():
 # ---------------------------------------------------------------- what is noted
 
 
+def test_options_that_nuts_does_not_use_are_noted():
+    events = model().impute(m=2, seed=1, sampler="nuts", tune=0, draws=20, chains=2, thin=3).events
+    assert set(events[events["kind"] == "not used"]["where"]) == {"thin", "tune"}
+
+
+
 def test_what_rests_on_the_prior_is_noted():
     frame = table()
     frame.loc[frame["site"] < 3, "y"] = np.nan
