@@ -24,6 +24,7 @@ _HOME = {
     "IncompleteData": "bayesimp.data.incomplete",
     "load_brain_injury": "bayesimp.data.examples",
     "load_exam": "bayesimp.data.examples",
+    "simulate_studies": "bayesimp.data.simulate",
     "JointNormal": "bayesimp.joint",
     "Imputations": "bayesimp.imputations",
     "load": "bayesimp.storage",

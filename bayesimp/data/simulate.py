@@ -1,0 +1,82 @@
+"""Simulated collections of studies, after Kunkel & Kaizar (2017), section 4.
+
+y_ij = z_ij b_i + e_ij,   b_i ~ N(0, Psi),   e_ij ~ N(0, Sigma);   z_ij = 1, or z_ij ~ N(0, 1) (random slopes)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from bayesimp.errors import SpecificationError
+
+__all__ = ["simulate_studies"]
+
+
+def simulate_studies(
+    sizes: Sequence[int],
+    Sigma: ArrayLike,
+    Psi: ArrayLike,
+    *,
+    missing: Mapping[str, Sequence[int]] | None = None,
+    slope: bool = False,
+    seed: int,
+) -> pd.DataFrame:
+    """SIMULATE studies of r variables with mean zero, some of which never measured some variables.
+
+    The values do not depend on `missing`: the same seed without it gives the full table.
+
+    Parameters
+    ----------
+    sizes
+        (m,) rows of each study.
+    Sigma, Psi
+        (r, r) covariances within and between studies; Psi may be singular.
+    missing
+        Variable -> studies, counted from 0, that lack it: ``{"y1": [1], "y2": [4]}``.
+    slope
+        Random slopes on a column ``z`` ~ N(0, 1) in place of random intercepts (simulation 4 of the paper).
+    seed
+        Of the random numbers.
+
+    Returns
+    -------
+    DataFrame with ``study`` (1 .. m), ``y1`` .. ``yr`` and, for slopes, ``z``.
+
+    Raises
+    ------
+    SpecificationError
+        Shapes that do not fit, matrices that are no covariances, variables or studies that do not exist.
+    """
+    Sigma, Psi = np.asarray(Sigma, dtype=float), np.asarray(Psi, dtype=float)
+    if Sigma.ndim != 2 or Sigma.shape != Psi.shape or Sigma.shape[0] != Sigma.shape[1]:
+        raise SpecificationError(
+            f"Sigma and Psi must be square and alike, got {Sigma.shape} and {Psi.shape}."
+        )
+    if min(sizes, default=0) < 1:
+        raise SpecificationError(f"sizes must be at least one row a study, got {list(sizes)}.")
+    m, r, N = len(sizes), len(Sigma), sum(sizes)
+    codes = np.repeat(np.arange(m), sizes)
+    rng = np.random.default_rng(seed)
+    try:
+        b = rng.multivariate_normal(np.zeros(r), Psi, m, check_valid="raise", method="eigh")
+        e = rng.multivariate_normal(np.zeros(r), Sigma, N, check_valid="raise", method="eigh")
+    except ValueError:
+        raise SpecificationError("Sigma and Psi must be symmetric and have no negative eigenvalue.") from None
+    z = rng.standard_normal(N) if slope else np.ones(N)
+    names = [f"y{k + 1}" for k in range(r)]
+    table = pd.DataFrame(z[:, None] * b[codes] + e, columns=names)
+    table.insert(0, "study", codes + 1)
+    if slope:
+        table["z"] = z
+    for name, studies in (missing or {}).items():
+        if name not in names or not set(studies) <= set(range(m)):
+            raise SpecificationError(
+                f"missing: {name!r} in studies {list(studies)}; there are {', '.join(names)} and studies "
+                f"0 to {m - 1}."
+            )
+        table.loc[np.isin(codes, list(studies)), name] = np.nan
+    return table
