@@ -1,0 +1,124 @@
+"""One variable given all others, the clusters ignored: Bayesian linear regression, predictive mean matching.
+
+With beta_hat the least-squares fit on the n rows where y is observed, RSS its residual sum of squares, and the
+prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, without its ridge):
+
+    sigma^2 | y          ~ RSS / chi2(n - p)
+    beta | sigma^2, y    ~ N(beta_hat, sigma^2 (X'X)^-1)
+    y_mis                ~ N(x' beta, sigma^2)                             `norm`
+    y_mis                = y of a donor                                    predictive mean matching
+
+A donor of a missing value is one of the k observed rows whose x' beta_hat is nearest to the x' beta of the missing
+row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows as far as the k-th nearest
+share its place: with c rows nearer and t at that distance, each of the c has probability 1/k and each of the t has
+(k - c) / (k t). That law, and the generator's use, depend on the pairs (x' beta_hat, y) alone, not on their order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.linalg import copy_to, semidefinite_cholesky, solve_lower, solve_lower_t
+
+__all__ = ["draw_regression", "match"]
+
+DEPENDENT = 1e-12  # share of a column's square that the columns before it leave, below which it is dependent
+EXACT = 1e-13  # share of y'y that an exact fit leaves as round-off
+
+
+@kernel(nogil=True)
+def draw_regression(rng, XX, XY, YY, n, beta_hat, beta):
+    """Draw (beta, sigma^2) from their posterior under p(beta, log sigma) constant.
+
+    Parameters
+    ----------
+    XX, XY, YY
+        (p, p), (p,), number: X'X, X'y, y'y of the n rows in which y is observed, standardised.
+    beta_hat, beta
+        (p,): the least-squares fit and the draw, written.
+
+    Returns
+    -------
+    (sigma2, code); code 0, 1: columns of X dependent, 2: n <= p, 3: an exact fit, no residual variance.
+    """
+    p = XY.size
+    if n <= p:
+        return np.nan, 2
+    L = np.empty((p, p))
+    copy_to(L, XX)
+    if semidefinite_cholesky(L, p, DEPENDENT, p) < p:
+        return np.nan, 1
+    for x in range(p):
+        beta_hat[x] = XY[x]
+    solve_lower(L, beta_hat, p)
+    rss = YY
+    for x in range(p):
+        rss -= beta_hat[x] ** 2
+    if not rss > EXACT * YY:
+        return np.nan, 3
+    sigma2 = 0.5 * rss / rng.standard_gamma(0.5 * (n - p))
+    for x in range(p):
+        beta[x] = beta_hat[x] + np.sqrt(sigma2) * rng.standard_normal()
+    solve_lower_t(L, beta_hat, p)
+    solve_lower_t(L, beta, p)
+    return sigma2, 0
+
+
+@kernel(nogil=True)
+def match(rng, predicted_observed, values_observed, predicted_missing, donors, out):
+    """out (M,) <- values of donors by predictive mean matching, in time (n + M) log n + M donors.
+
+    predicted_observed, values_observed (n,): x' beta_hat and y of the observed rows; predicted_missing (M,):
+    x' beta of the missing ones; donors: k >= 1, taken as n if that is less.
+    """
+    n = predicted_observed.size
+    k = min(donors, n)
+    by_value = np.argsort(values_observed, kind="mergesort")
+    predicted = np.empty(n)
+    for j in range(n):
+        predicted[j] = predicted_observed[by_value[j]]
+    order = np.argsort(predicted, kind="mergesort")  # stable: rows of equal prediction stay in order of value
+    values = np.empty(n)
+    for j in range(n):
+        predicted[j] = predicted_observed[by_value[order[j]]]
+        values[j] = values_observed[by_value[order[j]]]
+    for j in range(predicted_missing.size):
+        out[j] = values[_donor(rng, predicted, predicted_missing[j], k)]
+
+
+@inner
+def _donor(rng, predicted, at, k):
+    """Place of a donor for the prediction `at` among sorted predictions (n,), k of them near."""
+    n = predicted.size
+    low = _first(predicted, at, 0.0, False)
+    high = low
+    for _ in range(k):  # the k nearest are low..high-1
+        if high == n or (low > 0 and at - predicted[low - 1] <= predicted[high] - at):
+            low -= 1
+        else:
+            high += 1
+    distance = max(at - predicted[low], predicted[high - 1] - at)
+    tied = _first(predicted, at, -distance, False)  # tied, nearer, tied: by bisection, for ties may be many
+    nearer = _first(predicted, at, -distance, True)
+    c = max(_first(predicted, at, distance, False) - nearer, 0)
+    t = _first(predicted, at, distance, True) - tied - c
+    u = int(k * rng.random())
+    if u < c:
+        return nearer + u
+    place = tied + int(t * rng.random())
+    return place if place < nearer else place + c
+
+
+@inner
+def _first(predicted, at, bound, strict):
+    """The first j with predicted[j] - at >= bound, or > bound; n if there is none. A difference: as ties are seen."""
+    low, high = 0, predicted.size
+    while low < high:
+        middle = (low + high) // 2
+        gap = predicted[middle] - at
+        if gap > bound or (gap == bound and not strict):
+            high = middle
+        else:
+            low = middle + 1
+    return low
