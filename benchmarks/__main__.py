@@ -1,15 +1,13 @@
 """Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
 
 python -m benchmarks                 # all
-python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start
+python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,11 +18,12 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
+from benchmarks import fcs
 from benchmarks.data import clustered
+from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
 HERE = Path(__file__).parent
 FORMULA = "y1 + y2 ~ x + (1 | cluster)"
-HAVE_R = shutil.which("Rscript") is not None
 
 
 def ess(chains: np.ndarray) -> float:
@@ -33,13 +32,6 @@ def ess(chains: np.ndarray) -> float:
 
     pairs = [(0, 0), (0, 1), (1, 1)]
     return min(float(array_stats.ess(chains[:, :, a, b], chain_axis=0, draw_axis=1)) for a, b in pairs)
-
-
-def r_script(name: str, *args) -> dict:
-    out = subprocess.run(
-        ["Rscript", str(HERE / "r" / name), *map(str, args)], capture_output=True, text=True, check=True
-    )
-    return json.loads(out.stdout.strip().splitlines()[-1])
 
 
 def pan_ess_per_second(frame: pd.DataFrame, iterations: int) -> dict:
@@ -169,13 +161,10 @@ def pooled() -> list[str]:
     lines.append("|---|---|---|---|---|---|")
     results = list(ours.items())
     if HAVE_R:
-        with tempfile.TemporaryDirectory() as folder:
-            table = Path(folder) / "d.csv"
-            frame.to_csv(table, index=False)
-            for setting, label in [("economical", "500 + 59 x 50"), ("mitml", "5,000 + 59 x 100")]:
-                s = r_script("pan_lme4.R", table, setting, 1, 60)["seconds"]
-                parts = s["burn_in"] + s["imputations"], s["lmer"] + s["pooling"]
-                results.append((f"R pan + lme4 + mitml, {label} iterations", parts))
+        for setting, label in [("economical", "500 + 59 x 50"), ("mitml", "5,000 + 59 x 100")]:
+            s = r_script_on(frame, "pan_lme4.R", setting, 1, 60)["seconds"]
+            parts = s["burn_in"] + s["imputations"], s["lmer"] + s["pooling"]
+            results.append((f"R pan + lme4 + mitml, {label} iterations", parts))
     first, second = (sum(parts) for parts in ours.values())
     for label, (imputing, analysing) in results:
         total = imputing + analysing
@@ -225,7 +214,16 @@ def start() -> list[str]:
     return lines
 
 
-BENCHMARKS = {"joint": joint, "rows": rows, "memory": memory, "pooled": pooled, "start": start}
+BENCHMARKS = {
+    "joint": joint,
+    "rows": rows,
+    "memory": memory,
+    "pooled": pooled,
+    "start": start,
+    "fcs": fcs.against_mice,
+    "fcs_rows": fcs.rows,
+    "fcs_memory": fcs.memory,
+}
 
 
 def main(names: list[str]) -> None:
