@@ -1,0 +1,144 @@
+"""What FCS fits, as records: base columns, columns computed from them, and the blocks in their order.
+
+A base column is complete (a column of ``X``), incomplete (a variable that is imputed) or derived from others,
+row by row. A column of a block's X* or Z* is a base column, or one times the mean (or sum) over the cluster of the
+product of two:
+
+    x_ij = base_ij * mean_i(over_0 over_1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.spec.methods import Method
+from bayesimp.spec.syntax import Name, write
+
+__all__ = ["INTERCEPT", "Block", "Column", "Conditionals", "Derived", "formula_text", "text"]
+
+INTERCEPT = "Intercept"
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of X* or Z*.
+
+    Attributes
+    ----------
+    name
+        As in a formula: ``"y2"``, ``"Intercept"``, ``"gender[M]"``, ``"cluster_mean(y2)"``.
+    base
+        Base column that it multiplies; ``"Intercept"`` is the constant 1.
+    over
+        If given: times the mean over the cluster's rows of the product of these two base columns.
+    sum
+        The sum instead of the mean.
+    """
+
+    name: str
+    base: str
+    over: tuple[str, str] | None = None
+    sum: bool = False
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A base column computed from others, row by row.
+
+    Attributes
+    ----------
+    ingredients
+        Base columns, possibly derived ones, that `evaluate` reads.
+    evaluate
+        Arrays by name, of any common shape -> array of that shape. May be infinite or NaN (log of a negative
+        value): to be checked by the caller.
+    column
+        Column of the table that it fills or creates; None for a term of a formula such as ``I(y2 ** 2)``.
+    """
+
+    name: str
+    ingredients: tuple[str, ...]
+    evaluate: Callable[[Mapping[str, Array]], Array]
+    column: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Variables imputed together, by one model.
+
+    Attributes
+    ----------
+    fixed, random
+        Columns of X* and Z*, shared by the responses; ``random`` is empty for single-level methods.
+    notes
+        What was chosen by default, and why.
+    """
+
+    name: str
+    responses: tuple[str, ...]
+    fixed: tuple[Column, ...]
+    random: tuple[Column, ...]
+    method: Method
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conditionals:
+    """All conditional models.
+
+    Attributes
+    ----------
+    complete, X
+        Names of the complete base columns and their values (N, p), rows as in the table; the first is the
+        Intercept, 1 everywhere.
+    incomplete
+        Variables that are imputed, in the table's order.
+    derived
+        In an order in which each can be computed from those before.
+    blocks
+        In the order of visits; a block may come twice.
+    """
+
+    complete: tuple[str, ...]
+    X: Array
+    incomplete: tuple[str, ...]
+    derived: tuple[Derived, ...]
+    blocks: tuple[Block, ...]
+
+
+def formula_text(block: Block, cluster: str) -> str:
+    """The model of a block as it will be fitted: ``y1 ~ 1 + y2 + cluster_mean(y2) + (1 | study)``."""
+    terms = _sum(block.fixed)
+    random = f" + ({_sum(block.random)} | {write(Name(cluster))})" if block.random else ""
+    return f"{' + '.join(block.responses)} ~ {terms}{random}"
+
+
+def text(conditionals: Conditionals, cluster: str) -> str:
+    """One line for each block and derived column, then the notes, each with the variables it is about."""
+    blocks = {block.name: block for block in conditionals.blocks}
+    width = max((len(block.method.name) for block in blocks.values()), default=0)
+    lines = [f"  {block.method.name:<{width}}  {formula_text(block, cluster)}" for block in blocks.values()]
+    for derived in conditionals.derived:
+        if derived.column is not None:
+            lines.append(f"  {'=':<{width}}  {derived.column} = {derived.evaluate}")
+    visits = [block.name for block in conditionals.blocks]
+    if len(visits) > 1:
+        lines.append(f"  visited in the order {', '.join(visits)}")
+    about: dict[str, list[str]] = {}
+    for block in blocks.values():
+        for note in block.notes:
+            about.setdefault(note, []).append(block.name)
+    for note, names in about.items():
+        who = "all" if len(names) == len(blocks) > 1 else ", ".join(names)
+        lines.append(f"  note ({who}): {note}")
+    return "\n".join(lines)
+
+
+def _sum(columns: tuple[Column, ...]) -> str:
+    names = ["1" if column.name == INTERCEPT else column.name for column in columns]
+    return " + ".join(names if "1" in names else ["0", *names])
