@@ -105,7 +105,7 @@ def quantities(design: Design, Y, draws: Draws) -> dict[str, np.ndarray]:
         if not isinstance(getattr(design.priors, name), pr.Fixed):
             out |= {f"{name}[{i},{i}]": S[:, i, i] for i in range(S.shape[1])}
             out[f"logdet {name}"] = np.linalg.slogdet(S)[1]
-            if not isinstance(getattr(design.priors, name), pr.Diagonal):
+            if S.shape[1] > 1 and not isinstance(getattr(design.priors, name), pr.Diagonal):
                 out[f"{name}[1,0]"] = S[:, 1, 0]
                 out[f"{name}[-1,0] as correlation"] = S[:, -1, 0] / np.sqrt(S[:, 0, 0] * S[:, -1, -1])
     out["log likelihood"] = _log_likelihoods(design, Y, draws)
@@ -154,7 +154,7 @@ def _log_likelihoods(design: Design, Y, draws: Draws):
 
 
 def simulate(
-    design: Design, backend: Backend, datasets: int, seed: int, which=quantities
+    design: Design, backend: Backend, datasets: int, seed: int, which=quantities, draw_truth=draw_truth
 ) -> dict[str, np.ndarray]:
     """Name -> (datasets,) ranks of the truth, 0..DRAWS."""
     ranks: dict[str, list[int]] = {}
