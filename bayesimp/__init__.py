@@ -32,15 +32,19 @@ _HOME = {
     "pool": "bayesimp.analysis.pool",
     "pool_by_study": "bayesimp.analysis.meta",
     "compare": "bayesimp.analysis.compare",
+    "sensitivity": "bayesimp.prior_sensitivity.run",
+    "default_grid": "bayesimp.prior_sensitivity.grid",
     "plot_imputed": "bayesimp.plots.imputed",
     "plot_imputed_trace": "bayesimp.plots.imputed_trace",
     "plot_missing": "bayesimp.plots.missing",
     "plot_pooled": "bayesimp.plots.pooled",
     "plot_prior_posterior": "bayesimp.plots.prior_posterior",
+    "plot_sensitivity": "bayesimp.plots.sensitivity",
+    "plot_sensitivity_components": "bayesimp.plots.sensitivity_components",
     "plot_trace": "bayesimp.plots.trace",
 }
 __version__ = version("bayesimp")
-_MODULES = ("analysis", "models", "plots", "priors")
+_MODULES = ("analysis", "compatibility", "methods", "models", "plots", "priors")
 
 __all__ = [*_HOME, *_MODULES]
 
@@ -49,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module("bayesimp.spec.priors" if name == "priors" else f"bayesimp.{name}")
+        value = import_module(f"bayesimp.spec.{name}" if name in ("methods", "priors") else f"bayesimp.{name}")
     else:
         raise AttributeError(f"module 'bayesimp' has no attribute {name!r}")
     globals()[name] = value

@@ -12,9 +12,10 @@ import xarray as xr
 
 from bayesimp import notation as nt
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 
-__all__ = ["Imputations"]
+__all__ = ["Imputations", "build_tree", "dtype_events"]
 
 
 class Resumable(Protocol):
@@ -104,8 +105,14 @@ class Imputations:
             raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
         frame = self.data.frame.copy(deep=False)
         for name, (rows, values) in self._cells.items():
-            frame[name] = _filled(frame[name], rows, values[k])
+            frame[name] = _filled(self._column(name), rows, values[k])
         return frame
+
+    def _column(self, name: str) -> pd.Series:
+        """A column of the table, empty if it comes with the imputations."""
+        if name in self.data.frame.columns:
+            return self.data.frame[name]
+        return pd.Series(np.nan, index=self.data.frame.index, name=name)
 
     def stacked(self, names: list[str], first: int, stop: int) -> pd.DataFrame:
         """Columns of tables first .. stop-1, one below the other: without making each table."""
@@ -113,7 +120,7 @@ class Imputations:
         again = np.tile(np.arange(n), count)
         out = {}
         for name in names:
-            column = self.data.frame[name]
+            column = self._column(name)
             if name in self._cells:
                 rows, values = self._cells[name]
                 base = np.tile(_filled(column, rows, values[first]).to_numpy(float), (count, 1))
@@ -151,6 +158,34 @@ class Imputations:
         long.insert(0, ".imp", np.repeat(np.arange(first, first + len(frames)), n))
         return long
 
+    @property
+    def model(self) -> Any:
+        """The model they were drawn from; None where they do not carry it."""
+        return getattr(self._run, "model", None)
+
+    def with_prior_draws(self, size: int = 4000, *, seed: int = 0) -> Imputations:
+        """The same with a group ``prior`` in the tree, for ``az.plot_prior_posterior(imp.tree)``.
+
+        Parameters that have an improper prior are left out of it, which is recorded in `events`.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their model.
+        """
+        from bayesimp.diagnostics.prior_draws import prior_group
+
+        if self.model is None:
+            raise SpecificationError(
+                "These imputations do not carry the model they came from, so not its priors."
+            )
+        prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
+        tree = self.tree.copy()
+        tree["prior"] = xr.DataTree(prior)
+        return Imputations(
+            self.data, self._cells, self.attrs, lambda: tree, self._events + tuple(events), self._run
+        )
+
     def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
         """A result with `n` more imputations; the chains go on from where they stand.
 
@@ -162,6 +197,14 @@ class Imputations:
         if n < 1:
             raise ValueError(f"extend by at least one imputation, got {n}")
         return self._run.extend(self.m + n, progress)
+
+    def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
+        """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
+        if not hasattr(self._run, "iterate"):
+            raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+        if cycles < 1:
+            raise ValueError(f"go on for at least one cycle, got {cycles}")
+        return self._run.iterate(cycles, progress)
 
     def summary(self, var_names: list[str] | None = None):
         """R-hat and effective sample sizes of parameters and of imputed means and sds, and the events."""
@@ -205,11 +248,13 @@ def build_tree(
     coords: Mapping[str, list],
     attrs: Mapping[str, Any],
     sample_stats: Mapping[str, np.ndarray] | None = None,
+    warmup: int = 0,
 ) -> xr.DataTree:
     """Put arrays together as a DataTree (groups: see `Imputations`).
 
     posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
-    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,).
+    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
+    to groups of their own.
     """
     clusters = _labels(data.clusters)
     sample = (nt.CHAIN, nt.DRAW)
@@ -217,7 +262,9 @@ def build_tree(
     groups = {
         "posterior": xr.Dataset(
             {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},
-            coords={**draws, **{k: v for k, v in coords.items()}},
+            coords={**draws, nt.CLUSTER: clusters, **coords}
+            if any(nt.CLUSTER in dims for dims, _ in posterior.values())
+            else {**draws, **coords},
         ),
         "imputed_stats": xr.Dataset(
             {
@@ -227,6 +274,10 @@ def build_tree(
             coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
         ),
     }
+    if warmup:  # the first draws, set apart under ArviZ's name for them
+        for name in ("posterior", "imputed_stats"):
+            groups[f"warmup_{name}"] = groups[name].isel({nt.DRAW: slice(None, warmup)})
+            groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})
     if sample_stats:
         groups["sample_stats"] = xr.Dataset(
             {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
@@ -251,6 +302,13 @@ def build_tree(
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
     return tree
+
+
+def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
+    """What is said of columns of integers that were imputed as normal."""
+    note = "integers, imputed as normal: the completed column is floating point"
+    whole = [name for name in imputed if pd.api.types.is_integer_dtype(data.frame[name].dtype)]
+    return [Event("dtype changed", name, note) for name in whole]
 
 
 def _labels(clusters) -> np.ndarray:

@@ -71,6 +71,15 @@ class JointNormal:
             self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=pr.rescale(Psi, scale.effects)
         )
 
+    def with_priors(self, priors: pr.Priors) -> JointNormal:
+        """The same data and formula under other priors."""
+        return JointNormal(self.data, self.formula.text, priors)
+
+    @property
+    def parameter_priors(self) -> dict[str, pr.CovariancePrior | pr.Flat | pr.Normal]:
+        """Name in the posterior -> prior of it, on the scale of the data."""
+        return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
+
     def _prepare(self, orthogonal: bool = True) -> Working:
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)

@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 
 from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
 from bayesimp.spec import priors as pr
 
-__all__ = ["draw_correlation_lkj", "draw_covariance", "draw_sd", "is_proper"]
+__all__ = [
+    "WithPriors",
+    "draw_correlation_lkj",
+    "draw_covariance",
+    "draw_inverse_wishart",
+    "draw_sd",
+    "is_proper",
+    "prior_group",
+]
 
 Array = NDArray[np.float64]
+
+
+class WithPriors(Protocol):
+    """An imputation model that knows the priors of what is in its posterior, on the scale of the data."""
+
+    @property
+    def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | pr.Flat | pr.Normal]: ...
+
+
+def prior_group(
+    model: WithPriors, posterior: xr.Dataset, size: int, seed: int
+) -> tuple[xr.Dataset, list[Event]]:
+    """Draws of every parameter from its prior, dims as in `posterior` but (1 chain, `size` draws).
+
+    Returns
+    -------
+    Dataset, and an event "no prior draws" for each parameter that has none: an improper prior (flat beta), or
+    one that the model does not know.
+    """
+    rng = np.random.default_rng(seed)
+    draws, events = {}, []
+    for name, array in posterior.data_vars.items():
+        prior, shape = model.parameter_priors.get(name), array.shape[2:]
+        d = shape[0] if shape else 1
+        match prior:
+            case pr.Normal():
+                x = np.asarray(prior.mean) + np.asarray(prior.sd) * rng.standard_normal((size, *shape))
+            case None | pr.Flat():
+                x = None
+            case _:
+                x = draw_covariance(rng, prior, d, size) if is_proper(prior, d) else None
+        if x is None:
+            why = "the model does not give its prior" if prior is None else "its prior is improper"
+            events.append(Event("no prior draws", str(name), f"{why}: there is nothing to draw from"))
+        else:
+            draws[name] = (array.dims, x.reshape(1, size, *shape))
+    coords = {name: c for name, c in posterior.coords.items() if not {"chain", "draw"} & set(c.dims)}
+    return xr.Dataset(draws, coords={**coords, "chain": [0], "draw": np.arange(size)}), events
 
 
 def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int, size: int) -> Array:
@@ -26,14 +76,13 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
         raise SpecificationError(f"There is nothing to draw from an improper prior: {prior!r}.")
     match prior:
         case pr.InverseWishart():
-            scale = np.linalg.inv(np.asarray(prior.V))
-            return stats.invwishart(df=prior.nu, scale=scale).rvs(size, random_state=rng).reshape(size, d, d)
+            return draw_inverse_wishart(rng, prior.nu, np.linalg.inv(np.asarray(prior.V)), size)
         case pr.HuangWand():
             # 1/a_k ~ Gamma(1/2, rate 1/scale_k^2); S = diag(c) W diag(c), c_k^2 = 2 nu/a_k, W ~ IW(nu+d-1, I)
             inverse_a = rng.gamma(0.5, 1.0, (size, d)) * np.asarray(prior.scale) ** 2
             c = np.sqrt(2 * prior.nu * inverse_a)
-            W = stats.invwishart(df=prior.nu + d - 1, scale=np.eye(d)).rvs(size, random_state=rng)
-            return c[:, :, None] * W.reshape(size, d, d) * c[:, None, :]
+            W = draw_inverse_wishart(rng, prior.nu + d - 1, np.eye(d), size)
+            return c[:, :, None] * W * c[:, None, :]
         case pr.LKJ():
             s = draw_sd(rng, prior.sd, d, size)
             return s[:, :, None] * draw_correlation_lkj(rng, prior.eta, d, size) * s[:, None, :]
@@ -46,6 +95,18 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
         case pr.Fixed():
             return np.broadcast_to(np.asarray(prior.value, dtype=float), (size, d, d)).copy()
     raise TypeError(prior)
+
+
+def draw_inverse_wishart(rng: np.random.Generator, nu: float, scale: Array, size: int) -> Array:
+    """(size, d, d) from the inverse-Wishart with scale matrix C C' = `scale`: C (A A')^-1 C'.
+
+    A A' ~ Wishart(nu, I), A lower triangular: A_kk^2 ~ chi-squared(nu - k), k from 0, normals below (Bartlett).
+    """
+    d = len(scale)
+    A = np.tril(rng.standard_normal((size, d, d)), -1)
+    A[:, range(d), range(d)] = np.sqrt(rng.chisquare(nu - np.arange(d), (size, d)))
+    M = np.linalg.solve(A, np.linalg.cholesky(scale).T)
+    return M.swapaxes(1, 2) @ M
 
 
 def is_proper(prior: pr.CovariancePrior, d: int) -> bool:

@@ -6,12 +6,19 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "plot_diagnosis": "bayesimp.plots.diagnosis",
+    "plot_implied_conditionals": "bayesimp.plots.implied_conditionals",
+    "plot_implied_prior": "bayesimp.plots.implied_prior",
     "plot_imputed": "bayesimp.plots.imputed",
     "plot_imputed_trace": "bayesimp.plots.imputed_trace",
     "plot_missing": "bayesimp.plots.missing",
     "plot_pooled": "bayesimp.plots.pooled",
+    "plot_predictive_qq": "bayesimp.plots.predictive_qq",
     "plot_prior_posterior": "bayesimp.plots.prior_posterior",
+    "plot_sensitivity": "bayesimp.plots.sensitivity",
+    "plot_sensitivity_components": "bayesimp.plots.sensitivity_components",
     "plot_trace": "bayesimp.plots.trace",
+    "plot_variance_priors": "bayesimp.plots.variance_priors",
 }
 
 __all__ = [*_HOME]

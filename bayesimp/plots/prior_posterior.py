@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.diagnostics.prior_draws import draw_covariance, is_proper
-from bayesimp.errors import SpecificationError
+from bayesimp.diagnostics.components import Component, components, covariance_names, overlap, view
 from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, spaced
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from bayesimp.imputations import Imputations
 
 __all__ = ["plot_prior_posterior"]
-
-DRAWS = 20_000
-WHERE = {"Sigma": "within", "Psi": "between"}
 
 
 def plot_prior_posterior(
@@ -41,7 +37,7 @@ def plot_prior_posterior(
     imp
         Imputations.
     var_names
-        ``"Sigma"`` (within clusters), ``"Psi"`` (between clusters); both by default.
+        ``"Sigma"`` (within clusters), ``"Psi"`` (between clusters), or those of conditional models; all by default.
     correlations
         Whether to show correlations too.
     at_most
@@ -57,9 +53,10 @@ def plot_prior_posterior(
     """
     import matplotlib.pyplot as plt
 
-    quantities = _quantities(imp, chosen(var_names, list(WHERE), "a covariance matrix"), correlations, seed)
+    names = chosen(var_names, covariance_names(imp), "a covariance matrix")
+    quantities = components(imp, names, correlations=correlations, seed=seed)
     chosen(None, list(quantities), "a standard deviation or correlation that is not fixed")
-    shown = sorted(quantities, key=lambda name: -_overlap(*quantities[name]))[:at_most]
+    shown = sorted(quantities, key=lambda name: -np.nan_to_num(overlap(quantities[name])))[:at_most]
     shown = [name for name in quantities if name in shown]
     columns = min(len(shown), 4)
     lines = -(-len(shown) // columns)
@@ -74,7 +71,7 @@ def plot_prior_posterior(
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
-        _panel(ax, name, *quantities[name])
+        _panel(ax, name, quantities[name])
     title = f"Prior '{imp.tree.attrs['priors_name']}' beside the posterior"
     if len(shown) < len(quantities):
         title += f": {len(shown)} of {len(quantities)} quantities, those that the data moved least"
@@ -84,69 +81,9 @@ def plot_prior_posterior(
     return figure
 
 
-def _quantities(imp: Imputations, names: list[str], correlations: bool, seed: int) -> dict:
-    """Name of the quantity -> (draws from the prior, from the posterior, limits of the axis or None)."""
-    model = getattr(imp._run, "model", None)
-    if model is None:
-        raise SpecificationError(
-            "These imputations do not carry the model they came from, so not its priors."
-        )
-    rng = np.random.default_rng(seed)
-    out = {}
-    for name in names:
-        posterior = imp.tree["posterior"].to_dataset()[name]
-        labels = [_tidy(str(v)) for v in posterior[posterior.dims[-2]].values]
-        S = posterior.values.reshape(-1, len(labels), len(labels))
-        prior = getattr(model._resolved, name)
-        P = draw_covariance(rng, prior, len(labels), DRAWS) if is_proper(prior, len(labels)) else None
-        for kind, a, b in _entries(len(labels), correlations):
-            draws = [np.empty(0) if M is None else _entry(M, a, b) for M in (P, S)]
-            if min(np.ptp(x) for x in draws if len(x)) > 0:
-                pair = labels[a] if a == b else _joined(labels[a], labels[b])
-                out[f"{kind} {WHERE[name]}\n{pair}"] = (*draws, (-1.0, 1.0) if a != b else None)
-    return out
-
-
-def _entries(d: int, correlations: bool):
-    yield from (("sd", k, k) for k in range(d))
-    if correlations:
-        yield from (("correlation", a, b) for a in range(d) for b in range(a + 1, d))
-
-
-def _entry(M, a: int, b: int):
-    """Standard deviation (a = b) or correlation, of each of the draws M (size, d, d)."""
-    return np.sqrt(M[:, a, a]) if a == b else M[:, a, b] / np.sqrt(M[:, a, a] * M[:, b, b])
-
-
-def _joined(a: str, b: str) -> str:
-    return f"{a}, {b}" if len(a) + len(b) < 28 else f"{a},\n{b}"
-
-
-def _tidy(effect: str) -> str:
-    return effect.removesuffix(":Intercept")
-
-
-def _limits(prior, posterior, limits) -> tuple[float, float]:
-    """All but the far tails: 99 % of the posterior and 75 % of the prior, which may have no mean."""
-    if limits is not None:
-        return limits
-    if len(prior) == 0:
-        return 0.0, float(1.1 * np.quantile(posterior, 0.99))
-    return 0.0, float(
-        max(1.1 * np.quantile(posterior, 0.99), min(np.quantile(prior, 0.75), 4 * posterior.max()))
-    )
-
-
-def _overlap(prior, posterior, limits) -> float:
-    if len(prior) == 0:
-        return 0.0
-    edges = np.linspace(*_limits(prior, posterior, limits), 41)
-    p, q = (np.histogram(x, edges)[0] / len(x) for x in (prior, posterior))
-    return float(np.minimum(p, q).sum())
-
-
-def _panel(ax: Axes, name: str, prior, posterior, limits) -> None:
-    low, high = _limits(prior, posterior, limits)
+def _panel(ax: Axes, name: str, component: Component) -> None:
+    low, high = view(component)
+    prior, posterior = component.prior, component.posterior.ravel()
     for x, colour, style, what in ((prior, ORANGE, "--", "prior"), (posterior, BLUE, "-", "posterior")):
         grid, height = density(x, (low, high))
         ax.plot(grid, height, style, color=colour, label=what)

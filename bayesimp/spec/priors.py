@@ -25,7 +25,7 @@ from bayesimp.errors import SpecificationError
 
 __all__ = [
     "CovariancePrior", "Diagonal", "Exponential", "Fixed", "Flat", "HalfNormal", "HalfT", "HuangWand",
-    "InverseWishart", "LKJ", "Normal", "Priors", "default", "jomo", "mice", "pan", "rescale", "resolve",
+    "InverseWishart", "LKJ", "Normal", "Priors", "default", "iw", "jomo", "mice", "pan", "rescale", "resolve",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -99,11 +99,15 @@ class InverseWishart:
     improper
         Allow nu <= d - 1, where the density has no finite integral. For comparison with software that does so
         (jomo); the posterior is proper once there are more than d - 1 - nu rows. Gibbs only.
+    marginal
+        ``nu`` is that of each variance and not of the matrix, which gets nu + d - 1: then S_kk ~ IW(nu, V_kk)
+        for diagonal V, whatever d (proper for every nu > 0).
     """
 
     nu: float | None = None
     V: ArrayLike = 1.0
     improper: bool = False
+    marginal: bool = False
 
     def __post_init__(self) -> None:
         if self.nu is not None and not self.improper:
@@ -203,6 +207,17 @@ def jomo() -> Priors:
     return replace(pan(), Sigma=InverseWishart(-1.0, 1.0, improper=True), name="jomo")
 
 
+def iw(nu: float, v: float = 1.0) -> Priors:
+    """Kunkel & Kaizar's IW(nu, v) on every variance between clusters (2017, simulation 5), flat beta.
+
+    Psi has nu + d - 1 degrees of freedom, so that each of its d variances is IW(nu, v) = InvGamma(nu/2, 1/(2v)),
+    as in a conditional model with one effect. Sigma keeps the IW(1, 1) of R mice, read in the same way.
+    `iw(1)` is `pan()`.
+    """
+    Sigma, Psi = InverseWishart(1.0, 1.0, marginal=True), InverseWishart(nu, v, marginal=True)
+    return Priors(Sigma, Psi, name=f"IW({nu:g}, {v:g})")
+
+
 def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePrior:
     """The same prior with every number explicit, on the scale of the data.
 
@@ -227,7 +242,7 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
     d = len(sds)
     match prior:
         case InverseWishart():
-            nu = float(d if prior.nu is None else prior.nu)
+            nu = float(d if prior.nu is None else prior.nu + (d - 1 if prior.marginal else 0))
             if nu <= d - 1 and not prior.improper:
                 raise SpecificationError(
                     f"InverseWishart on {where}: nu = {nu:g} is too small for a proper prior on a {d} x {d} "

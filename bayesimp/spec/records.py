@@ -29,7 +29,7 @@ PARTS = {"beta": ("Flat", "Normal"), "Sigma": COVARIANCE, "Psi": COVARIANCE}
 SDS = ("HalfT", "HalfNormal", "Exponential")
 INNER = {("LKJ", "sd"): SDS, ("Diagonal", "variances"): (*SDS, "InverseWishart")}  # priors inside priors
 ARRAYS = {"scale", "V", "value", "mean", "sd"}  # numbers, vectors or matrices
-FLAGS = {"improper"}  # all others are numbers
+FLAGS = {"improper", "marginal"}  # all others are numbers
 
 
 def prior_to_dict(prior: Any) -> dict[str, Any]:

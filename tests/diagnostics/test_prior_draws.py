@@ -72,10 +72,29 @@ def test_inverse_wishart_margins():
     """A diagonal entry of IW(nu, scale L) is InvGamma((nu - d + 1) / 2, L_kk / 2)."""
     V = np.array([[2.0, 0.5], [0.5, 1.0]])
     S = draw_covariance(
-        np.random.default_rng(6), pr.resolve(pr.InverseWishart(4.5, V), SDS[:2], "Sigma"), 2, SIZE
+        np.random.default_rng(16), pr.resolve(pr.InverseWishart(4.5, V), SDS[:2], "Sigma"), 2, SIZE
     )
     for k, lam in enumerate(np.diag(np.linalg.inv(V))):
         assert fits(S[:, k, k], stats.invgamma((4.5 - 1) / 2, scale=lam / 2))
+        assert not fits(S[:, k, k], stats.invgamma(4.5 / 2, scale=lam / 2))
+    theirs = stats.invwishart(4.5, np.linalg.inv(V)).rvs(SIZE, random_state=17)
+    assert stats.ks_2samp(np.linalg.det(S), np.linalg.det(theirs)).pvalue > 0.001
+    assert stats.ks_2samp(S[:, 0, 1], theirs[:, 0, 1]).pvalue > 0.001
+
+
+def test_marginal_inverse_wishart_has_the_same_variances_whatever_the_dimension():
+    """S ~ IW(nu + d - 1, v I)  =>  S_kk ~ IW(nu, v) = InvGamma(nu / 2, 1 / (2 v)); not so for S ~ IW(nu, v I)."""
+    nu, v = 1.6, 0.5
+    for d in (1, 2, 3):
+        prior = pr.resolve(pr.InverseWishart(nu, v, marginal=True), SDS[:d], "Psi")
+        S = draw_covariance(np.random.default_rng(8), prior, d, SIZE)
+        for k in range(d):
+            assert fits(S[:, k, k], stats.invgamma(nu / 2, scale=1 / (2 * v)))
+    wrong = draw_covariance(
+        np.random.default_rng(8), pr.resolve(pr.InverseWishart(nu, v), SDS[:2], "Psi"), 2, SIZE
+    )
+    assert not fits(wrong[:, 0, 0], stats.invgamma(nu / 2, scale=1 / (2 * v)))
+    assert pr.resolve(pr.iw(1.0).Psi, SDS, "Psi").nu == pr.resolve(pr.pan().Psi, SDS, "Psi").nu == 3
 
 
 def test_inverse_wishart_of_one_dimension():

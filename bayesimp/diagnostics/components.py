@@ -1,0 +1,136 @@
+"""Standard deviations and correlations behind every covariance matrix of a posterior, beside their priors.
+
+``Sigma`` and ``Psi`` of a joint model; ``sigma2_y`` and ``Psi_y`` of each conditional model. "Within" are the
+residuals of rows, "between" the effects of clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.diagnostics.prior_draws import prior_group
+from bayesimp.errors import SpecificationError
+
+if TYPE_CHECKING:
+    from bayesimp.imputations import Imputations
+
+__all__ = ["Component", "components", "covariance_names", "overlap", "view"]
+
+Array = NDArray[np.float64]
+WHERE = {"Sigma": "within", "sigma2": "within", "Psi": "between"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One standard deviation or correlation.
+
+    Attributes
+    ----------
+    prior
+        (size,) draws; none if the prior is improper.
+    posterior
+        (chains, draws).
+    limits
+        (-1, 1) of a correlation, None of a standard deviation.
+    """
+
+    prior: Array
+    posterior: Array
+    limits: tuple[float, float] | None
+
+
+def covariance_names(imp: Imputations) -> list[str]:
+    """Covariance matrices and variances in the posterior."""
+    return [str(name) for name in imp.tree["posterior"].data_vars if str(name).partition("_")[0] in WHERE]
+
+
+def components(
+    imp: Imputations,
+    names: Sequence[str] | None = None,
+    *,
+    correlations: bool = True,
+    size: int = 20_000,
+    seed: int = 0,
+) -> dict[str, Component]:
+    """``"sd between\\ny1"``, ``"correlation within\\ny1, y2"``, ... -> `Component`, without what is fixed.
+
+    Raises
+    ------
+    SpecificationError
+        The imputations do not carry their model.
+    """
+    if imp.model is None:
+        raise SpecificationError(
+            "These imputations do not carry the model they came from, so not its priors."
+        )
+    posterior = imp.tree["posterior"].to_dataset()[covariance_names(imp) if names is None else list(names)]
+    prior, _ = prior_group(imp.model, posterior, size, seed)
+    out = {}
+    for name, array in posterior.data_vars.items():
+        kind, _, variable = str(name).partition("_")
+        labels = _labels(array, variable)
+        d = len(labels)
+        S = array.values.reshape(*array.shape[:2], d, d)
+        P = prior[name].values.reshape(-1, d, d) if name in prior else np.empty((0, d, d))
+        for what, a, b in _entries(d, correlations):
+            at_prior, at_data = _entry(P, a, b), _entry(S, a, b)
+            if np.ptp(at_data) > 0 and (len(P) == 0 or np.ptp(at_prior) > 0):
+                pair = labels[a] if a == b else _joined(labels[a], labels[b])
+                limits = None if a == b else (-1.0, 1.0)
+                out[f"{what} {WHERE[kind]}\n{pair}"] = Component(at_prior, at_data, limits)
+    return out
+
+
+def view(component: Component) -> tuple[float, float]:
+    """What to show: all but the far tails, 99 % of the posterior and 75 % of the prior, which may have no mean."""
+    if component.limits is not None:
+        return component.limits
+    prior, posterior = component.prior, component.posterior
+    high = 1.1 * np.quantile(posterior, 0.99)
+    if len(prior):
+        high = max(high, min(np.quantile(prior, 0.75), 4 * posterior.max()))
+    return 0.0, float(high)
+
+
+def overlap(component: Component) -> float:
+    """Common area of prior and posterior density: 1 where the data have said nothing; nan of improper priors."""
+    if len(component.prior) == 0:
+        return np.nan
+    edges = np.linspace(*view(component), 41)
+    p, q = (np.histogram(x, edges)[0] / x.size for x in (component.prior, component.posterior))
+    return float(np.minimum(p, q).sum())
+
+
+def _labels(array, variable: str) -> list[str]:
+    """Names of the rows of a matrix; of a conditional model, with its variable in front."""
+    if array.ndim == 2:
+        return [variable]
+    names = [str(v).removesuffix(":Intercept") for v in array[array.dims[-2]].values]
+    if not variable:
+        return names
+    return [
+        variable if n in (variable, "Intercept") else n if n.startswith(f"{variable}:") else f"{variable}:{n}"
+        for n in names
+    ]
+
+
+def _entries(d: int, correlations: bool) -> Iterator[tuple[str, int, int]]:
+    yield from (("sd", k, k) for k in range(d))
+    if correlations:
+        yield from (("correlation", a, b) for a in range(d) for b in range(a + 1, d))
+
+
+def _entry(M: Array, a: int, b: int) -> Array:
+    """Standard deviation (a = b) or correlation, of each of the draws M (..., d, d)."""
+    if a == b:
+        return np.sqrt(M[..., a, a])
+    return M[..., a, b] / np.sqrt(M[..., a, a] * M[..., b, b])
+
+
+def _joined(a: str, b: str) -> str:
+    return f"{a}, {b}" if len(a) + len(b) < 28 else f"{a},\n{b}"

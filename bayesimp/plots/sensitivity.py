@@ -1,0 +1,98 @@
+"""Pooled estimates by prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayesimp.prior_sensitivity.result import Sensitivity
+
+__all__ = ["plot_sensitivity"]
+
+COLUMNS = 3
+
+
+def plot_sensitivity(
+    result: Sensitivity, terms: Sequence[str] | str | None = None, *, at_most: int = 9
+) -> Figure:
+    """Estimates with intervals, a panel for each parameter and a line for each prior.
+
+    The band is one standard error (of the reference prior) about the reference's estimate: what moves out of it
+    moves by more than the data themselves leave open. At the right, the fraction of missing information.
+
+    Parameters
+    ----------
+    result
+        From `bayesimp.sensitivity`.
+    terms
+        Names; all by default, fixed effects before variance components.
+    at_most
+        Panels. Of more terms the first are shown, and the title says so.
+
+    Raises
+    ------
+    SpecificationError
+        Terms that the analysis does not have.
+    """
+    import matplotlib.pyplot as plt
+
+    table = result.table
+    known = list(table.sort_values("part", ascending=False, kind="stable")["term"].drop_duplicates())
+    known.sort(key=list(table["term"].drop_duplicates()).index)
+    names = chosen(terms, known, "a term")
+    shown, priors = names[:at_most], result.priors
+    columns = min(len(shown), COLUMNS)
+    lines = -(-len(shown) // columns)
+    margin = 0.085 * max(len(name) for name in priors)
+    figure, axes = plt.subplots(
+        lines,
+        columns,
+        figsize=(margin + max(2.7 * columns, 4.2), 0.9 + lines * (0.75 + 0.23 * len(priors))),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, term in zip(axes.flat, shown, strict=False):
+        _panel(ax, table[table["term"] == term].set_index("prior"), priors, result.reference, term)
+    title = f"{result.analysis}\nestimates and intervals by prior; band: one standard error under '{result.reference}'"
+    if len(shown) < len(names):
+        title += f"; the first {len(shown)} of {len(names)} terms"
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def _panel(ax: Axes, rows, priors: Sequence[str], reference: str, term: str) -> None:
+    base = rows.loc[reference]
+    if np.isfinite(base["std.error"]):
+        low, high = (base["estimate"] + sign * base["std.error"] for sign in (-1, 1))
+        ax.axvspan(low, high, color=GREY, alpha=0.16, linewidth=0, zorder=0)
+    ax.axvline(base["estimate"], color=GREY, linewidth=0.8, zorder=0)
+    right = ax.get_yaxis_transform()
+    for line, prior in enumerate(priors):
+        row = rows.loc[prior]
+        ax.plot([row["conf.low"], row["conf.high"]], [line, line], color=BLUE, linewidth=1.5)
+        face = "white" if prior == reference else BLUE
+        ax.plot(
+            row["estimate"], line, "o", color=BLUE, markerfacecolor=face, markersize=5.5, markeredgewidth=1.4
+        )
+        if np.isfinite(row["fmi"]):
+            ax.text(1.02, line, f"{row['fmi']:.0%}", transform=right, va="center", fontsize=SMALL, color=GREY)
+    if rows["fmi"].notna().any():
+        ax.set_title("fmi", loc="right", fontsize=SMALL, color=GREY)
+    spaced(ax)
+    ax.margins(x=0.06)
+    ax.set_ylim(len(priors) - 0.5, -0.5)
+    ax.set_yticks(range(len(priors)), priors)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_title(term, loc="left", fontsize=SMALL, fontweight="bold")

@@ -1,0 +1,130 @@
+"""Prior beside posterior of every standard deviation and correlation, by prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.diagnostics.components import Component, components
+from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayesimp.prior_sensitivity.result import Sensitivity
+
+__all__ = ["plot_sensitivity_components"]
+
+COLUMNS = 3
+TOP = 0.8  # height of a posterior, in lines
+HIGHEST = 1.05  # where a prior is cut off, in lines
+
+
+def plot_sensitivity_components(
+    result: Sensitivity,
+    terms: Sequence[str] | str | None = None,
+    *,
+    correlations: bool = True,
+    at_most: int = 12,
+    seed: int = 0,
+) -> Figure:
+    """A panel for each standard deviation or correlation, in it a line of densities for each prior.
+
+    In each line prior and posterior have one scale (a prior that is far higher is cut off), the posteriors of a
+    panel one height. A posterior that follows its prior from line to line is the prior's word, not the data's.
+
+    Parameters
+    ----------
+    result
+        From `bayesimp.sensitivity`.
+    terms
+        Names as in ``result.model["term"]``; by default all, those that move most between priors first to be shown.
+    correlations
+        Whether to show correlations too.
+    at_most
+        Panels; of more terms those that move most (``change`` of ``result.model``), and the title says so.
+    seed
+        For the draws from the priors.
+
+    Raises
+    ------
+    SpecificationError
+        Terms that the imputation model does not have.
+    """
+    import matplotlib.pyplot as plt
+
+    by_prior = {
+        name: {key.replace("\n", " "): c for key, c in components(imp, seed=seed).items()}
+        for name, imp in result.imputations.items()
+    }
+    known = list(dict.fromkeys(key for found in by_prior.values() for key in found))
+    if not correlations:
+        known = [key for key in known if key.startswith("sd ")]
+    names = chosen(terms, known, "a standard deviation or correlation that is not fixed")
+    change = result.model.groupby("term")["change"]
+    moves = (change.max() - change.min()).fillna(0.0)
+    most = sorted(names, key=lambda name: -moves[name])[:at_most]
+    shown = [name for name in names if name in most]
+    columns = min(len(shown), COLUMNS)
+    lines = -(-len(shown) // columns)
+    priors = result.priors
+    margin = 0.085 * max(len(name) for name in priors)
+    figure, axes = plt.subplots(
+        lines,
+        columns,
+        figsize=(margin + max(2.9 * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, name in zip(axes.flat, shown, strict=False):
+        _panel(ax, {prior: found.get(name) for prior, found in by_prior.items()}, name)
+    title = "Prior beside posterior, by prior"
+    if len(shown) < len(names):
+        title += f": {len(shown)} of {len(names)} quantities, those that move most"
+    figure.suptitle(title, fontsize="medium")
+    handles = [
+        plt.Line2D([], [], color=ORANGE, linestyle="--", label="prior"),
+        plt.Line2D([], [], color=BLUE, label="posterior"),
+        plt.Line2D([], [], color=BLUE, marker="|", linestyle="", label="posterior mean"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
+    return figure
+
+
+def _panel(ax: Axes, found: dict[str, Component | None], name: str) -> None:
+    limits = _limits([c for c in found.values() if c is not None])
+    for line, c in enumerate(found.values()):
+        base = len(found) - 1 - line
+        ax.axhline(base, color=GREY, linewidth=0.4, zorder=0)
+        if c is None:
+            ax.text(0.5, base + 0.1, "fixed", transform=ax.get_yaxis_transform(), fontsize=SMALL, color=GREY)
+            continue
+        grid, height = density(c.posterior.ravel(), limits)
+        unit = TOP / height.max()
+        ax.fill_between(grid, base, base + unit * height, color=BLUE, alpha=0.25, linewidth=0)
+        ax.plot(grid, base + unit * height, color=BLUE, linewidth=1.1)
+        ax.plot(c.posterior.mean(), base + 0.06, "|", color=BLUE, markersize=6, markeredgewidth=1.5)
+        grid, height = density(c.prior, limits)
+        if len(grid):
+            height = np.where(unit * height > HIGHEST, np.nan, unit * height)
+            ax.plot(grid, base + height, "--", color=ORANGE, linewidth=1.2)
+    spaced(ax)
+    ax.set_xlim(*limits)
+    ax.set_ylim(-0.15, len(found) - 1 + HIGHEST)
+    ax.set_yticks(range(len(found)), list(found)[::-1])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_title(name, loc="left", fontsize=SMALL, fontweight="bold")
+
+
+def _limits(found: Sequence[Component]) -> tuple[float, float]:
+    """All of a correlation; of standard deviations 98 % of the widest posterior, from 0."""
+    if found[0].limits is not None:
+        return found[0].limits
+    return 0.0, float(max(1.05 * np.quantile(c.posterior, 0.98) for c in found))
