@@ -1,0 +1,261 @@
+"""How far the conditional models behind a fitted joint model vary over the clusters of the data.
+
+Fully conditional specification gives every cluster the same slopes and the same variance of the cluster effects.
+The joint model asks for slopes C_i and variances T_i that depend on Z_i'Z_i (`implied`). With theta_i one of these
+in cluster i, by draw of (Sigma, Psi), and theta = mean_i theta_i the one value that is the best that a homogeneous
+model can do, cluster i is missed by
+
+    median over draws of (theta_i - theta),   in units of the posterior standard deviation of theta,
+
+the latter as half the width of the central 68.3 % of its draws, since variances have long tails. Below a fraction
+of one sd, what homogeneity gets wrong is small beside what the data leave open anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.compatibility.implied import Conditional, implied_conditional
+from bayesimp.errors import SpecificationError
+from bayesimp.imputations import Imputations
+from bayesimp.joint import JointNormal
+
+__all__ = ["Diagnosis", "diagnose"]
+
+Array = NDArray[np.float64]
+Aggregate = Literal["mean", "sum", "line"]
+DRAWS = 1000
+CENTRAL = (0.1587, 0.5, 0.8413)
+SMALL, LARGE = 0.25, 1.0  # posterior sds
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Result of `diagnose`; printing it gives sentences, ``.plot()`` a picture.
+
+    Attributes
+    ----------
+    table
+        One row for each response and parameter of its conditional model: ``lowest`` and ``highest`` posterior
+        median over clusters, ``one_value`` for all, its posterior ``sd``, the largest ``miss`` in sds, the
+        ``median_miss`` of all clusters, and ``worst`` cluster with its number of ``rows``.
+    clusters
+        One row for each response, parameter and cluster: ``rows``, ``value`` (posterior median), ``low`` and
+        ``high`` (central 68.3 %), ``miss`` in sds, with its sign.
+    cluster
+        Name of the cluster column.
+    """
+
+    table: pd.DataFrame
+    clusters: pd.DataFrame
+    cluster: str
+
+    @property
+    def largest_miss(self) -> float:
+        """In posterior standard deviations."""
+        return float(self.table["miss"].max())
+
+    def plot(self, at_most: int = 9):
+        """See `bayesimp.plots.plot_diagnosis`."""
+        from bayesimp.plots.diagnosis import plot_diagnosis
+
+        return plot_diagnosis(self, at_most=at_most)
+
+    def __str__(self) -> str:
+        rows = self.clusters["rows"]
+        m = self.clusters["cluster"].nunique()
+        lines = [f"{m} clusters ({self.cluster}) of between {rows.min()} and {rows.max()} rows."]
+        for response, part in self.table.groupby("response", sort=False):
+            lines.append(f"The conditional model of {response} would need, from cluster to cluster,")
+            of_slopes = part["parameter"].str.startswith("slope on")
+            for kind in (part[of_slopes], part[~of_slopes]):
+                row = kind.loc[kind["miss"].idxmax()]
+                lines.append(
+                    f"  {row.parameter}: {row.lowest:.3g} to {row.highest:.3g}. One value for all ({row.one_value:.3g}, "
+                    f"posterior sd {row.sd:.2g}) misses by at most {row.miss:.2f} posterior sd ({self.cluster} "
+                    f"{row.worst}, {row.rows} rows), and in half of the clusters by at most {row.median_miss:.2f}."
+                )
+        if len(self.table) > 2 * self.table["response"].nunique():
+            lines.append("Of each kind of parameter the one that is missed most is named; .table has all.")
+        return "\n".join([*lines, self._verdict()])
+
+    def _verdict(self) -> str:
+        by = f"The largest miss is {self.largest_miss:.2f} posterior sd: "
+        if self.largest_miss < SMALL:
+            return (
+                by + "small beside what the data leave open. A homogeneous conditional (FCS) model will do."
+            )
+        if self.largest_miss < LARGE:
+            return (
+                by
+                + "noticeable, less than what the data leave open. Prefer the joint model, or compare the two."
+            )
+        return by + "more than what the data leave open. Use the joint model."
+
+    __repr__ = __str__
+
+
+def diagnose(
+    fitted: Imputations | JointNormal,
+    responses: Sequence[str] | str | None = None,
+    *,
+    aggregate: Aggregate = "mean",
+    seed: int = 0,
+) -> Diagnosis:
+    """How far a homogeneous conditional (FCS) model is from a joint model fitted to your data.
+
+    Parameters
+    ----------
+    fitted
+        Imputations of a `JointNormal`, or the model, which is then sampled first.
+    responses
+        Variables whose conditional model is looked at; by default those with missing cells (all if there are
+        none).
+    aggregate
+        What the conditional model takes from the other variables of the cluster: ``"mean"`` of each column of Z
+        times the variable, ``"sum"``, or ``"line"``, the cluster's own least-squares coefficients. For random
+        intercepts mean and line are the same; with random slopes lines vary less.
+    seed
+        For the sampler, if a model is given.
+
+    Raises
+    ------
+    SpecificationError
+        Not of a joint model, or of one response only; names that are not responses.
+    """
+    imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
+    model = getattr(getattr(imp, "_run", None), "model", None)
+    if not isinstance(model, JointNormal) or len(model.responses) < 2:
+        raise SpecificationError(
+            "diagnose needs a joint model of at least two variables: bi.JointNormal(data, 'y1 + y2 ~ ...') or the "
+            "imputations it made."
+        )
+    names = _responses(imp, responses)
+    Sigma, Psi = (_some(imp.tree["posterior"][name].values) for name in ("Sigma", "Psi"))
+    n, ZZ, group = _designs(model)
+    tables, clusters = [], []
+    for name in names:
+        k = model.responses.index(name)
+        theta = np.concatenate(
+            [
+                _parameters(implied_conditional(Sigma, Psi, k, n=n[i], ZZ=ZZ[i]), aggregate)[:, None]
+                for i in range(len(n))
+            ],
+            axis=1,
+        )
+        labels = _labels(model, k, aggregate)
+        by_cluster, table = _misses(theta, group, labels, n, model)
+        clusters.append(by_cluster.assign(response=name))
+        tables.append(table.assign(response=name))
+    first = ["response", "parameter"]
+    return Diagnosis(
+        *(_front(pd.concat(t, ignore_index=True), first) for t in (tables, clusters)), imp.data.cluster
+    )
+
+
+def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[str]:
+    if responses is None:
+        return imp.imputed_columns or imp.responses
+    names = [responses] if isinstance(responses, str) else list(responses)
+    unknown = [name for name in names if name not in imp.responses]
+    if unknown or not names:
+        raise SpecificationError(
+            f"{unknown or 'Nothing'}: not a response; there are {', '.join(imp.responses)}."
+        )
+    return names
+
+
+def _some(values: Array) -> Array:
+    """At most about DRAWS draws, evenly spaced, chains one after the other."""
+    flat = values.reshape(-1, *values.shape[2:])
+    return flat[:: -(-len(flat) // DRAWS)]
+
+
+def _designs(model: JointNormal) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Rows n (U,) and Z'Z (U, q, q) of the different designs, and which of them each cluster (m,) has."""
+    Z, codes, sizes = model.design.Z, model.data.codes, model.data.sizes
+    ZZ = np.zeros((len(sizes), Z.shape[1], Z.shape[1]))
+    np.add.at(ZZ, codes, Z[:, :, None] * Z[:, None, :])
+    key = np.column_stack([sizes, ZZ.reshape(len(sizes), -1)])
+    _, first, group = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    return sizes[first].astype(float), ZZ[first], group.ravel()
+
+
+def _parameters(c: Conditional, aggregate: Aggregate) -> Array:
+    """(draws, P): slopes on the aggregates, in the order of `_labels`, then variances of the effects."""
+    match aggregate:
+        case "mean":
+            slopes = c.contextual_on_means()
+        case "sum":
+            slopes = c.contextual
+        case "line":
+            slopes = c.contextual_on_lines()
+        case _:
+            raise SpecificationError(f"aggregate must be 'mean', 'sum' or 'line', got {aggregate!r}.")
+    variances = np.diagonal(c.effect_covariance, axis1=-2, axis2=-1)
+    return np.column_stack([slopes.reshape(len(slopes), -1), variances])
+
+
+def _labels(model: JointNormal, k: int, aggregate: Aggregate) -> list[str]:
+    """Names of the parameters, in words."""
+    random = model.design.random
+    out = []
+    for l in random:
+        for j, other in enumerate(model.responses):
+            if j == k:
+                continue
+            for h in random:
+                if aggregate == "line":
+                    column = f"cluster's own {_line(random, h)}".format(other)
+                else:
+                    column = f"cluster {aggregate} of {other}" + ("" if h == "Intercept" else f" x {h}")
+                out.append("slope on the " + column + ("" if l == "Intercept" else f", times {l}"))
+    return out + [
+        "intercept variance" if l == "Intercept" else f"variance of the slope on {l}" for l in random
+    ]
+
+
+def _line(random: Sequence[str], column: str) -> str:
+    if len(random) == 1 and column == "Intercept":
+        return "mean of {}"
+    return "intercept of {}" if column == "Intercept" else f"slope of {{}} on {column}"
+
+
+def _misses(theta: Array, group, labels: list[str], n: Array, model) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By cluster and by parameter, from theta (draws, designs, P)."""
+    weights = np.bincount(group) / len(group)
+    one = np.einsum("duP,u->dP", theta, weights)
+    low, one_value, high = np.quantile(one, CENTRAL, axis=0)
+    sd = (high - low) / 2
+    off = np.median(theta - one[:, None], axis=0)
+    miss = np.divide(off, sd, out=np.where(off == 0, 0.0, np.inf), where=sd > 0)[group]
+    values = np.quantile(theta, CENTRAL, axis=0)[:, group]
+    worst = np.abs(miss).argmax(0)
+    clusters = np.asarray(model.data.clusters, dtype=object)
+    m, P = miss.shape
+    by_cluster = pd.DataFrame(
+        {
+            "parameter": np.tile(labels, m), "cluster": np.repeat(clusters, P),
+            "rows": np.repeat(n[group].astype(int), P), "value": values[1].ravel(),
+            "low": values[0].ravel(), "high": values[2].ravel(), "miss": miss.ravel(),
+        }
+    )  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "parameter": labels, "lowest": values[1].min(0), "highest": values[1].max(0),
+            "one_value": one_value, "sd": sd, "miss": np.abs(miss).max(0),
+            "median_miss": np.median(np.abs(miss), axis=0), "worst": clusters[worst],
+            "rows": n[group[worst]].astype(int),
+        }
+    )  # fmt: skip
+    return by_cluster, table
+
+
+def _front(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    return table[[*names, *(c for c in table.columns if c not in names)]]

@@ -1,0 +1,225 @@
+"""The conditional model of one variable that the joint normal model implies, in one cluster.
+
+k is the variable, o the others, G = Z'Z, R_o = Y_o - X beta_o. The joint model
+
+    Y = X beta + Z B + E,   rows of E ~ N(0, Sigma),   vec(B) ~ N(0, Psi)
+
+gives, for any r and q,
+
+    y_k = X beta_k + R_o w + Z C vec(Z'R_o) + Z u + e,   rows of e ~ N(0, s),   u ~ N(0, T)
+
+    w = Sigma_oo^-1 Sigma_ok                               slopes on the row values of the others
+    s = Sigma_kk - Sigma_ko w                              residual variance
+    K = Psi_ko - (w' kron I) Psi_oo                        = Cov(b_k - B_o w, vec B_o)
+    C = K [Sigma_oo kron I + (I kron G) Psi_oo]^-1         slopes on the cluster's sums Z'R_o
+    T = Psi_kk - (w' kron I) Psi_ok - K (w kron I) - C (I kron G) K'
+
+since y_k - X beta_k = R_o w + Z (b_k - B_o w) + e with e independent of the others, and b_k - B_o w, which
+has covariance K with vec(B_o), is regressed on Z'R_o, of covariance (I kron G) [Sigma_oo kron I + Psi_oo
+(I kron G)]. No inverse of Psi or G is taken: a variance may be zero, and Z constant within a cluster.
+
+C and T depend on the cluster through G. For r = 2 and a random intercept, G = n, these are Kunkel & Kaizar's
+eq. 7-8, with a minus sign in the last line where the printed text has a plus.
+
+Covariates come in through R_o. With X written out,
+
+    E(y_k | Y_o) = X (beta_k - beta_o w) + Y_o w + Z C vec(Z'Y_o) - Z C vec(Z'X beta_o),
+
+a compatible conditional model has Z'X among its columns too: the cluster mean of every covariate that varies
+within clusters, beside the cluster mean of every other variable. Leaving it out is right only where beta_o is
+zero, or where Z'X / n is the same in all clusters or a column of X already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.errors import SpecificationError
+
+__all__ = ["Conditional", "contextual_bound", "implied_conditional"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """A conditional model of variable k given the others (order of the others: as in the joint model).
+
+    Leading dimensions (...) are those of draws and clusters, broadcast.
+
+    Attributes
+    ----------
+    k
+        The variable, 0 .. r-1.
+    within
+        (..., r-1) w: slopes on the others' row values.
+    contextual
+        (..., q, r-1, q) C[l, j, h]: slope on (column l of Z) x (sum over the cluster of column h of Z times
+        variable j).
+    residual_variance
+        (...) s.
+    effect_covariance
+        (..., q, q) T.
+    ZZ
+        (..., q, q) Z'Z of the cluster.
+    n
+        (...) rows of the cluster, None if not known.
+    """
+
+    k: int
+    within: Array
+    contextual: Array
+    residual_variance: Array
+    effect_covariance: Array
+    ZZ: Array
+    n: Array | None = None
+
+    def contextual_on_means(self) -> Array:
+        """(..., q, r-1, q) slopes on the cluster's means Z'Y_o / n instead of its sums.
+
+        Raises
+        ------
+        SpecificationError
+            The number of rows is not known.
+        """
+        if self.n is None:
+            raise SpecificationError("Slopes on cluster means need n=, the number of rows of each cluster.")
+        return self.contextual * np.asarray(self.n)[..., None, None, None]
+
+    def contextual_on_lines(self) -> Array:
+        """(..., q, r-1, q) slopes on the cluster's own least-squares coefficients, (Z'Z)^-1 Z'Y_o.
+
+        For a random intercept these are the means. With random slopes they change less over clusters than the
+        slopes on means do, since they do not depend on where in Z the cluster's rows are, but for shrinkage.
+        """
+        return self.contextual @ self.ZZ[..., None, :, :]
+
+    def fixed_effects(self, beta: ArrayLike) -> tuple[Array, Array]:
+        """Coefficients of X and of its sums Z'X in the conditional model.
+
+        Parameters
+        ----------
+        beta
+            (..., p, r) fixed effects of the joint model.
+
+        Returns
+        -------
+        on_rows
+            (..., p) beta_k - beta_o w.
+        on_sums
+            (..., q, q, p) [l, h, x]: of (column l of Z) x (sum over the cluster of column h of Z times column x
+            of X); minus C applied to beta_o.
+        """
+        beta = np.asarray(beta, dtype=float)
+        others = np.delete(beta, self.k, axis=-1)
+        on_rows = beta[..., self.k] - np.einsum("...xj,...j->...x", others, self.within)
+        return on_rows, -np.einsum("...ljh,...xj->...lhx", self.contextual, others)
+
+
+def implied_conditional(
+    Sigma: ArrayLike, Psi: ArrayLike, k: int = 0, *, n: ArrayLike | None = None, ZZ: ArrayLike | None = None
+) -> Conditional:
+    """The conditional model of variable k given all others that (Sigma, Psi) imply; see the module's equations.
+
+    Parameters
+    ----------
+    Sigma, Psi
+        (..., r, r) and (..., r q, r q).
+    k
+        The variable, 0 .. r-1.
+    n
+        (...) rows of the cluster. Enough for random intercepts (q = 1, Z = 1).
+    ZZ
+        (..., q, q) Z'Z of the cluster, for random slopes. Leading dimensions of all are broadcast: with
+        Sigma (draws, 1, r, r) and n (m,) everything is returned by draw and cluster.
+
+    Raises
+    ------
+    SpecificationError
+        Shapes that do not fit; neither n nor ZZ; k out of range; a single variable.
+
+    Notes
+    -----
+    Kunkel & Kaizar (2017), eq. 7-8, for r = 2 and random intercepts (sign corrected).
+    """
+    Sigma, Psi = np.asarray(Sigma, dtype=float), np.asarray(Psi, dtype=float)
+    r, q = _sizes(Sigma, Psi, k)
+    G = _gram(n, ZZ, q)
+    o = np.delete(np.arange(r), k)
+    e_k, e_o = k * q + np.arange(q), (o[:, None] * q + np.arange(q)).ravel()
+    S_oo, S_ok = Sigma[..., o[:, None], o], Sigma[..., o, k]
+    P_kk, P_ko, P_oo = (Psi[..., a[:, None], b] for a, b in ((e_k, e_k), (e_k, e_o), (e_o, e_o)))
+
+    w = np.linalg.solve(S_oo, S_ok[..., None])[..., 0]
+    s = Sigma[..., k, k] - (S_ok * w).sum(-1)
+    w_I = _kron_identity(w[..., None, :], q)  # w' kron I, (q, (r-1) q)
+    I_G = _identity_kron(G, r - 1)
+    K = P_ko - w_I @ P_oo
+    C = _t(np.linalg.solve(_t(_kron_identity(S_oo, q) + I_G @ P_oo), _t(K)))
+    T = P_kk - w_I @ _t(P_ko) - K @ _t(w_I) - C @ I_G @ _t(K)
+    T = (T + _t(T)) / 2
+    return Conditional(
+        k, w, C.reshape(*C.shape[:-1], r - 1, q), s, T, G, None if n is None else np.asarray(n)
+    )
+
+
+def contextual_bound(effect_variance: ArrayLike, sigma: ArrayLike, psi: ArrayLike, n: ArrayLike) -> Array:
+    """Largest slope on the cluster sum that a joint model of two variables allows (random intercepts).
+
+    |C| < sqrt( T psi / (sigma (n psi + sigma)) ), where psi = Psi_oo and sigma = Sigma_oo are those of the other
+    variable and T is the variance of the intercept given it: beyond, Psi is not positive definite
+    (Kunkel & Kaizar 2017, eq. 13). A flat prior on C knows nothing of it.
+    """
+    T, sigma, psi, n = (np.asarray(v, dtype=float) for v in (effect_variance, sigma, psi, n))
+    return np.sqrt(T * psi / (sigma * (n * psi + sigma)))
+
+
+def _sizes(Sigma: Array, Psi: Array, k: int) -> tuple[int, int]:
+    r, rq = Sigma.shape[-1], Psi.shape[-1]
+    if Sigma.shape[-2:] != (r, r) or Psi.shape[-2:] != (rq, rq) or rq % r:
+        raise SpecificationError(
+            f"Sigma must be (..., r, r) and Psi (..., r q, r q); got {Sigma.shape} and {Psi.shape}."
+        )
+    if r < 2:
+        raise SpecificationError("A conditional model needs at least two variables; Sigma is 1 x 1.")
+    if not 0 <= k < r:
+        raise SpecificationError(f"k = {k} is not one of the variables 0 .. {r - 1}.")
+    return r, rq // r
+
+
+def _gram(n: ArrayLike | None, ZZ: ArrayLike | None, q: int) -> Array:
+    """Z'Z (..., q, q), which is n for a random intercept."""
+    if ZZ is None:
+        if n is None or q > 1:
+            raise SpecificationError(
+                f"Psi has {q} effects for each variable: give "
+                + ("n=, the rows of the clusters." if q == 1 else "ZZ=, Z'Z of the clusters (..., q, q).")
+            )
+        return np.asarray(n, dtype=float)[..., None, None]
+    G = np.asarray(ZZ, dtype=float)
+    if G.shape[-2:] != (q, q):
+        raise SpecificationError(
+            f"ZZ must be (..., {q}, {q}) as Psi has {q} effects a variable, got {G.shape}."
+        )
+    return G
+
+
+def _t(A: Array) -> Array:
+    return A.swapaxes(-1, -2)
+
+
+def _kron_identity(A: Array, q: int) -> Array:
+    """A kron I_q, of the last two dimensions."""
+    a, b = A.shape[-2:]
+    return (A[..., :, None, :, None] * np.eye(q)[:, None, :]).reshape(*A.shape[:-2], a * q, b * q)
+
+
+def _identity_kron(G: Array, times: int) -> Array:
+    """I kron G, of the last two dimensions."""
+    q = G.shape[-1]
+    return (np.eye(times)[:, None, :, None] * G[..., None, :, None, :]).reshape(
+        *G.shape[:-2], times * q, times * q
+    )

@@ -1,0 +1,142 @@
+"""Predictions of one variable given another under the joint model and under a conditional model (FCS).
+
+Both models are fitted to the same complete data. A new value of y_1 in row j of cluster i, given y_2 in the whole
+cluster and a draw of the parameters, is
+
+    joint:        N( beta_1 + w (y_2ij - beta_2) + n_i C_i (mean_i(y_2) - beta_2),  s + T_i )    w, C_i, s, T_i: `implied`
+    conditional:  N( b_0 + b_1 y_2ij + b_2 mean_i(y_2),  sigma + psi )
+
+as for a cluster in which y_1 was never observed. With clusters of one size the two have the same likelihood for
+y_1 given y_2; what differs is the prior, and what y_2 itself says of (Sigma, Psi) (Kunkel & Kaizar 2017, sec. 3.3,
+fig. 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.compatibility.implied import implied_conditional
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.errors import SpecificationError
+from bayesimp.joint import JointNormal
+from bayesimp.spec import priors as pr
+
+__all__ = ["PredictiveDraws", "predictive_draws", "simulate_pair"]
+
+Array = NDArray[np.float64]
+MEAN = "cluster_mean_of_given"
+
+
+@dataclass(frozen=True)
+class PredictiveDraws:
+    """Draws of new values of y_1 given y_2, in the units of the data.
+
+    Attributes
+    ----------
+    rows
+        (R,) places of the rows in the table.
+    joint, fcs
+        (R, draws) under the joint and under the conditional model.
+    names
+        Of their priors.
+    """
+
+    rows: NDArray[np.int64]
+    joint: Array
+    fcs: Array
+    names: tuple[str, str]
+
+
+def simulate_pair(m: int, n: int, Sigma: ArrayLike, Psi: ArrayLike, seed: int = 0) -> pd.DataFrame:
+    """Complete y1, y2 of n rows in each of m clusters (column ``cluster``), means 0, random intercepts."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(np.arange(m), n)
+    B = rng.multivariate_normal(np.zeros(2), np.asarray(Psi), size=m)
+    Y = B[cluster] + rng.multivariate_normal(np.zeros(2), np.asarray(Sigma), size=m * n)
+    return pd.DataFrame({"cluster": cluster, "y1": Y[:, 0], "y2": Y[:, 1]})
+
+
+def predictive_draws(
+    frame: pd.DataFrame,
+    rows: Sequence[int],
+    *,
+    response: str = "y1",
+    given: str = "y2",
+    cluster: str = "cluster",
+    joint: pr.Priors | None = None,
+    fcs: pr.Priors | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> PredictiveDraws:
+    """Draw new values of `response` given `given` in some rows, under both models.
+
+    Parameters
+    ----------
+    frame
+        Complete table.
+    rows
+        Places of rows in the table.
+    response, given, cluster
+        Columns.
+    joint, fcs
+        Priors of the joint model (default `priors.pan()`) and of the conditional model (`priors.mice()`: MICE-IW,
+        here with the cluster mean of `given` among its covariates).
+    draws, seed
+        Posterior draws of each model, every fourth of four Gibbs chains; seed of both.
+
+    Raises
+    ------
+    SpecificationError
+        Missing values; rows that are not in the table.
+    """
+    if frame[[response, given, cluster]].isna().any(axis=None):
+        raise SpecificationError(
+            "predictive_draws compares models on complete data; the table has missing cells."
+        )
+    rows = np.asarray(rows, dtype=np.int64)
+    if rows.size == 0 or rows.min() < 0 or rows.max() >= len(frame):
+        raise SpecificationError(f"rows must be places in the table, 0 .. {len(frame) - 1}, got {rows}.")
+    joint, fcs = joint or pr.pan(), fcs or pr.mice()
+    by_cluster = frame.groupby(cluster, observed=True)[given]
+    means = by_cluster.transform("mean").to_numpy()[rows]
+    sizes = by_cluster.transform("size").to_numpy()[rows]
+    y2 = frame[given].to_numpy(float)[rows]
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
+    # rows by draws: parameters have a last axis of draws
+    p = _posterior(frame, f"{response} + {given} ~ 1 + (1 | {cluster})", cluster, joint, draws, seeds[0])
+    c = implied_conditional(p["Sigma"], p["Psi"], 0, n=sizes[:, None])
+    beta_1, beta_2 = p["beta"][:, 0].T
+    mean = beta_1 + c.within[:, 0] * (y2[:, None] - beta_2)
+    mean = mean + c.contextual_on_means()[..., 0, 0, 0] * (means[:, None] - beta_2)
+    variance = c.residual_variance + c.effect_covariance[..., 0, 0]
+
+    table = frame.assign(**{MEAN: by_cluster.transform("mean")})
+    p = _posterior(table, f"{response} ~ {given} + {MEAN} + (1 | {cluster})", cluster, fcs, draws, seeds[1])
+    columns = np.column_stack([np.ones(len(rows)), y2, means])
+    rng = np.random.default_rng(seeds[2])
+    return PredictiveDraws(
+        rows,
+        mean + np.sqrt(variance) * rng.standard_normal(mean.shape),
+        columns @ p["beta"][:, :, 0].T
+        + np.sqrt(p["Sigma"] + p["Psi"])[:, 0, 0] * rng.standard_normal(mean.shape),
+        (joint.name, fcs.name),
+    )
+
+
+def _posterior(
+    frame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
+) -> dict[str, Array]:
+    """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), chains one after the other."""
+    columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]
+    model = JointNormal(IncompleteData(frame[columns], cluster), formula, priors)
+    imp = model.impute(m=1, seed=seed, chains=4, draws=-(-draws // 4), thin=4, progress=False)
+    posterior = imp.tree["posterior"]
+    return {
+        name: posterior[name].values.reshape(-1, *posterior[name].shape[2:])[:draws]
+        for name in ("beta", "Sigma", "Psi")
+    }

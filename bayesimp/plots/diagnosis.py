@@ -1,0 +1,79 @@
+"""How far the conditional models behind a joint model vary over the clusters of the data."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayesimp.compatibility.diagnose import Diagnosis
+
+__all__ = ["plot_diagnosis"]
+
+
+def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
+    """What the conditional model of each variable needs in each cluster, beside one value for all clusters.
+
+    Points: posterior medians by cluster; the one farthest off in vermillion, with its distance in posterior sds.
+    Grey: the one value that a homogeneous model would use, and one posterior sd to each side.
+
+    Parameters
+    ----------
+    diagnosis
+        From `bayesimp.compatibility.diagnose`.
+    at_most
+        Panels. Where there are more parameters, those missed most are shown, and the title says so.
+    """
+    import matplotlib.pyplot as plt
+
+    table = diagnosis.table
+    shown = table.loc[sorted(table["miss"].nlargest(at_most).index)]
+    columns = 2 if len(shown) in (2, 4) else min(len(shown), 3)
+    lines = -(-len(shown) // columns)
+    figure, axes = plt.subplots(
+        lines,
+        columns,
+        figsize=(max(3.4 * columns, 5), 1.1 + 2.3 * lines),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, row in zip(axes.flat, shown.itertuples(), strict=False):
+        clusters = diagnosis.clusters
+        own = (clusters.response == row.response) & (clusters.parameter == row.parameter)
+        _panel(ax, row, clusters[own], diagnosis.cluster)
+    title = f"What conditional models need, by {diagnosis.cluster}, and one value for all"
+    if len(shown) < len(table):
+        title += f":\nthe {len(shown)} of {len(table)} parameters that are missed most"
+    figure.suptitle(title, fontsize="medium")
+    for ax in axes.flat[max(len(shown) - columns, 0) : len(shown)]:  # the lowest panel of each column
+        ax.set_xlabel(f"rows of the {diagnosis.cluster}", fontsize=SMALL)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=SMALL,
+    )
+    return figure
+
+
+def _panel(ax: Axes, row, clusters, label: str) -> None:
+    ax.axhspan(row.one_value - row.sd, row.one_value + row.sd, color=GREY, alpha=0.2, linewidth=0)
+    ax.axhline(row.one_value, color=GREY, linewidth=1.2, label="one value for all, ± 1 posterior sd")
+    ax.plot(clusters.rows, clusters.value, "o", color=BLUE, markersize=3.5, alpha=0.7, label=label)
+    worst = clusters.loc[clusters["miss"].abs().idxmax()]
+    ax.plot(worst.rows, worst.value, "o", color=VERMILLION, markersize=5)
+    spaced(ax)
+    if clusters.rows.max() > 10 * clusters.rows.min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.margins(y=0.12)
+    title = f"{row.response}: {row.parameter}"
+    ax.set_title(f"{textwrap.fill(title, 44)}\nmisses by at most {row.miss:.2f} sd", fontsize=SMALL)

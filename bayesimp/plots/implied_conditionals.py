@@ -1,0 +1,92 @@
+"""How the conditional model that a joint model implies changes with the size of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesimp.compatibility.implied import implied_conditional
+from bayesimp.compatibility.published import kunkel_kaizar
+from bayesimp.errors import SpecificationError
+from bayesimp.plots._style import SMALL, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_implied_conditionals"]
+
+CORRELATIONS = (-0.9, -0.5, 0.0, 0.5, 0.7, 0.9)
+
+
+def plot_implied_conditionals(
+    Sigma: ArrayLike | None = None,
+    variances: ArrayLike | None = None,
+    correlations: Sequence[float] = CORRELATIONS,
+    sizes: tuple[int, int] = (1, 150),
+    names: tuple[str, str] = ("y1", "y2"),
+) -> Figure:
+    """Slopes on the cluster sum and mean of the second variable, and variance of the intercept, of the first.
+
+    One curve for each correlation between clusters. A homogeneous conditional model needs flat ones. Without
+    arguments this is Kunkel & Kaizar's figure 1, with the slope on the mean added.
+
+    Parameters
+    ----------
+    Sigma
+        (2, 2) covariance within clusters.
+    variances
+        (2,) variances of the random intercepts.
+    correlations
+        Of the random intercepts.
+    sizes
+        Smallest and largest number of rows.
+    names
+        Of the variables, for the axes.
+
+    Raises
+    ------
+    SpecificationError
+        Correlations that are not within (-1, 1); not two variables.
+    """
+    import matplotlib.pyplot as plt
+
+    published = kunkel_kaizar()
+    S = np.asarray(published[0] if Sigma is None else Sigma, dtype=float)
+    sd = np.sqrt(np.diag(published[1]) if variances is None else np.asarray(variances, dtype=float))
+    if S.shape != (2, 2) or sd.shape != (2,) or not all(-1 < rho < 1 for rho in correlations):
+        raise SpecificationError("Give Sigma (2, 2), two variances, and correlations between -1 and 1.")
+    within = S[0, 1] / np.sqrt(S[0, 0] * S[1, 1])
+    nearest = min(correlations, key=lambda rho: abs(rho - within))
+    n = np.arange(sizes[0], sizes[1] + 1)
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(correlations)))
+    for rho, colour in sorted(zip(correlations, map(tuple, colours), strict=True), reverse=True):
+        c = implied_conditional(S, np.outer(sd, sd) * np.array([[1, rho], [rho, 1]]), 0, n=n)
+        curves = (c.contextual, c.contextual_on_means(), c.effect_covariance)
+        for ax, values in zip(axes, curves, strict=True):
+            style = "--" if rho == nearest else "-"
+            ax.plot(n, values.ravel(), style, color=colour, linewidth=1.8, label=f"{rho:g}".replace("-", "−"))
+    titles = (
+        f"slope on the sum of {names[1]} over the cluster", f"slope on the cluster mean of {names[1]}",
+        f"variance of the intercept of {names[0]}",
+    )  # fmt: skip
+    for ax, title in zip(axes, titles, strict=True):
+        spaced(ax)
+        ax.set_title(title, fontsize=SMALL)
+        ax.set_xlabel("rows in the cluster", fontsize=SMALL)
+        ax.set_xlim(0, sizes[1])
+    for ax in axes[:2]:
+        ax.axhline(0, color="black", linewidth=0.6, zorder=0)
+    axes[2].set_ylim(bottom=0)
+    figure.suptitle(
+        f"The model of {names[0]} given {names[1]} that the joint model implies", fontsize="medium"
+    )
+    legend = figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=SMALL,
+        title=f"correlation\nbetween clusters\n(within: {within:.2f})", title_fontsize=SMALL,
+    )  # fmt: skip
+    legend.get_title().set_multialignment("left")
+    return figure

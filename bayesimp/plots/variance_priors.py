@@ -1,0 +1,100 @@
+"""Priors on one variance, side by side: their bulk and their tails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from bayesimp.compatibility.priors import EFFECT, ImpliedPrior
+from bayesimp.diagnostics.prior_draws import draw_covariance
+from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced
+from bayesimp.plots.implied_prior import variance_density
+from bayesimp.spec import priors as pr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_variance_priors"]
+
+DRAWS = 50_000
+
+
+def plot_variance_priors(
+    priors: Mapping[str, pr.CovariancePrior] | None = None,
+    *,
+    implied: ImpliedPrior | None = None,
+    limit: float = 4.0,
+    sd: float = 1.0,
+) -> Figure:
+    """Density of each prior on a variance, and how much of it lies beyond any value.
+
+    Without arguments the three priors of Kunkel & Kaizar's figure 4: IW(1, 1), IW(1.6, 1), IW(5, 1).
+
+    Parameters
+    ----------
+    priors
+        Label -> prior of a covariance matrix, read in one dimension.
+    implied
+        Shown in grey: the prior that a joint prior implies on the variance of the intercept in a conditional
+        model.
+    limit
+        End of the axis of the densities.
+    sd
+        Of the variable, for priors in multiples of it.
+
+    Raises
+    ------
+    SpecificationError
+        A prior that is improper.
+    """
+    import matplotlib.pyplot as plt
+
+    chosen = priors or {f"IW({nu:g}, 1)": pr.InverseWishart(nu, 1.0) for nu in (1.0, 1.6, 5.0)}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    far = np.geomspace(limit / 100, 1000 * limit, 200)
+    if implied is not None:
+        x = implied.joint[EFFECT]
+        left.fill_between(
+            *variance_density(x, limit), color="0.85", label=f"implied by joint '{implied.names[0]}'"
+        )
+        right.fill_between(far, _beyond(x, far), color="0.85")
+    for (name, prior), colour, style in zip(chosen.items(), CYCLE, _styles(), strict=False):
+        (grid, height), tail = _curves(pr.resolve(prior, [sd], name), limit, far)
+        left.plot(grid, height, style, color=colour, label=name)
+        right.plot(far, tail, style, color=colour)
+    for ax in (left, right):
+        spaced(ax)
+        ax.set_xlabel("variance", fontsize=SMALL)
+    left.set(xlim=(0, limit), ylim=(0, None))
+    left.set_title("density", fontsize=SMALL)
+    right.set_xscale("log")
+    right.set(xlim=(far[0], far[-1]), ylim=(0, 1))
+    right.set_title("share of the prior beyond the variance", fontsize=SMALL)
+    right.axvline(limit, color=BLACK, linewidth=0.6, linestyle=":")
+    figure.suptitle("Priors of a variance between clusters", fontsize="medium")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=SMALL
+    )
+    return figure
+
+
+def _styles() -> list[str]:
+    return ["-", "--", "-.", ":", "-", "--", "-."]
+
+
+def _curves(prior: pr.CovariancePrior, limit: float, far):
+    """Density on a grid up to `limit`, share beyond `far`: exact for an inverse-Wishart, else by draws."""
+    if isinstance(prior, pr.InverseWishart) and prior.nu > 0:
+        law = stats.invgamma(prior.nu / 2, scale=1 / (2 * np.asarray(prior.V).item()))
+        grid = np.linspace(0, limit, 801)[1:]
+        return (grid, law.pdf(grid)), law.sf(far)
+    x = draw_covariance(np.random.default_rng(0), prior, 1, DRAWS)[:, 0, 0]
+    return variance_density(x, limit), _beyond(x, far)
+
+
+def _beyond(x, values):
+    return 1 - np.searchsorted(np.sort(x), values) / len(x)
