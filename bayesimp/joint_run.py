@@ -10,11 +10,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pandas.api.types import is_integer_dtype
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputations import Imputations, build_tree
+from bayesimp.imputations import Imputations, build_tree, dtype_events
 from bayesimp.kernels.effects import moments
 from bayesimp.progress import progress_bar
 from bayesimp.samplers import joint_gibbs
@@ -64,9 +63,13 @@ class Run:
             ).on_data_scale(self.model._working)  # fmt: skip
         else:
             if self.draws is None and self.thin > 1:
-                self.events += (Event("not used", "thin", f"NUTS keeps every draw; thin = {self.thin} was not used"),)
+                self.events += (
+                    Event("not used", "thin", f"NUTS keeps every draw; thin = {self.thin} was not used"),
+                )
             if self.draws is None and tune == 0:
-                self.events += (Event("not used", "tune", "NUTS cannot do without warm-up: 500 draws were used"),)
+                self.events += (
+                    Event("not used", "tune", "NUTS cannot do without warm-up: 500 draws were used"),
+                )
             new = self._nuts(tune or 500, draws, report)
         self.seconds += time.perf_counter() - began
         self.draws = new if self.draws is None else self.draws + new
@@ -153,12 +156,10 @@ class Run:
         }  # fmt: skip
 
     def _all_events(self) -> tuple[Event, ...]:
-        changed = [
-            name for name in self.model.responses
-            if self.model.data.missing(name).any() and is_integer_dtype(self.model.data.frame[name].dtype)
-        ]  # fmt: skip
-        note = "integers, imputed as normal: the completed column is floating point"
-        return self.events + tuple(Event("dtype changed", name, note) for name in changed)
+        data = self.model.data
+        return self.events + tuple(
+            dtype_events(data, [n for n in self.model.responses if data.missing(n).any()])
+        )
 
     def _values(self, numbers: range) -> np.ndarray:
         """(len(numbers), R, r) values of the incomplete rows."""

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.statistics import SufficientStatistics, collect
 
 __all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
 
 Array = NDArray[np.float64]
-KEY_DIGITS = 8  # digits in which covariates count when rows are put in order: beyond them is round-off
 DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
 
 
@@ -137,7 +137,7 @@ def prepare(
     u = _column_sds(Z)
     Z_w = Z / u
     Y_w = Y / s - X_w @ offset
-    order = _cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
+    order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes_w = place[codes]
@@ -203,38 +203,6 @@ def _not_identified(X, name, fixed) -> str:
         f"{'it' if len(weak) == 1 else 'them'} out of the formula, or give beta a normal prior "
         "(priors.Normal), which makes the effect estimable."
     )
-
-
-def _cluster_order(Y, covariates, codes, clusters: int) -> NDArray[np.int64]:
-    """Clusters by their values: number of rows, then number observed, least and largest value by response.
-
-    Where these agree (small clusters, nothing observed), all rows decide.
-    """
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(clusters))
-    sorted_Y = np.vstack([Y[order], np.full(Y.shape[1], np.nan)])  # the last cluster may be empty
-    keys = [np.bincount(codes, minlength=clusters)]
-    for k in range(Y.shape[1]):
-        y = sorted_Y[:, k]
-        keys += [
-            np.add.reduceat(~np.isnan(y), starts, dtype=np.int64),
-            np.minimum.reduceat(np.where(np.isnan(y), np.inf, y), starts),
-            np.maximum.reduceat(np.where(np.isnan(y), -np.inf, y), starts),
-        ]
-    by_value = np.lexsort(keys[::-1])
-    ordered = np.array(keys, dtype=float)[:, by_value]
-    differs = (ordered[:, 1:] != ordered[:, :-1]).any(0)
-    table = np.hstack([np.where(np.isnan(Y), np.inf, Y), covariates])[order]
-    ends = np.append(starts, len(Y))
-
-    def contents(i: int) -> list[float]:
-        rows = table[ends[i] : ends[i + 1]]
-        return rows[np.lexsort(rows.T)].ravel().tolist()
-
-    for run in np.split(by_value, np.flatnonzero(differs) + 1):
-        if len(run) > 1:
-            run[:] = sorted(run, key=contents)
-    return by_value
 
 
 def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset) -> IncompleteRows:

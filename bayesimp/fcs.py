@@ -1,0 +1,308 @@
+"""Fully conditional specification: one conditional model a variable, visited in turn (Kunkel & Kaizar 2017, sec. 2.2).
+
+    y_k = X*_k beta*_k + Z*_k b_ki + e,   b_ki ~ N(0, psi*_k),   e ~ N(0, sigma*_k)
+
+X*_k and Z*_k may hold any other variables, imputed ones among them, and their means by cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.data.chained import ChainedTable, chained_table
+from bayesimp.data.conditionals import conditionals
+from bayesimp.data.identified import check_conditionals
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import suggestion
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs_run import FCSRun
+from bayesimp.imputations import Imputations
+from bayesimp.progress import progress_bar
+from bayesimp.samplers.chains import new_seed
+from bayesimp.samplers.conditional import make
+from bayesimp.samplers.joint_gibbs import is_conjugate
+from bayesimp.spec import methods as me
+from bayesimp.spec import priors as pr
+from bayesimp.spec.conditional import formula_text, text
+
+__all__ = ["FCS"]
+
+
+class FCS:
+    """Imputation by chained equations, a conditional model for every incomplete variable.
+
+    Parameters
+    ----------
+    data
+        The incomplete table.
+    methods
+        One for all, or by variable: ``"bayes"`` (default), ``"iw"``, ``"ml"``, ``"pymc"``, ``"norm"``, ``"pmm"``, names
+        of mice's methods (``"2l.pan"``), or records of `bayesimp.methods`.
+    predictors
+        By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + y2 | study)"``; or a table of predictors, or
+        mice's predictor matrix. None: all other variables, with random intercepts.
+    order, blocks, derived, compatible
+        Order of the visits; variables imputed jointly, by name of block; columns computed from others
+        (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
+        See `bayesimp.data.conditionals.conditionals`.
+    bounds
+        (lower, upper) by variable, None for no bound: values are drawn from the normal truncated to them.
+    post
+        By variable, a function of the values just drawn (a copy) that returns those to be used instead.
+    where
+        Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
+        cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
+        cell that is chosen is held out, and imputed as if it were missing.
+    ignore
+        (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either (but for
+        a cluster that has no other rows).
+
+    Raises
+    ------
+    DataError, SpecificationError
+        A conditional model that the data cannot identify, or a predictor that depends on the variable itself.
+
+    Examples
+    --------
+    >>> model = bi.FCS(data, methods={"bsi": bi.methods.IW(nu=1, v=1, compatible=True)})     # doctest: +SKIP
+    >>> imp = model.impute(m=60, seed=1)                                                     # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        methods: Any = None,
+        predictors: Any = None,
+        *,
+        order: Any = None,
+        blocks: Mapping[str, Sequence[str]] | None = None,
+        derived: Mapping[str, str] | None = None,
+        compatible: bool | None = None,
+        bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+        post: Mapping[str, Callable] | None = None,
+        where: Any = None,
+        ignore: Any = None,
+    ) -> None:
+        self.data = data
+        self._declared = {
+            "methods": methods, "predictors": predictors, "order": order, "blocks": blocks, "derived": derived,
+            "compatible": compatible, "bounds": bounds, "post": post, "where": where, "ignore": ignore,
+        }  # fmt: skip
+        self._where = _masks(data, where)
+        self.masked = _held_out(data, self._where)
+        self.ignore = _rows(data, ignore)
+        self.spec = conditionals(self.masked, methods, predictors, order, blocks, derived, compatible)
+        self.events: list[Event] = list(check_conditionals(self.spec, self.masked, self.ignore))
+        self.bounds = _checked_bounds(self.masked, bounds or {}, self.spec)
+        self.post = dict(post or {})
+        for name in self.post:
+            _incomplete(name, self.spec, "post")
+
+    @cached_property
+    def table(self) -> ChainedTable:
+        names, frame = self.spec.incomplete, self.masked.frame
+        Y = np.column_stack([self.masked.numeric(name) for name in names])
+        own = [d.column for d in self.spec.derived if d.column in frame.columns]
+        filled = {name: frame[name].to_numpy(float, na_value=np.nan) for name in own}
+        return chained_table(
+            self.spec,
+            Y,
+            self.data.codes,
+            len(self.data.clusters),
+            filled=filled,
+            ignore=self.ignore,
+            bounds=self.bounds,
+        )
+
+    def conditionals(self, seed: int) -> list:
+        """The blocks as the loop runs them; what they compile or adapt is done once a seed."""
+        made = self.__dict__.setdefault("_made", {})
+        if seed not in made:
+            made.clear()
+            made[seed] = [make(self.table, k, seed) for k in range(len(self.spec.blocks))]
+        return made[seed]
+
+    @property
+    def post_by_column(self) -> dict[int, Callable]:
+        return {self.table.names.index(name): f for name, f in self.post.items()}
+
+    @property
+    def formulas(self) -> list[str]:
+        """The conditional models as they are fitted."""
+        return [formula_text(block, self.data.cluster) for block in self.spec.blocks]
+
+    @property
+    def priors_name(self) -> str:
+        names = {
+            b.method.priors.name for b in self.spec.blocks if getattr(b.method, "priors", None) is not None
+        }
+        return ", ".join(sorted(names)) or "none"
+
+    def filled(self, column: str) -> np.ndarray:
+        """(n,) bool: cells of a column that completed tables show imputed."""
+        return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
+
+    def full_column(self, name: str) -> np.ndarray:
+        """(n,) a derived column as far as it can be computed before anything is imputed."""
+        return self.table.full[:, self.table.names.index(name)]
+
+    def with_priors(self, priors: pr.Priors) -> FCS:
+        """The same model with other priors in every block that takes priors.
+
+        Blocks by Gibbs sampling take to PyMC where the priors are not conditionally conjugate.
+
+        Raises
+        ------
+        SpecificationError
+            No block has priors.
+        """
+        changed = {b.name: _with_priors(b.method, priors) for b in self.spec.blocks}
+        if all(changed[b.name] is b.method for b in self.spec.blocks):
+            used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))
+            raise SpecificationError(f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them.")
+        return FCS(self.data, **{**self._declared, "methods": changed})
+
+    def specification(self) -> dict:
+        """What `bayesimp.load` needs to make the model again."""
+        from bayesimp.spec.records import fcs_to_dict
+
+        return fcs_to_dict(self._declared, self.spec)
+
+    def __repr__(self) -> str:
+        n, m = len(self.data.frame), len(self.data.clusters)
+        lines = [f"FCS: {len(self.spec.blocks)} conditional models, {n:,} rows in {m:,} clusters"]
+        lines += [text(self.spec, self.data.cluster)]
+        lines += [f"  note: {event.where}: {event.message}" for event in self.events]
+        return "\n".join(lines)
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        cycles: int = 100,
+        tune: int | None = None,
+        seed: int | None = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Run m chains from m starts; the last state of each is one completed table.
+
+        Parameters
+        ----------
+        m
+            Completed tables.
+        cycles, tune
+            Visits to every block, and how many of the first are kept apart as warm-up (default: half), so that
+            convergence is judged by the rest.
+        seed
+            Same seed, same result, whatever `workers`, the order of rows, and m: the first 20 of 60 imputations are
+            those of a run of 20.
+
+        Raises
+        ------
+        SpecificationError
+            m, cycles, ... out of range.
+        SamplingError
+            A block cannot go on (the message names it), or the run was interrupted before its first cycle.
+        """
+        tune = cycles // 2 if tune is None else tune
+        for name, value, least in [("m", m, 1), ("cycles", cycles, 1), ("tune", tune, 0)]:
+            if int(value) != value or value < least:
+                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        if tune >= cycles:
+            raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
+        run = FCSRun(self, new_seed() if seed is None else int(seed), int(tune), workers)
+        with progress_bar(progress) as report:
+            run.start(int(m), int(cycles), report)
+        return run.imputations()
+
+
+def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
+    if not isinstance(method, me.Gibbs | me.PyMC):
+        return method
+    if isinstance(method, me.Gibbs) and not all(is_conjugate(p) for p in (priors.Sigma, priors.Psi)):
+        if method.residual == "cluster":
+            raise SpecificationError(f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'.")
+        return me.PyMC(priors, compatible=method.compatible)
+    return me.with_priors(method, priors)
+
+
+def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
+    """By variable, (n,) bool; variables that are not named are left as by default."""
+    if where is None:
+        return {}
+    columns = {name: where[name] for name in where}
+    masks = {}
+    for name, mask in columns.items():
+        if name == data.cluster:
+            continue
+        data.missing(name)  # an unknown name is refused here
+        masks[name] = _bool(mask, len(data.frame), f"where['{name}']")
+    return masks
+
+
+def _bool(mask: Any, n: int, what: str) -> np.ndarray:
+    array = np.asarray(mask)
+    if array.shape != (n,) or array.dtype.kind != "b":
+        raise SpecificationError(
+            f"{what} must be {n:,} values True or False, one a row; got {array.dtype} {array.shape}."
+        )
+    return array.copy()
+
+
+def _rows(data: IncompleteData, ignore: Any) -> np.ndarray:
+    if ignore is None:
+        return np.zeros(len(data.frame), dtype=bool)
+    rows = _bool(ignore, len(data.frame), "ignore")
+    if rows.all():
+        raise DataError("ignore leaves no row to fit a model to.")
+    return rows
+
+
+def _held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> IncompleteData:
+    """The table with observed cells that are to be imputed taken out."""
+    out = {name: mask & ~data.missing(name) for name, mask in where.items()}
+    out = {name: mask for name, mask in out.items() if mask.any()}
+    if not out:
+        return data
+    frame = data.frame.copy(deep=False)
+    for name, mask in out.items():
+        column = frame[name]
+        if pd.api.types.is_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
+            column = column.astype(float)
+        frame[name] = column.mask(mask)
+    return IncompleteData(frame, data.cluster, dict(data.families))
+
+
+def _incomplete(name: str, spec, what: str) -> None:
+    if name not in spec.incomplete:
+        raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
+
+
+def _checked_bounds(data: IncompleteData, bounds, spec) -> dict[str, tuple[float | None, float | None]]:
+    jointly = {name for block in spec.blocks if len(block.responses) > 1 for name in block.responses}
+    for name, pair in bounds.items():
+        _incomplete(name, spec, "bounds")
+        if name in jointly:
+            raise SpecificationError(
+                f"bounds: '{name}' is imputed jointly with others; bounds are for single variables."
+            )
+        low, high = (-np.inf if pair[0] is None else pair[0]), (np.inf if pair[1] is None else pair[1])
+        if not low < high:
+            raise SpecificationError(
+                f"bounds['{name}']: {pair} is empty; give (lower, upper), None for no bound."
+            )
+        y = data.numeric(name)
+        outside = int(((y < low) | (y > high)).sum())
+        if outside:
+            raise DataError(
+                f"bounds['{name}'] = {pair}: {outside} observed value{'s are' if outside > 1 else ' is'} outside. Widen the "
+                "bounds, or correct the values."
+            )
+    return dict(bounds)

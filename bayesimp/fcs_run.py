@@ -1,0 +1,205 @@
+"""A run of chained equations that can go on: more cycles, or more imputations."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp import notation as nt
+from bayesimp.data.chained import ChainedBlock
+from bayesimp.errors import SamplingError
+from bayesimp.events import Event
+from bayesimp.imputations import Imputations, build_tree, dtype_events
+from bayesimp.notation import effect_names
+from bayesimp.progress import progress_bar
+from bayesimp.samplers.fcs import POST, Chain, History, run_cycles, start_chain
+
+if TYPE_CHECKING:
+    from bayesimp.fcs import FCS
+
+__all__ = ["FCSRun"]
+
+
+@dataclass
+class FCSRun:
+    """Chains at their present state, one an imputation, and the cycles kept so far (working scale undone)."""
+
+    model: FCS
+    seed: int
+    tune: int
+    workers: int | None = None
+    chains: list[Chain] | None = None
+    history: History | None = None
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+
+    def start(self, m: int, cycles: int, report: Callable | None) -> None:
+        """m chains, `cycles` cycles each."""
+        began = time.perf_counter()
+        table, conditionals = self.model.table, self.model.conditionals(self.seed)
+        self.chains = [start_chain(table, conditionals, self.seed, k) for k in range(m)]
+        self.history = self._cycles(self.chains, cycles, report)
+        self.seconds += time.perf_counter() - began
+        self._interrupted(self.history.cycles, cycles)
+
+    def _cycles(self, chains: list[Chain], cycles: int, report) -> History:
+        model = self.model
+        return run_cycles(
+            model.table, model.conditionals(self.seed), chains, cycles, model.post_by_column,
+            workers=self.workers, report=report,
+        )  # fmt: skip
+
+    def _interrupted(self, done: int, asked: int) -> None:
+        if done == 0:
+            raise SamplingError(
+                "The run was interrupted before its first cycle: nothing to keep. Run it again."
+            )
+        if done < asked:
+            text = (
+                f"stopped by the user: {done} of {asked} cycles kept; imputations are those of the last cycle"
+            )
+            self.events += (Event("interrupted", "cycles", text),)
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with m imputations in all: the new ones from their own starts, through as many cycles."""
+        assert self.chains is not None and self.history is not None
+        longer = replace(self, chains=list(self.chains))
+        began = time.perf_counter()
+        table, conditionals = self.model.table, self.model.conditionals(self.seed)
+        new = [start_chain(table, conditionals, self.seed, k) for k in range(len(self.chains), m)]
+        if new:
+            with progress_bar(progress) as report:
+                history = self._cycles(new, self.history.cycles, report)
+            if history.cycles < self.history.cycles:
+                raise SamplingError(
+                    "Interrupted: the further imputations are not complete. The first ones stay as they are."
+                )
+            longer.chains, longer.history = [*self.chains, *new], self.history.joined(history, 0)
+        longer.seconds += time.perf_counter() - began
+        return longer.imputations()
+
+    def iterate(self, cycles: int, progress: bool | None = None) -> Imputations:
+        """The same imputations, `cycles` cycles further."""
+        assert self.chains is not None and self.history is not None
+        longer = replace(self, chains=[copy.deepcopy(chain) for chain in self.chains])
+        began = time.perf_counter()
+        with progress_bar(progress) as report:
+            history = self._cycles(longer.chains, cycles, report)
+        longer._interrupted(history.cycles, cycles)
+        longer.history = self.history.joined(history, 1)
+        longer.seconds += time.perf_counter() - began
+        return longer.imputations()
+
+    def imputations(self) -> Imputations:
+        """The last state of every chain, as completed tables."""
+        cells, attrs = self._cells(), self._attrs()
+        events = (*self.model.events, *self.events, *self._chain_events())
+        events += tuple(
+            dtype_events(self.model.data, [name for name in cells if name in self.model.spec.incomplete])
+        )
+        return Imputations(self.model.data, cells, attrs, lambda: self._tree(cells, attrs), events, run=self)
+
+    def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Column -> (rows, values (m, cells)), rows in the order of the table."""
+        model, table, chains = self.model, self.model.table, self.chains
+        by_row = np.argsort(table.row)
+        out = {}
+        columns = {name: name for name in model.spec.incomplete} | {
+            d.name: d.column for d in model.spec.derived if d.column is not None
+        }
+        for name, column in columns.items():
+            k = table.names.index(name)
+            holes = (
+                table.missing[table.row_cell[by_row], k - table.p] & model.filled(column)[table.row[by_row]]
+            )
+            if column not in model.data.frame.columns:
+                out[column] = self._new_column(k)
+                continue
+            order = by_row[holes]
+            if len(order):
+                V = np.stack([chain.V[order, k - table.p] for chain in chains])
+                out[column] = table.row[order], table.center[k] + table.scale[k] * V
+        return out
+
+    def _new_column(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """A derived column that the table does not have: all of it."""
+        table, n = self.model.table, len(self.model.data.frame)
+        values = np.tile(self.model.full_column(table.names[k]), (len(self.chains), 1))
+        V = np.stack([chain.V[:, k - table.p] for chain in self.chains])
+        values[:, table.row] = table.center[k] + table.scale[k] * V
+        return np.arange(n), values
+
+    def _tree(self, cells: dict, attrs: dict):
+        model, table, h = self.model, self.model.table, self.history
+        place = np.argsort(table.order)
+        posterior, coords = {}, {nt.RESPONSE: list(model.spec.incomplete)}
+        for chained, kept in zip(table.blocks, h.blocks, strict=True):
+            part, names = _posterior(chained, kept, place)
+            posterior |= part
+            coords |= names
+        r = len(model.spec.incomplete)
+        s, c = table.scale[table.p : table.p + r], table.center[table.p : table.p + r]
+        stats = {"mean": h.mean[:, :, place] * s + c, "sd": h.sd[:, :, place] * s}
+        observed = {name: model.masked.numeric(name) for name in model.spec.incomplete}
+        tune = self.tune if h.cycles > self.tune else 0
+        return build_tree(
+            model.data, posterior, stats, cells, observed, coords, attrs, warmup=tune,
+        )  # fmt: skip
+
+    def _attrs(self) -> dict:
+        model = self.model
+        return {
+            "model": "FCS", "formula": "; ".join(model.formulas), "responses": list(model.spec.incomplete),
+            "priors_name": model.priors_name, "specification": json.dumps(model.specification()),
+            "sampler": "chained equations", "seed": self.seed, "tune": self.tune, "m": len(self.chains),
+            "chains": len(self.chains), "draws": self.history.cycles, "cycles": self.history.cycles,
+            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
+        }  # fmt: skip
+
+    def _chain_events(self) -> list[Event]:
+        """What the blocks recorded, summed over imputations."""
+        total: dict[tuple[int, int], int] = {}
+        for chain in self.chains:
+            for key, count in chain.events.items():
+                total[key] = total.get(key, 0) + count
+        conditionals, out = self.model.conditionals(self.seed), []
+        for (block, code), count in sorted(total.items()):
+            kind, message = (
+                ("changed by post", "imputed values changed by the user's function") if code == POST
+                else conditionals[block].words[code]
+            )  # fmt: skip
+            out.append(Event(kind, self.model.table.blocks[block].block.name, message, count))
+        return out
+
+
+def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place) -> tuple[dict, dict]:
+    """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates."""
+    block, scale = chained.block, chained.scale
+    name, responses = block.name, list(block.responses)
+    fixed, effect = f"fixed_{name}", f"effect_{name}"
+    coords: dict[str, list] = {fixed: [c.name for c in block.fixed]}
+    random = [c.name for c in block.random]
+    beta, Sigma = scale.beta(kept["beta"]), scale.Sigma(kept["Sigma"])
+    out = {}
+    if len(responses) == 1:
+        out[f"beta_{name}"] = (fixed,), beta[..., 0]
+        by_cluster = Sigma.shape[2] > 1
+        sigma2 = Sigma[..., 0, 0]
+        out[f"sigma2_{name}"] = ((nt.CLUSTER,), sigma2[..., place]) if by_cluster else ((), sigma2[..., 0])
+    else:
+        response = f"response_{name}"
+        coords |= {response: responses, f"{response}_2": responses}
+        out[f"beta_{name}"] = (fixed, response), beta
+        out[f"Sigma_{name}"] = (response, f"{response}_2"), Sigma[:, :, 0]
+    if "Psi" in kept:
+        names = random if len(responses) == 1 else effect_names(responses, random)
+        coords |= {effect: names, f"{effect}_2": names}
+        out[f"Psi_{name}"] = (effect, f"{effect}_2"), scale.Psi(kept["Psi"])
+    return out, coords

@@ -1,0 +1,119 @@
+"""Steps of the chained-equations loop in one call: parameters of a block, then its missing values.
+
+`gibbs_step` is for one response (kernels/conditional_gibbs.py). `joint_step` is for several imputed jointly given all
+other variables: the sampler of kernels/joint_gibbs.py, in the order that leaves (beta, B) drawn given the (Sigma, Psi)
+with which the missing values are then filled in:
+
+    Sigma | E'E of the completed rows, Psi | B      given beta, B of the last cycle (not at the first)
+    beta, B | Sigma, Psi, Y_obs                     then the rescale move for half-t standard deviations
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.kernels.chained import block_moments, cluster_factors, fill, refresh
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.complete import complete
+from bayesimp.kernels.conditional_gibbs import common_step
+from bayesimp.kernels.effects import draw_beta_and_effects, pattern_weights
+from bayesimp.kernels.joint_gibbs import (
+    DIAGONAL_HALF_T,
+    FIXED,
+    HUANG_WAND,
+    _draw_covariance,
+    _invert,
+    _residual_products,
+)
+from bayesimp.kernels.linalg import fill as fill_matrix
+from bayesimp.kernels.rescale import rescale_effects
+
+__all__ = ["gibbs_step", "joint_step"]
+
+
+@kernel(nogil=True)
+def gibbs_step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V, G):
+    """One response: `updates` Gibbs updates, its missing values drawn, its column refreshed. Returns their code.
+
+    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), V (R, d - p), G (C, d, d) in place.
+    """
+    f = cluster_factors(cells, terms, G)
+    m = block_moments(cells, terms, block, f, G)
+    code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B)
+    if code:
+        return code
+    if not fill(rng, cells, terms, block, f, beta, B, Sigma, V):
+        return 1
+    refresh(cells, terms.base[terms.base.size - 1], V, G)
+    return 0
+
+
+@kernel(nogil=True)
+def joint_step(
+    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V, G
+):
+    """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r).
+
+    first: whether beta and B are not yet those of a cycle.
+    """
+    f = cluster_factors(cells, terms, G)
+    m = block_moments(cells, terms, block, f, G)
+    r, q = Sigma.shape[1], B.shape[1]
+    Sigma_inverse, Psi_inverse = np.empty((r, r)), np.empty((r * q, r * q))
+    for t in range(updates):
+        if not (first and t == 0):
+            code = _draw_covariances(rng, m, prior_Sigma, prior_Psi, Sigma[0], Psi, beta, B)
+            if code:
+                return code
+        W, ok = pattern_weights(Sigma[0], m.patterns)
+        if not (ok and _invert(Sigma[0], Sigma_inverse)):
+            return 1
+        if not _invert(Psi, Psi_inverse):
+            return 4
+        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
+        if failed:
+            return 1 + failed
+        if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
+            d = r * q if prior_Psi.kind == HUANG_WAND else np.int64(1)
+            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
+    if not fill(rng, cells, terms, block, f, beta, B, Sigma, V):
+        return 1
+    for k in range(r):
+        refresh(cells, terms.base[terms.base.size - r + k], V, G)
+    return 0
+
+
+@inner
+def _draw_covariances(rng, m, prior_Sigma, prior_Psi, Sigma, Psi, beta, B):
+    """Sigma and Psi in place, given beta and B, with the missing values as a cross product (kernels/complete.py)."""
+    clusters, q, r = B.shape
+    A = m.patterns.shape[0]
+    W, ok = pattern_weights(Sigma, m.patterns)
+    inverse = np.empty((r, r))
+    if not (ok and _invert(Sigma, inverse)):
+        return 1
+    if prior_Sigma.kind != FIXED:
+        RR, S = np.zeros((A, r, r)), np.zeros((r, r))
+        _residual_products(m, beta, B, RR)
+        N = np.int64(0)
+        for a in range(A):
+            N += m.pattern_rows[a]
+            if m.pattern_rows[a] > 0 and not complete(
+                rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
+            ):
+                return 1
+        if not _draw_covariance(rng, prior_Sigma, S, N, inverse, Sigma):
+            return 1
+    if prior_Psi.kind != FIXED:
+        n = r * q
+        T, Psi_inverse = np.empty((n, n)), np.empty((n, n))
+        if not _invert(Psi, Psi_inverse):
+            return 4
+        fill_matrix(T, 0.0)
+        for i in range(clusters):
+            for k in range(n):
+                for j in range(n):
+                    T[k, j] += B[i, k % q, k // q] * B[i, j % q, j // q]
+        if not _draw_covariance(rng, prior_Psi, T, clusters, Psi_inverse, Psi):
+            return 4
+    return 0

@@ -1,0 +1,239 @@
+"""Blocks of the chained-equations loop: how one conditional model draws its parameters and fills in its missing values.
+
+Every class keeps the contract of `bayesimp.samplers.fcs.Conditional`: init, step, and words for what it may record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.errors import SpecificationError
+from bayesimp.kernels.chained import block_moments, cluster_factors, fill, predict, refresh
+from bayesimp.kernels.conditional_block import gibbs_step, joint_step
+from bayesimp.kernels.conditional_gibbs import VariancesPrior, cluster_step
+from bayesimp.kernels.single_level import draw_regression, match
+from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.joint_gibbs import covariance_update, is_conjugate
+from bayesimp.spec import methods as me
+from bayesimp.spec import priors as pr
+
+__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "Regression", "make"]
+
+FATAL = {
+    -1: ("failed", "the residual variance left the positive numbers"),
+    -2: ("failed", "the precision of a cluster's effects is not positive definite"),
+    -3: ("failed", "the fixed effects are not identified"),
+    -4: ("failed", "Psi lost its positive definiteness"),
+}
+
+
+def make(table: ChainedTable, number: int, seed: int):
+    """The conditional of block `number` for its method."""
+    method = table.blocks[number].block.method
+    match method:
+        case me.Gibbs():
+            return Gibbs(table, number)
+        case me.ML():
+            return MaximumLikelihood(table, number)
+        case me.Norm():
+            return Regression(table, number)
+        case me.PMM():
+            return MeanMatching(table, number)
+    raise SpecificationError(f"{method!r} is not a method of imputation.")
+
+
+class _Normal:
+    """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
+
+    words: Mapping[int, tuple[str, str]] = FATAL
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table = table
+        self.chained = table.blocks[number]
+        self.sizes = tuple(int(n) for n in self.chained.arrays.sizes)
+
+    def init(self, rng: np.random.Generator) -> Parameters:
+        """Standard deviations of the working scale times log-normal factors, no correlations."""
+        p, q, r = self.sizes
+        Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
+        Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
+        return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
+
+    def moments(self, chain: Chain):
+        """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
+        c = self.chained
+        f = cluster_factors(self.table.cells, c.terms, chain.G)
+        return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.G)
+
+    def fill(self, chain: Chain, theta: Parameters, f) -> int:
+        """The missing values and what rests on them; 0, or -1 if Sigma is not positive definite."""
+        c = self.chained
+        done = fill(
+            chain.rng, self.table.cells, c.terms, c.arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
+        )
+        for k in c.columns:
+            refresh(self.table.cells, k, chain.V, chain.G)
+        return 0 if done else -1
+
+
+class Gibbs(_Normal):
+    """The univariate mixed model by Gibbs updates, conditionally conjugate priors (`methods.Gibbs`).
+
+    Several responses: the joint model of these given all others. residual = "cluster": a residual variance for
+    every cluster.
+    """
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method, scale = self.chained.block.method, self.chained.scale
+        p, q, r = self.sizes
+        name = self.chained.block.name
+        Sigma = pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'")
+        Psi = pr.resolve(method.priors.Psi, scale.e, f"Psi of '{name}'")
+        for prior in (Sigma, Psi):
+            if not is_conjugate(prior):
+                raise SpecificationError(
+                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}; use methods.PyMC(priors=...), "
+                    "which takes every prior."
+                )
+        self.update_Sigma = covariance_update(pr.rescale(Sigma, scale.s), r)
+        self.update_Psi = covariance_update(pr.rescale(Psi, scale.e), r * q)
+        self.Sigma, self.Psi = pr.rescale(Sigma, scale.s), pr.rescale(Psi, scale.e)
+        self.Q0, self.t0 = beta_prior(method.priors.beta, scale, r, name)
+        self.updates = method.inner
+        self.by_cluster = method.residual == "cluster"
+        if self.by_cluster and r > 1:
+            raise SpecificationError(f"Block '{name}': residual='cluster' is for blocks of one variable.")
+
+    def init(self, rng: np.random.Generator) -> Parameters:
+        theta = super().init(rng)
+        if isinstance(self.Sigma, pr.Fixed):
+            theta.Sigma = np.array(self.Sigma.value, dtype=float)[None]
+        if isinstance(self.Psi, pr.Fixed):
+            theta.Psi = np.array(self.Psi.value, dtype=float)
+        if self.by_cluster:
+            theta.Sigma = np.exp(rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
+            theta.own["s0_a"] = np.array([0.5, 10.0])
+        theta.own["started"] = np.zeros(1)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        c, table = self.chained, self.table
+        if self.by_cluster:
+            f, m = self.moments(chain)
+            code = cluster_step(
+                chain.rng, m, self.updates, self.update_Psi, VariancesPrior(), self.Q0, self.t0,
+                theta.Sigma[:, 0, 0], theta.own["s0_a"], theta.Psi, theta.beta, theta.B,
+            )  # fmt: skip
+            return -code if code else self.fill(chain, theta, f)
+        updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
+        state = theta.Sigma, theta.Psi, theta.beta, theta.B, chain.V, chain.G
+        if self.sizes[2] == 1:
+            code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
+        else:
+            first = not theta.own["started"][0]
+            code = joint_step(chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state)
+            theta.own["started"][0] = 1.0
+        return -code
+
+
+class MaximumLikelihood(_Normal):
+    """Parameters from the asymptotic law of their maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        from bayesimp.kernels.conditional_ml import EVENTS, ml_step
+
+        super().__init__(table, number)
+        self._step = ml_step
+        self.words = {**FATAL, **EVENTS}
+
+    def init(self, rng: np.random.Generator) -> Parameters:
+        theta = super().init(rng)
+        q = self.sizes[1]
+        theta.own["theta"] = np.full(q * (q + 1) // 2, np.nan)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, m = self.moments(chain)
+        code = self._step(chain.rng, m, theta.own["theta"], theta.beta, theta.Sigma[0], theta.Psi, theta.B)
+        return code if code < 0 else self.fill(chain, theta, f) or code
+
+
+class Regression(_Normal):
+    """Bayesian linear regression that ignores the clusters (mice's norm)."""
+
+    words = {
+        -1: ("failed", "the columns of its regression are dependent"),
+        -2: ("failed", "there are no more observed rows than predictors"),
+        -3: ("failed", "the predictors explain it exactly"),
+    }
+
+    def parameters(self, chain: Chain, theta: Parameters):
+        """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
+        f, m = self.moments(chain)
+        beta_hat, beta = np.empty(self.sizes[0]), np.empty(self.sizes[0])
+        n = int(self.chained.arrays.pattern_rows[0])
+        sigma2, code = draw_regression(
+            chain.rng, m.XX[0], np.ascontiguousarray(m.XY[0, :, 0]), m.YY[0, 0, 0], n, beta_hat, beta
+        )
+        theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
+        return f, beta_hat[:, None], -code
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, _, code = self.parameters(chain, theta)
+        return code or self.fill(chain, theta, f)
+
+
+class MeanMatching(Regression):
+    """Predictive mean matching of type 1 on that regression (mice's pmm)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        k = self.chained.columns[0]
+        self.column = k - table.p
+        self.holes = table.missing[table.row_cell, self.column]
+        self.donors = ~self.holes & table.cells.fitted[table.row_cell]
+        self.values = np.concatenate([table.D[:, k], table.start[self.donors, self.column]])
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, beta_hat, code = self.parameters(chain, theta)
+        if code:
+            return code
+        cells, c, table = self.table.cells, self.chained, self.table
+        complete, incomplete, drawn = np.empty(len(table.D)), np.empty(len(chain.V)), np.empty(len(chain.V))
+        data = table.D, table.D_cluster, chain.V
+        predict(cells, c.terms, c.arrays, f, beta_hat, theta.B, *data, complete, incomplete)
+        predict(cells, c.terms, c.arrays, f, theta.beta, theta.B, *data, np.empty(len(table.D)), drawn)
+        out = np.empty(int(self.holes.sum()))
+        observed = np.concatenate([complete, incomplete[self.donors]])
+        match(chain.rng, observed, self.values, drawn[self.holes], c.block.method.donors, out)
+        chain.V[self.holes, self.column] = out
+        refresh(cells, c.columns[0], chain.V, chain.G)
+        return 0
+
+
+def beta_prior(prior: pr.Flat | pr.Normal, scale, r: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Precision Q0 (rp, rp) of vec(beta_w), and Q0 mu0, for a prior stated on the scale of the data.
+
+    beta = T beta_w diag(s) + constants (data/chained.py), so the block of response k is s_k^2 T' diag(1/sd_k^2) T.
+    """
+    p = len(scale.a)
+    Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
+    if isinstance(prior, pr.Flat):
+        return Q0, t0
+    try:
+        mean = np.broadcast_to(np.asarray(prior.mean, dtype=float), (p, r))
+        sd = np.broadcast_to(np.asarray(prior.sd, dtype=float), (p, r))
+    except ValueError:
+        raise SpecificationError(
+            f"'{name}': the normal prior on beta must broadcast to ({p} columns, {r} responses)."
+        ) from None
+    T, mean_w = scale.matrix, scale.working_beta(mean)
+    for k in range(r):
+        block = slice(k * p, (k + 1) * p)
+        Q0[block, block] = scale.s[k] ** 2 * T.T @ np.diag(1.0 / sd[:, k] ** 2) @ T
+        t0[block] = Q0[block, block] @ mean_w[:, k]
+    return Q0, t0

@@ -1,0 +1,261 @@
+"""The loop of fully conditional specification: many imputations, each a chain from its own start.
+
+One cycle visits the blocks in their order; a block draws its parameters given the observed values of its own responses
+and the completed values of everything else, then its missing values (Kunkel & Kaizar 2017, eq. 4):
+
+    theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Conditional.draw`
+    Y_k_mis      ~ g_k( . | Y_k_obs, Y_-k, theta_k, B_k)
+
+What was computed from the imputed values (cross products, columns derived from them, cluster means) is brought up to
+date before the next block. The draw of theta_k is a Markov transition that leaves its conditional posterior invariant
+and starts where the last cycle ended (`Gibbs`, `PyMC`), or an independent draw (`ML`, `Norm`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.errors import SamplingError
+from bayesimp.kernels.chained import imputed_moments, refresh
+from bayesimp.samplers.chains import Report, chain_rng, run_chains
+
+__all__ = ["Chain", "Conditional", "History", "Parameters", "run_cycles", "start_chain"]
+
+KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
+SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
+
+
+@dataclass
+class Parameters:
+    """State of a block, working scale: beta (p*, r), Sigma (1 or m, r, r), Psi (rq, rq), B (m, q, r), and its own."""
+
+    beta: np.ndarray
+    Sigma: np.ndarray
+    Psi: np.ndarray
+    B: np.ndarray
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class Chain:
+    """One imputation under way: completed incomplete rows V (R, d - p), their Grams, parameters by block.
+
+    events: how often something of the kind (block, code) happened.
+    """
+
+    rng: np.random.Generator
+    V: np.ndarray
+    G: np.ndarray
+    theta: list[Parameters]
+    cycles: int = 0
+    events: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def record(self, block: int, code: int, count: int = 1) -> None:
+        """Count what happened; the words are with the block (`Conditional.words`)."""
+        self.events[block, code] = self.events.get((block, code), 0) + count
+
+
+class Conditional(Protocol):
+    """What a block of the loop can do.
+
+    `init` gives the parameters from which a chain starts. `step` moves them, fills in the missing responses in
+    chain.V and refreshes the columns. It returns 0, or what was out of the ordinary as a sum of bits, of each of
+    which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
+    """
+
+    words: Mapping[int, tuple[str, str]]
+
+    def init(self, rng: np.random.Generator) -> Parameters: ...
+
+    def step(self, chain: Chain, theta: Parameters) -> int: ...
+
+
+@dataclass
+class History:
+    """Kept cycles of all chains, working scale: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, vars)."""
+
+    blocks: list[dict[str, np.ndarray]]
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @property
+    def cycles(self) -> int:
+        return self.mean.shape[1]
+
+    @property
+    def chains(self) -> int:
+        return self.mean.shape[0]
+
+    def joined(self, other: History, axis: int) -> History:
+        """Later cycles (axis 1) or further chains (axis 0)."""
+        blocks = [
+            {k: np.concatenate([a[k], b[k]], axis) for k in a}
+            for a, b in zip(self.blocks, other.blocks, strict=True)
+        ]
+        pair = [np.concatenate([getattr(self, f), getattr(other, f)], axis) for f in ("mean", "sd")]
+        return History(blocks, *pair)
+
+    def truncated(self, cycles: int) -> History:
+        return History(
+            [{k: v[:, :cycles] for k, v in b.items()} for b in self.blocks],
+            self.mean[:, :cycles],
+            self.sd[:, :cycles],
+        )
+
+
+def start_chain(table: ChainedTable, conditionals: list[Conditional], seed: int, number: int) -> Chain:
+    """A chain with missing values drawn at random from the observed ones: of the cluster, if it has any."""
+    rng = chain_rng(seed, number)
+    V = table.start.copy()
+    incomplete = range(table.p, len(table.names) - len(table.derived))
+    for k in incomplete:
+        holes = table.missing[table.row_cell, k - table.p]
+        if holes.any():
+            V[holes, k - table.p] = _donors(rng, table, k, holes)
+    table.derive(V)
+    theta = [conditional.init(rng) for conditional in conditionals]
+    return Chain(rng, V, table.grams(V), theta)
+
+
+def _donors(rng, table: ChainedTable, k: int, holes) -> np.ndarray:
+    """A random observed value for every hole."""
+    row_cluster = table.cells.cluster[table.row_cell]
+    seen = ~holes
+    y = np.concatenate([table.D[:, k], table.start[seen, k - table.p]])
+    codes = np.concatenate([table.D_cluster, row_cluster[seen]])
+    order = np.lexsort([y, codes])
+    y, codes = y[order], codes[order]
+    first, last = (np.searchsorted(codes, row_cluster[holes], side=side) for side in ("left", "right"))
+    none = first == last
+    first, last = np.where(none, 0, first), np.where(none, len(y), last)
+    return y[first + (rng.random(len(first)) * (last - first)).astype(np.int64)]
+
+
+def run_cycles(
+    table: ChainedTable,
+    conditionals: list[Conditional],
+    chains: list[Chain],
+    cycles: int,
+    post: Mapping[int, Callable] | None = None,
+    *,
+    workers: int | None = None,
+    report: Report | None = None,
+) -> History:
+    """Advance all chains by `cycles`, side by side; returns the kept states, fewer if the run was interrupted."""
+    history = _empty(table, chains, cycles)
+    done = 0
+    ahead = 1
+    total = cycles * len(chains)
+    while done < cycles:
+        n = min(ahead, cycles - done)
+        began = time.perf_counter()
+        finished = run_chains(
+            lambda c, a, b, done=done: _advance(table, conditionals, chains[c], post or {}, history, c, done + a, done + b),
+            len(chains), n, workers=workers,
+            report=None if report is None else (lambda stage, k, _, done=done: report("imputing", done * len(chains) + k, total)),
+        )  # fmt: skip
+        if min(finished) < n:
+            return history.truncated(done + min(finished))
+        done += n
+        ahead = max(1, int(n * SECONDS / max(time.perf_counter() - began, 1e-6)))
+    return history
+
+
+def _advance(
+    table, conditionals, chain: Chain, post, history: History, c: int, start: int, stop: int
+) -> None:
+    for t in range(start, stop):
+        for b, (conditional, theta) in enumerate(zip(conditionals, chain.theta, strict=True)):
+            code = conditional.step(chain, theta)
+            if code:
+                _note(table, chain, conditional, b, c, int(code))
+            block = table.blocks[b]
+            for k in block.columns:
+                if k in post:
+                    _post(table, chain, k, post[k], b)
+            if table.derived:
+                _derive(table, chain, {table.names[k] for k in block.columns})
+            for name, kept in history.blocks[b].items():
+                kept[c, t] = getattr(theta, name)
+        for k in range(history.mean.shape[-1]):
+            imputed_moments(
+                table.cells,
+                table.p + k,
+                table.missing[:, k],
+                chain.V,
+                history.mean[c, t, :, k],
+                history.sd[c, t, :, k],
+            )
+        chain.cycles += 1
+
+
+def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c: int, code: int) -> None:
+    """Record the bits of a code; a negative one ends the run."""
+    if code < 0:
+        _, message = conditional.words.get(code, ("failed", f"code {code}"))
+        raise SamplingError(
+            f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. Often two predictors "
+            "have become (nearly) the same in the completed data, or the variable is (nearly) a combination of "
+            "others: leave one of them out of its formula, or give beta a normal prior."
+        )
+    for bit in conditional.words:
+        if bit > 0 and code & bit:
+            chain.record(b, bit)
+
+
+def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: int) -> None:
+    """Let the user's function change the values just drawn; a change is counted."""
+    holes = table.missing[table.row_cell, k - table.p]
+    drawn = table.center[k] + table.scale[k] * chain.V[holes, k - table.p]
+    changed = np.asarray(function(drawn.copy()), dtype=float)
+    if changed.shape != drawn.shape or not np.isfinite(changed).all():
+        raise SamplingError(
+            f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "
+            f"shape {changed.shape}" + ("" if np.isfinite(changed).all() else ", some not finite") + "."
+        )
+    if (changed != drawn).any():
+        chain.record(block, POST, int((changed != drawn).sum()))
+        chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
+        refresh(table.cells, k, chain.V, chain.G)
+
+
+POST = 1 << 30
+
+
+def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
+    """Derived columns that rest on changed ones, in order."""
+    names = []
+    for derived in table.derived:
+        if changed & set(derived.ingredients):
+            names.append(derived.name)
+            changed = changed | {derived.name}
+    if not names:
+        return
+    for k in table.derive(chain.V, tuple(names)):
+        if not np.isfinite(chain.V[:, k - table.p]).all():
+            raise SamplingError(
+                f"'{table.names[k]}' is not finite for some imputed values of its ingredients (a logarithm of a "
+                "negative number, a division by 0?). Give these bounds=, or use another expression."
+            )
+        refresh(table.cells, k, chain.V, chain.G)
+
+
+def _empty(table: ChainedTable, chains: list[Chain], cycles: int) -> History:
+    n = len(chains)
+    blocks = [
+        {
+            name: np.empty((n, cycles, *getattr(theta, name).shape))
+            for name in KEPT
+            if getattr(theta, name).size
+        }
+        for theta in chains[0].theta
+    ]
+    r = len(table.names) - table.p - len(table.derived)
+    shape = n, cycles, table.clusters, r
+    return History(blocks, np.empty(shape), np.empty(shape))
