@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from bayesimp.spec.methods import Method
 from bayesimp.spec.syntax import Name, write
 
-__all__ = ["INTERCEPT", "Block", "Column", "Conditionals", "Derived", "formula_text", "text"]
+__all__ = [
+    "INTERCEPT",
+    "Block",
+    "Column",
+    "Conditionals",
+    "Derived",
+    "cluster_column",
+    "formula_text",
+    "text",
+]
 
 INTERCEPT = "Intercept"
 Array = NDArray[np.float64]
@@ -109,6 +118,17 @@ class Conditionals:
     incomplete: tuple[str, ...]
     derived: tuple[Derived, ...]
     blocks: tuple[Block, ...]
+
+
+def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Column:
+    """``base * mean(over)`` with its name: ``"cluster_mean(y2)"``, ``"x:cluster_mean(x * y2)"``.
+
+    The two of ``over`` are put in one order, the Intercept first.
+    """
+    pair = tuple(sorted(over, key=lambda name: (name != INTERCEPT, name)))
+    inner = " * ".join(name for name in pair if name != INTERCEPT) or "1"
+    name = f"cluster_{'sum' if sum else 'mean'}({inner})"
+    return Column(name if base == INTERCEPT else f"{base}:{name}", base, (pair[0], pair[1]), sum)
 
 
 def formula_text(block: Block, cluster: str) -> str:

@@ -118,8 +118,8 @@ class Formula:
         return [read(text) for text in (self.fixed, *(term.columns for term in self.random))]
 
 
-def parse(text: str) -> Formula:
-    """Read a formula.
+def parse(text: str, also: tuple[str, ...] = ()) -> Formula:
+    """Read a formula; ``also`` names functions known besides those in `terms`.
 
     Whether a random term is needed, and how many are possible, is for the caller to say: an analysis model
     may be crossed or nested, a joint imputation model takes `Formula.single_grouping`.
@@ -134,7 +134,7 @@ def parse(text: str) -> Formula:
             f"{str(text)[:200]!r} is not a formula: write 'responses ~ columns + (1 | cluster)', with one ~."
         )
     try:
-        return _parse(text)
+        return _parse(text, also)
     except RecursionError:
         raise error(text[:80] + "...", "nested too deeply; make some of the columns in the table") from None
 
@@ -147,7 +147,7 @@ def plain_terms(text: str) -> tuple[bool, tuple[str, ...]] | None:
     return _intercept(terms), tuple(dict.fromkeys(node.name for _, node in terms if isinstance(node, Name)))
 
 
-def _parse(text: str) -> Formula:
+def _parse(text: str, also: tuple[str, ...]) -> Formula:
     left, right = text.split("~")
     responses = _responses(left, text)
     tree = read(right, text)
@@ -158,10 +158,10 @@ def _parse(text: str) -> Formula:
         if isinstance(node, Op) and node.symbol in ("|", "||"):
             if sign == "-":
                 raise error(text, "a random term cannot be taken off; leave it out")
-            random += _random_terms(node, text)
+            random += _random_terms(node, text, also)
         else:
             fixed.append((sign, node))
-    formula = Formula(text.strip(), responses, _columns(fixed, text), tuple(random))
+    formula = Formula(text.strip(), responses, _columns(fixed, text, also), tuple(random))
     both = [name for name in responses if name in formula.variables + formula.groups]
     if both:
         raise error(text, f"'{both[0]}' stands on both sides of ~; take it off one of them")
@@ -202,13 +202,13 @@ def _intercept(terms: list[tuple[str, Node]]) -> bool:
     return last[-1] if last else True
 
 
-def _columns(terms: list[tuple[str, Node]], text: str) -> str:
+def _columns(terms: list[tuple[str, Node]], text: str, also: tuple[str, ...]) -> str:
     """Canonical right-hand side, after checks."""
     written = ["1" if _intercept(terms) else "0"]
     for sign, node in terms:
         if isinstance(node, Number) and node.value in (0, 1):
             continue
-        check_term(node, text)
+        check_term(node, text, also)
         written.append(f"{sign} {write(node) if not isinstance(node, Op) else _product(node)}")
     check_names(terms, text)
     return " ".join(written)
@@ -225,8 +225,8 @@ def _product(node: Node) -> str:
     return write(node)
 
 
-def _random_terms(node: Op, text: str) -> list[RandomTerm]:
-    columns, correlated = _columns(_terms(node.left), text), node.symbol == "|"
+def _random_terms(node: Op, text: str, also: tuple[str, ...]) -> list[RandomTerm]:
+    columns, correlated = _columns(_terms(node.left), text, also), node.symbol == "|"
     names: list[Node] = []
     symbol, group = set(), node.right
     while isinstance(group, Op):

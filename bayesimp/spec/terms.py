@@ -14,8 +14,8 @@ WITH_OPTIONS = (*FACTOR, "poly", "bs", "cr", "cc", "tp")
 FUNCTIONS = ("I", *ELEMENTWISE, *(f"np.{name}" for name in ELEMENTWISE), *STATEFUL, *FACTOR)
 
 
-def check_term(node: Node, text: str) -> None:
-    """Refuse what is not a term.
+def check_term(node: Node, text: str, also: tuple[str, ...] = ()) -> None:
+    """Refuse what is not a term; ``also`` names functions known besides `FUNCTIONS`.
 
     Raises
     ------
@@ -26,16 +26,16 @@ def check_term(node: Node, text: str) -> None:
         case Name():
             return
         case Call():
-            return _check_call(node, text)
+            return _check_call(node, text, also)
         case Op("*" | ":", left, right):
             for side in (left, right):
-                check_term(side, text)
+                check_term(side, text, also)
         case Op("+", left, right):
             for side in (left, right):
-                check_term(side, text)
+                check_term(side, text, also)
         case Op("**", Op("+", left, right), Number(value)) if isinstance(value, int) and value >= 1:
             for side in (left, right):
-                check_term(side, text)
+                check_term(side, text, also)
         case Op("**"):
             raise error(text, f"'{write(node)}' is not a power here; write I({write(node)})")
         case Op("/"):
@@ -52,12 +52,12 @@ def check_term(node: Node, text: str) -> None:
             raise error(text, f"'{write(node)}' is not a term; write I({write(node)}) for arithmetic")
 
 
-def _check_call(node: Call, text: str) -> None:
+def _check_call(node: Call, text: str, also: tuple[str, ...]) -> None:
     name = node.function
     if name == "offset":
         raise error(text, "offset() is not possible here; subtract it from the response in the table")
-    if name not in FUNCTIONS:
-        raise error(text, f"{name}() is not known; possible are {', '.join(FUNCTIONS)}")
+    if name not in FUNCTIONS and name not in also:
+        raise error(text, f"{name}() is not known; possible are {', '.join((*FUNCTIONS, *also))}")
     if not node.arguments or ((len(node.arguments) > 1 or node.keywords) and name not in WITH_OPTIONS):
         raise error(text, f"{name}() takes one column or expression")
     if not any(isinstance(inner, Name) for inner in walk(node.arguments[0])):
@@ -72,7 +72,7 @@ def _check_call(node: Call, text: str) -> None:
                 raise error(
                     text, f"{inner.function}() gives several columns and cannot stand inside {name}()"
                 )
-            _check_call(inner, text)
+            _check_call(inner, text, also)
         elif (
             isinstance(inner, Op)
             and inner.symbol == "**"

@@ -1,0 +1,77 @@
+"""Which cluster means make a conditional model compatible with a joint one.
+
+In the joint model Y = X beta + Z B + E, the conditional mean of y_k is, beside X and the other responses,
+Z_i times a matrix times Z_i'(Y_-k - X beta_-k): a regression on the columns
+
+    z_ijl * mean_i(z_h u)      for columns z_l, z_h of Z and u of (Y_-k, X)
+
+Their coefficients depend on the cluster size; those of means much less than those of sums
+(Kunkel & Kaizar 2017, eq. 7), so that means are taken here where the paper takes sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.data.generic import column_values, dependent, varies_within
+from bayesimp.spec.conditional import INTERCEPT, Column, cluster_column
+
+__all__ = ["PER_COLUMN", "between_columns", "cluster_means", "clusters_needed"]
+
+PER_COLUMN = 5  # clusters for each between-cluster column, below which means are not added by default
+Array = NDArray[np.float64]
+
+
+def cluster_means(
+    fixed: Sequence[Column], random: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
+) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """Columns to add to ``fixed``, and the names of those left out because they are combinations of others.
+
+    Parameters
+    ----------
+    values
+        Base columns without holes (`generic.filled`).
+    """
+    inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
+    inside = [base for base in inside if varies_within(values[base], codes).any()]
+    wanted: dict[Column, None] = {}
+    for z_l in random:
+        for z_h in random:
+            for u in (*inside, INTERCEPT):
+                if (z_h.base, u) != (INTERCEPT, INTERCEPT):  # the mean of 1 is 1
+                    wanted[cluster_column(z_l.base, (z_h.base, u))] = None
+    new = [column for column in wanted if column not in fixed]
+    constant = column_values([*fixed, *new], values, codes)
+    combined = dependent(constant)[len(fixed) :]
+    kept = tuple(c for c, out in zip(new, combined, strict=True) if not out)
+    return kept, tuple(c.name for c, out in zip(new, combined, strict=True) if out)
+
+
+def between_columns(
+    columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
+) -> NDArray[np.bool_]:
+    """(p,) whether each column, the Intercept included, is one value in each cluster."""
+    matrix = column_values(columns, values, codes)
+    return np.array([not varies_within(column, codes).any() for column in matrix.T], dtype=bool)
+
+
+def clusters_needed(
+    columns: Sequence[Column],
+    random: Sequence[Column],
+    values: Mapping[str, Array],
+    codes: NDArray[np.integer],
+) -> int:
+    """Clusters for `PER_COLUMN` to each column that differs between clusters only, by random column, without
+    the random column itself: the most of any."""
+    between = between_columns(columns, values, codes)
+    counts = []
+    for z in random:
+        means = [c for c in columns if c.over is not None and c.base == z.base]
+        static = [
+            c for c, b in zip(columns, between, strict=True) if b and c.over is None and c.base != INTERCEPT
+        ]
+        counts.append(len(means) + (len(static) if z.base == INTERCEPT else 0))
+    return PER_COLUMN * max(counts, default=0)

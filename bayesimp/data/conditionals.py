@@ -1,0 +1,198 @@
+"""What the user says of FCS, completed by defaults, as `Conditionals`: the models that are fitted, in their order.
+
+Defaults, for an incomplete variable y_k: Bayes; all complete columns and all other incomplete variables as
+predictors; (1 | cluster); cluster means where there are clusters enough (`compatible`). Each is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bayesimp.data.base_columns import BaseColumns
+from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
+from bayesimp.data.generic import filled
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.predictor_table import default_predictors, read_predictors
+from bayesimp.data.visits import read_blocks, read_methods, visits
+from bayesimp.data.where import listing
+from bayesimp.errors import SpecificationError
+from bayesimp.spec.conditional import Block, Column, Conditionals
+from bayesimp.spec.methods import PMM, Method, Norm
+from bayesimp.spec.predictors import Predictors
+
+__all__ = ["conditionals"]
+
+
+def conditionals(
+    data: IncompleteData,
+    methods: Any = None,
+    predictors: Any = None,
+    order: str | Sequence[str] | None = None,
+    blocks: Mapping[str, Sequence[str]] | None = None,
+    derived: Mapping[str, str] | None = None,
+    compatible: bool | None = None,
+) -> Conditionals:
+    """The conditional models of FCS.
+
+    Parameters
+    ----------
+    methods
+        A method (`bayesimp.methods`) or its name for all, or a dict by variable or block; None for a variable: not
+        imputed, and then no predictor either. Default: ``methods.Bayes()``.
+    predictors
+        By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
+        left side, or a list of names. Also a list of formulas; a square table of 0 and 1 (rows: variables imputed);
+        a predictor matrix of R mice (`methods.from_mice`), known by its codes -2, 2, 3, 4. Variables that are not
+        mentioned have the default.
+    order
+        None: the table's; ``"monotone"`` (fewest missing first), ``"revmonotone"``, ``"roman"`` (the table's),
+        ``"arabic"`` (from the last to the first); or a list of names, where one may come twice.
+    blocks
+        Variables that are imputed together, by the name of the block.
+    derived
+        Columns computed from others in every cycle: ``{"bmi": "weight / height**2"}``. One that is in the table is
+        filled where it is missing; another is new.
+    compatible
+        Whether cluster means of the other variables are predictors (see `data.compatible`), where the method does
+        not say. None: in models without a formula, if there are at least 5 clusters for each.
+
+    Raises
+    ------
+    SpecificationError, DataError
+        What is wrong, of which variable, and what to do.
+    """
+    user = dict(derived or {})
+    grouped = read_blocks(blocks, data, user)
+    method_of = read_methods(methods, data, grouped, user)
+    incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
+    _require_something(incomplete, data)
+    idle = tuple(n for n in data.variables if data.missing(n).any() and n not in incomplete and n not in user)
+    base = BaseColumns(data, incomplete, idle, user)
+    responses = {name: grouped.get(name, (name,)) for name in method_of}
+    given = read_predictors(predictors, data, responses, {n: _multilevel(m) for n, m in method_of.items()})
+    drafts = []
+    for name, method in method_of.items():
+        formula, explicit, notes = (
+            given[name]
+            if name in given
+            else default_predictors(base, name, responses[name], _multilevel(method))
+        )
+        drafts.append(_draft(name, responses[name], method, formula, explicit, notes, base))
+    # the base columns are known only now, after all formulas
+    values = filled(data, base.complete, incomplete, base.derived.values())
+    made = {d.block.name: _with_means(d, data, values, compatible) for d in drafts}
+    return Conditionals(
+        tuple(base.complete),
+        np.column_stack(list(base.complete.values())),
+        incomplete,
+        tuple(base.derived.values()),
+        tuple(made[name] for name in visits(order, responses, data)),
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    block: Block
+    explicit: bool  # the user wrote a formula
+
+
+def _draft(
+    name: str,
+    responses: tuple[str, ...],
+    method: Method,
+    formula: Predictors,
+    explicit: bool,
+    notes: tuple[str, ...],
+    base: BaseColumns,
+) -> _Draft:
+    cluster = base.data.cluster
+    if _multilevel(method) and formula.random is None:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
+            "methods 'norm' and 'pmm' do without."
+        )
+    if not _multilevel(method) and formula.random is not None:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: method '{method.name}' ignores the clusters; take the random part out, or "
+            "use 'bayes', 'iw', 'ml' or 'pymc'."
+        )
+    if formula.random is not None and formula.formula.cluster != cluster:
+        raise SpecificationError(
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].group}', the data by '{cluster}'; they "
+            "must be the same, and there is one level of clusters."
+        )
+    fixed = base.columns(formula.fixed, formula.text)
+    random = base.columns(formula.random, formula.text) if formula.random else ()
+    if formula.random is not None and not random:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
+        )
+    _check_cycle(name, responses, (*fixed, *random), base)
+    return _Draft(Block(name, responses, fixed, random, method, notes), explicit)
+
+
+def _check_cycle(
+    name: str, responses: tuple[str, ...], columns: tuple[Column, ...], base: BaseColumns
+) -> None:
+    for column in columns:
+        for part in (column.base, *(column.over or ())):
+            own = base.roots(part) & set(responses)
+            if not own:
+                continue
+            which = min(own)
+            if part == which:
+                raise SpecificationError(
+                    f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
+                    "take it out of the formula."
+                )
+            raise SpecificationError(
+                f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
+                f"the predictors of '{name}', and put its other ingredients there instead."
+            )
+
+
+def _with_means(
+    draft: _Draft, data: IncompleteData, values: Mapping[str, Any], compatible: bool | None
+) -> Block:
+    """The block with cluster means, where wanted or sensible."""
+    block, method = draft.block, draft.block.method
+    if not block.random:
+        return block
+    own: bool | None = getattr(method, "compatible", None)
+    wanted = compatible if own is None else own
+    if wanted is False or (wanted is None and draft.explicit):
+        return block
+    new, combined = cluster_means(block.fixed, block.random, values, data.codes)
+    notes = list(block.notes)
+    if wanted is None:
+        seen = ~np.logical_or.reduce([data.missing(name) for name in block.responses])
+        clusters = len(np.unique(data.codes[seen]))
+        needed = clusters_needed((*block.fixed, *new), block.random, values, data.codes)
+        if not new:
+            return block
+        if clusters < needed:
+            few = f"observed in {clusters} clusters, {needed} are needed ({PER_COLUMN} for each)"
+            return replace(block, notes=(*notes, f"no cluster means: {few}; compatible=True adds them"))
+        notes.append(
+            "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
+        )
+    if combined:
+        notes.append(f"combinations of other columns, left out: {listing(combined)}")
+    return replace(block, fixed=(*block.fixed, *new), notes=tuple(notes))
+
+
+def _multilevel(method: Method) -> bool:
+    return not isinstance(method, Norm | PMM)
+
+
+def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
+    if not incomplete:
+        raise SpecificationError(
+            "There is nothing to impute: no variable with missing cells has a method. "
+            f"Variables: {listing(data.variables, 30)}."
+        )
+    data.require_observed(incomplete)

@@ -1,0 +1,75 @@
+"""Columns that the user derives from others: ``derived={"bmi": "weight / height**2"}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.errors import SpecificationError
+from bayesimp.spec.arithmetic import Expression, expression
+from bayesimp.spec.conditional import Derived
+
+__all__ = ["read_derived"]
+
+
+def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[str, Derived]:
+    """Records by column, each after those that it needs.
+
+    Raises
+    ------
+    SpecificationError
+        Not arithmetic; a column that is the cluster, complete, or no number; definitions in a circle.
+    """
+    expressions = {}
+    for name, source in definitions.items():
+        if not isinstance(name, str) or not isinstance(source, str):
+            raise SpecificationError(
+                f"derived: {name!r}: {source!r} must be column: 'expression', both text."
+            )
+        _check_column(name, data)
+        expressions[name] = expression(source, f"{name} = {source}")
+    return {
+        name: Derived(name, expressions[name].names, expressions[name], name)
+        for name in _ordered(expressions)
+    }
+
+
+def _check_column(name: str, data: IncompleteData) -> None:
+    if name == data.cluster:
+        raise SpecificationError(f"derived: '{name}' is the cluster; choose another name.")
+    if name not in data.variables:
+        return
+    if not data.missing(name).any():
+        raise SpecificationError(
+            f"derived: '{name}' is complete in the table, so there is nothing to fill; take it out of derived="
+        )
+    dtype = data.frame[name].dtype
+    if not (is_numeric_dtype(dtype) or is_bool_dtype(dtype) or data.missing(name).all()):
+        raise SpecificationError(
+            f"derived: '{name}' is {dtype} in the table; a derived column holds numbers."
+        )
+
+
+def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
+    """Names, each after those that it needs."""
+    ordered: list[str] = []
+    while len(ordered) < len(expressions):
+        left = [name for name in expressions if name not in ordered]
+        ready = [n for n in left if not any(inner in left for inner in expressions[n].names)]
+        if not ready:
+            circle = _circle(left[0], left, expressions)
+            raise SpecificationError(
+                f"derived: {' -> '.join(repr(name) for name in circle)} go round in a circle; define one of them by "
+                "columns that are not derived from it."
+            )
+        ordered += ready
+    return ordered
+
+
+def _circle(start: str, left: list[str], expressions: Mapping[str, Expression]) -> list[str]:
+    path = [start]
+    while path[-1] not in path[:-1]:
+        path.append(next(inner for inner in expressions[path[-1]].names if inner in left))
+    return path[path.index(path[-1]) :]

@@ -1,0 +1,98 @@
+"""Columns of a conditional model as numbers, before anything is imputed, and which of them are combinations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.spec.conditional import INTERCEPT, Column, Derived
+
+__all__ = ["TOLERANCE", "column_values", "dependent", "filled", "observed", "varies_within"]
+
+TOLERANCE = 1e-7  # as `design.TOLERANCE`
+Array = NDArray[np.float64]
+
+
+def observed(
+    data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
+) -> dict[str, Array]:
+    """(N,) values of every base column, NaN where it, or an ingredient, is missing."""
+    values = dict(complete)
+    values |= {name: data.numeric(name) for name in incomplete}
+    return _derive(values, derived)
+
+
+def filled(
+    data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
+) -> dict[str, Array]:
+    """The same with missing cells drawn from the observed ones: values in general position, as the imputations
+    will be, to tell columns that are always combinations of others."""
+    values = dict(complete)
+    for k, name in enumerate(incomplete):
+        column = np.array(data.numeric(name))
+        hole = np.isnan(column)
+        column[hole] = np.random.default_rng(k).choice(column[~hole], hole.sum())
+        values[name] = column
+    return _derive(values, derived)
+
+
+def _derive(values: dict[str, Array], derived: Iterable[Derived]) -> dict[str, Array]:
+    for record in derived:
+        values[record.name] = record.evaluate(values)
+    return values
+
+
+def column_values(
+    columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
+) -> Array:
+    """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value."""
+    m = int(codes.max()) + 1
+    matrix = np.empty((len(codes), len(columns)))
+    for j, column in enumerate(columns):
+        matrix[:, j] = values[column.base]
+        if column.over is not None:
+            product = values[column.over[0]] * values[column.over[1]]
+            there = np.isfinite(product)
+            total = np.bincount(codes, np.where(there, product, 0.0), m)
+            count = np.bincount(codes, there, m)
+            with np.errstate(invalid="ignore"):
+                mean = total / count  # NaN where the cluster has no value
+            matrix[:, j] *= (np.where(count > 0, total, np.nan) if column.sum else mean)[codes]
+    return matrix
+
+
+def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
+    """(p,) whether each column is a combination of those before it: Gram-Schmidt, twice, on columns of length 1."""
+    n, p = matrix.shape
+    basis = np.empty((n, p))
+    rank, found = 0, np.zeros(p, dtype=bool)
+    for j in range(p):
+        length = np.linalg.norm(matrix[:, j])
+        rest = matrix[:, j] / length if length > 0 else np.zeros(n)
+        for _ in range(2):
+            rest = rest - basis[:, :rank] @ (basis[:, :rank].T @ rest)
+        left = np.linalg.norm(rest)
+        if left <= tolerance or rank == n:
+            found[j] = True
+            continue
+        basis[:, rank] = rest / left
+        rank += 1
+    return found
+
+
+def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
+    """(m,) whether a column has more than one value (NaN aside) in each cluster."""
+    there = np.isfinite(values)
+    m = int(codes.max()) + 1
+    low, high = np.full(m, np.inf), np.full(m, -np.inf)
+    np.minimum.at(low, codes[there], values[there])
+    np.maximum.at(high, codes[there], values[there])
+    scale = np.abs(values[there]).max(initial=0.0)
+    return high - low > tolerance * scale
+
+
+def is_intercept(column: Column) -> bool:
+    return column.base == INTERCEPT and column.over is None

@@ -1,0 +1,203 @@
+"""Predictors as the user gives them - formulas, lists, tables, mice's matrix - or by default, as formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.data.base_columns import BaseColumns
+from bayesimp.data.generic import dependent
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import listing, suggestion
+from bayesimp.errors import SpecificationError
+from bayesimp.spec.mice import from_mice
+from bayesimp.spec.predictors import Part, Predictors, predictors
+from bayesimp.spec.syntax import Name, write
+
+__all__ = ["default_predictors", "read_predictors"]
+
+MOST_LEVELS = 20  # of a factor that is a predictor by default
+Given = tuple[Predictors, bool, tuple[str, ...]]  # formula, whether the user wrote one, notes
+
+
+def read_predictors(
+    given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]], multilevel: Mapping[str, bool]
+) -> dict[str, Given]:
+    """Formula by block, for those that ``given`` speaks of.
+
+    Raises
+    ------
+    SpecificationError
+        Names that are not imputed; formulas and left sides that do not fit; tables that are none.
+    """
+    found: dict[str, Given] = {}
+    for key, value in _entries(given, data, responses).items():
+        name = _key(key, data, responses)
+        text, explicit = _as_formula(name, value, data, multilevel[name])
+        formula = predictors(text)
+        left = formula.formula.responses
+        if left and left != (name,) and set(left) != set(responses[name]):
+            raise SpecificationError(
+                f"predictors: the formula of '{name}' has {' + '.join(left)} on its left side; several variables are "
+                "imputed together by blocks={'name': [...]}."
+            )
+        found[name] = (formula, explicit, ())
+    return found
+
+
+def default_predictors(base: BaseColumns, name: str, responses: tuple[str, ...], multilevel: bool) -> Given:
+    """All complete columns, all other incomplete variables, all derived columns that do not come from the response;
+    without what is constant, a combination of others, or a factor of very many levels."""
+    data = base.data
+    complete, notes = _complete_predictors(base)
+    others = [v for v in base.incomplete if v not in responses]
+    derived = [d for d in base.users if not base.roots(d) & set(responses)]
+    derived, more = _independent(base, derived, [*complete, *others])
+    terms = ["1", *(write(Name(v)) for v in (*complete, *others, *derived))]
+    random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
+    return predictors(text), False, (*notes, *more)
+
+
+def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]:
+    """Complete variables that can be predictors, and notes about the others."""
+    if base.defaults is not None:
+        return base.defaults
+    data = base.data
+    names, notes = [], []
+    kept = base.complete["Intercept"][:, None]
+    for name in data.variables:
+        if data.missing(name).any() or name in base.derived or data.families[name] == "none":
+            continue
+        levels = data.frame[name].nunique()
+        if levels < 2:
+            notes.append(f"'{name}' is constant, no predictor")
+            continue
+        factor = not pd.api.types.is_numeric_dtype(data.frame[name].dtype)
+        if factor and levels > MOST_LEVELS:
+            notes.append(
+                f"'{name}' has {levels} levels, no predictor by default; write it in a formula if it should be"
+            )
+            continue
+        columns = base.columns(Part(True, ((Name(name),),)), name)
+        new = np.column_stack([base.complete[c.base] for c in columns if c.base != "Intercept"])
+        if dependent(np.hstack([kept, new]))[kept.shape[1] :].any():
+            notes.append(f"'{name}' is a combination of the complete variables before it, no predictor")
+            continue
+        kept = np.hstack([kept, new])
+        names.append(name)
+    base.defaults = names, tuple(notes)
+    return base.defaults
+
+
+def _independent(
+    base: BaseColumns, derived: list[str], others: list[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Derived columns that are no sum of their ingredients or of other predictors."""
+    if not derived:
+        return [], ()
+    from bayesimp.data.generic import filled
+
+    values = filled(base.data, base.complete, base.incomplete, [base.derived[d] for d in base.users])
+    known = [v for name in others for v in ([name] if name in values else _levels(base, name))]
+    matrix = np.column_stack([values[v] for v in ("Intercept", *known, *derived)])
+    usable = np.isfinite(matrix).all(axis=1)
+    out = dependent(matrix[usable])[-len(derived) :]
+    left = [d for d, is_out in zip(derived, out, strict=True) if is_out]
+    notes = (f"combination of other predictors, left out: {listing(left)}",) if left else ()
+    return [d for d in derived if d not in left], notes
+
+
+def _levels(base: BaseColumns, name: str) -> list[str]:
+    columns = base.columns(Part(True, ((Name(name),),)), name)
+    return [c.base for c in columns if c.base != "Intercept"]
+
+
+def _entries(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """By variable or block: a formula, a list of names."""
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, pd.DataFrame) or _is_table(given):
+        return _from_table(given, data, responses)
+    if isinstance(given, Mapping):
+        return dict(given)
+    if not isinstance(given, Sequence) or not all(isinstance(f, str) for f in given):
+        raise SpecificationError(
+            f"predictors must be formulas, lists of names by variable, or a table of codes, got {type(given).__name__}."
+        )
+    entries: dict[str, Any] = {}
+    for text in given:
+        left = predictors(text).formula.responses
+        whole = [name for name, members in responses.items() if len(left) > 1 and set(left) == set(members)]
+        if len(left) != 1 and not whole:
+            raise SpecificationError(
+                f"predictors: {text!r} must have the variable (or block) on its left side."
+            )
+        key = whole[0] if whole else left[0]
+        if key in entries:
+            raise SpecificationError(f"predictors: two formulas for '{key}'; one is possible.")
+        entries[key] = text
+    return entries
+
+
+def _is_table(given: Any) -> bool:
+    return (
+        isinstance(given, Mapping) and len(given) > 0 and all(hasattr(row, "items") for row in given.values())
+    )
+
+
+def _from_table(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Rows of a table of codes: mice's, if it has a code beside 0 and 1."""
+    rows = {
+        str(name): {str(column): value for column, value in row.items()}
+        for name, row in (given.iterrows() if isinstance(given, pd.DataFrame) else given.items())
+    }
+    codes = {value for row in rows.values() for value in row.values()}
+    if codes <= {0, 1}:  # True and False too
+        used = {name: [column for column, value in row.items() if value] for name, row in rows.items()}
+    else:
+        used = from_mice(rows, data)
+    unknown = [name for name in rows if name not in (*data.frame.columns, *responses)]
+    if unknown:
+        raise SpecificationError(
+            f"predictors: row '{unknown[0]}' is not a variable. {suggestion(unknown[0], [*data.variables, *responses])}"
+        )
+    return {name: value for name, value in used.items() if name in responses}  # others are not imputed
+
+
+def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> str:
+    if key in responses:
+        return str(key)
+    inside = [name for name, members in responses.items() if key in members]
+    if inside:
+        raise SpecificationError(
+            f"predictors: '{key}' is in block '{inside[0]}'; give the predictors to the block."
+        )
+    if key in data.variables:
+        why = "not imputed (its method is None, or it is derived)" if data.missing(key).any() else "complete"
+        raise SpecificationError(f"predictors: '{key}' is {why}; take its predictors out.")
+    raise SpecificationError(f"predictors: {key!r} is not a variable. {suggestion(key, responses)}")
+
+
+def _as_formula(name: str, value: Any, data: IncompleteData, multilevel: bool) -> tuple[str, bool]:
+    """A formula, and whether the user wrote it."""
+    if isinstance(value, str):
+        if "~" not in value:
+            raise SpecificationError(
+                f"predictors: {value!r} of '{name}' is not a formula; write '~ {value}' or ['...']."
+            )
+        return value, True
+    if not isinstance(value, Sequence | pd.Index | np.ndarray) or not all(isinstance(v, str) for v in value):
+        raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names, got {value!r}.")
+    names = [v for v in value if v != data.cluster]  # the cluster is known, and named in some tables
+    if name in names:
+        raise SpecificationError(f"predictors: '{name}' predicts itself; take it out of its own list.")
+    terms = " + ".join(["1", *(write(Name(v)) for v in names)])
+    return f"{write(Name(name))} ~ {terms}" + (
+        f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    ), False
