@@ -23,7 +23,8 @@ BELOW = {  # what each part may import, beside errors, notation, events, progres
     "analysis": {"kernels", "spec", "data"},
     "storage": {"spec", "data", "samplers", "imputations", "joint", "joint_run"},
     "diagnostics": {"kernels", "spec", "data"},
-    "plots": {"kernels", "spec", "data", "imputations", "analysis", "diagnostics"},
+    "compatibility": {"spec", "data", "diagnostics", "imputations", "joint", "plots"},  # plots inside methods
+    "plots": {"kernels", "spec", "data", "imputations", "analysis", "diagnostics", "compatibility"},
 }
 
 

@@ -127,7 +127,7 @@ def diagnose(
     Raises
     ------
     SpecificationError
-        Not of a joint model, or of one response only; names that are not responses.
+        Not of a joint model, or of one response only, or with Sigma and Psi fixed; names that are not responses.
     """
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
     model = getattr(getattr(imp, "_run", None), "model", None)
@@ -138,6 +138,10 @@ def diagnose(
         )
     names = _responses(imp, responses)
     Sigma, Psi = (_some(imp.tree["posterior"][name].values) for name in ("Sigma", "Psi"))
+    if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
+        raise SpecificationError(
+            "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
+        )
     n, ZZ, group = _designs(model)
     tables, clusters = [], []
     for name in names:
@@ -234,7 +238,8 @@ def _misses(theta: Array, group, labels: list[str], n: Array, model) -> tuple[pd
     low, one_value, high = np.quantile(one, CENTRAL, axis=0)
     sd = (high - low) / 2
     off = np.median(theta - one[:, None], axis=0)
-    miss = np.divide(off, sd, out=np.where(off == 0, 0.0, np.inf), where=sd > 0)[group]
+    # a parameter without spread is zero in all draws and clusters: diagonal Sigma and Psi
+    miss = np.divide(off, sd, out=np.zeros_like(off), where=sd > 0)[group]
     values = np.quantile(theta, CENTRAL, axis=0)[:, group]
     worst = np.abs(miss).argmax(0)
     clusters = np.asarray(model.data.clusters, dtype=object)

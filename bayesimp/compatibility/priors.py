@@ -69,7 +69,7 @@ def implied_prior(
     r: int = 2,
     k: int = 1,
     sds: ArrayLike = 1.0,
-    draws: int = 50_000,
+    draws: int = 100_000,
     seed: int = 0,
 ) -> ImpliedPrior:
     """What a joint prior says about the conditional model of variable k, beside an FCS prior; random intercepts.
