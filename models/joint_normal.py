@@ -28,7 +28,7 @@ from bayesimp.models.covariance import covariance
 from bayesimp.models.ops import marginal
 from bayesimp.spec.priors import Normal, Priors
 
-__all__ = ["joint_normal"]
+__all__ = ["fixed_effects", "joint_normal"]
 
 
 def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict | None = None) -> pm.Model:
@@ -53,7 +53,7 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
     labels |= {dim.RESPONSE_2: labels[dim.RESPONSE], dim.EFFECT_2: labels[dim.EFFECT]}
     data = marginal_data(statistics)
     with pm.Model(coords=labels) as model:
-        beta = _fixed_effects(priors.beta, p, r)
+        beta = fixed_effects(priors.beta, p, r)
         Sigma = covariance("Sigma", priors.Sigma, r, (dim.RESPONSE, dim.RESPONSE_2))
         Psi = covariance("Psi", priors.Psi, r * q, (dim.EFFECT, dim.EFFECT_2))
         arrays = [pm.Data(name, getattr(data, name)) for name in ("observed", "cells", "gram", "total")]
@@ -61,7 +61,7 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
     return model
 
 
-def _fixed_effects(prior, p: int, r: int):
+def fixed_effects(prior, p: int, r: int):
     dims = (dim.FIXED, dim.RESPONSE)
     if isinstance(prior, Normal):
         mean, sd = (np.broadcast_to(x, (p, r)).astype(float) for x in (prior.mean, prior.sd))

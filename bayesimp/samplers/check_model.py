@@ -1,0 +1,149 @@
+"""Whether a user's PyMC model can be a block of chained equations, found out before anything is compiled.
+
+The model is run once in plain Python, where a shape or an index that does not fit is an error: on the rows given, and
+on other rows (the probe: one of every cluster), as it will be in every cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pymc as pm
+import pytensor
+from pytensor.graph.traversal import ancestors
+
+from bayesimp.errors import SpecificationError
+from bayesimp.models.conditional_normal import ConditionalData
+
+__all__ = ["build", "check_draws"]
+
+PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
+
+
+def build(function: Callable, data: ConditionalData, priors) -> tuple[pm.Model, ConditionalData]:
+    """The user's model on variables to be filled with rows, and the probe.
+
+    Raises
+    ------
+    SpecificationError
+        No node named as the variable; it is not observed, or not data.y; discrete free variables, or one that has a
+        value for each row; other rows do not fit; log density not finite.
+    """
+    where = f"The model of '{data.name}' (function {getattr(function, '__name__', repr(function))})"
+    _check_clusters(data, where)
+    variables = data.variables()
+    model = function(variables, priors)
+    if not isinstance(model, pm.Model):
+        raise SpecificationError(f"{where} must return a pymc.Model, not {type(model).__name__}.")
+    _check_nodes(model, variables, where)
+    probe = _probe(data)
+    shapes = []
+    for rows in (data, probe):
+        for key, value in rows.arrays().items():
+            getattr(variables, key).set_value(value)
+        shapes.append(_try(model, where))
+    for variable, ours, others in zip(model.free_RVs, *shapes, strict=True):
+        if ours != others:
+            raise SpecificationError(
+                f"{where}: '{variable.name}' has a value for each row (shape {ours} with {len(data.X)} rows, {others} "
+                f"with {len(probe.X)}). Rows come and go between cycles: integrate it out."
+            )
+    for key, value in data.arrays().items():
+        getattr(variables, key).set_value(value)
+    _check_density(model, where)
+    return model, probe
+
+
+def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
+    """A draw of the variable for `rows`, with data.y not known."""
+    where = f"The model of '{rows.name}'"
+    if drawn.shape != (len(rows.X),):
+        raise SpecificationError(
+            f"{where} draws values of shape {drawn.shape} for {len(rows.X)} rows: the node '{rows.name}' needs one "
+            "value a row."
+        )
+    if not np.isfinite(drawn).all():
+        raise SpecificationError(
+            f"{where} draws values that are not finite from its initial point. If its mean or sd uses data.y, which is "
+            "not known for rows to be imputed, take it out."
+        )
+
+
+def _check_clusters(data: ConditionalData, where: str) -> None:
+    codes = np.asarray(data.cluster)
+    if len(codes) and not (codes.min() >= 0 and codes.max() < data.clusters):
+        raise SpecificationError(
+            f"{where}: clusters must be numbered 0..{data.clusters - 1}, got {codes.max()}."
+        )
+    if len(data.X) == 0:
+        raise SpecificationError(f"{where}: the variable has no observed row.")
+
+
+def _check_nodes(model: pm.Model, data: ConditionalData, where: str) -> None:
+    observed = {v.name: v for v in model.observed_RVs}
+    if data.name not in observed:
+        if data.name in model.named_vars:
+            raise SpecificationError(
+                f"{where}: the node '{data.name}' is not observed; write observed=data.y."
+            )
+        names = ", ".join(model.named_vars) or "none"
+        raise SpecificationError(
+            f"{where} has no node named '{data.name}' (it has: {names}). Name the observed variable data.name."
+        )
+    if data.y not in ancestors([model.rvs_to_values[observed[data.name]]]):
+        raise SpecificationError(
+            f"{where}: the observed values of '{data.name}' are not data.y, so that they could not follow the data; "
+            "write observed=data.y."
+        )
+    if model.discrete_value_vars:
+        names = ", ".join(v.name for v in model.discrete_value_vars)
+        raise SpecificationError(f"{where}: HMC needs continuous variables; discrete: {names}. Sum them out.")
+    if not model.free_RVs:
+        raise SpecificationError(
+            f"{where} has no free variable: there is nothing to be learnt from the data."
+        )
+
+
+def _probe(data: ConditionalData) -> ConditionalData:
+    """One row of every cluster, of another number than the rows given."""
+    cluster = np.arange(data.clusters + (data.clusters == len(data.X))) % data.clusters
+    row = np.arange(len(cluster)) % len(data.X)
+    y, X, Z = (np.asarray(a)[row] for a in (data.y, data.X, data.Z))
+    return replace(data, y=y, X=X, Z=Z, cluster=cluster)
+
+
+def _try(model: pm.Model, where: str) -> list[tuple[int, ...]]:
+    """Shapes of the free variables with the rows now in place; the density is evaluated on the way."""
+    free = model.free_RVs
+    try:
+        shapes = pytensor.function([], [v.shape for v in free], **PLAIN)()
+        _terms(model)
+    except (IndexError, ValueError, TypeError) as error:
+        raise SpecificationError(
+            f"{where} does not work on other rows than those of the table it was written for. Everything that has one "
+            "value a row must come from data (data.y, data.X, data.Z, data.cluster), and what is indexed by "
+            f"data.cluster must have length data.clusters. PyMC says: {str(error).splitlines()[0]}"
+        ) from error
+    return [tuple(int(n) for n in shape) for shape in shapes]
+
+
+def _terms(model: pm.Model) -> dict[str, float]:
+    """Log density at the initial point, by variable."""
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        point = model.initial_point(0)
+    values = [model.rvs_to_values[v] for v in model.free_RVs]
+    terms = model.logp(sum=False)
+    names = [v.name for v in [*model.free_RVs, *model.observed_RVs, *model.potentials]]
+    out = pytensor.function(values, [t.sum() for t in terms], **PLAIN)(*(point[v.name] for v in values))
+    return {name: float(x) for name, x in zip(names, out, strict=True)}
+
+
+def _check_density(model: pm.Model, where: str) -> None:
+    bad = [f"'{name}' ({x:g})" for name, x in _terms(model).items() if not np.isfinite(x)]
+    if bad:
+        raise SpecificationError(
+            f"{where}: the log density at the initial point is not finite, because of {', '.join(bad)}. Do the data "
+            "lie within the support of the model? Give initval= to the variables concerned, or other priors."
+        )

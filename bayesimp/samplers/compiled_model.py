@@ -1,0 +1,173 @@
+"""A PyMC model as functions of arrays in machine code, compiled once for all models of one structure.
+
+    density   (point, *arrays) -> log density of the free variables, its gradient     point (n,): unconstrained
+    natural   (point, *arrays) -> the free variables and those asked for, as the model names them
+    draw      (free variables, generators, *arrays) -> a draw of one observed variable
+
+Every shared variable of the model (`pm.Data`, lengths of dimensions) is one of `arrays`: new data are other arguments,
+so nothing is compiled again, and nothing is kept that could be out of date. Two models have one structure if PyTensor
+finds their graphs equal, arrays aside.
+
+PyTensor's compiled function is taken out of its wrapper (``vm.jit_fn``, on which nutpie relies as well): it has no
+storage of its own and may run in several threads, and numba can call it. This is the only place that knows of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor
+from numba import typeof, types
+from pymc.pytensorf import join_nonshared_inputs
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable, equal_computations
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import graph_inputs
+from pytensor.tensor.random.type import RandomType
+
+__all__ = ["CompiledModel", "Structure", "compile_model"]
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """The functions above. `density_type`, `arrays_type`: numba's types of `density` and of the tuple of arrays."""
+
+    density: Callable
+    natural: Callable
+    draw: Callable | None
+    generators: int
+    density_type: types.FunctionType
+    arrays_type: types.Tuple
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A model's own numbers beside the functions that it shares with others.
+
+    names: of the variables that `natural` returns, the first `free` of them the free ones. arrays: the model's
+    shared values by name, in the order in which the functions take them. start (n,): the model's initial point.
+    """
+
+    compiled: CompiledModel
+    names: tuple[str, ...]
+    free: int
+    arrays: dict[str, np.ndarray]
+    start: np.ndarray
+
+    def filled(self, **data: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The arrays with those in `data` in their places, of the type that was compiled for."""
+        return tuple(
+            np.require(data.get(name, own), own.dtype, ["C", "W", "A"]) for name, own in self.arrays.items()
+        )
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """inputs: value variables, then arrays, then natural values and generators of `draw`."""
+
+    values: list[Variable]
+    arrays: list[Variable]
+    free: list[Variable]
+    generators: list[Variable]
+    outputs: list[Variable]  # log density, natural variables, and the draw if there is one
+    point: dict[str, np.ndarray]  # an example of `values`
+
+    @property
+    def inputs(self) -> list[Variable]:
+        return [*self.values, *self.arrays, *self.free, *self.generators]
+
+    def equals(self, other: _Graph) -> bool:
+        ours, theirs = self.inputs, other.inputs
+        return (
+            len(ours) == len(theirs)
+            and len(self.outputs) == len(other.outputs)
+            and all(a.type == b.type for a, b in zip(ours, theirs, strict=True))
+            and equal_computations(self.outputs, other.outputs, ours, theirs)
+        )
+
+
+_compiled: list[tuple[_Graph, CompiledModel]] = []
+_lock = threading.Lock()
+
+
+def compile_model(
+    model, *, given: Sequence[str] = (), keep: Sequence[str] = (), draw: str | None = None
+) -> Structure:
+    """Compile, unless a model of this structure has been.
+
+    Parameters
+    ----------
+    model
+        `pymc.Model` with continuous free variables.
+    given
+        Free variables that are data here: they become arrays of their own name, and their prior drops out.
+    keep
+        Names of variables that `natural` returns besides the free ones.
+    draw
+        Observed variable to be drawn; its shape must follow from the arrays.
+    """
+    graph, shared = _graph(model, given, keep, draw)
+    start = np.concatenate([np.ravel(graph.point[v.name]) for v in graph.values]).astype(float)
+    with _lock:
+        compiled = next((c for g, c in _compiled if g.equals(graph)), None)
+        if compiled is None:
+            compiled = _compile(graph, start, list(shared.values()))
+            _compiled.append((graph, compiled))
+    names = [v.name for v in model.free_RVs if v.name not in given]
+    return Structure(compiled, (*names, *keep), len(names), shared, start)
+
+
+def _graph(model, given, keep, draw) -> tuple[_Graph, dict[str, np.ndarray]]:
+    """Graphs in which shared variables have become inputs, and the values of these."""
+    free = [v for v in model.free_RVs if v.name not in given]
+    values = [model.rvs_to_values[v] for v in free]
+    density = model.logp([*free, *model.observed_RVs, *model.potentials])
+    natural = model.replace_rvs_by_values([*free, *(model[name] for name in keep)])
+    constants = {model.rvs_to_values[model[name]]: name for name in given}
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):  # run once: not worth compiling
+        point = model.initial_point(0)
+    outputs, arguments, generators = [density, *natural], [], []
+    if draw is not None:
+        arguments = [v.type(name=v.name) for v in free]
+        (drawn,) = graph_replace([model[draw]], dict(zip(free, arguments, strict=True)), strict=False)
+        outputs.append(drawn)
+    roots = [v for v in graph_inputs(outputs) if not isinstance(v, Constant)]
+    shared = [v for v in roots if isinstance(v, SharedVariable)]
+    swap = {v: v.type(name=v.name) for v in [*shared, *(c for c in constants if c in roots)]}
+    outputs = graph_replace(outputs, swap, strict=False)
+    generators = [swap[v] for v in shared if isinstance(v.type, RandomType)]
+    data = [v for v in swap if not isinstance(v.type, RandomType)]
+    held = {}
+    for v in data:
+        name = constants.get(v, v.name)
+        while name in held:  # a dimension may be called as an array is
+            name += "_"
+        held[name] = np.array(point[v.name] if v in constants else v.get_value(), order="C")
+    arrays = [swap[v] for v in data]
+    return _Graph(values, arrays, arguments, generators, outputs, point), held
+
+
+def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> CompiledModel:
+    density, *rest = graph.outputs
+    drawn = [rest.pop()] if graph.free else []
+    (value, *natural), point = join_nonshared_inputs(graph.point, [density, *rest], graph.values)
+    gradient = pytensor.gradient.grad(value, point)
+    call = _function([point, *graph.arrays], [value, gradient])
+    call(start, *arrays)  # compiled for arrays of these types, here
+    (compiled,) = call.overloads.values()
+    natural_call = _function([point, *graph.arrays], natural)
+    draw = _function([*graph.free, *graph.generators, *graph.arrays], drawn) if drawn else None
+    return CompiledModel(
+        call, natural_call, draw, len(graph.generators),
+        types.FunctionType(compiled.signature), types.Tuple([typeof(x) for x in arrays]),
+    )  # fmt: skip
+
+
+def _function(inputs, outputs):
+    # parameters out of their range are points of density zero, not errors (as in pymc.compile)
+    mode = pytensor.compile.mode.get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
+    function = pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore", trust_input=True)
+    return function.vm.jit_fn

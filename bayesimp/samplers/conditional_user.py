@@ -1,0 +1,105 @@
+"""Block of chained equations for one variable: the user's own PyMC model.
+
+All free variables move by HMC given the rows in which the variable is observed, then the missing values are drawn from
+the model's own node, whatever its distribution. How to write such a model:
+`bayesimp.models.conditional_normal.ConditionalData`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bayesimp.errors import SamplingError
+from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.samplers.check_model import build, check_draws
+from bayesimp.samplers.compiled_model import compile_model
+from bayesimp.samplers.hmc import adapt
+from bayesimp.samplers.hmc_block import HmcBlock, HmcState
+
+__all__ = ["UserConditional"]
+
+
+class UserConditional(HmcBlock):
+    """A user's own submodel; how to write one: `bayesimp.models.conditional_normal.ConditionalData`.
+
+    Parameters
+    ----------
+    function
+        ``(data, priors) -> pymc.Model``.
+    data
+        Rows in which the variable is observed, to check the model with.
+    priors
+        Handed on to the function.
+    transitions
+        A cycle.
+
+    Raises
+    ------
+    SpecificationError
+        A model that cannot be used, and why.
+    """
+
+    def __init__(
+        self, function: Callable, data: ConditionalData, priors=None, *, transitions: int = 3
+    ) -> None:
+        self.transitions, self.name, self._data = transitions, data.name, data
+        model, probe = build(function, data, priors)
+        self.structure = compile_model(model, draw=data.name)
+        state = HmcState(self.structure.start)
+        check_draws(self._draw(np.random.default_rng(0), state, data, probe), probe)
+
+    def adapt(self, rng: np.random.Generator, observed: ConditionalData) -> None:
+        """Warm up on these data; step size and metric are kept for all imputations from here on."""
+        arrays = self._arrays(observed)
+        theta = self.structure.start.copy()
+        self.adaptation = adapt(lambda theta, C, e: self.move(rng, theta, arrays, C, e, 1), theta)
+
+    def start(self, rng: np.random.Generator, observed: ConditionalData) -> HmcState:
+        """Where an imputation begins."""
+        return self.start_near_mean(rng, self._arrays(observed))
+
+    def step_rows(
+        self, rng: np.random.Generator, state: HmcState, observed: ConditionalData, missing: ConditionalData
+    ) -> np.ndarray:
+        """Move the state (in place) given the observed rows, and draw the missing values.
+
+        Parameters
+        ----------
+        observed, missing
+            Rows as they stand in this cycle; y of `missing` is not looked at.
+
+        Returns
+        -------
+        (n_missing,) values.
+        """
+        self.transition(rng, state, self._arrays(observed), self.transitions)
+        if len(missing.X) == 0:
+            return np.zeros(0)
+        drawn = self._draw(rng, state, observed, missing)
+        if not np.isfinite(drawn).all():
+            raise SamplingError(
+                f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are not "
+                "finite. Give the parameters of its errors priors with lighter tails."
+            )
+        return drawn
+
+    def parameters(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
+        """The free variables where the state stands, as the model names them."""
+        values = self.structure.compiled.natural(state.theta, *self._arrays(observed))
+        return {k: np.array(v) for k, v in zip(self.structure.names, values, strict=True)}
+
+    def _arrays(self, rows: ConditionalData) -> tuple:
+        return self.structure.filled(**{f"data.{k}": x for k, x in rows.arrays().items()})
+
+    def _draw(self, rng, state: HmcState, observed: ConditionalData, missing: ConditionalData) -> np.ndarray:
+        # free variables by the observed rows (a bound may depend on them), the draw by the missing ones
+        compiled = self.structure.compiled
+        free = compiled.natural(state.theta, *self._arrays(observed))
+        rows = self._arrays(replace(missing, y=np.zeros(len(missing.X))))
+        seeds = rng.integers(2**63, size=compiled.generators)
+        generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+        (drawn,) = compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
+        return np.array(drawn, dtype=float)

@@ -1,0 +1,128 @@
+"""Conditional normal model of one incomplete variable given all others (Kunkel & Kaizar 2017, sec. 2.3).
+
+    y_j = x_j' beta + z_j' b_i + e_j,      e_j ~ N(0, Sigma),      b_i ~ N(0, Psi),      row j in cluster i = 1..m
+
+    beta ~ flat or normal            (p, 1)
+    Sigma ~ prior                    (1, 1), the residual variance
+    Psi ~ prior                      (q, q)
+
+The joint model with one response, over the rows in which y is observed. `conditional_normal` has the b_i integrated
+out, so that the likelihood is a function of cross products (`bayesimp.kernels.marginal`) and its cost does not depend
+on the number of rows; beta and the b_i are drawn afterwards, exactly, given (Sigma, Psi).
+
+A user's own submodel is a function ``(data, priors) -> pm.Model`` on rows, `data` being a `ConditionalData`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+
+from bayesimp import notation as dim
+from bayesimp.kernels.marginal import MarginalData
+from bayesimp.models.covariance import covariance
+from bayesimp.models.joint_normal import fixed_effects
+from bayesimp.models.ops import marginal
+from bayesimp.spec.priors import Priors
+
+__all__ = ["ConditionalData", "conditional_normal"]
+
+
+def conditional_normal(
+    data: MarginalData, priors: Priors, p: int, q: int, coords: dict | None = None
+) -> pm.Model:
+    """The model above, cluster effects integrated out.
+
+    Parameters
+    ----------
+    data
+        Grams [1 | X | Z | y] by cluster of the rows with y observed; see `bayesimp.kernels.marginal`.
+    priors
+        Resolved: every number explicit (`bayesimp.spec.priors.resolve`).
+    coords
+        Labels of ``fixed`` (p), ``response`` (1) and ``effect`` (q); numbers where left out.
+
+    Returns
+    -------
+    pm.Model with beta, Sigma, Psi. The data and the scales of the priors are `pm.Data`: another variable with
+    the same q and kinds of prior, or the same one with other predictors' values, needs no new compilation.
+    """
+    labels = {dim.FIXED: range(p), dim.RESPONSE: range(1), dim.EFFECT: range(q), **(coords or {})}
+    labels |= {dim.RESPONSE_2: labels[dim.RESPONSE], dim.EFFECT_2: labels[dim.EFFECT]}
+    with pm.Model(coords=labels) as model:
+        beta = fixed_effects(priors.beta, p, 1)
+        Sigma = covariance("Sigma", priors.Sigma, 1, (dim.RESPONSE, dim.RESPONSE_2))
+        Psi = covariance("Psi", priors.Psi, q, (dim.EFFECT, dim.EFFECT_2))
+        arrays = [pm.Data(name, getattr(data, name)) for name in ("observed", "cells", "gram", "total")]
+        pm.Potential("y_obs", marginal(beta, Sigma, Psi, *arrays))
+    return model
+
+
+@dataclass(frozen=True)
+class ConditionalData:
+    """What a submodel sees of the table: the rows of one variable.
+
+    In the function that you write these are PyMC's variables, to be used like arrays; they are filled with the rows
+    in which the variable is observed, anew in every cycle, and with the rows in which it is missing when values are
+    drawn. Your function never sees this: it uses ``data.X`` and so on as they are, and takes no numbers out of
+    them. Errors that are Student-t rather than normal, with cluster intercepts::
+
+        def my_model(data, priors):
+            with pm.Model(coords={"fixed": data.fixed, "cluster": range(data.clusters)}) as model:
+                beta = pm.Normal("beta", 0, 10, dims="fixed")
+                tau = pm.HalfNormal("tau", 1)
+                b = pm.Normal("b", 0, tau, dims="cluster")
+                sigma = pm.HalfNormal("sigma", 1)
+                nu = pm.Gamma("nu", 2, 0.1)
+                mean = data.X @ beta + b[data.cluster]
+                pm.StudentT(data.name, nu=nu, mu=mean, sigma=sigma, observed=data.y)
+            return model
+
+    All free variables must be continuous. One that has a value for each row cannot be used, for rows come and go:
+    integrate it out. A cluster in which the variable is missing throughout has no row in ``data``, and its effect
+    the distribution that the model says.
+
+    Attributes
+    ----------
+    name
+        Of the variable; the node with this name is what is imputed.
+    y, X, Z
+        (n,), (n, p), (n, q): the variable, fixed and random-effects columns of its formula, on the working scale.
+    cluster
+        (n,) integers 0..clusters-1.
+    clusters
+        m, all of them, whether or not the variable is observed there. A number, as are the names:
+    fixed, random
+        Names of the columns of X and Z.
+    """
+
+    name: str
+    y: Any
+    X: Any
+    Z: Any
+    cluster: Any
+    clusters: int
+    fixed: tuple[str, ...]
+    random: tuple[str, ...]
+
+    def variables(self) -> ConditionalData:
+        """The same with shared variables of PyTensor in place of the arrays."""
+        columns = {
+            "y": (None,),
+            "X": (None, len(self.fixed)),
+            "Z": (None, len(self.random)),
+            "cluster": (None,),
+        }
+        return replace(
+            self,
+            **{k: pytensor.shared(x, name=f"data.{k}", shape=columns[k]) for k, x in self.arrays().items()},
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """y, X, Z (float) and cluster (int), contiguous."""
+        real = {k: np.ascontiguousarray(getattr(self, k), dtype=float) for k in ("y", "X", "Z")}
+        return real | {"cluster": np.ascontiguousarray(self.cluster, dtype=np.int64)}
