@@ -8,7 +8,8 @@ Kunkel & Kaizar 2017, sec. 2.3.1, for any q. With V_i = sigma I + Z_i Psi Z_i' a
     2. (sigma, vech Psi)* ~ N((sigma, vech Psi)^, I^-1), truncated                  kernels/ml_variances.py
     3. b_i*               ~ p(b_i | y_i; beta*, sigma*, Psi*), which is N(0, Psi*) where nothing was observed
 
-Estimates: kernels/ml_estimate.py, Psi = sigma Lambda Lambda', a function of the data alone, not of the cycle before.
+Estimates: kernels/ml_estimate.py, Psi = sigma Lambda Lambda', a function of the data alone: the search starts
+from a fixed point, not from the cycle before, which would be no faster.
 All is drawn in its orthonormal columns, and carried back at the end.
 
 Effects: with Psi* = sigma* Lambda Lambda' (of the draw), L L' = I + Lambda'Z_i'Z_i Lambda, z standard normal,
@@ -37,7 +38,7 @@ from bayesimp.kernels.ml_variances import (
     fisher_information,
 )
 
-__all__ = ["EVENTS", "FAILURES", "ml_step"]
+__all__ = ["EVENTS", "FAILURES", "draw_effects_given", "ml_step"]
 
 SINGULAR, NOT_CONVERGED = 1, 8
 
@@ -72,19 +73,30 @@ EVENTS = {
 }  # bit of `ml_step`'s answer: (kind of event, message)
 
 FAILURES = {
-    -1: "the fixed effects are not identified: a column is constant zero or a linear combination of others where "
-    "the variable is observed, or there are no more observed rows than columns",
-    -2: "the random effects are not identified: a column of their design is constant zero or a linear combination "
-    "of others where the variable is observed",
-    -3: "the fixed effects reproduce the variable exactly, or it has values that are not finite",
-}  # negative answers of `ml_step`
+    -1: (
+        "failed",
+        "its fixed effects are not identified: where it is observed, a column is constant zero or a linear combination "
+        "of others, or there are no more rows than columns",
+    ),
+    -2: (
+        "failed",
+        "its random effects are not identified: where it is observed, a column of their design is constant zero or a "
+        "linear combination of others",
+    ),
+    -4: (
+        "failed",
+        "there are no more observed rows than random effects, which reproduce it exactly: its residual variance is not "
+        "identified",
+    ),
+    -3: ("failed", "its fixed effects reproduce it exactly, or it has values that are not finite"),
+}  # negative answers of `ml_step`, likewise
 
-ROUNDING = 1e-14
+ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; met only where the estimate, singular, is used
 
 
-@inner
-def draw_effects_unit(rng, m, A, B, c, beta, Psi, sigma, b):
-    """b (clusters, q) ~ p(b_i | y; beta, sigma, Psi) in standardised columns; Psi may be singular."""
+@kernel
+def draw_effects_given(rng, first, A, B, c, beta, Psi, sigma, b):
+    """b (clusters, q) ~ p(b_i | y; beta, sigma, Psi) from A = Z'Z, B = Z'X, c = Z'y of cells; Psi may be singular."""
     clusters, q = b.shape
     Lambda, H, u = np.zeros((q, q)), np.empty((q, q)), np.empty(q)
     for k in range(q):
@@ -94,9 +106,9 @@ def draw_effects_unit(rng, m, A, B, c, beta, Psi, sigma, b):
     for i in range(clusters):
         for a in range(q):
             u[a] = 0.0
-        observed = m.first[i] < m.first[i + 1]
+        observed = first[i] < first[i + 1]
         if observed:
-            cell = m.first[i]
+            cell = first[i]
             factor_cluster(A, cell, Lambda, H)
             for k in range(q):
                 f = c[cell, k]
@@ -191,7 +203,7 @@ def ml_step(rng, m, theta, beta, Sigma, Psi, B):
     for k in range(d):
         Psi_unit[free[k, 0], free[k, 1]] = drawn[k + 1]
         Psi_unit[free[k, 1], free[k, 0]] = drawn[k + 1]
-    draw_effects_unit(rng, m, A[0], Bx[0], c[0], fixed[0], Psi_unit, drawn[0], b)
+    draw_effects_given(rng, m.first, A[0], Bx[0], c[0], fixed[0], Psi_unit, drawn[0], b)
 
     Sigma[0, 0] = scale * scale * drawn[0]
     on_data_scale(alpha, G, T, scale, fixed[0], Psi_unit, b, beta, Psi, B)

@@ -8,7 +8,7 @@ so that X_u'X_u = I, Z_u'Z_u = n I, X_u'y_u = 0, y_u'y_u = n, as `profiled_devia
 
     beta = G'(alpha + scale beta_u),   b = scale T b_u,   Psi = scale^2 T Psi_u T',   sigma = scale^2 sigma_u
 
-The search starts from the best of a few fixed points, so the estimate is a function of the data alone.
+The search always starts from the same point, so the estimate is a function of the data alone.
 """
 
 from __future__ import annotations
@@ -18,18 +18,11 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.linalg import copy_to, fill, semidefinite_cholesky
-from bayesimp.kernels.mixed_model_search import AWAY, BOUNDARY, EVALUATIONS, descend
+from bayesimp.kernels.linalg import copy_to, semidefinite_cholesky
+from bayesimp.kernels.mixed_model_search import AWAY, BOUNDARY, EVALUATIONS, START, descend
 
 __all__ = ["maximise", "standardise"]
 
-SCAN = (
-    0.0,
-    0.1,
-    0.3,
-    0.9,
-    3.0,
-)  # relative standard deviations from which the best is the start of the search
 DEPENDENT = 1e-10  # share of a column's squares outside the span of the others that counts as none
 EXACT = 1e-12  # share of y'y outside the span of X that counts as none
 NO_GAIN = 1e-8  # of the deviance
@@ -92,6 +85,7 @@ def standardise(m, alpha, G, T, A, B, c):
         return -3, 0.0
     scale = math.sqrt(rest / n)
     half = np.empty((q, max(p, q)))  # what stands between T' and the right end
+    effects = 0  # rank of Z in all clusters together
     for i in range(cells):
         for a in range(q):
             for b in range(q):
@@ -102,6 +96,8 @@ def standardise(m, alpha, G, T, A, B, c):
             for b in range(q):
                 for k in range(a, q):
                     A[0, i, a, b] += T[k, a] * half[k, b]
+                S[a, b] = A[0, i, a, b]
+        effects += semidefinite_cholesky(S, q, DEPENDENT, q)
         for a in range(q):
             for x in range(p):
                 half[a, x] = 0.0
@@ -114,7 +110,7 @@ def standardise(m, alpha, G, T, A, B, c):
                 for k in range(a, q):
                     B[0, i, a, x] += T[k, a] * half[k, x]
                 c[0, i, a] -= B[0, i, a, x] * alpha[x] / scale
-    return 0, scale
+    return (0 if effects < n else -4), scale
 
 
 @inner
@@ -128,19 +124,10 @@ def maximise(free, A, B, c, n, theta, beta, R, scalars):
     value, g, converged, profiled = np.empty(1), np.empty((1, d)), np.zeros(1, np.bool_), np.zeros(1)
     rows, reml = np.full(1, n), n < 0
     full, one = np.int64(EVALUATIONS), np.int64(1)
-    none, best, start = np.inf, np.inf, AWAY
-    for t in SCAN:
-        for l in range(d):
-            theta[0, l] = t if free[l, 0] == free[l, 1] else 0.0
-        descend(theta, profiled, one, free, A, B, c, rows, reml, value, g, converged, beta, R, scalars)
-        if t == 0.0:
-            none = value[0]
-        if value[0] < best:
-            best, start = value[0], max(t, AWAY)
     for l in range(d):
-        theta[0, l] = start if free[l, 0] == free[l, 1] else 0.0
+        theta[0, l] = START if free[l, 0] == free[l, 1] else 0.0
     descend(theta, profiled, full, free, A, B, c, rows, reml, value, g, converged, beta, R, scalars)
-    best, found, came_from_there = value[0], converged[0], d == 1 and start == AWAY
+    best, found = value[0], converged[0]
     trial = np.empty((1, d))
     for away in (AWAY, 0.0):
         at_zero = False
@@ -148,16 +135,13 @@ def maximise(free, A, B, c, n, theta, beta, R, scalars):
             small = free[l, 0] == free[l, 1] and abs(theta[0, l]) < BOUNDARY
             trial[0, l] = away if small else theta[0, l]
             at_zero = at_zero or small
-        if at_zero and not (away > 0.0 and came_from_there):
-            steps = full if away > 0.0 else one
+        if at_zero:
+            again = away > 0.0
+            steps, gain = (full, NO_GAIN) if again else (one, -NO_GAIN)
             descend(trial, profiled, steps, free, A, B, c, rows, reml, value, g, converged, beta, R, scalars)
-            if value[0] < best + (-NO_GAIN if away > 0.0 else NO_GAIN):
-                best = value[0]
-                found = converged[0] if away > 0.0 else found
+            if value[0] < best - gain:
+                best, found = value[0], converged[0] if again else found
                 copy_to(theta, trial)
-    if none < best + NO_GAIN:  # flat, or as good: no variance between clusters
-        found = True
-        fill(theta, 0.0)
     singular = False
     for l in range(d):
         singular = singular or (free[l, 0] == free[l, 1] and abs(theta[0, l]) < BOUNDARY)
