@@ -98,8 +98,8 @@ class BaseColumns:
         inner = over(means[0], text)
         for name in inner:
             self._ingredient(name, text)
-        pair = (INTERCEPT, *inner) if len(inner) == 1 else inner
-        return [cluster_column(base, pair, means[0].function == "cluster_sum") for base in bases]
+        first, second = (INTERCEPT, *inner)[-2:]
+        return [cluster_column(base, (first, second), means[0].function == "cluster_sum") for base in bases]
 
     def _product(self, atoms: tuple[Node, ...], term: tuple[Node, ...], part: Part, text: str) -> list[str]:
         """Base columns of a product of atoms."""

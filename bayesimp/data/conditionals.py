@@ -169,8 +169,7 @@ def _with_means(
     new, combined = cluster_means(block.fixed, block.random, values, data.codes)
     notes = list(block.notes)
     if wanted is None:
-        seen = ~np.logical_or.reduce([data.missing(name) for name in block.responses])
-        clusters = len(np.unique(data.codes[seen]))
+        clusters = min(len(np.unique(data.codes[~data.missing(name)])) for name in block.responses)
         needed = clusters_needed((*block.fixed, *new), block.random, values, data.codes)
         if not new:
             return block

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.errors import SpecificationError
+from bayesimp.data.where import where
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.spec.arithmetic import Expression, expression
-from bayesimp.spec.conditional import Derived
+from bayesimp.spec.conditional import Conditionals, Derived
 
-__all__ = ["read_derived"]
+__all__ = ["check_derived", "read_derived"]
+
+Array = NDArray[np.float64]
 
 
 def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[str, Derived]:
@@ -73,3 +79,43 @@ def _circle(start: str, left: list[str], expressions: Mapping[str, Expression]) 
     while path[-1] not in path[:-1]:
         path.append(next(inner for inner in expressions[path[-1]].names if inner in left))
     return path[path.index(path[-1]) :]
+
+
+def check_derived(conditionals: Conditionals, data: IncompleteData, values: dict[str, Array]) -> list[Event]:
+    """Refuse derived columns without a finite value; note those at odds with the table. ``values``: base columns."""
+    events = []
+    for record in conditionals.derived:
+        made = record.evaluate(values)
+        bad = ~np.isfinite(made) & np.all([np.isfinite(values[name]) for name in record.ingredients], axis=0)
+        if bad.any():
+            place = where(bad, data.codes, data.clusters, data.frame.index)
+            raise DataError(
+                f"'{record.name}' has no finite value {place}; a logarithm of 0 or a division by 0? Correct "
+                "these values or use another transformation."
+            )
+        if record.column in data.variables:
+            events += _against_table(str(record.column), made, data)
+    return events
+
+
+def _against_table(name: str, made: Array, data: IncompleteData) -> list[Event]:
+    """Cells of the table that are not what the definition says: they stay, and models see them."""
+    there = data.frame[name].to_numpy(np.float64, na_value=np.nan)
+    both = np.isfinite(there) & np.isfinite(made)
+    gap = np.abs(there - made)[both]
+    off = gap > 1e-6 * np.abs(there[both]).max(initial=0.0)
+    events = []
+    if off.any():
+        text = (
+            f"'{name}' is not what its definition gives in {int(off.sum()):,} of {int(both.sum()):,} rows (by up to "
+            f"{gap.max():.3g}); the table's values stay."
+        )
+        events.append(Event("derived", name, text, int(off.sum())))
+    only = np.isfinite(there) & ~np.isfinite(made)
+    if only.any():
+        text = (
+            f"'{name}' is observed in {int(only.sum()):,} rows where its ingredients are not: there the imputed "
+            "ingredients will not fit it."
+        )
+        events.append(Event("derived", name, text, int(only.sum())))
+    return events

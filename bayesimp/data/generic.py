@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.spec.conditional import INTERCEPT, Column, Derived
+from bayesimp.spec.conditional import Column, Derived
 
 __all__ = ["TOLERANCE", "column_values", "dependent", "filled", "observed", "varies_within"]
 
@@ -22,7 +22,13 @@ def observed(
     """(N,) values of every base column, NaN where it, or an ingredient, is missing."""
     values = dict(complete)
     values |= {name: data.numeric(name) for name in incomplete}
-    return _derive(values, derived)
+    for record in derived:
+        made = record.evaluate(values)
+        if record.column in data.variables:
+            table = data.frame[record.column].to_numpy(np.float64, na_value=np.nan)
+            made = np.where(np.isnan(table), made, table)
+        values[record.name] = made
+    return values
 
 
 def filled(
@@ -36,10 +42,6 @@ def filled(
         hole = np.isnan(column)
         column[hole] = np.random.default_rng(k).choice(column[~hole], hole.sum())
         values[name] = column
-    return _derive(values, derived)
-
-
-def _derive(values: dict[str, Array], derived: Iterable[Derived]) -> dict[str, Array]:
     for record in derived:
         values[record.name] = record.evaluate(values)
     return values
@@ -92,7 +94,3 @@ def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 
     np.maximum.at(high, codes[there], values[there])
     scale = np.abs(values[there]).max(initial=0.0)
     return high - low > tolerance * scale
-
-
-def is_intercept(column: Column) -> bool:
-    return column.base == INTERCEPT and column.over is None

@@ -36,7 +36,7 @@ def read_predictors(
     found: dict[str, Given] = {}
     for key, value in _entries(given, data, responses).items():
         name = _key(key, data, responses)
-        text, explicit = _as_formula(name, value, data, multilevel[name])
+        text, explicit, notes = _as_formula(name, value, data, multilevel[name])
         formula = predictors(text)
         left = formula.formula.responses
         if left and left != (name,) and set(left) != set(responses[name]):
@@ -44,7 +44,7 @@ def read_predictors(
                 f"predictors: the formula of '{name}' has {' + '.join(left)} on its left side; several variables are "
                 "imputed together by blocks={'name': [...]}."
             )
-        found[name] = (formula, explicit, ())
+        found[name] = (formula, explicit, notes)
     return found
 
 
@@ -70,7 +70,12 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
     names, notes = [], []
     kept = base.complete["Intercept"][:, None]
     for name in data.variables:
-        if data.missing(name).any() or name in base.derived or data.families[name] == "none":
+        if data.families[name] == "none" and name not in base.derived:
+            notes.append(
+                f"'{name}' is {data.frame[name].dtype} (family 'none'), neither imputed nor a predictor"
+            )
+            continue
+        if data.missing(name).any() or name in base.derived:
             continue
         levels = data.frame[name].nunique()
         if levels < 2:
@@ -158,6 +163,7 @@ def _from_table(given: Any, data: IncompleteData, responses: Mapping[str, tuple[
         for name, row in (given.iterrows() if isinstance(given, pd.DataFrame) else given.items())
     }
     codes = {value for row in rows.values() for value in row.values()}
+    used: dict[str, Any] = {}
     if codes <= {0, 1}:  # True and False too
         used = {name: [column for column, value in row.items() if value] for name, row in rows.items()}
     else:
@@ -184,20 +190,27 @@ def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]
     raise SpecificationError(f"predictors: {key!r} is not a variable. {suggestion(key, responses)}")
 
 
-def _as_formula(name: str, value: Any, data: IncompleteData, multilevel: bool) -> tuple[str, bool]:
-    """A formula, and whether the user wrote it."""
+def _as_formula(
+    name: str, value: Any, data: IncompleteData, multilevel: bool
+) -> tuple[str, bool, tuple[str, ...]]:
+    """A formula, whether the user wrote it, and notes."""
     if isinstance(value, str):
         if "~" not in value:
             raise SpecificationError(
                 f"predictors: {value!r} of '{name}' is not a formula; write '~ {value}' or ['...']."
             )
-        return value, True
+        return value, True, ()
     if not isinstance(value, Sequence | pd.Index | np.ndarray) or not all(isinstance(v, str) for v in value):
         raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names, got {value!r}.")
-    names = [v for v in value if v != data.cluster]  # the cluster is known, and named in some tables
+    names = [v for v in value if v != data.cluster]
     if name in names:
         raise SpecificationError(f"predictors: '{name}' predicts itself; take it out of its own list.")
+    notes = (
+        (f"'{data.cluster}' is the cluster, no predictor",)
+        if len(names) < len(value) and not multilevel
+        else ()
+    )
+    left = write(Name(name)) if name in data.variables else ""
     terms = " + ".join(["1", *(write(Name(v)) for v in names)])
-    return f"{write(Name(name))} ~ {terms}" + (
-        f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
-    ), False
+    random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    return f"{left} ~ {terms}{random}", False, notes

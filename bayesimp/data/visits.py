@@ -71,11 +71,12 @@ def read_methods(
         _check_key(str(name), value, data, grouped, derived)
     chosen: dict[str, Method] = {}
     for variable in data.variables:
-        if variable in derived or not data.missing(variable).any() or data.families[variable] == "none":
+        if variable in derived or not data.missing(variable).any():
             continue
         name = next((block for block, members in grouped.items() if variable in members), variable)
         value = by_name.get(name, Bayes() if methods is None else methods)
-        if value is None or value == "":
+        unsaid = data.families[variable] == "none" and name not in (*by_name, *grouped)
+        if value is None or (isinstance(value, str) and not value) or unsaid:
             continue
         _check_normal(variable, data)
         chosen[name] = read(value)
@@ -136,7 +137,7 @@ def _check_key(
 ) -> None:
     if name in grouped:
         return
-    nothing = value is None or value == ""
+    nothing = value is None or (isinstance(value, str) and not value)
     if name == data.cluster and nothing:
         return
     if name in derived:

@@ -160,17 +160,19 @@ Method = Gibbs | ML | PyMC | Norm | PMM
 
 NAMES: dict[str, Callable[[], Method]] = {
     "bayes": Bayes, "iw": IW, "ml": ML, "pymc": PyMC, "norm": Norm, "pmm": PMM,
+    "bayes-c": lambda: Bayes(compatible=True), "iw-c": lambda: IW(compatible=True),
+    "ml-c": lambda: ML(compatible=True), "pymc-c": lambda: PyMC(compatible=True),
     # names of R mice, miceadds and micemd
     "2l.pan": IW, "2l.norm": lambda: Bayes(residual="cluster"), "2l.jomo": lambda: Bayes(jomo()),
     "2l.lmer": ML, "2l.continuous": ML, "2l.glm.norm": ML,
 }  # fmt: skip
 LATER = {
-    "comes with categorical variables and counts": (
+    "is for categorical variables and counts": (
         "logreg", "logreg.boot", "polyreg", "polr", "lda", "2l.bin", "2l.binary", "2l.glm.bin", "2l.glm.pois",
         "2l.2stage.bin", "2l.2stage.pois", "2l.latentgroup.ord",
     ),
-    "imputes variables of clusters": ("2lonly.norm", "2lonly.pmm", "2lonly.mean", "2lonly.function"),
-    "is multilevel matching or two-stage": ("2l.pmm", "2l.2stage.norm", "2l.2stage.pmm"),
+    "is for variables of clusters": ("2lonly.norm", "2lonly.pmm", "2lonly.mean", "2lonly.function"),
+    "is for matching in clusters or two-stage models": ("2l.pmm", "2l.2stage.norm", "2l.2stage.pmm"),
 }  # fmt: skip
 
 
@@ -195,14 +197,12 @@ def read(value: str | Method) -> Method:
             f"{value!r} is not a method: give a name such as 'bayes', or a record such as methods.IW(nu=1.6)."
         )
     name = value.strip().lower()
-    if name.endswith("-c") and name[:-2] in ("bayes", "iw", "ml", "pymc"):
-        return replace(NAMES[name[:-2]](), compatible=True)
     if name in NAMES:
         return NAMES[name]()
     for what, names in LATER.items():
         if name in names:
             raise SpecificationError(
-                f"Method '{value}' {what}, which is not available yet. There are: {', '.join(NAMES)}."
+                f"Method '{value}' {what}, which come later. There are: {', '.join(NAMES)}."
             )
     close = get_close_matches(name, NAMES, n=2, cutoff=0.6)
     hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""

@@ -35,7 +35,8 @@ def from_mice(matrix: Any, data: Any) -> dict[str, str]:
 
     Returns
     -------
-    dict variable -> formula, for ``predictors=``. A random intercept is always there, as in mice.
+    dict variable -> formula, for ``predictors=``. A row with a cluster has a random intercept, as in mice; one without
+    is for methods that ignore the clusters.
 
     Raises
     ------
@@ -88,5 +89,10 @@ def _formula(name: str, row: dict[str, int], cluster: str) -> str:
     fixed = [spelled[c] for c in used]
     means = [f"cluster_mean({spelled[c]})" for c, code in used.items() if code in (3, 4)]
     slopes = [spelled[c] for c, code in used.items() if code in (2, 4)]
-    random = f"({' + '.join(['1', *slopes])} | {write(Name(cluster))})"
-    return f"{write(Name(name))} ~ {' + '.join(['1', *fixed, *means, random])}"
+    if not groups and (means or slopes):
+        raise SpecificationError(
+            f"Predictor matrix: row '{name}' has random slopes or cluster means (2, 3, 4), but no cluster; give column "
+            f"'{cluster}' the code -2."
+        )
+    random = [f"({' + '.join(['1', *slopes])} | {write(Name(cluster))})"] if groups else []
+    return f"{write(Name(name))} ~ {' + '.join(['1', *fixed, *means, *random])}"
