@@ -25,6 +25,7 @@ _HOME = {
     "load_brain_injury": "bayesimp.data.examples",
     "load_exam": "bayesimp.data.examples",
     "simulate_studies": "bayesimp.data.simulate",
+    "FCS": "bayesimp.fcs",
     "JointNormal": "bayesimp.joint",
     "Imputations": "bayesimp.imputations",
     "load": "bayesimp.storage",

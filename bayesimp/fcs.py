@@ -8,6 +8,7 @@ X*_k and Z*_k may hold any other variables, imputed ones among them, and their m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +30,8 @@ from bayesimp.samplers.conditional import make
 from bayesimp.samplers.joint_gibbs import is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
-from bayesimp.spec.conditional import formula_text, text
+from bayesimp.spec.conditional import Conditionals, formula_text, text
+from bayesimp.spec.fcs_records import declared_to_dict
 
 __all__ = ["FCS"]
 
@@ -89,6 +91,10 @@ class FCS:
         where: Any = None,
         ignore: Any = None,
     ) -> None:
+        if not isinstance(data, IncompleteData):
+            raise SpecificationError(
+                f"FCS takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
+            )
         self.data = data
         self._declared = {
             "methods": methods, "predictors": predictors, "order": order, "blocks": blocks, "derived": derived,
@@ -98,7 +104,7 @@ class FCS:
         self.masked = _held_out(data, self._where)
         self.ignore = _rows(data, ignore)
         self.spec = conditionals(self.masked, methods, predictors, order, blocks, derived, compatible)
-        self.events: list[Event] = list(check_conditionals(self.spec, self.masked, self.ignore))
+        self.events: list[Event] = check_conditionals(*_fitted(self.spec, self.masked, self.ignore))
         self.bounds = _checked_bounds(self.masked, bounds or {}, self.spec)
         self.post = dict(post or {})
         for name in self.post:
@@ -165,14 +171,29 @@ class FCS:
         changed = {b.name: _with_priors(b.method, priors) for b in self.spec.blocks}
         if all(changed[b.name] is b.method for b in self.spec.blocks):
             used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))
-            raise SpecificationError(f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them.")
+            raise SpecificationError(
+                f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them."
+            )
         return FCS(self.data, **{**self._declared, "methods": changed})
 
-    def specification(self) -> dict:
-        """What `bayesimp.load` needs to make the model again."""
-        from bayesimp.spec.records import fcs_to_dict
+    @property
+    def parameter_priors(self) -> dict[str, Any]:
+        """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
+        out = {}
+        for chained in self.table.blocks:
+            block, scale = chained.block, chained.scale
+            priors = getattr(block.method, "priors", None)
+            if priors is None or getattr(block.method, "residual", "common") == "cluster":
+                continue
+            Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
+            out[f"beta_{block.name}"] = priors.beta
+            out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
+            out[f"Psi_{block.name}"] = pr.resolve(priors.Psi, scale.e, f"Psi of '{block.name}'")
+        return out
 
-        return fcs_to_dict(self._declared, self.spec)
+    def specification(self) -> dict:
+        """What was declared, as plain records: `bayesimp.load` makes the model again from it."""
+        return declared_to_dict(self._declared)
 
     def __repr__(self) -> str:
         n, m = len(self.data.frame), len(self.data.clusters)
@@ -228,7 +249,9 @@ def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
         return method
     if isinstance(method, me.Gibbs) and not all(is_conjugate(p) for p in (priors.Sigma, priors.Psi)):
         if method.residual == "cluster":
-            raise SpecificationError(f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'.")
+            raise SpecificationError(
+                f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'."
+            )
         return me.PyMC(priors, compatible=method.compatible)
     return me.with_priors(method, priors)
 
@@ -280,6 +303,17 @@ def _held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> Incomple
     return IncompleteData(frame, data.cluster, dict(data.families))
 
 
+def _fitted(
+    spec: Conditionals, data: IncompleteData, ignore: np.ndarray
+) -> tuple[Conditionals, IncompleteData]:
+    """The rows that models are fitted to."""
+    if not ignore.any():
+        return spec, data
+    return replace(spec, X=spec.X[~ignore]), IncompleteData(
+        data.frame[~ignore], data.cluster, dict(data.families)
+    )
+
+
 def _incomplete(name: str, spec, what: str) -> None:
     if name not in spec.incomplete:
         raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
@@ -302,7 +336,7 @@ def _checked_bounds(data: IncompleteData, bounds, spec) -> dict[str, tuple[float
         outside = int(((y < low) | (y > high)).sum())
         if outside:
             raise DataError(
-                f"bounds['{name}'] = {pair}: {outside} observed value{'s are' if outside > 1 else ' is'} outside. Widen the "
-                "bounds, or correct the values."
+                f"bounds['{name}'] = {pair}: {outside} observed value{'s are' if outside > 1 else ' is'} outside. Widen "
+                "the bounds, or correct the values."
             )
     return dict(bounds)

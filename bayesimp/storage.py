@@ -7,6 +7,7 @@ categories come back as they were) and ``state`` (where the chains stand, so tha
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import xarray as xr
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import DataError
 from bayesimp.events import Event
+from bayesimp.fcs_run import FCSRun
+from bayesimp.fcs_storage import fcs_run, fcs_state
 from bayesimp.imputations import Imputations
 from bayesimp.joint import JointNormal
 from bayesimp.joint_run import Run
@@ -44,6 +47,8 @@ def save(imputations: Imputations, path) -> None:
     tree["table"] = xr.DataTree(xr.Dataset({"arrow": ("byte", _to_bytes(data))}))
     if isinstance(imputations._run, Run):
         tree["state"] = xr.DataTree(_state(imputations._run))
+    elif isinstance(imputations._run, FCSRun):
+        tree["state"] = xr.DataTree(fcs_state(imputations._run))
     match path.suffix:
         case ".nc":
             tree.to_netcdf(path, engine="h5netcdf", mode="w")
@@ -53,8 +58,15 @@ def save(imputations: Imputations, path) -> None:
             raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
 
 
-def load(path) -> Imputations:
-    """Read what `save` wrote; chains can be continued with `extend`."""
+def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
+    """Read what `save` wrote; chains can be continued with `extend` and `iterate`.
+
+    Parameters
+    ----------
+    post
+        The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
+        the user's own, the result is complete but cannot be continued, which an event says.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(path)
@@ -76,7 +88,13 @@ def load(path) -> Imputations:
     keep = [name for name in tree.children if name not in ("table", "state")]
     tree = xr.DataTree.from_dict({f"/{name}": tree[name].to_dataset() for name in keep})
     tree.attrs = attrs
-    run = None if state is None else _run(data, tree, state, events)
+    run = None
+    if state is not None and attrs.get("model") == "FCS":
+        run = fcs_run(data, attrs, state, post)
+        if isinstance(run, str):
+            events, run = (*events, Event("cannot go on", "chains", run)), None
+    elif state is not None:
+        run = _run(data, tree, state, events)
     imputed = tree["imputed"].to_dataset()
     cells = {name: (imputed[f"row_{name}"].values, imputed[name].values) for name in imputed.data_vars}
     return Imputations(data, cells, attrs, lambda: tree, events, run)

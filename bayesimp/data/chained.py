@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError
-from bayesimp.kernels.chained import BlockArrays, Cells, Terms
+from bayesimp.kernels.chained import BlockArrays, Cells, Terms, refresh
 from bayesimp.spec.conditional import Block, Column, Conditionals, Derived
 
 __all__ = ["BlockScale", "ChainedBlock", "ChainedTable", "chained_table"]
@@ -114,12 +115,18 @@ class ChainedTable:
     def clusters(self) -> int:
         return len(self.order)
 
+    @cached_property
+    def _base_grams(self) -> Array:
+        """Grams (C, d, d) of the incomplete rows with zeros where something is imputed."""
+        D = np.hstack([self.cells.X, np.nan_to_num(self.start)])
+        ends = zip(self.cells.start[:-1], self.cells.start[1:], strict=True)
+        return np.array([D[a:b].T @ D[a:b] for a, b in ends]).reshape(-1, D.shape[1], D.shape[1])
+
     def grams(self, V: Array) -> Array:
-        """G (C, d, d) of completed incomplete rows V (R, d - p)."""
-        D = np.hstack([self.cells.X, V])
-        G = np.zeros((len(self.cells.cluster), D.shape[1], D.shape[1]))
-        for c, (a, b) in enumerate(zip(self.cells.start[:-1], self.cells.start[1:], strict=True)):
-            G[c] = D[a:b].T @ D[a:b]
+        """G (C, d, d) of completed incomplete rows V (R, d - p): to the last bit what the loop keeps up to date."""
+        G = self._base_grams.copy()
+        for k in range(self.p, len(self.names)):
+            refresh(self.cells, k, V, G)
         return G
 
     def derive(self, V: Array, names: tuple[str, ...] | None = None) -> list[int]:

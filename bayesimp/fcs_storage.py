@@ -1,0 +1,96 @@
+"""State of a run of chained equations as a dataset, and back, so that it goes on from a file exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import xarray as xr
+
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs import FCS
+from bayesimp.fcs_run import FCSRun
+from bayesimp.samplers.fcs import KEPT, Chain, History, Parameters
+from bayesimp.spec.fcs_records import declared_from_dict
+
+__all__ = ["fcs_run", "fcs_state"]
+
+PARAMETERS = "beta", "Sigma", "Psi", "B"
+
+
+def fcs_state(run: FCSRun) -> xr.Dataset:
+    """Values, parameters and generators of all chains, the cycles kept, and the arrays of the specification."""
+    chains, history, model = run.chains, run.history, run.model
+    arrays = {"V": np.stack([chain.V for chain in chains]), "mean": history.mean, "sd": history.sd}
+    for b, kept in enumerate(history.blocks):
+        arrays |= {f"kept_{b}_{name}": values for name, values in kept.items()}
+        theta = [chain.theta[b] for chain in chains]
+        arrays |= {f"now_{b}_{name}": np.stack([getattr(t, name) for t in theta]) for name in PARAMETERS}
+        arrays |= {f"own_{b}_{name}": np.stack([t.own[name] for t in theta]) for name in theta[0].own}
+    arrays |= {f"where_{name}": mask for name, mask in model._where.items()} | {"ignore": model.ignore}
+    variables = {
+        name: (tuple(f"{name}_{axis}" for axis in range(a.ndim)), a.astype(np.int8) if a.dtype == bool else a)
+        for name, a in arrays.items()
+    }
+    return xr.Dataset(
+        variables,
+        attrs={
+            "generators": json.dumps([chain.rng.bit_generator.state for chain in chains]),
+            "chain_events": json.dumps(
+                [[[*key, count] for key, count in chain.events.items()] for chain in chains]
+            ),
+            "chain_cycles": json.dumps([chain.cycles for chain in chains]),
+            "run_events": json.dumps([event.as_dict() for event in run.events]),
+        },
+    )
+
+
+def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable] | None) -> FCSRun | str:
+    """The run that `fcs_state` described; or, if it cannot be continued, why not."""
+    record = json.loads(attrs["specification"])
+    lacking = sorted(set(record["post"]) - set(post or {}))
+    if lacking:
+        return f"post functions of {', '.join(lacking)} are not in files: bayesimp.load(path, post={{...}})"
+    try:
+        declared = declared_from_dict(record)
+    except SpecificationError as error:
+        return str(error)
+    a = {str(name): variable.values for name, variable in state.data_vars.items()}
+    where = {
+        name.removeprefix("where_"): mask.astype(bool)
+        for name, mask in a.items()
+        if name.startswith("where_")
+    }
+    model = FCS(
+        data, **declared, post={name: post[name] for name in record["post"]} if post else None,
+        where=where or None, ignore=a["ignore"].astype(bool),
+    )  # fmt: skip
+    blocks = range(len(model.spec.blocks))
+    history = History(
+        [{name: a[f"kept_{b}_{name}"] for name in KEPT if f"kept_{b}_{name}" in a} for b in blocks],
+        a["mean"],
+        a["sd"],
+    )
+    chains = []
+    generators, events = json.loads(state.attrs["generators"]), json.loads(state.attrs["chain_events"])
+    for k, cycles in enumerate(json.loads(state.attrs["chain_cycles"])):
+        rng = np.random.Generator(np.random.PCG64())
+        rng.bit_generator.state = generators[k]
+        theta = [_parameters(a, b, k) for b in blocks]
+        V = np.ascontiguousarray(a["V"][k])
+        chains.append(
+            Chain(rng, V, model.table.grams(V), theta, cycles, {(b, c): n for b, c, n in events[k]})
+        )
+    return FCSRun(
+        model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, history=history,
+        events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
+    )  # fmt: skip
+
+
+def _parameters(a: Mapping[str, np.ndarray], b: int, k: int) -> Parameters:
+    now = [np.ascontiguousarray(a[f"now_{b}_{name}"][k]) for name in PARAMETERS]
+    start = f"own_{b}_"
+    own = {name.removeprefix(start): values[k].copy() for name, values in a.items() if name.startswith(start)}
+    return Parameters(*now, own)
