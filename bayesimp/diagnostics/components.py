@@ -45,8 +45,9 @@ class Component:
 
 
 def covariance_names(imp: Imputations) -> list[str]:
-    """Covariance matrices and variances in the posterior."""
-    return [str(name) for name in imp.tree["posterior"].data_vars if str(name).partition("_")[0] in WHERE]
+    """Covariance matrices and variances in the posterior (but not variances by cluster)."""
+    arrays = imp.tree["posterior"].data_vars
+    return [str(n) for n, a in arrays.items() if str(n).partition("_")[0] in WHERE and a.ndim in (2, 4)]
 
 
 def components(
@@ -73,7 +74,9 @@ def components(
     out = {}
     for name, array in posterior.data_vars.items():
         kind, _, variable = str(name).partition("_")
-        labels = _labels(array, variable)
+        # labels of a joint model, or of a block of several variables, name the variable themselves
+        named = not variable or f"Sigma_{variable}" in posterior
+        labels = _labels(array, "" if named else variable)
         d = len(labels)
         S = array.values.reshape(*array.shape[:2], d, d)
         P = prior[name].values.reshape(-1, d, d) if name in prior else np.empty((0, d, d))
@@ -110,13 +113,9 @@ def _labels(array, variable: str) -> list[str]:
     """Names of the rows of a matrix; of a conditional model, with its variable in front."""
     if array.ndim == 2:
         return [variable]
-    names = [str(v).removesuffix(":Intercept") for v in array[array.dims[-2]].values]
-    if not variable:
-        return names
-    return [
-        variable if n in (variable, "Intercept") else n if n.startswith(f"{variable}:") else f"{variable}:{n}"
-        for n in names
-    ]
+    names = [str(v) for v in array[array.dims[-2]].values]
+    names = [f"{variable}:{name}" for name in names] if variable else names
+    return [name.removesuffix(":Intercept") for name in names]
 
 
 def _entries(d: int, correlations: bool) -> Iterator[tuple[str, int, int]]:

@@ -68,7 +68,7 @@ def plot_sensitivity_components(
     moves = (change.max() - change.min()).fillna(0.0)
     most = sorted(names, key=lambda name: -moves[name])[:at_most]
     shown = [name for name in names if name in most]
-    columns = min(len(shown), COLUMNS)
+    columns = 2 if len(shown) == 4 else min(len(shown), COLUMNS)
     lines = -(-len(shown) // columns)
     priors = result.priors
     margin = 0.085 * max(len(name) for name in priors)

@@ -104,7 +104,7 @@ def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
     return [
         (str(prior), Event("not converged", str(worst["term"]),
                       f"R-hat {worst['r_hat']:.3f} (limit {R_HAT_LIMIT}), ESS {rows['ess_bulk'].min():.0f} (limit "
-                      f"{ESS_LIMIT}); ask for more draws", len(rows)))
+                      f"{ESS_LIMIT}); ask for longer chains", len(rows)))
         for prior, rows in bad.groupby("prior", sort=False)
         for worst in [rows.loc[rows["r_hat"].idxmax()]]
     ]  # fmt: skip
