@@ -3,6 +3,7 @@
     marginal(beta, Sigma, Psi, data)                   log p(y_obs | beta, Sigma, Psi)    kernels.marginal
     inverse_wishart, huang_wand, lkj (S, numbers)      log p(S)                           kernels.covariance
     from_free(free, precision), to_free(S, precision)  free parameters <-> S              kernels.covariance
+    Product()(A, B)                                    A B with one row or column         in loops
 
 Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing
 costs a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and
@@ -22,7 +23,7 @@ from bayesimp.kernels import covariance as kernels
 from bayesimp.kernels.compiled import STAMP
 from bayesimp.kernels.marginal import log_likelihood
 
-__all__ = ["from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
+__all__ = ["Product", "from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
 
 VERSION = int.from_bytes(
     STAMP[:4], "big"
@@ -139,6 +140,38 @@ class ToFree(Op):
 
     def perform(self, node, inputs, outputs):
         outputs[0][0] = kernels.to_free(inputs[0], self.precision)
+
+
+class Product(Op):
+    """A B in loops: compiled in a second, where numba's product (PyTensor's Dot) takes fifteen."""
+
+    __props__ = ()
+
+    def make_node(self, A, B):
+        shape = A.type.shape[0], B.type.shape[1]
+        return Apply(self, [A, B], [pt.TensorType("float64", shape)()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = inputs[0] @ inputs[1]
+
+    def infer_shape(self, node, shapes):
+        return [(shapes[0][0], shapes[1][1])]
+
+
+@register_funcify_default_op_cache_key(Product)
+def _(op, node, **kwargs):
+    @numba_njit
+    def call(A, B):
+        if A.shape[1] != B.shape[0]:
+            raise ValueError("matrix product: columns of the first are not as many as rows of the second")
+        out = np.zeros((A.shape[0], B.shape[1]))
+        for i in range(A.shape[0]):
+            for k in range(A.shape[1]):
+                for j in range(B.shape[1]):
+                    out[i, j] += A[i, k] * B[k, j]
+        return out
+
+    return call, 1
 
 
 @register_funcify_default_op_cache_key(Marginal)

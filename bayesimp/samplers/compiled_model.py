@@ -25,8 +25,12 @@ from pymc.pytensorf import join_nonshared_inputs
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable, equal_computations
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.graph.traversal import graph_inputs
+from pytensor.tensor.math import Dot
 from pytensor.tensor.random.type import RandomType
+
+from bayesimp.models.ops import Product
 
 __all__ = ["CompiledModel", "Structure", "compile_model"]
 
@@ -166,8 +170,17 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     )  # fmt: skip
 
 
+@node_rewriter([Dot])
+def _in_loops(fgraph, node):
+    A, B = node.inputs
+    if not (A.type.ndim == B.type.ndim == 2 and A.dtype == B.dtype == "float64"):
+        return None
+    return [Product()(A, B)] if 1 in (A.type.shape[0], B.type.shape[1]) else None
+
+
 def _function(inputs, outputs):
     # parameters out of their range are points of density zero, not errors (as in pymc.compile)
     mode = pytensor.compile.mode.get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
+    mode = mode.register((dfs_rewriter(_in_loops), 48))
     function = pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore", trust_input=True)
     return function.vm.jit_fn
