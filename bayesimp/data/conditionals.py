@@ -6,7 +6,7 @@ predictors; (1 | cluster); cluster means where there are clusters enough (`compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from bayesimp.data.predictor_table import default_predictors, read_predictors
 from bayesimp.data.visits import read_blocks, read_methods, visits
 from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.conditional import Block, Column, Conditionals
+from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals
 from bayesimp.spec.methods import PMM, Method, Norm
 from bayesimp.spec.predictors import Predictors
 
@@ -85,13 +85,33 @@ def conditionals(
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
     made = {d.block.name: _with_means(d, data, values, compatible) for d in drafts}
+    used = _used(made.values(), base)
+    complete = [name for name in base.complete if name in used]
     return Conditionals(
-        tuple(base.complete),
-        np.column_stack(list(base.complete.values())),
+        tuple(complete),
+        np.column_stack([base.complete[name] for name in complete]),
         incomplete,
-        tuple(base.derived.values()),
+        tuple(record for name, record in base.derived.items() if name in used),
         tuple(made[name] for name in visits(order, responses, data)),
     )
+
+
+def _used(blocks: Iterable[Block], base: BaseColumns) -> set[str]:
+    """Base columns that blocks or the user's derived columns need, the Intercept always."""
+    columns = [column for block in blocks for column in (*block.fixed, *block.random)]
+    waiting = [
+        INTERCEPT,
+        *base.users,
+        *(c.base for c in columns),
+        *(n for c in columns for n in c.over or ()),
+    ]
+    used: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used.add(name)
+            waiting += base.derived[name].ingredients if name in base.derived else ()
+    return used
 
 
 @dataclass(frozen=True)
