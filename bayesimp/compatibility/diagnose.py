@@ -43,7 +43,8 @@ class Diagnosis:
     ----------
     table
         One row for each response and parameter of its conditional model: ``lowest`` and ``highest`` posterior
-        median over clusters, ``one_value`` for all, its posterior ``sd``, the largest ``miss`` in sds, the
+        median over clusters, ``one_value`` for all (posterior median) with its central 68.3 % ``one_low`` to
+        ``one_high`` and ``sd``, half of the width; the largest ``miss`` in sds, the
         ``median_miss`` of all clusters, and ``worst`` cluster with its number of ``rows``.
     clusters
         One row for each response, parameter and cluster: ``rows``, ``value`` (posterior median), ``low`` and
@@ -137,12 +138,13 @@ def diagnose(
             "imputations it made."
         )
     names = _responses(imp, responses)
-    Sigma, Psi = (_some(imp.tree["posterior"][name].values) for name in ("Sigma", "Psi"))
+    n, ZZ, group = _designs(model)
+    draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
+    Sigma, Psi = (_some(imp.tree["posterior"][name].values, draws) for name in ("Sigma", "Psi"))
     if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
         raise SpecificationError(
             "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
         )
-    n, ZZ, group = _designs(model)
     tables, clusters = [], []
     for name in names:
         k = model.responses.index(name)
@@ -175,10 +177,10 @@ def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[
     return names
 
 
-def _some(values: Array) -> Array:
-    """At most about DRAWS draws, evenly spaced, chains one after the other."""
+def _some(values: Array, at_most: int) -> Array:
+    """At most so many draws, evenly spaced, chains one after the other."""
     flat = values.reshape(-1, *values.shape[2:])
-    return flat[:: -(-len(flat) // DRAWS)]
+    return flat[:: -(-len(flat) // at_most)]
 
 
 def _designs(model: JointNormal) -> tuple[Array, Array, NDArray[np.int64]]:
@@ -254,7 +256,7 @@ def _misses(theta: Array, group, labels: list[str], n: Array, model) -> tuple[pd
     table = pd.DataFrame(
         {
             "parameter": labels, "lowest": values[1].min(0), "highest": values[1].max(0),
-            "one_value": one_value, "sd": sd, "miss": np.abs(miss).max(0),
+            "one_value": one_value, "one_low": low, "one_high": high, "sd": sd, "miss": np.abs(miss).max(0),
             "median_miss": np.median(np.abs(miss), axis=0), "worst": clusters[worst],
             "rows": n[group[worst]].astype(int),
         }

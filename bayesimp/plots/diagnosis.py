@@ -20,7 +20,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     """What the conditional model of each variable needs in each cluster, beside one value for all clusters.
 
     Points: posterior medians by cluster; the one farthest off in vermillion, with its distance in posterior sds.
-    Grey: the one value that a homogeneous model would use, and one posterior sd to each side.
+    Grey: the one value that a homogeneous model would use, and the central 68 % of its posterior, two sds wide.
 
     Parameters
     ----------
@@ -65,8 +65,13 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
 
 
 def _panel(ax: Axes, row, clusters, label: str) -> None:
-    ax.axhspan(row.one_value - row.sd, row.one_value + row.sd, color=GREY, alpha=0.2, linewidth=0)
-    ax.axhline(row.one_value, color=GREY, linewidth=1.2, label="one value for all, ± 1 posterior sd")
+    ax.axhspan(row.one_low, row.one_high, color=GREY, alpha=0.2, linewidth=0)
+    ax.axhline(
+        row.one_value,
+        color=GREY,
+        linewidth=1.2,
+        label="one value for all, with the central 68 % of its posterior",
+    )
     ax.plot(clusters.rows, clusters.value, "o", color=BLUE, markersize=3.5, alpha=0.7, label=label)
     worst = clusters.loc[clusters["miss"].abs().idxmax()]
     ax.plot(worst.rows, worst.value, "o", color=VERMILLION, markersize=5)

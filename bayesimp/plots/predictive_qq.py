@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
-from bayesimp.plots._style import BLUE, GREY, SMALL
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION
 from bayesimp.spec import priors as pr
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def plot_predictive_qq(
     """Quantiles of the predictions of a new y1 given y2, joint model against conditional model (MICE-IW).
 
     For each design one complete table is simulated; `persons` rows are drawn from different clusters of it. Points
-    run from the 0.25 % to the 99.75 % quantile; on the line the two predictions are the same; beyond the grey band
-    (95 % at each point) they differ by more than Monte Carlo error. Without arguments this is Kunkel & Kaizar's
-    figure 3: `pan` against `mice` priors.
+    run from the 0.25 % to the 99.75 % quantile; on the line the two predictions are the same. Vermillion: beyond
+    the grey band, 95 % at each point for draws that are independent, so by more than Monte Carlo error. Without
+    arguments this is Kunkel & Kaizar's figure 3: `pan` against `mice` priors.
 
     Parameters
     ----------
@@ -101,7 +101,9 @@ def _panel(ax: Axes, joint, fcs) -> None:
     limits = limits[0] - room, limits[1] + room
     ax.fill_between(x, low, high, color=GREY, alpha=0.35, linewidth=0)
     ax.plot(limits, limits, color=GREY, linewidth=0.8)
-    ax.plot(x, y, "o", color=BLUE, markersize=2.6)
+    outside = (y < low) | (y > high)
+    ax.plot(x[~outside], y[~outside], "o", color=BLUE, markersize=2.6)
+    ax.plot(x[outside], y[outside], "o", color=VERMILLION, markersize=2.6)
     ax.set(xlim=limits, ylim=limits, aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(3))
