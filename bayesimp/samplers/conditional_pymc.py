@@ -151,7 +151,8 @@ class NormalConditional(HmcBlock):
         if code:
             what = {1: "Sigma is not positive", 3: "the fixed effects are not identified"}
             raise SamplingError(
-                f"The model of '{self.name}': {what.get(code, 'Psi is not positive definite')}."
+                f"The model of '{self.name}': {what.get(code, 'Psi is not positive definite')}. Often predictors are "
+                "(nearly) the same, or the variable (nearly) constant: take one out, or give beta a normal prior."
             )
 
 

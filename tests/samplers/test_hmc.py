@@ -33,9 +33,8 @@ def gaussian(arguments):
 @njit
 def half(arguments):
     """The same where theta_0 > mean_0; elsewhere nan, which a comparison must not take for small."""
-    theta, mean, precision = arguments
     value, gradient = gaussian(arguments)
-    if theta[0] < mean[0]:
+    if arguments[0][0] < arguments[1][0]:
         value[()] = math.nan
     return value, gradient
 

@@ -1,0 +1,25 @@
+"""Calibration of the conditional model in PyMC: one design here, all by `-m slow` (last: CONDITIONAL_PYMC_RESULTS.md)."""
+
+import pytest
+
+from tests.calibration import conditional, conditional_pymc, sbc
+from tests.calibration.montecarlo import LEVEL, REJECTED
+
+
+@pytest.mark.calibration
+def test_ranks_are_uniform():
+    assert sbc.overall(conditional_pymc.ranks("Huang-Wand", 40, seed=1)) > LEVEL
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", conditional_pymc.DESIGNS)
+def test_every_design(name):
+    assert sbc.overall(conditional_pymc.ranks(name, 300, seed=2024)) > 0.01 / len(conditional_pymc.DESIGNS)
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_effects_from_their_prior_are_rejected():
+    spoil, which = conditional.effects_from_their_prior, conditional.imputed_quantities
+    assert sbc.overall(conditional_pymc.ranks("inverse-Wishart", 300, 2024, spoil, which)) < REJECTED
