@@ -26,8 +26,8 @@ Covariates come in through R_o. With X written out,
     E(y_k | Y_o) = X (beta_k - beta_o w) + Y_o w + Z C vec(Z'Y_o) - Z C vec(Z'X beta_o),
 
 a compatible conditional model has Z'X among its columns too: the cluster mean of every covariate that varies
-within clusters, beside the cluster mean of every other variable. Leaving it out is right only where beta_o is
-zero, or where Z'X / n is the same in all clusters or a column of X already.
+within clusters, beside the cluster mean of every other variable. Leaving it out is right only where C or beta_o
+is zero, or where Z'X / n is the same in all clusters or a column of X already.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def predictive_draws(
         Priors of the joint model (default `priors.pan()`) and of the conditional model (`priors.mice()`: MICE-IW,
         here with the cluster mean of `given` among its covariates).
     draws, seed
-        Posterior draws of each model, every fourth of four Gibbs chains; seed of both.
+        Posterior draws of each model, every second of four Gibbs chains; seed of both.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _posterior(
     """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), chains one after the other."""
     columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]
     model = JointNormal(IncompleteData(frame[columns], cluster), formula, priors)
-    imp = model.impute(m=1, seed=seed, chains=4, draws=-(-draws // 4), thin=4, progress=False)
+    imp = model.impute(m=1, seed=seed, chains=4, draws=-(-draws // 4), thin=2, progress=False)
     posterior = imp.tree["posterior"]
     return {
         name: posterior[name].values.reshape(-1, *posterior[name].shape[2:])[:draws]

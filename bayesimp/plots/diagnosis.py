@@ -57,7 +57,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=2,
+        ncols=3,
         frameon=False,
         fontsize=SMALL,
     )
@@ -74,7 +74,7 @@ def _panel(ax: Axes, row, clusters, label: str) -> None:
     )
     ax.plot(clusters.rows, clusters.value, "o", color=BLUE, markersize=3.5, alpha=0.7, label=label)
     worst = clusters.loc[clusters["miss"].abs().idxmax()]
-    ax.plot(worst.rows, worst.value, "o", color=VERMILLION, markersize=5)
+    ax.plot(worst.rows, worst.value, "o", color=VERMILLION, markersize=5, label=f"{label} farthest off")
     spaced(ax)
     if clusters.rows.max() > 10 * clusters.rows.min():
         ax.set_xscale("log")
