@@ -8,6 +8,8 @@ Kunkel & Kaizar 2017, sec. 2.3.1, for any q. With V_i = sigma I + Z_i Psi Z_i' a
     2. (sigma, vech Psi)* ~ N((sigma, vech Psi)^, I^-1), truncated                  kernels/ml_variances.py
     3. b_i*               ~ p(b_i | y_i; beta*, sigma*, Psi*), which is N(0, Psi*) where nothing was observed
 
+(The paper prints N(0, Psi*) for every i: its clusters to impute have no y_i.)
+
 Estimates: kernels/ml_estimate.py, Psi = sigma Lambda Lambda', a function of the data alone: the search starts
 from a fixed point, not from the cycle before, which would be no faster.
 All is drawn in its orthonormal columns, and carried back at the end.
