@@ -27,6 +27,7 @@ from bayesimp.imputations import Imputations
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import new_seed
 from bayesimp.samplers.conditional import make
+from bayesimp.samplers.fcs import adapt_all
 from bayesimp.samplers.joint_gibbs import is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
@@ -131,7 +132,8 @@ class FCS:
         made = self.__dict__.setdefault("_made", {})
         if seed not in made:
             made.clear()
-            made[seed] = [make(self.table, k, seed) for k in range(len(self.spec.blocks))]
+            made[seed] = [make(self.table, k) for k in range(len(self.spec.blocks))]
+            adapt_all(self.table, made[seed], seed)
         return made[seed]
 
     @property

@@ -19,7 +19,8 @@ from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
-from bayesimp.samplers.fcs import POST, Chain, History, run_cycles, start_chain
+from bayesimp.samplers.chains import chain_rng
+from bayesimp.samplers.fcs import FREE, POST, Chain, History, run_cycles, start_chain
 
 if TYPE_CHECKING:
     from bayesimp.fcs import FCS
@@ -44,7 +45,7 @@ class FCSRun:
         """m chains, `cycles` cycles each."""
         began = time.perf_counter()
         table, conditionals = self.model.table, self.model.conditionals(self.seed)
-        self.chains = [start_chain(table, conditionals, self.seed, k) for k in range(m)]
+        self.chains = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(m)]
         self.history = self._cycles(self.chains, cycles, report)
         self.seconds += time.perf_counter() - began
         self._interrupted(self.history.cycles, cycles)
@@ -73,7 +74,7 @@ class FCSRun:
         longer = replace(self, chains=list(self.chains))
         began = time.perf_counter()
         table, conditionals = self.model.table, self.model.conditionals(self.seed)
-        new = [start_chain(table, conditionals, self.seed, k) for k in range(len(self.chains), m)]
+        new = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(len(self.chains), m)]
         if new:
             with progress_bar(progress) as report:
                 history = self._cycles(new, self.history.cycles, report)
@@ -176,6 +177,8 @@ class FCSRun:
                 else conditionals[block].words[code]
             )  # fmt: skip
             out.append(Event(kind, self.model.table.blocks[block].block.name, message, count))
+        for b, conditional in enumerate(conditionals):
+            out += conditional.events([chain.theta[b] for chain in self.chains])
         return out
 
 
@@ -186,6 +189,12 @@ def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place) -> tup
     fixed, effect = f"fixed_{name}", f"effect_{name}"
     coords: dict[str, list] = {fixed: [c.name for c in block.fixed]}
     random = [c.name for c in block.random]
+    if "beta" not in kept:  # a model of the user's own
+        own = {key.removeprefix(FREE): a for key, a in kept.items()}
+        return {
+            f"{key}_{name}": (tuple(f"{key}_{name}_{axis}" for axis in range(a.ndim - 2)), a)
+            for key, a in own.items()
+        }, {}
     beta, Sigma = scale.beta(kept["beta"]), scale.Sigma(kept["Sigma"])
     out = {}
     if len(responses) == 1:

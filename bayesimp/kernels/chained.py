@@ -278,11 +278,10 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
 
 
 @kernel(nogil=True)
-def predict(cells, terms, block, f, beta, B, D, cluster, V, missing, complete, incomplete):
+def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete):
     """Means of the response of a block of one: of complete rows D (n, d) in their clusters, and of incomplete ones.
 
-    missing (R,) bool: which incomplete rows are to be imputed; complete (n,), and incomplete (R,): means, on the
-    working scale of the response.
+    complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
     """
     p, d = cells.X.shape[1], cells.gram.shape[1]
     m = cells.gram.shape[0]

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
 from bayesimp.kernels.chained import block_moments, cluster_factors, fill, predict, refresh
 from bayesimp.kernels.conditional_block import gibbs_step, joint_step
 from bayesimp.kernels.conditional_gibbs import VariancesPrior, cluster_step
@@ -20,7 +21,7 @@ from bayesimp.samplers.joint_gibbs import covariance_update, is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
 
-__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "Regression", "make"]
+__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "NormalBlock", "Regression", "beta_prior", "make"]
 
 FATAL = {
     -1: ("failed", "the residual variance left the positive numbers"),
@@ -30,7 +31,7 @@ FATAL = {
 }
 
 
-def make(table: ChainedTable, number: int, seed: int):
+def make(table: ChainedTable, number: int):
     """The conditional of block `number` for its method."""
     method = table.blocks[number].block.method
     match method:
@@ -42,10 +43,14 @@ def make(table: ChainedTable, number: int, seed: int):
             return Regression(table, number)
         case me.PMM():
             return MeanMatching(table, number)
+        case me.PyMC():
+            from bayesimp.samplers.conditional_hmc import OwnModel, PriorModel  # loads PyMC
+
+            return PriorModel(table, number) if method.model is None else OwnModel(table, number)
     raise SpecificationError(f"{method!r} is not a method of imputation.")
 
 
-class _Normal:
+class NormalBlock:
     """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
@@ -55,12 +60,16 @@ class _Normal:
         self.chained = table.blocks[number]
         self.sizes = tuple(int(n) for n in self.chained.arrays.sizes)
 
-    def init(self, rng: np.random.Generator) -> Parameters:
+    def init(self, chain: Chain) -> Parameters:
         """Standard deviations of the working scale times log-normal factors, no correlations."""
         p, q, r = self.sizes
+        rng = chain.rng
         Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
         Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
         return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return []
 
     def moments(self, chain: Chain):
         """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
@@ -79,7 +88,7 @@ class _Normal:
         return 0 if done else -1
 
 
-class Gibbs(_Normal):
+class Gibbs(NormalBlock):
     """The univariate mixed model by Gibbs updates, conditionally conjugate priors (`methods.Gibbs`).
 
     Several responses: the joint model of these given all others. residual = "cluster": a residual variance for
@@ -89,15 +98,15 @@ class Gibbs(_Normal):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         method, scale = self.chained.block.method, self.chained.scale
-        p, q, r = self.sizes
+        _, q, r = self.sizes
         name = self.chained.block.name
         Sigma = pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'")
         Psi = pr.resolve(method.priors.Psi, scale.e, f"Psi of '{name}'")
         for prior in (Sigma, Psi):
             if not is_conjugate(prior):
                 raise SpecificationError(
-                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}; use methods.PyMC(priors=...), "
-                    "which takes every prior."
+                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}; use "
+                    "methods.PyMC(priors=...), which takes every prior."
                 )
         self.update_Sigma = covariance_update(pr.rescale(Sigma, scale.s), r)
         self.update_Psi = covariance_update(pr.rescale(Psi, scale.e), r * q)
@@ -108,14 +117,14 @@ class Gibbs(_Normal):
         if self.by_cluster and r > 1:
             raise SpecificationError(f"Block '{name}': residual='cluster' is for blocks of one variable.")
 
-    def init(self, rng: np.random.Generator) -> Parameters:
-        theta = super().init(rng)
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
         if isinstance(self.Sigma, pr.Fixed):
             theta.Sigma = np.array(self.Sigma.value, dtype=float)[None]
         if isinstance(self.Psi, pr.Fixed):
             theta.Psi = np.array(self.Psi.value, dtype=float)
         if self.by_cluster:
-            theta.Sigma = np.exp(rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
+            theta.Sigma = np.exp(chain.rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
             theta.own["s0_a"] = np.array([0.5, 10.0])
         theta.own["started"] = np.zeros(1)
         return theta
@@ -126,7 +135,7 @@ class Gibbs(_Normal):
             f, m = self.moments(chain)
             code = cluster_step(
                 chain.rng, m, self.updates, self.update_Psi, VariancesPrior(), self.Q0, self.t0,
-                theta.Sigma[:, 0, 0], theta.own["s0_a"], theta.Psi, theta.beta, theta.B,
+                theta.Sigma.reshape(-1), theta.own["s0_a"], theta.Psi, theta.beta, theta.B,
             )  # fmt: skip
             return -code if code else self.fill(chain, theta, f)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
@@ -140,7 +149,7 @@ class Gibbs(_Normal):
         return -code
 
 
-class MaximumLikelihood(_Normal):
+class MaximumLikelihood(NormalBlock):
     """Parameters from the asymptotic law of their maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -150,8 +159,8 @@ class MaximumLikelihood(_Normal):
         self._step = ml_step
         self.words = {**FATAL, **EVENTS}
 
-    def init(self, rng: np.random.Generator) -> Parameters:
-        theta = super().init(rng)
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
         q = self.sizes[1]
         theta.own["theta"] = np.full(q * (q + 1) // 2, np.nan)
         return theta
@@ -162,7 +171,7 @@ class MaximumLikelihood(_Normal):
         return code if code < 0 else self.fill(chain, theta, f) or code
 
 
-class Regression(_Normal):
+class Regression(NormalBlock):
     """Bayesian linear regression that ignores the clusters (mice's norm)."""
 
     words = {

@@ -22,24 +22,34 @@ import numpy as np
 
 from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SamplingError
+from bayesimp.events import Event
 from bayesimp.kernels.chained import imputed_moments, refresh
-from bayesimp.samplers.chains import Report, chain_rng, run_chains
+from bayesimp.samplers.chains import Report, run_chains
 
-__all__ = ["Chain", "Conditional", "History", "Parameters", "run_cycles", "start_chain"]
+__all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cycles", "start_chain"]
 
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
+FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
+ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
 SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
 
 
 @dataclass
 class Parameters:
-    """State of a block, working scale: beta (p*, r), Sigma (1 or m, r, r), Psi (rq, rq), B (m, q, r), and its own."""
+    """State of a block, working scale: beta (p*, r), Sigma (1 or m, r, r), Psi (rq, rq), B (m, q, r); its own."""
 
     beta: np.ndarray
     Sigma: np.ndarray
     Psi: np.ndarray
     B: np.ndarray
     own: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """What is kept of every cycle; of a user's own model its free variables."""
+        normal = {name: getattr(self, name) for name in KEPT}
+        return {name: x for name, x in normal.items() if x.size} | {
+            name: x for name, x in self.own.items() if name.startswith(FREE)
+        }
 
 
 @dataclass
@@ -64,21 +74,28 @@ class Chain:
 class Conditional(Protocol):
     """What a block of the loop can do.
 
-    `init` gives the parameters from which a chain starts. `step` moves them, fills in the missing responses in
-    chain.V and refreshes the columns. It returns 0, or what was out of the ordinary as a sum of bits, of each of
-    which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
+    `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them, fills
+    in the missing responses in chain.V and refreshes the columns. It returns 0, or what was out of the ordinary as a
+    sum of bits, of each of which `words` says kind and message; a negative code (a key of `words` too) ends the run
+    with `SamplingError`. `events`: what is to be said of all chains in the end. A conditional with a method
+    ``adapt(chain)`` is tuned by it on a chain of its own before the others start (`adapt_all`).
     """
 
     words: Mapping[int, tuple[str, str]]
 
-    def init(self, rng: np.random.Generator) -> Parameters: ...
+    def init(self, chain: Chain) -> Parameters: ...
 
     def step(self, chain: Chain, theta: Parameters) -> int: ...
+
+    def events(self, thetas: list[Parameters]) -> list[Event]: ...
 
 
 @dataclass
 class History:
-    """Kept cycles of all chains, working scale: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, vars)."""
+    """Kept cycles of all chains, working scale.
+
+    blocks: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, variables): of what is imputed.
+    """
 
     blocks: list[dict[str, np.ndarray]]
     mean: np.ndarray
@@ -109,9 +126,23 @@ class History:
         )
 
 
-def start_chain(table: ChainedTable, conditionals: list[Conditional], seed: int, number: int) -> Chain:
+def adapt_all(table: ChainedTable, conditionals: list[Conditional], seed: int) -> None:
+    """Tune what is to be tuned: on starting values, then again after some cycles, on a chain that is thrown away."""
+    tuned = [conditional for conditional in conditionals if hasattr(conditional, "adapt")]
+    if not tuned:
+        return
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(2, 0))))
+    chain = start_chain(table, [], rng)
+    for conditional in tuned:
+        conditional.adapt(chain)
+    chain.theta = [conditional.init(chain) for conditional in conditionals]
+    _advance(table, conditionals, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
+    for conditional in tuned:
+        conditional.adapt(chain)
+
+
+def start_chain(table: ChainedTable, conditionals: list[Conditional], rng: np.random.Generator) -> Chain:
     """A chain with missing values drawn at random from the observed ones: of the cluster, if it has any."""
-    rng = chain_rng(seed, number)
     V = table.start.copy()
     incomplete = range(table.p, len(table.names) - len(table.derived))
     for k in incomplete:
@@ -119,8 +150,9 @@ def start_chain(table: ChainedTable, conditionals: list[Conditional], seed: int,
         if holes.any():
             V[holes, k - table.p] = _donors(rng, table, k, holes)
     table.derive(V)
-    theta = [conditional.init(rng) for conditional in conditionals]
-    return Chain(rng, V, table.grams(V), theta)
+    chain = Chain(rng, V, table.grams(V), [])
+    chain.theta = [conditional.init(chain) for conditional in conditionals]
+    return chain
 
 
 def _donors(rng, table: ChainedTable, k: int, holes) -> np.ndarray:
@@ -151,15 +183,18 @@ def run_cycles(
     history = _empty(table, chains, cycles)
     done = 0
     ahead = 1
-    total = cycles * len(chains)
+
+    def advance(c: int, start: int, stop: int) -> None:
+        _advance(table, conditionals, chains[c], post or {}, history, c, done + start, done + stop)
+
+    def shown(_: str, k: int, total: int) -> None:
+        if report is not None:
+            report("imputing", done * len(chains) + k, cycles * len(chains))
+
     while done < cycles:
         n = min(ahead, cycles - done)
         began = time.perf_counter()
-        finished = run_chains(
-            lambda c, a, b, done=done: _advance(table, conditionals, chains[c], post or {}, history, c, done + a, done + b),
-            len(chains), n, workers=workers,
-            report=None if report is None else (lambda stage, k, _, done=done: report("imputing", done * len(chains) + k, total)),
-        )  # fmt: skip
+        finished = run_chains(advance, len(chains), n, workers=workers, report=shown)
         if min(finished) < n:
             return history.truncated(done + min(finished))
         done += n
@@ -181,8 +216,8 @@ def _advance(
                     _post(table, chain, k, post[k], b)
             if table.derived:
                 _derive(table, chain, {table.names[k] for k in block.columns})
-            for name, kept in history.blocks[b].items():
-                kept[c, t] = getattr(theta, name)
+            for name, value in theta.kept().items():
+                history.blocks[b][name][c, t] = value
         for k in range(history.mean.shape[-1]):
             imputed_moments(
                 table.cells,
@@ -249,11 +284,7 @@ def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
 def _empty(table: ChainedTable, chains: list[Chain], cycles: int) -> History:
     n = len(chains)
     blocks = [
-        {
-            name: np.empty((n, cycles, *getattr(theta, name).shape))
-            for name in KEPT
-            if getattr(theta, name).size
-        }
+        {name: np.empty((n, cycles, *value.shape)) for name, value in theta.kept().items()}
         for theta in chains[0].theta
     ]
     r = len(table.names) - table.p - len(table.derived)

@@ -81,7 +81,9 @@ def test_a_block_of_all_variables_is_the_joint_model():
 @pytest.mark.parametrize("inner", [1, 3])
 def test_compatible_conditionals_with_equal_sizes_are_the_joint_model(equal_sizes, inner):
     data, joint = equal_sizes
-    fcs = bi.FCS(data, methods=bi.methods.Bayes(compatible=True, inner=inner)).impute(m=20, cycles=1100, tune=100, seed=3)
+    fcs = bi.FCS(data, methods=bi.methods.Bayes(compatible=True, inner=inner)).impute(
+        m=20, cycles=1100, tune=100, seed=3
+    )
     _, in_sds = distance(by_cluster(fcs), joint)
     # 100 clusters: priors move means of clusters by a few hundredths of their posterior sd; Monte Carlo sd about .01
     assert np.sqrt((in_sds**2).mean()) < 0.04
@@ -98,13 +100,17 @@ def test_without_cluster_means_it_is_another_model(equal_sizes):
 def test_covariates_within_clusters_need_their_means_too():
     """The joint model's conditional has Z'(Y - X beta): with the mean of y2 alone another model is fitted."""
     data = studies(100, 5, seed=4, covariate=True)
-    joint = by_cluster(bi.JointNormal(data, "y1 + y2 ~ x + (1 | study)").impute(m=20, chains=20, draws=1000, seed=1))
+    joint = by_cluster(
+        bi.JointNormal(data, "y1 + y2 ~ x + (1 | study)").impute(m=20, chains=20, draws=1000, seed=1)
+    )
     right = bi.FCS(data, methods=bi.methods.Bayes(compatible=True))
     lacking = bi.FCS(data, predictors={
         "y1": "y1 ~ y2 + cluster_mean(y2) + x + (1 | study)", "y2": "y2 ~ y1 + cluster_mean(y1) + x + (1 | study)"
     })  # fmt: skip
     size = [
-        np.sqrt((distance(by_cluster(model.impute(m=20, cycles=600, tune=100, seed=5)), joint)[1] ** 2).mean())
+        np.sqrt(
+            (distance(by_cluster(model.impute(m=20, cycles=600, tune=100, seed=5)), joint)[1] ** 2).mean()
+        )
         for model in (right, lacking)
     ]
     # the first has coefficients of its own where the joint model has functions of others: .08, and .04 with 300
