@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bayesimp.data.generic import column_values, dependent, varies_within
 from bayesimp.spec.conditional import INTERCEPT, Column, cluster_column
 
-__all__ = ["PER_COLUMN", "between_columns", "cluster_means", "clusters_needed"]
+__all__ = ["PER_COLUMN", "cluster_means", "clusters_needed"]
 
 PER_COLUMN = 5  # clusters for each between-cluster column, below which means are not added by default
 Array = NDArray[np.float64]
@@ -44,18 +44,9 @@ def cluster_means(
                 if (z_h.base, u) != (INTERCEPT, INTERCEPT):  # the mean of 1 is 1
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None
     new = [column for column in wanted if column not in fixed]
-    constant = column_values([*fixed, *new], values, codes)
-    combined = dependent(constant)[len(fixed) :]
+    combined = dependent(column_values([*fixed, *new], values, codes))[len(fixed) :]
     kept = tuple(c for c, out in zip(new, combined, strict=True) if not out)
     return kept, tuple(c.name for c, out in zip(new, combined, strict=True) if out)
-
-
-def between_columns(
-    columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
-) -> NDArray[np.bool_]:
-    """(p,) whether each column, the Intercept included, is one value in each cluster."""
-    matrix = column_values(columns, values, codes)
-    return np.array([not varies_within(column, codes).any() for column in matrix.T], dtype=bool)
 
 
 def clusters_needed(
@@ -66,12 +57,10 @@ def clusters_needed(
 ) -> int:
     """Clusters for `PER_COLUMN` to each column that differs between clusters only, by random column, without
     the random column itself: the most of any."""
-    between = between_columns(columns, values, codes)
+    plain = [c for c in columns if c.over is None and c.base != INTERCEPT]
+    static = sum(not varies_within(values[c.base], codes).any() for c in plain)
     counts = []
     for z in random:
-        means = [c for c in columns if c.over is not None and c.base == z.base]
-        static = [
-            c for c, b in zip(columns, between, strict=True) if b and c.over is None and c.base != INTERCEPT
-        ]
-        counts.append(len(means) + (len(static) if z.base == INTERCEPT else 0))
+        means = sum(c.over is not None and c.base == z.base for c in columns)
+        counts.append(means + (static if z.base == INTERCEPT else 0))
     return PER_COLUMN * max(counts, default=0)

@@ -52,7 +52,7 @@ def column_values(
 ) -> Array:
     """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value."""
     m = int(codes.max()) + 1
-    matrix = np.empty((len(codes), len(columns)))
+    matrix = np.empty((len(codes), len(columns)), order="F")
     for j, column in enumerate(columns):
         matrix[:, j] = values[column.base]
         if column.over is not None:
@@ -67,21 +67,28 @@ def column_values(
 
 
 def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
-    """(p,) whether each column is a combination of those before it: Gram-Schmidt, twice, on columns of length 1."""
-    n, p = matrix.shape
-    basis = np.empty((n, p))
-    rank, found = 0, np.zeros(p, dtype=bool)
+    """(p,) whether each column is a combination of those before it: leaves less than ``tolerance`` of its length.
+
+    Gram-Schmidt, passing over columns that are, on the triangle of a QR decomposition, whose columns have the same
+    lengths and angles.
+    """
+    p = matrix.shape[1]
+    length = np.linalg.norm(matrix, axis=0)
+    scaled = matrix / np.where(length > 0, length, 1.0)
+    found = np.zeros(p, dtype=bool)
+    # as in design.check_rank: settles the usual case cheaply
+    if len(matrix) >= p > 0 and np.linalg.eigvalsh(scaled.T @ scaled)[0] > 1e-6:
+        return found
+    R = np.linalg.qr(scaled, mode="r")
+    basis = np.empty((len(R), 0))
     for j in range(p):
-        length = np.linalg.norm(matrix[:, j])
-        rest = matrix[:, j] / length if length > 0 else np.zeros(n)
+        rest = R[:, j]
         for _ in range(2):
-            rest = rest - basis[:, :rank] @ (basis[:, :rank].T @ rest)
+            rest = rest - basis @ (basis.T @ rest)
         left = np.linalg.norm(rest)
-        if left <= tolerance or rank == n:
-            found[j] = True
-            continue
-        basis[:, rank] = rest / left
-        rank += 1
+        found[j] = left <= tolerance or basis.shape[1] == len(R)
+        if not found[j]:
+            basis = np.column_stack([basis, rest / left])
     return found
 
 

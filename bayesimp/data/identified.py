@@ -47,7 +47,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:
             sight = Sight(name, block, values, data, frozenset(conditionals.complete))
-            for check in (_response, _complete, _incomplete, _together, _exact, between, variances):
+            for check in (_response, variances, _complete, _incomplete, _together, _exact, between):
                 events += check(sight)
     return events
 
