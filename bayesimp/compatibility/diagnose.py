@@ -140,7 +140,8 @@ def diagnose(
     names = _responses(imp, responses)
     n, ZZ, group = _designs(model)
     draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
-    Sigma, Psi = (_some(imp.tree["posterior"][name].values, draws) for name in ("Sigma", "Psi"))
+    posterior = imp.tree["posterior"].to_dataset()
+    Sigma, Psi = (_some(posterior[name].values, draws) for name in ("Sigma", "Psi"))
     if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
         raise SpecificationError(
             "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
@@ -156,13 +157,12 @@ def diagnose(
             axis=1,
         )
         labels = _labels(model, k, aggregate)
-        by_cluster, table = _misses(theta, group, labels, n, model)
-        clusters.append(by_cluster.assign(response=name))
+        of_clusters, table = _misses(theta, group, labels, n, model)
+        clusters.append(of_clusters.assign(response=name))
         tables.append(table.assign(response=name))
     first = ["response", "parameter"]
-    return Diagnosis(
-        *(_front(pd.concat(t, ignore_index=True), first) for t in (tables, clusters)), imp.data.cluster
-    )
+    by_parameter, by_cluster = (_front(pd.concat(t, ignore_index=True), first) for t in (tables, clusters))
+    return Diagnosis(by_parameter, by_cluster, imp.data.cluster)
 
 
 def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[str]:

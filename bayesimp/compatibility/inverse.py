@@ -89,7 +89,7 @@ def joint_from_conditionals(
     _check(conditionals)
     r, q = len(conditionals), conditionals[0].ZZ.shape[-1]
     L = np.linalg.cholesky(conditionals[0].ZZ)
-    Q, H = np.empty((r, r)), np.empty((r, q, r, q))
+    Q, blocks = np.empty((r, r)), np.empty((r, q, r, q))
     for c in conditionals:
         o = np.delete(np.arange(r), c.k)
         Q[c.k, c.k] = 1 / c.residual_variance
@@ -98,9 +98,9 @@ def joint_from_conditionals(
         slopes = np.einsum("j,lh->ljh", c.within, np.eye(q)) + np.einsum(
             "la,ajb,bh->ljh", L.T, c.contextual, L
         )
-        H[c.k, :, c.k, :] = H_kk
-        H[c.k][:, o, :] = -np.einsum("la,ajh->ljh", H_kk, slopes)
-    H = H.reshape(r * q, r * q)
+        blocks[c.k, :, c.k, :] = H_kk
+        blocks[c.k][:, o, :] = -np.einsum("la,ajh->ljh", H_kk, slopes)
+    H = blocks.reshape(r * q, r * q)
 
     violations = {}
     for name, A in (("rows disagree", Q), ("clusters disagree", H)):

@@ -98,14 +98,14 @@ def predictive_draws(
         raise SpecificationError(
             "predictive_draws compares models on complete data; the table has missing cells."
         )
-    rows = np.asarray(rows, dtype=np.int64)
-    if rows.size == 0 or rows.min() < 0 or rows.max() >= len(frame):
+    place = np.asarray(rows, dtype=np.int64)
+    if place.size == 0 or place.min() < 0 or place.max() >= len(frame):
         raise SpecificationError(f"rows must be places in the table, 0 .. {len(frame) - 1}, got {rows}.")
     joint, fcs = joint or pr.pan(), fcs or pr.mice()
     by_cluster = frame.groupby(cluster, observed=True)[given]
-    means = by_cluster.transform("mean").to_numpy()[rows]
-    sizes = by_cluster.transform("size").to_numpy()[rows]
-    y2 = frame[given].to_numpy(float)[rows]
+    means = by_cluster.transform("mean").to_numpy()[place]
+    sizes = by_cluster.transform("size").to_numpy()[place]
+    y2 = frame[given].to_numpy(float)[place]
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
     # rows by draws: parameters have a last axis of draws
     p = _posterior(frame, f"{response} + {given} ~ 1 + (1 | {cluster})", cluster, joint, draws, seeds[0])
@@ -117,10 +117,10 @@ def predictive_draws(
 
     table = frame.assign(**{MEAN: by_cluster.transform("mean")})
     p = _posterior(table, f"{response} ~ {given} + {MEAN} + (1 | {cluster})", cluster, fcs, draws, seeds[1])
-    columns = np.column_stack([np.ones(len(rows)), y2, means])
+    columns = np.column_stack([np.ones(len(place)), y2, means])
     rng = np.random.default_rng(seeds[2])
     return PredictiveDraws(
-        rows,
+        place,
         mean + np.sqrt(variance) * rng.standard_normal(mean.shape),
         columns @ p["beta"][:, :, 0].T
         + np.sqrt(p["Sigma"] + p["Psi"])[:, 0, 0] * rng.standard_normal(mean.shape),
@@ -135,7 +135,7 @@ def _posterior(
     columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]
     model = JointNormal(IncompleteData(frame[columns], cluster), formula, priors)
     imp = model.impute(m=1, seed=seed, chains=4, draws=-(-draws // 4), thin=2, progress=False)
-    posterior = imp.tree["posterior"]
+    posterior = imp.tree["posterior"].to_dataset()
     return {
         name: posterior[name].values.reshape(-1, *posterior[name].shape[2:])[:draws]
         for name in ("beta", "Sigma", "Psi")
