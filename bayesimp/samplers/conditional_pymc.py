@@ -52,7 +52,7 @@ class NormalConditional(HmcBlock):
     p, q
         Columns of X and Z.
     transitions
-        A cycle. Two: see benchmarks/pymc_block.py.
+        A cycle: one moves as far as an update of Gibbs or farther (benchmarks/pymc_block.py).
     beta_prior
         Q0 (p, p), t0 (p,): precision, and precision times mean, in place of ``priors.beta``.
     name
@@ -63,7 +63,7 @@ class NormalConditional(HmcBlock):
     """
 
     def __init__(
-        self, priors: pr.Priors, p: int, q: int, *, transitions: int = 2, beta_prior=None, name="y"
+        self, priors: pr.Priors, p: int, q: int, *, transitions: int = 1, beta_prior=None, name="y"
     ) -> None:
         self.p, self.q, self.transitions, self.name = p, q, transitions, name
         self._Q0, self._t0 = _beta_prior(priors.beta, p) if beta_prior is None else beta_prior

@@ -95,10 +95,11 @@ class UserConditional(HmcBlock):
         return self.structure.filled(**{f"data.{k}": x for k, x in rows.arrays().items()})
 
     def _draw(self, rng, state: HmcState, observed: ConditionalData, missing: ConditionalData) -> np.ndarray:
-        # free variables by the observed rows (a bound may depend on them), the draw by the missing ones
+        # free variables by the observed rows (a bound may depend on them), the draw by the missing ones, whose y
+        # is nan: a model that used it to draw y would be found out
         compiled = self.structure.compiled
         free = compiled.natural(state.theta, *self._arrays(observed))
-        rows = self._arrays(replace(missing, y=np.zeros(len(missing.X))))
+        rows = self._arrays(replace(missing, y=np.full(len(missing.X), np.nan)))
         seeds = rng.integers(2**63, size=compiled.generators)
         generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         (drawn,) = compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
