@@ -159,7 +159,7 @@ class BaseColumns:
         self._check_name(name, text)
         if name in self.incomplete or name in self.derived or name in self.complete:
             return
-        if self.data.families[name] in ("categorical", "ordinal") or _is_text(self.data, name):
+        if self.data.families[name] == "categorical" or _is_text(self.data, name):
             raise error(
                 text,
                 f"'{name}' is a factor, with which nothing can be computed; make a column of 0 and 1 for each "

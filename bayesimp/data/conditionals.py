@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
-from bayesimp.data.generic import filled
+from bayesimp.data.generic import filled, varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.predictor_table import default_predictors, read_predictors
 from bayesimp.data.visits import read_blocks, read_methods, visits
@@ -198,6 +198,14 @@ def _with_means(
             return replace(block, notes=(*notes, f"no cluster means: {few}; compatible=True adds them"))
         notes.append(
             "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
+        )
+    slopes = [c.name for c in block.random if c.base != INTERCEPT]
+    static = [c.name for c in block.fixed if c.over is None and c.base != INTERCEPT
+              and not varies_within(values[c.base], data.codes).any()]  # fmt: skip
+    if slopes and static:
+        notes.append(
+            f"products of {listing(static)} with random slopes, which a joint model implies too, are not added; write "
+            f"them as {slopes[0]}:{static[0]}"
         )
     if combined:
         notes.append(f"combinations of other columns, left out: {listing(combined)}")

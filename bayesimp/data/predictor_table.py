@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.generic import dependent
@@ -15,7 +16,7 @@ from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.mice import from_mice
 from bayesimp.spec.predictors import Part, Predictors, predictors
-from bayesimp.spec.syntax import Name, write
+from bayesimp.spec.syntax import Name, read, write
 
 __all__ = ["default_predictors", "read_predictors"]
 
@@ -56,7 +57,7 @@ def default_predictors(base: BaseColumns, name: str, responses: tuple[str, ...],
     others = [v for v in base.incomplete if v not in responses]
     derived = [d for d in base.users if not base.roots(d) & set(responses)]
     derived, more = _independent(base, derived, [*complete, *others])
-    terms = ["1", *(write(Name(v)) for v in (*complete, *others, *derived))]
+    terms = ["1", *(_term(v, data) for v in (*complete, *others, *derived))]
     random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
     text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
     return predictors(text), False, (*notes, *more)
@@ -81,13 +82,13 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
         if levels < 2:
             notes.append(f"'{name}' is constant, no predictor")
             continue
-        factor = not pd.api.types.is_numeric_dtype(data.frame[name].dtype)
+        factor = _term(name, data) != write(Name(name)) or not is_numeric_dtype(data.frame[name].dtype)
         if factor and levels > MOST_LEVELS:
             notes.append(
                 f"'{name}' has {levels} levels, no predictor by default; write it in a formula if it should be"
             )
             continue
-        columns = base.columns(Part(True, ((Name(name),),)), name)
+        columns = base.columns(Part(True, ((read(_term(name, data)),),)), name)
         new = np.column_stack([base.complete[c.base] for c in columns if c.base != "Intercept"])
         if dependent(np.hstack([kept, new]))[kept.shape[1] :].any():
             notes.append(f"'{name}' is a combination of the complete variables before it, no predictor")
@@ -116,8 +117,16 @@ def _independent(
     return [d for d in derived if d not in left], notes
 
 
+def _term(name: str, data: IncompleteData) -> str:
+    """A main effect in a formula; numbers that are declared to be categories are a factor."""
+    declared = data.families.get(name) in ("categorical", "ordinal") and is_numeric_dtype(
+        data.frame[name].dtype
+    )
+    return f"C({write(Name(name))})" if declared else write(Name(name))
+
+
 def _levels(base: BaseColumns, name: str) -> list[str]:
-    columns = base.columns(Part(True, ((Name(name),),)), name)
+    columns = base.columns(Part(True, ((read(_term(name, base.data)),),)), name)
     return [c.base for c in columns if c.base != "Intercept"]
 
 
@@ -211,6 +220,6 @@ def _as_formula(
         else ()
     )
     left = write(Name(name)) if name in data.variables else ""
-    terms = " + ".join(["1", *(write(Name(v)) for v in names)])
+    terms = " + ".join(["1", *(_term(v, data) for v in names)])
     random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
     return f"{left} ~ {terms}{random}", False, notes

@@ -100,6 +100,15 @@ def test_default_leaves_out_with_a_note():
         assert words in notes
 
 
+def test_numbers_declared_as_categories_are_factors():
+    f = FRAME.assign(ward=FRAME.index % 3, grade=FRAME.index % 4)
+    data = bi.IncompleteData(f, cluster="study", families={"ward": "categorical", "grade": "ordinal"})
+    wards, grades = {"C(ward)[1]", "C(ward)[2]"}, {"C(grade)[1]", "C(grade)[2]", "C(grade)[3]"}
+    assert wards | grades < set(conditionals(data).complete) and "ward" not in conditionals(data).complete
+    listed = conditionals(data, predictors={"y1": ["ward"]}, compatible=False)
+    assert set(names(block(listed, "y1").fixed)) == {"Intercept"} | wards
+
+
 def test_families_without_models():
     f = FRAME.assign(sex=FRAME["sex"].where(FRAME.index % 7 > 0))
     data = bi.IncompleteData(f, cluster="study")
@@ -431,6 +440,12 @@ def test_compatible_slopes():
     expected = {f"{z}cluster_mean({i})" for z in ("", "age:") for i in inner}
     means = [c.name for c in y1.fixed if c.over]
     assert set(means) == expected and len(means) == len(expected)
+
+
+def test_compatible_slopes_beside_columns_of_clusters_are_noted():
+    _, y1 = one("y1 ~ y2 + age + size + (1 + age | study)", compatible=True)
+    assert not any("size" in c.name for c in y1.fixed if c.over)
+    assert "products of 'size' with random slopes" in y1.notes[0] and "age:size" in y1.notes[0]
 
 
 def test_compatible_leaves_out_balanced_covariates_with_a_note():
