@@ -28,7 +28,8 @@ __all__ = ["Prepared", "descend", "prepare_tables", "search"]
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
 AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
-RESOLUTION = 1e-11  # decrease of the deviance not worth a step
+RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
+RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
 EVALUATIONS = 500  # of a search
 STEP = 1e-4  # for differences of the gradient
 
@@ -88,7 +89,7 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
                 s[a] -= H[a, b] * g[b]
             slope += s[a] * g[a]
             length += s[a] * s[a]
-        if -slope < RESOLUTION:
+        if -slope < max(RESOLUTION, RELATIVE * abs(value)):
             return value, True
         t = 1.0 if scaled else min(1.0, 0.5 / math.sqrt(length))
         for a in range(d):

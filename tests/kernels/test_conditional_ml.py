@@ -326,6 +326,14 @@ def test_few_rows_and_few_clusters(sizes, q):
         assert all(np.isfinite(a).all() for a in (beta, sigma, Psi, B))
 
 
+@pytest.mark.parametrize("sd", [0.0, 1.0])
+def test_a_hundred_thousand_rows_converge(sd):
+    """Where rounding of the deviance exceeds the steps that small tables take."""
+    data = table(np.random.default_rng(14), [100] * 1000, 2, sd**2 * np.eye(2))
+    code, *_ = draws(data, np.random.default_rng(0))
+    assert not code[0] & ml.NOT_CONVERGED
+
+
 def test_what_is_not_identified_is_refused():
     rng = np.random.default_rng(13)
     y, X, Z, codes, _ = table(rng, [6] * 8, 2, np.eye(2))
