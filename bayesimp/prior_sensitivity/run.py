@@ -131,7 +131,7 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
 def _under(model: Model, analysis, m: int, seed: int, fitting: dict, options: dict):
     """Imputations, fits and events under one prior; statistical warnings become events."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", StatisticalWarning)
         imp = model.impute(m, seed=seed, **options)
         fits = fit_each(imp, analysis, **fitting)
     return imp, fits, [*imp._events, *_as_events(caught)]
