@@ -156,10 +156,6 @@ class FCS:
         """(n,) bool: cells of a column that completed tables show imputed."""
         return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
 
-    def full_column(self, name: str) -> np.ndarray:
-        """(n,) a derived column as far as it can be computed before anything is imputed."""
-        return self.table.full[:, self.table.names.index(name)]
-
     def with_priors(self, priors: pr.Priors) -> FCS:
         """The same model with other priors in every block that takes priors.
 

@@ -109,33 +109,32 @@ class FCSRun:
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Column -> (rows, values (m, cells)), rows in the order of the table."""
-        model, table, chains = self.model, self.model.table, self.chains
-        by_row = np.argsort(table.row)
+        model, data = self.model, self.model.data
         out = {}
-        columns = {name: name for name in model.spec.incomplete} | {
-            d.name: d.column for d in model.spec.derived if d.column is not None
-        }
-        for name, column in columns.items():
-            k = table.names.index(name)
-            holes = (
-                table.missing[table.row_cell[by_row], k - table.p] & model.filled(column)[table.row[by_row]]
-            )
-            if column not in model.data.frame.columns:
-                out[column] = self._new_column(k)
+        for name in model.spec.incomplete:
+            rows = np.flatnonzero(model.masked.missing(name) & model.filled(name))
+            if len(rows):
+                out[name] = rows, self._values(name, rows)
+        for derived in model.spec.derived:
+            column = derived.column
+            if column is None:
                 continue
-            order = by_row[holes]
-            if len(order):
-                V = np.stack([chain.V[order, k - table.p] for chain in chains])
-                out[column] = table.row[order], table.center[k] + table.scale[k] * V
+            every = column not in data.frame.columns  # a column that the table does not have: all of it
+            rows = np.flatnonzero(model.filled(column) & (every or data.missing(column)))
+            out[column] = rows, self._values(derived.name, rows)
         return out
 
-    def _new_column(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """A derived column that the table does not have: all of it."""
-        table, n = self.model.table, len(self.model.data.frame)
-        values = np.tile(self.model.full_column(table.names[k]), (len(self.chains), 1))
-        V = np.stack([chain.V[:, k - table.p] for chain in self.chains])
-        values[:, table.row] = table.center[k] + table.scale[k] * V
-        return np.arange(n), values
+    def _values(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """(m, len(rows)) a base column at rows of the table, completed; data scale."""
+        table = self.model.table
+        k = table.names.index(name)
+        place = np.full(len(table.full), -1)
+        place[table.row] = np.arange(len(table.row))
+        at = place[rows]
+        values = np.tile(table.full[rows, k], (len(self.chains), 1))
+        V = np.stack([chain.V[at[at >= 0], k - table.p] for chain in self.chains])
+        values[:, at >= 0] = table.center[k] + table.scale[k] * V
+        return values
 
     def _tree(self, cells: dict, attrs: dict):
         model, table, h = self.model, self.model.table, self.history

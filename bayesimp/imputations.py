@@ -84,6 +84,12 @@ class Imputations:
         return list(self._cells)
 
     @property
+    def columns(self) -> list[str]:
+        """Of the completed tables: those of the data, and columns derived in the imputation."""
+        own = list(self.data.frame.columns)
+        return own + [name for name in self._cells if name not in own]
+
+    @property
     def events(self) -> pd.DataFrame:
         return pd.DataFrame(
             [e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"]
@@ -259,12 +265,11 @@ def build_tree(
     clusters = _labels(data.clusters)
     sample = (nt.CHAIN, nt.DRAW)
     draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
+    used = {dim for dims, _ in posterior.values() for dim in dims}
     groups = {
         "posterior": xr.Dataset(
             {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},
-            coords={**draws, nt.CLUSTER: clusters, **coords}
-            if any(nt.CLUSTER in dims for dims, _ in posterior.values())
-            else {**draws, **coords},
+            coords={**draws, **{k: v for k, v in {nt.CLUSTER: clusters, **coords}.items() if k in used}},
         ),
         "imputed_stats": xr.Dataset(
             {

@@ -204,9 +204,8 @@ def completed_tables(imputed: Any) -> Tables:
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
         tables = Tables(int(imputed.m), imputed.frame)
         if hasattr(imputed, "stacked"):
-            original = imputed.data.frame
             tables = tables._replace(
-                stacked=imputed.stacked, rows=len(original), columns=tuple(original.columns)
+                stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)
             )
     elif isinstance(imputed, Iterable) and not isinstance(imputed, pd.DataFrame):
         frames = list(imputed)
