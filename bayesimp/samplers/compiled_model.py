@@ -163,7 +163,7 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     call(start, *arrays)  # compiled for arrays of these types, here
     (compiled,) = call.overloads.values()
     natural_call = _function([point, *graph.arrays], natural)
-    draw = _function([*graph.free, *graph.generators, *graph.arrays], drawn) if drawn else None
+    draw = _plain(graph, drawn[0]) if drawn else None
     return CompiledModel(
         call, natural_call, draw, len(graph.generators),
         types.FunctionType(compiled.signature), types.Tuple([typeof(x) for x in arrays]),
@@ -184,3 +184,18 @@ def _function(inputs, outputs):
     mode = mode.register((dfs_rewriter(_in_loops), 48))
     function = pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore", trust_input=True)
     return function.vm.jit_fn
+
+
+def _plain(graph: _Graph, drawn) -> Callable:
+    """Run node by node, not compiled: once a cycle this is faster than handing generators to numba."""
+    mode = pytensor.compile.mode.get_mode("FAST_COMPILE").including("random_make_inplace")
+    generators = [pytensor.In(g, mutable=True) for g in graph.generators]
+    inputs = [*graph.free, *generators, *graph.arrays]
+    function = pytensor.function(inputs, drawn, mode=mode, on_unused_input="ignore", trust_input=True)
+    lock = threading.Lock()  # it works in storage of its own
+
+    def draw(*arguments):
+        with lock:
+            return np.array(function(*arguments), dtype=float)
+
+    return draw

@@ -102,5 +102,4 @@ class UserConditional(HmcBlock):
         rows = self._arrays(replace(missing, y=np.full(len(missing.X), np.nan)))
         seeds = rng.integers(2**63, size=compiled.generators)
         generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        (drawn,) = compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
-        return np.array(drawn, dtype=float)
+        return compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
