@@ -78,23 +78,27 @@ def cross_product(D: np.ndarray) -> None:
     D.T @ D
 
 
-def normal_equations(D: np.ndarray, missing: np.ndarray) -> None:
-    """By incomplete variable (the last columns of D), X'X and X'y of the rows where it is observed."""
-    first = D.shape[1] - missing.shape[1]
-    for k in range(missing.shape[1]):
-        observed = D[~missing[:, k]]
-        X, y = np.delete(observed, first + k, axis=1), observed[:, first + k]
-        np.linalg.solve(X.T @ X, X.T @ y)
+def coefficients(D: np.ndarray, column: int, absent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows without the variable, and its regression on the other columns in the rows with it.
+
+    X'X of all rows less that of those without it, which are fewer: the quickest way in NumPy."""
+    rows, others = D[absent], np.arange(D.shape[1]) != column
+    G = D.T @ D - rows.T @ rows
+    beta = np.zeros(D.shape[1])
+    beta[others] = np.linalg.solve(G[np.ix_(others, others)], G[others, column])
+    return rows, beta
 
 
-def regression_cycle(D: np.ndarray, missing: np.ndarray, rng: np.random.Generator) -> None:
-    """The cheapest chained equations: normal equations, then predictions and noise in place of missing values."""
-    first = D.shape[1] - missing.shape[1]
-    for k in range(missing.shape[1]):
-        observed, absent = D[~missing[:, k]], np.flatnonzero(missing[:, k])
-        X, y = np.delete(observed, first + k, axis=1), observed[:, first + k]
-        beta = np.linalg.solve(X.T @ X, X.T @ y)
-        D[absent, first + k] = np.delete(D[absent], first + k, axis=1) @ beta + rng.normal(size=len(absent))
+def normal_equations(D: np.ndarray, absent: dict[int, np.ndarray]) -> None:
+    for column, rows in absent.items():
+        coefficients(D, column, rows)
+
+
+def regression_cycle(D: np.ndarray, absent: dict[int, np.ndarray], rng: np.random.Generator) -> None:
+    """The cheapest chained equations: then predictions and noise in place of missing values."""
+    for column, places in absent.items():
+        rows, beta = coefficients(D, column, places)
+        D[places, column] = rows @ beta + rng.normal(size=len(places))
 
 
 def _best(function, *arguments, repeats: int = 7) -> float:
@@ -131,10 +135,10 @@ def rows() -> list[str]:
         ours = _cycle_seconds(frame)
         values = frame.drop(columns="cluster").to_numpy()
         D = np.column_stack([np.ones(n), np.nan_to_num(values)])
-        missing = np.isnan(values[:, 1:])
+        absent = {k + 1: np.flatnonzero(gone) for k, gone in enumerate(np.isnan(values).T) if gone.any()}
         with threadpool_limits(1):
-            once, normal = _best(cross_product, D), _best(normal_equations, D, missing)
-            cycle = _best(regression_cycle, D, missing, np.random.default_rng(1))
+            once, normal = _best(cross_product, D), _best(normal_equations, D, absent)
+            cycle = _best(regression_cycle, D, absent, np.random.default_rng(1))
         times = " | ".join(f"{1e3 * s:.2f}" for s in (once, normal, cycle))
         ratios = " | ".join(f"{ours / s:.1f}" for s in (once, normal, cycle))
         lines.append(f"| {n:,} | {1e3 * ours:.2f} | {1e6 * ours / n:.3f} | {times} | {ratios} |")
@@ -161,7 +165,7 @@ print(one, peak())
 
 def memory() -> list[str]:
     """What an imputation more adds to the peak (Linux, one thread, 100,000 rows, five incomplete variables with 20 %
-    missing each): the same with 1 complete predictor and with 21, so complete columns are shared."""
+    missing each), with 1 complete predictor and with 21: the same, if complete columns are shared."""
     rows, m = 100_000, 9
     cells = 5 * 0.2 * rows * 8 / 2**20
     lines = [

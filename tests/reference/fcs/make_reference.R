@@ -125,11 +125,11 @@ fcs <- function(types, seed, m = 200, maxit = 20, paniter = 500)
 run_mice <- function(d, types, ...) mice_pan(d, lapply(types, unlist), ...)
 run_ml <- function(d, formulas, ...) mice_ml(d, lapply(formulas, as.formula), ...)
 
-freeze("onestep_pan", "onestep", "mice 2l.pan", fcs(plain["y1"], 11, m = 400, maxit = 1, paniter = 1000), three, run_mice)
+freeze("onestep_pan", "onestep", "mice 2l.pan", fcs(plain["y1"], 11, m = 1000, maxit = 1, paniter = 1000), three, run_mice)
 freeze("onestep_pan_means", "onestep", "mice 2l.pan", fcs(means["y1"], 12, m = 400, maxit = 1, paniter = 1000), three, run_mice)
 freeze("onestep_slopes_pan", "onestep_slopes", "mice 2l.pan", fcs(slope["y1"], 13, m = 400, maxit = 1, paniter = 1000),
        "y1 ~ y2 + z + (1 + z | study)", run_mice)
-freeze("intercepts_pan", "intercepts", "mice 2l.pan", fcs(plain, 21), three, run_mice)
+freeze("intercepts_pan", "intercepts", "mice 2l.pan", fcs(plain, 21, maxit = 25), three, run_mice)
 freeze("intercepts_pan_means", "intercepts", "mice 2l.pan", fcs(means, 22), three, run_mice)
 freeze("intercepts_ml", "intercepts", "MICE-ML by lme4", list(formulas = list(y1 = "~ y2 + y3 + x", y2 = "~ y1 + y3 + x"),
        m = 200, maxit = 20, seed = 23), three, run_ml)
