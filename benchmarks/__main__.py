@@ -1,7 +1,7 @@
 """Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
 
 python -m benchmarks                 # all
-python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory
+python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, sensitivity
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from benchmarks import fcs
+from benchmarks import fcs, sensitivity
 from benchmarks.data import clustered
 from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
@@ -223,6 +223,7 @@ BENCHMARKS = {
     "fcs": fcs.against_mice,
     "fcs_rows": fcs.rows,
     "fcs_memory": fcs.memory,
+    "sensitivity": sensitivity.sensitivity,
 }
 
 
