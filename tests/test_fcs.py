@@ -223,7 +223,7 @@ def test_derived_columns_follow_their_ingredients():
         np.testing.assert_allclose(t["ratio"], t["y2"] / t["y3"], rtol=1e-9)
         np.testing.assert_allclose(t["square"], t["y1"] ** 2, rtol=1e-9)
     fits = imp.analyse("y2 ~ square + (1 | study)")  # a column that the table did not have
-    assert np.isfinite(fits.pool().table["estimate"]).all()
+    assert np.isfinite(fits.pool().estimate).all()
 
 
 def test_interactions_with_imputed_variables_are_kept_up_to_date():

@@ -21,10 +21,14 @@ BELOW = {  # what each part may import, beside errors, notation, events, progres
     "joint_run": {"kernels", "spec", "data", "samplers", "imputations", "joint"},  # joint for its type only
     "joint": {"kernels", "spec", "data", "models", "samplers", "imputations", "joint_run"},
     "analysis": {"kernels", "spec", "data"},
-    "storage": {"spec", "data", "samplers", "imputations", "joint", "joint_run"},
-    "diagnostics": {"kernels", "spec", "data"},
+    "fcs_run": {"spec", "data", "samplers", "imputations", "fcs"},  # fcs for its type only
+    "fcs": {"spec", "data", "samplers", "imputations", "fcs_run"},
+    "fcs_storage": {"spec", "data", "samplers", "fcs", "fcs_run"},
+    "storage": {"spec", "data", "samplers", "imputations", "joint", "joint_run", "fcs_run", "fcs_storage"},
+    "diagnostics": {"kernels", "spec", "data", "imputations"},  # imputations for its type only
     "compatibility": {"spec", "data", "diagnostics", "imputations", "joint", "plots"},  # plots inside methods
-    "plots": {"kernels", "spec", "data", "imputations", "analysis", "diagnostics", "compatibility"},
+    "prior_sensitivity": {"spec", "data", "samplers", "imputations", "analysis", "diagnostics", "plots"},  # likewise
+    "plots": {"kernels", "spec", "data", "imputations", "analysis", "diagnostics", "compatibility", "prior_sensitivity"},
 }
 
 
@@ -50,6 +54,7 @@ f = pd.DataFrame({"g": np.repeat(range(5), 8), "x": rng.normal(size=40), "s": li
 f.loc[::7, "y"] = np.nan
 imp = bi.JointNormal(bi.IncompleteData(f, cluster="g"), "y ~ x + s + (1 | g)").impute(m=2, seed=1, draws=10)
 imp.analyse("y ~ x + (1 | g)").pool().to_frame()
+bi.FCS(bi.IncompleteData(f, cluster="g")).impute(m=2, seed=1, cycles=4).analyse("y ~ x + (1 | g)").pool()
 print([m for m in ("pymc", "pytensor", "matplotlib", "formulae", "arviz") if m in sys.modules])
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

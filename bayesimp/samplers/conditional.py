@@ -153,11 +153,11 @@ class MaximumLikelihood(NormalBlock):
     """Parameters from the asymptotic law of their maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
-        from bayesimp.kernels.conditional_ml import EVENTS, ml_step
+        from bayesimp.kernels.conditional_ml import EVENTS, FAILURES, ml_step
 
         super().__init__(table, number)
         self._step = ml_step
-        self.words = {**FATAL, **EVENTS}
+        self.words = {**FAILURES, **EVENTS}
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
