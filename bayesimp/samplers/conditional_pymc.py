@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.errors import SamplingError
+from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.kernels.conditional_gibbs import common_step
 from bayesimp.kernels.effects import Moments
 from bayesimp.kernels.joint_gibbs import FIXED, CovarianceUpdate
@@ -66,6 +66,8 @@ class NormalConditional(HmcBlock):
         self, priors: pr.Priors, p: int, q: int, *, transitions: int = 1, beta_prior=None, name="y"
     ) -> None:
         self.p, self.q, self.transitions, self.name = p, q, transitions, name
+        _check_proper(priors.Sigma, 1, "Sigma", name)
+        _check_proper(priors.Psi, q, "Psi", name)
         self._Q0, self._t0 = _beta_prior(priors.beta, p) if beta_prior is None else beta_prior
         d = 2 + p + q
         data = MarginalData(
@@ -154,6 +156,14 @@ class NormalConditional(HmcBlock):
                 f"The model of '{self.name}': {what.get(code, 'Psi is not positive definite')}. Often predictors are "
                 "(nearly) the same, or the variable (nearly) constant: take one out, or give beta a normal prior."
             )
+
+
+def _check_proper(prior: pr.CovariancePrior, d: int, which: str, name: str) -> None:
+    if isinstance(prior, pr.InverseWishart) and prior.nu <= d - 1:
+        raise SpecificationError(
+            f"The prior on {which} of '{name}' is improper (nu = {prior.nu:g}, d = {d}): a PyMC model needs "
+            f"nu > {d - 1}. Use a larger nu, or the Gibbs method."
+        )
 
 
 def _is_fixed(priors: pr.Priors, which: str) -> bool:

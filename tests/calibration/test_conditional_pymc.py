@@ -8,7 +8,7 @@ from tests.calibration.montecarlo import LEVEL, REJECTED
 
 @pytest.mark.calibration
 def test_ranks_are_uniform():
-    assert sbc.overall(conditional_pymc.ranks("Huang-Wand", 40, seed=1)) > LEVEL
+    assert sbc.overall(conditional_pymc.ranks("Huang-Wand", 25, seed=1)) > LEVEL
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 Compiles one structure (a quarter of a minute where PyTensor has nothing on disk). Other priors: `-m slow`.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
@@ -11,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from bayesimp.errors import SamplingError
+from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.kernels.conditional_gibbs import common_step
 from bayesimp.kernels.effects import moments
 from bayesimp.kernels.marginal import log_likelihood, marginal_data
@@ -190,6 +191,15 @@ def test_draws_depend_on_the_generator_alone():
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+def test_draws_do_not_depend_on_threads():
+    m = moments(collect(*rows(1)))
+    alone = [pymc_draws("half-t", m, 40, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: pymc_draws("half-t", m, 40, seed), range(4)))
+    for one, two in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
 def test_errors_and_events():
     prior, _ = resolved("half-t")
     m = moments(collect(*rows(1)))
@@ -201,6 +211,9 @@ def test_errors_and_events():
         NormalConditional(prior, 3, 1, name="bmi").adapt(np.random.default_rng(0), twice)
     with pytest.raises(SamplingError, match="not positive"):
         block("half-t").step(np.random.default_rng(0), HmcState(np.array([np.nan, 0.0])), m)
+    improper = replace(prior, Sigma=pr.InverseWishart(-1.0, np.eye(1), improper=True))
+    with pytest.raises(SpecificationError, match="Sigma of 'bmi' is improper"):
+        NormalConditional(improper, 2, 1, name="bmi")
     found = events([HmcState(np.zeros(1), 100, 20.0, 3), HmcState(np.zeros(1), 100, 30.0, 0)], "bmi")
     assert [(e.kind, e.where, e.count) for e in found] == [
         ("divergence", "bmi", 3),
