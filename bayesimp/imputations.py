@@ -236,7 +236,7 @@ class Imputations:
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
         lines = [
             f"Imputations: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}",
-            f"  {attrs['formula']}   (priors '{attrs['priors_name']}')",
+            "  " + attrs["formula"].replace("; ", "\n  ") + f"   (priors '{attrs['priors_name']}')",
             f"  {attrs['sampler']}, {attrs['chains']} chains x {attrs['draws']} draws, seed "
             f"{attrs['seed']}, {attrs['seconds']:.2f} s",
             f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"

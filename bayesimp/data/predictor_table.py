@@ -93,10 +93,29 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
         if dependent(np.hstack([kept, new]))[kept.shape[1] :].any():
             notes.append(f"'{name}' is a combination of the complete variables before it, no predictor")
             continue
+        if _like_ids(data, name):
+            notes.append(
+                f"'{name}' may number the rows, and is a predictor all the same: whole numbers, no two alike in a "
+                f"cluster; families={{'{name}': 'none'}} keeps it out"
+            )
         kept = np.hstack([kept, new])
         names.append(name)
     base.defaults = names, tuple(notes)
     return base.defaults
+
+
+def _like_ids(data: IncompleteData, name: str) -> bool:
+    """Whole numbers that do not repeat within clusters and are many more than occasions could be."""
+    column = data.frame[name]
+    if not is_numeric_dtype(column.dtype) or column.nunique() <= 2 * data.sizes.max():
+        return False
+    values = column.to_numpy(float)
+    pairs = np.unique(np.column_stack([data.codes, values]), axis=0)
+    return (
+        bool((values == np.floor(values)).all())
+        and len(pairs) == len(values)
+        and len(data.clusters) < len(values)
+    )
 
 
 def _independent(

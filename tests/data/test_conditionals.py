@@ -621,3 +621,10 @@ def test_nothing_is_written_to_the_table():
     before = FRAME.copy()
     conditionals(DATA, compatible=True)
     pd.testing.assert_frame_equal(FRAME, before)
+
+
+def test_numbers_of_rows_are_pointed_out_but_not_occasions():
+    number = np.random.default_rng(0).permutation(len(FRAME))
+    noted = conditionals(bi.IncompleteData(FRAME.assign(number=number), cluster="study"))
+    about = " ".join(noted.blocks[0].notes)
+    assert "'number' may number the rows" in about and "'time'" not in about and "'age'" not in about
