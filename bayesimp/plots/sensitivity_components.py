@@ -56,11 +56,9 @@ def plot_sensitivity_components(
     """
     import matplotlib.pyplot as plt
 
-    by_prior = {
-        name: {key.replace("\n", " "): c for key, c in components(imp, seed=seed).items()}
-        for name, imp in result.imputations.items()
-    }
-    known = list(dict.fromkeys(key for found in by_prior.values() for key in found))
+    by_prior = {name: components(imp, seed=seed) for name, imp in result.imputations.items()}
+    titles = {key.replace("\n", " "): key for found in by_prior.values() for key in found}
+    known = list(titles)
     if not correlations:
         known = [key for key in known if key.startswith("sd ")]
     names = chosen(terms, known, "a standard deviation or correlation that is not fixed")
@@ -72,10 +70,11 @@ def plot_sensitivity_components(
     lines = -(-len(shown) // columns)
     priors = result.priors
     margin = 0.085 * max(len(name) for name in priors)
+    width = max(2.9, 0.1 * max(len(line) for name in shown for line in titles[name].splitlines()))
     figure, axes = plt.subplots(
         lines,
         columns,
-        figsize=(margin + max(2.9 * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
+        figsize=(margin + max(width * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
         layout="constrained",
         squeeze=False,
         sharey=True,
@@ -83,7 +82,7 @@ def plot_sensitivity_components(
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
-        _panel(ax, {prior: found.get(name) for prior, found in by_prior.items()}, name)
+        _panel(ax, {prior: found.get(titles[name]) for prior, found in by_prior.items()}, titles[name])
     title = "Prior beside posterior, by prior"
     if len(shown) < len(names):
         title += f": {len(shown)} of {len(names)} quantities, those that move most"

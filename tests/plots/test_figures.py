@@ -248,3 +248,18 @@ def test_matplotlib_is_loaded_when_a_figure_is_drawn():
         "sys.exit('matplotlib' in sys.modules or 'arviz_stats' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(("m", "r"), [(8, 2), (15, 4)])
+def test_sensitivity_figures_with_long_names(m, r):
+    data = table(m, r)
+    first, *others = data.variables
+    model = bi.JointNormal(data, f"{' + '.join(data.variables)} ~ 1 + (1 | hospital)")
+    priors = {
+        f"a rather long name of {p.name}": p
+        for p in (bi.priors.default(), bi.priors.iw(5.0), bi.priors.jomo())
+    }
+    analysis = f"{first} ~ {' + '.join(others)} + (1 | hospital)"
+    result = bi.sensitivity(model, priors, analysis=analysis, m=4, seed=1, draws=60, tune=20)
+    check(plots.plot_sensitivity(result))
+    check(plots.plot_sensitivity_components(result))
