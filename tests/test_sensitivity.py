@@ -180,6 +180,16 @@ def test_a_prior_that_the_model_does_not_take_is_reported():
         bi.sensitivity(Picky(model()), analysis=ANALYSIS)
 
 
+def test_a_prior_that_the_sampler_does_not_take_is_reported():
+    options = {"analysis": ANALYSIS, "m": 4, "seed": 1, "draws": 100, "sampler": "gibbs"}
+    with pytest.warns(StatisticalWarning, match=r"'LKJ\(2\)' is left out: The Gibbs sampler needs"):
+        result = bi.sensitivity(model(), **options)
+    assert "LKJ(2)" not in result.priors and "Left out: 'LKJ(2)'" in str(result)
+    for more in ({"reference": "LKJ(2)"}, {"priors": {"LKJ(2)": bi.default_grid()["LKJ(2)"]}}):
+        with pytest.raises(SpecificationError, match=r"prior 'LKJ\(2\)': The Gibbs sampler needs"):
+            bi.sensitivity(model(), **options, **more)
+
+
 def test_an_interrupted_run_keeps_what_there_is(monkeypatch):
     def stop(self, m, **options):
         imp = original(self, m, **options)

@@ -99,7 +99,13 @@ def sensitivity(
         if _interrupted(imputations):
             events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
             continue
-        imp, fits[name], notes = _under(one, analysis, m, seed, fitting, impute)
+        try:
+            imp, fits[name], notes = _under(one, analysis, m, seed, fitting, impute)
+        except SpecificationError as error:
+            if priors is not None or name == reference:
+                raise type(error)(f"prior {name!r}: {error}") from error
+            events.append(_left_out(name, error))
+            continue
         events += [(name, event) for event in (*notes, *_twins(imp, imputations))]
         imputations[name] = imp
     by_parameter = model_table(imputations, reference)
@@ -163,9 +169,13 @@ def _models(model: Model, grid: Mapping[str, pr.Priors], strict: bool):
         except (SpecificationError, DataError) as error:
             if strict:
                 raise type(error)(f"prior {name!r}: {error}") from error
-            events.append((name, Event("prior left out", "priors", str(error))))
-            warnings.warn(f"prior {name!r} is left out: {error}", StatisticalWarning, stacklevel=3)
+            events.append(_left_out(name, error))
     return models, events
+
+
+def _left_out(name: str, error: Exception) -> tuple[str, Event]:
+    warnings.warn(f"prior {name!r} is left out: {error}", StatisticalWarning, stacklevel=4)
+    return name, Event("prior left out", "priors", str(error))
 
 
 def _as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
