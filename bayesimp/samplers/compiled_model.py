@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytensor
@@ -162,12 +163,23 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     call = _function([point, *graph.arrays], [value, gradient])
     call(start, *arrays)  # compiled for arrays of these types, here
     (compiled,) = call.overloads.values()
+    _remember_addresses(call, compiled)
     natural_call = _function([point, *graph.arrays], natural)
     draw = _plain(graph, drawn[0]) if drawn else None
     return CompiledModel(
         call, natural_call, draw, len(graph.generators),
         types.FunctionType(compiled.signature), types.Tuple([typeof(x) for x in arrays]),
     )  # fmt: skip
+
+
+def _remember_addresses(call, compiled) -> None:
+    """numba looks up where a function that is handed on lies, at every call and for 0.1 ms: once will do."""
+    names = compiled.fndesc.llvm_func_name, compiled.fndesc.llvm_cfunc_wrapper_name
+    addresses = {name: compiled.library.get_pointer_to_function(name) for name in names}
+    known = SimpleNamespace(
+        fndesc=compiled.fndesc, library=SimpleNamespace(get_pointer_to_function=addresses.__getitem__)
+    )
+    call.get_compile_result = lambda signature: known
 
 
 @node_rewriter([Dot])
