@@ -80,9 +80,7 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
         rng.bit_generator.state = generators[k]
         theta = [_parameters(a, b, k) for b in blocks]
         V = np.ascontiguousarray(a["V"][k])
-        chains.append(
-            Chain(rng, V, model.table.grams(V), theta, cycles, {(b, c): n for b, c, n in events[k]})
-        )
+        chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))
     return FCSRun(
         model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, history=history,
         events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),

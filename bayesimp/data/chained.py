@@ -14,15 +14,14 @@ values alone (data/working.py), so that a seed gives the same imputations howeve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError
-from bayesimp.kernels.chained import BlockArrays, Cells, Terms, refresh
+from bayesimp.kernels.chained import BlockArrays, Cells, Terms
 from bayesimp.spec.conditional import Block, Column, Conditionals, Derived
 
 __all__ = ["BlockScale", "ChainedBlock", "ChainedTable", "chained_table"]
@@ -75,14 +74,13 @@ class BlockScale:
 
 @dataclass(frozen=True)
 class ChainedBlock:
-    """One conditional model as the kernels read it. rows (m,): fitted rows of each cluster where all is observed."""
+    """One conditional model as the kernels read it; columns: places of its responses among the base columns."""
 
     block: Block
     terms: Terms
     arrays: BlockArrays
     scale: BlockScale
     columns: tuple[int, ...]
-    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ class ChainedTable:
 
     names (d,): base columns, `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at each
     canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
-    incomplete rows; start (R, d - p): their working values, nan where to be imputed. missing (C, d - p): by cell.
+    incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
+    cell_fitted (C,): whether models are fitted to the rows of a cell.
     full (N, d): base columns as they are in the table, data scale.
     """
 
@@ -106,7 +105,7 @@ class ChainedTable:
     row: NDArray[np.int64]
     row_cell: NDArray[np.int64]
     start: Array
-    missing: NDArray[np.bool_]
+    cell_fitted: NDArray[np.bool_]
     full: Array
     derived: tuple[Derived, ...]
     blocks: tuple[ChainedBlock, ...]
@@ -115,19 +114,9 @@ class ChainedTable:
     def clusters(self) -> int:
         return len(self.order)
 
-    @cached_property
-    def _base_grams(self) -> Array:
-        """Grams (C, d, d) of the incomplete rows with zeros where something is imputed."""
-        D = np.hstack([self.cells.X, np.nan_to_num(self.start)])
-        ends = zip(self.cells.start[:-1], self.cells.start[1:], strict=True)
-        return np.array([D[a:b].T @ D[a:b] for a, b in ends]).reshape(-1, D.shape[1], D.shape[1])
-
-    def grams(self, V: Array) -> Array:
-        """G (C, d, d) of completed incomplete rows V (R, d - p): to the last bit what the loop keeps up to date."""
-        G = self._base_grams.copy()
-        for k in range(self.p, len(self.names)):
-            refresh(self.cells, k, V, G)
-        return G
+    def holes(self, k: int) -> NDArray[np.bool_]:
+        """(R,) which of the incomplete rows lack base column k."""
+        return self.cells.missing[self.row_cell, k - self.p]
 
     def derive(self, V: Array, names: tuple[str, ...] | None = None) -> list[int]:
         """Compute derived columns of the incomplete rows anew, into V; returns their places among the base columns."""
@@ -140,7 +129,7 @@ class ChainedTable:
                 continue
             k = at[derived.name]
             values = derived.evaluate({i: self._data(at[i], V) for i in derived.ingredients})
-            holes = self.missing[self.row_cell, k - self.p]
+            holes = self.holes(k)
             V[holes, k - self.p] = (values[holes] - self.center[k]) / self.scale[k]
             changed.append(k)
         return changed
@@ -187,23 +176,29 @@ def chained_table(
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes = place[codes]
-    holes = np.isnan(W)
-    incomplete = holes.any(1)
     alone = (
         np.bincount(codes[~ignore], minlength=clusters) == 0
     )  # clusters of ignored rows only: means over these
-    averaged = ~ignore | alone[codes]
-    cells, row, row_cell, missing = _cells(W, holes, incomplete, codes, ignore, averaged, clusters, p)
-    fitted = ~incomplete & ~ignore
+    rows = _Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
+    cells, row, row_cell, cell_fitted = _cells(rows, p)
+    whole = ~np.isnan(W).any(1) & ~ignore
     table = ChainedTable(
-        names, p, center, scale, order, cells, W[fitted], codes[fitted], row, row_cell, W[row][:, p:], missing,
+        names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
         full, spec.derived, (),
     )  # fmt: skip
-    sizes = np.bincount(codes[averaged], minlength=clusters)
-    whole = np.bincount(codes[fitted], minlength=clusters)
-    bounds = bounds or {}
-    blocks = tuple(_block(table, b, sizes.mean(), whole, bounds) for b in spec.blocks)
-    return ChainedTable(**{**{f: getattr(table, f) for f in table.__dataclass_fields__}, "blocks": blocks})
+    blocks = tuple(_block(table, block, rows, bounds or {}) for block in spec.blocks)
+    return replace(table, blocks=blocks)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The table on the working scale: W (N, d) with nan in the holes, canonical codes, which rows enter what."""
+
+    W: Array
+    codes: NDArray[np.int64]
+    fitted: NDArray[np.bool_]
+    averaged: NDArray[np.bool_]
+    clusters: int
 
 
 def _with_derived(spec: Conditionals, base: Array, names, filled) -> Array:
@@ -243,92 +238,73 @@ def _scales(full: Array) -> tuple[Array, Array]:
     return center, scale
 
 
-def _cells(W, holes, incomplete, codes, ignore, averaged, clusters: int, p: int):
-    """Cells of the incomplete rows, in canonical order."""
-    d = W.shape[1]
-    bits = holes[:, p:] @ (1 << np.arange(d - p, dtype=np.int64))
-    row = np.flatnonzero(incomplete)
+def _cells(rows: _Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
+    """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
+    W, codes, d = rows.W, rows.codes, rows.W.shape[1]
+    holes = np.isnan(W[:, p:])
+    bits = holes @ (1 << np.arange(d - p, dtype=np.int64))
+    row = np.flatnonzero(bits)
     keys = [np.round(W[row][:, k], KEY_DIGITS) for k in range(1, p)] + list(W[row][:, p:].T)
-    order = np.lexsort([*keys, ignore[row], bits[row], codes[row]])
-    row = row[order]
-    key = np.column_stack([codes[row], bits[row], ignore[row]])
+    row = row[np.lexsort([*keys, ~rows.fitted[row], bits[row], codes[row]])]
+    key = np.column_stack([codes[row], bits[row], rows.fitted[row]])
     new = np.ones(len(row), dtype=bool)
     new[1:] = (key[1:] != key[:-1]).any(1)
-    first = np.flatnonzero(new)
-    start = np.append(first, len(row)).astype(np.int64)
-    row_cell = np.cumsum(new) - 1
-    missing = holes[row[first]][:, p:] if len(row) else np.zeros((0, d - p), dtype=bool)
-    lists = [np.flatnonzero(missing[:, k]) for k in range(d - p)]
-    column_first = np.concatenate([np.zeros(p + 1), np.cumsum([len(x) for x in lists])]).astype(np.int64)
-    column_cells = np.concatenate([*lists, np.empty(0, dtype=np.int64)]).astype(np.int64)
-    gram = _grams(W[~incomplete & ~ignore], codes[~incomplete & ~ignore], clusters)
-    same = (averaged == ~ignore)[~incomplete].all()
-    gram_averaged = (
-        gram if same else _grams(W[~incomplete & averaged], codes[~incomplete & averaged], clusters)
-    )
-    cells = Cells(
-        np.ascontiguousarray(W[row][:, :p]), start, codes[row[first]].astype(np.int64), ~ignore[row[first]],
-        averaged[row[first]], gram, gram_averaged, column_first, column_cells,
-    )  # fmt: skip
-    return cells, row, row_cell, missing
+    first = row[new]
+    start = np.append(np.flatnonzero(new), len(row)).astype(np.int64)
+    cells = Cells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
+    return cells, row, np.cumsum(new) - 1, rows.fitted[first]
 
 
-def _grams(W, codes, clusters: int) -> Array:
-    gram = np.zeros((clusters, W.shape[1], W.shape[1]))
-    order = np.argsort(codes, kind="stable")
-    ends = np.searchsorted(codes[order], np.arange(clusters + 1))
-    for i in range(clusters):
-        D = W[order[ends[i] : ends[i + 1]]]
-        gram[i] = D.T @ D
+def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
+    """(count, d, d) D'D of the rows with each index, holes as zeros; rows of index -1 are left out."""
+    D = np.nan_to_num(W)
+    gram = np.zeros((count, W.shape[1], W.shape[1]))
+    order = np.argsort(index, kind="stable")
+    ends = np.searchsorted(index[order], np.arange(count + 1))
+    for c in range(count):
+        part = D[order[ends[c] : ends[c + 1]]]
+        gram[c] = part.T @ part
     return gram
 
 
-def _block(table: ChainedTable, block: Block, mean_size: float, whole_rows, bounds) -> ChainedBlock:
+def _block(table: ChainedTable, block: Block, rows: _Rows, bounds) -> ChainedBlock:
     at = {name: k for k, name in enumerate(table.names)}
     columns = tuple(at[name] for name in block.responses)
-    terms, scale = _terms(table, block, at, mean_size)
-    cells, clusters = table.cells, table.clusters
-    observed = ~table.missing[:, [k - table.p for k in columns]]  # (C, r)
-    r = len(columns)
-    bits = observed @ (1 << np.arange(r))
-    all_bits = (1 << r) - 1
-    kinds = sorted({int(b) for b in bits} | {all_bits}, reverse=True)  # all observed comes first
-    patterns = np.array([[bool(b >> k & 1) for k in range(r)] for b in kinds])
-    pattern_of = {b: a for a, b in enumerate(kinds)}
-    cell_pattern = np.array([pattern_of[int(b)] for b in bits], dtype=np.int64)
-    by_cluster = getattr(block.method, "residual", "common") == "cluster"
-    own: list[tuple[int, int, bool, list[int]]] = []
-    first = [0]
-    ends = np.searchsorted(cells.cluster, np.arange(clusters + 1))
-    for i in range(clusters):
-        members: dict[int, list[int]] = {}
-        for c in range(ends[i], ends[i + 1]):
-            if cells.fitted[c] and bits[c]:
-                members.setdefault(int(cell_pattern[c]), []).append(c)
-        for a in sorted(set(members) | ({0} if whole_rows[i] else set())):
-            own.append((i, a, a == 0 and bool(whole_rows[i]), members.get(a, [])))
-        first.append(len(own))
-    size = np.diff(cells.start)
-    rows = np.zeros(len(patterns), dtype=np.int64)
-    cluster_rows = np.zeros(clusters, dtype=np.int64)
-    for i, a, complete, members in own:
-        n = (int(whole_rows[i]) if complete else 0) + int(size[members].sum())
-        rows[a] += n
-        cluster_rows[i] += n if a == 0 else 0
-    own_pattern = np.array([i if by_cluster else a for i, a, _, _ in own], dtype=np.int64)
+    r, clusters = len(columns), rows.clusters
+    powers = 1 << np.arange(r)
+    row_bits = ~np.isnan(rows.W[:, columns]) @ powers
+    kinds = sorted(
+        {*np.unique(row_bits).tolist(), int(powers.sum())}, reverse=True
+    )  # all observed comes first
+    patterns = np.array([[bool(b & k) for k in powers] for b in kinds])
+    row_pattern = np.searchsorted(-np.array(kinds), -row_bits)
+    # the block's own cells: fitted rows with something observed, by cluster and pattern
+    used = rows.fitted & (row_bits > 0)
+    key = rows.codes * len(kinds) + row_pattern
+    own, row_cell = np.unique(key[used], return_inverse=True)
+    index = np.full(len(rows.W), -1)
+    index[used] = row_cell
+    own_cluster, own_pattern = own // len(kinds), own % len(kinds)
+    pattern_rows = np.bincount(row_pattern[used], minlength=len(kinds)).astype(np.int64)
+    cluster_rows = np.bincount(rows.codes[used], minlength=clusters).astype(np.int64)
     fitted_patterns = patterns
-    if by_cluster:  # every cluster is a pattern of its own: kernels/conditional_gibbs.py
-        fitted_patterns, rows = np.ones((clusters, 1), dtype=bool), cluster_rows
-    to_fill = np.flatnonzero(bits != all_bits)
-    lower, upper = _bounds(table, block, columns, bounds)
-    member = np.array([c for *_, members in own for c in members], dtype=np.int64)
-    member_first = np.concatenate([[0], np.cumsum([len(members) for *_, members in own])]).astype(np.int64)
+    if getattr(block.method, "residual", "common") == "cluster":  # every cluster is a pattern of its own
+        fitted_patterns, pattern_rows = np.ones((clusters, 1), dtype=bool), cluster_rows
+        own_pattern = own_cluster
+    first = table.row[table.cells.start[:-1]]  # a row of each cell of the table
+    cell_pattern = row_pattern[first]
+    order = np.argsort(index[first], kind="stable")
+    ends = np.searchsorted(index[first][order], np.arange(len(own) + 1))
+    missing_cell = np.flatnonzero(cell_pattern > 0)
     arrays = BlockArrays(
-        np.array([len(block.fixed), len(block.random), r], dtype=np.int64), fitted_patterns, rows,
-        np.array(first, dtype=np.int64), own_pattern, np.array([w for _, _, w, _ in own], dtype=bool),
-        member_first, member, patterns, to_fill.astype(np.int64), cell_pattern[to_fill], lower, upper,
+        np.array([len(block.fixed), len(block.random), r, clusters], dtype=np.int64), fitted_patterns, pattern_rows,
+        np.searchsorted(own_cluster, np.arange(clusters + 1)).astype(np.int64), own_pattern.astype(np.int64),
+        _grams(rows.W, index, len(own)), (ends - ends[0]).astype(np.int64), order[ends[0] :].astype(np.int64),
+        patterns, missing_cell.astype(np.int64), cell_pattern[missing_cell].astype(np.int64),
+        *_bounds(table, block, columns, bounds),
     )  # fmt: skip
-    return ChainedBlock(block, terms, arrays, scale, columns, cluster_rows)
+    terms, scale = _terms(table, block, at, rows)
+    return ChainedBlock(block, terms, arrays, scale, columns)
 
 
 def _bounds(table: ChainedTable, block: Block, columns, bounds) -> tuple[Array, Array]:
@@ -342,45 +318,56 @@ def _bounds(table: ChainedTable, block: Block, columns, bounds) -> tuple[Array, 
     return low, high
 
 
-def _terms(table: ChainedTable, block: Block, at, mean_size: float) -> tuple[Terms, BlockScale]:
+def _terms(table: ChainedTable, block: Block, at, rows: _Rows) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
     has_intercept = any(_is_constant(t) for t in block.fixed)
     columns = [*block.fixed, *block.random]
-    T = len(columns) + len(block.responses)
+    T, p = len(columns) + len(block.responses), len(block.fixed)
+    size = np.bincount(rows.codes[rows.averaged], minlength=rows.clusters)
     base, u, v = np.zeros(T, dtype=np.int64), np.full(T, -1, dtype=np.int64), np.full(T, -1, dtype=np.int64)
-    offset, ou, ov, summed = np.zeros(T), np.zeros(T), np.zeros(T), np.zeros(T)
+    offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
     a, h = np.ones(len(columns)), np.zeros(len(columns))
     for k, column in enumerate(columns):
-        b = at[column.base]
-        base[k] = b
-        fixed = k < len(block.fixed)
+        b = base[k] = at[column.base]
+        absorbed = k < p and has_intercept  # a constant added to the column is taken up by the intercept
         if column.over is None:
             a[k] = s[b]
-            if fixed and has_intercept:
-                h[k] = c[b]
-            else:
-                offset[k] = c[b] / s[b]
+            h[k], offset[k] = (c[b], 0.0) if absorbed else (0.0, c[b] / s[b])
             continue
-        u[k], v[k] = (at[name] for name in column.over)
-        if b == 0 and u[k] == 0 and not column.sum and fixed and has_intercept:
-            a[k], h[k] = s[v[k]], c[v[k]]
-            continue
-        offset[k], ou[k], ov[k] = c[b] / s[b], c[u[k]] / s[u[k]], c[v[k]] / s[v[k]]
-        a[k] = s[b] * s[u[k]] * s[v[k]]
-        if column.sum:
-            summed[k] = 1.0 / mean_size
-            a[k] *= mean_size
+        u[k], v[k] = sorted(at[name] for name in column.over)
+        divisor[k] = size.mean() if column.sum else size
+        a[k] = s[b] * s[u[k]] * s[v[k]] * (size.mean() if column.sum else 1.0)
+        if b == 0 and u[k] == 0 and not column.sum and absorbed:
+            h[k] = c[v[k]]
+        else:
+            offset[k], ou[k], ov[k] = c[b] / s[b], c[u[k]] / s[u[k]], c[v[k]] / s[v[k]]
     places = [at[name] for name in block.responses]
     s_y, c_y = s[places].copy(), c[places].copy()
     base[len(columns) :] = places
     if not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
-    p = len(block.fixed)
     e = (s_y[:, None] / a[None, p:]).ravel()
     intercept = next((k for k, t in enumerate(block.fixed) if _is_constant(t)), -1)
-    terms = Terms(base, offset, u, v, ou, ov, summed)
+    terms = Terms(base, offset, u, v, ou, ov, divisor, *_totals(table, rows, u, v, ou, ov))
     return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, intercept)
+
+
+def _totals(table: ChainedTable, rows: _Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
+    """For columns averaged over: totals by cluster of rows without a hole, and the cells of averaged rows with one."""
+    known, lists = np.zeros((len(u), rows.clusters)), []
+    first = table.row[table.cells.start[:-1]]
+    for t in range(len(u)):
+        if u[t] < 0:
+            lists.append(np.empty(0, dtype=np.int64))
+            continue
+        product = (rows.W[:, u[t]] + ou[t]) * (rows.W[:, v[t]] + ov[t])
+        hole = np.isnan(product)
+        there = rows.averaged & ~hole
+        known[t] = np.bincount(rows.codes[there], weights=product[there], minlength=rows.clusters)
+        lists.append(np.flatnonzero((rows.averaged & hole)[first]))
+    ends = np.concatenate([[0], np.cumsum([len(cells) for cells in lists])]).astype(np.int64)
+    return known, ends, np.concatenate(lists).astype(np.int64)
 
 
 def _is_constant(column: Column) -> bool:

@@ -1,19 +1,21 @@
 """Chained equations on cross products: what one conditional model needs, and the missing values that it draws.
 
 A table in m clusters has d base columns D = [X, Y]: X (p columns, the first is 1) complete, Y incomplete or computed
-from incomplete ones. Rows with all of Y observed are present as Gram matrices D'D by cluster, made once. The other rows
-lie in cells (cluster i, missingness pattern), with values V of Y by imputation and a Gram G_c = D'D each. When column j
-is imputed anew, only row and column j of the Grams of cells in which it is missing change (`refresh`).
+from incomplete ones. Incomplete rows lie in cells (cluster i, missingness pattern); an imputation is their V, the
+completed values of Y. Everything else is shared: the cross products of what is observed, with zeros in the holes,
+are made once, and those of a completed table follow from the rows that have holes alone,
+
+    (D'D)_jb = (D'D with zeros)_jb + sum over rows with a hole at j or b of D_j D_b
 
 A conditional model y_k = X* beta + Z* b_i + e has columns (terms)
 
     t = f_i (D_b + o),    f_i = 1,  or the mean over the cluster's rows of (D_u + o_u)(D_v + o_v), or the sum
 
-so that its cross products over any set of rows of one cluster follow from those of D: with S = sum of Grams,
+so that its cross products over any set of rows of one cluster follow from those of D: with S = D'D over these rows,
 
     <s, t> = f_si f_ti ( S_bc + o_t S_b0 + o_s S_0c + o_s o_t S_00 ),     s on column b, t on column c
 
-Rows are therefore touched only where something is missing, and cluster means of imputed predictors are never stale.
+Nothing is carried from visit to visit but V, so that cluster means of imputed predictors cannot be stale.
 """
 
 from __future__ import annotations
@@ -28,34 +30,28 @@ from bayesimp.kernels.complete import conditional
 from bayesimp.kernels.effects import Moments, pattern_weights
 
 __all__ = ["BlockArrays", "Cells", "Terms", "block_moments", "cluster_factors", "fill", "imputed_moments", "predict",
-           "refresh", "truncated_normal"]  # fmt: skip
+           "truncated_normal"]  # fmt: skip
 
 
 class Cells(NamedTuple):
-    """The table, shared by all imputations.
+    """The incomplete rows, shared by all imputations.
 
-    X (R, p): complete columns of the incomplete rows, which are sorted by cell; start (C + 1,): rows of cell c are
-    start[c]..start[c+1]-1; cluster (C,), sorted; fitted (C,): whether its rows enter fits (rows to be ignored do not);
-    averaged (C,): whether they enter cluster means. gram, gram_averaged (m, d, d): the complete rows that enter fits,
-    and means. column_first (d + 1,), column_cells: cells in which a column differs between imputations.
+    X (R, p): their complete columns; rows are sorted by cell, those of cell c being start[c]..start[c+1]-1;
+    cluster (C,), sorted. missing (C, d - p): columns of Y with a hole.
     """
 
     X: np.ndarray
     start: np.ndarray
     cluster: np.ndarray
-    fitted: np.ndarray
-    averaged: np.ndarray
-    gram: np.ndarray
-    gram_averaged: np.ndarray
-    column_first: np.ndarray
-    column_cells: np.ndarray
+    missing: np.ndarray
 
 
 class Terms(NamedTuple):
     """Columns of a conditional model: fixed (p*), random (q), then responses (r).
 
-    base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,);
-    summed (T,): 0 for the mean, else what the sum over rows is multiplied by.
+    base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,).
+    divisor (T, m): f_i is the total over the cluster divided by this: its rows for a mean, a constant for a sum.
+    known (T, m): the total over rows without a hole at u or v; open_first (T + 1,), open_cells: cells with one.
     """
 
     base: np.ndarray
@@ -64,17 +60,20 @@ class Terms(NamedTuple):
     v: np.ndarray
     offset_u: np.ndarray
     offset_v: np.ndarray
-    summed: np.ndarray
+    divisor: np.ndarray
+    known: np.ndarray
+    open_first: np.ndarray
+    open_cells: np.ndarray
 
 
 class BlockArrays(NamedTuple):
     """A conditional model's view of the table.
 
-    sizes (3,): p*, q, r. patterns (A, r): which of its responses are observed; pattern_rows (A,): rows that are
-    fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), made of
-    the Grams of cells member[member_first[c]..] and, where whole[c], of the complete rows of the cluster.
-    missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their place in missing_patterns
-    (A', r). lower, upper (r,): bounds.
+    sizes (4,): p*, q, r, m. patterns (A, r): which of its responses are observed; pattern_rows (A,): rows that are
+    fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), with known
+    (Cb, d, d), D'D with zeros in the holes, and the cells of the table with holes in them,
+    member[member_first[c]..]. missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their
+    place in missing_patterns (A', r). lower, upper (r,): bounds.
     """
 
     sizes: np.ndarray
@@ -82,7 +81,7 @@ class BlockArrays(NamedTuple):
     pattern_rows: np.ndarray
     first: np.ndarray
     cell_pattern: np.ndarray
-    whole: np.ndarray
+    known: np.ndarray
     member_first: np.ndarray
     member: np.ndarray
     missing_patterns: np.ndarray
@@ -92,59 +91,68 @@ class BlockArrays(NamedTuple):
     upper: np.ndarray
 
 
-@kernel(nogil=True)
-def refresh(cells, column, V, G):
-    """Row and column `column` (>= p) of the Grams G (C, d, d) in the cells where it differs, from V (R, d - p)."""
+@inner
+def _value(cells, V, row, b):
+    """D_b of an incomplete row."""
     p = cells.X.shape[1]
-    d = G.shape[1]
-    k = column - p
-    for at in range(cells.column_first[column], cells.column_first[column + 1]):
-        c = cells.column_cells[at]
-        for b in range(d):
-            G[c, column, b] = 0.0
-        for j in range(cells.start[c], cells.start[c + 1]):
-            y = V[j, k]
-            for b in range(p):
-                G[c, column, b] += y * cells.X[j, b]
-            for b in range(p, d):
-                G[c, column, b] += y * V[j, b - p]
-        for b in range(d):
-            G[c, b, column] = G[c, column, b]
+    return cells.X[row, b] if b < p else V[row, b - p]
 
 
 @kernel(nogil=True)
-def cluster_factors(cells, terms, G):
+def cluster_factors(cells, terms, V):
     """f (m, T): what the columns of each cluster are multiplied by."""
-    m, T = cells.gram.shape[0], terms.base.size
+    T, m = terms.divisor.shape
+    p = cells.X.shape[1]
     f = np.ones((m, T))
     for t in range(T):
         u, v = terms.u[t], terms.v[t]
         if u < 0:
             continue
-        ou, ov = terms.offset_u[t], terms.offset_v[t]
-        c = 0
         for i in range(m):
-            A = cells.gram_averaged[i]
-            uv, u0, v0, n = A[u, v], A[u, 0], A[v, 0], A[0, 0]
-            while c < cells.cluster.size and cells.cluster[c] == i:
-                if cells.averaged[c]:
-                    uv += G[c, u, v]
-                    u0 += G[c, u, 0]
-                    v0 += G[c, v, 0]
-                    n += G[c, 0, 0]
-                c += 1
-            total = uv + ov * u0 + ou * v0 + ou * ov * n
-            f[i, t] = total * terms.summed[t] if terms.summed[t] != 0.0 else total / n
+            f[i, t] = terms.known[t, i]
+        ou, ov = terms.offset_u[t], terms.offset_v[t]
+        for at in range(terms.open_first[t], terms.open_first[t + 1]):
+            c = terms.open_cells[at]
+            start, stop = cells.start[c], cells.start[c + 1]
+            s = 0.0
+            if u == 0:  # a mean of v, which has the hole
+                for row in range(start, stop):
+                    s += V[row, v - p]
+                s += (stop - start) * ov
+            else:
+                for row in range(start, stop):
+                    s += (_value(cells, V, row, u) + ou) * (_value(cells, V, row, v) + ov)
+            f[cells.cluster[c], t] += s
+        for i in range(m):
+            f[i, t] /= terms.divisor[t, i]
     return f
 
 
+@inner
+def _add_open(cells, c, V, S):
+    """S (d, d), lower triangle <- S + the products of cell c that involve a hole."""
+    p, d = cells.X.shape[1], S.shape[0]
+    for j in range(p, d):
+        if not cells.missing[c, j - p]:
+            continue
+        for row in range(cells.start[c], cells.start[c + 1]):
+            y = V[row, j - p]
+            for b in range(p):
+                S[j, b] += y * cells.X[row, b]
+            for b in range(p, d):
+                if b <= j:
+                    S[j, b] += y * V[row, b - p]
+                elif not cells.missing[c, b - p]:
+                    S[b, j] += y * V[row, b - p]
+
+
 @kernel(nogil=True)
-def block_moments(cells, terms, block, f, G):
+def block_moments(cells, terms, block, f, V):
     """`Moments` (kernels/effects.py) of a conditional model over the rows where something of it is observed."""
-    p, q, r = block.sizes[0], block.sizes[1], block.sizes[2]
+    p, q, r, m = block.sizes[0], block.sizes[1], block.sizes[2], block.sizes[3]
     T = terms.base.size
-    d = G.shape[1]
-    A, Cb, m = block.patterns.shape[0], block.cell_pattern.size, block.first.size - 1
+    d = block.known.shape[1]
+    A, Cb = block.patterns.shape[0], block.cell_pattern.size
     XX, XY, YY = np.zeros((A, p, p)), np.zeros((A, p, r)), np.zeros((A, r, r))
     ZZ, ZX, ZY = np.zeros((Cb, q, q)), np.zeros((Cb, q, p)), np.zeros((Cb, q, r))
     S = np.empty((d, d))
@@ -153,12 +161,9 @@ def block_moments(cells, terms, block, f, G):
             a = block.cell_pattern[c]
             for b in range(d):  # lower triangle
                 for h in range(b + 1):
-                    S[b, h] = cells.gram[i, b, h] if block.whole[c] else 0.0
+                    S[b, h] = block.known[c, b, h]
             for at in range(block.member_first[c], block.member_first[c + 1]):
-                e = block.member[at]
-                for b in range(d):
-                    for h in range(b + 1):
-                        S[b, h] += G[e, b, h]
+                _add_open(cells, block.member[at], V, S)
             for t in range(T):
                 if t >= p + q and not block.patterns[a, t - p - q]:
                     continue
@@ -224,7 +229,7 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
     beta (p*, r), B (m, q, r); Sigma (1, r, r), or (m, 1, 1): one residual variance a cluster. Between bounds: the normal
     truncated to them (blocks of one response). Returns False if Sigma is not positive definite.
     """
-    p, r, d = cells.X.shape[1], block.sizes[2], cells.gram.shape[1]
+    p, r, d = cells.X.shape[1], block.sizes[2], block.known.shape[1]
     n_fixed = block.sizes[0] + block.sizes[1]
     g = np.empty((d, r))
     mean, z = np.empty(r), np.empty(r)
@@ -283,8 +288,7 @@ def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete
 
     complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
     """
-    p, d = cells.X.shape[1], cells.gram.shape[1]
-    m = cells.gram.shape[0]
+    p, d, m = cells.X.shape[1], block.known.shape[1], block.sizes[3]
     G = np.empty((m, d))
     g = np.empty((d, 1))
     for i in range(m):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.kernels.chained import block_moments, cluster_factors, fill, refresh
+from bayesimp.kernels.chained import block_moments, cluster_factors, fill
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.complete import complete
 from bayesimp.kernels.conditional_gibbs import common_step
@@ -32,32 +32,31 @@ __all__ = ["gibbs_step", "joint_step"]
 
 
 @kernel(nogil=True)
-def gibbs_step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V, G):
-    """One response: `updates` Gibbs updates, its missing values drawn, its column refreshed. Returns their code.
+def gibbs_step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V):
+    """One response: `updates` Gibbs updates, then its missing values. Returns their code.
 
-    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), V (R, d - p), G (C, d, d) in place.
+    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), V (R, d - p) in place.
     """
-    f = cluster_factors(cells, terms, G)
-    m = block_moments(cells, terms, block, f, G)
+    f = cluster_factors(cells, terms, V)
+    m = block_moments(cells, terms, block, f, V)
     code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B)
     if code:
         return code
     if not fill(rng, cells, terms, block, f, beta, B, Sigma, V):
         return 1
-    refresh(cells, terms.base[terms.base.size - 1], V, G)
     return 0
 
 
 @kernel(nogil=True)
 def joint_step(
-    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V, G
+    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V
 ):
     """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r).
 
     first: whether beta and B are not yet those of a cycle.
     """
-    f = cluster_factors(cells, terms, G)
-    m = block_moments(cells, terms, block, f, G)
+    f = cluster_factors(cells, terms, V)
+    m = block_moments(cells, terms, block, f, V)
     r, q = Sigma.shape[1], B.shape[1]
     Sigma_inverse, Psi_inverse = np.empty((r, r)), np.empty((r * q, r * q))
     for t in range(updates):
@@ -78,8 +77,6 @@ def joint_step(
             rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
     if not fill(rng, cells, terms, block, f, beta, B, Sigma, V):
         return 1
-    for k in range(r):
-        refresh(cells, terms.base[terms.base.size - r + k], V, G)
     return 0
 
 

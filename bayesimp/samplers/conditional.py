@@ -12,7 +12,7 @@ import numpy as np
 from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.kernels.chained import block_moments, cluster_factors, fill, predict, refresh
+from bayesimp.kernels.chained import block_moments, cluster_factors, fill, predict
 from bayesimp.kernels.conditional_block import gibbs_step, joint_step
 from bayesimp.kernels.conditional_gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.single_level import draw_regression, match
@@ -58,7 +58,7 @@ class NormalBlock:
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table = table
         self.chained = table.blocks[number]
-        self.sizes = tuple(int(n) for n in self.chained.arrays.sizes)
+        self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
 
     def init(self, chain: Chain) -> Parameters:
         """Standard deviations of the working scale times log-normal factors, no correlations."""
@@ -74,8 +74,8 @@ class NormalBlock:
     def moments(self, chain: Chain):
         """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
         c = self.chained
-        f = cluster_factors(self.table.cells, c.terms, chain.G)
-        return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.G)
+        f = cluster_factors(self.table.cells, c.terms, chain.V)
+        return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
 
     def fill(self, chain: Chain, theta: Parameters, f) -> int:
         """The missing values and what rests on them; 0, or -1 if Sigma is not positive definite."""
@@ -83,8 +83,6 @@ class NormalBlock:
         done = fill(
             chain.rng, self.table.cells, c.terms, c.arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
         )
-        for k in c.columns:
-            refresh(self.table.cells, k, chain.V, chain.G)
         return 0 if done else -1
 
 
@@ -139,7 +137,7 @@ class Gibbs(NormalBlock):
             )  # fmt: skip
             return -code if code else self.fill(chain, theta, f)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
-        state = theta.Sigma, theta.Psi, theta.beta, theta.B, chain.V, chain.G
+        state = theta.Sigma, theta.Psi, theta.beta, theta.B, chain.V
         if self.sizes[2] == 1:
             code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
         else:
@@ -203,8 +201,8 @@ class MeanMatching(Regression):
         super().__init__(table, number)
         k = self.chained.columns[0]
         self.column = k - table.p
-        self.holes = table.missing[table.row_cell, self.column]
-        self.donors = ~self.holes & table.cells.fitted[table.row_cell]
+        self.holes = table.holes(self.column + table.p)
+        self.donors = ~self.holes & table.cell_fitted[table.row_cell]
         self.values = np.concatenate([table.D[:, k], table.start[self.donors, self.column]])
 
     def step(self, chain: Chain, theta: Parameters) -> int:
@@ -220,7 +218,6 @@ class MeanMatching(Regression):
         observed = np.concatenate([complete, incomplete[self.donors]])
         match(chain.rng, observed, self.values, drawn[self.holes], c.block.method.donors, out)
         chain.V[self.holes, self.column] = out
-        refresh(cells, c.columns[0], chain.V, chain.G)
         return 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesimp.data.chained import ChainedTable
 from bayesimp.events import Event
-from bayesimp.kernels.chained import cluster_factors, refresh
+from bayesimp.kernels.chained import cluster_factors
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.samplers.conditional import NormalBlock, beta_prior
 from bayesimp.samplers.conditional_pymc import NormalConditional
@@ -81,8 +81,8 @@ class OwnModel:
         self.table, self.chained = table, table.blocks[number]
         k = self.chained.columns[0]
         self.column = k - table.p
-        self.holes = table.missing[table.row_cell, self.column]
-        self.seen = ~self.holes & table.cells.fitted[table.row_cell]
+        self.holes = table.holes(self.column + table.p)
+        self.seen = ~self.holes & table.cell_fitted[table.row_cell]
         chain = _completed(table)
         method = self.chained.block.method
         options = {} if method.transitions is None else {"transitions": method.transitions}
@@ -92,7 +92,7 @@ class OwnModel:
         """Rows with the variable observed (and fitted), and rows with it missing, as this cycle has them."""
         table, block = self.table, self.chained.block
         terms = self.chained.terms
-        f = cluster_factors(table.cells, terms, chain.G)
+        f = cluster_factors(table.cells, terms, chain.V)
         D = np.hstack([table.cells.X, chain.V])
         cluster = table.cells.cluster[table.row_cell]
         observed = np.vstack([table.D, D[self.seen]]), np.concatenate([table.D_cluster, cluster[self.seen]])
@@ -122,7 +122,6 @@ class OwnModel:
         values = self.model.step_rows(chain.rng, state, observed, missing)
         theta.own |= _pack(state) | self._free(state, observed)
         chain.V[self.holes, self.column] = values - self.chained.terms.offset[-1]
-        refresh(self.table.cells, self.chained.columns[0], chain.V, chain.G)
         return 0
 
     def _free(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
@@ -136,4 +135,4 @@ def _completed(table: ChainedTable) -> Chain:
     """A chain to look at the shape of the rows: its missing values are the means."""
     V = np.nan_to_num(table.start)
     table.derive(V)
-    return Chain(np.random.default_rng(0), V, table.grams(V), [])
+    return Chain(np.random.default_rng(0), V, [])

@@ -23,7 +23,7 @@ import numpy as np
 from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.kernels.chained import imputed_moments, refresh
+from bayesimp.kernels.chained import imputed_moments
 from bayesimp.samplers.chains import Report, run_chains
 
 __all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cycles", "start_chain"]
@@ -54,14 +54,13 @@ class Parameters:
 
 @dataclass
 class Chain:
-    """One imputation under way: completed incomplete rows V (R, d - p), their Grams, parameters by block.
+    """One imputation under way: completed incomplete rows V (R, d - p), parameters by block.
 
     events: how often something of the kind (block, code) happened.
     """
 
     rng: np.random.Generator
     V: np.ndarray
-    G: np.ndarray
     theta: list[Parameters]
     cycles: int = 0
     events: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -75,7 +74,7 @@ class Conditional(Protocol):
     """What a block of the loop can do.
 
     `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them, fills
-    in the missing responses in chain.V and refreshes the columns. It returns 0, or what was out of the ordinary as a
+    in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a
     sum of bits, of each of which `words` says kind and message; a negative code (a key of `words` too) ends the run
     with `SamplingError`. `events`: what is to be said of all chains in the end. A conditional with a method
     ``adapt(chain)`` is tuned by it on a chain of its own before the others start (`adapt_all`).
@@ -146,11 +145,11 @@ def start_chain(table: ChainedTable, conditionals: list[Conditional], rng: np.ra
     V = table.start.copy()
     incomplete = range(table.p, len(table.names) - len(table.derived))
     for k in incomplete:
-        holes = table.missing[table.row_cell, k - table.p]
+        holes = table.holes(k)
         if holes.any():
             V[holes, k - table.p] = _donors(rng, table, k, holes)
     table.derive(V)
-    chain = Chain(rng, V, table.grams(V), [])
+    chain = Chain(rng, V, [])
     chain.theta = [conditional.init(chain) for conditional in conditionals]
     return chain
 
@@ -222,7 +221,7 @@ def _advance(
             imputed_moments(
                 table.cells,
                 table.p + k,
-                table.missing[:, k],
+                table.cells.missing[:, k],
                 chain.V,
                 history.mean[c, t, :, k],
                 history.sd[c, t, :, k],
@@ -246,7 +245,7 @@ def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c
 
 def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: int) -> None:
     """Let the user's function change the values just drawn; a change is counted."""
-    holes = table.missing[table.row_cell, k - table.p]
+    holes = table.holes(k)
     drawn = table.center[k] + table.scale[k] * chain.V[holes, k - table.p]
     changed = np.asarray(function(drawn.copy()), dtype=float)
     if changed.shape != drawn.shape or not np.isfinite(changed).all():
@@ -257,7 +256,6 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: 
     if (changed != drawn).any():
         chain.record(block, POST, int((changed != drawn).sum()))
         chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
-        refresh(table.cells, k, chain.V, chain.G)
 
 
 POST = 1 << 30
@@ -278,7 +276,6 @@ def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
                 f"'{table.names[k]}' is not finite for some imputed values of its ingredients (a logarithm of a "
                 "negative number, a division by 0?). Give these bounds=, or use another expression."
             )
-        refresh(table.cells, k, chain.V, chain.G)
 
 
 def _empty(table: ChainedTable, chains: list[Chain], cycles: int) -> History:

@@ -1,4 +1,4 @@
-"""Cross products, fills and refreshes of the chained-equations kernels against the columns written out."""
+"""Cross products and fills of the chained-equations kernels against the columns written out."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def table(seed=0, N=120, m=7, **options):
 def complete(t, rng, Y):
     """A completed set: V, and the columns (N, d) on the data scale in the order of the table."""
     V = t.start.copy()
-    holes = t.missing[t.row_cell]
+    holes = t.cells.missing[t.row_cell]
     V[holes] = rng.normal(size=holes.sum())
     t.derive(V)
     full = t.full.copy()
@@ -77,11 +77,10 @@ def test_moments_and_scale_give_the_regression_of_the_columns_written_out(ignore
     t, _, _, Y, codes = table(ignore=ignore)
     averaged = ~ignore | ~np.isin(codes, codes[~ignore])
     V, full = complete(t, rng, Y)
-    G = t.grams(V)
     for chained in t.blocks:
         block, p = chained.block, len(chained.block.fixed)
-        f = ch.cluster_factors(t.cells, chained.terms, G)
-        m = ch.block_moments(t.cells, chained.terms, chained.arrays, f, G)
+        f = ch.cluster_factors(t.cells, chained.terms, V)
+        m = ch.block_moments(t.cells, chained.terms, chained.arrays, f, V)
         columns = written_out(t, block, full, codes, averaged)
         places = list(chained.columns)
         scale = chained.scale
@@ -116,25 +115,14 @@ def test_moments_and_scale_give_the_regression_of_the_columns_written_out(ignore
                 np.testing.assert_allclose(m.ZZ[c], Z.T @ Z, rtol=1e-9, atol=1e-9)
 
 
-def test_refresh_brings_grams_up_to_date():
-    rng = np.random.default_rng(2)
-    t, *_, Y, _ = table()
-    V, _ = complete(t, rng, Y)
-    G = t.grams(V)
-    V2, _ = complete(t, rng, Y)
-    for k in range(t.p, len(t.names)):
-        ch.refresh(t.cells, k, V2, G)
-    np.testing.assert_allclose(G, t.grams(V2), rtol=1e-10, atol=1e-10)
-
-
 def test_stale_cluster_means_are_noticed():
     """The wrong variant: factors of the last cycle. They differ, so a test of the means can fail."""
     rng = np.random.default_rng(3)
     t, _, _, Y, codes = table()
     V, _ = complete(t, rng, Y)
-    stale = ch.cluster_factors(t.cells, t.blocks[0].terms, t.grams(V))
+    stale = ch.cluster_factors(t.cells, t.blocks[0].terms, V)
     V2, full2 = complete(t, rng, Y)
-    fresh = ch.cluster_factors(t.cells, t.blocks[0].terms, t.grams(V2))
+    fresh = ch.cluster_factors(t.cells, t.blocks[0].terms, V2)
     means = [full2[codes == t.order[i], t.names.index("y2")].mean() for i in range(t.clusters)]
     k = t.names.index("y2")
     np.testing.assert_allclose(t.center[k] + t.scale[k] * fresh[:, 3], means, rtol=1e-12)
@@ -146,9 +134,8 @@ def test_fill_draws_from_the_conditional_normal():
     t, _, _, Y, codes = table()
     V, full = complete(t, rng, Y)
     chained = t.blocks[2]  # y2 and y3 jointly
-    G = t.grams(V)
-    f = ch.cluster_factors(t.cells, chained.terms, G)
-    p, q, r = chained.arrays.sizes
+    f = ch.cluster_factors(t.cells, chained.terms, V)
+    p, q, r, _ = chained.arrays.sizes
     beta, B = rng.normal(size=(p, r)), rng.normal(size=(t.clusters, q, r))
     Sigma = np.array([[[1.0, 0.6], [0.6, 2.0]]])
     draws = np.empty((4000, *V.shape))
@@ -163,7 +150,7 @@ def test_fill_draws_from_the_conditional_normal():
     mu = ((mu - t.center[list(chained.columns)]) / t.scale[list(chained.columns)])[t.row]
     z, squares = [], []
     for j in range(len(t.row)):
-        hole = t.missing[t.row_cell[j], places]
+        hole = t.cells.missing[t.row_cell[j], places]
         if not hole.any():
             assert (draws[:, j, places] == V[j, places]).all()
             continue
@@ -218,4 +205,3 @@ def test_starting_values_come_from_the_own_cluster_where_it_has_any():
             same = Y[codes == codes[row], k]
             pool = same[~np.isnan(same)] if (~np.isnan(same)).any() else Y[~np.isnan(Y[:, k]), k]
             assert np.isclose(values[j], pool, rtol=1e-9).any()
-    np.testing.assert_allclose(chain.G, t.grams(chain.V))

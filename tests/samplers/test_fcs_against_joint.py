@@ -124,8 +124,8 @@ class Parts(conditional.Gibbs):
 
     def step(self, chain, theta):
         c, cells = self.chained, self.table.cells
-        f = self.factors(theta, ch.cluster_factors(cells, c.terms, chain.G))
-        m = ch.block_moments(cells, c.terms, c.arrays, f, chain.G)
+        f = self.factors(theta, ch.cluster_factors(cells, c.terms, chain.V))
+        m = ch.block_moments(cells, c.terms, c.arrays, f, chain.V)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
         code = common_step(chain.rng, m, *updates, theta.Sigma[0], theta.Psi, theta.beta, theta.B)
         return -code or self.fill(chain, self.spoilt(chain, theta, m), f)
