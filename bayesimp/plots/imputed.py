@@ -50,7 +50,7 @@ def plot_imputed(
         95 % quantiles, of the observed values and of the imputed ones (all imputations together); clusters
         where nothing is observed are shaded.
     clusters
-        With by_cluster: labels of those to show.
+        With by_cluster: labels of those to show, also where nothing is imputed. None: all with imputed values.
     at_most
         With by_cluster: number of clusters by response. Where more have imputed values, all those without any
         observed value come first, then those with the most imputed values; the title says so.
@@ -133,7 +133,9 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
 
     every = [str(c) for c in imp.data.clusters]
     asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
-    picks = {name: _pick(imp, name, [c in asked for c in every], at_most) for name in names}
+    picks = {
+        name: _pick(imp, name, [c in asked for c in every], at_most, clusters is not None) for name in names
+    }
     width = max(3.4, *(0.1 * len(label(name, labels)) for name in names))
     tallest = max(len(places) for places, _ in picks.values())
     chosen(None, every[:tallest], "a cluster with imputed values")
@@ -148,7 +150,7 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
     for ax, name in zip(axes.flat, names, strict=True):
         places, possible = picks[name]
         systematic |= _intervals(ax, imp, name, places, every)
-        ax.set_title(_how_many(len(places), possible), fontsize=SMALL)
+        ax.set_title(_how_many(len(places), possible, clusters is not None), fontsize=SMALL)
         ax.set_xlabel(label(name, labels))
         ax.set_ylim(tallest - 0.4, -0.6)
     axes[0, 0].set_ylabel(imp.data.cluster)
@@ -165,16 +167,20 @@ def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels
     return figure
 
 
-def _how_many(shown: int, possible: int) -> str:
+def _how_many(shown: int, possible: int, named: bool) -> str:
+    what = "" if named else " with imputed values"
     if shown < possible:
-        return f"{shown} of {possible} clusters with imputed values"
-    return f"{shown} cluster{'' if shown == 1 else 's'} with imputed values"
+        return f"{shown} of {possible} clusters{what}"
+    return f"{shown} cluster{'' if shown == 1 else 's'}{what}"
 
 
-def _pick(imp: Imputations, name: str, asked, at_most: int) -> tuple[list[int], int]:
-    """Clusters to show in their own order, and how many there are to choose from."""
+def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tuple[list[int], int]:
+    """Clusters to show in their own order, and how many there are to choose from.
+
+    Those with imputed values; all that the user named.
+    """
     missing = np.bincount(imp.data.codes[imp.rows(name)], minlength=len(asked))
-    possible = np.flatnonzero((missing > 0) & np.array(asked))
+    possible = np.flatnonzero(((missing > 0) | named) & np.array(asked))
     first = np.lexsort((-missing[possible], missing[possible] < imp.data.sizes[possible]))
     return sorted(possible[first[:at_most]]), len(possible)
 

@@ -195,6 +195,17 @@ def test_imputed_by_cluster_shows_quantiles_and_marks_systematic(small):
     np.testing.assert_allclose(ax.lines[0].get_xdata(), np.quantile(imputed, [0.05, 0.95]))
 
 
+def test_named_clusters_are_shown_with_or_without_imputed_values(small):
+    name = small.responses[0]
+    every = [str(c) for c in small.data.clusters]
+    missing = np.bincount(small.data.codes[small.rows(name)], minlength=len(every))
+    complete = [c for c, count in zip(every, missing, strict=True) if count == 0]
+    asked = ["hospital 0", *complete[:1]]
+    ax = plots.plot_imputed(small, name, by_cluster=True, clusters=asked).axes[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == asked and len(asked) == 2
+    assert ax.get_title() == "2 clusters"
+
+
 def test_few_values_are_shown_as_shares():
     from bayesimp.plots.imputed import _shares
 
