@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from bayesimp.data.chained import ChainedTable, chained_table
 from bayesimp.data.conditionals import conditionals
 from bayesimp.data.identified import check_conditionals
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.data.where import suggestion
+from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun
-from bayesimp.imputations import Imputations
+from bayesimp.imputations import Imputations, check_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import new_seed
 from bayesimp.samplers.conditional import make
@@ -106,10 +107,9 @@ class FCS:
         self.ignore = _rows(data, ignore)
         self.spec = conditionals(self.masked, methods, predictors, order, blocks, derived, compatible)
         self.events: list[Event] = check_conditionals(*_fitted(self.spec, self.masked, self.ignore))
-        self.bounds = _checked_bounds(self.masked, bounds or {}, self.spec)
-        self.post = dict(post or {})
-        for name in self.post:
-            _incomplete(name, self.spec, "post")
+        _check_names(self.spec)
+        self.bounds = _checked_bounds(self.masked, bounds, self.spec)
+        self.post = _checked_post(post, self.spec)
 
     @cached_property
     def table(self) -> ChainedTable:
@@ -135,6 +135,10 @@ class FCS:
             made[seed] = [make(self.table, k) for k in range(len(self.spec.blocks))]
             adapt_all(self.table, made[seed], seed)
         return made[seed]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is compiled is left out of copies and pickles, and made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
@@ -230,16 +234,25 @@ class FCS:
         SamplingError
             A block cannot go on (the message names it), or the run was interrupted before its first cycle.
         """
-        tune = cycles // 2 if tune is None else tune
-        for name, value, least in [("m", m, 1), ("cycles", cycles, 1), ("tune", tune, 0)]:
-            if int(value) != value or value < least:
-                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        m, cycles = _whole("m", m, 1), _whole("cycles", cycles, 1)
+        tune = cycles // 2 if tune is None else _whole("tune", tune, 0)
         if tune >= cycles:
             raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
-        run = FCSRun(self, new_seed() if seed is None else int(seed), int(tune), workers)
+        seed = new_seed() if seed is None else _whole("seed", seed, 0)
+        workers = None if workers is None else _whole("workers", workers, 1)
+        run = FCSRun(self, seed, tune, workers)
         with progress_bar(progress) as report:
-            run.start(int(m), int(cycles), report)
+            run.start(m, cycles, report)
         return run.imputations()
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number of 63 bits, which is what files keep."""
+    if isinstance(value, bool) or not isinstance(value, Real) or value != value // 1:
+        raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    if not least <= value < 2**63:
+        raise SpecificationError(f"{name} must be an integer from {least} to 2**63 - 1, got {value!r}.")
+    return int(value)
 
 
 def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
@@ -258,17 +271,29 @@ def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
     """By variable, (n,) bool; variables that are not named are left as by default."""
     if where is None:
         return {}
-    columns = {name: where[name] for name in where}
+    names = getattr(where, "columns", where)
+    if not (isinstance(where, Mapping) or hasattr(where, "columns")):
+        raise SpecificationError(
+            "where takes a table of True and False with the columns it is about, or {variable: (n,) bool}; got "
+            f"{type(where).__name__}."
+        )
     masks = {}
-    for name, mask in columns.items():
+    for name in names:
         if name == data.cluster:
             continue
         data.missing(name)  # an unknown name is refused here
-        masks[name] = _bool(mask, len(data.frame), f"where['{name}']")
+        masks[name] = _bool(where[name], data, f"where['{name}']")
     return masks
 
 
-def _bool(mask: Any, n: int, what: str) -> np.ndarray:
+def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
+    """(n,) bool, rows as in the table."""
+    n = len(data.frame)
+    if isinstance(mask, pd.Series) and data._backend is None and not mask.index.equals(data.frame.index):
+        raise SpecificationError(
+            f"{what} has another index than the table. If its rows stand in the order of the table, give "
+            ".to_numpy(); if not, sort it first: .reindex(table.index)."
+        )
     array = np.asarray(mask)
     if array.shape != (n,) or array.dtype.kind != "b":
         raise SpecificationError(
@@ -280,9 +305,14 @@ def _bool(mask: Any, n: int, what: str) -> np.ndarray:
 def _rows(data: IncompleteData, ignore: Any) -> np.ndarray:
     if ignore is None:
         return np.zeros(len(data.frame), dtype=bool)
-    rows = _bool(ignore, len(data.frame), "ignore")
+    rows = _bool(ignore, data, "ignore")
     if rows.all():
         raise DataError("ignore leaves no row to fit a model to.")
+    left = len(np.unique(data.codes[~rows]))
+    if left < 2:
+        raise DataError(
+            f"ignore leaves {int((~rows).sum()):,} rows of 1 cluster to fit models to; keep rows of several."
+        )
     return rows
 
 
@@ -307,9 +337,13 @@ def _fitted(
     """The rows that models are fitted to."""
     if not ignore.any():
         return spec, data
-    return replace(spec, X=spec.X[~ignore]), IncompleteData(
-        data.frame[~ignore], data.cluster, dict(data.families)
-    )
+    rest = IncompleteData(data.frame[~ignore], data.cluster, dict(data.families))
+    unseen = [name for name in spec.incomplete if rest.missing(name).all()]
+    if unseen:
+        raise DataError(
+            f"ignore leaves no observed value of {listing(unseen)} to fit its model to, in {len(rest):,} rows."
+        )
+    return replace(spec, X=spec.X[~ignore]), rest
 
 
 def _incomplete(name: str, spec, what: str) -> None:
@@ -317,13 +351,47 @@ def _incomplete(name: str, spec, what: str) -> None:
         raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
 
 
+def _check_names(spec: Conditionals) -> None:
+    """Refuse names that the results cannot have."""
+    check_names([*spec.incomplete, *(d.column for d in spec.derived if d.column is not None)])
+    blocks = {block.name: block for block in spec.blocks}
+    for name, block in blocks.items():
+        other = blocks.get(f"{name}_2")
+        shared = other is not None and (block.random != other.random or len(block.responses) > 1)
+        if "/" in name or shared:
+            why = "has a '/'" if "/" in name else f"has dimensions that are those of '{name}', second time"
+            raise SpecificationError(
+                f"Block '{name if '/' in name else f'{name}_2'}' {why}, in the results; give it another name: "
+                f"blocks={{'...': {list(block.responses if '/' in name else other.responses)}}}."
+            )
+
+
+def _checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
+    if not isinstance(post, Mapping | None):
+        raise SpecificationError(f"post takes {{variable: function}}, got {type(post).__name__}.")
+    for name, function in (post or {}).items():
+        _incomplete(name, spec, "post")
+        if not callable(function):
+            raise SpecificationError(
+                f"post['{name}'] must be a function of the values drawn, got {function!r}."
+            )
+    return dict(post or {})
+
+
 def _checked_bounds(data: IncompleteData, bounds, spec) -> dict[str, tuple[float | None, float | None]]:
+    if not isinstance(bounds, Mapping | None):
+        raise SpecificationError(f"bounds takes {{variable: (lower, upper)}}, got {type(bounds).__name__}.")
+    bounds = bounds or {}
     jointly = {name for block in spec.blocks if len(block.responses) > 1 for name in block.responses}
     for name, pair in bounds.items():
         _incomplete(name, spec, "bounds")
         if name in jointly:
             raise SpecificationError(
                 f"bounds: '{name}' is imputed jointly with others; bounds are for single variables."
+            )
+        if np.shape(pair) != (2,) or not all(x is None or isinstance(x, Real) for x in pair):
+            raise SpecificationError(
+                f"bounds['{name}'] must be (lower, upper), numbers or None; got {pair!r}."
             )
         low, high = (-np.inf if pair[0] is None else pair[0]), (np.inf if pair[1] is None else pair[1])
         if not low < high:

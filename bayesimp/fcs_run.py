@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from bayesimp.samplers.fcs import FREE, POST, Chain, History, run_cycles, start_
 
 if TYPE_CHECKING:
     from bayesimp.fcs import FCS
+    from bayesimp.spec.conditional import Conditionals
 
 __all__ = ["FCSRun"]
 
@@ -101,11 +103,12 @@ class FCSRun:
     def imputations(self) -> Imputations:
         """The last state of every chain, as completed tables."""
         cells, attrs = self._cells(), self._attrs()
-        events = (*self.model.events, *self.events, *self._chain_events())
+        events = (*_choices(self.model.spec), *self.model.events, *self.events, *self._chain_events())
         events += tuple(
             dtype_events(self.model.data, [name for name in cells if name in self.model.spec.incomplete])
         )
-        return Imputations(self.model.data, cells, attrs, lambda: self._tree(cells, attrs), events, run=self)
+        tree = partial(self._tree, cells, attrs)  # not a lambda: results can be pickled
+        return Imputations(self.model.data, cells, attrs, tree, events, run=self)
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Column -> (rows, values (m, cells)), rows in the order of the table."""
@@ -179,6 +182,15 @@ class FCSRun:
         for b, conditional in enumerate(conditionals):
             out += conditional.events([chain.theta[b] for chain in self.chains])
         return out
+
+
+def _choices(spec: Conditionals) -> list[Event]:
+    """What defaults chose, or left out, in the models of the blocks."""
+    about: dict[str, list[str]] = {}
+    for block in {block.name: block for block in spec.blocks}.values():
+        for note in block.notes:
+            about.setdefault(note, []).append(block.name)
+    return [Event("by default", ", ".join(names), note, len(names)) for note, names in about.items()]
 
 
 def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place) -> tuple[dict, dict]:

@@ -15,7 +15,7 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 
-__all__ = ["Imputations", "build_tree", "dtype_events"]
+__all__ = ["Imputations", "build_tree", "check_names", "dtype_events"]
 
 
 class Resumable(Protocol):
@@ -309,6 +309,25 @@ def build_tree(
     return tree
 
 
+def check_names(responses: Iterable[str]) -> None:
+    """Refuse names that variables of the tree cannot have.
+
+    Raises
+    ------
+    SpecificationError
+    """
+    names = list(responses)
+    taken = {nt.ROW, nt.IMPUTATION, "cluster_of_row"}
+    taken |= {f"{prefix}_{name}" for prefix in ("row", "cluster") for name in names}
+    for name in names:
+        if name in taken or "/" in name:
+            why = "has a '/'" if "/" in name else "is the name of a dimension or coordinate"
+            raise SpecificationError(
+                f"'{name}' {why} in the results (an xarray.DataTree), so no imputed variable can be called that; "
+                "rename it in the table."
+            )
+
+
 def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
     """What is said of columns of integers that were imputed as normal."""
     note = "integers, imputed as normal: the completed column is floating point"
@@ -318,7 +337,7 @@ def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
 
 def _labels(clusters) -> np.ndarray:
     """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
-    labels = np.asarray(list(clusters))
+    labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
     return labels if labels.dtype.kind in "iu" else np.asarray([str(c) for c in clusters])
 
 

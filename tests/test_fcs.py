@@ -121,17 +121,20 @@ def test_interruption_keeps_what_there_is(model, monkeypatch):
 
     calls = []
 
-    def interrupted(advance, chains, n, **options):
-        done = n if len(calls) < 2 else 0
+    def interrupted(advance, chains, n, **options):  # the third time some chains are ahead of others
+        done = [n] * chains if len(calls) < 2 else [min(c, n) for c in range(chains)]
         for c in range(chains):
-            advance(c, 0, done)
+            advance(c, 0, done[c])
         calls.append(done)
-        return [done] * chains
+        return done
 
     monkeypatch.setattr(fcs, "run_chains", interrupted)
     imp = run(model, cycles=500)
     assert 0 < imp.attrs["cycles"] < 500 and not imp.frame(0)["y1"].isna().any()
     assert "interrupted" in set(imp.events["kind"])
+    monkeypatch.undo()
+    assert same(imp, run(model, cycles=imp.attrs["cycles"]))  # all stopped at the same cycle
+    assert same(imp.iterate(2), run(model, cycles=imp.attrs["cycles"] + 2))
     monkeypatch.setattr(fcs, "run_chains", lambda advance, chains, n, **o: [0] * chains)
     with pytest.raises(bi.SamplingError, match="before its first cycle"):
         run(model)

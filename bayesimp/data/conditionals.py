@@ -70,6 +70,10 @@ def conditionals(
     method_of = read_methods(methods, data, grouped, user)
     incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
     _require_something(incomplete, data)
+    if INTERCEPT in (*incomplete, *user, *grouped):
+        raise SpecificationError(
+            f"'{INTERCEPT}' is the name of the constant column of all models; rename the variable or block."
+        )
     idle = tuple(n for n in data.variables if data.missing(n).any() and n not in incomplete and n not in user)
     base = BaseColumns(data, incomplete, idle, user)
     responses = {name: grouped.get(name, (name,)) for name in method_of}

@@ -24,6 +24,7 @@ from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.kernels.chained import imputed_moments
+from bayesimp.kernels.conditional_block import BlockState, gibbs_cycles
 from bayesimp.samplers.chains import Report, run_chains
 
 __all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cycles", "start_chain"]
@@ -195,7 +196,14 @@ def run_cycles(
         began = time.perf_counter()
         finished = run_chains(advance, len(chains), n, workers=workers, report=shown)
         if min(finished) < n:
-            return history.truncated(done + min(finished))
+            level = max(finished) if done else min(finished)
+            for c, k in enumerate(
+                finished
+            ):  # a turn is short: all stop at the same cycle, as if asked for no more
+                _advance(
+                    table, conditionals, chains[c], post or {}, history, c, done + k, done + max(k, level)
+                )
+            return history.truncated(done + level)
         done += n
         ahead = max(1, int(n * SECONDS / max(time.perf_counter() - began, 1e-6)))
     return history
@@ -204,6 +212,11 @@ def run_cycles(
 def _advance(
     table, conditionals, chain: Chain, post, history: History, c: int, start: int, stop: int
 ) -> None:
+    """Cycles start..stop-1 of chain c."""
+    visits = tuple(getattr(conditional, "visit", None) for conditional in conditionals)
+    if not post and not table.derived and all(visit is not None for visit in visits):
+        _advance_compiled(table, conditionals, visits, chain, history, c, start, stop)
+        return
     for t in range(start, stop):
         for b, (conditional, theta) in enumerate(zip(conditionals, chain.theta, strict=True)):
             code = conditional.step(chain, theta)
@@ -217,16 +230,25 @@ def _advance(
                 _derive(table, chain, {table.names[k] for k in block.columns})
             for name, value in theta.kept().items():
                 history.blocks[b][name][c, t] = value
-        for k in range(history.mean.shape[-1]):
-            imputed_moments(
-                table.cells,
-                table.p + k,
-                table.cells.missing[:, k],
-                chain.V,
-                history.mean[c, t, :, k],
-                history.sd[c, t, :, k],
-            )
+        imputed_moments(table.cells, chain.V, history.mean[c, t], history.sd[c, t])
         chain.cycles += 1
+
+
+def _advance_compiled(
+    table, conditionals, visits, chain: Chain, history: History, c: int, start: int, stop: int
+) -> None:
+    """The same where every block is a Gibbs step and nothing is computed between: in one kernel call."""
+    kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
+    states = tuple(
+        BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma, Psi)
+        for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
+    )
+    mean, sd = history.mean[c, start:stop], history.sd[c, start:stop]
+    t, b, code = gibbs_cycles(chain.rng, table.cells, visits, states, chain.V, mean, sd)
+    if code:
+        chain.cycles += t
+        _note(table, chain, conditionals[b], b, c, -code)
+    chain.cycles += stop - start
 
 
 def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c: int, code: int) -> None:
