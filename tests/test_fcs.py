@@ -278,3 +278,12 @@ def test_refusals_name_what_is_wrong(model):
         run(model, m=0)
     with pytest.raises(bi.DataError, match="no row"):
         bi.FCS(data(), ignore=np.ones(9 * 14, bool))
+
+
+def test_whole_cycles_in_one_kernel_call_are_the_steps_one_by_one(model, imp):
+    single = bi.FCS(data())
+    for conditional in single.conditionals(3):
+        conditional.visit = None
+    assert same(imp, run(single))
+    first, second = (x.tree["posterior"].to_dataset() for x in (imp, run(single)))
+    assert first.equals(second)

@@ -312,29 +312,26 @@ def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete
 
 
 @kernel(nogil=True)
-def imputed_moments(cells, column, missing, V, mean, sd):
-    """mean, sd (m,) <- of the imputed values of a column by cluster, nan where nothing is missing.
-
-    missing (C,) bool: cells in which the column is missing.
-    """
-    k = column - cells.X.shape[1]
-    m = mean.size
-    c = 0
-    for i in range(m):
-        n, s, c0 = 0, 0.0, c
-        while c < cells.cluster.size and cells.cluster[c] == i:
-            if missing[c]:
-                n += cells.start[c + 1] - cells.start[c]
-                for j in range(cells.start[c], cells.start[c + 1]):
-                    s += V[j, k]
-            c += 1
-        mean[i] = s / n if n else math.nan
-        ss = 0.0
-        for e in range(c0, c):
-            if missing[e]:
-                for j in range(cells.start[e], cells.start[e + 1]):
-                    ss += (V[j, k] - mean[i]) ** 2
-        sd[i] = math.sqrt(ss / (n - 1)) if n > 1 else math.nan
+def imputed_moments(cells, V, mean, sd):
+    """mean, sd (m, k) <- of the imputed values of the first k columns of Y by cluster, nan where nothing is missing."""
+    m = mean.shape[0]
+    for k in range(mean.shape[1]):
+        c = 0
+        for i in range(m):
+            n, s, first = 0, 0.0, c
+            while c < cells.cluster.size and cells.cluster[c] == i:
+                if cells.missing[c, k]:
+                    n += cells.start[c + 1] - cells.start[c]
+                    for j in range(cells.start[c], cells.start[c + 1]):
+                        s += V[j, k]
+                c += 1
+            mean[i, k] = s / n if n else math.nan
+            ss = 0.0
+            for e in range(first, c):
+                if cells.missing[e, k]:
+                    for j in range(cells.start[e], cells.start[e + 1]):
+                        ss += (V[j, k] - mean[i, k]) ** 2
+            sd[i, k] = math.sqrt(ss / (n - 1)) if n > 1 else math.nan
 
 
 @inner

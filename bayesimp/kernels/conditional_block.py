@@ -1,4 +1,4 @@
-"""Steps of the chained-equations loop in one call: parameters of a block, then its missing values.
+"""Steps of the chained-equations loop in one call: parameters of a block, then its missing values; whole cycles.
 
 `gibbs_step` is for one response (kernels/conditional_gibbs.py). `joint_step` is for several imputed jointly given all
 other variables: the sampler of kernels/joint_gibbs.py, in the order that leaves (beta, B) drawn given the (Sigma, Psi)
@@ -6,13 +6,18 @@ with which the missing values are then filled in:
 
     Sigma | E'E of the completed rows, Psi | B      given beta, B of the last cycle (not at the first)
     beta, B | Sigma, Psi, Y_obs                     then the rescale move for half-t standard deviations
+
+`gibbs_cycles` runs cycles of blocks of one response each: the default path, on which Python would cost more than the
+numbers.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from bayesimp.kernels.chained import block_moments, cluster_factors, fill
+from bayesimp.kernels.chained import BlockArrays, Terms, block_moments, cluster_factors, fill, imputed_moments
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.complete import complete
 from bayesimp.kernels.conditional_gibbs import common_step
@@ -21,14 +26,62 @@ from bayesimp.kernels.joint_gibbs import (
     DIAGONAL_HALF_T,
     FIXED,
     HUANG_WAND,
+    CovarianceUpdate,
     _draw_covariance,
     _invert,
     _residual_products,
 )
+from bayesimp.kernels.linalg import copy_to
 from bayesimp.kernels.linalg import fill as fill_matrix
 from bayesimp.kernels.rescale import rescale_effects
 
-__all__ = ["gibbs_step", "joint_step"]
+__all__ = ["BlockState", "Visit", "gibbs_cycles", "gibbs_step", "joint_step"]
+
+
+class Visit(NamedTuple):
+    """What a visit to a block of one response needs beside its state; see `gibbs_step`."""
+
+    terms: Terms
+    block: BlockArrays
+    updates: int
+    prior_Sigma: CovarianceUpdate
+    prior_Psi: CovarianceUpdate
+    Q0: np.ndarray
+    t0: np.ndarray
+
+
+class BlockState(NamedTuple):
+    """Where a block stands, and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi."""
+
+    Sigma: np.ndarray
+    Psi: np.ndarray
+    beta: np.ndarray
+    B: np.ndarray
+    kept_beta: np.ndarray
+    kept_Sigma: np.ndarray
+    kept_Psi: np.ndarray
+
+
+@kernel(nogil=True)
+def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
+    """n cycles. visits, states: tuples of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
+
+    Returns (cycle, block, code) of a failure, code 0 if there is none.
+    """
+    for t in range(mean.shape[0]):
+        for b in range(len(visits)):
+            v, s = visits[b], states[b]
+            code = gibbs_step(
+                rng, cells, v.terms, v.block, v.updates, v.prior_Sigma, v.prior_Psi, v.Q0, v.t0,
+                s.Sigma, s.Psi, s.beta, s.B, V,
+            )  # fmt: skip
+            if code:
+                return t, b, code
+            copy_to(s.kept_beta[t], s.beta)
+            copy_to(s.kept_Sigma[t, 0], s.Sigma[0])
+            copy_to(s.kept_Psi[t], s.Psi)
+        imputed_moments(cells, V, mean[t], sd[t])
+    return 0, 0, 0
 
 
 @kernel(nogil=True)

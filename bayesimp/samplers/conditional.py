@@ -13,7 +13,7 @@ from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.kernels.chained import block_moments, cluster_factors, fill, predict
-from bayesimp.kernels.conditional_block import gibbs_step, joint_step
+from bayesimp.kernels.conditional_block import Visit, gibbs_step, joint_step
 from bayesimp.kernels.conditional_gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.single_level import draw_regression, match
 from bayesimp.samplers.fcs import Chain, Parameters
@@ -114,6 +114,11 @@ class Gibbs(NormalBlock):
         self.by_cluster = method.residual == "cluster"
         if self.by_cluster and r > 1:
             raise SpecificationError(f"Block '{name}': residual='cluster' is for blocks of one variable.")
+        c = self.chained
+        common = c.terms, c.arrays, self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
+        self.visit = (
+            None if r > 1 or self.by_cluster else Visit(*common)
+        )  # for whole cycles in one kernel call
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)

@@ -122,6 +122,10 @@ def test_covariates_within_clusters_need_their_means_too():
 class Parts(conditional.Gibbs):
     """The block in its parts, for a variant to spoil one of them."""
 
+    def __init__(self, table, number):
+        super().__init__(table, number)
+        self.visit = None  # not in the kernel that runs whole cycles
+
     def step(self, chain, theta):
         c, cells = self.chained, self.table.cells
         f = self.factors(theta, ch.cluster_factors(cells, c.terms, chain.V))
