@@ -173,11 +173,14 @@ class FCSRun:
             for key, count in chain.events.items():
                 total[key] = total.get(key, 0) + count
         conditionals, out = self.model.conditionals(self.seed), []
+        visits = sum(chain.cycles for chain in self.chains)
         for (block, code), count in sorted(total.items()):
             kind, message = (
                 ("changed by post", "imputed values changed by the user's function") if code == POST
                 else conditionals[block].words[code]
             )  # fmt: skip
+            if code != POST:
+                message += f" ({count / visits:.0%} of {visits:,} visits)"
             out.append(Event(kind, self.model.table.blocks[block].block.name, message, count))
         for b, conditional in enumerate(conditionals):
             out += conditional.events([chain.theta[b] for chain in self.chains])

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 __all__ = ["progress_bar", "waiting"]
 
@@ -64,8 +65,10 @@ def _start():
 
 
 def _in_notebook() -> bool:
+    """Whether there is a notebook that can show a bar that moves, which takes ipywidgets."""
     shell = sys.modules.get("IPython")
-    return bool(shell) and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+    there = bool(shell) and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+    return there and find_spec("ipywidgets") is not None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ Their coefficients depend on the cluster size; those of means much less than tho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,11 @@ Array = NDArray[np.float64]
 
 
 def cluster_means(
-    fixed: Sequence[Column], random: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
+    fixed: Sequence[Column],
+    random: Sequence[Column],
+    values: Mapping[str, Array],
+    codes: NDArray[np.integer],
+    first: Set[str] = frozenset(),
 ) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """Columns to add to ``fixed``, and the names of those left out because they are combinations of others.
 
@@ -34,6 +38,9 @@ def cluster_means(
     ----------
     values
         Base columns without holes (`generic.filled`).
+    first
+        Columns whose means come before those of others, where clusters are too few for all: the imputed ones, which
+        the option is about.
     """
     inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
     inside = [base for base in inside if varies_within(values[base], codes).any()]
@@ -44,9 +51,10 @@ def cluster_means(
                 if (z_h.base, u) != (INTERCEPT, INTERCEPT):  # the mean of 1 is 1
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None
     new = [column for column in wanted if column not in fixed]
-    combined = dependent(column_values([*fixed, *new], values, codes))[len(fixed) :]
-    kept = tuple(c for c, out in zip(new, combined, strict=True) if not out)
-    return kept, tuple(c.name for c, out in zip(new, combined, strict=True) if out)
+    ranked = sorted(new, key=lambda column: first.isdisjoint(column.over))
+    out = dependent(column_values([*fixed, *ranked], values, codes))[len(fixed) :]
+    left = {column for column, is_out in zip(ranked, out, strict=True) if is_out}
+    return tuple(c for c in new if c not in left), tuple(c.name for c in new if c in left)
 
 
 def clusters_needed(

@@ -190,7 +190,8 @@ def _with_means(
     wanted = compatible if own is None else own
     if wanted is False or (wanted is None and draft.explicit):
         return block
-    new, combined = cluster_means(block.fixed, block.random, values, data.codes)
+    imputed = {name for name in data.variables if data.missing(name).any()}
+    new, combined = cluster_means(block.fixed, block.random, values, data.codes, imputed)
     notes = list(block.notes)
     if wanted is None:
         clusters = min(len(np.unique(data.codes[~data.missing(name)])) for name in block.responses)

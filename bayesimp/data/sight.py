@@ -68,9 +68,13 @@ class Sight:
         elif isinstance(getattr(priors, "beta", None), Normal):
             why = "its coefficient has its normal prior alone"
         else:
+            mean = any(c.name == column and c.over for c in self.block.fixed)
+            choice = (
+                " (compatible=False: no cluster means; a formula: those that you write in it)" if mean else ""
+            )
             raise SpecificationError(
                 f"'{self.name}' ({self.block.method.name}): {message} Drop '{column}' from the predictors of "
-                f"'{self.block.name}', or make its coefficient estimable by a normal prior, for example "
+                f"'{self.block.name}'{choice}, or make its coefficient estimable by a normal prior, for example "
                 "methods.Bayes(priors.Priors(beta=priors.Normal(mean=0, sd=...)))."
             )
         return [Event("prior only", f"{self.name} ~ {column}", f"'{self.name}': {message} Kept, for {why}.")]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.diagnostics.convergence import r_hat_limit
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations
@@ -109,7 +110,7 @@ def sensitivity(
         events += [(name, event) for event in (*notes, *_twins(imp, imputations))]
         imputations[name] = imp
     by_parameter = model_table(imputations, reference)
-    events += not_converged(by_parameter)
+    events += not_converged(by_parameter, max(map(r_hat_limit, imputations.values())))
     return Sensitivity(
         analysis=fits[reference].analysis,
         reference=reference,

@@ -21,7 +21,7 @@ import xarray as xr
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.diagnostics.components import components, overlap
-from bayesimp.diagnostics.convergence import ESS_LIMIT, R_HAT_LIMIT, diagnose
+from bayesimp.diagnostics.convergence import ESS_LIMIT, diagnose
 from bayesimp.errors import StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations
@@ -98,12 +98,12 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
     return _with_change(pd.concat(parts, ignore_index=True)[columns], reference)
 
 
-def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
-    """Prior and event for each whose chains have not agreed (of `model_table`)."""
-    bad = table[(table["r_hat"] > R_HAT_LIMIT) | (table["ess_bulk"] < ESS_LIMIT)]
+def not_converged(table: pd.DataFrame, limit: float) -> list[tuple[str, Event]]:
+    """Prior and event for each whose chains have not agreed (of `model_table`); limit: of R-hat."""
+    bad = table[(table["r_hat"] > limit) | (table["ess_bulk"] < ESS_LIMIT)]
     return [
         (str(prior), Event("not converged", str(worst["term"]),
-                      f"R-hat {worst['r_hat']:.3f} (limit {R_HAT_LIMIT}), ESS {rows['ess_bulk'].min():.0f} (limit "
+                      f"R-hat {worst['r_hat']:.3f} (limit {limit:.3g}), ESS {rows['ess_bulk'].min():.0f} (limit "
                       f"{ESS_LIMIT}); ask for longer chains", len(rows)))
         for prior, rows in bad.groupby("prior", sort=False)
         for worst in [rows.loc[rows["r_hat"].idxmax()]]

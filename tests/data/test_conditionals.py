@@ -628,3 +628,12 @@ def test_numbers_of_rows_are_pointed_out_but_not_occasions():
     noted = conditionals(bi.IncompleteData(FRAME.assign(number=number), cluster="study"))
     about = " ".join(noted.blocks[0].notes)
     assert "'number' may number the rows" in about and "'time'" not in about and "'age'" not in about
+
+
+def test_means_of_imputed_variables_come_before_those_of_covariates():
+    """Four clusters have room for three means beside the intercept: the one of y2 must be among them."""
+    few = FRAME[FRAME["study"].isin(["s00", "s01", "s02", "s04"])]
+    c = conditionals(bi.IncompleteData(few.drop(columns="y3"), cluster="study"), compatible=True)
+    names = [column.name for column in block(c, "y1").fixed]
+    assert "cluster_mean(y2)" in names and "cluster_mean(age)" in names
+    assert len([n for n in names if n.startswith("cluster_mean")]) < 5
