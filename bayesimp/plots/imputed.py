@@ -62,7 +62,10 @@ def plot_imputed(
     SpecificationError
         Names that are not imputed responses, or not clusters.
     """
-    names = chosen(responses, imp.imputed_columns, "an imputed response")
+    there = [
+        name for name in imp.imputed_columns if name in imp.data.variables
+    ]  # not those that are derived anew
+    names = chosen(responses, there, "an imputed response")
     return _clusters(imp, names, clusters, at_most, labels) if by_cluster else _densities(imp, names, labels)
 
 

@@ -46,7 +46,8 @@ def plot_imputed_trace(
     """
     import matplotlib.pyplot as plt
 
-    names = chosen(responses, imp.imputed_columns, "an imputed response")
+    drawn = [name for name in imp.imputed_columns if name in imp.responses]  # not those computed from others
+    names = chosen(responses, drawn, "an imputed response")
     stats = imp.tree["imputed_stats"].to_dataset()
     labels = [str(c) for c in stats["cluster"].values]
     wanted = set(chosen(None if clusters is None else [str(c) for c in clusters], labels, "a cluster"))
