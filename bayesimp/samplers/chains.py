@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -76,8 +76,10 @@ def run_chains(
 
     workers = workers or min(chains, os.cpu_count() or 1)
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(work, chain) for chain in range(chains)]
+        futures: list[Future] = []
         try:
+            for chain in range(chains):  # one by one: an interruption may come here too
+                futures.append(pool.submit(work, chain))
             running = set(futures)
             while running:
                 if report is not None:

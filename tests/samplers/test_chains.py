@@ -64,3 +64,19 @@ def test_generators_of_chains_and_imputations_are_all_different_and_repeatable()
     assert len(set(draws)) == 150
     np.testing.assert_equal(chain_rng(5, 3).random(4), chain_rng(5, 3).random(4))
     assert new_seed() != new_seed() and new_seed() < 2**63
+
+
+def test_interruption_while_chains_are_handed_out_is_not_raised(monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    submit, begun = ThreadPoolExecutor.submit, []
+
+    def interrupted(pool, work, chain):
+        if chain == 2:
+            raise KeyboardInterrupt
+        begun.append(chain)
+        return submit(pool, work, chain)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    done = run_chains(lambda chain, start, stop: None, 3, 5, workers=1)
+    assert begun == [0, 1] and done[2] == 0
