@@ -54,7 +54,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module(f"bayesimp.spec.{name}" if name in ("methods", "priors") else f"bayesimp.{name}")
+        value = import_module(
+            f"bayesimp.spec.{name}" if name in ("methods", "priors") else f"bayesimp.{name}"
+        )
     else:
         raise AttributeError(f"module 'bayesimp' has no attribute {name!r}")
     globals()[name] = value

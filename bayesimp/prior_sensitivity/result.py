@@ -109,6 +109,10 @@ def _most(table: pd.DataFrame, of: str, unit: str, reference: str) -> str:
     without = [t for t in table["term"].unique() if t not in span.index]
     for t in without:
         values = table.loc[table["term"] == t].set_index("prior")["estimate"]
-        text += (f" {t} has no standard error (singular fits); it runs from {values.min():.4g} under '{values.idxmin()}' "
-                 f"to {values.max():.4g} under '{values.idxmax()}'.")  # fmt: skip
+        low, high = values.min(), values.max()
+        where = (
+            f"{low:.4g} under every prior" if low == high
+            else f"from {low:.4g} under '{values.idxmin()}' to {high:.4g} under '{values.idxmax()}'"
+        )  # fmt: skip
+        text += f" {t} has no standard error (singular fits): {where}."
     return text
