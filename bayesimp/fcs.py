@@ -183,13 +183,14 @@ class FCS:
         """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
         out = {}
         for chained in self.table.blocks:
-            block, scale = chained.block, chained.scale
-            priors = getattr(block.method, "priors", None)
-            if priors is None or getattr(block.method, "residual", "common") == "cluster":
+            block, scale, method = chained.block, chained.scale, chained.block.method
+            if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
                 continue
-            Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
+            priors = pr.default() if method.priors is None else method.priors
             out[f"beta_{block.name}"] = priors.beta
-            out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
+            if getattr(method, "residual", "common") == "common":
+                Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
+                out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
             out[f"Psi_{block.name}"] = pr.resolve(priors.Psi, scale.e, f"Psi of '{block.name}'")
         return out
 
@@ -233,6 +234,12 @@ class FCS:
             m, cycles, ... out of range.
         SamplingError
             A block cannot go on (the message names it), or the run was interrupted before its first cycle.
+
+        Notes
+        -----
+        What is kept of every cycle, to judge convergence, takes 16 bytes for each imputation, cluster and variable:
+        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. Tables are kept once: an imputation adds the
+        values of its incomplete rows.
         """
         m, cycles = _whole("m", m, 1), _whole("cycles", cycles, 1)
         tune = cycles // 2 if tune is None else _whole("tune", tune, 0)
