@@ -238,8 +238,8 @@ class FCS:
         Notes
         -----
         What is kept of every cycle, to judge convergence, takes 16 bytes for each imputation, cluster and variable:
-        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. Tables are kept once: an imputation adds the
-        values of its incomplete rows.
+        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is kept once: an imputation
+        adds the values of its incomplete rows.
         """
         m, cycles = _whole("m", m, 1), _whole("cycles", cycles, 1)
         tune = cycles // 2 if tune is None else _whole("tune", tune, 0)
