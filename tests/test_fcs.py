@@ -75,6 +75,18 @@ def test_tree_is_for_arviz(imp):
         np.testing.assert_allclose(last.sel(cluster=means.index).values, means.to_numpy(), rtol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["bayes", "2l.norm"])
+def test_arviz_works_on_it_with_priors_beside(method):
+    import arviz as az
+
+    imp = run(bi.FCS(data(), methods=method)).with_prior_draws(500)
+    az.plot_trace_dist(imp.tree, var_names=["beta_y1", "Psi_y1"], backend="none")
+    az.plot_forest(imp.tree, var_names=["beta_y1"], backend="none")
+    az.plot_prior_posterior(imp.tree, var_names=["Psi_y1"], backend="none")
+    prior = imp.tree["prior"].to_dataset()
+    assert "Psi_y1" in prior and ("sigma2_y1" in prior) == (method == "bayes")
+
+
 def test_same_seed_same_imputations_whatever_workers_and_number(model, imp):
     assert same(imp, run(model, workers=1))
     more = run(model, m=6)
