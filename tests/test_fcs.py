@@ -172,7 +172,7 @@ def test_post_changes_values_and_is_recorded(tmp_path):
     imp.save(tmp_path / "a.nc")
     alone = bi.load(tmp_path / "a.nc")
     assert "post" in alone.events.set_index("kind").loc["cannot go on", "message"]
-    with pytest.raises(ValueError, match="carry no chains|in cycles"):
+    with pytest.raises(ValueError, match=r"carry no chains|in cycles"):
         alone.iterate(3)
     whole = bi.load(tmp_path / "a.nc", post={"y2": lambda y: np.round(y)})
     assert same(whole.iterate(3), imp.iterate(3))
@@ -230,7 +230,9 @@ def test_derived_columns_follow_their_ingredients():
     d = bi.IncompleteData(table, "study")
     model = bi.FCS(
         d, derived={"ratio": "y2 / y3", "square": "y1**2"},
-        predictors={"y1": "~ age + ratio + (1 | study)", "y2": "~ age + square + (1 | study)", "y3": "~ y1 + (1 | study)"},
+        predictors={
+            "y1": "~ age + ratio + (1 | study)", "y2": "~ age + square + (1 | study)", "y3": "~ y1 + (1 | study)",
+        },
     )  # fmt: skip
     imp = run(model)
     for k in range(4):

@@ -45,7 +45,7 @@ class BlockScale:
     intercept: int
 
     @property
-    def matrix(self) -> Array:
+    def T(self) -> Array:
         """T (p*, p*) with beta = T beta_w diag(s) + (c in the intercept's row)."""
         T = np.diag(1.0 / self.a)
         if self.intercept >= 0:
@@ -54,7 +54,7 @@ class BlockScale:
 
     def beta(self, beta_w: Array) -> Array:
         """(..., p*, r) on the scale of the data."""
-        beta = self.matrix @ beta_w * self.s
+        beta = self.T @ beta_w * self.s
         if self.intercept >= 0:
             beta[..., self.intercept, :] += self.c
         return beta
@@ -63,7 +63,7 @@ class BlockScale:
         beta = np.array(beta, dtype=float)
         if self.intercept >= 0:
             beta[..., self.intercept, :] -= self.c
-        return np.linalg.solve(self.matrix, beta / self.s)
+        return np.linalg.solve(self.T, beta / self.s)
 
     def Sigma(self, Sigma_w: Array) -> Array:
         return Sigma_w * np.outer(self.s, self.s)

@@ -17,11 +17,11 @@ from bayesimp.kernels.conditional_block import Visit, gibbs_step, joint_step
 from bayesimp.kernels.conditional_gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.single_level import draw_regression, match
 from bayesimp.samplers.fcs import Chain, Parameters
-from bayesimp.samplers.joint_gibbs import covariance_update, is_conjugate
+from bayesimp.samplers.joint_gibbs import beta_prior, covariance_update, is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
 
-__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "NormalBlock", "Regression", "beta_prior", "make"]
+__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "NormalBlock", "Regression", "make"]
 
 FATAL = {
     -1: ("failed", "the residual variance left the positive numbers"),
@@ -109,7 +109,7 @@ class Gibbs(NormalBlock):
         self.update_Sigma = covariance_update(pr.rescale(Sigma, scale.s), r)
         self.update_Psi = covariance_update(pr.rescale(Psi, scale.e), r * q)
         self.Sigma, self.Psi = pr.rescale(Sigma, scale.s), pr.rescale(Psi, scale.e)
-        self.Q0, self.t0 = beta_prior(method.priors.beta, scale, r, name)
+        self.Q0, self.t0 = beta_prior(method.priors.beta, scale, r, f"beta of '{name}'")
         self.updates = method.inner
         self.by_cluster = method.residual == "cluster"
         if self.by_cluster and r > 1:
@@ -224,27 +224,3 @@ class MeanMatching(Regression):
         match(chain.rng, observed, self.values, drawn[self.holes], c.block.method.donors, out)
         chain.V[self.holes, self.column] = out
         return 0
-
-
-def beta_prior(prior: pr.Flat | pr.Normal, scale, r: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Precision Q0 (rp, rp) of vec(beta_w), and Q0 mu0, for a prior stated on the scale of the data.
-
-    beta = T beta_w diag(s) + constants (data/chained.py), so the block of response k is s_k^2 T' diag(1/sd_k^2) T.
-    """
-    p = len(scale.a)
-    Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
-    if isinstance(prior, pr.Flat):
-        return Q0, t0
-    try:
-        mean = np.broadcast_to(np.asarray(prior.mean, dtype=float), (p, r))
-        sd = np.broadcast_to(np.asarray(prior.sd, dtype=float), (p, r))
-    except ValueError:
-        raise SpecificationError(
-            f"'{name}': the normal prior on beta must broadcast to ({p} columns, {r} responses)."
-        ) from None
-    T, mean_w = scale.matrix, scale.working_beta(mean)
-    for k in range(r):
-        block = slice(k * p, (k + 1) * p)
-        Q0[block, block] = scale.s[k] ** 2 * T.T @ np.diag(1.0 / sd[:, k] ** 2) @ T
-        t0[block] = Q0[block, block] @ mean_w[:, k]
-    return Q0, t0

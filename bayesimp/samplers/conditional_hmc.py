@@ -12,11 +12,12 @@ from bayesimp.data.chained import ChainedTable
 from bayesimp.events import Event
 from bayesimp.kernels.chained import cluster_factors
 from bayesimp.models.conditional_normal import ConditionalData
-from bayesimp.samplers.conditional import NormalBlock, beta_prior
+from bayesimp.samplers.conditional import NormalBlock
 from bayesimp.samplers.conditional_pymc import NormalConditional
 from bayesimp.samplers.conditional_user import UserConditional
 from bayesimp.samplers.fcs import FREE, Chain, Parameters
 from bayesimp.samplers.hmc_block import HmcState, events
+from bayesimp.samplers.joint_gibbs import beta_prior
 from bayesimp.spec import priors as pr
 
 __all__ = ["OwnModel", "PriorModel"]
@@ -47,7 +48,7 @@ class PriorModel(NormalBlock):
             pr.Priors(Sigma, Psi),
             p,
             q,
-            beta_prior=beta_prior(priors.beta, scale, r, name),
+            beta_prior=beta_prior(priors.beta, scale, r, f"beta of '{name}'"),
             name=name,
             **options,
         )

@@ -127,13 +127,15 @@ def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> C
     return ChainState(Sigma, Psi, rng)
 
 
-def beta_prior(prior: pr.Flat | pr.Normal, working: Working) -> tuple[np.ndarray, np.ndarray]:
+def beta_prior(
+    prior: pr.Flat | pr.Normal, scale, r: int, where: str = "beta"
+) -> tuple[np.ndarray, np.ndarray]:
     """Precision Q0 (rp, rp) of vec(beta_w), and Q0 mu0, for a prior stated on the scale of the data.
 
-    vec(beta_w) = vec(T^-1 beta diag(1/s) - offset), so Q0 is block diagonal with blocks s_k^2 T' D_k T,
-    D_k = diag(1/sd_k^2), and the mean is T^-1 mu_k / s_k - offset_k.
+    scale: has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (data/working.py,
+    data/chained.py). So Q0 is block diagonal with blocks s_k^2 T' D_k T, D_k = diag(1/sd_k^2).
     """
-    p, r = working.statistics.p, working.statistics.r
+    p = len(scale.T)
     Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
     if isinstance(prior, pr.Flat):
         return Q0, t0
@@ -142,9 +144,8 @@ def beta_prior(prior: pr.Flat | pr.Normal, working: Working) -> tuple[np.ndarray
         sd = np.broadcast_to(np.asarray(prior.sd, dtype=float), (p, r))
     except ValueError:
         raise SpecificationError(
-            f"Normal prior on beta: mean and sd must broadcast to ({p} columns of X, {r} responses)."
+            f"Normal prior on {where}: mean and sd must broadcast to ({p} columns of X, {r} responses)."
         ) from None
-    scale = working.scale
     mean_w = scale.working_beta(mean)
     for k in range(r):
         block = slice(k * p, (k + 1) * p)
@@ -178,7 +179,7 @@ def sample_gibbs(
     m, incomplete = moments(st), incomplete_cells(st)
     update_Sigma = covariance_update(priors.Sigma, st.r)
     update_Psi = covariance_update(priors.Psi, st.r * st.q)
-    Q0, t0 = beta_prior(priors.beta, working)
+    Q0, t0 = beta_prior(priors.beta, working.scale, st.r)
     _check_proper(update_Sigma, int(m.pattern_rows.sum()), st.r, "Sigma", "rows")
     _check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
     chains, rq = len(states), st.r * st.q

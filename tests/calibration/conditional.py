@@ -137,7 +137,7 @@ def run_chain(design: Design, working, priors, seed: int, tune: int, updates: in
     state = initial_state(seed, 0, priors, 1, q)
     rng, Sigma, Psi = state.rng, state.Sigma, state.Psi
     prior_Sigma, prior_Psi = covariance_update(priors.Sigma, 1), covariance_update(priors.Psi, q)
-    Q0, t0 = beta_prior(priors.beta, working)
+    Q0, t0 = beta_prior(priors.beta, working.scale, 1)
     beta, B = np.zeros((p, 1)), np.zeros((m, q, 1))
     sigma2, s0_a = np.ones(m), np.array([1.0, 5.0])
     if by_cluster:

@@ -37,7 +37,7 @@ def step(cycles: int = 3, spoil=None) -> Backend:
     def backend(design: Design, Y, seed: int) -> StepDraws:
         working, priors = sbc.working_and_priors(design, Y)
         p, q, _, m = design.sizes
-        block = NormalConditional(priors, p, q, beta_prior=beta_prior(priors.beta, working))
+        block = NormalConditional(priors, p, q, beta_prior=beta_prior(priors.beta, working.scale, 1))
         rng, data = chain_rng(seed, 0), conditional.observed_only(moments(working.statistics))
         block.adapt(rng, data)
         state = block.start(rng, data)

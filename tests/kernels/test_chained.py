@@ -205,3 +205,23 @@ def test_starting_values_come_from_the_own_cluster_where_it_has_any():
             same = Y[codes == codes[row], k]
             pool = same[~np.isnan(same)] if (~np.isnan(same)).any() else Y[~np.isnan(Y[:, k]), k]
             assert np.isclose(values[j], pool, rtol=1e-9).any()
+
+
+def test_normal_prior_of_beta_on_the_working_scale():
+    """The prior density of beta on the data scale and of its working image differ by a constant."""
+    from bayesimp.samplers.joint_gibbs import beta_prior
+    from bayesimp.spec import priors as pr
+
+    rng = np.random.default_rng(6)
+    t, *_ = table()
+    for chained in t.blocks:
+        p, r = len(chained.block.fixed), len(chained.columns)
+        mean, sd = rng.normal(size=(p, r)), rng.uniform(0.5, 2, (p, r))
+        Q0, t0 = beta_prior(pr.Normal(mean, sd), chained.scale, r)
+        differences = []
+        for _ in range(5):
+            beta_w = chained.scale.working_beta(mean) + rng.normal(size=(p, r))
+            b = beta_w.ravel(order="F")
+            on_data = stats.norm.logpdf(chained.scale.beta(beta_w), mean, sd).sum()
+            differences.append(-0.5 * b @ Q0 @ b + b @ t0 - on_data)
+        np.testing.assert_allclose(differences, differences[0], rtol=1e-8)

@@ -223,7 +223,7 @@ def test_normal_prior_of_beta_on_the_working_scale():
     """beta ~ N(mu, D)  =>  beta_w = T^-1 beta / s - offset: its mean and covariance, written out."""
     w, _ = working(TABLE, pr.default())
     mean, sd = np.arange(9.0).reshape(3, 3), 1 + np.arange(9.0).reshape(3, 3)
-    Q0, t0 = beta_prior(pr.Normal(mean, sd), w)
+    Q0, t0 = beta_prior(pr.Normal(mean, sd), w.scale, 3)
     for k in range(3):
         J = np.linalg.inv(w.scale.T) / w.scale.s[k]
         covariance = J @ np.diag(sd[:, k] ** 2) @ J.T
@@ -231,7 +231,7 @@ def test_normal_prior_of_beta_on_the_working_scale():
         assert_allclose(Q0[block, block] @ covariance, np.eye(3), atol=1e-8)
         assert_allclose(covariance @ t0[block], J @ mean[:, k] - w.scale.offset[:, k], rtol=1e-7)
     with pytest.raises(SpecificationError, match="broadcast"):
-        beta_prior(pr.Normal(np.zeros(4), 1.0), w)
+        beta_prior(pr.Normal(np.zeros(4), 1.0), w.scale, 3)
 
 
 def test_priors_without_an_update():
