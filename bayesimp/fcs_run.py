@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp import notation as nt
-from bayesimp.data.chained import ChainedBlock
+from bayesimp.data.chained_block import ChainedBlock
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events

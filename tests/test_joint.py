@@ -195,7 +195,6 @@ def test_options_that_nuts_does_not_use_are_noted():
     assert set(events[events["kind"] == "not used"]["where"]) == {"thin", "tune"}
 
 
-
 def test_what_rests_on_the_prior_is_noted():
     frame = table()
     frame.loc[frame["site"] < 3, "y"] = np.nan

@@ -27,8 +27,25 @@ BELOW = {  # what each part may import, beside errors, notation, events, progres
     "storage": {"spec", "data", "samplers", "imputations", "joint", "joint_run", "fcs_run", "fcs_storage"},
     "diagnostics": {"kernels", "spec", "data", "imputations"},  # imputations for its type only
     "compatibility": {"spec", "data", "diagnostics", "imputations", "joint", "plots"},  # plots inside methods
-    "prior_sensitivity": {"spec", "data", "samplers", "imputations", "analysis", "diagnostics", "plots"},  # likewise
-    "plots": {"kernels", "spec", "data", "imputations", "analysis", "diagnostics", "compatibility", "prior_sensitivity"},
+    "prior_sensitivity": {
+        "spec",
+        "data",
+        "samplers",
+        "imputations",
+        "analysis",
+        "diagnostics",
+        "plots",
+    },  # likewise
+    "plots": {
+        "kernels",
+        "spec",
+        "data",
+        "imputations",
+        "analysis",
+        "diagnostics",
+        "compatibility",
+        "prior_sensitivity",
+    },
 }
 
 

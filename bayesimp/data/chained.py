@@ -1,13 +1,9 @@
 """The table as the chained-equations loop reads it: working scale, canonical order, cells.
 
 Every base column is brought to mean 0 and standard deviation 1 of its observed values, w = (D - c) / s; the first is the
-constant 1. A conditional model y = X* beta + Z* b + e then has, on the scale of the data,
+constant 1. What that makes of a conditional model: data/chained_block.py.
 
-    t = a_t t_w + h_t    for each of its columns,    y = s_y y_w + c_y
-    beta_t = s_y beta_tw / a_t,        beta_0 = s_y beta_0w + c_y - sum_t beta_t h_t
-    sigma^2 = s_y^2 sigma^2_w,         Psi = diag(e) Psi_w diag(e),  e_l = s_y / a_l
-
-where h_t is not zero only beside an intercept, which takes it up. Clusters and rows are put in an order that depends on
+Clusters and rows are put in an order that depends on
 values alone (data/working.py), so that a seed gives the same imputations however the table is arranged.
 """
 
@@ -19,68 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.chained_block import ChainedBlock, Rows, chained_block
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError
-from bayesimp.kernels.chained import BlockArrays, Cells, Terms
-from bayesimp.spec.conditional import Block, Column, Conditionals, Derived
+from bayesimp.kernels.chained import Cells
+from bayesimp.spec.conditional import Conditionals, Derived
 
-__all__ = ["BlockScale", "ChainedBlock", "ChainedTable", "chained_table"]
+__all__ = ["ChainedTable", "chained_table"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class BlockScale:
-    """Between the working scale and the data's, for one block; see the module.
-
-    s, c (r,): of the responses; a, h (p*,): of the fixed columns; e (r q,): units of the effects; intercept: place
-    of the intercept among the fixed columns, or -1.
-    """
-
-    s: Array
-    c: Array
-    a: Array
-    h: Array
-    e: Array
-    intercept: int
-
-    @property
-    def T(self) -> Array:
-        """T (p*, p*) with beta = T beta_w diag(s) + (c in the intercept's row)."""
-        T = np.diag(1.0 / self.a)
-        if self.intercept >= 0:
-            T[self.intercept] -= self.h / self.a
-        return T
-
-    def beta(self, beta_w: Array) -> Array:
-        """(..., p*, r) on the scale of the data."""
-        beta = self.T @ beta_w * self.s
-        if self.intercept >= 0:
-            beta[..., self.intercept, :] += self.c
-        return beta
-
-    def working_beta(self, beta: Array) -> Array:
-        beta = np.array(beta, dtype=float)
-        if self.intercept >= 0:
-            beta[..., self.intercept, :] -= self.c
-        return np.linalg.solve(self.T, beta / self.s)
-
-    def Sigma(self, Sigma_w: Array) -> Array:
-        return Sigma_w * np.outer(self.s, self.s)
-
-    def Psi(self, Psi_w: Array) -> Array:
-        return Psi_w * np.outer(self.e, self.e)
-
-
-@dataclass(frozen=True)
-class ChainedBlock:
-    """One conditional model as the kernels read it; columns: places of its responses among the base columns."""
-
-    block: Block
-    terms: Terms
-    arrays: BlockArrays
-    scale: BlockScale
-    columns: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -179,26 +122,15 @@ def chained_table(
     alone = (
         np.bincount(codes[~ignore], minlength=clusters) == 0
     )  # clusters of ignored rows only: means over these
-    rows = _Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
+    rows = Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
     cells, row, row_cell, cell_fitted = _cells(rows, p)
     whole = ~np.isnan(W).any(1) & ~ignore
     table = ChainedTable(
         names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
         full, spec.derived, (),
     )  # fmt: skip
-    blocks = tuple(_block(table, block, rows, bounds or {}) for block in spec.blocks)
+    blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)
     return replace(table, blocks=blocks)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The table on the working scale: W (N, d) with nan in the holes, canonical codes, which rows enter what."""
-
-    W: Array
-    codes: NDArray[np.int64]
-    fitted: NDArray[np.bool_]
-    averaged: NDArray[np.bool_]
-    clusters: int
 
 
 def _with_derived(spec: Conditionals, base: Array, names, filled) -> Array:
@@ -238,7 +170,7 @@ def _scales(full: Array) -> tuple[Array, Array]:
     return center, scale
 
 
-def _cells(rows: _Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
+def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
     """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
     W, codes, d = rows.W, rows.codes, rows.W.shape[1]
     holes = np.isnan(W[:, p:])
@@ -253,122 +185,3 @@ def _cells(rows: _Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
     start = np.append(np.flatnonzero(new), len(row)).astype(np.int64)
     cells = Cells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
     return cells, row, np.cumsum(new) - 1, rows.fitted[first]
-
-
-def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
-    """(count, d, d) D'D of the rows with each index, holes as zeros; rows of index -1 are left out."""
-    D = np.nan_to_num(W)
-    gram = np.zeros((count, W.shape[1], W.shape[1]))
-    order = np.argsort(index, kind="stable")
-    ends = np.searchsorted(index[order], np.arange(count + 1))
-    for c in range(count):
-        part = D[order[ends[c] : ends[c + 1]]]
-        gram[c] = part.T @ part
-    return gram
-
-
-def _block(table: ChainedTable, block: Block, rows: _Rows, bounds) -> ChainedBlock:
-    at = {name: k for k, name in enumerate(table.names)}
-    columns = tuple(at[name] for name in block.responses)
-    r, clusters = len(columns), rows.clusters
-    powers = 1 << np.arange(r)
-    row_bits = ~np.isnan(rows.W[:, columns]) @ powers
-    kinds = sorted(
-        {*np.unique(row_bits).tolist(), int(powers.sum())}, reverse=True
-    )  # all observed comes first
-    patterns = np.array([[bool(b & k) for k in powers] for b in kinds])
-    row_pattern = np.searchsorted(-np.array(kinds), -row_bits)
-    # the block's own cells: fitted rows with something observed, by cluster and pattern
-    used = rows.fitted & (row_bits > 0)
-    key = rows.codes * len(kinds) + row_pattern
-    own, row_cell = np.unique(key[used], return_inverse=True)
-    index = np.full(len(rows.W), -1)
-    index[used] = row_cell
-    own_cluster, own_pattern = own // len(kinds), own % len(kinds)
-    pattern_rows = np.bincount(row_pattern[used], minlength=len(kinds)).astype(np.int64)
-    cluster_rows = np.bincount(rows.codes[used], minlength=clusters).astype(np.int64)
-    fitted_patterns = patterns
-    if getattr(block.method, "residual", "common") == "cluster":  # every cluster is a pattern of its own
-        fitted_patterns, pattern_rows = np.ones((clusters, 1), dtype=bool), cluster_rows
-        own_pattern = own_cluster
-    first = table.row[table.cells.start[:-1]]  # a row of each cell of the table
-    cell_pattern = row_pattern[first]
-    order = np.argsort(index[first], kind="stable")
-    ends = np.searchsorted(index[first][order], np.arange(len(own) + 1))
-    missing_cell = np.flatnonzero(cell_pattern > 0)
-    arrays = BlockArrays(
-        np.array([len(block.fixed), len(block.random), r, clusters], dtype=np.int64), fitted_patterns, pattern_rows,
-        np.searchsorted(own_cluster, np.arange(clusters + 1)).astype(np.int64), own_pattern.astype(np.int64),
-        _grams(rows.W, index, len(own)), (ends - ends[0]).astype(np.int64), order[ends[0] :].astype(np.int64),
-        patterns, missing_cell.astype(np.int64), cell_pattern[missing_cell].astype(np.int64),
-        *_bounds(table, block, columns, bounds),
-    )  # fmt: skip
-    terms, scale = _terms(table, block, at, rows)
-    return ChainedBlock(block, terms, arrays, scale, columns)
-
-
-def _bounds(table: ChainedTable, block: Block, columns, bounds) -> tuple[Array, Array]:
-    """Lower and upper bounds of the responses on the working scale."""
-    low, high = np.full(len(columns), -np.inf), np.full(len(columns), np.inf)
-    for k, (name, at) in enumerate(zip(block.responses, columns, strict=True)):
-        pair = bounds.get(name, (None, None))
-        for side, value in zip((low, high), pair, strict=True):
-            if value is not None:
-                side[k] = (value - table.center[at]) / table.scale[at]
-    return low, high
-
-
-def _terms(table: ChainedTable, block: Block, at, rows: _Rows) -> tuple[Terms, BlockScale]:
-    """Fixed, random and response columns of a block on the working scale, and the way back."""
-    c, s = table.center, table.scale
-    has_intercept = any(_is_constant(t) for t in block.fixed)
-    columns = [*block.fixed, *block.random]
-    T, p = len(columns) + len(block.responses), len(block.fixed)
-    size = np.bincount(rows.codes[rows.averaged], minlength=rows.clusters)
-    base, u, v = np.zeros(T, dtype=np.int64), np.full(T, -1, dtype=np.int64), np.full(T, -1, dtype=np.int64)
-    offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
-    a, h = np.ones(len(columns)), np.zeros(len(columns))
-    for k, column in enumerate(columns):
-        b = base[k] = at[column.base]
-        absorbed = k < p and has_intercept  # a constant added to the column is taken up by the intercept
-        if column.over is None:
-            a[k] = s[b]
-            h[k], offset[k] = (c[b], 0.0) if absorbed else (0.0, c[b] / s[b])
-            continue
-        u[k], v[k] = sorted(at[name] for name in column.over)
-        divisor[k] = size.mean() if column.sum else size
-        a[k] = s[b] * s[u[k]] * s[v[k]] * (size.mean() if column.sum else 1.0)
-        if b == 0 and u[k] == 0 and not column.sum and absorbed:
-            h[k] = c[v[k]]
-        else:
-            offset[k], ou[k], ov[k] = c[b] / s[b], c[u[k]] / s[u[k]], c[v[k]] / s[v[k]]
-    places = [at[name] for name in block.responses]
-    s_y, c_y = s[places].copy(), c[places].copy()
-    base[len(columns) :] = places
-    if not has_intercept:
-        offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
-    e = (s_y[:, None] / a[None, p:]).ravel()
-    intercept = next((k for k, t in enumerate(block.fixed) if _is_constant(t)), -1)
-    terms = Terms(base, offset, u, v, ou, ov, divisor, *_totals(table, rows, u, v, ou, ov))
-    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, intercept)
-
-
-def _totals(table: ChainedTable, rows: _Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
-    """For columns averaged over: totals by cluster of rows without a hole, and the cells of averaged rows with one."""
-    known, lists = np.zeros((len(u), rows.clusters)), []
-    first = table.row[table.cells.start[:-1]]
-    for t in range(len(u)):
-        if u[t] < 0:
-            lists.append(np.empty(0, dtype=np.int64))
-            continue
-        product = (rows.W[:, u[t]] + ou[t]) * (rows.W[:, v[t]] + ov[t])
-        hole = np.isnan(product)
-        there = rows.averaged & ~hole
-        known[t] = np.bincount(rows.codes[there], weights=product[there], minlength=rows.clusters)
-        lists.append(np.flatnonzero((rows.averaged & hole)[first]))
-    ends = np.concatenate([[0], np.cumsum([len(cells) for cells in lists])]).astype(np.int64)
-    return known, ends, np.concatenate(lists).astype(np.int64)
-
-
-def _is_constant(column: Column) -> bool:
-    return column.base == "Intercept" and column.over is None

@@ -27,10 +27,19 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.complete import conditional
+from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.effects import Moments, pattern_weights
 
-__all__ = ["BlockArrays", "Cells", "Terms", "block_moments", "cluster_factors", "fill", "imputed_moments", "predict",
-           "truncated_normal"]  # fmt: skip
+__all__ = [
+    "BlockArrays",
+    "Cells",
+    "Terms",
+    "block_moments",
+    "cluster_factors",
+    "fill",
+    "imputed_moments",
+    "predict",
+]
 
 
 class Cells(NamedTuple):
@@ -332,34 +341,3 @@ def imputed_moments(cells, V, mean, sd):
                     for j in range(cells.start[e], cells.start[e + 1]):
                         ss += (V[j, k] - mean[i, k]) ** 2
             sd[i, k] = math.sqrt(ss / (n - 1)) if n > 1 else math.nan
-
-
-@inner
-def truncated_normal(rng, mean, sd, lower, upper):
-    """A normal draw between two bounds, exactly (Robert 1995): by rejection from what envelops it best.
-
-    The normal itself where the interval holds the mean; else the exponential from the nearer bound, or the
-    uniform where the interval is short.
-    """
-    a, b = (lower - mean) / sd, (upper - mean) / sd
-    flip = b < 0.0
-    if flip:
-        a, b = -b, -a
-    x = 0.0
-    if a <= 0.0 and b - a > 2.0:
-        x = rng.standard_normal()
-        while x < a or x > b:
-            x = rng.standard_normal()
-    elif a > 0.0 and (b - a) * (a + math.sqrt(a * a + 4.0)) > 4.0:
-        rate = 0.5 * (a + math.sqrt(a * a + 4.0))
-        while True:
-            x = a + rng.standard_exponential() / rate
-            if x <= b and rng.random() <= math.exp(-0.5 * (x - rate) ** 2):
-                break
-    else:
-        nearest = a if a > 0.0 else 0.0
-        while True:
-            x = a + (b - a) * rng.random()
-            if rng.random() <= math.exp(0.5 * (nearest * nearest - x * x)):
-                break
-    return mean - sd * x if flip else mean + sd * x

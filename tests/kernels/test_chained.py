@@ -11,6 +11,7 @@ from scipy import stats
 from bayesimp.data.chained import chained_table
 from bayesimp.kernels import chained as ch
 from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.draws import truncated_normal
 from bayesimp.spec.conditional import Block, Column, Conditionals, Derived
 from bayesimp.spec.methods import Bayes
 
@@ -169,7 +170,7 @@ def test_fill_draws_from_the_conditional_normal():
 @kernel
 def _truncated(rng, mean, sd, lower, upper, out):
     for k in range(out.size):
-        out[k] = ch.truncated_normal(rng, mean, sd, lower, upper)
+        out[k] = truncated_normal(rng, mean, sd, lower, upper)
 
 
 @pytest.mark.parametrize(

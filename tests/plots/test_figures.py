@@ -279,11 +279,15 @@ def test_sensitivity_figures_with_long_names(m, r):
 def test_derived_columns_are_left_to_tables():
     """They are computed: nothing of them is observed beside imputed, and no chain draws them."""
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"study": np.repeat(list("abcdef"), 10), "y1": rng.normal(size=60), "y2": rng.normal(size=60)})
+    table = pd.DataFrame(
+        {"study": np.repeat(list("abcdef"), 10), "y1": rng.normal(size=60), "y2": rng.normal(size=60)}
+    )
     table["half"] = table["y1"] / 2
     table.loc[::4, ["y1", "half"]] = np.nan
     table.loc[1::4, "y2"] = np.nan
-    model = bi.FCS(bi.IncompleteData(table, "study"), derived={"half": "y1 / 2", "product": "y1 * y2"}, compatible=False)
+    model = bi.FCS(
+        bi.IncompleteData(table, "study"), derived={"half": "y1 / 2", "product": "y1 * y2"}, compatible=False
+    )
     imp = model.impute(m=2, cycles=8, seed=1, progress=False)
     assert [ax.get_xlabel() for ax in bi.plots.plot_imputed(imp).axes] == ["y1", "y2", "half"]
     assert bi.plots.plot_imputed_trace(imp).axes

@@ -1,0 +1,144 @@
+"""What is asked of FCS beside its models: cells to fill, rows to ignore, bounds, functions. Read, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import listing, suggestion
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.spec.conditional import Conditionals
+
+__all__ = ["checked_bounds", "checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
+
+
+def masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
+    """By variable, (n,) bool; variables that are not named are left as by default."""
+    if where is None:
+        return {}
+    names = getattr(where, "columns", where)
+    if not (isinstance(where, Mapping) or hasattr(where, "columns")):
+        raise SpecificationError(
+            "where takes a table of True and False with the columns it is about, or {variable: (n,) bool}; got "
+            f"{type(where).__name__}."
+        )
+    found = {}
+    for name in names:
+        if name == data.cluster:
+            continue
+        data.missing(name)  # an unknown name is refused here
+        found[name] = _bool(where[name], data, f"where['{name}']")
+    return found
+
+
+def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
+    """(n,) bool, rows as in the table."""
+    n = len(data.frame)
+    if isinstance(mask, pd.Series) and data._backend is None and not mask.index.equals(data.frame.index):
+        raise SpecificationError(
+            f"{what} has another index than the table. If its rows stand in the order of the table, give "
+            ".to_numpy(); if not, sort it first: .reindex(table.index)."
+        )
+    array = np.asarray(mask)
+    if array.shape != (n,) or array.dtype.kind != "b":
+        raise SpecificationError(
+            f"{what} must be {n:,} values True or False, one a row; got {array.dtype} {array.shape}."
+        )
+    return array.copy()
+
+
+def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
+    if ignore is None:
+        return np.zeros(len(data.frame), dtype=bool)
+    rows = _bool(ignore, data, "ignore")
+    if rows.all():
+        raise DataError("ignore leaves no row to fit a model to.")
+    left = len(np.unique(data.codes[~rows]))
+    if left < 2:
+        raise DataError(
+            f"ignore leaves {int((~rows).sum()):,} rows of 1 cluster to fit models to; keep rows of several."
+        )
+    return rows
+
+
+def held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> IncompleteData:
+    """The table with observed cells that are to be imputed taken out."""
+    out = {name: mask & ~data.missing(name) for name, mask in where.items()}
+    out = {name: mask for name, mask in out.items() if mask.any()}
+    if not out:
+        return data
+    frame = data.frame.copy(deep=False)
+    for name, mask in out.items():
+        column = frame[name]
+        if pd.api.types.is_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
+            column = column.astype(float)
+        frame[name] = column.mask(mask)
+    return IncompleteData(frame, data.cluster, dict(data.families))
+
+
+def fitted_rows(
+    spec: Conditionals, data: IncompleteData, ignore: np.ndarray
+) -> tuple[Conditionals, IncompleteData]:
+    """The rows that models are fitted to."""
+    if not ignore.any():
+        return spec, data
+    rest = IncompleteData(data.frame[~ignore], data.cluster, dict(data.families))
+    unseen = [name for name in spec.incomplete if rest.missing(name).all()]
+    if unseen:
+        raise DataError(
+            f"ignore leaves no observed value of {listing(unseen)} to fit its model to, in {len(rest):,} rows."
+        )
+    return replace(spec, X=spec.X[~ignore]), rest
+
+
+def _incomplete(name: str, spec, what: str) -> None:
+    if name not in spec.incomplete:
+        raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
+
+
+def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
+    if not isinstance(post, Mapping | None):
+        raise SpecificationError(f"post takes {{variable: function}}, got {type(post).__name__}.")
+    for name, function in (post or {}).items():
+        _incomplete(name, spec, "post")
+        if not callable(function):
+            raise SpecificationError(
+                f"post['{name}'] must be a function of the values drawn, got {function!r}."
+            )
+    return dict(post or {})
+
+
+def checked_bounds(data: IncompleteData, bounds, spec) -> dict[str, tuple[float | None, float | None]]:
+    if not isinstance(bounds, Mapping | None):
+        raise SpecificationError(f"bounds takes {{variable: (lower, upper)}}, got {type(bounds).__name__}.")
+    bounds = bounds or {}
+    jointly = {name for block in spec.blocks if len(block.responses) > 1 for name in block.responses}
+    for name, pair in bounds.items():
+        _incomplete(name, spec, "bounds")
+        if name in jointly:
+            raise SpecificationError(
+                f"bounds: '{name}' is imputed jointly with others; bounds are for single variables."
+            )
+        if np.shape(pair) != (2,) or not all(x is None or isinstance(x, Real) for x in pair):
+            raise SpecificationError(
+                f"bounds['{name}'] must be (lower, upper), numbers or None; got {pair!r}."
+            )
+        low, high = (-np.inf if pair[0] is None else pair[0]), (np.inf if pair[1] is None else pair[1])
+        if not low < high:
+            raise SpecificationError(
+                f"bounds['{name}']: {pair} is empty; give (lower, upper), None for no bound."
+            )
+        y = data.numeric(name)
+        outside = int(((y < low) | (y > high)).sum())
+        if outside:
+            raise DataError(
+                f"bounds['{name}'] = {pair}: {outside} observed value{'s are' if outside > 1 else ' is'} outside. Widen "
+                "the bounds, or correct the values."
+            )
+    return dict(bounds)
