@@ -32,6 +32,9 @@ __all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cy
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
 FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
 ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
+ROWS_FOR_THREADS = (
+    5_000  # incomplete rows below which steps called from Python are quicker on one thread than on two
+)
 SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
 
 
@@ -183,9 +186,12 @@ def run_cycles(
     history = _empty(table, chains, cycles)
     done = 0
     ahead = 1
+    post = post or {}
+    if workers is None and len(table.row) < ROWS_FOR_THREADS and not _visits(table, conditionals, post):
+        workers = 1
 
     def advance(c: int, start: int, stop: int) -> None:
-        _advance(table, conditionals, chains[c], post or {}, history, c, done + start, done + stop)
+        _advance(table, conditionals, chains[c], post, history, c, done + start, done + stop)
 
     def shown(_: str, k: int, total: int) -> None:
         if report is not None:
@@ -197,12 +203,9 @@ def run_cycles(
         finished = run_chains(advance, len(chains), n, workers=workers, report=shown)
         if min(finished) < n:
             level = max(finished) if done else min(finished)
-            for c, k in enumerate(
-                finished
-            ):  # a turn is short: all stop at the same cycle, as if asked for no more
-                _advance(
-                    table, conditionals, chains[c], post or {}, history, c, done + k, done + max(k, level)
-                )
+            # turns are short: all stop at the same cycle, as if asked for no more
+            for c, k in enumerate(finished):
+                advance(c, k, max(k, level))
             return history.truncated(done + level)
         done += n
         ahead = max(1, int(n * SECONDS / max(time.perf_counter() - began, 1e-6)))
@@ -213,8 +216,8 @@ def _advance(
     table, conditionals, chain: Chain, post, history: History, c: int, start: int, stop: int
 ) -> None:
     """Cycles start..stop-1 of chain c."""
-    visits = tuple(getattr(conditional, "visit", None) for conditional in conditionals)
-    if not post and not table.derived and all(visit is not None for visit in visits):
+    visits = _visits(table, conditionals, post)
+    if visits:
         _advance_compiled(table, conditionals, visits, chain, history, c, start, stop)
         return
     for t in range(start, stop):
@@ -232,6 +235,12 @@ def _advance(
                 history.blocks[b][name][c, t] = value
         imputed_moments(table.cells, chain.V, history.mean[c, t], history.sd[c, t])
         chain.cycles += 1
+
+
+def _visits(table: ChainedTable, conditionals, post) -> tuple:
+    """What whole cycles in one kernel call take; empty where something is done in Python between the blocks."""
+    visits = tuple(getattr(conditional, "visit", None) for conditional in conditionals)
+    return () if post or table.derived or any(visit is None for visit in visits) else visits
 
 
 def _advance_compiled(
