@@ -55,8 +55,8 @@ def mice_seconds(frame: pd.DataFrame, *arguments: str | int) -> float:
 def against_mice() -> list[str]:
     """15 clusters x 30 rows, three variables of which two are incomplete: missing in five whole clusters each, 5 %
     elsewhere. 60 imputations x 45 cycles. mice is run for 6 imputations and its time taken ten times; 2l.pan was run
-    whole once: see benchmarks/r/README.md. Ours from the table to the imputations, best of five. 2l.pan with its 500 Gibbs
-    iterations a visit, and with 10."""
+    whole once: see benchmarks/r/README.md. Ours from the table to the imputations, best of five. 2l.pan with its 500
+    Gibbs iterations a visit, and with 10."""
     frame = clustered(15, 30)
     runs = [("2l.pan",), ("2l.pan", 10), ("2l.lmer",)]
     base = {run: mice_seconds(frame, *run) for run in runs} if HAVE_R else {}
