@@ -78,7 +78,9 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
     for k, cycles in enumerate(json.loads(state.attrs["chain_cycles"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generators[k]
-        theta = [_parameters(a, b, k) for b in blocks]
+        names = [block.name for block in model.spec.blocks]
+        first = {name: _parameters(a, names.index(name), k) for name in names}
+        theta = [first[name] for name in names]  # one state a block, however often it is visited
         V = np.ascontiguousarray(a["V"][k])
         chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))
     return FCSRun(

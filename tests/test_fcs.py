@@ -301,3 +301,25 @@ def test_whole_cycles_in_one_kernel_call_are_the_steps_one_by_one(model, imp):
     assert same(imp, run(single))
     first, second = (x.tree["posterior"].to_dataset() for x in (imp, run(single)))
     assert first.equals(second)
+
+
+def test_a_variable_visited_twice_has_one_state(tmp_path):
+    model = bi.FCS(data(), order=["y1", "y2", "y1", "y3"])
+    imp = run(model)
+    chain = imp._run.chains[0]
+    assert chain.theta[0] is chain.theta[2] and chain.theta[0] is not chain.theta[1]
+    longer = imp.iterate(3)
+    assert same(longer, run(model, cycles=15))
+    imp.save(tmp_path / "a.nc")
+    assert same(bi.load(tmp_path / "a.nc").iterate(3), longer)
+
+
+def test_visiting_twice_does_not_change_what_is_imputed():
+    means = []
+    for order in (None, ["y1", "y2", "y1", "y3"]):
+        stats = bi.FCS(data(), order=order).impute(m=20, cycles=220, tune=20, seed=5).tree["imputed_stats"]
+        x = stats.to_dataset()["mean"].transpose("chain", "draw", ...).values.reshape(20, 200, -1)
+        means.append(x[:, :, np.isfinite(x).all((0, 1))].mean(1))
+    a, b = means
+    z = (a.mean(0) - b.mean(0)) / np.sqrt((a.var(0, ddof=1) + b.var(0, ddof=1)) / 20)
+    assert np.abs(z).max() < 4.7, np.abs(z).max()  # t with 38 df, 27 means, level 1e-3

@@ -159,8 +159,9 @@ def _check_complete(columns: pd.DataFrame, formula: Formula, codes, labels) -> N
         if missing.any():
             left = " + ".join([*formula.responses, str(name)])
             raise DataError(
-                f"Covariate '{name}' is missing {where(missing, codes, labels, columns.index)}. Move it to "
-                f"the left side of ~ so that it is imputed ('{left} ~ ...'), or leave these rows out."
+                f"Covariate '{name}' is missing {where(missing, codes, labels, columns.index)}. In an "
+                f"imputation model move it to the left side of ~ so that it is imputed ('{left} ~ ...'); in an analysis "
+                "have it imputed first; or leave these rows out."
             )
         if pd.api.types.is_float_dtype(columns[name].dtype):
             infinite = np.isinf(columns[name].to_numpy(np.float64))

@@ -138,7 +138,7 @@ def adapt_all(table: ChainedTable, conditionals: list[Conditional], seed: int) -
     chain = start_chain(table, [], rng)
     for conditional in tuned:
         conditional.adapt(chain)
-    chain.theta = [conditional.init(chain) for conditional in conditionals]
+    chain.theta = _parameters(table, conditionals, chain)
     _advance(table, conditionals, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
     for conditional in tuned:
         conditional.adapt(chain)
@@ -154,8 +154,17 @@ def start_chain(table: ChainedTable, conditionals: list[Conditional], rng: np.ra
             V[holes, k - table.p] = _donors(rng, table, k, holes)
     table.derive(V)
     chain = Chain(rng, V, [])
-    chain.theta = [conditional.init(chain) for conditional in conditionals]
+    chain.theta = _parameters(table, conditionals, chain) if conditionals else []
     return chain
+
+
+def _parameters(table: ChainedTable, conditionals: list[Conditional], chain: Chain) -> list[Parameters]:
+    """Parameters by visit: the same ones where a block is visited twice in a cycle."""
+    made: dict[str, Parameters] = {}
+    for chained, conditional in zip(table.blocks, conditionals, strict=True):
+        if chained.block.name not in made:
+            made[chained.block.name] = conditional.init(chain)
+    return [made[chained.block.name] for chained in table.blocks]
 
 
 def _donors(rng, table: ChainedTable, k: int, holes) -> np.ndarray:
