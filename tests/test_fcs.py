@@ -323,3 +323,11 @@ def test_visiting_twice_does_not_change_what_is_imputed():
     a, b = means
     z = (a.mean(0) - b.mean(0)) / np.sqrt((a.var(0, ddof=1) + b.var(0, ddof=1)) / 20)
     assert np.abs(z).max() < 4.7, np.abs(z).max()  # t with 38 df, 27 means, level 1e-3
+
+
+def test_improper_priors_that_the_clusters_do_not_make_up_for_are_refused():
+    improper = bi.priors.Priors(Psi=bi.priors.InverseWishart(-8.0, 1.0, improper=True), name="too flat")
+    model = bi.FCS(data(), methods=bi.methods.Bayes(improper))
+    with pytest.raises(bi.SpecificationError, match=r"Psi of 'y1'.*8 clusters"):
+        run(model)
+    run(bi.FCS(data(), methods=bi.methods.Bayes(bi.priors.jomo())))

@@ -17,7 +17,7 @@ from bayesimp.kernels.conditional_block import Visit, gibbs_step, joint_step
 from bayesimp.kernels.conditional_gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.single_level import draw_regression, match
 from bayesimp.samplers.fcs import Chain, Parameters
-from bayesimp.samplers.joint_gibbs import beta_prior, covariance_update, is_conjugate
+from bayesimp.samplers.joint_gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
 
@@ -108,6 +108,10 @@ class Gibbs(NormalBlock):
                 )
         self.update_Sigma = covariance_update(pr.rescale(Sigma, scale.s), r)
         self.update_Psi = covariance_update(pr.rescale(Psi, scale.e), r * q)
+        arrays = self.chained.arrays
+        clusters = int((np.diff(arrays.first) > 0).sum())
+        check_proper(self.update_Sigma, int(arrays.pattern_rows.sum()), r, f"Sigma of '{name}'", "rows")
+        check_proper(self.update_Psi, clusters, r * q, f"Psi of '{name}'", "clusters")
         self.Sigma, self.Psi = pr.rescale(Sigma, scale.s), pr.rescale(Psi, scale.e)
         self.Q0, self.t0 = beta_prior(method.priors.beta, scale, r, f"beta of '{name}'")
         self.updates = method.inner
@@ -116,9 +120,8 @@ class Gibbs(NormalBlock):
             raise SpecificationError(f"Block '{name}': residual='cluster' is for blocks of one variable.")
         c = self.chained
         common = c.terms, c.arrays, self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
-        self.visit = (
-            None if r > 1 or self.by_cluster else Visit(*common)
-        )  # for whole cycles in one kernel call
+        # for whole cycles in one kernel call
+        self.visit = None if r > 1 or self.by_cluster else Visit(*common)
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)

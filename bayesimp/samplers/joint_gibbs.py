@@ -17,7 +17,15 @@ from bayesimp.kernels.imputed import incomplete_cells
 from bayesimp.samplers.chains import Report, chain_rng, run_chains
 from bayesimp.spec import priors as pr
 
-__all__ = ["ChainState", "JointDraws", "covariance_update", "is_conjugate", "sample_gibbs"]
+__all__ = [
+    "ChainState",
+    "JointDraws",
+    "beta_prior",
+    "check_proper",
+    "covariance_update",
+    "is_conjugate",
+    "sample_gibbs",
+]
 
 FAILURES = {
     1: "Sigma lost its positive definiteness",
@@ -107,7 +115,8 @@ def covariance_update(prior: pr.CovariancePrior, d: int) -> kernel.CovarianceUpd
     )
 
 
-def _check_proper(update: kernel.CovarianceUpdate, n: int, d: int, where: str, what: str) -> None:
+def check_proper(update: kernel.CovarianceUpdate, n: int, d: int, where: str, what: str) -> None:
+    """Refuse an improper prior on the covariance `where` that n rows or clusters (`what`) do not make up for."""
     if update.kind == kernel.INVERSE_WISHART and not update.nu + n > d - 1:
         raise SpecificationError(
             f"The improper prior on {where} (nu = {update.nu:g}) with {n} {what} leaves an improper posterior: "
@@ -180,8 +189,8 @@ def sample_gibbs(
     update_Sigma = covariance_update(priors.Sigma, st.r)
     update_Psi = covariance_update(priors.Psi, st.r * st.q)
     Q0, t0 = beta_prior(priors.beta, working.scale, st.r)
-    _check_proper(update_Sigma, int(m.pattern_rows.sum()), st.r, "Sigma", "rows")
-    _check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
+    check_proper(update_Sigma, int(m.pattern_rows.sum()), st.r, "Sigma", "rows")
+    check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
     chains, rq = len(states), st.r * st.q
     shapes = [(st.p, st.r), (st.r, st.r), (rq, rq), (st.clusters, st.r), (st.clusters, st.r)]
     kept = [np.empty((chains, draws, *shape)) for shape in shapes]
