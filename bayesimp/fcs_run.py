@@ -32,7 +32,7 @@ __all__ = ["FCSRun"]
 
 @dataclass
 class FCSRun:
-    """Chains at their present state, one an imputation, and the cycles kept so far (working scale undone)."""
+    """Chains at their present state, one an imputation, and the cycles kept so far."""
 
     model: FCS
     seed: int
@@ -59,7 +59,8 @@ class FCSRun:
             workers=self.workers, report=report,
         )  # fmt: skip
 
-    def _interrupted(self, done: int, asked: int) -> None:
+    def _interrupted(self, done: int, asked: int, kept: int = 0) -> None:
+        """Record it; kept: cycles from before."""
         if done == 0:
             raise SamplingError(
                 "The run was interrupted before its first cycle: nothing to keep. Run it again."
@@ -68,6 +69,8 @@ class FCSRun:
             text = (
                 f"stopped by the user: {done} of {asked} cycles kept; imputations are those of the last cycle"
             )
+            if done + kept <= self.tune:
+                text += f". All are warm-up (tune = {self.tune}), and stand in the posterior nevertheless"
             self.events += (Event("interrupted", "cycles", text),)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
@@ -95,7 +98,7 @@ class FCSRun:
         began = time.perf_counter()
         with progress_bar(progress) as report:
             history = self._cycles(longer.chains, cycles, report)
-        longer._interrupted(history.cycles, cycles)
+        longer._interrupted(history.cycles, cycles, self.history.cycles)
         longer.history = self.history.joined(history, 1)
         longer.seconds += time.perf_counter() - began
         return longer.imputations()
@@ -182,8 +185,10 @@ class FCSRun:
             if code != POST:
                 message += f" ({count / visits:.0%} of {visits:,} visits)"
             out.append(Event(kind, self.model.table.blocks[block].block.name, message, count))
-        for b, conditional in enumerate(conditionals):
-            out += conditional.events([chain.theta[b] for chain in self.chains])
+        names = [block.name for block in self.model.spec.blocks]
+        for name in dict.fromkeys(names):  # a block visited twice has one state
+            b = names.index(name)
+            out += conditionals[b].events([chain.theta[b] for chain in self.chains])
         return out
 
 

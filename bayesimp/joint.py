@@ -29,6 +29,7 @@ from bayesimp.spec.formula import Formula, parse
 
 __all__ = ["JointNormal"]
 
+MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 Sampler = Literal["auto", "gibbs", "nuts"]
 
 
@@ -206,6 +207,11 @@ def _checked(formula: Formula, data: IncompleteData) -> Formula:
     if not formula.responses:
         raise SpecificationError(
             f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
+        )
+    if len(formula.responses) > MOST_RESPONSES:
+        raise SpecificationError(
+            f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
+            "to the right side, or impute variable by variable with FCS."
         )
     if not formula.single_grouping:
         raise SpecificationError(

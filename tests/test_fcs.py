@@ -331,3 +331,43 @@ def test_improper_priors_that_the_clusters_do_not_make_up_for_are_refused():
     with pytest.raises(bi.SpecificationError, match=r"Psi of 'y1'.*8 clusters"):
         run(model)
     run(bi.FCS(data(), methods=bi.methods.Bayes(bi.priors.jomo())))
+
+
+def test_more_variables_than_bits_in_an_integer():
+    """70 incomplete variables: every hole is seen, and cells are of one pattern each."""
+    rng = np.random.default_rng(0)
+    codes, names = np.repeat(np.arange(20), 30), [f"y{k}" for k in range(70)]
+    table = pd.DataFrame(rng.normal(size=(600, 70)) + rng.normal(size=(20, 70))[codes], columns=names)
+    table = table.mask(rng.random((600, 70)) < 0.01)
+    wide = bi.IncompleteData(table.assign(study=codes), "study")
+    model = bi.FCS(wide, predictors={n: f"~ {names[k - 1]} + (1 | study)" for k, n in enumerate(names)})
+    t = model.table
+    assert set(t.row) == set(np.flatnonzero(table.isna().any(axis=1)))
+    assert (t.cells.missing[t.row_cell] == table.isna().to_numpy()[t.row]).all()
+    with pytest.raises(bi.SpecificationError, match="62 at most"):
+        bi.FCS(wide, blocks={"all": names}, predictors={"all": "~ 1 + (1 | study)"}).table  # noqa: B018
+    with pytest.raises(bi.SpecificationError, match="62 at most"):
+        bi.JointNormal(wide, f"{' + '.join(names)} ~ 1 + (1 | study)")
+
+
+def test_bounds_are_not_for_models_of_the_users_own():
+    model = bi.FCS(
+        data(), methods={"y1": bi.methods.PyMC(model=lambda data, priors: None)}, bounds={"y1": (0, None)}
+    )
+    with pytest.raises(bi.SpecificationError, match="knows nothing of them"):
+        run(model)
+
+
+def test_a_run_interrupted_in_its_warm_up_says_so(model, monkeypatch):
+    from bayesimp.samplers import fcs
+
+    def interrupted(advance, chains, n, **options):
+        for c in range(chains):
+            advance(c, 0, 1)
+        return [1] * chains
+
+    monkeypatch.setattr(fcs, "run_chains", interrupted)
+    monkeypatch.setattr(fcs, "SECONDS", 1e9)  # the second turn is asked for all the rest
+    imp = run(model, cycles=40)
+    assert imp.attrs["cycles"] == 2
+    assert "All are warm-up (tune = 20)" in imp.events.set_index("kind").loc["interrupted", "message"]

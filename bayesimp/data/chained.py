@@ -119,9 +119,8 @@ def chained_table(
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes = place[codes]
-    alone = (
-        np.bincount(codes[~ignore], minlength=clusters) == 0
-    )  # clusters of ignored rows only: means over these
+    # clusters of ignored rows only: means over these
+    alone = np.bincount(codes[~ignore], minlength=clusters) == 0
     rows = Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
     cells, row, row_cell, cell_fitted = _cells(rows, p)
     whole = ~np.isnan(W).any(1) & ~ignore
@@ -172,13 +171,14 @@ def _scales(full: Array) -> tuple[Array, Array]:
 
 def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
     """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
-    W, codes, d = rows.W, rows.codes, rows.W.shape[1]
+    W, codes = rows.W, rows.codes
     holes = np.isnan(W[:, p:])
-    bits = holes @ (1 << np.arange(d - p, dtype=np.int64))
-    row = np.flatnonzero(bits)
+    # patterns as numbers in the order of their bits, the last column first; packed, for columns may be more than 64
+    pattern = np.unique(np.packbits(holes[:, ::-1], axis=1), axis=0, return_inverse=True)[1].ravel()
+    row = np.flatnonzero(holes.any(1))
     keys = [np.round(W[row][:, k], KEY_DIGITS) for k in range(1, p)] + list(W[row][:, p:].T)
-    row = row[np.lexsort([*keys, ~rows.fitted[row], bits[row], codes[row]])]
-    key = np.column_stack([codes[row], bits[row], rows.fitted[row]])
+    row = row[np.lexsort([*keys, ~rows.fitted[row], pattern[row], codes[row]])]
+    key = np.column_stack([codes[row], pattern[row], rows.fitted[row]])
     new = np.ones(len(row), dtype=bool)
     new[1:] = (key[1:] != key[:-1]).any(1)
     first = row[new]

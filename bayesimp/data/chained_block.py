@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.errors import SpecificationError
 from bayesimp.kernels.chained import BlockArrays, Terms
 from bayesimp.spec.conditional import INTERCEPT, Block, Column
 
 __all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
 
 Array = NDArray[np.float64]
+MOST_RESPONSES = 62  # of a block: a pattern of its missing values is one integer of 64 bits
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,14 @@ def chained_block(table, block: Block, rows: Rows, bounds) -> ChainedBlock:
     at = {name: k for k, name in enumerate(table.names)}
     columns = tuple(at[name] for name in block.responses)
     r, clusters = len(columns), rows.clusters
+    if r > MOST_RESPONSES:
+        raise SpecificationError(
+            f"Block '{block.name}' has {r} variables; {MOST_RESPONSES} at most can be imputed jointly. Make it several."
+        )
     powers = 1 << np.arange(r)
     row_bits = ~np.isnan(rows.W[:, columns]) @ powers
-    kinds = sorted(
-        {*np.unique(row_bits).tolist(), int(powers.sum())}, reverse=True
-    )  # all observed comes first
+    # all observed comes first
+    kinds = sorted({*np.unique(row_bits).tolist(), int(powers.sum())}, reverse=True)
     patterns = np.array([[bool(b & k) for k in powers] for b in kinds])
     row_pattern = np.searchsorted(-np.array(kinds), -row_bits)
     # the block's own cells: fitted rows with something observed, by cluster and pattern

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.kernels.covariance import draw_inverse_wishart
 from bayesimp.spec import priors as pr
 
 __all__ = [
     "WithPriors",
     "draw_correlation_lkj",
     "draw_covariance",
-    "draw_inverse_wishart",
     "draw_sd",
     "is_proper",
     "prior_group",
@@ -76,12 +76,12 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
         raise SpecificationError(f"There is nothing to draw from an improper prior: {prior!r}.")
     match prior:
         case pr.InverseWishart():
-            return draw_inverse_wishart(rng, prior.nu, np.linalg.inv(np.asarray(prior.V)), size)
+            return draw_inverse_wishart(rng, prior.nu, np.linalg.inv(np.asarray(prior.V)), (size,))
         case pr.HuangWand():
             # 1/a_k ~ Gamma(1/2, rate 1/scale_k^2); S = diag(c) W diag(c), c_k^2 = 2 nu/a_k, W ~ IW(nu+d-1, I)
             inverse_a = rng.gamma(0.5, 1.0, (size, d)) * np.asarray(prior.scale) ** 2
             c = np.sqrt(2 * prior.nu * inverse_a)
-            W = draw_inverse_wishart(rng, prior.nu + d - 1, np.eye(d), size)
+            W = draw_inverse_wishart(rng, prior.nu + d - 1, np.eye(d), (size,))
             return c[:, :, None] * W * c[:, None, :]
         case pr.LKJ():
             s = draw_sd(rng, prior.sd, d, size)
@@ -95,18 +95,6 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
         case pr.Fixed():
             return np.broadcast_to(np.asarray(prior.value, dtype=float), (size, d, d)).copy()
     raise TypeError(prior)
-
-
-def draw_inverse_wishart(rng: np.random.Generator, nu: float, scale: Array, size: int) -> Array:
-    """(size, d, d) from the inverse-Wishart with scale matrix C C' = `scale`: C (A A')^-1 C'.
-
-    A A' ~ Wishart(nu, I), A lower triangular: A_kk^2 ~ chi-squared(nu - k), k from 0, normals below (Bartlett).
-    """
-    d = len(scale)
-    A = np.tril(rng.standard_normal((size, d, d)), -1)
-    A[:, range(d), range(d)] = np.sqrt(rng.chisquare(nu - np.arange(d), (size, d)))
-    M = np.linalg.solve(A, np.linalg.cholesky(scale).T)
-    return M.swapaxes(1, 2) @ M
 
 
 def is_proper(prior: pr.CovariancePrior, d: int) -> bool:

@@ -78,7 +78,7 @@ class NormalBlock:
         return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
 
     def fill(self, chain: Chain, theta: Parameters, f) -> int:
-        """The missing values and what rests on them; 0, or -1 if Sigma is not positive definite."""
+        """The missing values; 0, or -1 if Sigma is not positive definite."""
         c = self.chained
         done = fill(
             chain.rng, self.table.cells, c.terms, c.arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
@@ -165,15 +165,11 @@ class MaximumLikelihood(NormalBlock):
         self._step = ml_step
         self.words = {**FAILURES, **EVENTS}
 
-    def init(self, chain: Chain) -> Parameters:
-        theta = super().init(chain)
-        q = self.sizes[1]
-        theta.own["theta"] = np.full(q * (q + 1) // 2, np.nan)
-        return theta
-
     def step(self, chain: Chain, theta: Parameters) -> int:
         f, m = self.moments(chain)
-        code = self._step(chain.rng, m, theta.own["theta"], theta.beta, theta.Sigma[0], theta.Psi, theta.B)
+        q = self.sizes[1]
+        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which nothing here needs
+        code = self._step(chain.rng, m, Lambda, theta.beta, theta.Sigma[0], theta.Psi, theta.B)
         return code if code < 0 else self.fill(chain, theta, f) or code
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.data.chained import ChainedTable
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.kernels.chained import cluster_factors
 from bayesimp.models.conditional_normal import ConditionalData
@@ -84,6 +85,12 @@ class OwnModel:
         self.column = k - table.p
         self.holes = table.holes(self.column + table.p)
         self.seen = ~self.holes & table.cell_fitted[table.row_cell]
+        arrays, name = self.chained.arrays, self.chained.block.name
+        if np.isfinite(arrays.lower).any() or np.isfinite(arrays.upper).any():
+            raise SpecificationError(
+                f"bounds['{name}']: a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node "
+                f"in the model (pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
+            )
         chain = _completed(table)
         method = self.chained.block.method
         options = {} if method.transitions is None else {"transitions": method.transitions}

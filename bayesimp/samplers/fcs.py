@@ -3,12 +3,12 @@
 One cycle visits the blocks in their order; a block draws its parameters given the observed values of its own responses
 and the completed values of everything else, then its missing values (Kunkel & Kaizar 2017, eq. 4):
 
-    theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Conditional.draw`
+    theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Conditional.step`
     Y_k_mis      ~ g_k( . | Y_k_obs, Y_-k, theta_k, B_k)
 
-What was computed from the imputed values (cross products, columns derived from them, cluster means) is brought up to
-date before the next block. The draw of theta_k is a Markov transition that leaves its conditional posterior invariant
-and starts where the last cycle ended (`Gibbs`, `PyMC`), or an independent draw (`ML`, `Norm`).
+Columns derived from what was imputed are brought up to date before the next block; cross products and cluster means are
+made anew at every visit (kernels/chained.py). The draw of theta_k is a Markov transition that leaves its conditional
+posterior invariant and starts where the last cycle ended (`Gibbs`, `PyMC`), or an independent draw (`ML`, `Norm`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cy
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
 FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
 ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
-ROWS_FOR_THREADS = (
-    5_000  # incomplete rows below which steps called from Python are quicker on one thread than on two
-)
 SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
+POST = 1 << 30  # the code of values changed by the user's function
+# incomplete rows below which steps called from Python are quicker on one thread than on two
+ROWS_FOR_THREADS = 5_000
 
 
 @dataclass
@@ -77,11 +77,13 @@ class Chain:
 class Conditional(Protocol):
     """What a block of the loop can do.
 
-    `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them, fills
-    in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a
-    sum of bits, of each of which `words` says kind and message; a negative code (a key of `words` too) ends the run
-    with `SamplingError`. `events`: what is to be said of all chains in the end. A conditional with a method
-    ``adapt(chain)`` is tuned by it on a chain of its own before the others start (`adapt_all`).
+    `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them and
+    fills in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a sum of bits, of each
+    of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
+    `events`: what is to be said of all chains in the end.
+
+    Two more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
+    (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles.
     """
 
     words: Mapping[int, tuple[str, str]]
@@ -107,10 +109,6 @@ class History:
     @property
     def cycles(self) -> int:
         return self.mean.shape[1]
-
-    @property
-    def chains(self) -> int:
-        return self.mean.shape[0]
 
     def joined(self, other: History, axis: int) -> History:
         """Later cycles (axis 1) or further chains (axis 0)."""
@@ -296,9 +294,6 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: 
     if (changed != drawn).any():
         chain.record(block, POST, int((changed != drawn).sum()))
         chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
-
-
-POST = 1 << 30
 
 
 def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:

@@ -78,6 +78,29 @@ def test_a_block_of_all_variables_is_the_joint_model():
         assert np.abs(z).max() < stats.t.isf(5e-5 / len(z), 20)
 
 
+class NoCovariances(conditional.Gibbs):
+    """A joint block that never draws its Sigma and Psi."""
+
+    def step(self, chain, theta):
+        theta.own["started"][:] = 0.0
+        return super().step(chain, theta)
+
+
+def test_a_joint_block_without_draws_of_its_covariances_is_told_apart(monkeypatch):
+    data = studies(12, 8, seed=2, covariate=True)
+    joint = bi.JointNormal(data, "y1 + y2 ~ x + (1 | study)").impute(m=20, chains=20, draws=500, seed=1)
+    for variant, off in [(conditional.Gibbs, False), (NoCovariances, True)]:
+        method = bi.methods.Bayes(inner=1)
+        model = bi.FCS(
+            data, methods=method, predictors={"both": "~ x + (1 | study)"}, blocks={"both": ["y1", "y2"]}
+        )
+        made = [variant(model.table, 0)]
+        monkeypatch.setattr(model, "conditionals", lambda seed, made=made: made)
+        fcs = model.impute(m=20, cycles=600, tune=100, seed=2)
+        z, _ = distance(by_cluster(fcs), by_cluster(joint))
+        assert (np.abs(z).max() > stats.t.isf(5e-5 / len(z), 20)) == off
+
+
 @pytest.mark.parametrize("inner", [1, 3])
 def test_compatible_conditionals_with_equal_sizes_are_the_joint_model(equal_sizes, inner):
     data, joint = equal_sizes
