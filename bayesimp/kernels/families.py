@@ -1,0 +1,154 @@
+"""Responses of generalised linear mixed models: densities, derivatives and draws, one row at a time.
+
+With linear predictor eta, trials n and shape k (of the families that have one):
+
+    LOGIT              y ~ Binomial(n, 1 / (1 + e^-eta))
+    PROBIT             y ~ Binomial(n, Phi(eta))
+    POISSON            y ~ Poisson(mu),                         mu = e^eta here and below
+    NEGATIVE_BINOMIAL  y ~ NB(mu, k),    var y = mu + mu^2 / k
+    GAMMA              y ~ Gamma(k, k / mu),    var y = mu^2 / k
+    INVERSE_GAUSSIAN   y ~ IG(mu, k),    var y = mu^3 / k
+
+The log density is split: `log_likelihood` has the terms with eta, `log_normaliser` the rest, so that moves of effects
+do not pay for gamma functions. All are log-concave in eta but the inverse Gaussian, whose curvature is its expected one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bayesimp.kernels.compiled import inner
+
+__all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
+           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
+
+LOGIT, PROBIT, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN = range(6)
+LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
+ROOT_2 = math.sqrt(2.0)
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+@inner
+def _softplus(x):
+    """log(1 + e^x)."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+@inner
+def _log_add(a, b):
+    """log(e^a + e^b)."""
+    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
+
+
+@inner
+def _log_normal_cdf(x):
+    """log Phi(x) and phi(x) / Phi(x), accurate in the lower tail (continued fraction of Mills' ratio)."""
+    if x > -6.0:
+        cdf = 0.5 * math.erfc(-x / ROOT_2)
+        return math.log(cdf), math.exp(-0.5 * (x * x + LOG_2PI)) / cdf
+    # Phi(x) / phi(x) = 1 / (t + 1 / (t + 2 / (t + 3 / ..))), t = -x
+    t = -x
+    tail = t
+    for k in range(40, 0, -1):
+        tail = t + k / tail
+    return -0.5 * (x * x + LOG_2PI) - math.log(tail), tail
+
+
+@inner
+def log_likelihood(family, y, trials, eta, shape):
+    """The terms of log p(y | eta) that depend on eta."""
+    if family == LOGIT:
+        return y * eta - trials * _softplus(eta)
+    if family == PROBIT:
+        low, high = 0.0, 0.0
+        if y > 0.0:
+            high, _ = _log_normal_cdf(eta)
+        if y < trials:
+            low, _ = _log_normal_cdf(-eta)
+        return y * high + (trials - y) * low
+    if family == POISSON:
+        return y * eta - math.exp(eta)
+    if family == NEGATIVE_BINOMIAL:
+        return y * eta - (y + shape) * _log_add(math.log(shape), eta)
+    if family == GAMMA:
+        return -shape * (eta + y * math.exp(-eta))
+    return -0.5 * shape * (y * math.exp(-2.0 * eta) - 2.0 * math.exp(-eta))
+
+
+@inner
+def log_normaliser(family, y, trials, shape):
+    """The terms of log p(y | eta) without eta."""
+    if family == LOGIT or family == PROBIT:
+        if trials == 1.0:
+            return 0.0
+        return math.lgamma(trials + 1.0) - math.lgamma(y + 1.0) - math.lgamma(trials - y + 1.0)
+    if family == POISSON:
+        return -math.lgamma(y + 1.0)
+    if family == NEGATIVE_BINOMIAL:
+        return math.lgamma(y + shape) - math.lgamma(shape) - math.lgamma(y + 1.0) + shape * math.log(shape)
+    if family == GAMMA:
+        return shape * math.log(shape) - math.lgamma(shape) + (shape - 1.0) * math.log(y)
+    return 0.5 * (math.log(shape) - LOG_2PI - 3.0 * math.log(y) - shape / y)
+
+
+@inner
+def derivatives(family, y, trials, eta, shape):
+    """d log p / d eta, and the curvature -d^2 log p / d eta^2 (its expectation for the inverse Gaussian)."""
+    if family == LOGIT:
+        e = math.exp(-abs(eta))
+        p = 1.0 / (1.0 + e) if eta >= 0.0 else e / (1.0 + e)
+        return y - trials * p, trials * e / (1.0 + e) ** 2
+    if family == PROBIT:
+        score, curvature = 0.0, 0.0
+        if y > 0.0:
+            _, ratio = _log_normal_cdf(eta)
+            score += y * ratio
+            curvature += y * ratio * (eta + ratio)
+        if y < trials:
+            _, ratio = _log_normal_cdf(-eta)
+            score -= (trials - y) * ratio
+            curvature += (trials - y) * ratio * (ratio - eta)
+        return score, max(curvature, 0.0)
+    if family == POISSON:
+        mu = math.exp(eta)
+        return y - mu, mu
+    if family == NEGATIVE_BINOMIAL:
+        p = 1.0 / (1.0 + shape * math.exp(-eta))  # mu / (mu + shape)
+        return y - (y + shape) * p, (y + shape) * p * (1.0 - p)
+    if family == GAMMA:
+        ratio = y * math.exp(-eta)
+        return shape * (ratio - 1.0), shape * ratio
+    inverse = math.exp(-eta)
+    return shape * (y * inverse * inverse - inverse), shape * inverse
+
+
+@inner
+def inverse_link(family, eta):
+    """The mean of one trial or row."""
+    if family == LOGIT:
+        return 1.0 / (1.0 + math.exp(-eta)) if eta >= 0.0 else math.exp(eta) / (1.0 + math.exp(eta))
+    if family == PROBIT:
+        return 0.5 * math.erfc(-eta / ROOT_2)
+    return math.exp(eta)
+
+
+@inner
+def draw_response(rng, family, trials, eta, shape):
+    """One response; nan where the log mean is out of range (`LARGEST_LOG_MEAN`)."""
+    if family == LOGIT or family == PROBIT:
+        p = inverse_link(family, eta)
+        successes = 0.0
+        for _ in range(int(trials)):
+            if rng.random() < p:
+                successes += 1.0
+        return successes
+    if not abs(eta) < LARGEST_LOG_MEAN:
+        return math.nan if not eta < 0.0 or family >= GAMMA else 0.0
+    mu = math.exp(eta)
+    if family == POISSON:
+        return float(rng.poisson(mu))
+    if family == NEGATIVE_BINOMIAL:
+        return float(rng.poisson(mu * rng.standard_gamma(shape) / shape))
+    if family == GAMMA:
+        return mu * rng.standard_gamma(shape) / shape
+    return rng.wald(mu, shape)
