@@ -112,7 +112,7 @@ class FCS:
     @cached_property
     def table(self) -> ChainedTable:
         names, frame = self.spec.incomplete, self.masked.frame
-        Y = np.column_stack([self.masked.numeric(name) for name in names])
+        Y = np.column_stack([self.masked.column_values(name) for name in names])
         own = [d.column for d in self.spec.derived if d.column in frame.columns]
         filled = {name: frame[name].to_numpy(float, na_value=np.nan) for name in own}
         return chained_table(

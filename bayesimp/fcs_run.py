@@ -15,6 +15,7 @@ import numpy as np
 
 from bayesimp import notation as nt
 from bayesimp.data.chained_block import ChainedBlock
+from bayesimp.data.families import CODED, COUNTS
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events
@@ -140,14 +141,21 @@ class FCSRun:
         values = np.tile(table.full[rows, k], (len(self.chains), 1))
         V = np.stack([chain.V[at[at >= 0], k - table.p] for chain in self.chains])
         values[:, at >= 0] = table.center[k] + table.scale[k] * V
-        return values
+        data = self.model.data
+        family = data.families.get(name, "normal").partition("(")[0]
+        if family in CODED:  # numbers of the levels, from what stands for them in the loop
+            distance = np.abs(values[:, :, None] - data.level_values(name))
+            return distance.argmin(axis=2).astype(float)
+        return np.rint(values) if family in COUNTS else values
 
     def _tree(self, cells: dict, attrs: dict):
         model, table, h = self.model, self.model.table, self.history
         place = np.argsort(table.order)
         posterior, coords = {}, {nt.RESPONSE: list(model.spec.incomplete)}
         for chained, kept in zip(table.blocks, h.blocks, strict=True):
-            part, names = _posterior(chained, kept, place)
+            block = chained.block
+            levels = model.data.levels(block.name)[1:] if block.family == "categorical" else ()
+            part, names = _posterior(chained, kept, place, [str(level) for level in levels])
             posterior |= part
             coords |= names
         r = len(model.spec.incomplete)
@@ -201,32 +209,40 @@ def _choices(spec: Conditionals) -> list[Event]:
     return [Event("by default", ", ".join(names), note, len(names)) for note, names in about.items()]
 
 
-def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place) -> tuple[dict, dict]:
-    """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates."""
+def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels) -> tuple[dict, dict]:
+    """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates.
+
+    levels: those of a categorical response but the first, each of which has a linear predictor.
+    """
     block, scale = chained.block, chained.scale
-    name, responses = block.name, list(block.responses)
-    fixed, effect = f"fixed_{name}", f"effect_{name}"
-    coords: dict[str, list] = {fixed: [c.name for c in block.fixed]}
-    random = [c.name for c in block.random]
-    if "beta" not in kept:  # a model of the user's own
-        own = {key.removeprefix(FREE): a for key, a in kept.items()}
-        return {
-            f"{key}_{name}": (tuple(f"{key}_{name}_{axis}" for axis in range(a.ndim - 2)), a)
-            for key, a in own.items()
-        }, {}
-    beta, Sigma = scale.beta(kept["beta"]), scale.Sigma(kept["Sigma"])
-    out = {}
-    if len(responses) == 1:
-        out[f"beta_{name}"] = (fixed,), beta[..., 0]
-        by_cluster = Sigma.shape[2] > 1
-        sigma2 = Sigma[..., 0, 0]
-        out[f"sigma2_{name}"] = ((nt.CLUSTER,), sigma2[..., place]) if by_cluster else ((), sigma2[..., 0])
-    else:
-        response = f"response_{name}"
-        coords |= {response: responses, f"{response}_2": responses}
-        out[f"beta_{name}"] = (fixed, response), beta
-        out[f"Sigma_{name}"] = (response, f"{response}_2"), Sigma[:, :, 0]
+    name, responses = block.name, levels or list(block.responses)
+    dim = f"level_{name}" if levels else f"response_{name}"
+    coords: dict[str, list] = {}
+    out: dict[str, tuple] = {}
+    for key, a in kept.items():
+        if key.startswith(FREE):  # of a model of the user's own; shapes and cutpoints
+            own = f"{key.removeprefix(FREE)}_{name}"
+            out[own] = tuple(f"{own}_{axis}" for axis in range(a.ndim - 2)), a
+    if "beta" in kept:
+        beta, fixed = scale.beta(kept["beta"]), f"fixed_{name}"
+        coords[fixed] = [c.name for c in block.fixed]
+        one = len(responses) == 1
+        out[f"beta_{name}"] = ((fixed,), beta[..., 0]) if one else ((fixed, dim), beta)
+        if not one:
+            coords[dim] = responses
+    if "Sigma" in kept:
+        Sigma = scale.Sigma(kept["Sigma"])
+        if len(responses) > 1:
+            coords[f"{dim}_2"] = responses
+            out[f"Sigma_{name}"] = (dim, f"{dim}_2"), Sigma[:, :, 0]
+        else:
+            by_cluster = Sigma.shape[2] > 1
+            sigma2 = Sigma[..., 0, 0]
+            out[f"sigma2_{name}"] = (
+                ((nt.CLUSTER,), sigma2[..., place]) if by_cluster else ((), sigma2[..., 0])
+            )
     if "Psi" in kept:
+        random, effect = [c.name for c in block.random or block.fixed], f"effect_{name}"
         names = random if len(responses) == 1 else effect_names(responses, random)
         coords |= {effect: names, f"{effect}_2": names}
         out[f"Psi_{name}"] = (effect, f"{effect}_2"), scale.Psi(kept["Psi"])

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp import notation as nt
+from bayesimp.data.families import CODED, COUNTS
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -35,8 +36,8 @@ class Imputations:
         - ``posterior``: beta (chain, draw, fixed, response), Sigma (.., response, response_2),
           Psi (.., effect, effect_2), in the units of the data;
         - ``sample_stats``: of the sampler, where it has any;
-        - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>); the
-          coordinates give the place of the row in the table and its cluster;
+        - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>), levels as their
+          numbers from 0 (attribute ``levels``); the coordinates give the place of the row in the table and its cluster;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
           (chain, draw, response, cluster), nan where nothing is missing: what convergence is judged by;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
@@ -104,15 +105,32 @@ class Imputations:
     def frame(self, k: int) -> pd.DataFrame:
         """Completed table k (0 .. m-1) as pandas: index, columns, their order and dtypes as in the data.
 
-        Observed cells are the user's own, bit for bit. A column of integers that is imputed as normal becomes
-        floating point (recorded in `events`).
+        Observed cells are the user's own, bit for bit; imputed ones are levels of a category, counts, numbers. A column
+        of integers that is imputed as normal becomes floating point (recorded in `events`).
         """
         if not 0 <= k < self.m:
             raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
         frame = self.data.frame.copy(deep=False)
-        for name, (rows, values) in self._cells.items():
-            frame[name] = _filled(self._column(name), rows, values[k])
+        for name, (rows, _) in self._cells.items():
+            frame[name] = self._filled(name, rows, k)
         return frame
+
+    def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
+        """A column with the imputed values of table k."""
+        whole = self._family(name) in (*CODED, *COUNTS)
+        return _filled(self._column(name), rows, self.decoded(name, k), whole)
+
+    def _family(self, name: str) -> str:
+        return self.data.families.get(name, "normal").partition("(")[0]
+
+    def decoded(self, name: str, k: int) -> np.ndarray:
+        """(cells,) imputed values of table k as they stand in the table: levels instead of their numbers."""
+        values = self._cells[name][1][k]
+        if self._family(name) not in CODED:
+            return values
+        levels = np.empty(len(self.data.levels(name)), dtype=object)
+        levels[:] = self.data.levels(name)
+        return levels[values.astype(np.int64)]
 
     def _column(self, name: str) -> pd.Series:
         """A column of the table, empty if it comes with the imputations."""
@@ -126,14 +144,20 @@ class Imputations:
         again = np.tile(np.arange(n), count)
         out = {}
         for name in names:
-            column = self._column(name)
-            if name in self._cells:
-                rows, values = self._cells[name]
-                base = np.tile(_filled(column, rows, values[first]).to_numpy(float), (count, 1))
+            if name not in self._cells:
+                out[name] = self._column(name).array.take(again)
+                continue
+            rows, values = self._cells[name]
+            filled = self._filled(name, rows, first)
+            if self._family(name) in CODED:
+                array = filled.array.take(again)
+                for k in range(1, count):
+                    array[k * n + rows] = self.decoded(name, first + k)
+                out[name] = array
+            else:
+                base = np.tile(filled.to_numpy(float), (count, 1))
                 base[:, rows] = values[first:stop]
                 out[name] = base.ravel()
-            else:
-                out[name] = column.array.take(again)
         return pd.DataFrame(out)
 
     def to_frame(self, k: int):
@@ -299,6 +323,8 @@ def build_tree(
                 f"cluster_{name}": (dim, clusters[data.codes[rows]]),
             },
         )
+        if data.families.get(name) in CODED:
+            cells[name].attrs["levels"] = ", ".join(str(level) for level in data.levels(name))
     groups["imputed"] = xr.Dataset(cells)
     groups["observed_data"] = xr.Dataset(
         {name: (nt.ROW, y) for name, y in observed.items()},
@@ -331,7 +357,11 @@ def check_names(responses: Iterable[str]) -> None:
 def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
     """What is said of columns of integers that were imputed as normal."""
     note = "integers, imputed as normal: the completed column is floating point"
-    whole = [name for name in imputed if pd.api.types.is_integer_dtype(data.frame[name].dtype)]
+    whole = [
+        name
+        for name in imputed
+        if pd.api.types.is_integer_dtype(data.frame[name].dtype) and data.families[name] == "normal"
+    ]
     return [Event("dtype changed", name, note) for name in whole]
 
 
@@ -341,14 +371,15 @@ def _labels(clusters) -> np.ndarray:
     return labels if labels.dtype.kind in "iu" else np.asarray([str(c) for c in clusters])
 
 
-def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray) -> pd.Series:
-    """The column with `values` put in at `rows`, dtype kept (integers become floating point)."""
+def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool = False) -> pd.Series:
+    """The column with `values` put in at `rows`, dtype kept (integers become floating point, but for `whole` values)."""
     if pd.api.types.is_extension_array_dtype(column.dtype):
-        target = column.astype("Float64") if pd.api.types.is_integer_dtype(column.dtype) else column
+        integers = pd.api.types.is_integer_dtype(column.dtype)
+        target = column.astype("Float64") if integers and not whole else column
         filled = target.array.copy()
-        filled[rows] = values
+        filled[rows] = values.astype(np.int64) if integers and whole else values
         return pd.Series(filled, index=column.index, name=column.name)
-    dtype = column.dtype if column.dtype.kind == "f" else np.dtype(float)
+    dtype = column.dtype if whole or column.dtype.kind == "f" else np.dtype(float)
     filled = column.to_numpy(dtype=dtype, copy=True)
     filled[rows] = values
     return pd.Series(filled, index=column.index, name=column.name)

@@ -18,7 +18,7 @@ from bayesimp.data.design import design
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import suggestion
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.arithmetic import Product, expression
+from bayesimp.spec.arithmetic import Indicator, Product, expression
 from bayesimp.spec.conditional import INTERCEPT, Column, Derived, cluster_column
 from bayesimp.spec.formula import Formula
 from bayesimp.spec.predictors import CLUSTER, Part, over
@@ -92,7 +92,7 @@ class BaseColumns:
         others = tuple(atom for atom in term if atom not in means)
         bases = self._product(others, term, part, text) if others else [INTERCEPT]
         if not means:
-            return [Column(base, base) for base in bases]
+            return [Column(self._label(base), base) for base in bases]
         if len(means) > 1:
             raise error(text, f"'{_spell(term)}' multiplies two cluster means; one is possible in a term")
         inner = over(means[0], text)
@@ -116,6 +116,9 @@ class BaseColumns:
         if not self._moves(atom):
             names = self._design(["1" if reduced else "0", write(atom)], text)
             return [name for name in names if name != INTERCEPT]
+        factor = atom.arguments[0] if isinstance(atom, Call) and atom.function in FACTOR else atom
+        if isinstance(factor, Name) and self.data.families.get(factor.name) in ("ordinal", "categorical"):
+            return self._indicators(factor.name, write(atom), reduced)
         if isinstance(atom, Name):
             return [atom.name]
         assert isinstance(atom, Call)
@@ -127,6 +130,24 @@ class BaseColumns:
         name = write(atom, brackets=False)
         self.derived.setdefault(name, Derived(name, evaluate.names, evaluate))
         return [name]
+
+    def _indicators(self, name: str, spelled: str, reduced: bool) -> list[str]:
+        """Derived columns of 0 and 1, one for each level of an incomplete factor, without the first if `reduced`."""
+        levels, values = self.data.levels(name), self.data.level_values(name)
+        tolerance = np.diff(np.sort(values)).min(initial=1.0) / 2
+        names = []
+        for level, value in list(zip(levels, values, strict=True))[1 if reduced else 0 :]:
+            column = f"{spelled}[{level}]"
+            self.derived.setdefault(column, Derived(column, (name,), Indicator(name, value, tolerance)))
+            names.append(column)
+        return names
+
+    def _label(self, base: str) -> str:
+        """The name of a column; of a variable with two values that are no numbers, with the second of them."""
+        if base not in self.incomplete or self.data.families[base] != "bernoulli":
+            return base
+        level = self.data.levels(base)[-1]
+        return f"{base}[{level}]" if isinstance(level, str) else base
 
     def _times(self, names: tuple[str, ...]) -> str:
         if len(names) == 1:
@@ -157,7 +178,10 @@ class BaseColumns:
     def _ingredient(self, name: str, text: str) -> None:
         """Make sure that a column that is computed with is a base column of numbers."""
         self._check_name(name, text)
-        if name in self.incomplete or name in self.derived or name in self.complete:
+        computed = name in self.derived or name in self.complete
+        if computed or (
+            name in self.incomplete and self.data.families[name] not in ("ordinal", "categorical")
+        ):
             return
         if self.data.families[name] == "categorical" or _is_text(self.data, name):
             raise error(
@@ -207,7 +231,10 @@ def _spell(term: tuple[Node, ...]) -> str:
 def _advice(atom: Call) -> str:
     text = write(atom)
     if atom.function in FACTOR:
-        return f"'{text}' makes a factor of an incomplete variable; factors can be imputed in a later version only"
+        return (
+            f"'{text}' makes a factor of an incomplete variable that is imputed as a number; declare it: "
+            "families={'...': 'categorical'} or 'ordinal'"
+        )
     return (
         f"'{text}' depends on all rows, and would mean something else in every cycle; centre and scale the column "
         "in the table, or write powers as I(x**2)"

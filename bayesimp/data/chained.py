@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,12 @@ class ChainedTable:
             V[holes, k - self.p] = (values[holes] - self.center[k]) / self.scale[k]
             changed.append(k)
         return changed
+
+    @cached_property
+    def D_order(self) -> NDArray[np.int64]:
+        """(n,) complete rows by cluster, then by values: the same rows in any table, however arranged."""
+        keys = [np.round(column, KEY_DIGITS) for column in self.D.T[1:]]
+        return np.lexsort([*keys, self.D_cluster])
 
     def _data(self, k: int, V: Array) -> Array:
         """A base column of the incomplete rows on the scale of the data."""

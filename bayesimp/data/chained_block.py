@@ -6,7 +6,8 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
     beta_t = s_y beta_tw / a_t,        beta_0 = s_y beta_0w + c_y - sum_t beta_t h_t
     sigma^2 = s_y^2 sigma^2_w,         Psi = diag(e) Psi_w diag(e),  e_l = s_y / a_l
 
-where h_t is not zero only beside an intercept, which takes it up.
+where h_t is not zero only beside an intercept, which takes it up. A generalised model has s_y = 1 and c_y = 0, for its
+linear predictor has no unit; but positive responses with a log link are divided by their mean, so that c_y is its log.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.families import POSITIVE
 from bayesimp.errors import SpecificationError
 from bayesimp.kernels.chained import BlockArrays, Terms
 from bayesimp.spec.conditional import INTERCEPT, Block, Column
@@ -30,8 +32,8 @@ MOST_RESPONSES = 62  # of a block: a pattern of its missing values is one intege
 class BlockScale:
     """Between the working scale and the data's, for one block; see the module.
 
-    s, c (r,): of the responses; a, h (p*,): of the fixed columns; e (r q,): units of the effects; intercept: place
-    of the intercept among the fixed columns, or -1.
+    s, c (r,): of the responses, or of the linear predictors of a generalised model; a, h (p*,): of the fixed columns;
+    e (r q,): units of the effects; intercept: place of the intercept among the fixed columns, or -1.
     """
 
     s: Array
@@ -185,7 +187,11 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     places = [at[name] for name in block.responses]
     s_y, c_y = s[places].copy(), c[places].copy()
     base[len(columns) :] = places
-    if not has_intercept:
+    if block.family != "normal":
+        s_y, c_y = np.ones(block.predictors), np.zeros(block.predictors)
+        if block.family in POSITIVE and has_intercept:
+            c_y[:] = np.log(np.nanmean(table.full[:, places[0]]))
+    elif not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
     intercept = next((k for k, t in enumerate(block.fixed) if _is_constant(t)), -1)

@@ -1,28 +1,32 @@
 """What the user says of FCS, completed by defaults, as `Conditionals`: the models that are fitted, in their order.
 
-Defaults, for an incomplete variable y_k: Bayes; all complete columns and all other incomplete variables as
-predictors; (1 | cluster); cluster means where there are clusters enough (`compatible`). Each is noted.
+Defaults, for an incomplete variable y_k: Bayes, unless it is one of clusters (data/choice.py); all complete columns and
+all other incomplete variables as predictors; (1 | cluster); cluster means where there are clusters enough
+(`compatible`). Each is noted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
+from bayesimp.data.families import CODED, trials
 from bayesimp.data.generic import filled, varies_within
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.levels import Draft, at_its_level
 from bayesimp.data.predictor_table import default_predictors, read_predictors
 from bayesimp.data.visits import read_blocks, read_methods, visits
 from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals
-from bayesimp.spec.methods import PMM, Method, Norm
+from bayesimp.spec.methods import Gibbs, Method, PyMC, ignores_clusters
 from bayesimp.spec.predictors import Predictors
+from bayesimp.spec.priors import Priors, Weak, default
 
 __all__ = ["conditionals"]
 
@@ -42,7 +46,7 @@ def conditionals(
     ----------
     methods
         A method (`bayesimp.methods`) or its name for all, or a dict by variable or block; None for a variable: not
-        imputed, and then no predictor either. Default: ``methods.Bayes()``.
+        imputed, and then no predictor either. Default: by family, level and observed clusters (`data.choice`).
     predictors
         By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
         left side, or a list of names. Also a list of formulas; a square table of 0 and 1 (rows: variables imputed);
@@ -67,7 +71,7 @@ def conditionals(
     """
     user = dict(derived or {})
     grouped = read_blocks(blocks, data, user)
-    method_of = read_methods(methods, data, grouped, user)
+    method_of, why = read_methods(methods, data, grouped, user)
     incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
     _require_something(incomplete, data)
     if INTERCEPT in (*incomplete, *user, *grouped):
@@ -85,9 +89,11 @@ def conditionals(
             if name in given
             else default_predictors(base, name, responses[name], _multilevel(method))
         )
+        notes = (why[name], *notes) if why.get(name) else notes
         drafts.append(_draft(name, responses[name], method, formula, explicit, notes, base))
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
+    drafts = [at_its_level(d, data, values) for d in drafts]
     made = {d.block.name: _with_means(d, data, values, compatible) for d in drafts}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
@@ -100,7 +106,7 @@ def conditionals(
     )
 
 
-def _used(blocks: Iterable[Block], base: BaseColumns) -> set[str]:
+def _used(blocks: Collection[Block], base: BaseColumns) -> set[str]:
     """Base columns that blocks or the user's derived columns need, the Intercept always."""
     columns = [column for block in blocks for column in (*block.fixed, *block.random)]
     waiting = [
@@ -108,6 +114,7 @@ def _used(blocks: Iterable[Block], base: BaseColumns) -> set[str]:
         *base.users,
         *(c.base for c in columns),
         *(n for c in columns for n in c.over or ()),
+        *(block.trials for block in blocks if block.trials),
     ]
     used: set[str] = set()
     while waiting:
@@ -118,12 +125,6 @@ def _used(blocks: Iterable[Block], base: BaseColumns) -> set[str]:
     return used
 
 
-@dataclass(frozen=True)
-class _Draft:
-    block: Block
-    explicit: bool  # the user wrote a formula
-
-
 def _draft(
     name: str,
     responses: tuple[str, ...],
@@ -132,17 +133,17 @@ def _draft(
     explicit: bool,
     notes: tuple[str, ...],
     base: BaseColumns,
-) -> _Draft:
+) -> Draft:
     cluster = base.data.cluster
     if _multilevel(method) and formula.random is None:
         raise SpecificationError(
             f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
-            "methods 'norm' and 'pmm' do without."
+            "methods 'norm', 'pmm', 'glm', '2stage', 'sti' and '2lonly' do without."
         )
     if not _multilevel(method) and formula.random is not None:
         raise SpecificationError(
-            f"Formula {formula.text!r}: method '{method.name}' ignores the clusters; take the random part out, or "
-            "use 'bayes', 'iw', 'ml' or 'pymc'."
+            f"Formula {formula.text!r}: method '{method.name}' has no random part; take it out, or use 'bayes', 'iw', "
+            "'ml', 'mlmi' or 'pymc'."
         )
     if formula.random is not None and formula.formula.cluster != cluster:
         raise SpecificationError(
@@ -156,7 +157,26 @@ def _draft(
             f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
         )
     _check_cycle(name, responses, (*fixed, *random), base)
-    return _Draft(Block(name, responses, fixed, random, method, notes), explicit)
+    return Draft(
+        Block(name, responses, fixed, random, *_of_family(responses[0], method, notes, base)), explicit
+    )
+
+
+def _of_family(
+    name: str, method: Method, notes: tuple[str, ...], base: BaseColumns
+) -> tuple[Method, tuple[str, ...], str, tuple[float, ...], str | None]:
+    """Method (with the priors of its family), notes, family, levels and trials of a block."""
+    data, family = base.data, base.data.families[name]
+    if family == "normal":
+        return method, notes, family, (), None
+    if isinstance(method, Gibbs | PyMC) and getattr(method, "priors", None) in (default(), None):
+        if not (isinstance(method, PyMC) and method.model is not None):
+            method = replace(method, priors=Priors(beta=Weak(), name="default"))
+    column = trials(family)
+    if column:
+        base._ingredient(column, f"trials of {name}")
+    levels = tuple(data.level_values(name).tolist()) if family in CODED else ()
+    return method, notes, "binomial" if column else family, levels, column or None
 
 
 def _check_cycle(
@@ -180,13 +200,13 @@ def _check_cycle(
 
 
 def _with_means(
-    draft: _Draft, data: IncompleteData, values: Mapping[str, Any], compatible: bool | None
+    draft: Draft, data: IncompleteData, values: Mapping[str, Any], compatible: bool | None
 ) -> Block:
     """The block with cluster means, where wanted or sensible."""
     block, method = draft.block, draft.block.method
     if not block.random:
         return block
-    own: bool | None = getattr(method, "compatible", None)
+    own: bool | None = False if getattr(method, "published", False) else getattr(method, "compatible", None)
     wanted = compatible if own is None else own
     if wanted is False or (wanted is None and draft.explicit):
         return block
@@ -218,7 +238,7 @@ def _with_means(
 
 
 def _multilevel(method: Method) -> bool:
-    return not isinstance(method, Norm | PMM)
+    return not ignores_clusters(method)
 
 
 def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:

@@ -26,7 +26,22 @@ from numpy.typing import NDArray
 from bayesimp.data.where import listing, suggestion, where
 from bayesimp.errors import DataError, SpecificationError
 
-__all__ = ["FAMILIES", "Family", "encode", "infer", "positions", "read_name"]
+__all__ = [
+    "CODED",
+    "COUNTS",
+    "FAMILIES",
+    "POSITIVE",
+    "Family",
+    "encode",
+    "infer",
+    "positions",
+    "read_name",
+    "trials",
+]
+
+CODED = ("bernoulli", "ordinal", "categorical")  # values are levels, numbered from 0
+COUNTS = ("binomial", "poisson", "negative_binomial")
+POSITIVE = ("gamma", "inverse_gaussian")
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,11 @@ FAMILIES = {
     for family in (
         Family("normal", ("gaussian",), "any number"),
         Family("bernoulli", ("binary", "logistic"), "two values"),
+        Family("binomial", (), "successes; binomial(n): out of the column n"),
         Family("poisson", ("count",), "0, 1, 2, ..."),
+        Family("negative_binomial", ("negbinomial", "nb"), "0, 1, 2, ..., overdispersed"),
+        Family("gamma", (), "positive numbers"),
+        Family("inverse_gaussian", (), "positive numbers"),
         Family("ordinal", (), "ordered category or whole numbers"),
         Family("categorical", ("nominal",), "any values, unordered"),
         Family("none", (), "not imputed"),
@@ -52,17 +71,30 @@ FAMILIES = {
 
 
 def read_name(name: str, variable: str) -> str:
-    """The family meant by a name or alias.
+    """The family meant by a name or alias; ``"binomial(n)"`` keeps the column of trials.
 
     Raises
     ------
     SpecificationError
         Not a family.
     """
+    if trials(name):
+        return f"binomial({trials(name)})"
+    if name == "binomial":
+        raise SpecificationError(
+            f"Family 'binomial' of '{variable}': say out of how many by the name of a column, \"binomial(n)\"; 0 and 1 "
+            "are 'bernoulli'."
+        )
     for family in FAMILIES.values():
         if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
             return family.name
     raise SpecificationError(f"Family {name!r} of '{variable}' is not known. {suggestion(name, FAMILIES)}")
+
+
+def trials(family: str) -> str:
+    """The column of trials of ``"binomial(n)"``; empty for other families."""
+    inside = isinstance(family, str) and family.startswith("binomial(") and family.endswith(")")
+    return family[len("binomial(") : -1].strip() if inside else ""
 
 
 def infer(column: pd.Series) -> str:
@@ -87,7 +119,9 @@ def infer(column: pd.Series) -> str:
     return "none"
 
 
-def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDArray[np.float64], tuple]:
+def encode(
+    column: pd.Series, family: str, codes=None, labels=None, levels: tuple | None = None
+) -> tuple[NDArray[np.float64], tuple]:
     """A column as numbers.
 
     Parameters
@@ -98,15 +132,16 @@ def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDA
         One of `FAMILIES`.
     codes, labels
         Cluster of each row and the clusters' labels, for messages.
+    levels
+        Levels that are known, where the column is a part of another; None: those of the column.
 
     Returns
     -------
     values
-        (n,) float64, NaN where missing. normal, poisson: the numbers themselves; the others: the position of
-        the value among ``levels``.
+        (n,) float64, NaN where missing. bernoulli, ordinal, categorical: the position of the value among
+        ``levels``; the others: the numbers themselves.
     levels
-        Observed values behind 0, 1, ...: sorted, or in the order of a category. Empty for normal and
-        poisson.
+        Observed values behind 0, 1, ...: sorted, or in the order of a category. Empty for numbers.
 
     Raises
     ------
@@ -118,20 +153,13 @@ def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDA
         raise place.error(
             "it is neither number, text nor category", column.notna().to_numpy(), "Turn it into one"
         )
-    if family in ("normal", "poisson"):
+    if family.partition("(")[0] not in CODED:
         values = _numbers(column, place)
         if np.isinf(values).any():
             raise place.error(
                 "it is infinite", np.isinf(values), "Correct these values or set them to missing"
             )
-        bad = (
-            (values < 0) | (values != np.floor(values))
-            if family == "poisson"
-            else np.zeros(len(values), bool)
-        )
-        bad &= ~np.isnan(values)
-        if bad.any():
-            raise place.error("a count is 0, 1, 2, ...", bad, "Correct them, or declare 'normal'")
+        _check_numbers(values, family.partition("(")[0], place)
         return values, ()
     if family == "ordinal" and _kind(column) == "text" and not getattr(column.dtype, "ordered", False):
         raise place.error(
@@ -139,6 +167,9 @@ def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDA
             "Make it an ordered category, pandas.Categorical(..., categories=[...], ordered=True)",
         )  # fmt: skip
     codes_of_values, values = positions(column)
+    if levels is not None:
+        place_of = np.array([levels.index(value) for value in values.tolist()] + [-1])
+        return np.where(codes_of_values < 0, np.nan, place_of[codes_of_values]), levels
     levels = tuple(values.tolist())
     if family == "bernoulli" and len(levels) > 2:
         raise place.error(
@@ -146,6 +177,18 @@ def encode(column: pd.Series, family: str, codes=None, labels=None) -> tuple[NDA
             "Declare 'categorical' or 'ordinal', or join values",
         )  # fmt: skip
     return np.where(codes_of_values < 0, np.nan, codes_of_values), levels
+
+
+def _check_numbers(values: NDArray[np.float64], family: str, place: _Place) -> None:
+    """Refuse numbers that a family of numbers does not have."""
+    bad, what = np.zeros(len(values), dtype=bool), ""
+    if family in COUNTS:
+        bad, what = (values < 0) | (values != np.floor(values)), "a count is 0, 1, 2, ..."
+    elif family in POSITIVE:
+        bad, what = values <= 0, "its values are positive"
+    bad &= ~np.isnan(values)
+    if bad.any():
+        raise place.error(what, bad, "Correct them, or declare 'normal'")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def observed(
 ) -> dict[str, Array]:
     """(N,) values of every base column, NaN where it, or an ingredient, is missing."""
     values = dict(complete)
-    values |= {name: data.numeric(name) for name in incomplete}
+    values |= {name: data.column_values(name) for name in incomplete}
     for record in derived:
         made = record.evaluate(values)
         if record.column in data.variables:
@@ -38,7 +38,7 @@ def filled(
     will be, to tell columns that are always combinations of others."""
     values = dict(complete)
     for k, name in enumerate(incomplete):
-        column = np.array(data.numeric(name))
+        column = np.array(data.column_values(name))
         hole = np.isnan(column)
         column[hole] = np.random.default_rng(k).choice(column[~hole], hole.sum())
         values[name] = column

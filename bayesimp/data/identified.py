@@ -47,7 +47,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:
             sight = Sight(name, block, values, data, frozenset(conditionals.complete))
-            for check in (_response, variances, _complete, _incomplete, _together, _exact, between):
+            checks = (_response, variances, _complete, _incomplete, _together, _exact, _separated, between)
+            for check in checks:
                 events += check(sight)
     return events
 
@@ -56,8 +57,9 @@ def _response(s: Sight) -> list[Event]:
     y = s.values[s.name]
     low, high = y[s.rows].min(), y[s.rows].max()
     if low == high:
+        shown = s.data.levels(s.name)[0] if s.data.levels(s.name) else f"{low:g}"
         raise DataError(
-            f"'{s.name}' is {low:g} wherever it is observed ({s.seen}): it has no variance to impute from. "
+            f"'{s.name}' is {shown} wherever it is observed ({s.seen}): it has no variance to impute from. "
             f"Fill it in, or leave it out: methods={{'{s.name}': None}}."
         )
     if isinstance(s.block.method, PMM) and s.rows.sum() < s.block.method.donors:
@@ -68,11 +70,11 @@ def _response(s: Sight) -> list[Event]:
         return []
     several = np.bincount(s.data.codes[s.rows]).max() > 1
     if several and not varies_within(y, s.data.codes).any():
-        raise DataError(
-            f"'{s.name}' has one value in each of the {len(s.clusters):,} clusters where it is observed: a variable of "
-            "clusters, whose variance within clusters is zero. FCS imputes variables of rows here: fill it in for each "
-            f"cluster first, or leave it out: methods={{'{s.name}': None}}."
-        )
+        text = f"'{s.name}' has one value in each of the {len(s.clusters):,} clusters where it is observed: a variable "
+        text += f"of clusters? Method '2lonly' imputes these: methods={{'{s.name}': '2lonly'}}."
+        if s.block.family == "normal":
+            raise DataError(f"{text} Method '{s.block.method.name}' needs a variance within clusters.")
+        return [Event("prior matters", f"Psi[{s.name}]", text, len(s.clusters))]
     if not several:
         once = f"'{s.name}' is observed in at most one row of each cluster ({s.seen}): its variances between and within"
         if isinstance(s.block.method, ML):
@@ -160,6 +162,8 @@ def _alone(s: Sight, j: int) -> bool:
 
 def _exact(s: Sight) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
+    if s.block.family != "normal":  # never exact: at the worst separated
+        return []
     by_row = s.kinds != "mean"
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
     if there.sum() <= by_row.sum() + 1:
@@ -173,6 +177,23 @@ def _exact(s: Sight) -> list[Event]:
             f"left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
         )
     return []
+
+
+def _separated(s: Sight) -> list[Event]:
+    """A predictor that tells the two values of a response apart without error: its likelihood has no maximum."""
+    if s.block.family != "bernoulli" or s.block.method.name in ("pmm", "2stage"):
+        return []
+    y = s.values[s.name]
+    events = []
+    for j in np.flatnonzero(s.kinds != "mean"):
+        x = s.X[:, j]
+        low, high = (x[s.rows & np.isfinite(x) & (y == value)] for value in s.block.levels)
+        if len(low) and len(high) and np.ptp(np.append(low, high)) > 0:
+            if low.max() < high.min() or high.max() < low.min():
+                text = f"'{s.names[j]}' separates the two values of '{s.name}' without error: its coefficient rests on "
+                text += "its weak normal prior, which keeps it finite."
+                events.append(Event("separated", f"{s.name} ~ {s.names[j]}", text, len(low) + len(high)))
+    return events
 
 
 def _has_intercept(columns: tuple[Column, ...]) -> bool:

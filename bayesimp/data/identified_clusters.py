@@ -75,8 +75,8 @@ def variances(s: Sight) -> list[Event]:
         only = listing([s.data.clusters[s.clusters[0]]])
         raise DataError(
             f"'{s.name}' is observed in 1 of {len(s.data.clusters)} clusters ({only}, {int(s.rows.sum())} rows): its "
-            "variance between clusters (Psi) cannot be learned. Use method 'norm' or 'pmm', which ignore the clusters, "
-            "or fix Psi: methods.Bayes(priors.Priors(Psi=priors.Fixed(...)))."
+            "variance between clusters (Psi) cannot be learned. Use method 'norm', 'glm' or 'pmm', which ignore the "
+            "clusters, or fix Psi: methods.Bayes(priors.Priors(Psi=priors.Fixed(...)))."
         )
     if m < q + 1:
         raise SpecificationError(

@@ -33,7 +33,8 @@ class IncompleteData:
         Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
     families
         Family of variables by name, where the one inferred is not wanted: ``"normal"``, ``"bernoulli"``,
-        ``"poisson"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of
+        ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``,
+        ``"inverse_gaussian"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of
         inference see `bayesimp.data.families`; printing the object shows the result.
 
     Attributes
@@ -64,6 +65,7 @@ class IncompleteData:
         self.cluster = cluster
         self.codes, self.clusters = _codes(self.frame[cluster])
         self.codes.flags.writeable = False
+        self._levels: dict[str, tuple] = {}  # known from a larger table
         self.families = self._families(families or {})
         self._check_finite()
 
@@ -82,20 +84,42 @@ class IncompleteData:
         return self._column(name).isna().to_numpy()
 
     def numeric(self, name: str) -> NDArray[np.float64]:
-        """(n,) float64 with NaN: a normal or poisson variable itself, 0, 1, ... for the `levels` of others.
+        """(n,) float64 with NaN: 0, 1, ... for the `levels` of bernoulli, ordinal and categorical variables,
+        the numbers themselves of others.
 
         Raises
         ------
         DataError
             A value that the variable's family does not have; says which and where.
         """
-        column = self._column(name)
-        return family_rules.encode(column, self.families[name], self.codes, self.clusters)[0]
+        return self._encoded(name)[0]
 
     def levels(self, name: str) -> tuple:
-        """Values behind the 0, 1, ... of `numeric`; empty for normal and poisson variables."""
-        column = self._column(name)
-        return family_rules.encode(column, self.families[name], self.codes, self.clusters)[1]
+        """Values behind the 0, 1, ... of `numeric`; empty where these are the numbers themselves."""
+        return self._encoded(name)[1]
+
+    def level_values(self, name: str) -> NDArray[np.float64]:
+        """(K,) what stands for each level where the variable is computed with: the level itself where it is a
+        number, else its position."""
+        levels = self.levels(name)
+        number = all(isinstance(level, int | float | np.number) for level in levels)
+        return np.array(levels if number else range(len(levels)), dtype=np.float64)
+
+    def column_values(self, name: str) -> NDArray[np.float64]:
+        """(n,) float64 with NaN: the variable as models compute with it (`level_values`)."""
+        values = self.numeric(name)
+        if self.families[name] not in family_rules.CODED:
+            return values
+        there = ~np.isnan(values)
+        values[there] = self.level_values(name)[values[there].astype(np.int64)]
+        return values
+
+    def part(self, frame: pd.DataFrame) -> IncompleteData:
+        """Some of its rows, or the same with fewer values: families and levels stay those of the whole."""
+        made = IncompleteData(frame, self.cluster, dict(self.families))
+        coded = [name for name in self.variables if self.families[name] in family_rules.CODED]
+        made._levels = {name: self.levels(name) for name in coded}
+        return made
 
     def require_observed(self, names: Sequence[str]) -> None:
         """Refuse variables without any observed value; for models, which cannot use them.
@@ -166,6 +190,12 @@ class IncompleteData:
     def _repr_html_(self) -> str:
         return describe.html(self)
 
+    def _encoded(self, name: str) -> tuple[NDArray[np.float64], tuple]:
+        column = self._column(name)
+        return family_rules.encode(
+            column, self.families[name], self.codes, self.clusters, self._levels.get(name)
+        )
+
     def _column(self, name: str) -> pd.Series:
         if name not in self.families:
             raise SpecificationError(f"'{name}' is not a variable. {suggestion(name, self.variables)}")
@@ -188,8 +218,29 @@ class IncompleteData:
                 family_rules.read_name(chosen[name], name) if name in chosen else family_rules.infer(column)
             )
             if name in chosen and families[name] != "none":
-                family_rules.encode(column, families[name], self.codes, self.clusters)
+                values, _ = family_rules.encode(column, families[name], self.codes, self.clusters)
+                self._check_trials(name, families[name], values)
         return families
+
+    def _check_trials(self, name: str, family: str, successes: NDArray[np.float64]) -> None:
+        column = family_rules.trials(family)
+        if not column:
+            return
+        if column == name or column not in self.frame.columns:
+            raise SpecificationError(
+                f"families: '{name}' is {family}, and the table has no other column '{column}'. "
+                f"{suggestion(column, self.variables)}"
+            )
+        if self.frame[column].isna().any():
+            place = where(self.frame[column].isna().to_numpy(), self.codes, self.clusters, self.frame.index)
+            raise DataError(
+                f"'{column}', the trials of '{name}', is missing {place}. Fill it in: trials are not imputed."
+            )
+        n = family_rules.encode(self.frame[column], "poisson", self.codes, self.clusters)[0]
+        bad = successes > n
+        if bad.any():
+            place = where(bad, self.codes, self.clusters, self.frame.index)
+            raise DataError(f"'{name}' is more than '{column}', its trials, {place}. Correct one of them.")
 
     def _check_finite(self) -> None:
         for name in self.variables:

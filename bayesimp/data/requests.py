@@ -79,7 +79,7 @@ def held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> Incomplet
         if pd.api.types.is_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
             column = column.astype(float)
         frame[name] = column.mask(mask)
-    return IncompleteData(frame, data.cluster, dict(data.families))
+    return data.part(frame)
 
 
 def fitted_rows(
@@ -88,7 +88,7 @@ def fitted_rows(
     """The rows that models are fitted to."""
     if not ignore.any():
         return spec, data
-    rest = IncompleteData(data.frame[~ignore], data.cluster, dict(data.families))
+    rest = data.part(data.frame[~ignore])
     unseen = [name for name in spec.incomplete if rest.missing(name).all()]
     if unseen:
         raise DataError(

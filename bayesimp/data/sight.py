@@ -13,8 +13,8 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import Block
-from bayesimp.spec.methods import PyMC
-from bayesimp.spec.priors import Normal
+from bayesimp.spec.methods import MLMI, ClusterLevel, PyMC, SingleLevel, Stratified
+from bayesimp.spec.priors import Normal, Weak
 
 __all__ = ["Sight"]
 
@@ -60,12 +60,19 @@ class Sight:
     def seen(self) -> str:
         return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
 
+    @property
+    def _weak(self) -> bool:
+        """Whether the method has a weak prior of its own on the coefficients."""
+        method = self.block.method
+        generalised = self.block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
+        return isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
+
     def unidentified(self, column: str, message: str) -> list[Event]:
         """Refuse; or, where beta has a proper prior, say that it is all there is."""
         priors = getattr(self.block.method, "priors", None)
         if isinstance(self.block.method, PyMC) and self.block.method.model is not None:
             why = "the model is your own: make sure that its prior is proper"
-        elif isinstance(getattr(priors, "beta", None), Normal):
+        elif isinstance(getattr(priors, "beta", None), Normal | Weak) or self._weak:
             why = "its coefficient has its normal prior alone"
         else:
             mean = any(c.name == column and c.over for c in self.block.fixed)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bayesimp.data.choice import check_family, choose
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.methods import Bayes, Gibbs, Method, PyMC, read
+from bayesimp.spec.methods import Bayes, Gibbs, Method, Norm, PyMC, SingleLevel, read
 
 __all__ = ["read_blocks", "read_methods", "visits"]
 
@@ -54,14 +55,14 @@ def read_blocks(
 
 def read_methods(
     methods: Any, data: IncompleteData, grouped: Mapping[str, tuple[str, ...]], derived: Mapping[str, str]
-) -> dict[str, Method]:
-    """Method by block, in the table's order (a block stands where its first variable does).
+) -> tuple[dict[str, Method], dict[str, str]]:
+    """Method by block, in the table's order (a block stands where its first variable does); why, where it was chosen.
 
     Raises
     ------
     SpecificationError
-        Names that are no incomplete variable or block; variables that are not normal; a block with a method that
-        imputes one variable.
+        Names that are no incomplete variable or block; a method that a family does not have; a block with a method
+        that imputes one variable, or with a variable that is not normal.
     """
     by_name: dict[str, Any] = {}
     if hasattr(methods, "items"):
@@ -70,18 +71,33 @@ def read_methods(
     for name, value in by_name.items():
         _check_key(str(name), value, data, grouped, derived)
     chosen: dict[str, Method] = {}
+    why: dict[str, str] = {}
     for variable in data.variables:
         if variable in derived or not data.missing(variable).any():
             continue
         name = next((block for block, members in grouped.items() if variable in members), variable)
-        value = by_name.get(name, Bayes() if methods is None else methods)
+        value = by_name.get(name, methods)
+        told = methods is not None or name in by_name
         unsaid = data.families[variable] == "none" and name not in (*by_name, *grouped)
-        if value is None or (isinstance(value, str) and not value) or unsaid:
+        if (told and value is None) or (isinstance(value, str) and not value) or unsaid:
             continue
-        _check_normal(variable, data)
-        chosen[name] = read(value)
+        data.require_observed([variable])
+        if told:
+            chosen[name] = _read(value, data.families[variable])
+        elif name in grouped:
+            chosen[name] = Bayes()
+        else:
+            chosen[name], why[name] = choose(data, variable)
+        if name in grouped:
+            _check_normal(name, variable, data)
+        check_family(variable, data.families[variable], chosen[name])
         _check_joint(name, grouped.get(name, (name,)), chosen[name])
-    return chosen
+    return chosen, why
+
+
+def _read(value: Any, family: str) -> Method:
+    method = read(value)
+    return Norm() if isinstance(method, SingleLevel) and family == "normal" else method
 
 
 def visits(
@@ -161,13 +177,13 @@ def _check_key(
         )
 
 
-def _check_normal(name: str, data: IncompleteData) -> None:
+def _check_normal(block: str, name: str, data: IncompleteData) -> None:
     family = data.families[name]
-    if family != "normal":
+    if family != "normal" and block != name:
         raise SpecificationError(
-            f"'{name}' has family '{family}' and {int(data.missing(name).sum()):,} missing cells; FCS imputes normal "
-            f"variables only, other families come later. If it may be treated as continuous, say so: "
-            f"IncompleteData(..., families={{'{name}': 'normal'}}). Or leave it out: methods={{'{name}': None}}."
+            f"Block '{block}': '{name}' has family '{family}', and several variables are imputed jointly where all are "
+            f"normal. Take it out of the block; or, if it may be treated as continuous: IncompleteData(..., "
+            f"families={{'{name}': 'normal'}})."
         )
 
 

@@ -137,7 +137,7 @@ def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> C
 
 
 def beta_prior(
-    prior: pr.Flat | pr.Normal, scale, r: int, where: str = "beta"
+    prior: pr.Flat | pr.Normal | pr.Weak, scale, r: int, where: str = "beta"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision Q0 (rp, rp) of vec(beta_w), and Q0 mu0, for a prior stated on the scale of the data.
 
@@ -148,6 +148,11 @@ def beta_prior(
     Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
     if isinstance(prior, pr.Flat):
         return Q0, t0
+    if isinstance(prior, pr.Weak):  # a prior on the working scale, where predictors have sd 1
+        sds = np.full((r, p), prior.sd)
+        if getattr(scale, "intercept", 0) >= 0:
+            sds[:, getattr(scale, "intercept", 0)] = prior.intercept
+        return np.diag(1.0 / sds.ravel() ** 2), t0
     try:
         mean = np.broadcast_to(np.asarray(prior.mean, dtype=float), (p, r))
         sd = np.broadcast_to(np.asarray(prior.sd, dtype=float), (p, r))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bayesimp.spec.syntax import Call, Minus, Name, Node, Number, Op, Text, error, read, walk, write
 from bayesimp.spec.terms import ELEMENTWISE, check_term
 
-__all__ = ["Expression", "Product", "expression"]
+__all__ = ["Expression", "Indicator", "Product", "expression"]
 
 OPERATORS = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
@@ -61,6 +61,25 @@ class Product:
 
     def __str__(self) -> str:
         return " * ".join(self.names)
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """Whether a column has a value: 1, 0, NaN where it is missing.
+
+    tolerance: values are computed with between visits, and come back with round-off.
+    """
+
+    name: str
+    value: float
+    tolerance: float
+
+    def __call__(self, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        x = values[self.name]
+        return np.where(np.isnan(x), np.nan, np.abs(x - self.value) < self.tolerance)
+
+    def __str__(self) -> str:
+        return f"{self.name} == {self.value:g}"
 
 
 def expression(source: str | Node, text: str) -> Expression:

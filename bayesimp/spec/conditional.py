@@ -86,6 +86,12 @@ class Block:
         Columns of X* and Z*, shared by the responses; ``random`` is empty for single-level methods.
     notes
         What was chosen by default, and why.
+    family
+        Of the responses: ``"normal"``, or that of the one response.
+    levels
+        What stands for its levels in the base column, in their order (`IncompleteData.level_values`); empty for numbers.
+    trials
+        Base column of binomial trials.
     """
 
     name: str
@@ -94,6 +100,14 @@ class Block:
     random: tuple[Column, ...]
     method: Method
     notes: tuple[str, ...] = ()
+    family: str = "normal"
+    levels: tuple[float, ...] = ()
+    trials: str | None = None
+
+    @property
+    def predictors(self) -> int:
+        """r, the number of linear predictors: K - 1 of a categorical variable with K levels, else one a response."""
+        return len(self.levels) - 1 if self.family == "categorical" else len(self.responses)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,13 @@ def formula_text(block: Block, cluster: str) -> str:
     """The model of a block as it will be fitted: ``y1 ~ 1 + y2 + cluster_mean(y2) + (1 | study)``."""
     terms = _sum(block.fixed)
     random = f" + ({_sum(block.random)} | {write(Name(cluster))})" if block.random else ""
-    return f"{' + '.join(block.responses)} ~ {terms}{random}"
+    family = "" if block.family == "normal" else f"   [{block.family}{_link(block)}]"
+    return f"{' + '.join(block.responses)} ~ {terms}{random}{family}"
+
+
+def _link(block: Block) -> str:
+    binary = block.family == "bernoulli" or block.trials
+    return f", {getattr(block.method, 'link', 'logit')}" if binary else ""
 
 
 def text(conditionals: Conditionals, cluster: str) -> str:

@@ -16,6 +16,8 @@ def describe(prior, names) -> str:
             return "flat"
         case pr.Normal(mean, sd):
             return f"normal, mean {_numbers(mean)}, sd {_numbers(sd)}"
+        case pr.Weak(sd, intercept):
+            return f"normal, sd {sd:g} for a predictor of sd 1, {intercept:g} for the intercept"
         case pr.InverseWishart(nu, V, improper):
             V = np.asarray(V)
             diagonal = np.array_equal(V, np.diag(np.diag(V)))

@@ -14,7 +14,13 @@ from bayesimp.spec.records import priors_from_dict, priors_to_dict
 
 __all__ = ["declared_from_dict", "declared_to_dict"]
 
-TYPES = {cls.__name__: cls for cls in (me.Gibbs, me.ML, me.PyMC, me.Norm, me.PMM)}
+TYPES = {
+    cls.__name__: cls
+    for cls in (
+        me.Gibbs, me.ML, me.PyMC, me.Norm, me.PMM, me.MLMI, me.TwoStage, me.Stratified, me.SingleLevel,
+        me.ClusterLevel,
+    )
+}  # fmt: skip
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:

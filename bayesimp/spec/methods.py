@@ -7,6 +7,17 @@
     PyMC         NUTS       any prior, or a model of the user's own
     Norm, PMM    no b       ignore the clusters; for comparison
 
+Variables that are not normal have generalised models, g(E y) = X* beta + Z* b (Jolani 2025, sec. 2.4):
+
+    Bayes        MCMC       posterior draws; every family
+    MLMI         fits       Laplace fit, parameters from its normal law, effects from their conditional; or as published
+    TwoStage     clusters   a regression in each cluster, then a meta-analysis of them (Resche-Rigon & White 2018)
+    Stratified   no Psi     cluster indicators as fixed effects
+    SingleLevel  no b       logistic, ordinal, multinomial, Poisson regression that ignores the clusters
+    PyMC         NUTS       as above
+
+    ClusterLevel            variables of clusters, imputed once a cluster from the means of its rows
+
 A compatible model has cluster means of the other variables among the columns of X*.
 """
 
@@ -21,17 +32,23 @@ from bayesimp.errors import SpecificationError
 from bayesimp.spec.mice import from_mice
 from bayesimp.spec.priors import InverseWishart, Priors, default, jomo
 
-__all__ = ["Bayes", "Gibbs", "IW", "ML", "Method", "Norm", "PMM", "PyMC", "from_mice", "read", "with_priors"]
+__all__ = ["Bayes", "ClusterLevel", "Gibbs", "IW", "ML", "MLMI", "Method", "Norm", "PMM", "PyMC", "SingleLevel",
+           "Stratified", "TwoStage", "from_mice", "ignores_clusters", "read", "with_priors"]  # fmt: skip
+
+Link = Literal["logit", "probit"]
 
 
 @dataclass(frozen=True)
 class Gibbs:
-    """Bayesian multilevel normal model, by Gibbs sampling. Usually made by `Bayes` or `IW`.
+    """Bayesian multilevel model, by Gibbs sampling. Usually made by `Bayes` or `IW`.
+
+    A variable that is not normal has the generalised model of its family, by Metropolis steps within Gibbs.
 
     Parameters
     ----------
     priors
-        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``.
+        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``. Where the library's default is
+        kept, the coefficients of a variable that is not normal have the weak priors of `priors.Weak`.
     residual
         ``"common"``: one sigma^2; ``"cluster"``: one for each cluster (mice's 2l.norm).
     compatible
@@ -42,12 +59,15 @@ class Gibbs:
         update Psi and sigma^2 still remember the cycle before: with 12 small clusters imputed means and sds are off by
         .01 of their posterior sd (root mean square), with five by less than Monte Carlo error shows
         (tests/calibration/INNER_RESULTS.md).
+    link
+        Of variables with two values or binomial: ``"logit"`` or ``"probit"``.
     """
 
     priors: Priors = field(default_factory=default)
     residual: Literal["common", "cluster"] = "common"
     compatible: bool | None = None
     inner: int = 5
+    link: Link = "logit"
     name: str = "bayes"
 
     def __post_init__(self) -> None:
@@ -56,6 +76,7 @@ class Gibbs:
         if self.residual not in ("common", "cluster"):
             raise SpecificationError(f"residual must be 'common' or 'cluster', got {self.residual!r}.")
         _check_count(self.inner, "inner")
+        _check_link(self.link)
 
 
 def Bayes(
@@ -63,9 +84,10 @@ def Bayes(
     residual: Literal["common", "cluster"] = "common",
     compatible: bool | None = None,
     inner: int = 5,
+    link: Link = "logit",
 ) -> Gibbs:
     """`Gibbs` with the library's default prior, which follows the unit of the data."""
-    return Gibbs(default() if priors is None else priors, residual, compatible, inner)
+    return Gibbs(default() if priors is None else priors, residual, compatible, inner, link)
 
 
 def IW(
@@ -160,32 +182,167 @@ class PMM:
         _check_count(self.donors, "donors")
 
 
-Method = Gibbs | ML | PyMC | Norm | PMM
+@dataclass(frozen=True)
+class MLMI:
+    """Multilevel imputation of binary variables and counts by fitted models (Jolani 2025, sec. 2.4).
+
+    Every visit fits the model by the full Laplace approximation, from where the last visit ended, draws (beta, Psi) from
+    the normal law of the estimate (Psi through its Cholesky factor), and the effects of clusters with observed values
+    from their exact conditional at the parameters drawn.
+
+    Parameters
+    ----------
+    published
+        The published algorithm to the letter, for comparison: penalised fit, Wishart draws by the predicted effects,
+        and an accept-reject step that ends after 250 tries with a draw that knows nothing of the cluster's own values.
+        How often it does so is among the events.
+    link, compatible
+        As in `Gibbs`.
+    """
+
+    published: bool = False
+    link: Link = "logit"
+    compatible: bool | None = None
+    name: str = "mlmi"
+
+    def __post_init__(self) -> None:
+        _check_bool(self.published, "MLMI: published")
+        _check_link(self.link)
+        _check_compatible(self.compatible, "MLMI")
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """Two-stage imputation (2STG): a regression in every cluster, then a meta-analysis (Resche-Rigon & White 2018).
+
+    All coefficients differ between clusters; a normal variable has a residual variance for each cluster too.
+
+    Parameters
+    ----------
+    estimator
+        Of the covariance matrix between clusters: ``"reml"``, drawn through its Cholesky factor, or ``"moments"``
+        (DerSimonian & Laird), which is kept at its estimate, as published.
+    donors
+        Predictive mean matching with so many donors instead of draws from the model; None: no matching.
+    published
+        A cluster whose own regression fails is treated as if it had no observed value, as published; else it keeps
+        what its rows say. Either way it is named in the events.
+    link
+        As in `Gibbs`.
+    """
+
+    estimator: Literal["reml", "moments"] = "reml"
+    donors: int | None = None
+    published: bool = False
+    link: Link = "logit"
+    name: str = "2stage"
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ("reml", "moments"):
+            raise SpecificationError(
+                f"TwoStage: estimator must be 'reml' or 'moments', got {self.estimator!r}."
+            )
+        if self.donors is not None:
+            _check_count(self.donors, "donors")
+        _check_bool(self.published, "TwoStage: published")
+        _check_link(self.link)
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """Stratified imputation (STI): cluster indicators as fixed effects; for comparison.
+
+    Linear, logistic, Poisson, ordinal or multinomial regression by the variable's family. A cluster without observed
+    values gets the average of the others' terms, so that their differences are not imputed there.
+
+    Parameters
+    ----------
+    donors
+        Predictive mean matching (normal variables), with so many donors; None: no matching.
+    link
+        As in `Gibbs`.
+    """
+
+    donors: int | None = None
+    link: Link = "logit"
+    name: str = "sti"
+
+    def __post_init__(self) -> None:
+        if self.donors is not None:
+            _check_count(self.donors, "donors")
+        _check_link(self.link)
+
+
+@dataclass(frozen=True)
+class SingleLevel:
+    """Regression of the variable's family that ignores the clusters (mice's logreg, polr, polyreg)."""
+
+    link: Link = "logit"
+    name: str = "glm"
+
+    def __post_init__(self) -> None:
+        _check_link(self.link)
+
+
+@dataclass(frozen=True)
+class ClusterLevel:
+    """A variable of clusters: one value a cluster, from the cluster means of the predictors (mice's 2lonly.norm).
+
+    Parameters
+    ----------
+    donors
+        Predictive mean matching among clusters (2lonly.pmm), with so many donors; None: no matching.
+    """
+
+    donors: int | None = None
+    name: str = "2lonly"
+
+    def __post_init__(self) -> None:
+        if self.donors is not None:
+            _check_count(self.donors, "donors")
+
+
+Method = Gibbs | ML | PyMC | Norm | PMM | MLMI | TwoStage | Stratified | SingleLevel | ClusterLevel
 
 NAMES: dict[str, Callable[[], Method]] = {
     "bayes": Bayes, "iw": IW, "ml": ML, "pymc": PyMC, "norm": Norm, "pmm": PMM,
     "bayes-c": lambda: Bayes(compatible=True), "iw-c": lambda: IW(compatible=True),
     "ml-c": lambda: ML(compatible=True), "pymc-c": lambda: PyMC(compatible=True),
+    "mlmi": MLMI, "mlmi-published": lambda: MLMI(published=True), "2stage": TwoStage, "twostage": TwoStage,
+    "sti": Stratified, "stratified": Stratified, "glm": SingleLevel, "2lonly": ClusterLevel,
     # names of R mice, miceadds and micemd
     "2l.pan": IW, "2l.norm": lambda: Bayes(residual="cluster"), "2l.jomo": lambda: Bayes(jomo()),
     "2l.lmer": ML, "2l.continuous": ML, "2l.glm.norm": ML,
+    "logreg": SingleLevel, "polyreg": SingleLevel, "polr": SingleLevel,
+    "2l.bin": MLMI, "2l.binary": MLMI, "2l.glm.bin": MLMI, "2l.glm.pois": MLMI, "2l.latentgroup.ord": Bayes,
+    "2l.2stage.norm": TwoStage, "2l.2stage.bin": TwoStage, "2l.2stage.pois": TwoStage,
+    "2l.2stage.pmm": lambda: TwoStage(donors=5),
+    "2lonly.norm": ClusterLevel, "2lonly.pmm": lambda: ClusterLevel(donors=5),
+    "2lonly.mean": ClusterLevel,  # values known in other rows of the cluster are filled in first
 }  # fmt: skip
 LATER = {
-    "is for categorical variables and counts": (
-        "logreg", "logreg.boot", "polyreg", "polr", "lda", "2l.bin", "2l.binary", "2l.glm.bin", "2l.glm.pois",
-        "2l.2stage.bin", "2l.2stage.pois", "2l.latentgroup.ord",
+    "draws from a bootstrap or by discriminant analysis; take 'glm' (ignores the clusters) or 'bayes'": (
+        "logreg.boot", "lda",
     ),
-    "is for variables of clusters": ("2lonly.norm", "2lonly.pmm", "2lonly.mean", "2lonly.function"),
-    "is for matching in clusters or two-stage models": ("2l.pmm", "2l.2stage.norm", "2l.2stage.pmm"),
+    "matches within clusters; take '2l.2stage.pmm' (clusters) or 'pmm' (ignores them)": ("2l.pmm",),
+    "is a function of the user's own; derived= computes columns": ("2lonly.function",),
 }  # fmt: skip
+
+
+def ignores_clusters(method: Method) -> bool:
+    """Whether the method's formula has no random part."""
+    return isinstance(method, Norm | PMM | TwoStage | Stratified | SingleLevel | ClusterLevel)
 
 
 def read(value: str | Method) -> Method:
     """The record meant by a name; a record is returned as it is.
 
     Names: ``"bayes"``, ``"iw"``, ``"ml"``, ``"pymc"``, each also with ``"-c"`` for ``compatible=True``;
-    ``"norm"``, ``"pmm"``; of R: ``"2l.pan"`` (iw), ``"2l.norm"`` (bayes, ``residual="cluster"``), ``"2l.lmer"``,
-    ``"2l.continuous"``, ``"2l.glm.norm"`` (ml), ``"2l.jomo"`` (bayes with jomo's prior).
+    ``"norm"``, ``"pmm"``, ``"glm"``, ``"mlmi"``, ``"mlmi-published"``, ``"2stage"``, ``"sti"``, ``"2lonly"``; of R:
+    ``"2l.pan"`` (iw), ``"2l.norm"`` (bayes, ``residual="cluster"``), ``"2l.lmer"``, ``"2l.continuous"``,
+    ``"2l.glm.norm"`` (ml), ``"2l.jomo"`` (bayes with jomo's prior), ``"2l.bin"``, ``"2l.binary"``, ``"2l.glm.bin"``,
+    ``"2l.glm.pois"`` (mlmi), ``"2l.2stage.norm"`` and others (2stage), ``"logreg"``, ``"polyreg"``, ``"polr"`` (glm),
+    ``"2lonly.norm"``, ``"2lonly.pmm"`` (2lonly).
 
     Raises
     ------
@@ -194,7 +351,9 @@ def read(value: str | Method) -> Method:
     """
     if isinstance(value, Method):
         return value
-    for make in (Bayes, Gibbs, IW, ML, Norm, PMM, PyMC):
+    for make in (
+        Bayes, Gibbs, IW, ML, Norm, PMM, PyMC, MLMI, TwoStage, Stratified, SingleLevel, ClusterLevel,
+    ):  # fmt: skip
         if value is make:  # methods.ML for methods.ML()
             return make()
     if not isinstance(value, str):
@@ -207,7 +366,7 @@ def read(value: str | Method) -> Method:
     for what, names in LATER.items():
         if name in names:
             raise SpecificationError(
-                f"Method '{value}' {what}, which come later. There are: {', '.join(NAMES)}."
+                f"Method '{value}' of mice is not here: it {what}. There are: {', '.join(NAMES)}."
             )
     close = get_close_matches(name, NAMES, n=2, cutoff=0.6)
     hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
@@ -237,6 +396,16 @@ def _check_priors(priors: Any, where: str) -> None:
 def _check_compatible(value: Any, where: str) -> None:
     if value not in (True, False, None):
         raise SpecificationError(f"{where}: compatible must be True, False or None, got {value!r}.")
+
+
+def _check_link(value: Any) -> None:
+    if value not in ("logit", "probit"):
+        raise SpecificationError(f"link must be 'logit' or 'probit', got {value!r}.")
+
+
+def _check_bool(value: Any, what: str) -> None:
+    if not isinstance(value, bool):
+        raise SpecificationError(f"{what} must be True or False, got {value!r}.")
 
 
 def _check_count(value: Any, what: str) -> None:

@@ -56,8 +56,8 @@ ANALYSIS_FAMILIES = ("normal", "gaussian", "bernoulli", "binomial", "poisson")
 VARIANCE_SCALES = ("log", "sd", "variance", "median")
 # as in bayesimp.data.families, which this module must not import; a test compares them
 FAMILIES = (
-    "normal", "gaussian", "bernoulli", "binary", "logistic", "poisson", "count", "ordinal", "categorical",
-    "nominal", "none",
+    "normal", "gaussian", "bernoulli", "binary", "logistic", "binomial", "poisson", "count", "negative_binomial",
+    "negbinomial", "nb", "gamma", "inverse_gaussian", "ordinal", "categorical", "nominal", "none",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names
 
@@ -116,7 +116,7 @@ def _data(section: Section, plan: Path) -> DataPlan:
         section.note("", "file and example are both given; keep one" if given else nothing)
     families = section.table("families", {})
     for name, family in families.items():
-        if not isinstance(family, str) or family.lower() not in FAMILIES:
+        if not isinstance(family, str) or family.lower().partition("(")[0] not in FAMILIES:
             section.note(f"families.{name}", f"{family!r} is not a family; {possible(family, FAMILIES)}")
     types = section.table("types", {})
     for name, kind in types.items():

@@ -25,7 +25,8 @@ from bayesimp.errors import SpecificationError
 
 __all__ = [
     "CovariancePrior", "Diagonal", "Exponential", "Fixed", "Flat", "HalfNormal", "HalfT", "HuangWand",
-    "InverseWishart", "LKJ", "Normal", "Priors", "default", "iw", "jomo", "mice", "pan", "rescale", "resolve",
+    "InverseWishart", "LKJ", "Normal", "Priors", "Weak", "default", "iw", "jomo", "mice", "pan", "rescale",
+    "resolve",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -171,12 +172,35 @@ class Normal:
 
 
 @dataclass(frozen=True)
+class Weak:
+    """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
+
+    Each coefficient is that of a predictor with mean 0 and standard deviation 1. It keeps coefficients finite where a
+    predictor separates the values of a binary variable: then the likelihood alone has no maximum.
+
+    Parameters
+    ----------
+    sd
+        Of a coefficient: at 2.5, an odds ratio of 12 for one standard deviation is within one sd of the prior.
+    intercept
+        Of the intercept, around 0 for the logit and probit, around the log of the mean for a log link.
+    """
+
+    sd: float = 2.5
+    intercept: float = 5.0
+
+    def __post_init__(self) -> None:
+        _positive(self.sd, "Weak: sd")
+        _positive(self.intercept, "Weak: intercept")
+
+
+@dataclass(frozen=True)
 class Priors:
     """The priors of a joint model. ``name`` labels tables and figures."""
 
     Sigma: CovariancePrior = field(default_factory=HuangWand)
     Psi: CovariancePrior = field(default_factory=HuangWand)
-    beta: Flat | Normal = field(default_factory=Flat)
+    beta: Flat | Normal | Weak = field(default_factory=Flat)
     name: str = "custom"
 
 

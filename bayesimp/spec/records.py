@@ -20,12 +20,12 @@ TYPES = {
     cls.__name__: cls
     for cls in (
         pr.InverseWishart, pr.HuangWand, pr.LKJ, pr.Diagonal, pr.Fixed, pr.HalfT, pr.HalfNormal,
-        pr.Exponential, pr.Flat, pr.Normal,
+        pr.Exponential, pr.Flat, pr.Normal, pr.Weak,
     )
 }  # fmt: skip
 PRESETS = {"default": pr.default, "pan": pr.pan, "mice": pr.mice, "jomo": pr.jomo}
 COVARIANCE = ("InverseWishart", "HuangWand", "LKJ", "Diagonal", "Fixed")
-PARTS = {"beta": ("Flat", "Normal"), "Sigma": COVARIANCE, "Psi": COVARIANCE}
+PARTS = {"beta": ("Flat", "Normal", "Weak"), "Sigma": COVARIANCE, "Psi": COVARIANCE}
 SDS = ("HalfT", "HalfNormal", "Exponential")
 INNER = {("LKJ", "sd"): SDS, ("Diagonal", "variances"): (*SDS, "InverseWishart")}  # priors inside priors
 ARRAYS = {"scale", "V", "value", "mean", "sd"}  # numbers, vectors or matrices

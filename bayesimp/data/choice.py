@@ -1,0 +1,114 @@
+"""The method of a variable for which the user names none, and which methods a family has.
+
+    one value in each cluster                  ClusterLevel    imputed once a cluster, from cluster means
+    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learnt
+    otherwise                                  Bayes           the model of its family, with cluster effects
+
+Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.data.families import trials
+from bayesimp.data.generic import varies_within
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.errors import SpecificationError
+from bayesimp.spec.methods import (
+    ML,
+    MLMI,
+    PMM,
+    Bayes,
+    ClusterLevel,
+    Gibbs,
+    Method,
+    Norm,
+    SingleLevel,
+    Stratified,
+    TwoStage,
+)
+
+__all__ = ["check_family", "choose", "of_clusters"]
+
+PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
+BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
+LEVELS = ("ordinal", "categorical")
+FAMILIES: dict[type, tuple[str, ...]] = {
+    ML: ("normal",),
+    Norm: ("normal",),
+    PMM: ("normal", "bernoulli", "binomial", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal"),
+    MLMI: BINARY_AND_COUNTS,
+    TwoStage: ("normal", *BINARY_AND_COUNTS),
+    Stratified: ("normal", *BINARY_AND_COUNTS, *LEVELS),
+    SingleLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
+    ClusterLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
+}  # fmt: skip
+
+
+def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
+    """The method of a variable by its family, level and number of observed clusters, and why."""
+    clusters = len(np.unique(data.codes[~data.missing(name)]))
+    normal = data.families[name] == "normal"
+    if of_clusters(data, name):
+        return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
+    if clusters == 1:
+        single: Method = Norm() if normal else SingleLevel()
+        return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"
+    return Bayes(), ""
+
+
+def of_clusters(data: IncompleteData, name: str) -> bool:
+    """Whether a variable has one value in every cluster where it is observed, and not by chance.
+
+    A number is one of clusters if two rows of a cluster never differ; one with few values (levels, counts) only if
+    `PAIRS` pairs of rows agree. At least two clusters must have rows to compare, and differ.
+    """
+    values = data.column_values(name)
+    there = ~np.isnan(values)
+    rows = np.bincount(data.codes[there], minlength=len(data.clusters))
+    several = rows > 1
+    if several.sum() < 2 or varies_within(values, data.codes).any():
+        return False
+    pairs = int((rows[several] - 1).sum())
+    differ = len(np.unique(values[there])) > 1
+    return differ and (data.families[name] == "normal" or pairs >= PAIRS)
+
+
+def check_family(name: str, family: str, method: Method) -> None:
+    """Refuse a method that has no model for a family.
+
+    Raises
+    ------
+    SpecificationError
+        And what to use instead.
+    """
+    plain = "binomial" if trials(family) else family
+    if plain == "none":
+        raise SpecificationError(
+            f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
+            f"methods={{'{name}': None}}."
+        )
+    allowed = FAMILIES.get(type(method))
+    if allowed and plain not in allowed:
+        advice = {"ml": "'mlmi'", "norm": "'glm'", "mlmi": "'ml' or 'bayes'"}.get(method.name, "'bayes'")
+        if plain not in BINARY_AND_COUNTS and method.name != "mlmi":
+            advice = "'bayes'"
+        raise SpecificationError(
+            f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
+            f"use {advice}. If it may be treated as continuous: IncompleteData(..., families={{'{name}': 'normal'}})."
+        )
+    if getattr(method, "link", "logit") == "probit" and plain not in ("bernoulli", "binomial"):
+        raise SpecificationError(
+            f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
+        )
+    if isinstance(method, Gibbs) and method.residual == "cluster" and plain != "normal":
+        raise SpecificationError(
+            f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
+        )
+    donors = getattr(method, "donors", None)
+    if isinstance(method, Stratified | TwoStage | ClusterLevel) and donors and plain != "normal":
+        raise SpecificationError(
+            f"'{name}': {type(method).__name__}(donors={donors}) matches normal variables; it is {family}. Take donors= "
+            "out, or use 'pmm'."
+        )

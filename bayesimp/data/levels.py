@@ -1,0 +1,99 @@
+"""Blocks whose columns must differ within clusters, or must not.
+
+Two-stage and stratified models have a term for every cluster, which takes up all that differs between clusters only.
+A variable of clusters is predicted by variables of clusters: of all others, by their cluster means. And where a variable
+is observed in one cluster only, what is constant there cannot predict it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.data.generic import varies_within
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import listing
+from bayesimp.errors import SpecificationError
+from bayesimp.spec.conditional import INTERCEPT, Block, Column, cluster_column
+from bayesimp.spec.methods import PMM, ClusterLevel, Norm, SingleLevel, Stratified, TwoStage
+
+__all__ = ["Draft", "at_its_level"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A block before cluster means are added; explicit: the user wrote a formula."""
+
+    block: Block
+    explicit: bool
+
+
+def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
+    """The draft with columns that its method can use. ``values``: base columns without holes (`generic.filled`).
+
+    Raises
+    ------
+    SpecificationError
+        A formula with a column that the method cannot use.
+    """
+    match draft.block.method:
+        case TwoStage() | Stratified():
+            return replace(draft, block=_within(draft, data, values))
+        case ClusterLevel():
+            return replace(draft, block=_between(draft.block, data, values))
+        case Norm() | PMM() | SingleLevel() if not draft.explicit:
+            return replace(draft, block=_in_one(draft.block, data, values))
+    return draft
+
+
+def _in_one(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    """Without columns that are constant in the one cluster in which the response is observed, if it is one."""
+    rows = ~data.missing(block.responses[0])
+    if len(np.unique(data.codes[rows])) > 1:
+        return block
+    static = [c for c in block.fixed if c.base != INTERCEPT and np.ptp(values[c.base][rows]) == 0]
+    if not static:
+        return block
+    note = f"constant in the cluster where it is observed, left out: {listing([c.name for c in static])}"
+    return replace(block, fixed=tuple(c for c in block.fixed if c not in static), notes=(*block.notes, note))
+
+
+def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    block = draft.block
+    static = [
+        c for c in block.fixed if c.base != INTERCEPT and not varies_within(values[c.base], data.codes).any()
+    ]
+    static += [c for c in block.fixed if c.over is not None]
+    names = listing(list(dict.fromkeys(c.name for c in static)))
+    if not any(c.base == INTERCEPT and c.over is None for c in block.fixed):
+        raise SpecificationError(
+            f"'{block.name}': method '{block.method.name}' has a term for every cluster; take the 0 out of its formula."
+        )
+    if not static:
+        return block
+    if draft.explicit:
+        raise SpecificationError(
+            f"'{block.name}': {names} differ(s) between clusters only, and method '{block.method.name}' has a term for "
+            "every cluster beside which it says nothing; take it out of the formula, or use 'bayes' or 'mlmi'."
+        )
+    fixed = tuple(c for c in block.fixed if c not in static)
+    return replace(block, fixed=fixed, notes=(*block.notes, f"between clusters only, left out: {names}"))
+
+
+def _between(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    columns = []
+    for c in block.fixed:
+        if c.over is not None and c.base != INTERCEPT:
+            raise SpecificationError(
+                f"'{block.name}' is imputed once a cluster, and '{c.name}' differs within clusters; take it out."
+            )
+        plain = c.over is None and c.base != INTERCEPT
+        same = plain and not varies_within(values[c.base], data.codes).any()
+        mean = cluster_column(INTERCEPT, (INTERCEPT, c.base)) if plain else c
+        columns.append(Column(c.name, mean.base, mean.over) if same else mean)
+    return replace(block, fixed=tuple(dict.fromkeys(columns)))

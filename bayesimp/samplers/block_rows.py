@@ -1,0 +1,88 @@
+"""The rows of one conditional model in the loop, for models that need them one by one: those that are not normal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.data.families import COUNTS
+from bayesimp.kernels.chained import cluster_factors
+from bayesimp.kernels.design_rows import design_rows
+
+__all__ = ["BlockRows"]
+
+Array = NDArray[np.float64]
+
+
+class BlockRows:
+    """Rows in which the response is observed and fitted, by cluster, and rows in which it is to be imputed.
+
+    Attributes
+    ----------
+    y, trials
+        (n,) the response where it is observed: codes of levels from 0, numbers, or positive numbers divided by their
+        mean (`unit`); binomial trials, else 1.
+    first
+        (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
+    holes, hole_cluster, hole_trials
+        (R,) bool among the incomplete rows; cluster and trials of those to be imputed.
+    """
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table, self.chained = table, table.blocks[number]
+        block = self.chained.block
+        k = self.chained.columns[0]
+        self.k, self.column = k, k - table.p
+        row_cluster = table.cells.cluster[table.row_cell]
+        self.holes = table.holes(k)
+        seen = np.flatnonzero(~self.holes & table.cell_fitted[table.row_cell])
+        source = np.concatenate([table.D_order, -1 - seen])
+        cluster = np.concatenate([table.D_cluster[table.D_order], row_cluster[seen]])
+        order = np.argsort(cluster, kind="stable")
+        self.source, self.cluster = source[order], cluster[order].astype(np.int64)
+        self.first = np.searchsorted(self.cluster, np.arange(table.clusters + 1)).astype(np.int64)
+        self.levels = np.array(block.levels)
+        self.unit = float(np.exp(self.chained.scale.c[0])) if block.family != "normal" else 1.0
+        working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
+        self.y = self._read(working)
+        self.hole_cluster = row_cluster[self.holes].astype(np.int64)
+        self.hole_source = -1 - np.flatnonzero(self.holes)
+        self.trials, self.hole_trials = np.ones(len(self.y)), np.ones(len(self.hole_cluster))
+        if block.trials:
+            t = table.names.index(block.trials)
+            every = table.center[t] + table.scale[t] * np.concatenate(
+                [table.D[table.D_order, t], table.cells.X[seen, t]]
+            )
+            self.trials = np.rint(every[order])
+            self.hole_trials = np.rint(table.center[t] + table.scale[t] * table.cells.X[self.holes, t])
+
+    def _read(self, working: Array) -> Array:
+        """The response as its model sees it, from the working scale."""
+        values = self.table.center[self.k] + self.table.scale[self.k] * working
+        family = self.chained.block.family
+        if len(self.levels):
+            return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
+        return np.rint(values) if family in COUNTS else values / self.unit
+
+    def put(self, V: Array, drawn: Array) -> None:
+        """Imputed responses, as the model drew them, into the completed rows of a chain."""
+        values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
+        V[self.holes, self.column] = (values - self.table.center[self.k]) / self.table.scale[self.k]
+
+    def factors(self, V: Array) -> Array:
+        return cluster_factors(self.table.cells, self.chained.terms, V)
+
+    def observed(self, V: Array, f: Array) -> tuple[Array, Array]:
+        """X (n, p) and Z (n, q) of the rows where the response is observed."""
+        return self._design(V, f, self.source, self.cluster)
+
+    def missing(self, V: Array, f: Array) -> tuple[Array, Array]:
+        """X and Z of the rows to be imputed."""
+        return self._design(V, f, self.hole_source, self.hole_cluster)
+
+    def _design(self, V: Array, f: Array, source, cluster) -> tuple[Array, Array]:
+        p, q = (int(n) for n in self.chained.arrays.sizes[:2])
+        X, Z = np.empty((len(source), p)), np.empty((len(source), q))
+        design_rows(self.table.cells, self.chained.terms, f, self.table.D, V, source, cluster, X, Z)
+        return X, Z
