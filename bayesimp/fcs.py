@@ -1,6 +1,7 @@
 """Fully conditional specification: one conditional model a variable, visited in turn (Kunkel & Kaizar 2017, sec. 2.2).
 
     y_k = X*_k beta*_k + Z*_k b_ki + e,   b_ki ~ N(0, psi*_k),   e ~ N(0, sigma*_k)
+    g(E y_k) = X*_k beta*_k + Z*_k b_ki      for variables that are not normal (Jolani 2025, sec. 2.4)
 
 X*_k and Z*_k may hold any other variables, imputed ones among them, and their means by cluster.
 """
@@ -44,8 +45,10 @@ class FCS:
     data
         The incomplete table.
     methods
-        One for all, or by variable: ``"bayes"`` (default), ``"iw"``, ``"ml"``, ``"pymc"``, ``"norm"``, ``"pmm"``, names
-        of mice's methods (``"2l.pan"``), or records of `bayesimp.methods`.
+        One for all, or by variable: ``"bayes"``, ``"iw"``, ``"ml"``, ``"mlmi"``, ``"2stage"``, ``"sti"``, ``"2lonly"``,
+        ``"pymc"``, ``"norm"``, ``"glm"``, ``"pmm"``, names of mice's methods (``"2l.pan"``), or records of
+        `bayesimp.methods`. Default: by family, level and number of observed clusters (`bayesimp.data.choice`); printing
+        the model says what was chosen, and why.
     predictors
         By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + y2 | study)"``; or a table of predictors, or
         mice's predictor matrix. None: all other variables, with random intercepts.
@@ -123,6 +126,7 @@ class FCS:
             filled=filled,
             ignore=self.ignore,
             bounds=self.bounds,
+            labels=list(self.data.clusters),
         )
 
     def conditionals(self, seed: int) -> list:
@@ -200,6 +204,9 @@ class FCS:
         n, m = len(self.data.frame), len(self.data.clusters)
         lines = [f"FCS: {len(self.spec.blocks)} conditional models, {n:,} rows in {m:,} clusters"]
         lines += [text(self.spec, self.data.cluster)]
+        if self._declared["methods"] is None:
+            lines += ["  methods chosen by family, level and observed clusters: a note says where it is not bayes,",
+                      "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
         lines += [f"  note: {event.where}: {event.message}" for event in self.events]
         return "\n".join(lines)
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from bayesimp import notation as nt
 from bayesimp.data.chained_block import ChainedBlock
-from bayesimp.data.families import CODED, COUNTS
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events
@@ -23,6 +22,7 @@ from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import chain_rng
 from bayesimp.samplers.fcs import FREE, POST, Chain, History, run_cycles, start_chain
+from bayesimp.spec.methods import TwoStage
 
 if TYPE_CHECKING:
     from bayesimp.fcs import FCS
@@ -140,13 +140,12 @@ class FCSRun:
         at = place[rows]
         values = np.tile(table.full[rows, k], (len(self.chains), 1))
         V = np.stack([chain.V[at[at >= 0], k - table.p] for chain in self.chains])
-        values[:, at >= 0] = table.center[k] + table.scale[k] * V
-        data = self.model.data
-        family = data.families.get(name, "normal").partition("(")[0]
-        if family in CODED:  # numbers of the levels, from what stands for them in the loop
-            distance = np.abs(values[:, :, None] - data.level_values(name))
-            return distance.argmin(axis=2).astype(float)
-        return np.rint(values) if family in COUNTS else values
+        values[:, at >= 0] = table.on_data_scale(k, V)
+        levels = table.exact.get(k, np.empty(0))
+        if not len(levels):
+            return values
+        order = np.argsort(levels)  # numbers of the levels, from what stands for them in the loop
+        return order[np.searchsorted(levels[order], values)].astype(float)
 
     def _tree(self, cells: dict, attrs: dict):
         model, table, h = self.model, self.model.table, self.history
@@ -242,8 +241,13 @@ def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels
                 ((nt.CLUSTER,), sigma2[..., place]) if by_cluster else ((), sigma2[..., 0])
             )
     if "Psi" in kept:
-        random, effect = [c.name for c in block.random or block.fixed], f"effect_{name}"
+        random, effect = [c.name for c in block.random], f"effect_{name}"
         names = random if len(responses) == 1 else effect_names(responses, random)
         coords |= {effect: names, f"{effect}_2": names}
-        out[f"Psi_{name}"] = (effect, f"{effect}_2"), scale.Psi(kept["Psi"])
+        if isinstance(block.method, TwoStage):
+            places = [block.fixed.index(column) for column in block.random]
+            Psi = scale.coefficients_covariance(kept["Psi"], places)
+        else:
+            Psi = scale.Psi(kept["Psi"])
+        out[f"Psi_{name}"] = (effect, f"{effect}_2"), Psi
     return out, coords

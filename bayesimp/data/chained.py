@@ -9,7 +9,7 @@ values alone (data/working.py), so that a seed gives the same imputations howeve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -35,7 +35,8 @@ class ChainedTable:
     canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
     incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
     cell_fitted (C,): whether models are fitted to the rows of a cell.
-    full (N, d): base columns as they are in the table, data scale.
+    full (N, d): base columns as they are in the table, data scale. exact: by base column, values that it can have (none:
+    whole numbers). labels (m,): of the clusters, in the table's order.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,8 @@ class ChainedTable:
     full: Array
     derived: tuple[Derived, ...]
     blocks: tuple[ChainedBlock, ...]
+    exact: Mapping[int, Array]
+    labels: Sequence[object]
 
     @property
     def clusters(self) -> int:
@@ -86,7 +89,15 @@ class ChainedTable:
 
     def _data(self, k: int, V: Array) -> Array:
         """A base column of the incomplete rows on the scale of the data."""
-        return self.center[k] + self.scale[k] * (self.cells.X[:, k] if k < self.p else V[:, k - self.p])
+        return self.on_data_scale(k, self.cells.X[:, k] if k < self.p else V[:, k - self.p])
+
+    def on_data_scale(self, k: int, working: Array) -> Array:
+        """Values of base column k from the working scale, levels and counts without round-off."""
+        values = self.center[k] + self.scale[k] * working
+        if k not in self.exact:
+            return values
+        levels = self.exact[k]
+        return levels[np.abs(values[..., None] - levels).argmin(-1)] if len(levels) else np.rint(values)
 
 
 def chained_table(
@@ -98,6 +109,7 @@ def chained_table(
     filled: Mapping[str, Array] | None = None,
     ignore=None,
     bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+    labels: Sequence[object] | None = None,
 ) -> ChainedTable:
     """Put a table into the form in which the loop reads it.
 
@@ -115,6 +127,8 @@ def chained_table(
         (N,) bool: rows that are imputed, but that no model is fitted to.
     bounds
         (lower, upper) by incomplete variable, on the scale of the data.
+    labels
+        (m,) of the clusters, for messages.
     """
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
     p = len(spec.complete)
@@ -133,7 +147,8 @@ def chained_table(
     whole = ~np.isnan(W).any(1) & ~ignore
     table = ChainedTable(
         names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
-        full, spec.derived, (),
+        full, spec.derived, (), {names.index(name): np.array(values) for name, values in spec.exact.items()},
+        range(clusters) if labels is None else labels,
     )  # fmt: skip
     blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)
     return replace(table, blocks=blocks)

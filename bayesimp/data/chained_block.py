@@ -70,6 +70,11 @@ class BlockScale:
     def Psi(self, Psi_w: Array) -> Array:
         return Psi_w * np.outer(self.e, self.e)
 
+    def coefficients_covariance(self, Psi_w: Array, columns: list[int]) -> Array:
+        """Of the coefficients of some fixed columns, the intercept among them, in every cluster (two-stage models)."""
+        T = self.T[np.ix_(columns, columns)] * self.s[0]
+        return T @ Psi_w @ T.T
+
 
 @dataclass(frozen=True)
 class ChainedBlock:

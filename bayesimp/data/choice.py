@@ -84,16 +84,19 @@ def check_family(name: str, family: str, method: Method) -> None:
         And what to use instead.
     """
     plain = "binomial" if trials(family) else family
+    matches = getattr(method, "donors", None) is not None
     if plain == "none":
         raise SpecificationError(
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
-    allowed = FAMILIES.get(type(method))
+    allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
     if allowed and plain not in allowed:
-        advice = {"ml": "'mlmi'", "norm": "'glm'", "mlmi": "'ml' or 'bayes'"}.get(method.name, "'bayes'")
-        if plain not in BINARY_AND_COUNTS and method.name != "mlmi":
-            advice = "'bayes'"
+        advice = "'bayes'"
+        if plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
+            advice = "'mlmi'" if isinstance(method, ML) else "'glm'"
+        elif plain == "normal":
+            advice = "'ml' or 'bayes'"
         raise SpecificationError(
             f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
             f"use {advice}. If it may be treated as continuous: IncompleteData(..., families={{'{name}': 'normal'}})."
@@ -105,10 +108,4 @@ def check_family(name: str, family: str, method: Method) -> None:
     if isinstance(method, Gibbs) and method.residual == "cluster" and plain != "normal":
         raise SpecificationError(
             f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
-        )
-    donors = getattr(method, "donors", None)
-    if isinstance(method, Stratified | TwoStage | ClusterLevel) and donors and plain != "normal":
-        raise SpecificationError(
-            f"'{name}': {type(method).__name__}(donors={donors}) matches normal variables; it is {family}. Take donors= "
-            "out, or use 'pmm'."
         )

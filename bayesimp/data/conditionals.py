@@ -15,7 +15,7 @@ import numpy as np
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
-from bayesimp.data.families import CODED, trials
+from bayesimp.data.families import CODED, COUNTS, trials
 from bayesimp.data.generic import filled, varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.levels import Draft, at_its_level
@@ -24,7 +24,7 @@ from bayesimp.data.visits import read_blocks, read_methods, visits
 from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals
-from bayesimp.spec.methods import Gibbs, Method, PyMC, ignores_clusters
+from bayesimp.spec.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
 from bayesimp.spec.predictors import Predictors
 from bayesimp.spec.priors import Priors, Weak, default
 
@@ -103,7 +103,17 @@ def conditionals(
         incomplete,
         tuple(record for name, record in base.derived.items() if name in used),
         tuple(made[name] for name in visits(order, responses, data)),
+        {
+            name: _values(data, name)
+            for name in incomplete
+            if data.families[name].partition("(")[0] in (*CODED, *COUNTS)
+        },
     )
+
+
+def _values(data: IncompleteData, name: str) -> tuple[float, ...]:
+    """Values of the levels of a variable; none for counts."""
+    return tuple(data.level_values(name).tolist()) if data.families[name] in CODED else ()
 
 
 def _used(blocks: Collection[Block], base: BaseColumns) -> set[str]:
@@ -167,16 +177,17 @@ def _of_family(
 ) -> tuple[Method, tuple[str, ...], str, tuple[float, ...], str | None]:
     """Method (with the priors of its family), notes, family, levels and trials of a block."""
     data, family = base.data, base.data.families[name]
-    if family == "normal":
-        return method, notes, family, (), None
+    if (
+        family == "normal" or getattr(method, "donors", None) is not None
+    ):  # observed values are matched as numbers
+        return method, notes, "normal", (), None
     if isinstance(method, Gibbs | PyMC) and getattr(method, "priors", None) in (default(), None):
         if not (isinstance(method, PyMC) and method.model is not None):
             method = replace(method, priors=Priors(beta=Weak(), name="default"))
     column = trials(family)
     if column:
         base._ingredient(column, f"trials of {name}")
-    levels = tuple(data.level_values(name).tolist()) if family in CODED else ()
-    return method, notes, "binomial" if column else family, levels, column or None
+    return method, notes, "binomial" if column else family, _values(data, name), column or None
 
 
 def _check_cycle(
@@ -204,7 +215,7 @@ def _with_means(
 ) -> Block:
     """The block with cluster means, where wanted or sensible."""
     block, method = draft.block, draft.block.method
-    if not block.random:
+    if not block.random or isinstance(method, TwoStage):
         return block
     own: bool | None = False if getattr(method, "published", False) else getattr(method, "compatible", None)
     wanted = compatible if own is None else own

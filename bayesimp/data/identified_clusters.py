@@ -11,7 +11,7 @@ from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import INTERCEPT, Column
-from bayesimp.spec.methods import ML
+from bayesimp.spec.methods import ML, TwoStage
 from bayesimp.spec.priors import Fixed
 
 __all__ = ["between", "variances"]
@@ -70,6 +70,8 @@ def variances(s: Sight) -> list[Event]:
     q, m = len(s.block.random), len(s.clusters)
     known = isinstance(getattr(getattr(s.block.method, "priors", None), "Psi", None), Fixed)
     if q == 0 or known:
+        return []
+    if isinstance(s.block.method, TwoStage) and m > 1:  # which says itself what few clusters leave open
         return []
     if m == 1:
         only = listing([s.data.clusters[s.clusters[0]]])

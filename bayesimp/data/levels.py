@@ -1,6 +1,7 @@
 """Blocks whose columns must differ within clusters, or must not.
 
-Two-stage and stratified models have a term for every cluster, which takes up all that differs between clusters only.
+A stratified model has a term for every cluster, which takes up all that differs between clusters only. In a two-stage
+model the coefficients of all columns that vary within clusters differ between clusters.
 A variable of clusters is predicted by variables of clusters: of all others, by their cluster means. And where a variable
 is observed in one cluster only, what is constant there cannot predict it.
 """
@@ -42,7 +43,12 @@ def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]
         A formula with a column that the method cannot use.
     """
     match draft.block.method:
-        case TwoStage() | Stratified():
+        case TwoStage():
+            _check_intercept(draft.block)
+            varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
+            return replace(draft, block=replace(draft.block, random=tuple(varying)))
+        case Stratified():
+            _check_intercept(draft.block)
             return replace(draft, block=_within(draft, data, values))
         case ClusterLevel():
             return replace(draft, block=_between(draft.block, data, values))
@@ -63,19 +69,26 @@ def _in_one(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> 
     return replace(block, fixed=tuple(c for c in block.fixed if c not in static), notes=(*block.notes, note))
 
 
-def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Block:
-    block = draft.block
-    static = [
-        c for c in block.fixed if c.base != INTERCEPT and not varies_within(values[c.base], data.codes).any()
-    ]
-    static += [c for c in block.fixed if c.over is not None]
-    names = listing(list(dict.fromkeys(c.name for c in static)))
+def _check_intercept(block: Block) -> None:
     if not any(c.base == INTERCEPT and c.over is None for c in block.fixed):
         raise SpecificationError(
             f"'{block.name}': method '{block.method.name}' has a term for every cluster; take the 0 out of its formula."
         )
+
+
+def _between_only(column: Column, data: IncompleteData, values: Mapping[str, Array]) -> bool:
+    """Whether a column, the intercept aside, differs between clusters only."""
+    if column.base == INTERCEPT:
+        return column.over is not None
+    return column.over is None and not varies_within(values[column.base], data.codes).any()
+
+
+def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    block = draft.block
+    static = [c for c in block.fixed if _between_only(c, data, values)]
     if not static:
         return block
+    names = listing([c.name for c in static])
     if draft.explicit:
         raise SpecificationError(
             f"'{block.name}': {names} differ(s) between clusters only, and method '{block.method.name}' has a term for "

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.chained import ChainedTable
-from bayesimp.data.families import COUNTS
 from bayesimp.kernels.chained import cluster_factors
 from bayesimp.kernels.design_rows import design_rows
 
@@ -21,8 +20,8 @@ class BlockRows:
     Attributes
     ----------
     y, trials
-        (n,) the response where it is observed: codes of levels from 0, numbers, or positive numbers divided by their
-        mean (`unit`); binomial trials, else 1.
+        (n,) the response where it is observed: codes of levels from 0, counts, positive numbers divided by their mean
+        (`unit`), normal values on the working scale; binomial trials, else 1.
     first
         (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
     holes, hole_cluster, hole_trials
@@ -59,16 +58,23 @@ class BlockRows:
 
     def _read(self, working: Array) -> Array:
         """The response as its model sees it, from the working scale."""
-        values = self.table.center[self.k] + self.table.scale[self.k] * working
-        family = self.chained.block.family
+        if self.chained.block.family == "normal":
+            return working
+        values = self.table.on_data_scale(self.k, working)
         if len(self.levels):
             return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
-        return np.rint(values) if family in COUNTS else values / self.unit
+        return values / self.unit
 
     def put(self, V: Array, drawn: Array) -> None:
         """Imputed responses, as the model drew them, into the completed rows of a chain."""
+        V[self.holes, self.column] = self.working(drawn)
+
+    def working(self, drawn: Array) -> Array:
+        """Responses as the model draws them, on the working scale."""
+        if self.chained.block.family == "normal":
+            return drawn
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
-        V[self.holes, self.column] = (values - self.table.center[self.k]) / self.table.scale[self.k]
+        return (values - self.table.center[self.k]) / self.table.scale[self.k]
 
     def factors(self, V: Array) -> Array:
         return cluster_factors(self.table.cells, self.chained.terms, V)

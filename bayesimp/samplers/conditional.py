@@ -32,9 +32,31 @@ FATAL = {
 
 
 def make(table: ChainedTable, number: int):
-    """The conditional of block `number` for its method."""
-    method = table.blocks[number].block.method
+    """The conditional of block `number` for its method and family."""
+    block = table.blocks[number].block
+    method = block.method
+    # kernels that tables of normal variables do not need are loaded where they are used
+    if block.family != "normal" and isinstance(method, me.Gibbs):
+        from bayesimp.samplers.glmm import BayesGlmm
+
+        return BayesGlmm(table, number)
     match method:
+        case me.MLMI():
+            from bayesimp.samplers.mlmi import MlmiBlock
+
+            return MlmiBlock(table, number)
+        case me.TwoStage():
+            from bayesimp.samplers.two_stage import TwoStageBlock
+
+            return TwoStageBlock(table, number)
+        case me.Stratified() | me.SingleLevel():
+            from bayesimp.samplers.single_level import SingleLevelBlock
+
+            return SingleLevelBlock(table, number)
+        case me.ClusterLevel():
+            from bayesimp.samplers.cluster_level import ClusterLevelBlock
+
+            return ClusterLevelBlock(table, number)
         case me.Gibbs():
             return Gibbs(table, number)
         case me.ML():

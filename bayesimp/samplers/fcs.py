@@ -284,7 +284,7 @@ def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c
 def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: int) -> None:
     """Let the user's function change the values just drawn; a change is counted."""
     holes = table.holes(k)
-    drawn = table.center[k] + table.scale[k] * chain.V[holes, k - table.p]
+    drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
     changed = np.asarray(function(drawn.copy()), dtype=float)
     if changed.shape != drawn.shape or not np.isfinite(changed).all():
         raise SamplingError(

@@ -10,7 +10,7 @@ product of two:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,8 @@ class Conditionals:
         In an order in which each can be computed from those before.
     blocks
         In the order of visits; a block may come twice.
+    exact
+        Imputed columns that hold whole numbers (empty), or one of these values.
     """
 
     complete: tuple[str, ...]
@@ -132,6 +134,7 @@ class Conditionals:
     incomplete: tuple[str, ...]
     derived: tuple[Derived, ...]
     blocks: tuple[Block, ...]
+    exact: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Column:

@@ -177,7 +177,13 @@ def test_observed_in_one_cluster():
     f = seen_only(f, "y1", f["g"] == 3)
     given = {"y1": ["x"], "y2": ["x"], "y3": ["x"]}
     bayes = {"y1": "bayes"}
-    refused(r"'y1' is observed in 1 of 12 clusters \(3, \d+ rows\).*'norm'.*Fixed", f, given, bayes, error=DataError)
+    refused(
+        r"'y1' is observed in 1 of 12 clusters \(3, \d+ rows\).*'norm'.*Fixed",
+        f,
+        given,
+        bayes,
+        error=DataError,
+    )
     assert check(f, given) == check(f, given, {"y1": "norm"}) == []
     assert check(f, given, {"y1": FIXED}) == []
 
@@ -234,7 +240,9 @@ def test_slope_of_what_does_not_vary_in_clusters():
 def test_response_of_clusters():
     f = table().assign(y1=lambda f: f["size"].where(f["g"] < 9))
     bayes = {"y1": "bayes"}
-    refused("'y1' has one value in each of the 9 clusters.*'2lonly'", f, {"y1": ["x"]}, bayes, error=DataError)
+    refused(
+        "'y1' has one value in each of the 9 clusters.*'2lonly'", f, {"y1": ["x"]}, bayes, error=DataError
+    )
 
 
 def test_constant_response():

@@ -1,0 +1,201 @@
+"""Blocks of the chained-equations loop for one variable that is not normal: its generalised linear mixed model.
+
+    g(E y) = X* beta + Z* b_i,    b_i ~ N(0, Psi)        Jolani 2025, sec. 2.4
+
+Rows count here: the likelihood is not a function of cross products. A visit makes the rows anew from the completed
+table (samplers/block_rows.py), moves the parameters, and draws the missing values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.kernels import families as fam
+from bayesimp.kernels.design_rows import linear_predictors
+from bayesimp.kernels.glm import NORMAL
+from bayesimp.kernels.glmm_gibbs import (
+    ALL_MOVES,
+    FAILURES,
+    TALLIES,
+    GlmmPrior,
+    glmm_start,
+    glmm_step,
+    new_tallies,
+)
+from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, aux_size, draw_rows
+from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.samplers.block_rows import BlockRows
+from bayesimp.samplers.fcs import FREE, Chain, Parameters
+from bayesimp.samplers.joint_gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+from bayesimp.spec import priors as pr
+from bayesimp.spec.conditional import Block
+
+__all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
+
+CODES = {
+    "poisson": fam.POISSON, "negative_binomial": fam.NEGATIVE_BINOMIAL, "gamma": fam.GAMMA,
+    "inverse_gaussian": fam.INVERSE_GAUSSIAN, "ordinal": ORDINAL, "categorical": CATEGORICAL, "normal": NORMAL,
+}  # fmt: skip
+LOG_MEANS = (fam.POISSON, fam.NEGATIVE_BINOMIAL)
+
+
+def family_code(block: Block) -> int:
+    """The kernels' code of a block's family and link."""
+    if block.family in ("bernoulli", "binomial"):
+        return fam.PROBIT if getattr(block.method, "link", "logit") == "probit" else fam.LOGIT
+    return CODES[block.family]
+
+
+def glmm_beta_prior(
+    prior, scale, r: int, code: int, y: np.ndarray, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
+    Q0, t0 = beta_prior(prior, scale, r, where)
+    if isinstance(prior, pr.Weak) and code in LOG_MEANS and scale.intercept >= 0:
+        t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
+    return Q0, t0
+
+
+class GeneralisedBlock:
+    """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
+
+    words: Mapping[int, tuple[str, str]] = {}
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table, self.chained = table, table.blocks[number]
+        self.rows = BlockRows(table, number)
+        block = self.chained.block
+        self.code, self.r = family_code(block), block.predictors
+        self.p, self.q = len(block.fixed), len(block.random)
+        self.aux = aux_size(self.code, len(block.levels))
+        n = len(self.rows.y)
+        self._constants = np.ones(n), np.zeros(n)
+        bounds = self.chained.arrays.lower, self.chained.arrays.upper
+        if np.isfinite(bounds).any() and block.family != "normal":
+            raise SpecificationError(
+                f"bounds['{block.name}']: bounds are for normal variables; it is {block.family}. Change what is drawn by "
+                f"post={{'{block.name}': ...}}."
+            )
+
+    def init(self, chain: Chain) -> Parameters:
+        rq = self.r * self.q
+        theta = Parameters(
+            np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
+            np.zeros((self.table.clusters, self.q, self.r)), {"aux": np.ones(self.aux)},
+        )  # fmt: skip
+        self._keep_aux(theta)
+        return theta
+
+    def _keep_aux(self, theta: Parameters) -> None:
+        """The auxiliary parameters as results show them: cutpoints from the second on (the first is 0), or a shape."""
+        aux = theta.own["aux"]
+        if self.aux:
+            theta.own[f"{FREE}cutpoints" if self.code == ORDINAL else f"{FREE}shape"] = (
+                np.cumsum(aux) if self.code == ORDINAL else aux.copy()
+            )
+
+    def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
+        rows = self.rows
+        return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
+
+    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> None:
+        """Draw the missing values from the model at theta."""
+        X, Z = self.rows.missing(chain.V, f)
+        self.draw(chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B))
+
+    def draw(self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray) -> None:
+        """Draw the missing values given their linear predictors eta (R, r); X for messages."""
+        drawn = np.empty(len(eta))
+        draw_rows(chain.rng, self.code, self.rows.hole_trials, eta, theta.own["aux"], drawn)
+        if not np.isfinite(drawn).all():
+            raise SamplingError(self._out_of_range(X, eta, drawn, theta.beta))
+        self.rows.put(chain.V, drawn)
+
+    def _out_of_range(self, X: np.ndarray, eta: np.ndarray, drawn: np.ndarray, beta: np.ndarray) -> str:
+        """Which row, and what makes its log mean so large."""
+        block, table = self.chained.block, self.table
+        j = int(np.argmax(~np.isfinite(drawn)))
+        row = int(table.row[np.flatnonzero(self.rows.holes)[j]])
+        parts = X[j] * beta[:, 0]
+        names = [column.name for column in block.fixed]
+        # the intercept says nothing about the row
+        order = [t for t in np.argsort(-np.abs(parts)) if t != self.chained.scale.intercept]
+        biggest = f", of which '{names[order[0]]}' gives {parts[order[0]]:+.3g}" if order else ""
+        return (
+            f"'{block.name}' ({block.family}): the log mean is {eta[j, 0]:.3g} in row {row} of the table{biggest}: no "
+            f"value can be drawn from it. Predictors of a log mean act multiplicatively: take the logarithm of one with "
+            "so wide a range, bound what is imputed of it (bounds=), or leave it out of the formula."
+        )
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return []
+
+
+class BayesGlmm(GeneralisedBlock):
+    """Posterior draws by Metropolis within Gibbs (`methods.Bayes`; kernels/glmm_gibbs.py)."""
+
+    words = {-code: ("failed", message) for code, message in FAILURES.items()}
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        block, scale = self.chained.block, self.chained.scale
+        name, method = block.name, block.method
+        Psi = pr.resolve(method.priors.Psi, scale.e, f"Psi of '{name}'")
+        if not is_conjugate(Psi):
+            raise SpecificationError(
+                f"'{name}': the Gibbs sampler has no update for {type(Psi).__name__}; use methods.PyMC(priors=...), "
+                "which takes every prior."
+            )
+        Psi = pr.rescale(Psi, scale.e)
+        update = covariance_update(Psi, self.r * self.q)
+        seen = int((np.diff(self.rows.first) > 0).sum())
+        check_proper(update, seen, self.r * self.q, f"Psi of '{name}'", "clusters")
+        Q0, t0 = glmm_beta_prior(
+            method.priors.beta, scale, self.r, self.code, self.rows.y, f"beta of '{name}'"
+        )
+        self.prior, self.Psi, self.updates = GlmmPrior(Q0, t0, update), Psi, method.inner
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        if isinstance(self.Psi, pr.Fixed):
+            theta.Psi = np.array(self.Psi.value, dtype=float)
+        theta.own["tallies"] = new_tallies()
+        rows = self.observed(chain.V, self.rows.factors(chain.V))
+        code = glmm_start(chain.rng, rows, self.prior, theta.beta, theta.own["aux"], theta.Psi, theta.B)
+        if code:
+            raise SamplingError(f"'{self.chained.block.name}', at the start: {FAILURES[code]}.")
+        self._keep_aux(theta)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f = self.rows.factors(chain.V)
+        own = theta.own
+        code = glmm_step(
+            chain.rng, self.observed(chain.V, f), self.updates, ALL_MOVES, self.prior,
+            theta.beta, own["aux"], theta.Psi, theta.B, own["tallies"],
+        )  # fmt: skip
+        if code:
+            return -code
+        self._keep_aux(theta)
+        self.fill(chain, theta, f)
+        return 0
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        total = dict(zip(TALLIES, sum(theta.own["tallies"] for theta in thetas), strict=True))
+        name = self.chained.block.name
+        shares = [
+            f"{total[kind][1] / total[kind][0]:.0%} of {kind}"
+            for kind in ("cluster effects", "fixed effects", "scales of effects")
+            if total[kind][0]
+        ]
+        events = [Event("acceptance", name, f"accepted by Metropolis steps: {', '.join(shares)}", 1)]
+        sought, found = total["modes"]
+        if found < sought:
+            text = "searches for a mode did not end; what was proposed from where they stood was rejected"
+            events.append(Event("mode not found", name, text, int(sought - found)))
+        return events

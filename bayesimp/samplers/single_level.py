@@ -1,0 +1,85 @@
+"""Blocks of the loop by regressions whose cluster terms are fixed effects, or that have none.
+
+Stratified imputation (STI) and single-level generalised models: kernels/stratified.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.events import Event
+from bayesimp.kernels.glm import NORMAL
+from bayesimp.kernels.single_level import match
+from bayesimp.kernels.stratified import (
+    WEAK,
+    WORDS,
+    RegressionState,
+    initial_regression_state,
+    single_level_glm,
+    stratified_step,
+)
+from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.glmm import GeneralisedBlock
+from bayesimp.spec.methods import Stratified
+
+__all__ = ["SingleLevelBlock"]
+
+FATAL = 4  # codes from here on: nothing drawn
+
+
+class SingleLevelBlock(GeneralisedBlock):
+    """`methods.Stratified`, `methods.SingleLevel`."""
+
+    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+             for code, text in WORDS.items()}  # fmt: skip
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        self.method = self.chained.block.method
+        self.stratified = isinstance(self.method, Stratified)
+        self.levels = max(len(self.chained.block.levels), 2)
+        at = self.chained.scale.intercept
+        self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        m = self.table.clusters
+        state = initial_regression_state(self.code, self.p, self.levels, m if self.stratified else 0)
+        theta.own |= state._asdict() | {"weak": np.zeros(1)}
+        theta.B = np.zeros((m, 1, self.r))
+        if self.code == NORMAL:
+            theta.Sigma = np.ones((1, 1, 1))
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, own = self.rows.factors(chain.V), theta.own
+        rows = self.observed(chain.V, f)
+        rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.columns]))
+        state = RegressionState(own["mode"], own["terms"], own["current"])
+        draw = (stratified_step if self.stratified else single_level_glm)(chain.rng, rows, self.levels, state)
+        if not draw.drawn:
+            return -int(draw.code & ~(FATAL - 1) & -(draw.code & ~(FATAL - 1)))
+        own["weak"] += draw.weak
+        theta.beta[self.columns], theta.B = draw.beta, draw.B
+        if self.aux:
+            own["aux"] = draw.aux.copy()
+            self._keep_aux(theta)
+        X, _ = self.rows.missing(chain.V, f)
+        X = np.ascontiguousarray(X[:, self.columns])
+        eta = X @ draw.beta + draw.B[self.rows.hole_cluster, 0]
+        if self.code != NORMAL:
+            self.draw(chain, theta, X, eta)
+            return int(draw.code & WEAK)
+        theta.Sigma[0, 0, 0] = draw.sigma2
+        drawn = np.empty(len(eta))
+        if getattr(self.method, "donors", None) is None:
+            drawn[:] = eta[:, 0] + np.sqrt(draw.sigma2) * chain.rng.standard_normal(len(eta))
+        else:
+            predicted = rows.X @ draw.estimated_beta[:, 0] + draw.estimated_B[self.rows.cluster, 0, 0]
+            match(chain.rng, predicted, rows.y, eta[:, 0], self.method.donors, drawn)
+        self.rows.put(chain.V, drawn)
+        return int(draw.code & WEAK)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return []

@@ -1,0 +1,122 @@
+"""Blocks of the loop by two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
+
+The numbers: kernels/two_stage.py. Which clusters could not be fitted by themselves is kept, to be named.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.data.where import listing
+from bayesimp.events import Event
+from bayesimp.kernels.glm import NORMAL
+from bayesimp.kernels.meta_analysis import MOMENTS, REML
+from bayesimp.kernels.single_level import match
+from bayesimp.kernels.two_stage import (
+    FAILED,
+    TOO_FEW,
+    WORDS,
+    TwoStageState,
+    initial_state,
+    two_stage_step,
+)
+from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.glmm import GeneralisedBlock
+
+__all__ = ["TwoStageBlock"]
+
+
+class TwoStageBlock(GeneralisedBlock):
+    """`methods.TwoStage`. Columns that differ between clusters only belong to the second stage."""
+
+    words = {code: ("meta-analysis", text) for code, text in WORDS.items() if code != TOO_FEW}
+    words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        block = self.chained.block
+        self.method = block.method
+        self.within = [t for t, column in enumerate(block.fixed) if column in block.random]
+        self.between = [t for t in range(self.p) if t not in self.within]
+        # the kernel wants the intercept first
+        at = self.chained.scale.intercept
+        self.within.remove(at)
+        self.within.insert(0, at)
+        self.place = [
+            [c for c in block.fixed if c in block.random].index(block.fixed[t]) for t in self.within
+        ]
+
+    def init(self, chain: Chain) -> Parameters:
+        m, p = self.table.clusters, len(self.within)
+        Sigma = np.ones((m, 1, 1)) if self.code == NORMAL else np.zeros((0, 0, 0))
+        own = {
+            "aux": np.ones(0), "failed": np.zeros((m, len(FAILED)), dtype=np.int64), "accepted": np.zeros(2),
+            **initial_state(m, p)._asdict(),
+        }  # fmt: skip
+        return Parameters(np.zeros((self.p, 1)), Sigma, np.zeros((p, p)), np.zeros((m, p, 1)), own)
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f = self.rows.factors(chain.V)
+        own = theta.own
+        rows = self.observed(chain.V, f)
+        first = rows.first[:-1][np.diff(rows.first) > 0]
+        T = np.zeros((self.table.clusters, len(self.between)))
+        T[np.diff(rows.first) > 0] = rows.X[first][:, self.between]
+        X, _ = self.rows.missing(chain.V, f)
+        T[self.rows.hole_cluster] = X[:, self.between]
+        rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.within]))
+        state = TwoStageState(own["fits"], own["effects"], own["log_sigma2"])
+        method = REML if self.method.estimator == "reml" else MOMENTS
+        draw = two_stage_step(chain.rng, rows, T, state, method, self.method.published)
+        for k, status in enumerate(FAILED):
+            own["failed"][:, k] += draw.status == status
+        if np.isfinite(draw.accepted):
+            own["accepted"] += draw.accepted, 1.0
+        if draw.code & TOO_FEW:
+            return -TOO_FEW
+        theta.beta[self.within, 0] = draw.beta[: len(self.within)]
+        theta.beta[self.between, 0] = draw.beta[len(self.within) :]
+        theta.Psi[np.ix_(self.place, self.place)] = draw.L @ draw.L.T
+        theta.B[:, self.place, 0] = draw.coefficients
+        if self.code == NORMAL:
+            theta.Sigma[:, 0, 0] = draw.sigma2
+        self._impute(chain, theta, rows, np.ascontiguousarray(X[:, self.within]), draw)
+        return int(draw.code)
+
+    def _impute(self, chain: Chain, theta: Parameters, rows, X: np.ndarray, draw) -> None:
+        eta = (X * draw.coefficients[self.rows.hole_cluster]).sum(axis=1, keepdims=True)
+        if self.code != NORMAL:
+            self.draw(chain, theta, X, eta)
+            return
+        drawn = np.empty(len(X))
+        if self.method.donors is None:
+            sd = np.sqrt(draw.sigma2)[self.rows.hole_cluster]
+            drawn[:] = eta[:, 0] + sd * chain.rng.standard_normal(len(X))
+        else:
+            predicted = (rows.X * draw.estimated[self.rows.cluster]).sum(axis=1)
+            match(chain.rng, predicted, rows.y, eta[:, 0], self.method.donors, drawn)
+        self.rows.put(chain.V, drawn)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The clusters that could not be fitted by themselves, named."""
+        name, data = self.chained.block.name, []
+        failed = sum(theta.own["failed"] for theta in thetas)
+        labels = self.table.labels
+        then = (
+            "drawn as if without observed values, as published"
+            if self.method.published
+            else "drawn from what their rows say beside the other clusters"
+        )
+        for k, why in enumerate(FAILED.values()):
+            where = np.flatnonzero(failed[:, k])
+            if len(where):
+                clusters = listing([labels[self.table.order[i]] for i in where], 8)
+                data.append(
+                    Event("cluster not fitted", name, f"{clusters}: {why}; {then}", int(failed[:, k].sum()))
+                )
+        accepted = sum(theta.own["accepted"] for theta in thetas)
+        if accepted[1]:
+            text = f"accepted by Metropolis steps: {accepted[0] / accepted[1]:.0%} of effects of clusters not fitted"
+            data.append(Event("acceptance", name, text, 1))
+        return data

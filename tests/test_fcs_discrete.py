@@ -1,0 +1,306 @@
+"""FCS of variables that are not normal: what comes in, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp.errors import DataError, SamplingError, SpecificationError
+
+M, N = 8, 25
+
+
+def table(seed=0, m=M, n=N):
+    """One variable of every family, with holes in rows and in whole clusters; x is complete."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(m), n)
+    b = rng.normal(0, 0.5, (m, 6))[g]
+    x = rng.normal(size=m * n)
+    logit = 0.3 + 0.8 * x + b[:, 0]
+    events = rng.random(m * n) < 1 / (1 + np.exp(-logit))
+    latent = 0.8 * x + b[:, 1] + rng.logistic(size=m * n)
+    utilities = np.column_stack([np.zeros(m * n), 0.5 * x + b[:, 2], -0.3 + b[:, 3]]) + rng.gumbel(
+        size=(m * n, 3)
+    )
+    trials = rng.integers(1, 6, m * n)
+    frame = pd.DataFrame({
+        "study": [f"s{k}" for k in g], "x": x, "trials": trials,
+        "smoke": np.where(events, "yes", "no"),
+        "grade": pd.Categorical.from_codes(np.digitize(latent, [-1, 0.5, 2]), ["I", "II", "III", "IV"], ordered=True),
+        "arm": utilities.argmax(1).astype(object),
+        "visits": rng.poisson(np.exp(0.4 + 0.3 * x + b[:, 4])).astype(float),
+        "cured": rng.binomial(trials, 1 / (1 + np.exp(-logit))).astype(float),
+        "cost": rng.gamma(2.0, np.exp(3 + 0.2 * x + b[:, 5]) / 2.0),
+    })  # fmt: skip
+    frame["arm"] = np.array(["a", "b", "c"], dtype=object)[frame["arm"].astype(int)]
+    for k, name in enumerate(("smoke", "grade", "arm", "visits", "cured", "cost")):
+        frame.loc[(rng.random(m * n) < 0.15) | (g == k), name] = None
+    return frame
+
+
+FAMILIES = {"visits": "poisson", "cured": "binomial(trials)", "cost": "gamma"}
+
+
+def impute(frame, families=None, m=2, cycles=4, **options):
+    data = bi.IncompleteData(frame, cluster="study", families=families or {})
+    return bi.FCS(data, **options).impute(m, cycles=cycles, seed=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return impute(table(), FAMILIES, m=3, cycles=6)
+
+
+def test_every_family_comes_back_as_it_came(mixed):
+    before, after = table(), mixed.frame(0)
+    assert not after.isna().any().any() and list(after.columns) == list(before.columns)
+    for name in before.columns:
+        seen = before[name].notna()
+        assert after[name].dtype == before[name].dtype, name
+        assert (after[name][seen] == before[name][seen]).all()
+    holes = before.isna()
+    assert set(after["smoke"][holes["smoke"]]) == {"no", "yes"}
+    assert list(after["grade"].cat.categories) == ["I", "II", "III", "IV"] and after["grade"].cat.ordered
+    assert set(after["arm"][holes["arm"]]) <= {"a", "b", "c"}
+    visits, cured = after["visits"][holes["visits"]], after["cured"][holes["cured"]]
+    assert (visits >= 0).all() and (visits == visits.round()).all()
+    assert (cured >= 0).all() and (cured <= after["trials"][holes["cured"]]).all()
+    assert (after["cost"] > 0).all()
+
+
+def test_results_of_every_family(mixed):
+    posterior = mixed.tree["posterior"]
+    assert list(posterior["beta_smoke"].coords["fixed_smoke"].values) == [
+        "Intercept", "x", "trials", "grade[II]", "grade[III]", "grade[IV]", "arm[b]", "arm[c]", "visits", "cured", "cost",
+    ]  # fmt: skip
+    assert "smoke[yes]" in posterior["beta_grade"].coords["fixed_grade"].values
+    assert posterior["beta_arm"].dims == ("chain", "draw", "fixed_arm", "level_arm")
+    assert list(posterior["level_arm"].values) == ["b", "c"]
+    cuts = posterior["cutpoints_grade"].to_numpy()
+    assert cuts.shape[2:] == (2,) and (np.diff(cuts) > 0).all() and (cuts > 0).all()
+    assert (posterior["shape_cost"] > 0).all() and "sigma2_smoke" not in posterior
+    assert mixed.tree["imputed"]["grade"].attrs["levels"] == "I, II, III, IV"
+    assert "accepted by Metropolis steps" in mixed.events["message"].str.cat()
+
+
+def test_long_stack_and_storage(mixed, tmp_path):
+    stacked = mixed.stacked(["smoke", "grade", "visits", "x"], 0, 3)
+    by_hand = pd.concat([mixed.frame(k) for k in range(3)], ignore_index=True)
+    for name in ("smoke", "grade", "visits", "x"):
+        assert (stacked[name].astype(str) == by_hand[name].astype(str)).all()
+    assert stacked["grade"].dtype == table()["grade"].dtype
+    mixed.save(tmp_path / "a.nc")
+    again = bi.load(tmp_path / "a.nc")
+    pd.testing.assert_frame_equal(again.frame(2), mixed.frame(2))
+    pd.testing.assert_frame_equal(again.extend(1).frame(3), mixed.extend(1).frame(3))
+
+
+def test_names_and_order_of_levels_do_not_matter():
+    """Levels are words: other words in the same order give the same imputations; NumPy types do too."""
+    frame = table()[["study", "x", "smoke", "arm"]]
+    first = impute(frame)
+    renamed = frame.assign(
+        smoke=frame["smoke"].map({"no": "0 never", "yes": "1 now"}), arm=frame["arm"].str.upper()
+    )
+    again = impute(renamed)
+    assert (again.frame(0)["arm"].str.lower() == first.frame(0)["arm"]).all()
+    assert (again.frame(1)["smoke"].map({"0 never": "no", "1 now": "yes"}) == first.frame(1)["smoke"]).all()
+    numbers = frame.assign(smoke=frame["smoke"].map({"no": 1, "yes": 2}).astype("Int64"))
+    third = impute(numbers).frame(0)["smoke"]
+    assert third.dtype == "Int64" and (third.map({1: "no", 2: "yes"}) == first.frame(0)["smoke"]).all()
+
+
+def test_rows_in_any_order():
+    frame = table()[["study", "x", "smoke", "visits"]]
+    shuffled = frame.sample(frac=1, random_state=3)
+    for k in range(2):
+        one, two = (impute(f, {"visits": "poisson"}).frame(k) for f in (frame, shuffled))
+        pd.testing.assert_frame_equal(one, two.loc[one.index])
+
+
+def test_workers_do_not_matter():
+    frame = table()[["study", "x", "smoke", "visits"]]
+    data = bi.IncompleteData(frame, cluster="study", families={"visits": "poisson"})
+    runs = [bi.FCS(data).impute(3, cycles=4, seed=2, workers=w, progress=False) for w in (1, 2)]
+    pd.testing.assert_frame_equal(runs[0].frame(2), runs[1].frame(2))
+
+
+@pytest.mark.parametrize("dtype", ["boolean", "bool", "string", "category", "Int64", "float", "Int8"])
+def test_types_of_a_binary_variable(dtype):
+    frame = table()[["study", "x", "smoke"]]
+    yes = frame["smoke"].map({"yes": 1, "no": 0})
+    if dtype == "bool":
+        column = yes.map({1: True, 0: False})
+        assert column.dtype == object
+    elif dtype in ("string", "category"):
+        column = frame["smoke"].astype(dtype)
+    else:
+        column = yes.astype(dtype)
+    after = impute(frame.assign(smoke=column)).frame(0)["smoke"]
+    assert after.dtype == column.dtype and after.notna().all()
+    assert set(after.unique()) == set(column.dropna().unique())
+
+
+def test_unused_and_rare_categories():
+    frame = table()[["study", "x", "arm"]]
+    frame["arm"] = pd.Categorical(frame["arm"], categories=["c", "zz", "a", "b"])
+    after = impute(frame).frame(0)["arm"]
+    assert list(after.cat.categories) == ["c", "zz", "a", "b"] and "zz" not in set(after)
+    rare = table()[["study", "x", "arm"]]
+    rare.loc[rare.index[rare["arm"].notna()][5], "arm"] = "once"
+    assert impute(rare, m=2, cycles=10).frame(1)["arm"].notna().all()
+    never = table()[["study", "x", "arm"]]
+    never.loc[never["study"].isin(["s3", "s4", "s5", "s6"]) & (never["arm"] == "b"), "arm"] = "a"
+    assert impute(never).frame(0)["arm"].notna().all()
+
+
+def test_a_binary_variable_constant_in_clusters_or_everywhere():
+    frame = table()[["study", "x", "smoke"]]
+    some = frame.assign(
+        smoke=frame["smoke"].mask(frame["study"].isin(["s2", "s3"]) & frame["smoke"].notna(), "yes")
+    )
+    imputed = impute(some, m=2, cycles=20).frame(0)
+    assert imputed["smoke"].notna().all()
+    constant = frame.assign(smoke=frame["smoke"].where(frame["smoke"].isna(), "yes"))
+    with pytest.raises(DataError, match="'smoke' is yes wherever it is observed"):
+        impute(constant)
+
+
+@pytest.mark.parametrize("values, word", [([-1.0, 2], "0, 1, 2"), ([0.5, 2], "0, 1, 2")])
+def test_counts_that_are_none(values, word):
+    frame = table()[["study", "x", "visits"]]
+    frame.loc[frame.index[frame["visits"].notna()][:2], "visits"] = values
+    with pytest.raises(DataError, match=rf"'visits' cannot be poisson.*{word}"):
+        bi.IncompleteData(frame, cluster="study", families={"visits": "poisson"})
+
+
+def test_other_values_that_a_family_does_not_have():
+    frame = table()
+    with pytest.raises(DataError, match=r"'x' cannot be gamma: its values are positive"):
+        bi.IncompleteData(frame, cluster="study", families={"x": "gamma"})
+    with pytest.raises(DataError, match=r"'arm' cannot be ordinal: the order of texts is not known"):
+        bi.IncompleteData(frame, cluster="study", families={"arm": "ordinal"})
+    with pytest.raises(SpecificationError, match=r"out of how many.*binomial\(n\)"):
+        bi.IncompleteData(frame, cluster="study", families={"cured": "binomial"})
+    with pytest.raises(SpecificationError, match="no other column 'n'"):
+        bi.IncompleteData(frame, cluster="study", families={"cured": "binomial(n)"})
+    with pytest.raises(DataError, match="'trials', the trials of 'cured', is missing"):
+        bi.IncompleteData(
+            frame.assign(trials=frame["trials"].mask(frame.index == 3)),
+            "study",
+            {"cured": "binomial(trials)"},
+        )
+    with pytest.raises(DataError, match="'cured' is more than 'trials'"):
+        bi.IncompleteData(frame.assign(trials=0), "study", {"cured": "binomial(trials)"})
+
+
+def test_a_log_mean_out_of_range_is_refused_with_the_covariate():
+    frame = table()[["study", "x", "visits"]]
+    frame["income"] = frame["x"]
+    frame.loc[frame.index[frame["visits"].isna()][3], "income"] = 1e4
+    wide = bi.methods.Bayes(bi.priors.Priors(beta=bi.priors.Normal(0, 10)))
+    with pytest.raises(SamplingError, match=r"'visits' \(poisson\): the log mean is .* 'income' gives"):
+        impute(
+            frame, {"visits": "poisson"}, methods=wide, predictors="visits ~ income + (1 | study)", cycles=20
+        )
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_clusters_with_few_observed_rows_and_a_slope(rows):
+    frame = table()[["study", "x", "smoke", "visits"]]
+    for k in (1, 4):
+        seen = frame.index[frame["study"] == f"s{k}"]
+        frame.loc[seen[rows:], ["smoke", "visits"]] = None
+    formulas = ["smoke ~ x + (1 + x | study)", "visits ~ x + smoke + (1 + x | study)"]
+    assert impute(frame, {"visits": "poisson"}, predictors=formulas, cycles=10).frame(0).notna().all().all()
+
+
+def test_separated_values_stay_finite_and_are_noted():
+    frame = table()[["study", "x", "smoke"]]
+    frame["smoke"] = np.where(frame["x"] > 0, "yes", "no")
+    frame.loc[frame.index % 4 == 0, "smoke"] = None
+    imp = impute(frame, m=2, cycles=30)
+    assert (imp.events["kind"] == "separated").any()
+    beta = imp.tree["posterior"]["beta_smoke"].to_numpy()
+    assert np.isfinite(beta).all() and np.abs(beta).max() < 100
+
+
+def test_where_and_ignore_with_levels():
+    frame = table()[["study", "x", "arm"]]
+    complete = frame["arm"].notna().to_numpy()
+    hidden = complete & (frame["arm"] == "c").to_numpy() & (np.arange(len(frame)) % 2 == 0)
+    data = bi.IncompleteData(frame, cluster="study")
+    imp = bi.FCS(data, where={"arm": hidden | ~complete}).impute(2, cycles=4, seed=1, progress=False)
+    assert imp.frame(0)["arm"].notna().all() and (imp.frame(0)["arm"][hidden] != "c").any()
+    ignored = bi.FCS(data, ignore=(frame["arm"] == "c").to_numpy()).impute(
+        2, cycles=4, seed=1, progress=False
+    )
+    # a level that no fitted row has: known, never drawn but by its prior
+    assert ignored.frame(0)["arm"].notna().all()
+
+
+def test_factors_in_formulas():
+    frame = table()[["study", "x", "smoke", "grade", "visits"]]
+    frame["sex"] = np.where(np.arange(len(frame)) % 3 == 0, "f", "m")
+    text = "visits ~ grade:sex + smoke + cluster_mean(smoke) + (1 + smoke | study)"
+    imp = impute(frame, {"visits": "poisson"}, predictors=text)
+    names = list(imp.tree["posterior"]["fixed_visits"].values)
+    assert "grade[I]:sex[f]" in names or "grade[I]:sex[m]" in names
+    with pytest.raises(SpecificationError, match="'grade' is a factor, with which nothing can be computed"):
+        impute(frame, predictors="x2 ~ log(grade) + (1 | study)".replace("x2", "smoke"))
+    with pytest.raises(SpecificationError, match="families="):
+        impute(frame, {"visits": "poisson"}, predictors="smoke ~ C(visits) + (1 | study)")
+
+
+def test_numbers_as_levels_are_computed_with_as_numbers():
+    frame = table()[["study", "x"]]
+    frame["stage"] = pd.cut(frame["x"], [-9, -1, 0, 1, 9], labels=[1, 2, 3, 5]).astype(float)
+    frame.loc[frame.index % 5 == 0, "stage"] = None
+    imp = impute(frame, {"stage": "ordinal"}, derived={"double": "2 * stage"})
+    after = imp.frame(0)
+    assert set(after["stage"]) <= {1.0, 2.0, 3.0, 5.0} and np.allclose(
+        after["double"], 2 * after["stage"], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"methods": {"smoke": "ml"}},
+            "method 'ml' is for normal variables, and it is bernoulli; use 'mlmi'",
+        ),
+        ({"methods": {"arm": "mlmi"}}, "for bernoulli, binomial, poisson.*categorical; use 'bayes'"),
+        (
+            {"methods": {"arm": bi.methods.Bayes(link="probit")}},
+            "probit link is for variables with two values",
+        ),
+        ({"methods": {"smoke": "2l.norm"}}, "residual='cluster' is for normal"),
+        ({"bounds": {"visits": (0, 5)}}, "bounds are for normal variables"),
+        ({"blocks": {"both": ["smoke", "visits"]}}, "Block 'both': 'smoke' has family 'bernoulli'"),
+        (
+            {"methods": {"smoke": bi.methods.Bayes(bi.priors.Priors(Psi=bi.priors.LKJ()))}},
+            "no update for LKJ",
+        ),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises((SpecificationError, DataError), match=message):
+        impute(table()[["study", "x", "smoke", "arm", "visits"]], {"visits": "poisson"}, **options)
+
+
+def test_matching_needs_no_family():
+    imp = impute(table()[["study", "x", "smoke", "visits"]], {"visits": "poisson"}, methods="pmm")
+    before, after = table(), imp.frame(0)
+    assert set(after["visits"]) <= set(before["visits"].dropna()) and set(after["smoke"]) == {"no", "yes"}
+
+
+def test_one_call(capsys):
+    imp = bi.impute(
+        table()[["study", "x", "smoke", "arm"]], cluster="study", m=2, cycles=4, seed=1, progress=False
+    )
+    said = capsys.readouterr().out
+    assert "[bernoulli, logit]" in said and "[categorical]" in said and "methods chosen by family" in said
+    assert imp.m == 2 and imp.frame(0).notna().all().all()
