@@ -1,0 +1,308 @@
+"""A Markov chain transition of one discrete or positive response given all else, with p(beta, aux, Psi, B | y) invariant.
+
+    eta_ij = offset_ij + x_ij' beta + z_ij' b_i,   b_i ~ N(0, Psi),   i = 1..m         (beta (p, r), b_i (q, r))
+
+for the families of kernels/families.py, ORDINAL and CATEGORICAL (kernels/glmm_responses.py). Only rows in which y is
+observed enter. One update:
+
+    EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm_blocks.py
+    FIXED        beta and the ordinal increments | B, aux, y       likewise
+    CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm_moves.py
+    COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   kernels/joint_gibbs.py
+    SCALE        B and Psi together, half-t sds only               as FIXED                    kernels/glmm_moves.py
+    AUX          shape | beta, B, y                                slice                       kernels/glmm_shape.py
+
+and when all are done b_i ~ N(0, Psi) in the clusters without rows, which none of the moves sees. Drawing them last
+leaves the joint law as it is, so that y_mis may be drawn from (X beta + Z b, aux) as they are on return.
+
+Priors: beta normal or flat (Q0, t0); Psi as CovarianceUpdate; increments ~ Exp(1); shape^-1/2 ~ half-t(3, shape_scale).
+A flat prior of beta is improper in its effect where a response is separated, and always for the inverse Gaussian, whose
+likelihood does not vanish as the mean goes to infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.families import NEGATIVE_BINOMIAL
+from bayesimp.kernels.glmm_blocks import Block, draw_block, evaluate, find_mode, workspace
+from bayesimp.kernels.glmm_moves import (
+    centre,
+    centring,
+    draw_without_rows,
+    fixed_part,
+    random_part,
+    scale_design,
+)
+from bayesimp.kernels.glmm_responses import ORDINAL, cutpoints
+from bayesimp.kernels.glmm_shape import counts_above, draw_shape
+from bayesimp.kernels.joint_gibbs import (
+    DIAGONAL_HALF_T,
+    FIXED,
+    HUANG_WAND,
+    CovarianceUpdate,
+    _draw_covariance,
+    _invert,
+)
+from bayesimp.kernels.linalg import fill, solve_lower_t
+
+__all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
+
+MOVES = {"effects": 1, "fixed": 2, "centre": 4, "covariance": 8, "scale": 16, "aux": 32}
+M_EFFECTS, M_FIXED, M_CENTRE, M_COVARIANCE, M_SCALE, M_AUX = MOVES.values()
+ALL_MOVES = 63
+TALLIES = {
+    "cluster effects": ("proposed", "accepted"),
+    "fixed effects": ("proposed", "accepted"),
+    "scales of effects": ("proposed", "accepted"),
+    "modes": ("sought", "found"),
+    "shape": ("draws", "evaluations"),
+}
+T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
+FAILURES = {
+    1: "Psi lost its positive definiteness",
+    2: "the precision of a cluster's effects is not positive definite",
+    3: "the fixed effects are not identified: give them a normal prior",
+    4: "the scales of the effects have no proper law",
+    5: "the likelihood is not finite: a linear predictor is out of range",
+}
+
+
+class GlmmPrior(NamedTuple):
+    """Q0 (rp, rp), t0 (rp,): precision, and precision times mean, of vec(beta), zero if flat; Psi; shape^-1/2."""
+
+    Q0: np.ndarray
+    t0: np.ndarray
+    Psi: CovarianceUpdate
+    shape_scale: float = 1.0
+
+
+def new_tallies() -> np.ndarray:
+    """Zeros (5, 2), rows and columns as TALLIES says."""
+    return np.zeros((len(TALLIES), 2), dtype=np.int64)
+
+
+@inner
+def _counts(rows, levels):
+    """Rows of each level of an ordinal response."""
+    counts = np.zeros(levels)
+    if rows.family == ORDINAL:
+        for j in range(rows.y.size):
+            counts[int(rows.y[j])] += 1.0
+    return counts
+
+
+@inner
+def _move_effects(rng, rows, block, B, w, tallies):
+    """EFFECTS."""
+    q, r = B.shape[1], B.shape[2]
+    for i in range(B.shape[0]):
+        if rows.first[i] == rows.first[i + 1]:
+            continue
+        for k in range(r):
+            for l in range(q):
+                w.theta[k * q + l] = B[i, l, k]
+        if draw_block(rng, block, rows.first[i], rows.first[i + 1], w, tallies[T_EFFECTS], tallies[T_MODES]):
+            return 2
+        for k in range(r):
+            for l in range(q):
+                B[i, l, k] = w.theta[k * q + l]
+    return 0
+
+
+@inner
+def _read_fixed(beta, aux, theta):
+    """theta <- vec(beta), log increments if it has room."""
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            theta[k * p + x] = beta[x, k]
+    for a in range(theta.size - p * r):
+        theta[p * r + a] = math.log(aux[a])
+
+
+@inner
+def _write_fixed(theta, beta, aux):
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            beta[x, k] = theta[k * p + x]
+    for a in range(theta.size - p * r):
+        aux[a] = math.exp(theta[p * r + a])
+
+
+@inner
+def _move_covariance(rng, rows, prior, B, Psi, Psi_inverse, S):
+    """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
+    m, q, r = B.shape
+    fill(S, 0.0)
+    seen = np.int64(0)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            seen += 1
+            for k in range(r):
+                for l in range(q):
+                    for j in range(r):
+                        for h in range(q):
+                            S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+    return _draw_covariance(rng, prior, S, seen, Psi_inverse, Psi) and _invert(Psi, Psi_inverse)
+
+
+@inner
+def _move_scale(rng, rows, prior, block, B, Psi, Psi_inverse, w, tallies):
+    """SCALE; `block` has the design; Psi_inverse follows."""
+    m, q, r = B.shape
+    for e in range(r * q):
+        block.spread[e] = prior.nu * Psi_inverse[e, e] * prior.sd[e] ** 2
+        w.theta[e] = 1.0
+    if draw_block(rng, block, np.int64(0), rows.y.size, w, tallies[T_SCALE], tallies[T_MODES]):
+        return 4
+    for e in range(r * q):
+        for f in range(r * q):
+            Psi[e, f] *= w.theta[e] * w.theta[f]
+        for i in range(m):
+            B[i, e % q, e // q] *= w.theta[e]
+    return 0 if _invert(Psi, Psi_inverse) else 1
+
+
+@kernel(nogil=True)
+def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
+    """`updates` updates of the state, which changes in place; then effects of clusters without rows.
+
+    Parameters
+    ----------
+    rng
+        numpy.random.Generator.
+    rows
+        GlmmRows; y holds levels 0..K-1 (as floats) of ordinal and categorical responses. Weights must all be one:
+        they are not read.
+    updates, moves
+        How many; which, a sum of MOVES, ALL_MOVES but in tests.
+    prior
+        GlmmPrior.
+    beta (p, r), aux (a,), Psi (rq, rq), B (m, q, r)
+        The state. aux: kernels/glmm_responses.py. B of clusters without rows is not read.
+    tallies (5, 2)
+        Added to: TALLIES.
+
+    Returns
+    -------
+    0 or a key of FAILURES.
+    """
+    n, p = rows.X.shape
+    _, q, r = B.shape
+    ordinal = rows.family == ORDINAL
+    shape = aux[0] if NEGATIVE_BINOMIAL <= rows.family < ORDINAL else 1.0
+    cuts = np.zeros(aux.size + 1)
+    if ordinal:
+        cutpoints(aux, cuts)
+    counts = _counts(rows, cuts.size + 1)
+    above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
+    centred = centring(rows)
+    base = np.empty((n, r))
+    Psi_inverse, S = np.empty((r * q, r * q)), np.empty((r * q, r * q))
+    no_t, no_spread_b, no_spread_f = np.zeros(r * q), np.ones(r * q), np.ones(r * p)
+    scales = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
+    U = np.empty((n, r * q if scales else 0))
+    no_Q = np.zeros((r * q, r * q))
+    power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
+    w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
+    chosen = centred.columns.size
+    H, t = np.empty((r * chosen, r * chosen)), np.empty(r * chosen)
+    if not _invert(Psi, Psi_inverse):
+        return 1
+    for _ in range(updates):
+        if moves & M_EFFECTS:
+            fixed_part(rows, beta, base)
+            block = Block(rows.family, rows.y, rows.trials, base, rows.Z, True, Psi_inverse, no_t, 0.0, no_spread_b,
+                          shape, cuts, counts)  # fmt: skip
+            failed = _move_effects(rng, rows, block, B, w_effects, tallies)
+            if failed:
+                return failed
+        if moves & M_FIXED:
+            random_part(rows, B, base)
+            _read_fixed(beta, aux, w_fixed.theta)
+            block = Block(rows.family, rows.y, rows.trials, base, rows.X, True, prior.Q0, prior.t0, 0.0, no_spread_f,
+                          shape, cuts, counts)  # fmt: skip
+            if draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES]):
+                return 3
+            _write_fixed(w_fixed.theta, beta, aux)
+        if moves & M_CENTRE and chosen > 0:
+            centre(rng, rows, centred, prior.Q0, prior.t0, Psi_inverse, beta, B, H, t)
+        if moves & M_COVARIANCE and prior.Psi.kind != FIXED:
+            if not _move_covariance(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
+                return 1
+        if moves & M_SCALE and scales and n > 0:
+            fixed_part(rows, beta, base)
+            scale_design(rows, B, U)
+            block = Block(rows.family, rows.y, rows.trials, base, U, False, no_Q, no_t, power, no_spread_b, shape,
+                          cuts, counts)  # fmt: skip
+            failed = _move_scale(rng, rows, prior.Psi, block, B, Psi, Psi_inverse, w_effects, tallies)
+            if failed:
+                return failed
+        if moves & M_AUX and NEGATIVE_BINOMIAL <= rows.family < ORDINAL:
+            fixed_part(rows, beta, base)
+            _add_random_part(rows, B, base)
+            shape = draw_shape(
+                rng, rows.family, rows.y, base, above, prior.shape_scale, shape, tallies[T_SHAPE]
+            )
+            aux[0] = shape
+    return 0 if draw_without_rows(rng, rows, Psi, B) else 1
+
+
+@inner
+def _add_random_part(rows, B, out):
+    """out (n, r) += Z b."""
+    for i in range(B.shape[0]):
+        for j in range(rows.first[i], rows.first[i + 1]):
+            for k in range(out.shape[1]):
+                for l in range(B.shape[1]):
+                    out[j, k] += rows.Z[j, l] * B[i, l, k]
+
+
+@kernel(nogil=True)
+def glmm_start(rng, rows, prior, beta, aux, Psi, B):
+    """A dispersed start that any data allow: the pooled model (B = 0) at its mode, and a normal step from there.
+
+    beta gets a normal prior of sd 10 on top of its own, Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2).
+    Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns 0 or a key of FAILURES.
+    """
+    n, p = rows.X.shape
+    q, r = B.shape[1], B.shape[2]
+    ordinal = rows.family == ORDINAL
+    if prior.Psi.kind != FIXED:
+        fill(Psi, 0.0)
+        for e in range(r * q):
+            Psi[e, e] = math.exp(-1.5 + rng.standard_normal())
+    for i in range(B.shape[0]):
+        for l in range(q):
+            for k in range(r):
+                B[i, l, k] = 0.0
+    if NEGATIVE_BINOMIAL <= rows.family < ORDINAL:
+        aux[0] = math.exp(0.5 * rng.standard_normal())
+    shape = aux[0] if NEGATIVE_BINOMIAL <= rows.family < ORDINAL else 1.0
+    cuts = np.zeros(aux.size + 1)
+    counts = _counts(rows, cuts.size + 1)
+    Q, spread, base = np.empty((r * p, r * p)), np.ones(r * p), np.empty((n, r))
+    for a in range(r * p):
+        for b in range(r * p):
+            Q[a, b] = prior.Q0[a, b] + (0.01 if a == b else 0.0)
+    random_part(rows, B, base)
+    w = workspace(r * p + (aux.size if ordinal else 0))
+    block = Block(
+        rows.family, rows.y, rows.trials, base, rows.X, True, Q, prior.t0, 0.0, spread, shape, cuts, counts
+    )
+    value = evaluate(block, np.int64(0), n, w.mode, True, w.g, w.H)
+    if find_mode(block, np.int64(0), n, value, 60, w) == 2:
+        return 5
+    for a in range(w.mode.size):
+        w.step[a] = rng.standard_normal()
+    solve_lower_t(w.L, w.step, w.mode.size)
+    for a in range(w.mode.size):
+        w.theta[a] = w.mode[a] + w.step[a]
+    _write_fixed(w.theta, beta, aux)
+    return 0 if draw_without_rows(rng, rows, Psi, B) else 1
