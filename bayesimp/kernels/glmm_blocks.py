@@ -32,12 +32,13 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families import INVERSE_GAUSSIAN
-from bayesimp.kernels.glmm_passes import add_rows
-from bayesimp.kernels.linalg import cholesky, copy_to, solve_lower, solve_lower_t
+from bayesimp.kernels.glmm_passes import add_categorical, add_ordinal_with_cuts, add_scalar
+from bayesimp.kernels.glmm_responses import CATEGORICAL
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 
-__all__ = ["Block", "Workspace", "draw_block", "evaluate", "find_mode", "workspace"]
+__all__ = ["Block", "Workspace", "draw_block", "workspace"]
 
-TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 40, 40
+TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
 
 
 class Block(NamedTuple):
@@ -105,12 +106,23 @@ def _add_increments(block, theta, full, g, H):
 
 
 @inner
-def evaluate(block, start, stop, theta, full, g, H):
+def _evaluate(block, start, stop, theta, full, g, H):
     """log T(theta) of the module but for a constant; g, H (lower triangle) its derivatives if `full`."""
     d0 = block.t.size
     _set_cuts(block, theta)
-    total = add_rows(block.family, block.y, block.trials, block.base, block.D, block.shared, start, stop, theta,
-                     block.shape, block.cuts, full, g, H)  # fmt: skip
+    if full:
+        fill(H, 0.0)
+        for a in range(g.size):
+            g[a] = 0.0
+    if block.family == CATEGORICAL:
+        total = add_categorical(block.y, block.base, block.D, block.shared, start, stop, theta, full, g, H)
+    elif theta.size > d0:
+        total = add_ordinal_with_cuts(
+            block.y, block.base, block.D, start, stop, theta, block.cuts, full, g, H
+        )
+    else:
+        total = add_scalar(block.family, block.y, block.trials, block.base, block.D, start, stop, theta, block.shape,
+                           block.cuts, full, g, H)  # fmt: skip
     for a in range(d0):
         pull = 0.0
         for b in range(d0):
@@ -135,15 +147,17 @@ def evaluate(block, start, stop, theta, full, g, H):
 
 
 @inner
-def find_mode(block, start, stop, value, iterations, w):
+def _find_mode(block, start, stop, value, w):
     """Newton from w.mode, where log T is `value` and w.g, w.H its derivatives; ends with w.L L' = H at the mode.
 
-    Returns 0, 1 if it did not converge, 2 if H is not positive definite.
+    Returns 0, 1 if it did not converge, 2 if H is not positive definite, 3 if log T is not finite.
     """
     d = w.mode.size
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
+        if not abs(value) < math.inf:
+            return 3
         copy_to(w.L, w.H)
-        if not (abs(value) < math.inf and cholesky(w.L, d)):
+        if not cholesky(w.L, d):
             return 2
         decrement = 0.0
         for a in range(d):
@@ -160,7 +174,7 @@ def find_mode(block, start, stop, value, iterations, w):
         for _ in range(HALVINGS):
             for a in range(d):
                 w.trial[a] = w.mode[a] + size * w.step[a]
-            reached = evaluate(block, start, stop, w.trial, True, w.g, w.H)
+            reached = _evaluate(block, start, stop, w.trial, True, w.g, w.H)
             if reached >= value - 1e-10 * (1.0 + abs(value)):
                 break
             size *= 0.5
@@ -168,22 +182,6 @@ def find_mode(block, start, stop, value, iterations, w):
             w.mode[a] = w.trial[a]
         value = reached
     return 1
-
-
-@inner
-def _seek(block, start, stop, from_zero, now, w):
-    """Mode and L from w.theta, at which log T is `now` and w.g, w.H are, or from zero. Returns as `find_mode`."""
-    found = 1
-    if not from_zero and abs(now) < math.inf:
-        for a in range(w.theta.size):
-            w.mode[a] = w.theta[a]
-        found = find_mode(block, start, stop, now, ITERATIONS, w)
-    if found != 0:
-        for a in range(w.theta.size):
-            w.mode[a] = 0.0
-        value = evaluate(block, start, stop, w.mode, True, w.g, w.H)
-        found = find_mode(block, start, stop, value, 5 * ITERATIONS, w)
-    return found
 
 
 @inner
@@ -203,16 +201,25 @@ def _log_t(w, at, nu):
 def draw_block(rng, block, start, stop, w, tally, modes):
     """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
 
-    Returns 0, or 2 if H is not positive definite. Where no mode is found the state stays (counted in `modes`).
+    Returns 0, or 2, 3 of `_find_mode`. Where a search does not converge the state stays (counted in `modes`).
     """
     d = w.theta.size
     from_zero = block.family == INVERSE_GAUSSIAN
-    now = evaluate(block, start, stop, w.theta, not from_zero, w.g, w.H)
+    now = _evaluate(block, start, stop, w.theta, not from_zero, w.g, w.H)
     modes[0] += 1
-    found = _seek(block, start, stop, from_zero, now, w)
+    value, found, search = now, 1, 0
+    if from_zero or not abs(now) < math.inf:
+        search = 1
+    while found != 0 and search < 2:
+        for a in range(d):
+            w.mode[a] = w.theta[a] if search == 0 else 0.0
+        if search == 1:
+            value = _evaluate(block, start, stop, w.mode, True, w.g, w.H)
+        found = _find_mode(block, start, stop, value, w)
+        search += 1
     if found != 0:
         _set_cuts(block, w.theta)
-        return np.int64(found if found == 2 else 0)
+        return np.int64(found if found >= 2 else 0)
     modes[1] += 1
     tally[0] += 1
     nu = 8.0 + d
@@ -223,7 +230,7 @@ def draw_block(rng, block, start, stop, w, tally, modes):
     for a in range(d):
         w.trial[a] = w.mode[a] + stretch * w.step[a]
     log_ratio = (
-        evaluate(block, start, stop, w.trial, False, w.g, w.H)
+        _evaluate(block, start, stop, w.trial, False, w.g, w.H)
         - _log_t(w, w.trial, nu)
         - now
         + _log_t(w, w.theta, nu)

@@ -29,7 +29,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families import NEGATIVE_BINOMIAL
-from bayesimp.kernels.glmm_blocks import Block, draw_block, evaluate, find_mode, workspace
+from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
 from bayesimp.kernels.glmm_moves import (
     centre,
     centring,
@@ -48,7 +48,7 @@ from bayesimp.kernels.joint_gibbs import (
     _draw_covariance,
     _invert,
 )
-from bayesimp.kernels.linalg import fill, solve_lower_t
+from bayesimp.kernels.linalg import fill
 
 __all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
 
@@ -97,21 +97,20 @@ def _counts(rows, levels):
 
 
 @inner
-def _move_effects(rng, rows, block, B, w, tallies):
-    """EFFECTS."""
-    q, r = B.shape[1], B.shape[2]
-    for i in range(B.shape[0]):
-        if rows.first[i] == rows.first[i + 1]:
-            continue
-        for k in range(r):
-            for l in range(q):
-                w.theta[k * q + l] = B[i, l, k]
-        if draw_block(rng, block, rows.first[i], rows.first[i + 1], w, tallies[T_EFFECTS], tallies[T_MODES]):
-            return 2
-        for k in range(r):
-            for l in range(q):
-                B[i, l, k] = w.theta[k * q + l]
-    return 0
+def _read_effects(b, theta):
+    """theta <- vec(b_i)."""
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            theta[k * q + l] = b[l, k]
+
+
+@inner
+def _write_effects(theta, b):
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            b[l, k] = theta[k * q + l]
 
 
 @inner
@@ -153,20 +152,25 @@ def _move_covariance(rng, rows, prior, B, Psi, Psi_inverse, S):
 
 
 @inner
-def _move_scale(rng, rows, prior, block, B, Psi, Psi_inverse, w, tallies):
-    """SCALE; `block` has the design; Psi_inverse follows."""
-    m, q, r = B.shape
-    for e in range(r * q):
-        block.spread[e] = prior.nu * Psi_inverse[e, e] * prior.sd[e] ** 2
-        w.theta[e] = 1.0
-    if draw_block(rng, block, np.int64(0), rows.y.size, w, tallies[T_SCALE], tallies[T_MODES]):
-        return 4
-    for e in range(r * q):
-        for f in range(r * q):
-            Psi[e, f] *= w.theta[e] * w.theta[f]
-        for i in range(m):
-            B[i, e % q, e // q] *= w.theta[e]
-    return 0 if _invert(Psi, Psi_inverse) else 1
+def _rescale(alpha, B, Psi):
+    """SCALE once alpha is drawn."""
+    q = B.shape[1]
+    for e in range(alpha.size):
+        for f in range(alpha.size):
+            Psi[e, f] *= alpha[e] * alpha[f]
+        for i in range(B.shape[0]):
+            B[i, e % q, e // q] *= alpha[e]
+
+
+@inner
+def _linear_predictor(rows, beta, B, out):
+    """out (n, r) <- offset + X beta + Z b."""
+    fixed_part(rows, beta, out)
+    for i in range(B.shape[0]):
+        for j in range(rows.first[i], rows.first[i + 1]):
+            for k in range(out.shape[1]):
+                for l in range(B.shape[1]):
+                    out[j, k] += rows.Z[j, l] * B[i, l, k]
 
 
 @kernel(nogil=True)
@@ -194,115 +198,84 @@ def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
     0 or a key of FAILURES.
     """
     n, p = rows.X.shape
-    _, q, r = B.shape
-    ordinal = rows.family == ORDINAL
-    shape = aux[0] if NEGATIVE_BINOMIAL <= rows.family < ORDINAL else 1.0
+    m, q, r = B.shape
+    family, y, trials = rows.family, rows.y, rows.trials
+    ordinal, shaped = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL
+    scaled = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
+    power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
+    shape = aux[0] if shaped else 1.0
     cuts = np.zeros(aux.size + 1)
     if ordinal:
         cutpoints(aux, cuts)
     counts = _counts(rows, cuts.size + 1)
-    above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
-    centred = centring(rows)
-    base = np.empty((n, r))
-    Psi_inverse, S = np.empty((r * q, r * q)), np.empty((r * q, r * q))
-    no_t, no_spread_b, no_spread_f = np.zeros(r * q), np.ones(r * q), np.ones(r * p)
-    scales = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
-    U = np.empty((n, r * q if scales else 0))
-    no_Q = np.zeros((r * q, r * q))
-    power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
+    above = counts_above(y) if family == NEGATIVE_BINOMIAL else np.zeros(0)
+    base, U = np.empty((n, r)), np.empty((n, r * q if scaled else 0))
+    Psi_inverse, S, zero_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
+    zero_t, spread = np.zeros(r * q), np.ones(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
-    chosen = centred.columns.size
-    H, t = np.empty((r * chosen, r * chosen)), np.empty(r * chosen)
+    centred = centring(rows)
     if not _invert(Psi, Psi_inverse):
         return 1
     for _ in range(updates):
         if moves & M_EFFECTS:
             fixed_part(rows, beta, base)
-            block = Block(rows.family, rows.y, rows.trials, base, rows.Z, True, Psi_inverse, no_t, 0.0, no_spread_b,
-                          shape, cuts, counts)  # fmt: skip
-            failed = _move_effects(rng, rows, block, B, w_effects, tallies)
-            if failed:
-                return failed
+            block = Block(
+                family, y, trials, base, rows.Z, True, Psi_inverse, zero_t, 0.0, spread, shape, cuts, counts
+            )
+            for i in range(m):
+                if rows.first[i] < rows.first[i + 1]:
+                    _read_effects(B[i], w_effects.theta)
+                    failed = draw_block(rng, block, rows.first[i], rows.first[i + 1], w_effects, tallies[T_EFFECTS],
+                                        tallies[T_MODES])  # fmt: skip
+                    if failed:
+                        return 2 if failed == 2 else 5
+                    _write_effects(w_effects.theta, B[i])
         if moves & M_FIXED:
             random_part(rows, B, base)
             _read_fixed(beta, aux, w_fixed.theta)
-            block = Block(rows.family, rows.y, rows.trials, base, rows.X, True, prior.Q0, prior.t0, 0.0, no_spread_f,
-                          shape, cuts, counts)  # fmt: skip
-            if draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES]):
-                return 3
+            block = Block(
+                family, y, trials, base, rows.X, True, prior.Q0, prior.t0, 0.0, spread, shape, cuts, counts
+            )
+            failed = draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES])
+            if failed:
+                return 3 if failed == 2 else 5
             _write_fixed(w_fixed.theta, beta, aux)
-        if moves & M_CENTRE and chosen > 0:
-            centre(rng, rows, centred, prior.Q0, prior.t0, Psi_inverse, beta, B, H, t)
+        if moves & M_CENTRE and centred.columns.size > 0:
+            centre(rng, rows, centred, prior.Q0, prior.t0, Psi_inverse, beta, B)
         if moves & M_COVARIANCE and prior.Psi.kind != FIXED:
             if not _move_covariance(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
                 return 1
-        if moves & M_SCALE and scales and n > 0:
+        if moves & M_SCALE and scaled and n > 0:
             fixed_part(rows, beta, base)
             scale_design(rows, B, U)
-            block = Block(rows.family, rows.y, rows.trials, base, U, False, no_Q, no_t, power, no_spread_b, shape,
-                          cuts, counts)  # fmt: skip
-            failed = _move_scale(rng, rows, prior.Psi, block, B, Psi, Psi_inverse, w_effects, tallies)
-            if failed:
-                return failed
-        if moves & M_AUX and NEGATIVE_BINOMIAL <= rows.family < ORDINAL:
-            fixed_part(rows, beta, base)
-            _add_random_part(rows, B, base)
-            shape = draw_shape(
-                rng, rows.family, rows.y, base, above, prior.shape_scale, shape, tallies[T_SHAPE]
+            for e in range(r * q):
+                spread[e] = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
+                w_effects.theta[e] = 1.0
+            block = Block(
+                family, y, trials, base, U, False, zero_Q, zero_t, power, spread, shape, cuts, counts
             )
+            failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
+            if failed:
+                return 4 if failed == 2 else 5
+            _rescale(w_effects.theta, B, Psi)
+            if not _invert(Psi, Psi_inverse):
+                return 1
+        if moves & M_AUX and shaped:
+            _linear_predictor(rows, beta, B, base)
+            shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
             aux[0] = shape
     return 0 if draw_without_rows(rng, rows, Psi, B) else 1
 
 
-@inner
-def _add_random_part(rows, B, out):
-    """out (n, r) += Z b."""
-    for i in range(B.shape[0]):
-        for j in range(rows.first[i], rows.first[i + 1]):
-            for k in range(out.shape[1]):
-                for l in range(B.shape[1]):
-                    out[j, k] += rows.Z[j, l] * B[i, l, k]
-
-
-@kernel(nogil=True)
 def glmm_start(rng, rows, prior, beta, aux, Psi, B):
-    """A dispersed start that any data allow: the pooled model (B = 0) at its mode, and a normal step from there.
+    """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
-    beta gets a normal prior of sd 10 on top of its own, Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2).
-    Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns 0 or a key of FAILURES.
+    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),
+    B ~ N(0, Psi) where there are no rows. Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns as it does.
     """
-    n, p = rows.X.shape
-    q, r = B.shape[1], B.shape[2]
-    ordinal = rows.family == ORDINAL
+    beta[:], B[:] = 0.0, 0.0
     if prior.Psi.kind != FIXED:
-        fill(Psi, 0.0)
-        for e in range(r * q):
-            Psi[e, e] = math.exp(-1.5 + rng.standard_normal())
-    for i in range(B.shape[0]):
-        for l in range(q):
-            for k in range(r):
-                B[i, l, k] = 0.0
-    if NEGATIVE_BINOMIAL <= rows.family < ORDINAL:
-        aux[0] = math.exp(0.5 * rng.standard_normal())
-    shape = aux[0] if NEGATIVE_BINOMIAL <= rows.family < ORDINAL else 1.0
-    cuts = np.zeros(aux.size + 1)
-    counts = _counts(rows, cuts.size + 1)
-    Q, spread, base = np.empty((r * p, r * p)), np.ones(r * p), np.empty((n, r))
-    for a in range(r * p):
-        for b in range(r * p):
-            Q[a, b] = prior.Q0[a, b] + (0.01 if a == b else 0.0)
-    random_part(rows, B, base)
-    w = workspace(r * p + (aux.size if ordinal else 0))
-    block = Block(
-        rows.family, rows.y, rows.trials, base, rows.X, True, Q, prior.t0, 0.0, spread, shape, cuts, counts
-    )
-    value = evaluate(block, np.int64(0), n, w.mode, True, w.g, w.H)
-    if find_mode(block, np.int64(0), n, value, 60, w) == 2:
-        return 5
-    for a in range(w.mode.size):
-        w.step[a] = rng.standard_normal()
-    solve_lower_t(w.L, w.step, w.mode.size)
-    for a in range(w.mode.size):
-        w.theta[a] = w.mode[a] + w.step[a]
-    _write_fixed(w.theta, beta, aux)
-    return 0 if draw_without_rows(rng, rows, Psi, B) else 1
+        Psi[:] = np.diag(np.exp(rng.normal(-1.5, 1.0, len(Psi))))
+    aux[:] = 1.0 if rows.family == ORDINAL else np.exp(rng.normal(0.0, 0.5, len(aux)))
+    proper = prior._replace(Q0=prior.Q0 + 0.01 * np.eye(len(prior.Q0)))
+    return glmm_step(rng, rows, 1, MOVES["fixed"], proper, beta, aux, Psi, B, new_tallies())

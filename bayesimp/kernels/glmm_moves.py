@@ -182,10 +182,11 @@ def _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t):
 
 
 @inner
-def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B, H, t):
-    """beta and B moved by a draw of delta. H (r c, r c), t (r c,): work space. False if delta has no proper law."""
+def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
+    """beta and B moved by a draw of delta. False if delta has no proper law."""
     r, q, chosen = beta.shape[1], B.shape[1], centring.columns.size
     d = r * chosen
+    H, t = np.empty((d, d)), np.empty(d)
     _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t)
     if not cholesky(H, d):
         return False

@@ -7,7 +7,9 @@
 
 theta is (r w,), entry k w + l. The last K-2 entries of the block of an ordinal response that has them are the logs of
 its increments, delta_k = log h_k, c_k = sum_{i <= k} exp(delta_i).
-Terms without eta or increments are left out.
+Each function returns the log-likelihood of rows start..stop-1, without the terms that lack eta; if `full`, g and the
+lower triangle of H, which come as zeros, are filled. y (n,), trials (n,), base (n, r); cuts (K-1,) of an ordinal
+response, which agree with theta; shape of the families with one.
 """
 
 from __future__ import annotations
@@ -18,10 +20,9 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families import LOGIT, POISSON, derivatives, log_likelihood
-from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL
-from bayesimp.kernels.linalg import fill
+from bayesimp.kernels.glmm_responses import ORDINAL
 
-__all__ = ["add_rows"]
+__all__ = ["add_categorical", "add_ordinal_with_cuts", "add_scalar"]
 
 
 @inner
@@ -46,8 +47,8 @@ def _ordinal_terms(level, eta, cuts):
 
 
 @inner
-def _add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, full, g, H):
-    """`add_rows` for one linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time."""
+def add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, full, g, H):
+    """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time."""
     w = D.shape[1]
     total, product = 0.0, 1.0
     for j in range(start, stop):
@@ -90,8 +91,8 @@ def _add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, ful
 
 
 @inner
-def _add_ordinal_with_cuts(y, base, D, start, stop, theta, cuts, full, g, H):
-    """`add_rows` for the coefficients and log increments of an ordinal response.
+def add_ordinal_with_cuts(y, base, D, start, stop, theta, cuts, full, g, H):
+    """Coefficients and log increments of an ordinal response.
 
     A term at cut k depends on eta - c_k alone, so the curvature in the cuts is diagonal; then c_k = sum_{i<=k} h_i.
     """
@@ -134,8 +135,8 @@ def _add_ordinal_with_cuts(y, base, D, start, stop, theta, cuts, full, g, H):
 
 
 @inner
-def _add_categorical(y, base, D, shared, start, stop, theta, full, g, H):
-    """`add_rows` for r linear predictors."""
+def add_categorical(y, base, D, shared, start, stop, theta, full, g, H):
+    """r linear predictors of a categorical response."""
     r = base.shape[1]
     w = theta.size // r
     p = np.empty(r)
@@ -172,21 +173,3 @@ def _add_categorical(y, base, D, shared, start, stop, theta, full, g, H):
                     for h in range(w if i < k else l + 1):
                         H[k * w + l, i * w + h] += weighted * D[j, at_i + h]
     return total
-
-
-@inner
-def add_rows(family, y, trials, base, D, shared, start, stop, theta, shape, cuts, full, g, H):
-    """Log-likelihood of rows start..stop-1; g and the lower triangle of H are set to its derivatives if `full`.
-
-    y (n,), trials (n,), base (n, r), D, theta: see the module; cuts (K-1,) of an ordinal response, shape of those
-    with one. `theta` longer than D is wide, of an ordinal response: log increments follow, `cuts` agree with them.
-    """
-    if full:
-        fill(H, 0.0)
-        for a in range(g.size):
-            g[a] = 0.0
-    if family == CATEGORICAL:
-        return _add_categorical(y, base, D, shared, start, stop, theta, full, g, H)
-    if theta.size > D.shape[1]:
-        return _add_ordinal_with_cuts(y, base, D, start, stop, theta, cuts, full, g, H)
-    return _add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, full, g, H)
