@@ -34,11 +34,11 @@ from bayesimp.kernels.glmm_moves import (
     centre,
     centring,
     draw_without_rows,
-    fixed_part,
-    random_part,
+    predictor,
     scale_design,
 )
 from bayesimp.kernels.glmm_responses import ORDINAL, cutpoints
+from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.glmm_shape import counts_above, draw_shape
 from bayesimp.kernels.joint_gibbs import (
     DIAGONAL_HALF_T,
@@ -84,16 +84,6 @@ class GlmmPrior(NamedTuple):
 def new_tallies() -> np.ndarray:
     """Zeros (5, 2), rows and columns as TALLIES says."""
     return np.zeros((len(TALLIES), 2), dtype=np.int64)
-
-
-@inner
-def _counts(rows, levels):
-    """Rows of each level of an ordinal response."""
-    counts = np.zeros(levels)
-    if rows.family == ORDINAL:
-        for j in range(rows.y.size):
-            counts[int(rows.y[j])] += 1.0
-    return counts
 
 
 @inner
@@ -162,41 +152,9 @@ def _rescale(alpha, B, Psi):
             B[i, e % q, e // q] *= alpha[e]
 
 
-@inner
-def _linear_predictor(rows, beta, B, out):
-    """out (n, r) <- offset + X beta + Z b."""
-    fixed_part(rows, beta, out)
-    for i in range(B.shape[0]):
-        for j in range(rows.first[i], rows.first[i + 1]):
-            for k in range(out.shape[1]):
-                for l in range(B.shape[1]):
-                    out[j, k] += rows.Z[j, l] * B[i, l, k]
-
-
 @kernel(nogil=True)
-def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
-    """`updates` updates of the state, which changes in place; then effects of clusters without rows.
-
-    Parameters
-    ----------
-    rng
-        numpy.random.Generator.
-    rows
-        GlmmRows; y holds levels 0..K-1 (as floats) of ordinal and categorical responses. Weights must all be one:
-        they are not read.
-    updates, moves
-        How many; which, a sum of MOVES, ALL_MOVES but in tests.
-    prior
-        GlmmPrior.
-    beta (p, r), aux (a,), Psi (rq, rq), B (m, q, r)
-        The state. aux: kernels/glmm_responses.py. B of clusters without rows is not read.
-    tallies (5, 2)
-        Added to: TALLIES.
-
-    Returns
-    -------
-    0 or a key of FAILURES.
-    """
+def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux, Psi, B, tallies):
+    """`glmm_step` but for clusters without rows. counts (K,): of levels; above: kernels/glmm_shape.py."""
     n, p = rows.X.shape
     m, q, r = B.shape
     family, y, trials = rows.family, rows.y, rows.trials
@@ -207,18 +165,15 @@ def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
     cuts = np.zeros(aux.size + 1)
     if ordinal:
         cutpoints(aux, cuts)
-    counts = _counts(rows, cuts.size + 1)
-    above = counts_above(y) if family == NEGATIVE_BINOMIAL else np.zeros(0)
     base, U = np.empty((n, r)), np.empty((n, r * q if scaled else 0))
     Psi_inverse, S, zero_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
     zero_t, spread = np.zeros(r * q), np.ones(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
-    centred = centring(rows)
     if not _invert(Psi, Psi_inverse):
         return 1
     for _ in range(updates):
         if moves & M_EFFECTS:
-            fixed_part(rows, beta, base)
+            predictor(rows, beta, B, True, False, base)
             block = Block(
                 family, y, trials, base, rows.Z, True, Psi_inverse, zero_t, 0.0, spread, shape, cuts, counts
             )
@@ -231,7 +186,7 @@ def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
                         return 2 if failed == 2 else 5
                     _write_effects(w_effects.theta, B[i])
         if moves & M_FIXED:
-            random_part(rows, B, base)
+            predictor(rows, beta, B, False, True, base)
             _read_fixed(beta, aux, w_fixed.theta)
             block = Block(
                 family, y, trials, base, rows.X, True, prior.Q0, prior.t0, 0.0, spread, shape, cuts, counts
@@ -246,7 +201,7 @@ def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
             if not _move_covariance(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
                 return 1
         if moves & M_SCALE and scaled and n > 0:
-            fixed_part(rows, beta, base)
+            predictor(rows, beta, B, True, False, base)
             scale_design(rows, B, U)
             for e in range(r * q):
                 spread[e] = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
@@ -261,10 +216,56 @@ def glmm_step(rng, rows, updates, moves, prior, beta, aux, Psi, B, tallies):
             if not _invert(Psi, Psi_inverse):
                 return 1
         if moves & M_AUX and shaped:
-            _linear_predictor(rows, beta, B, base)
+            predictor(rows, beta, B, True, True, base)
             shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
             aux[0] = shape
-    return 0 if draw_without_rows(rng, rows, Psi, B) else 1
+    return 0
+
+
+def glmm_step(
+    rng, rows: GlmmRows, updates: int, prior: GlmmPrior, beta, aux, Psi, B, tallies, moves: int = ALL_MOVES
+) -> int:
+    """`updates` updates of the state, which changes in place; then effects of clusters without rows.
+
+    Parameters
+    ----------
+    rng
+        numpy.random.Generator.
+    rows
+        GlmmRows; y holds levels 0..K-1 (as floats) of ordinal and categorical responses. Weights must all be one:
+        they are not read.
+    updates
+        How many.
+    prior
+        GlmmPrior.
+    beta (p, r), aux (a,), Psi (rq, rq), B (m, q, r)
+        The state. aux: kernels/glmm_responses.py. B of clusters without rows is not read.
+    tallies (5, 2)
+        Added to: TALLIES.
+    moves
+        Which, a sum of MOVES: all but in tests.
+
+    Returns
+    -------
+    0 or a key of FAILURES.
+    """
+    levels = len(aux) + 2
+    counts = (
+        np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float)
+        if rows.family == ORDINAL
+        else np.zeros(1)
+    )
+    above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
+    failed = _updates(
+        rng, rows, centring(rows), counts, above, updates, moves, prior, beta, aux, Psi, B, tallies
+    )
+    if failed:
+        return failed
+    try:
+        draw_without_rows(rng, rows, Psi, B)
+    except np.linalg.LinAlgError:
+        return 1
+    return 0
 
 
 def glmm_start(rng, rows, prior, beta, aux, Psi, B):
@@ -278,4 +279,4 @@ def glmm_start(rng, rows, prior, beta, aux, Psi, B):
         Psi[:] = np.diag(np.exp(rng.normal(-1.5, 1.0, len(Psi))))
     aux[:] = 1.0 if rows.family == ORDINAL else np.exp(rng.normal(0.0, 0.5, len(aux)))
     proper = prior._replace(Q0=prior.Q0 + 0.01 * np.eye(len(prior.Q0)))
-    return glmm_step(rng, rows, 1, MOVES["fixed"], proper, beta, aux, Psi, B, new_tallies())
+    return glmm_step(rng, rows, 1, proper, beta, aux, Psi, B, new_tallies(), MOVES["fixed"])

@@ -28,40 +28,59 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.linalg import cholesky, fill, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 
-__all__ = ["Centring", "centre", "centring", "draw_without_rows", "fixed_part", "random_part", "scale_design"]
+__all__ = ["Centring", "centre", "centring", "draw_without_rows", "predictor", "scale_design"]
 
 RANK, EXACT = 1e-9, 1e-7  # pivots and residuals, relative
 
 
 class Centring(NamedTuple):
-    """columns (c,): those of X to centre; A (m, q, c): what they are of Z, by cluster."""
+    """columns (c,): those of X to centre; A (m, q, c): what they are of Z, by cluster, zero in clusters without rows."""
 
     columns: np.ndarray
     A: np.ndarray
 
 
-@inner
-def fixed_part(rows, beta, out):
-    """out (n, r) <- offset + X beta."""
-    for j in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            s = rows.offset[j]
-            for x in range(beta.shape[0]):
-                s += rows.X[j, x] * beta[x, k]
-            out[j, k] = s
+def centring(rows: GlmmRows) -> Centring:
+    """The columns of X that are, within every cluster with rows, combinations of those of Z (`EXACT`, relative).
+
+    A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i will
+    do that gives x, and the shortest is taken.
+    """
+    (n, p), q, m = rows.X.shape, rows.Z.shape[1], len(rows.first) - 1
+    A = np.zeros((m, q, p))
+    seen = np.flatnonzero(np.diff(rows.first))
+    if n == 0:
+        return Centring(np.zeros(0, dtype=np.int64), A)
+    start = rows.first[seen]
+    ZZ, ZX = (
+        np.stack([np.add.reduceat(rows.Z[:, [l]] * V, start) for l in range(q)], axis=1)
+        for V in (rows.Z, rows.X)
+    )
+    A[seen] = np.linalg.pinv(ZZ, rcond=RANK, hermitian=True) @ ZX
+    cluster = np.repeat(np.arange(m), np.diff(rows.first))
+    error = rows.X - sum(rows.Z[:, [l]] * A[cluster, l] for l in range(q))
+    largest = np.maximum.reduceat(np.abs(rows.X), start)
+    columns = np.flatnonzero((np.maximum.reduceat(np.abs(error), start) <= EXACT * largest).all(0))
+    return Centring(columns, np.ascontiguousarray(A[..., columns]))
 
 
 @inner
-def random_part(rows, B, out):
-    """out (n, r) <- offset + Z b."""
+def predictor(rows, beta, B, fixed, random, out):
+    """out (n, r) <- offset, + X beta if `fixed`, + Z b if `random`."""
+    q, r = B.shape[1], B.shape[2]
     for i in range(B.shape[0]):
         for j in range(rows.first[i], rows.first[i + 1]):
-            for k in range(out.shape[1]):
+            for k in range(r):
                 s = rows.offset[j]
-                for l in range(B.shape[1]):
-                    s += rows.Z[j, l] * B[i, l, k]
+                if fixed:
+                    for x in range(beta.shape[0]):
+                        s += rows.X[j, x] * beta[x, k]
+                if random:
+                    for l in range(q):
+                        s += rows.Z[j, l] * B[i, l, k]
                 out[j, k] = s
 
 
@@ -74,75 +93,6 @@ def scale_design(rows, B, out):
             for k in range(r):
                 for l in range(q):
                     out[j, k * q + l] = rows.Z[j, l] * B[i, l, k]
-
-
-@inner
-def _solve_singular(L, b, q):
-    """b <- (L L')^- b: entries of zero pivots are zero."""
-    for i in range(q):
-        s = b[i]
-        for k in range(i):
-            s -= L[i, k] * b[k]
-        b[i] = s / L[i, i] if L[i, i] > 0.0 else 0.0
-    for i in range(q - 1, -1, -1):
-        s = b[i]
-        for k in range(i + 1, q):
-            s -= L[k, i] * b[k]
-        b[i] = s / L[i, i] if L[i, i] > 0.0 else 0.0
-
-
-@inner
-def _column_of_Z(rows, start, stop, c, L, a):
-    """a <- coefficients of column c of X on Z in rows start..stop-1; whether it is their combination."""
-    q = rows.Z.shape[1]
-    largest = 0.0
-    for l in range(q):
-        a[l] = 0.0
-    for j in range(start, stop):
-        largest = max(largest, abs(rows.X[j, c]))
-        for l in range(q):
-            a[l] += rows.Z[j, l] * rows.X[j, c]
-    _solve_singular(L, a, q)
-    for j in range(start, stop):
-        s = rows.X[j, c]
-        for l in range(q):
-            s -= rows.Z[j, l] * a[l]
-        if abs(s) > EXACT * largest:
-            return False
-    return True
-
-
-@inner
-def centring(rows):
-    """The columns of X that are, within every cluster with rows, combinations of those of Z."""
-    m, p, q = rows.first.size - 1, rows.X.shape[1], rows.Z.shape[1]
-    A = np.zeros((m, q, p))
-    inside = np.ones(p, dtype=np.bool_)
-    L, a = np.empty((q, q)), np.empty(q)
-    for i in range(m):
-        start, stop = rows.first[i], rows.first[i + 1]
-        if start == stop:
-            continue
-        fill(L, 0.0)
-        for j in range(start, stop):
-            for l in range(q):
-                for h in range(l + 1):
-                    L[l, h] += rows.Z[j, l] * rows.Z[j, h]
-        semidefinite_cholesky(L, q, RANK, stop - start)
-        for c in range(p):
-            inside[c] = inside[c] and _column_of_Z(rows, start, stop, c, L, a)
-            for l in range(q):
-                A[i, l, c] = a[l]
-    chosen = np.int64(0)
-    columns = np.empty(p, dtype=np.int64)
-    for c in range(p):
-        if inside[c] and rows.y.size > 0:
-            columns[chosen] = c
-            for i in range(m):
-                for l in range(q):
-                    A[i, l, chosen] = A[i, l, c]
-            chosen += 1
-    return Centring(columns[:chosen], A)
 
 
 @inner
@@ -204,23 +154,9 @@ def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
     return True
 
 
-@inner
-def draw_without_rows(rng, rows, Psi, B):
-    """b_i ~ N(0, Psi) in clusters without rows. False if Psi is not positive definite."""
-    q, d = B.shape[1], Psi.shape[0]
-    L, z = np.empty((d, d)), np.empty(d)
-    for e in range(d):
-        for f in range(d):
-            L[e, f] = Psi[e, f]
-    if not cholesky(L, d):
-        return False
-    for i in range(B.shape[0]):
-        if rows.first[i] == rows.first[i + 1]:
-            for e in range(d):
-                z[e] = rng.standard_normal()
-            for e in range(d):
-                s = 0.0
-                for f in range(e + 1):
-                    s += L[e, f] * z[f]
-                B[i, e % q, e // q] = s
-    return True
+def draw_without_rows(rng, rows: GlmmRows, Psi, B) -> None:
+    """b_i ~ N(0, Psi) in clusters without rows, in place."""
+    empty = np.flatnonzero(np.diff(rows.first) == 0)
+    _, q, r = B.shape
+    vec = rng.standard_normal((len(empty), r * q)) @ np.linalg.cholesky(Psi).T
+    B[empty] = vec.reshape(-1, r, q).transpose(0, 2, 1)

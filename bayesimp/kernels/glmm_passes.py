@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.families import LOGIT, POISSON, derivatives, log_likelihood
+from bayesimp.kernels.families import LOGIT, NEGATIVE_BINOMIAL, POISSON, derivatives, log_likelihood
 from bayesimp.kernels.glmm_responses import ORDINAL
 
 __all__ = ["add_categorical", "add_ordinal_with_cuts", "add_scalar"]
@@ -48,28 +48,36 @@ def _ordinal_terms(level, eta, cuts):
 
 @inner
 def add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, full, g, H):
-    """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time."""
+    """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time.
+
+    A negative binomial count is y successes among y + shape trials at logit eta - log shape.
+    """
     w = D.shape[1]
     total, product = 0.0, 1.0
+    log_shape = math.log(shape)
     for j in range(start, stop):
         eta = base[j, 0]
         for l in range(w):
             eta += D[j, l] * theta[l]
         score, curvature = 0.0, 0.0
-        if family == LOGIT:
+        if family == LOGIT or family == NEGATIVE_BINOMIAL:
+            size = trials[j]
+            if family == NEGATIVE_BINOMIAL:
+                eta -= log_shape
+                size = y[j] + shape
             e = math.exp(-abs(eta))
-            total += y[j] * eta - trials[j] * max(eta, 0.0)
-            if trials[j] == 1.0:
+            total += y[j] * eta - size * max(eta, 0.0)
+            if size == 1.0:
                 product *= 1.0 + e
                 if product > 1e100:
                     total -= math.log(product)
                     product = 1.0
             else:
-                total -= trials[j] * math.log1p(e)
+                total -= size * math.log1p(e)
             if full:
                 upper = 1.0 / (1.0 + e)
-                score = y[j] - trials[j] * (upper if eta >= 0.0 else e * upper)
-                curvature = trials[j] * e * upper * upper
+                score = y[j] - size * (upper if eta >= 0.0 else e * upper)
+                curvature = size * e * upper * upper
         elif family == POISSON:
             mu = math.exp(eta)
             total += y[j] * eta - mu

@@ -28,19 +28,10 @@ __all__ = ["counts_above", "draw_shape"]
 TABLE, WIDTH, STEPS = 1000, 0.5, 60
 
 
-@inner
-def counts_above(y):
+def counts_above(y) -> np.ndarray:
     """N(y > t), t = 0..T-1, T the largest y or TABLE."""
-    largest = 0.0
-    for j in range(y.size):
-        largest = max(largest, y[j])
-    above = np.zeros(int(min(largest, TABLE)))
-    for j in range(y.size):
-        if y[j] > 0.0 and above.size > 0:
-            above[int(min(y[j], above.size)) - 1] += 1.0
-    for t in range(above.size - 2, -1, -1):
-        above[t] += above[t + 1]
-    return above
+    counts = np.bincount(np.minimum(y, TABLE).astype(np.int64), minlength=1)
+    return (len(y) - np.cumsum(counts)[:-1]).astype(float)
 
 
 @inner
