@@ -1,0 +1,282 @@
+"""A Markov chain transition of one discrete or positive response given all else, with p(beta, aux, Psi, B | y) invariant.
+
+    eta_ij = offset_ij + x_ij' beta + z_ij' b_i,   b_i ~ N(0, Psi),   i = 1..m         (beta (p, r), b_i (q, r))
+
+for the families of kernels/families.py, ORDINAL and CATEGORICAL (kernels/glmm_responses.py). Only rows in which y is
+observed enter. One update:
+
+    EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm_blocks.py
+    FIXED        beta and the ordinal increments | B, aux, y       likewise
+    CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm_moves.py
+    COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   kernels/joint_gibbs.py
+    SCALE        B and Psi together, half-t sds only               as FIXED                    kernels/glmm_moves.py
+    AUX          shape | beta, B, y                                slice                       kernels/glmm_shape.py
+
+and when all are done b_i ~ N(0, Psi) in the clusters without rows, which none of the moves sees. Drawing them last
+leaves the joint law as it is, so that y_mis may be drawn from (X beta + Z b, aux) as they are on return.
+
+Priors: beta normal or flat (Q0, t0); Psi as CovarianceUpdate; increments ~ Exp(1); shape^-1/2 ~ half-t(3, shape_scale).
+A flat prior of beta is improper in its effect where a response is separated, and always for the inverse Gaussian, whose
+likelihood does not vanish as the mean goes to infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.families import NEGATIVE_BINOMIAL
+from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
+from bayesimp.kernels.glmm_moves import (
+    centre,
+    centring,
+    draw_without_rows,
+    predictor,
+    scale_design,
+)
+from bayesimp.kernels.glmm_responses import ORDINAL, cutpoints
+from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.glmm_shape import counts_above, draw_shape
+from bayesimp.kernels.joint_gibbs import (
+    DIAGONAL_HALF_T,
+    FIXED,
+    HUANG_WAND,
+    CovarianceUpdate,
+    _draw_covariance,
+    _invert,
+)
+from bayesimp.kernels.linalg import fill
+
+__all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
+
+MOVES = {"effects": 1, "fixed": 2, "centre": 4, "covariance": 8, "scale": 16, "aux": 32}
+M_EFFECTS, M_FIXED, M_CENTRE, M_COVARIANCE, M_SCALE, M_AUX = MOVES.values()
+ALL_MOVES = 63
+TALLIES = {
+    "cluster effects": ("proposed", "accepted"),
+    "fixed effects": ("proposed", "accepted"),
+    "scales of effects": ("proposed", "accepted"),
+    "modes": ("sought", "found"),
+    "shape": ("draws", "evaluations"),
+}
+T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
+FAILURES = {
+    1: "Psi lost its positive definiteness",
+    2: "the precision of a cluster's effects is not positive definite",
+    3: "the fixed effects are not identified: give them a normal prior",
+    4: "the scales of the effects have no proper law",
+    5: "the likelihood is not finite: a linear predictor is out of range",
+}
+
+
+class GlmmPrior(NamedTuple):
+    """Q0 (rp, rp), t0 (rp,): precision, and precision times mean, of vec(beta), zero if flat; Psi; shape^-1/2."""
+
+    Q0: np.ndarray
+    t0: np.ndarray
+    Psi: CovarianceUpdate
+    shape_scale: float = 1.0
+
+
+def new_tallies() -> np.ndarray:
+    """Zeros (5, 2), rows and columns as TALLIES says."""
+    return np.zeros((len(TALLIES), 2), dtype=np.int64)
+
+
+@inner
+def _read_effects(b, theta):
+    """theta <- vec(b_i)."""
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            theta[k * q + l] = b[l, k]
+
+
+@inner
+def _write_effects(theta, b):
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            b[l, k] = theta[k * q + l]
+
+
+@inner
+def _read_fixed(beta, aux, theta):
+    """theta <- vec(beta), log increments if it has room."""
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            theta[k * p + x] = beta[x, k]
+    for a in range(theta.size - p * r):
+        theta[p * r + a] = math.log(aux[a])
+
+
+@inner
+def _write_fixed(theta, beta, aux):
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            beta[x, k] = theta[k * p + x]
+    for a in range(theta.size - p * r):
+        aux[a] = math.exp(theta[p * r + a])
+
+
+@inner
+def _move_covariance(rng, rows, prior, B, Psi, Psi_inverse, S):
+    """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
+    m, q, r = B.shape
+    fill(S, 0.0)
+    seen = np.int64(0)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            seen += 1
+            for k in range(r):
+                for l in range(q):
+                    for j in range(r):
+                        for h in range(q):
+                            S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+    return _draw_covariance(rng, prior, S, seen, Psi_inverse, Psi) and _invert(Psi, Psi_inverse)
+
+
+@inner
+def _rescale(alpha, B, Psi):
+    """SCALE once alpha is drawn."""
+    q = B.shape[1]
+    for e in range(alpha.size):
+        for f in range(alpha.size):
+            Psi[e, f] *= alpha[e] * alpha[f]
+        for i in range(B.shape[0]):
+            B[i, e % q, e // q] *= alpha[e]
+
+
+@kernel(nogil=True)
+def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux, Psi, B, tallies):
+    """`glmm_step` but for clusters without rows. counts (K,): of levels; above: kernels/glmm_shape.py."""
+    n, p = rows.X.shape
+    m, q, r = B.shape
+    family, y, trials = rows.family, rows.y, rows.trials
+    ordinal, shaped = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL
+    scaled = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
+    power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
+    shape = aux[0] if shaped else 1.0
+    cuts = np.zeros(aux.size + 1)
+    if ordinal:
+        cutpoints(aux, cuts)
+    base, U = np.empty((n, r)), np.empty((n, r * q if scaled else 0))
+    Psi_inverse, S, zero_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
+    zero_t, spread = np.zeros(r * q), np.ones(r * q)
+    w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
+    if not _invert(Psi, Psi_inverse):
+        return 1
+    for _ in range(updates):
+        if moves & M_EFFECTS:
+            predictor(rows, beta, B, True, False, base)
+            block = Block(
+                family, y, trials, base, rows.Z, True, Psi_inverse, zero_t, 0.0, spread, shape, cuts, counts
+            )
+            for i in range(m):
+                if rows.first[i] < rows.first[i + 1]:
+                    _read_effects(B[i], w_effects.theta)
+                    failed = draw_block(rng, block, rows.first[i], rows.first[i + 1], w_effects, tallies[T_EFFECTS],
+                                        tallies[T_MODES])  # fmt: skip
+                    if failed:
+                        return 2 if failed == 2 else 5
+                    _write_effects(w_effects.theta, B[i])
+        if moves & M_FIXED:
+            predictor(rows, beta, B, False, True, base)
+            _read_fixed(beta, aux, w_fixed.theta)
+            block = Block(
+                family, y, trials, base, rows.X, True, prior.Q0, prior.t0, 0.0, spread, shape, cuts, counts
+            )
+            failed = draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES])
+            if failed:
+                return 3 if failed == 2 else 5
+            _write_fixed(w_fixed.theta, beta, aux)
+        if moves & M_CENTRE and centred.columns.size > 0:
+            centre(rng, rows, centred, prior.Q0, prior.t0, Psi_inverse, beta, B)
+        if moves & M_COVARIANCE and prior.Psi.kind != FIXED:
+            if not _move_covariance(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
+                return 1
+        if moves & M_SCALE and scaled and n > 0:
+            predictor(rows, beta, B, True, False, base)
+            scale_design(rows, B, U)
+            for e in range(r * q):
+                spread[e] = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
+                w_effects.theta[e] = 1.0
+            block = Block(
+                family, y, trials, base, U, False, zero_Q, zero_t, power, spread, shape, cuts, counts
+            )
+            failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
+            if failed:
+                return 4 if failed == 2 else 5
+            _rescale(w_effects.theta, B, Psi)
+            if not _invert(Psi, Psi_inverse):
+                return 1
+        if moves & M_AUX and shaped:
+            predictor(rows, beta, B, True, True, base)
+            shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
+            aux[0] = shape
+    return 0
+
+
+def glmm_step(
+    rng, rows: GlmmRows, updates: int, prior: GlmmPrior, beta, aux, Psi, B, tallies, moves: int = ALL_MOVES
+) -> int:
+    """`updates` updates of the state, which changes in place; then effects of clusters without rows.
+
+    Parameters
+    ----------
+    rng
+        numpy.random.Generator.
+    rows
+        GlmmRows; y holds levels 0..K-1 (as floats) of ordinal and categorical responses. Weights must all be one:
+        they are not read.
+    updates
+        How many.
+    prior
+        GlmmPrior.
+    beta (p, r), aux (a,), Psi (rq, rq), B (m, q, r)
+        The state. aux: kernels/glmm_responses.py. B of clusters without rows is not read.
+    tallies (5, 2)
+        Added to: TALLIES.
+    moves
+        Which, a sum of MOVES: all but in tests.
+
+    Returns
+    -------
+    0 or a key of FAILURES.
+    """
+    levels = len(aux) + 2
+    counts = (
+        np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float)
+        if rows.family == ORDINAL
+        else np.zeros(1)
+    )
+    above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
+    failed = _updates(
+        rng, rows, centring(rows), counts, above, updates, moves, prior, beta, aux, Psi, B, tallies
+    )
+    if failed:
+        return failed
+    try:
+        draw_without_rows(rng, rows, Psi, B)
+    except np.linalg.LinAlgError:
+        return 1
+    return 0
+
+
+def glmm_start(rng, rows, prior, beta, aux, Psi, B):
+    """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
+
+    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),
+    B ~ N(0, Psi) where there are no rows. Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns as it does.
+    """
+    beta[:], B[:] = 0.0, 0.0
+    if prior.Psi.kind != FIXED:
+        Psi[:] = np.diag(np.exp(rng.normal(-1.5, 1.0, len(Psi))))
+    aux[:] = 1.0 if rows.family == ORDINAL else np.exp(rng.normal(0.0, 0.5, len(aux)))
+    proper = prior._replace(Q0=prior.Q0 + 0.01 * np.eye(len(prior.Q0)))
+    return glmm_step(rng, rows, 1, proper, beta, aux, Psi, B, new_tallies(), MOVES["fixed"])

@@ -1,0 +1,383 @@
+"""Calibration of the transition of discrete and positive responses (kernels/glmm_gibbs.py), imputing as FCS does.
+
+A chain is started and advanced by the kernel, and after every few updates its missing responses are drawn from the very
+state that the kernel returned. In full: `python -m tests.calibration.glmm --datasets 300` rewrites GLMM_RESULTS.md.
+"""
+
+import argparse
+import platform
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from subprocess import run
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import invwishart
+
+from bayesimp.kernels import families as f
+from bayesimp.kernels import joint_gibbs as joint
+from bayesimp.kernels.glmm_gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
+from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
+from bayesimp.kernels.glmm_rows import GlmmRows
+from tests.calibration import sbc
+from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.sbc import DRAWS
+from tests.longhand.glmm_density import log_likelihood
+
+
+@dataclass(frozen=True)
+class Design:
+    """X (N, p), Z (N, q), codes (N,), missing (N,) bool; beta ~ N(mean, sd^2) each, Psi, shape as the kernel has them."""
+
+    family: int
+    X: np.ndarray
+    Z: np.ndarray
+    codes: np.ndarray
+    missing: np.ndarray
+    mean: np.ndarray
+    sd: float
+    Psi: joint.CovarianceUpdate
+    levels: int = 2
+    trials: float = 1.0
+    shape_scale: float = 1.0
+
+    @property
+    def sizes(self):
+        """p, q, r, m, number of auxiliary parameters."""
+        r = predictors(self.family, self.levels)
+        m = int(self.codes.max()) + 1
+        return self.X.shape[1], self.Z.shape[1], r, m, aux_size(self.family, self.levels)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """beta (L, p, r), aux (L, a), Psi (L, rq, rq), B (L, m, q, r), values (L, N)."""
+
+    beta: np.ndarray
+    aux: np.ndarray
+    Psi: np.ndarray
+    B: np.ndarray
+    values: np.ndarray
+
+
+# -- designs -------------------------------------------------------------------------------------------------
+
+
+def design(
+    family, q=1, kind=joint.HUANG_WAND, scale=1.0, nu=4.0, sd=1.0, mean=0.0, m=7, rows=8, **more
+) -> Design:
+    """The first and last clusters lack the response, the second has it once, the others have holes."""
+    rng = np.random.default_rng(6)
+    codes = np.repeat(np.arange(m), rows)
+    x = rng.normal(size=len(codes))
+    missing = rng.random(len(codes)) < 0.2
+    missing[(codes == 0) | (codes == m - 1)] = True
+    missing[codes == 1] = np.arange(rows) > 0
+    X = np.column_stack([np.ones(len(codes)), x])
+    r = predictors(family, more.get("levels", 2))
+    d = r * q
+    V = (
+        scale**2 * (nu * np.eye(d) + 0.4 * nu * (1 - np.eye(d)))
+        if kind == joint.INVERSE_WISHART
+        else np.eye(d)
+    )
+    Psi = joint.CovarianceUpdate(
+        kind, nu + (d - 1 if kind == joint.INVERSE_WISHART else 0), V, np.full(d, scale)
+    )
+    middle = np.zeros((2, r))
+    middle[0] = mean
+    return Design(family, X, np.ascontiguousarray(X[:, :q]), codes, missing, middle, sd, Psi, **more)
+
+
+HALF_T, WISHART = joint.DIAGONAL_HALF_T, joint.INVERSE_WISHART
+DESIGNS = {
+    "logit": design(f.LOGIT),
+    "logit, flat half-t, slopes": design(f.LOGIT, 2, nu=2.0, rows=12),
+    "logit, inverse-Wishart, slopes": design(f.LOGIT, 2, WISHART),
+    "logit, binomial, rare": design(f.LOGIT, kind=HALF_T, mean=-3.0, trials=5.0),
+    "probit, diagonal half-t, slopes": design(f.PROBIT, 2, HALF_T),
+    "Poisson, slopes": design(f.POISSON, 2, scale=0.5, nu=8.0),
+    "negative binomial": design(f.NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
+    "gamma, slopes": design(f.GAMMA, 2, scale=0.5, nu=8.0, shape_scale=0.5),
+    "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
+    "ordinal": design(ORDINAL, levels=4, mean=1.0),
+    "ordinal, slopes": design(ORDINAL, 2, levels=5, mean=1.0),
+    "categorical": design(CATEGORICAL, levels=3),
+    "categorical, slopes, inverse-Wishart": design(CATEGORICAL, 2, WISHART, levels=3, rows=12),
+}
+
+
+def draw_Psi(rng, prior: joint.CovarianceUpdate, d: int):
+    """A covariance matrix from its prior, with SciPy."""
+    if prior.kind == joint.INVERSE_WISHART:
+        return np.atleast_2d(invwishart(prior.nu, prior.scale).rvs(random_state=rng))
+    if prior.kind == joint.HUANG_WAND:
+        a = 1 / rng.gamma(0.5, prior.sd**2)
+        return np.atleast_2d(
+            invwishart(prior.nu + d - 1, 2 * prior.nu * np.diag(1 / a)).rvs(random_state=rng)
+        )
+    return np.diag((prior.sd * rng.standard_t(prior.nu, d)) ** 2)
+
+
+def draw_truth(rng, design: Design) -> Draws:
+    _, q, r, m, a = design.sizes
+    beta = rng.normal(design.mean, design.sd)
+    aux = rng.exponential(size=a)
+    if a and design.family != ORDINAL:
+        aux = (design.shape_scale * rng.standard_t(3, 1)) ** -2.0
+    Psi = draw_Psi(rng, design.Psi, r * q)
+    B = (
+        rng.multivariate_normal(np.zeros(r * q), Psi, m, method="cholesky")
+        .reshape(m, r, q)
+        .transpose(0, 2, 1)
+    )
+    values = draw_values(rng, design, beta, aux, B)
+    positive = design.family not in (f.GAMMA, f.INVERSE_GAUSSIAN) or (values > 0).all()
+    if not (np.isfinite(values).all() and positive):
+        raise ArithmeticError("the priors of this design reach responses that are out of range")
+    return Draws(beta[None], aux[None], Psi[None], B[None], values[None])
+
+
+def predictor(design: Design, beta, B):
+    """eta (N, r)."""
+    return np.ascontiguousarray(design.X @ beta + np.einsum("jq,jqr->jr", design.Z, B[design.codes]))
+
+
+def draw_values(rng, design: Design, beta, aux, B):
+    out, trials = np.empty(len(design.X)), np.full(len(design.X), design.trials)
+    draw_rows(rng, design.family, trials, predictor(design, beta, B), aux, out)
+    return out
+
+
+# -- the transition as a backend -----------------------------------------------------------------------------
+
+
+def observed_rows(design: Design, Y) -> GlmmRows:
+    j = np.flatnonzero(~design.missing)  # codes are sorted
+    first = np.searchsorted(design.codes[j], np.arange(design.sizes[3] + 1)).astype(np.int64)
+    n = len(j)
+    return GlmmRows(
+        design.family,
+        Y[j],
+        np.full(n, design.trials),
+        np.ones(n),
+        np.zeros(n),
+        design.X[j],
+        design.Z[j],
+        first,
+    )
+
+
+def kernel_prior(design: Design) -> GlmmPrior:
+    precision = np.full(design.mean.size, design.sd**-2.0)
+    return GlmmPrior(np.diag(precision), precision * design.mean.T.ravel(), design.Psi, design.shape_scale)
+
+
+def step(tune: int = 200, updates: int = 20, moves: int = ALL_MOVES, spoil=None) -> sbc.Backend:
+    """`spoil`: changes the state after every update, (rng, design, rows, beta, aux, Psi, B), in place."""
+
+    def backend(design: Design, Y, seed: int) -> Draws:
+        rng = np.random.default_rng(seed)
+        p, q, r, m, a = design.sizes
+        rows, prior, tallies = observed_rows(design, Y), kernel_prior(design), new_tallies()
+        state = np.zeros((p, r)), np.ones(a), np.eye(r * q), np.zeros((m, q, r))
+        code = glmm_start(rng, rows, prior, *state)
+        out = [np.empty((DRAWS, *x.shape)) for x in (*state, Y)]
+        for d in range(-1, DRAWS):
+            count = tune if d < 0 else updates
+            for _ in range(count if spoil else 1):
+                code = code or glmm_step(rng, rows, 1 if spoil else count, prior, *state, tallies, moves)
+                if spoil:
+                    spoil(rng, design, rows, *state)
+            if code:
+                raise ArithmeticError(f"the step failed: {code}")
+            beta, aux, _, B = state
+            for store, value in zip(out, (*state, draw_values(rng, design, beta, aux, B)), strict=True):
+                store[d] = value
+        return Draws(*out)
+
+    return backend
+
+
+# -- quantities ----------------------------------------------------------------------------------------------
+
+
+def quantities(design: Design, Y, draws: Draws) -> dict[str, np.ndarray]:
+    """Name -> (L,): parameters, effects with many, one, no rows, the likelihood, imputed responses (ties broken)."""
+    p, q, r, m, a = design.sizes
+    out = {f"beta[{x},{k}]": draws.beta[:, x, k] for x in range(p) for k in range(r)}
+    out |= {f"aux[{k}]": draws.aux[:, k] for k in range(a)}
+    out |= {f"Psi[{e},{e}]": draws.Psi[:, e, e] for e in range(r * q)}
+    if r * q > 1 and design.Psi.kind != joint.DIAGONAL_HALF_T:
+        out["Psi[1,0]"] = draws.Psi[:, 1, 0]
+    out |= {f"b[{i}]": draws.B[:, i, -1, -1] for i in (0, 1, 2)}
+    out |= {f"mean + b[{i}]": draws.B[:, i, 0, 0] + draws.beta[:, 0, 0] for i in (1, 3)}
+    out["log likelihood"] = log_likelihoods(design, Y, draws)
+    lost = np.flatnonzero(design.missing & (design.codes > 1) & (design.codes < m - 1))
+    noise = np.random.default_rng([len(draws.beta), *Y[~design.missing].view(np.uint32)[:40]])
+    for j in (0, lost[0], lost[-1]):
+        out[f"imputed[{j}]"] = draws.values[:, j] * (
+            1 + 1e-9 * noise.random(len(draws.values))
+        ) + 1e-9 * noise.random(len(draws.values))
+    return out
+
+
+def log_likelihoods(design: Design, Y, draws: Draws):
+    """(L,) log p(observed y | state)."""
+    j = ~design.missing
+    return np.array([
+        log_likelihood(design.family, Y[j], design.trials, predictor(design, beta, B)[j], aux).sum()
+        for beta, aux, B in zip(draws.beta, draws.aux, draws.B, strict=True)
+    ])  # fmt: skip
+
+
+# -- spoiled -------------------------------------------------------------------------------------------------
+
+
+def density(design, rows, beta, aux, B):
+    codes = np.repeat(np.arange(len(B)), np.diff(rows.first))
+    eta = rows.X @ beta + np.einsum("jq,jqr->jr", rows.Z, B[codes])
+    return log_likelihood(design.family, rows.y, design.trials, eta, aux)
+
+
+def scale_without_jacobian(rng, design, rows, beta, aux, Psi, B):
+    """A scale move of a random intercept with |alpha|^0 in place of |alpha|^d (d = 1)."""
+    alpha = np.exp(0.7 * rng.standard_normal())
+    nu, s2 = design.Psi.nu, design.Psi.sd[0] ** 2
+    ratio = density(design, rows, beta, aux, alpha * B).sum() - density(design, rows, beta, aux, B).sum()
+    before, after = nu * s2 / Psi[0, 0] + 1, nu * s2 / Psi[0, 0] + alpha**2
+    ratio += -0.5 * (nu + 1) * np.log(after / before) + np.log(alpha) - np.log(alpha)
+    if np.log(rng.random()) < ratio:
+        B *= alpha
+        Psi *= alpha**2
+
+
+def centring_of_wrong_sign(rng, design, rows, beta, aux, Psi, B):
+    """beta_0 + delta, b_i + delta."""
+    seen = np.diff(rows.first) > 0
+    precision = design.sd**-2.0 + seen.sum() / Psi[0, 0]
+    mean = ((design.mean[0, 0] - beta[0, 0]) / design.sd**2 + B[seen, 0, 0].sum() / Psi[0, 0]) / precision
+    delta = mean + rng.standard_normal() / np.sqrt(precision)
+    beta[0, 0] += delta
+    B[:, 0, 0] += delta
+
+
+def modes(design, rows, beta, aux, Psi, B, i):
+    """Conditional mode and curvature of a random intercept by general optimisation."""
+    j = slice(rows.first[i], rows.first[i + 1])
+    one = rows._replace(
+        y=rows.y[j], X=rows.X[j], Z=rows.Z[j], first=np.array([0, rows.first[i + 1] - rows.first[i]])
+    )
+
+    def loss(b):
+        return 0.5 * b[0] ** 2 / Psi[0, 0] - density(design, one, beta, aux, b.reshape(1, 1, 1)).sum()
+
+    mode = minimize(loss, B[i, 0], method="BFGS").x[0]
+    around = [loss(np.array([mode + h])) for h in (-1e-3, 0.0, 1e-3)]
+    return mode, max((around[0] - 2 * around[1] + around[2]) / 1e-6, 1 / Psi[0, 0])
+
+
+def effects_at_their_modes(rng, design, rows, beta, aux, Psi, B):
+    """b_i at the mode, not drawn, when Psi is drawn next."""
+    for i in np.flatnonzero(np.diff(rows.first)):
+        B[i, 0, 0] = modes(design, rows, beta, aux, Psi, B, i)[0]
+
+
+def effects_of_lowest_rank(rng, design, rows, beta, aux, Psi, B):
+    """Clusters without rows at zero."""
+    B[np.diff(rows.first) == 0] = 0.0
+
+
+def increments_without_jacobian(rng, design, rows, beta, aux, Psi, B):
+    """A Metropolis step of log h with the density of h."""
+    moved = aux * np.exp(0.5 * rng.standard_normal(aux.size))
+    ratio = (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum() - (
+        moved - aux
+    ).sum()
+    if np.log(rng.random()) < ratio:
+        aux[:] = moved
+
+
+def shape_flat(rng, design, rows, beta, aux, Psi, B):
+    """A Metropolis step of log shape under a flat prior of it."""
+    moved = aux * np.exp(0.7 * rng.standard_normal(aux.size))
+    if (
+        np.log(rng.random())
+        < (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum()
+    ):
+        aux[:] = moved
+
+
+SMALL = design(f.LOGIT, rows=4)
+WITHOUT_EFFECTS = ALL_MOVES - MOVES["effects"] - MOVES["scale"] - MOVES["centre"]
+VARIANTS = {
+    "scale move without its Jacobian": (SMALL, scale_without_jacobian, ALL_MOVES),
+    "centring of wrong sign": (DESIGNS["logit"], centring_of_wrong_sign, ALL_MOVES),
+    "Psi from modes": (SMALL, effects_at_their_modes, WITHOUT_EFFECTS),
+    "b zero without rows": (DESIGNS["logit"], effects_of_lowest_rank, ALL_MOVES),
+    "increments without their Jacobian": (DESIGNS["ordinal"], increments_without_jacobian, ALL_MOVES),
+    "shape without its prior": (DESIGNS["negative binomial"], shape_flat, ALL_MOVES),
+}
+
+
+# -- runs ----------------------------------------------------------------------------------------------------
+
+
+def ranks(design: Design, datasets: int, seed: int, backend=None):
+    return sbc.simulate(design, backend or step(), datasets, seed, quantities, draw_truth)
+
+
+def right(datasets: int, report=print) -> dict[str, float]:
+    """p-value of each design, Bonferroni over its quantities."""
+    out = {}
+    for name, design in DESIGNS.items():
+        found = ranks(design, datasets, SEED)
+        out[name] = sbc.overall(found)
+        report(row(name, found))
+    return out
+
+
+def wrong(datasets: int, report=print) -> dict[str, float]:
+    out = {}
+    for name, (design, spoil, moves) in VARIANTS.items():
+        slow = spoil is effects_at_their_modes
+        backend = step(30 if slow else 100, 2 if slow else 5, moves, spoil)
+        found = ranks(design, min(datasets, 100) if slow else datasets, SEED, backend)
+        out[name] = sbc.overall(found)
+        report(row(name, found))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", type=int, default=300)
+    datasets = parser.parse_args().datasets
+    commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    began = time.perf_counter()
+    lines = []
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    header = ["| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"]
+    lines += ["", "Right transitions, by design:", "", *header]
+    held = min(right(datasets, report).values()) > LEVEL / len(DESIGNS)
+    lines += ["", f"All above {LEVEL} / {len(DESIGNS)}: {'yes' if held else 'NO'}.", ""]
+    lines += ["Spoiled transitions:", "", *header]
+    caught = max(wrong(datasets, report).values()) < 1e-6
+    lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
+    head = [
+        "# Simulation-based calibration of the transition of discrete and positive responses: last results", "",
+        f"Made by `python -m tests.calibration.glmm --datasets {datasets}` on {date.today()},",
+        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.", "",
+        f"{datasets} data sets a design; {DRAWS} draws each. Ranks: exact test of uniformity.py; p-values are",
+        "multiplied by the number of quantities.",
+    ]  # fmt: skip
+    Path(__file__).with_name("GLMM_RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
