@@ -90,6 +90,7 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
     -------
     MetaAnalysis, or None where clusters are too few (n < 2 + c) or columns T depend on each other.
     """
+    b, S, T = (np.ascontiguousarray(a, dtype=float) for a in (b, S, T))  # compiled for that layout alone
     (n, p), c = b.shape, T.shape[1]
     w = _Work(
         np.empty((n, p, p)),
