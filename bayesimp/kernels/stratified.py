@@ -7,9 +7,9 @@
 that of a posterior with weak priors, not of a likelihood: slopes N(0, slope_sd^2), the intercept and the terms
 N(centre, term_sd^2), centre the link of the overall mean, d ~ Gamma(2, 1/2). The likelihood alone has no mode where
 predictors separate the values, as in every cluster whose values are all equal; mice adds pseudo-data to every column
-instead (White, Daniel & Royston 2010), whose weight grows with the number of terms. Parameters whose posterior variance
-is more than half their prior's, so that the prior says more than the data, are counted: `weak`. With steps > 0 the
-single-level posterior is sampled exactly, by Metropolis.
+instead (White, Daniel & Royston 2010), whose weight grows with the number of terms. Parameters for which the prior has
+more than a quarter of the information, or moves the mode by more than a fifth of a posterior standard deviation, are
+counted: `weak`. With steps > 0 the single-level posterior is sampled exactly, by Metropolis.
 
 Normal: the same with variances in units of sigma^2 and sigma^2 ~ RSS / chi2(n - tr{(H - Lambda) H^-1}), RSS penalised by
 the prior's precision Lambda: mice's `norm` as Lambda -> 0, and dependent columns do no harm.
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logit, ndtri
 
-from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families import LOGIT, PROBIT
 from bayesimp.kernels.glm import CATEGORICAL, NORMAL, ORDINAL, Prior, curvature, evaluate
 from bayesimp.kernels.glm_posterior import draw_normal, find_mode, metropolis, variances
@@ -38,10 +38,11 @@ SLOPE_SD, TERM_SD = (
     2.5,
     5.0,
 )  # of columns with sd 1; Gelman, Jakulin, Pittau & Su 2008 have a Cauchy of these scales
+SHARE, PULL = 0.25, 0.2
 INCREMENTS = 2.0, 0.5  # shape and rate: mean 4, sd 2.8, on the logistic scale
 WEAK, EMPTY_LEVEL, NO_MODE, FEW_ROWS, EXACT = 1, 2, 4, 8, 16
 WORDS = {
-    WEAK: "the prior says more about some coefficients than the data (separation, few rows, dependent predictors)",
+    WEAK: "the weak prior matters for some coefficients (separation, few rows, dependent predictors)",
     EMPTY_LEVEL: "a level does not occur among the observed values; its frequency rests on the prior",
     NO_MODE: "no mode was found; nothing drawn",
     FEW_ROWS: "too few rows for a residual variance (less than one degree of freedom); nothing drawn",
@@ -192,27 +193,31 @@ def _draw(rng, rows, levels, bounds, prior, steps, mode, terms, current, theta, 
         return 1.0, 0, 0, 0, NO_MODE
     spread, spread_terms = np.empty(P), np.empty((m, r))
     variances(h, spread, spread_terms)
-    weak, determined, n = 0, 0.0, 0
+    determined = 0.0
     for k in range(n_beta):
-        share = spread[k] * prior.precision[k]
-        weak += share > 0.5
-        determined += 1.0 - share
+        determined += 1.0 - spread[k] * prior.precision[k]
     for i in range(m):
         for k in range(r):
-            share = spread_terms[i, k] * prior.term_precision
-            weak += share > 0.5 and bounds[i + 1] > bounds[i]
-            determined += 1.0 - share
+            determined += 1.0 - spread_terms[i, k] * prior.term_precision
     sigma2 = 1.0
     if rows.family == NORMAL:
-        n, rss, total = rows.y.size, 0.0, 0.0
+        n, total = rows.y.size, 0.0
         for j in range(n):
             total += rows.weight[j] * (rows.y[j] - rows.offset[j]) ** 2
         rss = -2.0 * evaluate(rows, levels, bounds, prior, mode, terms, h, P < 0)
         if not n - determined >= 1.0:
-            return 1.0, weak, 0, 0, FEW_ROWS
+            return 1.0, 0, 0, 0, FEW_ROWS
         if not rss > 1e-13 * total:
-            return 1.0, weak, 0, 0, EXACT
+            return 1.0, 0, 0, 0, EXACT
         sigma2 = 0.5 * rss / rng.standard_gamma(0.5 * (n - determined))
+    weak = 0
+    for k in range(n_beta):
+        weak += _weak(prior.precision[k], spread[k], mode[k] - prior.mean[k], sigma2)
+    for i in range(m):
+        for k in range(r):
+            if bounds[i + 1] > bounds[i]:
+                gap = terms[i, k] - prior.centre[k]
+                weak += _weak(prior.term_precision, spread_terms[i, k], gap, sigma2)
     rejected, accepted = 0, 0
     if steps > 0:
         accepted = metropolis(rng, rows, levels, bounds, prior, steps, mode, h, current)
@@ -221,3 +226,9 @@ def _draw(rng, rows, levels, bounds, prior, steps, mode, terms, current, theta, 
     else:
         rejected = draw_normal(rng, math.sqrt(sigma2), n_beta, mode, terms, h, theta, alpha)
     return sigma2, weak, rejected, accepted, 0
+
+
+@inner
+def _weak(precision, variance, gap, sigma2):
+    """Whether the prior has a SHARE of the information, or moves the mode by PULL posterior standard deviations."""
+    return precision * variance > SHARE or precision * abs(gap) * math.sqrt(variance / sigma2) > PULL

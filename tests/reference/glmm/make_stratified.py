@@ -13,4 +13,11 @@ count = rng.poisson(np.exp(0.5 * eta))
 latent = eta + rng.logistic(size=len(g))
 ordinal = (latent[:, None] > [-1.0, 0.5, 1.5]).sum(1)
 table = np.column_stack([g, x1.round(4), x2.round(4), binary, count, ordinal])
-np.savetxt(Path(__file__).with_name("stratified.csv"), table, "%.6g", ",", header="g,x1,x2,binary,count,ordinal", comments="")
+np.savetxt(
+    Path(__file__).with_name("stratified.csv"),
+    table,
+    "%.6g",
+    ",",
+    header="g,x1,x2,binary,count,ordinal",
+    comments="",
+)
