@@ -15,6 +15,7 @@ import numpy as np
 
 from bayesimp import notation as nt
 from bayesimp.data.chained_block import ChainedBlock
+from bayesimp.data.families import CODED
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events
@@ -141,9 +142,9 @@ class FCSRun:
         values = np.tile(table.full[rows, k], (len(self.chains), 1))
         V = np.stack([chain.V[at[at >= 0], k - table.p] for chain in self.chains])
         values[:, at >= 0] = table.on_data_scale(k, V)
-        levels = table.exact.get(k, np.empty(0))
-        if not len(levels):
+        if self.model.data.families.get(name) not in CODED:
             return values
+        levels = self.model.data.level_values(name)
         order = np.argsort(levels)  # numbers of the levels, from what stands for them in the loop
         return order[np.searchsorted(levels[order], values)].astype(float)
 

@@ -304,3 +304,146 @@ def test_one_call(capsys):
     said = capsys.readouterr().out
     assert "[bernoulli, logit]" in said and "[categorical]" in said and "methods chosen by family" in said
     assert imp.m == 2 and imp.frame(0).notna().all().all()
+
+
+# -- other methods -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["2stage", bi.methods.TwoStage("moments", published=True), "sti", "glm", bi.methods.Bayes(link="probit")],
+)
+def test_other_methods_of_binary_variables(method):
+    frame = table()[["study", "x", "smoke"]]
+    imp = impute(frame, methods=method)
+    assert imp.frame(0)["smoke"].notna().all()
+    assert np.isfinite(imp.tree["posterior"]["beta_smoke"]).all()
+
+
+def test_two_stage_in_the_units_of_the_data():
+    """Many rows, one scale 1,000 times another: coefficients are the slopes of the clusters, on the data's scale."""
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(12), 200)
+    b = rng.multivariate_normal([10, 2], [[4, 1], [1, 0.5]], 12)[g]
+    x = rng.normal(50, 1, len(g))
+    y = b[:, 0] + b[:, 1] * (x - 50) + rng.normal(0, 0.5, len(g))
+    frame = pd.DataFrame({"study": g, "x": x / 1000, "y": np.where(rng.random(len(g)) < 0.1, np.nan, y)})
+    imp = impute(frame, methods="2stage", m=4, cycles=20)
+    posterior = imp.tree["posterior"]
+    slopes = np.array([np.polyfit(x[g == i] / 1000, y[g == i], 1) for i in range(12)])
+    beta = posterior["beta_y"].mean(("chain", "draw"))
+    assert abs(beta.sel(fixed_y="x") - slopes[:, 0].mean()) < 300  # se 200
+    assert abs(beta.sel(fixed_y="Intercept") + 50 / 1000 * beta.sel(fixed_y="x") - 10) < 1.5
+    Psi = posterior["Psi_y"].median(("chain", "draw")).to_numpy()
+    assert 0.3e6 < Psi[1, 1] / 0.5 < 3e6
+    assert list(posterior["effect_y"].values) == ["Intercept", "x"]
+    assert np.allclose(posterior["sigma2_y"].mean(("chain", "draw")), 0.25, rtol=0.35)
+
+
+def test_two_stage_names_the_clusters_that_it_cannot_fit():
+    frame = table()[["study", "x", "smoke"]]
+    frame["smoke"] = frame["smoke"].mask((frame["study"] == "s5") & frame["smoke"].notna(), "no")
+    for published, then in ((False, "drawn from what their rows say"), (True, "as published")):
+        imp = impute(frame, methods=bi.methods.TwoStage(published=published))
+        event = imp.events[imp.events["kind"] == "cluster not fitted"].iloc[0]
+        assert (
+            event["where"] == "smoke"
+            and "'s5': predictors separate" in event["message"]
+            and then in event["message"]
+        )
+
+
+def test_two_stage_and_columns_of_clusters():
+    frame = table()[["study", "x", "smoke"]]
+    frame["size"] = frame["study"].str[1:].astype(float)
+    imp = impute(frame, methods="2stage")
+    assert list(imp.tree["posterior"]["fixed_smoke"].values) == ["Intercept", "x", "size"]
+    assert list(imp.tree["posterior"]["effect_smoke"].values) == ["Intercept", "x"]
+    noted = impute(frame, methods="sti").events["message"].str.cat()
+    assert "between clusters only, left out: 'size'" in noted
+    with pytest.raises(SpecificationError, match=r"'size' differ.* between clusters only, and method 'sti'"):
+        impute(frame, methods="sti", predictors="smoke ~ x + size")
+
+
+def test_matching_methods_take_observed_values():
+    frame = table()[["study", "x", "visits", "cost"]]
+    methods = {"visits": bi.methods.Stratified(donors=5), "cost": bi.methods.TwoStage(donors=3)}
+    after = impute(frame, {"visits": "poisson", "cost": "gamma"}, methods=methods).frame(0)
+    assert set(after["visits"]) <= set(frame["visits"].dropna()) and set(after["cost"]) <= set(
+        frame["cost"].dropna()
+    )
+
+
+# -- variables of clusters -----------------------------------------------------------------------------------
+
+
+def clusters_table(m=24, n=6):
+    rng = np.random.default_rng(8)
+    g = np.repeat(np.arange(m), n)
+    size = rng.normal(size=m)
+    kind = np.where(rng.random(m) < 1 / (1 + np.exp(-2 * size)), "public", "private").astype(object)
+    frame = pd.DataFrame(
+        {"school": g, "x": rng.normal(size=m * n) + size[g], "size": size[g], "kind": kind[g]}
+    )
+    frame.loc[np.isin(g, [0, 5, 9, 11]), "size"] = np.nan
+    frame.loc[np.isin(g, [1, 5, 7]), "kind"] = None
+    frame.loc[rng.random(m * n) < 0.2, "x"] = np.nan
+    frame.loc[frame.index[g == 3][:2], "kind"] = None
+    return frame
+
+
+def test_variables_of_clusters_have_one_value_a_cluster():
+    frame = clusters_table()
+    data = bi.IncompleteData(frame, cluster="school")
+    model = bi.FCS(data)
+    assert [b.method.name for b in model.spec.blocks] == ["bayes", "2lonly", "2lonly"]
+    assert "size ~ 1 + cluster_mean(x) + kind[public]" in str(model) and "one value in each cluster" in str(
+        model
+    )
+    imp = model.impute(4, cycles=20, seed=1, progress=False)
+    for k in range(4):
+        after = imp.frame(k)
+        assert (
+            after.notna().all().all()
+            and (after.groupby("school")[["size", "kind"]].nunique() == 1).all().all()
+        )
+        assert (
+            after.loc[after["school"] == 3, "kind"]
+            == frame.loc[frame["school"] == 3, "kind"].dropna().iloc[0]
+        ).all()
+    event = imp.events[imp.events["kind"] == "known in the cluster"].iloc[0]
+    assert event["where"] == "kind" and event["count"] == 2
+    assert imp.values("size")[:, ::6].std(axis=0).min() > 0
+
+
+@pytest.mark.parametrize("method", ["2lonly.pmm", "2lonly.norm"])
+def test_methods_of_clusters_by_mice_names(method):
+    data = bi.IncompleteData(clusters_table(), cluster="school")
+    model = bi.FCS(data, methods={"size": method, "kind": "2lonly", "x": "bayes"})
+    imp = model.impute(2, cycles=4, seed=1, progress=False)
+    after = imp.frame(0)
+    assert (after.groupby("school")["size"].nunique() == 1).all()
+    if method.endswith("pmm"):
+        assert set(after["size"]) <= set(clusters_table()["size"].dropna())
+
+
+def test_a_variable_of_clusters_is_not_one_by_chance():
+    """Binary, two rows a cluster, equal in all of five clusters: may be chance, so that it is one of rows."""
+    frame = pd.DataFrame(
+        {"g": np.repeat(np.arange(6), 2), "y": [0, 0, 1, 1, 0, 0, 1, 1, 1, 1, np.nan, np.nan]}
+    )
+    from bayesimp.data.choice import of_clusters
+
+    assert not of_clusters(bi.IncompleteData(frame, cluster="g"), "y")
+    more = pd.concat([frame.assign(g=frame["g"] + 6 * k) for k in range(3)])
+    assert of_clusters(bi.IncompleteData(more, cluster="g"), "y")
+
+
+def test_observed_in_one_cluster_only():
+    frame = table()[["study", "x", "smoke"]]
+    frame["size"] = frame["study"].str[1:].astype(float)
+    frame["smoke"] = frame["smoke"].where(frame["study"] == "s4")
+    data = bi.IncompleteData(frame, cluster="study")
+    said = str(bi.FCS(data))
+    assert "glm" in said and "observed in one cluster only" in said and "constant in the cluster" in said
+    assert impute(frame).frame(0)["smoke"].notna().all()

@@ -35,8 +35,8 @@ class ChainedTable:
     canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
     incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
     cell_fitted (C,): whether models are fitted to the rows of a cell.
-    full (N, d): base columns as they are in the table, data scale. exact: by base column, values that it can have (none:
-    whole numbers). labels (m,): of the clusters, in the table's order.
+    full (N, d): base columns as they are in the table, data scale. exact: by base column, values that it can have, sorted
+    (none: whole numbers). labels (m,): of the clusters, in the table's order.
     """
 
     names: tuple[str, ...]
@@ -96,8 +96,10 @@ class ChainedTable:
         values = self.center[k] + self.scale[k] * working
         if k not in self.exact:
             return values
-        levels = self.exact[k]
-        return levels[np.abs(values[..., None] - levels).argmin(-1)] if len(levels) else np.rint(values)
+        known = self.exact[k]
+        if not len(known):
+            return np.rint(values)
+        return known[np.searchsorted(0.5 * (known[1:] + known[:-1]), values)]
 
 
 def chained_table(
@@ -147,7 +149,7 @@ def chained_table(
     whole = ~np.isnan(W).any(1) & ~ignore
     table = ChainedTable(
         names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
-        full, spec.derived, (), {names.index(name): np.array(values) for name, values in spec.exact.items()},
+        full, spec.derived, (), {names.index(name): np.sort(values) for name, values in spec.exact.items()},
         range(clusters) if labels is None else labels,
     )  # fmt: skip
     blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
@@ -29,6 +30,8 @@ from bayesimp.spec.predictors import Predictors
 from bayesimp.spec.priors import Priors, Weak, default
 
 __all__ = ["conditionals"]
+
+Array = NDArray[np.float64]
 
 
 def conditionals(
@@ -104,16 +107,21 @@ def conditionals(
         tuple(record for name, record in base.derived.items() if name in used),
         tuple(made[name] for name in visits(order, responses, data)),
         {
-            name: _values(data, name)
+            name: exact
             for name in incomplete
-            if data.families[name].partition("(")[0] in (*CODED, *COUNTS)
+            if (exact := _exact(data, name, method_of.get(name))) is not None
         },
     )
 
 
-def _values(data: IncompleteData, name: str) -> tuple[float, ...]:
-    """Values of the levels of a variable; none for counts."""
-    return tuple(data.level_values(name).tolist()) if data.families[name] in CODED else ()
+def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:
+    """Values that a variable can have; empty for counts, None for continuous ones."""
+    family = data.families[name].partition("(")[0]
+    if family in CODED:
+        return data.level_values(name)
+    if getattr(method, "donors", None) is not None:
+        return np.unique(data.numeric(name)[~data.missing(name)])
+    return np.empty(0) if family in COUNTS else None
 
 
 def _used(blocks: Collection[Block], base: BaseColumns) -> set[str]:
@@ -187,7 +195,8 @@ def _of_family(
     column = trials(family)
     if column:
         base._ingredient(column, f"trials of {name}")
-    return method, notes, "binomial" if column else family, _values(data, name), column or None
+    levels = tuple(data.level_values(name).tolist()) if family in CODED else ()
+    return method, notes, "binomial" if column else family, levels, column or None
 
 
 def _check_cycle(

@@ -40,7 +40,13 @@ def filled(
     for k, name in enumerate(incomplete):
         column = np.array(data.column_values(name))
         hole = np.isnan(column)
-        column[hole] = np.random.default_rng(k).choice(column[~hole], hole.sum())
+        rng = np.random.default_rng(k)
+        if varies_within(column, data.codes).any() or np.bincount(data.codes[~hole]).max() < 2:
+            column[hole] = rng.choice(column[~hole], hole.sum())
+        else:  # one value a cluster
+            of_cluster = rng.choice(column[~hole], len(data.clusters))
+            of_cluster[data.codes[~hole]] = column[~hole]
+            column = of_cluster[data.codes]
         values[name] = column
     for record in derived:
         values[record.name] = record.evaluate(values)

@@ -19,7 +19,6 @@ from bayesimp.kernels import families as fam
 from bayesimp.kernels.design_rows import linear_predictors
 from bayesimp.kernels.glm import NORMAL
 from bayesimp.kernels.glmm_gibbs import (
-    ALL_MOVES,
     FAILURES,
     TALLIES,
     GlmmPrior,
@@ -176,7 +175,7 @@ class BayesGlmm(GeneralisedBlock):
         f = self.rows.factors(chain.V)
         own = theta.own
         code = glmm_step(
-            chain.rng, self.observed(chain.V, f), self.updates, ALL_MOVES, self.prior,
+            chain.rng, self.observed(chain.V, f), self.updates, self.prior,
             theta.beta, own["aux"], theta.Psi, theta.B, own["tallies"],
         )  # fmt: skip
         if code:

@@ -126,7 +126,8 @@ class Conditionals:
     blocks
         In the order of visits; a block may come twice.
     exact
-        Imputed columns that hold whole numbers (empty), or one of these values.
+        Imputed columns that hold whole numbers (empty), or some of these values only: levels; for methods that match,
+        those observed.
     """
 
     complete: tuple[str, ...]
@@ -134,7 +135,7 @@ class Conditionals:
     incomplete: tuple[str, ...]
     derived: tuple[Derived, ...]
     blocks: tuple[Block, ...]
-    exact: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    exact: Mapping[str, Array] = field(default_factory=dict)
 
 
 def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Column:
