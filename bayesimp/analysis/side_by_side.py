@@ -1,0 +1,139 @@
+"""One analysis under several treatments of missing values, side by side: as Jolani (2025), table 5.
+
+reference        of the table before values were taken out (simulations only)
+complete cases   of the rows without a hole in the columns of the analysis
+imputed          of every completed table, pooled by Rubin's rules
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.data.incomplete import IncompleteData
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.spec.formula import parse
+
+__all__ = ["complete_cases", "side_by_side"]
+
+
+def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
+    """The analysis of the rows without a hole in its columns.
+
+    Parameters
+    ----------
+    table
+        `IncompleteData`, or a pandas table; one without holes gives the reference analysis.
+    analysis
+        A formula.
+    options
+        See `fit_each`.
+
+    Returns
+    -------
+    `Fits` of one table; its ``[0]`` is the fit.
+
+    Raises
+    ------
+    DataError
+        No row is complete.
+    """
+    frame = table.frame if isinstance(table, IncompleteData) else table
+    formula = parse(analysis)
+    extra = [options[name] for name in ("trials", "weights", "offset") if options.get(name)]
+    columns = dict.fromkeys((*formula.responses, *formula.variables, *formula.groups, *extra))
+    absent = [name for name in columns if name not in frame.columns]
+    if absent:
+        raise SpecificationError(f"Formula {analysis!r}: the table has no column '{absent[0]}'.")
+    rows = frame.dropna(subset=list(columns))
+    if rows.empty:
+        holes = frame[list(columns)].isna().mean().sort_values(ascending=False)
+        raise DataError(
+            f"No row has all of {', '.join(columns)}: nothing to analyse without imputing. '{holes.index[0]}' alone is "
+            f"missing in {holes.iloc[0]:.0%} of {len(frame):,} rows."
+        )
+    return fit_each([rows], analysis, **options)
+
+
+def side_by_side(
+    analysis: str, results: Mapping[str, Any], *, components: str = "median", **options: Any
+) -> pd.DataFrame:
+    """A table of the estimates of one analysis by several methods.
+
+    Parameters
+    ----------
+    analysis
+        A formula, as for `fit_each`.
+    results
+        By label: `Imputations` or lists of completed tables (analysed and pooled); `Fits` (pooled); `IncompleteData` or
+        a table (`complete_cases`; of a table without holes: the reference).
+    components
+        Scale on which variance components are pooled, see `pool_components`; they are shown as standard deviations and
+        correlations (variances where pooled as such).
+    options
+        See `fit_each`: family, link, ...
+
+    Returns
+    -------
+    DataFrame, a row for each coefficient and variance component, columns (label, ``estimate`` or ``std.error``); standard
+    errors of components are nan where their scale has none. ``attrs["rows"]``: rows analysed, by label.
+    """
+    columns, rows = {}, {}
+    for label, result in results.items():
+        fits, rows[label] = _fits(result, analysis, options)
+        table = _estimates(fits, components)
+        columns[label, "estimate"], columns[label, "std.error"] = table["estimate"], table["std.error"]
+    out = pd.DataFrame(columns)
+    order = dict.fromkeys(name for column in columns.values() for name in column.index)
+    out = out.reindex(list(order))
+    out.index.name = "term"
+    out.attrs["rows"] = rows
+    return out
+
+
+def _fits(result: Any, analysis: str, options: dict) -> tuple[Fits, int]:
+    """Fits, and the number of rows that each rests on."""
+    if isinstance(result, Fits):
+        return result, -1
+    if isinstance(result, IncompleteData | pd.DataFrame):
+        fits = complete_cases(result, analysis, **options)
+        frame = result.frame if isinstance(result, IncompleteData) else result
+        formula = parse(analysis)
+        used = list(dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)))
+        return fits, int(frame[used].notna().all(axis=1).sum())
+    if not hasattr(result, "frame"):
+        result = list(result)
+        return fit_each(result, analysis, **options), len(result[0])
+    return fit_each(result, analysis, **options), len(result.frame(0))
+
+
+def _estimates(fits: Fits, scale: str) -> pd.DataFrame:
+    if len(fits) == 1:
+        with np.errstate(invalid="ignore"):
+            se = np.sqrt(np.diag(fits.covariances[0]))
+        parts = [pd.DataFrame({"estimate": fits.estimates[0], "std.error": se}, index=list(fits.names))]
+    else:
+        parts = [_frame(fits.pool())]
+    if fits.component_names and len(fits) == 1:
+        values = [
+            np.tanh(value) if name.startswith("cor(") else np.exp(value)
+            for name, value in zip(fits.component_names, fits.components[0], strict=True)
+        ]
+        parts.append(
+            pd.DataFrame({"estimate": values, "std.error": np.nan}, index=list(fits.component_names))
+        )
+    elif fits.component_names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a table says by nan which have no standard error
+            parts.append(_frame(fits.pool_components(scale)))
+    return pd.concat(parts)
+
+
+def _frame(pooled) -> pd.DataFrame:
+    table = pooled.to_frame()
+    return table.set_index("term")[["estimate", "std.error"]]

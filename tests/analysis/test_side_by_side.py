@@ -1,0 +1,45 @@
+"""Estimates by several methods in one table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp.errors import DataError, SpecificationError
+
+ANALYSIS = "y ~ x1 + x2 + (1 | study)"
+
+
+@pytest.fixture(scope="module")
+def tables():
+    table, full = bi.simulate_ipd(6, 60, heterogeneity="weak", seed=3)
+    return table, full, bi.IncompleteData(table, cluster="study", families={"x2": "poisson"})
+
+
+def test_table(tables):
+    table, full, data = tables
+    filled = [full, full.assign(x2=full["x2"] + 1)]
+    out = bi.side_by_side(ANALYSIS, {"REF": full, "CCA": data, "two": filled})
+    assert list(out.columns.get_level_values(0).unique()) == ["REF", "CCA", "two"]
+    assert list(out.index) == ["Intercept", "x1", "x2", "sd(Intercept | study)", "sd(residual)"]
+    complete = table.dropna()
+    assert out.attrs["rows"] == {"REF": 360, "CCA": len(complete), "two": 360}
+    alone = bi.fit_each([complete], ANALYSIS)
+    np.testing.assert_allclose(out["CCA", "estimate"][:3], alone.estimates[0])
+    np.testing.assert_allclose(out["CCA", "std.error"][:3], np.sqrt(np.diag(alone.covariances[0])))
+    np.testing.assert_allclose(out["CCA", "estimate"][3:], np.exp(alone.components[0]))
+    pooled = bi.fit_each(filled, ANALYSIS).pool().to_frame()
+    np.testing.assert_allclose(out["two", "std.error"][:3], pooled["std.error"])
+    fits = bi.fit_each(filled, ANALYSIS)
+    pd.testing.assert_frame_equal(bi.side_by_side(ANALYSIS, {"two": fits}), out[["two"]])
+
+
+def test_complete_cases_says_what_is_missing(tables):
+    table, _, data = tables
+    assert len(bi.complete_cases(data, ANALYSIS)) == 1
+    with pytest.raises(DataError, match=r"No row has all of y, x1, x2, study.*'x2' alone is missing in 100%"):
+        bi.complete_cases(table.assign(x2=np.nan), ANALYSIS)
+    with pytest.raises(SpecificationError, match="no column 'x9'"):
+        bi.complete_cases(data, "y ~ x9 + (1 | study)")
