@@ -1,0 +1,57 @@
+"""Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi.py.
+
+Priors are those that `methods.Bayes` has by default: the two differ in how they move, not in what they draw from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.data.chained import ChainedTable
+from bayesimp.events import Event
+from bayesimp.kernels.mlmi import EVENTS, FAILURES, TALLIES, mlmi_step
+from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.glmm import GeneralisedBlock, glmm_beta_prior
+from bayesimp.spec import priors as pr
+
+__all__ = ["MlmiBlock"]
+
+
+class MlmiBlock(GeneralisedBlock):
+    """`methods.MLMI`."""
+
+    words = {**FAILURES, **EVENTS}
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        scale, name = self.chained.scale, self.chained.block.name
+        self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
+        Psi = pr.rescale(pr.resolve(pr.default().Psi, scale.e, f"Psi of '{name}'"), scale.e)
+        self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        p, q, m = self.p, self.q, self.table.clusters
+        k = p + q * (q + 1) // 2
+        theta.own |= {
+            "fit": np.zeros(k), "u_fit": np.zeros((m, q)), "covariance": np.zeros((k, k)),
+            "tallies": np.zeros(len(TALLIES), dtype=np.int64),
+        }  # fmt: skip
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, own = self.rows.factors(chain.V), theta.own
+        code = mlmi_step(
+            chain.rng, self.observed(chain.V, f), 1.0, self.Q0, self.t0, self.nu, self.sd, own["fit"],
+            own["u_fit"], own["covariance"], theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
+        )  # fmt: skip
+        if code < 0:
+            return code
+        self.fill(chain, theta, f)
+        return code
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        n = dict(zip(TALLIES, sum(theta.own["tallies"] for theta in thetas), strict=True))
+        text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
+        text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
+        return [Event("acceptance", self.chained.block.name, text, 1)]
