@@ -30,6 +30,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.models.covariance import covariance
 from bayesimp.models.joint_normal import fixed_effects
+from bayesimp.models.ops import effects
 from bayesimp.spec import priors as pr
 
 __all__ = ["WEAK", "conditional_glmm"]
@@ -66,7 +67,7 @@ def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> 
             prior = pr.resolve(priors.Psi, np.ones(r * q), "Psi")
             Psi = covariance("Psi", prior, r * q, (dim.EFFECT, dim.EFFECT_2))
             u = pm.Normal("u", 0, 1, dims=(dim.CLUSTER, dim.EFFECT))
-            b = pm.Deterministic("b", u @ _cholesky(Psi, r * q).T, dims=(dim.CLUSTER, dim.EFFECT))
+            b = pm.Deterministic("b", effects(u, Psi), dims=(dim.CLUSTER, dim.EFFECT))
             eta += (b[data.cluster].reshape((-1, r, q)) * data.Z[:, None, :]).sum(axis=2)
         _response(data, eta)
     return model
@@ -138,7 +139,3 @@ def _log_normal_cdf(x):
     return pt.switch(
         x < 0, pt.log(0.5 * pt.erfcx(-low / ROOT_2)) - 0.5 * low**2, pt.log1p(-0.5 * pt.erfc(high / ROOT_2))
     )
-
-
-def _cholesky(Psi, d: int):
-    return pt.sqrt(Psi) if d == 1 else pt.linalg.cholesky(Psi)
