@@ -101,31 +101,29 @@ def _response(data: ConditionalData, eta) -> None:
         case "categorical", "logit":
             pm.Categorical(logit_p=pt.concatenate([pt.zeros_like(eta[:, :1]), eta], axis=1), **given)
         case _:
-            raise SpecificationError(f"'{data.name}': no model for family {data.family!r} with link {data.link!r}.")
+            raise SpecificationError(
+                f"'{data.name}': no model for family {data.family!r} with link {data.link!r}."
+            )
 
 
 def _shape():
-    variation = pm.HalfStudentT("variation", nu=3, sigma=1)
+    # PyTensor takes a bare 3 for single precision, and its log gamma function with it
+    variation = pm.HalfStudentT("variation", nu=pt.constant(3.0, dtype="float64"), sigma=1)
     return pm.Deterministic("shape", variation**-2)
 
 
 def _log_cumulative(eta, levels: int):
-    """(n, K) log P(y = l) = log s(c_l - eta) + log s(eta - c_(l-1)) + log(1 - e^-increment_l), s the logistic function.
+    """(n, K) log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l).
 
-    The difference s(c_l - eta) - s(c_(l-1) - eta), which is 0 in float64 where |eta| > 37 (as in pm.OrderedLogistic),
-    as a product.
+    This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
+    float64 where |eta| > 37.
     """
-    above = [-pt.softplus(-eta)]  # log P(y > l)
-    below = [-pt.softplus(eta)]  # log P(y <= l)
-    between = []
-    if levels > 2:
-        increments = pm.LogNormal("increments", 0, 1, shape=levels - 2)
-        cutpoints = pm.Deterministic("cutpoints", pt.concatenate([[0.0], pt.cumsum(increments)]))
-        for l in range(1, levels - 1):
-            above.append(-pt.softplus(cutpoints[l] - eta))
-            below.append(-pt.softplus(eta - cutpoints[l]))
-            between.append(below[l] + above[l - 1] + pt.log1mexp(-increments[l - 1]))
-    return pt.stack([below[0], *between, above[-1]], axis=1)
+    increments = pm.LogNormal("increments", 0, 1, shape=levels - 2)
+    cutpoints = pm.Deterministic("cutpoints", pt.concatenate([[0.0], pt.cumsum(increments)]))
+    distance = cutpoints - eta[:, None]
+    at_most, above = -pt.softplus(-distance), -pt.softplus(distance)
+    between = at_most[:, 1:] + above[:, :-1] + pt.log1mexp(-increments)
+    return pt.concatenate([at_most[:, :1], between, above[:, -1:]], axis=1)
 
 
 def _probit_as_logit(eta):

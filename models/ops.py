@@ -4,7 +4,7 @@
     inverse_wishart, huang_wand, lkj (S, numbers)      log p(S)                           kernels.covariance
     from_free(free, precision), to_free(S, precision)  free parameters <-> S              kernels.covariance
     effects(u, Psi)                                    u L', L L' = Psi                   kernels.factor
-    Product()(A, B)                                    A B with one row or column         in loops
+    Product()(A, B)                                    A B with few rows or columns       in loops
 
 Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing
 costs a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and

@@ -19,8 +19,8 @@ from datetime import date
 from pathlib import Path
 
 import arviz_stats as azs
-import nutpie
 import numpy as np
+import nutpie
 import pymc as pm
 import pytensor.tensor as pt
 
@@ -170,7 +170,7 @@ def quantities(name: str, data: dict, post) -> dict[str, np.ndarray]:
     out = {}
     for key, array in values.items():
         for place in np.ndindex(array.shape[2:]):
-            if key == "Psi" and place[0] > place[1] or key == "cutpoints" and place == (0,):
+            if (key == "Psi" and place[0] > place[1]) or (key == "cutpoints" and place == (0,)):
                 continue
             label = f"{key}[{','.join(map(str, place))}]" if place else key
             out[label] = array[(..., *place)]
@@ -188,7 +188,14 @@ def main(names) -> None:
         data = simulate(name)
         compiled = nutpie.compile_pymc_model(posterior(name, data))
         trace = nutpie.sample(
-            compiled, draws=10_000, tune=1500, chains=4, cores=1, seed=1, target_accept=0.95, progress_bar=False
+            compiled,
+            draws=10_000,
+            tune=1500,
+            chains=4,
+            cores=1,
+            seed=1,
+            target_accept=0.95,
+            progress_bar=False,
         )
         found = {k: summarise(v) for k, v in quantities(name, data, trace.posterior).items()}
         divergences = int(np.asarray(trace.sample_stats["diverging"]).sum())
@@ -198,7 +205,7 @@ def main(names) -> None:
             "ess_bulk": min(f["ess_bulk"] for f in found.values()),
             "divergences": divergences,
         }
-        family, link, m, n, beta, L, more = DESIGNS[name]
+        family, link, m, _, beta, L, more = DESIGNS[name]
         record = {
             "name": name, "family": family, "link": link, "clusters": m, "q": len(L) // np.shape(beta)[1],
             "levels": {"ordinal": 4, "categorical": 3}.get(family, 0), "probs": PROBS,
