@@ -16,7 +16,7 @@
     1 / sqrt(k) ~ half-t(3, 1)     the coefficient of variation of gamma variables, about
     increments ~ lognormal(0, 1)
 
-b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero and clusters may be small or have no row.
+b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero, clusters small or without rows.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
         )
     if wrong := wrong_values(drawn, rows):
         raise SpecificationError(
-            f"{where} draws {wrong}, as the family ({rows.family}) has them. Give the node '{rows.name}' a distribution on "
-            "those values, or declare another family."
+            f"{where} draws {wrong}, as the family ({rows.family}) has them. Give the node '{rows.name}' a distribution "
+            "on those values, or declare another family."
         )
 
 

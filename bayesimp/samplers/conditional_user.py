@@ -114,7 +114,7 @@ class UserConditional(HmcBlock):
             return compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
         except ValueError as error:
             raise SamplingError(
-                f"The model of '{self.name}' could not draw ({str(error).splitlines()[0]}): a mean or a probability is out "
-                "of range, as a log mean that follows a covariate far out may be. Look at the covariates, or give their "
-                "coefficients priors with lighter tails."
+                f"The model of '{self.name}' could not draw ({str(error).splitlines()[0]}): a mean or a probability "
+                "is out of range, as a log mean that follows a covariate far out may be. Look at the covariates, or give "
+                "their coefficients priors with lighter tails."
             ) from error

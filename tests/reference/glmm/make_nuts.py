@@ -5,7 +5,7 @@
     eta_j = x_j' beta + z_j' b_i,    b_i ~ N(0, Psi),    row j in cluster i; r predictors in the categorical model,
                                                          effect k q + l: column l of Z on predictor k
     beta ~ N(0, 5^2) intercepts, N(0, 2.5^2) slopes
-    Psi ~ Huang-Wand(nu=2, scale=1):  |Psi|^-(nu+2d)/2 prod_k (nu (Psi^-1)_kk + 1)^-(nu+d)/2;   d = 1: sd ~ half-t(2, 1)
+    Psi ~ Huang-Wand(nu=2, scale=1): |Psi|^-(nu+2d)/2 prod_k (nu (Psi^-1)_kk + 1)^-(nu+d)/2;  d = 1: sd ~ half-t(2, 1)
     1/sqrt(shape) ~ half-t(3, 1);   c_0 = 0, c_k - c_(k-1) ~ lognormal(0, 1);   P(y <= k) = logistic(c_k - eta)
 
 Nothing of the library is used: b_i = L z_i with z_i ~ N(0, I), and sds and correlation are flat variables with the density
@@ -45,7 +45,7 @@ SEED = 20261121
 
 
 def simulate(name: str) -> dict:
-    """cluster, x, y of the observed rows (and trials), then the rows to be imputed. Z is the first q columns of [1, x]."""
+    """cluster, x, y of the observed rows (and trials), then the rows to be imputed. Z: q columns of [1, x]."""
     family, link, m, n, beta, L, more = DESIGNS[name]
     rng = np.random.default_rng([SEED, list(DESIGNS).index(name)])
     beta, L = np.array(beta), np.array(L)
@@ -98,13 +98,13 @@ def posterior(name: str, data: dict) -> pm.Model:
         beta = pm.Normal("beta", 0, np.array([[5.0] * r, [2.5] * r]), shape=(2, r))
         sd = pm.HalfFlat("sd", shape=d)
         if d == 1:
-            Psi = pm.Deterministic("Psi", sd[:, None] ** 2)
+            pm.Deterministic("Psi", sd[:, None] ** 2)
             factor = sd[:, None]
             diagonal, determinant, jacobian = 1 / sd**2, sd[0] ** 2, pt.log(2 * sd[0])
         else:
             rho = pm.Uniform("rho", -1, 1)
             off = rho * sd[0] * sd[1]
-            Psi = pm.Deterministic("Psi", pt.stacklists([[sd[0] ** 2, off], [off, sd[1] ** 2]]))
+            pm.Deterministic("Psi", pt.stacklists([[sd[0] ** 2, off], [off, sd[1] ** 2]]))
             factor = pt.stacklists([[sd[0], 0.0], [rho * sd[1], sd[1] * pt.sqrt(1 - rho**2)]])
             diagonal, determinant = 1 / (sd**2 * (1 - rho**2)), pt.prod(sd**2) * (1 - rho**2)
             jacobian = pt.log(4 * pt.prod(sd**2))
@@ -152,7 +152,10 @@ def log_density(family, link, y, eta, trials, shape, cutpoints):
 
 def summarise(draws: np.ndarray) -> dict:
     """Of (chain, draw): mean, sd, quantiles, each with its Monte Carlo standard error; R-hat and effective draws."""
-    number = lambda x: float(f"{float(x):.6g}")
+
+    def number(x):
+        return float(f"{float(x):.6g}")
+
     quantiles = np.quantile(draws, PROBS)
     return {
         "mean": number(draws.mean()), "mean_mcse": number(azs.mcse(draws, method="mean")),
