@@ -5,7 +5,7 @@
     eta_j = x_j' beta + z_j' b_i,    b_i ~ N(0, Psi),    row j in cluster i; r predictors in the categorical model,
                                                          effect k q + l: column l of Z on predictor k
     beta ~ N(0, 5^2) intercepts, N(0, 2.5^2) slopes
-    Psi ~ Huang-Wand(nu=2, scale=1): |Psi|^-(nu+2d)/2 prod_k (nu (Psi^-1)_kk + 1)^-(nu+d)/2;  d = 1: sd ~ half-t(2, 1)
+    Psi ~ Huang-Wand(nu=2, scale=1): |Psi|^-(nu+2d)/2 prod_k (nu (Psi^-1)_kk + 1)^-(nu+d)/2, d = 1: sd ~ half-t(2, 1)
     1/sqrt(shape) ~ half-t(3, 1);   c_0 = 0, c_k - c_(k-1) ~ lognormal(0, 1);   P(y <= k) = logistic(c_k - eta)
 
 Nothing of the library is used: b_i = L z_i with z_i ~ N(0, I), and sds and correlation are flat variables with the density
