@@ -71,7 +71,7 @@ def bernoulli():
 
 def test_reliability_a_third_against_nuts(bernoulli):
     posterior, data, block = bernoulli
-    assert agreement(draws(block, data, 3000), posterior) > 1e-3
+    assert agreement(draws(block, data, 2000), posterior) > 1e-3
     wrong = replace(data, y=data.y[::-1].copy())  # the same share of ones, in other clusters and at other x
     assert agreement(draws(block, wrong, 1000), posterior) < 1e-6
 
