@@ -77,12 +77,13 @@ def functions(data: ConditionalData, prior):
 
 @pytest.mark.parametrize("family,link,q", [*((*model, 2) for model in MODELS), ("bernoulli", "logit", 1)])
 def test_density_is_scipys_and_its_gradient(family, link, q):
-    data = rows(family, link, q)
-    density, natural, point = functions(data, WEAK)
+    data, prior = rows(family, link, q), PRIORS["inverse-Wishart"]
+    density, natural, point = functions(data, prior)
     d = q * (data.levels - 1 if family == "categorical" else 1)
-    prior = replace(WEAK, Psi=pr.resolve(WEAK.Psi, np.ones(d), "Psi"))
+    prior = replace(prior, Psi=pr.resolve(prior.Psi, np.ones(d), "Psi"))
     value, _, *slopes = density(point)
-    assert_allclose(value, longhand.log_posterior(data, **natural(point), prior=prior), rtol=0, atol=1e-8)
+    expected = longhand.log_posterior(data, **natural(point), prior=prior)
+    assert_allclose(value, expected, rtol=0, atol=1e-8)
     # the density of another data set, or of a row in another cluster, is another one
     y = np.roll(data.y, 1) if data.trials is None else data.trials - data.y
     for other in (replace(data, y=y), replace(data, cluster=(data.cluster + 1) % 3)):
