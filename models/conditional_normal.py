@@ -82,6 +82,11 @@ class ConditionalData:
                 pm.StudentT(data.name, nu=nu, mu=mean, sigma=sigma, observed=data.y)
             return model
 
+    A discrete variable is given as numbers, float64 like all others: 0 and 1, counts, or the codes 0..levels-1 of its
+    levels in their order; PyMC's discrete distributions take them as they are. With 0 and 1::
+
+        pm.Bernoulli(data.name, logit_p=data.X @ beta + b[data.cluster], observed=data.y)
+
     All free variables must be continuous. One that has a value for each row cannot be used, for rows come and go:
     integrate it out. A cluster in which the variable is missing throughout has no row in ``data``, and its effect
     the distribution that the model says.
@@ -98,6 +103,14 @@ class ConditionalData:
         m, all of them, whether or not the variable is observed there. A number, as are the names:
     fixed, random
         Names of the columns of X and Z.
+    family, link
+        ``"normal"``, ``"identity"``; ``"bernoulli"``, ``"binomial"`` (``"logit"``, ``"probit"``); ``"poisson"``,
+        ``"negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"`` (``"log"``); ``"ordinal"``, ``"categorical"``
+        (``"logit"``). What is observed and what is drawn is held to the values of the family.
+    levels
+        K of an ordinal or categorical variable, whether or not all of them are observed; a number.
+    trials
+        (n,), of a binomial variable, else None.
     """
 
     name: str
@@ -108,11 +121,16 @@ class ConditionalData:
     clusters: int
     fixed: tuple[str, ...]
     random: tuple[str, ...]
+    family: str = "normal"
+    link: str = "identity"
+    levels: int = 0
+    trials: Any = None
 
     def variables(self) -> ConditionalData:
         """The same with shared variables of PyTensor in place of the arrays."""
         columns = {
             "y": (None,),
+            "trials": (None,),
             "X": (None, len(self.fixed)),
             "Z": (None, len(self.random)),
             "cluster": (None,),
@@ -123,6 +141,7 @@ class ConditionalData:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """y, X, Z (float) and cluster (int), contiguous."""
-        real = {k: np.ascontiguousarray(getattr(self, k), dtype=float) for k in ("y", "X", "Z")}
-        return real | {"cluster": np.ascontiguousarray(self.cluster, dtype=np.int64)}
+        """y, X, Z (float), cluster (int), and trials (int) if there are any; contiguous."""
+        kinds = {"y": float, "X": float, "Z": float, "cluster": np.int64, "trials": np.int64}
+        held = {k: (getattr(self, k), kind) for k, kind in kinds.items()}
+        return {k: np.ascontiguousarray(x, dtype=kind) for k, (x, kind) in held.items() if x is not None}

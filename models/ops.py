@@ -3,7 +3,8 @@
     marginal(beta, Sigma, Psi, data)                   log p(y_obs | beta, Sigma, Psi)    kernels.marginal
     inverse_wishart, huang_wand, lkj (S, numbers)      log p(S)                           kernels.covariance
     from_free(free, precision), to_free(S, precision)  free parameters <-> S              kernels.covariance
-    Product()(A, B)                                    A B with one row or column         in loops
+    effects(u, Psi)                                    u L', L L' = Psi                   kernels.factor
+    Product()(A, B)                                    A B with few rows or columns       in loops
 
 Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing
 costs a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and
@@ -20,10 +21,11 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
 from bayesimp.kernels import covariance as kernels
+from bayesimp.kernels import factor
 from bayesimp.kernels.compiled import STAMP
 from bayesimp.kernels.marginal import log_likelihood
 
-__all__ = ["Product", "from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
+__all__ = ["Product", "effects", "from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
 
 VERSION = int.from_bytes(
     STAMP[:4], "big"
@@ -158,6 +160,67 @@ class Product(Op):
         return [(shapes[0][0], shapes[1][1])]
 
 
+class Effects(Op):
+    """b = u L'; compiled in a second, where PyTensor's Cholesky factor and its gradient take minutes."""
+
+    __props__ = ()
+
+    def make_node(self, u, Psi):
+        inputs = [pt.as_tensor_variable(x) for x in (u, Psi)]
+        return Apply(self, inputs, [inputs[0].type()])
+
+    def perform(self, node, inputs, outputs):
+        u, Psi = inputs
+        if u.shape[1:] != Psi.shape[1:]:
+            raise ValueError(f"effects: u has shape {u.shape}, Psi {Psi.shape}.")
+        outputs[0][0] = factor.effects(u, Psi)
+
+    def infer_shape(self, node, shapes):
+        return [shapes[0]]
+
+    def pullback(self, inputs, outputs, cotangents):
+        return PullEffects()(*inputs, cotangents[0])
+
+
+class PullEffects(Op):
+    """Derivatives of `Effects` by u and Psi."""
+
+    __props__ = ()
+
+    def make_node(self, u, Psi, b_bar):
+        inputs = [pt.as_tensor_variable(x) for x in (u, Psi, b_bar)]
+        return Apply(self, inputs, [inputs[0].type(), inputs[1].type()])
+
+    def perform(self, node, inputs, outputs):
+        for store, x in zip(outputs, factor.pull_effects(*inputs), strict=True):
+            store[0] = x
+
+    def infer_shape(self, node, shapes):
+        return list(shapes[:2])
+
+
+@register_funcify_default_op_cache_key(Effects)
+def _(op, node, **kwargs):
+    kernel = factor.effects
+
+    @numba_njit
+    def call(u, Psi):
+        return kernel(u, Psi)
+
+    return call, VERSION
+
+
+@register_funcify_default_op_cache_key(PullEffects)
+def _(op, node, **kwargs):
+    kernel = factor.pull_effects
+
+    @numba_njit
+    def call(u, Psi, b_bar):
+        return kernel(u, Psi, b_bar)
+
+    return call, VERSION
+
+
 @register_funcify_default_op_cache_key(Product)
 def _(op, node, **kwargs):
     @numba_njit
@@ -272,3 +335,8 @@ def from_free(free, precision: bool):
 
 def to_free(S, precision: bool):
     return ToFree(precision)(S)
+
+
+def effects(u, Psi):
+    """(m, d): rows of covariance Psi from rows u of covariance I."""
+    return Effects()(u, Psi)

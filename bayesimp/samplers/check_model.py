@@ -17,7 +17,19 @@ from pytensor.graph.traversal import ancestors
 from bayesimp.errors import SpecificationError
 from bayesimp.models.conditional_normal import ConditionalData
 
-__all__ = ["build", "check_draws"]
+__all__ = ["build", "check_draws", "wrong_values"]
+
+# what the values of a family are, and those that are not among them
+COUNTS = "0, 1, 2, ..", lambda y, rows: (y < 0) | (y != np.floor(y))
+POSITIVE = "positive numbers", lambda y, rows: y <= 0
+CODES = "the codes 0..levels-1", lambda y, rows: (y < 0) | (y != np.floor(y)) | (y >= rows.levels)
+VALUES = {
+    "normal": ("numbers", lambda y, rows: np.zeros(y.shape, dtype=bool)),
+    "bernoulli": ("0 and 1", lambda y, rows: (y != 0) & (y != 1)),
+    "binomial": ("0..trials", lambda y, rows: (y < 0) | (y != np.floor(y)) | (y > rows.trials)),
+    "poisson": COUNTS, "negative_binomial": COUNTS, "gamma": POSITIVE, "inverse_gaussian": POSITIVE,
+    "ordinal": CODES, "categorical": CODES,
+}  # fmt: skip
 
 PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
@@ -29,10 +41,11 @@ def build(function: Callable, data: ConditionalData, priors) -> tuple[pm.Model, 
     ------
     SpecificationError
         No node named as the variable; it is not observed, or not data.y; discrete free variables, or one that has a
-        value for each row; other rows do not fit; log density not finite.
+        value for each row; other rows do not fit; log density not finite. Or values that are not those of the family.
     """
     where = f"The model of '{data.name}' (function {getattr(function, '__name__', repr(function))})"
     _check_clusters(data, where)
+    _check_family(data, where)
     variables = data.variables()
     model = function(variables, priors)
     if not isinstance(model, pm.Model):
@@ -69,6 +82,35 @@ def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
             f"{where} draws values that are not finite from its initial point. If its mean or sd uses data.y, which is "
             "not known for rows to be imputed, take it out."
         )
+    if wrong := wrong_values(drawn, rows):
+        raise SpecificationError(
+            f"{where} draws {wrong}, as the family ({rows.family}) has them. Give the node '{rows.name}' a distribution "
+            "on those values, or declare another family."
+        )
+
+
+def wrong_values(y: np.ndarray, rows: ConditionalData) -> str:
+    """Empty, or how many of `y` are no values of the family of `rows`, and what they ought to be."""
+    right, is_wrong = VALUES[rows.family]
+    wrong = y[~np.isfinite(y) | is_wrong(y, rows)]
+    if len(wrong) == 0:
+        return ""
+    right = right.replace("levels-1", str(rows.levels - 1))
+    return f"{len(wrong)} of {len(y)} values (such as {wrong[0]:g}) that are not {right}"
+
+
+def _check_family(data: ConditionalData, where: str) -> None:
+    if data.family not in VALUES:
+        raise SpecificationError(f"{where}: family {data.family!r} is none of {', '.join(VALUES)}.")
+    least = {"ordinal": 3, "categorical": 2}.get(data.family, 0)
+    if data.levels < least:
+        raise SpecificationError(
+            f"{where}: {data.family} with {data.levels} levels; at least {least} (two ordered ones are bernoulli)."
+        )
+    if (data.family == "binomial") != (data.trials is not None):
+        raise SpecificationError(f"{where}: trials are given for a binomial variable, and for no other.")
+    if wrong := wrong_values(np.asarray(data.y, dtype=float), data):
+        raise SpecificationError(f"{where}: the family is {data.family}, and y has {wrong}.")
 
 
 def _check_clusters(data: ConditionalData, where: str) -> None:
@@ -110,8 +152,8 @@ def _probe(data: ConditionalData) -> ConditionalData:
     """One row of every cluster, of another number than the rows given."""
     cluster = np.arange(data.clusters + (data.clusters == len(data.X))) % data.clusters
     row = np.arange(len(cluster)) % len(data.X)
-    y, X, Z = (np.asarray(a)[row] for a in (data.y, data.X, data.Z))
-    return replace(data, y=y, X=X, Z=Z, cluster=cluster)
+    columns = {k: x[row] for k, x in data.arrays().items()}
+    return replace(data, **columns | {"cluster": cluster})
 
 
 def _try(model: pm.Model, where: str) -> list[tuple[int, ...]]:

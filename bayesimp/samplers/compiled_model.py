@@ -35,6 +35,8 @@ from bayesimp.models.ops import Product
 
 __all__ = ["CompiledModel", "Structure", "compile_model"]
 
+NARROW = 8  # columns up to which a matrix product is compiled as loops
+
 
 @dataclass(frozen=True)
 class CompiledModel:
@@ -187,7 +189,8 @@ def _in_loops(fgraph, node):
     A, B = node.inputs
     if not (A.type.ndim == B.type.ndim == 2 and A.dtype == B.dtype == "float64"):
         return None
-    return [Product()(A, B)] if 1 in (A.type.shape[0], B.type.shape[1]) else None
+    narrow = any(n is not None and n <= NARROW for n in (A.type.shape[0], B.type.shape[1]))
+    return [Product()(A, B)] if narrow else None
 
 
 def _function(inputs, outputs):

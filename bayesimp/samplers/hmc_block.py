@@ -15,6 +15,7 @@ from bayesimp.samplers.hmc import Adaptation, hmc
 __all__ = ["HmcBlock", "HmcState", "events"]
 
 LOW = 0.5  # mean acceptance below which a cycle moves too little
+TRIAL = 10  # transitions by which a place to start from is judged
 
 
 @dataclass
@@ -58,7 +59,11 @@ class HmcBlock:
         state.divergences += int(trace[:, 1].sum())
 
     def start_near_mean(self, rng, arrays: tuple) -> HmcState:
-        """Twice as far from the mean of the warm-up as its draws were, or as much of that as the density allows."""
+        """Twice as far from the mean of the warm-up as its draws were, or as much of that as lets the chain move.
+
+        Far out a step that suits the posterior may be too long for every transition (large effects of clusters, say):
+        the chain would stay there.
+        """
         if self.adaptation is None:
             raise SamplingError(
                 f"The model of '{self.name}' has not been adapted: call adapt() before start()."
@@ -68,7 +73,10 @@ class HmcBlock:
         away = C @ z if C.shape[1] == len(mean) else C[:, 0] * z
         for spread in 2.0 ** -np.arange(-1.0, 20.0):
             theta = mean + spread * away
-            if np.isfinite(self.structure.compiled.density(theta, *arrays)[0]):
+            if not np.isfinite(self.structure.compiled.density(theta, *arrays)[0]):
+                continue
+            trace = self.move(rng, theta.copy(), arrays, C, self.adaptation.step, TRIAL)
+            if trace[:, 0].mean() > LOW / 2:
                 break
         return HmcState(theta)
 
