@@ -66,9 +66,11 @@ def make(table: ChainedTable, number: int):
         case me.PMM():
             return MeanMatching(table, number)
         case me.PyMC():
-            from bayesimp.samplers.conditional_hmc import OwnModel, PriorModel  # loads PyMC
+            from bayesimp.samplers import conditional_hmc as hmc  # loads PyMC
 
-            return PriorModel(table, number) if method.model is None else OwnModel(table, number)
+            if method.model is not None:
+                return hmc.OwnModel(table, number)
+            return (hmc.PriorModel if block.family == "normal" else hmc.GeneralisedModel)(table, number)
     raise SpecificationError(f"{method!r} is not a method of imputation.")
 
 

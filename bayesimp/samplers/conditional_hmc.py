@@ -11,17 +11,21 @@ import numpy as np
 from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.kernels.chained import cluster_factors
 from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.samplers.block_rows import BlockRows
 from bayesimp.samplers.conditional import NormalBlock
 from bayesimp.samplers.conditional_pymc import NormalConditional
 from bayesimp.samplers.conditional_user import UserConditional
 from bayesimp.samplers.fcs import FREE, Chain, Parameters
+from bayesimp.samplers.glmm import family_code, glmm_beta_prior
 from bayesimp.samplers.hmc_block import HmcState, events
 from bayesimp.samplers.joint_gibbs import beta_prior
 from bayesimp.spec import priors as pr
 
-__all__ = ["OwnModel", "PriorModel"]
+__all__ = ["GeneralisedModel", "OwnModel", "PriorModel"]
+
+LINKS = {"poisson": "log", "negative_binomial": "log", "gamma": "log", "inverse_gaussian": "log", "ordinal": "logit",
+         "categorical": "logit"}  # fmt: skip
 
 
 def _pack(state: HmcState) -> dict[str, np.ndarray]:
@@ -75,16 +79,17 @@ class PriorModel(NormalBlock):
 
 
 class OwnModel:
-    """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale."""
+    """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
+
+    Of a variable that is not normal the response is as it is: 0 and 1, counts, codes of levels from 0, positive numbers
+    divided by their mean.
+    """
 
     words: dict = {}
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
-        k = self.chained.columns[0]
-        self.column = k - table.p
-        self.holes = table.holes(self.column + table.p)
-        self.seen = ~self.holes & table.cell_fitted[table.row_cell]
+        self.block_rows = BlockRows(table, number)
         arrays, name = self.chained.arrays, self.chained.block.name
         if np.isfinite(arrays.lower).any() or np.isfinite(arrays.upper).any():
             raise SpecificationError(
@@ -94,25 +99,41 @@ class OwnModel:
         chain = _completed(table)
         method = self.chained.block.method
         options = {} if method.transitions is None else {"transitions": method.transitions}
-        self.model = UserConditional(method.model, self.rows(chain)[0], method.priors, **options)
+        function, priors = self._function(method)
+        self.model = UserConditional(function, self.rows(chain)[0], priors, **options)
+
+    def _function(self, method):
+        return method.model, method.priors
 
     def rows(self, chain: Chain) -> tuple[ConditionalData, ConditionalData]:
         """Rows with the variable observed (and fitted), and rows with it missing, as this cycle has them."""
-        table, block = self.table, self.chained.block
-        terms = self.chained.terms
-        f = cluster_factors(table.cells, terms, chain.V)
-        D = np.hstack([table.cells.X, chain.V])
-        cluster = table.cells.cluster[table.row_cell]
-        observed = np.vstack([table.D, D[self.seen]]), np.concatenate([table.D_cluster, cluster[self.seen]])
+        block, rows = self.chained.block, self.block_rows
+        f = rows.factors(chain.V)
+        labels = [tuple(c.name for c in part) for part in (block.fixed, block.random)]
+        normal = block.family == "normal"
+        link = "identity" if normal else LINKS.get(block.family) or block.method.link
+        levels = len(block.levels) if block.family in ("ordinal", "categorical") else 0
+        y = rows.y + self.chained.terms.offset[-1] if normal else rows.y
         out = []
-        for rows, codes in (observed, (D[self.holes], cluster[self.holes])):
-            values = f[codes] * (rows[:, terms.base] + terms.offset)
-            p, labels = (
-                len(block.fixed),
-                [tuple(c.name for c in part) for part in (block.fixed, block.random)],
+        for y_part, (X, Z), codes, trials in (
+            (y, rows.observed(chain.V, f), rows.cluster, rows.trials),
+            (np.zeros(len(rows.hole_cluster)), rows.missing(chain.V, f), rows.hole_cluster, rows.hole_trials),
+        ):
+            out.append(
+                ConditionalData(
+                    block.name,
+                    y_part,
+                    X,
+                    Z,
+                    codes,
+                    self.table.clusters,
+                    *labels,
+                    family=block.family,
+                    link=link,
+                    levels=levels,
+                    trials=trials if block.trials else None,
+                )
             )
-            y, X, Z = values[:, -1], values[:, :p], values[:, p:-1]
-            out.append(ConditionalData(block.name, y, X, Z, codes, table.clusters, *labels))
         return out[0], out[1]
 
     def adapt(self, chain: Chain) -> None:
@@ -129,7 +150,9 @@ class OwnModel:
         state = _unpack(theta)
         values = self.model.step_rows(chain.rng, state, observed, missing)
         theta.own |= _pack(state) | self._free(state, observed)
-        chain.V[self.holes, self.column] = values - self.chained.terms.offset[-1]
+        if self.chained.block.family == "normal":
+            values = values - self.chained.terms.offset[-1]
+        self.block_rows.put(chain.V, values)
         return 0
 
     def _free(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
@@ -137,6 +160,58 @@ class OwnModel:
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         return events(map(_unpack, thetas), self.chained.block.name)
+
+
+class GeneralisedModel(OwnModel):
+    """The generalised model of a variable's family under any prior of the library (`methods.PyMC(priors)`).
+
+    `bayesimp.models.conditional.conditional_glmm`.
+    """
+
+    def _function(self, method):
+        from bayesimp.models.conditional import conditional_glmm
+
+        return conditional_glmm, self._working_priors(method.priors)
+
+    def _working_priors(self, priors: pr.Priors) -> pr.Priors:
+        """The priors for columns on the working scale."""
+        scale, name, block = self.chained.scale, self.chained.block.name, self.chained.block
+        Psi = pr.rescale(pr.resolve(priors.Psi, scale.e, f"Psi of '{name}'"), scale.e)
+        Q0, t0 = glmm_beta_prior(
+            priors.beta, scale, block.predictors, family_code(block), self.block_rows.y, f"beta of '{name}'"
+        )
+        precision = np.diag(Q0)
+        if not np.allclose(Q0, np.diag(precision)):
+            raise SpecificationError(
+                f"'{name}': a normal prior in the units of the data is correlated when predictors are centred, "
+                "which its PyMC model does not take. Use priors.Weak(), which is about centred predictors, or 'bayes'."
+            )
+        beta: pr.Flat | pr.Normal = pr.Flat()
+        if precision.any():
+            shape = block.predictors, len(block.fixed)
+            mean, sd = (t0 / precision).reshape(shape).T, (1.0 / np.sqrt(precision)).reshape(shape).T
+            beta = pr.Normal(mean, sd)
+        return pr.Priors(Psi=Psi, beta=beta, name=priors.name)
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        return self._named(theta)
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        code = super().step(chain, theta)
+        self._named(theta)
+        return code
+
+    def _named(self, theta: Parameters) -> Parameters:
+        """beta and Psi as other blocks have them, shape and cutpoints as results show them."""
+        own = theta.own
+        theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
+        own.pop(f"{FREE}u")
+        if f"{FREE}variation" in own:
+            own[f"{FREE}shape"] = np.asarray(own.pop(f"{FREE}variation")) ** -2.0
+        if f"{FREE}increments" in own:
+            own[f"{FREE}cutpoints"] = np.cumsum(own.pop(f"{FREE}increments"))
+        return theta
 
 
 def _completed(table: ChainedTable) -> Chain:

@@ -94,8 +94,9 @@ class GeneralisedBlock:
         """The auxiliary parameters as results show them: cutpoints from the second on (the first is 0), or a shape."""
         aux = theta.own["aux"]
         if self.aux:
-            theta.own[f"{FREE}cutpoints" if self.code == ORDINAL else f"{FREE}shape"] = (
-                np.cumsum(aux) if self.code == ORDINAL else aux.copy()
+            ordinal = self.code == ORDINAL
+            theta.own[f"{FREE}{'cutpoints' if ordinal else 'shape'}"] = (
+                np.cumsum(aux) if ordinal else np.array(aux[0])
             )
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:

@@ -133,17 +133,20 @@ class PyMC:
     priors
         Any prior of `bayesimp.priors`; None: the default.
     model
-        Function (data, priors) -> pm.Model with the variable as a named node; None: the normal model above.
+        Function (data, priors) -> pm.Model with the variable as a named node; None: the model above of its family.
     compatible
         As in `Gibbs`.
     transitions
         NUTS transitions in each visit; None: chosen by the sampler.
+    link
+        As in `Gibbs`.
     """
 
     priors: Priors | None = None
     model: Callable[[Any, Priors | None], Any] | None = None
     compatible: bool | None = None
     transitions: int | None = None
+    link: Link = "logit"
     name: str = "pymc"
 
     def __post_init__(self) -> None:
@@ -156,6 +159,7 @@ class PyMC:
         _check_compatible(self.compatible, "PyMC")
         if self.transitions is not None:
             _check_count(self.transitions, "transitions")
+        _check_link(self.link)
 
 
 @dataclass(frozen=True)
