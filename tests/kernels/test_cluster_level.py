@@ -70,7 +70,7 @@ def ranks(family, levels, datasets, seed, m=9, p=3, spoil=None, thin=1):
 
 @pytest.mark.parametrize(("family", "levels"), FAMILIES)
 def test_calibration(family, levels):
-    found = ranks(family, levels, 40, 3)
+    found = ranks(family, levels, 25, 3)
     assert bonferroni([p_value(column, DRAWS) for column in found.T]) > LEVEL
 
 
