@@ -63,7 +63,7 @@ def find_mode(rows, levels, bounds, prior, theta, alpha, h):
     P, (m, r) = theta.size, alpha.shape
     step, step_alpha, new, new_alpha = np.zeros(P), np.zeros((m, r)), np.empty(P), np.empty((m, r))
     value, t, ga = -math.inf, 1.0, np.empty(r)
-    derive = P > 0  # True, but not a literal: `evaluate` would be compiled for each
+    derive = P >= 0  # True, but not a literal: `evaluate` would be compiled for each
     for evaluation in range(EVALUATIONS):  # one call of evaluate: it is long to compile
         for k in range(P):
             new[k] = theta[k] + t * step[k]

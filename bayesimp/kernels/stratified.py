@@ -116,23 +116,16 @@ def single_level_glm(rng, rows, levels, state, slope_sd=SLOPE_SD, term_sd=TERM_S
 
 def centre(rows, levels):
     """(r,): the link of the overall mean."""
-    counts = (
-        np.bincount(rows.y.astype(np.int64), rows.weight, levels)
-        if rows.family in (ORDINAL, CATEGORICAL)
-        else None
-    )
-    total = (rows.weight * rows.y).sum()
-    if rows.family == CATEGORICAL:
-        eta = np.log((counts[1:] + 0.5) / (counts[0] + 0.5))
-    elif rows.family == ORDINAL:
-        eta = np.log((counts[1:].sum() + 0.5) / (counts[0] + 0.5))
+    total, N = (rows.weight * rows.y).sum(), rows.weight.sum()
+    if rows.family in (ORDINAL, CATEGORICAL):
+        counts = np.bincount(rows.y.astype(np.int64), rows.weight, levels)
+        above = counts[1:] if rows.family == CATEGORICAL else counts[1:].sum()
+        eta = np.log((above + 0.5) / (counts[0] + 0.5))
     elif rows.family in (LOGIT, PROBIT):
         share = (total + 0.5) / ((rows.weight * rows.trials).sum() + 1.0)
         eta = logit(share) if rows.family == LOGIT else ndtri(share)
     else:
-        eta = (
-            total / rows.weight.sum() if rows.family == NORMAL else np.log((total + 0.5) / rows.weight.sum())
-        )
+        eta = total / N if rows.family == NORMAL else np.log((total + 0.5) / N)
     return np.atleast_1d(eta) - np.average(rows.offset, weights=rows.weight)
 
 
@@ -154,15 +147,18 @@ def regression(rng, rows, levels, eta, slope_sd, term_sd, steps, state) -> Regre
     if m == 0:
         precision[::p], mean[::p] = term_sd**-2.0, eta
     prior = Prior(mean, precision, *INCREMENTS, eta, term_sd**-2.0)
-    if np.isnan(state.mode).any() or np.isnan(state.terms).any():
+    fresh = np.isnan(state.mode).any() or np.isnan(state.terms).any()
+    if fresh:
         _start(rows, levels, eta, state)
     theta, alpha = np.empty_like(state.mode), np.empty_like(state.terms)
     bounds = rows.first if m else np.array([0, len(rows.y)])
-    sigma2, weak, rejected, accepted, code = _draw(
-        rng, rows, levels, bounds, prior, steps, state.mode, state.terms, state.current, theta, alpha
-    )
+    arguments = rng, rows, levels, bounds, prior, steps, state.mode, state.terms, state.current, theta, alpha
+    sigma2, weak, rejected, accepted, code = _draw(*arguments)
+    if code == NO_MODE and not fresh:  # a warm start that fails is followed by a cold one
+        _start(rows, levels, eta, state)
+        sigma2, weak, rejected, accepted, code = _draw(*arguments)
     if code:
-        state.mode[:] = np.nan
+        state.mode[:], state.terms[:] = np.nan, np.nan
     if rows.family in (ORDINAL, CATEGORICAL) and len(np.unique(rows.y)) < levels:
         code |= EMPTY_LEVEL
     seen = np.diff(rows.first) > 0

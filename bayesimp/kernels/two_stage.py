@@ -13,6 +13,10 @@
                     `published`: v_i ~ N(0, I), as if the cluster had no rows
 
 The normal family, with a variance for every cluster: two_stage_normal.py.
+
+Stage 2 takes estimates for normal and S_i for known, and leaves out failed clusters, which are not a random choice: with
+binary data and 30 rows a cluster, 90% intervals of linear predictors cover 84% (REML), with 60 rows or more 87 to 92%
+(tests/kernels/test_two_stage.py).
 """
 
 from __future__ import annotations
@@ -49,7 +53,9 @@ __all__ = [
 
 TOO_FEW, UNCONDITIONAL = 16, 512
 VARIANCES = 32  # codes of the meta-analysis of log variances are multiplied by it
-WORDS = META_WORDS | {TOO_FEW: "too few clusters can be fitted by themselves; nothing drawn"}
+WORDS = META_WORDS | {
+    TOO_FEW: "too few clusters can be fitted by themselves, or columns of clusters are dependent; nothing drawn"
+}
 WORDS |= {UNCONDITIONAL: "no mode was found for a cluster whose own fit failed: drawn as if it had no rows"}
 WORDS |= {VARIANCES * key: f"residual variances: {words}" for key, words in META_WORDS.items()}
 

@@ -116,7 +116,7 @@ def test_draws():
     """L* ~ N(L_hat, 2 H^-1) with H from the dense deviance; beta* | Psi* normal with its own mean and covariance."""
     b, S, T = estimates(n=40, p=2)
     rng = np.random.default_rng(1)
-    fits = [ma.meta_analysis(rng, b, S, T) for _ in range(3000)]
+    fits = [ma.meta_analysis(rng, b, S, T) for _ in range(1000)]
     lower, hat, step = np.tril_indices(2), fits[0].L[np.tril_indices(2)], 1e-3
     H, units = np.empty((3, 3)), step * np.eye(3)
     for k in range(3):
@@ -155,13 +155,13 @@ def test_too_few_clusters():
 
 
 def test_covariances_of_estimates_come_from_own_rows():
-    """Truth .1, 20 studies of 30 rows: S_i from the rows of all studies, as in micemd 1.10.1, gives twice that."""
+    """Truth .1, 20 studies of 30 rows: S_i from the rows of all studies, as in micemd 1.10.1, gives .23."""
     rng = np.random.default_rng(4)
     own, pooled = [], []
     for _ in range(200):
         X = np.stack([np.ones((20, 30)), rng.normal(size=(20, 30))], axis=-1)
         coefficients = rng.normal(0.0, np.sqrt(0.1), size=(20, 2))
-        y = np.einsum("inx,ix->in", X, coefficients) + rng.normal(size=(20, 30))
+        y = np.einsum("inx,ix->in", X, coefficients) + 2.0 * rng.normal(size=(20, 30))
         XX = X.swapaxes(1, 2) @ X
         b = np.linalg.solve(XX, np.einsum("inx,in->ix", X, y)[..., None])[..., 0]
         s2 = ((y - np.einsum("inx,ix->in", X, b)) ** 2).sum(1) / 28
@@ -169,5 +169,5 @@ def test_covariances_of_estimates_come_from_own_rows():
             fit = ma.meta_analysis(rng, b, s2[:, None, None] * S, np.empty((20, 0)), ma.MOMENTS)
             out.append((fit.L @ fit.L.T)[0, 0])
     error = np.std(own) / np.sqrt(200)
-    assert abs(np.mean(own) - 0.1) < 4 * error + 0.003
-    assert np.mean(pooled) > 0.12
+    assert abs(np.mean(own) - 0.1) < 4 * error + 0.01  # 0.01: negative estimates are zero
+    assert abs(np.mean(pooled) - 0.23) < 0.02

@@ -214,3 +214,18 @@ def test_levels_without_rows_and_what_is_refused():
     out, _ = fit(exact._replace(y=exact.offset.copy()), 2, True)
     assert out.code & st.EXACT and not out.drawn
     assert {st.WEAK, st.EMPTY_LEVEL, st.NO_MODE, st.FEW_ROWS, st.EXACT} == set(st.WORDS)
+
+
+@pytest.mark.parametrize(("family", "levels"), FAMILIES)
+def test_intercept_alone_and_bad_starts(family, levels):
+    """No slopes; a warm start from nowhere ends where a cold one does."""
+    rows = make_rows(family, levels)
+    for terms in (True, False):
+        out, state = fit(rows._replace(X=np.ones((len(rows.y), 1))), levels, terms)
+        assert out.drawn and np.isfinite(out.beta).all() and out.beta.shape[0] == 1
+        _, state = fit(rows, levels, terms)
+        mode = state.mode.copy()
+        state.mode[:] *= 300.0
+        step = st.stratified_step if terms else st.single_level_glm
+        assert step(np.random.default_rng(0), rows, levels, state).drawn
+        assert_allclose(state.mode, mode, atol=1e-4)

@@ -153,7 +153,8 @@ def test_draws_given_estimates(rank):
     H = np.stack([np.linalg.inv(S), np.zeros((2, 2))])
     Hb, Psi = np.stack([H[0] @ b, np.zeros(2)]), L @ L.T
     z = rng.standard_normal((20_000, 2, 2))
-    draws = np.array([tn.gaussian_effects(H, Hb, np.stack([mu, mu]), L, each) for each in z])
+    many = tuple(np.tile(each, (20_000, *[1] * (each.ndim - 1))) for each in (H, Hb, np.stack([mu, mu])))
+    draws = tn.gaussian_effects(*many, L, z.reshape(-1, 2)).reshape(z.shape)
     gain = Psi @ np.linalg.inv(Psi + S)
     mean, covariance = mu + gain @ (b - mu), Psi - gain @ Psi
     second = covariance + np.outer(mean, mean)
@@ -196,7 +197,7 @@ def test_variance_of_a_failed_cluster():
     data = tn.NormalFits(XX, Xy, yy, np.zeros(1), np.array([2]), np.array([cf.FEW_ROWS]))
     mean, L, mu, tau = np.array([[0.5, 0.3]]), np.array([[0.9, 0.0], [-0.3, 0.5]]), -0.2, 0.7
     rng, state, draws = np.random.default_rng(3), np.full(1, np.nan), []
-    for _ in range(1500):
+    for _ in range(900):
         tn._failed_variances(rng, data, np.array([0]), mean, L, mu, tau, state)
         draws.append(state[0])
     z = np.linspace(-6, 6, 601)
@@ -258,11 +259,11 @@ def coverage(family, sizes, reps, seed, **options):
 def test_coverage():
     """90% intervals for clusters with rows (some too few for a fit) and without, of moderate reliability."""
     sizes = [8, 12] + [30] * 11 + [0] * 3
-    seen, unseen = coverage(NORMAL, sizes, 40, 1)
-    assert 0.86 < seen < 0.94 and 0.82 < unseen < 0.95
+    seen, unseen = coverage(NORMAL, sizes, 25, 1)
+    assert 0.85 < seen < 0.95 and 0.75 < unseen < 0.98  # of 150 tables: 0.886, 0.873
     # of binary clusters of 30 rows: 0.84 and 0.81 (150 tables), for their estimates are biased and far from normal
-    seen, unseen = coverage(LOGIT, [8, 12] + [100] * 11 + [0] * 3, 40, 2)
-    assert 0.85 < seen < 0.95 and 0.80 < unseen < 0.97
+    seen, unseen = coverage(LOGIT, [8, 12] + [100] * 11 + [0] * 3, 25, 2)
+    assert 0.84 < seen < 0.96 and 0.75 < unseen < 0.98
 
 
 def test_predictive_mean_matching_has_its_coefficients():
