@@ -31,6 +31,7 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families import GAMMA, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
 from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
 from bayesimp.kernels.glmm_moves import (
+    Centring,
     centre,
     centring,
     draw_without_rows,
@@ -306,8 +307,11 @@ def glmm_step(
     )
     above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
     slices = 1 + beta.size // 4 if _events(rows, counts) < 10 * len(beta) else 0
+    centred = (
+        centring(rows) if moves & M_CENTRE else Centring(np.zeros(0, dtype=np.int64), np.zeros((0, 0, 0)))
+    )
     failed = _updates(
-        rng, rows, centring(rows), counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies
+        rng, rows, centred, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies
     )
     if failed:
         return failed
