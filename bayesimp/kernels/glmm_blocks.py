@@ -21,6 +21,9 @@ The mode does not depend on where the search starts, as far as the search goes: 
 with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is within 1e-8 and H at a point within
 1e-4 posterior standard deviations. The target of an inverse Gaussian may have two modes: there the search
 starts at zero, not at the present state, as it does after a search that failed.
+
+With few events, as a level never observed, the target is far from normal (flat on one side up to the prior): then
+`slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L', from which the t sticks.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_
 __all__ = ["Block", "Workspace", "draw_block", "workspace"]
 
 TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
+WIDTH, STEPS = 4.0, 40  # of slices, in standard deviations at the mode; steps out at most
 
 
 class Block(NamedTuple):
@@ -46,6 +50,7 @@ class Block(NamedTuple):
 
     family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm_passes.py. Q (d0, d0), t (d0,), power,
     spread (d0,): priors of the d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
+    slices: number of slice draws.
     """
 
     family: int
@@ -61,6 +66,7 @@ class Block(NamedTuple):
     shape: float
     cuts: np.ndarray
     counts: np.ndarray
+    slices: int
 
 
 class Workspace(NamedTuple):
@@ -198,6 +204,45 @@ def _log_t(w, at, nu):
 
 
 @inner
+def _along(block, start, stop, w, s):
+    """log T at theta + s step, which is left in w.trial."""
+    for a in range(w.theta.size):
+        w.trial[a] = w.theta[a] + s * w.step[a]
+    return _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+
+
+@inner
+def _slice(rng, block, start, stop, w, now):
+    """w.theta moved along a column of L^-T by slice sampling; log T there is `now` before, and returned after."""
+    d = w.theta.size
+    column = int(d * rng.random())
+    for a in range(d):
+        w.step[a] = 1.0 if a == column else 0.0
+    solve_lower_t(w.L, w.step, d)
+    height = now - rng.standard_exponential()
+    ends = np.empty(2)
+    ends[0] = -WIDTH * rng.random()
+    ends[1] = ends[0] + WIDTH
+    steps_down = int(STEPS * rng.random())
+    for side in range(2):
+        steps = steps_down if side == 0 else STEPS - 1 - steps_down
+        while steps > 0 and _along(block, start, stop, w, ends[side]) > height:
+            ends[side] += WIDTH if side == 1 else -WIDTH
+            steps -= 1
+    while True:
+        s = ends[0] + (ends[1] - ends[0]) * rng.random()
+        reached = _along(block, start, stop, w, s)
+        if reached >= height:
+            break
+        if ends[1] - ends[0] < 1e-12:
+            return now
+        ends[1 if s > 0.0 else 0] = s
+    for a in range(d):
+        w.theta[a] = w.trial[a]
+    return reached
+
+
+@inner
 def draw_block(rng, block, start, stop, w, tally, modes):
     """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
 
@@ -229,15 +274,13 @@ def draw_block(rng, block, start, stop, w, tally, modes):
     stretch = math.sqrt(0.5 * nu / rng.standard_gamma(0.5 * nu))
     for a in range(d):
         w.trial[a] = w.mode[a] + stretch * w.step[a]
-    log_ratio = (
-        _evaluate(block, start, stop, w.trial, False, w.g, w.H)
-        - _log_t(w, w.trial, nu)
-        - now
-        + _log_t(w, w.theta, nu)
-    )
-    if math.log(rng.random()) < log_ratio:
+    reached = _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+    if math.log(rng.random()) < reached - _log_t(w, w.trial, nu) - now + _log_t(w, w.theta, nu):
         tally[1] += 1
+        now = reached
         for a in range(d):
             w.theta[a] = w.trial[a]
+    for _ in range(block.slices):
+        now = _slice(rng, block, start, stop, w, now)
     _set_cuts(block, w.theta)
     return np.int64(0)

@@ -6,7 +6,7 @@ for the families of kernels/families.py, ORDINAL and CATEGORICAL (kernels/glmm_r
 observed enter. One update:
 
     EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm_blocks.py
-    FIXED        beta and the ordinal increments | B, aux, y       likewise
+    FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events slices, too
     CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm_moves.py
     COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   kernels/joint_gibbs.py
     SCALE        B and Psi together, half-t sds only               as FIXED                    kernels/glmm_moves.py
@@ -28,16 +28,17 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families import NEGATIVE_BINOMIAL
+from bayesimp.kernels.families import GAMMA, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
 from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
 from bayesimp.kernels.glmm_moves import (
+    Centring,
     centre,
     centring,
     draw_without_rows,
     predictor,
     scale_design,
 )
-from bayesimp.kernels.glmm_responses import ORDINAL, cutpoints
+from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, cutpoints
 from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.glmm_shape import counts_above, draw_shape
 from bayesimp.kernels.joint_gibbs import (
@@ -153,7 +154,7 @@ def _rescale(alpha, B, Psi):
 
 
 @kernel(nogil=True)
-def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux, Psi, B, tallies):
+def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies):
     """`glmm_step` but for clusters without rows. counts (K,): of levels; above: kernels/glmm_shape.py."""
     n, p = rows.X.shape
     m, q, r = B.shape
@@ -169,13 +170,27 @@ def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux
     Psi_inverse, S, zero_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
     zero_t, spread = np.zeros(r * q), np.ones(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
+    no_slices = np.int64(0)
     if not _invert(Psi, Psi_inverse):
         return 1
     for _ in range(updates):
         if moves & M_EFFECTS:
             predictor(rows, beta, B, True, False, base)
             block = Block(
-                family, y, trials, base, rows.Z, True, Psi_inverse, zero_t, 0.0, spread, shape, cuts, counts
+                family,
+                y,
+                trials,
+                base,
+                rows.Z,
+                True,
+                Psi_inverse,
+                zero_t,
+                0.0,
+                spread,
+                shape,
+                cuts,
+                counts,
+                no_slices,
             )
             for i in range(m):
                 if rows.first[i] < rows.first[i + 1]:
@@ -189,7 +204,20 @@ def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux
             predictor(rows, beta, B, False, True, base)
             _read_fixed(beta, aux, w_fixed.theta)
             block = Block(
-                family, y, trials, base, rows.X, True, prior.Q0, prior.t0, 0.0, spread, shape, cuts, counts
+                family,
+                y,
+                trials,
+                base,
+                rows.X,
+                True,
+                prior.Q0,
+                prior.t0,
+                0.0,
+                spread,
+                shape,
+                cuts,
+                counts,
+                slices,
             )
             failed = draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES])
             if failed:
@@ -207,7 +235,20 @@ def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux
                 spread[e] = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
                 w_effects.theta[e] = 1.0
             block = Block(
-                family, y, trials, base, U, False, zero_Q, zero_t, power, spread, shape, cuts, counts
+                family,
+                y,
+                trials,
+                base,
+                U,
+                False,
+                zero_Q,
+                zero_t,
+                power,
+                spread,
+                shape,
+                cuts,
+                counts,
+                no_slices,
             )
             failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
             if failed:
@@ -220,6 +261,17 @@ def _updates(rng, rows, centred, counts, above, updates, moves, prior, beta, aux
             shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
             aux[0] = shape
     return 0
+
+
+def _events(rows, counts) -> float:
+    """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
+    if rows.family in (LOGIT, PROBIT):
+        return min(rows.y.sum(), (rows.trials - rows.y).sum())
+    if rows.family in (POISSON, NEGATIVE_BINOMIAL):
+        return rows.y.sum()
+    if rows.family in (ORDINAL, CATEGORICAL):
+        return counts.min()
+    return len(rows.y) if rows.family == GAMMA else 0.0  # the inverse Gaussian is not log-concave
 
 
 def glmm_step(
@@ -249,15 +301,17 @@ def glmm_step(
     -------
     0 or a key of FAILURES.
     """
-    levels = len(aux) + 2
+    levels = {ORDINAL: len(aux) + 2, CATEGORICAL: beta.shape[1] + 1}.get(rows.family, 1)
     counts = (
-        np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float)
-        if rows.family == ORDINAL
-        else np.zeros(1)
+        np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
     )
     above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
+    slices = 1 + beta.size // 4 if _events(rows, counts) < 10 * len(beta) else 0
+    centred = (
+        centring(rows) if moves & M_CENTRE else Centring(np.zeros(0, dtype=np.int64), np.zeros((0, 0, 0)))
+    )
     failed = _updates(
-        rng, rows, centring(rows), counts, above, updates, moves, prior, beta, aux, Psi, B, tallies
+        rng, rows, centred, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies
     )
     if failed:
         return failed

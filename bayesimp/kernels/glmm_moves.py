@@ -157,6 +157,8 @@ def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
 def draw_without_rows(rng, rows: GlmmRows, Psi, B) -> None:
     """b_i ~ N(0, Psi) in clusters without rows, in place."""
     empty = np.flatnonzero(np.diff(rows.first) == 0)
+    if not len(empty):
+        return
     _, q, r = B.shape
     vec = rng.standard_normal((len(empty), r * q)) @ np.linalg.cholesky(Psi).T
     B[empty] = vec.reshape(-1, r, q).transpose(0, 2, 1)

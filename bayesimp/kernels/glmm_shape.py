@@ -1,10 +1,11 @@
 """The shape of negative binomial, gamma and inverse Gaussian responses, drawn by slice sampling (Neal 2003).
 
     coefficient of variation v = shape^-1/2 ~ half-t(3, scale),     delta = log shape,  v = e^(-delta/2)
-    log p(delta) = -2 log(1 + v^2 / (3 scale^2)) + log v
+    log p(delta) = -2 log(1 + v^2 / (3 scale^2)) + log v,     1e-8 < shape < 1e8
 
 v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
-response comes scaled to a mean of about one). Log-likelihoods, k the shape, n rows:
+response comes scaled to a mean of about one). Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
+responses do, no posterior would be proper without. Log-likelihoods, k the shape, n rows:
 
     GAMMA              n (k log k - lgamma(k)) + k sum (log y - eta - y e^-eta)
     INVERSE_GAUSSIAN   n log(k) / 2 - (k / 2) sum (e^-2eta y - 2 e^-eta + 1 / y)
@@ -26,6 +27,7 @@ from bayesimp.kernels.families import GAMMA, NEGATIVE_BINOMIAL
 __all__ = ["counts_above", "draw_shape"]
 
 TABLE, WIDTH, STEPS = 1000, 0.5, 60
+LARGEST = math.log(1e8)
 
 
 def counts_above(y) -> np.ndarray:
@@ -52,6 +54,8 @@ def _sum(family, y, eta):
 @inner
 def _log_density(family, y, mu, above, fixed_sum, scale, delta):
     """log p(delta | rest) but for a constant."""
+    if abs(delta) > LARGEST:
+        return -math.inf
     k, n = math.exp(delta), y.size
     total = -0.5 * delta - 2.0 * math.log1p(1.0 / (3.0 * k * scale * scale))
     if family == GAMMA:

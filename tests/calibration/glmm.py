@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import run
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import invwishart
 
 from bayesimp.kernels import families as f
@@ -243,12 +243,13 @@ def density(design, rows, beta, aux, B):
 
 
 def scale_without_jacobian(rng, design, rows, beta, aux, Psi, B):
-    """A scale move of a random intercept with |alpha|^0 in place of |alpha|^d (d = 1)."""
+    """A scale move of a random intercept, log alpha by random walk: d alpha = alpha d log alpha forgotten."""
     alpha = np.exp(0.7 * rng.standard_normal())
     nu, s2 = design.Psi.nu, design.Psi.sd[0] ** 2
-    ratio = density(design, rows, beta, aux, alpha * B).sum() - density(design, rows, beta, aux, B).sum()
-    before, after = nu * s2 / Psi[0, 0] + 1, nu * s2 / Psi[0, 0] + alpha**2
-    ratio += -0.5 * (nu + 1) * np.log(after / before) + np.log(alpha) - np.log(alpha)
+    ratio = (density(design, rows, beta, aux, alpha * B) - density(design, rows, beta, aux, B)).sum()
+    ratio -= (
+        0.5 * (nu + 1) * np.log((nu * s2 / Psi[0, 0] + alpha**2) / (nu * s2 / Psi[0, 0] + 1))
+    )  # + log(alpha)
     if np.log(rng.random()) < ratio:
         B *= alpha
         Psi *= alpha**2
@@ -264,40 +265,29 @@ def centring_of_wrong_sign(rng, design, rows, beta, aux, Psi, B):
     B[:, 0, 0] += delta
 
 
-def modes(design, rows, beta, aux, Psi, B, i):
-    """Conditional mode and curvature of a random intercept by general optimisation."""
-    j = slice(rows.first[i], rows.first[i + 1])
-    one = rows._replace(
-        y=rows.y[j], X=rows.X[j], Z=rows.Z[j], first=np.array([0, rows.first[i + 1] - rows.first[i]])
-    )
-
-    def loss(b):
-        return 0.5 * b[0] ** 2 / Psi[0, 0] - density(design, one, beta, aux, b.reshape(1, 1, 1)).sum()
-
-    mode = minimize(loss, B[i, 0], method="BFGS").x[0]
-    around = [loss(np.array([mode + h])) for h in (-1e-3, 0.0, 1e-3)]
-    return mode, max((around[0] - 2 * around[1] + around[2]) / 1e-6, 1 / Psi[0, 0])
-
-
 def effects_at_their_modes(rng, design, rows, beta, aux, Psi, B):
-    """b_i at the mode, not drawn, when Psi is drawn next."""
-    for i in np.flatnonzero(np.diff(rows.first)):
-        B[i, 0, 0] = modes(design, rows, beta, aux, Psi, B, i)[0]
+    """b_i of a logit model at its conditional mode, not drawn, when Psi is drawn next."""
+    codes = np.repeat(np.arange(len(B)), np.diff(rows.first))
+    b, fixed = B[:, 0, 0].copy(), rows.X @ beta[:, 0]
+    for _ in range(8):
+        mean = expit(fixed + b[codes])
+        slope = np.bincount(codes, rows.y - mean, len(b)) - b / Psi[0, 0]
+        b += slope / (np.bincount(codes, mean * (1 - mean), len(b)) + 1 / Psi[0, 0])
+    B[:, 0, 0] = b
 
 
-def effects_of_lowest_rank(rng, design, rows, beta, aux, Psi, B):
+def effects_at_zero_without_rows(rng, design, rows, beta, aux, Psi, B):
     """Clusters without rows at zero."""
     B[np.diff(rows.first) == 0] = 0.0
 
 
 def increments_without_jacobian(rng, design, rows, beta, aux, Psi, B):
-    """A Metropolis step of log h with the density of h."""
-    moved = aux * np.exp(0.5 * rng.standard_normal(aux.size))
-    ratio = (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum() - (
-        moved - aux
-    ).sum()
-    if np.log(rng.random()) < ratio:
-        aux[:] = moved
+    """Metropolis steps of log h with the density of h."""
+    for _ in range(5):
+        moved = aux * np.exp(0.5 * rng.standard_normal(aux.size))
+        ratio = (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum()
+        if np.log(rng.random()) < ratio - (moved - aux).sum():
+            aux[:] = moved
 
 
 def shape_flat(rng, design, rows, beta, aux, Psi, B):
@@ -311,14 +301,16 @@ def shape_flat(rng, design, rows, beta, aux, Psi, B):
 
 
 SMALL = design(f.LOGIT, rows=4)
-WITHOUT_EFFECTS = ALL_MOVES - MOVES["effects"] - MOVES["scale"] - MOVES["centre"]
+WITHOUT_EFFECTS = (
+    ALL_MOVES - MOVES["effects"] - MOVES["scale"] - MOVES["centre"]
+)  # as published: one b, then Psi
 VARIANTS = {
-    "scale move without its Jacobian": (SMALL, scale_without_jacobian, ALL_MOVES),
+    "scale move without its Jacobian": (SMALL, scale_without_jacobian, ALL_MOVES - MOVES["scale"]),
     "centring of wrong sign": (DESIGNS["logit"], centring_of_wrong_sign, ALL_MOVES),
     "Psi from modes": (SMALL, effects_at_their_modes, WITHOUT_EFFECTS),
-    "b zero without rows": (DESIGNS["logit"], effects_of_lowest_rank, ALL_MOVES),
+    "b zero without rows": (DESIGNS["logit"], effects_at_zero_without_rows, ALL_MOVES),
     "increments without their Jacobian": (DESIGNS["ordinal"], increments_without_jacobian, ALL_MOVES),
-    "shape without its prior": (DESIGNS["negative binomial"], shape_flat, ALL_MOVES),
+    "shape without its prior": (DESIGNS["negative binomial"], shape_flat, ALL_MOVES - MOVES["aux"]),
 }
 
 
@@ -342,9 +334,7 @@ def right(datasets: int, report=print) -> dict[str, float]:
 def wrong(datasets: int, report=print) -> dict[str, float]:
     out = {}
     for name, (design, spoil, moves) in VARIANTS.items():
-        slow = spoil is effects_at_their_modes
-        backend = step(30 if slow else 100, 2 if slow else 5, moves, spoil)
-        found = ranks(design, min(datasets, 100) if slow else datasets, SEED, backend)
+        found = ranks(design, min(datasets, 100), SEED, step(50, 5, moves, spoil))
         out[name] = sbc.overall(found)
         report(row(name, found))
     return out
@@ -366,7 +356,7 @@ def main() -> None:
     lines += ["", "Right transitions, by design:", "", *header]
     held = min(right(datasets, report).values()) > LEVEL / len(DESIGNS)
     lines += ["", f"All above {LEVEL} / {len(DESIGNS)}: {'yes' if held else 'NO'}.", ""]
-    lines += ["Spoiled transitions:", "", *header]
+    lines += [f"Spoiled transitions, {min(datasets, 100)} data sets:", "", *header]
     caught = max(wrong(datasets, report).values()) < 1e-6
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [

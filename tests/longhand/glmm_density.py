@@ -1,8 +1,7 @@
-"""Log-likelihood of rows of generalised linear models, by SciPy's distributions."""
+"""Log-likelihood of rows of generalised linear models, written out."""
 
 import numpy as np
-from scipy import stats
-from scipy.special import expit, log_softmax
+from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, xlogy
 
 from bayesimp.kernels import families as f
 from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL
@@ -24,15 +23,19 @@ def log_likelihood(family, y, trials, eta, aux):
         return np.log(
             np.where(high, expit(eta - lower) - expit(eta - upper), expit(upper - eta) - expit(lower - eta))
         )
-    if family == f.LOGIT:
-        return stats.binom(trials, expit(eta)).logpmf(y)
-    if family == f.PROBIT:
-        return stats.binom(trials, stats.norm.cdf(eta)).logpmf(y)
+    if family in (f.LOGIT, f.PROBIT):
+        choose = gammaln(trials + 1) - gammaln(y + 1) - gammaln(trials - y + 1)
+        low, high = (
+            (log_expit(-eta), log_expit(eta)) if family == f.LOGIT else (log_ndtr(-eta), log_ndtr(eta))
+        )
+        return choose + xlogy(y, np.exp(high)) + xlogy(trials - y, np.exp(low))
     mu = np.exp(eta)
     if family == f.POISSON:
-        return stats.poisson(mu).logpmf(y)
+        return y * eta - mu - gammaln(y + 1)
+    k = aux[0]
     if family == f.NEGATIVE_BINOMIAL:
-        return stats.nbinom(aux[0], aux[0] / (aux[0] + mu)).logpmf(y)
+        choose = gammaln(y + k) - gammaln(k) - gammaln(y + 1)
+        return choose + xlogy(k, k / (k + mu)) + xlogy(y, mu / (k + mu))
     if family == f.GAMMA:
-        return stats.gamma(aux[0], scale=mu / aux[0]).logpdf(y)
-    return stats.invgauss(mu / aux[0], scale=aux[0]).logpdf(y)
+        return k * np.log(k / mu) - gammaln(k) + (k - 1) * np.log(y) - k * y / mu
+    return 0.5 * np.log(k / (2 * np.pi * y**3)) - k * (y - mu) ** 2 / (2 * mu**2 * y)

@@ -1,0 +1,36 @@
+"""Calibration of the transition of discrete and positive responses: short here, in full by `-m slow`."""
+
+import pytest
+
+from tests.calibration import glmm, sbc
+from tests.calibration.glmm import DESIGNS, VARIANTS
+from tests.calibration.montecarlo import LEVEL, REJECTED
+
+QUICK = ["logit", "negative binomial", "ordinal", "categorical"]
+QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows"]
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", QUICK)
+def test_ranks_are_uniform(name):
+    assert sbc.overall(glmm.ranks(DESIGNS[name], 20, 1, glmm.step(tune=100, updates=10))) > LEVEL
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", QUICKLY_CAUGHT)
+def test_spoiled_transitions_are_rejected(name):
+    design, spoil, moves = VARIANTS[name]
+    assert sbc.overall(glmm.ranks(design, 25, 1, glmm.step(20, 2, moves, spoil))) < REJECTED
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_every_design_in_full():
+    found = glmm.right(300)
+    assert min(found.values()) > glmm.LEVEL / len(found)
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_every_spoiled_transition():
+    assert max(glmm.wrong(300).values()) < REJECTED
