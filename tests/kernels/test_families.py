@@ -28,6 +28,11 @@ def derivatives(family, y, trials, eta, shape):
 
 
 @njit
+def curvature_slope(family, y, trials, eta, shape):
+    return f.curvature_slope(family, y, trials, eta, shape)
+
+
+@njit
 def draws(rng, family, trials, eta, shape, n):
     out = np.empty(n)
     for k in range(n):
@@ -72,6 +77,17 @@ def test_derivatives(family):
                 np.testing.assert_allclose(
                     curvature, -(high - 2 * mid + low) / h**2, rtol=1e-4, atol=1e-6 * scale
                 )
+
+
+@pytest.mark.parametrize("family", YS)
+def test_slope_of_the_curvature(family):
+    h = 1e-5
+    for eta in ETAS:
+        for y in YS[family]:
+            low, high = (derivatives(family, y, TRIALS, eta + s, SHAPE)[1] for s in (-h, h))
+            slope = curvature_slope(family, y, TRIALS, eta, SHAPE)
+            scale = 1.0 + abs(low)
+            np.testing.assert_allclose(slope, (high - low) / (2 * h), rtol=1e-6, atol=1e-8 * scale)
 
 
 def test_expected_curvature_of_the_inverse_gaussian():
