@@ -19,6 +19,7 @@ At the mode u_i is about N(mode, H_i^-1), and b_i has covariance L H_i^-1 L'.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +28,11 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families import derivatives, log_likelihood
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 
-__all__ = ["Work", "cluster_log_likelihood", "conditional_modes", "find_mode", "fixed_part", "workspace"]
+__all__ = ["Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "factor", "find_mode", "fixed_part", "workspace"]
 
 SMALL = 1e-14  # Newton decrement (twice the gain in h still expected) at which the search ends
 ROUNDING = 1e-9  # decrement below which a search that cannot go on has ended in rounding
-STEPS = 100
+EVALUATIONS = 200
 
 
 class Work(NamedTuple):
@@ -62,40 +63,53 @@ def workspace(n, q):
 
 @inner
 def fixed_part(rows, beta, eta0):
-    """eta0 <- offset + X beta."""
+    """eta0 <- offset + X beta; beta may be longer than X is wide."""
     for j in range(eta0.shape[0]):
         eta = rows.offset[j]
-        for x in range(beta.shape[0]):
+        for x in range(rows.X.shape[1]):
             eta += rows.X[j, x] * beta[x]
         eta0[j] = eta
 
 
 @inner
-def _at(rows, shape, i, L, u, w):
-    """w.b <- L u; w.score, w.curvature of the rows of cluster i, w.g and w.A <- there."""
-    q = u.shape[0]
-    for a in range(q):
-        w.b[a], w.g[a] = 0.0, 0.0
+def effects_of(L, u, b):
+    """b <- L u."""
+    for a in range(u.shape[0]):
+        b[a] = 0.0
         for c in range(a + 1):
-            w.b[a] += L[a, c] * u[c]
-            w.A[a, c] = 0.0
-    for j in range(rows.first[i], rows.first[i + 1]):
-        eta = w.eta0[j]
-        for a in range(q):
-            eta += rows.Z[j, a] * w.b[a]
-        s, curvature = derivatives(rows.family, rows.y[j], rows.trials[j], eta, shape)
-        s *= rows.weight[j]
-        curvature *= rows.weight[j]
-        w.score[j], w.curvature[j] = s, curvature
-        for a in range(q):
-            z = rows.Z[j, a]
-            w.g[a] += s * z
-            for c in range(a + 1):
-                w.A[a, c] += curvature * z * rows.Z[j, c]
+            b[a] += L[a, c] * u[c]
 
 
 @inner
-def _factor(L, w):
+def sum_rows(rows, i, w):
+    """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; one sum at a time stays in a register."""
+    for a in range(rows.Z.shape[1]):
+        s = 0.0
+        for j in range(rows.first[i], rows.first[i + 1]):
+            s += w.score[j] * rows.Z[j, a]
+        w.g[a] = s
+        for c in range(a + 1):
+            s = 0.0
+            for j in range(rows.first[i], rows.first[i + 1]):
+                s += w.curvature[j] * rows.Z[j, a] * rows.Z[j, c]
+            w.A[a, c] = s
+
+
+@inner
+def at_effects(rows, shape, i, L, u, w):
+    """w.b <- L u; w.score, w.curvature of the rows of cluster i, w.g and w.A <- there."""
+    effects_of(L, u, w.b)
+    for j in range(rows.first[i], rows.first[i + 1]):
+        eta = w.eta0[j]
+        for a in range(u.shape[0]):
+            eta += rows.Z[j, a] * w.b[a]
+        s, curvature = derivatives(rows.family, rows.y[j], rows.trials[j], eta, shape)
+        w.score[j], w.curvature[j] = rows.weight[j] * s, rows.weight[j] * curvature
+    sum_rows(rows, i, w)
+
+
+@inner
+def factor(L, w):
     """w.H <- the Cholesky factor of I + L'AL; w.A is completed to a full matrix. False if A is not finite."""
     q = L.shape[0]
     for a in range(q):
@@ -115,7 +129,7 @@ def _factor(L, w):
 
 
 @inner
-def _gradient(L, w, u, out):
+def gradient(L, w, u, out):
     """out <- L'g - u."""
     q = u.shape[0]
     for c in range(q):
@@ -125,46 +139,52 @@ def _gradient(L, w, u, out):
 
 
 @inner
-def find_mode(rows, shape, i, L, u, w):
-    """u (q,) <- the mode of cluster i, from u; see `Work` for what is left there. Returns whether it was found."""
+def find_mode(rows, shape, i, L, u, w, tolerance):
+    """u (q,) <- the mode of cluster i, from u, to a Newton decrement below the tolerance. Returns whether it was found.
+
+    w is left as at u (`Work`), and w.step is what Newton's next step would be.
+    """
     q = u.shape[0]
-    _at(rows, shape, i, L, u, w)
-    if not _factor(L, w):  # the start overflows: begin again from zero
-        for a in range(q):
-            u[a] = 0.0
-        _at(rows, shape, i, L, u, w)
-        if not _factor(L, w):
-            return False
-    for _ in range(STEPS):
-        _gradient(L, w, u, w.step)
-        solve_lower(w.H, w.step, q)
-        decrement = 0.0
-        for a in range(q):
-            decrement += w.step[a] * w.step[a]
-        if decrement < SMALL:
-            return True
-        solve_lower_t(w.H, w.step, q)
-        t = 1.0
-        while True:
-            for a in range(q):
-                w.trial[a] = u[a] + t * w.step[a]
-            _at(rows, shape, i, L, w.trial, w)
+    t, decrement, first = 0.0, math.inf, True
+    for a in range(q):
+        w.trial[a] = u[a]
+    for _ in range(EVALUATIONS):
+        at_effects(rows, shape, i, L, w.trial, w)
+        if not first:
             slope = 0.0
             for c in range(q):
                 r = -w.trial[c]
                 for a in range(c, q):
                     r += L[a, c] * w.g[a]
                 slope += w.step[c] * r
-            if slope >= -0.9 * decrement:
-                break
-            if t < 1e-12:
-                _at(rows, shape, i, L, u, w)
-                return _factor(L, w) and decrement < ROUNDING
-            t *= 0.5
+            if not slope >= -0.9 * decrement:  # too far, or overflow
+                if t < 1e-12:
+                    return decrement < ROUNDING
+                t *= 0.5
+                for a in range(q):
+                    w.trial[a] = u[a] + t * w.step[a]
+                continue
         for a in range(q):
             u[a] = w.trial[a]
-        if not _factor(L, w):
-            return False
+        if not factor(L, w):
+            if not first:
+                return False
+            for a in range(q):  # the start overflows: begin from zero
+                if u[a] == 0.0 and a == q - 1:
+                    return False
+                w.trial[a] = 0.0
+            continue
+        first, decrement = False, 0.0
+        gradient(L, w, u, w.step)
+        solve_lower(w.H, w.step, q)
+        for a in range(q):
+            decrement += w.step[a] * w.step[a]
+        solve_lower_t(w.H, w.step, q)
+        if decrement < tolerance:
+            return True
+        t = 1.0
+        for a in range(q):
+            w.trial[a] = u[a] + w.step[a]
     return False
 
 
@@ -205,7 +225,7 @@ def conditional_modes(rows, shape, beta, L, u, modes, covariance, root):
     fixed_part(rows, beta, w.eta0)
     failed = 0
     for i in range(m):
-        if not find_mode(rows, shape, i, L, u[i], w):
+        if not find_mode(rows, shape, i, L, u[i], w, SMALL):
             failed += 1
         for a in range(q):
             modes[i, a] = w.b[a]

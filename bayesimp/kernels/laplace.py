@@ -29,11 +29,14 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families import curvature_slope, log_likelihood, log_normaliser
-from bayesimp.kernels.glmm_modes import find_mode, fixed_part, workspace
+from bayesimp.kernels.families import all_terms, log_normaliser
+from bayesimp.kernels.glmm_modes import at_effects, effects_of, factor, find_mode, fixed_part, sum_rows, workspace
 from bayesimp.kernels.linalg import inverse_from_cholesky
 
 __all__ = ["Penalty", "information", "laplace", "laplace_with_gradient", "normalisers", "put_theta"]
+
+
+NEAR = 1e-6  # Newton decrement at which one more step leaves an error below 1e-6 standard deviations
 
 
 class Penalty(NamedTuple):
@@ -85,29 +88,51 @@ def penalty_slope(penalty, L, a, b):
 
 
 @inner
-def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, gradient):
+def terms_at(rows, shape, i, u, L, w, slope):
+    """w.b, w.g, w.A and rows of cluster i at u; slope <- w_ij dC / d eta. Returns the log-likelihood of its rows."""
+    value = 0.0
+    effects_of(L, u, w.b)
+    for j in range(rows.first[i], rows.first[i + 1]):
+        eta = w.eta0[j]
+        for a in range(u.shape[0]):
+            eta += rows.Z[j, a] * w.b[a]
+        l, s, curvature, D = all_terms(rows.family, rows.y[j], rows.trials[j], eta, shape)
+        weight = rows.weight[j]
+        value += weight * l
+        w.score[j], w.curvature[j], slope[j] = weight * s, weight * curvature, weight * D
+    sum_rows(rows, i, w)
+    return value
+
+
+@inner
+def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, out):
     """Penalised l at x = (beta, theta), less the normalisers; nan if a mode is not found. u (m, q): modes, updated.
 
-    L (q, q) <- from theta; w: `Work`; gradient (p + d,) <- in (beta, theta).
+    L (q, q) <- from theta; w: `Work`; slope (n,): work; out (p + d,) <- the gradient in (beta, theta).
     """
     (m, q), p = u.shape, rows.X.shape[1]
     put_theta(x, p, free, L)
-    fixed_part(rows, x[:p], w.eta0)
+    fixed_part(rows, x, w.eta0)
     for l in range(x.shape[0]):
-        gradient[l] = 0.0
+        out[l] = 0.0
     Q, M, V = np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
     r, k, t, At = np.empty(q), np.empty(q), np.empty(q), np.empty(q)
-    value = penalty_value(penalty, x, L, gradient)
+    value = penalty_value(penalty, x, L, out)
     for i in range(m):
         if rows.first[i] == rows.first[i + 1]:
             continue
-        if not find_mode(rows, shape, i, L, u[i], w):
+        ui = u[i]
+        if not find_mode(rows, shape, i, L, ui, w, NEAR):
             return math.nan
-        for a in range(q):
-            value -= 0.5 * u[i, a] ** 2 + math.log(w.H[a, a])
-            r[a] = 0.0
+        for a in range(q):  # one step more, to the accuracy of rounding
+            ui[a] += w.step[a]
+            value -= 0.5 * ui[a] * ui[a]
+        value += terms_at(rows, shape, i, ui, L, w, slope)
+        if not factor(L, w):
+            return math.nan
         inverse_from_cholesky(w.H, Q, q)
         for a in range(q):  # M = L Q, V = L Q L'
+            value -= math.log(w.H[a, a])
             for b in range(q):
                 M[a, b] = 0.0
                 for c in range(a + 1):
@@ -117,19 +142,19 @@ def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, gradient):
                 for c in range(b + 1):
                     V[a, b] += M[a, c] * L[b, c]
         for j in range(rows.first[i], rows.first[i + 1]):
-            eta, v = w.eta0[j], 0.0
+            v = 0.0
             for a in range(q):
-                z = rows.Z[j, a]
-                eta += z * w.b[a]
-                row = 0.5 * V[a, a] * z
+                half = 0.5 * V[a, a] * rows.Z[j, a]
                 for b in range(a):
-                    row += V[a, b] * rows.Z[j, b]
-                v += 2.0 * z * row
-            value += rows.weight[j] * log_likelihood(rows.family, rows.y[j], rows.trials[j], eta, shape)
-            slope = rows.weight[j] * curvature_slope(rows.family, rows.y[j], rows.trials[j], eta, shape)
-            w.score[j] -= 0.5 * slope * v
-            for a in range(q):
-                r[a] += slope * v * rows.Z[j, a]
+                    half += V[a, b] * rows.Z[j, b]
+                v += 2.0 * rows.Z[j, a] * half
+            slope[j] *= v  # now D v
+            w.score[j] -= 0.5 * slope[j]
+        for a in range(q):
+            s = 0.0
+            for j in range(rows.first[i], rows.first[i + 1]):
+                s += slope[j] * rows.Z[j, a]
+            r[a] = s
         for b in range(q):
             k[b], t[b] = 0.0, 0.0
             for a in range(q):
@@ -143,25 +168,28 @@ def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, gradient):
                 At[a] += w.A[a, b] * t[b]
         for l in range(free.shape[0]):
             a, b = free[l, 0], free[l, 1]
-            slope = (w.g[a] - 0.5 * (r[a] - At[a])) * u[i, b] - 0.5 * k[b] * w.g[a]
+            s = (w.g[a] - 0.5 * (r[a] - At[a])) * ui[b] - 0.5 * k[b] * w.g[a]
             for c in range(q):
-                slope -= w.A[a, c] * M[c, b]
-            gradient[p + l] += slope
+                s -= w.A[a, c] * M[c, b]
+            out[p + l] += s
         for j in range(rows.first[i], rows.first[i + 1]):
             zt = 0.0
             for a in range(q):
                 zt += rows.Z[j, a] * t[a]
-            slope = w.score[j] + 0.5 * w.curvature[j] * zt
-            for a in range(p):
-                gradient[a] += slope * rows.X[j, a]
+            w.score[j] += 0.5 * w.curvature[j] * zt
+        for a in range(p):
+            s = 0.0
+            for j in range(rows.first[i], rows.first[i + 1]):
+                s += w.score[j] * rows.X[j, a]
+            out[a] += s
     for l in range(free.shape[0]):
-        gradient[p + l] += penalty_slope(penalty, L, free[l, 0], free[l, 1])
+        out[p + l] += penalty_slope(penalty, L, free[l, 0], free[l, 1])
     return value
 
 
 @inner
 def information(rows, shape, free, x, u, L, w, out):
-    """out (p + d, p + d) <- approximate information of (beta, theta) at x, block diagonal: a metric for searches.
+    """out (p + d, p + d) <- approximate information of (beta, theta) at x and u, block diagonal: a metric for searches.
 
     Of beta: sum_i X_i'(C_i - C_i Z_i L Q_i L'Z_i'C_i) X_i, as if C were constant. Of theta: the expected information of
     a normal model for the scores, sum_i K_ac (L'K L)_bd + (K L)_ad (K L)_cb, K = A - A L Q L'A.
@@ -171,11 +199,12 @@ def information(rows, shape, free, x, u, L, w, out):
         for b in range(out.shape[0]):
             out[a, b] = 0.0
     put_theta(x, p, free, L)
-    fixed_part(rows, x[:p], w.eta0)
+    fixed_part(rows, x, w.eta0)
     Q, AL, K, KL = np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
     ZX, LZX = np.empty((q, p)), np.empty((q, p))
     for i in range(m):
-        if rows.first[i] == rows.first[i + 1] or not find_mode(rows, shape, i, L, u[i], w):
+        at_effects(rows, shape, i, L, u[i], w)
+        if rows.first[i] == rows.first[i + 1] or not factor(L, w):
             continue
         inverse_from_cholesky(w.H, Q, q)
         for a in range(q):
@@ -242,6 +271,7 @@ def laplace(rows, shape, penalty, free, x, u, gradient):
     theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. nan if a mode is not found.
     """
     q = u.shape[1]
-    w = workspace(rows.y.shape[0], q)
-    value = laplace_with_gradient(rows, shape, penalty, free, x, u, np.empty((q, q)), w, gradient)
+    n = rows.y.shape[0]
+    L, w, slope = np.empty((q, q)), workspace(n, q), np.empty(n)
+    value = laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, gradient)
     return value + normalisers(rows, shape)

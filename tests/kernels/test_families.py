@@ -33,6 +33,12 @@ def curvature_slope(family, y, trials, eta, shape):
 
 
 @njit
+def all_terms(family, y, trials, eta, shape):
+    value = f.log_likelihood(family, y, trials, eta, shape)
+    return f.all_terms(family, y, trials, eta, shape), value
+
+
+@njit
 def draws(rng, family, trials, eta, shape, n):
     out = np.empty(n)
     for k in range(n):
@@ -88,6 +94,19 @@ def test_slope_of_the_curvature(family):
             slope = curvature_slope(family, y, TRIALS, eta, SHAPE)
             scale = 1.0 + abs(low)
             np.testing.assert_allclose(slope, (high - low) / (2 * h), rtol=1e-6, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize("family", YS)
+def test_all_terms_at_once_are_those_one_by_one(family):
+    for eta in ETAS:
+        for y in YS[family]:
+            at_once, value = all_terms(family, y, TRIALS, eta, SHAPE)
+            one_by_one = (
+                value,
+                *derivatives(family, y, TRIALS, eta, SHAPE),
+                curvature_slope(family, y, TRIALS, eta, SHAPE),
+            )
+            np.testing.assert_allclose(at_once, one_by_one, rtol=1e-13)
 
 
 def test_expected_curvature_of_the_inverse_gaussian():
