@@ -50,6 +50,8 @@ GAIN = 1e-8  # of log-likelihood, expected from a step, at which the search ends
 EVALUATIONS = 300
 CAP = 5.0  # largest step in a parameter
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
+LITTLE = 0.02  # one below this is held at zero if the likelihood is no worse for it,
+NO_GAIN = 1e-8  # by this much,
 AWAY = 0.3  # and is tried again from here
 FAR = 30.0  # standard errors, or standard deviations of effects, that only separated data have
 
@@ -158,6 +160,14 @@ def metric(rows, shape, penalty, free, x, u, L, w, out):
 
 
 @inner
+def kept(inverse, keep, out):
+    """out <- the kept rows and columns of a metric, zero elsewhere."""
+    for a in range(keep.shape[0]):
+        for b in range(keep.shape[0]):
+            out[a, b] = inverse[a, b] if keep[a] and keep[b] else 0.0
+
+
+@inner
 def climb(rows, shape, penalty, free, limit, gain, x, u, L, w, slopes, inverse, g):
     """x <- where BFGS from x ends, g <- gradient there; returns the value, whether it converged, evaluations.
 
@@ -218,24 +228,38 @@ def climb(rows, shape, penalty, free, limit, gain, x, u, L, w, slopes, inverse, 
 
 
 @inner
-def canonical(x, p, free, L):
-    """theta in x <- the Cholesky factor with a diagonal >= 0 of the same Psi, columns of small pivots zero.
+def canonical(x, p, free, smallest, L):
+    """theta in x <- the Cholesky factor with a diagonal >= 0 of Psi, rank reduced.
 
-    Returns whether there is such a column. L is work space.
+    Psi is made up again from its largest pivots down to standard deviations of `smallest`. Returns whether any were
+    left out. L is work space.
     """
     q = L.shape[0]
     put_theta(x, p, free, L)
-    Psi, singular = np.zeros((q, q)), False
+    rest, Psi, v, rank = np.zeros((q, q)), np.zeros((q, q)), np.empty(q), 0
     for a in range(q):
         for b in range(q):
             for c in range(min(a, b) + 1):
-                Psi[a, b] += L[a, c] * L[b, c]
+                rest[a, b] += L[a, c] * L[b, c]
+    for _ in range(q):
+        top = 0
+        for a in range(q):
+            if rest[a, a] > rest[top, top]:
+                top = a
+        if not rest[top, top] > smallest**2:
+            break
+        rank += 1
+        for a in range(q):
+            v[a] = rest[a, top] / math.sqrt(rest[top, top])
+        for a in range(q):
+            for b in range(q):
+                rest[a, b] -= v[a] * v[b]
+                Psi[a, b] += v[a] * v[b]
     for j in range(q):
         pivot = Psi[j, j]
         for c in range(j):
             pivot -= L[j, c] * L[j, c]
-        zero = not pivot > BOUNDARY**2 * max(1.0, Psi[j, j])
-        singular = singular or zero
+        zero = not pivot > 1e-13 * max(1.0, Psi[j, j])
         L[j, j] = 0.0 if zero else math.sqrt(pivot)
         for a in range(j + 1, q):
             s = Psi[a, j]
@@ -244,7 +268,7 @@ def canonical(x, p, free, L):
             L[a, j] = 0.0 if zero else s / L[j, j]
     for l in range(free.shape[0]):
         x[p + l] = L[free[l, 0], free[l, 1]]
-    return singular
+    return rank < q
 
 
 @inner
@@ -264,14 +288,6 @@ def covariance_at(hessian, keep, out):
         if not keep[a]:
             out[a, a] = 0.0
     return True
-
-
-@inner
-def covariance_at_metric(inverse, keep, out):
-    """out <- the kept rows and columns of a metric, zero elsewhere."""
-    for a in range(keep.shape[0]):
-        for b in range(keep.shape[0]):
-            out[a, b] = inverse[a, b] if keep[a] and keep[b] else 0.0
 
 
 @kernel(nogil=True)
@@ -318,8 +334,8 @@ def maximise_laplace(rows, shape, penalty, free, warm, x, u, covariance, gradien
     else:
         metric(rows, shape, penalty, free, x, u, L, w, inverse)
 
-    # One place that climbs, for the time it takes to compile. Stages 0..2: searches; then evaluations at the end and
-    # beside it, for the Hessian, and a last search with that.
+    # One place that climbs, for the time it takes to compile. Stages 0..2: searches; 3: with columns near zero at zero;
+    # 4: evaluation at the best; 5, 6: above and below in each element, for the Hessian; 7: a last search with that.
     value, converged, evaluations, singular = -math.inf, False, 0, False
     best, trial, modes, keep = x.copy(), x.copy(), u.copy(), np.ones(k, np.bool_)
     hessian, up, h = np.empty((k, k)), np.empty(k), 0.0
@@ -328,61 +344,71 @@ def maximise_laplace(rows, shape, penalty, free, warm, x, u, covariance, gradien
         after, ended, used = climb(
             rows, shape, penalty, free, limit, gain, trial, u, L, w, slopes, inverse, gradient
         )
-        if stage < 3:
+        if stage < 4:
             evaluations += used
-            if after > value + 1e-8 or stage == 0:
+            if stage == 0 or after > value + (NO_GAIN if stage < 3 else -NO_GAIN):
                 value, converged = after, ended
                 for a in range(k):
                     best[a] = trial[a]
-            again = stage < 2 and not value > -math.inf
+            failed, near = not value > -math.inf, False
             for a in range(k):  # from a pooled start that failed, or away from zero
-                trial[a] = 0.0 if again and a < p else best[a]
+                trial[a] = 0.0 if failed and a < p else best[a]
             for l in range(d):
-                if free[l, 0] == free[l, 1] and abs(best[p + l]) < 0.02:
+                if free[l, 0] == free[l, 1] and abs(best[p + l]) < LITTLE:
+                    near = True
                     trial[p + l] = AWAY * (1 + stage)
-                    again = again or stage < 2
-            stage = stage + 1 if again else 3
-            if stage < 3:
+            if stage < 2 and (near or failed):
+                stage += 1
                 metric(rows, shape, penalty, free, trial, u, L, w, inverse)
                 continue
-            singular = canonical(best, p, free, L)
+            for a in range(k):
+                trial[a] = best[a]
+            stage = 3 if stage < 3 and near else 4
+            singular = canonical(trial, p, free, LITTLE if stage == 3 else BOUNDARY, L)
             for l in range(d):
                 keep[p + l] = L[free[l, 1], free[l, 1]] > 0.0
+            if stage == 3:
+                metric(rows, shape, penalty, free, trial, u, L, w, hessian)
+                kept(hessian, keep, inverse)
+                continue
+            for a in range(k):
+                best[a] = trial[a]
             limit = 1
-        elif stage == 3:
+            continue
+        if stage == 4:
             value = after
             copy_to(modes, u)
             metric(rows, shape, penalty, free, best, u, L, w, inverse)
-            stage = 4
-        elif stage == 4:
+            stage = 5
+        elif stage == 5:
             for b in range(k):
                 up[b] = gradient[b]
             for i in range(u.shape[0]):  # modes move almost linearly
                 for a in range(q):
                     u[i, a] = 2.0 * modes[i, a] - u[i, a]
-            stage = 5
-        elif stage == 5:
+            stage = 6
+        elif stage == 6:
             for b in range(k):
                 hessian[element, b] = (gradient[b] - up[b]) / (2.0 * h)
             copy_to(u, modes)
-            element, stage = element + 1, 4
+            element, stage = element + 1, 5
         else:
             break
         for a in range(k):
             trial[a] = best[a]
-        if stage >= 4 and element < k:
+        if element < k:
             h = 3e-3 * min(1.0, max(1e-3, math.sqrt(max(inverse[element, element], 0.0))))
-            trial[element] = best[element] + (h if stage == 4 else -h)
-        elif stage == 4:
-            for a in range(k):
-                for b in range(a):
-                    hessian[a, b] = 0.5 * (hessian[a, b] + hessian[b, a])
-                    hessian[b, a] = hessian[a, b]
-            if not covariance_at(hessian, keep, covariance):
-                answer |= NO_CURVATURE
-                covariance_at_metric(inverse, keep, covariance)
-            copy_to(inverse, covariance)
-            limit, gain, stage = 6, 1e-16, 6
+            trial[element] = best[element] + (h if stage == 5 else -h)
+            continue
+        for a in range(k):
+            for b in range(a):
+                hessian[a, b] = 0.5 * (hessian[a, b] + hessian[b, a])
+                hessian[b, a] = hessian[a, b]
+        if not covariance_at(hessian, keep, covariance):
+            answer |= NO_CURVATURE
+            kept(inverse, keep, covariance)
+        copy_to(inverse, covariance)
+        limit, gain, stage = 30, 1e-16, 7
     converged = converged or ended
     for a in range(k):
         x[a] = trial[a]
