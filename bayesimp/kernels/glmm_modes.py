@@ -145,11 +145,12 @@ def find_mode(rows, shape, i, L, u, w, tolerance):
     w is left as at u (`Work`), and w.step is what Newton's next step would be.
     """
     q = u.shape[0]
-    t, decrement, first = 0.0, math.inf, True
+    t, decrement, first, from_zero = 0.0, math.inf, True, False
     for a in range(q):
         w.trial[a] = u[a]
     for _ in range(EVALUATIONS):
         at_effects(rows, shape, i, L, w.trial, w)
+        good = True
         if not first:
             slope = 0.0
             for c in range(q):
@@ -157,22 +158,24 @@ def find_mode(rows, shape, i, L, u, w, tolerance):
                 for a in range(c, q):
                     r += L[a, c] * w.g[a]
                 slope += w.step[c] * r
-            if not slope >= -0.9 * decrement:  # too far, or overflow
-                if t < 1e-12:
-                    return decrement < ROUNDING
+            good = slope >= -0.9 * decrement  # else too far, or overflow
+            if not good and t > 1e-12:
                 t *= 0.5
                 for a in range(q):
                     w.trial[a] = u[a] + t * w.step[a]
                 continue
-        for a in range(q):
-            u[a] = w.trial[a]
-        if not factor(L, w):
-            if not first:
+        if good:
+            for a in range(q):
+                u[a] = w.trial[a]
+            good = factor(L, w)
+        if not good:
+            if decrement < ROUNDING:
+                return True
+            if from_zero:
                 return False
-            for a in range(q):  # the start overflows: begin from zero
-                if u[a] == 0.0 and a == q - 1:
-                    return False
+            for a in range(q):  # a start so far out that curvatures overflow or drown in rounding
                 w.trial[a] = 0.0
+            first, from_zero, decrement = True, True, math.inf
             continue
         first, decrement = False, 0.0
         gradient(L, w, u, w.step)

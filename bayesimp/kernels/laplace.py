@@ -36,7 +36,7 @@ from bayesimp.kernels.linalg import inverse_from_cholesky
 __all__ = ["Penalty", "information", "laplace", "laplace_with_gradient", "normalisers", "put_theta"]
 
 
-NEAR = 1e-6  # Newton decrement at which one more step leaves an error below 1e-6 standard deviations
+NEAR = 1e-9  # Newton decrement at which one more step leaves an error below 1e-9 standard deviations
 
 
 class Penalty(NamedTuple):

@@ -47,6 +47,7 @@ EVENTS = {
 }  # bit of the answer: (kind of event, message)
 
 GAIN = 1e-8  # of log-likelihood, expected from a step, at which the search ends; a Newton step follows
+FINE = 1e-12  # near the boundary, where the likelihood is flat
 EVALUATIONS = 300
 CAP = 5.0  # largest step in a parameter
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
@@ -291,7 +292,7 @@ def covariance_at(hessian, keep, out):
 
 
 @kernel(nogil=True)
-def maximise_laplace(rows, shape, penalty, free, warm, x, u, covariance, gradient, numbers):
+def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covariance, gradient, numbers):
     """Fit a generalised linear mixed model; all arrays in place.
 
     Parameters
@@ -300,6 +301,8 @@ def maximise_laplace(rows, shape, penalty, free, warm, x, u, covariance, gradien
         `GlmmRows`; shape of the family (1.0 where it has none); `Penalty`; (d, 2) free elements of L.
     warm
         Whether to begin at x, u and, where its diagonal is positive, with the covariance as metric.
+    with_hessian
+        Whether to take the Hessian, two evaluations a parameter; else the covariance is left as it came in.
     x (p + d,)
         <- beta, then theta: the free elements of L, Psi = L L', diagonal >= 0.
     u (m, q)
@@ -359,6 +362,7 @@ def maximise_laplace(rows, shape, penalty, free, warm, x, u, covariance, gradien
                     trial[p + l] = AWAY * (1 + stage)
             if stage < 2 and (near or failed):
                 stage += 1
+                gain = FINE
                 metric(rows, shape, penalty, free, trial, u, L, w, inverse)
                 continue
             for a in range(k):
@@ -375,6 +379,9 @@ def maximise_laplace(rows, shape, penalty, free, warm, x, u, covariance, gradien
                 best[a] = trial[a]
             limit = 1
             continue
+        if stage == 4 and not with_hessian:
+            ended = converged
+            break
         if stage == 4:
             value = after
             copy_to(modes, u)

@@ -87,7 +87,8 @@ def no_penalty(p: int, q: int) -> Penalty:
 
 
 def fit_laplace(
-    rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks=None, start: LaplaceFit | None = None
+    rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks=None, start: LaplaceFit | None = None,
+    hessian: bool = True,
 ) -> LaplaceFit:  # fmt: skip
     """Fit a generalised linear mixed model with one grouping factor; q = 0: a generalised linear model.
 
@@ -103,6 +104,8 @@ def fit_laplace(
         (q,) block of every column of Z; effects of different blocks are uncorrelated. None: one block.
     start
         A fit of similar rows, with the same clusters.
+    hessian
+        Whether to take the Hessian; without, the covariance is that of `start`, or zero.
     """
     (n, p), q, m = rows.X.shape, rows.Z.shape[1], len(rows.first) - 1
     free = free_elements(q, blocks)
@@ -135,7 +138,7 @@ def fit_laplace(
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
     inner_rows = rows._replace(X=X, Z=Z)
     code = maximise_laplace(
-        inner_rows, shape, inside, free, start is not None, x, u, covariance, gradient, numbers
+        inner_rows, shape, inside, free, start is not None, hessian, x, u, covariance, gradient, numbers
     )
     L = np.zeros((q, q))
     L[free[:, 0], free[:, 1]] = x[p:]
