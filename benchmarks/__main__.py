@@ -1,7 +1,7 @@
 """Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
 
 python -m benchmarks                 # all
-python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, sensitivity
+python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, laplace, sensitivity
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from benchmarks import fcs, pymc_block, sensitivity
+from benchmarks import fcs, laplace, pymc_block, sensitivity
 from benchmarks.data import clustered
 from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
@@ -228,6 +228,7 @@ BENCHMARKS = {
     "fcs_rows": fcs.rows,
     "fcs_memory": fcs.memory,
     "fcs_pymc": pymc_block.pymc_block,
+    "laplace": laplace.laplace,
     "sensitivity": sensitivity.sensitivity,
 }
 

@@ -107,7 +107,7 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
         `Fits` of the same completed tables. ``smaller=None`` (D1, D2): all parameters but the intercept.
     method
         ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear
-        and linear mixed models fitted with ``reml=False``. D1 unless there is a reason.
+        and linear mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson). D1 unless there is a reason.
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
@@ -145,7 +145,7 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
         if fits.likelihood is None:
             raise SpecificationError(
                 "D3 needs log-likelihoods at given parameters: linear models, and linear mixed models with "
-                "one grouping factor, fitted with reml=False."
+                "one grouping factor, fitted with reml=False, or of family bernoulli, binomial or poisson."
             )
     own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
     k = larger.parameters - smaller.parameters

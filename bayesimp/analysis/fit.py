@@ -5,6 +5,7 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.mixed_model`)
+    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`): Laplace, Hessian covariance
     crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -20,9 +21,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.analysis.functions import fit_by_function
+from bayesimp.analysis.generalised import FAMILIES, fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, pool, pool_components
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.spec.formula import Formula, parse
 
 __all__ = ["Fit", "Fits", "completed_tables", "fit_each"]
@@ -54,7 +57,7 @@ class Fits:
     df_complete
         Residual degrees of freedom of a completed table (the smallest, should they differ); inf if unknown.
         For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice:
-        too many for covariates of clusters; give ``pool(df_complete=...)`` a better number, or one each.
+        too many for covariates of clusters; inf for other families than the normal; give ``pool(df_complete=...)`` a better number, or one each.
     converged, singular
         (M,) bool.
     component_names, components, components_cov
@@ -67,6 +70,8 @@ class Fits:
     likelihood
         ``likelihood("own")``, ``likelihood("average")``: (M,) log-likelihoods at each table's own estimates,
         at their average; None where it cannot be had (REML, functions, glmm).
+    codes
+        (M,) what went otherwise in a generalised model, bits of `bayesimp.kernels.laplace_fit.EVENTS`; else None.
     """
 
     analysis: str
@@ -82,6 +87,7 @@ class Fits:
     loglik: Array
     parameters: int
     likelihood: Callable[[str], Array] | None = None
+    codes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.estimates)
@@ -136,6 +142,10 @@ def fit_each(
     family: str = "normal",
     reml: bool = True,
     cluster: str | None = None,
+    link: str | None = None,
+    trials: str | None = None,
+    weights: str | None = None,
+    offset: str | None = None,
 ) -> Fits:
     """Fit ``analysis`` to every completed table.
 
@@ -149,11 +159,19 @@ def fit_each(
         covariance, residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid``
         (statsmodels).
     family
-        ``"normal"``; others (``"binomial"``, ``"poisson"``, ...) need the optional package glmm.
+        ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
+        Laplace log-likelihood, covariance from its Hessian. The response of a bernoulli model is bool, 0/1, or a text or
+        category of two levels, of which the second (in alphabetical order, or in that of the category) is the event.
+        Other families need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
     cluster
         The cluster of the imputation model, to warn if the analysis does not mention it.
+    link
+        ``"logit"`` (default) or ``"probit"``; ``"log"`` for poisson.
+    trials, weights, offset
+        Columns, of bernoulli, binomial and poisson models: number of trials of a row, prior weight (as many equal rows),
+        known part of the linear predictor.
 
     Raises
     ------
@@ -170,22 +188,49 @@ def fit_each(
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)
     one_factor = formula.single_grouping and ":" not in formula.random[0].group
-    if family in NORMAL and (one_factor or not formula.random):
+    simple = one_factor or not formula.random
+    columns = {"trials": trials, "weights": weights, "offset": offset}
+    if family in FAMILIES and simple:
+        result = fit_generalised(tables, formula, family, link, **columns)
+    elif any(option is not None for option in (link, *columns.values())):
+        raise SpecificationError(
+            f"{formula.text!r}: link, trials, weights and offset are for families {', '.join(FAMILIES)} with at most one "
+            f"grouping factor; family is {family!r}."
+        )
+    elif family in NORMAL and simple:
         result = fit_linear(tables, formula, reml)
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
         result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
     fits = Fits(analysis, **result)
-    if not fits.converged.all():
+    if fits.codes is not None:
+        _warn_of_codes(fits)
+    astray = ~fits.converged
+    if fits.codes is not None:
+        astray &= (fits.codes & SEPARATED) == 0  # said already
+    if astray.any():
         warnings.warn(
-            f"{int((~fits.converged).sum())} of {len(fits)} fits of {analysis!r} did not converge "
-            f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(~fits.converged)[:10])}); "
+            f"{int(astray.sum())} of {len(fits)} fits of {analysis!r} did not converge "
+            f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(astray)[:10])}); "
             "simplify the model.",
             StatisticalWarning,
             stacklevel=2,
         )
     return fits
+
+
+def _warn_of_codes(fits: Fits) -> None:
+    """Separated tables, and Hessians that gave no standard errors; singular fits are shown with the result."""
+    for bit in (SEPARATED, NO_CURVATURE):
+        tables = np.flatnonzero(fits.codes & bit)
+        if len(tables):
+            warnings.warn(
+                f"{fits.analysis!r}: in {len(tables)} of {len(fits)} tables (imputations "
+                f"{', '.join(str(k + 1) for k in tables[:10])}) {EVENTS[bit][1]}.",
+                StatisticalWarning,
+                stacklevel=3,
+            )
 
 
 class Tables(NamedTuple):

@@ -13,7 +13,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.mixed_model import fit_mixed_models, log_likelihood
 from bayesimp.spec.formula import Formula
 
-__all__ = ["fit_linear"]
+__all__ = ["component_names", "fit_linear", "stacks"]
 
 STACK = 500_000  # rows of completed tables held at a time
 
@@ -52,7 +52,7 @@ def fit_linear(tables, formula: Formula, reml: bool) -> dict:
     fields = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     sigma2, Psi, n = fields.pop("sigma2"), fields.pop("Psi"), fields.pop("n")
     p, c = fields["estimates"].shape[1], fields["components"].shape[1]
-    component_names = _component_names(names[1], formula, c)
+    labels = component_names(names[1], formula, c)
     # least squares: n - p, sigma^2 not counted, as R's lm; mixed: all parameters counted, as R's lme4
     df = n.min() - p - (c if formula.random else 0)
     if df < 1:
@@ -65,20 +65,24 @@ def fit_linear(tables, formula: Formula, reml: bool) -> dict:
 
     maximised = not (formula.random and reml)
     return {
-        **fields, "names": names[0], "df_complete": float(df), "component_names": component_names,
+        **fields, "names": names[0], "df_complete": float(df), "component_names": labels,
         "parameters": p + c, "likelihood": likelihood if maximised else None,
     }  # fmt: skip
 
 
-def stacks(tables, formula: Formula) -> Iterator[Stack]:
-    """Stacks of at most `STACK` rows (one table at least; one table only if a column depends on all rows)."""
-    names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups]))
+def stacks(tables, formula: Formula, make=None, extra: tuple[str, ...] = ()) -> Iterator:
+    """Stacks of at most `STACK` rows (one table at least; one table only if a column depends on all rows).
+
+    make: from the columns of the formula and the extra ones, below one another, and the lengths; `Stack` if None.
+    """
+    make = make or _stack
+    names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups, *extra]))
     if tables.stacked is not None:
         _check_known(tables.columns, names, formula)
         at_once = 1 if formula.stateful else max(STACK // tables.rows, 1)
         for first in range(0, tables.m, at_once):
             count = min(at_once, tables.m - first)
-            yield _stack(tables.stacked(names, first, first + count), [tables.rows] * count, formula)
+            yield make(tables.stacked(names, first, first + count), [tables.rows] * count, formula)
         return
     alone, held, rows = formula.stateful, [], 0
     for k in range(tables.m):
@@ -89,7 +93,7 @@ def stacks(tables, formula: Formula) -> Iterator[Stack]:
         rows += length
         if alone or k == tables.m - 1 or rows + length > STACK:
             below = pd.DataFrame({name: _below([table[j] for table in held]) for j, name in enumerate(names)})
-            yield _stack(below, [len(table[0]) for table in held], formula)
+            yield make(below, [len(table[0]) for table in held], formula)
             held, rows = [], 0
 
 
@@ -109,28 +113,42 @@ def _below(parts: list[pd.Series]) -> pd.Series:
     return pd.concat(parts, ignore_index=True)
 
 
+def cluster_codes(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, int]:
+    """Cluster of every row, from 0, and how many there are; one cluster where there is no random term."""
+    if not formula.random:
+        return np.zeros(len(frame), dtype=np.int64), 1
+    codes, levels = pd.factorize(frame[formula.random[0].group])
+    if (codes < 0).any():
+        raise DataError(f"{formula.random[0].group!r} is missing in {int((codes < 0).sum())} rows.")
+    return codes, len(levels)
+
+
 def _stack(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
     starts = np.cumsum([0, *lengths])
-    codes, clusters = np.zeros(len(frame), dtype=np.int64), 1
-    if formula.random:
-        codes, levels = pd.factorize(frame[formula.random[0].group])
-        clusters = len(levels)
-        if (codes < 0).any():
-            raise DataError(f"{formula.random[0].group!r} is missing in {int((codes < 0).sum())} rows.")
+    codes, clusters = cluster_codes(frame, formula)
     made = design(formula, frame)
     response = frame[formula.responses[0]]
-    if not (pd.api.types.is_numeric_dtype(response) or pd.api.types.is_bool_dtype(response)):
+    y = numbers(response, starts, "a normal model")
+    return Stack(y, made.X, made.Z, codes, starts, clusters, made.fixed, made.random)
+
+
+def numbers(column: pd.Series, starts: np.ndarray, what: str, role: str = "response") -> np.ndarray:
+    """A column as finite numbers."""
+    if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
+        raise DataError(f"the {role} {column.name!r} is of type {column.dtype}; {what} needs numbers.")
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    check_complete(column.name, np.isfinite(values), starts, role)
+    return values
+
+
+def check_complete(name, complete: np.ndarray, starts: np.ndarray, role: str = "response") -> None:
+    """Refuse a column with missing or infinite values."""
+    if not complete.all():
+        k = int(np.searchsorted(starts, np.argmin(complete), side="right"))
         raise DataError(
-            f"the response {response.name!r} is of type {response.dtype}; a normal model needs numbers."
-        )
-    y = response.to_numpy(dtype=float, na_value=np.nan)
-    if not np.isfinite(y).all():
-        k = int(np.searchsorted(starts, np.argmin(np.isfinite(y)), side="right"))
-        raise DataError(
-            f"the response {response.name!r} is missing or infinite in {int((~np.isfinite(y)).sum())} rows "
+            f"the {role} {name!r} is missing or infinite in {int((~complete).sum())} rows "
             f"(first in table {k} of the stack): the tables are not complete."
         )
-    return Stack(y, made.X, made.Z, codes, starts, clusters, made.fixed, made.random)
 
 
 def _mixed(stack: Stack, reml: bool, formula: Formula) -> dict:
@@ -197,7 +215,8 @@ def _likelihood_at(tables, formula: Formula, beta, Psi, sigma2: float) -> np.nda
     return np.array(values)
 
 
-def _component_names(random: tuple[str, ...], formula: Formula, c: int) -> tuple[str, ...]:
+def component_names(random: tuple[str, ...], formula: Formula, c: int) -> tuple[str, ...]:
+    """Names of the c variance components; the last is the residual's where there is one more than of effects."""
     names = []
     if formula.random:
         group = formula.random[0].group
@@ -205,6 +224,7 @@ def _component_names(random: tuple[str, ...], formula: Formula, c: int) -> tuple
         if formula.random[0].correlated:
             q = len(random)
             names += [f"cor({random[b]}, {random[a]} | {group})" for b in range(q) for a in range(b + 1, q)]
-    names.append("sd(residual)")
+    if len(names) < c:
+        names.append("sd(residual)")
     assert len(names) == c
     return tuple(names)

@@ -20,7 +20,7 @@ import math
 from bayesimp.kernels.compiled import inner
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
-           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
+           "all_terms", "curvature_slope", "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
 
 LOGIT, PROBIT, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN = range(6)
 LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
@@ -96,8 +96,9 @@ def derivatives(family, y, trials, eta, shape):
     """d log p / d eta, and the curvature -d^2 log p / d eta^2 (its expectation for the inverse Gaussian)."""
     if family == LOGIT:
         e = math.exp(-abs(eta))
-        p = 1.0 / (1.0 + e) if eta >= 0.0 else e / (1.0 + e)
-        return y - trials * p, trials * e / (1.0 + e) ** 2
+        larger = 1.0 / (1.0 + e)
+        p = larger if eta >= 0.0 else e * larger
+        return y - trials * p, trials * e * larger * larger
     if family == PROBIT:
         score, curvature = 0.0, 0.0
         if y > 0.0:
@@ -120,6 +121,52 @@ def derivatives(family, y, trials, eta, shape):
         return shape * (ratio - 1.0), shape * ratio
     inverse = math.exp(-eta)
     return shape * (y * inverse * inverse - inverse), shape * inverse
+
+
+@inner
+def curvature_slope(family, y, trials, eta, shape):
+    """The derivative with respect to eta of the curvature that `derivatives` returns."""
+    if family == LOGIT:
+        e = math.exp(-abs(eta))
+        tilt = (1.0 - e) / (1.0 + e)  # |1 - 2 p|
+        return (-tilt if eta >= 0.0 else tilt) * trials * e / (1.0 + e) ** 2
+    if family == PROBIT:
+        slope = 0.0
+        if y > 0.0:
+            _, ratio = _log_normal_cdf(eta)
+            above = eta + ratio
+            slope += y * ratio * (1.0 - ratio * above - above * above)
+        if y < trials:
+            _, ratio = _log_normal_cdf(-eta)
+            above = ratio - eta
+            slope -= (trials - y) * ratio * (1.0 - ratio * above - above * above)
+        return slope
+    if family == POISSON:
+        return math.exp(eta)
+    if family == NEGATIVE_BINOMIAL:
+        p = 1.0 / (1.0 + shape * math.exp(-eta))
+        return (y + shape) * p * (1.0 - p) * (1.0 - 2.0 * p)
+    if family == GAMMA:
+        return -shape * y * math.exp(-eta)
+    return -shape * math.exp(-eta)
+
+
+@inner
+def all_terms(family, y, trials, eta, shape):
+    """`log_likelihood`, the two `derivatives` and `curvature_slope` at once: one exponential where that will do."""
+    if family == LOGIT:
+        e = math.exp(-abs(eta))
+        larger = 1.0 / (1.0 + e)
+        p = larger if eta >= 0.0 else e * larger
+        curvature = trials * e * larger * larger
+        value = y * eta - trials * (max(eta, 0.0) + math.log(1.0 + e))  # log1p takes six times longer
+        return value, y - trials * p, curvature, curvature * (1.0 - 2.0 * p)
+    if family == POISSON:
+        mu = math.exp(eta)
+        return y * eta - mu, y - mu, mu, mu
+    score, curvature = derivatives(family, y, trials, eta, shape)
+    value = log_likelihood(family, y, trials, eta, shape)
+    return value, score, curvature, curvature_slope(family, y, trials, eta, shape)
 
 
 @inner

@@ -28,6 +28,17 @@ def derivatives(family, y, trials, eta, shape):
 
 
 @njit
+def curvature_slope(family, y, trials, eta, shape):
+    return f.curvature_slope(family, y, trials, eta, shape)
+
+
+@njit
+def all_terms(family, y, trials, eta, shape):
+    value = f.log_likelihood(family, y, trials, eta, shape)
+    return f.all_terms(family, y, trials, eta, shape), value
+
+
+@njit
 def draws(rng, family, trials, eta, shape, n):
     out = np.empty(n)
     for k in range(n):
@@ -72,6 +83,30 @@ def test_derivatives(family):
                 np.testing.assert_allclose(
                     curvature, -(high - 2 * mid + low) / h**2, rtol=1e-4, atol=1e-6 * scale
                 )
+
+
+@pytest.mark.parametrize("family", YS)
+def test_slope_of_the_curvature(family):
+    h = 1e-5
+    for eta in ETAS:
+        for y in YS[family]:
+            low, high = (derivatives(family, y, TRIALS, eta + s, SHAPE)[1] for s in (-h, h))
+            slope = curvature_slope(family, y, TRIALS, eta, SHAPE)
+            scale = 1.0 + abs(low)
+            np.testing.assert_allclose(slope, (high - low) / (2 * h), rtol=1e-6, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize("family", YS)
+def test_all_terms_at_once_are_those_one_by_one(family):
+    for eta in ETAS:
+        for y in YS[family]:
+            at_once, value = all_terms(family, y, TRIALS, eta, SHAPE)
+            one_by_one = (
+                value,
+                *derivatives(family, y, TRIALS, eta, SHAPE),
+                curvature_slope(family, y, TRIALS, eta, SHAPE),
+            )
+            np.testing.assert_allclose(at_once, one_by_one, rtol=1e-12, atol=1e-14)
 
 
 def test_expected_curvature_of_the_inverse_gaussian():

@@ -1,0 +1,277 @@
+"""Laplace log-likelihood of a generalised linear mixed model, one grouping factor, and its exact gradient.
+
+In the notation of kernels/glmm_modes.py, with u_i at its mode, the log-likelihood is, but for the terms without eta,
+
+    l(beta, L) = sum_i { sum_j w_ij log p(y_ij | eta_ij) - u_i'u_i / 2 - log|H_i| / 2 },    H_i = I + L'A_i L
+
+(Tierney & Kadane 1986; Bates et al. 2015). Observed information stands in H_i, as in glmmTMB; lme4 takes the expected
+one, so its log-likelihood is another for links that are not canonical (probit).
+Gradient, with Q_i = H_i^-1, v_ij = z_ij'L Q_i L'z_ij, D_ij = w_ij dC / d eta, r_i = sum_j D_ij v_ij z_ij, k_i = Q_i L'r_i,
+t_i = L k_i (by dh_i / du = 0, du_i / dbeta = -Q_i L'Z_i'C_i X_i, H_i du_i / dL_ab = e_b g_a - L'A_i[:, a] u_b):
+
+    dl / dbeta = sum_ij x_ij (s_ij - D_ij v_ij / 2 + C_ij z_ij't_i / 2)
+    dl / dL_ab = sum_i { g_a u_b - (A L Q)_ab - (r_a u_b + k_b g_a - (A t)_a u_b) / 2 }
+
+Penalty, the logarithm of a weak prior, each part with a switch (zeros turn it off):
+
+    -beta'Q0 beta / 2 + t0'beta + sum_k power_k log|L_kk| - tr(P0 L L') / 2
+
+power = 1 is |Psi|^(1/2), which keeps the maximum off the boundary (Chung et al. 2013, 2015); P0 keeps it finite where
+clusters are separated, all events or none.
+l is even in every column of L, so variances of zero need no constraint.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.families import all_terms, log_normaliser
+from bayesimp.kernels.glmm_modes import at_effects, effects_of, factor, find_mode, fixed_part, sum_rows, workspace
+from bayesimp.kernels.linalg import inverse_from_cholesky
+
+__all__ = ["Penalty", "information", "laplace", "laplace_with_gradient", "normalisers", "put_theta"]
+
+
+NEAR = 1e-9  # Newton decrement at which one more step leaves an error below 1e-9 standard deviations
+
+
+class Penalty(NamedTuple):
+    """Q0 (p, p), t0 (p,) of beta; power (q,), P0 (q, q) of Psi. Zeros: maximum likelihood."""
+
+    Q0: np.ndarray
+    t0: np.ndarray
+    power: np.ndarray
+    P0: np.ndarray
+
+
+@inner
+def put_theta(x, p, free, L):
+    """L <- the free elements after beta in x = (beta, theta); free (d, 2) their rows and columns."""
+    for a in range(L.shape[0]):
+        for b in range(L.shape[0]):
+            L[a, b] = 0.0
+    for l in range(free.shape[0]):
+        L[free[l, 0], free[l, 1]] = x[p + l]
+
+
+@inner
+def penalty_value(penalty, x, L, gradient):
+    """The penalty at x = (beta, theta); its gradient in beta is added to `gradient`, that in L is `penalty_slope`."""
+    p, q = penalty.Q0.shape[0], L.shape[0]
+    value = 0.0
+    for a in range(p):
+        slope = penalty.t0[a]
+        for b in range(p):
+            slope -= penalty.Q0[a, b] * x[b]
+        value += 0.5 * x[a] * (slope + penalty.t0[a])
+        gradient[a] += slope
+    for k in range(q):
+        if penalty.power[k] > 0.0:
+            value += penalty.power[k] * math.log(abs(L[k, k]))
+        for a in range(k, q):
+            for c in range(q):
+                value -= 0.5 * L[a, k] * penalty.P0[a, c] * L[c, k]
+    return value
+
+
+@inner
+def penalty_slope(penalty, L, a, b):
+    """Derivative of the penalty with respect to L_ab."""
+    slope = penalty.power[a] / L[a, a] if a == b and penalty.power[a] > 0.0 else 0.0
+    for c in range(L.shape[0]):
+        slope -= penalty.P0[a, c] * L[c, b]
+    return slope
+
+
+@inner
+def terms_at(rows, shape, i, u, L, w, slope):
+    """w.b, w.g, w.A and rows of cluster i at u; slope <- w_ij dC / d eta. Returns the log-likelihood of its rows."""
+    value = 0.0
+    effects_of(L, u, w.b)
+    for j in range(rows.first[i], rows.first[i + 1]):
+        eta = w.eta0[j]
+        for a in range(u.shape[0]):
+            eta += rows.Z[j, a] * w.b[a]
+        l, s, curvature, D = all_terms(rows.family, rows.y[j], rows.trials[j], eta, shape)
+        weight = rows.weight[j]
+        value += weight * l
+        w.score[j], w.curvature[j], slope[j] = weight * s, weight * curvature, weight * D
+    sum_rows(rows, i, w)
+    return value
+
+
+@inner
+def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, out):
+    """Penalised l at x = (beta, theta), less the normalisers; nan if a mode is not found. u (m, q): modes, updated.
+
+    L (q, q) <- from theta; w: `Work`; slope (n,): work; out (p + d,) <- the gradient in (beta, theta).
+    """
+    (m, q), p = u.shape, rows.X.shape[1]
+    put_theta(x, p, free, L)
+    fixed_part(rows, x, w.eta0)
+    for l in range(x.shape[0]):
+        out[l] = 0.0
+    Q, M, V = np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
+    r, k, t, At = np.empty(q), np.empty(q), np.empty(q), np.empty(q)
+    value = penalty_value(penalty, x, L, out)
+    for i in range(m):
+        if rows.first[i] == rows.first[i + 1]:
+            continue
+        ui = u[i]
+        if not find_mode(rows, shape, i, L, ui, w, NEAR):
+            return math.nan
+        for a in range(q):  # one step more, to the accuracy of rounding
+            ui[a] += w.step[a]
+            value -= 0.5 * ui[a] * ui[a]
+        value += terms_at(rows, shape, i, ui, L, w, slope)
+        if not factor(L, w):
+            return math.nan
+        inverse_from_cholesky(w.H, Q, q)
+        for a in range(q):  # M = L Q, V = L Q L'
+            value -= math.log(w.H[a, a])
+            for b in range(q):
+                M[a, b] = 0.0
+                for c in range(a + 1):
+                    M[a, b] += L[a, c] * Q[c, b]
+            for b in range(q):
+                V[a, b] = 0.0
+                for c in range(b + 1):
+                    V[a, b] += M[a, c] * L[b, c]
+        for j in range(rows.first[i], rows.first[i + 1]):
+            v = 0.0
+            for a in range(q):
+                half = 0.5 * V[a, a] * rows.Z[j, a]
+                for b in range(a):
+                    half += V[a, b] * rows.Z[j, b]
+                v += 2.0 * rows.Z[j, a] * half
+            slope[j] *= v  # now D v
+            w.score[j] -= 0.5 * slope[j]
+        for a in range(q):
+            s = 0.0
+            for j in range(rows.first[i], rows.first[i + 1]):
+                s += slope[j] * rows.Z[j, a]
+            r[a] = s
+        for b in range(q):
+            k[b], t[b] = 0.0, 0.0
+            for a in range(q):
+                k[b] += M[a, b] * r[a]
+        for a in range(q):
+            for b in range(a + 1):
+                t[a] += L[a, b] * k[b]
+        for a in range(q):
+            At[a] = 0.0
+            for b in range(q):
+                At[a] += w.A[a, b] * t[b]
+        for l in range(free.shape[0]):
+            a, b = free[l, 0], free[l, 1]
+            s = (w.g[a] - 0.5 * (r[a] - At[a])) * ui[b] - 0.5 * k[b] * w.g[a]
+            for c in range(q):
+                s -= w.A[a, c] * M[c, b]
+            out[p + l] += s
+        for j in range(rows.first[i], rows.first[i + 1]):
+            zt = 0.0
+            for a in range(q):
+                zt += rows.Z[j, a] * t[a]
+            w.score[j] += 0.5 * w.curvature[j] * zt
+        for a in range(p):
+            s = 0.0
+            for j in range(rows.first[i], rows.first[i + 1]):
+                s += w.score[j] * rows.X[j, a]
+            out[a] += s
+    for l in range(free.shape[0]):
+        out[p + l] += penalty_slope(penalty, L, free[l, 0], free[l, 1])
+    return value
+
+
+@inner
+def information(rows, shape, free, x, u, L, w, out):
+    """out (p + d, p + d) <- approximate information of (beta, theta) at x and u, block diagonal: a metric for searches.
+
+    Of beta: sum_i X_i'(C_i - C_i Z_i L Q_i L'Z_i'C_i) X_i, as if C were constant. Of theta: the expected information of
+    a normal model for the scores, sum_i K_ac (L'K L)_bd + (K L)_ad (K L)_cb, K = A - A L Q L'A.
+    """
+    (m, q), p = u.shape, rows.X.shape[1]
+    for a in range(out.shape[0]):
+        for b in range(out.shape[0]):
+            out[a, b] = 0.0
+    put_theta(x, p, free, L)
+    fixed_part(rows, x, w.eta0)
+    Q, AL, K, KL = np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
+    ZX, LZX = np.empty((q, p)), np.empty((q, p))
+    for i in range(m):
+        at_effects(rows, shape, i, L, u[i], w)
+        if rows.first[i] == rows.first[i + 1] or not factor(L, w):
+            continue
+        inverse_from_cholesky(w.H, Q, q)
+        for a in range(q):
+            for x_ in range(p):
+                ZX[a, x_] = 0.0
+            for b in range(q):
+                AL[a, b] = 0.0
+                for c in range(b, q):
+                    AL[a, b] += w.A[a, c] * L[c, b]
+        for j in range(rows.first[i], rows.first[i + 1]):
+            for a in range(p):
+                weighted = w.curvature[j] * rows.X[j, a]
+                for b in range(a + 1):
+                    out[a, b] += weighted * rows.X[j, b]
+                for b in range(q):
+                    ZX[b, a] += weighted * rows.Z[j, b]
+        for a in range(p):
+            for b in range(q):
+                LZX[b, a] = 0.0
+                for c in range(b, q):
+                    LZX[b, a] += L[c, b] * ZX[c, a]
+        for a in range(p):
+            for b in range(a + 1):
+                for c in range(q):
+                    for e in range(q):
+                        out[a, b] -= LZX[c, a] * Q[c, e] * LZX[e, b]
+        for a in range(q):
+            for b in range(q):
+                K[a, b] = w.A[a, b]
+                for c in range(q):
+                    for e in range(q):
+                        K[a, b] -= AL[a, c] * Q[c, e] * AL[b, e]
+        for a in range(q):
+            for b in range(q):
+                KL[a, b] = 0.0
+                for c in range(b, q):
+                    KL[a, b] += K[a, c] * L[c, b]
+        for l in range(free.shape[0]):
+            a, b = free[l, 0], free[l, 1]
+            for h in range(l + 1):
+                c, e = free[h, 0], free[h, 1]
+                middle = 0.0
+                for s in range(b, q):
+                    middle += L[s, b] * KL[s, e]
+                out[p + l, p + h] += K[a, c] * middle + KL[a, e] * KL[c, b]
+    for a in range(out.shape[0]):
+        for b in range(a):
+            out[b, a] = out[a, b]
+
+
+@inner
+def normalisers(rows, shape):
+    """The terms of the log-likelihood that do not depend on eta."""
+    value = 0.0
+    for j in range(rows.y.shape[0]):
+        value += rows.weight[j] * log_normaliser(rows.family, rows.y[j], rows.trials[j], shape)
+    return value
+
+
+@kernel(nogil=True)
+def laplace(rows, shape, penalty, free, x, u, gradient):
+    """Penalised Laplace log-likelihood at x = (beta, theta), complete; gradient (p + d,) and modes u (m, q) <-.
+
+    theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. nan if a mode is not found.
+    """
+    q = u.shape[1]
+    n = rows.y.shape[0]
+    L, w, slope = np.empty((q, q)), workspace(n, q), np.empty(n)
+    value = laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, gradient)
+    return value + normalisers(rows, shape)
