@@ -130,7 +130,9 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
         for role, name in columns.items()
     }
     if np.any(of["weights"] < 0):
-        raise DataError(f"weights {columns['weights']!r} are negative in {int((of['weights'] < 0).sum())} rows.")
+        raise DataError(
+            f"weights {columns['weights']!r} are negative in {int((of['weights'] < 0).sum())} rows."
+        )
     trials, levels = of["trials"], None
     if columns["trials"] is not None and np.any((trials < 1) | (trials != np.floor(trials))):
         raise DataError(f"trials {columns['trials']!r} must be whole numbers from 1.")
@@ -141,7 +143,18 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
         y, levels = _events(response, starts)
     _check_response(y, trials, response.name, family, columns["trials"])
     return Stack(
-        y, trials, of["weights"], of["offset"], made.X, made.Z, codes, starts, clusters, made.fixed, made.random, levels
+        y,
+        trials,
+        of["weights"],
+        of["offset"],
+        made.X,
+        made.Z,
+        codes,
+        starts,
+        clusters,
+        made.fixed,
+        made.random,
+        levels,
     )
 
 

@@ -94,8 +94,10 @@ class ChainedTable:
     def on_data_scale(self, k: int, working: Array) -> Array:
         """Values of base column k from the working scale, levels and counts without round-off."""
         values = self.center[k] + self.scale[k] * working
-        if k not in self.exact:
-            return values
+        return self.nearest(k, values) if k in self.exact else values
+
+    def nearest(self, k: int, values: Array) -> Array:
+        """The nearest values that base column k, of `exact`, can have."""
         known = self.exact[k]
         if not len(known):
             return np.rint(values)

@@ -30,7 +30,15 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families import all_terms, log_normaliser
-from bayesimp.kernels.glmm_modes import at_effects, effects_of, factor, find_mode, fixed_part, sum_rows, workspace
+from bayesimp.kernels.glmm_modes import (
+    at_effects,
+    effects_of,
+    factor,
+    find_mode,
+    fixed_part,
+    sum_rows,
+    workspace,
+)
 from bayesimp.kernels.linalg import inverse_from_cholesky
 
 __all__ = ["Penalty", "information", "laplace", "laplace_with_gradient", "normalisers", "put_theta"]

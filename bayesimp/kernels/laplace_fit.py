@@ -210,7 +210,9 @@ def climb(rows, shape, penalty, free, limit, gain, x, u, L, w, slopes, inverse, 
             if sy > 1e-4 * t * slope:  # BFGS, Nocedal & Wright 2006, eq. 6.17
                 for a in range(k):
                     for b in range(k):
-                        inverse[a, b] += (1.0 + yHy / sy) * s[a] * s[b] / sy - (Hy[a] * s[b] + s[a] * Hy[b]) / sy
+                        inverse[a, b] += (1.0 + yHy / sy) * s[a] * s[b] / sy - (
+                            Hy[a] * s[b] + s[a] * Hy[b]
+                        ) / sy
         value, slope, largest = after, 0.0, 0.0
         for a in range(k):
             x[a], g[a] = trial[a], g_trial[a]

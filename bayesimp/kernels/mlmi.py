@@ -113,7 +113,9 @@ def squared(v, n):
 
 
 @kernel(nogil=True)
-def draw_given_fit(rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies):
+def draw_given_fit(
+    rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies
+):
     """Steps 2 and 3 of the module, in place.
 
     Parameters

@@ -291,6 +291,13 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: 
             f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "
             f"shape {changed.shape}" + ("" if np.isfinite(changed).all() else ", some not finite") + "."
         )
+    if k in table.exact and not np.isclose(table.nearest(k, changed), changed, rtol=1e-9).all():
+        known = table.exact[k]
+        raise SamplingError(
+            f"post['{table.names[k]}'] returned a value that the variable cannot have; possible are "
+            + (", ".join(f"{value:g}" for value in known[:10]) if len(known) else "whole numbers")
+            + "."
+        )
     if (changed != drawn).any():
         chain.record(block, POST, int((changed != drawn).sum()))
         chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
