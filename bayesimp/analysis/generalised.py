@@ -1,7 +1,7 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The covariance of
-the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
+Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The covariance
+of the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
 Components (log standard deviations, Fisher's z) have theirs by the delta method.
 """
 
@@ -114,8 +114,8 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
 def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
     if (known.fixed, known.random, known.levels) != (stack.fixed, stack.random, stack.levels):
         raise SpecificationError(
-            f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that are "
-            f"absent?): {', '.join(stack.fixed)}. Fix the categories of the column first."
+            f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that "
+            f"are absent?): {', '.join(stack.fixed)}. Fix the categories of the column first."
         )
 
 
@@ -130,7 +130,9 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
         for role, name in columns.items()
     }
     if np.any(of["weights"] < 0):
-        raise DataError(f"weights {columns['weights']!r} are negative in {int((of['weights'] < 0).sum())} rows.")
+        raise DataError(
+            f"weights {columns['weights']!r} are negative in {int((of['weights'] < 0).sum())} rows."
+        )
     trials, levels = of["trials"], None
     if columns["trials"] is not None and np.any((trials < 1) | (trials != np.floor(trials))):
         raise DataError(f"trials {columns['trials']!r} must be whole numbers from 1.")
@@ -141,7 +143,18 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
         y, levels = _events(response, starts)
     _check_response(y, trials, response.name, family, columns["trials"])
     return Stack(
-        y, trials, of["weights"], of["offset"], made.X, made.Z, codes, starts, clusters, made.fixed, made.random, levels
+        y,
+        trials,
+        of["weights"],
+        of["offset"],
+        made.X,
+        made.Z,
+        codes,
+        starts,
+        clusters,
+        made.fixed,
+        made.random,
+        levels,
     )
 
 

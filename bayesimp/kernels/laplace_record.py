@@ -1,7 +1,7 @@
 """Laplace fits of generalised linear mixed models on any scale: columns made orthonormal, fitted, carried back.
 
-    X = X_u T,  X_u'X_u = n I;   Z = Z_u S within blocks, Z_u'Z_u = n I, S lower triangular
-    beta = T^-1 beta_u,   L = S^-1 L_u,   so that S^-1 keeps L lower triangular; modes u_i of b_i = L u_i are the same
+X = X_u T,  X_u'X_u = n I;   Z = Z_u S within blocks, Z_u'Z_u = n I, S lower triangular
+beta = T^-1 beta_u,   L = S^-1 L_u,   so that S^-1 keeps L lower triangular; modes u_i of b_i = L u_i are the same
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ def laplace_at(rows: GlmmRows, shape: float, beta, L, free) -> float:
     """Laplace log-likelihood at given parameters."""
     x = np.concatenate([np.asarray(beta, float), np.asarray(L)[free[:, 0], free[:, 1]]])
     p, q = rows.X.shape[1], rows.Z.shape[1]
-    return laplace(rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x)))
+    return laplace(
+        rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x))
+    )
 
 
 def _orthonormal(W):

@@ -7,7 +7,7 @@ posterior under a weak prior, and a step leaves it invariant:
 
 1. Fit: maximum of the penalised Laplace log-likelihood, warm-started, and its Hessian (kernels/laplace_fit.py). It is no
    more than a proposal: the penalty keeps it inside the boundary and finite for separated data.
-2. (beta, theta)*, theta the lower triangle of L, by independence Metropolis from a multivariate t around the fit. What is held
+2. (beta, theta)*, theta the lower triangle of L, by Metropolis: from a multivariate t around the fit, and walking. What is held
    fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
 
        u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
@@ -61,7 +61,7 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 3, 3  # Metropolis steps of a visit
+TRIES, EFFECT_TRIES = 4, 3  # Metropolis steps of a visit
 DF = 5.0  # of the proposals
 WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prior's scale
 
@@ -113,7 +113,9 @@ def squared(v, n):
 
 
 @kernel(nogil=True)
-def draw_given_fit(rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies):
+def draw_given_fit(
+    rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies
+):
     """Steps 2 and 3 of the module, in place.
 
     Parameters
@@ -155,12 +157,16 @@ def draw_given_fit(rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u
         for l in range(free.shape[0]):
             trial[p + l] = L[free[l, 0], free[l, 1]]
     for attempt in range(1 + TRIES):
+        walk = (
+            attempt % 2 == 0
+        )  # every second step is a random walk, for laws far from the t (separated data)
         if attempt > 0:
             t_noise(rng, noise, k)
+            length = math.exp(-3.0 * rng.random()) * 1.7 / math.sqrt(k) if walk else 1.0
             for a in range(k):
-                trial[a] = fit[a]
+                trial[a] = x[a] if walk else fit[a]
                 for b in range(a + 1):
-                    trial[a] += root[a, b] * noise[b]
+                    trial[a] += length * root[a, b] * noise[b]
         for a in range(k):
             step[a] = trial[a] - fit[a]
         solve_lower(root, step, k)
@@ -196,7 +202,8 @@ def draw_given_fit(rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u
         if attempt > 0:
             tallies[1] += 1
             if math.isfinite(after):
-                accept = math.log(rng.random()) < after - target - after_proposal + proposal
+                ratio = after - target - (0.0 if walk else after_proposal - proposal)
+                accept = math.log(rng.random()) < ratio
             tallies[2] += accept
         elif not math.isfinite(after):
             return FAILED
