@@ -1,7 +1,8 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The covariance
-of the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
+Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The
+covariance of the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the
+estimation of Psi.
 Components (log standard deviations, Fisher's z) have theirs by the delta method.
 """
 

@@ -29,8 +29,8 @@ from bayesimp.kernels.families import derivatives, log_likelihood
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 
 __all__ = [
-    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "effects_of", "factor", "find_mode", "fixed_part",
-    "sum_rows", "workspace",
+    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "effects_of", "factor", "find_mode",
+    "fixed_part", "sum_rows", "workspace",
 ]  # fmt: skip
 
 SMALL = 1e-14  # Newton decrement (twice the gain in h still expected) at which the search ends

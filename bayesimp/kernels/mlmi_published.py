@@ -1,6 +1,7 @@
 """One draw of multilevel imputation to the letter of Jolani (2025), sec. 2.4 and example 2.1, for comparison.
 
-1. beta^, Psi^, b^: the penalised fit of his code (lme4 with nAGQ = 0): given theta, (beta, u) at their joint mode; theta where
+1. beta^, Psi^, b^: the penalised fit of his code (lme4 with nAGQ = 0): given theta, (beta, u) at their joint mode; theta
+   where
 
        sum_ij w_ij log p(y_ij | eta_ij) - sum_i (u_i'u_i + log|H_i|) / 2      is largest     (a simplex search)
 
@@ -56,7 +57,8 @@ FAILED = -1
 FAILURES = {
     FAILED: (
         "failed",
-        "the published algorithm has no estimate: fewer clusters with the variable than random effects, or a separated fit",
+        "the published algorithm has no estimate: fewer clusters with the variable than random effects, or a separated "
+        "fit",
     )
 }
 EVENTS = {

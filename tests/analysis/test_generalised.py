@@ -37,7 +37,7 @@ def completed(m=3, clusters=20, rows=25, seed=0, slope=0.5):
 def test_one_grouping_factor_is_glmm(family, y, formula):
     import glmm
 
-    frames = completed()
+    frames = completed(rows=40, slope=0.9)
     fits = fit_each(frames, y + formula, family=family)
     for k, frame in enumerate(frames):
         with warnings.catch_warnings():
