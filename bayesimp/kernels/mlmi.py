@@ -2,13 +2,13 @@
 
     eta_ij = offset_ij + x_ij'beta + z_ij'b_i,     b_i = L u_i,     Psi = L L',     kernels/glmm_modes.py
 
-Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi_published.py). Here the law is
-the posterior under a weak prior, and a step leaves it invariant:
+Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi_published.py). Here the law
+is the posterior under a weak prior, and a step leaves it invariant:
 
 1. Fit: maximum of the penalised Laplace log-likelihood, warm-started, and its Hessian (kernels/laplace_fit.py). It is no
    more than a proposal: the penalty keeps it inside the boundary and finite for separated data.
-2. (beta, theta)*, theta the lower triangle of L, by Metropolis: from a multivariate t around the fit, and walking. What is
-   held fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
+2. (beta, theta)*, theta the lower triangle of L, by Metropolis: from a multivariate t around the fit, and walking. What
+   is held fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
 
        u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
 
