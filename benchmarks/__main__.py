@@ -1,7 +1,7 @@
 """Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
 
 python -m benchmarks                 # all
-python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, laplace, sensitivity
+python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, laplace, ..
 """
 
 from __future__ import annotations

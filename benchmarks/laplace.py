@@ -40,8 +40,8 @@ def best_of(repeats: int, fit) -> float:
 
 
 def laplace() -> list[str]:
-    """One fit with Hessian covariance, y ~ x + w + (1 + x | g), processor time, best of several; warm: from the fit of the
-    same table with a tenth of y exchanged. lme4: glmer with its defaults."""
+    """One fit with Hessian covariance, y ~ x + w + (1 + x | g), processor time, best of several; warm: from the fit of
+    the same table with a tenth of y exchanged. lme4: glmer with its defaults."""
     lines = [
         "| data | lme4 ms | cold ms | ratio | warm ms | ratio | warm, estimates only ms | ratio | loglik - lme4's |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -57,13 +57,16 @@ def laplace() -> list[str]:
             y[some] = y[rng.permutation(some)]
             changed = rows._replace(y=y)
             warm = best_of(few, lambda changed=changed, fit=fit: fit_laplace(changed, start=fit))
-            search = best_of(few, lambda changed=changed, fit=fit: fit_laplace(changed, start=fit, hessian=False))
+            search = best_of(
+                few, lambda changed=changed, fit=fit: fit_laplace(changed, start=fit, hessian=False)
+            )
             theirs, ratios, gain = "not run", ("", "", ""), ""
             if HAVE_R and m * n <= 100_000:
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "d.csv"
                     table.to_csv(path, index=False)
-                    r = r_script("laplace_lme4.R", path, "binomial" if family == LOGIT else "poisson", 5 if m == 10 else 1)
+                    of = "binomial" if family == LOGIT else "poisson"
+                    r = r_script("laplace_lme4.R", path, of, 5 if m == 10 else 1)
                 theirs = f"{1e3 * r['seconds']:.0f}"
                 ratios = tuple(f"{1e3 * r['seconds'] / ms:.0f}" for ms in (cold, warm, search))
                 gain = f"{fit.loglik - r['loglik']:.1e}"

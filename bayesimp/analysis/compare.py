@@ -107,7 +107,8 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
         `Fits` of the same completed tables. ``smaller=None`` (D1, D2): all parameters but the intercept.
     method
         ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear
-        and linear mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson). D1 unless there is a reason.
+        and linear mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson).
+        D1 unless there is a reason.
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """

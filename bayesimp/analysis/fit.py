@@ -57,7 +57,8 @@ class Fits:
     df_complete
         Residual degrees of freedom of a completed table (the smallest, should they differ); inf if unknown.
         For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice:
-        too many for covariates of clusters; inf for other families than the normal; give ``pool(df_complete=...)`` a better number, or one each.
+        too many for covariates of clusters; inf for other families;
+        give ``pool(df_complete=...)`` a better number, or one each.
     converged, singular
         (M,) bool.
     component_names, components, components_cov

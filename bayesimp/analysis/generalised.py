@@ -1,7 +1,8 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The covariance of
-the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
+Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The
+covariance of the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the
+estimation of Psi.
 Components (log standard deviations, Fisher's z) have theirs by the delta method.
 """
 
@@ -114,8 +115,8 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
 def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
     if (known.fixed, known.random, known.levels) != (stack.fixed, stack.random, stack.levels):
         raise SpecificationError(
-            f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that are "
-            f"absent?): {', '.join(stack.fixed)}. Fix the categories of the column first."
+            f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that "
+            f"are absent?): {', '.join(stack.fixed)}. Fix the categories of the column first."
         )
 
 

@@ -20,7 +20,8 @@ import math
 from bayesimp.kernels.compiled import inner
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
-           "all_terms", "curvature_slope", "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
+           "all_terms", "curvature_slope",
+           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
 
 LOGIT, PROBIT, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN = range(6)
 LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped

@@ -29,15 +29,9 @@ from bayesimp.kernels.families import derivatives, log_likelihood
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 
 __all__ = [
-    "Work",
-    "at_effects",
-    "cluster_log_likelihood",
-    "conditional_modes",
-    "factor",
-    "find_mode",
-    "fixed_part",
-    "workspace",
-]
+    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "effects_of", "factor", "find_mode",
+    "fixed_part", "sum_rows", "workspace",
+]  # fmt: skip
 
 SMALL = 1e-14  # Newton decrement (twice the gain in h still expected) at which the search ends
 ROUNDING = 1e-9  # decrement below which a search that cannot go on has ended in rounding

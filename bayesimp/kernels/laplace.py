@@ -6,8 +6,9 @@ In the notation of kernels/glmm_modes.py, with u_i at its mode, the log-likeliho
 
 (Tierney & Kadane 1986; Bates et al. 2015). Observed information stands in H_i, as in glmmTMB; lme4 takes the expected
 one, so its log-likelihood is another for links that are not canonical (probit).
-Gradient, with Q_i = H_i^-1, v_ij = z_ij'L Q_i L'z_ij, D_ij = w_ij dC / d eta, r_i = sum_j D_ij v_ij z_ij, k_i = Q_i L'r_i,
-t_i = L k_i (by dh_i / du = 0, du_i / dbeta = -Q_i L'Z_i'C_i X_i, H_i du_i / dL_ab = e_b g_a - L'A_i[:, a] u_b):
+Gradient, with Q_i = H_i^-1, v_ij = z_ij'L Q_i L'z_ij, D_ij = w_ij dC / d eta, r_i = sum_j D_ij v_ij z_ij,
+k_i = Q_i L'r_i, t_i = L k_i
+(by dh_i / du = 0, du_i / dbeta = -Q_i L'Z_i'C_i X_i, H_i du_i / dL_ab = e_b g_a - L'A_i[:, a] u_b):
 
     dl / dbeta = sum_ij x_ij (s_ij - D_ij v_ij / 2 + C_ij z_ij't_i / 2)
     dl / dL_ab = sum_i { g_a u_b - (A L Q)_ab - (r_a u_b + k_b g_a - (A t)_a u_b) / 2 }

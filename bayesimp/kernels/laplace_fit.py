@@ -161,20 +161,19 @@ def metric(rows, shape, penalty, free, x, u, L, w, out):
 
 
 @inner
-def kept(inverse, keep, out):
-    """out <- the kept rows and columns of a metric, zero elsewhere."""
-    for a in range(keep.shape[0]):
-        for b in range(keep.shape[0]):
-            out[a, b] = inverse[a, b] if keep[a] and keep[b] else 0.0
-
-
-@inner
-def climb(rows, shape, penalty, free, limit, gain, x, u, L, w, slopes, inverse, g):
+def climb(rows, shape, penalty, free, limit, gain, renew, keep, x, u, L, w, slopes, inverse, g):
     """x <- where BFGS from x ends, g <- gradient there; returns the value, whether it converged, evaluations.
 
-    limit: of evaluations; one does not move, and is an evaluation. gain: expected from a step, not worth it.
+    limit: of evaluations; one does not move, and is an evaluation. gain: expected from a step, not worth it. renew:
+    whether to begin with `metric`, elements that are not kept held.
     """
     k = x.shape[0]
+    if renew:
+        metric(rows, shape, penalty, free, x, u, L, w, inverse)
+        for a in range(k):
+            for b in range(k):
+                if not (keep[a] and keep[b]):
+                    inverse[a, b] = 0.0
     s, y, trial, g_trial, Hy = np.zeros(k), np.empty(k), x.copy(), np.empty(k), np.empty(k)
     value, slope, t = -math.inf, 0.0, 1.0
     for evaluation in range(1, limit + 1):
@@ -334,21 +333,20 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
         for l in range(d):
             if free[l, 0] == free[l, 1] and abs(x[p + l]) < 0.01:
                 x[p + l] = AWAY
-    if warm and least > 0.0 and math.isfinite(least):
-        copy_to(inverse, covariance)
-    else:
-        metric(rows, shape, penalty, free, x, u, L, w, inverse)
+    renew = not (warm and least > 0.0 and math.isfinite(least))
+    copy_to(inverse, covariance)
 
     # One place that climbs, for the time it takes to compile. Stages 0..2: searches; 3: with columns near zero at zero;
     # 4: evaluation at the best; 5, 6: above and below in each element, for the Hessian; 7: a last search with that.
     value, converged, evaluations, singular = -math.inf, False, 0, False
     best, trial, modes, keep = x.copy(), x.copy(), u.copy(), np.ones(k, np.bool_)
     hessian, up, h = np.empty((k, k)), np.empty(k), 0.0
-    stage, element, limit, gain, answer = 0, 0, EVALUATIONS, GAIN, 0
+    stage, element, limit, gain, answer = 0, 0, np.int64(EVALUATIONS), GAIN, 0
     while True:
         after, ended, used = climb(
-            rows, shape, penalty, free, limit, gain, trial, u, L, w, slopes, inverse, gradient
+            rows, shape, penalty, free, limit, gain, renew, keep, trial, u, L, w, slopes, inverse, gradient
         )
+        renew = stage < 4
         if stage < 4:
             evaluations += used
             if stage == 0 or after > value + (NO_GAIN if stage < 3 else -NO_GAIN):
@@ -365,7 +363,6 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
             if stage < 2 and (near or failed):
                 stage += 1
                 gain = FINE
-                metric(rows, shape, penalty, free, trial, u, L, w, inverse)
                 continue
             for a in range(k):
                 trial[a] = best[a]
@@ -374,12 +371,10 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
             for l in range(d):
                 keep[p + l] = L[free[l, 1], free[l, 1]] > 0.0
             if stage == 3:
-                metric(rows, shape, penalty, free, trial, u, L, w, hessian)
-                kept(hessian, keep, inverse)
                 continue
             for a in range(k):
                 best[a] = trial[a]
-            limit = 1
+            limit = np.int64(1)
             continue
         if stage == 4 and not with_hessian:
             ended = converged
@@ -387,7 +382,6 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
         if stage == 4:
             value = after
             copy_to(modes, u)
-            metric(rows, shape, penalty, free, best, u, L, w, inverse)
             stage = 5
         elif stage == 5:
             for b in range(k):
@@ -415,9 +409,9 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
                 hessian[b, a] = hessian[a, b]
         if not covariance_at(hessian, keep, covariance):
             answer |= NO_CURVATURE
-            kept(inverse, keep, covariance)
+            copy_to(covariance, inverse)
         copy_to(inverse, covariance)
-        limit, gain, stage = 30, 1e-16, 7
+        limit, gain, stage = np.int64(30), 1e-16, 7
     converged = converged or ended
     for a in range(k):
         x[a] = trial[a]

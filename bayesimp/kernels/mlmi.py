@@ -2,21 +2,21 @@
 
     eta_ij = offset_ij + x_ij'beta + z_ij'b_i,     b_i = L u_i,     Psi = L L',     kernels/glmm_modes.py
 
-Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi_published.py). Here the law is the
-posterior under a weak prior, and a step leaves it invariant:
+Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi_published.py). Here the law
+is the posterior under a weak prior, and a step leaves it invariant:
 
 1. Fit: maximum of the penalised Laplace log-likelihood, warm-started, and its Hessian (kernels/laplace_fit.py). It is no
    more than a proposal: the penalty keeps it inside the boundary and finite for separated data.
-2. (beta, theta)*, theta the lower triangle of L, by independence Metropolis from a multivariate t around the fit. What is held
-   fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
+2. (beta, theta)*, theta the lower triangle of L, by Metropolis: from a multivariate t around the fit, and walking. What
+   is held fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
 
        u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
 
    Were Laplace's approximation exact, e would be independent of (beta, theta) and the target their marginal posterior;
    as it is not, the target is the joint posterior all the same, |C_i|^-1 being the Jacobian. So Psi* is not drawn
    from modes alone, which are shrunken, and Laplace's error is not inherited.
-3. u_i given (beta, theta)* by independence Metropolis from a multivariate t at its mode: the exact conditional, for a log-concave
-   family with high acceptance in clusters of any size. Clusters without rows: b_i ~ N(0, Psi*).
+3. u_i given (beta, theta)* by independence Metropolis from a multivariate t at its mode: the exact conditional, for a
+   log-concave family with high acceptance in clusters of any size. Clusters without rows: b_i ~ N(0, Psi*).
 
 Prior: beta normal, precision Q0, t0 = Q0 mu0 (zero: flat); Psi ~ Huang-Wand(nu, scale), half-t standard deviations
 (kernels/covariance.py); with |dPsi / dL| = 2^q prod_k L_kk^(q-k), k = 0.., and K = Psi^-1,
@@ -43,15 +43,15 @@ from bayesimp.kernels.laplace_fit import NOT_CONVERGED, maximise_laplace
 from bayesimp.kernels.laplace_record import free_elements
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 
-__all__ = ["EVENTS", "FAILED", "TALLIES", "draw_given_fit", "mlmi_step"]
+__all__ = ["EVENTS", "FAILED", "FAILURES", "TALLIES", "draw_given_fit", "mlmi_step"]
 
 TALLIES = ("visits", "proposals", "accepted", "effect proposals", "effects accepted")
 FAILED, FIT = -1, 1
 EVENTS = {
     FIT: (
         "fit not converged",
-        "the search for the mode of the parameters did not end; it only served as a proposal, so the draws are right, but "
-        "may move slowly",
+        "the search for the mode of the parameters did not end; it only served as a proposal, so the draws are right, "
+        "but may move slowly",
     ),
 }  # bit of `mlmi_step`'s answer: (kind of event, message)
 FAILURES = {
@@ -61,7 +61,7 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 3, 3  # Metropolis steps of a visit
+TRIES, EFFECT_TRIES = 4, 3  # Metropolis steps of a visit
 DF = 5.0  # of the proposals
 WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prior's scale
 
@@ -157,12 +157,16 @@ def draw_given_fit(
         for l in range(free.shape[0]):
             trial[p + l] = L[free[l, 0], free[l, 1]]
     for attempt in range(1 + TRIES):
+        walk = (
+            attempt % 2 == 0
+        )  # every second step is a random walk, for laws far from the t (separated data)
         if attempt > 0:
             t_noise(rng, noise, k)
+            length = math.exp(-3.0 * rng.random()) * 1.7 / math.sqrt(k) if walk else 1.0
             for a in range(k):
-                trial[a] = fit[a]
+                trial[a] = x[a] if walk else fit[a]
                 for b in range(a + 1):
-                    trial[a] += root[a, b] * noise[b]
+                    trial[a] += length * root[a, b] * noise[b]
         for a in range(k):
             step[a] = trial[a] - fit[a]
         solve_lower(root, step, k)
@@ -198,7 +202,8 @@ def draw_given_fit(
         if attempt > 0:
             tallies[1] += 1
             if math.isfinite(after):
-                accept = math.log(rng.random()) < after - target - after_proposal + proposal
+                ratio = after - target - (0.0 if walk else after_proposal - proposal)
+                accept = math.log(rng.random()) < ratio
             tallies[2] += accept
         elif not math.isfinite(after):
             return FAILED
@@ -276,7 +281,7 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     -------
     0 or bits of `EVENTS`; `FAILED`: nothing was drawn, see `FAILURES`.
     """
-    (m, q), p = B.shape, len(beta)
+    q = B.shape[1]
     free, fresh = free_elements(q), bool(tallies[0] == 0)
     penalty = Penalty(Q0, t0, np.ones(q), np.diag((WIDE * np.asarray(scale)) ** -2.0))
     code = maximise_laplace(

@@ -32,7 +32,15 @@ def table(k: int) -> dict:
         y = rng.binomial(trials.astype(int), 1 / (1 + np.exp(-eta)))
     else:
         y = rng.poisson(np.exp(np.minimum(eta, 5.0)))
-    return {"y": y.astype(float), "trials": trials, "x": x, "w": w, "g": g, "family": family, "slope": k % 4 < 2}
+    return {
+        "y": y.astype(float),
+        "trials": trials,
+        "x": x,
+        "w": w,
+        "g": g,
+        "family": family,
+        "slope": k % 4 < 2,
+    }
 
 
 def write(folder: Path) -> None:

@@ -1,0 +1,163 @@
+"""Draws of mlmi: the exact posterior, whatever the clusters; the published algorithm, with what it is known for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bayesimp.kernels.families import LOGIT, POISSON
+from bayesimp.kernels.glmm_modes import conditional_modes
+from bayesimp.kernels.mlmi import TALLIES, mlmi_step
+from bayesimp.kernels.mlmi_published import PUBLISHED_TALLIES, published_step
+from tests.kernels.glmm_tables import FAMILIES, make_rows
+from tests.longhand import laplace as longhand
+
+NU, SCALE, PRECISION = 2.0, 2.5, 0.01
+
+
+def draws(rows, n, seed=0, burn=20, step=mlmi_step):
+    """Parameters (n, p + q (q+1) / 2), effects (n, m, q), tallies by name."""
+    m, p, q = len(rows.first) - 1, rows.X.shape[1], rows.Z.shape[1]
+    d, rng = q * (q + 1) // 2, np.random.default_rng(seed)
+    beta, Psi, B, u = np.zeros(p), np.zeros((q, q)), np.zeros((m, q)), np.zeros((m, q))
+    parameters, effects = [], []
+    if step is mlmi_step:
+        tallies = np.zeros(len(TALLIES), np.int64)
+        fit, covariance = np.zeros(p + d), np.zeros((p + d, p + d))
+        names, prior = TALLIES, (PRECISION * np.eye(p), np.zeros(p), NU, np.full(q, SCALE))
+        arguments = (*prior, fit, u, covariance, beta, Psi, B, tallies)
+    else:
+        tallies, names = np.zeros(len(PUBLISHED_TALLIES), np.int64), PUBLISHED_TALLIES
+        arguments = (np.ones(m, bool), np.zeros(d), np.zeros(p), u, beta, Psi, B, tallies)
+    for k in range(n + burn):
+        assert step(rng, rows, 1.0, *arguments) == 0
+        if k >= burn:
+            parameters.append(np.concatenate([beta, Psi[np.tril_indices(q)]]))
+            effects.append(B.copy())
+    return np.array(parameters), np.array(effects), dict(zip(names, tallies.tolist(), strict=True))
+
+
+def on_a_grid(rows):
+    """Posterior of (beta0, sd) of a model with an intercept only, by quadrature: values, weights."""
+    b, s = np.linspace(-2.5, 1.5, 41), np.exp(np.linspace(-4, 2, 60))
+    log = np.array([[longhand.marginal(rows, np.array([x]), np.array([[y]]), 20) for y in s] for x in b])
+    log += -0.5 * PRECISION * b[:, None] ** 2 - 0.5 * (NU + 1) * np.log1p((s / SCALE) ** 2 / NU) + np.log(s)
+    w = np.exp(log - log.max())
+    return b, s**2, w / w.sum()
+
+
+def effective(x):
+    """Effective sample size by batch means."""
+    batches = x[: len(x) // 40 * 40].reshape(40, -1).mean(axis=1)
+    return min(len(x), x.var() / batches.var(ddof=1) * 40)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_draws_of_the_exact_posterior(family):
+    """30 clusters x 5 rows, psi = 1 (logit: reliability about 0.33), against Gauss-Hermite quadrature on a grid."""
+    rows = make_rows(family, [5] * 30, p=1, q=1, seed=3, sd=1.0)
+    parameters, _, tallies = draws(rows, 2_000)
+    b, psi, w = on_a_grid(rows)
+    for x, values, weights in ((parameters[:, 0], b, w.sum(1)), (parameters[:, 1], psi, w.sum(0))):
+        x = np.log(x) if values is psi else x
+        values = np.log(values) if values is psi else values
+        middle = np.cumsum(weights) - weights / 2
+        n = effective(x)
+        for level in (0.1, 0.25, 0.5, 0.75, 0.9):
+            below = np.mean(x < np.interp(level, middle, values))
+            assert abs(below - level) < 4.5 * np.sqrt(level * (1 - level) / n)
+        assert n > 300
+    assert tallies["accepted"] > 0.5 * tallies["proposals"]
+    assert tallies["effects accepted"] > 0.8 * tallies["effect proposals"]
+
+
+def test_the_published_rule_shrinks_psi():
+    rows = make_rows(LOGIT, [5] * 30, p=1, q=1, seed=3, sd=1.0)
+    exact, _, _ = draws(rows, 300)
+    published, _, _ = draws(rows, 150, burn=0, step=published_step)
+    assert np.median(published[:, 1]) < 0.6 * np.median(exact[:, 1])
+
+
+def test_linear_predictor_of_a_large_cluster():
+    """15 clusters x 200 rows: its sd is the posterior's, that given parameters and Laplace's joint one agreeing here;
+    the published rule's is too large, and many of its draws ignore the data."""
+    rows = make_rows(LOGIT, [200] * 15, p=1, q=1, seed=1, sd=1.0)
+    parameters, effects, tallies = draws(rows, 1_500)
+    predictor = parameters[:, 0, None] + effects[:, :, 0]
+    # given psi the predictor of cluster i has likelihood information W_i and prior about beta, precision 1 / psi
+    psi, beta = np.median(parameters[:, 1]), np.array([np.median(parameters[:, 0])])
+    u, modes, covariance, root = (
+        np.zeros((15, 1)),
+        np.empty((15, 1)),
+        np.empty((15, 1, 1)),
+        np.empty((15, 1, 1)),
+    )
+    conditional_modes(rows, 1.0, beta, np.sqrt([[psi]]), u, modes, covariance, root)
+    information = 1 / covariance[:, 0, 0] - 1 / psi
+    joint = np.diag(np.r_[PRECISION, information + 1 / psi])  # of (beta, beta + b_i)
+    joint[0, 0] += 15 / psi
+    joint[0, 1:] = joint[1:, 0] = -1 / psi
+    expected = np.sqrt(np.diag(np.linalg.inv(joint)))[1:]
+    ratio = predictor.std(axis=0) / expected
+    assert np.all(np.abs(ratio - 1) < 0.15) and abs(ratio.mean() - 1) < 0.05
+    parameters, effects, counts = draws(rows, 300, burn=0, step=published_step)
+    wide = (parameters[:, 0, None] + effects[:, :, 0]).std(axis=0) / expected
+    assert wide.mean() > 1.02
+    assert counts["ratios above 1"] > 0 and tallies["effects accepted"] > 0.85 * tallies["effect proposals"]
+
+
+def test_effects_given_all_are_their_exact_conditional():
+    """Small clusters, all events: a law far from normal. Each draw of b_i has its own beta, Psi; its probability under
+    that conditional, by quadrature, is uniform."""
+    rows = make_rows(LOGIT, [4] * 12, p=1, q=1, seed=2, sd=1.0)
+    rows.y[:4], rows.y[4:8] = 1.0, 0.0
+    parameters, effects, _ = draws(rows, 1_200)
+    z = np.linspace(-7, 7, 400)
+    for i, y in ((0, 1.0), (1, 0.0)):
+        ranks = []
+        for (beta, psi), b in zip(parameters, effects[:, i, 0], strict=True):
+            v = np.sqrt(psi) * z
+            sign = 1 if y else -1
+            log = -4 * np.logaddexp(0, -sign * (beta + v)) - 0.5 * z**2
+            w = np.exp(log - log.max())
+            ranks.append(w[v < b].sum() / w.sum())
+        ranks = np.array(ranks)
+        n = effective(ranks)
+        assert abs(ranks.mean() - 0.5) < 4.5 * np.sqrt(1 / 12 / n)
+        assert abs((ranks**2).mean() - 1 / 3) < 4.5 * np.sqrt(4 / 45 / n)
+
+
+def test_random_slopes_and_clusters_without_rows():
+    rows = make_rows(LOGIT, [0, 40, 40, 0] + [40] * 12, q=2, seed=1, sd=1.0)
+    parameters, effects, tallies = draws(rows, 400)
+    assert tallies["accepted"] > 0.35 * tallies["proposals"]
+    ratio = effects[:, [0, 3], 0].ravel() / np.sqrt(np.repeat(parameters[:, 3], 2))
+    assert abs(ratio.mean()) < 0.2 and abs(ratio.std() - 1) < 0.15
+    assert np.all(parameters[:, 3] * parameters[:, 5] > parameters[:, 4] ** 2)
+
+
+@pytest.mark.parametrize("family", [LOGIT, POISSON])
+@pytest.mark.parametrize("events", ["none", "all", "by cluster", "one"])
+def test_separated_and_singular_data_give_finite_draws(family, events):
+    for q in (1, 2):
+        rows = make_rows(family, [10] * 6, p=2, q=q)
+        y = np.zeros(60)
+        if events == "all":
+            y[:] = 1.0
+        elif events == "by cluster":
+            y[:30] = 1.0
+        elif events == "one":
+            y[0] = 1.0
+        parameters, effects, tallies = draws(rows._replace(y=y), 60)
+        assert np.isfinite(parameters).all() and np.isfinite(effects).all()
+        assert tallies["accepted"] > 0.05 * tallies["proposals"]
+
+
+def test_published_falls_back_where_clusters_are_large_and_the_default_never():
+    """Jolani's design, strong heterogeneity: 6 studies x 300, an intercept and a slope."""
+    rows = make_rows(LOGIT, [300] * 6, q=2, seed=4, sd=1.2)
+    _, _, published = draws(rows, 30, burn=0, step=published_step)
+    share = published["unconditional draws"] / published["clusters drawn"]
+    assert 0.03 < share < 0.8
+    _, _, tallies = draws(rows, 100)
+    assert tallies["effects accepted"] > 0.85 * tallies["effect proposals"]
