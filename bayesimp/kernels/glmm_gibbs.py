@@ -22,21 +22,26 @@ likelihood does not vanish as the mean goes to infinity.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.families import GAMMA, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
 from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
 from bayesimp.kernels.glmm_moves import (
     Centring,
     centre,
     centring,
+    draw_Psi,
     draw_without_rows,
     predictor,
+    read_effects,
+    read_fixed,
+    rescale,
     scale_design,
+    write_effects,
+    write_fixed,
 )
 from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, cutpoints
 from bayesimp.kernels.glmm_rows import GlmmRows
@@ -46,10 +51,8 @@ from bayesimp.kernels.joint_gibbs import (
     FIXED,
     HUANG_WAND,
     CovarianceUpdate,
-    _draw_covariance,
     _invert,
 )
-from bayesimp.kernels.linalg import fill
 
 __all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
 
@@ -85,72 +88,6 @@ class GlmmPrior(NamedTuple):
 def new_tallies() -> np.ndarray:
     """Zeros (5, 2), rows and columns as TALLIES says."""
     return np.zeros((len(TALLIES), 2), dtype=np.int64)
-
-
-@inner
-def _read_effects(b, theta):
-    """theta <- vec(b_i)."""
-    q, r = b.shape
-    for k in range(r):
-        for l in range(q):
-            theta[k * q + l] = b[l, k]
-
-
-@inner
-def _write_effects(theta, b):
-    q, r = b.shape
-    for k in range(r):
-        for l in range(q):
-            b[l, k] = theta[k * q + l]
-
-
-@inner
-def _read_fixed(beta, aux, theta):
-    """theta <- vec(beta), log increments if it has room."""
-    p, r = beta.shape
-    for k in range(r):
-        for x in range(p):
-            theta[k * p + x] = beta[x, k]
-    for a in range(theta.size - p * r):
-        theta[p * r + a] = math.log(aux[a])
-
-
-@inner
-def _write_fixed(theta, beta, aux):
-    p, r = beta.shape
-    for k in range(r):
-        for x in range(p):
-            beta[x, k] = theta[k * p + x]
-    for a in range(theta.size - p * r):
-        aux[a] = math.exp(theta[p * r + a])
-
-
-@inner
-def _move_covariance(rng, rows, prior, B, Psi, Psi_inverse, S):
-    """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
-    m, q, r = B.shape
-    fill(S, 0.0)
-    seen = np.int64(0)
-    for i in range(m):
-        if rows.first[i] < rows.first[i + 1]:
-            seen += 1
-            for k in range(r):
-                for l in range(q):
-                    for j in range(r):
-                        for h in range(q):
-                            S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
-    return _draw_covariance(rng, prior, S, seen, Psi_inverse, Psi) and _invert(Psi, Psi_inverse)
-
-
-@inner
-def _rescale(alpha, B, Psi):
-    """SCALE once alpha is drawn."""
-    q = B.shape[1]
-    for e in range(alpha.size):
-        for f in range(alpha.size):
-            Psi[e, f] *= alpha[e] * alpha[f]
-        for i in range(B.shape[0]):
-            B[i, e % q, e // q] *= alpha[e]
 
 
 @kernel(nogil=True)
@@ -194,15 +131,15 @@ def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, b
             )
             for i in range(m):
                 if rows.first[i] < rows.first[i + 1]:
-                    _read_effects(B[i], w_effects.theta)
+                    read_effects(B[i], w_effects.theta)
                     failed = draw_block(rng, block, rows.first[i], rows.first[i + 1], w_effects, tallies[T_EFFECTS],
                                         tallies[T_MODES])  # fmt: skip
                     if failed:
                         return 2 if failed == 2 else 5
-                    _write_effects(w_effects.theta, B[i])
+                    write_effects(w_effects.theta, B[i])
         if moves & M_FIXED:
             predictor(rows, beta, B, False, True, base)
-            _read_fixed(beta, aux, w_fixed.theta)
+            read_fixed(beta, aux, w_fixed.theta)
             block = Block(
                 family,
                 y,
@@ -222,11 +159,11 @@ def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, b
             failed = draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES])
             if failed:
                 return 3 if failed == 2 else 5
-            _write_fixed(w_fixed.theta, beta, aux)
+            write_fixed(w_fixed.theta, beta, aux)
         if moves & M_CENTRE and centred.columns.size > 0:
             centre(rng, rows, centred, prior.Q0, prior.t0, Psi_inverse, beta, B)
         if moves & M_COVARIANCE and prior.Psi.kind != FIXED:
-            if not _move_covariance(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
+            if not draw_Psi(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
                 return 1
         if moves & M_SCALE and scaled and n > 0:
             predictor(rows, beta, B, True, False, base)
@@ -253,7 +190,7 @@ def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, b
             failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
             if failed:
                 return 4 if failed == 2 else 5
-            _rescale(w_effects.theta, B, Psi)
+            rescale(w_effects.theta, B, Psi)
             if not _invert(Psi, Psi_inverse):
                 return 1
         if moves & M_AUX and shaped:

@@ -1,4 +1,4 @@
-"""Moves of a generalised linear mixed model along which the likelihood is constant, or one number a scale.
+"""Moves of a generalised linear mixed model along which the likelihood is constant, or one number a scale; parts.
 
 Centring. Let column c of X be, in every cluster with rows, a combination of those of Z: x_jc = z_j' a_ic (the
 intercept, a random slope, a variable of clusters times a random column). For such columns C, A_i = (a_ic), any delta,
@@ -23,15 +23,18 @@ z_jl b_ie, and alpha is drawn by kernels/glmm_blocks.py. It starts from 1, its p
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.joint_gibbs import _draw_covariance, _invert
+from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
 
-__all__ = ["Centring", "centre", "centring", "draw_without_rows", "predictor", "scale_design"]
+__all__ = ["Centring", "centre", "centring", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
+           "read_fixed", "rescale", "scale_design", "write_effects", "write_fixed"]  # fmt: skip
 
 RANK, EXACT = 1e-9, 1e-7  # pivots and residuals, relative
 
@@ -162,3 +165,69 @@ def draw_without_rows(rng, rows: GlmmRows, Psi, B) -> None:
     _, q, r = B.shape
     vec = rng.standard_normal((len(empty), r * q)) @ np.linalg.cholesky(Psi).T
     B[empty] = vec.reshape(-1, r, q).transpose(0, 2, 1)
+
+
+@inner
+def read_effects(b, theta):
+    """theta <- vec(b_i)."""
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            theta[k * q + l] = b[l, k]
+
+
+@inner
+def write_effects(theta, b):
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            b[l, k] = theta[k * q + l]
+
+
+@inner
+def read_fixed(beta, aux, theta):
+    """theta <- vec(beta), log increments if it has room."""
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            theta[k * p + x] = beta[x, k]
+    for a in range(theta.size - p * r):
+        theta[p * r + a] = math.log(aux[a])
+
+
+@inner
+def write_fixed(theta, beta, aux):
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            beta[x, k] = theta[k * p + x]
+    for a in range(theta.size - p * r):
+        aux[a] = math.exp(theta[p * r + a])
+
+
+@inner
+def draw_Psi(rng, rows, prior, B, Psi, Psi_inverse, S):
+    """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
+    m, q, r = B.shape
+    fill(S, 0.0)
+    seen = np.int64(0)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            seen += 1
+            for k in range(r):
+                for l in range(q):
+                    for j in range(r):
+                        for h in range(q):
+                            S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+    return _draw_covariance(rng, prior, S, seen, Psi_inverse, Psi) and _invert(Psi, Psi_inverse)
+
+
+@inner
+def rescale(alpha, B, Psi):
+    """SCALE once alpha is drawn."""
+    q = B.shape[1]
+    for e in range(alpha.size):
+        for f in range(alpha.size):
+            Psi[e, f] *= alpha[e] * alpha[f]
+        for i in range(B.shape[0]):
+            B[i, e % q, e // q] *= alpha[e]

@@ -301,6 +301,7 @@ def shape_flat(rng, design, rows, beta, aux, Psi, B):
 
 
 SMALL = design(f.LOGIT, rows=4)
+FEW = design(ORDINAL, levels=7, mean=1.0, rows=3, m=6)
 WITHOUT_EFFECTS = (
     ALL_MOVES - MOVES["effects"] - MOVES["scale"] - MOVES["centre"]
 )  # as published: one b, then Psi
@@ -309,7 +310,7 @@ VARIANTS = {
     "centring of wrong sign": (DESIGNS["logit"], centring_of_wrong_sign, ALL_MOVES),
     "Psi from modes": (SMALL, effects_at_their_modes, WITHOUT_EFFECTS),
     "b zero without rows": (DESIGNS["logit"], effects_at_zero_without_rows, ALL_MOVES),
-    "increments without their Jacobian": (DESIGNS["ordinal"], increments_without_jacobian, ALL_MOVES),
+    "increments without their Jacobian": (FEW, increments_without_jacobian, ALL_MOVES),
     "shape without its prior": (DESIGNS["negative binomial"], shape_flat, ALL_MOVES - MOVES["aux"]),
 }
 
@@ -334,7 +335,7 @@ def right(datasets: int, report=print) -> dict[str, float]:
 def wrong(datasets: int, report=print) -> dict[str, float]:
     out = {}
     for name, (design, spoil, moves) in VARIANTS.items():
-        found = ranks(design, min(datasets, 100), SEED, step(50, 5, moves, spoil))
+        found = ranks(design, datasets, SEED, step(50, 5, moves, spoil))
         out[name] = sbc.overall(found)
         report(row(name, found))
     return out
@@ -356,7 +357,7 @@ def main() -> None:
     lines += ["", "Right transitions, by design:", "", *header]
     held = min(right(datasets, report).values()) > LEVEL / len(DESIGNS)
     lines += ["", f"All above {LEVEL} / {len(DESIGNS)}: {'yes' if held else 'NO'}.", ""]
-    lines += [f"Spoiled transitions, {min(datasets, 100)} data sets:", "", *header]
+    lines += ["Spoiled transitions:", "", *header]
     caught = max(wrong(datasets, report).values()) < 1e-6
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [
