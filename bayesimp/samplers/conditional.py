@@ -42,9 +42,9 @@ def make(table: ChainedTable, number: int):
         return BayesGlmm(table, number)
     match method:
         case me.MLMI():
-            from bayesimp.samplers.mlmi import MlmiBlock
+            from bayesimp.samplers.mlmi import MlmiBlock, PublishedBlock
 
-            return MlmiBlock(table, number)
+            return (PublishedBlock if method.published else MlmiBlock)(table, number)
         case me.TwoStage():
             from bayesimp.samplers.two_stage import TwoStageBlock
 

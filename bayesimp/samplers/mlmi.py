@@ -1,6 +1,7 @@
 """Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi.py.
 
-Priors are those that `methods.Bayes` has by default: the two differ in how they move, not in what they draw from.
+Priors are those that `methods.Bayes` has by default: the two differ in how they move, not in what they draw from. The
+published algorithm (kernels/mlmi_published.py) has none, and says how often it departs from what it is meant to draw.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import numpy as np
 
 from bayesimp.data.chained import ChainedTable
 from bayesimp.events import Event
+from bayesimp.kernels import mlmi_published as published
 from bayesimp.kernels.mlmi import EVENTS, FAILURES, TALLIES, mlmi_step
 from bayesimp.samplers.fcs import Chain, Parameters
 from bayesimp.samplers.glmm import GeneralisedBlock, glmm_beta_prior
 from bayesimp.spec import priors as pr
 
-__all__ = ["MlmiBlock"]
+__all__ = ["MlmiBlock", "PublishedBlock"]
 
 
 class MlmiBlock(GeneralisedBlock):
@@ -55,3 +57,51 @@ class MlmiBlock(GeneralisedBlock):
         text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
         text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
         return [Event("acceptance", self.chained.block.name, text, 1)]
+
+
+class PublishedBlock(GeneralisedBlock):
+    """`methods.MLMI(published=True)`."""
+
+    words = published.FAILURES
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        self.incomplete = np.zeros(table.clusters, dtype=bool)
+        self.incomplete[self.rows.hole_cluster] = True
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        p, q, m = self.p, self.q, self.table.clusters
+        theta.own |= {
+            "theta": np.zeros(q * (q + 1) // 2), "beta_hat": np.zeros(p), "u": np.zeros((m, q)),
+            "tallies": np.zeros(len(published.PUBLISHED_TALLIES), dtype=np.int64),
+        }  # fmt: skip
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, own = self.rows.factors(chain.V), theta.own
+        code = published.published_step(
+            chain.rng, self.observed(chain.V, f), 1.0, self.incomplete, own["theta"], own["beta_hat"], own["u"],
+            theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
+        )  # fmt: skip
+        if code == 0:
+            self.fill(chain, theta, f)
+        return code
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Every departure from what is meant to be drawn, of how many."""
+        name = self.chained.block.name
+        n = dict(zip(published.PUBLISHED_TALLIES, sum(t.own["tallies"] for t in thetas), strict=True))
+        out = []
+        for tally, (kind, text) in published.EVENTS.items():
+            if n[tally]:
+                total = (
+                    "visits"
+                    if tally == "Lambda singular"
+                    else "tries"
+                    if tally == "ratios above 1"
+                    else "clusters drawn"
+                )
+                share = f"{n[tally] / n[total]:.1%} of {n[total]:,} {total}"
+                out.append(Event(kind, name, f"{text} ({share})", int(n[tally])))
+        return out
