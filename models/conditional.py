@@ -14,7 +14,7 @@
     beta ~ flat or normal          (p, r)      r = K - 1 predictors in the categorical model, 1 elsewhere
     Psi ~ prior                    (r q, r q), effect k*q + l: column l of Z on predictor k
     1 / sqrt(k) ~ half-t(3, 1)     the coefficient of variation of gamma variables, about
-    increments ~ lognormal(0, 1)
+    increments ~ exponential(1)
 
 b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero, clusters small or without rows.
 """
@@ -118,7 +118,7 @@ def _log_cumulative(eta, levels: int):
     This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
     float64 where |eta| > 37.
     """
-    increments = pm.LogNormal("increments", 0, 1, shape=levels - 2)
+    increments = pm.Exponential("increments", 1, shape=levels - 2)
     cutpoints = pm.Deterministic("cutpoints", pt.concatenate([[0.0], pt.cumsum(increments)]))
     distance = cutpoints - eta[:, None]
     at_most, above = -pt.softplus(-distance), -pt.softplus(distance)

@@ -93,7 +93,7 @@ class PublishedBlock(GeneralisedBlock):
         name = self.chained.block.name
         n = dict(zip(published.PUBLISHED_TALLIES, sum(t.own["tallies"] for t in thetas), strict=True))
         out = []
-        for tally, (kind, text) in published.EVENTS.items():
+        for tally, text in published.EVENTS.items():
             if n[tally]:
                 total = (
                     "visits"
@@ -103,5 +103,5 @@ class PublishedBlock(GeneralisedBlock):
                     else "clusters drawn"
                 )
                 share = f"{n[tally] / n[total]:.1%} of {n[total]:,} {total}"
-                out.append(Event(kind, name, f"{text} ({share})", int(n[tally])))
+                out.append(Event(tally, name, f"{text} ({share})", int(n[tally])))
         return out

@@ -21,7 +21,7 @@ def log_posterior(data, beta, b, Psi, prior, variation=None, increments=None) ->
     if variation is not None:
         value += np.log(2) + stats.t(3).logpdf(variation)
     if increments is not None:
-        value += stats.lognorm(1.0).logpdf(increments).sum()
+        value += stats.expon.logpdf(increments).sum()
     return value + log_prior(Psi, prior.Psi)
 
 

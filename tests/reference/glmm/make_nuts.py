@@ -6,10 +6,11 @@
                                                          effect k q + l: column l of Z on predictor k
     beta ~ N(0, 5^2) intercepts, N(0, 2.5^2) slopes
     Psi ~ Huang-Wand(nu=2, scale=1): |Psi|^-(nu+2d)/2 prod_k (nu (Psi^-1)_kk + 1)^-(nu+d)/2, d = 1: sd ~ half-t(2, 1)
-    1/sqrt(shape) ~ half-t(3, 1);   c_0 = 0, c_k - c_(k-1) ~ lognormal(0, 1);   P(y <= k) = logistic(c_k - eta)
+    1/sqrt(shape) ~ half-t(3, 1);   c_0 = 0, c_k - c_(k-1) ~ exponential(1);   P(y <= k) = logistic(c_k - eta)
 
-Nothing of the library is used: b_i = L z_i with z_i ~ N(0, I), and sds and correlation are flat variables with the density
-of Psi, its Jacobian |d Psi / d (sd, rho)| = 2^d prod sd^d included. Densities of y are written out from SciPy's manual.
+Nothing of the library is used: b_i = L z_i with z_i ~ N(0, I), and sds and correlation are flat variables with the
+density of Psi, its Jacobian |d Psi / d (sd, rho)| = 2^d prod sd^d included. Densities of y are written out, as in the
+manual of SciPy.
 """
 
 import json
@@ -118,7 +119,7 @@ def posterior(name: str, data: dict) -> pm.Model:
             dispersion = pm.HalfStudentT("dispersion", nu=3, sigma=1)
             shape = pm.Deterministic("shape", dispersion**-2)
         if family == "ordinal":
-            steps = pm.LogNormal("steps", 0, 1, shape=len(more["cutpoints"]) - 1)
+            steps = pm.Exponential("steps", 1, shape=len(more["cutpoints"]) - 1)
             cutpoints = pm.Deterministic("cutpoints", pt.concatenate([[0.0], pt.cumsum(steps)]))
         pm.Potential("y", log_density(family, link, y, eta, data.get("trials"), shape, cutpoints).sum())
     return model
@@ -216,7 +217,7 @@ def main(names) -> None:
             "priors": {
                 "beta": "normal, mean 0, sd 5 (intercept), 2.5 (slope)", "Psi": "HuangWand(nu=2, scale=1)",
                 **({"shape": "1/sqrt(shape) ~ half-t(3, 1)"} if "shape" in more else {}),
-                **({"cutpoints": "c_0 = 0, c_k - c_(k-1) ~ lognormal(0, 1)"} if family == "ordinal" else {}),
+                **({"cutpoints": "c_0 = 0, c_k - c_(k-1) ~ exponential(1)"} if family == "ordinal" else {}),
             },
             "made": {
                 "by": "make_nuts.py", "seed": SEED, "date": str(date.today()), "python": platform.python_version(),
