@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from benchmarks import fcs, laplace, pymc_block, sensitivity
+from benchmarks import fcs, glmm, laplace, pymc_block, sensitivity
 from benchmarks.data import clustered
 from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
@@ -229,6 +229,8 @@ BENCHMARKS = {
     "fcs_memory": fcs.memory,
     "fcs_pymc": pymc_block.pymc_block,
     "laplace": laplace.laplace,
+    "jolani": glmm.jolani,
+    "glmm_rows": glmm.rows,
     "sensitivity": sensitivity.sensitivity,
 }
 
