@@ -189,12 +189,29 @@ class FCS:
             if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
                 continue
             priors = pr.default() if method.priors is None else method.priors
-            out[f"beta_{block.name}"] = priors.beta
-            if getattr(method, "residual", "common") == "common":
+            out[f"beta_{block.name}"] = self._beta_prior(chained, priors.beta)
+            if block.family == "normal" and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
                 out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
             out[f"Psi_{block.name}"] = pr.resolve(priors.Psi, scale.e, f"Psi of '{block.name}'")
         return out
+
+    def _beta_prior(self, chained, prior):
+        """As it is, but weak priors with the means and sds that they have on the scale of the data."""
+        if not isinstance(prior, pr.Weak):
+            return prior
+        block, scale = chained.block, chained.scale
+        mean, sd = (
+            np.zeros((len(block.fixed), block.predictors)),
+            np.full((len(block.fixed), block.predictors), prior.sd),
+        )
+        if scale.intercept >= 0:
+            sd[scale.intercept] = prior.intercept
+            if block.family in ("poisson", "negative_binomial"):
+                mean[scale.intercept] = np.log(np.nanmean(self.table.full[:, chained.columns[0]]))
+        mean, sd = scale.marginal_beta(mean, sd)
+        one = mean.shape[1] == 1
+        return pr.Normal(mean[:, 0] if one else mean, sd[:, 0] if one else sd)
 
     def specification(self) -> dict:
         """What was declared, as plain records: `bayesimp.load` makes the model again from it."""
@@ -275,7 +292,7 @@ def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
             raise SpecificationError(
                 f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'."
             )
-        return me.PyMC(priors, compatible=method.compatible)
+        return me.PyMC(priors, compatible=method.compatible, link=method.link)
     return me.with_priors(method, priors)
 
 

@@ -35,9 +35,9 @@ def seconds(table, method: str, workers: int | None, repeats: int = 7) -> float:
 
 def jolani() -> list[str]:
     """10 studies x 300 rows, a binary and a count incomplete, in rows and in a whole study each; 5 imputations x 10
-    cycles, from the table to the imputations, best of seven. Beside 13 s (Jolani's R code) and 2.7 s (micemd's two-stage methods)
-    on another machine of 2 cores, which cannot be run here, and beside mice in the same run: 2l.bin for the binary one
-    with random intercepts only (slopes end in an error there), pmm without clusters for the count."""
+    cycles, from the table to the imputations, best of seven. Beside 13 s (Jolani's R code) and 2.7 s (micemd's two-stage
+    methods) on another machine of 2 cores, which cannot be run here, and beside mice in the same run: 2l.bin for the
+    binary one with random intercepts only (slopes end in an error there), pmm without clusters for the count."""
     table, _ = bi.simulate_ipd(10, 300, seed=1)
     lines = ["| engine | s | 13 s / it | 2.7 s / it | mice / it |", "|---|---|---|---|---|"]
     theirs = r_script_on(table, "jolani_mice.R", M, CYCLES, 1)["seconds"] if HAVE_R else np.nan

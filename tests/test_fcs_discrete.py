@@ -447,3 +447,24 @@ def test_observed_in_one_cluster_only():
     said = str(bi.FCS(data))
     assert "glm" in said and "observed in one cluster only" in said and "constant in the cluster" in said
     assert impute(frame).frame(0)["smoke"].notna().all()
+
+
+# -- priors --------------------------------------------------------------------------------------------------
+
+
+def test_prior_draws_and_sensitivity():
+    frame = table()[["study", "x", "smoke", "visits"]]
+    data = bi.IncompleteData(frame, cluster="study", families={"visits": "poisson"})
+    model = bi.FCS(data)
+    assert all(isinstance(block.method.priors.beta, bi.priors.Weak) for block in model.spec.blocks)
+    prior = model.impute(2, cycles=6, seed=1, progress=False).with_prior_draws(4000).tree["prior"]
+    names = list(prior["fixed_visits"].values)
+    draws = prior["beta_visits"].to_numpy()[0]
+    # of a predictor with sd 1, 2.5; the intercept at the predictors' means around the log of the mean, sd 5
+    centred = draws @ [frame[n].mean() if n == "x" else (frame["smoke"] == "yes").sum() / frame["smoke"].notna().sum()
+                       if n == "smoke[yes]" else 1.0 for n in names]  # fmt: skip
+    assert abs(draws[:, names.index("x")].std() * frame["x"].std() / 2.5 - 1) < 0.06
+    assert abs(centred.mean() - np.log(frame["visits"].mean())) < 4 * 6 / np.sqrt(4000)
+    grid = {"default": bi.priors.default(), "IW(1, 1)": bi.priors.iw(1)}
+    result = bi.sensitivity(model, grid, analysis="x ~ smoke + (1 | study)", m=3, cycles=6, seed=1)
+    assert {"default", "IW(1, 1)"} == set(result.estimates["prior"].unique())

@@ -64,6 +64,10 @@ class BlockScale:
             beta[..., self.intercept, :] -= self.c
         return np.linalg.solve(self.T, beta / self.s)
 
+    def marginal_beta(self, mean_w: Array, sd_w: Array) -> tuple[Array, Array]:
+        """Means and sds (p*, r) on the scale of the data of independent coefficients with these on the working scale."""
+        return self.beta(mean_w), np.sqrt(self.T**2 @ sd_w**2) * self.s
+
     def Sigma(self, Sigma_w: Array) -> Array:
         return Sigma_w * np.outer(self.s, self.s)
 

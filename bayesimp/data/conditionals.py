@@ -27,7 +27,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals
 from bayesimp.spec.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
 from bayesimp.spec.predictors import Predictors
-from bayesimp.spec.priors import Priors, Weak, default
+from bayesimp.spec.priors import Flat, Weak, default
 
 __all__ = ["conditionals"]
 
@@ -189,9 +189,10 @@ def _of_family(
         family == "normal" or getattr(method, "donors", None) is not None
     ):  # observed values are matched as numbers
         return method, notes, "normal", (), None
-    if isinstance(method, Gibbs | PyMC) and getattr(method, "priors", None) in (default(), None):
-        if not (isinstance(method, PyMC) and method.model is not None):
-            method = replace(method, priors=Priors(beta=Weak(), name="default"))
+    if isinstance(method, Gibbs) or (isinstance(method, PyMC) and method.model is None):
+        priors = default() if method.priors is None else method.priors
+        if isinstance(priors.beta, Flat):  # see priors.Flat
+            method = replace(method, priors=replace(priors, beta=Weak()))
     column = trials(family)
     if column:
         base._ingredient(column, f"trials of {name}")

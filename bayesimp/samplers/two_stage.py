@@ -11,11 +11,12 @@ from bayesimp.data.chained import ChainedTable
 from bayesimp.data.where import listing
 from bayesimp.events import Event
 from bayesimp.kernels.glm import NORMAL
-from bayesimp.kernels.meta_analysis import MOMENTS, REML
+from bayesimp.kernels.meta_analysis import MOMENTS, REML, SINGULAR
 from bayesimp.kernels.single_level import match
 from bayesimp.kernels.two_stage import (
     FAILED,
     TOO_FEW,
+    VARIANCES,
     WORDS,
     TwoStageState,
     initial_state,
@@ -30,7 +31,12 @@ __all__ = ["TwoStageBlock"]
 class TwoStageBlock(GeneralisedBlock):
     """`methods.TwoStage`. Columns that differ between clusters only belong to the second stage."""
 
-    words = {code: ("meta-analysis", text) for code, text in WORDS.items() if code != TOO_FEW}
+    # equal residual variances are no event
+    words = {
+        code: ("meta-analysis", text)
+        for code, text in WORDS.items()
+        if code not in (TOO_FEW, VARIANCES * SINGULAR)
+    }
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
 
     def __init__(self, table: ChainedTable, number: int) -> None:

@@ -157,7 +157,7 @@ CovariancePrior = InverseWishart | HuangWand | LKJ | Diagonal | Fixed
 
 @dataclass(frozen=True)
 class Flat:
-    """p(beta) constant."""
+    """p(beta) constant. In generalised models, whose likelihood may have no maximum, it stands for `Weak`."""
 
 
 @dataclass(frozen=True)
