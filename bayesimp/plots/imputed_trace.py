@@ -72,14 +72,11 @@ def plot_imputed_trace(
                 ax.set_ylabel(called, fontsize=SMALL)
             else:
                 ax.set_axis_off()
-        left.set_title(
-            _heading(
-                row, f"{imp.data.cluster} {labels[row.i]}", second_level(imp.data, row.response) is not None
-            ),
-            loc="left",
-            fontsize=SMALL,
-            pad=8,
-        )
+        two = second_level(imp.data, row.response) is not None
+        if two:  # the sd follows from the share
+            left.set_subplotspec(left.get_gridspec()[left.get_subplotspec().rowspan.start, :])
+        heading = _heading(row, f"{imp.data.cluster} {labels[row.i]}", two)
+        left.set_title(heading, loc="left", fontsize=SMALL, pad=8)
     for ax in axes[-1]:
         ax.set_xlabel("cycle after warm-up" if imp.attrs.get("model") == "FCS" else "draw", fontsize=SMALL)
     title = "Imputed values along the chains: their mean and standard deviation"
