@@ -116,7 +116,7 @@ def _study(rng: np.random.Generator, study: int, n: int, Omega: np.ndarray, outc
     return pd.DataFrame({"study": study, "y": y, "x1": x1, "x2": x2})
 
 
-def load_kidney(seed: int = 1) -> pd.DataFrame:
+def load_kidney(seed: int = 1, *, full: bool = False) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
     """SIMULATED stand-in for the 15 studies of kidney patients of Jolani (2025), section 4: 4,774 rows.
 
     No patient is in here; results say nothing about kidneys. From table 4: rows of each study, percentages of missing
@@ -125,18 +125,28 @@ def load_kidney(seed: int = 1) -> pd.DataFrame:
     and 0.62 (alcohol). Our own choice: their correlation -0.4; alcohol and comorbidities as in the paper's simulations,
     with effects of age and sex; comorbidities up to 4, as the paper counts them; sporadic holes by age (at random).
 
+    Parameters
+    ----------
+    seed
+        Of the random numbers.
+    full
+        Whether the table before values were taken out is wanted, too.
+
     Returns
     -------
     DataFrame: ``study`` (1 .. 15), ``smoke`` and ``alcohol`` ("no", "yes"), ``comorbidities`` (0 .. 4), ``age`` (years),
-    ``sex`` ("female", "male").
+    ``sex`` ("female", "male"). With ``full`` the incomplete table and the complete one.
     """
     rng = np.random.default_rng(seed)
-    return pd.concat([_kidney_study(rng, *row) for row in KIDNEY], ignore_index=True)
+    complete, incomplete = zip(*(_kidney_study(rng, *row) for row in KIDNEY), strict=True)
+    table = pd.concat(incomplete, ignore_index=True)
+    return (table, pd.concat(complete, ignore_index=True)) if full else table
 
 
 def _kidney_study(
     rng: np.random.Generator, study: int, n: int, no_smoke: int, no_alcohol: int
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The study with all its values, and with its holes."""
     sd = np.array([1.14, 0.62])
     u = rng.multivariate_normal([0, 0], np.outer(sd, sd) * [[1, -0.4], [-0.4, 1]])
     v = rng.multivariate_normal([0, 0], LAMBDA)
@@ -149,13 +159,14 @@ def _kidney_study(
     smoke = rng.random(n) < 1 / (
         1 + np.exp(1.85 - 0.68 * alcohol + 0.04 * comorbidities - u[0] - u[1] * alcohol)
     )
-    table = pd.DataFrame({
+    full = pd.DataFrame({
         "study": study, "smoke": np.where(smoke, "yes", "no"), "alcohol": np.where(alcohol, "yes", "no"),
         "comorbidities": comorbidities, "age": age, "sex": np.where(male, "male", "female"),
     })  # fmt: skip
+    table = full.copy()
     for name, percent in (("smoke", no_smoke), ("alcohol", no_alcohol)):
         older = years + rng.gumbel(size=n)  # the older the likelier to be missing
         table.loc[np.argsort(-older)[: round(percent * n / 100)], name] = None
     if study == WITHOUT_COMORBIDITIES:
         table["comorbidities"] = np.nan
-    return table
+    return full, table

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.plots._style import GREY, IMPUTED, OBSERVED, SMALL, chosen, density, label, spaced
+from bayesimp.data.families import CODED, COUNTS
+from bayesimp.plots._imputed_clusters import by_clusters
+from bayesimp.plots._style import IMPUTED, OBSERVED, SMALL, Array, chosen, density, label, spaced
+from bayesimp.plots._variable import Variable, variable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +23,8 @@ __all__ = ["plot_imputed"]
 LINES = 20  # imputations drawn one by one
 LEAST = 20  # imputed cells for a density of each imputation
 FEW = 12  # values at most, for shares of each in place of a density
-OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
+BINS = 24  # of counts: more different ones are put together
+TAIL = 0.995  # quantile of counts from which on they are one bin
 
 
 def plot_imputed(
@@ -44,11 +48,14 @@ def plot_imputed(
     responses
         Names; all imputed ones by default.
     by_cluster
-        False: a density of the observed values and one of each imputation, of 20 at most (spread evenly over
-        all; together where fewer than 20 cells are imputed), or the share of each value where there are few
-        different ones. True: by cluster the median, quartiles, and 5 and
-        95 % quantiles, of the observed values and of the imputed ones (all imputations together); clusters
-        where nothing is observed are shaded.
+        False: the observed values, and those of each imputation, of 20 at most (spread evenly over all): shares of
+        levels, of counts, and of any values that are few; densities of others (all imputations together where fewer
+        than 20 cells are imputed), of positive variables on a logarithmic axis where they are skewed.
+        True, by cluster: the share of the second of two levels or of each of several, the mean of counts, of the
+        observed cells and, as median, quartiles, and 5 and 95 % quantiles over the imputations, of the imputed ones. Of
+        other variables such quantiles of the values themselves (all imputations together). Clusters where nothing is
+        observed are shaded.
+        A variable with one value in each cluster is counted once a cluster.
     clusters
         With by_cluster: labels of those to show, also where nothing is imputed. None: all with imputed values.
     at_most
@@ -62,11 +69,12 @@ def plot_imputed(
     SpecificationError
         Names that are not imputed responses, or not clusters.
     """
-    there = [
-        name for name in imp.imputed_columns if name in imp.data.variables
-    ]  # not those that are derived anew
+    # not those that are derived anew
+    there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")
-    return _clusters(imp, names, clusters, at_most, labels) if by_cluster else _densities(imp, names, labels)
+    if by_cluster:
+        return by_clusters(imp, names, clusters, at_most, labels)
+    return _densities(imp, names, labels)
 
 
 def _densities(imp: Imputations, names: list[str], labels) -> Figure:
@@ -87,15 +95,7 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, names, strict=False):
-        observed = imp.data.numeric(name)
-        observed = observed[np.isfinite(observed)]
-        imputed = imp.values(name)[shown]
-        different = np.unique(np.concatenate([observed, imputed.ravel()]))
-        draw = _shares if len(different) <= FEW else _curves
-        draw(ax, observed, imputed, different)
-        together = ", imputations together" if draw is _curves and imputed.shape[1] < LEAST else ""
-        ax.set_title(f"{len(observed):,} observed, {imputed.shape[1]:,} imputed{together}", fontsize=SMALL)
-        ax.set_xlabel(label(name, labels))
+        _panel(ax, variable(imp, name), shown, label(name, labels))
     handles = [
         Line2D([], [], color=OBSERVED, linewidth=2, label="observed"),
         Line2D([], [], color=IMPUTED, linewidth=0.8, label=f"imputed: {len(shown)} of {imp.m} imputations"),
@@ -104,119 +104,92 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
     return figure
 
 
-def _curves(ax: Axes, observed, imputed, different) -> None:
+def _panel(ax: Axes, of: Variable, shown, called: str) -> None:
+    """One variable: shares of its levels, of counts, of few values; or densities."""
+    imputed, together, scale = of.imputed[shown], "", ""
+    different = np.unique(np.concatenate([of.observed, imputed.ravel()]))
+    if of.family in CODED:
+        _shares(ax, of.observed, imputed, np.arange(len(of.levels)), [str(name) for name in of.levels])
+    elif of.family in COUNTS:
+        lower, names, scale = _bins(np.concatenate([of.observed, imputed.ravel()]))
+        first, second = (np.searchsorted(lower, x, side="right") - 1 for x in (of.observed, imputed))
+        _shares(ax, first, second, np.arange(len(lower)), names)
+    elif len(different) <= FEW:
+        _shares(ax, of.observed, imputed, different, [f"{v:g}" for v in different])
+    else:
+        _curves(ax, of.observed, imputed, of.log)
+        together = ", imputations together" if imputed.shape[1] < LEAST else ""
+        scale = " (log scale)" if of.log else ""
+    of_what = f" {of.unit}" if of.unit == "clusters" else ""
+    if ax.get_ylabel() == "share":
+        ax.set_ylabel(f"share of {of.unit}", fontsize=SMALL)
+    ax.set_title(
+        f"{len(of.observed):,}{of_what} observed, {imputed.shape[1]:,} imputed{together}", fontsize=SMALL
+    )
+    ax.set_xlabel(called + scale)
+
+
+def _curves(ax: Axes, observed: Array, imputed: Array, log: bool = False) -> None:
+    def draw(x, **style):
+        grid, height = density(np.log(x) if log else x)
+        ax.plot(np.exp(grid) if log else grid, height, **style)
+
     if imputed.shape[1] < LEAST:
-        ax.plot(*density(imputed.ravel()), color=IMPUTED, linewidth=1.5)
+        draw(imputed.ravel(), color=IMPUTED, linewidth=1.5)
     else:
         for x in imputed:
-            ax.plot(*density(x), color=IMPUTED, linewidth=0.7, alpha=0.45)
-    ax.plot(*density(observed), color=OBSERVED, linewidth=2)
+            draw(x, color=IMPUTED, linewidth=0.7, alpha=0.45)
+    if len(observed) < LEAST:  # too few for a density: a stroke for each
+        ax.plot(observed, np.zeros(len(observed)), "|", color=OBSERVED, markersize=18, markeredgewidth=1.5)
+    else:
+        draw(observed, color=OBSERVED, linewidth=2)
     spaced(ax)
+    if log:
+        ax.set_xscale("log")
     ax.set_ylim(bottom=0)
     ax.set_yticks([])
     ax.set_ylabel("density", fontsize=SMALL)
 
 
-def _shares(ax: Axes, observed, imputed, different) -> None:
-    place = np.arange(len(different))
+def _bins(counts: Array) -> tuple[Array, list[str], str]:
+    """Smallest value and name of each bin: single counts, or equal ranges of them; the last one takes the tail."""
+    low, high = int(counts.min()), int(counts.max())
+    if high - low < BINS:
+        lower = np.arange(low, high + 1)
+        return lower, [str(k) for k in lower], ""
+    end = max(int(np.quantile(counts, TAIL)), low + 1)
+    width = -(-(end - low) // (BINS - 1))
+    lower = np.arange(low, end + width, width)
+    return (
+        lower,
+        [*(str(k) for k in lower[:-1]), f"{lower[-1]}+"],
+        f" (in bins of {width})" if width > 1 else "",
+    )
+
+
+def _shares(ax: Axes, observed: Array, imputed: Array, values: Array, names: list[str]) -> None:
+    """Bars of the shares of values among the observed, dashes among each imputation's."""
+    place = np.arange(len(values))
+    there = max(len(observed), 1)
     ax.bar(
-        place, [(observed == v).mean() for v in different], width=0.6, facecolor="none", edgecolor=OBSERVED
-    )
+        place, [(observed == v).sum() / there for v in values], width=0.62, facecolor="#e6e6e6", edgecolor=OBSERVED
+    )  # fmt: skip
+    size = float(np.clip(70 / len(values), 4, 16))
     for x in imputed:
-        ax.plot(place, [(x == v).mean() for v in different], "_", color=IMPUTED, markersize=9, alpha=0.45)
+        ax.plot(
+            place, [(x == v).mean() for v in values], "_", color=IMPUTED, markersize=size, alpha=0.6
+        )  # fmt: skip
     spaced(ax)
-    ax.set_xticks(place, [f"{v:g}" for v in different])
-    ax.set_ylabel("share of rows", fontsize=SMALL)
+    _name(ax, names)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("share", fontsize=SMALL)
 
 
-def _clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels) -> Figure:
-    import matplotlib.pyplot as plt
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    every = [str(c) for c in imp.data.clusters]
-    asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
-    picks = {
-        name: _pick(imp, name, [c in asked for c in every], at_most, clusters is not None) for name in names
-    }
-    width = max(3.4, *(0.1 * len(label(name, labels)) for name in names))
-    tallest = max(len(places) for places, _ in picks.values())
-    chosen(None, every[:tallest], "a cluster with imputed values")
-    figure, axes = plt.subplots(
-        1,
-        len(names),
-        figsize=(max(width * len(names), 5), 1.5 + 0.27 * tallest),
-        layout="constrained",
-        squeeze=False,
-    )
-    systematic = False
-    for ax, name in zip(axes.flat, names, strict=True):
-        places, possible = picks[name]
-        systematic |= _intervals(ax, imp, name, places, every)
-        ax.set_title(_how_many(len(places), possible, clusters is not None), fontsize=SMALL)
-        ax.set_xlabel(label(name, labels))
-        ax.set_ylim(tallest - 0.4, -0.6)
-    axes[0, 0].set_ylabel(imp.data.cluster)
-    handles: list = [
-        Line2D([], [], color=OBSERVED, marker="o", markersize=4, linewidth=2.5, label="observed"),
-        Line2D([], [], color=IMPUTED, marker="D", markersize=4, linewidth=2.5, label="imputed"),
-    ]
-    if systematic:
-        handles.append(Patch(facecolor=GREY, alpha=0.25, label="nothing observed (systematically missing)"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
-    some = any(len(places) < possible for places, possible in picks.values())
-    how = ";\nclusters with the most imputed values" if some else ""
-    figure.suptitle(f"Median, quartiles, 5 and 95 % quantiles{how}", fontsize="medium")
-    return figure
-
-
-def _how_many(shown: int, possible: int, named: bool) -> str:
-    what = "" if named else " with imputed values"
-    if shown < possible:
-        return f"{shown} of {possible} clusters{what}"
-    return f"{shown} cluster{'' if shown == 1 else 's'}{what}"
-
-
-def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tuple[list[int], int]:
-    """Clusters to show in their own order, and how many there are to choose from.
-
-    Those with imputed values; all that the user named.
-    """
-    missing = np.bincount(imp.data.codes[imp.rows(name)], minlength=len(asked))
-    possible = np.flatnonzero(((missing > 0) | named) & np.array(asked))
-    first = np.lexsort((-missing[possible], missing[possible] < imp.data.sizes[possible]))
-    return sorted(possible[first[:at_most]]), len(possible)
-
-
-def _intervals(ax: Axes, imp: Imputations, name: str, places: list[int], every: list[str]) -> bool:
-    """Intervals of the clusters, one below the other; whether one of them has nothing observed."""
-    observed, codes = imp.data.numeric(name), imp.data.codes
-    imputed, where = imp.values(name), imp.data.codes[imp.rows(name)]
-    systematic = False
-    for line, place in enumerate(places):
-        seen = observed[(codes == place) & np.isfinite(observed)]
-        _interval(ax, line - 0.17, seen, OBSERVED, "o")
-        _interval(ax, line + 0.17, imputed[:, where == place].ravel(), IMPUTED, "D")
-        if len(seen) == 0:
-            systematic = True
-            ax.axhspan(line - 0.5, line + 0.5, color=GREY, alpha=0.25, linewidth=0)
-    spaced(ax)
-    ax.set_yticks(range(len(places)), [every[k] for k in places])
-    ax.tick_params(axis="y", length=0)
-    return systematic
-
-
-def _interval(ax: Axes, height: float, x, colour: str, marker: str) -> None:
-    if len(x) == 0:
-        return
-    ax.plot(np.quantile(x, OUTER), [height] * 2, color=colour, linewidth=0.8)
-    ax.plot(np.quantile(x, INNER), [height] * 2, color=colour, linewidth=2.5, solid_capstyle="butt")
-    ax.plot(
-        np.median(x),
-        height,
-        marker,
-        color=colour,
-        markersize=3.5,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-    )
+def _name(ax: Axes, names: list[str]) -> None:
+    """Ticks with names: of many numbers every second, third, ... and the last; long names turned."""
+    crowded = -(-sum(len(name) + 2 for name in names) // 40)
+    step = crowded if all(name[:1].isdigit() for name in names) else 1
+    place = [k for k in range(0, len(names), step) if len(names) - 1 - k >= step] + [len(names) - 1]
+    ax.set_xticks(place, [names[k] for k in place])
+    if step == 1 and crowded > 1:
+        ax.tick_params(axis="x", rotation=90)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from bayesimp.diagnostics.convergence import diagnose
 from bayesimp.plots._chains import chain_legend, draw_course
-from bayesimp.plots._style import SMALL, chosen
+from bayesimp.plots._style import SMALL, Array, chosen
+from bayesimp.plots._variable import second_level
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +30,9 @@ def plot_imputed_trace(
 ) -> Figure:
     """Mean and standard deviation of the imputed values along the chains, by response and cluster.
 
+    Of a variable with two levels: the share of the second. Of more levels: mean and standard deviation of the levels as
+    models compute with them: numbers as they are, others by their place 0, 1, ... ("mean of level").
+
     Parameters
     ----------
     imp
@@ -45,6 +49,7 @@ def plot_imputed_trace(
         Names that are not imputed responses or clusters.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     drawn = [name for name in imp.imputed_columns if name in imp.responses]  # not those computed from others
     names = chosen(responses, drawn, "an imputed response")
@@ -60,17 +65,20 @@ def plot_imputed_trace(
     )
     for (left, right), row in zip(axes, shown.itertuples(), strict=True):
         for ax, what in ((left, "mean"), (right, "sd")):
-            values = stats[what].values[:, :, row.k, row.i]
-            if np.isfinite(values).all() and np.ptp(values) > 0:
+            values, called = _course(imp, row.response, what, stats[what].values[:, :, row.k, row.i])
+            if called and np.isfinite(values).all() and np.ptp(values) > 0:
                 draw_course(ax, values)
-                ax.set_ylabel(what, fontsize=SMALL)
+                ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+                ax.set_ylabel(called, fontsize=SMALL)
             else:
                 ax.set_axis_off()
-        left.set_title(
-            _heading(row, f"{imp.data.cluster} {labels[row.i]}"), loc="left", fontsize=SMALL, pad=8
-        )
+        two = second_level(imp.data, row.response) is not None
+        if two:  # the sd follows from the share
+            left.set_subplotspec(left.get_gridspec()[left.get_subplotspec().rowspan.start, :])
+        heading = _heading(row, f"{imp.data.cluster} {labels[row.i]}", two)
+        left.set_title(heading, loc="left", fontsize=SMALL, pad=8)
     for ax in axes[-1]:
-        ax.set_xlabel("draw", fontsize=SMALL)
+        ax.set_xlabel("cycle after warm-up" if imp.attrs.get("model") == "FCS" else "draw", fontsize=SMALL)
     title = "Imputed values along the chains: their mean and standard deviation"
     if len(shown) < len(table):
         title = (
@@ -82,11 +90,22 @@ def plot_imputed_trace(
     return figure
 
 
-def _heading(row, cluster: str) -> str:
+def _course(imp: Imputations, name: str, what: str, values) -> tuple[Array, str]:
+    """What is drawn, and what it is called; no name: nothing that the other panel does not say."""
+    second = second_level(imp.data, name)
+    if second is not None:
+        level, low, high = second
+        return (values - low) / (high - low), f"share of {level}" if what == "mean" else ""
+    coded = imp.data.families.get(name) in ("ordinal", "categorical")
+    number = coded and np.array_equal(imp.data.level_values(name), range(len(imp.data.levels(name))))
+    return values, f"{what} of level" if number else what
+
+
+def _heading(row, cluster: str, two_levels: bool) -> str:
     cells = f"all {row.cells} missing" if row.cells == row.rows else f"{row.cells} of {row.rows} missing"
     by = [
-        f"R-hat of the {what} {r_hat:.3f}" if np.isfinite(r_hat) else f"no {what} of one value"
-        for what, r_hat in (("mean", row.r_hat_mean), ("sd", row.r_hat_sd))
+        f"R-hat of the {what} {r_hat:.3f}" if np.isfinite(r_hat) else f"no R-hat of the {what}"
+        for what, r_hat in (("share" if two_levels else "mean", row.r_hat_mean), ("sd", row.r_hat_sd))
     ]
     return f"{row.response}, {cluster}: {cells}     {', '.join(by)}"
 

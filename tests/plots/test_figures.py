@@ -210,7 +210,7 @@ def test_few_values_are_shown_as_shares():
     from bayesimp.plots.imputed import _shares
 
     _, ax = plt.subplots()
-    _shares(ax, np.array([0, 0, 1, 1.0]), np.array([[0, 1.0], [1, 1]]), np.array([0.0, 1.0]))
+    _shares(ax, np.array([0, 0, 1, 1.0]), np.array([[0, 1.0], [1, 1]]), np.array([0.0, 1.0]), ["0", "1"])
     assert [bar.get_height() for bar in ax.patches] == [0.5, 0.5]
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [0, 1])
 

@@ -1,0 +1,139 @@
+"""Observed values beside imputed ones, cluster by cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.plots._style import GREY, IMPUTED, OBSERVED, SMALL, chosen, label, spaced
+from bayesimp.plots._variable import Statistic, Variable, statistics, variable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayesimp.imputations import Imputations
+
+__all__ = ["by_clusters"]
+
+COLUMNS = 4  # of panels
+LEVELS = 6  # of one variable, at most
+OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
+VALUES = "Median, quartiles, 5 and 95 % quantiles"
+SUMMARY = {
+    "share": "Shares observed; of those imputed: median, quartiles,\n5 and 95 % quantiles over the imputations",
+    "mean": "Means observed; of those imputed: median, quartiles,\n5 and 95 % quantiles over the imputations",
+    "both": "Shares and means observed; of those imputed: median, quartiles,\n5 and 95 % quantiles over the imputations",
+}
+
+
+def by_clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels) -> Figure:
+    """A panel for each variable (of several levels: for each level), a line for each cluster."""
+    import matplotlib.pyplot as plt
+
+    every = [str(c) for c in imp.data.clusters]
+    asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
+    there = [c in asked for c in every]
+    picks = {name: _pick(imp, name, there, at_most, clusters is not None) for name in names}
+    tallest = max(len(places) for places, _ in picks.values())
+    chosen(None, every[:tallest], "a cluster with imputed values")
+    shown = {name: variable(imp, name) for name in names}
+    panels = [(name, each) for name in names for each in statistics(shown[name], label(name, labels), LEVELS)]
+    columns = min(len(panels), COLUMNS)
+    lines = -(-len(panels) // columns)
+    width = max(2.6 if columns > 3 else 3.4, *(0.12 * len(each.title) for _, each in panels))
+    size = (max(width * columns, 5), 0.8 + (0.7 + 0.27 * tallest) * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    systematic = False
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (name, each) in zip(axes.flat, panels, strict=False):
+        places, possible = picks[name]
+        systematic |= _lines(ax, shown[name], each, places, every)
+        ax.set_title(_how_many(len(places), possible, clusters is not None), fontsize=SMALL)
+        ax.set_xlabel(each.title)
+        ax.set_ylim(tallest - 0.4, -0.6)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(imp.data.cluster)
+    _legend(figure, systematic)
+    some = any(len(places) < possible for places, possible in picks.values())
+    figure.suptitle(_title(panels, shown, some), fontsize="medium")
+    return figure
+
+
+def _title(panels, shown: dict[str, Variable], some: bool) -> str:
+    summaries = [each for _, each in panels if each.summary]
+    kinds = {"mean" if each.title.endswith(": mean") else "share" for each in summaries}
+    parts = [SUMMARY["both" if len(kinds) == 2 else kinds.pop()]] if kinds else []
+    if len(summaries) < len(panels):
+        parts.append(("Of other values: " + VALUES.lower()) if parts else VALUES)
+    for name, of in shown.items():
+        if len(of.levels) > LEVELS:
+            parts.append(f"{name}: the {LEVELS} most frequent of {len(of.levels)} levels")
+    if some:
+        parts.append("clusters with the most imputed values")
+    return ";\n".join(parts)
+
+
+def _legend(figure: Figure, systematic: bool) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list = [
+        Line2D([], [], color=OBSERVED, marker="o", markersize=4, linewidth=2.5, label="observed"),
+        Line2D([], [], color=IMPUTED, marker="D", markersize=4, linewidth=2.5, label="imputed"),
+    ]
+    if systematic:
+        handles.append(Patch(facecolor=GREY, alpha=0.25, label="nothing observed (systematically missing)"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
+
+
+def _how_many(shown: int, possible: int, named: bool) -> str:
+    what = "" if named else " with imputed values"
+    if shown < possible:
+        return f"{shown} of {possible} clusters{what}"
+    return f"{shown} cluster{'' if shown == 1 else 's'}{what}"
+
+
+def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tuple[list[int], int]:
+    """Clusters to show in their own order, and how many there are to choose from.
+
+    Those with imputed values; all that the user named.
+    """
+    missing = np.bincount(imp.data.codes[imp.rows(name)], minlength=len(asked))
+    possible = np.flatnonzero(((missing > 0) | named) & np.array(asked))
+    first = np.lexsort((-missing[possible], missing[possible] < imp.data.sizes[possible]))
+    return sorted(possible[first[:at_most]]), len(possible)
+
+
+def _lines(ax: Axes, of: Variable, each: Statistic, places: list[int], every: list[str]) -> bool:
+    """Intervals of the clusters, one below the other; whether one of them has nothing observed."""
+    systematic = False
+    for line, place in enumerate(places):
+        seen, drawn = np.flatnonzero(of.observed_at == place), np.flatnonzero(of.imputed_at == place)
+        if len(seen):
+            _interval(ax, line - 0.17, np.atleast_1d(each.of(of.observed[seen], seen)), OBSERVED, "o")
+        else:
+            systematic = True
+            ax.axhspan(line - 0.5, line + 0.5, color=GREY, alpha=0.25, linewidth=0)
+        if len(drawn):
+            where = len(of.observed) + drawn
+            _interval(ax, line + 0.17, each.of(of.imputed[:, drawn], where), IMPUTED, "D")
+    spaced(ax)
+    if each.summary and ": mean" not in each.title:
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    elif of.log and not each.summary:
+        ax.set_xscale("log")
+    ax.set_yticks(range(len(places)), [every[k] for k in places])
+    ax.tick_params(axis="y", length=0)
+    return systematic
+
+
+def _interval(ax: Axes, height: float, x, colour: str, marker: str) -> None:
+    ax.plot(np.quantile(x, OUTER), [height] * 2, color=colour, linewidth=0.8)
+    ax.plot(np.quantile(x, INNER), [height] * 2, color=colour, linewidth=2.5, solid_capstyle="butt")
+    ax.plot(
+        np.median(x), height, marker, color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.4
+    )  # fmt: skip
