@@ -20,8 +20,9 @@ import math
 from bayesimp.kernels.compiled import inner
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
-           "all_terms", "curvature_slope",
-           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
+           "all_terms", "curvature_slope", "sum_of_logs",
+           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser",
+           "split_log_likelihood"]  # fmt: skip
 
 LOGIT, PROBIT, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN = range(6)
 LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
@@ -154,20 +155,42 @@ def curvature_slope(family, y, trials, eta, shape):
 
 @inner
 def all_terms(family, y, trials, eta, shape):
-    """`log_likelihood`, the two `derivatives` and `curvature_slope` at once: one exponential where that will do."""
+    """`log_likelihood`, the two `derivatives` and `curvature_slope` at once: one exponential where that will do.
+
+    The first is split, value - trials log(rest), rest >= 1: logarithms, the half of the time, are taken of products
+    (`sum_of_logs`).
+    """
     if family == LOGIT:
         e = math.exp(-abs(eta))
         larger = 1.0 / (1.0 + e)
         p = larger if eta >= 0.0 else e * larger
         curvature = trials * e * larger * larger
-        value = y * eta - trials * (max(eta, 0.0) + math.log(1.0 + e))  # log1p takes six times longer
-        return value, y - trials * p, curvature, curvature * (1.0 - 2.0 * p)
+        return y * eta - trials * max(eta, 0.0), 1.0 + e, y - trials * p, curvature, curvature * (1.0 - 2.0 * p)
     if family == POISSON:
         mu = math.exp(eta)
-        return y * eta - mu, y - mu, mu, mu
+        return y * eta - mu, 1.0, y - mu, mu, mu
     score, curvature = derivatives(family, y, trials, eta, shape)
     value = log_likelihood(family, y, trials, eta, shape)
-    return value, score, curvature, curvature_slope(family, y, trials, eta, shape)
+    return value, 1.0, score, curvature, curvature_slope(family, y, trials, eta, shape)
+
+
+@inner
+def split_log_likelihood(family, y, trials, eta, shape):
+    """`log_likelihood` as value - trials log(rest), as in `all_terms`."""
+    if family == LOGIT:
+        return y * eta - trials * max(eta, 0.0), 1.0 + math.exp(-abs(eta))
+    return log_likelihood(family, y, trials, eta, shape), 1.0
+
+
+@inner
+def sum_of_logs(product, times, rest):
+    """Add times log(rest), 1 <= rest <= 2, to a sum kept as log(product) + the second number returned."""
+    if times == 1.0:
+        product *= rest
+        if product < 1e290:
+            return product, 0.0
+        return 1.0, math.log(product)
+    return product, times * math.log(rest)
 
 
 @inner
