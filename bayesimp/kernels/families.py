@@ -62,12 +62,12 @@ def log_likelihood(family, y, trials, eta, shape):
     if family == LOGIT:
         return y * eta - trials * _softplus(eta)
     if family == PROBIT:
-        low, high = 0.0, 0.0
-        if y > 0.0:
-            high, _ = _log_normal_cdf(eta)
-        if y < trials:
-            low, _ = _log_normal_cdf(-eta)
-        return y * high + (trials - y) * low
+        value = 0.0
+        for side in range(2):  # successes, then failures: one call, for the time it takes to compile
+            times, t = (y, eta) if side == 0 else (trials - y, -eta)
+            if times > 0.0:
+                value += times * _log_normal_cdf(t)[0]
+        return value
     if family == POISSON:
         return y * eta - math.exp(eta)
     if family == NEGATIVE_BINOMIAL:
@@ -103,14 +103,12 @@ def derivatives(family, y, trials, eta, shape):
         return y - trials * p, trials * e * larger * larger
     if family == PROBIT:
         score, curvature = 0.0, 0.0
-        if y > 0.0:
-            _, ratio = _log_normal_cdf(eta)
-            score += y * ratio
-            curvature += y * ratio * (eta + ratio)
-        if y < trials:
-            _, ratio = _log_normal_cdf(-eta)
-            score -= (trials - y) * ratio
-            curvature += (trials - y) * ratio * (ratio - eta)
+        for side in range(2):
+            times, t = (y, eta) if side == 0 else (trials - y, -eta)
+            if times > 0.0:
+                _, ratio = _log_normal_cdf(t)
+                score += (1.0 - 2.0 * side) * times * ratio
+                curvature += times * ratio * (t + ratio)
         return score, max(curvature, 0.0)
     if family == POISSON:
         mu = math.exp(eta)
@@ -165,13 +163,45 @@ def all_terms(family, y, trials, eta, shape):
         larger = 1.0 / (1.0 + e)
         p = larger if eta >= 0.0 else e * larger
         curvature = trials * e * larger * larger
-        return y * eta - trials * max(eta, 0.0), 1.0 + e, y - trials * p, curvature, curvature * (1.0 - 2.0 * p)
+        return (
+            y * eta - trials * max(eta, 0.0),
+            1.0 + e,
+            y - trials * p,
+            curvature,
+            curvature * (1.0 - 2.0 * p),
+        )
     if family == POISSON:
         mu = math.exp(eta)
         return y * eta - mu, 1.0, y - mu, mu, mu
-    score, curvature = derivatives(family, y, trials, eta, shape)
-    value = log_likelihood(family, y, trials, eta, shape)
-    return value, 1.0, score, curvature, curvature_slope(family, y, trials, eta, shape)
+    if family == PROBIT:
+        value, score, curvature, slope = 0.0, 0.0, 0.0, 0.0
+        for side in range(2):
+            times, t = (y, eta) if side == 0 else (trials - y, -eta)
+            if times > 0.0:
+                log_cdf, ratio = _log_normal_cdf(t)
+                sign, above = 1.0 - 2.0 * side, t + ratio
+                value += times * log_cdf
+                score += sign * times * ratio
+                curvature += times * ratio * above
+                slope += sign * times * ratio * (1.0 - ratio * above - above * above)
+        return value, 1.0, score, max(curvature, 0.0), slope
+    if family == NEGATIVE_BINOMIAL:
+        p = 1.0 / (1.0 + shape * math.exp(-eta))
+        curvature = (y + shape) * p * (1.0 - p)
+        value = y * eta - (y + shape) * _log_add(math.log(shape), eta)
+        return value, 1.0, y - (y + shape) * p, curvature, curvature * (1.0 - 2.0 * p)
+    inverse = math.exp(-eta)
+    if family == GAMMA:
+        ratio = y * inverse
+        return -shape * (eta + ratio), 1.0, shape * (ratio - 1.0), shape * ratio, -shape * ratio
+    square = y * inverse * inverse
+    return (
+        shape * (inverse - 0.5 * square),
+        1.0,
+        shape * (square - inverse),
+        shape * inverse,
+        -shape * inverse,
+    )
 
 
 @inner

@@ -29,7 +29,18 @@ from bayesimp.kernels.laplace import (
 )
 from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky, solve_lower, solve_lower_t
 
-__all__ = ["EVENTS", "GAIN", "HESSIAN", "INFORMATION", "NONE", "NOT_CONVERGED", "NO_CURVATURE", "SEPARATED", "SINGULAR", "maximise_laplace"]
+__all__ = [
+    "EVENTS",
+    "GAIN",
+    "HESSIAN",
+    "INFORMATION",
+    "NONE",
+    "NOT_CONVERGED",
+    "NO_CURVATURE",
+    "SEPARATED",
+    "SINGULAR",
+    "maximise_laplace",
+]
 
 SINGULAR, SEPARATED, NOT_CONVERGED, NO_CURVATURE = 1, 2, 4, 8
 EVENTS = {

@@ -143,7 +143,14 @@ def draw_given_fit(
     space, defined = make_coordinates(rows, shape, Q0, free, fit, covariance, u_fit, L, w)
     if not defined:
         return FAILED
-    x, trial, v, v_trial, noise, at = np.empty(k), np.empty(k), np.zeros(k), np.zeros(k), np.empty(k), np.empty(q)
+    x, trial, v, v_trial, noise, at = (
+        np.empty(k),
+        np.empty(k),
+        np.zeros(k),
+        np.zeros(k),
+        np.empty(k),
+        np.empty(q),
+    )
     step = np.empty(q)
     e, u, u_trial = np.zeros((m, q)), u_fit.copy(), u_fit.copy()
     H, H_trial = np.zeros((m, q, q)), np.zeros((m, q, q))
@@ -162,7 +169,9 @@ def draw_given_fit(
             trial[p + l] = L[free[l, 0], free[l, 1]]
         to_coordinates(space, trial, free, L, w, v_trial)
     for attempt in range(1 + TRIES):
-        walk = attempt % 2 == 0  # every second step is a random walk, for laws far from the t (separated data)
+        walk = (
+            attempt % 2 == 0
+        )  # every second step is a random walk, for laws far from the t (separated data)
         if attempt > 0:
             t_noise(rng, noise, k)
             length = math.exp(-3.0 * rng.random()) * 1.7 / math.sqrt(k)
@@ -271,7 +280,8 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     Q0 (p, p), t0 (p,), nu, scale (q,)
         Priors, in the module's docstring.
     fit (p + d,), u_fit (m, q), covariance (p + d, p + d)
-        Mode of the parameters (d = q (q + 1) / 2), modes of effects, about the inverse Hessian: warm starts; zeros at first.
+        Mode of the parameters (d = q (q + 1) / 2), modes of effects, covariance about the mode: warm starts;
+        zeros at first.
     beta (p,), Psi (q, q), B (m, q)
         The draw.
     tallies (5,) int64
@@ -285,7 +295,18 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     free, fresh = free_elements(q), bool(tallies[0] == 0)
     penalty = Penalty(Q0, t0, np.arange(1.0, q + 1.0), np.diag((WIDE * np.asarray(scale)) ** -2.0))
     code = maximise_laplace(
-        rows, shape, penalty, free, not fresh, INFORMATION, GAIN, fit, u_fit, covariance, np.empty(len(fit)), np.empty(3)
+        rows,
+        shape,
+        penalty,
+        free,
+        not fresh,
+        INFORMATION,
+        GAIN,
+        fit,
+        u_fit,
+        covariance,
+        np.empty(len(fit)),
+        np.empty(3),
     )
     failed = draw_given_fit(
         rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies
