@@ -20,8 +20,9 @@ import math
 from bayesimp.kernels.compiled import inner
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
-           "all_terms", "curvature_slope",
-           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser"]  # fmt: skip
+           "all_terms", "curvature_slope", "sum_of_logs",
+           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser",
+           "split_log_likelihood"]  # fmt: skip
 
 LOGIT, PROBIT, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN = range(6)
 LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
@@ -61,12 +62,12 @@ def log_likelihood(family, y, trials, eta, shape):
     if family == LOGIT:
         return y * eta - trials * _softplus(eta)
     if family == PROBIT:
-        low, high = 0.0, 0.0
-        if y > 0.0:
-            high, _ = _log_normal_cdf(eta)
-        if y < trials:
-            low, _ = _log_normal_cdf(-eta)
-        return y * high + (trials - y) * low
+        value = 0.0
+        for side in range(2):  # successes, then failures: one call, for the time it takes to compile
+            times, t = (y, eta) if side == 0 else (trials - y, -eta)
+            if times > 0.0:
+                value += times * _log_normal_cdf(t)[0]
+        return value
     if family == POISSON:
         return y * eta - math.exp(eta)
     if family == NEGATIVE_BINOMIAL:
@@ -102,14 +103,12 @@ def derivatives(family, y, trials, eta, shape):
         return y - trials * p, trials * e * larger * larger
     if family == PROBIT:
         score, curvature = 0.0, 0.0
-        if y > 0.0:
-            _, ratio = _log_normal_cdf(eta)
-            score += y * ratio
-            curvature += y * ratio * (eta + ratio)
-        if y < trials:
-            _, ratio = _log_normal_cdf(-eta)
-            score -= (trials - y) * ratio
-            curvature += (trials - y) * ratio * (ratio - eta)
+        for side in range(2):
+            times, t = (y, eta) if side == 0 else (trials - y, -eta)
+            if times > 0.0:
+                _, ratio = _log_normal_cdf(t)
+                score += (1.0 - 2.0 * side) * times * ratio
+                curvature += times * ratio * (t + ratio)
         return score, max(curvature, 0.0)
     if family == POISSON:
         mu = math.exp(eta)
@@ -154,20 +153,74 @@ def curvature_slope(family, y, trials, eta, shape):
 
 @inner
 def all_terms(family, y, trials, eta, shape):
-    """`log_likelihood`, the two `derivatives` and `curvature_slope` at once: one exponential where that will do."""
+    """`log_likelihood`, the two `derivatives` and `curvature_slope` at once: one exponential where that will do.
+
+    The first is split, value - trials log(rest), rest >= 1: logarithms, the half of the time, are taken of products
+    (`sum_of_logs`).
+    """
     if family == LOGIT:
         e = math.exp(-abs(eta))
         larger = 1.0 / (1.0 + e)
         p = larger if eta >= 0.0 else e * larger
         curvature = trials * e * larger * larger
-        value = y * eta - trials * (max(eta, 0.0) + math.log(1.0 + e))  # log1p takes six times longer
-        return value, y - trials * p, curvature, curvature * (1.0 - 2.0 * p)
+        return (
+            y * eta - trials * max(eta, 0.0),
+            1.0 + e,
+            y - trials * p,
+            curvature,
+            curvature * (1.0 - 2.0 * p),
+        )
     if family == POISSON:
         mu = math.exp(eta)
-        return y * eta - mu, y - mu, mu, mu
-    score, curvature = derivatives(family, y, trials, eta, shape)
-    value = log_likelihood(family, y, trials, eta, shape)
-    return value, score, curvature, curvature_slope(family, y, trials, eta, shape)
+        return y * eta - mu, 1.0, y - mu, mu, mu
+    if family == PROBIT:
+        value, score, curvature, slope = 0.0, 0.0, 0.0, 0.0
+        for side in range(2):
+            times, t = (y, eta) if side == 0 else (trials - y, -eta)
+            if times > 0.0:
+                log_cdf, ratio = _log_normal_cdf(t)
+                sign, above = 1.0 - 2.0 * side, t + ratio
+                value += times * log_cdf
+                score += sign * times * ratio
+                curvature += times * ratio * above
+                slope += sign * times * ratio * (1.0 - ratio * above - above * above)
+        return value, 1.0, score, max(curvature, 0.0), slope
+    if family == NEGATIVE_BINOMIAL:
+        p = 1.0 / (1.0 + shape * math.exp(-eta))
+        curvature = (y + shape) * p * (1.0 - p)
+        value = y * eta - (y + shape) * _log_add(math.log(shape), eta)
+        return value, 1.0, y - (y + shape) * p, curvature, curvature * (1.0 - 2.0 * p)
+    inverse = math.exp(-eta)
+    if family == GAMMA:
+        ratio = y * inverse
+        return -shape * (eta + ratio), 1.0, shape * (ratio - 1.0), shape * ratio, -shape * ratio
+    square = y * inverse * inverse
+    return (
+        shape * (inverse - 0.5 * square),
+        1.0,
+        shape * (square - inverse),
+        shape * inverse,
+        -shape * inverse,
+    )
+
+
+@inner
+def split_log_likelihood(family, y, trials, eta, shape):
+    """`log_likelihood` as value - trials log(rest), as in `all_terms`."""
+    if family == LOGIT:
+        return y * eta - trials * max(eta, 0.0), 1.0 + math.exp(-abs(eta))
+    return log_likelihood(family, y, trials, eta, shape), 1.0
+
+
+@inner
+def sum_of_logs(product, times, rest):
+    """Add times log(rest), 1 <= rest <= 2, to a sum kept as log(product) + the second number returned."""
+    if times == 1.0:
+        product *= rest
+        if product < 1e290:
+            return product, 0.0
+        return 1.0, math.log(product)
+    return product, times * math.log(rest)
 
 
 @inner

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.families import LOGIT, derivatives, log_likelihood
+from bayesimp.kernels.families import LOGIT, all_terms, derivatives, log_likelihood, sum_of_logs
 
 __all__ = ["CATEGORICAL", "NORMAL", "ORDINAL", "Curvature", "Prior", "curvature", "evaluate", "predictors"]
 
@@ -87,7 +87,7 @@ def evaluate(rows, levels, bounds, prior, theta, alpha, h, derive):
     if value == -math.inf:
         return value
     terms, zero = alpha.shape[0] > 0, np.int64(0)
-    eta = np.empty(r)
+    eta, product = np.empty(r), 1.0
     for i in range(bounds.size - 1):
         for j in range(bounds[i], bounds[i + 1]):
             for k in range(r):
@@ -106,10 +106,12 @@ def evaluate(rows, levels, bounds, prior, theta, alpha, h, derive):
                 if derive:
                     _add(rows.X, j, zero, w * (y - eta[0]), w, i, terms, h)
             else:
-                value += w * log_likelihood(rows.family, y, rows.trials[j], eta[0], 1.0)
+                l, rest, score, minus, _ = all_terms(rows.family, y, rows.trials[j], eta[0], 1.0)
+                product, logs = sum_of_logs(product, w * rows.trials[j], rest)
+                value += w * l - logs
                 if derive:
-                    score, minus = derivatives(rows.family, y, rows.trials[j], eta[0], 1.0)
                     _add(rows.X, j, zero, w * score, w * minus, i, terms, h)
+    value -= math.log(product)
     return value if value == value else -math.inf
 
 

@@ -25,11 +25,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families import derivatives, log_likelihood
+from bayesimp.kernels.families import derivatives, split_log_likelihood, sum_of_logs
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 
 __all__ = [
-    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "effects_of", "factor", "find_mode",
+    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "dot", "effects_of", "factor", "find_mode",
     "fixed_part", "sum_rows", "workspace",
 ]  # fmt: skip
 
@@ -75,6 +75,17 @@ def fixed_part(rows, beta, eta0):
 
 
 @inner
+def dot(Z, j, b):
+    """z_j'b; two columns, the usual case, without a loop."""
+    if Z.shape[1] == 2:
+        return Z[j, 0] * b[0] + Z[j, 1] * b[1]
+    s = 0.0
+    for a in range(Z.shape[1]):
+        s += Z[j, a] * b[a]
+    return s
+
+
+@inner
 def effects_of(L, u, b):
     """b <- L u."""
     for a in range(u.shape[0]):
@@ -85,7 +96,16 @@ def effects_of(L, u, b):
 
 @inner
 def sum_rows(rows, i, w):
-    """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; one sum at a time stays in a register."""
+    """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; sums of two columns, the usual case, in one loop."""
+    if rows.Z.shape[1] == 2:
+        g0, g1, A00, A10, A11 = 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(rows.first[i], rows.first[i + 1]):
+            z0, z1, s, c = rows.Z[j, 0], rows.Z[j, 1], w.score[j], w.curvature[j]
+            g0, g1 = g0 + s * z0, g1 + s * z1
+            A00, A10, A11 = A00 + c * z0 * z0, A10 + c * z0 * z1, A11 + c * z1 * z1
+        w.g[0], w.g[1] = g0, g1
+        w.A[0, 0], w.A[1, 0], w.A[1, 1] = A00, A10, A11
+        return
     for a in range(rows.Z.shape[1]):
         s = 0.0
         for j in range(rows.first[i], rows.first[i + 1]):
@@ -103,9 +123,7 @@ def at_effects(rows, shape, i, L, u, w):
     """w.b <- L u; w.score, w.curvature of the rows of cluster i, w.g and w.A <- there."""
     effects_of(L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
-        eta = w.eta0[j]
-        for a in range(u.shape[0]):
-            eta += rows.Z[j, a] * w.b[a]
+        eta = w.eta0[j] + dot(rows.Z, j, w.b)
         s, curvature = derivatives(rows.family, rows.y[j], rows.trials[j], eta, shape)
         w.score[j], w.curvature[j] = rows.weight[j] * s, rows.weight[j] * curvature
     sum_rows(rows, i, w)
@@ -197,13 +215,13 @@ def find_mode(rows, shape, i, L, u, w, tolerance):
 @inner
 def cluster_log_likelihood(rows, shape, i, eta0, b):
     """sum_j w_ij log p(y_ij | eta_ij) at effects b, without the terms that do not depend on eta."""
-    value = 0.0
+    value, product = 0.0, 1.0
     for j in range(rows.first[i], rows.first[i + 1]):
-        eta = eta0[j]
-        for a in range(b.shape[0]):
-            eta += rows.Z[j, a] * b[a]
-        value += rows.weight[j] * log_likelihood(rows.family, rows.y[j], rows.trials[j], eta, shape)
-    return value
+        eta, weight, trials = eta0[j] + dot(rows.Z, j, b), rows.weight[j], rows.trials[j]
+        l, rest = split_log_likelihood(rows.family, rows.y[j], trials, eta, shape)
+        product, logs = sum_of_logs(product, weight * trials, rest)
+        value += weight * l - logs
+    return value - math.log(product)
 
 
 @kernel(nogil=True)

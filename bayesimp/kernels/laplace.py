@@ -30,9 +30,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families import all_terms, log_normaliser
+from bayesimp.kernels.families import all_terms, log_normaliser, sum_of_logs
 from bayesimp.kernels.glmm_modes import (
     at_effects,
+    dot,
     effects_of,
     factor,
     find_mode,
@@ -99,18 +100,28 @@ def penalty_slope(penalty, L, a, b):
 @inner
 def terms_at(rows, shape, i, u, L, w, slope):
     """w.b, w.g, w.A and rows of cluster i at u; slope <- w_ij dC / d eta. Returns the log-likelihood of its rows."""
-    value = 0.0
+    value, product = 0.0, 1.0
     effects_of(L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
-        eta = w.eta0[j]
-        for a in range(u.shape[0]):
-            eta += rows.Z[j, a] * w.b[a]
-        l, s, curvature, D = all_terms(rows.family, rows.y[j], rows.trials[j], eta, shape)
-        weight = rows.weight[j]
-        value += weight * l
+        eta, weight, trials = w.eta0[j] + dot(rows.Z, j, w.b), rows.weight[j], rows.trials[j]
+        l, rest, s, curvature, D = all_terms(rows.family, rows.y[j], trials, eta, shape)
+        product, logs = sum_of_logs(product, weight * trials, rest)
+        value += weight * l - logs
         w.score[j], w.curvature[j], slope[j] = weight * s, weight * curvature, weight * D
     sum_rows(rows, i, w)
-    return value
+    return value - math.log(product)
+
+
+@inner
+def quadratic(Z, j, V):
+    """z_j'V z_j, V symmetric."""
+    if Z.shape[1] == 2:
+        return V[0, 0] * Z[j, 0] ** 2 + 2.0 * V[1, 0] * Z[j, 0] * Z[j, 1] + V[1, 1] * Z[j, 1] ** 2
+    s = 0.0
+    for a in range(Z.shape[1]):
+        for b in range(Z.shape[1]):
+            s += Z[j, a] * V[a, b] * Z[j, b]
+    return s
 
 
 @inner
@@ -151,13 +162,7 @@ def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, out):
                 for c in range(b + 1):
                     V[a, b] += M[a, c] * L[b, c]
         for j in range(rows.first[i], rows.first[i + 1]):
-            v = 0.0
-            for a in range(q):
-                half = 0.5 * V[a, a] * rows.Z[j, a]
-                for b in range(a):
-                    half += V[a, b] * rows.Z[j, b]
-                v += 2.0 * rows.Z[j, a] * half
-            slope[j] *= v  # now D v
+            slope[j] *= quadratic(rows.Z, j, V)  # now D v
             w.score[j] -= 0.5 * slope[j]
         for a in range(q):
             s = 0.0
@@ -182,10 +187,7 @@ def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, out):
                 s -= w.A[a, c] * M[c, b]
             out[p + l] += s
         for j in range(rows.first[i], rows.first[i + 1]):
-            zt = 0.0
-            for a in range(q):
-                zt += rows.Z[j, a] * t[a]
-            w.score[j] += 0.5 * w.curvature[j] * zt
+            w.score[j] += 0.5 * w.curvature[j] * dot(rows.Z, j, t)
         for a in range(p):
             s = 0.0
             for j in range(rows.first[i], rows.first[i + 1]):

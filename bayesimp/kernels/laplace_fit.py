@@ -5,7 +5,7 @@
 2. BFGS with exact gradients (kernels/laplace.py). The first metric is `information`, or the last fit's covariance.
 3. A standard deviation that ends at zero, stationary by symmetry, is tried again from away; if zero serves as well it
    becomes zero.
-4. Hessian by central differences of the gradient; a Newton step with it; its inverse is the covariance of (beta, theta),
+4. Hessian by differences of the gradient; a Newton step with it; its inverse is the covariance of (beta, theta),
    elements at zero held there. So standard errors of beta allow for the uncertainty of Psi.
 
 Columns of X and Z are supposed to be of mean square about 1 (orthonormal is best: kernels/laplace_record.py).
@@ -29,7 +29,18 @@ from bayesimp.kernels.laplace import (
 )
 from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky, solve_lower, solve_lower_t
 
-__all__ = ["EVENTS", "NOT_CONVERGED", "NO_CURVATURE", "SEPARATED", "SINGULAR", "maximise_laplace"]
+__all__ = [
+    "EVENTS",
+    "GAIN",
+    "HESSIAN",
+    "INFORMATION",
+    "NONE",
+    "NOT_CONVERGED",
+    "NO_CURVATURE",
+    "SEPARATED",
+    "SINGULAR",
+    "maximise_laplace",
+]
 
 SINGULAR, SEPARATED, NOT_CONVERGED, NO_CURVATURE = 1, 2, 4, 8
 EVENTS = {
@@ -46,6 +57,7 @@ EVENTS = {
     ),
 }  # bit of the answer: (kind of event, message)
 
+NONE, HESSIAN, INFORMATION = 0, 1, 2
 GAIN = 1e-8  # of log-likelihood, expected from a step, at which the search ends; a Newton step follows
 FINE = 1e-12  # near the boundary, where the likelihood is flat
 EVALUATIONS = 300
@@ -54,6 +66,7 @@ BOUNDARY = 1e-4  # a standard deviation below this counts as zero
 LITTLE = 0.02  # one below this is held at zero if the likelihood is no worse for it,
 NO_GAIN = 1e-8  # by this much,
 AWAY = 0.3  # and is tried again from here
+OFF = 3e-5  # step of differences of the gradient, in standard errors: modes are found again in one step
 FAR = 30.0  # standard errors, or standard deviations of effects, that only separated data have
 
 
@@ -161,6 +174,15 @@ def metric(rows, shape, penalty, free, x, u, L, w, out):
 
 
 @inner
+def hold(inverse, keep):
+    """inverse <- zero in rows and columns that are not kept."""
+    for a in range(keep.shape[0]):
+        for b in range(keep.shape[0]):
+            if not (keep[a] and keep[b]):
+                inverse[a, b] = 0.0
+
+
+@inner
 def climb(rows, shape, penalty, free, limit, gain, renew, keep, x, u, L, w, slopes, inverse, g):
     """x <- where BFGS from x ends, g <- gradient there; returns the value, whether it converged, evaluations.
 
@@ -170,10 +192,7 @@ def climb(rows, shape, penalty, free, limit, gain, renew, keep, x, u, L, w, slop
     k = x.shape[0]
     if renew:
         metric(rows, shape, penalty, free, x, u, L, w, inverse)
-        for a in range(k):
-            for b in range(k):
-                if not (keep[a] and keep[b]):
-                    inverse[a, b] = 0.0
+        hold(inverse, keep)
     s, y, trial, g_trial, Hy = np.zeros(k), np.empty(k), x.copy(), np.empty(k), np.empty(k)
     value, slope, t = -math.inf, 0.0, 1.0
     for evaluation in range(1, limit + 1):
@@ -293,7 +312,7 @@ def covariance_at(hessian, keep, out):
 
 
 @kernel(nogil=True)
-def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covariance, gradient, numbers):
+def maximise_laplace(rows, shape, penalty, free, warm, curvature, gain, x, u, covariance, gradient, numbers):
     """Fit a generalised linear mixed model; all arrays in place.
 
     Parameters
@@ -302,8 +321,10 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
         `GlmmRows`; shape of the family (1.0 where it has none); `Penalty`; (d, 2) free elements of L.
     warm
         Whether to begin at x, u and, where its diagonal is positive, with the covariance as metric.
-    with_hessian
-        Whether to take the Hessian, two evaluations a parameter; else the covariance is left as it came in.
+    curvature
+        HESSIAN, one evaluation a parameter; INFORMATION, approximate, one pass; NONE: the covariance is left as it came.
+    gain
+        Of log-likelihood expected from a step, at which the search ends: GAIN, or more where the mode need not be exact.
     x (p + d,)
         <- beta, then theta: the free elements of L, Psi = L L', diagonal >= 0.
     u (m, q)
@@ -337,16 +358,17 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
     copy_to(inverse, covariance)
 
     # One place that climbs, for the time it takes to compile. Stages 0..2: searches; 3: with columns near zero at zero;
-    # 4: evaluation at the best; 5, 6: above and below in each element, for the Hessian; 7: a last search with that.
+    # 4: evaluation at the best, if it is not where a search ended; 5: off it in each element, for the Hessian; 6: a last
+    # search with that.
     value, converged, evaluations, singular = -math.inf, False, 0, False
     best, trial, modes, keep = x.copy(), x.copy(), u.copy(), np.ones(k, np.bool_)
-    hessian, up, h = np.empty((k, k)), np.empty(k), 0.0
-    stage, element, limit, gain, answer = 0, 0, np.int64(EVALUATIONS), GAIN, 0
+    hessian, base, h = np.empty((k, k)), np.empty(k), 0.0
+    stage, element, limit, worth, answer = 0, 0, np.int64(EVALUATIONS), gain, 0
     while True:
         after, ended, used = climb(
-            rows, shape, penalty, free, limit, gain, renew, keep, trial, u, L, w, slopes, inverse, gradient
+            rows, shape, penalty, free, limit, worth, renew, keep, trial, u, L, w, slopes, inverse, gradient
         )
-        renew = stage < 4
+        renew = stage < 3
         if stage < 4:
             evaluations += used
             if stage == 0 or after > value + (NO_GAIN if stage < 3 else -NO_GAIN):
@@ -362,10 +384,11 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
                     trial[p + l] = AWAY * (1 + stage)
             if stage < 2 and (near or failed):
                 stage += 1
-                gain = FINE
+                worth = FINE
                 continue
             for a in range(k):
                 trial[a] = best[a]
+            there = stage == 0 and not near
             stage = 3 if stage < 3 and near else 4
             singular = canonical(trial, p, free, LITTLE if stage == 3 else BOUNDARY, L)
             for l in range(d):
@@ -373,35 +396,36 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
             if stage == 3:
                 continue
             for a in range(k):
+                there = there and abs(trial[a] - best[a]) < 1e-12
                 best[a] = trial[a]
-            limit = np.int64(1)
-            continue
-        if stage == 4 and not with_hessian:
+            limit, renew = np.int64(1), False
+            if not there:
+                continue
+            after = value
+        if stage == 4 and curvature != HESSIAN:
             ended = converged
+            if curvature == INFORMATION:
+                metric(rows, shape, penalty, free, best, u, L, w, covariance)
+                hold(covariance, keep)
             break
         if stage == 4:
             value = after
             copy_to(modes, u)
+            for b in range(k):
+                base[b] = gradient[b]
             stage = 5
         elif stage == 5:
             for b in range(k):
-                up[b] = gradient[b]
-            for i in range(u.shape[0]):  # modes move almost linearly
-                for a in range(q):
-                    u[i, a] = 2.0 * modes[i, a] - u[i, a]
-            stage = 6
-        elif stage == 6:
-            for b in range(k):
-                hessian[element, b] = (gradient[b] - up[b]) / (2.0 * h)
+                hessian[element, b] = (base[b] - gradient[b]) / h
             copy_to(u, modes)
-            element, stage = element + 1, 5
+            element += 1
         else:
             break
         for a in range(k):
             trial[a] = best[a]
         if element < k:
-            h = 3e-3 * min(1.0, max(1e-3, math.sqrt(max(inverse[element, element], 0.0))))
-            trial[element] = best[element] + (h if stage == 5 else -h)
+            h = OFF * min(1.0, max(1e-3, math.sqrt(max(inverse[element, element], 0.0))))
+            trial[element] = best[element] + h
             continue
         for a in range(k):
             for b in range(a):
@@ -409,9 +433,11 @@ def maximise_laplace(rows, shape, penalty, free, warm, with_hessian, x, u, covar
                 hessian[b, a] = hessian[a, b]
         if not covariance_at(hessian, keep, covariance):
             answer |= NO_CURVATURE
-            copy_to(covariance, inverse)
+            put_theta(best, p, free, L)
+            metric(rows, shape, penalty, free, best, u, L, w, covariance)
+            hold(covariance, keep)
         copy_to(inverse, covariance)
-        limit, gain, stage = np.int64(30), 1e-16, 7
+        limit, worth, stage = np.int64(30), 1e-14, 6
     converged = converged or ended
     for a in range(k):
         x[a] = trial[a]

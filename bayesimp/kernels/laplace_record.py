@@ -12,7 +12,15 @@ import numpy as np
 
 from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.laplace import Penalty, laplace
-from bayesimp.kernels.laplace_fit import NOT_CONVERGED, SEPARATED, SINGULAR, maximise_laplace
+from bayesimp.kernels.laplace_fit import (
+    GAIN,
+    HESSIAN,
+    NONE,
+    NOT_CONVERGED,
+    SEPARATED,
+    SINGULAR,
+    maximise_laplace,
+)
 
 __all__ = ["LaplaceFit", "fit_laplace", "free_elements", "laplace_at", "no_penalty"]
 
@@ -138,7 +146,18 @@ def fit_laplace(
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
     inner_rows = rows._replace(X=X, Z=Z)
     code = maximise_laplace(
-        inner_rows, shape, inside, free, start is not None, hessian, x, u, covariance, gradient, numbers
+        inner_rows,
+        shape,
+        inside,
+        free,
+        start is not None,
+        HESSIAN if hessian else NONE,
+        GAIN,
+        x,
+        u,
+        covariance,
+        gradient,
+        numbers,
     )
     L = np.zeros((q, q))
     L[free[:, 0], free[:, 1]] = x[p:]

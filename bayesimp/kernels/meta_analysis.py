@@ -144,21 +144,6 @@ def _scales(b, S):
     return np.sqrt(n / total + between), np.sqrt(between)
 
 
-def _second_derivatives(b, S, T, L, scale, w):
-    """(d, d): differences of the gradient in the lower triangle of L, in units of scale."""
-    rows, columns = np.tril_indices(len(L))
-    H = np.empty((len(rows), len(rows)))
-    for k, (x, l) in enumerate(zip(rows, columns, strict=True)):
-        gradients = []
-        for sign in (1.0, -1.0):
-            moved = L.copy()
-            moved[x, l] += sign * STEP * scale[x]
-            _fit(b, S, T, moved, w)
-            gradients.append(w.dL[rows, columns] * scale[rows])
-        H[k] = (gradients[0] - gradients[1]) / (2.0 * STEP)
-    return 0.5 * (H + H.T)
-
-
 def _moments(b, S, T, w):
     """L_hat and code; w as `_fit` left it at L = 0, so that K_i = S_i^-1."""
     (n, p), k = b.shape, len(w.beta)
@@ -316,3 +301,27 @@ def _descend(b, S, T, L, w):
                 trial[x, l] = L[x, l] + t * s[a]
                 a += 1
     return value, False
+
+
+@kernel(nogil=True)
+def _second_derivatives(b, S, T, L, scale, w):
+    """(d, d): differences of the gradient in the lower triangle of L, in units of scale."""
+    p = L.shape[0]
+    d = p * (p + 1) // 2
+    H, moved = np.zeros((d, d)), L.copy()
+    for side in range(2):
+        sign, k = 1.0 - 2.0 * side, 0
+        for x in range(p):
+            for l in range(x + 1):
+                moved[x, l] = L[x, l] + sign * STEP * scale[x]
+                _fit(b, S, T, moved, w)
+                moved[x, l] = L[x, l]
+                a = 0
+                for y in range(p):
+                    for h in range(y + 1):
+                        half = 0.25 * sign * w.dL[y, h] * scale[y] / STEP
+                        H[k, a] += half
+                        H[a, k] += half
+                        a += 1
+                k += 1
+    return H

@@ -5,10 +5,12 @@
 Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi_published.py). Here the law
 is the posterior under a weak prior, and a step leaves it invariant:
 
-1. Fit: maximum of the penalised Laplace log-likelihood, warm-started, and its Hessian (kernels/laplace_fit.py). It is no
-   more than a proposal: the penalty keeps it inside the boundary and finite for separated data.
-2. (beta, theta)*, theta the lower triangle of L, by Metropolis: from a multivariate t around the fit, and walking. What
-   is held fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
+1. Fit: maximum of the penalised Laplace log-likelihood, warm-started, with its approximate curvature
+   (kernels/laplace_fit.py). It is no more than a proposal: the penalty keeps it inside the boundary and finite for
+   separated data.
+2. (beta, theta)*, theta the lower triangle of L, by Metropolis in coordinates where the fit is standard normal
+   (kernels/mlmi_proposal.py; hence the power k + 1 of L_kk in the penalty): from a multivariate t, and walking. What is
+   held fixed is not b but e: with u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
 
        u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
 
@@ -39,9 +41,10 @@ from bayesimp.kernels.glmm_modes import (
     workspace,
 )
 from bayesimp.kernels.laplace import Penalty, put_theta
-from bayesimp.kernels.laplace_fit import NOT_CONVERGED, maximise_laplace
+from bayesimp.kernels.laplace_fit import INFORMATION, NOT_CONVERGED, maximise_laplace
 from bayesimp.kernels.laplace_record import free_elements
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.mlmi_proposal import from_coordinates, make_coordinates, to_coordinates
 
 __all__ = ["EVENTS", "FAILED", "FAILURES", "TALLIES", "draw_given_fit", "mlmi_step"]
 
@@ -61,8 +64,10 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 4, 3  # Metropolis steps of a visit
+TRIES, EFFECT_TRIES = 3, 3  # Metropolis steps of a visit
 DF = 5.0  # of the proposals
+GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation
+NEAR = 1e-8  # Newton decrement of modes, one more step follows
 WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prior's scale
 
 
@@ -135,16 +140,22 @@ def draw_given_fit(
     """
     (m, q), p, k = B.shape, beta.shape[0], fit.shape[0]
     w, L = workspace(rows.y.shape[0], q), np.zeros((q, q))
-    root = covariance.copy()
-    if not cholesky(root, k):
+    space, defined = make_coordinates(rows, shape, Q0, free, fit, covariance, u_fit, L, w)
+    if not defined:
         return FAILED
-    x, trial, step, noise, at = np.empty(k), np.empty(k), np.empty(k), np.empty(k), np.empty(q)
+    x, trial, v, v_trial, noise, at = (
+        np.empty(k),
+        np.empty(k),
+        np.zeros(k),
+        np.zeros(k),
+        np.empty(k),
+        np.empty(q),
+    )
+    step = np.empty(q)
     e, u, u_trial = np.zeros((m, q)), u_fit.copy(), u_fit.copy()
     H, H_trial = np.zeros((m, q, q)), np.zeros((m, q, q))
     target, proposal = -math.inf, 0.0
     if fresh:
-        for a in range(k):
-            trial[a] = fit[a]
         for i in range(m):
             for a in range(q):
                 e[i, a] = rng.standard_normal()
@@ -156,31 +167,29 @@ def draw_given_fit(
             trial[a] = beta[a]
         for l in range(free.shape[0]):
             trial[p + l] = L[free[l, 0], free[l, 1]]
+        to_coordinates(space, trial, free, L, w, v_trial)
     for attempt in range(1 + TRIES):
         walk = (
             attempt % 2 == 0
         )  # every second step is a random walk, for laws far from the t (separated data)
         if attempt > 0:
             t_noise(rng, noise, k)
-            length = math.exp(-3.0 * rng.random()) * 1.7 / math.sqrt(k) if walk else 1.0
+            length = math.exp(-3.0 * rng.random()) * 1.7 / math.sqrt(k)
             for a in range(k):
-                trial[a] = x[a] if walk else fit[a]
-                for b in range(a + 1):
-                    trial[a] += length * root[a, b] * noise[b]
-        for a in range(k):
-            step[a] = trial[a] - fit[a]
-        solve_lower(root, step, k)
-        after_proposal = t_log_density(squared(step, k), k)
-        put_theta(trial, p, free, L)
+                v_trial[a] = v[a] + length * noise[a] if walk else noise[a]
+        after_proposal = t_log_density(squared(v_trial, k), k)
+        after = -from_coordinates(space, v_trial, free, L, w, trial)
         fixed_part(rows, trial, w.eta0)
-        after = log_prior(trial, p, Q0, t0, nu, scale, L)
+        after = log_prior(trial, p, Q0, t0, nu, scale, L) + after if math.isfinite(after) else -math.inf
         for i in range(m):
             if rows.first[i] == rows.first[i + 1] or not after > -math.inf:
                 continue
             ui = u_trial[i]
-            if not find_mode(rows, shape, i, L, ui, w, 1e-12):
+            if not find_mode(rows, shape, i, L, ui, w, NEAR):
                 after = -math.inf
                 continue
+            for a in range(q):
+                ui[a] += w.step[a]
             copy_to(H_trial[i], w.H)
             if attempt == 0 and not fresh:  # e from b: u = L^-1 b, e = C'(u - mode)
                 for a in range(q):
@@ -210,7 +219,7 @@ def draw_given_fit(
         if accept:
             target, proposal = after, after_proposal
             for a in range(k):
-                x[a] = trial[a]
+                x[a], v[a] = trial[a], v_trial[a]
             copy_to(u, u_trial)
             for i in range(m):
                 copy_to(H[i], H_trial[i])
@@ -271,7 +280,8 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     Q0 (p, p), t0 (p,), nu, scale (q,)
         Priors, in the module's docstring.
     fit (p + d,), u_fit (m, q), covariance (p + d, p + d)
-        Mode of the parameters (d = q (q + 1) / 2), modes of effects, inverse Hessian: warm starts; zeros at first.
+        Mode of the parameters (d = q (q + 1) / 2), modes of effects, covariance about the mode: warm starts;
+        zeros at first.
     beta (p,), Psi (q, q), B (m, q)
         The draw.
     tallies (5,) int64
@@ -283,9 +293,20 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     """
     q = B.shape[1]
     free, fresh = free_elements(q), bool(tallies[0] == 0)
-    penalty = Penalty(Q0, t0, np.ones(q), np.diag((WIDE * np.asarray(scale)) ** -2.0))
+    penalty = Penalty(Q0, t0, np.arange(1.0, q + 1.0), np.diag((WIDE * np.asarray(scale)) ** -2.0))
     code = maximise_laplace(
-        rows, shape, penalty, free, not fresh, True, fit, u_fit, covariance, np.empty(len(fit)), np.empty(3)
+        rows,
+        shape,
+        penalty,
+        free,
+        not fresh,
+        INFORMATION,
+        GAIN,
+        fit,
+        u_fit,
+        covariance,
+        np.empty(len(fit)),
+        np.empty(3),
     )
     failed = draw_given_fit(
         rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies

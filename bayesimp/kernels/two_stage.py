@@ -123,7 +123,8 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
         fit_normal(rows, state.fits, H, Hb, s2, total, status)
     else:
         fit_clusters(rows, state.fits, H, status)
-        Hb[:] = np.einsum("ixy,iy->ix", H, np.nan_to_num(state.fits))
+        fitted = np.where((status == FITTED)[:, None], state.fits, 0.0)
+        Hb = (H @ fitted[..., None])[..., 0]
     good = status == FITTED
     S = np.linalg.inv(H[good]) * (s2[good, None, None] if rows.family == NORMAL else 1.0)
     meta = meta_analysis(rng, state.fits[good], S, T[good], method, published)

@@ -34,8 +34,10 @@ def curvature_slope(family, y, trials, eta, shape):
 
 @njit
 def all_terms(family, y, trials, eta, shape):
+    l, rest, score, curvature, slope = f.all_terms(family, y, trials, eta, shape)
+    again = f.split_log_likelihood(family, y, trials, eta, shape)
     value = f.log_likelihood(family, y, trials, eta, shape)
-    return f.all_terms(family, y, trials, eta, shape), value
+    return (l - trials * np.log(rest), score, curvature, slope), again[0] - trials * np.log(again[1]), value
 
 
 @njit
@@ -100,13 +102,34 @@ def test_slope_of_the_curvature(family):
 def test_all_terms_at_once_are_those_one_by_one(family):
     for eta in ETAS:
         for y in YS[family]:
-            at_once, value = all_terms(family, y, TRIALS, eta, SHAPE)
+            at_once, again, value = all_terms(family, y, TRIALS, eta, SHAPE)
             one_by_one = (
                 value,
                 *derivatives(family, y, TRIALS, eta, SHAPE),
                 curvature_slope(family, y, TRIALS, eta, SHAPE),
             )
             np.testing.assert_allclose(at_once, one_by_one, rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(again, value, rtol=1e-12, atol=1e-14)
+
+
+@njit
+def summed(family, y, weight, trials, eta):
+    value, product = 0.0, 1.0
+    for j in range(y.size):
+        l, rest = f.split_log_likelihood(family, y[j], trials[j], eta[j], 1.0)
+        product, logs = f.sum_of_logs(product, weight[j] * trials[j], rest)
+        value += weight[j] * l - logs
+    return value - np.log(product)
+
+
+def test_sums_of_logarithms_by_products():
+    """Thousands of rows, so that products overflow unless they are taken up, with and without weights and trials."""
+    rng = np.random.default_rng(1)
+    for weight, trials in ((1.0, 1.0), (0.5, 1.0), (1.0, 3.0), (0.5, 2.0)):
+        eta, mixed = rng.normal(size=5_000), np.where(rng.random(5_000) < 0.5, weight, 1.0)
+        y, trials = rng.integers(0, 2, 5_000).astype(float), np.full(5_000, trials)
+        expected = mixed @ (y * eta - trials * np.logaddexp(0, eta))
+        assert abs(summed(f.LOGIT, y, mixed, trials, eta) - expected) < 1e-10 * abs(expected)
 
 
 def test_expected_curvature_of_the_inverse_gaussian():

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from bayesimp.kernels.families import LOGIT, POISSON
-from bayesimp.kernels.glmm_modes import conditional_modes
+from bayesimp.kernels.glmm_gibbs import ALL_MOVES, GlmmPrior, glmm_step, new_tallies
+from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.joint_gibbs import HUANG_WAND, CovarianceUpdate
 from bayesimp.kernels.mlmi import TALLIES, mlmi_step
 from bayesimp.kernels.mlmi_published import PUBLISHED_TALLIES, published_step
-from tests.kernels.glmm_tables import FAMILIES, make_rows
+from tests.kernels.glmm_tables import FAMILIES, REFERENCE, make_rows
 from tests.longhand import laplace as longhand
 
 NU, SCALE, PRECISION = 2.0, 2.5, 0.01
 
 
-def draws(rows, n, seed=0, burn=20, step=mlmi_step):
+def draws(rows, n, seed=0, burn=20, step=mlmi_step, prior=None):
     """Parameters (n, p + q (q+1) / 2), effects (n, m, q), tallies by name."""
     m, p, q = len(rows.first) - 1, rows.X.shape[1], rows.Z.shape[1]
     d, rng = q * (q + 1) // 2, np.random.default_rng(seed)
@@ -24,7 +28,7 @@ def draws(rows, n, seed=0, burn=20, step=mlmi_step):
     if step is mlmi_step:
         tallies = np.zeros(len(TALLIES), np.int64)
         fit, covariance = np.zeros(p + d), np.zeros((p + d, p + d))
-        names, prior = TALLIES, (PRECISION * np.eye(p), np.zeros(p), NU, np.full(q, SCALE))
+        names, prior = TALLIES, prior or (PRECISION * np.eye(p), np.zeros(p), NU, np.full(q, SCALE))
         arguments = (*prior, fit, u, covariance, beta, Psi, B, tallies)
     else:
         tallies, names = np.zeros(len(PUBLISHED_TALLIES), np.int64), PUBLISHED_TALLIES
@@ -39,7 +43,7 @@ def draws(rows, n, seed=0, burn=20, step=mlmi_step):
 
 def on_a_grid(rows):
     """Posterior of (beta0, sd) of a model with an intercept only, by quadrature: values, weights."""
-    b, s = np.linspace(-2.5, 1.5, 41), np.exp(np.linspace(-4, 2, 60))
+    b, s = np.linspace(-2.5, 1.5, 31), np.exp(np.linspace(-4, 2, 40))
     log = np.array([[longhand.marginal(rows, np.array([x]), np.array([[y]]), 20) for y in s] for x in b])
     log += -0.5 * PRECISION * b[:, None] ** 2 - 0.5 * (NU + 1) * np.log1p((s / SCALE) ** 2 / NU) + np.log(s)
     w = np.exp(log - log.max())
@@ -74,36 +78,72 @@ def test_parameters_are_draws_of_the_exact_posterior(family):
 def test_the_published_rule_shrinks_psi():
     rows = make_rows(LOGIT, [5] * 30, p=1, q=1, seed=3, sd=1.0)
     exact, _, _ = draws(rows, 300)
-    published, _, _ = draws(rows, 150, burn=0, step=published_step)
+    published, _, _ = draws(rows, 60, burn=0, step=published_step)
     assert np.median(published[:, 1]) < 0.6 * np.median(exact[:, 1])
 
 
 def test_linear_predictor_of_a_large_cluster():
-    """15 clusters x 200 rows: its sd is the posterior's, that given parameters and Laplace's joint one agreeing here;
-    the published rule's is too large, and many of its draws ignore the data."""
+    """15 clusters x 200 rows: its sd is that of the Gibbs kernel under the same prior; the published rule's is too
+    large, and many of its draws ignore the data."""
     rows = make_rows(LOGIT, [200] * 15, p=1, q=1, seed=1, sd=1.0)
     parameters, effects, tallies = draws(rows, 1_500)
     predictor = parameters[:, 0, None] + effects[:, :, 0]
-    # given psi the predictor of cluster i has likelihood information W_i and prior about beta, precision 1 / psi
-    psi, beta = np.median(parameters[:, 1]), np.array([np.median(parameters[:, 0])])
-    u, modes, covariance, root = (
-        np.zeros((15, 1)),
-        np.empty((15, 1)),
-        np.empty((15, 1, 1)),
-        np.empty((15, 1, 1)),
-    )
-    conditional_modes(rows, 1.0, beta, np.sqrt([[psi]]), u, modes, covariance, root)
-    information = 1 / covariance[:, 0, 0] - 1 / psi
-    joint = np.diag(np.r_[PRECISION, information + 1 / psi])  # of (beta, beta + b_i)
-    joint[0, 0] += 15 / psi
-    joint[0, 1:] = joint[1:, 0] = -1 / psi
-    expected = np.sqrt(np.diag(np.linalg.inv(joint)))[1:]
+    rng, counts = np.random.default_rng(1), new_tallies()
+    half_t = CovarianceUpdate(HUANG_WAND, NU, np.eye(1), np.full(1, SCALE))
+    prior = GlmmPrior(PRECISION * np.eye(1), np.zeros(1), half_t)
+    beta, aux, Psi, B = np.zeros((1, 1)), np.ones(0), np.eye(1), np.zeros((15, 1, 1))
+    exact = []
+    for _ in range(2_000):
+        assert glmm_step(rng, rows, 1, prior, beta, aux, Psi, B, counts, ALL_MOVES) == 0
+        exact.append(beta[0, 0] + B[:, 0, 0])
+    expected = np.array(exact)[100:].std(axis=0)
     ratio = predictor.std(axis=0) / expected
-    assert np.all(np.abs(ratio - 1) < 0.15) and abs(ratio.mean() - 1) < 0.05
-    parameters, effects, counts = draws(rows, 300, burn=0, step=published_step)
+    assert np.all(np.abs(ratio - 1) < 0.1) and abs(ratio.mean() - 1) < 0.03
+    error = np.sqrt(
+        1 / min(effective(x) for x in predictor.T) + 1 / min(effective(x) for x in np.array(exact).T)
+    )
+    assert np.abs((predictor.mean(0) - np.array(exact)[100:].mean(0)) / expected).max() < 4.5 * error
+    parameters, effects, counts = draws(rows, 200, burn=0, step=published_step)
     wide = (parameters[:, 0, None] + effects[:, :, 0]).std(axis=0) / expected
     assert wide.mean() > 1.02
     assert counts["ratios above 1"] > 0 and tallies["effects accepted"] > 0.85 * tallies["effect proposals"]
+
+
+@pytest.mark.parametrize("name", ["sporadic", "bernoulli", "poisson"])
+def test_against_nuts(name):
+    """Quantiles of frozen NUTS draws (tests/reference/glmm/make_nuts.py), a covariate; sporadic: 15 large clusters, an
+    intercept and a slope, among what is compared effects and linear predictors of missing rows."""
+    frozen = json.loads((REFERENCE / f"nuts_{name}.json").read_text())
+    data, m, q = frozen["data"], frozen["clusters"], frozen["q"]
+    y, n = np.array(data["y"], float), len(data["y"])
+    X = np.column_stack([np.ones(n), data["x"]])
+    first = np.r_[0, np.cumsum(np.bincount(data["cluster"], minlength=m))]
+    family, one = POISSON if name == "poisson" else LOGIT, np.ones(n)
+    rows = GlmmRows(family, y, one, one, np.zeros(n), X, np.ascontiguousarray(X[:, :q]), first)
+    prior = (np.diag([1 / 25, 1 / 2.5**2]), np.zeros(2), 2.0, np.ones(q))
+    parameters, effects, _ = draws(rows, 1_500, prior=prior)
+    lower = dict(zip(zip(*np.tril_indices(q), strict=True), parameters[:, 2:].T, strict=True))
+    for name, reference in frozen["posterior"].items():
+        kind, _, at = name.rstrip("]").partition("[")
+        if kind.startswith("mean"):
+            continue
+        at = [int(a) for a in at.split(",")]
+        if kind == "beta":
+            x = parameters[:, at[0]]
+        elif kind == "Psi":
+            x = lower[max(at), min(at)]
+        elif kind == "b":
+            x = effects[:, at[0], at[1]]
+        else:
+            i, row = data["cluster_missing"][at[0]], np.array([1.0, data["x_missing"][at[0]]])
+            x = parameters[:, :2] @ row + effects[:, i] @ row[:q]
+        for level, quantile, error in zip(
+            frozen["probs"], reference["quantiles"], reference["quantiles_mcse"], strict=True
+        ):
+            slope = (np.abs(x - quantile) < 0.2 * reference["sd"]).mean() / (0.4 * reference["sd"])
+            below = x <= quantile
+            own = np.sqrt(level * (1 - level) / min(effective(x), effective(below.astype(float))))
+            assert abs(below.mean() - level) < 4.5 * np.hypot(own, slope * error), (name, level)
 
 
 def test_effects_given_all_are_their_exact_conditional():
