@@ -50,3 +50,13 @@ def test_covariances_within_and_between(slope):
 def test_what_cannot_be_simulated_is_refused(wrong):
     with pytest.raises(SpecificationError):
         bi.simulate_studies(**{"sizes": SIZES, "Sigma": SIGMA, "Psi": PSI, "seed": 1, **wrong})
+
+
+def test_kidney_with_and_without_holes():
+    table, full = bi.load_kidney(full=True)
+    pd.testing.assert_frame_equal(table, bi.load_kidney())
+    assert len(table) == 4774 and not full.isna().any().any()
+    there = table.notna()
+    pd.testing.assert_frame_equal(table.where(there, 0), full.where(there, 0), check_dtype=False)
+    never = table["alcohol"].isna().groupby(table["study"]).all()
+    assert never.sum() == 9 and table["comorbidities"].isna().groupby(table["study"]).all().sum() == 1
