@@ -467,4 +467,4 @@ def test_prior_draws_and_sensitivity():
     assert abs(centred.mean() - np.log(frame["visits"].mean())) < 4 * 6 / np.sqrt(4000)
     grid = {"default": bi.priors.default(), "IW(1, 1)": bi.priors.iw(1)}
     result = bi.sensitivity(model, grid, analysis="x ~ smoke + (1 | study)", m=3, cycles=6, seed=1)
-    assert {"default", "IW(1, 1)"} == set(result.estimates["prior"].unique())
+    assert {"default", "IW(1, 1)"} == set(result.table["prior"])

@@ -62,7 +62,13 @@ class MlmiBlock(GeneralisedBlock):
 class PublishedBlock(GeneralisedBlock):
     """`methods.MLMI(published=True)`."""
 
-    words = published.FAILURES
+    words = {
+        1: (
+            "no fit",
+            published.FAILURES[published.FAILED][1]
+            + "; the values of the last visit are kept, as in his code",
+        )
+    }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -84,9 +90,10 @@ class PublishedBlock(GeneralisedBlock):
             chain.rng, self.observed(chain.V, f), 1.0, self.incomplete, own["theta"], own["beta_hat"], own["u"],
             theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
         )  # fmt: skip
-        if code == 0:
-            self.fill(chain, theta, f)
-        return code
+        if code == published.FAILED:
+            return 1
+        self.fill(chain, theta, f)
+        return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Every departure from what is meant to be drawn, of how many."""

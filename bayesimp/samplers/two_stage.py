@@ -117,7 +117,7 @@ class TwoStageBlock(GeneralisedBlock):
         for k, why in enumerate(FAILED.values()):
             where = np.flatnonzero(failed[:, k])
             if len(where):
-                clusters = listing([labels[self.table.order[i]] for i in where], 8)
+                clusters = listing([labels[self.table.order[i]] for i in where], 40)
                 data.append(
                     Event("cluster not fitted", name, f"{clusters}: {why}; {then}", int(failed[:, k].sum()))
                 )
