@@ -175,9 +175,7 @@ def coverage(covered) -> str:
 def summary_lines(rows: pd.DataFrame) -> list[str]:
     """Over the four designs: coverage of alpha, and shares of true means inside; clustered by table."""
     lines = [
-        "| method | "
-        + " | ".join(f"{t} covered, % (95)" for t in TERMS)
-        + " | sporadic inside, % (90) | systematic inside |",
+        "| method | alpha_0 covered, % (95) | alpha_1 | alpha_2 | sporadic: inside, % (90) | systematic: inside |",
         "|---|---|---|---|---|---|",
     ]
     for method, part in rows.groupby("method", sort=False):
@@ -277,8 +275,8 @@ def report(rows: pd.DataFrame, command: str) -> list[str]:
         f"Made by `{command}` on {date.today()}, commit {commit},",
         f"bayesimp {bi.__version__}, Python {platform.python_version()}, NumPy {np.__version__}.", "",
         f"{STUDIES} studies x {ROWS} rows, {SYSTEMATIC:.0%} of them without x1, as many without x2, and",
-        f"{SPORADIC:.0%} of the other rows (depending on y); m = {M}, {CYCLES} cycles; the same tables for all methods. In brackets:",
-        "Monte Carlo standard errors.", "",
+        f"{SPORADIC:.0%} of the other rows (depending on y); m = {M}, {CYCLES} cycles; the same tables for all methods.",
+        "In brackets: Monte Carlo standard errors.", "",
     ]  # fmt: skip
     reading = Path(__file__).with_name("COVERAGE_READING.md")
     if reading.exists():
