@@ -172,6 +172,27 @@ def coverage(covered) -> str:
     return f"{100 * share:.1f} ({100 * np.sqrt(max(share * (1 - share), 0.25 / len(covered)) / len(covered)):.1f})"
 
 
+def summary_lines(rows: pd.DataFrame) -> list[str]:
+    """Over the four designs: coverage of alpha, and shares of true means inside; clustered by table."""
+    lines = [
+        "| method | alpha_0 covered, % (95) | alpha_1 | alpha_2 | sporadic: inside, % (90) | systematic: inside |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, part in rows.groupby("method", sort=False):
+        cells = []
+        for term in TERMS:
+            group = part[(part.what == "estimate") & (part.term == term)]
+            truth = ALPHA[TERMS.index(term)]
+            cells.append(coverage((group["low"] <= truth) & (truth <= group["high"])))
+        for kind in ("sporadic", "systematic"):
+            group = part[(part.what == "imputed") & (part["kind"] == kind)]
+            by = [group["outcome"], group["heterogeneity"], group["table"]]
+            inside = 100 * group["rank"].between(1, M - 1).groupby(by).mean()
+            cells.append(shown(mean_se(inside), 1) if len(inside) else "")
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
 def alpha_lines(rows: pd.DataFrame, outcome: str, heterogeneity: str) -> list[str]:
     part = rows[(rows.outcome == outcome) & (rows.heterogeneity == heterogeneity) & (rows.what == "estimate")]
     reference = part[part.method == REFERENCE].set_index(["term", "table"])["value"]
@@ -240,7 +261,9 @@ def event_lines(rows: pd.DataFrame) -> list[str]:
         hit = len(group[["outcome", "heterogeneity", "table"]].drop_duplicates())
         lines.append(f"| {method} | {term} | {hit} of {tables[method]} | {int(group['count'].sum()):,} |")
     for method, group in rows[rows.what == "failed"].groupby("method", sort=False):
-        lines.append(f"| {method} | gave up: {group['term'].iloc[0]} | {len(group)} of {tables[method]} | |")
+        lines.append(
+            f"| {method} | gave up: {group['term'].iloc[0].partition('. ')[0]} | {len(group)} of {tables[method]} | |"
+        )
     quiet = [m for m in tables.index if m in METHODS and m not in set(part["method"])]
     return [*lines, "", f"None but acceptance rates: {', '.join(quiet) or 'no method'}."]
 
@@ -251,13 +274,14 @@ def report(rows: pd.DataFrame, command: str) -> list[str]:
         "# Coverage of the methods for discrete variables: last results", "",
         f"Made by `{command}` on {date.today()}, commit {commit},",
         f"bayesimp {bi.__version__}, Python {platform.python_version()}, NumPy {np.__version__}.", "",
-        f"{STUDIES} studies x {ROWS} rows, {SYSTEMATIC:.0%} of them without x1, as many without x2, and {SPORADIC:.0%} of the",
-        f"other rows (depending on y); m = {M}, {CYCLES} cycles; the same tables for all methods. In brackets: Monte Carlo",
-        "standard errors.", "",
+        f"{STUDIES} studies x {ROWS} rows, {SYSTEMATIC:.0%} of them without x1, as many without x2, and",
+        f"{SPORADIC:.0%} of the other rows (depending on y); m = {M}, {CYCLES} cycles; the same tables for all methods.",
+        "In brackets: Monte Carlo standard errors.", "",
     ]  # fmt: skip
     reading = Path(__file__).with_name("COVERAGE_READING.md")
     if reading.exists():
         lines += [reading.read_text().strip(), ""]
+    lines += ["## All designs together", "", *summary_lines(rows), ""]
     for outcome, size in DESIGNS:
         lines += [
             f"## alpha: {outcome} outcome, {size} heterogeneity",
@@ -268,7 +292,7 @@ def report(rows: pd.DataFrame, command: str) -> list[str]:
     lines += ["## Standard deviations between studies", "", *sd_lines(rows), ""]
     lines += [
         "## Imputed means of a study against the truth", "",
-        "z = (truth - mean of imputed means) / (their sd sqrt(1 + 1/m)): mean 0 and sd about 1.05 (t, 18 df) if proper.", "",
+        "z = (truth - mean of imputed means) / (their sd sqrt(1 + 1/m)): mean 0, sd about 1.05 (t, 18 df) if proper.", "",
         *imputed_lines(rows), "", "## Events", "", *event_lines(rows), "",
     ]  # fmt: skip
     seconds = rows[rows.what == "seconds"].groupby("method", sort=False)["value"].median()
@@ -278,7 +302,7 @@ def report(rows: pd.DataFrame, command: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=int, default=40, help="of each of the four designs")
+    parser.add_argument("--tables", type=int, default=40, help="of each of the four designs, at most")
     parser.add_argument("--methods", nargs="*", default=[REFERENCE, COMPLETE, *METHODS])
     parser.add_argument("--raw", type=Path)
     parser.add_argument("--minutes", type=float, default=np.inf)
