@@ -103,7 +103,7 @@ def test_linear_predictor_of_a_large_cluster():
         1 / min(effective(x) for x in predictor.T) + 1 / min(effective(x) for x in np.array(exact).T)
     )
     assert np.abs((predictor.mean(0) - np.array(exact)[100:].mean(0)) / expected).max() < 4.5 * error
-    parameters, effects, counts = draws(rows, 200, burn=0, step=published_step)
+    parameters, effects, counts = draws(rows, 300, burn=0, step=published_step)
     wide = (parameters[:, 0, None] + effects[:, :, 0]).std(axis=0) / expected
     assert wide.mean() > 1.02
     assert counts["ratios above 1"] > 0 and tallies["effects accepted"] > 0.85 * tallies["effect proposals"]
