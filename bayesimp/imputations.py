@@ -152,7 +152,7 @@ class Imputations:
             if self._family(name) in CODED:
                 array = filled.array.take(again)
                 for k in range(1, count):
-                    array[k * n + rows] = self.decoded(name, first + k)
+                    array[k * n + rows] = self.decoded(name, first + k).astype(_plain(array.dtype))
                 out[name] = array
             else:
                 base = np.tile(filled.to_numpy(float), (count, 1))
@@ -369,6 +369,11 @@ def _labels(clusters) -> np.ndarray:
     """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
     labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
     return labels if labels.dtype.kind in "iu" else np.asarray([str(c) for c in clusters])
+
+
+def _plain(dtype) -> np.dtype:
+    """NumPy's dtype for values that go into a column of numbers; object otherwise."""
+    return dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", np.dtype(object))
 
 
 def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool = False) -> pd.Series:

@@ -468,3 +468,19 @@ def test_prior_draws_and_sensitivity():
     grid = {"default": bi.priors.default(), "IW(1, 1)": bi.priors.iw(1)}
     result = bi.sensitivity(model, grid, analysis="x ~ smoke + (1 | study)", m=3, cycles=6, seed=1)
     assert {"default", "IW(1, 1)"} == set(result.table["prior"])
+
+
+@pytest.mark.parametrize("dtype", ["float", "Int64", "boolean", "category"])
+def test_an_analysis_of_a_binary_variable_of_any_type(dtype):
+    frame = table()[["study", "x", "smoke"]]
+    smoke = (
+        frame["smoke"]
+        .map({"yes": 1, "no": 0})
+        .astype("Int64" if dtype == "boolean" else "float")
+        .astype(dtype)
+    )
+    imp = impute(frame.assign(smoke=smoke), m=3)
+    by_frames = bi.fit_each([imp.frame(k) for k in range(3)], "x ~ smoke + (1 | study)")
+    np.testing.assert_allclose(
+        imp.analyse("x ~ smoke + (1 | study)").estimates, by_frames.estimates, atol=1e-7
+    )

@@ -208,7 +208,8 @@ class GeneralisedModel(OwnModel):
         theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
         own.pop(f"{FREE}u")
         if f"{FREE}variation" in own:
-            own[f"{FREE}shape"] = np.asarray(own.pop(f"{FREE}variation")) ** -2.0
+            unit = self.block_rows.unit if self.chained.block.family == "inverse_gaussian" else 1.0
+            own[f"{FREE}shape"] = np.asarray(own.pop(f"{FREE}variation")) ** -2.0 * unit
         if f"{FREE}increments" in own:
             own[f"{FREE}cutpoints"] = np.cumsum(own.pop(f"{FREE}increments"))
         return theta

@@ -129,7 +129,9 @@ class GeneralisedBlock:
         return (
             f"'{block.name}' ({block.family}): the log mean is {eta[j, 0]:.3g} in row {row} of the table{biggest}: no "
             f"value can be drawn from it. Predictors of a log mean act multiplicatively: take the logarithm of one with "
-            "so wide a range, bound what is imputed of it (bounds=), or leave it out of the formula."
+            "so wide a range, bound what is imputed of it (bounds=), or leave it out of the formula. In a cluster "
+            "without observed values heavy tails of Psi can do it alone, where few clusters say what it is: take a "
+            "tighter prior."
         )
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
