@@ -1,7 +1,12 @@
 """Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi.py.
 
-Priors are those that `methods.Bayes` has by default: the two differ in how they move, not in what they draw from. The
-published algorithm (kernels/mlmi_published.py) has none, and says how often it departs from what it is meant to draw.
+A visit is a step around the fit, then one update of the sampler of `methods.Bayes` (kernels/glmm_gibbs.py). Both leave
+the same posterior invariant, and the first alone comes near Psi = 0 too rarely: with 30 clusters of 5 binary rows
+(reliability .33) .01 of 10,000 draws were below the 5 % quantile of NUTS, with the update .05. Priors are those that
+`methods.Bayes` has by default: the two differ in how they move, not in what they draw from.
+
+The published algorithm (kernels/mlmi_published.py) has no priors, and counts how often it departs from what it is meant
+to draw.
 """
 
 from __future__ import annotations
@@ -11,18 +16,27 @@ import numpy as np
 from bayesimp.data.chained import ChainedTable
 from bayesimp.events import Event
 from bayesimp.kernels import mlmi_published as published
+from bayesimp.kernels.glmm_gibbs import FAILURES as GIBBS_FAILURES
+from bayesimp.kernels.glmm_gibbs import GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.mlmi import EVENTS, FAILURES, TALLIES, mlmi_step
 from bayesimp.samplers.fcs import Chain, Parameters
 from bayesimp.samplers.glmm import GeneralisedBlock, glmm_beta_prior
+from bayesimp.samplers.joint_gibbs import covariance_update
 from bayesimp.spec import priors as pr
 
 __all__ = ["MlmiBlock", "PublishedBlock"]
+
+GIBBS = 100  # codes of that update stand apart from those of the fit
 
 
 class MlmiBlock(GeneralisedBlock):
     """`methods.MLMI`."""
 
-    words = {**FAILURES, **EVENTS}
+    words = {
+        **FAILURES,
+        **EVENTS,
+        **{-GIBBS - code: ("failed", text) for code, text in GIBBS_FAILURES.items()},
+    }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -30,6 +44,7 @@ class MlmiBlock(GeneralisedBlock):
         self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
         Psi = pr.rescale(pr.resolve(pr.default().Psi, scale.e, f"Psi of '{name}'"), scale.e)
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
+        self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
@@ -37,18 +52,33 @@ class MlmiBlock(GeneralisedBlock):
         k = p + q * (q + 1) // 2
         theta.own |= {
             "fit": np.zeros(k), "u_fit": np.zeros((m, q)), "covariance": np.zeros((k, k)),
-            "tallies": np.zeros(len(TALLIES), dtype=np.int64),
+            "tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies(),
         }  # fmt: skip
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         f, own = self.rows.factors(chain.V), theta.own
+        rows = self.observed(chain.V, f)
         code = mlmi_step(
-            chain.rng, self.observed(chain.V, f), 1.0, self.Q0, self.t0, self.nu, self.sd, own["fit"],
+            chain.rng, rows, 1.0, self.Q0, self.t0, self.nu, self.sd, own["fit"],
             own["u_fit"], own["covariance"], theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
         )  # fmt: skip
         if code < 0:
             return code
+        update = (
+            chain.rng,
+            rows,
+            1,
+            self.prior,
+            theta.beta,
+            own["aux"],
+            theta.Psi,
+            theta.B,
+            own["gibbs_tallies"],
+        )
+        failed = glmm_step(*update)
+        if failed:
+            return -GIBBS - failed
         self.fill(chain, theta, f)
         return code
 
