@@ -20,9 +20,10 @@ from bayesimp.kernels.cluster_level import (
 )
 from bayesimp.kernels.design_rows import cluster_values
 from bayesimp.kernels.glm import NORMAL
-from bayesimp.kernels.stratified import NO_MODE, RegressionState
+from bayesimp.kernels.stratified import RegressionState
 from bayesimp.samplers.fcs import Chain, Parameters
 from bayesimp.samplers.glmm import GeneralisedBlock
+from bayesimp.samplers.single_level import FATAL, fatal
 
 __all__ = ["ClusterLevelBlock"]
 
@@ -30,7 +31,7 @@ __all__ = ["ClusterLevelBlock"]
 class ClusterLevelBlock(GeneralisedBlock):
     """`methods.ClusterLevel`."""
 
-    words = {(-code if code >= NO_MODE else code): ("failed" if code >= NO_MODE else "weak prior", text)
+    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
              for code, text in WORDS.items()}  # fmt: skip
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -88,8 +89,8 @@ class ClusterLevelBlock(GeneralisedBlock):
                 f"'{self.chained.block.name}': {WORDS[TOO_LARGE]}. The cluster means of a predictor have too "
                 "wide a range: take its logarithm, or leave it out."
             )
-        if draw.code >= NO_MODE:
-            return -int(draw.code & -NO_MODE & -(draw.code & -NO_MODE))
+        if draw.code >= FATAL:
+            return fatal(draw.code)
         theta.beta[self.columns] = draw.beta
         if self.code == NORMAL:
             theta.Sigma[0, 0, 0] = draw.sigma2

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.data.chained import ChainedTable
-from bayesimp.events import Event
 from bayesimp.kernels.glm import NORMAL
 from bayesimp.kernels.single_level import match
 from bayesimp.kernels.stratified import (
@@ -23,9 +22,15 @@ from bayesimp.samplers.fcs import Chain, Parameters
 from bayesimp.samplers.glmm import GeneralisedBlock
 from bayesimp.spec.methods import Stratified
 
-__all__ = ["SingleLevelBlock"]
+__all__ = ["FATAL", "SingleLevelBlock", "fatal"]
 
 FATAL = 4  # codes from here on: nothing drawn
+
+
+def fatal(code: int) -> int:
+    """The first of the reasons for which nothing was drawn, as a negative code."""
+    reasons = int(code) & -FATAL
+    return -(reasons & -reasons)
 
 
 class SingleLevelBlock(GeneralisedBlock):
@@ -46,7 +51,7 @@ class SingleLevelBlock(GeneralisedBlock):
         theta = super().init(chain)
         m = self.table.clusters
         state = initial_regression_state(self.code, self.p, self.levels, m if self.stratified else 0)
-        theta.own |= state._asdict() | {"weak": np.zeros(1)}
+        theta.own |= state._asdict()
         theta.B = np.zeros((m, 1, self.r))
         if self.code == NORMAL:
             theta.Sigma = np.ones((1, 1, 1))
@@ -59,8 +64,7 @@ class SingleLevelBlock(GeneralisedBlock):
         state = RegressionState(own["mode"], own["terms"], own["current"])
         draw = (stratified_step if self.stratified else single_level_glm)(chain.rng, rows, self.levels, state)
         if not draw.drawn:
-            return -int(draw.code & ~(FATAL - 1) & -(draw.code & ~(FATAL - 1)))
-        own["weak"] += draw.weak
+            return fatal(draw.code)
         theta.beta[self.columns], theta.B = draw.beta, draw.B
         if self.aux:
             own["aux"] = draw.aux.copy()
@@ -80,6 +84,3 @@ class SingleLevelBlock(GeneralisedBlock):
             match(chain.rng, predicted, rows.y, eta[:, 0], self.method.donors, drawn)
         self.rows.put(chain.V, drawn)
         return int(draw.code & WEAK)
-
-    def events(self, thetas: list[Parameters]) -> list[Event]:
-        return []
