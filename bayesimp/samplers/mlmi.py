@@ -1,9 +1,9 @@
 """Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi.py.
 
 A visit is a step around the fit, then one update of the sampler of `methods.Bayes` (kernels/glmm_gibbs.py). Both leave
-the same posterior invariant, and the first alone comes near Psi = 0 too rarely: with 30 clusters of 5 binary rows
-(reliability .33) .01 of 10,000 draws were below the 5 % quantile of NUTS, with the update .05. Priors are those that
-`methods.Bayes` has by default: the two differ in how they move, not in what they draw from.
+the same posterior invariant, and the first alone comes near Psi = 0 too rarely where clusters are small. Both together
+against NUTS: tests/samplers/test_glmm_criteria.py. Priors are those that `methods.Bayes` has by default: the two differ
+in how they move, not in what they draw from.
 
 The published algorithm (kernels/mlmi_published.py) has no priors, and counts how often it departs from what it is meant
 to draw.

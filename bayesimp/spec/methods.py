@@ -10,7 +10,7 @@
 Variables that are not normal have generalised models, g(E y) = X* beta + Z* b (Jolani 2025, sec. 2.4):
 
     Bayes        MCMC       posterior draws; every family
-    MLMI         fits       Laplace fit, parameters from its normal law, effects from their conditional; or as published
+    MLMI         fits       Laplace fit as proposal, effects from their exact conditional; or as published
     TwoStage     clusters   a regression in each cluster, then a meta-analysis of them (Resche-Rigon & White 2018)
     Stratified   no Psi     cluster indicators as fixed effects
     SingleLevel  no b       logistic, ordinal, multinomial, Poisson regression that ignores the clusters
@@ -190,16 +190,16 @@ class PMM:
 class MLMI:
     """Multilevel imputation of binary variables and counts by fitted models (Jolani 2025, sec. 2.4).
 
-    Every visit fits the model by the full Laplace approximation, from where the last visit ended, draws (beta, Psi) from
-    the normal law of the estimate (Psi through its Cholesky factor), and the effects of clusters with observed values
-    from their exact conditional at the parameters drawn.
+    Every visit fits the model by the full Laplace approximation, from where the last visit ended; proposes (beta, Psi)
+    around the fit, accepted by Metropolis; draws the effects of clusters with observed values from their exact conditional
+    at the parameters drawn; and makes one update of the sampler of `Bayes`. Priors are `Bayes`'s defaults.
 
     Parameters
     ----------
     published
         The published algorithm to the letter, for comparison: penalised fit, Wishart draws by the predicted effects,
         and an accept-reject step that ends after 250 tries with a draw that knows nothing of the cluster's own values.
-        How often it does so is among the events.
+        How often it does so is among the events, and how often it had no fit and kept the values of the last visit.
     link, compatible
         As in `Gibbs`.
     """
