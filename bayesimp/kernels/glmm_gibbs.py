@@ -30,7 +30,6 @@ from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.families import GAMMA, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
 from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
 from bayesimp.kernels.glmm_moves import (
-    Centring,
     centre,
     centring,
     draw_Psi,
@@ -91,8 +90,8 @@ def new_tallies() -> np.ndarray:
 
 
 @kernel(nogil=True)
-def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies):
-    """`glmm_step` but for clusters without rows. counts (K,): of levels; above: kernels/glmm_shape.py."""
+def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies):
+    """`glmm_step`. counts (K,): of levels; above: kernels/glmm_shape.py."""
     n, p = rows.X.shape
     m, q, r = B.shape
     family, y, trials = rows.family, rows.y, rows.trials
@@ -110,6 +109,7 @@ def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, b
     no_slices = np.int64(0)
     if not _invert(Psi, Psi_inverse):
         return 1
+    centred = centring(rows)
     for _ in range(updates):
         if moves & M_EFFECTS:
             predictor(rows, beta, B, True, False, base)
@@ -197,7 +197,7 @@ def _updates(rng, rows, centred, counts, above, slices, updates, moves, prior, b
             predictor(rows, beta, B, True, True, base)
             shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
             aux[0] = shape
-    return 0
+    return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
 
 
 def _events(rows, counts) -> float:
@@ -244,19 +244,7 @@ def glmm_step(
     )
     above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
     slices = 1 + beta.size // 4 if _events(rows, counts) < 10 * len(beta) else 0
-    centred = (
-        centring(rows) if moves & M_CENTRE else Centring(np.zeros(0, dtype=np.int64), np.zeros((0, 0, 0)))
-    )
-    failed = _updates(
-        rng, rows, centred, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies
-    )
-    if failed:
-        return failed
-    try:
-        draw_without_rows(rng, rows, Psi, B)
-    except np.linalg.LinAlgError:
-        return 1
-    return 0
+    return _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies)
 
 
 def glmm_start(rng, rows, prior, beta, aux, Psi, B):

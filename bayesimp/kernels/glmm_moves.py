@@ -28,10 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.joint_gibbs import _draw_covariance, _invert
-from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower, solve_lower_t
 
 __all__ = ["Centring", "centre", "centring", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
            "read_fixed", "rescale", "scale_design", "write_effects", "write_fixed"]  # fmt: skip
@@ -46,28 +45,74 @@ class Centring(NamedTuple):
     A: np.ndarray
 
 
-def centring(rows: GlmmRows) -> Centring:
+@inner
+def _combinations(Z, X, start, stop, A, candidate):
+    """A (q, p) <- least squares of the columns of X on those of Z in rows start..stop-1; candidate[x] <- False where
+    that leaves residuals (`EXACT`, relative)."""
+    q, p = Z.shape[1], X.shape[1]
+    L, t = np.empty((q, q)), np.empty(q)
+    for k in range(q):
+        for l in range(k + 1):
+            s = 0.0
+            for j in range(start, stop):
+                s += Z[j, k] * Z[j, l]
+            L[k, l] = s
+    semidefinite_cholesky(L, q, RANK, q)
+    for x in range(p):
+        if not candidate[x]:
+            continue
+        for l in range(q):
+            t[l] = 0.0
+            for j in range(start, stop):
+                t[l] += Z[j, l] * X[j, x]
+        _solve_semidefinite(L, t)
+        largest, error = 0.0, 0.0
+        for j in range(start, stop):
+            rest = X[j, x]
+            largest = max(largest, abs(rest))
+            for l in range(q):
+                rest -= Z[j, l] * t[l]
+            error = max(error, abs(rest))
+        candidate[x] = error <= EXACT * largest
+        for l in range(q):
+            A[l, x] = t[l]
+
+
+@inner
+def _solve_semidefinite(L, t):
+    """t <- a solution of L L't = t, zero where a column of L is."""
+    q = t.size
+    for a in range(q):
+        s = t[a]
+        for k in range(a):
+            s -= L[a, k] * t[k]
+        t[a] = s / L[a, a] if L[a, a] > 0.0 else 0.0
+    for a in range(q - 1, -1, -1):
+        s = t[a]
+        for k in range(a + 1, q):
+            s -= L[k, a] * t[k]
+        t[a] = s / L[a, a] if L[a, a] > 0.0 else 0.0
+
+
+@kernel(nogil=True)
+def centring(rows):
     """The columns of X that are, within every cluster with rows, combinations of those of Z (`EXACT`, relative).
 
     A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i will
-    do that gives x, and the shortest is taken.
+    do that gives x; columns of Z that those before them give are not used.
     """
-    (n, p), q, m = rows.X.shape, rows.Z.shape[1], len(rows.first) - 1
-    A = np.zeros((m, q, p))
-    seen = np.flatnonzero(np.diff(rows.first))
-    if n == 0:
-        return Centring(np.zeros(0, dtype=np.int64), A)
-    start = rows.first[seen]
-    ZZ, ZX = (
-        np.stack([np.add.reduceat(rows.Z[:, [l]] * V, start) for l in range(q)], axis=1)
-        for V in (rows.Z, rows.X)
-    )
-    A[seen] = np.linalg.pinv(ZZ, rcond=RANK, hermitian=True) @ ZX
-    cluster = np.repeat(np.arange(m), np.diff(rows.first))
-    error = rows.X - sum(rows.Z[:, [l]] * A[cluster, l] for l in range(q))
-    largest = np.maximum.reduceat(np.abs(rows.X), start)
-    columns = np.flatnonzero((np.maximum.reduceat(np.abs(error), start) <= EXACT * largest).all(0))
-    return Centring(columns, np.ascontiguousarray(A[..., columns]))
+    p, q, m = rows.X.shape[1], rows.Z.shape[1], rows.first.size - 1
+    every, candidate = np.zeros((m, q, p)), np.ones(p, np.bool_)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            _combinations(rows.Z, rows.X, rows.first[i], rows.first[i + 1], every[i], candidate)
+    columns = np.flatnonzero(candidate)
+    A = np.empty((m, q, columns.size))
+    for i in range(m):
+        for l in range(q):
+            for c in range(columns.size):
+                A[i, l, c] = every[i, l, columns[c]]
+    return Centring(columns, A)
 
 
 @inner
@@ -157,14 +202,26 @@ def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
     return True
 
 
-def draw_without_rows(rng, rows: GlmmRows, Psi, B) -> None:
-    """b_i ~ N(0, Psi) in clusters without rows, in place."""
-    empty = np.flatnonzero(np.diff(rows.first) == 0)
-    if not len(empty):
-        return
-    _, q, r = B.shape
-    vec = rng.standard_normal((len(empty), r * q)) @ np.linalg.cholesky(Psi).T
-    B[empty] = vec.reshape(-1, r, q).transpose(0, 2, 1)
+@inner
+def draw_without_rows(rng, rows, Psi, B, L):
+    """b_i ~ N(0, Psi) in clusters without rows, in place. L: work. False if Psi is not positive definite."""
+    m, q, r = B.shape
+    d = r * q
+    copy_to(L, Psi)
+    if not cholesky(L, d):
+        return False
+    z = np.empty(d)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            continue
+        for e in range(d):
+            z[e] = rng.standard_normal()
+        for e in range(d):
+            s = 0.0
+            for f in range(e + 1):
+                s += L[e, f] * z[f]
+            B[i, e % q, e // q] = s
+    return True
 
 
 @inner

@@ -64,9 +64,10 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 3, 3  # Metropolis steps of a visit
+TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps of a visit; samplers/mlmi.py adds a Gibbs update
 DF = 5.0  # of the proposals
-GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation
+GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation,
+FIRST_GAIN = 1e-2  # 10 per cent of a chain's first, at random starting values
 NEAR = 1e-8  # Newton decrement of modes, one more step follows
 WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prior's scale
 
@@ -295,19 +296,9 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     free, fresh = free_elements(q), bool(tallies[0] == 0)
     penalty = Penalty(Q0, t0, np.arange(1.0, q + 1.0), np.diag((WIDE * np.asarray(scale)) ** -2.0))
     code = maximise_laplace(
-        rows,
-        shape,
-        penalty,
-        free,
-        not fresh,
-        INFORMATION,
-        GAIN,
-        fit,
-        u_fit,
-        covariance,
-        np.empty(len(fit)),
-        np.empty(3),
-    )
+        rows, shape, penalty, free, not fresh, INFORMATION, FIRST_GAIN if fresh else GAIN, fit, u_fit, covariance,
+        np.empty(len(fit)), np.empty(3),
+    )  # fmt: skip
     failed = draw_given_fit(
         rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies
     )

@@ -34,7 +34,7 @@ FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
 ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
 SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
 POST = 1 << 30  # the code of values changed by the user's function
-# incomplete rows below which steps called from Python are quicker on one thread than on two
+# incomplete rows below which light steps called from Python are quicker on one thread than on two
 ROWS_FOR_THREADS = 5_000
 
 
@@ -82,8 +82,9 @@ class Conditional(Protocol):
     of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
     `events`: what is to be said of all chains in the end.
 
-    Two more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
-    (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles.
+    Three more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
+    (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
+    attribute ``heavy`` says that `step` is mostly compiled code, during which another thread may run.
     """
 
     words: Mapping[int, tuple[str, str]]
@@ -194,7 +195,8 @@ def run_cycles(
     done = 0
     ahead = 1
     post = post or {}
-    if workers is None and len(table.row) < ROWS_FOR_THREADS and not _visits(table, conditionals, post):
+    heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
+    if workers is None and not heavy and not _visits(table, conditionals, post):
         workers = 1
 
     def advance(c: int, start: int, stop: int) -> None:

@@ -40,6 +40,7 @@ CODES = {
     "poisson": fam.POISSON, "negative_binomial": fam.NEGATIVE_BINOMIAL, "gamma": fam.GAMMA,
     "inverse_gaussian": fam.INVERSE_GAUSSIAN, "ordinal": ORDINAL, "categorical": CATEGORICAL, "normal": NORMAL,
 }  # fmt: skip
+HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
 LOG_MEANS = (fam.POISSON, fam.NEGATIVE_BINOMIAL)
 
 
@@ -74,6 +75,7 @@ class GeneralisedBlock:
         self.aux = aux_size(self.code, len(block.levels))
         n = len(self.rows.y)
         self._constants = np.ones(n), np.zeros(n)
+        self.heavy = n >= HEAVY_ROWS
         bounds = self.chained.arrays.lower, self.chained.arrays.upper
         if np.isfinite(bounds).any() and block.family != "normal":
             raise SpecificationError(
@@ -161,6 +163,7 @@ class BayesGlmm(GeneralisedBlock):
             method.priors.beta, scale, self.r, self.code, self.rows.y, f"beta of '{name}'"
         )
         self.prior, self.Psi, self.updates = GlmmPrior(Q0, t0, update), Psi, method.inner
+        self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)

@@ -45,6 +45,7 @@ class MlmiBlock(GeneralisedBlock):
         Psi = pr.rescale(pr.resolve(pr.default().Psi, scale.e, f"Psi of '{name}'"), scale.e)
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
         self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
+        self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)

@@ -89,11 +89,14 @@ def test_linear_predictor_of_a_large_sporadic_cluster(method):
         assert abs(eta[:, j].std() / reference["posterior"][f"eta_missing[{j}]"]["sd"] - 1) < 0.15
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_psi_of_clusters_with_reliability_one_third(method):
-    """30 clusters x 5 rows, psi = 1: quantiles of psi are NUTS's, in Monte Carlo standard errors."""
+@pytest.mark.parametrize(("method", "visits"), [("bayes", 2_000), ("mlmi", 6_000)])
+def test_psi_of_clusters_with_reliability_one_third(method, visits):
+    """30 clusters x 5 rows, psi = 1: quantiles of psi are NUTS's, in Monte Carlo standard errors.
+
+    More visits of `mlmi`: without its Gibbs update too few of its draws are near zero, 1% below NUTS's 5% quantile.
+    """
     reference = frozen("bernoulli")
-    Psi, _, _ = drive(reference, METHODS[method], 2000)
+    Psi, _, _ = drive(reference, METHODS[method], visits)
     z = distance(Psi[:, 0, 0], reference["posterior"]["Psi[0,0]"], reference["probs"])
     assert np.abs(z).max() < LIMIT, z
 
