@@ -93,7 +93,7 @@ def test_linear_predictor_of_a_large_sporadic_cluster(method):
 def test_psi_of_clusters_with_reliability_one_third(method, visits):
     """30 clusters x 5 rows, psi = 1: quantiles of psi are NUTS's, in Monte Carlo standard errors.
 
-    More visits of `mlmi`: without its Gibbs update too few of its draws are near zero, 1% below NUTS's 5% quantile.
+    More visits of `mlmi`, whose step around the fit moves slowly near zero.
     """
     reference = frozen("bernoulli")
     Psi, _, _ = drive(reference, METHODS[method], visits)
