@@ -49,9 +49,9 @@ PUBLISHED_TALLIES = (
 FAILURES = {
     FAILED: (
         "failed",
-        "the published algorithm has no estimate where lme4 stops with an error (the variable constant, observed in fewer "
-        "than two clusters or in fewer than there are random effects, covariates collinear, or all values predicted "
-        "perfectly)",
+        "the published algorithm has no estimate, as where lme4 stops with an error: the variable is constant, or observed "
+        "in fewer than two clusters or fewer than there are random effects; covariates are collinear; or all values "
+        "are predicted perfectly",
     )
 }
 EVENTS = {

@@ -1,4 +1,4 @@
-"""The penalised fit of a generalised linear mixed model: glmer of lme4 with nAGQ = 0, on which Jolani's code (2025) rests.
+"""The penalised fit of a generalised linear mixed model: lme4 with nAGQ = 0, on which Jolani's code (2025) rests.
 
     eta_ij = offset_ij + x_ij'beta + z_ij'L u_i,     L = L(theta), Psi = L L'
 
