@@ -1,237 +1,120 @@
 """One draw of multilevel imputation to the letter of Jolani (2025), sec. 2.4 and example 2.1, for comparison.
 
-1. beta^, Psi^, b^: the penalised fit of his code (lme4 with nAGQ = 0): given theta, (beta, u) at their joint mode; theta
-   where
-
-       sum_ij w_ij log p(y_ij | eta_ij) - sum_i (u_i'u_i + log|H_i|) / 2      is largest     (a simplex search)
-
+1. beta^, Psi^, b^: the penalised fit of his code (kernels/penalised_fit.py: glmer of lme4 with nAGQ = 0)
 2. Lambda = sum b^_i b^_i' over the m_obs clusters with rows
-3. beta*    ~ N(beta^, RX covariance), the inverse of sum_i X'CX - X'CZ L H^-1 L'Z'CX
+3. beta*    ~ N(beta^, F^-1), F of that fit (lme4's RX'RX)
 4. Psi*^-1  ~ Wishart(m_obs, Lambda^-1)
-5. clusters with rows: b ~ N(0, Psi*) is accepted if U <= p(y_i | beta*, b) / p(y_i | beta^, b^_i); the 250th is kept even
-   if not. Clusters without: N(0, Psi*)
+5. clusters with rows: b ~ N(0, Psi*) is accepted if U <= p(y_i | beta*, b) / p(y_i | beta^, b^_i); after 250 rejections
+   it is the next, whatever it is. Clusters without: N(0, Psi*)
 
-It is not a draw from a posterior: modes are shrunken and so is Lambda; the ratio in 5 can pass 1; the last draw of 250 is
-from the wrong law, in the clusters with most rows. All this is counted. His code inverts Psi* by mistake where Lambda is
-singular; here RIDGE is added to the diagonal of Lambda and counted.
+It is not a draw from a posterior: modes are shrunken and so is Lambda; the ratio in 5 can pass 1; the 251st draw ignores
+the data, in the clusters with most rows. All this is counted. His code inverts Psi* by mistake where Lambda is singular;
+here RIDGE is added to the diagonal of Lambda and counted.
+
+Where rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one: counted.
+Where lme4 stops with an error his code keeps the values it has, and so does this one (`FAILURES`).
+
+A draw of 5 is given up once the rows so far, and the best that the others could be, do not reach U: the same law.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.draws import draw_inverse_wishart
-from bayesimp.kernels.glmm_modes import (
-    cluster_log_likelihood,
-    effects_of,
-    find_mode,
-    fixed_part,
-    workspace,
-)
+from bayesimp.kernels.families import split_log_likelihood, sum_of_logs
+from bayesimp.kernels.glmm_modes import cluster_log_likelihood, dot, effects_of, fixed_part
 from bayesimp.kernels.laplace import put_theta
 from bayesimp.kernels.laplace_record import free_elements
-from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to, solve_lower_t
+from bayesimp.kernels.penalised_fit import FAILED, FITTED, LARGE, highest, penalised_fit
 
 __all__ = [
     "EVENTS",
     "FAILED",
     "FAILURES",
     "PUBLISHED_TALLIES",
-    "published_draw",
-    "published_fit",
+    "PublishedState",
+    "new_state",
     "published_step",
 ]
 
 PUBLISHED_TALLIES = (
-    "visits",
-    "clusters drawn",
-    "tries",
-    "ratios above 1",
-    "unconditional draws",
-    "Lambda singular",
-)
-FAILED = -1
+    "visits", "clusters drawn", "tries", "ratios above 1", "unconditional draws", "Lambda singular", "separated",
+)  # fmt: skip
 FAILURES = {
     FAILED: (
         "failed",
-        "the published algorithm has no estimate: fewer clusters with the variable than random effects, or a separated "
-        "fit",
+        "the published algorithm has no estimate, as where lme4 stops with an error: the variable is constant, or observed "
+        "in fewer than two clusters or fewer than there are random effects; covariates are collinear; or all values "
+        "are predicted perfectly",
     )
 }
 EVENTS = {
-    "ratios above 1": "accept-reject ratios above 1: the bound of the published algorithm was none",
-    "unconditional draws": "clusters whose effects were drawn without their data, after 250 rejections",
-    "Lambda singular": "draws of Psi from a singular sum of squared modes, with a ridge",
-}  # tally: words
+    "ratios above 1": (
+        "tries",
+        "accept-reject ratios above 1: the bound of the published algorithm was none",
+    ),
+    "unconditional draws": (
+        "clusters drawn",
+        "clusters whose effects were drawn without their data, after 250 rejections",
+    ),
+    "Lambda singular": ("visits", "draws of Psi from a singular sum of squared modes, with a ridge"),
+    "separated": (
+        "visits",
+        "fits not converged: the data are separated, and the search stopped at a large estimate with a larger standard "
+        "error",
+    ),
+}  # tally: (of which, words)
 
 LIMIT = 250  # tries of accept-reject
 RIDGE = 1e-4
-STEPS, ENOUGH = 60, 1e-14  # of Newton for beta
-SEARCH = 300  # evaluations of the simplex
+CHUNK = 16  # rows between looks at whether a draw can still be accepted
+SMALL, START = 0.05, 0.2  # a standard deviation as small is tried again from here: at zero V is stationary
+
+
+class PublishedState(NamedTuple):
+    """The last estimates, where the next fit starts: theta (d,), metric (d, d), beta (p,), u (m, q); cold (1,): whether
+    there are none."""
+
+    theta: np.ndarray
+    metric: np.ndarray
+    beta: np.ndarray
+    u: np.ndarray
+    cold: np.ndarray
+
+
+def new_state(m: int, p: int, q: int) -> PublishedState:
+    """No estimates yet."""
+    d = q * (q + 1) // 2
+    return PublishedState(np.zeros(d), np.zeros((d, d)), np.zeros(p), np.zeros((m, q)), np.ones(1, bool))
 
 
 @inner
-def joint_mode(rows, shape, L, beta, u, w, F):
-    """beta, u <- their joint mode given L: Newton in beta, u at its mode for each; F (p, p) <- RX'RX.
-
-    Returns the criterion of step 1, -inf if there is none.
-    """
-    (m, q), p = u.shape, beta.shape[0]
-    step, root, before, t = np.zeros(p), np.empty((p, p)), -math.inf, 1.0
-    half, gradient = np.empty((q, p)), np.empty(p)
-    for _ in range(STEPS):
-        fixed_part(rows, beta, w.eta0)
-        fill(F, 0.0)
-        value, log_det = 0.0, 0.0
-        for x in range(p):
-            gradient[x] = 0.0
-        for i in range(m):
-            if rows.first[i] == rows.first[i + 1]:
-                continue
-            ui = u[i]
-            if not find_mode(rows, shape, i, L, ui, w, 1e-12):
-                return -math.inf
-            value += cluster_log_likelihood(rows, shape, i, w.eta0, w.b)
-            for a in range(q):
-                value -= 0.5 * ui[a] ** 2
-                log_det += math.log(w.H[a, a])
-            for x in range(p):  # half = C^-1 L'Z'CX
-                for c in range(q):
-                    s = 0.0
-                    for j in range(rows.first[i], rows.first[i + 1]):
-                        s += rows.Z[j, c] * w.curvature[j] * rows.X[j, x]
-                    w.trial[c] = s
-                for a in range(q):
-                    w.step[a] = 0.0
-                    for c in range(a, q):
-                        w.step[a] += L[c, a] * w.trial[c]
-                solve_lower(w.H, w.step, q)
-                for a in range(q):
-                    half[a, x] = w.step[a]
-            for x in range(p):
-                for y in range(x + 1):
-                    for a in range(q):
-                        F[x, y] -= half[a, x] * half[a, y]
-                for j in range(rows.first[i], rows.first[i + 1]):
-                    gradient[x] += w.score[j] * rows.X[j, x]
-                    for y in range(x + 1):
-                        F[x, y] += w.curvature[j] * rows.X[j, x] * rows.X[j, y]
-        if not value >= before - 1e-9 * abs(before):  # too far: half way back
-            if t < 1e-6:
-                return -math.inf
-            t *= 0.5
-            for x in range(p):
-                beta[x] -= t * step[x]
-            continue
-        copy_to(root, F)
-        if not cholesky(root, p):
+def reaches(rows, shape, i, eta0, b, best, threshold):
+    """log p(y_i | eta0, b), -inf once it cannot reach the threshold. best (n,): `highest`."""
+    value, product, rest_best = 0.0, 1.0, 0.0
+    for j in range(rows.first[i], rows.first[i + 1]):
+        rest_best += best[j]
+    for j in range(rows.first[i], rows.first[i + 1]):
+        eta, weight, trials = eta0[j] + dot(rows.Z, j, b), rows.weight[j], rows.trials[j]
+        l, rest = split_log_likelihood(rows.family, rows.y[j], trials, eta, shape)
+        product, logs = sum_of_logs(product, weight * trials, rest)
+        value += weight * l - logs
+        rest_best -= best[j]
+        if (j - rows.first[i]) % CHUNK == CHUNK - 1 and value - math.log(
+            product
+        ) + rest_best < threshold - 1e-6:
             return -math.inf
-        before, t, decrement = value, 1.0, 0.0
-        for x in range(p):
-            step[x] = gradient[x]
-        solve_lower(root, step, p)
-        for x in range(p):
-            decrement += step[x] ** 2
-        if decrement < ENOUGH:
-            return value - log_det
-        solve_lower_t(root, step, p)
-        for x in range(p):
-            beta[x] += step[x]
-    return -math.inf
-
-
-@inner
-def order(points, values):
-    """Rows of points by falling values; an insertion sort."""
-    for i in range(1, values.shape[0]):
-        for j in range(i, 0, -1):
-            if not values[j] > values[j - 1]:
-                break
-            values[j], values[j - 1] = values[j - 1], values[j]
-            for l in range(points.shape[1]):
-                points[j, l], points[j - 1, l] = points[j - 1, l], points[j, l]
+    return value - math.log(product)
 
 
 @kernel(nogil=True)
-def published_fit(rows, shape, free, theta, beta, u, F):
-    """Step 1: theta (d,), beta (p,), u (m, q) in: the start (theta without zeros on the diagonal), out: estimates.
-
-    F (p, p) <- precision of beta^, lower triangle. Nelder & Mead's simplex in theta. Returns whether it ended.
-    """
-    q, d = u.shape[1], theta.shape[0]
-    w, L = workspace(rows.y.shape[0], q), np.zeros((q, q))
-    points, values = np.empty((d + 1, d)), np.full(d + 1, -math.inf)
-    trial, centre, after = np.empty(d), np.empty(d), -math.inf
-    # stages: 0 first points (index k), 1 reflected, 2 expanded, 3 contracted, 4 shrunk (index k), 5 the end
-    stage, k, reflected, value_reflected = 0, 0, np.empty(d), 0.0
-    for l in range(d):
-        trial[l] = theta[l]
-    for _ in range(SEARCH):
-        put_theta(trial, 0, free, L)
-        after = joint_mode(rows, shape, L, beta, u, w, F)
-        if stage == 5:
-            for l in range(d):
-                theta[l] = trial[l]
-            return math.isfinite(after)
-        if stage == 0 or stage == 4:
-            for l in range(d):
-                points[k, l] = trial[l]
-            values[k] = after
-            k += 1
-            if k <= d:
-                for l in range(d):
-                    trial[l] = (
-                        theta[l] + (0.2 if l == k - 1 else 0.0)
-                        if stage == 0
-                        else 0.5 * (points[k, l] + points[0, l])
-                    )
-                continue
-        elif stage == 1 and after > values[0]:
-            value_reflected = after
-            for l in range(d):
-                reflected[l] = trial[l]
-                trial[l] = 2.0 * trial[l] - centre[l]
-            stage = 2
-            continue
-        elif stage == 1 and not after > values[d - 1]:
-            better = after > values[d]
-            for l in range(d):
-                trial[l] = 0.5 * ((trial[l] if better else points[d, l]) + centre[l])
-            stage = 3
-            continue
-        elif stage == 3 and not after > values[d]:
-            stage, k = 4, 1
-            for l in range(d):
-                trial[l] = 0.5 * (points[1, l] + points[0, l])
-            continue
-        else:
-            if stage == 2 and not after > value_reflected:
-                after = value_reflected
-                for l in range(d):
-                    trial[l] = reflected[l]
-            values[d] = after
-            for l in range(d):
-                points[d, l] = trial[l]
-        order(points, values)
-        if values[0] - values[d] < 1e-6:
-            stage = 5
-            for l in range(d):
-                trial[l] = points[0, l]
-            continue
-        stage = 1
-        for l in range(d):
-            centre[l] = 0.0
-            for j in range(d):
-                centre[l] += points[j, l] / d
-            trial[l] = 2.0 * centre[l] - points[d, l]
-    return False
-
-
-@kernel(nogil=True)
-def published_draw(rng, rows, shape, free, theta, beta_hat, u, F, incomplete, beta, Psi, B, tallies):
+def published_draw(rng, rows, shape, free, best, theta, beta_hat, u, F, incomplete, beta, Psi, B, tallies):
     """Steps 2 to 5; returns 0 or `FAILED`."""
     (m, q), p, n = u.shape, beta.shape[0], rows.y.shape[0]
     L, Lambda, observed = np.zeros((q, q)), np.zeros((q, q)), 0
@@ -271,23 +154,28 @@ def published_draw(rng, rows, shape, free, theta, beta_hat, u, F, incomplete, be
         if has_rows and not incomplete[i]:
             continue
         bound = cluster_log_likelihood(rows, shape, i, at_hat, B[i]) if has_rows else 0.0
-        for attempt in range(LIMIT if has_rows else 1):
+        tries = 0
+        while True:
             for a in range(q):
                 v[a] = rng.standard_normal()
             effects_of(L, v, B[i])
-            if has_rows:
-                tallies[2] += 1
-                log_ratio = cluster_log_likelihood(rows, shape, i, at_star, B[i]) - bound
-                tallies[3] += log_ratio > 0.0
-                if math.log(rng.random()) <= log_ratio:
-                    break
-                tallies[4] += attempt == LIMIT - 1
+            if not has_rows:
+                break
+            if tries == LIMIT:
+                tallies[4] += 1
+                break
+            tries += 1
+            log_u = math.log(rng.random())
+            log_ratio = reaches(rows, shape, i, at_star, B[i], best, bound + log_u) - bound
+            tallies[3] += log_ratio > 0.0
+            if log_u <= log_ratio:
+                break
         tallies[1] += has_rows
-    tallies[0] += 1
+        tallies[2] += tries
     return 0
 
 
-def published_step(rng, rows, shape, incomplete, theta, beta_hat, u, beta, Psi, B, tallies) -> int:
+def published_step(rng, rows, shape, incomplete, state, beta, Psi, B, tallies) -> int:
     """One visit of the published algorithm; arrays are the chain's own and are updated in place.
 
     Parameters
@@ -297,22 +185,40 @@ def published_step(rng, rows, shape, incomplete, theta, beta_hat, u, beta, Psi, 
     incomplete (m,) bool
         Clusters with values to impute: where there are rows too, effects are drawn by accept-reject; complete clusters
         keep their modes.
-    theta (d,), beta_hat (p,), u (m, q)
-        Estimates: warm starts, zeros at first.
+    state
+        `PublishedState`, updated.
     beta (p,), Psi (q, q), B (m, q)
         <- the draw.
-    tallies (6,) int64
+    tallies (7,) int64
         Counts are added: `PUBLISHED_TALLIES`.
 
     Returns
     -------
     0, or `FAILED`: nothing was drawn, see `FAILURES`.
     """
-    p, free = len(beta), free_elements(u.shape[1])
-    diagonal = free[:, 0] == free[:, 1]
-    theta[diagonal & (np.abs(theta) < 0.05)] = 0.5
-    F = np.empty((p, p))
-    if not published_fit(rows, shape, free, theta, beta_hat, u, F):
-        beta_hat[:], u[:], theta[:] = 0.0, 0.0, 0.0
+    p, q = len(beta), len(Psi)
+    tallies[0] += 1
+    sizes = np.diff(rows.first)
+    observed = int((sizes > 0).sum())
+    constant = len(rows.y) == 0 or (np.ptp(rows.y) == 0.0 and np.ptp(rows.trials) == 0.0)
+    if constant or observed < max(2, q):
         return FAILED
-    return published_draw(rng, rows, shape, free, theta, beta_hat, u, F, incomplete, beta, Psi, B, tallies)
+    free = free_elements(q)
+    diagonal = free[:, 0] == free[:, 1]
+    if state.cold[0]:
+        state.theta[:], state.beta[:], state.u[:] = diagonal, 0.0, 0.0
+    small = diagonal & (np.abs(state.theta) < SMALL)
+    state.theta[small] = START
+    if state.cold[0] or small.any():
+        state.metric[:] = np.eye(len(free)) / (1.0 + 2.0 * observed)
+    F, best = np.empty((p, p)), np.empty(len(rows.y))
+    highest(rows, best)
+    estimates = (state.theta, state.metric, state.beta, state.u)
+    code = penalised_fit(rows, shape, free, float(best.sum()), *estimates, bool(state.cold[0]), F)
+    state.cold[0] = code != FITTED
+    if code == FAILED:
+        return FAILED
+    tallies[6] += code == LARGE
+    return published_draw(
+        rng, rows, shape, free, best, state.theta, state.beta, state.u, F, incomplete, beta, Psi, B, tallies
+    )

@@ -109,16 +109,15 @@ class PublishedBlock(GeneralisedBlock):
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
         p, q, m = self.p, self.q, self.table.clusters
-        theta.own |= {
-            "theta": np.zeros(q * (q + 1) // 2), "beta_hat": np.zeros(p), "u": np.zeros((m, q)),
-            "tallies": np.zeros(len(published.PUBLISHED_TALLIES), dtype=np.int64),
-        }  # fmt: skip
+        theta.own |= published.new_state(m, p, q)._asdict()
+        theta.own["tallies"] = np.zeros(len(published.PUBLISHED_TALLIES), dtype=np.int64)
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         f, own = self.rows.factors(chain.V), theta.own
+        state = published.PublishedState(*(own[name] for name in published.PublishedState._fields))
         code = published.published_step(
-            chain.rng, self.observed(chain.V, f), 1.0, self.incomplete, own["theta"], own["beta_hat"], own["u"],
+            chain.rng, self.observed(chain.V, f), 1.0, self.incomplete, state,
             theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
         )  # fmt: skip
         if code == published.FAILED:
@@ -131,15 +130,8 @@ class PublishedBlock(GeneralisedBlock):
         name = self.chained.block.name
         n = dict(zip(published.PUBLISHED_TALLIES, sum(t.own["tallies"] for t in thetas), strict=True))
         out = []
-        for tally, text in published.EVENTS.items():
+        for tally, (total, text) in published.EVENTS.items():
             if n[tally]:
-                total = (
-                    "visits"
-                    if tally == "Lambda singular"
-                    else "tries"
-                    if tally == "ratios above 1"
-                    else "clusters drawn"
-                )
                 share = f"{n[tally] / n[total]:.1%} of {n[total]:,} {total}"
                 out.append(Event(tally, name, f"{text} ({share})", int(n[tally])))
         return out
