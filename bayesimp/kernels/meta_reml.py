@@ -21,7 +21,6 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import (
-    cholesky_log_det,
     copy_to,
     fill,
     inverse_from_cholesky,
@@ -44,21 +43,20 @@ FAR = 2.0  # standard deviations of L beyond this many scales: not determined
 
 class _Work(NamedTuple):
     K: np.ndarray  # (n, p, p)
-    R: np.ndarray  # (k, k), k = p + c
+    R: np.ndarray  # (k, k), k = p + c; lower triangle
+    inverse: np.ndarray  # (k,), of the diagonal of R
     beta: np.ndarray  # (k,)
     dL: np.ndarray  # (p, p), lower triangle
-    A: np.ndarray  # (p, p) and (p, p), (k, p), (p,), (p,): of `_fit`
-    G: np.ndarray
-    E: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
+    G: np.ndarray  # (p, p)
+    E: np.ndarray  # (k + 1, p): E_i, then q_i
+    r: np.ndarray  # (p,)
 
 
 @inner
 def _work(n, p, k):
     return _Work(
-        np.empty((n, p, p)), np.zeros((k, k)), np.empty(k), np.zeros((p, p)), np.zeros((p, p)), np.empty((p, p)),
-        np.empty((k, p)), np.empty(p), np.empty(p),
+        np.empty((n, p, p)), np.zeros((k, k)), np.empty(k), np.empty(k), np.zeros((p, p)), np.empty((p, p)),
+        np.empty((k + 1, p)), np.empty(p),
     )  # fmt: skip
 
 
@@ -74,6 +72,7 @@ def _fit(b, S, T, L, w):
         return math.inf
     for x in range(k):
         value += 2.0 * math.log(w.R[x, x])
+        w.inverse[x] = 1.0 / w.R[x, x]
     solve_lower(w.R, w.beta, k)
     solve_lower_t(w.R, w.beta, k)
     return value + _gradient(b, T, L, w)
@@ -81,82 +80,98 @@ def _fit(b, S, T, L, w):
 
 @inner
 def _normal_equations(b, S, T, L, w):
-    """w.K, w.R <- sum W_i'K_i W_i (lower), w.beta <- sum W_i'K_i b_i; sum log|V_i|."""
-    (n, p), k, value = b.shape, w.beta.size, 0.0
-    A, K, R, h = w.A, w.K, w.R, w.beta
+    """w.K <- K_i, w.R <- sum W_i'K_i W_i (lower), w.beta <- sum W_i'K_i b_i; sum log|V_i|."""
+    (n, p), k, value, product = b.shape, w.beta.size, 0.0, 1.0
+    K, R, h, Psi = w.K, w.R, w.beta, w.G
     for x in range(k):
         h[x] = 0.0
         for y in range(x + 1):
             R[x, y] = 0.0
-    for x in range(p):  # G is Psi here
+    for x in range(p):
         for y in range(x + 1):
-            w.G[x, y] = 0.0
+            s = 0.0
             for l in range(y + 1):
-                w.G[x, y] += L[x, l] * L[y, l]
+                s += L[x, l] * L[y, l]
+            Psi[x, y] = s
+            Psi[y, x] = s
     for i in range(n):
         for x in range(p):
-            for y in range(x + 1):
-                A[x, y] = S[i, x, y] + w.G[x, y]
-        value += cholesky_log_det(A, p)
-        if not value < math.inf:
-            return math.inf
-        inverse_from_cholesky(A, K[i], p)
+            for y in range(p):
+                K[i, x, y] = S[i, x, y] + Psi[x, y]
+        for l in range(p):  # Gauss and Jordan
+            pivot = K[i, l, l]
+            if not 0.0 < pivot < math.inf:
+                return math.inf
+            product *= pivot
+            if not 1e-150 < product < 1e150:  # one logarithm for many pivots
+                value, product = value + math.log(product), 1.0
+            pivot = 1.0 / pivot
+            K[i, l, l] = 1.0
+            for y in range(p):
+                K[i, l, y] *= pivot
+            for x in range(p):
+                if x != l:
+                    s = K[i, x, l]
+                    K[i, x, l] = 0.0
+                    for y in range(p):
+                        K[i, x, y] -= s * K[i, l, y]
         for x in range(p):
             s = 0.0
             for y in range(p):
                 s += K[i, x, y] * b[i, y]
             h[x] += s
-            w.v[x] = s
             for y in range(x + 1):
                 R[x, y] += K[i, x, y]
-        for x in range(p, k):
-            t = T[i, x - p]
-            h[x] += t * w.v[0]
+            if x == 0:
+                for a in range(k - p):
+                    h[p + a] += s * T[i, a]
+        for a in range(k - p):
             for y in range(p):
-                R[x, y] += t * K[i, 0, y]
-            for y in range(p, x + 1):
-                R[x, y] += t * T[i, y - p] * K[i, 0, 0]
-    return value
+                R[p + a, y] += T[i, a] * K[i, 0, y]
+            for e in range(a + 1):
+                R[p + a, p + e] += T[i, a] * T[i, e] * K[i, 0, 0]
+    return value + math.log(product)
 
 
 @inner
 def _gradient(b, T, L, w):
     """w.dL <- 2 G L; sum r_i'K_i r_i."""
     (n, p), k, value = b.shape, w.beta.size, 0.0
-    K, R, E, G, u, q = w.K, w.R, w.E, w.G, w.u, w.v
+    K, R, E, G, r = w.K, w.R, w.E, w.G, w.r
     fill(G, 0.0)
     for i in range(n):
         for x in range(p):
-            u[x] = b[i, x] - w.beta[x]
-        for x in range(p, k):
-            u[0] -= T[i, x - p] * w.beta[x]
+            r[x] = b[i, x] - w.beta[x]
+        for a in range(k - p):
+            r[0] -= T[i, a] * w.beta[p + a]
         for x in range(p):
             s = 0.0
             for y in range(p):
-                s += K[i, x, y] * u[y]
-            q[x] = s
-            value += s * u[x]
+                s += K[i, x, y] * r[y]
+            E[k, x] = s
+            value += s * r[x]
         for x in range(k):
             row, t = (x, 1.0) if x < p else (0, T[i, x - p])
             for y in range(p):
                 s = t * K[i, row, y]
                 for l in range(x):
                     s -= R[x, l] * E[l, y]
-                E[x, y] = s / R[x, x]
+                E[x, y] = s * w.inverse[x]
         for x in range(p):
             for y in range(x + 1):
-                s = K[i, x, y] - q[x] * q[y]
-                for l in range(k):
+                s = K[i, x, y]
+                for l in range(k + 1):
                     s -= E[l, x] * E[l, y]
                 G[x, y] += s
     for x in range(p):
-        for y in range(x):
+        for y in range(x + 1):
             G[y, x] = G[x, y]
     for x in range(p):
         for y in range(x + 1):
-            w.dL[x, y] = 0.0
+            s = 0.0
             for l in range(y, p):
-                w.dL[x, y] += 2.0 * G[x, l] * L[l, y]
+                s += G[x, l] * L[l, y]
+            w.dL[x, y] = 2.0 * s
     return value
 
 
