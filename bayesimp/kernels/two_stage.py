@@ -117,16 +117,17 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
         As published: failed clusters as if without rows, 2 / (df - 4), beta* and H_i at estimates.
     """
     m, p = len(rows.first) - 1, rows.X.shape[1]
-    H, Hb, df = np.zeros((m, p, p)), np.zeros((m, p)), np.diff(rows.first) - p
-    s2, total, status = np.zeros(m), np.zeros(m), np.empty(m, dtype=np.int64)
+    H, Hb, status = np.zeros((m, p, p)), np.zeros((m, p)), np.empty(m, dtype=np.int64)
     if rows.family == NORMAL:
+        s2, total, df = np.zeros(m), np.zeros(m), np.diff(rows.first) - p
         fit_normal(rows, state.fits, H, Hb, s2, total, status)
+        good = status == FITTED
+        S = np.linalg.inv(H[good]) * s2[good, None, None]
     else:
-        fit_clusters(rows, state.fits, H, status)
-        fitted = np.where((status == FITTED)[:, None], state.fits, 0.0)
-        Hb = (H @ fitted[..., None])[..., 0]
-    good = status == FITTED
-    S = np.linalg.inv(H[good]) * (s2[good, None, None] if rows.family == NORMAL else 1.0)
+        S = np.zeros((m, p, p))
+        fit_clusters(rows, state.fits, H, Hb, S, status)
+        good = status == FITTED
+        S = S[good]
     meta = meta_analysis(rng, state.fits[good], S, T[good], method, published)
     if meta is None:
         nan = np.full((m, p), np.nan)

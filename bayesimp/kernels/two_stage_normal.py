@@ -23,6 +23,8 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from bayesimp.kernels.cluster_fits import FITTED, STEPS
+from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 from bayesimp.kernels.meta_analysis import meta_analysis
 
 __all__ = ["NormalFits", "draw_normal_clusters", "gaussian_effects"]
@@ -30,10 +32,44 @@ __all__ = ["NormalFits", "draw_normal_clusters", "gaussian_effects"]
 
 def gaussian_effects(H, Hb, means, L, z):
     """b_i = mu_i + L v_i, v_i ~ N(A^-1 L'(Hb_i - H_i mu_i), A^-1), from standard normal z (m, p); z = 0: its mean."""
-    R = np.linalg.cholesky(np.eye(len(L)) + L.T @ H @ L)
-    h = (Hb - np.einsum("ixy,iy->ix", H, means)) @ L
-    half = np.linalg.solve(R, h[..., None])
-    return means + np.linalg.solve(R.swapaxes(1, 2), half + z[..., None])[..., 0] @ L.T
+    out = np.empty_like(means)
+    if not _effects(H, Hb, means, L, z, out):
+        raise np.linalg.LinAlgError("I + L'H L is not positive definite: H or L is not finite")
+    return out
+
+
+@kernel(nogil=True)
+def _effects(H, Hb, means, L, z, out):
+    """out <- b_i; False where A has no factor."""
+    m, p = means.shape
+    A, HL, v = np.empty((p, p)), np.empty((p, p)), np.empty(p)
+    for i in range(m):
+        for x in range(p):
+            v[x] = Hb[i, x]
+            for y in range(p):
+                v[x] -= H[i, x, y] * means[i, y]
+                HL[x, y] = 0.0
+                for l in range(y, p):
+                    HL[x, y] += H[i, x, l] * L[l, y]
+        for x in range(p):
+            v[x] *= L[x, x]
+            for l in range(x + 1, p):
+                v[x] += L[l, x] * v[l]
+            for y in range(x + 1):
+                A[x, y] = 1.0 if x == y else 0.0
+                for l in range(x, p):
+                    A[x, y] += L[l, x] * HL[l, y]
+        if not cholesky(A, p):
+            return False
+        solve_lower(A, v, p)
+        for x in range(p):
+            v[x] += z[i, x]
+        solve_lower_t(A, v, p)
+        for x in range(p):
+            out[i, x] = means[i, x]
+            for l in range(x + 1):
+                out[i, x] += L[x, l] * v[l]
+    return True
 
 
 class NormalFits(NamedTuple):

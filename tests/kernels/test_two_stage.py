@@ -73,9 +73,10 @@ def test_fits_of_clusters(family):
         Xy, s2, yy = np.zeros((m, p)), np.zeros(m), np.zeros(m)
         cf.fit_normal(rows, fits, H, Xy, s2, yy, status)
     else:
-        cf.fit_clusters(rows, fits, H, status)
+        Hb, S = np.empty((m, p)), np.zeros((m, p, p))
+        cf.fit_clusters(rows, fits, H, Hb, S, status)
         cold = fits.copy()
-        cf.fit_clusters(rows, fits, H, status)
+        cf.fit_clusters(rows, fits, H, Hb, S, status)
         assert_allclose(fits, cold, atol=1e-8)
     assert_array_equal(status, [0, 0, -1, 0])
     for i in (0, 1, 3):
