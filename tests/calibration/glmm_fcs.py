@@ -391,7 +391,7 @@ def starting_parameters():
 VARIANTS = {
     "prior on the working scale": ("bernoulli", prior_on_the_working_scale),
     "effects of the next cluster": ("binomial", effects_of_the_next_cluster),
-    "mlmi, effects of the next cluster": ("mlmi, binomial", effects_of_the_next_cluster),
+    "mlmi, effects of the next cluster": ("mlmi, poisson", effects_of_the_next_cluster),
     "holes in the next cluster": ("binomial", holes_in_the_next_cluster),
     "mlmi, holes in the next cluster": ("mlmi, poisson", holes_in_the_next_cluster),
     "trials of other rows": ("binomial", trials_of_other_rows),
