@@ -292,13 +292,12 @@ def increments_without_jacobian(rng, design, rows, beta, aux, Psi, B):
 
 
 def shape_flat(rng, design, rows, beta, aux, Psi, B):
-    """A Metropolis step of log shape under a flat prior of it."""
-    moved = aux * np.exp(0.7 * rng.standard_normal(aux.size))
-    if (
-        np.log(rng.random())
-        < (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum()
-    ):
-        aux[:] = moved
+    """Metropolis steps of log shape under a flat prior of it."""
+    for _ in range(3):
+        moved = aux * np.exp(1.5 * rng.standard_normal(aux.size))
+        ratio = (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum()
+        if np.log(rng.random()) < ratio:
+            aux[:] = moved
 
 
 SMALL = design(f.LOGIT, rows=4)

@@ -1,4 +1,7 @@
-"""Calibration of the transition of discrete and positive responses: short here, in full by `-m slow` (last: GLMM_RESULTS.md)."""
+"""Calibration of the transition of discrete and positive responses: short here, in full by `-m slow`.
+
+Last results of the full run: GLMM_RESULTS.md.
+"""
 
 import pytest
 
