@@ -1,4 +1,7 @@
-"""Calibration of the transition of discrete and positive responses: short here, in full by `-m slow`."""
+"""Calibration of the transition of discrete and positive responses: short here, in full by `-m slow`.
+
+Last results of the full run: GLMM_RESULTS.md.
+"""
 
 import pytest
 
@@ -26,11 +29,11 @@ def test_spoiled_transitions_are_rejected(name):
 @pytest.mark.slow
 @pytest.mark.calibration
 def test_every_design_in_full():
-    found = glmm.right(300)
+    found = glmm.right(60)
     assert min(found.values()) > glmm.LEVEL / len(found)
 
 
 @pytest.mark.slow
 @pytest.mark.calibration
 def test_every_spoiled_transition():
-    assert max(glmm.wrong(300).values()) < REJECTED
+    assert max(glmm.wrong(80).values()) < REJECTED

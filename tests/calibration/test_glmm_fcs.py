@@ -29,7 +29,7 @@ def test_coverage_study_runs():
 @pytest.mark.slow
 @pytest.mark.calibration
 def test_every_design_in_full():
-    found = glmm_fcs.right(150)
+    found = glmm_fcs.right(30)
     assert min(found.values()) > glmm_fcs.LEVEL / len(found)
 
 
