@@ -97,8 +97,9 @@ class GeneralisedBlock:
         aux = theta.own["aux"]
         if self.aux:
             ordinal = self.code == ORDINAL
+            unit = self.rows.unit if self.code == fam.INVERSE_GAUSSIAN else 1.0  # the other shapes have none
             theta.own[f"{FREE}{'cutpoints' if ordinal else 'shape'}"] = (
-                np.cumsum(aux) if ordinal else np.array(aux[0])
+                np.cumsum(aux) if ordinal else np.array(aux[0] * unit)
             )
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:

@@ -205,6 +205,8 @@ def fitted(design: Design, y: np.ndarray, seed: int):
     data = bi.IncompleteData(frame, cluster="g", families={"y": family})
     if design.method == "mlmi":
         method = me.MLMI(link=design.link)
+    elif design.method == "default":
+        method = me.Bayes()
     else:
         method = me.Bayes(pr.Priors(Psi=design.Psi, beta=pr.Normal(design.mean, design.sd)), link=design.link)
     model = bi.FCS(data, methods=method, predictors=f"y ~ x + (1 {'+ x ' if design.slopes else ''}| g)")

@@ -1,5 +1,8 @@
 """Calibration of FCS blocks for discrete variables: short here, in full by `-m slow` (last: GLMM_FCS_RESULTS.md)."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from tests.calibration import coverage, glmm_fcs
@@ -17,6 +20,14 @@ def test_ranks_are_uniform(name):
 def test_a_spoiled_block_is_rejected():
     design, spoil = VARIANTS["levels reversed"]
     assert glmm_fcs.overall(glmm_fcs.ranks(DESIGNS[design], 12, 1, spoil)) < LEVEL
+
+
+@pytest.mark.parametrize("name, factor", [("inverse Gaussian", 10.0), ("gamma", 1.0)])
+def test_shape_has_the_units_of_the_data(name, factor):
+    design = replace(DESIGNS[name], method="default", cycles=1)
+    y = glmm_fcs.draw_truth(np.random.default_rng(1), design).y
+    once, ten = (glmm_fcs.fitted(design, a * y, 1)[1].tree["posterior"]["shape_y"] for a in (1.0, 10.0))
+    np.testing.assert_allclose(ten, factor * once, rtol=1e-6)
 
 
 @pytest.mark.calibration
