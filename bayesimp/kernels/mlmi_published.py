@@ -49,7 +49,7 @@ PUBLISHED_TALLIES = (
 FAILURES = {
     FAILED: (
         "failed",
-        "the published algorithm has no estimate, as where lme4 stops with an error: the variable is constant, or observed "
+        "the published algorithm has no estimate (as where lme4 stops with an error): the variable is constant, or seen "
         "in fewer than two clusters or fewer than there are random effects; covariates are collinear; or all values "
         "are predicted perfectly",
     )

@@ -99,11 +99,3 @@ def test_psi_of_clusters_with_reliability_one_third(method, visits):
     Psi, _, _ = drive(reference, METHODS[method], visits)
     z = distance(Psi[:, 0, 0], reference["posterior"]["Psi[0,0]"], reference["probs"])
     assert np.abs(z).max() < LIMIT, z
-
-
-def test_the_published_rule_does_not():
-    """Psi drawn around predicted effects, which are shrunken, is far too small, and far too certain."""
-    reference = frozen("bernoulli")
-    Psi, _, _ = drive(reference, "mlmi-published", 300, burn=5)
-    quantiles = reference["posterior"]["Psi[0,0]"]["quantiles"]
-    assert np.quantile(Psi[:, 0, 0], 0.95) < quantiles[1]  # 95% of its draws are under the lower quartile

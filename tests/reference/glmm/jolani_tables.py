@@ -24,14 +24,22 @@ def table(name: str) -> dict:
     g, x = np.repeat(np.arange(m), n), rng.normal(size=m * n)
     b = sd * rng.normal(size=(m, 2)) * [1, slope]
     eta = -0.5 + 0.4 * x + b[g, 0] + b[g, 1] * x
-    return {"y": (rng.random(m * n) < 1 / (1 + np.exp(-eta))).astype(float), "x": x, "g": g, "m": m, "slope": slope}
+    return {
+        "y": (rng.random(m * n) < 1 / (1 + np.exp(-eta))).astype(float),
+        "x": x,
+        "g": g,
+        "m": m,
+        "slope": slope,
+    }
 
 
 def write(folder: Path) -> None:
     for name in DESIGNS:
         t = table(name)
         lines = ["g,x,y,observed"]
-        lines += [f"{g},{x!r},{y:.0f},1" for g, x, y in zip(*(t[k].tolist() for k in ("g", "x", "y")), strict=True)]
+        lines += [
+            f"{g},{x!r},{y:.0f},1" for g, x, y in zip(*(t[k].tolist() for k in ("g", "x", "y")), strict=True)
+        ]
         lines += [f"{g},{x},0,0" for g in range(t["m"]) for x in (-1, 1)]
         (folder / f"{name}-{int(t['slope'])}.csv").write_text("\n".join(lines) + "\n")
 
