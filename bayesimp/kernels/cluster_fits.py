@@ -17,7 +17,13 @@ from bayesimp.kernels.families import POISSON, all_terms, sum_of_logs
 from bayesimp.kernels.glm import Prior, curvature
 from bayesimp.kernels.glm_posterior import find_mode, metropolis
 from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.linalg import fill, inverse_from_cholesky, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import (
+    fill,
+    inverse_from_cholesky,
+    semidefinite_cholesky,
+    solve_lower,
+    solve_lower_t,
+)
 
 __all__ = ["FAILED", "FITTED", "NO_ROWS", "STEPS", "draw_failed", "fit_clusters", "fit_normal"]
 
@@ -214,14 +220,15 @@ def fit_clusters(rows, fits, H, Hb, S, status):
         if fitted:
             inverse_from_cholesky(c.G, S[i], p)
         for x in range(p):
-            fits[i, x] = b[x] if fitted else math.nan
-            for y in range(x + 1):
-                H[i, x, y] = H[i, x, y] if fitted else 0.0
-                H[i, y, x] = H[i, x, y]
-        for x in range(p):
-            Hb[i, x] = 0.0
+            Hb[i, x], fits[i, x] = 0.0, b[x] if fitted else math.nan
             for y in range(p):
-                Hb[i, x] += H[i, x, y] * b[y]
+                if y > x:
+                    H[i, x, y] = H[i, y, x]
+                if not fitted:
+                    H[i, x, y] = 0.0
+                    S[i, x, y] = 0.0
+                else:
+                    Hb[i, x] += H[i, x, y] * b[y]
 
 
 @kernel(nogil=True)

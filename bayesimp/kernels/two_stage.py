@@ -151,6 +151,8 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
 
 def _means(beta, T, p):
     """W_i beta, (m, p)."""
-    means = np.tile(beta[:p], (len(T), 1))
-    means[:, 0] += T @ beta[p:]
+    means = np.empty((len(T), p))
+    means[:] = beta[:p]
+    if T.shape[1]:
+        means[:, 0] += T @ beta[p:]
     return means

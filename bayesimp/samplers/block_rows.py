@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.chained import ChainedTable
-from bayesimp.kernels.chained import cluster_factors
+from bayesimp.kernels.chained import Terms, cluster_factors
 from bayesimp.kernels.design_rows import design_rows
 
 __all__ = ["BlockRows"]
@@ -46,7 +46,10 @@ class BlockRows:
         working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
         self.y = self._read(working)
         self.hole_cluster = row_cluster[self.holes].astype(np.int64)
-        self.hole_source = -1 - np.flatnonzero(self.holes)
+        self._hole_rows = np.flatnonzero(self.holes)
+        self.hole_source = -1 - self._hole_rows
+        terms = self.chained.terms
+        self._ones = None if (terms.u >= 0).any() else np.ones((table.clusters, len(terms.u)))
         self.trials, self.hole_trials = np.ones(len(self.y)), np.ones(len(self.hole_cluster))
         if block.trials:
             t = table.names.index(block.trials)
@@ -67,7 +70,7 @@ class BlockRows:
 
     def put(self, V: Array, drawn: Array) -> None:
         """Imputed responses, as the model drew them, into the completed rows of a chain."""
-        V[self.holes, self.column] = self.working(drawn)
+        V[self._hole_rows, self.column] = self.working(drawn)
 
     def working(self, drawn: Array) -> Array:
         """Responses as the model draws them, on the working scale."""
@@ -77,7 +80,14 @@ class BlockRows:
         return (values - self.table.center[self.k]) / self.table.scale[self.k]
 
     def factors(self, V: Array) -> Array:
-        return cluster_factors(self.table.cells, self.chained.terms, V)
+        """f (m, T) of kernels/chained.py; not to be written to."""
+        return cluster_factors(self.table.cells, self.chained.terms, V) if self._ones is None else self._ones
+
+    def columns(self, V: Array, f: Array, terms: Terms, source, cluster) -> Array:
+        """Some terms (n, c) of some rows; f (m, c) theirs."""
+        X = np.empty((len(source), len(terms.base)))
+        design_rows(self.table.cells, terms, f, self.table.D, V, source, cluster, X, np.empty((len(X), 0)))
+        return X
 
     def observed(self, V: Array, f: Array) -> tuple[Array, Array]:
         """X (n, p) and Z (n, q) of the rows where the response is observed."""

@@ -10,7 +10,10 @@ import numpy as np
 from bayesimp.data.chained import ChainedTable
 from bayesimp.data.where import listing
 from bayesimp.events import Event
+from bayesimp.kernels.chained import Terms
+from bayesimp.kernels.cluster_fits import FITTED
 from bayesimp.kernels.glm import NORMAL
+from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.meta_analysis import MOMENTS, REML, SINGULAR
 from bayesimp.kernels.single_level import match
 from bayesimp.kernels.two_stage import (
@@ -41,17 +44,27 @@ class TwoStageBlock(GeneralisedBlock):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        block = self.chained.block
+        block, rows = self.chained.block, self.rows
         self.method = block.method
-        self.within = [t for t, column in enumerate(block.fixed) if column in block.random]
-        self.between = [t for t in range(self.p) if t not in self.within]
+        within = [t for t, column in enumerate(block.fixed) if column in block.random]
+        between = [t for t in range(self.p) if t not in within]
         # the kernel wants the intercept first
         at = self.chained.scale.intercept
-        self.within.remove(at)
-        self.within.insert(0, at)
-        self.place = [
-            [c for c in block.fixed if c in block.random].index(block.fixed[t]) for t in self.within
-        ]
+        within.remove(at)
+        within.insert(0, at)
+        random = [c for c in block.fixed if c in block.random]
+        self.place = np.array([random.index(block.fixed[t]) for t in within])
+        self.within, self.between = np.array(within), np.array(between, dtype=np.int64)
+        self.terms, self.cluster_terms = self._terms(self.within), self._terms(self.between)
+        # rows where the response is observed, then those to be imputed; of every cluster one
+        self.source = np.concatenate([rows.source, rows.hole_source])
+        self.cluster = np.concatenate([rows.cluster, rows.hole_cluster])
+        self.clusters, self.one = np.unique(self.cluster, return_index=True)
+        self._none = np.empty((len(rows.y), 0))
+
+    def _terms(self, which: np.ndarray) -> Terms:
+        terms = self.chained.terms
+        return terms._replace(base=terms.base[which], offset=terms.offset[which])
 
     def init(self, chain: Chain) -> Parameters:
         m, p = self.table.clusters, len(self.within)
@@ -65,33 +78,40 @@ class TwoStageBlock(GeneralisedBlock):
     def step(self, chain: Chain, theta: Parameters) -> int:
         f = self.rows.factors(chain.V)
         own = theta.own
-        rows = self.observed(chain.V, f)
-        first = rows.first[:-1][np.diff(rows.first) > 0]
+        X = self._columns(chain.V, f, self.within, self.terms, self.source, self.cluster)
         T = np.zeros((self.table.clusters, len(self.between)))
-        T[np.diff(rows.first) > 0] = rows.X[first][:, self.between]
-        X, _ = self.rows.missing(chain.V, f)
-        T[self.rows.hole_cluster] = X[:, self.between]
-        rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.within]))
+        if len(self.between):
+            T[self.clusters] = self._columns(
+                chain.V, f, self.between, self.cluster_terms, self.source[self.one], self.clusters
+            )
+        n = len(self.rows.y)
+        rows = GlmmRows(
+            self.code, self.rows.y, self.rows.trials, *self._constants, X[:n], self._none, self.rows.first
+        )
         state = TwoStageState(own["fits"], own["effects"], own["log_sigma2"])
         method = REML if self.method.estimator == "reml" else MOMENTS
         draw = two_stage_step(chain.rng, rows, T, state, method, self.method.published)
-        for k, status in enumerate(FAILED):
-            own["failed"][:, k] += draw.status == status
+        if draw.status.max() > FITTED:
+            for k, status in enumerate(FAILED):
+                own["failed"][:, k] += draw.status == status
         if np.isfinite(draw.accepted):
             own["accepted"] += draw.accepted, 1.0
         if draw.code & TOO_FEW:
             return -TOO_FEW
         theta.beta[self.within, 0] = draw.beta[: len(self.within)]
         theta.beta[self.between, 0] = draw.beta[len(self.within) :]
-        theta.Psi[np.ix_(self.place, self.place)] = draw.L @ draw.L.T
+        theta.Psi[self.place[:, None], self.place] = draw.L @ draw.L.T
         theta.B[:, self.place, 0] = draw.coefficients
         if self.code == NORMAL:
             theta.Sigma[:, 0, 0] = draw.sigma2
-        self._impute(chain, theta, rows, np.ascontiguousarray(X[:, self.within]), draw)
+        self._impute(chain, theta, rows, X[n:], draw)
         return int(draw.code)
 
+    def _columns(self, V: np.ndarray, f: np.ndarray, which, terms: Terms, source, cluster) -> np.ndarray:
+        return self.rows.columns(V, np.ascontiguousarray(f[:, which]), terms, source, cluster)
+
     def _impute(self, chain: Chain, theta: Parameters, rows, X: np.ndarray, draw) -> None:
-        eta = (X * draw.coefficients[self.rows.hole_cluster]).sum(axis=1, keepdims=True)
+        eta = np.einsum("jx,jx->j", X, draw.coefficients[self.rows.hole_cluster])[:, None]
         if self.code != NORMAL:
             self.draw(chain, theta, X, eta)
             return

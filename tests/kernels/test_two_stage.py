@@ -73,11 +73,14 @@ def test_fits_of_clusters(family):
         Xy, s2, yy = np.zeros((m, p)), np.zeros(m), np.zeros(m)
         cf.fit_normal(rows, fits, H, Xy, s2, yy, status)
     else:
-        Hb, S = np.empty((m, p)), np.zeros((m, p, p))
+        Hb, S = np.full((m, p), np.nan), np.full((m, p, p), np.nan)
+        H[:] = np.nan
         cf.fit_clusters(rows, fits, H, Hb, S, status)
         cold = fits.copy()
         cf.fit_clusters(rows, fits, H, Hb, S, status)
         assert_allclose(fits, cold, atol=1e-8)
+        assert_allclose(Hb, np.einsum("ixy,iy->ix", H, np.nan_to_num(fits)))  # 0 without a fit
+        assert_allclose(H @ S, np.eye(p) * (status == 0)[:, None, None], atol=1e-10)
     assert_array_equal(status, [0, 0, -1, 0])
     for i in (0, 1, 3):
         best = minimize(lambda b, i=i: -log_density(rows, i, b), np.zeros(p), tol=1e-10)
