@@ -59,7 +59,7 @@ METHODS = {
     "glm": ("glm", ONE_LEVEL),
 }
 REFERENCE, COMPLETE = "reference", "complete cases"
-FEW = {"mlmi, published": 10}  # tables of each design, for a method that takes 12 s a table
+FEW = {"mlmi, published": 10}  # tables of each design, for a method that is there for comparison
 
 
 # -- one table -----------------------------------------------------------------------------------------------
