@@ -207,6 +207,23 @@ def test_a_log_mean_out_of_range_is_refused_with_the_covariate():
         )
 
 
+@pytest.mark.parametrize("method", ["2stage", "glm"])
+def test_a_log_mean_out_of_range_of_other_methods_names_the_covariate_too(method):
+    """They have coefficients of their own; of two stages `size`, one value by cluster, belongs to the second."""
+    frame = table()[["study", "x", "visits"]]
+    frame["size"] = frame.groupby("study")["x"].transform("mean").round(2)
+    frame["income"] = frame["x"]
+    frame.loc[frame.index[frame["visits"].isna()][3], "income"] = 1e6
+    terms = "size + income" if method == "2stage" else "income"
+    with pytest.raises(SamplingError, match=r"the log mean is .* 'income' gives \+\d"):
+        # the sign of a coefficient near zero is the draw's: both
+        for sign in (1.0, -1.0):
+            impute(
+                frame.assign(income=sign * frame["income"]), {"visits": "poisson"}, methods=method,
+                predictors=f"visits ~ {terms}", cycles=5,
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_clusters_with_few_observed_rows_and_a_slope(rows):
     frame = table()[["study", "x", "smoke", "visits"]]

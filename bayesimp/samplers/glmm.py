@@ -8,7 +8,7 @@ table (samplers/block_rows.py), moves the parameters, and draws the missing valu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -111,26 +111,36 @@ class GeneralisedBlock:
         X, Z = self.rows.missing(chain.V, f)
         self.draw(chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B))
 
-    def draw(self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray) -> None:
-        """Draw the missing values given their linear predictors eta (R, r); X for messages."""
+    def draw(
+        self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray, beta=None, columns=None
+    ) -> None:
+        """Draw the missing values given their linear predictors eta (R, r).
+
+        For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
+        (p,) (None: theta.beta).
+        """
         drawn = np.empty(len(eta))
         draw_rows(chain.rng, self.code, self.rows.hole_trials, eta, theta.own["aux"], drawn)
         if not np.isfinite(drawn).all():
-            raise SamplingError(self._out_of_range(X, eta, drawn, theta.beta))
+            beta = theta.beta[:, 0] if beta is None else beta
+            columns = range(self.p) if columns is None else columns
+            j = int(np.argmax(~np.isfinite(drawn)))
+            raise SamplingError(self._out_of_range(j, eta[j, 0], (X * beta)[j], columns))
         self.rows.put(chain.V, drawn)
 
-    def _out_of_range(self, X: np.ndarray, eta: np.ndarray, drawn: np.ndarray, beta: np.ndarray) -> str:
-        """Which row, and what makes its log mean so large."""
+    def _out_of_range(self, j: int, eta: float, parts: np.ndarray, columns: Iterable[int]) -> str:
+        """Which row, and what makes its log mean so large; parts of it by these columns of the model."""
         block, table = self.chained.block, self.table
-        j = int(np.argmax(~np.isfinite(drawn)))
         row = int(table.row[np.flatnonzero(self.rows.holes)[j]])
-        parts = X[j] * beta[:, 0]
-        names = [column.name for column in block.fixed]
         # the intercept says nothing about the row
-        order = [t for t in np.argsort(-np.abs(parts)) if t != self.chained.scale.intercept]
-        biggest = f", of which '{names[order[0]]}' gives {parts[order[0]]:+.3g}" if order else ""
+        sizes = [
+            (abs(part), part, block.fixed[t].name)
+            for part, t in zip(parts, columns, strict=True)
+            if t != self.chained.scale.intercept
+        ]
+        biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
         return (
-            f"'{block.name}' ({block.family}): the log mean is {eta[j, 0]:.3g} in row {row} of the table{biggest}: no "
+            f"'{block.name}' ({block.family}): the log mean is {eta:.3g} in row {row} of the table{biggest}: no "
             f"value can be drawn from it. Predictors of a log mean act multiplicatively: take the logarithm of one with "
             "so wide a range, bound what is imputed of it (bounds=), or leave it out of the formula. In a cluster "
             "without observed values heavy tails of Psi can do it alone, where few clusters say what it is: take a "

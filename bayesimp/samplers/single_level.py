@@ -73,7 +73,7 @@ class SingleLevelBlock(GeneralisedBlock):
         X = np.ascontiguousarray(X[:, self.columns])
         eta = X @ draw.beta + draw.B[self.rows.hole_cluster, 0]
         if self.code != NORMAL:
-            self.draw(chain, theta, X, eta)
+            self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
             return int(draw.code & WEAK)
         theta.Sigma[0, 0, 0] = draw.sigma2
         drawn = np.empty(len(eta))

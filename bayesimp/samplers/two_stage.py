@@ -111,9 +111,10 @@ class TwoStageBlock(GeneralisedBlock):
         return self.rows.columns(V, np.ascontiguousarray(f[:, which]), terms, source, cluster)
 
     def _impute(self, chain: Chain, theta: Parameters, rows, X: np.ndarray, draw) -> None:
-        eta = np.einsum("jx,jx->j", X, draw.coefficients[self.rows.hole_cluster])[:, None]
+        coefficients = draw.coefficients[self.rows.hole_cluster]
+        eta = np.einsum("jx,jx->j", X, coefficients)[:, None]
         if self.code != NORMAL:
-            self.draw(chain, theta, X, eta)
+            self.draw(chain, theta, X, eta, coefficients, self.within)
             return
         drawn = np.empty(len(X))
         if self.method.donors is None:
