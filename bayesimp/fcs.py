@@ -50,8 +50,8 @@ class FCS:
         `bayesimp.methods`. Default: by family, level and number of observed clusters (`bayesimp.data.choice`); printing
         the model says what was chosen, and why.
     predictors
-        By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + y2 | study)"``; or a table of predictors, or
-        mice's predictor matrix. None: all other variables, with random intercepts.
+        By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
+        predictors, or mice's predictor matrix. None: all other variables, with random intercepts.
     order, blocks, derived, compatible
         Order of the visits; variables imputed jointly, by name of block; columns computed from others
         (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import bayesimp as bi
 
@@ -251,6 +252,44 @@ def test_interactions_with_imputed_variables_are_kept_up_to_date():
     post = imp.tree["posterior"].to_dataset()
     assert "Psi_y2" in post and post["Psi_y2"].shape[-1] == 2
     assert any("y2" in str(c) and "sex" in str(c) for c in post["fixed_y1"].values)
+
+
+@pytest.mark.parametrize("method, random, rtol", [("norm", "", 1e-6), ("bayes", " + (1 + {} | study)", 1e-3)])
+def test_within_is_the_column_written_out(method, random, rtol):
+    """Of a complete predictor the column can be made by hand: the same imputations, but that the wide prior of its
+    slopes is in units of the variable's sd, not of the column's.
+    """
+    table = frame().drop(columns=["y2", "y3"])
+    mean = table.groupby("study")["age"].transform("mean")
+    table = table.assign(mean=mean, rest=table["age"] - mean)
+    data = bi.IncompleteData(table, "study")
+    ours, by_hand = (
+        run(bi.FCS(data, methods=method, predictors=f"y1 ~ sex + {w} + {mean}{random.format(w)}"), cycles=5)
+        for w, mean in (("within(age)", "cluster_mean(age)"), ("rest", "mean"))
+    )
+    np.testing.assert_allclose(ours.values("y1"), by_hand.values("y1"), rtol=rtol)
+
+
+def test_within_follows_the_imputations():
+    """Coefficients of the last cycle about least squares on its own completed table, in standard deviations."""
+    formulas = {"y1": "~ within(y2) + cluster_mean(y2)", "y2": "~ y1", "y3": "~ y1"}
+    table = frame()
+    model = bi.FCS(
+        bi.IncompleteData(table, "study"), methods="norm", predictors=formulas, order=["y2", "y3", "y1"]
+    )
+    imp = run(model, m=100)
+    post = imp.tree["posterior"].to_dataset().isel(draw=-1)
+    z = []
+    for i in range(100):
+        y2 = imp.frame(i)["y2"]
+        mean = y2.groupby(table["study"]).transform("mean")
+        seen = table["y1"].notna()
+        X = np.column_stack([np.ones(len(mean)), y2 - mean, mean])[seen]
+        hat = np.linalg.lstsq(X, table["y1"][seen], rcond=None)[0]
+        sd = np.sqrt(float(post["sigma2_y1"][i]) * np.diag(np.linalg.inv(X.T @ X)))
+        z.append((post["beta_y1"].values[i] - hat) / sd)
+    for k in range(3):
+        assert stats.kstest(np.array(z)[:, k], "norm").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("method", ["bayes", "iw", "iw-c", "ml", "norm", "pmm", "2l.norm"])

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from bayesimp.data.derived import read_derived
 from bayesimp.data.design import design
+from bayesimp.data.generic import varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import suggestion
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.arithmetic import Indicator, Product, expression
 from bayesimp.spec.conditional import INTERCEPT, Column, Derived, cluster_column
 from bayesimp.spec.formula import Formula
-from bayesimp.spec.predictors import CLUSTER, Part, over
+from bayesimp.spec.predictors import CLUSTER, WITHIN, Part, over
 from bayesimp.spec.syntax import Call, Name, Node, error, walk, write
 from bayesimp.spec.terms import FACTOR, STATEFUL
 
@@ -81,13 +82,16 @@ class BaseColumns:
         return frozenset().union(*(self.roots(inner) for inner in self.derived[name].ingredients))
 
     def _moves(self, atom: Node) -> bool:
-        """Whether an atom depends on incomplete variables or is a cluster mean."""
-        if isinstance(atom, Call) and atom.function in CLUSTER:
+        """Whether an atom depends on incomplete variables, or on the cluster's rows."""
+        if isinstance(atom, Call) and atom.function in (*CLUSTER, WITHIN):
             return True
         names = {node.name for node in walk(atom) if isinstance(node, Name)}
         return not names.isdisjoint(self.incomplete) or not names.isdisjoint(self.derived)
 
     def _moving(self, term: tuple[Node, ...], part: Part, text: str) -> list[Column]:
+        within = [atom for atom in term if isinstance(atom, Call) and atom.function == WITHIN]
+        if within:
+            return [self._within(within[0], term, text)]
         means = [atom for atom in term if isinstance(atom, Call) and atom.function in CLUSTER]
         others = tuple(atom for atom in term if atom not in means)
         bases = self._product(others, term, part, text) if others else [INTERCEPT]
@@ -100,6 +104,19 @@ class BaseColumns:
             self._ingredient(name, text)
         first, second = (INTERCEPT, *inner)[-2:]
         return [cluster_column(base, (first, second), means[0].function == "cluster_sum") for base in bases]
+
+    def _within(self, atom: Call, term: tuple[Node, ...], text: str) -> Column:
+        if len(term) > 1:
+            raise error(text, f"'{_spell(term)}': {WITHIN}() stands alone; it has no products here")
+        (name,) = over(atom, text)
+        self._ingredient(name, text)
+        if name not in self.derived:
+            values = self.complete[name] if name in self.complete else self.data.column_values(name)
+            if not varies_within(values, self.data.codes).any():
+                raise error(
+                    text, f"'{name}' is one value in every cluster, and {WITHIN}({name}) zero; take it out"
+                )
+        return Column(f"{WITHIN}({name})", name, within=True)
 
     def _product(self, atoms: tuple[Node, ...], term: tuple[Node, ...], part: Part, text: str) -> list[str]:
         """Base columns of a product of atoms."""

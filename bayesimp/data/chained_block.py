@@ -178,10 +178,13 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     size = np.bincount(rows.codes[rows.averaged], minlength=rows.clusters)
     base, u, v = np.zeros(T, dtype=np.int64), np.full(T, -1, dtype=np.int64), np.full(T, -1, dtype=np.int64)
     offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
-    a, h = np.ones(len(columns)), np.zeros(len(columns))
+    a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
         absorbed = k < p and has_intercept  # a constant added to the column is taken up by the intercept
+        if column.within:  # a unit, and no origin
+            a[k], within[k], u[k], v[k], divisor[k] = s[b], True, 0, b, size
+            continue
         if column.over is None:
             a[k] = s[b]
             h[k], offset[k] = (c[b], 0.0) if absorbed else (0.0, c[b] / s[b])
@@ -204,7 +207,7 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
     intercept = next((k for k, t in enumerate(block.fixed) if _is_constant(t)), -1)
-    terms = Terms(base, offset, u, v, ou, ov, divisor, *_totals(table, rows, u, v, ou, ov))
+    terms = Terms(base, offset, u, v, ou, ov, divisor, within, *_totals(table, rows, u, v, ou, ov))
     return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, intercept)
 
 

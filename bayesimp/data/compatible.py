@@ -38,6 +38,8 @@ def cluster_means(
     ----------
     values
         Base columns without holes (`generic.filled`).
+    fixed, random
+        One that is centred within clusters has the mean of its variable, and no products.
     first
         Columns whose means come before those of others, where clusters are too few for all: the imputed ones, which
         the option is about.
@@ -45,8 +47,9 @@ def cluster_means(
     inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
     inside = [base for base in inside if varies_within(values[base], codes).any()]
     wanted: dict[Column, None] = {}
-    for z_l in random:
-        for z_h in random:
+    plain = [c for c in random if not c.within]
+    for z_l in plain:
+        for z_h in plain:
             for u in (*inside, INTERCEPT):
                 if (z_h.base, u) != (INTERCEPT, INTERCEPT):  # the mean of 1 is 1
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None

@@ -24,7 +24,7 @@ from bayesimp.data.predictor_table import default_predictors, read_predictors
 from bayesimp.data.visits import read_blocks, read_methods, visits
 from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals
+from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals, cluster_column
 from bayesimp.spec.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
 from bayesimp.spec.predictors import Predictors
 from bayesimp.spec.priors import Flat, Weak, default
@@ -52,9 +52,9 @@ def conditionals(
         imputed, and then no predictor either. Default: by family, level and observed clusters (`data.choice`).
     predictors
         By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
-        left side, or a list of names. Also a list of formulas; a square table of 0 and 1 (rows: variables imputed);
-        a predictor matrix of R mice (`methods.from_mice`), known by its codes -2, 2, 3, 4. Variables that are not
-        mentioned have the default.
+        left side (``within(y2)``: y2 less its mean in the cluster), or a list of names. Also a list of formulas; a
+        square table of 0 and 1 (rows: variables imputed); a predictor matrix of R mice (`methods.from_mice`), known by
+        its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
     order
         None: the table's; ``"monotone"`` (fewest missing first), ``"revmonotone"``, ``"roman"`` (the table's),
         ``"arabic"`` (from the last to the first); or a list of names, where one may come twice.
@@ -175,6 +175,12 @@ def _draft(
             f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
         )
     _check_cycle(name, responses, (*fixed, *random), base)
+    for column in fixed:
+        mean = cluster_column(INTERCEPT, (INTERCEPT, column.base))
+        if column.within and mean in fixed and any(c.base == column.base and not c.within for c in fixed):
+            raise SpecificationError(
+                f"Formula {formula.text!r}: {column.name} is '{column.base}' less {mean.name}; take one of the three out."
+            )
     return Draft(
         Block(name, responses, fixed, random, *_of_family(responses[0], method, notes, base)), explicit
     )
@@ -245,7 +251,7 @@ def _with_means(
         notes.append(
             "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
         )
-    slopes = [c.name for c in block.random if c.base != INTERCEPT]
+    slopes = [c.name for c in block.random if c.base != INTERCEPT and not c.within]
     static = [c.name for c in block.fixed if c.over is None and c.base != INTERCEPT
               and not varies_within(values[c.base], data.codes).any()]  # fmt: skip
     if slopes and static:

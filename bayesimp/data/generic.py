@@ -57,19 +57,26 @@ def column_values(
     columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
 ) -> Array:
     """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value."""
-    m = int(codes.max()) + 1
     matrix = np.empty((len(codes), len(columns)), order="F")
     for j, column in enumerate(columns):
         matrix[:, j] = values[column.base]
+        if column.within:
+            matrix[:, j] -= _over_clusters(values[column.base], codes)
         if column.over is not None:
             product = values[column.over[0]] * values[column.over[1]]
-            there = np.isfinite(product)
-            total = np.bincount(codes, np.where(there, product, 0.0), m)
-            count = np.bincount(codes, there, m)
-            with np.errstate(invalid="ignore"):
-                mean = total / count  # NaN where the cluster has no value
-            matrix[:, j] *= (np.where(count > 0, total, np.nan) if column.sum else mean)[codes]
+            matrix[:, j] *= _over_clusters(product, codes, column.sum)
     return matrix
+
+
+def _over_clusters(x: Array, codes: NDArray[np.integer], sum: bool = False) -> Array:
+    """(N,) mean or sum of the values in each row's cluster; NaN where it has none."""
+    m = int(codes.max()) + 1
+    there = np.isfinite(x)
+    total = np.bincount(codes, np.where(there, x, 0.0), m)
+    count = np.bincount(codes, there, m)
+    with np.errstate(invalid="ignore"):
+        mean = total / count
+    return (np.where(count > 0, total, np.nan) if sum else mean)[codes]
 
 
 def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:

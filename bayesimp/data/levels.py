@@ -101,7 +101,7 @@ def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> 
 def _between(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
     columns = []
     for c in block.fixed:
-        if c.over is not None and c.base != INTERCEPT:
+        if c.within or (c.over is not None and c.base != INTERCEPT):
             raise SpecificationError(
                 f"'{block.name}' is imputed once a cluster, and '{c.name}' differs within clusters; take it out."
             )

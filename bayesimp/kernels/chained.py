@@ -9,11 +9,12 @@ are made once, and those of a completed table follow from the rows that have hol
 
 A conditional model y_k = X* beta + Z* b_i + e has columns (terms)
 
-    t = f_i (D_b + o),    f_i = 1,  or the mean over the cluster's rows of (D_u + o_u)(D_v + o_v), or the sum
+    t = f_i (D_b + o_i),    f_i = 1,  or the mean over the cluster's rows of (D_u + o_u)(D_v + o_v), or the sum
+                            o_i = o,  or less the mean of D_b over the cluster's rows (within clusters)
 
 so that its cross products over any set of rows of one cluster follow from those of D: with S = D'D over these rows,
 
-    <s, t> = f_si f_ti ( S_bc + o_t S_b0 + o_s S_0c + o_s o_t S_00 ),     s on column b, t on column c
+    <s, t> = f_si f_ti ( S_bc + o_ti S_b0 + o_si S_0c + o_si o_ti S_00 ),     s on column b, t on column c
 
 Nothing is carried from visit to visit but V, so that cluster means of imputed predictors cannot be stale.
 """
@@ -60,6 +61,7 @@ class Terms(NamedTuple):
 
     base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,).
     divisor (T, m): f_i is the total over the cluster divided by this: its rows for a mean, a constant for a sum.
+    within (T,): whether the mean (of u = 0 and v = b) is subtracted instead, f_i = 1.
     known (T, m): the total over rows without a hole at u or v; open_first (T + 1,), open_cells: cells with one.
     """
 
@@ -70,6 +72,7 @@ class Terms(NamedTuple):
     offset_u: np.ndarray
     offset_v: np.ndarray
     divisor: np.ndarray
+    within: np.ndarray
     known: np.ndarray
     open_first: np.ndarray
     open_cells: np.ndarray
@@ -109,16 +112,16 @@ def _value(cells, V, row, b):
 
 @kernel(nogil=True)
 def cluster_factors(cells, terms, V):
-    """f (m, T): what the columns of each cluster are multiplied by."""
+    """f (m, T, 2): f_i and o_i of the columns in each cluster."""
     T, m = terms.divisor.shape
     p = cells.X.shape[1]
-    f = np.ones((m, T))
+    f = np.empty((m, T, 2))
     for t in range(T):
         u, v = terms.u[t], terms.v[t]
+        for i in range(m):
+            f[i, t, 0], f[i, t, 1] = 1.0 if u < 0 else terms.known[t, i], terms.offset[t]
         if u < 0:
             continue
-        for i in range(m):
-            f[i, t] = terms.known[t, i]
         ou, ov = terms.offset_u[t], terms.offset_v[t]
         for at in range(terms.open_first[t], terms.open_first[t + 1]):
             c = terms.open_cells[at]
@@ -131,9 +134,11 @@ def cluster_factors(cells, terms, V):
             else:
                 for row in range(start, stop):
                     s += (_value(cells, V, row, u) + ou) * (_value(cells, V, row, v) + ov)
-            f[cells.cluster[c], t] += s
+            f[cells.cluster[c], t, 0] += s
         for i in range(m):
-            f[i, t] /= terms.divisor[t, i]
+            f[i, t, 0] /= terms.divisor[t, i]
+            if terms.within[t]:
+                f[i, t, 0], f[i, t, 1] = 1.0, terms.offset[t] - f[i, t, 0]
     return f
 
 
@@ -176,17 +181,17 @@ def block_moments(cells, terms, block, f, V):
             for t in range(T):
                 if t >= p + q and not block.patterns[a, t - p - q]:
                     continue
-                bt, ot, ft = terms.base[t], terms.offset[t], f[i, t]
+                bt, ft, ot = terms.base[t], f[i, t, 0], f[i, t, 1]
                 for s in range(t + 1):
                     if s >= p + q and not block.patterns[a, s - p - q]:
                         continue
-                    bs, os = terms.base[s], terms.offset[s]
+                    bs, fs, os = terms.base[s], f[i, s, 0], f[i, s, 1]
                     x = S[bs, bt] if bs > bt else S[bt, bs]
                     if ot != 0.0:
                         x += ot * S[bs, 0]
                     if os != 0.0:
                         x += os * (S[bt, 0] + ot * S[0, 0])
-                    x *= ft * f[i, s]
+                    x *= ft * fs
                     if t < p:
                         XX[a, s, t] += x
                     elif t < p + q:
@@ -222,11 +227,11 @@ def _coefficients(terms, block, f, i, beta, B, g):
             g[b, j] = 0.0
     for t in range(p + q):
         for j in range(r):
-            w = f[i, t] * (beta[t, j] if t < p else B[i, t - p, j])
+            w = f[i, t, 0] * (beta[t, j] if t < p else B[i, t - p, j])
             g[terms.base[t], j] += w
-            g[0, j] += w * terms.offset[t]
+            g[0, j] += w * f[i, t, 1]
     for j in range(r):
-        g[0, j] -= terms.offset[p + q + j]
+        g[0, j] -= f[i, p + q + j, 1]
 
 
 @kernel(nogil=True)

@@ -1,6 +1,6 @@
 """Columns of a conditional model row by row, for models whose likelihood is not a function of cross products.
 
-t_j = f_it (D_jb + o_t),    j a row of cluster i,  t on base column b        (kernels/chained.py)
+t_j = f_it (D_jb + o_it),    j a row of cluster i,  t on base column b        (kernels/chained.py)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def design_rows(cells, terms, f, D, V, source, cluster, X, Z):
                 x = cells.X[-1 - at, b]
             else:
                 x = V[-1 - at, b - complete]
-            x = f[i, t] * (x + terms.offset[t])
+            x = f[i, t, 0] * (x + f[i, t, 1])
             if t < p:
                 X[j, t] = x
             else:
@@ -37,11 +37,11 @@ def design_rows(cells, terms, f, D, V, source, cluster, X, Z):
 
 
 @kernel(nogil=True)
-def cluster_values(terms, f, X):
+def cluster_values(f, X):
     """X (m, p) <- the columns of a model of clusters, all of them constants or means over clusters."""
     for i in range(X.shape[0]):
         for t in range(X.shape[1]):
-            X[i, t] = f[i, t] * (1.0 + terms.offset[t])
+            X[i, t] = f[i, t, 0] * (1.0 + f[i, t, 1])
 
 
 @kernel(nogil=True)

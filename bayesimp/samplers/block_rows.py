@@ -49,7 +49,10 @@ class BlockRows:
         self._hole_rows = np.flatnonzero(self.holes)
         self.hole_source = -1 - self._hole_rows
         terms = self.chained.terms
-        self._ones = None if (terms.u >= 0).any() else np.ones((table.clusters, len(terms.u)))
+        self._fixed = None  # factors, where no column has a mean over clusters
+        if not (terms.u >= 0).any():
+            f = np.column_stack([np.ones(len(terms.offset)), terms.offset])
+            self._fixed = np.ascontiguousarray(np.broadcast_to(f, (table.clusters, *f.shape)))
         self.trials, self.hole_trials = np.ones(len(self.y)), np.ones(len(self.hole_cluster))
         if block.trials:
             t = table.names.index(block.trials)
@@ -80,11 +83,13 @@ class BlockRows:
         return (values - self.table.center[self.k]) / self.table.scale[self.k]
 
     def factors(self, V: Array) -> Array:
-        """f (m, T) of kernels/chained.py; not to be written to."""
-        return cluster_factors(self.table.cells, self.chained.terms, V) if self._ones is None else self._ones
+        """f (m, T, 2) of kernels/chained.py; not to be written to."""
+        return (
+            cluster_factors(self.table.cells, self.chained.terms, V) if self._fixed is None else self._fixed
+        )
 
     def columns(self, V: Array, f: Array, terms: Terms, source, cluster) -> Array:
-        """Some terms (n, c) of some rows; f (m, c) theirs."""
+        """Some terms (n, c) of some rows; f (m, c, 2) theirs."""
         X = np.empty((len(source), len(terms.base)))
         design_rows(self.table.cells, terms, f, self.table.D, V, source, cluster, X, np.empty((len(X), 0)))
         return X

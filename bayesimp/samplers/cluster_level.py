@@ -74,7 +74,7 @@ class ClusterLevelBlock(GeneralisedBlock):
     def step(self, chain: Chain, theta: Parameters) -> int:
         own = theta.own
         X = np.empty((self.table.clusters, self.p))
-        cluster_values(self.chained.terms, self.rows.factors(chain.V), X)
+        cluster_values(self.rows.factors(chain.V), X)
         X = np.ascontiguousarray(X[:, self.columns])
         fitted = ~np.isnan(self.y)
         use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted

@@ -64,7 +64,7 @@ class TwoStageBlock(GeneralisedBlock):
 
     def _terms(self, which: np.ndarray) -> Terms:
         terms = self.chained.terms
-        return terms._replace(base=terms.base[which], offset=terms.offset[which])
+        return terms._replace(base=terms.base[which])
 
     def init(self, chain: Chain) -> Parameters:
         m, p = self.table.clusters, len(self.within)

@@ -5,6 +5,8 @@ row by row. A column of a block's X* or Z* is a base column, or one times the me
 product of two:
 
     x_ij = base_ij * mean_i(over_0 over_1)
+
+or one less its mean over the cluster, base_ij - mean_i(base).
 """
 
 from __future__ import annotations
@@ -47,12 +49,15 @@ class Column:
         If given: times the mean over the cluster's rows of the product of these two base columns.
     sum
         The sum instead of the mean.
+    within
+        Less its mean over the cluster's rows.
     """
 
     name: str
     base: str
     over: tuple[str, str] | None = None
     sum: bool = False
+    within: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Formulas of conditional models, taken apart into products: ``y1 ~ y2 * x + cluster_mean(y2) + (1 + y2 | study)``.
 
 As in `formula`, with ``cluster_mean(y2)``, ``cluster_mean(x * y2)`` and ``cluster_sum(...)`` besides: the mean or sum
-over the rows of the cluster, of the variable completed by the current imputation.
+over the rows of the cluster, of the variable completed by the current imputation. And ``within(y2)``, y2 less that mean,
+which may have a random slope.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from bayesimp.spec.formula import Formula, parse
 from bayesimp.spec.syntax import Call, Minus, Name, Node, Number, Op, error, read, walk
 
-__all__ = ["CLUSTER", "Part", "Predictors", "over", "predictors"]
+__all__ = ["CLUSTER", "WITHIN", "Part", "Predictors", "over", "predictors"]
 
 CLUSTER = ("cluster_mean", "cluster_sum")
+WITHIN = "within"
+OF_CLUSTERS = (*CLUSTER, WITHIN)
 Term = tuple[Node, ...]
 
 
@@ -46,7 +49,7 @@ def predictors(text: str) -> Predictors:
     SpecificationError
         Not a formula, several random terms, or ``||``.
     """
-    formula = parse(text, CLUSTER)
+    formula = parse(text, OF_CLUSTERS)
     if len(formula.random) > 1:
         raise error(text, f"{len(formula.random)} random terms; one, (1 + x | cluster), is possible here")
     if formula.independent:
@@ -61,7 +64,7 @@ def predictors(text: str) -> Predictors:
 
 
 def over(atom: Node, text: str) -> tuple[str, ...]:
-    """Names whose product `cluster_mean(...)` averages: one or two.
+    """Names whose product `cluster_mean(...)` averages: one or two; the one that `within(...)` centres.
 
     Raises
     ------
@@ -72,12 +75,10 @@ def over(atom: Node, text: str) -> tuple[str, ...]:
     match atom.arguments[0]:
         case Name(name):
             return (name,)
-        case Op("*", Name(left), Name(right)):
+        case Op("*", Name(left), Name(right)) if atom.function != WITHIN:
             return (left, right)
-    raise error(
-        text,
-        f"{atom.function}() takes a column or a product of two; make others with derived={{'name': '...'}} first",
-    )
+    what = "a column" if atom.function == WITHIN else "a column or a product of two"
+    raise error(text, f"{atom.function}() takes {what}; make others with derived={{'name': '...'}} first")
 
 
 def _part(text: str, whole: str) -> Part:
@@ -96,10 +97,9 @@ def _part(text: str, whole: str) -> Part:
     for term in terms.values():
         for atom in term:
             for inner in list(walk(atom))[1:]:
-                if isinstance(inner, Call) and inner.function in CLUSTER:
-                    raise error(
-                        whole, f"{inner.function}() stands alone or in a product (x:{inner.function}(y))"
-                    )
+                if isinstance(inner, Call) and inner.function in OF_CLUSTERS:
+                    alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
+                    raise error(whole, f"{inner.function}() stands alone{alone}")
     return Part(intercept, tuple(terms.values()))
 
 

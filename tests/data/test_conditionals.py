@@ -286,6 +286,23 @@ def test_cluster_means_and_sums():
         np.testing.assert_allclose(ours[:, names(y1.fixed).index(name)], expected, rtol=1e-12)
 
 
+def test_within_is_less_the_mean_of_the_cluster():
+    c, y1 = one("y1 ~ within(y2) + cluster_mean(y2) + within(age) + (1 + within(y2) | study)")
+    at = {name: c.X[:, k] for k, name in enumerate(c.complete)}
+    f = FRAME.assign(y2=filled(DATA, at, c.incomplete, c.derived)["y2"])[["study", "y2", "age"]]
+    expected = f[["y2", "age"]] - f.groupby("study").transform("mean")
+    ours = evaluated(c, y1.fixed)
+    for name in ("y2", "age"):
+        column = ours[:, names(y1.fixed).index(f"within({name})")]
+        np.testing.assert_allclose(column, expected[name], rtol=1e-9, atol=1e-9)
+    assert names(y1.random) == ["Intercept", "within(y2)"]
+
+
+def test_compatible_with_a_centred_slope_adds_the_mean_and_no_product():
+    _, y1 = one("y1 ~ within(y2) + (1 + within(y2) | study)", compatible=True)
+    assert names(y1.fixed) == ["Intercept", "within(y2)", "cluster_mean(y2)"]
+
+
 def test_one_base_column_for_one_product():
     c = conditionals(DATA, predictors=["y1 ~ y2:age + (1|study)", "y3 ~ age:y2 + I(y2**2) + (1|study)"])
     assert [d.name for d in c.derived] == ["y2:age", "I(y2 ** 2)"]
@@ -318,6 +335,13 @@ def test_one_base_column_for_one_product():
         ("y1 ~ cluster_mean(y2, y3) + (1 | study)", "takes one column"),
         ("y1 ~ I(cluster_mean(y2)**2) + (1 | study)", "stands alone or in a product"),
         ("y1 ~ cluster_mean(y2):cluster_mean(y3) + (1 | study)", "two cluster means"),
+        ("y1 ~ within(y2 * age) + (1 | study)", r"within\(\) takes a column; make others with derived"),
+        ("y1 ~ within(size) + (1 | study)", "'size' is one value in every cluster"),
+        ("y1 ~ age:within(y2) + (1 | study)", "stands alone; it has no products"),
+        ("y1 ~ I(within(y2)**2) + (1 | study)", r"within\(\) stands alone\."),
+        ("y1 ~ within(y1) + (1 | study)", "both sides"),
+        ("y1 ~ within(sex) + (1 | study)", "'sex' is a factor"),
+        ("y1 ~ y2 + within(y2) + cluster_mean(y2) + (1 | study)", "take one of the three out"),
         ("y1 ~ cluster_median(y2) + (1 | study)", "cluster_median.. is not known"),
         ("y1 ~ scale(y2) + (1 | study)", "depends on all rows.*centre and scale the column in the table"),
         ("y1 ~ bs(y2, df=4) + (1 | study)", "depends on all rows"),
