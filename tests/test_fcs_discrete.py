@@ -8,6 +8,7 @@ import pytest
 
 import bayesimp as bi
 from bayesimp.errors import DataError, SamplingError, SpecificationError
+from bayesimp.samplers.fcs import start_chain
 
 M, N = 8, 25
 
@@ -194,6 +195,35 @@ def test_other_values_that_a_family_does_not_have():
         )
     with pytest.raises(DataError, match="'cured' is more than 'trials'"):
         bi.IncompleteData(frame.assign(trials=0), "study", {"cured": "binomial(trials)"})
+
+
+@pytest.mark.parametrize("method", ["bayes", "mlmi", "2stage", "sti"])
+def test_centred_columns_are_those_of_the_completed_table(method):
+    """Rows of a generalised model after two cycles: x, a count less its mean in the cluster, and that mean."""
+    frame = table()[["study", "x", "smoke", "visits"]]
+    data = bi.IncompleteData(frame, cluster="study", families={"visits": "poisson"})
+    means = "" if method == "sti" else " + cluster_mean(visits)"
+    random = " + (1 + within(visits) | study)" if method in ("bayes", "mlmi") else ""
+    model = bi.FCS(
+        data, {"smoke": method, "visits": "glm"}, [f"smoke ~ x + within(visits){means}{random}", "visits ~ x"]
+    )
+    blocks = model.conditionals(1)
+    chain = start_chain(model.table, blocks, np.random.default_rng(1))
+    for block, theta in zip(2 * blocks, 2 * chain.theta, strict=True):
+        assert block.step(chain, theta) >= 0
+    t, smoke = model.table, blocks[0]
+    full = t.full.copy()
+    full[t.row, t.p :] = t.center[t.p :] + t.scale[t.p :] * chain.V
+    visits = pd.Series(full[:, t.names.index("visits")])
+    mean = visits.groupby(frame["study"].to_numpy()).transform("mean")
+    made = {"Intercept": 1.0, "x": frame["x"], "within(visits)": visits - mean, "cluster_mean(visits)": mean}
+    expected = pd.DataFrame(made)[[c.name for c in smoke.chained.block.fixed]].to_numpy()
+    X, Z = smoke.rows.missing(chain.V, smoke.rows.factors(chain.V))
+    ours = X * smoke.chained.scale.a + smoke.chained.scale.h
+    rows = t.row[np.flatnonzero(smoke.rows.holes)]
+    np.testing.assert_allclose(ours, expected[rows], atol=1e-9)
+    if random:
+        np.testing.assert_allclose(Z, X[:, [0, 2]], atol=1e-12)
 
 
 def test_a_log_mean_out_of_range_is_refused_with_the_covariate():
