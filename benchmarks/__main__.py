@@ -192,22 +192,26 @@ import time; t = time.perf_counter()
 import bayesimp as bi
 a = time.perf_counter() - t
 from benchmarks.data import clustered
-frame = clustered(15, 30)
+from benchmarks.glmm import model_of
+discrete = "{sampler}" in ("bayes", "mlmi", "2stage")
+frame = bi.simulate_ipd(15, 30, seed=1)[0] if discrete else clustered(15, 30)
 t = time.perf_counter()
-data = bi.IncompleteData(frame, cluster="cluster")
-if "{sampler}" == "fcs":
-    bi.FCS(data).impute(m=20, seed=1)
+if discrete:
+    model_of(frame, "{sampler}").impute(m=20, seed=1, progress=False)
+elif "{sampler}" == "fcs":
+    bi.FCS(bi.IncompleteData(frame, cluster="cluster")).impute(m=20, seed=1)
 else:
-    bi.JointNormal(data, "y1 + y2 ~ x + (1 | cluster)").impute(m=20, seed=1, sampler="{sampler}")
+    model = bi.JointNormal(bi.IncompleteData(frame, cluster="cluster"), "y1 + y2 ~ x + (1 | cluster)")
+    model.impute(m=20, seed=1, sampler="{sampler}")
 print(a, time.perf_counter() - t)
 """
 
 
 def start() -> list[str]:
     """A fresh process, 15 x 30 rows, 20 imputations, from 4 x 1,000 draws of the joint model or by 100 cycles of chained
-    equations (fcs); cold: nothing compiled yet."""
+    equations: of normal variables (fcs), of a binary and a count (bayes, mlmi, 2stage). Cold: nothing compiled yet."""
     lines = ["| sampler | fresh process | import bayesimp s | first imputation s |", "|---|---|---|---|"]
-    for sampler in ("gibbs", "nuts", "fcs"):
+    for sampler in ("gibbs", "nuts", "fcs", "bayes", "mlmi", "2stage"):
         with tempfile.TemporaryDirectory() as cache:
             env = {**os.environ, "NUMBA_CACHE_DIR": cache}
             for label in ("cold", "warm", "warm"):
