@@ -7,8 +7,8 @@
    which few draws without data do not move. Twelve tables.
 2. His design, 3,000 rows: percentage of clusters whose effects were drawn without their data, over ten visits to each
    variable, and in the first visit to x1 with x2 complete. Sixteen tables a cell.
-3. The kidney data of notebook 05, m = 5, 20 cycles: the events, and CPU time a visit; with its formulas, and with a random
-   slope of age, whose variance is mostly estimated as 0. Beside it the default, and models without effects of studies.
+3. The kidney data of notebook 05, m = 5, 20 cycles: the events, and CPU time a visit; with its formulas, and with random
+   slopes of age, whose variance is mostly estimated as 0. Beside it the default, and models without effects of studies.
 """
 
 from __future__ import annotations
@@ -118,9 +118,8 @@ def kidney() -> None:
         model.impute(2, cycles=2, seed=1, progress=False)  # compiled
         began = time.process_time()
         imp = model.impute(5, cycles=20, seed=1, progress=False)
-        print(
-            f"   {method}{', slopes of age' * (formulas is age)}: {1e3 * (time.process_time() - began) / 300:.1f} ms a visit"
-        )
+        each = 1e3 * (time.process_time() - began) / 300
+        print(f"   {method}{', slopes of age' * (formulas is age)}: {each:.1f} ms a visit")
         for _, event in imp.events.iterrows():
             print(f"      {event['where']}: {event['message']}")
 
