@@ -237,6 +237,34 @@ def test_a_log_mean_out_of_range_is_refused_with_the_covariate():
         )
 
 
+def test_a_log_mean_that_ran_away_with_its_predictor_is_told_from_others():
+    frame = table()[["study", "x", "visits"]]
+    frame["income"] = frame["x"].mask(np.arange(len(frame)) % 9 == 1)
+    frame.loc[frame.index[frame["visits"].isna() & frame["income"].notna()][3], "income"] = 1e4
+    wide = bi.methods.Bayes(bi.priors.Priors(beta=bi.priors.Normal(0, 10)))
+    for term, words in (
+        ("visits", "'visits' and 'income' predict each other"),
+        ("log1p(visits)", "heavy tails of Psi"),
+    ):
+        formulas = ["visits ~ income + (1 | study)", f"income ~ {term} + (1 | study)"]
+        with pytest.raises(SamplingError, match=f"the log mean is .*{words}"):
+            impute(frame, {"visits": "poisson"}, methods=wide, predictors=formulas, cycles=20)
+
+
+def test_by_default_counts_and_normal_variables_do_not_run_away():
+    """With visits as they are in the model of income, half of such runs end in an error within 100 cycles."""
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(15), 40)
+    income = 0.7 * rng.normal(size=15)[g] + rng.normal(size=600)
+    visits = rng.poisson(np.exp(0.5 + 0.4 * income + 0.5 * rng.normal(size=15)[g])).astype(float)
+    frame = pd.DataFrame({"study": g, "visits": visits, "income": income})
+    for name in ("visits", "income"):
+        frame[name] = frame[name].mask(rng.random(600) < 0.15)
+    imp = impute(frame, {"visits": "poisson"}, m=5, cycles=100)
+    assert imp.values("visits").max() < 10 * frame["visits"].max()
+    assert np.abs(imp.values("income")).max() < 3 * frame["income"].abs().max()
+
+
 @pytest.mark.parametrize("method", ["2stage", "glm"])
 def test_a_log_mean_out_of_range_of_other_methods_names_the_covariate_too(method):
     """They have coefficients of their own; of two stages `size`, one value by cluster, belongs to the second."""

@@ -99,17 +99,22 @@ class BaseColumns:
             return [Column(self._label(base), base) for base in bases]
         if len(means) > 1:
             raise error(text, f"'{_spell(term)}' multiplies two cluster means; one is possible in a term")
-        inner = over(means[0], text)
-        for name in inner:
-            self._ingredient(name, text)
+        inner = [self._averaged(node, text) for node in over(means[0], text)]
         first, second = (INTERCEPT, *inner)[-2:]
         return [cluster_column(base, (first, second), means[0].function == "cluster_sum") for base in bases]
+
+    def _averaged(self, node: Node, text: str) -> str:
+        """The base column of what is averaged, or centred."""
+        if isinstance(node, Name):
+            self._ingredient(node.name, text)
+            return node.name
+        (name,) = self._atom(node, True, text)
+        return name
 
     def _within(self, atom: Call, term: tuple[Node, ...], text: str) -> Column:
         if len(term) > 1:
             raise error(text, f"'{_spell(term)}': {WITHIN}() stands alone; it has no products here")
-        (name,) = over(atom, text)
-        self._ingredient(name, text)
+        name = self._averaged(over(atom, text)[0], text)
         if name not in self.derived:
             values = self.complete[name] if name in self.complete else self.data.column_values(name)
             if not varies_within(values, self.data.codes).any():

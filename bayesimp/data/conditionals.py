@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.data.families import CODED, COUNTS, trials
+from bayesimp.data.feedback import drawn_by_logs, feeding_back, note, unlimited
 from bayesimp.data.generic import filled, varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.levels import Draft, at_its_level
@@ -85,18 +86,21 @@ def conditionals(
     base = BaseColumns(data, incomplete, idle, user)
     responses = {name: grouped.get(name, (name,)) for name in method_of}
     given = read_predictors(predictors, data, responses, {n: _multilevel(m) for n, m in method_of.items()})
+    logs = drawn_by_logs(data, {v: method for n, method in method_of.items() for v in responses[n]})
     drafts = []
     for name, method in method_of.items():
+        taken = logs if unlimited(data.families[responses[name][0]], method) else {}
         formula, explicit, notes = (
             given[name]
             if name in given
-            else default_predictors(base, name, responses[name], _multilevel(method))
+            else default_predictors(base, name, responses[name], _multilevel(method), taken)
         )
         notes = (why[name], *notes) if why.get(name) else notes
         drafts.append(_draft(name, responses[name], method, formula, explicit, notes, base))
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
     drafts = [at_its_level(d, data, values) for d in drafts]
+    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     made = {d.block.name: _with_means(d, data, values, compatible) for d in drafts}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
@@ -112,6 +116,18 @@ def conditionals(
             if (exact := _exact(data, name, method_of.get(name))) is not None
         },
     )
+
+
+def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], data: IncompleteData) -> Draft:
+    """With a note where a variable drawn through a log link predicts what predicts it (`feedback`)."""
+    block = draft.block
+    notes = [
+        note(name, others, logs)
+        for name in block.responses
+        if unlimited(data.families[name], block.method)
+        and (others := feeding_back(name, [d.block for d in drafts], logs))
+    ]
+    return replace(draft, block=replace(block, notes=(*block.notes, *notes)))
 
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:

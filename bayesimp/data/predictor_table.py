@@ -49,15 +49,22 @@ def read_predictors(
     return found
 
 
-def default_predictors(base: BaseColumns, name: str, responses: tuple[str, ...], multilevel: bool) -> Given:
+def default_predictors(
+    base: BaseColumns, name: str, responses: tuple[str, ...], multilevel: bool, logs: Mapping[str, str]
+) -> Given:
     """All complete columns, all other incomplete variables, all derived columns that do not come from the response;
-    without what is constant, a combination of others, or a factor of very many levels."""
+    without what is constant, a combination of others, or a factor of very many levels. logs: incomplete variables of
+    which a function is taken (`feedback`)."""
     data = base.data
     complete, notes = _complete_predictors(base)
     others = [v for v in base.incomplete if v not in responses]
     derived = [d for d in base.users if not base.roots(d) & set(responses)]
     derived, more = _independent(base, derived, [*complete, *others])
-    terms = ["1", *(_term(v, data) for v in (*complete, *others, *derived))]
+    taken = {v: f"{logs[v]}({write(Name(v))})" for v in others if v in logs}
+    terms = ["1", *(taken.get(v) or _term(v, data) for v in (*complete, *others, *derived))]
+    if taken:
+        why = "with counts and positive variables as they are, imputed values can run away"
+        more += (f"{', '.join(taken.values())}: {why}",)
     random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
     text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
     return predictors(text), False, (*notes, *more)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from bayesimp.data.chained import ChainedTable
+from bayesimp.data.feedback import LOGS, driven_by, note
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.kernels import families as fam
@@ -139,12 +140,18 @@ class GeneralisedBlock:
             if t != self.chained.scale.intercept
         ]
         biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
+        driven = driven_by(block.name, [c.block for c in table.blocks])
+        if driven:
+            why = note(driven[0], [block.name], {block.name: LOGS[block.family]})
+        else:
+            why = (
+                "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
+                "what is imputed of it (bounds=), or leave it out of the formula. In a cluster without observed values "
+                "heavy tails of Psi can do it alone, where few clusters say what it is: take a tighter prior"
+            )
         return (
             f"'{block.name}' ({block.family}): the log mean is {eta:.3g} in row {row} of the table{biggest}: no "
-            f"value can be drawn from it. Predictors of a log mean act multiplicatively: take the logarithm of one with "
-            "so wide a range, bound what is imputed of it (bounds=), or leave it out of the formula. In a cluster "
-            "without observed values heavy tails of Psi can do it alone, where few clusters say what it is: take a "
-            "tighter prior."
+            f"value can be drawn from it. {why}."
         )
 
     def events(self, thetas: list[Parameters]) -> list[Event]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bayesimp.spec.formula import Formula, parse
 from bayesimp.spec.syntax import Call, Minus, Name, Node, Number, Op, error, read, walk
+from bayesimp.spec.terms import FACTOR, STATEFUL
 
 __all__ = ["CLUSTER", "WITHIN", "Part", "Predictors", "over", "predictors"]
 
@@ -63,8 +64,10 @@ def predictors(text: str) -> Predictors:
     return Predictors(formula, _part(formula.fixed, text), random)
 
 
-def over(atom: Node, text: str) -> tuple[str, ...]:
-    """Names whose product `cluster_mean(...)` averages: one or two; the one that `within(...)` centres.
+def over(atom: Node, text: str) -> tuple[Node, ...]:
+    """What `cluster_mean(...)` averages the product of: one column or two; the one that `within(...)` centres.
+
+    A column is a name, or a function of columns: ``log1p(y2)``.
 
     Raises
     ------
@@ -73,12 +76,18 @@ def over(atom: Node, text: str) -> tuple[str, ...]:
     """
     assert isinstance(atom, Call)
     match atom.arguments[0]:
-        case Name(name):
-            return (name,)
-        case Op("*", Name(left), Name(right)) if atom.function != WITHIN:
+        case Op("*", left, right) if atom.function != WITHIN and _is_column(left) and _is_column(right):
             return (left, right)
+        case node if _is_column(node):
+            return (node,)
     what = "a column" if atom.function == WITHIN else "a column or a product of two"
     raise error(text, f"{atom.function}() takes {what}; make others with derived={{'name': '...'}} first")
+
+
+def _is_column(node: Node) -> bool:
+    return isinstance(node, Name) or (
+        isinstance(node, Call) and node.function not in (*STATEFUL, *FACTOR, *OF_CLUSTERS)
+    )
 
 
 def _part(text: str, whole: str) -> Part:

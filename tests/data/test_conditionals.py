@@ -270,20 +270,65 @@ def test_incomplete_terms_have_the_columns_of_the_completed_table(right):
 def test_cluster_means_and_sums():
     c, y1 = one(
         "y1 ~ y2 + cluster_mean(y2) + cluster_sum(age * y2) + age:cluster_mean(y2) + sex:cluster_mean(age) + (1 | study)"
+        " + cluster_mean(log(age)) + cluster_mean(I(y2 ** 2) * sqrt(age)) + within(sqrt(age))"
     )
     at = {name: c.X[:, k] for k, name in enumerate(c.complete)}
     values = filled(DATA, at, c.incomplete, c.derived)
-    f = FRAME.assign(y2=values["y2"], both=values["y2"] * FRAME["age"])
-    mean = f.groupby("study")[["y2", "age"]].transform("mean")
+    f = FRAME.assign(
+        y2=values["y2"],
+        both=values["y2"] * FRAME["age"],
+        log=np.log(FRAME["age"]),
+        root=np.sqrt(FRAME["age"]),
+    )
+    f["product"] = f["y2"] ** 2 * f["root"]
+    mean = f.groupby("study")[["y2", "age", "log", "product", "root"]].transform("mean")
     ours = evaluated(c, y1.fixed)
     for name, expected in {
         "cluster_mean(y2)": mean["y2"],
+        "cluster_mean(log(age))": mean["log"],
+        "cluster_mean(I(y2 ** 2) * sqrt(age))": mean["product"],
+        "within(sqrt(age))": f["root"] - mean["root"],
         "cluster_sum(age * y2)": f.groupby("study")["both"].transform("sum"),
         "age:cluster_mean(y2)": f["age"] * mean["y2"],
         "sex[F]:cluster_mean(age)": (f["sex"] == "F") * mean["age"],
         "sex[M]:cluster_mean(age)": (f["sex"] == "M") * mean["age"],
     }.items():
-        np.testing.assert_allclose(ours[:, names(y1.fixed).index(name)], expected, rtol=1e-12)
+        np.testing.assert_allclose(ours[:, names(y1.fixed).index(name)], expected, rtol=1e-12, atol=1e-12)
+
+
+def counts():
+    k = np.arange(len(FRAME))
+    holes = {"visits": k % 7.0, "cost": 1 + k % 11.0, "ill": k % 3 > 0}
+    made = {name: np.where((k + j) % 5, x, np.nan) for j, (name, x) in enumerate(holes.items())}
+    families = {"visits": "poisson", "cost": "gamma", "ill": "bernoulli"}
+    return bi.IncompleteData(FRAME[["study", "age", "y1"]].assign(**made), "study", families)
+
+
+def test_log_links_are_undone_by_default_where_values_could_run_away():
+    """Of normal variables, counts and positive ones; not of binary ones, nor of or by matched ones."""
+    c = conditionals(counts())
+    by = {b.name: names(b.fixed) for b in c.blocks}
+    assert {"log1p(visits)", "log(cost)"} < set(by["y1"]) and "log(cost)" in by["visits"]
+    assert {"visits", "cost"} < set(by["ill"])
+    assert "log1p(visits), log(cost): with counts" in block(c, "y1").notes[0]
+    assert not any("with counts" in n for n in block(c, "ill").notes)
+    others = {"ill": "bayes", "cost": "bayes", "visits": "sti"}
+    matched = conditionals(counts(), {"y1": "pmm", **others})
+    assert {"visits", "cost"} < set(names(block(matched, "y1").fixed))
+    drawn = conditionals(counts(), {"y1": "bayes", **others, "cost": "pmm"})
+    assert {"log1p(visits)", "cost"} < set(names(block(drawn, "y1").fixed))
+
+
+def test_formulas_by_which_values_can_run_away_are_noted():
+    formulas = ["y1 ~ {} + (1 | study)", "visits ~ {} + (1 | study)"]
+    for mine, its, noted in [
+        ("visits", "y1", True), ("log1p(visits)", "y1", False), ("visits", "age", False),
+        ("age + cluster_mean(visits)", "y1", True), ("within(visits)", "cluster_mean(y1)", True),
+    ]:  # fmt: skip
+        given = [formulas[0].format(mine), formulas[1].format(its)]
+        y1 = block(conditionals(counts(), predictors=given), "y1")
+        assert any("'visits' and 'y1' predict each other" in n for n in y1.notes) == noted, mine
+        assert not noted or "'log1p(visits)' in the formula of 'y1'" in y1.notes[-1]
 
 
 def test_within_is_less_the_mean_of_the_cluster():
@@ -329,7 +374,7 @@ def test_one_base_column_for_one_product():
         ("y1 ~ cluster_mean(y5) + (1 | study)", "no column 'y5'"),
         ("y1 ~ cluster_mean(sex) + (1 | study)", "'sex' is a factor"),
         (
-            "y1 ~ cluster_mean(log(age)) + (1 | study)",
+            "y1 ~ cluster_mean(age + y2) + (1 | study)",
             "takes a column or a product of two; make others with derived",
         ),
         ("y1 ~ cluster_mean(y2, y3) + (1 | study)", "takes one column"),
