@@ -176,8 +176,9 @@ def laplace_at(rows: GlmmRows, shape: float, beta, L, free) -> float:
     x = np.concatenate([np.asarray(beta, float), np.asarray(L)[free[:, 0], free[:, 1]]])
     p, q = rows.X.shape[1], rows.Z.shape[1]
     return laplace(
-        rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x))
-    )
+        rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x)),
+        np.empty((len(x), len(x))),
+    )  # fmt: skip
 
 
 def _orthonormal(W):
