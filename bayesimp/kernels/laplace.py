@@ -13,7 +13,7 @@ k_i = Q_i L'r_i, t_i = L k_i
     dl / dbeta = sum_ij x_ij (s_ij - D_ij v_ij / 2 + C_ij z_ij't_i / 2)
     dl / dL_ab = sum_i { g_a u_b - (A L Q)_ab - (r_a u_b + k_b g_a - (A t)_a u_b) / 2 }
 
-For the inverse Gaussian, whose C is the expected one, the gradient is approximate. The Hessian: kernels/laplace_hessian.py.
+For the inverse Gaussian, whose C is the expected one, the gradient is approximate. Hessian: kernels/laplace_hessian.py.
 Penalty, the logarithm of a weak prior, each part with a switch (zeros turn it off):
 
     -beta'Q0 beta / 2 + t0'beta + sum_k power_k log|L_kk| - tr(P0 L L') / 2
@@ -54,7 +54,7 @@ from bayesimp.kernels.laplace_hessian import (
 from bayesimp.kernels.linalg import fill, inverse_from_cholesky
 
 __all__ = [
-    "Evaluation", "Penalty", "evaluate", "evaluation", "information", "laplace", "normalisers", "put_theta",
+    "Evaluation", "Penalty", "evaluate", "information", "laplace", "normalisers", "put_theta", "working",
 ]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ class Evaluation(NamedTuple):
 
 
 @inner
-def evaluation(m, n, p, q, k):
+def working(m, n, p, q, k):
     """Work arrays for m clusters, n rows, q effects, k = p + d parameters."""
     return Evaluation(
         np.zeros((q, q)), workspace(n, q), np.empty(n), np.empty(n), moments(p, q), directions(p, q, k),
@@ -355,6 +355,6 @@ def laplace(rows, shape, penalty, free, x, u, gradient, hessian):
     """
     (m, q), (n, p) = u.shape, rows.X.shape
     value = evaluate(
-        rows, shape, penalty, free, x, u, evaluation(m, n, p, q, x.shape[0]), gradient, hessian
+        rows, shape, penalty, free, x, u, working(m, n, p, q, x.shape[0]), gradient, hessian
     )
     return value + normalisers(rows, shape)

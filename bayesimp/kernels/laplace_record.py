@@ -14,8 +14,6 @@ from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.laplace import Penalty, laplace
 from bayesimp.kernels.laplace_fit import (
     GAIN,
-    HESSIAN,
-    NONE,
     NOT_CONVERGED,
     SEPARATED,
     SINGULAR,
@@ -151,7 +149,7 @@ def fit_laplace(
         inside,
         free,
         start is not None,
-        HESSIAN if hessian else NONE,
+        hessian,
         GAIN,
         x,
         u,
