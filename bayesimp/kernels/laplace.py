@@ -164,7 +164,12 @@ def terms_at(rows, shape, i, u, v):
         l, rest, s, curvature, D, E = all_terms(rows.family, rows.y[j], trials, eta, shape)
         product, logs = sum_of_logs(product, weight * trials, rest)
         value += weight * l - logs
-        w.score[j], w.curvature[j], v.slope[j], v.bend[j] = weight * s, weight * curvature, weight * D, weight * E
+        w.score[j], w.curvature[j], v.slope[j], v.bend[j] = (
+            weight * s,
+            weight * curvature,
+            weight * D,
+            weight * E,
+        )
     sum_moments(rows, i, w.score, w.curvature, v.slope, v.m)
     q = u.shape[0]
     p = rows.X.shape[1]
@@ -354,7 +359,5 @@ def laplace(rows, shape, penalty, free, x, u, gradient, hessian):
     (p + d, p + d) and modes u (m, q) <-. nan if a mode is not found.
     """
     (m, q), (n, p) = u.shape, rows.X.shape
-    value = evaluate(
-        rows, shape, penalty, free, x, u, working(m, n, p, q, x.shape[0]), gradient, hessian
-    )
+    value = evaluate(rows, shape, penalty, free, x, u, working(m, n, p, q, x.shape[0]), gradient, hessian)
     return value + normalisers(rows, shape)

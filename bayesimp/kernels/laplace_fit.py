@@ -1,12 +1,12 @@
 """Maximum of the (penalised) Laplace log-likelihood, and its curvature: `maximise_laplace`, arrays in and out.
 
 1. Start: kernels/laplace_start.py, or where a fit of similar data ended.
-2. Newton's method with the exact Hessian (kernels/laplace_hessian.py); where that is not negative definite BFGS, with the
-   last inverse that was, or an approximate metric. Modes of effects are carried along to first order.
+2. Newton's method with the exact Hessian (kernels/laplace_hessian.py), as if in L^-1; where that is not negative definite
+   BFGS, from the last inverse that was, or an approximate metric. Modes of effects are carried along to first order.
 3. A standard deviation that ends at zero, stationary by symmetry, is tried again from away; if zero serves as well it
    becomes zero.
-4. Newton's method to the end. The inverse of the Hessian there is the covariance of (beta, theta), elements at zero held
-   there. So standard errors of beta allow for the uncertainty of Psi.
+4. The inverse of the Hessian is the covariance of (beta, theta), elements at zero held there. So standard errors of beta
+   allow for the uncertainty of Psi.
 
 Columns of X and Z are supposed to be of mean square about 1 (orthonormal is best: kernels/laplace_record.py).
 """
@@ -47,8 +47,7 @@ EVENTS = {
     ),
 }  # bit of the answer: (kind of event, message)
 
-GAIN = 1e-8  # of log-likelihood, expected from a step, at which the search ends,
-LAST = 1e-14  # and the last one, by the Hessian
+GAIN = 1e-10  # of log-likelihood, expected from a step, twice, at which the search ends: 1e-5 standard errors
 FINE = 1e-12  # near the boundary, where the likelihood is flat
 EVALUATIONS = 300
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
@@ -103,23 +102,48 @@ def update(inverse, s, y, least, Hy):
 
 
 @inner
-def climb(rows, shape, penalty, free, limit, gain, renew, value, keep, x, u, v, inverse, g, hessian):
-    """x <- where the search from x ends, g, hessian <- there; returns the value, whether it converged, evaluations.
+def bend(hessian, g, free, v):
+    """hessian <- that of a function of which a Newton step in L goes where one in W = L^-1 would go, to second order.
 
-    limit: of evaluations; one does not move, and is an evaluation. gain: expected from a step, not worth it. renew:
-    whether to begin with `metric` where the Hessian will not do, elements that are not kept held. value: at x, if g and
-    hessian are known there; else -inf.
+    With normal effects the log-likelihood is about m log|W| less a quadratic in W: concave, and nearer a parabola than in
+    L. By the second derivatives of L in W, 2 g'(dL W dL) is added; g -> 0 at the maximum.
+    """
+    q = v.L.shape[0]
+    p, W, G = g.shape[0] - free.shape[0], v.Q, v.M
+    for a in range(q):
+        if abs(v.L[a, a]) < LITTLE:
+            return
+    fill(G, 0.0)
+    for a in range(q):
+        for b in range(q):
+            W[b, a] = 1.0 if a == b else 0.0
+        for b in range(a, q):
+            for c in range(a, b):
+                W[b, a] -= v.L[b, c] * W[c, a]
+            W[b, a] /= v.L[b, b]
+    for l in range(free.shape[0]):
+        G[free[l, 0], free[l, 1]] = g[p + l]
+    for l in range(free.shape[0]):
+        for h in range(free.shape[0]):
+            a, b, c, d = free[l, 0], free[l, 1], free[h, 0], free[h, 1]
+            hessian[p + l, p + h] += G[a, d] * W[b, c] + G[c, b] * W[d, a]
+
+
+@inner
+def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, hessian):
+    """x <- where the search from x ends; returns the value, whether it converged, evaluations.
+
+    gain: expected from a step that is not worth an evaluation: u, g and the value are carried along it. hessian <- before
+    it. given: whether the first step is to be by the inverse as it comes: after a fit of similar data the expected
+    curvature, which serves better far off than the observed one. Elements that are not kept are held.
     """
     k, (m, q) = x.shape[0], u.shape
     s, y, trial, g_trial, work = np.zeros(k), np.empty(k), x.copy(), np.empty(k), np.empty(k)
     h_trial, modes, lean = np.empty((k, k)), np.zeros((m, q)), np.zeros((m, q))
-    slope, t, known = 0.0, 1.0, value > -math.inf
-    first = 0 if known else 1
-    for evaluation in range(first, limit + 1):
-        after = value
-        if evaluation > 0:
-            after = evaluate(rows, shape, penalty, free, trial, u, v, g_trial, h_trial)
-        if evaluation == first:
+    value, slope, t, newton = -math.inf, 0.0, 1.0, False
+    for evaluation in range(1, EVALUATIONS + 1):
+        after = evaluate(rows, shape, penalty, free, trial, u, v, g_trial, h_trial)
+        if evaluation == 1:
             if not math.isfinite(after):
                 return -math.inf, False, evaluation
         else:
@@ -144,14 +168,15 @@ def climb(rows, shape, penalty, free, limit, gain, renew, value, keep, x, u, v, 
                 continue
             for a in range(k):
                 s[a], y[a] = trial[a] - x[a], g[a] - g_trial[a]
-        if evaluation > 0:
-            copy_to(hessian, h_trial)
-            for a in range(k):
-                x[a], g[a] = trial[a], g_trial[a]
-        if not covariance_at(hessian, keep, inverse):
-            if evaluation > first:
+        copy_to(hessian, h_trial)
+        for a in range(k):
+            x[a], g[a] = trial[a], g_trial[a]
+        if evaluation > 1 or not given:
+            bend(h_trial, g, free, v)
+            newton = covariance_at(h_trial, keep, inverse) or covariance_at(hessian, keep, inverse)
+            if not newton and evaluation > 1:
                 update(inverse, s, y, 1e-4 * t * slope, work)
-            elif renew:
+            elif not newton:
                 metric(rows, shape, penalty, free, x, u, v.L, v.w, inverse)
                 hold(inverse, keep)
         value, slope, largest = after, 0.0, 0.0
@@ -161,7 +186,8 @@ def climb(rows, shape, penalty, free, limit, gain, renew, value, keep, x, u, v, 
                 s[a] += inverse[a, b] * g[b]
             slope += s[a] * g[a]
             largest = max(largest, abs(s[a]))
-        if not slope >= gain:
+        done = not slope >= gain
+        if done and not newton:
             return value, slope >= 0.0, evaluation
         t = min(1.0, CAP / largest)
         for a in range(k):
@@ -173,7 +199,13 @@ def climb(rows, shape, penalty, free, limit, gain, renew, value, keep, x, u, v, 
                 for e in range(k):
                     lean[i, a] += s[e] * v.rates[i, e, a]
                 u[i, a] += t * lean[i, a]
-    return value, False, limit
+        if done:
+            for a in range(k):
+                x[a] = trial[a]
+                for b in range(k):
+                    g[a] += t * hessian[a, b] * s[b]
+            return value + 0.5 * slope, True, evaluation
+    return value, False, EVALUATIONS
 
 
 @inner
@@ -221,7 +253,7 @@ def canonical(x, p, free, smallest, L):
 
 
 @kernel(nogil=True)
-def maximise_laplace(rows, shape, penalty, free, warm, exact, gain, x, u, covariance, gradient, numbers):
+def maximise_laplace(rows, shape, penalty, free, warm, gain, x, u, covariance, gradient, numbers):
     """Fit a generalised linear mixed model; all arrays in place.
 
     Parameters
@@ -230,16 +262,16 @@ def maximise_laplace(rows, shape, penalty, free, warm, exact, gain, x, u, covari
         `GlmmRows`; shape of the family (1.0 where it has none); `Penalty`; (d, 2) free elements of L.
     warm
         Whether to begin at x, u and, where its diagonal is positive, with the covariance as metric.
-    exact
-        Whether to go on to the end, to rounding, from where the search ends.
     gain
-        Of log-likelihood expected from a step, at which the search ends: GAIN, or more where the mode need not be exact.
+        Of log-likelihood expected from a step, after which the search ends: GAIN, or more where the mode need not be
+        exact.
     x (p + d,)
         <- beta, then theta: the free elements of L, Psi = L L', diagonal >= 0.
     u (m, q)
         <- modes of the standardised effects, b_i = L u_i.
     covariance (p + d, p + d), gradient (p + d,)
-        <- inverse of the negative Hessian, rows of elements held at zero zero; derivatives of the criterion.
+        <- inverse of the negative Hessian, rows of elements held at zero zero; derivatives of the criterion. Carried along
+        the last step, which is shorter than sqrt(gain) standard errors, to zeroth and first order.
     numbers (3,)
         <- penalised log-likelihood; log-likelihood; evaluations.
 
@@ -260,19 +292,19 @@ def maximise_laplace(rows, shape, penalty, free, warm, exact, gain, x, u, covari
         for l in range(d):
             if free[l, 0] == free[l, 1] and abs(x[p + l]) < 0.01:
                 x[p + l] = AWAY
-    renew = not (warm and least > 0.0 and math.isfinite(least))
+    given = warm and least > 0.0 and math.isfinite(least)
     copy_to(inverse, covariance)
 
     # One place that climbs, for the time it takes to compile. Stages 0..2: searches; 3: with columns near zero at zero;
-    # 4: to the end from the best.
-    value, converged, evaluations, singular, known = -math.inf, False, 0, False, -math.inf
+    # 4: from the best once more, if it is not where a search ended.
+    value, converged, evaluations, singular = -math.inf, False, 0, False
     best, trial, keep = x.copy(), x.copy(), np.ones(k, np.bool_)
-    stage, limit, worth, answer = 0, np.int64(EVALUATIONS), gain, 0
+    stage, worth, answer = 0, gain, 0
     while True:
         after, ended, used = climb(
-            rows, shape, penalty, free, limit, worth, renew, known, keep, trial, u, v, inverse, gradient, hessian
+            rows, shape, penalty, free, worth, given, keep, trial, u, v, inverse, gradient, hessian
         )
-        renew = True
+        given = False
         evaluations += used
         if stage == 4:
             break
@@ -303,10 +335,9 @@ def maximise_laplace(rows, shape, penalty, free, warm, exact, gain, x, u, covari
         for a in range(k):
             there = there and abs(trial[a] - best[a]) < 1e-12
         after = value
-        if there and not exact:
+        if there:
             break
-        known = value if there else -math.inf
-        limit, worth = np.int64(30 if exact else 1), LAST
+        worth = gain
     converged = converged or ended
     if not covariance_at(hessian, keep, covariance):
         answer |= NO_CURVATURE

@@ -94,7 +94,6 @@ def no_penalty(p: int, q: int) -> Penalty:
 
 def fit_laplace(
     rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks=None, start: LaplaceFit | None = None,
-    hessian: bool = True,
 ) -> LaplaceFit:  # fmt: skip
     """Fit a generalised linear mixed model with one grouping factor; q = 0: a generalised linear model.
 
@@ -110,8 +109,6 @@ def fit_laplace(
         (q,) block of every column of Z; effects of different blocks are uncorrelated. None: one block.
     start
         A fit of similar rows, with the same clusters.
-    hessian
-        Whether to take the Hessian; without, the covariance is that of `start`, or zero.
     """
     (n, p), q, m = rows.X.shape, rows.Z.shape[1], len(rows.first) - 1
     free = free_elements(q, blocks)
@@ -149,7 +146,6 @@ def fit_laplace(
         inside,
         free,
         start is not None,
-        hessian,
         GAIN,
         x,
         u,
