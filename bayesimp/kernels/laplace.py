@@ -30,11 +30,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.families import all_terms, log_normaliser, sum_of_logs
 from bayesimp.kernels.glmm_modes import (
     Work,
-    at_effects,
     dot,
     effects_of,
     factor,
@@ -54,7 +53,7 @@ from bayesimp.kernels.laplace_hessian import (
 from bayesimp.kernels.linalg import fill, inverse_from_cholesky
 
 __all__ = [
-    "Evaluation", "Penalty", "evaluate", "information", "laplace", "normalisers", "put_theta", "working",
+    "Evaluation", "Penalty", "evaluate", "laplace", "normalisers", "put_theta", "working",
 ]  # fmt: skip
 
 
@@ -139,7 +138,7 @@ def penalty_slope(penalty, L, a, b):
     return slope
 
 
-@inner
+@merged
 def penalty_bend(penalty, p, free, L, hessian):
     """Add the second derivatives of the penalty, lower triangle."""
     for a in range(p):
@@ -154,7 +153,7 @@ def penalty_bend(penalty, p, free, L, hessian):
                 hessian[p + l, p + h] -= penalty.P0[a, free[h, 0]]
 
 
-@inner
+@merged
 def terms_at(rows, shape, i, u, v):
     """s, C, D, E of the rows of cluster i at u, sums of them, w.g and w.A <-. Returns their log-likelihood."""
     w, value, product = v.w, 0.0, 1.0
@@ -180,7 +179,7 @@ def terms_at(rows, shape, i, u, v):
     return value - math.log(product)
 
 
-@inner
+@merged
 def small_matrices(p, q, v):
     """Q, M, V, r, k, t, r - A t of a cluster <-, after `terms_at` and `factor`. Returns log|H| / 2."""
     half, L, D = 0.0, v.L, v.m.D
@@ -214,7 +213,7 @@ def small_matrices(p, q, v):
     return half
 
 
-@inner
+@merged
 def add_gradient(p, free, u, v, gradient):
     """gradient (p + d,) += that of a cluster, after `small_matrices`."""
     q, g, m = u.shape[0], v.w.g, v.m
@@ -272,74 +271,6 @@ def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
         for b in range(a):
             hessian[b, a] = hessian[a, b]
     return value
-
-
-@inner
-def information(rows, shape, free, x, u, L, w, out):
-    """out (p + d, p + d) <- approximate information of (beta, theta) at x and u, block diagonal: a metric for searches.
-
-    Of beta: sum_i X_i'(C_i - C_i Z_i L Q_i L'Z_i'C_i) X_i, as if C were constant. Of theta: the expected information of
-    a normal model for the scores, sum_i K_ac (L'K L)_bd + (K L)_ad (K L)_cb, K = A - A L Q L'A.
-    """
-    (m, q), p = u.shape, rows.X.shape[1]
-    for a in range(out.shape[0]):
-        for b in range(out.shape[0]):
-            out[a, b] = 0.0
-    put_theta(x, p, free, L)
-    fixed_part(rows, x, w.eta0)
-    Q, AL, K, KL = np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
-    ZX, LZX = np.empty((q, p)), np.empty((q, p))
-    for i in range(m):
-        at_effects(rows, shape, i, L, u[i], w)
-        if rows.first[i] == rows.first[i + 1] or not factor(L, w):
-            continue
-        inverse_from_cholesky(w.H, Q, q)
-        for a in range(q):
-            for x_ in range(p):
-                ZX[a, x_] = 0.0
-            for b in range(q):
-                AL[a, b] = 0.0
-                for c in range(b, q):
-                    AL[a, b] += w.A[a, c] * L[c, b]
-        for j in range(rows.first[i], rows.first[i + 1]):
-            for a in range(p):
-                weighted = w.curvature[j] * rows.X[j, a]
-                for b in range(a + 1):
-                    out[a, b] += weighted * rows.X[j, b]
-                for b in range(q):
-                    ZX[b, a] += weighted * rows.Z[j, b]
-        for a in range(p):
-            for b in range(q):
-                LZX[b, a] = 0.0
-                for c in range(b, q):
-                    LZX[b, a] += L[c, b] * ZX[c, a]
-        for a in range(p):
-            for b in range(a + 1):
-                for c in range(q):
-                    for e in range(q):
-                        out[a, b] -= LZX[c, a] * Q[c, e] * LZX[e, b]
-        for a in range(q):
-            for b in range(q):
-                K[a, b] = w.A[a, b]
-                for c in range(q):
-                    for e in range(q):
-                        K[a, b] -= AL[a, c] * Q[c, e] * AL[b, e]
-        for a in range(q):
-            for b in range(q):
-                KL[a, b] = 0.0
-                for c in range(b, q):
-                    KL[a, b] += K[a, c] * L[c, b]
-        for l in range(free.shape[0]):
-            a, b = free[l, 0], free[l, 1]
-            for h in range(l + 1):
-                c, e = free[h, 0], free[h, 1]
-                middle = 0.0
-                for s in range(b, q):
-                    middle += L[s, b] * KL[s, e]
-                out[p + l, p + h] += K[a, c] * middle + KL[a, e] * KL[c, b]
-    for a in range(out.shape[0]):
-        for b in range(a):
-            out[b, a] = out[a, b]
 
 
 @inner

@@ -17,9 +17,9 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.laplace import evaluate, normalisers, penalty_value, put_theta, working
-from bayesimp.kernels.laplace_start import CAP, metric, pooled_start, variance_start
+from bayesimp.kernels.laplace_start import CAP, pooled_start, variance_start
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky
 
 __all__ = [
@@ -50,6 +50,7 @@ EVENTS = {
 GAIN = 1e-10  # of log-likelihood, expected from a step, twice, at which the search ends: 1e-5 standard errors
 FINE = 1e-12  # near the boundary, where the likelihood is flat
 EVALUATIONS = 300
+RIDGE = 1e-3  # least that is added to a Hessian that is not definite
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
 LITTLE = 0.02  # one below this is held at zero if the likelihood is no worse for it,
 NO_GAIN = 1e-8  # by this much,
@@ -58,50 +59,37 @@ FAR = 30.0  # standard errors, or standard deviations of effects, that only sepa
 
 
 @inner
-def hold(inverse, keep):
-    """inverse <- zero in rows and columns that are not kept."""
+def factor_kept(hessian, keep, ridge, F):
+    """F <- Cholesky factor of the kept rows and columns of ridge I - hessian, else of I; False if there is none."""
     for a in range(keep.shape[0]):
-        for b in range(keep.shape[0]):
-            if not (keep[a] and keep[b]):
-                inverse[a, b] = 0.0
+        for b in range(a):
+            F[a, b] = -hessian[a, b] if keep[a] and keep[b] else 0.0
+        F[a, a] = ridge - hessian[a, a] if keep[a] else 1.0
+    return cholesky(F, keep.shape[0])
 
 
 @inner
-def covariance_at(hessian, keep, out):
-    """out <- inverse of the kept rows and columns of -hessian, zero elsewhere; False if not positive definite."""
-    k = hessian.shape[0]
-    F = np.zeros((k, k))
-    for a in range(k):
-        for b in range(k):
-            F[a, b] = -hessian[a, b] if keep[a] and keep[b] else 0.0
-        if not keep[a]:
-            F[a, a] = 1.0
-    if not cholesky(F, k):
-        return False
+def covariance_at(hessian, keep, least, out):
+    """out <- inverse of the kept rows and columns of -hessian, zero elsewhere; returns if they are positive definite.
+
+    If not, and least > 0: inverse of ridge I - hessian, ridge >= least twice what is needed.
+    """
+    k, ridge = hessian.shape[0], 0.0
+    F = np.empty((k, k))
+    while not factor_kept(hessian, keep, ridge, F):
+        if least == 0.0 or ridge > 1e30:
+            return False
+        ridge = max(4.0 * ridge, least)
+    if ridge > 0.0:
+        factor_kept(hessian, keep, 2.0 * ridge, F)
     inverse_from_cholesky(F, out, k)
     for a in range(k):
         if not keep[a]:
             out[a, a] = 0.0
-    return True
+    return ridge == 0.0
 
 
-@inner
-def update(inverse, s, y, least, Hy):
-    """BFGS (Nocedal & Wright 2006, eq. 6.17) of the inverse, unless s'y is below the least. Hy (k,): work."""
-    k, sy, yHy = s.shape[0], 0.0, 0.0
-    for a in range(k):
-        sy += s[a] * y[a]
-        Hy[a] = 0.0
-        for b in range(k):
-            Hy[a] += inverse[a, b] * y[b]
-        yHy += y[a] * Hy[a]
-    if sy > least:
-        for a in range(k):
-            for b in range(k):
-                inverse[a, b] += (1.0 + yHy / sy) * s[a] * s[b] / sy - (Hy[a] * s[b] + s[a] * Hy[b]) / sy
-
-
-@inner
+@merged
 def bend(hessian, g, free, v):
     """hessian <- that of a function of which a Newton step in L goes where one in W = L^-1 would go, to second order.
 
@@ -129,7 +117,7 @@ def bend(hessian, g, free, v):
             hessian[p + l, p + h] += G[a, d] * W[b, c] + G[c, b] * W[d, a]
 
 
-@inner
+@merged
 def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, hessian):
     """x <- where the search from x ends; returns the value, whether it converged, evaluations.
 
@@ -138,7 +126,7 @@ def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, he
     curvature, which serves better far off than the observed one. Elements that are not kept are held.
     """
     k, (m, q) = x.shape[0], u.shape
-    s, y, trial, g_trial, work = np.zeros(k), np.empty(k), x.copy(), np.empty(k), np.empty(k)
+    s, trial, g_trial = np.zeros(k), x.copy(), np.empty(k)
     h_trial, modes, lean = np.empty((k, k)), np.zeros((m, q)), np.zeros((m, q))
     value, slope, t, newton = -math.inf, 0.0, 1.0, False
     for evaluation in range(1, EVALUATIONS + 1):
@@ -166,19 +154,14 @@ def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, he
                     for a in range(q):
                         u[i, a] = modes[i, a] + t * lean[i, a]
                 continue
-            for a in range(k):
-                s[a], y[a] = trial[a] - x[a], g[a] - g_trial[a]
         copy_to(hessian, h_trial)
         for a in range(k):
             x[a], g[a] = trial[a], g_trial[a]
         if evaluation > 1 or not given:
             bend(h_trial, g, free, v)
-            newton = covariance_at(h_trial, keep, inverse) or covariance_at(hessian, keep, inverse)
-            if not newton and evaluation > 1:
-                update(inverse, s, y, 1e-4 * t * slope, work)
-            elif not newton:
-                metric(rows, shape, penalty, free, x, u, v.L, v.w, inverse)
-                hold(inverse, keep)
+            newton = covariance_at(h_trial, keep, 0.0, inverse) or covariance_at(
+                hessian, keep, RIDGE, inverse
+            )
         value, slope, largest = after, 0.0, 0.0
         for a in range(k):
             s[a] = 0.0
@@ -208,7 +191,7 @@ def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, he
     return value, False, EVALUATIONS
 
 
-@inner
+@merged
 def canonical(x, p, free, smallest, L):
     """theta in x <- the Cholesky factor with a diagonal >= 0 of Psi, rank reduced.
 
@@ -270,8 +253,8 @@ def maximise_laplace(rows, shape, penalty, free, warm, gain, x, u, covariance, g
     u (m, q)
         <- modes of the standardised effects, b_i = L u_i.
     covariance (p + d, p + d), gradient (p + d,)
-        <- inverse of the negative Hessian, rows of elements held at zero zero; derivatives of the criterion. Carried along
-        the last step, which is shorter than sqrt(gain) standard errors, to zeroth and first order.
+        <- inverse of the negative Hessian, rows of elements held at zero zero; derivatives of the criterion. The last
+        step is shorter than sqrt(gain) standard errors: the one is that before it, the other is carried along.
     numbers (3,)
         <- penalised log-likelihood; log-likelihood; evaluations.
 
@@ -339,11 +322,14 @@ def maximise_laplace(rows, shape, penalty, free, warm, gain, x, u, covariance, g
             break
         worth = gain
     converged = converged or ended
-    if not covariance_at(hessian, keep, covariance):
+    ridge = RIDGE
+    while not covariance_at(hessian, keep, 0.0, covariance) and ridge < 1e30:
+        for a in range(p, k):  # no covariance of beta and theta, and theta made definite
+            hessian[a, a] -= ridge
+            for b in range(p):
+                hessian[a, b] = 0.0
+        ridge *= 4.0
         answer |= NO_CURVATURE
-        put_theta(trial, p, free, v.L)
-        metric(rows, shape, penalty, free, trial, u, v.L, v.w, covariance)
-        hold(covariance, keep)
     for a in range(k):
         x[a] = trial[a]
     for l in range(d):

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, reduction
+from bayesimp.kernels.compiled import inner, merged, reduction
 from bayesimp.kernels.linalg import fill
 
 __all__ = ["Directions", "Moments", "add_hessian", "directions", "fourth_moments", "moments", "sum_moments"]
@@ -169,7 +169,7 @@ def _mirror(A):
             A[b, a] = A[a, b]
 
 
-@inner
+@merged
 def sum_moments(rows, i, score, curvature, slope, m):
     """m.S, m.C, m.D <- of cluster i; score, curvature, slope (n,): s, C, D of the rows."""
     first, stop = rows.first[i], rows.first[i + 1]
@@ -191,7 +191,7 @@ def sum_moments(rows, i, score, curvature, slope, m):
         _mirror(m.D[a])
 
 
-@inner
+@merged
 def fourth_moments(rows, i, slope, fourth, V, t, m):
     """m.E <- of cluster i, after `sum_moments`; slope, fourth (n,): D, E of the rows."""
     first, stop = rows.first[i], rows.first[i + 1]
@@ -208,7 +208,7 @@ def fourth_moments(rows, i, slope, fourth, V, t, m):
 # -- directions ----------------------------------------------------------------------------------------------------
 
 
-@inner
+@merged
 def _move(free, L, u, Q, m, d):
     """d.rhs, d.du, d.c, d.dg <- along every direction."""
     q = u.shape[0]
@@ -239,7 +239,7 @@ def _move(free, L, u, Q, m, d):
             d.dg[e, a] = s
 
 
-@inner
+@merged
 def _turn(free, L, Q, M, k, rest, m, d):
     """d.Ec, d.QdH, d.T <- along every direction, after `_move`; M = L Q, rest = r - A t."""
     q, s = Q.shape[0], m.S.shape[0]
@@ -286,7 +286,7 @@ def _turn(free, L, Q, M, k, rest, m, d):
                     d.QdH[e, a, b] += Q[a, c] * d.dH[c, b]
 
 
-@inner
+@merged
 def add_hessian(free, L, u, Q, M, k, rest, m, d, out):
     """out (p + d, p + d) += the Hessian of a cluster, lower triangle.
 
