@@ -71,7 +71,8 @@ class Penalty(NamedTuple):
 
 class Evaluation(NamedTuple):
     """Work arrays of `evaluate`: L (q, q), of theta; w; D, E of rows (n,); sums and rates of change of the cluster at
-    hand; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x."""
+    hand; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x;
+    shrinkage (q,) the sum over clusters of the diagonals of Q."""
 
     L: np.ndarray
     w: Work
@@ -87,6 +88,7 @@ class Evaluation(NamedTuple):
     t: np.ndarray
     rest: np.ndarray
     rates: np.ndarray
+    shrinkage: np.ndarray
 
 
 @inner
@@ -95,7 +97,7 @@ def working(m, n, p, q, k):
     return Evaluation(
         np.zeros((q, q)), workspace(n, q), np.empty(n), np.empty(n), moments(p, q), directions(p, q, k),
         np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty(q), np.empty(q), np.empty(q), np.empty(q),
-        np.zeros((m, k, q)),
+        np.zeros((m, k, q)), np.zeros(q),
     )  # fmt: skip
 
 
@@ -244,6 +246,8 @@ def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
     fill(hessian, 0.0)
     for l in range(k):
         gradient[l] = 0.0
+    for a in range(q):
+        v.shrinkage[a] = 0.0
     value = penalty_value(penalty, x, v.L, gradient)
     for i in range(m):
         if rows.first[i] == rows.first[i + 1]:
@@ -261,8 +265,9 @@ def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
         add_gradient(p, free, ui, v, gradient)
         fourth_moments(rows, i, v.slope, v.bend, v.V, v.t, v.m)
         add_hessian(free, v.L, ui, v.Q, v.M, v.k, v.rest, v.m, v.d, hessian)
-        for e in range(k):
-            for a in range(q):
+        for a in range(q):
+            v.shrinkage[a] += v.Q[a, a]
+            for e in range(k):
                 v.rates[i, e, a] = v.d.du[e, a]
     for l in range(free.shape[0]):
         gradient[p + l] += penalty_slope(penalty, v.L, free[l, 0], free[l, 1])
