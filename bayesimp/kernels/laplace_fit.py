@@ -47,8 +47,8 @@ EVENTS = {
     ),
 }  # bit of the answer: (kind of event, message)
 
-GAIN = 1e-10  # of log-likelihood, expected from a step, twice, at which the search ends: 1e-5 standard errors
-FINE = 1e-12  # near the boundary, where the likelihood is flat
+GAIN = 1e-8  # twice the log-likelihood expected from a step after which the search ends: 1e-4 standard errors
+FINE = 1e-10  # near the boundary, where the likelihood is flat
 EVALUATIONS = 300
 RIDGE = 1e-3  # least that is added to a Hessian that is not definite
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
