@@ -101,7 +101,7 @@ def bend(hessian, g, free, clusters, v):
     p, W, G = g.shape[0] - free.shape[0], v.Q, v.M
     alpha = 2.5
     for a in range(q):
-        alpha = min(alpha, 2.5 - 4.0 * v.shrinkage[a] / clusters)
+        alpha = min(alpha, 2.5 - 4.0 * v.shrinkage[a] / clusters if abs(v.L[a, a]) > LITTLE else 0.0)
     if not alpha > 0.0:
         return
     fill(G, 0.0)
