@@ -72,7 +72,7 @@ class Penalty(NamedTuple):
 class Evaluation(NamedTuple):
     """Work arrays of `evaluate`: L (q, q), of theta; w; D, E of rows (n,); sums and rates of change of the cluster at
     hand; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x;
-    shrinkage (q,) the sum over clusters of the diagonals of Q."""
+    shrinkage (q,) the sum over clusters of the diagonals of Q; information (p, p) of beta given Psi, lower triangle."""
 
     L: np.ndarray
     w: Work
@@ -89,6 +89,7 @@ class Evaluation(NamedTuple):
     rest: np.ndarray
     rates: np.ndarray
     shrinkage: np.ndarray
+    information: np.ndarray
 
 
 @inner
@@ -97,7 +98,7 @@ def working(m, n, p, q, k):
     return Evaluation(
         np.zeros((q, q)), workspace(n, q), np.empty(n), np.empty(n), moments(p, q), directions(p, q, k),
         np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty(q), np.empty(q), np.empty(q), np.empty(q),
-        np.zeros((m, k, q)), np.zeros(q),
+        np.zeros((m, k, q)), np.zeros(q), np.empty((p, p)),
     )  # fmt: skip
 
 
@@ -248,6 +249,9 @@ def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
         gradient[l] = 0.0
     for a in range(q):
         v.shrinkage[a] = 0.0
+    for a in range(p):
+        for b in range(a + 1):
+            v.information[a, b] = penalty.Q0[a, b]
     value = penalty_value(penalty, x, v.L, gradient)
     for i in range(m):
         if rows.first[i] == rows.first[i + 1]:
@@ -264,7 +268,7 @@ def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
         value -= small_matrices(p, q, v)
         add_gradient(p, free, ui, v, gradient)
         fourth_moments(rows, i, v.slope, v.bend, v.V, v.t, v.m)
-        add_hessian(free, v.L, ui, v.Q, v.M, v.k, v.rest, v.m, v.d, hessian)
+        add_hessian(free, v.L, ui, v.Q, v.M, v.k, v.rest, v.m, v.d, hessian, v.information)
         for a in range(q):
             v.shrinkage[a] += v.Q[a, a]
             for e in range(k):

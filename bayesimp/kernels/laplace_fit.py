@@ -329,10 +329,10 @@ def maximise_laplace(rows, shape, penalty, free, warm, gain, x, u, covariance, g
     converged = converged or ended
     ridge = RIDGE
     while not covariance_at(hessian, keep, 0.0, covariance) and ridge < 1e30:
-        for a in range(p, k):  # no covariance of beta and theta, and theta made definite
-            hessian[a, a] -= ridge
-            for b in range(p):
-                hessian[a, b] = 0.0
+        for a in range(k):  # beta given Psi, and theta made definite
+            for b in range(min(a + 1, p)):
+                hessian[a, b] = -v.information[a, b] if a < p else 0.0
+            hessian[a, a] -= ridge if a >= p else 0.0
         ridge *= 4.0
         answer |= NO_CURVATURE
     for a in range(k):

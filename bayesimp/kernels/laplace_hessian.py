@@ -287,11 +287,12 @@ def _turn(free, L, Q, M, k, rest, m, d):
 
 
 @merged
-def add_hessian(free, L, u, Q, M, k, rest, m, d, out):
+def add_hessian(free, L, u, Q, M, k, rest, m, d, out, information):
     """out (p + d, p + d) += the Hessian of a cluster, lower triangle.
 
     free (d, 2), L: parameters; u, Q, M = L Q, k, rest = r - A t: of the cluster, as in kernels/laplace.py; m: its
-    moments, complete; d: work. d.du (p + d, q) <- the rates at which the mode moves.
+    moments, complete; d: work. d.du (p + d, q) <- the rates at which the mode moves. information (p, p), lower triangle,
+    += of beta given Psi, as if C were constant: positive definite.
     """
     q, s = u.shape[0], m.S.shape[0]
     p = s - q
@@ -304,8 +305,9 @@ def add_hessian(free, L, u, Q, M, k, rest, m, d, out):
             value, inside = 0.0, m.C[at, f if f < p else p + free[f - p, 0]] * scale
             for c in range(s):
                 value -= d.Ec[e, c] * d.c[f, c]
+            moved = 0.0
             for a in range(q):
-                value += 2.0 * d.rhs[e, a] * d.du[f, a]
+                moved += d.rhs[e, a] * d.du[f, a]
                 for b in range(q):
                     value += d.QdH[e, a, b] * d.QdH[f, b, a]
             value *= 0.5
@@ -316,4 +318,6 @@ def add_hessian(free, L, u, Q, M, k, rest, m, d, out):
                     c, h = free[f - p, 0], free[f - p, 1]
                     inside *= u[h]
                     value -= d.T[e, c, h] + m.C[p + a, p + c] * Q[b, h]
-            out[e, f] += value - inside
+            out[e, f] += value + moved - inside
+            if e < p:
+                information[e, f] += inside - moved
