@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, reduction
 from bayesimp.kernels.families import POISSON, all_terms, sum_of_logs
 from bayesimp.kernels.glm import Prior, curvature
 from bayesimp.kernels.glm_posterior import find_mode, metropolis
@@ -41,9 +41,6 @@ SINGULAR = 1e-10  # share of a diagonal element that elimination leaves, below w
 EVALUATIONS = 100  # of a search
 DECREMENT, LEAST = 1e-6, 1e-9  # twice the log likelihood still to gain: one more step; nothing
 LONG = 1e-3  # a step that long which gains nothing more: the estimate is infinite
-
-# sums over rows in any order, so that they are made four rows at a time
-reduction = kernel(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"reassoc", "contract", "nsz"})
 
 
 class _Cluster(NamedTuple):
@@ -144,7 +141,7 @@ def _log_likelihood(rows, start, n, c):
     value, product = 0.0, 1.0
     for j in range(n):
         w, trials = rows.weight[start + j], rows.trials[start + j]
-        l, rest, score, minus, _ = all_terms(rows.family, rows.y[start + j], trials, c.eta[j], 1.0)
+        l, rest, score, minus, _, _ = all_terms(rows.family, rows.y[start + j], trials, c.eta[j], 1.0)
         product, logs = sum_of_logs(product, w * trials, rest)
         value += w * l - logs
         c.score[j], c.weight[j] = w * score, w * minus

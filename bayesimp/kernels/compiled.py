@@ -12,7 +12,7 @@ from pathlib import Path
 
 from numba import njit
 
-__all__ = ["STAMP", "inner", "kernel"]
+__all__ = ["STAMP", "inner", "kernel", "merged", "reduction"]
 
 _FILES = sorted(Path(__file__).parent.glob("*.py"))
 STAMP = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in _FILES)).digest()
@@ -34,3 +34,9 @@ def kernel(function=None, **options):
 
 # Functions called from other kernels only: without a wrapper for Python they compile faster still.
 inner = kernel(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+# For functions with one caller: part of it before anything is optimised, where `inner` would optimise both.
+merged = njit(inline="always", error_model="numpy")
+
+# Sums over rows in any order, so that they are made four rows at a time.
+reduction = kernel(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"reassoc", "contract", "nsz"})

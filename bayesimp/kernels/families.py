@@ -153,7 +153,8 @@ def curvature_slope(family, y, trials, eta, shape):
 
 @inner
 def all_terms(family, y, trials, eta, shape):
-    """`log_likelihood`, the two `derivatives` and `curvature_slope` at once: one exponential where that will do.
+    """`log_likelihood`, the two `derivatives`, `curvature_slope` and its derivative at once: one exponential where that
+    will do.
 
     The first is split, value - trials log(rest), rest >= 1: logarithms, the half of the time, are taken of products
     (`sum_of_logs`).
@@ -161,47 +162,47 @@ def all_terms(family, y, trials, eta, shape):
     if family == LOGIT:
         e = math.exp(-abs(eta))
         larger = 1.0 / (1.0 + e)
-        p = larger if eta >= 0.0 else e * larger
-        curvature = trials * e * larger * larger
+        p, variance = larger if eta >= 0.0 else e * larger, e * larger * larger
+        curvature = trials * variance
         return (
             y * eta - trials * max(eta, 0.0),
             1.0 + e,
             y - trials * p,
             curvature,
             curvature * (1.0 - 2.0 * p),
+            curvature * (1.0 - 6.0 * variance),
         )
     if family == POISSON:
         mu = math.exp(eta)
-        return y * eta - mu, 1.0, y - mu, mu, mu
+        return y * eta - mu, 1.0, y - mu, mu, mu, mu
     if family == PROBIT:
-        value, score, curvature, slope = 0.0, 0.0, 0.0, 0.0
+        value, score, curvature, slope, bend = 0.0, 0.0, 0.0, 0.0, 0.0
         for side in range(2):
             times, t = (y, eta) if side == 0 else (trials - y, -eta)
             if times > 0.0:
                 log_cdf, ratio = _log_normal_cdf(t)
                 sign, above = 1.0 - 2.0 * side, t + ratio
+                third = ratio * (1.0 - ratio * above - above * above)
                 value += times * log_cdf
                 score += sign * times * ratio
                 curvature += times * ratio * above
-                slope += sign * times * ratio * (1.0 - ratio * above - above * above)
-        return value, 1.0, score, max(curvature, 0.0), slope
+                slope += sign * times * third
+                bend -= times * ((above + ratio) * third + 2.0 * ratio * above * (1.0 - ratio * above))
+        return value, 1.0, score, max(curvature, 0.0), slope, bend
     if family == NEGATIVE_BINOMIAL:
         p = 1.0 / (1.0 + shape * math.exp(-eta))
-        curvature = (y + shape) * p * (1.0 - p)
+        variance = p * (1.0 - p)
+        curvature = (y + shape) * variance
         value = y * eta - (y + shape) * _log_add(math.log(shape), eta)
-        return value, 1.0, y - (y + shape) * p, curvature, curvature * (1.0 - 2.0 * p)
+        slope, bend = curvature * (1.0 - 2.0 * p), curvature * (1.0 - 6.0 * variance)
+        return value, 1.0, y - (y + shape) * p, curvature, slope, bend
     inverse = math.exp(-eta)
     if family == GAMMA:
         ratio = y * inverse
-        return -shape * (eta + ratio), 1.0, shape * (ratio - 1.0), shape * ratio, -shape * ratio
-    square = y * inverse * inverse
-    return (
-        shape * (inverse - 0.5 * square),
-        1.0,
-        shape * (square - inverse),
-        shape * inverse,
-        -shape * inverse,
-    )
+        expected = shape * ratio
+        return -shape * (eta + ratio), 1.0, expected - shape, expected, -expected, expected
+    square, expected = y * inverse * inverse, shape * inverse
+    return shape * (inverse - 0.5 * square), 1.0, shape * square - expected, expected, -expected, expected
 
 
 @inner

@@ -106,7 +106,7 @@ def evaluate(rows, levels, bounds, prior, theta, alpha, h, derive):
                 if derive:
                     _add(rows.X, j, zero, w * (y - eta[0]), w, i, terms, h)
             else:
-                l, rest, score, minus, _ = all_terms(rows.family, y, rows.trials[j], eta[0], 1.0)
+                l, rest, score, minus, _, _ = all_terms(rows.family, y, rows.trials[j], eta[0], 1.0)
                 product, logs = sum_of_logs(product, w * rows.trials[j], rest)
                 value += w * l - logs
                 if derive:

@@ -1,4 +1,4 @@
-"""Laplace log-likelihood of a generalised linear mixed model, one grouping factor, and its exact gradient.
+"""Laplace log-likelihood of a generalised linear mixed model, one grouping factor, its exact gradient and Hessian.
 
 In the notation of kernels/glmm_modes.py, with u_i at its mode, the log-likelihood is, but for the terms without eta,
 
@@ -13,6 +13,7 @@ k_i = Q_i L'r_i, t_i = L k_i
     dl / dbeta = sum_ij x_ij (s_ij - D_ij v_ij / 2 + C_ij z_ij't_i / 2)
     dl / dL_ab = sum_i { g_a u_b - (A L Q)_ab - (r_a u_b + k_b g_a - (A t)_a u_b) / 2 }
 
+For the inverse Gaussian, whose C is the expected one, the gradient is approximate. Hessian: kernels/laplace_hessian.py.
 Penalty, the logarithm of a weak prior, each part with a switch (zeros turn it off):
 
     -beta'Q0 beta / 2 + t0'beta + sum_k power_k log|L_kk| - tr(P0 L L') / 2
@@ -29,21 +30,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.families import all_terms, log_normaliser, sum_of_logs
 from bayesimp.kernels.glmm_modes import (
-    at_effects,
+    Work,
     dot,
     effects_of,
     factor,
     find_mode,
     fixed_part,
-    sum_rows,
     workspace,
 )
-from bayesimp.kernels.linalg import inverse_from_cholesky
+from bayesimp.kernels.laplace_hessian import (
+    Directions,
+    Moments,
+    add_hessian,
+    directions,
+    fourth_moments,
+    moments,
+    sum_moments,
+)
+from bayesimp.kernels.linalg import fill, inverse_from_cholesky
 
-__all__ = ["Penalty", "information", "laplace", "laplace_with_gradient", "normalisers", "put_theta"]
+__all__ = [
+    "Evaluation", "Penalty", "evaluate", "laplace", "normalisers", "put_theta", "working",
+]  # fmt: skip
 
 
 NEAR = 1e-9  # Newton decrement at which one more step leaves an error below 1e-9 standard deviations
@@ -56,6 +67,39 @@ class Penalty(NamedTuple):
     t0: np.ndarray
     power: np.ndarray
     P0: np.ndarray
+
+
+class Evaluation(NamedTuple):
+    """Work arrays of `evaluate`: L (q, q), of theta; w; D, E of rows (n,); sums and rates of change of the cluster at
+    hand; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x;
+    shrinkage (q,) the sum over clusters of the diagonals of Q; information (p, p) of beta given Psi, lower triangle."""
+
+    L: np.ndarray
+    w: Work
+    slope: np.ndarray
+    bend: np.ndarray
+    m: Moments
+    d: Directions
+    Q: np.ndarray
+    M: np.ndarray
+    V: np.ndarray
+    r: np.ndarray
+    k: np.ndarray
+    t: np.ndarray
+    rest: np.ndarray
+    rates: np.ndarray
+    shrinkage: np.ndarray
+    information: np.ndarray
+
+
+@inner
+def working(m, n, p, q, k):
+    """Work arrays for m clusters, n rows, q effects, k = p + d parameters."""
+    return Evaluation(
+        np.zeros((q, q)), workspace(n, q), np.empty(n), np.empty(n), moments(p, q), directions(p, q, k),
+        np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty(q), np.empty(q), np.empty(q), np.empty(q),
+        np.zeros((m, k, q)), np.zeros(q), np.empty((p, p)),
+    )  # fmt: skip
 
 
 @inner
@@ -97,173 +141,145 @@ def penalty_slope(penalty, L, a, b):
     return slope
 
 
-@inner
-def terms_at(rows, shape, i, u, L, w, slope):
-    """w.b, w.g, w.A and rows of cluster i at u; slope <- w_ij dC / d eta. Returns the log-likelihood of its rows."""
-    value, product = 0.0, 1.0
-    effects_of(L, u, w.b)
+@merged
+def penalty_bend(penalty, p, free, L, hessian):
+    """Add the second derivatives of the penalty, lower triangle."""
+    for a in range(p):
+        for b in range(a + 1):
+            hessian[a, b] -= penalty.Q0[a, b]
+    for l in range(free.shape[0]):
+        a, b = free[l, 0], free[l, 1]
+        if a == b and penalty.power[a] > 0.0:
+            hessian[p + l, p + l] -= penalty.power[a] / L[a, a] ** 2
+        for h in range(l + 1):
+            if free[h, 1] == b:
+                hessian[p + l, p + h] -= penalty.P0[a, free[h, 0]]
+
+
+@merged
+def terms_at(rows, shape, i, u, v):
+    """s, C, D, E of the rows of cluster i at u, sums of them, w.g and w.A <-. Returns their log-likelihood."""
+    w, value, product = v.w, 0.0, 1.0
+    effects_of(v.L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
         eta, weight, trials = w.eta0[j] + dot(rows.Z, j, w.b), rows.weight[j], rows.trials[j]
-        l, rest, s, curvature, D = all_terms(rows.family, rows.y[j], trials, eta, shape)
+        l, rest, s, curvature, D, E = all_terms(rows.family, rows.y[j], trials, eta, shape)
         product, logs = sum_of_logs(product, weight * trials, rest)
         value += weight * l - logs
-        w.score[j], w.curvature[j], slope[j] = weight * s, weight * curvature, weight * D
-    sum_rows(rows, i, w)
+        w.score[j], w.curvature[j], v.slope[j], v.bend[j] = (
+            weight * s,
+            weight * curvature,
+            weight * D,
+            weight * E,
+        )
+    sum_moments(rows, i, w.score, w.curvature, v.slope, v.m)
+    q = u.shape[0]
+    p = rows.X.shape[1]
+    for a in range(q):
+        w.g[a] = v.m.S[p + a]
+        for b in range(q):
+            w.A[a, b] = v.m.C[p + a, p + b]
     return value - math.log(product)
 
 
-@inner
-def quadratic(Z, j, V):
-    """z_j'V z_j, V symmetric."""
-    if Z.shape[1] == 2:
-        return V[0, 0] * Z[j, 0] ** 2 + 2.0 * V[1, 0] * Z[j, 0] * Z[j, 1] + V[1, 1] * Z[j, 1] ** 2
-    s = 0.0
-    for a in range(Z.shape[1]):
-        for b in range(Z.shape[1]):
-            s += Z[j, a] * V[a, b] * Z[j, b]
-    return s
+@merged
+def small_matrices(p, q, v):
+    """Q, M, V, r, k, t, r - A t of a cluster <-, after `terms_at` and `factor`. Returns log|H| / 2."""
+    half, L, D = 0.0, v.L, v.m.D
+    inverse_from_cholesky(v.w.H, v.Q, q)
+    for a in range(q):
+        half += math.log(v.w.H[a, a])
+        for b in range(q):
+            v.M[a, b] = 0.0
+            for c in range(a + 1):
+                v.M[a, b] += L[a, c] * v.Q[c, b]
+        for b in range(q):
+            v.V[a, b] = 0.0
+            for c in range(b + 1):
+                v.V[a, b] += v.M[a, c] * L[b, c]
+    for a in range(q):
+        v.r[a] = 0.0
+        for b in range(q):
+            for c in range(q):
+                v.r[a] += D[p + a, b, c] * v.V[b, c]
+    for b in range(q):
+        v.k[b], v.t[b] = 0.0, 0.0
+        for a in range(q):
+            v.k[b] += v.M[a, b] * v.r[a]
+    for a in range(q):
+        for b in range(a + 1):
+            v.t[a] += L[a, b] * v.k[b]
+    for a in range(q):
+        v.rest[a] = v.r[a]
+        for b in range(q):
+            v.rest[a] -= v.w.A[a, b] * v.t[b]
+    return half
+
+
+@merged
+def add_gradient(p, free, u, v, gradient):
+    """gradient (p + d,) += that of a cluster, after `small_matrices`."""
+    q, g, m = u.shape[0], v.w.g, v.m
+    for a in range(p):
+        s = m.S[a]
+        for b in range(q):
+            s += 0.5 * m.C[a, p + b] * v.t[b]
+            for c in range(q):
+                s -= 0.5 * m.D[a, b, c] * v.V[b, c]
+        gradient[a] += s
+    for l in range(free.shape[0]):
+        a, b = free[l, 0], free[l, 1]
+        s = (g[a] - 0.5 * v.rest[a]) * u[b] - 0.5 * v.k[b] * g[a]
+        for c in range(q):
+            s -= v.w.A[a, c] * v.M[c, b]
+        gradient[p + l] += s
 
 
 @inner
-def laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, out):
+def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
     """Penalised l at x = (beta, theta), less the normalisers; nan if a mode is not found. u (m, q): modes, updated.
 
-    L (q, q) <- from theta; w: `Work`; slope (n,): work; out (p + d,) <- the gradient in (beta, theta).
+    v: `Evaluation`, v.L and v.rates <-; gradient (p + d,), hessian (p + d, p + d) <- in (beta, theta).
     """
-    (m, q), p = u.shape, rows.X.shape[1]
-    put_theta(x, p, free, L)
-    fixed_part(rows, x, w.eta0)
-    for l in range(x.shape[0]):
-        out[l] = 0.0
-    Q, M, V = np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
-    r, k, t, At = np.empty(q), np.empty(q), np.empty(q), np.empty(q)
-    value = penalty_value(penalty, x, L, out)
+    (m, q), p, k = u.shape, rows.X.shape[1], x.shape[0]
+    put_theta(x, p, free, v.L)
+    fixed_part(rows, x, v.w.eta0)
+    fill(hessian, 0.0)
+    for l in range(k):
+        gradient[l] = 0.0
+    for a in range(q):
+        v.shrinkage[a] = 0.0
+    for a in range(p):
+        for b in range(a + 1):
+            v.information[a, b] = penalty.Q0[a, b]
+    value = penalty_value(penalty, x, v.L, gradient)
     for i in range(m):
         if rows.first[i] == rows.first[i + 1]:
             continue
         ui = u[i]
-        if not find_mode(rows, shape, i, L, ui, w, NEAR):
+        if not find_mode(rows, shape, i, v.L, ui, v.w, NEAR):
             return math.nan
         for a in range(q):  # one step more, to the accuracy of rounding
-            ui[a] += w.step[a]
+            ui[a] += v.w.step[a]
             value -= 0.5 * ui[a] * ui[a]
-        value += terms_at(rows, shape, i, ui, L, w, slope)
-        if not factor(L, w):
+        value += terms_at(rows, shape, i, ui, v)
+        if not factor(v.L, v.w):
             return math.nan
-        inverse_from_cholesky(w.H, Q, q)
-        for a in range(q):  # M = L Q, V = L Q L'
-            value -= math.log(w.H[a, a])
-            for b in range(q):
-                M[a, b] = 0.0
-                for c in range(a + 1):
-                    M[a, b] += L[a, c] * Q[c, b]
-            for b in range(q):
-                V[a, b] = 0.0
-                for c in range(b + 1):
-                    V[a, b] += M[a, c] * L[b, c]
-        for j in range(rows.first[i], rows.first[i + 1]):
-            slope[j] *= quadratic(rows.Z, j, V)  # now D v
-            w.score[j] -= 0.5 * slope[j]
+        value -= small_matrices(p, q, v)
+        add_gradient(p, free, ui, v, gradient)
+        fourth_moments(rows, i, v.slope, v.bend, v.V, v.t, v.m)
+        add_hessian(free, v.L, ui, v.Q, v.M, v.k, v.rest, v.m, v.d, hessian, v.information)
         for a in range(q):
-            s = 0.0
-            for j in range(rows.first[i], rows.first[i + 1]):
-                s += slope[j] * rows.Z[j, a]
-            r[a] = s
-        for b in range(q):
-            k[b], t[b] = 0.0, 0.0
-            for a in range(q):
-                k[b] += M[a, b] * r[a]
-        for a in range(q):
-            for b in range(a + 1):
-                t[a] += L[a, b] * k[b]
-        for a in range(q):
-            At[a] = 0.0
-            for b in range(q):
-                At[a] += w.A[a, b] * t[b]
-        for l in range(free.shape[0]):
-            a, b = free[l, 0], free[l, 1]
-            s = (w.g[a] - 0.5 * (r[a] - At[a])) * ui[b] - 0.5 * k[b] * w.g[a]
-            for c in range(q):
-                s -= w.A[a, c] * M[c, b]
-            out[p + l] += s
-        for j in range(rows.first[i], rows.first[i + 1]):
-            w.score[j] += 0.5 * w.curvature[j] * dot(rows.Z, j, t)
-        for a in range(p):
-            s = 0.0
-            for j in range(rows.first[i], rows.first[i + 1]):
-                s += w.score[j] * rows.X[j, a]
-            out[a] += s
+            v.shrinkage[a] += v.Q[a, a]
+            for e in range(k):
+                v.rates[i, e, a] = v.d.du[e, a]
     for l in range(free.shape[0]):
-        out[p + l] += penalty_slope(penalty, L, free[l, 0], free[l, 1])
-    return value
-
-
-@inner
-def information(rows, shape, free, x, u, L, w, out):
-    """out (p + d, p + d) <- approximate information of (beta, theta) at x and u, block diagonal: a metric for searches.
-
-    Of beta: sum_i X_i'(C_i - C_i Z_i L Q_i L'Z_i'C_i) X_i, as if C were constant. Of theta: the expected information of
-    a normal model for the scores, sum_i K_ac (L'K L)_bd + (K L)_ad (K L)_cb, K = A - A L Q L'A.
-    """
-    (m, q), p = u.shape, rows.X.shape[1]
-    for a in range(out.shape[0]):
-        for b in range(out.shape[0]):
-            out[a, b] = 0.0
-    put_theta(x, p, free, L)
-    fixed_part(rows, x, w.eta0)
-    Q, AL, K, KL = np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
-    ZX, LZX = np.empty((q, p)), np.empty((q, p))
-    for i in range(m):
-        at_effects(rows, shape, i, L, u[i], w)
-        if rows.first[i] == rows.first[i + 1] or not factor(L, w):
-            continue
-        inverse_from_cholesky(w.H, Q, q)
-        for a in range(q):
-            for x_ in range(p):
-                ZX[a, x_] = 0.0
-            for b in range(q):
-                AL[a, b] = 0.0
-                for c in range(b, q):
-                    AL[a, b] += w.A[a, c] * L[c, b]
-        for j in range(rows.first[i], rows.first[i + 1]):
-            for a in range(p):
-                weighted = w.curvature[j] * rows.X[j, a]
-                for b in range(a + 1):
-                    out[a, b] += weighted * rows.X[j, b]
-                for b in range(q):
-                    ZX[b, a] += weighted * rows.Z[j, b]
-        for a in range(p):
-            for b in range(q):
-                LZX[b, a] = 0.0
-                for c in range(b, q):
-                    LZX[b, a] += L[c, b] * ZX[c, a]
-        for a in range(p):
-            for b in range(a + 1):
-                for c in range(q):
-                    for e in range(q):
-                        out[a, b] -= LZX[c, a] * Q[c, e] * LZX[e, b]
-        for a in range(q):
-            for b in range(q):
-                K[a, b] = w.A[a, b]
-                for c in range(q):
-                    for e in range(q):
-                        K[a, b] -= AL[a, c] * Q[c, e] * AL[b, e]
-        for a in range(q):
-            for b in range(q):
-                KL[a, b] = 0.0
-                for c in range(b, q):
-                    KL[a, b] += K[a, c] * L[c, b]
-        for l in range(free.shape[0]):
-            a, b = free[l, 0], free[l, 1]
-            for h in range(l + 1):
-                c, e = free[h, 0], free[h, 1]
-                middle = 0.0
-                for s in range(b, q):
-                    middle += L[s, b] * KL[s, e]
-                out[p + l, p + h] += K[a, c] * middle + KL[a, e] * KL[c, b]
-    for a in range(out.shape[0]):
+        gradient[p + l] += penalty_slope(penalty, v.L, free[l, 0], free[l, 1])
+    penalty_bend(penalty, p, free, v.L, hessian)
+    for a in range(k):
         for b in range(a):
-            out[b, a] = out[a, b]
+            hessian[b, a] = hessian[a, b]
+    return value
 
 
 @inner
@@ -276,13 +292,12 @@ def normalisers(rows, shape):
 
 
 @kernel(nogil=True)
-def laplace(rows, shape, penalty, free, x, u, gradient):
-    """Penalised Laplace log-likelihood at x = (beta, theta), complete; gradient (p + d,) and modes u (m, q) <-.
+def laplace(rows, shape, penalty, free, x, u, gradient, hessian):
+    """Penalised Laplace log-likelihood at x = (beta, theta), complete.
 
-    theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. nan if a mode is not found.
+    theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. gradient (p + d,), hessian
+    (p + d, p + d) and modes u (m, q) <-. nan if a mode is not found.
     """
-    q = u.shape[1]
-    n = rows.y.shape[0]
-    L, w, slope = np.empty((q, q)), workspace(n, q), np.empty(n)
-    value = laplace_with_gradient(rows, shape, penalty, free, x, u, L, w, slope, gradient)
+    (m, q), (n, p) = u.shape, rows.X.shape
+    value = evaluate(rows, shape, penalty, free, x, u, working(m, n, p, q, x.shape[0]), gradient, hessian)
     return value + normalisers(rows, shape)

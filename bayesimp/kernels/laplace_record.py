@@ -14,8 +14,6 @@ from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.laplace import Penalty, laplace
 from bayesimp.kernels.laplace_fit import (
     GAIN,
-    HESSIAN,
-    NONE,
     NOT_CONVERGED,
     SEPARATED,
     SINGULAR,
@@ -23,6 +21,10 @@ from bayesimp.kernels.laplace_fit import (
 )
 
 __all__ = ["LaplaceFit", "fit_laplace", "free_elements", "laplace_at", "no_penalty"]
+
+INDEPENDENT = (
+    1e-6  # share of a column's squares outside the span of those before it, above which Cholesky will do
+)
 
 
 class LaplaceFit(NamedTuple):
@@ -96,7 +98,6 @@ def no_penalty(p: int, q: int) -> Penalty:
 
 def fit_laplace(
     rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks=None, start: LaplaceFit | None = None,
-    hessian: bool = True,
 ) -> LaplaceFit:  # fmt: skip
     """Fit a generalised linear mixed model with one grouping factor; q = 0: a generalised linear model.
 
@@ -112,46 +113,41 @@ def fit_laplace(
         (q,) block of every column of Z; effects of different blocks are uncorrelated. None: one block.
     start
         A fit of similar rows, with the same clusters.
-    hessian
-        Whether to take the Hessian; without, the covariance is that of `start`, or zero.
     """
-    (n, p), q, m = rows.X.shape, rows.Z.shape[1], len(rows.first) - 1
+    p, q, m = rows.X.shape[1], rows.Z.shape[1], len(rows.first) - 1
     free = free_elements(q, blocks)
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)
-    X, T = _orthonormal(rows.X)
-    Z, S = np.zeros((n, q)), np.zeros((q, q))
-    for k in np.unique(block):
-        at = np.flatnonzero(block == k)[::-1]  # QR of the columns in reverse: lower triangular in their order
-        Z[:, at], S[np.ix_(at, at)] = _orthonormal(rows.Z[:, at])
+    T, S = _triangle(rows.X), np.zeros((q, q))
+    for k in set(block.tolist()):
+        at = np.flatnonzero(block == k)[::-1]  # columns in reverse: lower triangular in their order
+        S[np.ix_(at, at)] = _triangle(rows.Z[:, at])
+    T_inverse, S_inverse = np.linalg.inv(T), np.linalg.inv(S)
     J = np.zeros((p + len(free),) * 2)  # d (beta, theta) / d (beta_u, theta_u)
-    J[:p, :p] = np.linalg.inv(T)
-    S_inverse = np.linalg.inv(S)
+    J[:p, :p] = T_inverse
     for l, (a, b) in enumerate(free):
         for h, (c, e) in enumerate(free):
             J[p + l, p + h] = S_inverse[a, c] if b == e else 0.0
     inside = no_penalty(p, q)
     if penalty is not None:
-        Ti = J[:p, :p]
         inside = Penalty(
-            Ti.T @ penalty.Q0 @ Ti, Ti.T @ penalty.t0, np.asarray(penalty.power, float),
+            T_inverse.T @ penalty.Q0 @ T_inverse, T_inverse.T @ penalty.t0, np.asarray(penalty.power, float),
             np.ascontiguousarray(S_inverse.T @ penalty.P0 @ S_inverse),
         )  # fmt: skip
+    J_inverse = np.linalg.inv(J)
     x, u, covariance = np.zeros(len(J)), np.zeros((m, q)), np.zeros(J.shape)
     if start is not None:
         x[:p], theta = T @ start.beta, S @ start.L
         x[p:] = theta[free[:, 0], free[:, 1]]
         u[:] = start.u
-        J_inverse = np.linalg.inv(J)
         covariance[:] = J_inverse @ start.covariance @ J_inverse.T
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
-    inner_rows = rows._replace(X=X, Z=Z)
+    inner_rows = rows._replace(X=rows.X @ T_inverse, Z=rows.Z @ S_inverse)
     code = maximise_laplace(
         inner_rows,
         shape,
         inside,
         free,
         start is not None,
-        HESSIAN if hessian else NONE,
         GAIN,
         x,
         u,
@@ -166,8 +162,8 @@ def fit_laplace(
     if penalty is not None:  # log|L_kk| on the scale of the data
         criterion += float(np.sum(inside.power * np.log(np.abs(np.diag(S_inverse)))))
     return LaplaceFit(
-        J[:p, :p] @ x[:p], L, free, u, u @ L.T, numbers[1], criterion, J @ covariance @ J.T,
-        np.linalg.solve(J.T, gradient), int(numbers[2]), int(code),
+        T_inverse @ x[:p], L, free, u, u @ L.T, numbers[1], criterion, J @ covariance @ J.T,
+        J_inverse.T @ gradient, int(numbers[2]), int(code),
     )  # fmt: skip
 
 
@@ -176,13 +172,19 @@ def laplace_at(rows: GlmmRows, shape: float, beta, L, free) -> float:
     x = np.concatenate([np.asarray(beta, float), np.asarray(L)[free[:, 0], free[:, 1]]])
     p, q = rows.X.shape[1], rows.Z.shape[1]
     return laplace(
-        rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x))
-    )
+        rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x)),
+        np.empty((len(x), len(x))),
+    )  # fmt: skip
 
 
-def _orthonormal(W):
-    """W = Q T with Q'Q = n I, T upper triangular with a positive diagonal."""
-    n = len(W)
-    Q, R = np.linalg.qr(W)
-    sign = np.where(np.diag(R) < 0, -1.0, 1.0)
-    return np.ascontiguousarray(Q * sign * np.sqrt(n)), R * sign[:, None] / np.sqrt(n)
+def _triangle(W):
+    """T, upper triangular with a positive diagonal, of W = Q T, Q'Q = n I."""
+    G = W.T @ W / len(W)
+    try:
+        T = np.linalg.cholesky(G).T
+        if np.all(np.diag(T) ** 2 > INDEPENDENT * np.diag(G)):
+            return T
+    except np.linalg.LinAlgError:
+        pass
+    R = np.linalg.qr(W, mode="r") / np.sqrt(len(W))  # columns nearly dependent
+    return R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]

@@ -41,7 +41,7 @@ from bayesimp.kernels.glmm_modes import (
     workspace,
 )
 from bayesimp.kernels.laplace import Penalty, put_theta
-from bayesimp.kernels.laplace_fit import INFORMATION, NOT_CONVERGED, maximise_laplace
+from bayesimp.kernels.laplace_fit import NOT_CONVERGED, maximise_laplace
 from bayesimp.kernels.laplace_record import free_elements
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 from bayesimp.kernels.mlmi_proposal import from_coordinates, make_coordinates, to_coordinates
@@ -296,7 +296,7 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     free, fresh = free_elements(q), bool(tallies[0] == 0)
     penalty = Penalty(Q0, t0, np.arange(1.0, q + 1.0), np.diag((WIDE * np.asarray(scale)) ** -2.0))
     code = maximise_laplace(
-        rows, shape, penalty, free, not fresh, INFORMATION, FIRST_GAIN if fresh else GAIN, fit, u_fit, covariance,
+        rows, shape, penalty, free, not fresh, FIRST_GAIN if fresh else GAIN, fit, u_fit, covariance,
         np.empty(len(fit)), np.empty(3),
     )  # fmt: skip
     failed = draw_given_fit(

@@ -119,7 +119,7 @@ def _sums(rows, shape, L, beta, u, cold, w):
                 eta += rows.X[j, x] * beta[x]
             if cold:
                 eta = _guess(rows.family, rows.y[j], trials)
-            l, rest, s, c, D = all_terms(rows.family, rows.y[j], trials, eta, shape)
+            l, rest, s, c, D, _ = all_terms(rows.family, rows.y[j], trials, eta, shape)
             if cold:
                 s += c * (eta - rows.offset[j])
             product, logs = sum_of_logs(product, weight * trials, rest)

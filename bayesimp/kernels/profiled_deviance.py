@@ -27,15 +27,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.compiled import inner, merged
 from bayesimp.kernels.linalg import cholesky_log_det, solve_lower, solve_lower_t
 
 __all__ = ["cluster_products", "deviance", "merged", "orthonormalise", "project_out", "workspace"]
-
-# For functions with one caller: part of it before anything is optimised, where `inner` would optimise both.
-merged = njit(inline="always", error_model="numpy")
 
 DEPENDENT = (
     1e-10  # a column whose part outside the span of the others is relatively smaller than this is refused

@@ -34,10 +34,11 @@ def curvature_slope(family, y, trials, eta, shape):
 
 @njit
 def all_terms(family, y, trials, eta, shape):
-    l, rest, score, curvature, slope = f.all_terms(family, y, trials, eta, shape)
+    l, rest, score, curvature, slope, bend = f.all_terms(family, y, trials, eta, shape)
     again = f.split_log_likelihood(family, y, trials, eta, shape)
     value = f.log_likelihood(family, y, trials, eta, shape)
-    return (l - trials * np.log(rest), score, curvature, slope), again[0] - trials * np.log(again[1]), value
+    terms = l - trials * np.log(rest), score, curvature, slope
+    return terms, again[0] - trials * np.log(again[1]), value, bend
 
 
 @njit
@@ -99,10 +100,21 @@ def test_slope_of_the_curvature(family):
 
 
 @pytest.mark.parametrize("family", YS)
+def test_second_derivative_of_the_curvature(family):
+    h = 1e-3
+    for eta in (*ETAS, -30.0):
+        for y in YS[family]:
+            ends = np.array([all_terms(family, y, TRIALS, eta + s * h, SHAPE)[0][3] for s in (-2, -1, 1, 2)])
+            bend = all_terms(family, y, TRIALS, eta, SHAPE)[3]
+            difference = ends @ [1, -8, 8, -1] / (12 * h)
+            np.testing.assert_allclose(bend, difference, rtol=1e-6, atol=1e-8 * (1 + np.abs(ends).max()))
+
+
+@pytest.mark.parametrize("family", YS)
 def test_all_terms_at_once_are_those_one_by_one(family):
     for eta in ETAS:
         for y in YS[family]:
-            at_once, again, value = all_terms(family, y, TRIALS, eta, SHAPE)
+            at_once, again, value, _ = all_terms(family, y, TRIALS, eta, SHAPE)
             one_by_one = (
                 value,
                 *derivatives(family, y, TRIALS, eta, SHAPE),

@@ -45,7 +45,7 @@ def test_gradient_is_that_of_the_criterion(family, penalised):
     penalty = penalty if penalised else no_penalty(3, 2)
     free = free_elements(2)
     x, u, g = np.r_[BETA, 0.8, -0.3, 0.5], np.zeros((6, 2)), np.empty(6)
-    laplace(rows, 1.0, penalty, free, x, u, g)
+    laplace(rows, 1.0, penalty, free, x, u, g, np.empty((6, 6)))
     occupied = rows._replace(first=np.delete(rows.first, 2))
     slope = longhand.gradient(occupied, BETA, L, free)
     if penalised:
