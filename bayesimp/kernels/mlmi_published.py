@@ -31,7 +31,8 @@ from bayesimp.kernels.glmm_modes import cluster_log_likelihood, dot, effects_of,
 from bayesimp.kernels.laplace import put_theta
 from bayesimp.kernels.laplace_record import free_elements
 from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to, solve_lower_t
-from bayesimp.kernels.penalised_fit import FAILED, FITTED, LARGE, highest, penalised_fit
+from bayesimp.kernels.penalised_fit import FAILED, FITTED, LARGE, penalised_fit
+from bayesimp.kernels.penalised_mode import highest
 
 __all__ = [
     "EVENTS",
