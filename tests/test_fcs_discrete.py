@@ -297,6 +297,18 @@ def test_too_small_clusters_for_two_stages_say_what_to_do():
         impute(frame, methods="2stage")
 
 
+def test_free_text_is_not_imputed_by_default():
+    frame = table()[["study", "x"]]
+    frame["note"] = [None if i % 9 == 0 else f"patient {i % 40}" for i in range(len(frame))]
+    frame["smoke"] = np.where(frame.index % 4 == 0, None, np.where(frame["x"] > 0, "yes", "no"))
+    with pytest.raises(SpecificationError, match=r"'note' has 40 levels.*methods=\{'note': None\}"):
+        impute(frame)
+    imp = impute(frame, methods={"note": None})
+    assert imp.frame(0)["note"].isna().any() and imp.frame(0)["smoke"].notna().all()
+    named = bi.FCS(bi.IncompleteData(frame, cluster="study"), methods={"note": "bayes"})
+    assert "note" in named.spec.incomplete
+
+
 def test_text_in_objects_stays_so():
     frame = table()[["study", "x"]]
     frame["smoke"] = pd.Series(np.where(frame["x"] > 0, "yes", "no"), dtype=object)
