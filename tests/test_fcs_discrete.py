@@ -309,6 +309,27 @@ def test_free_text_is_not_imputed_by_default():
     assert "note" in named.spec.incomplete
 
 
+@pytest.mark.parametrize("method", ["2lonly", "2lonly.pmm"])
+def test_a_variable_of_rows_is_not_imputed_once_a_cluster(method):
+    frame = table()[["study", "x"]]
+    frame["beds"] = frame.groupby("study").ngroup().astype(float)
+    frame.loc[frame.index % 4 == 0, "beds"] = np.nan
+    impute(frame, methods={"beds": method})
+    typo = frame["beds"].first_valid_index()
+    study = frame["study"][typo]
+    frame.loc[typo, "beds"] += 1
+    with pytest.raises(DataError, match=rf"'beds' has several values in 1 of .* clusters \('?{study}'?\)"):
+        impute(frame, methods={"beds": method})
+
+
+def test_post_of_levels_takes_their_numbers():
+    frame = table()[["study", "x", "arm"]]
+    imp = impute(frame, post={"arm": lambda values: 0 * values})
+    assert set(imp.decoded("arm", 0)) == {imp.data.levels("arm")[0]}
+    with pytest.raises(bi.SamplingError, match=r"must return numbers.*levels of text by their place"):
+        impute(frame, post={"arm": lambda values: np.array(["a"] * len(values))})
+
+
 def test_text_in_objects_stays_so():
     frame = table()[["study", "x"]]
     frame["smoke"] = pd.Series(np.where(frame["x"] > 0, "yes", "no"), dtype=object)

@@ -293,7 +293,13 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: 
     """Let the user's function change the values just drawn; a change is counted."""
     holes = table.holes(k)
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
-    changed = np.asarray(function(drawn.copy()), dtype=float)
+    changed = np.asarray(function(drawn.copy()))
+    if changed.dtype.kind not in "biuf":
+        raise SamplingError(
+            f"post['{table.names[k]}'] must return numbers, as it is given them (levels of text by their place, from 0), "
+            f"not {changed.dtype}."
+        )
+    changed = changed.astype(float)
     if changed.shape != drawn.shape or not np.isfinite(changed).all():
         raise SamplingError(
             f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "
