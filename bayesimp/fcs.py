@@ -59,7 +59,8 @@ class FCS:
     bounds
         (lower, upper) by variable, None for no bound: values are drawn from the normal truncated to them.
     post
-        By variable, a function of the values just drawn (a copy) that returns those to be used instead.
+        By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
+        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``.
     where
         Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
         cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed

@@ -387,4 +387,5 @@ def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool
     dtype = column.dtype if whole or column.dtype.kind == "f" else np.dtype(float)
     filled = column.to_numpy(dtype=dtype, copy=True)
     filled[rows] = values
-    return pd.Series(filled, index=column.index, name=column.name)
+    # named again, for pandas >= 3 reads text in objects as its own type
+    return pd.Series(filled, index=column.index, name=column.name, dtype=filled.dtype)

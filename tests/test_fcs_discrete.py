@@ -302,6 +302,77 @@ def test_separated_values_stay_finite_and_are_noted():
     assert np.isfinite(beta).all() and np.abs(beta).max() < 100
 
 
+def test_a_scale_of_too_many_levels_says_that_its_chains_hardly_move():
+    rng = np.random.default_rng(1)
+    x, study = rng.normal(size=400), np.repeat(np.arange(10), 40)
+    score = np.round(8 * (0.7 * x + rng.normal(size=10)[study] + rng.logistic(size=400)))
+    frame = pd.DataFrame({"study": study, "x": x, "score": np.where(rng.random(400) < 0.2, np.nan, score)})
+    imp = impute(frame, {"score": "ordinal"})
+    assert len(imp.data.levels("score")) > 60
+    slow = imp.events.query("kind == 'slow mixing'")
+    assert list(slow["where"]) == ["score"] and "fixed effects" in slow["message"].item()
+    frame["score"] = np.clip(np.round(frame["score"] / 16), -1, 1)
+    assert not (impute(frame, {"score": "ordinal"}).events["kind"] == "slow mixing").any()
+
+
+def test_too_small_clusters_for_two_stages_say_what_to_do():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"study": np.repeat(np.arange(50), 2), "x": rng.normal(size=100)})
+    frame["smoke"] = np.where(rng.random(100) < 0.2, np.nan, rng.integers(0, 2, 100))
+    with pytest.raises(
+        bi.SamplingError, match=r"Every cluster has 2 coefficients of its own.*or take 'bayes'"
+    ):
+        impute(frame, methods="2stage")
+
+
+def test_free_text_is_not_imputed_by_default():
+    frame = table()[["study", "x"]]
+    frame["note"] = [None if i % 9 == 0 else f"patient {i % 40}" for i in range(len(frame))]
+    frame["smoke"] = np.where(frame.index % 4 == 0, None, np.where(frame["x"] > 0, "yes", "no"))
+    with pytest.raises(SpecificationError, match=r"'note' has 40 levels.*methods=\{'note': None\}"):
+        impute(frame)
+    imp = impute(frame, methods={"note": None})
+    assert imp.frame(0)["note"].isna().any() and imp.frame(0)["smoke"].notna().all()
+    named = bi.FCS(bi.IncompleteData(frame, cluster="study"), methods={"note": "bayes"})
+    assert "note" in named.spec.incomplete
+
+
+@pytest.mark.parametrize("method", ["2lonly", "2lonly.pmm"])
+def test_a_variable_of_rows_is_not_imputed_once_a_cluster(method):
+    frame = table()[["study", "x"]]
+    frame["beds"] = frame.groupby("study").ngroup().astype(float)
+    frame.loc[frame.index % 4 == 0, "beds"] = np.nan
+    impute(frame, methods={"beds": method})
+    typo = frame["beds"].first_valid_index()
+    study = frame["study"][typo]
+    frame.loc[typo, "beds"] += 1
+    with pytest.raises(DataError, match=rf"'beds' has several values in 1 of .* clusters \('?{study}'?\)"):
+        impute(frame, methods={"beds": method})
+
+
+def test_post_of_levels_takes_their_numbers():
+    frame = table()[["study", "x", "arm"]]
+    imp = impute(frame, post={"arm": lambda values: 0 * values})
+    assert set(imp.decoded("arm", 0)) == {imp.data.levels("arm")[0]}
+    with pytest.raises(bi.SamplingError, match=r"must return numbers.*levels of text by their place"):
+        impute(frame, post={"arm": lambda values: np.array(["a"] * len(values))})
+
+
+def test_text_in_objects_stays_so():
+    frame = table()[["study", "x"]]
+    frame["smoke"] = pd.Series(np.where(frame["x"] > 0, "yes", "no"), dtype=object)
+    frame.loc[frame.index % 4 == 0, "smoke"] = None
+    assert frame["smoke"].dtype == object
+    assert impute(frame).frame(0)["smoke"].dtype == object
+
+
+def test_mixed_content_alone_says_why_nothing_is_imputed():
+    frame = table()[["study", "x"]].assign(note=None)
+    frame["note"] = pd.Series([1, "a", None] * len(frame), dtype=object)[: len(frame)]
+    with pytest.raises(SpecificationError, match="'note': neither number, text nor category"):
+        impute(frame)
+
+
 def test_where_and_ignore_with_levels():
     frame = table()[["study", "x", "arm"]]
     complete = frame["arm"].notna().to_numpy()
@@ -338,6 +409,20 @@ def test_numbers_as_levels_are_computed_with_as_numbers():
     assert set(after["stage"]) <= {1.0, 2.0, 3.0, 5.0} and np.allclose(
         after["double"], 2 * after["stage"], rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("dtype", ["float", "Int64"])
+def test_incomplete_scales_have_cluster_means_and_are_centred(dtype):
+    frame = table()[["study", "x"]]
+    frame["stage"] = pd.cut(frame["x"], [-9, -1, 0, 1, 9], labels=[1, 2, 3, 5]).astype(float).astype(dtype)
+    frame["y"] = 2.0 * frame["x"] + np.sin(np.arange(len(frame)))
+    frame.loc[frame.index % 5 == 0, "stage"] = None
+    frame.loc[frame.index % 7 == 0, "y"] = np.nan
+    formulas = ["y ~ within(stage) + cluster_mean(stage) + (1 | study)", "y ~ log(stage) + (1 | study)"]
+    for formula in formulas:
+        imp = impute(frame, {"stage": "ordinal"}, predictors=[formula])
+        assert set(imp.frame(0)["stage"]) <= {1, 2, 3, 5} and imp.frame(0)["y"].notna().all()
+        assert np.isfinite(imp.tree["posterior"]["beta_y"]).all()
 
 
 @pytest.mark.parametrize(

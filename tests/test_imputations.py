@@ -191,6 +191,19 @@ def test_polars_comes_back(frame):
     assert completed["y1"].null_count() == 0
 
 
+def test_polars_ordered_categories_come_back(frame):
+    polars = pytest.importorskip("polars")
+    grade = polars.Enum(["low", "mid", "high"])
+    table = polars.from_pandas(frame.reset_index()).with_columns(
+        polars.when(polars.int_range(polars.len()) % 4 > 0)
+        .then(polars.Series(np.resize(["high", "low", "mid"], len(frame)), dtype=grade))
+        .alias("grade")
+    )
+    data = bi.IncompleteData(table, cluster="site", families={"y2": "normal"})
+    assert data.families["grade"] == "ordinal" and data.to_native(data.frame).equals(table)
+    assert data.to_native(data.frame)["grade"].dtype == grade
+
+
 def test_unknown_suffix(tmp_path, imp):
     with pytest.raises(ValueError, match=r"\.nc"):
         imp.save(tmp_path / "result.pickle")
@@ -205,6 +218,13 @@ def test_summary_warns_of_too_few_draws(frame):
     with pytest.warns(bi.StatisticalWarning, match="NOT converged"):
         summary = impute(frame, m=2, draws=8).summary()
     assert not summary.converged and "Psi" in repr(summary)
+
+
+def test_summary_of_draws_too_few_for_r_hat(frame):
+    with pytest.warns() as caught:
+        summary = impute(frame, m=2, draws=3).summary()
+    assert [w.category for w in caught] == [bi.StatisticalWarning] and not summary.converged
+    assert "too few draws to judge by" in str(caught[0].message)
 
 
 def test_summary_of_a_long_run(frame):

@@ -24,6 +24,7 @@ from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import FAMILIES, fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, pool, pool_components
+from bayesimp.data.incomplete import as_pandas
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.spec.formula import Formula, parse
@@ -153,7 +154,7 @@ def fit_each(
     Parameters
     ----------
     imputed
-        Completed tables: an iterable of pandas DataFrames, or an object with ``m`` and ``frame(k)``,
+        Completed tables: an iterable of pandas, polars or Arrow tables, or an object with ``m`` and ``frame(k)``,
         k = 0..m-1 (`Imputations`), of which only a stack of tables is held at a time.
     analysis
         A formula, or a function of a table that returns ``(estimates, covariance)``, ``(estimates,
@@ -253,8 +254,8 @@ def completed_tables(imputed: Any) -> Tables:
             tables = tables._replace(
                 stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)
             )
-    elif isinstance(imputed, Iterable) and not isinstance(imputed, pd.DataFrame):
-        frames = list(imputed)
+    elif isinstance(imputed, Iterable) and not hasattr(imputed, "columns"):
+        frames = [as_pandas(table)[0] for table in imputed]
         tables = Tables(len(frames), frames.__getitem__)
     else:
         raise DataError(

@@ -75,6 +75,10 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
         raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is 'poisson'.")
     code = links[link or next(iter(links))]
     extra = tuple(name for name in columns.values() if name is not None)
+    if not all(isinstance(name, str) for name in extra):
+        raise SpecificationError(
+            f"{formula.text!r}: {', '.join(columns)} are names of columns of the tables."
+        )
 
     def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
         return _stack(frame, lengths, formula, family, columns)

@@ -16,7 +16,8 @@ from bayesimp.spec.formula import Formula
 
 __all__ = ["fit_by_glmm"]
 
-ALIASES = {"bernoulli": "binomial", "normal": "gaussian"}
+ALIASES = {"bernoulli": "binomial", "normal": "gaussian", "negative_binomial": "negativebinomial",
+           "inverse_gaussian": "inversegaussian"}  # fmt: skip
 
 
 def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
@@ -25,8 +26,13 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
     Raises
     ------
     SpecificationError
-        glmm is not installed, or refuses the model.
+        glmm is not installed, or refuses the model; there is none for ordinal and categorical responses.
     """
+    if family in ("ordinal", "categorical"):
+        raise SpecificationError(
+            f"{formula.text!r}: there is no analysis of {family} responses here. Analyse one level against the others "
+            "(bernoulli, of a column made in the completed tables), or give a function of a table (statsmodels)."
+        )
     try:
         glmm = import_module("glmm")
     except ImportError:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
-from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.incomplete import IncompleteData, as_pandas
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.spec.formula import parse
 
@@ -28,7 +28,7 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
     Parameters
     ----------
     table
-        `IncompleteData`, or a pandas table; one without holes gives the reference analysis.
+        `IncompleteData`, or a pandas, polars or Arrow table; one without holes gives the reference analysis.
     analysis
         A formula.
     options
@@ -43,7 +43,7 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
     DataError
         No row is complete.
     """
-    frame = table.frame if isinstance(table, IncompleteData) else table
+    frame = table.frame if isinstance(table, IncompleteData) else as_pandas(table)[0]
     formula = parse(analysis)
     extra = [options[name] for name in ("trials", "weights", "offset") if options.get(name)]
     columns = dict.fromkeys((*formula.responses, *formula.variables, *formula.groups, *extra))
@@ -100,13 +100,14 @@ def _fits(result: Any, analysis: str, options: dict) -> tuple[Fits, int]:
     """Fits, and the number of rows that each rests on."""
     if isinstance(result, Fits):
         return result, -1
-    if isinstance(result, IncompleteData | pd.DataFrame):
-        fits = complete_cases(result, analysis, **options)
-        frame = result.frame if isinstance(result, IncompleteData) else result
+    imputations = hasattr(result, "frame") and hasattr(result, "m")
+    if isinstance(result, IncompleteData) or (hasattr(result, "columns") and not imputations):
+        frame = result.frame if isinstance(result, IncompleteData) else as_pandas(result)[0]
+        fits = complete_cases(frame, analysis, **options)
         formula = parse(analysis)
         used = list(dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)))
         return fits, int(frame[used].notna().all(axis=1).sum())
-    if not hasattr(result, "frame"):
+    if not imputations:
         result = list(result)
         return fit_each(result, analysis, **options), len(result[0])
     return fit_each(result, analysis, **options), len(result.frame(0))

@@ -200,18 +200,18 @@ class BaseColumns:
     def _ingredient(self, name: str, text: str) -> None:
         """Make sure that a column that is computed with is a base column of numbers."""
         self._check_name(name, text)
-        computed = name in self.derived or name in self.complete
-        if computed or (
-            name in self.incomplete and self.data.families[name] not in ("ordinal", "categorical")
-        ):
+        if name in self.derived or name in self.complete:
             return
-        if self.data.families[name] == "categorical" or _is_text(self.data, name):
+        family, incomplete = self.data.families[name], name in self.incomplete
+        number = not _is_text(self.data, name) or (incomplete and family not in ("ordinal", "categorical"))
+        if family == "categorical" or not number:
             raise error(
                 text,
                 f"'{name}' is a factor, with which nothing can be computed; make a column of 0 and 1 for each "
                 "level that matters in the table, and use that",
             )
-        self.complete[name] = self.data.frame[name].to_numpy(np.float64)
+        if not incomplete:
+            self.complete[name] = self.data.frame[name].to_numpy(np.float64)
 
     def _check_name(self, name: str, text: str) -> None:
         if name in self.incomplete or name in self.derived:

@@ -1,6 +1,7 @@
 """The method of a variable for which the user names none, and which methods a family has.
 
     one value in each cluster                  ClusterLevel    imputed once a cluster, from cluster means
+    text or category of more than 20 levels    none            refused: often free text
     observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learnt
     otherwise                                  Bayes           the model of its family, with cluster effects
 
@@ -14,6 +15,7 @@ import numpy as np
 from bayesimp.data.families import trials
 from bayesimp.data.generic import varies_within
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.methods import (
     ML,
@@ -29,8 +31,9 @@ from bayesimp.spec.methods import (
     TwoStage,
 )
 
-__all__ = ["check_family", "choose", "of_clusters"]
+__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]
 
+MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
 PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
 BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
 LEVELS = ("ordinal", "categorical")
@@ -47,11 +50,25 @@ FAMILIES: dict[type, tuple[str, ...]] = {
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
-    """The method of a variable by its family, level and number of observed clusters, and why."""
+    """The method of a variable by its family, level and number of observed clusters, and why.
+
+    Raises
+    ------
+    SpecificationError
+        An unordered variable of very many levels.
+    """
     clusters = len(np.unique(data.codes[~data.missing(name)]))
     normal = data.families[name] == "normal"
     if of_clusters(data, name):
         return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
+    levels = len(data.levels(name))
+    if data.families[name] == "categorical" and levels > MOST_LEVELS:
+        raise SpecificationError(
+            f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most {MOST_LEVELS} "
+            f"are imputed, for a nominal model has {levels - 1} coefficients a predictor. Is it free text, or an id? "
+            f"Leave it out: methods={{'{name}': None}}. If not, join levels, or name a method: "
+            f"methods={{'{name}': 'bayes'}}."
+        )
     if clusters == 1:
         single: Method = Norm() if normal else SingleLevel()
         return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"

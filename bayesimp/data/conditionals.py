@@ -286,8 +286,12 @@ def _multilevel(method: Method) -> bool:
 
 def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
     if not incomplete:
+        unread = [
+            name for name in data.variables if data.families[name] == "none" and data.missing(name).any()
+        ]
+        why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
         raise SpecificationError(
-            "There is nothing to impute: no variable with missing cells has a method. "
-            f"Variables: {listing(data.variables, 30)}."
+            "There is nothing to impute: no variable with missing cells has a method."
+            f"{why} Variables: {listing(data.variables, 30)}."
         )
     data.require_observed(incomplete)

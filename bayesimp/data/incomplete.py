@@ -15,7 +15,7 @@ from bayesimp.data import families as family_rules
 from bayesimp.data.where import listing, suggestion, where
 from bayesimp.errors import DataError, SpecificationError
 
-__all__ = ["IncompleteData"]
+__all__ = ["IncompleteData", "as_pandas"]
 
 
 class IncompleteData:
@@ -60,7 +60,7 @@ class IncompleteData:
     """
 
     def __init__(self, frame: Any, cluster: str, families: Mapping[str, str] | None = None) -> None:
-        self.frame, self._backend = _as_pandas(frame)
+        self.frame, self._backend = as_pandas(frame)
         _check_columns(self.frame, cluster)
         self.cluster = cluster
         self.codes, self.clusters = _codes(self.frame[cluster])
@@ -179,7 +179,13 @@ class IncompleteData:
         import pyarrow as pa
 
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        return nw.from_arrow(table, backend=self._backend).to_native()
+        made = nw.from_arrow(table, backend=self._backend)
+        if self._backend is nw.Implementation.POLARS:  # whose categories with an order are Enum
+            kinds = {name: dtype for name, dtype in frame.dtypes.items() if getattr(dtype, "ordered", False)}
+            made = made.with_columns(
+                nw.col(name).cast(nw.Enum(list(dtype.categories))) for name, dtype in kinds.items()
+            )
+        return made.to_native()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -256,7 +262,7 @@ class IncompleteData:
                 )
 
 
-def _as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
+def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
     """The table as pandas, and narwhals' name of what it was (None: pandas)."""
     if isinstance(frame, pd.DataFrame):
         # pandas >= 3 copies when somebody writes; before, a copy is the only protection

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayesimp.data.generic import varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import DataError, SpecificationError
 from bayesimp.spec.conditional import INTERCEPT, Block, Column, cluster_column
 from bayesimp.spec.methods import PMM, ClusterLevel, Norm, SingleLevel, Stratified, TwoStage
 
@@ -41,6 +41,8 @@ def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]
     ------
     SpecificationError
         A formula with a column that the method cannot use.
+    DataError
+        A variable to be imputed once a cluster that has several values in one.
     """
     match draft.block.method:
         case TwoStage():
@@ -51,6 +53,7 @@ def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]
             _check_intercept(draft.block)
             return replace(draft, block=_within(draft, data, values))
         case ClusterLevel():
+            _check_one_value(draft.block, data)
             return replace(draft, block=_between(draft.block, data, values))
         case Norm() | PMM() | SingleLevel() if not draft.explicit:
             return replace(draft, block=_in_one(draft.block, data, values))
@@ -67,6 +70,19 @@ def _in_one(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> 
         return block
     note = f"constant in the cluster where it is observed, left out: {listing([c.name for c in static])}"
     return replace(block, fixed=tuple(c for c in block.fixed if c not in static), notes=(*block.notes, note))
+
+
+def _check_one_value(block: Block, data: IncompleteData) -> None:
+    """Rows of a cluster that disagree: which of their values its other rows have, nobody knows."""
+    (name,) = block.responses
+    differ = varies_within(data.column_values(name), data.codes)
+    if differ.any():
+        clusters = listing(data.clusters[differ])
+        raise DataError(
+            f"'{name}' has several values in {int(differ.sum())} of {len(data.clusters)} clusters ({clusters}), and "
+            f"'{block.method.name}' imputes one a cluster. Make them agree, or set those that are wrong to missing; "
+            f"a variable of rows is imputed by methods={{'{name}': 'bayes'}}, for one."
+        )
 
 
 def _check_intercept(block: Block) -> None:

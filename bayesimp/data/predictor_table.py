@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from bayesimp.data.base_columns import BaseColumns
+from bayesimp.data.choice import MOST_LEVELS
 from bayesimp.data.generic import dependent
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing, suggestion
@@ -20,7 +21,6 @@ from bayesimp.spec.syntax import Name, read, write
 
 __all__ = ["default_predictors", "read_predictors"]
 
-MOST_LEVELS = 20  # of a factor that is a predictor by default
 Given = tuple[Predictors, bool, tuple[str, ...]]  # formula, whether the user wrote one, notes
 
 

@@ -48,12 +48,15 @@ class Summary:
 
     @property
     def worst_r_hat(self) -> float:
-        return float(np.nanmax([self.parameters["r_hat"].max(), self.imputed["r_hat"].max()]))
+        return float(max(self._all("r_hat"), default=np.nan))
 
     @property
     def smallest_ess(self) -> float:
-        columns = ["ess_bulk", "ess_tail"]
-        return float(np.nanmin([self.parameters[columns].min().min(), self.imputed[columns].min().min()]))
+        return float(min((*self._all("ess_bulk"), *self._all("ess_tail")), default=np.nan))
+
+    def _all(self, column: str) -> pd.Series:
+        """Of parameters and imputed values, where it could be computed."""
+        return pd.concat([self.parameters[column], self.imputed[column]]).dropna()
 
     @property
     def converged(self) -> bool:
@@ -65,6 +68,8 @@ class Summary:
         verdict = (
             f"Converged: R-hat <= {self.limit:.3g} and ESS >= {ESS_LIMIT} everywhere."
             if self.converged
+            else f"NOT known to have converged: too few draws to judge by. {self.advice}."
+            if np.isnan(self.worst_r_hat)
             else f"NOT converged: largest R-hat {self.worst_r_hat:.3f} (limit {self.limit:.3g}), smallest ESS "
             f"{self.smallest_ess:.0f} (limit {ESS_LIMIT}). {self.advice}, or look at the trace."
         )

@@ -74,6 +74,12 @@ class Chain:
         self.events[block, code] = self.events.get((block, code), 0) + count
 
 
+ADVICE = (
+    "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
+    "of others: leave one of them out of its formula, or give beta a normal prior."
+)
+
+
 class Conditional(Protocol):
     """What a block of the loop can do.
 
@@ -82,9 +88,10 @@ class Conditional(Protocol):
     of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
     `events`: what is to be said of all chains in the end.
 
-    Three more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
+    Four more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
     (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
-    attribute ``heavy`` says that `step` is mostly compiled code, during which another thread may run.
+    attribute ``heavy`` says that `step` is mostly compiled code, during which another thread may run. A text ``advice``
+    ends the message of a `SamplingError`, instead of `ADVICE`.
     """
 
     words: Mapping[int, tuple[str, str]]
@@ -274,9 +281,8 @@ def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c
     if code < 0:
         _, message = conditional.words.get(code, ("failed", f"code {code}"))
         raise SamplingError(
-            f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. Often two predictors "
-            "have become (nearly) the same in the completed data, or the variable is (nearly) a combination of "
-            "others: leave one of them out of its formula, or give beta a normal prior."
+            f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
+            f"{getattr(conditional, 'advice', ADVICE)}"
         )
     for bit in conditional.words:
         if bit > 0 and code & bit:
@@ -287,7 +293,13 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: 
     """Let the user's function change the values just drawn; a change is counted."""
     holes = table.holes(k)
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
-    changed = np.asarray(function(drawn.copy()), dtype=float)
+    changed = np.asarray(function(drawn.copy()))
+    if changed.dtype.kind not in "biuf":
+        raise SamplingError(
+            f"post['{table.names[k]}'] must return numbers, as it is given them (levels of text by their place, from 0), "
+            f"not {changed.dtype}."
+        )
+    changed = changed.astype(float)
     if changed.shape != drawn.shape or not np.isfinite(changed).all():
         raise SamplingError(
             f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "

@@ -42,6 +42,7 @@ CODES = {
     "inverse_gaussian": fam.INVERSE_GAUSSIAN, "ordinal": ORDINAL, "categorical": CATEGORICAL, "normal": NORMAL,
 }  # fmt: skip
 HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
+FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundred cycles
 LOG_MEANS = (fam.POISSON, fam.NEGATIVE_BINOMIAL)
 
 
@@ -217,6 +218,14 @@ class BayesGlmm(GeneralisedBlock):
             if total[kind][0]
         ]
         events = [Event("acceptance", name, f"accepted by Metropolis steps: {', '.join(shares)}", 1)]
+        stuck = [kind for kind, (tried, accepted) in total.items()
+                 if kind in ("cluster effects", "fixed effects") and accepted < FEW_ACCEPTED * tried]  # fmt: skip
+        if stuck:
+            text = (
+                f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(stuck)} were accepted, so that they hardly "
+                "moved: see summary(). Join levels, leave out predictors, or run many more cycles"
+            )
+            events.append(Event("slow mixing", name, text, 1))
         sought, found = total["modes"]
         if found < sought:
             text = "searches for a mode did not end; what was proposed from where they stood was rejected"

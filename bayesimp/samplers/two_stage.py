@@ -48,6 +48,10 @@ class TwoStageBlock(GeneralisedBlock):
         self.method = block.method
         within = [t for t, column in enumerate(block.fixed) if column in block.random]
         between = [t for t in range(self.p) if t not in within]
+        self.advice = (
+            f"Every cluster has {len(within)} coefficients of its own, and needs more rows than that in which all "
+            "predictors vary: leave out predictors, or take 'bayes', which fits all clusters together."
+        )
         # the kernel wants the intercept first
         at = self.chained.scale.intercept
         within.remove(at)

@@ -55,7 +55,12 @@ def check_term(node: Node, text: str, also: tuple[str, ...] = ()) -> None:
 def _check_call(node: Call, text: str, also: tuple[str, ...]) -> None:
     name = node.function
     if name == "offset":
-        raise error(text, "offset() is not possible here; subtract it from the response in the table")
+        raise error(
+            text,
+            "offset() is not possible here. In an analysis with family= name its column by offset='...'; of a normal "
+            "response subtract it in the table; in the imputation of counts put the log of the exposure among the "
+            "predictors",
+        )
     if name not in FUNCTIONS and name not in also:
         raise error(text, f"{name}() is not known; possible are {', '.join((*FUNCTIONS, *also))}")
     if not node.arguments or ((len(node.arguments) > 1 or node.keywords) and name not in WITH_OPTIONS):

@@ -128,6 +128,20 @@ def test_other_models_go_to_glmm():
     assert (fit_each(frames, "high ~ x", family="binomial").covariances > -1).all()
 
 
+def test_families_of_the_imputation_are_those_of_the_analysis():
+    rng = np.random.default_rng(1)
+    frames = [
+        f.assign(count=rng.poisson(np.exp(0.3 * f.x) * rng.gamma(2, 0.5, len(f)))) for f in completed(m=2)
+    ]
+    fits = fit_each(frames, "count ~ x + (1 | school)", family="negative_binomial")
+    assert fits.names == ("Intercept", "x") and np.isfinite(fits.estimates).all()
+    for family in ("ordinal", "categorical"):
+        with pytest.raises(SpecificationError, match=f"no analysis of {family} responses"):
+            fit_each(frames, "count ~ x + (1 | school)", family=family)
+    with pytest.raises(SpecificationError, match="names of columns"):
+        fit_each(frames, "count ~ x", family="poisson", offset=frames[0]["x"])
+
+
 def test_without_glmm_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "glmm", None)
     with pytest.raises(SpecificationError, match=r"pip install 'bayesimp\[glmm\]'"):

@@ -36,6 +36,17 @@ def test_table(tables):
     pd.testing.assert_frame_equal(bi.side_by_side(ANALYSIS, {"two": fits}), out[["two"]])
 
 
+def test_tables_of_polars(tables):
+    polars = pytest.importorskip("polars")
+    frame = pd.DataFrame({"y": [0.1, 0.4, 0.2, 0.9, 0.8, 0.3], "x": [1.0, 2.0, 1.5, 3.5, 3.0, None]})
+    other = polars.from_pandas(frame)
+    pd.testing.assert_frame_equal(
+        bi.side_by_side("y ~ x", {"one": other}), bi.side_by_side("y ~ x", {"one": frame})
+    )
+    listed = bi.fit_each([other.drop_nulls()], "y ~ x")
+    np.testing.assert_array_equal(listed.estimates, bi.complete_cases(other, "y ~ x").estimates)
+
+
 def test_complete_cases_says_what_is_missing(tables):
     table, _, data = tables
     assert len(bi.complete_cases(data, ANALYSIS)) == 1

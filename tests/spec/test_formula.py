@@ -91,7 +91,7 @@ def test_stateful(text, stateful):
         ("y ~ x - (1 | g)", "leave it out"),
         ("y ~ (1 | g + h)", "is not a group"),
         ("y ~ .", "all other columns"),
-        ("y ~ offset(x)", "offset"),
+        ("y ~ offset(x)", "offset="),
         ("y ~ bs(x, knots=[1])", "df="),
         ("y ~ {x + 1}", r"I\(\.\.\.\)"),
         ("y ~ log(x, z)", "takes one column"),
