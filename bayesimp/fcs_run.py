@@ -110,7 +110,10 @@ class FCSRun:
         cells, attrs = self._cells(), self._attrs()
         events = (*_choices(self.model.spec), *self.model.events, *self.events, *self._chain_events())
         events += tuple(
-            dtype_events(self.model.data, [name for name in cells if name in self.model.spec.incomplete])
+            dtype_events(
+                self.model.data,
+                [n for n in cells if n in self.model.spec.incomplete and n not in self.model.spec.exact],
+            )
         )
         tree = partial(self._tree, cells, attrs)  # not a lambda: results can be pickled
         return Imputations(self.model.data, cells, attrs, tree, events, run=self)

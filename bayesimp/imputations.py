@@ -18,6 +18,8 @@ from bayesimp.events import Event
 
 __all__ = ["Imputations", "build_tree", "check_names", "dtype_events"]
 
+FEW_VALUES = 12  # of a count or short scale, at most
+
 
 class Resumable(Protocol):
     """What made the imputations and can make more of them."""
@@ -355,14 +357,23 @@ def check_names(responses: Iterable[str]) -> None:
 
 
 def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
-    """What is said of columns of integers that were imputed as normal."""
-    note = "integers, imputed as normal: the completed column is floating point"
-    whole = [
-        name
-        for name in imputed
-        if pd.api.types.is_integer_dtype(data.frame[name].dtype) and data.families[name] == "normal"
-    ]
-    return [Event("dtype changed", name, note) for name in whole]
+    """What is said of columns of whole numbers that were imputed as normal."""
+    events = []
+    for name in imputed:
+        if data.families[name] != "normal":
+            continue
+        if pd.api.types.is_integer_dtype(data.frame[name].dtype):
+            text = "integers, imputed as normal: the completed column is floating point"
+            events.append(Event("dtype changed", name, text))
+            continue
+        values = np.unique(data.numeric(name)[~data.missing(name)])
+        if 2 < len(values) <= FEW_VALUES and (values == np.floor(values)).all():
+            text = (
+                f"{len(values)} different whole numbers, imputed as normal, so that imputed values are not whole; counts "
+                "and short scales are declared: families={...: 'poisson'} or 'ordinal'"
+            )
+            events.append(Event("whole numbers", name, text))
+    return events
 
 
 def _labels(clusters) -> np.ndarray:

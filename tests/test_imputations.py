@@ -77,6 +77,17 @@ def test_dtypes(frame, imp):
     assert frame["y2"].dtype == "Int64"  # the user's table is untouched
 
 
+def test_short_scales_imputed_as_normal_are_pointed_out(frame):
+    table = frame[["site", "x", "y1"]].copy()
+    rng = np.random.default_rng(0)
+    table["score"] = np.where(rng.random(len(table)) < 0.1, np.nan, rng.integers(0, 6, len(table)))
+    data = bi.IncompleteData(table, "site")
+    drawn = bi.FCS(data, "norm").impute(2, cycles=2, seed=1, progress=False)
+    assert list(drawn.events.query("kind == 'whole numbers'")["where"]) == ["score"]
+    matched = bi.FCS(data, "pmm").impute(2, cycles=2, seed=1, progress=False)
+    assert not (matched.events["kind"] == "whole numbers").any()
+
+
 def test_float32_stays(frame):
     imp = impute(frame, "small + y2 ~ x + (1 | site)", m=2)
     assert imp.frame(0)["small"].dtype == np.float32

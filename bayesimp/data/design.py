@@ -1,8 +1,8 @@
 """Design matrices: X of the fixed part, Z of the random part, and the checks that make them usable.
 
 Columns are those of formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand
-side; a group is only ever a code, never dummies. Levels of a factor are sorted, or in the order of an ordered
-category; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
+side; a group is only ever a code, never dummies. Levels of text are sorted, those of a category in its own order, as in
+R and where it is imputed; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
 """
 
 from __future__ import annotations
@@ -142,10 +142,13 @@ def check_rank(
     involved = sorted([*order[:rank][np.abs(weights) > 100 * tolerance], order[rank]])
     last, others = names[involved[-1]], [f"'{names[j]}'" for j in involved[:-1]]
     if others == ["'Intercept'"]:
-        value = matrix[0, involved[-1]]
+        value, range_ = matrix[0, involved[-1]], np.ptp(matrix[:, involved[-1]])
+        how = f"constant ({value:g} in all {n:,} rows)"
+        advice = "take it off the formula"
+        if range_ > 0:
+            how, advice = f"constant but for {range_:.2g} (about {value:g})", "subtract its mean in the table"
         raise DataError(
-            f"The {what}: column '{last}' is constant ({value:g} in all {n:,} rows), which the intercept "
-            "stands for already; take it off the formula."
+            f"The {what}: column '{last}' is {how}, which the intercept stands for already; {advice}."
         )
     raise DataError(
         f"The {what}: column '{last}' is a combination of {', '.join(others)} (rank {rank} of {p} columns, "
@@ -185,7 +188,7 @@ def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
             raise DataError(
                 f"'{name}' is a category; a formula cannot compute with it. Write '{name}' alone."
             )
-        return column.cat.remove_unused_categories()
+        return column.cat.remove_unused_categories().cat.as_ordered()  # else formulae sorts them
     number, text = pd.api.types.is_numeric_dtype(dtype), pd.api.types.is_string_dtype(column)
     if not (number or text) or pd.api.types.is_complex_dtype(dtype):
         raise DataError(
@@ -232,8 +235,8 @@ def _append(column: pd.Series, parts: list, names: list[str]) -> None:
         parts.append(column.to_numpy())
         names.append(column.name)
         return
-    ordered = isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered
-    levels = list(column.cat.categories) if ordered else sorted(column.unique())
+    category = isinstance(column.dtype, pd.CategoricalDtype)
+    levels = list(column.cat.categories) if category else sorted(column.unique())
     for level in levels[1:]:
         parts.append((column == level).to_numpy(np.float64))
         names.append(f"{column.name}[{level}]")

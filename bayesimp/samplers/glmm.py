@@ -141,6 +141,7 @@ class GeneralisedBlock:
             if t != self.chained.scale.intercept
         ]
         biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
+        predictor = "log mean" if block.family in LOGS else "linear predictor"
         driven = driven_by(block.name, [c.block for c in table.blocks])
         if driven:
             why = note(driven[0], [block.name], {block.name: LOGS[block.family]})
@@ -151,7 +152,7 @@ class GeneralisedBlock:
                 "heavy tails of Psi can do it alone, where few clusters say what it is: take a tighter prior"
             )
         return (
-            f"'{block.name}' ({block.family}): the log mean is {eta:.3g} in row {row} of the table{biggest}: no "
+            f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}: no "
             f"value can be drawn from it. {why}."
         )
 

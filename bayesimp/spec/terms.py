@@ -62,7 +62,10 @@ def _check_call(node: Call, text: str, also: tuple[str, ...]) -> None:
             "predictors",
         )
     if name not in FUNCTIONS and name not in also:
-        raise error(text, f"{name}() is not known; possible are {', '.join((*FUNCTIONS, *also))}")
+        known = f"possible are {', '.join((*FUNCTIONS, *also))}"
+        if name in ("within", "cluster_mean", "cluster_sum"):
+            known = "only models of imputation have it; in an analysis, make the column in a function given to analyse()"
+        raise error(text, f"{name}() is not known here; {known}")
     if not node.arguments or ((len(node.arguments) > 1 or node.keywords) and name not in WITH_OPTIONS):
         raise error(text, f"{name}() takes one column or expression")
     if not any(isinstance(inner, Name) for inner in walk(node.arguments[0])):

@@ -192,8 +192,23 @@ def test_constant_column(frame):
     refused(DataError, "y ~ x + k", frame, "'k' is constant (3 in all 60 rows)", "take it off")
     refused(DataError, "y ~ x + (1 + k | school)", frame, "random part", "'k' is constant")
     assert build("y ~ 0 + k + x", frame).fixed == ("k", "x")
+    frame["k"] = 1e9 + frame["x"]
+    refused(DataError, "y ~ k", frame, "'k' is constant but for", "subtract its mean")
     frame["k"] = 0
     refused(DataError, "y ~ 0 + k", frame, "'k' is 0 in all 60 rows")
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_levels_of_a_category_have_its_order(ordered, frame):
+    """As in R, and as where the column is incomplete and imputed; by formulae, too."""
+    arm = pd.Categorical(
+        np.where(frame["x"] > 0, "active", "placebo"), ["placebo", "active", "none"], ordered=ordered
+    )
+    frame["arm"] = arm
+    assert build("y ~ arm", frame).fixed == ("Intercept", "arm[active]")
+    assert build("y ~ arm * z", frame).fixed == ("Intercept", "arm[active]", "z", "arm[active]:z")
+    frame["arm"] = arm.astype(str)
+    assert build("y ~ arm", frame).fixed == ("Intercept", "arm[placebo]")
 
 
 def test_collinear_columns(frame):
