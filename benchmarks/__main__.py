@@ -1,6 +1,7 @@
 """Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
 
 python -m benchmarks                 # all
+python -m benchmarks --write laplace # a section made again, the others kept
 python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, laplace, ..
 """
 
@@ -239,18 +240,25 @@ BENCHMARKS = {
 }
 
 
-def main(names: list[str]) -> None:
-    sections = []
+def main(arguments: list[str]) -> None:
+    names = [name for name in arguments if name != "--write"]
+    sections = {}
     for name in names or list(BENCHMARKS):
         print(f"## {name}", flush=True)
         lines = BENCHMARKS[name]()
         print("\n".join(lines), flush=True)
         doc = (BENCHMARKS[name].__doc__ or "").strip()
-        sections.append("\n".join([f"## {name}", "", *([doc, ""] if doc else []), *lines]))
+        again = [f"Made again by `python -m benchmarks --write {name}`.", ""] if names else []
+        sections[name] = "\n".join([f"## {name}", "", *([doc, ""] if doc else []), *again, *lines])
+    path = HERE / "RESULTS.md"
     if not names:
         versions = f"bayesimp {bi.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
-        head = f"# Results\n\nMade by `python -m benchmarks` ({versions}, {platform.machine()}).\n\n"
-        (HERE / "RESULTS.md").write_text(head + "\n\n".join(sections) + "\n")
+        head = f"# Results\n\nMade by `python -m benchmarks` ({versions}, {platform.machine()})."
+    elif "--write" in arguments:
+        head, *parts = path.read_text().rstrip().split("\n\n## ")
+        sections = {part.split("\n", 1)[0]: f"## {part}" for part in parts} | sections
+    if not names or "--write" in arguments:
+        path.write_text("\n\n".join([head, *sections.values()]) + "\n")
 
 
 if __name__ == "__main__":

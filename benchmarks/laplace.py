@@ -50,7 +50,7 @@ def laplace() -> list[str]:
         for m, n in ((10, 300), (2_000, 50), (10, 100_000)):
             table, rows = simulated(family, m, n)
             fit = fit_laplace(rows)
-            few = max(2, 60_000 // (m * n))
+            few = max(5, 60_000 // (m * n))
             cold = best_of(few, lambda rows=rows: fit_laplace(rows))
             rng, y = np.random.default_rng(1), rows.y.copy()
             some = rng.choice(len(y), len(y) // 10, replace=False)
