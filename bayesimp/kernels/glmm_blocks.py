@@ -1,11 +1,14 @@
 """A block of coefficients drawn by independence Metropolis from a multivariate t at its conditional mode.
 
     target      log T(theta) = log-likelihood of the block's rows + log prior          (kernels/glmm_passes.py)
-    proposal    theta' ~ t_nu(mode, H^-1),   H = -d^2 log T at the mode,   nu = 8 + d
-    accepted with probability  min(1, T(theta') q(theta) / (T(theta) q(theta')))          (Gamerman & Lopes 2006, 6.3.3)
+    proposal    theta' = mode + L^-T z,   L L' = H = -d^2 log T at the mode,   z ~ t_nu(0, I) in k of the d dimensions
+                at a time, the others as they are,   nu = 8 + k
+    accepted with probability  min(1, T(theta') q(z) / (T(theta) q(z')))                  (Gamerman & Lopes 2006, 6.3.3)
 
-Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and the move is
-uniformly ergodic. Two priors add up, the second for scales (kernels/glmm_moves.py):
+Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
+the move is uniformly ergodic. In many dimensions few such proposals are accepted, as those of the increments of thirty
+levels: so it takes `TOGETHER` at most, about independent of the others in the target.
+Two priors add up, the second for scales (kernels/glmm_moves.py):
 
     -theta' Q theta / 2 + t' theta      -(power / 2) sum_a log(spread_a + theta_a^2)
 
@@ -42,6 +45,7 @@ from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_
 __all__ = ["Block", "Workspace", "draw_block", "workspace"]
 
 TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
+TOGETHER = 6  # dimensions proposed at once, at most
 WIDTH, STEPS = 4.0, 40  # of slices, in standard deviations at the mode; steps out at most
 
 
@@ -191,16 +195,31 @@ def _find_mode(block, start, stop, value, w):
 
 
 @inner
-def _log_t(w, at, nu):
-    """log density of the proposal at `at`, but for a constant; w.step is overwritten."""
-    d = at.size
-    distance = 0.0
+def _propose(rng, block, start, stop, w, first, last, now, tally):
+    """w.theta moved in the dimensions first..last-1 of z = L'(theta - mode), which is in w.g; returns log T there."""
+    d, k = w.theta.size, last - first
+    nu = 8.0 + k
     for a in range(d):
-        s = 0.0
-        for b in range(a, d):
-            s += w.L[b, a] * (at[b] - w.mode[b])
-        distance += s * s
-    return -0.5 * (nu + d) * math.log1p(distance / nu)
+        w.step[a] = rng.standard_normal() if first <= a < last else w.g[a]
+    stretch = math.sqrt(0.5 * nu / rng.standard_gamma(0.5 * nu))
+    before, after = 0.0, 0.0
+    for a in range(first, last):
+        w.step[a] *= stretch
+        before, after = before + w.g[a] ** 2, after + w.step[a] ** 2
+    for a in range(d):
+        w.trial[a] = w.step[a]
+    solve_lower_t(w.L, w.trial, d)
+    for a in range(d):
+        w.trial[a] += w.mode[a]
+    reached = _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+    ratio = reached - now + 0.5 * (nu + k) * (math.log1p(after / nu) - math.log1p(before / nu))
+    tally[0] += 1
+    if not math.log(rng.random()) < ratio:
+        return now
+    tally[1] += 1
+    for a in range(d):
+        w.theta[a], w.g[a] = w.trial[a], w.step[a]
+    return reached
 
 
 @inner
@@ -266,20 +285,13 @@ def draw_block(rng, block, start, stop, w, tally, modes):
         _set_cuts(block, w.theta)
         return np.int64(found if found >= 2 else 0)
     modes[1] += 1
-    tally[0] += 1
-    nu = 8.0 + d
     for a in range(d):
-        w.step[a] = rng.standard_normal()
-    solve_lower_t(w.L, w.step, d)
-    stretch = math.sqrt(0.5 * nu / rng.standard_gamma(0.5 * nu))
-    for a in range(d):
-        w.trial[a] = w.mode[a] + stretch * w.step[a]
-    reached = _evaluate(block, start, stop, w.trial, False, w.g, w.H)
-    if math.log(rng.random()) < reached - _log_t(w, w.trial, nu) - now + _log_t(w, w.theta, nu):
-        tally[1] += 1
-        now = reached
-        for a in range(d):
-            w.theta[a] = w.trial[a]
+        w.g[a] = 0.0
+        for b in range(a, d):
+            w.g[a] += w.L[b, a] * (w.theta[b] - w.mode[b])
+    parts = (d + TOGETHER - 1) // TOGETHER
+    for part in range(parts):
+        now = _propose(rng, block, start, stop, w, part * d // parts, (part + 1) * d // parts, now, tally)
     for _ in range(block.slices):
         now = _slice(rng, block, start, stop, w, now)
     _set_cuts(block, w.theta)

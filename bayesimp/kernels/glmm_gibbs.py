@@ -65,6 +65,7 @@ TALLIES = {
     "modes": ("sought", "found"),
     "shape": ("draws", "evaluations"),
 }
+RARE = 10  # rows of a level, below which the log of its increment is far from normal: a slice for it
 T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
 FAILURES = {
     1: "Psi lost its positive definiteness",
@@ -244,6 +245,8 @@ def glmm_step(
     )
     above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
     slices = 1 + beta.size // 4 if _events(rows, counts) < 10 * len(beta) else 0
+    if rows.family == ORDINAL:
+        slices += int((counts < RARE).sum())
     return _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies)
 
 

@@ -104,6 +104,7 @@ DESIGNS = {
     "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
     "ordinal": design(ORDINAL, levels=4, mean=1.0),
     "ordinal, slopes": design(ORDINAL, 2, levels=5, mean=1.0),
+    "ordinal, twelve levels": design(ORDINAL, levels=12, mean=4.0),
     "categorical": design(CATEGORICAL, levels=3),
     "categorical, slopes, inverse-Wishart": design(CATEGORICAL, 2, WISHART, levels=3, rows=12),
 }
