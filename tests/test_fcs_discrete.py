@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayesimp as bi
 from bayesimp.errors import DataError, SamplingError, SpecificationError
+from bayesimp.kernels.glmm_gibbs import new_tallies
 from bayesimp.samplers.fcs import start_chain
 
 M, N = 8, 25
@@ -302,17 +306,30 @@ def test_separated_values_stay_finite_and_are_noted():
     assert np.isfinite(beta).all() and np.abs(beta).max() < 100
 
 
-def test_a_scale_of_too_many_levels_says_that_its_chains_hardly_move():
-    rng = np.random.default_rng(1)
-    x, study = rng.normal(size=400), np.repeat(np.arange(10), 40)
-    score = np.round(8 * (0.7 * x + rng.normal(size=10)[study] + rng.logistic(size=400)))
-    frame = pd.DataFrame({"study": study, "x": x, "score": np.where(rng.random(400) < 0.2, np.nan, score)})
-    imp = impute(frame, {"score": "ordinal"})
-    assert len(imp.data.levels("score")) > 60
-    slow = imp.events.query("kind == 'slow mixing'")
-    assert list(slow["where"]) == ["score"] and "fixed effects" in slow["message"].item()
-    frame["score"] = np.clip(np.round(frame["score"] / 16), -1, 1)
-    assert not (impute(frame, {"score": "ordinal"}).events["kind"] == "slow mixing").any()
+def test_a_scale_of_many_levels_mixes():
+    """31 levels, some seen once or twice: proposing all cutpoints at once, 5% were accepted and R-hat was 1.6."""
+    rng = np.random.default_rng(0)
+    study = np.repeat(np.arange(10), 30)
+    x = rng.normal(size=300)
+    latent = 0.7 * x + 0.5 * rng.normal(size=10)[study] + rng.logistic(size=300)
+    score = np.clip(np.round(3 * (latent + 5)), 0, 30)
+    score[(rng.random(300) < 0.2) | (study == 3)] = np.nan
+    imp = impute(
+        pd.DataFrame({"study": study, "x": x, "score": score}), {"score": "ordinal"}, m=10, cycles=60
+    )
+    assert len(imp.data.levels("score")) > 20 and not (imp.events["kind"] == "slow mixing").any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bi.StatisticalWarning)  # 600 draws are few
+        assert imp.summary().worst_r_hat < 1.15
+
+
+def test_chains_that_hardly_move_are_an_event():
+    block = bi.FCS(bi.IncompleteData(table()[["study", "x", "smoke"]], "study")).conditionals(1)[0]
+    for accepted, found in ((30, []), (4, ["slow mixing"])):
+        tallies = new_tallies()
+        tallies[:4] = [[50, 50], [50, accepted], [50, 50], [50, 50]]
+        events = block.events([SimpleNamespace(own={"tallies": tallies})])
+        assert [e.kind for e in events if e.kind != "acceptance"] == found
 
 
 def test_too_small_clusters_for_two_stages_say_what_to_do():
