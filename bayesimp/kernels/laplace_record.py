@@ -141,7 +141,9 @@ def fit_laplace(
         u[:] = start.u
         covariance[:] = J_inverse @ start.covariance @ J_inverse.T
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
-    inner_rows = rows._replace(X=rows.X @ T_inverse, Z=rows.Z @ S_inverse)
+    # einsum: the threads of a BLAS would still spin, and slow the fit, when it has long begun
+    X, Z = (np.einsum("ja,ab->jb", W, inverse) for W, inverse in ((rows.X, T_inverse), (rows.Z, S_inverse)))
+    inner_rows = rows._replace(X=X, Z=Z)
     code = maximise_laplace(
         inner_rows,
         shape,
@@ -179,7 +181,7 @@ def laplace_at(rows: GlmmRows, shape: float, beta, L, free) -> float:
 
 def _triangle(W):
     """T, upper triangular with a positive diagonal, of W = Q T, Q'Q = n I."""
-    G = W.T @ W / len(W)
+    G = np.einsum("ja,jb->ab", W, W) / len(W)
     try:
         T = np.linalg.cholesky(G).T
         if np.all(np.diag(T) ** 2 > INDEPENDENT * np.diag(G)):
