@@ -1,10 +1,9 @@
 """Variables drawn through a log link, as predictors of what predicts them.
 
 A count c is drawn from exp(a + b x). Where x is drawn from a + b c in turn, the two are conditionals of no proper joint
-law that we know of: in rows that lack both, imputed values run away within tens of cycles (34 of 180 default runs of a
-small design ended so within ten, none with logarithms). Given such a c, a normal x has a mean that is about linear in
-log c, and with log c the two are as stable as two normal variables. So default models of variables without a limit take
-logarithms, and formulas that do not are noted.
+law that we know of: in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md). Given such
+a c, a normal x has a mean that is about linear in log c, and with log c the two are as stable as two normal variables.
+So default models of variables without a limit take logarithms, and formulas that do not are noted.
 """
 
 from __future__ import annotations

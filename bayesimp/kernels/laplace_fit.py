@@ -1,8 +1,8 @@
 """Maximum of the (penalised) Laplace log-likelihood, and its curvature: `maximise_laplace`, arrays in and out.
 
 1. Start: kernels/laplace_start.py, or where a fit of similar data ended.
-2. Newton's method with the exact Hessian (kernels/laplace_hessian.py), as if in L^-1; where that is not negative definite
-   BFGS, from the last inverse that was, or an approximate metric. Modes of effects are carried along to first order.
+2. Newton's method with the exact Hessian (kernels/laplace_hessian.py), bent for steps in L (`bend`); a ridge where it is
+   not negative definite. Modes of effects are carried along to first order.
 3. A standard deviation that ends at zero, stationary by symmetry, is tried again from away; if zero serves as well it
    becomes zero.
 4. The inverse of the Hessian is the covariance of (beta, theta), elements at zero held there. So standard errors of beta

@@ -15,7 +15,7 @@ from bayesimp.kernels.families import LOGIT, PROBIT, derivatives
 from bayesimp.kernels.glmm_modes import at_effects, fixed_part
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 
-__all__ = ["pooled_start", "variance_start"]
+__all__ = ["guess", "pooled_start", "variance_start"]
 
 CAP = 5.0  # largest step in a parameter
 
@@ -31,7 +31,7 @@ def _solve(A, b, k):
 
 
 @inner
-def _guess(family, y, trials):
+def guess(family, y, trials):
     """A linear predictor near one response, as R's mustart."""
     if family == LOGIT or family == PROBIT:
         eta = math.log((y + 0.5) / (trials - y + 0.5))
@@ -54,7 +54,7 @@ def pooled_start(rows, shape, penalty, x, eta0):
                 F[a, b] = penalty.Q0[a, b]
         for j in range(n):
             if iteration == 0:
-                eta0[j] = _guess(rows.family, rows.y[j], rows.trials[j])
+                eta0[j] = guess(rows.family, rows.y[j], rows.trials[j])
             s, curvature = derivatives(rows.family, rows.y[j], rows.trials[j], eta0[j], shape)
             s, curvature = s * rows.weight[j], curvature * rows.weight[j]
             if iteration == 0:
@@ -63,10 +63,8 @@ def pooled_start(rows, shape, penalty, x, eta0):
                 step[a] += s * rows.X[j, a]
                 for b in range(a + 1):
                     F[a, b] += curvature * rows.X[j, a] * rows.X[j, b]
-        decrement = 0.0
         for a in range(p):
             F[a, a] += 1e-9 * (1.0 + F[a, a])
-            decrement -= step[a]
         gradient = step.copy()
         if not _solve(F, step, p):
             return

@@ -11,12 +11,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.compiled import kernel, merged
 from bayesimp.kernels.profiled_deviance import (
     cluster_products,
     copy_vector,
     deviance,
-    merged,
     orthonormalise,
     project_out,
     sum_of_squares,

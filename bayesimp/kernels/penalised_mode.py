@@ -25,8 +25,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families import POISSON, PROBIT, all_terms, sum_of_logs
+from bayesimp.kernels.families import POISSON, all_terms, sum_of_logs
 from bayesimp.kernels.glmm_modes import dot, effects_of
+from bayesimp.kernels.laplace_start import guess
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 
 __all__ = ["Joint", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
@@ -76,17 +77,8 @@ def highest(rows, out):
 
 
 @inner
-def _guess(family, y, trials):
-    """A linear predictor near one response."""
-    if family == POISSON:
-        return math.log(y + 0.1)
-    eta = math.log((y + 0.5) / (trials - y + 0.5))
-    return 0.6 * eta if family == PROBIT else eta
-
-
-@inner
 def _sums(rows, shape, L, beta, u, cold, w):
-    """Sums of rows in w at (beta, u); returns f. cold: at `_guess`, beta and u zero, s such that a step leads from there
+    """Sums of rows in w at (beta, u); returns f. cold: at `guess`, beta and u zero, s such that a step leads from there
     to where it would from the guess."""
     (m, q), p = u.shape, beta.shape[0]
     b, value, product = np.empty(q), 0.0, 1.0
@@ -107,7 +99,7 @@ def _sums(rows, shape, L, beta, u, cold, w):
             for x in range(p):
                 eta += rows.X[j, x] * beta[x]
             if cold:
-                eta = _guess(rows.family, rows.y[j], trials)
+                eta = guess(rows.family, rows.y[j], trials)
             l, rest, s, c, D, _ = all_terms(rows.family, rows.y[j], trials, eta, shape)
             if cold:
                 s += c * (eta - rows.offset[j])

@@ -31,7 +31,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, merged
 from bayesimp.kernels.linalg import cholesky_log_det, solve_lower, solve_lower_t
 
-__all__ = ["cluster_products", "deviance", "merged", "orthonormalise", "project_out", "workspace"]
+__all__ = ["cluster_products", "deviance", "orthonormalise", "project_out", "workspace"]
 
 DEPENDENT = (
     1e-10  # a column whose part outside the span of the others is relatively smaller than this is refused

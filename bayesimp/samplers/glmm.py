@@ -141,8 +141,9 @@ class GeneralisedBlock:
             if t != self.chained.scale.intercept
         ]
         biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
-        predictor = "log mean" if block.family in LOGS else "linear predictor"
-        driven = driven_by(block.name, [c.block for c in table.blocks])
+        by_logs = block.family in LOGS
+        predictor = "log mean" if by_logs else "linear predictor"
+        driven = driven_by(block.name, [c.block for c in table.blocks]) if by_logs else []
         if driven:
             why = note(driven[0], [block.name], {block.name: LOGS[block.family]})
         else:

@@ -9,7 +9,7 @@ from tests.calibration import glmm, sbc
 from tests.calibration.glmm import DESIGNS, VARIANTS
 from tests.calibration.montecarlo import LEVEL, REJECTED
 
-QUICK = ["logit", "negative binomial", "ordinal", "categorical"]
+QUICK = ["logit", "negative binomial", "ordinal", "ordinal, twelve levels", "categorical"]
 QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows"]
 
 
