@@ -2,31 +2,56 @@
 
 numba asks of a cached kernel only whether its own source file is what it was. But a kernel holds the code of all
 kernels it calls, so an edit or an upgrade of one file would leave the others running with the old one, in silence.
-Here a cached kernel is valid only while every file of this package is what it was.
+Here a cached kernel is valid only while its own file and every file of this package that it imports, directly or
+through others, are what they were.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from functools import cache
 from pathlib import Path
 
 from numba import njit
 
-__all__ = ["STAMP", "inner", "kernel", "merged", "reduction"]
+__all__ = ["STAMP", "inner", "kernel", "merged", "reduction", "stamp"]
 
-_FILES = sorted(Path(__file__).parent.glob("*.py"))
-STAMP = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in _FILES)).digest()
+_ROOT = Path(__file__).parent
+_PACKAGE = __name__.rpartition(".")[0]
+_IMPORTS = re.compile(rf"^\s*from {re.escape(_PACKAGE)}\.([\w.]+) import", re.MULTILINE)
+
+
+def _digest(files: list[Path]) -> bytes:
+    return hashlib.sha256(
+        b"".join(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes() for path in files)
+    ).digest()
+
+
+STAMP = _digest(sorted(_ROOT.rglob("*.py")))  # of the whole package
+
+
+@cache
+def stamp(module: str) -> bytes:
+    """Digest of the file of a module of this package and of those it imports, at any remove; this file always."""
+    found, waiting = {Path(__file__)}, [module.removeprefix(f"{_PACKAGE}.")]
+    while waiting:
+        path = _ROOT.joinpath(*waiting.pop().split(".")).with_suffix(".py")
+        if path not in found:
+            found.add(path)
+            waiting += _IMPORTS.findall(path.read_text(encoding="utf-8"))
+    return _digest(sorted(found))
 
 
 def kernel(function=None, **options):
-    """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows the whole package.
+    """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows what a kernel is made of.
 
     NumPy's rules for division by zero: no branch that raises, half the time to compile.
     """
 
     def compiled(f):
         dispatcher = njit(cache=True, error_model="numpy", **options)(f)
-        dispatcher._cache._cache_file._source_stamp = STAMP
+        dispatcher._cache._cache_file._source_stamp = stamp(f.__module__)
         return dispatcher
 
     return compiled if function is None else compiled(function)

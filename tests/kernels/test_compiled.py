@@ -1,44 +1,81 @@
-"""The disk cache of kernels: an edit of any file of the package must reach every kernel."""
+"""The disk cache of kernels: an edit of a file must reach every kernel made of it, and no other."""
 
+import ast
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import bayesimp.kernels
-from bayesimp.kernels.compiled import STAMP
+from bayesimp.kernels.compiled import stamp
 from bayesimp.kernels.mixed_model_search import descend
 from bayesimp.kernels.statistics import _add_outer
 
 PROGRAM = """
 import numpy as np
 from kernels_copy.user import call
-print(call(3.0))
+print(call(3.0), sum(call.stats.cache_hits.values()))
 """
 
 
 def test_stamp_is_the_one_that_numba_compares():
     """numba's private attribute is where we think it is; if a new numba moves it, this fails first."""
     for kernel in (_add_outer, descend):
-        assert kernel._cache._cache_file._source_stamp == STAMP
+        assert kernel._cache._cache_file._source_stamp == stamp(kernel.py_func.__module__)
 
 
-def test_an_edit_of_a_called_file_reaches_its_callers(tmp_path):
+def _package(tmp_path):
+    """user.call uses middle.twice, which uses used.factor; other.py is used by none of them."""
     package = tmp_path / "kernels_copy"
     package.mkdir()
     (package / "__init__.py").write_text("")
     shutil.copy(Path(bayesimp.kernels.__file__).parent / "compiled.py", package)
     (package / "user.py").write_text(
-        "from kernels_copy.compiled import kernel\nfrom kernels_copy.used import factor\n\n\n"
-        "@kernel\ndef call(x):\n    return factor(x)\n"
+        "from kernels_copy.compiled import kernel\nfrom kernels_copy.middle import twice\n\n\n"
+        "@kernel\ndef call(x):\n    return twice(x)\n"
     )
+    (package / "middle.py").write_text(
+        "from kernels_copy.compiled import inner\nfrom kernels_copy.used import (\n    factor,\n)\n\n\n"
+        "@inner\ndef twice(x):\n    return 2 * factor(x)\n"
+    )
+    return package
+
+
+def _write(package, name, number):
+    (package / f"{name}.py").write_text(
+        f"from kernels_copy.compiled import inner\n\n\n@inner\ndef factor(x):\n    return {number} * x\n"
+    )
+
+
+def _run(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    return [float(x) for x in run.stdout.split()]
+
+
+def test_an_edit_of_a_called_file_reaches_its_callers_at_any_remove(tmp_path):
+    package = _package(tmp_path)
     results = []
     for number in (2.0, 5.0):
-        (package / "used.py").write_text(
-            f"from kernels_copy.compiled import inner\n\n\n@inner\ndef factor(x):\n    return {number} * x\n"
-        )
-        run = subprocess.run(
-            [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        results.append(float(run.stdout))
-    assert results == [6.0, 15.0]
+        _write(package, "used", number)
+        results.append(_run(tmp_path))
+    assert results == [[12.0, 0.0], [30.0, 0.0]]
+
+
+def test_an_edit_elsewhere_leaves_what_is_compiled(tmp_path):
+    package = _package(tmp_path)
+    _write(package, "used", 2.0)
+    _run(tmp_path)
+    _write(package, "other", 7.0)
+    assert _run(tmp_path) == [12.0, 1.0]
+
+
+def test_kernels_import_each_other_in_the_one_form_that_the_stamp_reads():
+    folder = Path(bayesimp.kernels.__file__).parent
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(name.name.startswith("bayesimp") for name in node.names), path
+            if isinstance(node, ast.ImportFrom) and node.level + (node.module or "").startswith("bayesimp"):
+                assert node.level == 0 and node.module != "bayesimp.kernels", path
