@@ -162,7 +162,7 @@ class JointNormal:
         SamplingError
             The run was interrupted before the first imputation, or a chain failed.
         """
-        sampler = self._sampler(sampler)
+        chosen = self._sampler(sampler)
         for name, value, least in [
             ("m", m, 1),
             ("chains", chains, 1),
@@ -177,14 +177,16 @@ class JointNormal:
                 f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
             )
         seed = new_seed() if seed is None else int(seed)
-        run = Run(self, sampler, seed, thin, spacing=draws // per_chain, workers=workers)
+        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers)
         with progress_bar(progress) as report:
-            run.start(chains, (200 if sampler == "gibbs" else 500) if tune is None else tune, draws, report)
-        if run.draws.draws < draws:  # interrupted: as many imputations as can be, from what there is
+            run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
+        if (
+            run.draws is not None and run.draws.draws < draws
+        ):  # interrupted: as many imputations as can be, from what there is
             run.spacing = max(run.draws.draws // per_chain, 1)
         return run.imputations(m)
 
-    def _sampler(self, sampler: Sampler) -> str:
+    def _sampler(self, sampler: str) -> str:
         if sampler not in ("auto", "gibbs", "nuts"):
             raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
         if sampler == "gibbs" and not self.is_conjugate:

@@ -44,7 +44,7 @@ def prepare(plan: Plan) -> Prepared:
 
 
 def _load(plan: Plan) -> pd.DataFrame:
-    if plan.data.example:
+    if plan.data.file is None:
         try:
             frame = getattr(examples, f"load_{plan.data.example}")()
         except ModuleNotFoundError as error:

@@ -69,9 +69,10 @@ class _Run:
 
     def record(self, status: str, command: str, imputations: Imputations | None) -> None:
         plan, data = self.ready.plan, self.ready.data
-        source = {"example": plan.data.example} if plan.data.example else {
-            "file": str(plan.data.file), "sha256": checksum(plan.data.file)
-        }  # fmt: skip
+        if plan.data.file is None:
+            source = {"example": plan.data.example}
+        else:
+            source = {"file": str(plan.data.file), "sha256": checksum(plan.data.file)}
         self.folder.record({
             "bayesimp": version("bayesimp"), "command": command, "status": status, "started": self.started,
             "title": plan.title, "plan": str(plan.path), "seed": plan.impute.seed,

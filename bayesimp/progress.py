@@ -22,7 +22,7 @@ def progress_bar(show: bool | None = None) -> Iterator[Callable[[str, int, int],
     """
     began = time.perf_counter()
     bars: dict[str, int] = {}
-    live = []
+    live: list = []  # of rich's bars, at most one; the module is loaded late
 
     def report(stage: str, done: int, total: int) -> None:
         if not wanted or time.perf_counter() - began < PATIENCE:
@@ -67,7 +67,7 @@ def _start():
 def _in_notebook() -> bool:
     """Whether there is a notebook that can show a bar that moves, which takes ipywidgets."""
     shell = sys.modules.get("IPython")
-    there = bool(shell) and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+    there = shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
     return there and find_spec("ipywidgets") is not None
 
 

@@ -142,7 +142,7 @@ class LKJCovarianceRV(_ScaleVectorRV):
     name = "lkj_covariance"
     signature = "(),(d),()->(d,d)"
     _print_name = ("LKJCovariance", "\\operatorname{LKJCovariance}")
-    __props__ = (*RandomVariable.__props__, "family")
+    __props__ = (*RandomVariable.__props__, "family")  # type: ignore[assignment]  # a field more than its base
 
     def __init__(self, family: int = kernels.HALF_T, **kwargs):
         super().__init__(**kwargs)
@@ -221,17 +221,19 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
     variables ``<name>_sd``, under an inverse-Wishart the variances ``<name>_variance``.
     """
     match prior:
-        case priors.InverseWishart(nu, V):
+        case priors.InverseWishart():
+            nu, V = prior.numbers
             inverse = np.linalg.inv(V)
             return InverseWishart(name, nu, scale=_data(name, (inverse + inverse.T) / 2), dims=dims)
         case priors.HuangWand():
             return HuangWand(name, prior.nu, _data(name, prior.scale), dims=dims)
         case priors.LKJ(eta, sd):
             return LKJCovariance(name, eta, sd, scale=_data(name, sd.scale), dims=dims)
-        case priors.Diagonal(priors.InverseWishart(nu, V)):
-            alpha, beta = _numbers(nu / 2, _data(name, 1 / (2 * np.asarray(V))))
+        case priors.Diagonal(priors.InverseWishart() as inner):
+            nu, v = inner.numbers
+            alpha, beta = _numbers(nu / 2, _data(name, 1 / (2 * v)))
             variance = pm.InverseGamma(f"{name}_variance", alpha, beta, dims=dims[:1])
-        case priors.Diagonal(sd):
+        case priors.Diagonal(priors.HalfT() | priors.HalfNormal() | priors.Exponential() as sd):
             variance = _standard_deviation(f"{name}_sd", sd, _data(name, sd.scale), dims[:1]) ** 2
         case priors.Fixed(value):
             return pm.Deterministic(name, pt.as_tensor_variable(_data(name, value)), dims=dims)

@@ -35,7 +35,7 @@ VERSION = int.from_bytes(
 class Density(Op):
     """Scalar log density and its gradients with respect to the first `wrt` inputs; the rest are numbers."""
 
-    __props__ = ()
+    __props__: tuple[str, ...] = ()
     wrt = 1
 
     def make_node(self, *inputs):
@@ -147,7 +147,7 @@ class ToFree(Op):
 class Product(Op):
     """A B in loops: compiled in a second, where numba's product (PyTensor's Dot) takes fifteen."""
 
-    __props__ = ()
+    __props__: tuple[str, ...] = ()
 
     def make_node(self, A, B):
         shape = A.type.shape[0], B.type.shape[1]
@@ -163,7 +163,7 @@ class Product(Op):
 class Effects(Op):
     """b = u L'; compiled in a second, where PyTensor's Cholesky factor and its gradient take minutes."""
 
-    __props__ = ()
+    __props__: tuple[str, ...] = ()
 
     def make_node(self, u, Psi):
         inputs = [pt.as_tensor_variable(x) for x in (u, Psi)]
@@ -185,7 +185,7 @@ class Effects(Op):
 class PullEffects(Op):
     """Derivatives of `Effects` by u and Psi."""
 
-    __props__ = ()
+    __props__: tuple[str, ...] = ()
 
     def make_node(self, u, Psi, b_bar):
         inputs = [pt.as_tensor_variable(x) for x in (u, Psi, b_bar)]
@@ -325,7 +325,7 @@ def huang_wand(S, nu, scale):
 
 
 def lkj(S, eta, scale, nu, family: int):
-    return LKJDensity(family)(S, eta, scale, nu)[0]
+    return LKJDensity(family).make_node(S, eta, scale, nu).outputs[0]
 
 
 def from_free(free, precision: bool):

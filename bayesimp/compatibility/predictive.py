@@ -63,7 +63,7 @@ def simulate_pair(m: int, n: int, Sigma: ArrayLike, Psi: ArrayLike, seed: int = 
 
 def predictive_draws(
     frame: pd.DataFrame,
-    rows: Sequence[int],
+    rows: Sequence[int] | np.ndarray,
     *,
     response: str = "y1",
     given: str = "y2",

@@ -115,10 +115,14 @@ def _draw(rng, prior: pr.CovariancePrior, sds: Sequence[float] | Array, where: s
     return draw_covariance(rng, pr.resolve(prior, sds, where), len(sds), draws)
 
 
-def _slope(rng, prior: pr.Flat | pr.Normal, draws: int) -> Array | None:
+def _slope(rng, prior: pr.Flat | pr.Normal | pr.Weak, draws: int) -> Array | None:
     """Draws of a slope; None if it is flat."""
     if isinstance(prior, pr.Flat):
         return None
+    if isinstance(prior, pr.Weak):
+        raise SpecificationError(
+            "Priors of FCS slopes: Weak() is for generalised models; give Normal(mean, sd) here."
+        )
     if np.ndim(prior.mean) or np.ndim(prior.sd):
         raise SpecificationError("Normal prior of FCS slopes: give one mean and one sd for all slopes here.")
     return rng.normal(prior.mean, prior.sd, draws)

@@ -54,7 +54,7 @@ def cluster_means(
                 if (z_h.base, u) != (INTERCEPT, INTERCEPT):  # the mean of 1 is 1
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None
     new = [column for column in wanted if column not in fixed]
-    ranked = sorted(new, key=lambda column: first.isdisjoint(column.over))
+    ranked = sorted(new, key=lambda column: first.isdisjoint(column.over or ()))
     out = dependent(column_values([*fixed, *ranked], values, codes))[len(fixed) :]
     left = {column for column, is_out in zip(ranked, out, strict=True) if is_out}
     return tuple(c for c in new if c not in left), tuple(c.name for c in new if c in left)

@@ -26,8 +26,11 @@ WHERE = {"Sigma": "within", "sigma2": "within", "Psi": "between"}
 class Drawn(Protocol):
     """A posterior and the model it is of: `Imputations`."""
 
-    tree: xr.DataTree
-    model: WithPriors | None
+    @property
+    def tree(self) -> xr.DataTree: ...
+
+    @property
+    def model(self) -> WithPriors | None: ...
 
 
 @dataclass(frozen=True)

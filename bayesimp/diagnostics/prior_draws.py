@@ -46,8 +46,9 @@ def prior_group(
     rng = np.random.default_rng(seed)
     draws, events = {}, []
     for name, array in posterior.data_vars.items():
-        prior, shape = model.parameter_priors.get(name), array.shape[2:]
+        prior, shape = model.parameter_priors.get(str(name)), array.shape[2:]
         d = shape[0] if shape else 1
+        x: Array | None
         match prior:
             case pr.Normal():
                 x = np.asarray(prior.mean) + np.asarray(prior.sd) * rng.standard_normal((size, *shape))

@@ -81,12 +81,9 @@ def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
     cluster = s.cell_cluster[seen].astype(np.int64)
     gram[cluster], rows[cluster] = s.gram[seen], s.cell_rows[seen]
     first = np.searchsorted(cluster, np.arange(s.clusters + 1)).astype(np.int64)
-    blocks = [gram[:, x, x], gram[:, x, y], gram[:, y, y]]
-    cells = [gram[cluster][:, z, b] for b in (z, x, y)]
-    return Moments(
-        np.ones((s.clusters, 1), dtype=bool), rows, *map(np.ascontiguousarray, blocks), first, cluster,
-        *map(np.ascontiguousarray, cells),
-    )  # fmt: skip
+    XX, XY, YY = (np.ascontiguousarray(gram[:, a, b]) for a, b in [(x, x), (x, y), (y, y)])
+    ZZ, ZX, ZY = (np.ascontiguousarray(gram[cluster][:, z, b]) for b in (z, x, y))
+    return Moments(np.ones((s.clusters, 1), dtype=bool), rows, XX, XY, YY, first, cluster, ZZ, ZX, ZY)
 
 
 @inner

@@ -63,12 +63,9 @@ def moments(statistics: SufficientStatistics) -> Moments:
     np.add.at(by_pattern, cell_pattern, gram)
     rows = np.bincount(cell_pattern, weights=s.cell_rows[keep], minlength=len(s.patterns)).astype(np.int64)
     first = np.searchsorted(s.cell_cluster[keep], np.arange(s.clusters + 1)).astype(np.int64)
-    blocks = [by_pattern[:, x, x], by_pattern[:, x, y], by_pattern[:, y, y]]
-    cells = [gram[:, z, z], gram[:, z, x], gram[:, z, y]]
-    return Moments(
-        s.patterns, rows, *map(np.ascontiguousarray, blocks), first, cell_pattern.astype(np.int64),
-        *map(np.ascontiguousarray, cells),
-    )  # fmt: skip
+    XX, XY, YY = (np.ascontiguousarray(by_pattern[:, a, b]) for a, b in [(x, x), (x, y), (y, y)])
+    ZZ, ZX, ZY = (np.ascontiguousarray(gram[:, z, b]) for b in (z, x, y))
+    return Moments(s.patterns, rows, XX, XY, YY, first, cell_pattern.astype(np.int64), ZZ, ZX, ZY)
 
 
 @kernel

@@ -163,9 +163,9 @@ def regression(rng, rows, levels, eta, slope_sd, term_sd, steps, state) -> Regre
         code |= EMPTY_LEVEL
     seen = np.diff(rows.first) > 0
     beta, B = _split(theta, alpha, p, seen)
-    estimated = _split(state.mode, state.terms, p, seen)
+    beta_hat, B_hat = _split(state.mode, state.terms, p, seen)
     return Regression(
-        beta, B, theta[p * r :], sigma2, *estimated, weak, rejected, accepted, code | WEAK * (weak > 0)
+        beta, B, theta[p * r :], sigma2, beta_hat, B_hat, weak, rejected, accepted, code | WEAK * (weak > 0)
     )
 
 

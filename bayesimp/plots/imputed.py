@@ -151,7 +151,7 @@ def _curves(ax: Axes, observed: Array, imputed: Array, log: bool = False) -> Non
     ax.set_ylabel("density", fontsize=SMALL)
 
 
-def _bins(counts: Array) -> tuple[Array, list[str], str]:
+def _bins(counts: Array) -> tuple[np.ndarray, list[str], str]:
     """Smallest value and name of each bin: single counts, or equal ranges of them; the last one takes the tail."""
     low, high = int(counts.min()), int(counts.max())
     if high - low < BINS:
@@ -167,7 +167,9 @@ def _bins(counts: Array) -> tuple[Array, list[str], str]:
     )
 
 
-def _shares(ax: Axes, observed: Array, imputed: Array, values: Array, names: list[str]) -> None:
+def _shares(
+    ax: Axes, observed: np.ndarray, imputed: np.ndarray, values: np.ndarray, names: list[str]
+) -> None:
     """Bars of the shares of values among the observed, dashes among each imputation's."""
     place = np.arange(len(values))
     there = max(len(observed), 1)

@@ -88,8 +88,9 @@ def _styles() -> list[str]:
 
 def _curves(prior: pr.CovariancePrior, limit: float, far):
     """Density on a grid up to `limit`, share beyond `far`: exact for an inverse-Wishart, else by draws."""
-    if isinstance(prior, pr.InverseWishart) and prior.nu > 0:
-        law = stats.invgamma(prior.nu / 2, scale=1 / (2 * np.asarray(prior.V).item()))
+    if isinstance(prior, pr.InverseWishart) and prior.numbers[0] > 0:
+        nu, V = prior.numbers
+        law = stats.invgamma(nu / 2, scale=1 / (2 * V.item()))
         grid = np.linspace(0, limit, 801)[1:]
         return (grid, law.pdf(grid)), law.sf(far)
     x = draw_covariance(np.random.default_rng(0), prior, 1, DRAWS)[:, 0, 0]

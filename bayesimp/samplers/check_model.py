@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -31,7 +32,7 @@ VALUES = {
     "ordinal": CODES, "categorical": CODES,
 }  # fmt: skip
 
-PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
+PLAIN: dict[str, Any] = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
 
 def build(function: Callable, data: ConditionalData, priors) -> tuple[pm.Model, ConditionalData]:
@@ -152,7 +153,7 @@ def _probe(data: ConditionalData) -> ConditionalData:
     """One row of every cluster, of another number than the rows given."""
     cluster = np.arange(data.clusters + (data.clusters == len(data.X))) % data.clusters
     row = np.arange(len(cluster)) % len(data.X)
-    columns = {k: x[row] for k, x in data.arrays().items()}
+    columns: dict[str, Any] = {k: x[row] for k, x in data.arrays().items()}
     return replace(data, **columns | {"cluster": cluster})
 
 

@@ -21,7 +21,7 @@ from bayesimp.kernels.cluster_level import (
 from bayesimp.kernels.design_rows import cluster_values
 from bayesimp.kernels.glm import NORMAL
 from bayesimp.kernels.stratified import RegressionState
-from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.fcs import Chain, Parameters, summed
 from bayesimp.samplers.glmm import GeneralisedBlock
 from bayesimp.samplers.single_level import FATAL, fatal
 
@@ -79,7 +79,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         fitted = ~np.isnan(self.y)
         use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted
         state = ClusterLevelState(RegressionState(own["mode"], own["terms"], own["current"]), own["sigma2"])
-        donors = self.chained.block.method.donors or 0
+        donors = getattr(self.chained.block.method, "donors", None) or 0
         draw = cluster_level_step(
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
             self.scale, donors,
@@ -107,7 +107,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         if self.filled:
             text = "rows filled in with the value that other rows of their cluster have"
             out.append(Event("known in the cluster", name, text, self.filled))
-        accepted = sum(theta.own["accepted"] for theta in thetas)
+        accepted = summed(thetas, "accepted")
         if accepted[1]:
             text = f"accepted by Metropolis steps: {accepted[0] / accepted[1]:.0%} of regressions"
             out.append(Event("acceptance", name, text, 1))

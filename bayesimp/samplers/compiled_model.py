@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -92,7 +93,7 @@ class _Graph:
             len(ours) == len(theirs)
             and len(self.outputs) == len(other.outputs)
             and all(a.type == b.type for a, b in zip(ours, theirs, strict=True))
-            and equal_computations(self.outputs, other.outputs, ours, theirs)
+            and equal_computations([*self.outputs], [*other.outputs], [*ours], [*theirs])
         )
 
 
@@ -117,7 +118,7 @@ def compile_model(
         Observed variable to be drawn; its shape must follow from the arrays.
     """
     graph, shared = _graph(model, given, keep, draw)
-    start = np.concatenate([np.ravel(graph.point[v.name]) for v in graph.values]).astype(float)
+    start = np.concatenate([np.ravel(graph.point[str(v.name)]) for v in graph.values]).astype(float)
     with _lock:
         compiled = next((c for g, c in _compiled if g.equals(graph)), None)
         if compiled is None:
@@ -205,7 +206,7 @@ def _plain(graph: _Graph, drawn) -> Callable:
     """Run node by node, not compiled: once a cycle this is faster than handing generators to numba."""
     mode = pytensor.compile.mode.get_mode("FAST_COMPILE").including("random_make_inplace")
     generators = [pytensor.In(g, mutable=True) for g in graph.generators]
-    inputs = [*graph.free, *generators, *graph.arrays]
+    inputs: list[Any] = [*graph.free, *generators, *graph.arrays]
     function = pytensor.function(inputs, drawn, mode=mode, on_unused_input="ignore", trust_input=True)
     lock = threading.Lock()  # it works in storage of its own
 

@@ -120,6 +120,7 @@ class Gibbs(NormalBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         method, scale = self.chained.block.method, self.chained.scale
+        assert isinstance(method, me.Gibbs)
         _, q, r = self.sizes
         name = self.chained.block.name
         Sigma = pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'")
@@ -227,7 +228,9 @@ class MeanMatching(Regression):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        k = self.chained.columns[0]
+        method, k = self.chained.block.method, self.chained.columns[0]
+        assert isinstance(method, me.PMM)
+        self.neighbours = method.donors
         self.column = k - table.p
         self.holes = table.holes(self.column + table.p)
         self.donors = ~self.holes & table.cell_fitted[table.row_cell]
@@ -244,6 +247,6 @@ class MeanMatching(Regression):
         predict(cells, c.terms, c.arrays, f, theta.beta, theta.B, *data, np.empty(len(table.D)), drawn)
         out = np.empty(int(self.holes.sum()))
         observed = np.concatenate([complete, incomplete[self.donors]])
-        match(chain.rng, observed, self.values, drawn[self.holes], c.block.method.donors, out)
+        match(chain.rng, observed, self.values, drawn[self.holes], self.neighbours, out)
         chain.V[self.holes, self.column] = out
         return 0

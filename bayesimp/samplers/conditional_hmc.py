@@ -6,6 +6,8 @@ has changed, and their state is kept with the parameters of the chain.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bayesimp.data.chained import ChainedTable
@@ -21,6 +23,7 @@ from bayesimp.samplers.glmm import family_code, glmm_beta_prior
 from bayesimp.samplers.hmc_block import HmcState, events
 from bayesimp.samplers.joint_gibbs import beta_prior
 from bayesimp.spec import priors as pr
+from bayesimp.spec.methods import PyMC
 
 __all__ = ["GeneralisedModel", "OwnModel", "PriorModel"]
 
@@ -44,6 +47,7 @@ class PriorModel(NormalBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         method, scale, name = self.chained.block.method, self.chained.scale, self.chained.block.name
+        assert isinstance(method, PyMC)
         p, q, r = self.sizes
         priors = pr.default() if method.priors is None else method.priors
         Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
@@ -98,20 +102,23 @@ class OwnModel:
             )
         chain = _completed(table)
         method = self.chained.block.method
+        assert isinstance(method, PyMC)
         options = {} if method.transitions is None else {"transitions": method.transitions}
+        self.link = method.link
         function, priors = self._function(method)
         self.model = UserConditional(function, self.rows(chain)[0], priors, **options)
 
-    def _function(self, method):
+    def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
+        assert method.model is not None
         return method.model, method.priors
 
     def rows(self, chain: Chain) -> tuple[ConditionalData, ConditionalData]:
         """Rows with the variable observed (and fitted), and rows with it missing, as this cycle has them."""
         block, rows = self.chained.block, self.block_rows
         f = rows.factors(chain.V)
-        labels = [tuple(c.name for c in part) for part in (block.fixed, block.random)]
+        fixed, random = (tuple(c.name for c in part) for part in (block.fixed, block.random))
         normal = block.family == "normal"
-        link = "identity" if normal else LINKS.get(block.family) or block.method.link
+        link = "identity" if normal else LINKS.get(block.family, self.link)
         levels = len(block.levels) if block.family in ("ordinal", "categorical") else 0
         y = rows.y + self.chained.terms.offset[-1] if normal else rows.y
         out = []
@@ -127,7 +134,8 @@ class OwnModel:
                     Z,
                     codes,
                     self.table.clusters,
-                    *labels,
+                    fixed,
+                    random,
                     family=block.family,
                     link=link,
                     levels=levels,
@@ -142,8 +150,8 @@ class OwnModel:
     def init(self, chain: Chain) -> Parameters:
         observed = self.rows(chain)[0]
         state = self.model.start(chain.rng, observed)
-        none = [np.zeros(0)] * 4
-        return Parameters(*none, _pack(state) | self._free(state, observed))
+        none = np.zeros(0)
+        return Parameters(none, none, none, none, _pack(state) | self._free(state, observed))
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         observed, missing = self.rows(chain)
@@ -168,10 +176,12 @@ class GeneralisedModel(OwnModel):
     `bayesimp.models.conditional.conditional_glmm`.
     """
 
-    def _function(self, method):
+    def _function(self, method: PyMC) -> tuple[Callable, pr.Priors]:
         from bayesimp.models.conditional import conditional_glmm
 
-        return conditional_glmm, self._working_priors(method.priors)
+        return conditional_glmm, self._working_priors(
+            pr.default() if method.priors is None else method.priors
+        )
 
     def _working_priors(self, priors: pr.Priors) -> pr.Priors:
         """The priors for columns on the working scale."""

@@ -68,6 +68,8 @@ class NormalConditional(HmcBlock):
         self.p, self.q, self.transitions, self.name = p, q, transitions, name
         _check_proper(priors.Sigma, 1, "Sigma", name)
         _check_proper(priors.Psi, q, "Psi", name)
+        self._Q0: np.ndarray
+        self._t0: np.ndarray
         self._Q0, self._t0 = _beta_prior(priors.beta, p) if beta_prior is None else beta_prior
         d = 2 + p + q
         data = MarginalData(
@@ -159,7 +161,7 @@ class NormalConditional(HmcBlock):
 
 
 def _check_proper(prior: pr.CovariancePrior, d: int, which: str, name: str) -> None:
-    if isinstance(prior, pr.InverseWishart) and prior.nu <= d - 1:
+    if isinstance(prior, pr.InverseWishart) and prior.numbers[0] <= d - 1:
         raise SpecificationError(
             f"The prior on {which} of '{name}' is improper (nu = {prior.nu:g}, d = {d}): a PyMC model needs "
             f"nu > {d - 1}. Use a larger nu, or the Gibbs method."

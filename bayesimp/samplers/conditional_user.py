@@ -15,7 +15,7 @@ import numpy as np
 from bayesimp.errors import SamplingError
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.samplers.check_model import build, check_draws, wrong_values
-from bayesimp.samplers.compiled_model import compile_model
+from bayesimp.samplers.compiled_model import Structure, compile_model
 from bayesimp.samplers.hmc import adapt
 from bayesimp.samplers.hmc_block import HmcBlock, HmcState
 
@@ -45,6 +45,8 @@ class UserConditional(HmcBlock):
     SpecificationError
         A model that cannot be used, and why.
     """
+
+    structure: Structure
 
     def __init__(
         self, function: Callable, data: ConditionalData, priors=None, *, transitions: int = 3
@@ -111,6 +113,7 @@ class UserConditional(HmcBlock):
         seeds = rng.integers(2**63, size=compiled.generators)
         generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         try:
+            assert compiled.draw is not None, "compile_model(draw=...) makes it"
             return compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
         except ValueError as error:
             raise SamplingError(

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def sample_density(
     cores: int | None = None,
 ) -> NutsDraws:
     """Sample a density; parameters, result and failures as in `bayesimp.samplers.nuts.sample_nuts`."""
-    settings = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
+    settings: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
     settings |= {"target_accept": target_accept, "adaptation": adaptation, "cores": cores}
     return run_nuts(lambda: (density.compiled(), "kernels"), settings, report)
 

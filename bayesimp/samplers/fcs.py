@@ -27,7 +27,16 @@ from bayesimp.kernels.chained import imputed_moments
 from bayesimp.kernels.conditional_block import BlockState, gibbs_cycles
 from bayesimp.samplers.chains import Report, run_chains
 
-__all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cycles", "start_chain"]
+__all__ = [
+    "Chain",
+    "Conditional",
+    "History",
+    "Parameters",
+    "adapt_all",
+    "run_cycles",
+    "start_chain",
+    "summed",
+]
 
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
 FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
@@ -72,6 +81,11 @@ class Chain:
     def record(self, block: int, code: int, count: int = 1) -> None:
         """Count what happened; the words are with the block (`Conditional.words`)."""
         self.events[block, code] = self.events.get((block, code), 0) + count
+
+
+def summed(thetas: list[Parameters], name: str) -> np.ndarray:
+    """Sum over imputations of what blocks count by themselves."""
+    return np.sum([theta.own[name] for theta in thetas], axis=0)
 
 
 ADVICE = (

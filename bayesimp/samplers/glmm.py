@@ -30,10 +30,11 @@ from bayesimp.kernels.glmm_gibbs import (
 from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, aux_size, draw_rows
 from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.samplers.block_rows import BlockRows
-from bayesimp.samplers.fcs import FREE, Chain, Parameters
+from bayesimp.samplers.fcs import FREE, Chain, Parameters, summed
 from bayesimp.samplers.joint_gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.spec import priors as pr
 from bayesimp.spec.conditional import Block
+from bayesimp.spec.methods import Gibbs
 
 __all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
 
@@ -170,6 +171,7 @@ class BayesGlmm(GeneralisedBlock):
         super().__init__(table, number)
         block, scale = self.chained.block, self.chained.scale
         name, method = block.name, block.method
+        assert isinstance(method, Gibbs)
         Psi = pr.resolve(method.priors.Psi, scale.e, f"Psi of '{name}'")
         if not is_conjugate(Psi):
             raise SpecificationError(
@@ -212,15 +214,15 @@ class BayesGlmm(GeneralisedBlock):
         return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        total = dict(zip(TALLIES, sum(theta.own["tallies"] for theta in thetas), strict=True))
+        tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         name = self.chained.block.name
         shares = [
-            f"{total[kind][1] / total[kind][0]:.0%} of {kind}"
+            f"{tally[kind][1] / tally[kind][0]:.0%} of {kind}"
             for kind in ("cluster effects", "fixed effects", "scales of effects")
-            if total[kind][0]
+            if tally[kind][0]
         ]
         events = [Event("acceptance", name, f"accepted by Metropolis steps: {', '.join(shares)}", 1)]
-        stuck = [kind for kind, (tried, accepted) in total.items()
+        stuck = [kind for kind, (tried, accepted) in tally.items()
                  if kind in ("cluster effects", "fixed effects") and accepted < FEW_ACCEPTED * tried]  # fmt: skip
         if stuck:
             text = (
@@ -228,7 +230,7 @@ class BayesGlmm(GeneralisedBlock):
                 "moved: see summary(). Join levels, leave out predictors, or run many more cycles"
             )
             events.append(Event("slow mixing", name, text, 1))
-        sought, found = total["modes"]
+        sought, found = tally["modes"]
         if found < sought:
             text = "searches for a mode did not end; what was proposed from where they stood was rejected"
             events.append(Event("mode not found", name, text, int(sought - found)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.samplers.compiled_model import Structure
+from bayesimp.samplers.compiled_model import CompiledModel, Structure
 from bayesimp.samplers.hmc import Adaptation, hmc
 
 __all__ = ["HmcBlock", "HmcState", "events"]
@@ -36,9 +36,14 @@ class HmcBlock:
     transitions: int
     name: str
 
+    @property
+    def compiled(self) -> CompiledModel:
+        assert self.structure is not None, "nothing is left to sample"
+        return self.structure.compiled
+
     def move(self, rng, theta: np.ndarray, arrays: tuple, C: np.ndarray, e: float, count: int) -> np.ndarray:
         """`count` transitions in place; their trace."""
-        compiled, trace = self.structure.compiled, np.empty((count, 2))
+        compiled, trace = self.compiled, np.empty((count, 2))
         sample = hmc(compiled.density_type, compiled.arrays_type)
         if not sample(compiled.density, rng, theta, C, e, trace, arrays):
             raise SamplingError(
@@ -73,7 +78,7 @@ class HmcBlock:
         away = C @ z if C.shape[1] == len(mean) else C[:, 0] * z
         for spread in 2.0 ** -np.arange(-1.0, 20.0):
             theta = mean + spread * away
-            if not np.isfinite(self.structure.compiled.density(theta, *arrays)[0]):
+            if not np.isfinite(self.compiled.density(theta, *arrays)[0]):
                 continue
             trace = self.move(rng, theta.copy(), arrays, C, self.adaptation.step, TRIAL)
             if trace[:, 0].mean() > LOW / 2:

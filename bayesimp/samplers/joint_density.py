@@ -163,23 +163,25 @@ class _Fixed:
 
 def _covariance(prior: pr.CovariancePrior, d: int, where: str):
     match prior:
-        case pr.InverseWishart(nu, V):
+        case pr.InverseWishart():
+            nu, V = prior.numbers
             if nu <= d - 1:
                 raise SpecificationError(
                     f"The prior on {where} is improper (nu = {nu:g}, d = {d}): NUTS needs nu > {d - 1}. "
                     "Use sampler='gibbs', or a larger nu."
                 )
             inverse = np.linalg.inv(V)
-            return _Matrix(d, True, kernels.inverse_wishart, (float(nu), (inverse + inverse.T) / 2))
+            return _Matrix(d, True, kernels.inverse_wishart, (nu, (inverse + inverse.T) / 2))
         case pr.HuangWand():
             return _Matrix(d, True, kernels.huang_wand, (float(prior.nu), _vector(prior.scale, d)))
         case pr.LKJ(eta, sd):
             nu = float(getattr(sd, "nu", 1.0))
             numbers = (float(eta), _vector(sd.scale, d), nu, FAMILIES[type(sd)])
             return _Matrix(d, False, kernels.lkj, numbers)
-        case pr.Diagonal(pr.InverseWishart(nu, V)):
-            return _Diagonal(d, float(nu), 1 / (2 * _vector(V, d)), kernels.INVERSE_GAMMA)
-        case pr.Diagonal(sd):
+        case pr.Diagonal(pr.InverseWishart() as inner):
+            nu, v = inner.numbers
+            return _Diagonal(d, nu, 1 / (2 * _vector(v, d)), kernels.INVERSE_GAMMA)
+        case pr.Diagonal(pr.HalfT() | pr.HalfNormal() | pr.Exponential() as sd):
             return _Diagonal(d, float(getattr(sd, "nu", 1.0)), _vector(sd.scale, d), FAMILIES[type(sd)])
         case pr.Fixed(value):
             return _Fixed(np.array(value, dtype=float))

@@ -98,7 +98,8 @@ def covariance_update(prior: pr.CovariancePrior, d: int) -> kernel.CovarianceUpd
     scale, sd = np.zeros((d, d)), np.ones(d)
     match prior:
         case pr.InverseWishart():
-            return kernel.CovarianceUpdate(kernel.INVERSE_WISHART, prior.nu, np.linalg.inv(prior.V), sd)
+            nu, V = prior.numbers
+            return kernel.CovarianceUpdate(kernel.INVERSE_WISHART, nu, np.linalg.inv(V), sd)
         case pr.HuangWand():
             return kernel.CovarianceUpdate(kernel.HUANG_WAND, float(prior.nu), scale, np.array(prior.scale))
         case pr.Diagonal(variances=pr.HalfT() as inner):
@@ -106,8 +107,8 @@ def covariance_update(prior: pr.CovariancePrior, d: int) -> kernel.CovarianceUpd
                 kernel.DIAGONAL_HALF_T, float(inner.nu), scale, np.array(inner.scale)
             )
         case pr.Diagonal(variances=pr.InverseWishart() as inner):
-            diagonal = np.diag(1.0 / np.asarray(inner.V))
-            return kernel.CovarianceUpdate(kernel.DIAGONAL_INVERSE_GAMMA, inner.nu, diagonal, sd)
+            nu, v = inner.numbers
+            return kernel.CovarianceUpdate(kernel.DIAGONAL_INVERSE_GAMMA, nu, np.diag(1.0 / v), sd)
         case pr.Fixed():
             return kernel.CovarianceUpdate(kernel.FIXED, 0.0, scale, sd)
     raise SpecificationError(

@@ -19,7 +19,7 @@ from bayesimp.kernels import mlmi_published as published
 from bayesimp.kernels.glmm_gibbs import FAILURES as GIBBS_FAILURES
 from bayesimp.kernels.glmm_gibbs import GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.mlmi import EVENTS, FAILURES, TALLIES, mlmi_step
-from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.fcs import Chain, Parameters, summed
 from bayesimp.samplers.glmm import GeneralisedBlock, glmm_beta_prior
 from bayesimp.samplers.joint_gibbs import covariance_update
 from bayesimp.spec import priors as pr
@@ -43,6 +43,7 @@ class MlmiBlock(GeneralisedBlock):
         scale, name = self.chained.scale, self.chained.block.name
         self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
         Psi = pr.rescale(pr.resolve(pr.default().Psi, scale.e, f"Psi of '{name}'"), scale.e)
+        assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
         self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
         self.heavy = True
@@ -84,7 +85,7 @@ class MlmiBlock(GeneralisedBlock):
         return code
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        n = dict(zip(TALLIES, sum(theta.own["tallies"] for theta in thetas), strict=True))
+        n = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
         text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
         return [Event("acceptance", self.chained.block.name, text, 1)]
@@ -128,7 +129,7 @@ class PublishedBlock(GeneralisedBlock):
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Every departure from what is meant to be drawn, of how many."""
         name = self.chained.block.name
-        n = dict(zip(published.PUBLISHED_TALLIES, sum(t.own["tallies"] for t in thetas), strict=True))
+        n = dict(zip(published.PUBLISHED_TALLIES, summed(thetas, "tallies"), strict=True))
         out = []
         for tally, (total, text) in published.EVENTS.items():
             if n[tally]:

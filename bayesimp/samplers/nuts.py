@@ -24,6 +24,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,11 +87,11 @@ def sample_nuts(
         raise SamplingError(f"NUTS needs continuous variables; discrete: {names}. Sum them out of the model.")
     iterations = chains * (tune + draws)
     evaluate = _resolved(evaluate, iterations)
-    settings = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
+    settings: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
     settings |= {"target_accept": target_accept, "adaptation": adaptation}
     settings["cores"] = cores or (1 if evaluate != "nutpie" else None)
-    names = [v.name for v in [*model.free_RVs, *model.deterministics]]
-    return run_nuts(lambda: (_compile(model, initial, evaluate), evaluate), settings, report, names)
+    kept = [v.name for v in [*model.free_RVs, *model.deterministics]]
+    return run_nuts(lambda: (_compile(model, initial, evaluate), evaluate), settings, report, kept)
 
 
 def _resolved(evaluate: str, iterations: int) -> str:
@@ -129,9 +130,9 @@ def _functions(model, evaluate: str) -> _Functions:
     start = {v.name: start[v.name] for v in inputs}
     outputs, point = join_nonshared_inputs(start, [model.logp(), *variables], inputs)
     density, expanded = outputs[0], outputs[1:]
-    gradient = pytensor.gradient.grad(density, point)
+    gradient: Any = pytensor.gradient.grad(density, point)
     mode = "NUMBA" if evaluate == "pytensor" else "FAST_COMPILE"
-    options = {"on_unused_input": "ignore", "trust_input": True}
+    options: dict[str, Any] = {"on_unused_input": "ignore", "trust_input": True}
     return _Functions(
         pytensor.function([point], [density, gradient], mode=mode, **options),
         pytensor.function([point], expanded, mode="FAST_COMPILE", **options),  # once a draw

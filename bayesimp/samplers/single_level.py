@@ -41,8 +41,9 @@ class SingleLevelBlock(GeneralisedBlock):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        self.method = self.chained.block.method
-        self.stratified = isinstance(self.method, Stratified)
+        method = self.chained.block.method
+        self.stratified = isinstance(method, Stratified)
+        self.donors = method.donors if isinstance(method, Stratified) else None
         self.levels = max(len(self.chained.block.levels), 2)
         at = self.chained.scale.intercept
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
@@ -77,10 +78,10 @@ class SingleLevelBlock(GeneralisedBlock):
             return int(draw.code & WEAK)
         theta.Sigma[0, 0, 0] = draw.sigma2
         drawn = np.empty(len(eta))
-        if getattr(self.method, "donors", None) is None:
+        if self.donors is None:
             drawn[:] = eta[:, 0] + np.sqrt(draw.sigma2) * chain.rng.standard_normal(len(eta))
         else:
             predicted = rows.X @ draw.estimated_beta[:, 0] + draw.estimated_B[self.rows.cluster, 0, 0]
-            match(chain.rng, predicted, rows.y, eta[:, 0], self.method.donors, drawn)
+            match(chain.rng, predicted, rows.y, eta[:, 0], self.donors, drawn)
         self.rows.put(chain.V, drawn)
         return int(draw.code & WEAK)

@@ -25,8 +25,9 @@ from bayesimp.kernels.two_stage import (
     initial_state,
     two_stage_step,
 )
-from bayesimp.samplers.fcs import Chain, Parameters
+from bayesimp.samplers.fcs import Chain, Parameters, summed
 from bayesimp.samplers.glmm import GeneralisedBlock
+from bayesimp.spec.methods import TwoStage
 
 __all__ = ["TwoStageBlock"]
 
@@ -45,6 +46,7 @@ class TwoStageBlock(GeneralisedBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         block, rows = self.chained.block, self.rows
+        assert isinstance(block.method, TwoStage)
         self.method = block.method
         within = [t for t, column in enumerate(block.fixed) if column in block.random]
         between = [t for t in range(self.p) if t not in within]
@@ -132,7 +134,7 @@ class TwoStageBlock(GeneralisedBlock):
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """The clusters that could not be fitted by themselves, named."""
         name, data = self.chained.block.name, []
-        failed = sum(theta.own["failed"] for theta in thetas)
+        failed = summed(thetas, "failed")
         labels = self.table.labels
         then = (
             "drawn as if without observed values, as published"
@@ -146,7 +148,7 @@ class TwoStageBlock(GeneralisedBlock):
                 data.append(
                     Event("cluster not fitted", name, f"{clusters}: {why}; {then}", int(failed[:, k].sum()))
                 )
-        accepted = sum(theta.own["accepted"] for theta in thetas)
+        accepted = summed(thetas, "accepted")
         if accepted[1]:
             text = f"accepted by Metropolis steps: {accepted[0] / accepted[1]:.0%} of effects of clusters not fitted"
             data.append(Event("acceptance", name, text, 1))

@@ -36,7 +36,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.formula import Formula, parse
@@ -175,7 +175,8 @@ def _model(section: Section, cluster: str | None) -> ModelPlan:
             section.note(
                 "formula", f"groups by {formula.cluster!r}, data.cluster is {cluster!r}; make them one"
             )
-    return ModelPlan(kind, formula, _priors(section))
+    # None only with a note, and a plan with notes is refused
+    return ModelPlan(kind, cast(Formula, formula), cast(Priors, _priors(section)))
 
 
 def _formula(section: Section, example: str) -> Formula | None:
@@ -248,7 +249,7 @@ def _analysis(section: Section, number: int) -> AnalysisPlan:
     if formula is not None and len(formula.responses) != 1:
         section.note("formula", "an analysis has one response on the left of ~")
     analysis = AnalysisPlan(
-        name, formula,
+        name, cast(Formula, formula),  # as in _model
         family=section.text("family", "normal", ANALYSIS_FAMILIES),
         reml=section.flag("reml", True),
         variance_scale=section.text("variance_scale", "log", VARIANCE_SCALES),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bayesimp.spec.formula import Formula
 from bayesimp.spec.priors import Priors
@@ -52,7 +53,7 @@ class ImputePlan:
     tune: int | None = None
     draws: int = 1000
     thin: int = 1
-    sampler: str = "auto"
+    sampler: Literal["auto", "gibbs", "nuts"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,12 @@ class InverseWishart:
         if self.nu is not None and not self.improper:
             _positive(self.nu, "InverseWishart: nu")
 
+    @property
+    def numbers(self) -> tuple[float, Array]:
+        """nu, and V (d, d) or (d,), of a resolved prior."""
+        assert self.nu is not None, "the prior is not resolved"
+        return self.nu, np.asarray(self.V, dtype=float)
+
 
 @dataclass(frozen=True)
 class HuangWand(_Scaled):
@@ -284,8 +290,8 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
             v = _vector(inner.V, d, f"Diagonal(InverseWishart) on {where}: V")
             _positive(v, f"Diagonal(InverseWishart) on {where}: V")
             return Diagonal(InverseWishart(1.0 if inner.nu is None else float(inner.nu), v))
-        case Diagonal(variances=inner):
-            return Diagonal(inner._resolved(sds))
+        case Diagonal(variances=HalfT() | HalfNormal() | Exponential() as sd):
+            return Diagonal(sd._resolved(sds))
         case Fixed():
             return Fixed(_positive_definite(np.asarray(prior.value, dtype=float), d, f"Fixed {where}"))
     raise SpecificationError(
@@ -306,8 +312,8 @@ def rescale(prior: CovariancePrior, d: Array) -> CovariancePrior:
             return replace(prior, sd=prior.sd._rescaled(d))
         case Diagonal(variances=InverseWishart() as inner):
             return Diagonal(InverseWishart(inner.nu, np.asarray(inner.V) * d**2))
-        case Diagonal(variances=inner):
-            return Diagonal(inner._rescaled(d))
+        case Diagonal(variances=HalfT() | HalfNormal() | Exponential() as sd):
+            return Diagonal(sd._rescaled(d))
         case Fixed():
             return Fixed(np.asarray(prior.value) / np.outer(d, d))
     raise TypeError(prior)

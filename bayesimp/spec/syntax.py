@@ -192,7 +192,8 @@ class _Parser:
         return Text(value)
 
     def call(self, function: str) -> Call:
-        arguments, keywords = [], []
+        arguments: list[Node] = []
+        keywords: list[tuple[str, Node]] = []
         while not self.take(")"):
             if arguments or keywords:
                 self.expect(",")
