@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import bayesimp as bi
 from bayesimp.analysis.fit import fit_each
@@ -102,6 +103,9 @@ def test_run_writes_what_the_library_gives(plan, capsys):
     complete = fit_each([rows], "score ~ pain + grade + (1 | clinic)")
     np.testing.assert_allclose(table["cc.estimate"], complete.estimates[0], rtol=1e-12)
     assert set(table["cc.rows"]) == {len(rows)}
+    half = stats.t(complete.df_complete).isf(0.025) * table["cc.std.error"]  # intervals are of 95 %
+    np.testing.assert_allclose(table["cc.conf.high"] - table["cc.estimate"], half, rtol=1e-9)
+    np.testing.assert_allclose(table["cc.estimate"] - table["cc.conf.low"], half, rtol=1e-9)
 
     long = pd.read_csv(out / "completed.csv", dtype={"clinic": str})
     assert len(long) == 4 * 120 and not long.isna().any().any()

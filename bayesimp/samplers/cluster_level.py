@@ -78,7 +78,9 @@ class ClusterLevelBlock(GeneralisedBlock):
         X = np.ascontiguousarray(X[:, self.columns])
         fitted = ~np.isnan(self.y)
         use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted
-        state = ClusterLevelState(RegressionState(own["mode"], own["terms"], own["current"]), own["sigma2"])
+        state = ClusterLevelState(
+            RegressionState(*(own[name] for name in RegressionState._fields)), own["sigma2"]
+        )
         donors = getattr(self.chained.block.method, "donors", None) or 0
         draw = cluster_level_step(
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,

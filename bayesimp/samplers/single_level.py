@@ -62,7 +62,7 @@ class SingleLevelBlock(GeneralisedBlock):
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
         rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.columns]))
-        state = RegressionState(own["mode"], own["terms"], own["current"])
+        state = RegressionState(*(own[name] for name in RegressionState._fields))
         draw = (stratified_step if self.stratified else single_level_glm)(chain.rng, rows, self.levels, state)
         if not draw.drawn:
             return fatal(draw.code)

@@ -98,3 +98,29 @@ def test_a_study_that_cannot_be_fitted_is_named():
     assert list(result.left_out) == ["S2"] and result.overall.studies.tolist() == [2, 2]
     with pytest.raises(SpecificationError, match="no column 'trial'"):
         pool_by_study(frames, "y ~ x", "trial")
+
+
+def test_prediction_interval_heterogeneity_and_weights_by_hand():
+    """t(S - 2) for a new study (Higgins et al. 2009, sec. 4.2), I^2 on S - 1, weights with tau^2."""
+    y, v = np.array([0.1, 0.9, 0.3, 1.2, -0.4]), np.array([0.02, 0.05, 0.03, 0.08, 0.04])
+    meta = meta_analyse(y, v, method="DL", interval="Wald")
+    u = 1 / v
+    Q = np.sum(u * (y - np.sum(u * y) / u.sum()) ** 2)
+    tau2 = (Q - 4) / (u.sum() - np.sum(u**2) / u.sum())
+    w = 1 / (v + tau2)
+    mu, se = np.sum(w * y) / w.sum(), 1 / np.sqrt(w.sum())
+    half = stats.t(3).ppf(0.975) * np.sqrt(tau2 + se**2)
+    assert tau2 > 0.1
+    found = meta.tau2, meta.estimate, meta.std_error, meta.new_low, meta.new_high, meta.I2
+    assert found == pytest.approx((tau2, mu, se, mu - half, mu + half, (Q - 4) / Q))
+
+
+def test_weights_of_studies_have_the_variance_between_them():
+    result = pool_by_study(completed(), "y ~ x", "study", method="DL")
+    for term, part in result.studies.groupby("term"):
+        tau2 = result.overall.set_index("term").at[term, "tau2"]
+        w = 1 / (part["std.error"] ** 2 + tau2)
+        np.testing.assert_allclose(part["weight"], 100 * w / w.sum())
+        estimate = np.sum(w * part["estimate"]) / w.sum()
+        assert result.overall.set_index("term").at[term, "estimate"] == pytest.approx(estimate)
+    assert (result.overall["tau2"] > 0.01).any()

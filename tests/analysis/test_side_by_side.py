@@ -54,3 +54,20 @@ def test_complete_cases_says_what_is_missing(tables):
         bi.complete_cases(table.assign(x2=np.nan), ANALYSIS)
     with pytest.raises(SpecificationError, match="no column 'x9'"):
         bi.complete_cases(data, "y ~ x9 + (1 | study)")
+
+
+def test_complete_cases_are_those_of_the_analysis_only():
+    """A column with holes that the analysis does not use costs no rows."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {"s": np.arange(90) % 9, "x": rng.normal(size=90), "y": rng.normal(size=90), "other": 1.0}
+    )
+    frame.loc[::3, "other"] = np.nan
+    frame.loc[::10, "x"] = np.nan
+    table = bi.side_by_side("y ~ x", {"complete cases": frame})
+    kept = frame.dropna(subset=["x"])
+    slope, intercept = np.polyfit(kept.x, kept.y, 1)
+    assert table.attrs["rows"]["complete cases"] == len(kept) == 81
+    assert table.loc[["Intercept", "x"], ("complete cases", "estimate")].tolist() == pytest.approx(
+        [intercept, slope]
+    )

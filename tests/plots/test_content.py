@@ -1,0 +1,90 @@
+"""What figures draw is what their labels say: every row, every curve, every marker."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp import plots
+from bayesimp.plots._style import IMPUTED, OBSERVED, density
+from bayesimp.plots.trace import scalars
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def imp():
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(8), 25)
+    Y = rng.normal(size=(8, 2))[g] + rng.normal(size=(200, 2)) + [50, -3]
+    Y[:80, 0] = np.nan  # imputed values lie elsewhere than those observed
+    frame = pd.DataFrame(Y, columns=["a", "b"]).assign(school=g, x=np.r_[np.full(80, 4.0), np.zeros(120)])
+    frame["x"] += rng.normal(size=200)
+    frame["a"] += 3 * frame["x"]
+    data = bi.IncompleteData(frame, "school")
+    return bi.JointNormal(data, "a + b ~ x + (1 | school)").impute(m=8, seed=1, draws=60, tune=20, chains=2)
+
+
+def test_every_row_of_a_trace_shows_its_own_parameter(imp):
+    figure = plots.plot_trace(imp, at_most=30)
+    draws = scalars(imp.tree["posterior"].to_dataset())
+    titles = [ax.get_title(loc="left").split("     ")[0] for ax in figure.axes[::2]]
+    assert len(titles) == len(set(titles)) == 4 + 3 + 3
+    for title, left, right in zip(titles, figure.axes[::2], figure.axes[1::2], strict=True):
+        values = draws[title.removesuffix(" (log scale)")]
+        for chain in range(2):
+            np.testing.assert_array_equal(right.lines[chain].get_ydata(), values[chain])
+        low, high = left.get_xlim()
+        assert low <= np.median(values) <= high
+
+
+def test_rows_of_an_imputed_trace_show_their_own_clusters(imp):
+    figure = plots.plot_imputed_trace(imp)
+    stats = imp.tree["imputed_stats"]
+    lines = [
+        ax.lines[0].get_ydata() for ax in figure.axes if len(ax.lines) and len(ax.lines[0].get_ydata()) == 60
+    ]
+    drawn = {np.asarray(line).tobytes() for line in lines}
+    assert len(drawn) == len(lines) > 1
+    known = np.concatenate([stats[name].values[0].reshape(60, -1).T for name in ("mean", "sd")])
+    assert drawn <= {np.ascontiguousarray(row).tobytes() for row in known}
+
+
+def test_the_observed_curve_is_of_observed_values(imp):
+    ax = plots.plot_imputed(imp, "a").axes[0]
+    observed = imp.data.frame["a"].dropna().to_numpy()
+    by_color = {
+        color: [line for line in ax.lines if line.get_color() == color] for color in (OBSERVED, IMPUTED)
+    }
+    (curve,) = by_color[OBSERVED]
+    grid, height = density(observed)
+    np.testing.assert_allclose(curve.get_xdata(), grid)
+    np.testing.assert_allclose(curve.get_ydata(), height)
+    for line, values in zip(by_color[IMPUTED], imp.values("a"), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), density(values)[1])
+    assert abs(observed.mean() - imp.values("a").mean()) > 5
+
+
+def test_markers_of_pooled_are_estimates_between_their_limits(imp):
+    pooled = imp.analyse("a ~ x + b + (1 | school)").pool()
+    table = pooled.to_frame().set_index("term")
+    figure = plots.plot_pooled({"imputed": pooled, "moved": table.assign(estimate=table["conf.high"])})
+    axes = {ax.get_title(loc="left"): ax for ax in figure.axes if ax.get_title(loc="left")}
+    assert set(axes) == set(table.index)
+    for term, row in table.iterrows():
+        bar, marker, _, moved, *_ = axes[term].lines
+        np.testing.assert_allclose(bar.get_xdata(), [row["conf.low"], row["conf.high"]])
+        np.testing.assert_allclose(marker.get_xdata(), row["estimate"])
+        np.testing.assert_allclose(moved.get_xdata(), row["conf.high"])
+        assert row["conf.low"] < row["estimate"] < row["conf.high"]

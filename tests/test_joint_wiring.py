@@ -1,0 +1,66 @@
+"""Which draw of which chain becomes which imputation; warm-up; cycles of the one-line call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp import priors as pr
+
+
+@pytest.fixture(scope="module")
+def model():
+    """beta is nearly all that imputed values depend on: far out, where the residual is nothing beside its draws."""
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(4), 10), rng.normal(size=40)
+    y = x + rng.normal(size=40)
+    far = [3, 14, 25, 36]
+    x[far], y[far] = 1e7, np.nan
+    frame = pd.DataFrame({"g": g, "x": x, "y": y})
+    priors = pr.Priors(pr.Fixed([[1.0]]), pr.Fixed([[0.01]]))
+    return bi.JointNormal(bi.IncompleteData(frame, "g"), "y ~ x + (1 | g)", priors)
+
+
+@pytest.mark.parametrize("draws, thin", [(30, 1), (31, 1), (30, 3)])
+def test_imputation_k_is_of_the_last_draw_of_its_span(model, draws, thin):
+    """Number k: chain k % chains, at the end of the span k // chains of equal spans."""
+    imp = model.impute(m=6, chains=2, tune=5, draws=draws, thin=thin, seed=3)
+    beta = imp.tree["posterior"]["beta"].to_numpy()[..., 0]
+    spacing = draws // 3
+    for k in range(6):
+        at = (k // 2 + 1) * spacing - 1
+        expected = beta[k % 2, at] @ [1.0, 1e7]
+        assert np.abs(imp.values("y")[k] - expected).max() < 10
+        others = np.delete(beta[k % 2], at, axis=0) @ [1.0, 1e7]
+        assert np.abs(others - expected).min() > 20
+
+
+def first_and_late(tune):
+    """Spread over 400 chains of log Sigma at the first kept draw, over that at the fortieth."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(25), 3)
+    y = rng.normal(0, 0.5, 25)[g] + rng.normal(size=75)
+    y[::7] = np.nan
+    model = bi.JointNormal(bi.IncompleteData(pd.DataFrame({"g": g, "y": y}), "g"), "y ~ 1 + (1 | g)")
+    imp = model.impute(m=1, chains=400, tune=tune, draws=40, seed=2)
+    log = np.log(imp.tree["posterior"]["Sigma"].to_numpy()[:, :, 0, 0])
+    return log[:, 0].std() / log[:, -1].std()
+
+
+def test_warm_up_is_made_and_left_out():
+    """Chains start with twice the spread of the posterior, which the first kept draw no longer has."""
+    assert first_and_late(0) > 1.8
+    limit = 3.9 / np.sqrt(2 * 400) * np.sqrt(2)  # of a ratio of two, level 1e-4
+    assert abs(np.log(first_and_late(None))) < limit
+    assert abs(np.log(first_and_late(20))) < limit
+
+
+def test_impute_runs_as_many_cycles_as_it_is_told(model):
+    imp = bi.impute(model.data.frame, "g", m=2, cycles=7, seed=1, show=False)
+    tree = imp.tree
+    assert imp.attrs["cycles"] == 7
+    assert tree["posterior"].sizes["draw"] + tree["warmup_posterior"].sizes["draw"] == 7
+    same = bi.FCS(model.data).impute(2, cycles=7, seed=1)
+    np.testing.assert_array_equal(imp.values("y"), same.values("y"))
