@@ -171,3 +171,21 @@ def test_covariances_of_estimates_come_from_own_rows():
     error = np.std(own) / np.sqrt(200)
     assert abs(np.mean(own) - 0.1) < 4 * error + 0.01  # 0.01: negative estimates are zero
     assert abs(np.mean(pooled) - 0.23) < 0.02
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_the_mean_is_drawn_given_the_drawn_psi(published):
+    """beta* | Psi* ~ N(weighted mean at Psi*, V(Psi*)), whether Psi* is small or large; as published: at Psi_hat."""
+    rng = np.random.default_rng(6)
+    S = rng.uniform(0.02, 0.06, 8)
+    b = rng.normal(0, 0.5, 8) + np.sqrt(S) * rng.normal(size=8)
+    draws = [
+        ma.meta_analysis(rng, b[:, None], S[:, None, None], np.empty((8, 0)), ma.REML, published)
+        for _ in range(3000)
+    ]
+    psi, beta = np.array([(d.L_drawn[0, 0] ** 2, d.beta_drawn[0]) for d in draws]).T
+    w = 1 / (S + psi[:, None])
+    z = (beta - (w @ b) / w.sum(axis=1)) * np.sqrt(w.sum(axis=1))
+    small = psi < np.median(psi)
+    inside = [abs(z[part].var() - 1) < 3.9 * np.sqrt(2 / 1500) for part in (small, ~small)]
+    assert all(inside) != published
