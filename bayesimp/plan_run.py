@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.analysis.pool import as_text
 from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.imputations import Imputations
@@ -21,7 +22,6 @@ from bayesimp.plan_prepare import Prepared
 from bayesimp.progress import progress_bar, waiting
 from bayesimp.report import (
     Folder,
-    as_text,
     beside,
     checksum,
     components_of,

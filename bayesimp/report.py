@@ -21,7 +21,7 @@ from bayesimp.analysis.fit import Fits
 from bayesimp.errors import SpecificationError
 
 __all__ = [
-    "RECORD", "Folder", "as_text", "beside", "checksum", "components_of", "earlier_record", "long_csv",
+    "RECORD", "Folder", "beside", "checksum", "components_of", "earlier_record", "long_csv",
     "long_parquet", "versions",
 ]  # fmt: skip
 
@@ -202,18 +202,3 @@ def components_of(complete: Fits | None) -> pd.DataFrame:
     names, phi = complete.component_names, complete.components[0]
     value = [np.tanh(x) if name.startswith("cor(") else np.exp(x) for name, x in zip(names, phi, strict=True)]
     return pd.DataFrame({"term": np.array(names, dtype=object), "cc.value": value})
-
-
-SHOWN = {
-    "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
-    "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "fmi": "fmi",
-    "cc.estimate": "| complete rows:", "cc.std.error": "std.error", "cc.value": "| complete rows:",
-}  # fmt: skip
-
-
-def as_text(table: pd.DataFrame) -> str:
-    """The columns of a table that fit on a terminal."""
-    hidden = ("estimate", "std.error", "conf.low", "conf.high") if "value" in table else ()
-    names = [name for name in SHOWN if name in table and name not in hidden]
-    rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)
-    return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")

@@ -19,6 +19,7 @@ from bayesimp.data.design import design
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.identifiability import Labels, check_absorbed
 from bayesimp.kernels.laplace_record import LaplaceFit, fit_laplace, free_elements, laplace_at
 from bayesimp.spec.formula import Formula
 
@@ -94,6 +95,8 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
             blocks = np.arange(len(stack.random))
         previous = None
         for rows in stack.tables(code):
+            if formula.random:
+                _check_identified(rows, stack, formula, len(fits))
             start = previous if previous is not None and previous.code == 0 else None
             previous = fit_laplace(rows, blocks=blocks, start=start)
             fits.append(previous._replace(u=None, modes=None, gradient=None))
@@ -114,6 +117,21 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
         )
 
     return _fields(fits, known, formula, blocks is None) | {"likelihood": likelihood}
+
+
+def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:
+    """Refuse random effects that the fixed ones absorb, and those of single yes / no answers."""
+    labels = Labels(stack.fixed, stack.random, formula.random[0].group)
+    where, sizes = f"{formula.text!r}, table {k + 1}: ", np.diff(rows.first)
+    Q, (Qz, T) = np.linalg.qr(rows.X)[0], np.linalg.qr(rows.Z)
+    some = rows.first[:-1][sizes > 0]
+    A, B = (np.add.reduceat(Qz[:, :, None] * W[:, None], some) for W in (Qz, Q))
+    check_absorbed(A, B, T, labels, where)
+    if rows.family in (LOGIT, PROBIT) and sizes.max() == 1 and rows.trials.max() == 1:
+        raise SpecificationError(
+            f"{where}every cluster of {labels.group!r} has one row, and a variance between single yes / no answers cannot be "
+            f"estimated. Take the random term out."
+        )
 
 
 def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
@@ -219,7 +237,10 @@ def _fields(fits: list[LaplaceFit], stack: Stack, formula: Formula, correlated: 
 
 
 def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance, nan where singular."""
+    """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance.
+
+    nan for variances of zero and correlations at their bounds; elements of theta at zero are held there.
+    """
     q, p = len(fit.L), len(fit.beta)
     pairs = [(a, b) for b in range(q) for a in range(b + 1, q)] if correlated else []
 
@@ -232,10 +253,15 @@ def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarr
             z = [np.arctanh(Psi[a, b] / (sd[a] * sd[b])) for a, b in pairs]
             return np.concatenate([np.log(sd), z])
 
-    at = values(fit.theta)
-    if fit.singular:
-        return at, np.full((len(at), len(at)), np.nan)
-    steps = 1e-5 * np.maximum(np.sqrt(np.diag(fit.covariance)[p:]), 1e-8)
-    J = [(values(fit.theta + s) - values(fit.theta - s)) / (2 * s.sum()) for s in np.diag(steps)]
-    J = np.array(J).T.reshape(len(at), len(steps))
-    return at, J @ fit.covariance[p:, p:] @ J.T
+    at, V = values(fit.theta), fit.covariance[p:, p:]
+    free = np.flatnonzero(np.diag(V) > 0)
+    steps = 1e-5 * np.maximum(np.sqrt(np.diag(V)[free]), 1e-8)
+    J = np.empty((len(at), len(free)))
+    with np.errstate(invalid="ignore"):  # infinite less infinite, at a bound
+        for j, (place, step) in enumerate(zip(free, steps, strict=True)):
+            shift = step * (np.arange(len(V)) == place)
+            J[:, j] = (values(fit.theta + shift) - values(fit.theta - shift)) / (2 * step)
+    covariance = np.full((len(at), len(at)), np.nan)
+    inside = np.flatnonzero(np.isfinite(at))
+    covariance[np.ix_(inside, inside)] = J[inside] @ V[np.ix_(free, free)] @ J[inside].T
+    return at, covariance

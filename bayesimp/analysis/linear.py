@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayesimp.data.design import design
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.kernels.identifiability import Labels
 from bayesimp.kernels.mixed_model import fit_mixed_models, log_likelihood
 from bayesimp.spec.formula import Formula
 
@@ -156,6 +157,7 @@ def _mixed(stack: Stack, reml: bool, formula: Formula) -> dict:
     fit = fit_mixed_models(
         stack.y, stack.X, stack.Z, stack.codes, stack.starts, clusters=stack.clusters, reml=reml, modes=False,
         blocks=None if formula.random[0].correlated else np.arange(q),
+        labels=Labels(stack.fixed, stack.random, formula.random[0].group),
     )  # fmt: skip
     return {
         "estimates": fit.beta, "covariances": fit.cov, "converged": fit.converged, "singular": fit.singular,

@@ -16,8 +16,8 @@ Rubin's (M - 1) / lambda^2. No floor is put under lambda.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from scipy import stats
 
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 
-__all__ = ["Pooled", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
+__all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
 
 Array = NDArray[np.float64]
 SCALES = ("log", "sd", "variance", "median")
@@ -48,6 +48,8 @@ class Pooled:
         (k, k) total covariance Ubar + (1 + 1/M) B; off the diagonal nan if only variances were given.
     scale
         (k,) the scale each estimate was pooled on: ``"estimate"`` unless it is a variance component.
+    notes
+        Why an estimate or its interval is missing, by term.
     """
 
     terms: tuple[str, ...]
@@ -63,6 +65,7 @@ class Pooled:
     fmi: Array
     covariance: Array
     scale: tuple[str, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def std_error(self) -> Array:
@@ -103,9 +106,9 @@ class Pooled:
         return table
 
     def __repr__(self) -> str:
-        return (
-            f"Pooled over {self.m} imputations\n{self.to_frame().to_string(index=False, float_format='%.4g')}"
-        )
+        """What fits a terminal: estimate, interval and missing information; `to_frame` has all."""
+        lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
+        return "\n".join([*lines, *(f"{term}: {why}" for term, why in self.notes.items())])
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
@@ -214,27 +217,71 @@ def pool_components(
         raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(SCALES)}.")
     phi, V = np.asarray(components, dtype=float), np.asarray(covariances, dtype=float)
     rho = np.asarray(correlation, dtype=bool)
-    singular = int((~np.isfinite(np.einsum("kaa->ka", V))).any(axis=1).sum())
-    if singular and scale != "median":
-        warnings.warn(
-            f"{singular} of {len(phi)} fits have variance components without uncertainty (a variance of "
-            f"zero, or an engine that gives none): on scale {scale!r} they have no standard error"
-            f"{', and a log of zero is minus infinity' if scale == 'log' else ''}; read scale='median', or "
-            "simplify the random part.",
-            StatisticalWarning,
-            stacklevel=3,
-        )
     if scale == "median":
         values = np.median(np.where(rho, np.tanh(phi), np.exp(phi)), axis=0)
         nan = np.full(len(terms), np.nan)
+        notes = {
+            t: why
+            for t, why in _gaps(phi, V, terms, rho, scale).items()
+            if np.isnan(phi[:, terms.index(t)]).any()
+        }
         return Pooled(tuple(terms), len(phi), values, *(nan,) * 8, np.full((len(terms),) * 2, np.nan),
-                      ("median",) * len(terms))  # fmt: skip
+                      ("median",) * len(terms), notes)  # fmt: skip
     # g(phi) and dg / dphi, phi = log sd:  sd = exp(phi), variance = exp(2 phi)
     power = {"log": 0, "sd": 1, "variance": 2}[scale]
-    Q = np.where(rho, phi, phi if power == 0 else np.exp(power * phi))
-    J = np.where(rho | (power == 0), 1.0, power * np.exp(power * phi))
+    Q = np.where(rho, phi, phi if power == 0 else np.exp(power * np.where(rho, 0.0, phi)))
+    J = np.where(rho | (power == 0), 1.0, power * np.exp(power * np.where(rho, 0.0, phi)))
     scales = ["fisher z" if is_rho else scale for is_rho in rho]
-    return pool(Q, V * J[:, :, None] * J[:, None, :], terms=terms, scale=scales)
+    pooled = pool(
+        np.where(np.isfinite(Q), Q, np.nan), V * J[:, :, None] * J[:, None, :], terms=terms, scale=scales
+    )
+    notes = _gaps(phi, V, terms, rho, scale)
+    if notes:
+        warnings.warn(
+            "; ".join(f"{term}: {why}" for term, why in notes.items()) + ".", StatisticalWarning, stacklevel=3
+        )
+    return replace(pooled, notes=notes)
+
+
+def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], scale: str) -> dict[str, str]:
+    """Why a component has no pooled value, or none of its standard error, by term."""
+    out, M = {}, len(phi)
+    advice = "scale='median' gives a value without an interval; a simpler random part has both"
+    for k, term in enumerate(terms):
+        bound, undefined = int(np.isinf(phi[:, k]).sum()), int(np.isnan(phi[:, k]).sum())
+        without = int((~np.isfinite(V[:, k, k])).sum()) - bound - undefined
+        if rho[k] and undefined:
+            out[term] = f"not defined in {undefined} of {M} tables, where a variance is zero; no pooled value"
+        elif rho[k] and bound:
+            out[term] = f"at its bound (-1 or 1) in {bound} of {M} tables; no pooled value ({advice})"
+        elif bound:
+            lost = (
+                "no logarithm, and so no pooled value"
+                if scale == "log"
+                else "no standard error of it there, and so no interval"
+            )
+            out[term] = f"a variance of zero in {bound} of {M} tables: {lost} ({advice})"
+        elif without > 0:
+            out[term] = (
+                f"no standard error in {without} of {M} tables (none from this engine, or no proper maximum); no interval"
+            )
+    return out
+
+
+SHOWN = {
+    "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
+    "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "df": "df", "p.value": "p.value", "fmi": "fmi",
+    "cc.estimate": "| complete rows:", "cc.std.error": "std.error", "cc.value": "| complete rows:",
+}  # fmt: skip
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The columns of a table of pooled estimates that fit 100 characters."""
+    hidden = ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
+    hidden += ("df", "p.value") if "cc.rows" in table else ()
+    names = [name for name in SHOWN if name in table and name not in hidden]
+    rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)
+    return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
 
 
 def _t(df: Array):

@@ -19,11 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.mixed_model_search import Prepared, prepare_tables, search, second_derivatives
+from bayesimp.kernels.identifiability import Labels, check_identified
+from bayesimp.kernels.mixed_model_search import BOUNDARY, Prepared, prepare_tables, search, second_derivatives
 
 __all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
 Array = NDArray[np.float64]
+AT_BOUND = np.arctanh(1 - 1e-8)  # Fisher's z of a correlation that counts as 1
+FLAT = 1e-7  # of the largest eigenvalue of a Hessian, by differences
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class LinearMixedFit:
         (d,) lower triangle of Lambda by columns, blocks only; lme4's ``theta``.
     components, components_cov
         (k,) log standard deviations of the random effects, Fisher's z = atanh of their correlations (by
-        columns of the lower triangle), log sigma; (k, k) covariance by the observed information, nan where
-        singular.
+        columns of the lower triangle), log sigma; (k, k) covariance by the observed information, nan for variances of
+        zero and correlations at their bounds.
     gradient_norm
         Largest derivative of the deviance with respect to theta, Z made orthonormal: dimensionless.
     converged, singular
@@ -89,7 +92,7 @@ def fit_mixed_model(y: ArrayLike, X: ArrayLike, Z: ArrayLike, codes: ArrayLike, 
 def fit_mixed_models(
     y: ArrayLike, X: ArrayLike, Z: ArrayLike, codes: ArrayLike, starts: ArrayLike, *,
     clusters: int | None = None, blocks: ArrayLike | None = None, reml: bool = True,
-    start: ArrayLike | None = None, modes: bool = True,
+    start: ArrayLike | None = None, modes: bool = True, labels: Labels | None = None,
 ) -> LinearMixedFit:  # fmt: skip
     """Fit every table of a stack; each search begins at the optimum of the one before.
 
@@ -106,13 +109,16 @@ def fit_mixed_models(
         (d,) theta to begin with, from a fit of similar data.
     modes
         Whether to compute the conditional modes and covariances, M m q^2 numbers.
+    labels
+        Names of the columns and of the group, for messages.
 
     Raises
     ------
     DataError
         A value is not finite, or X reproduces y exactly.
     SpecificationError
-        Columns of X or Z are linearly dependent, or there are no more rows than columns of X.
+        Columns of X or Z are linearly dependent, or there are no more rows than columns of X; or the variance components
+        are not identified (`bayesimp.kernels.identifiability`).
     """
     y, X, Z = (np.ascontiguousarray(a, dtype=float) for a in (y, X, Z))
     codes, starts = np.ascontiguousarray(codes, dtype=np.int64), np.asarray(starts, dtype=np.int64)
@@ -127,7 +133,9 @@ def fit_mixed_models(
     Tx, Tz, alpha, scale = np.zeros((M, p, p)), np.zeros((M, q, q)), np.zeros((M, p)), np.zeros(M)
     wrong = np.zeros(M, dtype=np.int64)
     prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong)
-    _refuse(wrong, p, M)
+    _refuse(wrong, p, M, labels)
+    for k in range(M):
+        check_identified(A[k], B[k], int(n[k]), free, Tz[k], labels, _table(k, M))
     prepared = Prepared(A, B, c, n, free, reml)
     begin = np.full((M, d), np.nan)
     if start is not None:  # in orthonormal columns of Z = Q_z Tz
@@ -148,7 +156,7 @@ def fit_mixed_models(
     if reml:
         loglik -= np.log(np.einsum("kaa->ka", Tx)).sum(axis=1)
     rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
-    components, components_cov = _components(Lambda, sigma2, free, Tz, signs, hessian, singular)
+    components, components_cov = _components(Lambda, sigma2, free, Tz, signs, hessian, end.theta)
     b, b_cov = np.zeros((M, 0, q)), np.zeros((M, 0, q, q))
     if modes:
         b, b_cov = _modes(Lambda_q, A, B, c, end.beta, Tz, sigma2, scale)
@@ -207,20 +215,27 @@ def _check(y: Array, X: Array, Z: Array, codes, starts) -> None:
         )
 
 
-def _refuse(wrong, p: int, M: int) -> None:
+def _refuse(wrong, p: int, M: int, labels: Labels | None) -> None:
     if not wrong.any():
         return
     k = int(np.flatnonzero(wrong)[0])
-    where = f"table {k + 1} of {M}: " if M > 1 else ""
+    where = _table(k, M)
     if wrong[k] == 1 + p:
         raise DataError(
             f"{where}the fixed effects reproduce the response exactly; there is nothing to estimate."
         )
     kind, column = ("fixed", wrong[k] - 1) if wrong[k] > 0 else ("random", -1 - wrong[k])
+    called = f"column {column} (counted from 0)"
+    if labels is not None:
+        called = f"'{(labels.fixed if kind == 'fixed' else labels.random)[column]}'"
     raise SpecificationError(
-        f"{where}column {column} (counted from 0) of the {kind}-effects design is constant zero or a linear "
-        "combination of later columns; remove a term."
+        f"{where}{called} of the {kind}-effects design is constant zero or a linear combination of later columns; remove "
+        "a term."
     )
+
+
+def _table(k: int, M: int) -> str:
+    return f"table {k + 1} of {M}: " if M > 1 else ""
 
 
 def _lower(theta: Array, free, q: int) -> Array:
@@ -249,19 +264,20 @@ def _modes(Lambda_q: Array, A, B, c, delta, Tz, sigma2, scale) -> tuple[Array, A
     return b[..., 0], sigma2[:, None, None, None] * (Lambda[:, None] @ half)
 
 
-def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, singular) -> tuple[Array, Array]:
+def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple[Array, Array]:
     """log sd, atanh correlations, log sigma, and their covariance by the delta method.
 
     With l_a rows of Lambda and s_a = |l_a|:  log sd_a = log(s_a sigma),   rho_ab = l_a'l_b / s_a s_b,
 
         d log s_a / d l_a = l_a / s_a^2,    d rho_ab / d l_a = (l_b / s_b - rho_ab l_a / s_a) / s_a
 
-    The deviance is -2 log-likelihood, so the information is half its Hessian.
+    The deviance is -2 log-likelihood, so the information is half its Hessian. At a diagonal element of zero the deviance
+    is even in it, so that its derivatives with the others are zero: the information of what has left the boundary is
+    that of the others alone. A log sd of zero and a correlation at its bound or of a variance of zero get nan.
     """
     M, q, _ = Lambda.shape
     d = len(free)
     pairs = [(a, b) for a, b in free if a != b]
-    ok = ~singular
     s = np.linalg.norm(Lambda, axis=2)
     unit = Lambda / np.where(s > 0, s, 1.0)[:, :, None]
     dLambda = np.zeros((M, d, q, q))  # by theta_q: Lambda = Tz^-1 Lambda_q
@@ -286,7 +302,28 @@ def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, singular) -> tu
             J[:, j, :d] = slope / (1 - rho**2)[:, None]
     values[:, -1], J[:, -1, d] = log_sigma, 0.5
     covariance = np.full((M, k, k), np.nan)
-    if ok.any():
-        information = np.linalg.inv(0.5 * hessian[ok])
-        covariance[ok] = J[ok] @ information @ np.swapaxes(J[ok], 1, 2)
+    at_zero = (free[:, 0] == free[:, 1]) & (np.abs(theta) < BOUNDARY)
+    for t in range(M):
+        inside = np.append(~at_zero[t], True)
+        there = np.flatnonzero(_inside(values[t], s[t], pairs, q))
+        covariance[t][np.ix_(there, there)] = _delta(J[t][there][:, inside], hessian[t][inside][:, inside])
     return values, covariance
+
+
+def _inside(values: Array, s: Array, pairs, q: int) -> NDArray[np.bool_]:
+    """Which log sds, correlations and log sigma of a fit are inside their range."""
+    positive = s > BOUNDARY * s.max(initial=1.0)
+    correlations = [
+        positive[a] and positive[b] and abs(values[q + j]) < AT_BOUND for j, (a, b) in enumerate(pairs)
+    ]
+    return np.array([*positive, *correlations, True], dtype=bool)
+
+
+def _delta(J: Array, hessian: Array) -> Array:
+    """J (hessian / 2)^+ J'; nan unless the Hessian is that of a minimum (a rotation of Lambda may leave it flat)."""
+    values, vectors = np.linalg.eigh(0.5 * hessian)
+    flat = np.abs(values) <= FLAT * values[-1]
+    if values[~flat][0] < 0:
+        return np.full((len(J), len(J)), np.nan)
+    half = J @ (vectors[:, ~flat] / np.sqrt(values[~flat]))
+    return half @ half.T
