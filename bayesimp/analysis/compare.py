@@ -112,16 +112,14 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
-    extra = [
-        j
-        for j, name in enumerate(larger.names)
-        if name not in (("Intercept",) if smaller is None else smaller.names)
-    ]
+    names = [_canonical(name) for name in larger.names]
+    kept = {"Intercept"} if smaller is None else {_canonical(name) for name in smaller.names}
+    extra = [j for j, name in enumerate(names) if name not in kept]
     terms = tuple(larger.names[j] for j in extra)
-    if smaller is not None and (len(smaller) != len(larger) or not set(smaller.names) <= set(larger.names)):
+    if smaller is not None and (len(smaller) != len(larger) or not kept <= set(names)):
         raise SpecificationError(
             "the smaller model is not nested in the larger one: it has other terms "
-            f"({', '.join(sorted(set(smaller.names) - set(larger.names))) or 'none'}) or other imputations."
+            f"({', '.join(sorted(kept - set(names))) or 'none'}) or other imputations ({len(smaller)}, {len(larger)})."
         )
     Q, U = larger.estimates[:, extra], larger.covariances[:, extra][:, :, extra]
     if method in ("D1", "D2") and not extra:
@@ -137,6 +135,19 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
     return MultiTest(
         result.method, result.statistic, result.df1, result.df2, result.p_value, result.riv, terms
     )
+
+
+def _canonical(name: str) -> str:
+    """The factors of an interaction in alphabetical order: ``b:a`` is ``a:b``; colons within brackets or quotes stay."""
+    parts, depth, quoted = [""], 0, False
+    for sign in name:
+        quoted ^= sign == "`"
+        depth += not quoted and (sign in "([") - (sign in ")]")
+        if sign == ":" and depth == 0 and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return ":".join(sorted(parts))
 
 
 def _d3_of_fits(larger, smaller) -> MultiTest:

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import FAMILIES, fit_generalised
 from bayesimp.analysis.linear import fit_linear
-from bayesimp.analysis.pool import Pooled, pool, pool_components
+from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.data.incomplete import as_pandas
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
@@ -41,6 +42,14 @@ class Fit(NamedTuple):
     estimate: pd.Series
     covariance: pd.DataFrame
     df_residual: float
+
+    def to_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """Table by coefficient: term, estimate, std.error, conf.low, conf.high (t with the residual df)."""
+        error = np.sqrt(np.diag(self.covariance))
+        half = stats.t(self.df_residual).ppf(0.5 + level / 2) * error
+        e = self.estimate.to_numpy()
+        columns = {"term": list(self.estimate.index), "estimate": e, "std.error": error}
+        return pd.DataFrame({**columns, "conf.low": e - half, "conf.high": e + half})
 
 
 @dataclass(frozen=True)
@@ -132,9 +141,22 @@ class Fits:
         )
 
     def __repr__(self) -> str:
+        if len(self) == 1:
+            return f"{self._heading()}\n{as_text(self[0].to_frame())}{self._components_text()}"
+        return f"{self._heading()}; terms: {', '.join(self.names)})"
+
+    def _components_text(self) -> str:
+        """Of one fit: standard deviations and correlations."""
+        each = [
+            f"{name} {np.tanh(x) if name.startswith('cor(') else np.exp(x):.4g}"
+            for name, x in zip(self.component_names, self.components[0], strict=True)
+        ]
+        return "\n" + ", ".join(each) if each else ""
+
+    def _heading(self) -> str:
         doubts = f", {int((~self.converged).sum())} not converged" if not self.converged.all() else ""
         doubts += f", {int(self.singular.sum())} singular" if self.singular.any() else ""
-        return f"Fits({self.analysis!r}, m={len(self)}{doubts}; terms: {', '.join(self.names)})"
+        return f"Fits({self.analysis!r}, m={len(self)}{doubts}" + (")" if len(self) == 1 else "")
 
 
 def fit_each(
@@ -172,8 +194,9 @@ def fit_each(
     link
         ``"logit"`` (default) or ``"probit"``; ``"log"`` for poisson.
     trials, weights, offset
-        Columns, of bernoulli, binomial and poisson models: number of trials of a row, prior weight (as many equal rows),
-        known part of the linear predictor.
+        Columns: number of trials of a row (bernoulli, binomial); weight; known part of the linear predictor. A weight
+        is that of as many equal rows in bernoulli, binomial and poisson models, and a precision in normal ones: the
+        residual of a row of weight w has variance sigma^2 / w.
 
     Raises
     ------
@@ -194,13 +217,13 @@ def fit_each(
     columns = {"trials": trials, "weights": weights, "offset": offset}
     if family in FAMILIES and simple:
         result = fit_generalised(tables, formula, family, link, **columns)
+    elif family in NORMAL and simple and link is None and trials is None:
+        result = fit_linear(tables, formula, reml, weights, offset)
     elif any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
-            f"{formula.text!r}: link, trials, weights and offset are for families {', '.join(FAMILIES)} with at most one "
-            f"grouping factor; family is {family!r}."
+            f"{formula.text!r}: link and trials are for families {', '.join(FAMILIES)}, weights and offset for these and "
+            f"the normal, all with at most one grouping factor; family is {family!r}."
         )
-    elif family in NORMAL and simple:
-        result = fit_linear(tables, formula, reml)
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
@@ -224,6 +247,7 @@ def fit_each(
 
 def _warn_of_codes(fits: Fits) -> None:
     """Separated tables, and Hessians that gave no standard errors; singular fits are shown with the result."""
+    assert fits.codes is not None
     for bit in (SEPARATED, NO_CURVATURE):
         tables = np.flatnonzero(fits.codes & bit)
         if len(tables):

@@ -56,11 +56,13 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
             f"imputation {k + 1}: the function returned {type(result).__name__}; return (estimates, "
             "covariance), (estimates, covariance, residual df), or a statsmodels result."
         )
+    if isinstance(estimates, pd.DataFrame):
+        estimates = _by_level(estimates, covariance, k)
     if isinstance(estimates, dict):
         estimates = pd.Series(estimates)
     values = np.atleast_1d(np.asarray(estimates, dtype=float))
     names = (
-        [str(n) for n in estimates.index]
+        [_name(result, n) for n in estimates.index]
         if isinstance(estimates, pd.Series)
         else [f"Q{j + 1}" for j in range(len(values))]
     )
@@ -75,3 +77,29 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
     if not (np.isfinite(values).all() and np.isfinite(V).all()):
         raise SpecificationError(f"imputation {k + 1}: an estimate or covariance is missing or infinite.")
     return tuple(names), values, V, float(df), converged
+
+
+def _by_level(estimates: pd.DataFrame, covariance: Any, k: int) -> pd.Series:
+    """Coefficients by level of a response (statsmodels' MNLogit: a column each) in the order of their covariance."""
+    index = getattr(covariance, "index", None)
+    if not isinstance(index, pd.MultiIndex) or len(index) != estimates.size:
+        raise SpecificationError(
+            f"imputation {k + 1}: {estimates.shape} coefficients, and a covariance that does not say their order; "
+            "return (estimates, covariance), vectors of names and values."
+        )
+    values = estimates.to_numpy().T.ravel()  # level by level
+    by_term = [term for _, term in index] == list(estimates.index) * estimates.shape[1]
+    if not by_term:
+        raise SpecificationError(
+            f"imputation {k + 1}: coefficients and their covariance are in different orders."
+        )
+    return pd.Series(values, index=index)
+
+
+def _name(result: Any, label: Any) -> str:
+    """Of an estimate; statsmodels' mixed models give variances of random effects relative to that of the residuals."""
+    if isinstance(label, tuple):
+        return ": ".join(map(str, label))
+    fixed = getattr(result, "fe_params", None)
+    relative = fixed is not None and hasattr(result, "cov_re_unscaled") and label not in fixed.index
+    return f"{label} / residual Var" if relative else str(label)

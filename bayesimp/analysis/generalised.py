@@ -55,8 +55,10 @@ class Stack:
         for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
             at = start + np.argsort(self.codes[start:stop], kind="stable")
             sizes = np.bincount(self.codes[start:stop], minlength=self.clusters)
-            columns = (self.y, self.trials, self.weight, self.offset, self.X, self.Z)
-            yield GlmmRows(code, *(column[at] for column in columns), np.r_[0, np.cumsum(sizes)])
+            yield GlmmRows(
+                code, self.y[at], self.trials[at], self.weight[at], self.offset[at], self.X[at], self.Z[at],
+                np.r_[0, np.cumsum(sizes)],
+            )  # fmt: skip
 
 
 def fit_generalised(tables, formula: Formula, family: str, link: str | None, **columns: str | None) -> dict:
@@ -99,7 +101,8 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
                 _check_identified(rows, stack, formula, len(fits))
             start = previous if previous is not None and previous.code == 0 else None
             previous = fit_laplace(rows, blocks=blocks, start=start)
-            fits.append(previous._replace(u=None, modes=None, gradient=None))
+            nothing = np.empty(0)  # what is not needed again of many tables takes no memory
+            fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
 
     def likelihood(at: str) -> np.ndarray:
         if at == "own":
@@ -116,6 +119,7 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
             ]
         )
 
+    assert known is not None  # there is a table at least
     return _fields(fits, known, formula, blocks is None) | {"likelihood": likelihood}
 
 
@@ -129,8 +133,8 @@ def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) ->
     check_absorbed(A, B, T, labels, where)
     if rows.family in (LOGIT, PROBIT) and sizes.max() == 1 and rows.trials.max() == 1:
         raise SpecificationError(
-            f"{where}every cluster of {labels.group!r} has one row, and a variance between single yes / no answers cannot be "
-            f"estimated. Take the random term out."
+            f"{where}every cluster of {labels.group!r} has one row; a variance between single yes / no answers cannot "
+            "be estimated. Take the random term out."
         )
 
 

@@ -21,13 +21,18 @@ STACK = 500_000  # rows of completed tables held at a time
 
 @dataclass(frozen=True)
 class Stack:
-    """Tables one below the other: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,)."""
+    """Tables one below the other: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,).
+
+    Rows with a precision weight w are multiplied by its root, so that all residuals have variance sigma^2; jacobian
+    (tables,): what that adds to the log-likelihood, sum log(w) / 2. y is without the offset.
+    """
 
     y: np.ndarray
     X: np.ndarray
     Z: np.ndarray
     codes: np.ndarray
     starts: np.ndarray
+    jacobian: np.ndarray
     clusters: int
     fixed: tuple[str, ...]
     random: tuple[str, ...]
@@ -37,12 +42,26 @@ class Stack:
             yield self.y[start:stop], self.X[start:stop], self.Z[start:stop], self.codes[start:stop]
 
 
-def fit_linear(tables, formula: Formula, reml: bool) -> dict:
-    """Fields of `Fits` for a formula with at most one random term, normal errors."""
+def fit_linear(
+    tables, formula: Formula, reml: bool, weights: str | None = None, offset: str | None = None
+) -> dict:
+    """Fields of `Fits` for a formula with at most one random term, normal errors.
+
+    weights: column of precision weights, e_ij ~ N(0, sigma^2 / w_ij), as in lme4 and statsmodels' WLS; sigma^2 is that
+    of a row of weight 1. offset: column of a known part of the mean.
+    """
+    extra = tuple(name for name in (weights, offset) if name is not None)
+
+    def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
+        return _stack(frame, lengths, formula, weights, offset)
+
+    def stacked() -> Iterator[Stack]:
+        return stacks(tables, formula, make, extra)
+
     fit = _mixed if formula.random else _least_squares
     parts: list[dict] = []
     names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
-    for stack in stacks(tables, formula):
+    for stack in stacked():
         if parts and names != (stack.fixed, stack.random):
             raise SpecificationError(
                 f"{formula.text!r} has other columns in some completed tables (categories that are absent?): "
@@ -62,7 +81,7 @@ def fit_linear(tables, formula: Formula, reml: bool) -> dict:
     def likelihood(at: str) -> np.ndarray:
         if at == "own":
             return fields["loglik"]
-        return _likelihood_at(tables, formula, fields["estimates"].mean(0), Psi.mean(0), sigma2.mean())
+        return _likelihood_at(stacked(), formula, fields["estimates"].mean(0), Psi.mean(0), sigma2.mean())
 
     maximised = not (formula.random and reml)
     return {
@@ -71,12 +90,11 @@ def fit_linear(tables, formula: Formula, reml: bool) -> dict:
     }  # fmt: skip
 
 
-def stacks(tables, formula: Formula, make=None, extra: tuple[str, ...] = ()) -> Iterator:
+def stacks(tables, formula: Formula, make, extra: tuple[str, ...] = ()) -> Iterator:
     """Stacks of at most `STACK` rows (one table at least; one table only if a column depends on all rows).
 
-    make: from the columns of the formula and the extra ones, below one another, and the lengths; `Stack` if None.
+    make: from the columns of the formula and the extra ones, below one another, and the lengths.
     """
-    make = make or _stack
     names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups, *extra]))
     if tables.stacked is not None:
         _check_known(tables.columns, names, formula)
@@ -124,13 +142,27 @@ def cluster_codes(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, in
     return codes, len(levels)
 
 
-def _stack(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
+def _stack(
+    frame: pd.DataFrame, lengths: list[int], formula: Formula, weights: str | None, offset: str | None
+) -> Stack:
     starts = np.cumsum([0, *lengths])
     codes, clusters = cluster_codes(frame, formula)
     made = design(formula, frame)
     response = frame[formula.responses[0]]
     y = numbers(response, starts, "a normal model")
-    return Stack(y, made.X, made.Z, codes, starts, clusters, made.fixed, made.random)
+    X, Z, jacobian = made.X, made.Z, np.zeros(len(lengths))
+    if offset is not None:
+        y = y - numbers(frame[offset], starts, "an offset", "offset")
+    if weights is not None:
+        w = numbers(frame[weights], starts, "a weight", "column of weights")
+        if not (w > 0).all():
+            raise DataError(
+                f"weights {weights!r} are not positive in {int((w <= 0).sum())} rows; leave these rows out."
+            )
+        root = np.sqrt(w)
+        y, X, Z = root * y, root[:, None] * X, root[:, None] * Z
+        jacobian = np.add.reduceat(np.log(root), starts[:-1])
+    return Stack(y, X, Z, codes, starts, jacobian, clusters, made.fixed, made.random)
 
 
 def numbers(column: pd.Series, starts: np.ndarray, what: str, role: str = "response") -> np.ndarray:
@@ -161,7 +193,7 @@ def _mixed(stack: Stack, reml: bool, formula: Formula) -> dict:
     )  # fmt: skip
     return {
         "estimates": fit.beta, "covariances": fit.cov, "converged": fit.converged, "singular": fit.singular,
-        "components": fit.components, "components_cov": fit.components_cov, "loglik": fit.loglik,
+        "components": fit.components, "components_cov": fit.components_cov, "loglik": fit.loglik + stack.jacobian,
         "Psi": fit.Psi, "sigma2": fit.sigma2, "n": fit.n,
     }  # fmt: skip
 
@@ -190,20 +222,21 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
     return {
         "estimates": beta, "covariances": cov, "converged": np.ones(M, bool), "singular": np.zeros(M, bool),
         "components": log_s[:, None], "components_cov": var_log_s[:, None, None],
-        "loglik": -0.5 * n * (np.log(2 * np.pi * sigma2) + 1), "Psi": np.zeros((M, 0, 0)),
+        "loglik": stack.jacobian - 0.5 * n * (np.log(2 * np.pi * sigma2) + 1), "Psi": np.zeros((M, 0, 0)),
         "sigma2": sigma2, "n": n,
     }  # fmt: skip
 
 
-def _likelihood_at(tables, formula: Formula, beta, Psi, sigma2: float) -> np.ndarray:
+def _likelihood_at(stacks: Iterator[Stack], formula: Formula, beta, Psi, sigma2: float) -> np.ndarray:
     """(M,) log-likelihoods of the tables at the same parameters."""
     values = []
-    for stack in stacks(tables, formula):
+    for stack in stacks:
         Z = stack.Z if formula.random else np.zeros((len(stack.y), 0))
-        for start, stop in zip(stack.starts[:-1], stack.starts[1:], strict=True):
+        for start, stop, jacobian in zip(stack.starts[:-1], stack.starts[1:], stack.jacobian, strict=True):
             part = slice(start, stop)
             values.append(
-                log_likelihood(
+                jacobian
+                + log_likelihood(
                     stack.y[part],
                     stack.X[part],
                     Z[part],

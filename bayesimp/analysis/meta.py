@@ -78,7 +78,7 @@ class StudyPooling:
 
 def pool_by_study(
     imputed: Any, analysis: str | Callable, study: str, *, terms: Sequence[str] | None = None,
-    method: str = "REML", interval: str = "HK", level: float = 0.95,
+    method: str = "REML", interval: str = "HK", level: float = 0.95, **options: Any,
 ) -> StudyPooling:  # fmt: skip
     """Fit a single-level analysis within every study and table, pool by Rubin, then meta-analyse.
 
@@ -92,6 +92,8 @@ def pool_by_study(
         Coefficients to meta-analyse; None: all.
     method, interval
         Of `meta_analyse`.
+    options
+        Of `bayesimp.analysis.fit_each`: family, link, trials, weights, offset.
 
     Studies in which the analysis cannot be fitted are left out: named in ``left_out``, with a warning.
     """
@@ -105,7 +107,7 @@ def pool_by_study(
     places = frames[0].groupby(study, sort=True, observed=True).indices
     for name, place in places.items():
         try:
-            fits = fit_each([frame.iloc[place] for frame in frames], analysis)
+            fits = fit_each([frame.iloc[place] for frame in frames], analysis, **options)
             pooled = pool(fits.estimates, fits.covariances, fits.df_complete, terms=fits.names).to_frame(
                 level
             )

@@ -18,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,17 +119,17 @@ BACK: dict[str, Callable] = {
     "estimate": lambda x: x,
     "log": np.exp,
     "sd": lambda x: x,
-    "variance": lambda x: np.sqrt(x) if x >= 0 else np.nan,
+    "variance": lambda x: np.sqrt(x) if not x < 0 else 0.0,  # a limit below zero; `pool_components` notes it
     "fisher z": np.tanh,
     "median": lambda x: x,
 }
 
 
 def pool(
-    Q: ArrayLike, U: ArrayLike, df_complete: ArrayLike = np.inf, *,
+    Q: Any, U: ArrayLike | None = None, df_complete: ArrayLike = np.inf, *,
     terms: Sequence[str] | None = None, scale: str | Sequence[str] = "estimate",
 ) -> Pooled:  # fmt: skip
-    """Rubin's rules on arrays.
+    """Rubin's rules on arrays, or on `Fits` (``fits.pool()``).
 
     Parameters
     ----------
@@ -146,6 +147,13 @@ def pool(
     DataError
         A negative variance.
     """
+    if hasattr(Q, "estimates") and hasattr(Q, "covariances") and U is None:
+        return Q.pool() if np.isscalar(df_complete) and np.isinf(df_complete) else Q.pool(df_complete)
+    if U is None:
+        raise SpecificationError(
+            f"pool takes estimates (M, k) and their covariances, or fits; got {type(Q).__name__}. Of imputations: "
+            "imp.analyse('y ~ x + (1 | cluster)').pool()."
+        )
     Q, U = np.asarray(Q, dtype=float), np.asarray(U, dtype=float)
     if Q.ndim != 2 or U.shape not in (Q.shape, (*Q.shape, Q.shape[-1])):
         raise SpecificationError(f"Q must be (M, k) and U (M, k, k) or (M, k); got {Q.shape} and {U.shape}.")
@@ -229,8 +237,9 @@ def pool_components(
                       ("median",) * len(terms), notes)  # fmt: skip
     # g(phi) and dg / dphi, phi = log sd:  sd = exp(phi), variance = exp(2 phi)
     power = {"log": 0, "sd": 1, "variance": 2}[scale]
-    Q = np.where(rho, phi, phi if power == 0 else np.exp(power * np.where(rho, 0.0, phi)))
-    J = np.where(rho | (power == 0), 1.0, power * np.exp(power * np.where(rho, 0.0, phi)))
+    sd = np.exp(power * np.where(rho, 0.0, phi)) if power else np.ones_like(phi)
+    Q = np.where(rho | (power == 0), phi, sd)
+    J = np.where(rho | (power == 0), 1.0, power * sd)
     scales = ["fisher z" if is_rho else scale for is_rho in rho]
     pooled = pool(
         np.where(np.isfinite(Q), Q, np.nan), V * J[:, :, None] * J[:, None, :], terms=terms, scale=scales
@@ -240,6 +249,9 @@ def pool_components(
         warnings.warn(
             "; ".join(f"{term}: {why}" for term, why in notes.items()) + ".", StatisticalWarning, stacklevel=3
         )
+    for term, is_rho, low in zip(terms, rho, pooled.interval()[:, 0], strict=True):
+        if power and not is_rho and low < 0:
+            notes[term] = f"its interval on scale {scale!r} reaches below zero; scale='log' keeps it positive"
     return replace(pooled, notes=notes)
 
 
@@ -277,7 +289,9 @@ SHOWN = {
 
 def as_text(table: pd.DataFrame) -> str:
     """The columns of a table of pooled estimates that fit 100 characters."""
-    hidden = ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
+    hidden: tuple[str, ...] = (
+        ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
+    )
     hidden += ("df", "p.value") if "cc.rows" in table else ()
     names = [name for name in SHOWN if name in table and name not in hidden]
     rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)

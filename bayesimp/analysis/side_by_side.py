@@ -36,7 +36,7 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
 
     Returns
     -------
-    `Fits` of one table; its ``[0]`` is the fit.
+    `Fits` of one table, which prints estimates, standard errors and intervals; ``[0].to_frame()`` is that table.
 
     Raises
     ------

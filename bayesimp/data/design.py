@@ -23,6 +23,7 @@ from bayesimp.spec.terms import ELEMENTWISE
 
 __all__ = ["Design", "check_rank", "design"]
 
+MOST_LEVELS = 20  # of a factor with fractions among its levels
 TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
 
 
@@ -86,6 +87,7 @@ def design(
     )
 
     X, fixed = _matrix(formula.fixed, columns, formula)
+    _check_levels(columns, formula, "Intercept" in fixed)
     Z: NDArray[np.float64] = np.empty((len(frame), 0))
     random: tuple[str, ...] = ()
     if formula.random:
@@ -204,6 +206,31 @@ def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
         return column.astype(np.float64)
     plain = dtype if isinstance(dtype, np.dtype) else dtype.numpy_dtype
     return pd.Series(column.to_numpy(plain), column.index)
+
+
+def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> None:
+    """Refuse factors of one level, which would vanish beside the intercept, and continuous variables as factors."""
+    for name in columns:
+        column, uses = columns[name], formula.uses[name]
+        category = isinstance(column.dtype, pd.CategoricalDtype)
+        if (column.dtype == np.float64 and "factor" not in uses) or len(column) == 0:
+            continue
+        levels = column.cat.categories if category else column.iloc[:1]
+        if intercept and len(levels) == 1 and (category or (column == levels.iloc[0]).all()):
+            raise DataError(
+                f"Formula {formula.text!r}: '{name}' has one level ({next(iter(levels))}) in all {len(column):,} rows, "
+                "which the intercept stands for already; take it off the formula."
+            )
+        if (
+            column.dtype == np.float64
+            and (column != np.floor(column)).any()
+            and column.nunique() > MOST_LEVELS
+        ):
+            raise DataError(
+                f"Formula {formula.text!r}: '{name}' as a factor has {column.nunique():,} levels, fractions among them. "
+                f"If it was imputed, then as continuous: declare its family (families={{'{name}': 'ordinal'}}) and "
+                f"impute again; or use it as a number, '{name}' alone."
+            )
 
 
 def _matrix(

@@ -29,6 +29,7 @@ START = 0.5  # relative standard deviation to start from: intraclass correlation
 AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
 RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
+NEAR = 1e-7  # decrease in sight that is near enough where rounding of the deviance hides it
 EVALUATIONS = 500  # of a search
 STEP = 1e-4  # for differences of the gradient
 
@@ -68,7 +69,7 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
         if not after <= value + 1e-4 * t * slope:  # backtrack until the decrease is sufficient (Armijo)
             if t < 1e-12:
                 # what is left to gain is below rounding of the deviance (near enough), or the search is stuck
-                return value, -slope < 1e-7
+                return value, -slope < NEAR
             parabola = -slope * t / (2.0 * (after - value - slope * t)) if after < np.inf else 0.1
             shrink = max(0.1, min(0.5, parabola))
             t *= shrink
@@ -81,6 +82,9 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
             scaled = update_inverse_hessian(H, s, y, scaled)
         copy_vector(theta, trial)
         copy_vector(g, g_trial)
+        if after == value and -slope < NEAR:
+            # begun at the optimum, as of an equal table: steps change nothing that the deviance can show
+            return value, True
         value, slope, length = after, 0.0, 0.0
         for a in range(d):
             s[a] = 0.0

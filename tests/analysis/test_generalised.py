@@ -166,7 +166,7 @@ def test_messages():
         fit_each(frames, "event ~ x", family="bernoulli", link="cloglog")
     with pytest.raises(SpecificationError, match="trials are for binomial"):
         fit_each(frames, "count ~ x", family="poisson", trials="n")
-    with pytest.raises(SpecificationError, match="weights and offset are for"):
-        fit_each(frames, "e ~ x", weights="w")
+    with pytest.raises(SpecificationError, match="link and trials are for"):
+        fit_each(frames, "e ~ x", trials="n")
     with pytest.raises(SpecificationError, match="no column 'nn'"):
         fit_each(frames, "successes ~ x", family="binomial", trials="nn")

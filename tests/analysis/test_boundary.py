@@ -1,0 +1,192 @@
+"""Pooling at the boundary, equal tables, weights, results of other packages, what is printed."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+import bayesimp as bi
+from bayesimp.analysis.compare import compare
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+
+
+def slopes(seed, m=15, n=6):
+    r = np.random.default_rng(seed)
+    g, x = np.repeat(np.arange(m), n), r.normal(size=m * n)
+    b = r.multivariate_normal([0, 0], [[1, 0.3], [0.3, 0.25]], m)
+    return pd.DataFrame({"g": g, "x": x, "y": x + b[g, 0] + b[g, 1] * x + r.normal(size=m * n)})
+
+
+@pytest.fixture(scope="module")
+def bound():
+    """Ten tables, in two of which the correlation is 1."""
+    return bi.fit_each([slopes(100 + k) for k in range(10)], "y ~ x + (1 + x | g)")
+
+
+@pytest.mark.parametrize("scale", ["log", "sd", "variance"])
+def test_a_correlation_at_its_bound_costs_its_own_value_only(bound, scale):
+    assert bound.singular.sum() == 2
+    with pytest.warns(StatisticalWarning) as caught:
+        pooled = bound.pool_components(scale)
+    assert [w.category for w in caught] == [StatisticalWarning]  # and nothing of NumPy's
+    assert str(caught[0].message).startswith(
+        "cor(Intercept, x | g): at its bound (-1 or 1) in 2 of 10 tables"
+    )
+    table = pooled.to_frame().set_index("term")
+    cor = "cor(Intercept, x | g)"
+    assert table.loc[cor, ["value", "value.low", "value.high"]].isna().all()
+    rest = table.drop(index=cor)
+    assert rest[["value", "value.low", "value.high"]].notna().all().all()
+    assert cor in pooled.notes and all(note in repr(pooled) for note in pooled.notes.values())
+    below = [term for term, why in pooled.notes.items() if "below zero" in why]
+    assert below == list(rest.index[rest["value.low"] <= 0])
+    # the others are pooled as if the correlation were not there
+    sd = np.exp(bound.components[:, 0])
+    value = {"log": np.exp(np.log(sd).mean()), "sd": sd.mean(), "variance": np.sqrt((sd**2).mean())}[scale]
+    assert table.at["sd(Intercept | g)", "value"] == pytest.approx(value)
+
+
+def test_the_uncertainty_of_the_others_at_the_bound_is_that_of_the_model_without_it(bound):
+    """With a correlation of 1 the model has sd, slope sd and residual: information by differences of its likelihood."""
+    k = int(np.flatnonzero(bound.singular)[0])
+    frame = slopes(100 + k)
+    g, x, y = frame.g.to_numpy(), frame.x.to_numpy(), frame.y.to_numpy()
+    X, same = np.column_stack([np.ones(len(x)), x]), np.equal.outer(g, g)
+
+    def deviance(p):
+        z = np.exp(p[0]) + np.exp(p[1]) * x
+        V = same * np.outer(z, z) + np.exp(2 * p[2]) * np.eye(len(x))
+        inverse = np.linalg.inv(V)
+        A = X.T @ inverse @ X
+        e = y - X @ np.linalg.solve(A, X.T @ inverse @ y)
+        return np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1] + e @ inverse @ e
+
+    at, h = bound.components[k][[0, 1, 3]], 1e-3
+    e = h * np.eye(3)
+    H = np.array([[(deviance(at + e[i] + e[j]) - deviance(at + e[i] - e[j]) - deviance(at - e[i] + e[j])
+                    + deviance(at - e[i] - e[j])) / (4 * h * h) for j in range(3)] for i in range(3)])  # fmt: skip
+    found = bound.components_cov[k][np.ix_([0, 1, 3], [0, 1, 3])]
+    np.testing.assert_allclose(found, np.linalg.inv(H / 2), rtol=2e-3, atol=1e-5)
+
+
+def no_variance(seed):
+    r = np.random.default_rng(seed)
+    return pd.DataFrame({"g": np.repeat(np.arange(12), 5), "y": r.normal(size=60), "c": r.poisson(3, 60)})
+
+
+@pytest.mark.parametrize("family, response", [("normal", "y"), ("poisson", "c")])
+def test_a_variance_of_zero_in_some_tables(family, response):
+    fits = bi.fit_each([no_variance(k) for k in range(6)], f"{response} ~ 1 + (1 | g)", family=family)
+    zero = np.isneginf(fits.components[:, 0])
+    assert 0 < zero.sum() < 6
+    for scale, value in (("log", np.nan), ("sd", np.exp(fits.components[:, 0]).mean())):
+        with pytest.warns(StatisticalWarning, match=f"a variance of zero in {zero.sum()} of 6 tables"):
+            table = fits.pool_components(scale).to_frame().set_index("term")
+        assert table.at["sd(Intercept | g)", "value"] == pytest.approx(value, nan_ok=True)
+        assert np.isnan(table.at["sd(Intercept | g)", "value.low"])
+        if family == "normal":
+            assert table.loc["sd(residual)", ["value.low", "value.high"]].notna().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        median = fits.pool_components("median").to_frame().set_index("term")
+    assert median.at["sd(Intercept | g)", "value"] == pytest.approx(np.median(np.exp(fits.components[:, 0])))
+
+
+@pytest.mark.parametrize("seed", [10, 18])
+def test_equal_tables_converge(seed):
+    """A search that begins at the optimum of an equal table has nothing left to gain, and has converged."""
+    r = np.random.default_rng(seed)
+    m, n = int(r.integers(5, 30)), int(r.integers(4, 40))
+    g, x = np.repeat(np.arange(m), n), r.normal(size=m * n) * 10 ** r.uniform(-3, 3)
+    y = 0.5 * x / x.std() + r.normal(0, r.uniform(0, 2), m)[g] + r.normal(size=m * n)
+    fits = bi.fit_each([pd.DataFrame({"g": g, "x": x, "y": y})] * 4, "y ~ x + (1 + x | g)")
+    assert fits.converged.all() and np.ptp(fits.estimates, axis=0).max() < 1e-4 * np.abs(fits.estimates).max()
+
+
+def test_the_order_of_factors_is_no_difference_between_models():
+    frames = [slopes(k).assign(z=np.random.default_rng(50 + k).normal(size=90)) for k in range(3)]
+    larger = bi.fit_each(frames, "y ~ x * z + (1 | g)")
+    smaller = bi.fit_each(frames, "y ~ z * x - x + (1 | g)")
+    assert larger.names[-1] == "x:z" and smaller.names[-1] == "z:x"
+    assert compare(larger, smaller).terms == ("x",)
+    with pytest.raises(SpecificationError, match=r"other terms .*g"):
+        compare(smaller, bi.fit_each(frames, "y ~ z + g"))
+
+
+def test_weights_and_offset_of_normal_models():
+    """Least squares as statsmodels' WLS; a mixed model as the dense likelihood with residual variances sigma^2 / w."""
+    r = np.random.default_rng(1)
+    d = slopes(1).assign(w=r.uniform(0.2, 3, 90), o=r.normal(size=90))
+    ours = bi.fit_each([d], "y ~ x", weights="w", offset="o")
+    theirs = smf.wls("I(y - o) ~ x", d, weights=d.w).fit()
+    np.testing.assert_allclose(ours.estimates[0], theirs.params)
+    np.testing.assert_allclose(np.sqrt(np.diag(ours.covariances[0])), theirs.bse)
+    assert ours.loglik[0] == pytest.approx(theirs.llf)
+    mixed = bi.fit_each([d], "y ~ x + (1 | g)", weights="w", reml=False)
+    sd, sigma = np.exp(mixed.components[0])
+    V = sd**2 * np.equal.outer(d.g.to_numpy(), d.g.to_numpy()) + np.diag(sigma**2 / d.w)
+    e = d.y - np.column_stack([np.ones(90), d.x]) @ mixed.estimates[0]
+    dense = -0.5 * (90 * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e))
+    assert mixed.loglik[0] == pytest.approx(dense)
+    assert mixed.likelihood("average")[0] == pytest.approx(dense)
+    with pytest.raises(DataError, match="'w' are not positive in 1 rows"):
+        bi.fit_each([d.assign(w=[0.0, *d.w[1:]])], "y ~ x", weights="w")
+
+
+def test_variances_of_statsmodels_are_named_as_what_they_are():
+    frame = slopes(2, m=30)
+    fits = bi.fit_each([frame, frame], lambda t: smf.mixedlm("y ~ x", t, groups="g").fit())
+    assert fits.names == ("Intercept", "x", "g Var / residual Var")
+    ours = bi.fit_each([frame], "y ~ x + (1 | g)")
+    sd, sigma = np.exp(ours.components[0])
+    assert fits.estimates[0][2] == pytest.approx(sd**2 / sigma**2, rel=1e-3)
+
+
+def test_a_response_of_several_levels_by_statsmodels():
+    frame = slopes(3).assign(k=np.random.default_rng(3).integers(0, 3, 90))
+    theirs = smf.mnlogit("k ~ x", frame).fit(disp=0)
+    fits = bi.fit_each([frame, frame], lambda t: smf.mnlogit("k ~ x", t).fit(disp=0))
+    assert fits.names == ("1: Intercept", "1: x", "2: Intercept", "2: x")
+    np.testing.assert_allclose(fits.estimates[0], theirs.params.to_numpy().T.ravel())
+    np.testing.assert_allclose(np.sqrt(np.diag(fits.covariances[0])), theirs.bse.to_numpy().T.ravel())
+
+
+def test_words_instead_of_python_errors():
+    frame = slopes(4).assign(one="A", item=np.random.default_rng(4).normal(4, 1, 90))
+    with pytest.raises(SpecificationError, match=r"imp.analyse\(.*\).pool\(\)"):
+        bi.pool([1])
+    with pytest.raises(DataError, match=r"'one' has one level \(A\) in all 90 rows"):
+        bi.fit_each([frame], "y ~ x + one")
+    with pytest.raises(DataError, match=r"'item' as a factor has 90 levels.*families=\{'item': 'ordinal'\}"):
+        bi.fit_each([frame], "y ~ C(item)")
+    fits = bi.fit_each([frame, frame], "y ~ x")
+    np.testing.assert_array_equal(bi.pool(fits).estimate, fits.pool().estimate)
+
+
+def test_what_is_printed_fits_a_hundred_columns(bound):
+    with pytest.warns(StatisticalWarning):
+        components = bound.pool_components()
+    for text in (repr(bound.pool()), repr(components)):
+        rows = [line for line in text.splitlines() if not line.startswith("cor(Intercept, x | g): ")]
+        assert max(map(len, rows)) <= 100 and "2.5%" in text
+    complete = bi.complete_cases(slopes(5).assign(x=lambda t: t.x.where(t.x < 1)), "y ~ x + (1 | g)")
+    assert "std.error" in repr(complete) and "sd(residual)" in repr(complete)
+    table = complete[0].to_frame()
+    assert table["std.error"].tolist() == pytest.approx(np.sqrt(np.diag(complete.covariances[0])).tolist())
+
+
+def test_meta_analysis_of_other_families():
+    rng = np.random.default_rng(6)
+    base = pd.DataFrame({"s": np.repeat(list("abcde"), 120), "x": rng.normal(size=600)})
+    frames = [base.assign(b=(base.x + rng.logistic(size=600) > 0) * 1) for _ in range(4)]
+    result = bi.pool_by_study(frames, "b ~ x", "s", family="bernoulli", terms=["x"])
+    part = [f[f.s == "c"] for f in frames]
+    own = bi.fit_each(part, "b ~ x", family="bernoulli").pool().to_frame().set_index("term")
+    row = result.studies.set_index("study").loc["c"]
+    assert (row["estimate"], row["std.error"]) == pytest.approx(
+        tuple(own.loc["x", ["estimate", "std.error"]])
+    )
