@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.plots._style import CYCLE, GREY, SMALL, Array, density, spaced
+from bayesimp.plots._style import CYCLE, GREY, SMALL, Array, density, spaced, subplots, titled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,9 +76,7 @@ def heading(item: Chains) -> str:
 
 def trace_figure(items: Sequence[Chains], title: str) -> Figure:
     """A row for each item, density at the left, course at the right."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         len(items),
         2,
         figsize=(9, 0.9 + 1.25 * len(items)),
@@ -89,10 +87,10 @@ def trace_figure(items: Sequence[Chains], title: str) -> Figure:
     for (left, right), item in zip(axes, items, strict=True):
         draw_density(left, item.values, item.log)
         draw_course(right, item.values, item.log)
-        left.set_title(heading(item), loc="left", fontsize=SMALL, pad=8)
+        left.set_title(wrapped(heading(item), 8.4), loc="left", fontsize=SMALL, pad=8)
     axes[-1, 0].set_xlabel("value (central 99 % of the draws)", fontsize=SMALL)
     axes[-1, 1].set_xlabel("draw", fontsize=SMALL)
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     chain_legend(figure, len(items[0].values))
     return figure
 

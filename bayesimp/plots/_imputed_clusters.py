@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.plots._style import GREY, IMPUTED, OBSERVED, SMALL, chosen, label, spaced
+from bayesimp.plots._style import (
+    GREY,
+    IMPUTED,
+    OBSERVED,
+    SMALL,
+    WIDEST,
+    chosen,
+    label,
+    shortened,
+    spaced,
+    subplots,
+    titled,
+    wrapped,
+)
 from bayesimp.plots._variable import Statistic, Variable, statistics, variable
 
 if TYPE_CHECKING:
@@ -18,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["by_clusters"]
 
 COLUMNS = 4  # of panels
+PANEL = 2.6  # inches, without the names of clusters
 LEVELS = 6  # of one variable, at most
 OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
 VALUES = "Median, quartiles, 5 and 95 % quantiles"
@@ -30,8 +44,6 @@ SUMMARY = {
 
 def by_clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels) -> Figure:
     """A panel for each variable (of several levels: for each level), a line for each cluster."""
-    import matplotlib.pyplot as plt
-
     every = [str(c) for c in imp.data.clusters]
     asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
     there = [c in asked for c in every]
@@ -40,25 +52,28 @@ def by_clusters(imp: Imputations, names: list[str], clusters, at_most: int, labe
     chosen(None, every[:tallest], "a cluster with imputed values")
     shown = {name: variable(imp, name) for name in names}
     panels = [(name, each) for name in names for each in statistics(shown[name], label(name, labels), LEVELS)]
-    columns = min(len(panels), COLUMNS)
+    called = shortened(every)
+    width = PANEL + 0.075 * max(len(called[k]) for places, _ in picks.values() for k in places)
+    columns = min(len(panels), COLUMNS, max(int(WIDEST / width), 1))
     lines = -(-len(panels) // columns)
-    width = max(2.6 if columns > 3 else 3.4, *(0.12 * len(each.title) for _, each in panels))
-    size = (max(width * columns, 5), 0.8 + (0.7 + 0.27 * tallest) * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    titles = [wrapped(each.title, PANEL, "medium") for _, each in panels]
+    below = 0.17 * max(title.count("\n") for title in titles)
+    size = (max(width * columns, 6.4), 1.4 + (0.7 + below + 0.27 * tallest) * lines)
+    figure, axes = subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
     systematic = False
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, each) in zip(axes.flat, panels, strict=False):
+    for ax, (name, each), title in zip(axes.flat, panels, titles, strict=False):
         places, possible = picks[name]
-        systematic |= _lines(ax, shown[name], each, places, every)
+        systematic |= _lines(ax, shown[name], each, places, called)
         ax.set_title(_how_many(len(places), possible, clusters is not None), fontsize=SMALL)
-        ax.set_xlabel(each.title)
+        ax.set_xlabel(title)
         ax.set_ylim(tallest - 0.4, -0.6)
     for ax in axes[:, 0]:
         ax.set_ylabel(imp.data.cluster)
     _legend(figure, systematic)
     some = any(len(places) < possible for places, possible in picks.values())
-    figure.suptitle(_title(panels, shown, some), fontsize="medium")
+    titled(figure, _title(panels, shown, some))
     return figure
 
 

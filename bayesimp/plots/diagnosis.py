@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +29,11 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     at_most
         Panels. Where there are more parameters, those missed most are shown, and the title says so.
     """
-    import matplotlib.pyplot as plt
-
     table = diagnosis.table
     shown = table.loc[sorted(table["miss"].nlargest(at_most).index)]
     columns = 2 if len(shown) in (2, 4) else min(len(shown), 3)
     lines = -(-len(shown) // columns)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         lines,
         columns,
         figsize=(max(3.4 * columns, 5), 1.1 + 2.3 * lines),
@@ -51,7 +49,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     title = f"What conditional models need, by {diagnosis.cluster}, and one value for all"
     if len(shown) < len(table):
         title += f":\nthe {len(shown)} of {len(table)} parameters that are missed most"
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     for ax in axes.flat[max(len(shown) - columns, 0) : len(shown)]:  # the lowest panel of each column
         ax.set_xlabel(f"rows of the {diagnosis.cluster}", fontsize=SMALL)
     figure.legend(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.errors import SpecificationError
-from bayesimp.plots._style import SMALL, spaced
+from bayesimp.plots._style import SMALL, spaced, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def plot_implied_conditionals(
     within = S[0, 1] / np.sqrt(S[0, 0] * S[1, 1])
     nearest = min(correlations, key=lambda rho: abs(rho - within))
     n = np.arange(sizes[0], sizes[1] + 1)
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+    figure, axes = subplots(1, 3, figsize=(10, 3.4), layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(correlations)))
     for rho, colour in sorted(zip(correlations, map(tuple, colours), strict=True), reverse=True):
         c = implied_conditional(S, np.outer(sd, sd) * np.array([[1, rho], [rho, 1]]), 0, n=n)

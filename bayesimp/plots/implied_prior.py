@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.compatibility.priors import ImpliedPrior
-from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, spaced
+from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, spaced, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,12 +27,10 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
     prior
         From `bayesimp.compatibility.implied_prior`.
     """
-    import matplotlib.pyplot as plt
-
     names = list(prior.joint)
     columns = min(len(names), 4)
     lines = -(-len(names) // columns)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         lines, columns, figsize=(2.7 * columns, 0.9 + 2.3 * lines), layout="constrained", squeeze=False
     )
     for ax in axes.flat[len(names) :]:

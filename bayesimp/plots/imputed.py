@@ -9,7 +9,19 @@ import numpy as np
 
 from bayesimp.data.families import CODED, COUNTS
 from bayesimp.plots._imputed_clusters import by_clusters
-from bayesimp.plots._style import IMPUTED, OBSERVED, SMALL, Array, chosen, density, label, spaced
+from bayesimp.plots._style import (
+    IMPUTED,
+    OBSERVED,
+    SMALL,
+    Array,
+    chosen,
+    density,
+    label,
+    shortened,
+    spaced,
+    subplots,
+    wrapped,
+)
 from bayesimp.plots._variable import Variable, variable
 
 if TYPE_CHECKING:
@@ -78,13 +90,12 @@ def plot_imputed(
 
 
 def _densities(imp: Imputations, names: list[str], labels) -> Figure:
-    import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
     columns = min(len(names), 3)
-    width = max(3.2, *(0.1 * len(label(name, labels)) for name in names))
+    width = 3.4
     lines = -(-len(names) // columns)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         lines,
         columns,
         figsize=(max(width * columns, 5), 0.9 + 2.3 * lines),
@@ -126,7 +137,7 @@ def _panel(ax: Axes, of: Variable, shown, called: str) -> None:
     ax.set_title(
         f"{len(of.observed):,}{of_what} observed, {imputed.shape[1]:,} imputed{together}", fontsize=SMALL
     )
-    ax.set_xlabel(called + scale)
+    ax.set_xlabel(wrapped(called + scale, 3.0, "medium"))
 
 
 def _curves(ax: Axes, observed: Array, imputed: Array, log: bool = False) -> None:
@@ -189,6 +200,7 @@ def _shares(
 
 def _name(ax: Axes, names: list[str]) -> None:
     """Ticks with names: of many numbers every second, third, ... and the last; long names turned."""
+    names = shortened(names, 20)
     crowded = -(-sum(len(name) + 2 for name in names) // 40)
     step = crowded if all(name[:1].isdigit() for name in names) else 1
     place = [k for k in range(0, len(names), step) if len(names) - 1 - k >= step] + [len(names) - 1]

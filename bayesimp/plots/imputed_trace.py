@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayesimp.diagnostics.convergence import diagnose
 from bayesimp.plots._chains import chain_legend, draw_course
-from bayesimp.plots._style import SMALL, Array, chosen
+from bayesimp.plots._style import SMALL, Array, chosen, subplots, titled, wrapped
 from bayesimp.plots._variable import second_level
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def plot_imputed_trace(
     SpecificationError
         Names that are not imputed responses or clusters.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
     drawn = [name for name in imp.imputed_columns if name in imp.responses]  # not those computed from others
@@ -60,7 +59,7 @@ def plot_imputed_trace(
     chosen(None, list(table.index), "an imputed value")
     shown = table.nlargest(at_most, "worst").sort_values("worst", ascending=False)
 
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         len(shown), 2, figsize=(9, 0.9 + 1.35 * len(shown)), layout="constrained", squeeze=False
     )
     for (left, right), row in zip(axes, shown.itertuples(), strict=True):
@@ -76,7 +75,7 @@ def plot_imputed_trace(
         if two:  # the sd follows from the share
             left.set_subplotspec(left.get_gridspec()[left.get_subplotspec().rowspan.start, :])
         heading = _heading(row, f"{imp.data.cluster} {labels[row.i]}", two)
-        left.set_title(heading, loc="left", fontsize=SMALL, pad=8)
+        left.set_title(wrapped(heading, 8.4), loc="left", fontsize=SMALL, pad=8)
     for ax in axes[-1]:
         ax.set_xlabel("cycle after warm-up" if imp.attrs.get("model") == "FCS" else "draw", fontsize=SMALL)
     title = "Imputed values along the chains: their mean and standard deviation"
@@ -85,7 +84,7 @@ def plot_imputed_trace(
             f"Imputed values along the chains: {len(shown)} of {len(table)} pairs of variable and cluster,\n"
             "those with the largest R-hat"
         )
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     chain_legend(figure, stats.sizes["chain"])
     return figure
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.errors import SpecificationError
+from bayesimp.plots._style import WIDEST, shortened, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ __all__ = ["plot_missing"]
 # Blue against vermillion (Okabe & Ito): told apart with any colour vision, and in print by the hatching.
 COMPLETE, LIGHT, DARK, SYSTEMATIC = "#f2f2f2", "#c6dbef", "#08519c", "#d55e00"
 SIZES = "#8c8c8c"
-LABELS_AT_MOST = 40  # more clusters than this: their names are left out
+LABELS_AT_MOST = 60  # more clusters than this: their names are left out
 
 
 def plot_missing(
@@ -48,8 +49,6 @@ def plot_missing(
     SpecificationError
         Names that are not variables; no variables.
     """
-    import matplotlib.pyplot as plt
-
     names = list(data.variables if variables is None else variables)
     for name in names:
         data.missing(name)  # raises for unknown names
@@ -58,11 +57,13 @@ def plot_missing(
     share = data.counts.loc[names].to_numpy() / data.sizes
     own = ax is None
     if ax is None:
-        width = float(np.clip(2.5 + 0.22 * share.shape[1], 7, 14))
-        _, ax = plt.subplots(figsize=(width, 2.4 + 0.32 * len(names)), layout="constrained")
+        side = 0.075 * max(map(len, shortened(names)))
+        width = float(np.clip(1.5 + side + 0.22 * share.shape[1], 7, WIDEST))
+        below = 0.075 * max(map(len, _labels(data)), default=0) if _upright(data) else 0.0
+        _, ax = subplots(figsize=(width, 2.4 + below + 0.32 * len(names)), layout="constrained")
     _map(ax, share)
     _cluster_axis(ax, data)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), shortened(names))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     _sizes(ax, data.sizes)
@@ -108,15 +109,25 @@ def _runs(flags):
 
 
 def _cluster_axis(ax: Axes, data: IncompleteData) -> None:
-    labels = [str(label) for label in data.clusters]
-    longest = max(len(label) for label in labels)
-    if len(labels) > LABELS_AT_MOST or longest > 24:
+    labels = _labels(data)
+    if not labels:
+        ends = shortened([str(data.clusters[0]), str(data.clusters[-1])])
         ax.set_xticks([])
-        ax.set_xlabel(f"{data.cluster}: {len(labels):,} clusters, {labels[0]} to {labels[-1]}")
+        ax.set_xlabel(f"{data.cluster}: {len(data.clusters):,} clusters, {ends[0]} to {ends[1]}")
         return
-    upright = longest * len(labels) > 60
-    ax.set_xticks(range(len(labels)), labels, rotation=90 if upright else 0)
+    size = "small" if len(labels) <= 40 else "x-small"
+    ax.set_xticks(range(len(labels)), labels, rotation=90 if _upright(data) else 0, fontsize=size)
     ax.set_xlabel(data.cluster)
+
+
+def _labels(data: IncompleteData) -> list[str]:
+    """Names of the clusters below the map; none where they are too many."""
+    every = [str(label) for label in data.clusters]
+    return [] if len(every) > LABELS_AT_MOST else shortened(every)
+
+
+def _upright(data: IncompleteData) -> bool:
+    return sum(len(label) + 2 for label in _labels(data)) > 70
 
 
 def _sizes(ax: Axes, sizes) -> None:
@@ -125,11 +136,11 @@ def _sizes(ax: Axes, sizes) -> None:
 
     bars = make_axes_locatable(ax).append_axes("top", size=0.6, pad=0.06, sharex=ax)
     bars.bar(np.arange(len(sizes)), sizes, width=0.8 if len(sizes) <= 80 else 1.0, color=SIZES)
-    bars.set_ylim(0, 1.15 * sizes.max())
-    bars.set_yticks([int(sizes.max())])
-    bars.set_ylabel("rows", rotation=0, ha="right", va="center")
-    bars.tick_params(axis="x", bottom=False, labelbottom=False)
-    bars.spines[["top", "right", "bottom"]].set_visible(False)
+    bars.set_ylim(0, 1.6 * sizes.max())
+    text = f"rows, at most {int(sizes.max()):,}"
+    bars.text(0.0, 1.0, text, transform=bars.transAxes, ha="left", va="top", fontsize="small")
+    bars.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
+    bars.spines[:].set_visible(False)
 
 
 def _legend(ax: Axes, own: bool) -> None:

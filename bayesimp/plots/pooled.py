@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from bayesimp.errors import SpecificationError
-from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, spaced
+from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, shortened, spaced, subplots, titled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +46,6 @@ def plot_pooled(
     SpecificationError
         A result that cannot be read, or terms that none has.
     """
-    import matplotlib.pyplot as plt
-
     if not isinstance(results, Mapping):
         results = {"pooled": results}
     tables = {str(name): _table(result, level, str(name)) for name, result in results.items()}
@@ -55,7 +53,7 @@ def plot_pooled(
     names = chosen(terms, known, "a term")
     shown = names[:at_most]
     height = 0.22 * len(tables) + 0.52
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         len(shown), 1, figsize=(6.4, 0.8 + height * len(shown)), layout="constrained", squeeze=False
     )
     for ax, term in zip(axes[:, 0], shown, strict=True):
@@ -66,7 +64,7 @@ def plot_pooled(
     title = f"Estimates and {level:.0%} intervals"
     if len(shown) < len(names):
         title += f": the first {len(shown)} of {len(names)} terms"
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     return figure
 
 
@@ -77,7 +75,13 @@ def _panel(ax, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
             continue
         row = table.loc[term]
         style = {"color": CYCLE[line % len(CYCLE)], "linewidth": 1.6}
-        ax.plot([row["conf.low"], row["conf.high"]], [line, line], **style)
+        if np.isfinite(row[["conf.low", "conf.high"]].to_numpy(float)).all():
+            ax.plot([row["conf.low"], row["conf.high"]], [line, line], **style)
+        elif np.isfinite(row["estimate"]):
+            _say(ax, line, "no interval")
+        else:
+            _say(ax, line, "no pooled value")
+            continue
         ax.plot(row["estimate"], line, MARKERS[line % len(MARKERS)], color=style["color"], markersize=5)
         if np.isfinite(row["fmi"]):
             ax.text(1.02, line, f"{row['fmi']:.0%}", transform=right, va="center", ha="left", fontsize=SMALL)
@@ -87,10 +91,15 @@ def _panel(ax, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
     if low < 0 < high:
         ax.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
     ax.set_ylim(len(tables) - 0.5, -0.5)
-    ax.set_yticks(range(len(tables)), list(tables))
+    ax.set_yticks(range(len(tables)), shortened(list(tables)))
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_title(term, loc="left", fontsize=SMALL, fontweight="bold")
+    ax.set_title(wrapped(term, 5.5), loc="left", fontsize=SMALL, fontweight="bold")
+
+
+def _say(ax, line: int, text: str) -> None:
+    at = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+    ax.text(0.99, line - 0.12, text, fontsize=SMALL, color=GREY, **at)
 
 
 def _table(result: Any, level: float, name: str) -> pd.DataFrame:

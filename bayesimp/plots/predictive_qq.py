@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, subplots, titled
 from bayesimp.spec import priors as pr
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def plot_predictive_qq(
     draws, seed
         Posterior draws of each model; seed of data, persons and draws.
     """
-    import matplotlib.pyplot as plt
-
     published = kunkel_kaizar(0.85, 0.65 * np.sqrt(122 * 147), 1 / 1.75)
     Sigma, Psi = (b if a is None else a for a, b in zip((Sigma, Psi), published, strict=True))
     rng = np.random.default_rng(seed)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         len(designs),
         persons,
         figsize=(2.1 * persons, 0.9 + 2.0 * len(designs)),
@@ -85,7 +83,7 @@ def plot_predictive_qq(
         )
     figure.supxlabel(f"quantiles of y1 under the joint model, prior '{both.names[0]}'", fontsize=SMALL)
     figure.supylabel(f"quantiles of y1 under the conditional model, prior '{both.names[1]}'", fontsize=SMALL)
-    figure.suptitle("Predictions of y1 given y2, with the same complete data", fontsize="medium")
+    titled(figure, "Predictions of y1 given y2, with the same complete data")
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.diagnostics.components import Component, components, covariance_names, overlap, view
-from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, spaced
+from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, spaced, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,8 +51,6 @@ def plot_prior_posterior(
     SpecificationError
         Other names; imputations without the model they came from; covariances that are fixed.
     """
-    import matplotlib.pyplot as plt
-
     names = chosen(var_names, covariance_names(imp), "a covariance matrix")
     quantities = components(imp, names, correlations=correlations, seed=seed)
     chosen(None, list(quantities), "a standard deviation or correlation that is not fixed")
@@ -61,7 +59,7 @@ def plot_prior_posterior(
     columns = min(len(shown), 4)
     lines = -(-len(shown) // columns)
     width = max(2.9, 0.09 * max(len(line) for name in shown for line in name.splitlines()))
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         lines,
         columns,
         figsize=(max(width * columns, 5), 1.1 + 1.9 * lines),
@@ -75,7 +73,7 @@ def plot_prior_posterior(
     title = f"Prior '{imp.tree.attrs['priors_name']}' beside the posterior"
     if len(shown) < len(quantities):
         title += f": {len(shown)} of {len(quantities)} quantities, those that the data moved least"
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     handles, texts = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, spaced
+from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, spaced, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,8 +42,6 @@ def plot_sensitivity(
     SpecificationError
         Terms that the analysis does not have.
     """
-    import matplotlib.pyplot as plt
-
     table = result.table
     known = list(table.sort_values("part", ascending=False, kind="stable")["term"].drop_duplicates())
     known.sort(key=list(table["term"].drop_duplicates()).index)
@@ -52,7 +50,7 @@ def plot_sensitivity(
     columns = min(len(shown), COLUMNS)
     lines = -(-len(shown) // columns)
     margin = 0.085 * max(len(name) for name in priors)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         lines,
         columns,
         figsize=(margin + max(2.7 * columns, 4.2), 0.9 + lines * (0.75 + 0.23 * len(priors))),
@@ -67,7 +65,7 @@ def plot_sensitivity(
     title = f"{result.analysis}\nestimates and intervals by prior; band: one standard error under '{result.reference}'"
     if len(shown) < len(names):
         title += f"; the first {len(shown)} of {len(names)} terms"
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     return figure
 
 

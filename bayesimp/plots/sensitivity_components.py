@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.diagnostics.components import Component, components
-from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, spaced
+from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, spaced, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def plot_sensitivity_components(
     priors = result.priors
     margin = 0.085 * max(len(name) for name in priors)
     width = max(2.9, 0.1 * max(len(line) for name in shown for line in titles[name].splitlines()))
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         lines,
         columns,
         figsize=(margin + max(width * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
@@ -86,7 +86,7 @@ def plot_sensitivity_components(
     title = "Prior beside posterior, by prior"
     if len(shown) < len(names):
         title += f": {len(shown)} of {len(names)} quantities, those that move most"
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     handles = [
         plt.Line2D([], [], color=ORANGE, linestyle="--", label="prior"),
         plt.Line2D([], [], color=BLUE, label="posterior"),

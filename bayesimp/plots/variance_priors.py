@@ -10,7 +10,7 @@ from scipy import stats
 
 from bayesimp.compatibility.priors import EFFECT, ImpliedPrior
 from bayesimp.diagnostics.prior_draws import draw_covariance
-from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced
+from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced, subplots, titled
 from bayesimp.plots.implied_prior import variance_density
 from bayesimp.spec import priors as pr
 
@@ -50,10 +50,8 @@ def plot_variance_priors(
     SpecificationError
         A prior that is improper.
     """
-    import matplotlib.pyplot as plt
-
     chosen = priors or {f"IW({nu:g}, 1)": pr.InverseWishart(nu, 1.0) for nu in (1.0, 1.6, 5.0)}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, (left, right) = subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     far = np.geomspace(limit / 100, 1000 * limit, 200)
     if implied is not None:
         x = implied.joint[EFFECT]
@@ -74,7 +72,7 @@ def plot_variance_priors(
     right.set(xlim=(far[0], far[-1]), ylim=(0, 1))
     right.set_title("share of the prior beyond the variance", fontsize=SMALL)
     right.axvline(limit, color=BLACK, linewidth=0.6, linestyle=":")
-    figure.suptitle("Priors of a variance between clusters", fontsize="medium")
+    titled(figure, "Priors of a variance between clusters")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=SMALL

@@ -15,6 +15,7 @@ import bayesimp as bi
 from bayesimp import plots
 from bayesimp.plots._style import IMPUTED, OBSERVED, density
 from bayesimp.plots.trace import scalars
+from tests.plots.test_figures import check
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,74 @@ def test_markers_of_pooled_are_estimates_between_their_limits(imp):
         np.testing.assert_allclose(marker.get_xdata(), row["estimate"])
         np.testing.assert_allclose(moved.get_xdata(), row["conf.high"])
         assert row["conf.low"] < row["estimate"] < row["conf.high"]
+
+
+def long_names(studies=10):
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(studies), 15)
+    levels = [f"A level of this variable that is described in words, number {k}" for k in range(4)]
+    names = [
+        "Systolic blood pressure at the first visit (mmHg)",
+        "Highest educational qualification obtained",
+    ]
+    frame = pd.DataFrame({"study": [f"Randomised trial of something {k} (Somewhere {k})" for k in g]})
+    frame[names[0]] = rng.normal(size=len(g)) + g
+    frame[names[1]] = pd.Categorical(np.array(levels)[rng.integers(0, 4, len(g))])
+    for name in names:
+        frame.loc[rng.random(len(g)) < 0.2, name] = np.nan
+    return bi.impute(frame, "study", m=3, cycles=6, seed=1, show=False)
+
+
+@pytest.fixture(scope="module")
+def long():
+    return long_names()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [plots.plot_trace, plots.plot_imputed_trace, plots.plot_imputed, lambda x: plots.plot_imputed(x, by_cluster=True)],
+    ids=["trace", "imputed_trace", "imputed", "by_cluster"],
+)  # fmt: skip
+def test_long_names_are_neither_clipped_nor_on_each_other(long, draw):
+    figure = draw(long)
+    check(figure)
+    assert figure.get_figwidth() <= 16
+
+
+@pytest.mark.parametrize("studies", [2, 40, 60])
+def test_every_study_is_named_on_the_map_of_what_is_missing(studies):
+    frame = pd.DataFrame({"g": np.repeat(np.arange(studies), 4), "y": 1.0})
+    frame["study"] = [f"Randomised trial of something {k} (Somewhere)" for k in frame.pop("g")]
+    frame.loc[::3, "y"] = np.nan
+    figure = plots.plot_missing(bi.IncompleteData(frame, "study")).figure
+    check(figure)
+    named = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert len(set(named)) == studies and all(0 < len(name) <= 28 for name in named)
+
+
+def test_what_has_no_interval_is_not_drawn_as_one():
+    table = pd.DataFrame({"term": ["sd", "cor", "x"], "estimate": [1.0, np.nan, 2.0], "conf.low": [np.nan, np.nan, 1],
+                          "conf.high": [np.nan, np.nan, 3]})  # fmt: skip
+    figure = plots.plot_pooled({"a": table})
+    axes = {ax.get_title(loc="left"): ax for ax in figure.axes}
+    words = {term: [t.get_text() for t in ax.texts] for term, ax in axes.items()}
+    assert words == {"sd": ["no interval"], "cor": ["no pooled value"], "x": []}
+    markers = {
+        term: sum(len(line.get_xdata()) == 1 and line.get_marker() == "o" for line in ax.lines)
+        for term, ax in axes.items()
+    }
+    assert markers == {"sd": 1, "cor": 0, "x": 1}
+
+
+def test_a_notebook_shows_a_figure_once():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    setup = (
+        "import numpy as np, pandas as pd, bayesimp as bi\n"
+        "frame = pd.DataFrame({'g': np.arange(40) % 4, 'y': np.arange(40.0) ** 2})\nframe.loc[::3, 'y'] = np.nan\n"
+        "imp = bi.impute(frame, 'g', m=2, cycles=4, seed=1, show=False)"
+    )
+    cells = [setup, "figure = bi.plot_imputed(imp)", "bi.plot_imputed(imp)", "figure", "figure, 1"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbclient.NotebookClient(book, timeout=120).execute()
+    pictures = [sum("image/png" in out.get("data", {}) for out in cell.outputs) for cell in book.cells]
+    assert pictures == [0, 1, 1, 1, 0]
