@@ -130,7 +130,7 @@ def chained_table(
     ignore
         (N,) bool: rows that are imputed, but that no model is fitted to.
     bounds
-        (lower, upper) by incomplete variable, on the scale of the data.
+        (lower, upper) by incomplete variable, on the scale of the data (data/bounds.py).
     labels
         (m,) of the clusters, for messages.
     """
