@@ -14,11 +14,12 @@ from bayesimp.data.generic import filled, observed, varies_within
 from bayesimp.data.identified_clusters import between, variances
 from bayesimp.data.identified_columns import as_filled, complete, exact, incomplete, together
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.other_levels import of_other_levels
 from bayesimp.data.sight import Sight
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import Conditionals
-from bayesimp.spec.methods import ML, PMM
+from bayesimp.spec.methods import ML, PMM, ClusterLevel
 
 __all__ = ["check_conditionals"]
 
@@ -29,7 +30,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     Returns
     -------
     Events: "prior only" (a coefficient that only its normal prior makes estimable), "prior matters" (few clusters),
-    "few rows together", "derived" (a derived column at odds with its definition).
+    "few rows together", "another level" (one value in each group of a column that is not the cluster), "derived" (a derived column at odds with its definition).
 
     Raises
     ------
@@ -44,6 +45,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     whole = filled(data, dict(zip(conditionals.complete, conditionals.X.T, strict=True)), conditionals.incomplete,
                    conditionals.derived)  # fmt: skip
     events = check_derived(conditionals, data, values)
+    by_row = [b for b in conditionals.blocks if not isinstance(b.method, ClusterLevel)]
+    events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:
             sight = Sight(name, block, values, data, frozenset(conditionals.complete))
