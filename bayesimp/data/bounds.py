@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bayesimp.data.families import CODED
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.data.where import suggestion, where
+from bayesimp.data.where import listing, suggestion, where
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.spec.conditional import Block, Conditionals
 from bayesimp.spec.methods import ClusterLevel, PyMC
@@ -173,5 +173,5 @@ def _check_clusters(name: str, low: NDArray, high: NDArray, data: IncompleteData
         c = int(np.argmax(bad))
         raise SpecificationError(
             f"bounds['{name}']: '{name}' has one value in each cluster, and no value (or not the observed one) is "
-            f"between {lower[c]:g} and {upper[c]:g}, the bounds of all rows of cluster {data.clusters[c]!r}."
+            f"between {lower[c]:g} and {upper[c]:g}, the bounds of all rows of cluster {listing([data.clusters[c]])}."
         )
