@@ -105,7 +105,7 @@ def with_means(
             return replace(block, notes=tuple(notes))
         if clusters < needed:
             few = f"observed in {clusters} clusters, {needed} are needed ({PER_COLUMN} for each)"
-            return replace(block, notes=(*notes, f"no cluster means: {few}; compatible=True adds them"))
+            return replace(block, notes=(*block.notes, f"no cluster means: {few}; compatible=True adds them"))
         notes.append(
             "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
         )

@@ -131,7 +131,7 @@ def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], d
     """With a note where a variable drawn through a log link predicts what predicts it (`feedback`)."""
     block = draft.block
     notes = [
-        note(name, others, logs)
+        note(name, data.families[name], others, logs)
         for name in block.responses
         if unlimited(data.families[name], block.method)
         and (others := feeding_back(name, [d.block for d in drafts], logs))

@@ -18,6 +18,7 @@ from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import INTERCEPT
+from bayesimp.spec.methods import ClusterLevel
 
 __all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
 
@@ -122,6 +123,8 @@ def exact(s: Sight) -> list[Event]:
 def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
     """All columns, cluster means and within-cluster ones among them, once the holes are filled (`generic.filled`)."""
     count, p = int(s.rows.sum()), len(s.names)
+    if isinstance(s.block.method, ClusterLevel):  # `between` has said it
+        return []
     if count < p:
         return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
     columns, events = s.block.fixed, []

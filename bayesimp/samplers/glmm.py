@@ -152,7 +152,8 @@ class GeneralisedBlock:
         predictor = "log mean" if by_logs else "linear predictor"
         driven = driven_by(block.name, [c.block for c in table.blocks]) if by_logs else []
         if driven:
-            why = note(driven[0], [block.name], {block.name: LOGS[block.family]})
+            family = next(c.block.family for c in table.blocks if driven[0] in c.block.responses)
+            why = note(driven[0], family, [block.name], {block.name: LOGS[block.family]})
         else:
             why = (
                 "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
