@@ -432,3 +432,19 @@ def test_imputed_counts_of_clusters_stay_near_the_observed_ones():
         )
         largest.append(imp.values("beds").max() / frame["beds"].max())
     assert np.median(largest) < 5 and max(largest) < 15
+
+
+@pytest.mark.parametrize("of_clusters", [False, True])
+@pytest.mark.parametrize("family", ["gamma", "ordinal"])
+def test_a_saved_run_with_shapes_and_cutpoints_goes_on_exactly(family, of_clusters, tmp_path):
+    """Saved, loaded and continued: as if never stopped, every parameter included."""
+    model = bi.FCS(data(table(family, of_clusters), family))
+    imp = model.impute(2, cycles=3, seed=1, progress=False)
+    imp.save(tmp_path / "a.nc")
+    more = bi.load(tmp_path / "a.nc").iterate(4, progress=False)
+    whole = model.impute(2, cycles=7, tune=1, seed=1, progress=False)
+    np.testing.assert_array_equal(more.values("y"), whole.values("y"))
+    ours, theirs = (run.tree["posterior"].to_dataset() for run in (imp.iterate(4, progress=False), more))
+    assert set(ours) == set(theirs) >= {"beta_y", "shape_y" if family == "gamma" else "cutpoints_y"}
+    for name in ours.data_vars:
+        np.testing.assert_array_equal(ours[name], theirs[name])
