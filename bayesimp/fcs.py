@@ -214,7 +214,7 @@ class FCS:
         if scale.intercept >= 0:
             sd[scale.intercept] = prior.intercept
             if block.family in ("poisson", "negative_binomial"):
-                mean[scale.intercept] = np.log(np.nanmean(self.table.full[:, chained.columns[0]]))
+                mean[scale.intercept] = np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]]))
         mean, sd = scale.marginal_beta(mean, sd)
         one = mean.shape[1] == 1
         return pr.Normal(mean[:, 0] if one else mean, sd[:, 0] if one else sd)

@@ -32,8 +32,22 @@ def _methods() -> dict[str, me.Method]:
     return found | {"sti.pmm": me.Stratified(donors=5)}
 
 
-METHODS = _methods()
-COMPILED = "pymc"  # what PyMC compiles takes seconds: its generalised models run in a slow test
+def own_model(data, priors):
+    """A normal model of the user's."""
+    import pymc as pm
+
+    with pm.Model() as model:
+        beta = pm.Normal("beta", 0, 3, shape=data.X.shape[1])
+        sigma = pm.HalfNormal("sigma", 2)
+        pm.Normal(data.name, data.X @ beta, sigma, observed=data.y)
+    return model
+
+
+METHODS = _methods() | {"own": me.PyMC(model=own_model)}
+COMPILED = (
+    "pymc",
+    "own",
+)  # PyMC compiles for seconds: of its models the normal ones, the others in a slow test
 
 
 def is_matched(method):
@@ -75,7 +89,7 @@ def fcs(frame, family, method, **options):
 
 
 def families_of(name, method):
-    """Those that the method has; both levels of a table are tried for none."""
+    """Those that the method has, each with its table; others are refused in words."""
     for family in FAMILIES:
         frame = table(family, isinstance(method, me.ClusterLevel))
         try:
@@ -86,7 +100,7 @@ def families_of(name, method):
                 error,
             )
             continue
-        if name != COMPILED or family == "normal":
+        if name not in COMPILED or family == "normal":
             yield family, frame
 
 
@@ -109,7 +123,8 @@ def test_bounds(name):
     for family, frame in families_of(name, method):
         numbers = pd.to_numeric(frame["y"], errors="coerce")
         bounds = (numbers.min(), numbers.max()) if family not in LEVELS else (0, 1)
-        if family == "normal" or (is_matched(method) and family not in LEVELS):
+        drawn = family == "normal" and name != "own"
+        if drawn or (is_matched(method) and family not in LEVELS):
             values = run(fcs(frame, family, method, bounds={"y": bounds})).values("y")
             assert bounds[0] <= values.min() and values.max() <= bounds[1], family
             if not is_matched(method):  # or the check would see nothing
@@ -117,7 +132,8 @@ def test_bounds(name):
                 assert free.min() < bounds[0] and free.max() > bounds[1], family
         else:
             with pytest.raises(
-                bi.SpecificationError, match=r"bounds\['y'\]: bounds are for normal variables"
+                bi.SpecificationError,
+                match=r"bounds\['y'\]: (bounds are for normal variables|a PyMC model of your own)",
             ):
                 fcs(frame, family, method, bounds={"y": bounds})
 
@@ -192,6 +208,25 @@ def test_ignore(name):
             assert np.abs(values).max() < IGNORED[family] / 4, family
 
 
+@pytest.mark.parametrize("family", ["normal", "poisson", "gamma"])
+def test_ignored_rows_do_not_reach_units_and_priors(family):
+    frame = table(family)
+    ignored = np.asarray(frame.index % 2 == 0)
+    models = [
+        fcs(
+            frame.assign(y=frame["y"].where(~ignored, frame["y"] * by)),
+            family,
+            me.read("bayes"),
+            ignore=ignored,
+        )
+        for by in (1, 1000)
+    ]
+    ours, theirs = ({k: str(prior) for k, prior in model.parameter_priors.items()} for model in models)
+    assert ours == theirs and len(ours) >= 2
+    np.testing.assert_array_equal(models[0].table.blocks[0].scale.s, models[1].table.blocks[0].scale.s)
+    np.testing.assert_array_equal(models[0].table.blocks[0].scale.c, models[1].table.blocks[0].scale.c)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_compatible(name):
     method = METHODS[name]
@@ -213,7 +248,7 @@ def test_compatible(name):
 DRAWN = [
     name
     for name, method in METHODS.items()
-    if not is_matched(method) and not name.startswith(("mlmi", "2lonly"))
+    if not is_matched(method) and not name.startswith(("mlmi", "2lonly", "own"))
 ]
 
 
@@ -235,7 +270,7 @@ def test_values_between_bounds_have_the_truncated_law(name):
 def test_bounds_by_row(name):
     """Detection limits: an upper bound in some rows, none in others; and bounds 30 and 3000 sds away."""
     method = METHODS[name]
-    if name.startswith("mlmi"):
+    if name.startswith(("mlmi", "own")):
         return
     of_clusters = isinstance(method, me.ClusterLevel)
     frame = table("normal", of_clusters)
@@ -358,9 +393,27 @@ def test_options_of_joint_blocks():
     assert (run(model).frame(0)["y"].isna() == (frame["y"].isna() & (frame["g"] <= 4))).all()
 
 
-def test_bounds_are_not_for_models_of_the_users_own():
-    with pytest.raises(bi.SpecificationError, match=r"knows nothing of them.*pm.Truncated"):
-        fcs(FRAME, "normal", me.PyMC(model=lambda data, priors: None), bounds={"y": (0, 1)})
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES[1:])
+def test_options_of_generalised_pymc_models(family):
+    """post, ignore, where, derived at once."""
+    frame = table(family)
+    ignored, missing = np.asarray(frame.index % 2 == 0), frame["y"].isna().to_numpy()
+    seen = ignored & ~missing
+    frame.loc[seen, "y"] = IGNORED[family] if family in IGNORED else frame.loc[seen, "n"].astype(float)
+    got = []
+    model = fcs(frame, family, me.PyMC(), ignore=ignored, where={"y": missing & ~ignored},
+                post={"y": lambda drawn: got.append(drawn) or drawn})  # fmt: skip
+    after = run(model).frame(0)["y"]
+    assert after.isna().to_numpy()[missing & ignored].all() and after.notna().to_numpy()[~missing].all()
+    values = after.to_numpy()[missing & ~ignored]
+    if family in LEVELS:
+        assert (values == IGNORED[family]).mean() < 0.5
+    elif family == "binomial(n)":
+        assert values.sum() / frame["n"].to_numpy()[missing & ~ignored].sum() < 0.4
+    else:
+        assert np.abs(values).max() < IGNORED[family] / 4
+    assert len(got) == 9
 
 
 # -- variables of clusters ------------------------------------------------------------------------------------------

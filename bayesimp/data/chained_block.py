@@ -211,7 +211,7 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     if block.family != "normal":
         s_y, c_y = np.ones(block.predictors), np.zeros(block.predictors)
         if block.family in POSITIVE and has_intercept:
-            c_y[:] = np.log(np.nanmean(table.full[:, places[0]]))
+            c_y[:] = np.log(np.nanmean(table.full[rows.fitted, places[0]]))
     elif not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
