@@ -21,12 +21,12 @@ from typing import Protocol
 import numpy as np
 
 from bayesimp.data.chained import ChainedTable
-from bayesimp.data.generic import TOLERANCE, dependent, varies_within
+from bayesimp.data.generic import varies_within
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.kernels.chained import imputed_moments
 from bayesimp.kernels.conditional_block import BlockState, gibbs_cycles
-from bayesimp.samplers.block_rows import BlockRows
+from bayesimp.samplers.block_rows import indistinct
 from bayesimp.samplers.chains import Report, run_chains
 
 __all__ = ["Chain", "Conditional", "History", "Parameters", "adapt_all", "run_cycles", "start_chain"]
@@ -38,7 +38,6 @@ SECONDS = 0.2  # imputations take turns of about this length, so that an interru
 POST = 1 << 30  # the code of values changed by the user's function
 # incomplete rows below which light steps called from Python are quicker on one thread than on two
 ROWS_FOR_THREADS = 5_000
-NEARLY = 1e-4  # of its length that a column has of its own, below which it is named where a block fails
 
 
 @dataclass
@@ -286,28 +285,11 @@ def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c
         _, message = conditional.words.get(code, ("failed", f"code {code}"))
         raise SamplingError(
             f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
-            f"{_indistinct(table, chain, b)}{getattr(conditional, 'advice', ADVICE)}"
+            f"{indistinct(table, chain.V, b)}{getattr(conditional, 'advice', ADVICE)}"
         )
     for bit in conditional.words:
         if bit > 0 and code & bit:
             chain.record(b, bit)
-
-
-def _indistinct(table: ChainedTable, chain: Chain, b: int) -> str:
-    """Which columns of a block are combinations of others as the table stands, in words; empty if none is."""
-    block, rows = table.blocks[b].block, BlockRows(table, b)
-    if not block.fixed or not np.isfinite(chain.V).all():
-        return ""
-    X, _ = rows.observed(chain.V, rows.factors(chain.V))
-    out = next((found for t in (TOLERANCE, NEARLY) if (found := dependent(X, t)).any()), None)
-    if out is None:
-        return ""
-    names = [repr(column.name) for column, is_out in zip(block.fixed, out, strict=True) if is_out]
-    verb = "is a combination" if len(names) == 1 else "are combinations"
-    return (
-        f"As completed, {', '.join(names[:5])} {verb} of its other predictors in the {len(X):,} rows where "
-        f"'{block.responses[0]}' is observed. "
-    )
 
 
 def _post(
