@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from bayesimp.data.bounds import checked_bounds
 from bayesimp.data.chained import ChainedTable, chained_table
 from bayesimp.data.conditionals import conditionals
 from bayesimp.data.identified import check_conditionals
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.data.requests import checked_bounds, checked_post, fitted_rows, held_out, ignored_rows, masks
+from bayesimp.data.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun
@@ -57,10 +58,12 @@ class FCS:
         (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
         See `bayesimp.data.conditionals.conditionals`.
     bounds
-        (lower, upper) by variable, None for no bound: values are drawn from the normal truncated to them.
+        (lower, upper) by variable, None for no bound: values are drawn from the normal truncated to them. Either may be
+        (n,) numbers, one a row of the table, nan for none: detection limits, ``(0, table["limit"].where(missing))``. For
+        variables imputed one by one, by normal models or (one pair for all rows) by matching; others are refused.
     post
         By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
-        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``.
+        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds.
     where
         Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
         cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
@@ -90,7 +93,7 @@ class FCS:
         blocks: Mapping[str, Sequence[str]] | None = None,
         derived: Mapping[str, str] | None = None,
         compatible: bool | None = None,
-        bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+        bounds: Mapping[str, tuple[Any, Any]] | None = None,
         post: Mapping[str, Callable] | None = None,
         where: Any = None,
         ignore: Any = None,
@@ -107,7 +110,9 @@ class FCS:
         self._where = masks(data, where)
         self.masked = held_out(data, self._where)
         self.ignore = ignored_rows(data, ignore)
-        self.spec = conditionals(self.masked, methods, predictors, order, blocks, derived, compatible)
+        self.spec = conditionals(
+            self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
+        )
         self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         _check_names(self.spec)
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
@@ -209,7 +214,7 @@ class FCS:
         if scale.intercept >= 0:
             sd[scale.intercept] = prior.intercept
             if block.family in ("poisson", "negative_binomial"):
-                mean[scale.intercept] = np.log(np.nanmean(self.table.full[:, chained.columns[0]]))
+                mean[scale.intercept] = np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]]))
         mean, sd = scale.marginal_beta(mean, sd)
         one = mean.shape[1] == 1
         return pr.Normal(mean[:, 0] if one else mean, sd[:, 0] if one else sd)

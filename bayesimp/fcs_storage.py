@@ -12,7 +12,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs import FCS
 from bayesimp.fcs_run import FCSRun
-from bayesimp.samplers.fcs import KEPT, Chain, History, Parameters
+from bayesimp.samplers.fcs import Chain, History, Parameters
 from bayesimp.spec.fcs_records import declared_from_dict
 
 __all__ = ["fcs_run", "fcs_state"]
@@ -69,7 +69,7 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
     )  # fmt: skip
     blocks = range(len(model.spec.blocks))
     history = History(
-        [{name: a[f"kept_{b}_{name}"] for name in KEPT if f"kept_{b}_{name}" in a} for b in blocks],
+        [_of_block(a, f"kept_{b}_") for b in blocks],
         a["mean"],
         a["sd"],
     )
@@ -91,6 +91,9 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
 
 def _parameters(a: Mapping[str, np.ndarray], b: int, k: int) -> Parameters:
     now = [np.ascontiguousarray(a[f"now_{b}_{name}"][k]) for name in PARAMETERS]
-    start = f"own_{b}_"
-    own = {name.removeprefix(start): values[k].copy() for name, values in a.items() if name.startswith(start)}
-    return Parameters(*now, own)
+    return Parameters(*now, {name: values[k].copy() for name, values in _of_block(a, f"own_{b}_").items()})
+
+
+def _of_block(a: Mapping[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
+    """Arrays whose name starts so, by the rest of it: shapes, cutpoints, variables of the user's own model among them."""
+    return {name.removeprefix(start): values for name, values in a.items() if name.startswith(start)}

@@ -389,14 +389,6 @@ def test_more_variables_than_bits_in_an_integer():
         bi.JointNormal(wide, f"{' + '.join(names)} ~ 1 + (1 | study)")
 
 
-def test_bounds_are_not_for_models_of_the_users_own():
-    model = bi.FCS(
-        data(), methods={"y1": bi.methods.PyMC(model=lambda data, priors: None)}, bounds={"y1": (0, None)}
-    )
-    with pytest.raises(bi.SpecificationError, match="knows nothing of them"):
-        run(model)
-
-
 def test_a_run_interrupted_in_its_warm_up_says_so(model, monkeypatch):
     from bayesimp.samplers import fcs
 

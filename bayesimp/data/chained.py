@@ -1,7 +1,7 @@
 """The table as the chained-equations loop reads it: working scale, canonical order, cells.
 
-Every base column is brought to mean 0 and standard deviation 1 of its observed values, w = (D - c) / s; the first is the
-constant 1. What that makes of a conditional model: data/chained_block.py.
+Every base column is brought to mean 0 and standard deviation 1 of its observed values in the rows that models are fitted
+to, w = (D - c) / s; the first is the constant 1. What that makes of a conditional model: data/chained_block.py.
 
 Clusters and rows are put in an order that depends on
 values alone (data/working.py), so that a seed gives the same imputations however the table is arranged.
@@ -130,7 +130,7 @@ def chained_table(
     ignore
         (N,) bool: rows that are imputed, but that no model is fitted to.
     bounds
-        (lower, upper) by incomplete variable, on the scale of the data.
+        (lower, upper) by incomplete variable, on the scale of the data (data/bounds.py).
     labels
         (m,) of the clusters, for messages.
     """
@@ -138,7 +138,7 @@ def chained_table(
     p = len(spec.complete)
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
     full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {})
-    center, scale = _scales(full)
+    center, scale = _scales(full[~ignore])  # priors are in these units
     W = (full - center) / scale
     order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)

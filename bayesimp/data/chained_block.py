@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.bounds import limits
 from bayesimp.data.families import POSITIVE
 from bayesimp.errors import SpecificationError
 from bayesimp.kernels.chained import BlockArrays, Terms
@@ -115,7 +116,7 @@ def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
 
 
 def chained_block(table, block: Block, rows: Rows, bounds) -> ChainedBlock:
-    """A block of a `ChainedTable` that has all but its blocks; bounds: (lower, upper) by variable, data scale."""
+    """A block of a `ChainedTable` that has all but its blocks; bounds: (lower, upper) by variable (data/bounds.py)."""
     at = {name: k for k, name in enumerate(table.names)}
     columns = tuple(at[name] for name in block.responses)
     r, clusters = len(columns), rows.clusters
@@ -159,14 +160,22 @@ def chained_block(table, block: Block, rows: Rows, bounds) -> ChainedBlock:
 
 
 def _bounds(table, block: Block, columns, bounds) -> tuple[Array, Array]:
-    """Lower and upper bounds of the responses on the working scale."""
-    low, high = np.full(len(columns), -np.inf), np.full(len(columns), np.inf)
-    for k, (name, at) in enumerate(zip(block.responses, columns, strict=True)):
-        pair = bounds.get(name, (None, None))
-        for side, value in zip((low, high), pair, strict=True):
-            if value is not None:
-                side[k] = (value - table.center[at]) / table.scale[at]
-    return low, high
+    """Lower and upper bounds of the one response (R,) on the working scale, such that none is passed on the data's."""
+    pair = bounds.get(block.responses[0])
+    if pair is None or len(columns) > 1:
+        return np.empty(0), np.empty(0)
+    c, s = table.center[columns[0]], table.scale[columns[0]]
+    out = []
+    for bound, sign in zip(limits(pair, len(table.full)), (1.0, -1.0), strict=True):
+        bound = bound[table.row]
+        with np.errstate(over="ignore"):
+            working = (bound - c) / s
+        finite = np.isfinite(working)
+        step = np.finfo(float).eps * np.maximum(abs(c), np.abs(bound)) / s
+        while (passed := finite & (sign * (c + s * working) < sign * bound)).any():
+            working = working + np.where(passed, sign * step, 0.0)
+        out.append(working)
+    return np.minimum(*out), out[1]
 
 
 def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
@@ -202,7 +211,7 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     if block.family != "normal":
         s_y, c_y = np.ones(block.predictors), np.zeros(block.predictors)
         if block.family in POSITIVE and has_intercept:
-            c_y[:] = np.log(np.nanmean(table.full[:, places[0]]))
+            c_y[:] = np.log(np.nanmean(table.full[rows.fitted, places[0]]))
     elif not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()

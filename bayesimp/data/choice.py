@@ -37,6 +37,7 @@ MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
 PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
 BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
 LEVELS = ("ordinal", "categorical")
+CONTINUOUS = ("normal", "gamma", "inverse_gaussian")  # two rows agree by chance never
 FAMILIES: dict[type, tuple[str, ...]] = {
     ML: ("normal",),
     Norm: ("normal",),
@@ -45,7 +46,7 @@ FAMILIES: dict[type, tuple[str, ...]] = {
     TwoStage: ("normal", *BINARY_AND_COUNTS),
     Stratified: ("normal", *BINARY_AND_COUNTS, *LEVELS),
     SingleLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
-    ClusterLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
+    ClusterLevel: ("normal", *BINARY_AND_COUNTS, "negative_binomial", *CONTINUOUS[1:], *LEVELS),
 }  # fmt: skip
 
 
@@ -89,11 +90,11 @@ def of_clusters(data: IncompleteData, name: str) -> bool:
         return False
     pairs = int((rows[several] - 1).sum())
     differ = len(np.unique(values[there])) > 1
-    return differ and (data.families[name] == "normal" or pairs >= PAIRS)
+    return differ and (data.families[name] in CONTINUOUS or pairs >= PAIRS)
 
 
-def check_family(name: str, family: str, method: Method) -> None:
-    """Refuse a method that has no model for a family.
+def check_family(name: str, family: str, method: Method, of_cluster: bool = False) -> None:
+    """Refuse a method that has no model for a family; of_cluster: whether it has one value in each cluster.
 
     Raises
     ------
@@ -110,7 +111,9 @@ def check_family(name: str, family: str, method: Method) -> None:
     allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
     if allowed and plain not in allowed:
         advice = "'bayes'"
-        if plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
+        if of_cluster:
+            advice = "'2lonly', for it has one value in each cluster"
+        elif plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
             advice = "'mlmi'" if isinstance(method, ML) else "'glm'"
         elif plain == "normal":
             advice = "'ml' or 'bayes'"

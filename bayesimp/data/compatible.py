@@ -31,8 +31,10 @@ def cluster_means(
     values: Mapping[str, Array],
     codes: NDArray[np.integer],
     first: Set[str] = frozenset(),
-) -> tuple[tuple[Column, ...], tuple[str, ...]]:
-    """Columns to add to ``fixed``, and the names of those left out because they are combinations of others.
+    seen: Sequence[NDArray[np.bool_]] = (),
+    alone: bool = False,
+) -> tuple[tuple[Column, ...], tuple[str, ...], tuple[str, ...]]:
+    """Columns to add to ``fixed``; names of those left out: combinations of others, and such in ``seen`` only.
 
     Parameters
     ----------
@@ -43,6 +45,10 @@ def cluster_means(
     first
         Columns whose means come before those of others, where clusters are too few for all: the imputed ones, which
         the option is about.
+    seen
+        (N,) rows in which a response is observed, of each: a mean that is a combination of others there is left out.
+    alone
+        There, beside ``fixed`` only: what clusters are too few for is not left out.
     """
     inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
     inside = [base for base in inside if varies_within(values[base], codes).any()]
@@ -55,9 +61,24 @@ def cluster_means(
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None
     new = [column for column in wanted if column not in fixed]
     ranked = sorted(new, key=lambda column: first.isdisjoint(column.over or ()))
-    out = dependent(column_values([*fixed, *ranked], values, codes))[len(fixed) :]
-    left = {column for column, is_out in zip(ranked, out, strict=True) if is_out}
-    return tuple(c for c in new if c not in left), tuple(c.name for c in new if c in left)
+    matrix, p = column_values([*fixed, *ranked], values, codes), len(fixed)
+    out, there = dependent(matrix)[p:], np.zeros(len(ranked), dtype=bool)
+    for rows in seen:
+        each = [[*range(p), p + j] for j in range(len(ranked))]
+        there |= (
+            np.array([dependent(matrix[rows][:, columns])[-1] for columns in each], dtype=bool)
+            if alone
+            else dependent(matrix[rows])[p:]
+        )
+    left, elsewhere = (
+        {column for column, is_out in zip(ranked, mask, strict=True) if is_out}
+        for mask in (out, there & ~out)
+    )
+    return (
+        tuple(c for c in new if c not in left | elsewhere),
+        tuple(c.name for c in new if c in left),
+        tuple(c.name for c in new if c in elsewhere),
+    )
 
 
 def clusters_needed(

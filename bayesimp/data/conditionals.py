@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.automatic_columns import check_compatible, with_means, without_unseen_levels
 from bayesimp.data.base_columns import BaseColumns
-from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.data.families import CODED, COUNTS, trials
 from bayesimp.data.feedback import drawn_by_logs, feeding_back, note, unlimited
-from bayesimp.data.generic import filled, varies_within
+from bayesimp.data.generic import filled
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.levels import Draft, at_its_level
 from bayesimp.data.predictor_table import default_predictors, read_predictors
@@ -26,7 +26,7 @@ from bayesimp.data.visits import read_blocks, read_methods, visits
 from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals, cluster_column
-from bayesimp.spec.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
+from bayesimp.spec.methods import Gibbs, Method, PyMC, ignores_clusters
 from bayesimp.spec.predictors import Predictors
 from bayesimp.spec.priors import Flat, Weak, default
 
@@ -43,6 +43,7 @@ def conditionals(
     blocks: Mapping[str, Sequence[str]] | None = None,
     derived: Mapping[str, str] | None = None,
     compatible: bool | None = None,
+    ignore: NDArray[np.bool_] | None = None,
 ) -> Conditionals:
     """The conditional models of FCS.
 
@@ -66,7 +67,11 @@ def conditionals(
         filled where it is missing; another is new.
     compatible
         Whether cluster means of the other variables are predictors (see `data.compatible`), where the method does
-        not say. None: in models without a formula, if there are at least 5 clusters for each.
+        not say. None: in models without a formula, if there are at least 5 clusters for each. One that is a combination
+        of other columns, where the response is observed, is left out and noted. True is refused for methods that the
+        user chose and that have no random effects to go with them.
+    ignore
+        (N,) bool: rows that models are not fitted to.
 
     Raises
     ------
@@ -101,7 +106,11 @@ def conditionals(
     values = filled(data, base.complete, incomplete, base.derived.values())
     drafts = [at_its_level(d, data, values) for d in drafts]
     drafts = [_with_note(d, drafts, logs, data) for d in drafts]
-    made = {d.block.name: _with_means(d, data, values, compatible) for d in drafts}
+    fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
+    if compatible:
+        drafts = [check_compatible(d, why) for d in drafts]
+    drafts = [without_unseen_levels(d, data, base, fitted) for d in drafts]
+    made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
     return Conditionals(
@@ -122,7 +131,7 @@ def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], d
     """With a note where a variable drawn through a log link predicts what predicts it (`feedback`)."""
     block = draft.block
     notes = [
-        note(name, others, logs)
+        note(name, data.families[name], others, logs)
         for name in block.responses
         if unlimited(data.families[name], block.method)
         and (others := feeding_back(name, [d.block for d in drafts], logs))
@@ -240,44 +249,6 @@ def _check_cycle(
                 f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
                 f"the predictors of '{name}', and put its other ingredients there instead."
             )
-
-
-def _with_means(
-    draft: Draft, data: IncompleteData, values: Mapping[str, Any], compatible: bool | None
-) -> Block:
-    """The block with cluster means, where wanted or sensible."""
-    block, method = draft.block, draft.block.method
-    if not block.random or isinstance(method, TwoStage):
-        return block
-    own: bool | None = False if getattr(method, "published", False) else getattr(method, "compatible", None)
-    wanted = compatible if own is None else own
-    if wanted is False or (wanted is None and draft.explicit):
-        return block
-    imputed = {name for name in data.variables if data.missing(name).any()}
-    new, combined = cluster_means(block.fixed, block.random, values, data.codes, imputed)
-    notes = list(block.notes)
-    if wanted is None:
-        clusters = min(len(np.unique(data.codes[~data.missing(name)])) for name in block.responses)
-        needed = clusters_needed((*block.fixed, *new), block.random, values, data.codes)
-        if not new:
-            return block
-        if clusters < needed:
-            few = f"observed in {clusters} clusters, {needed} are needed ({PER_COLUMN} for each)"
-            return replace(block, notes=(*notes, f"no cluster means: {few}; compatible=True adds them"))
-        notes.append(
-            "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
-        )
-    slopes = [c.name for c in block.random if c.base != INTERCEPT and not c.within]
-    static = [c.name for c in block.fixed if c.over is None and c.base != INTERCEPT
-              and not varies_within(values[c.base], data.codes).any()]  # fmt: skip
-    if slopes and static:
-        notes.append(
-            f"products of {listing(static)} with random slopes, which a joint model implies too, are not added; write "
-            f"them as {slopes[0]}:{static[0]}"
-        )
-    if combined:
-        notes.append(f"combinations of other columns, left out: {listing(combined)}")
-    return replace(block, fixed=(*block.fixed, *new), notes=tuple(notes))
 
 
 def _multilevel(method: Method) -> bool:

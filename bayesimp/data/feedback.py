@@ -54,10 +54,11 @@ def driven_by(name: str, blocks: Sequence[Block]) -> list[str]:
     ]
 
 
-def note(name: str, others: list[str], logs: Mapping[str, str]) -> str:
-    """What to know of such a pair, and what to do."""
+def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> str:
+    """What to know of such a pair, and what to do; family: of `name`."""
     terms = listing([f"{logs[other]}({other})" for other in others])
+    bounds = "bounds= on it, " if family == "normal" else ""
     return (
         f"{listing(others)} and '{name}' predict each other, the former by a log link: imputed values can run away. "
-        f"Stable are {terms} in the formula of '{name}', bounds= on it, or matching ('pmm')"
+        f"Stable are {terms} in the formula of '{name}', {bounds}or matching ('pmm')"
     )

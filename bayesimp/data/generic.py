@@ -13,6 +13,7 @@ from bayesimp.spec.conditional import Column, Derived
 __all__ = ["TOLERANCE", "column_values", "dependent", "filled", "observed", "varies_within"]
 
 TOLERANCE = 1e-7  # as `design.TOLERANCE`
+ROUND_OFF = 1e-12  # of the largest value, what a constant less its mean may leave
 Array = NDArray[np.float64]
 
 
@@ -61,7 +62,9 @@ def column_values(
     for j, column in enumerate(columns):
         matrix[:, j] = values[column.base]
         if column.within:
-            matrix[:, j] -= _over_clusters(values[column.base], codes)
+            rest = matrix[:, j] - _over_clusters(values[column.base], codes)
+            largest = np.abs(matrix[:, j][np.isfinite(matrix[:, j])]).max(initial=0.0)
+            matrix[:, j] = np.where(np.abs(rest) <= ROUND_OFF * largest, 0.0, rest)
         if column.over is not None:
             product = values[column.over[0]] * values[column.over[1]]
             matrix[:, j] *= _over_clusters(product, codes, column.sum)

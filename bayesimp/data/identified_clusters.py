@@ -12,7 +12,6 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import INTERCEPT, Column
 from bayesimp.spec.methods import ML, TwoStage
-from bayesimp.spec.priors import Fixed
 
 __all__ = ["between", "variances"]
 
@@ -68,8 +67,7 @@ def _between_rank(s: Sight, names: list[str], matrix: Array) -> list[Event]:
 def variances(s: Sight) -> list[Event]:
     """Clusters for the variances between them."""
     q, m = len(s.block.random), len(s.clusters)
-    known = isinstance(getattr(getattr(s.block.method, "priors", None), "Psi", None), Fixed)
-    if q == 0 or known:
+    if q == 0 or s.fixed_Psi:
         return []
     if isinstance(s.block.method, TwoStage) and m > 1:  # which says itself what few clusters leave open
         return []

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.other_levels import of_other_levels
 from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
@@ -21,7 +22,8 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     Returns
     -------
     Events of kind "prior only": pairs of responses never seen in the same row (their residual covariance) or
-    in the same cluster (the covariance of their effects), responses observed in few clusters.
+    in the same cluster (the covariance of their effects), responses observed in few clusters; "another level":
+    responses with one value in each group of a column that is not the cluster.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     observed = np.column_stack([~data.missing(name) for name in responses])
     seen = np.zeros((len(data.clusters), len(responses)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
-    events = []
+    events = of_other_levels(data, responses)
     for k, name in enumerate(responses):
         _check_varies_within(data, name, seen[:, k])
         clusters = int((seen[:, k] > 0).sum())

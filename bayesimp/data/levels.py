@@ -54,6 +54,7 @@ def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]
             return replace(draft, block=_within(draft, data, values))
         case ClusterLevel():
             _check_one_value(draft.block, data)
+            _check_trials(draft.block, data, values)
             return replace(draft, block=_between(draft.block, data, values))
         case Norm() | PMM() | SingleLevel() if not draft.explicit:
             return replace(draft, block=_in_one(draft.block, data, values))
@@ -82,6 +83,19 @@ def _check_one_value(block: Block, data: IncompleteData) -> None:
             f"'{name}' has several values in {int(differ.sum())} of {len(data.clusters)} clusters ({clusters}), and "
             f"'{block.method.name}' imputes one a cluster. Make them agree, or set those that are wrong to missing; "
             f"a variable of rows is imputed by methods={{'{name}': 'bayes'}}, for one."
+        )
+
+
+def _check_trials(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> None:
+    """One number of successes a cluster is out of one number of trials."""
+    if block.trials is None:
+        return
+    differ = varies_within(values[block.trials], data.codes)
+    if differ.any():
+        raise DataError(
+            f"'{block.name}' has one value in each cluster, but its trials '{block.trials}' have several in "
+            f"{int(differ.sum())} of {len(data.clusters)} clusters ({listing(data.clusters[differ])}); make them agree, "
+            f"or impute it by rows: methods={{'{block.name}': 'bayes'}}."
         )
 
 

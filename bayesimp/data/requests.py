@@ -1,10 +1,9 @@
-"""What is asked of FCS beside its models: cells to fill, rows to ignore, bounds, functions. Read, or refused."""
+"""What is asked of FCS beside its models: cells to fill, rows to ignore, functions. Read, or refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.spec.conditional import Conditionals
 
-__all__ = ["checked_bounds", "checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
+__all__ = ["checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
 
 
 def masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
@@ -112,33 +111,3 @@ def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
                 f"post['{name}'] must be a function of the values drawn, got {function!r}."
             )
     return dict(post or {})
-
-
-def checked_bounds(data: IncompleteData, bounds, spec) -> dict[str, tuple[float | None, float | None]]:
-    if not isinstance(bounds, Mapping | None):
-        raise SpecificationError(f"bounds takes {{variable: (lower, upper)}}, got {type(bounds).__name__}.")
-    bounds = bounds or {}
-    jointly = {name for block in spec.blocks if len(block.responses) > 1 for name in block.responses}
-    for name, pair in bounds.items():
-        _incomplete(name, spec, "bounds")
-        if name in jointly:
-            raise SpecificationError(
-                f"bounds: '{name}' is imputed jointly with others; bounds are for single variables."
-            )
-        if np.shape(pair) != (2,) or not all(x is None or isinstance(x, Real) for x in pair):
-            raise SpecificationError(
-                f"bounds['{name}'] must be (lower, upper), numbers or None; got {pair!r}."
-            )
-        low, high = (-np.inf if pair[0] is None else pair[0]), (np.inf if pair[1] is None else pair[1])
-        if not low < high:
-            raise SpecificationError(
-                f"bounds['{name}']: {pair} is empty; give (lower, upper), None for no bound."
-            )
-        y = data.numeric(name)
-        outside = int(((y < low) | (y > high)).sum())
-        if outside:
-            raise DataError(
-                f"bounds['{name}'] = {pair}: {outside} observed value{'s are' if outside > 1 else ' is'} outside. Widen "
-                "the bounds, or correct the values."
-            )
-    return dict(bounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,9 +15,9 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import Block
 from bayesimp.spec.methods import MLMI, ClusterLevel, PyMC, SingleLevel, Stratified
-from bayesimp.spec.priors import Normal, Weak
+from bayesimp.spec.priors import Fixed, Normal, Weak
 
-__all__ = ["Sight"]
+__all__ = ["Sight", "proper", "term_of"]
 
 Array = NDArray[np.float64]
 
@@ -61,27 +62,51 @@ class Sight:
         return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
 
     @property
-    def _weak(self) -> bool:
-        """Whether the method has a weak prior of its own on the coefficients."""
-        method = self.block.method
-        generalised = self.block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
-        return isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
+    def fixed_Psi(self) -> bool:
+        """Whether the covariance of the effects is given."""
+        return isinstance(getattr(getattr(self.block.method, "priors", None), "Psi", None), Fixed)
 
     def unidentified(self, column: str, message: str) -> list[Event]:
         """Refuse; or, where beta has a proper prior, say that it is all there is."""
-        priors = getattr(self.block.method, "priors", None)
-        if isinstance(self.block.method, PyMC) and self.block.method.model is not None:
-            why = "the model is your own: make sure that its prior is proper"
-        elif isinstance(getattr(priors, "beta", None), Normal | Weak) or self._weak:
-            why = "its coefficient has its normal prior alone"
-        else:
-            mean = any(c.name == column and c.over for c in self.block.fixed)
-            choice = (
-                " (compatible=False: no cluster means; a formula: those that you write in it)" if mean else ""
-            )
+        why = proper(self.block)
+        if why is None:
+            term = term_of(column, self.data)
+            written = f" In a formula, '{column}' is part of '{term}'." if term != column else ""
             raise SpecificationError(
-                f"'{self.name}' ({self.block.method.name}): {message} Drop '{column}' from the predictors of "
-                f"'{self.block.name}'{choice}, or make its coefficient estimable by a normal prior, for example "
-                "methods.Bayes(priors.Priors(beta=priors.Normal(mean=0, sd=...)))."
+                f"'{self.name}' ({self.block.method.name}): {message} {self._cure(column)}, or make its coefficient "
+                "estimable by a normal prior, for example "
+                f"methods.Bayes(priors.Priors(beta=priors.Normal(mean=0, sd=...))).{written}"
             )
         return [Event("prior only", f"{self.name} ~ {column}", f"'{self.name}': {message} Kept, for {why}.")]
+
+    def _cure(self, column: str) -> str:
+        """What to do about a column that cannot be told from others."""
+        if any(c.name == column and c.over for c in self.block.fixed):
+            choice = " (compatible=False: no cluster means; a formula: those that you write in it)"
+            return f"Drop '{column}' from the predictors of '{self.block.name}'{choice}"
+        term = term_of(column, self.data)
+        if term != column and sum(term_of(name, self.data) == term for name in self.names) > 1:
+            return (
+                f"Join that level with another in the table, or drop all of '{term}' from the predictors of "
+                f"'{self.block.name}'"
+            )
+        return f"Drop '{column}' from the predictors of '{self.block.name}'"
+
+
+def proper(block: Block) -> str | None:
+    """Why coefficients that the data do not determine have a proper law; None where they have none."""
+    method = block.method
+    if isinstance(method, PyMC) and method.model is not None:
+        return "the model is your own: make sure that its prior is proper"
+    generalised = block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
+    weak = isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
+    prior = getattr(getattr(method, "priors", None), "beta", None)
+    return "its coefficient has its normal prior alone" if weak or isinstance(prior, Normal | Weak) else None
+
+
+def term_of(column: str, data: IncompleteData) -> str:
+    """The term of a formula that a column belongs to: ``sex:y2`` of ``sex[M]:y2``."""
+    for name in data.variables:
+        for head in (f"C({name})", name):
+            column = re.sub(rf"(?<![^:]){re.escape(head)}\[.*?\](?=:|$)", head.replace("\\", r"\\"), column)
+    return column

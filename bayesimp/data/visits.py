@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayesimp.data.choice import check_family, choose
+from bayesimp.data.choice import check_family, choose, of_clusters
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
@@ -90,7 +90,8 @@ def read_methods(
             chosen[name], why[name] = choose(data, variable)
         if name in grouped:
             _check_normal(name, variable, data)
-        check_family(variable, data.families[variable], chosen[name])
+        family = data.families[variable]
+        check_family(variable, family, chosen[name], family != "none" and of_clusters(data, variable))
         _check_joint(name, grouped.get(name, (name,)), chosen[name])
     return chosen, why
 

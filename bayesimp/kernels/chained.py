@@ -85,7 +85,7 @@ class BlockArrays(NamedTuple):
     fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), with known
     (Cb, d, d), D'D with zeros in the holes, and the cells of the table with holes in them,
     member[member_first[c]..]. missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their
-    place in missing_patterns (A', r). lower, upper (r,): bounds.
+    place in missing_patterns (A', r). lower, upper: bounds of the one response (R,), by incomplete row, or none (0,).
     """
 
     sizes: np.ndarray
@@ -252,7 +252,7 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
     if not ok:
         return False
     by_cluster = Sigma.shape[0] > 1
-    bounded = block.lower[0] > -math.inf or block.upper[0] < math.inf
+    bounded = block.lower.size > 0
     last, last_pattern = np.int64(-1), np.int64(-1)
     u = np.int64(0)
     for at in range(block.missing_cell.size):
@@ -277,7 +277,7 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
                 mean[j] = s
             if bounded:
                 k = terms.base[n_fixed] - p
-                V[row, k] = truncated_normal(rng, mean[0], A[0, 0], block.lower[0], block.upper[0])
+                V[row, k] = truncated_normal(rng, mean[0], A[0, 0], block.lower[row], block.upper[row])
                 continue
             for h in range(u):
                 z[h] = rng.standard_normal()

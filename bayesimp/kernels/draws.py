@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import cholesky, copy_to
 
-__all__ = ["draw_inverse_wishart", "draw_wishart_identity", "truncated_normal"]
+__all__ = ["draw_inverse_wishart", "draw_wishart_identity", "truncated_normal", "truncated_normals"]
+
+FARTHEST = 1e100  # sds to a bound: squares of more overflow
 
 
 @inner
@@ -79,12 +81,15 @@ def truncated_normal(rng, mean, sd, lower, upper):
     """A normal draw between two bounds, exactly (Robert 1995): by rejection from what envelops it best.
 
     The normal itself where the interval holds the mean; else the exponential from the nearer bound, or the
-    uniform where the interval is short.
+    uniform where the interval is short. nan where the mean or sd is not finite, or the bounds so many sds away that the
+    law cannot be told from the nearer bound.
     """
     a, b = (lower - mean) / sd, (upper - mean) / sd
     flip = b < 0.0
     if flip:
         a, b = -b, -a
+    if not (a <= b and a < FARTHEST and b > -FARTHEST and abs(mean) < math.inf and sd < math.inf):
+        return math.nan
     x = 0.0
     if a <= 0.0 and b - a > 2.0:
         x = rng.standard_normal()
@@ -100,6 +105,14 @@ def truncated_normal(rng, mean, sd, lower, upper):
         nearest = a if a > 0.0 else 0.0
         while True:
             x = a + (b - a) * rng.random()
-            if rng.random() <= math.exp(0.5 * (nearest * nearest - x * x)):
+            if rng.random() <= math.exp(0.5 * (nearest - x) * (nearest + x)):
                 break
-    return mean - sd * x if flip else mean + sd * x
+    y = mean - sd * x if flip else mean + sd * x
+    return min(max(y, lower), upper)  # round-off
+
+
+@kernel(nogil=True)
+def truncated_normals(rng, mean, sd, lower, upper, out):
+    """out (n,) <- `truncated_normal` at mean, sd, lower, upper (n,)."""
+    for j in range(out.size):
+        out[j] = truncated_normal(rng, mean[j], sd[j], lower[j], upper[j])

@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.chained import ChainedTable
+from bayesimp.data.generic import TOLERANCE, dependent
 from bayesimp.kernels.chained import Terms, cluster_factors
 from bayesimp.kernels.design_rows import design_rows
 
-__all__ = ["BlockRows"]
+__all__ = ["BlockRows", "indistinct"]
+
+NEARLY = 1e-4  # of its length that a column has of its own, below which it is named where a block fails
 
 Array = NDArray[np.float64]
 
@@ -107,3 +110,20 @@ class BlockRows:
         X, Z = np.empty((len(source), p)), np.empty((len(source), q))
         design_rows(self.table.cells, self.chained.terms, f, self.table.D, V, source, cluster, X, Z)
         return X, Z
+
+
+def indistinct(table: ChainedTable, V: Array, b: int) -> str:
+    """Which columns of a block are combinations of others as the table stands, in words; empty if none is."""
+    block, rows = table.blocks[b].block, BlockRows(table, b)
+    if not block.fixed or not np.isfinite(V).all():
+        return ""
+    X, _ = rows.observed(V, rows.factors(V))
+    out = next((found for t in (TOLERANCE, NEARLY) if (found := dependent(X, t)).any()), None)
+    if out is None:
+        return ""
+    names = [repr(column.name) for column, is_out in zip(block.fixed, out, strict=True) if is_out]
+    verb = "is a combination" if len(names) == 1 else "are combinations"
+    return (
+        f"As completed, {', '.join(names[:5])} {verb} of its other predictors in the {len(X):,} rows where "
+        f"'{block.responses[0]}' is observed. "
+    )

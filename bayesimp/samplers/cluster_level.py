@@ -12,6 +12,7 @@ from bayesimp.data.chained import ChainedTable
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.kernels.cluster_level import (
+    LOG_LINKS,
     TOO_LARGE,
     WORDS,
     ClusterLevelState,
@@ -19,6 +20,7 @@ from bayesimp.kernels.cluster_level import (
     initial_cluster_level_state,
 )
 from bayesimp.kernels.design_rows import cluster_values
+from bayesimp.kernels.families import NEGATIVE_BINOMIAL, POISSON
 from bayesimp.kernels.glm import NORMAL
 from bayesimp.kernels.stratified import RegressionState
 from bayesimp.samplers.fcs import Chain, Parameters, summed
@@ -26,6 +28,8 @@ from bayesimp.samplers.glmm import GeneralisedBlock
 from bayesimp.samplers.single_level import FATAL, fatal
 
 __all__ = ["ClusterLevelBlock"]
+
+COUNTS = POISSON, NEGATIVE_BINOMIAL
 
 
 class ClusterLevelBlock(GeneralisedBlock):
@@ -50,16 +54,37 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.known[self.rows.cluster] = self.rows.y
         self.empty = np.isnan(self.known)
         self.filled = int((~self.empty[self.rows.hole_cluster]).sum())
-        fitted = self.y[~np.isnan(self.y)]
-        self.location, self.scale = (
-            float(fitted.mean()),
-            float(fitted.std(ddof=1)) if len(fitted) > 1 else 1.0,
+        self.trials = np.ones(m)
+        self.trials[self.rows.cluster], self.trials[self.rows.hole_cluster] = (
+            self.rows.trials,
+            self.rows.hole_trials,
         )
+        self.location, self.scale = self._location_and_scale(self.y[~np.isnan(self.y)])
+        self.between = None
+        if self.bounds is not None:  # a cluster's value keeps to those of all its rows
+            lower, upper = np.full(m, -np.inf), np.full(m, np.inf)
+            np.maximum.at(lower, self.rows.hole_cluster, self.bounds[0])
+            np.minimum.at(upper, self.rows.hole_cluster, self.bounds[1])
+            self.between = lower[self.empty], upper[self.empty]
+        # what is drawn, of the rows to be imputed: the others have the value of their cluster
+        self.drawn = np.zeros(len(self.rows.holes), dtype=bool)
+        self.drawn[np.flatnonzero(self.rows.holes)[self.empty[self.rows.hole_cluster]]] = True
+
+    def _location_and_scale(self, y: np.ndarray) -> tuple[float, float]:
+        """For the priors of the normal family and of those with a log link; 0 and 1 else."""
+        if self.code not in (NORMAL, *LOG_LINKS):
+            return 0.0, 1.0
+        logs = self.code in LOG_LINKS
+        seen = np.log(y + 0.5 * (self.code in COUNTS)) if logs else y
+        sd = float(seen.std(ddof=1)) if len(seen) > 1 else 0.0
+        mean = float(np.log(max(y.mean(), 0.5 / len(y))) if logs else y.mean())
+        return mean, sd if sd > 0 else 1.0
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
         state = initial_cluster_level_state(self.code, self.p, self.levels)
-        theta.own |= state.regression._asdict() | {"sigma2": state.sigma2, "accepted": np.zeros(2)}
+        theta.own |= state.regression._asdict()
+        theta.own |= {"sigma2": state.sigma2, "coefficients": state.beta, "accepted": np.zeros(2)}
         if self.code == NORMAL:
             theta.Sigma = np.ones((1, 1, 1))
         donors = self.y[~np.isnan(self.y)]
@@ -78,13 +103,12 @@ class ClusterLevelBlock(GeneralisedBlock):
         X = np.ascontiguousarray(X[:, self.columns])
         fitted = ~np.isnan(self.y)
         use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted
-        state = ClusterLevelState(
-            RegressionState(*(own[name] for name in RegressionState._fields)), own["sigma2"]
-        )
+        regression = RegressionState(*(own[name] for name in RegressionState._fields))
+        state = ClusterLevelState(regression, own["sigma2"], own["coefficients"])
         donors = getattr(self.chained.block.method, "donors", None) or 0
         draw = cluster_level_step(
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
-            self.scale, donors,
+            self.scale, donors, trials=self.trials[use], bounds=self.between,
         )  # fmt: skip
         if draw.code & TOO_LARGE:
             raise SamplingError(

@@ -94,12 +94,6 @@ class OwnModel:
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
         self.block_rows = BlockRows(table, number)
-        arrays, name = self.chained.arrays, self.chained.block.name
-        if np.isfinite(arrays.lower).any() or np.isfinite(arrays.upper).any():
-            raise SpecificationError(
-                f"bounds['{name}']: a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node "
-                f"in the model (pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
-            )
         chain = _completed(table)
         method = self.chained.block.method
         assert isinstance(method, PyMC)

@@ -21,10 +21,12 @@ from typing import Protocol
 import numpy as np
 
 from bayesimp.data.chained import ChainedTable
+from bayesimp.data.generic import varies_within
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.kernels.chained import imputed_moments
 from bayesimp.kernels.conditional_block import BlockState, gibbs_cycles
+from bayesimp.samplers.block_rows import indistinct
 from bayesimp.samplers.chains import Report, run_chains
 
 __all__ = [
@@ -102,10 +104,11 @@ class Conditional(Protocol):
     of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
     `events`: what is to be said of all chains in the end.
 
-    Four more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
+    Five more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
     (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
     attribute ``heavy`` says that `step` is mostly compiled code, during which another thread may run. A text ``advice``
-    ends the message of a `SamplingError`, instead of `ADVICE`.
+    ends the message of a `SamplingError`, instead of `ADVICE`. ``drawn`` (R,), of a variable of clusters: the incomplete
+    rows whose value is drawn, and not known from other rows of the cluster.
     """
 
     words: Mapping[int, tuple[str, str]]
@@ -258,7 +261,7 @@ def _advance(
             block = table.blocks[b]
             for k in block.columns:
                 if k in post:
-                    _post(table, chain, k, post[k], b)
+                    _post(table, chain, k, post[k], b, conditional)
             if table.derived:
                 _derive(table, chain, {table.names[k] for k in block.columns})
             for name, value in theta.kept().items():
@@ -296,16 +299,18 @@ def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c
         _, message = conditional.words.get(code, ("failed", f"code {code}"))
         raise SamplingError(
             f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
-            f"{getattr(conditional, 'advice', ADVICE)}"
+            f"{indistinct(table, chain.V, b)}{getattr(conditional, 'advice', ADVICE)}"
         )
     for bit in conditional.words:
         if bit > 0 and code & bit:
             chain.record(b, bit)
 
 
-def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: int) -> None:
+def _post(
+    table: ChainedTable, chain: Chain, k: int, function: Callable, block: int, conditional: Conditional
+) -> None:
     """Let the user's function change the values just drawn; a change is counted."""
-    holes = table.holes(k)
+    holes = getattr(conditional, "drawn", table.holes(k))
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
@@ -326,6 +331,13 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, block: 
             + (", ".join(f"{value:g}" for value in known[:10]) if len(known) else "whole numbers")
             + "."
         )
+    if hasattr(conditional, "drawn"):
+        cluster = table.cells.cluster[table.row_cell[holes]]
+        if varies_within(changed, cluster).any():
+            raise SamplingError(
+                f"post['{table.names[k]}'] returned several values for the rows of a cluster, and the variable has one "
+                "in each: what it returns may depend on the values that it is given alone."
+            )
     if (changed != drawn).any():
         chain.record(block, POST, int((changed != drawn).sum()))
         chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]

@@ -18,6 +18,7 @@ from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.kernels import families as fam
 from bayesimp.kernels.design_rows import linear_predictors
+from bayesimp.kernels.draws import truncated_normals
 from bayesimp.kernels.glm import NORMAL
 from bayesimp.kernels.glmm_gibbs import (
     FAILURES,
@@ -79,12 +80,10 @@ class GeneralisedBlock:
         n = len(self.rows.y)
         self._constants = np.ones(n), np.zeros(n)
         self.heavy = n >= HEAVY_ROWS
-        bounds = self.chained.arrays.lower, self.chained.arrays.upper
-        if np.isfinite(bounds).any() and block.family != "normal":
-            raise SpecificationError(
-                f"bounds['{block.name}']: bounds are for normal variables; it is {block.family}. Change what is drawn by "
-                f"post={{'{block.name}': ...}}."
-            )
+        arrays = self.chained.arrays
+        self.bounds = (
+            None if arrays.lower.size == 0 else (arrays.lower[self.rows.holes], arrays.upper[self.rows.holes])
+        )
 
     def init(self, chain: Chain) -> Parameters:
         rq = self.r * self.q
@@ -113,6 +112,14 @@ class GeneralisedBlock:
         """Draw the missing values from the model at theta."""
         X, Z = self.rows.missing(chain.V, f)
         self.draw(chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B))
+
+    def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
+        """(R,) missing values of a normal variable, between the bounds if there are any."""
+        if self.bounds is None:
+            return mean + sd * chain.rng.standard_normal(len(mean))
+        drawn = np.empty(len(mean))
+        truncated_normals(chain.rng, mean, np.broadcast_to(sd, mean.shape), *self.bounds, drawn)
+        return drawn
 
     def draw(
         self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray, beta=None, columns=None
@@ -146,7 +153,8 @@ class GeneralisedBlock:
         predictor = "log mean" if by_logs else "linear predictor"
         driven = driven_by(block.name, [c.block for c in table.blocks]) if by_logs else []
         if driven:
-            why = note(driven[0], [block.name], {block.name: LOGS[block.family]})
+            family = next(c.block.family for c in table.blocks if driven[0] in c.block.responses)
+            why = note(driven[0], family, [block.name], {block.name: LOGS[block.family]})
         else:
             why = (
                 "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "

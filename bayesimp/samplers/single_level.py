@@ -77,10 +77,10 @@ class SingleLevelBlock(GeneralisedBlock):
             self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
             return int(draw.code & WEAK)
         theta.Sigma[0, 0, 0] = draw.sigma2
-        drawn = np.empty(len(eta))
         if self.donors is None:
-            drawn[:] = eta[:, 0] + np.sqrt(draw.sigma2) * chain.rng.standard_normal(len(eta))
+            drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2))
         else:
+            drawn = np.empty(len(eta))
             predicted = rows.X @ draw.estimated_beta[:, 0] + draw.estimated_B[self.rows.cluster, 0, 0]
             match(chain.rng, predicted, rows.y, eta[:, 0], self.donors, drawn)
         self.rows.put(chain.V, drawn)

@@ -122,11 +122,10 @@ class TwoStageBlock(GeneralisedBlock):
         if self.code != NORMAL:
             self.draw(chain, theta, X, eta, coefficients, self.within)
             return
-        drawn = np.empty(len(X))
         if self.method.donors is None:
-            sd = np.sqrt(draw.sigma2)[self.rows.hole_cluster]
-            drawn[:] = eta[:, 0] + sd * chain.rng.standard_normal(len(X))
+            drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2)[self.rows.hole_cluster])
         else:
+            drawn = np.empty(len(X))
             predicted = (rows.X * draw.estimated[self.rows.cluster]).sum(axis=1)
             match(chain.rng, predicted, rows.y, eta[:, 0], self.method.donors, drawn)
         self.rows.put(chain.V, drawn)

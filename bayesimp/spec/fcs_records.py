@@ -25,7 +25,10 @@ TYPES = {
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `FCS`, but for data, post, where and ignore (a function; arrays)."""
-    out = {name: declared[name] for name in ("order", "blocks", "derived", "compatible", "bounds")}
+    out = {name: declared[name] for name in ("order", "blocks", "derived", "compatible")}
+    out["bounds"] = declared["bounds"] and {
+        str(name): [_bound(bound) for bound in pair] for name, pair in declared["bounds"].items()
+    }
     out["methods"] = _methods(declared["methods"])
     out["predictors"] = _predictors(declared["predictors"])
     out["post"] = sorted(declared["post"] or ())
@@ -111,6 +114,13 @@ def _plain_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value]
+
+
+def _bound(bound: Any) -> Any:
+    """A number, None, or a list of them, one a row of the table."""
+    if bound is None or not hasattr(bound, "__len__"):
+        return _plain(bound)
+    return [None if value is None or value != value else float(value) for value in pd.Series(bound).tolist()]
 
 
 def _plain(value: Any) -> Any:

@@ -292,6 +292,9 @@ class SingleLevel:
 class ClusterLevel:
     """A variable of clusters: one value a cluster, from the cluster means of the predictors (mice's 2lonly.norm).
 
+    The Bayesian regression of its family, whichever it is, on one row a cluster (kernels/cluster_level.py). With
+    a log link (counts, gamma, inverse Gaussian) the predictors together have a prior sd of that of log y.
+
     Parameters
     ----------
     donors

@@ -1,5 +1,7 @@
 """Conditional models that the observed cells cannot identify are refused, and the message says what to do."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,6 +156,186 @@ def test_few_rows_together():
     assert [(e.kind, e.where, e.count) for e in events] == [
         ("few rows together", f"y{k}", 0) for k in (1, 2, 3)
     ]
+
+
+# --- rare levels: the rows with the response count, not those with everything
+
+
+def rare(seed=0, N=600, K=8, share=0.01) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    g, z = np.repeat(np.arange(12), N // 12), rng.normal(size=N)
+    f = pd.DataFrame({"g": g, "age": rng.normal(size=N)})
+    for k in range(K):
+        f[f"v{k}"] = 0.5 * z + rng.normal(size=N) + rng.normal(0, 0.3, 12)[g]
+    race = rng.choice(["white", "black", "asian", "other"], N, p=[0.6 - share, 0.25, 0.15, share])
+    f["race"] = pd.Categorical(race)
+    for name in f.columns[2:]:
+        f.loc[rng.random(N) < 0.15, name] = np.nan
+    return f
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_rare_level_absent_from_complete_rows_is_no_reason_to_refuse(seed):
+    f = rare(seed)
+    whole = f.notna().all(axis=1)
+    f.loc[whole & (f["race"] == "other"), "v7"] = np.nan  # in none of the complete rows, whatever the seed
+    assert ((f["race"] == "other") & f["v0"].notna()).any()
+    check(f)
+
+
+def absent(f):
+    return f.assign(v0=f["v0"].where(f["race"] != "other"))
+
+
+def test_a_level_never_seen_beside_the_response_is_left_out_by_default():
+    f = absent(rare())
+    data = bi.IncompleteData(f, "g")
+    c = conditionals(data)
+    check_conditionals(c, data)
+    block = c.blocks[0]
+    assert "race[other]" not in [column.name for column in block.fixed] and "race[black]" in str(block.fixed)
+    assert any("counted with the first level: 'race[other]'" in note for note in block.notes)
+    assert "race[other]" in [column.name for column in c.blocks[1].fixed]
+
+
+def test_a_level_never_seen_beside_the_response_is_refused_in_a_formula():
+    f = absent(rare())
+    both = int((f["v0"].notna() & f["race"].notna()).sum())
+    message = (
+        rf"'race\[other\]' is constant \(0\) in the {both} rows where it and 'v0' are observed.*"
+        "Join that level with another in the table, or drop all of 'race'"
+    )
+    refused(message, f, "v0 ~ age + race + (1 | g)")
+    # each piece of advice can be followed
+    check(f, "v0 ~ age + (1 | g)")
+    check(f.assign(race=f["race"].cat.rename_categories(str).astype(object).replace("other", "asian")))
+    check(f, "v0 ~ age + race + (1 | g)", {"v0": NORMAL})
+
+
+def test_a_complete_factor_with_a_level_absent_from_the_response():
+    rng = np.random.default_rng(5)
+    f = table().assign(land=lambda f: rng.choice(["a", "b", "c"], len(f)))
+    f = seen_only(f, "y1", f["land"] != "c")
+    data = bi.IncompleteData(f, "g")
+    assert "land[c]" not in str(conditionals(data).blocks[0].fixed)
+    f = seen_only(
+        table().assign(land=f["land"]), "y1", f["land"] != "a"
+    )  # the first level, which the intercept has
+    c = conditionals(bi.IncompleteData(f, "g"))
+    assert "land[b]" in str(c.blocks[0].fixed) and "land[c]" not in str(c.blocks[0].fixed)
+    check(f)
+    refused("drop all of 'land'", f, "y1 ~ land + (1 | g)")
+
+
+def shared_level(open_rows: bool) -> pd.DataFrame:
+    """Two factors with a rare level in the same two rows; open_rows: each is missing once where y is observed."""
+    rng = np.random.default_rng(3)
+    f = pd.DataFrame({"g": np.repeat(np.arange(6), 20), "y": rng.normal(size=120)})
+    f["a"], f["b"] = rng.choice(["p", "q"], 120), rng.choice(["s", "t"], 120)
+    f.loc[[5, 50], ["a", "b"]] = ["rare", "odd"]
+    f.loc[[7, 90, 100], "y"] = np.nan
+    f.loc[100, ["a", "b"]] = None
+    if open_rows:
+        f.loc[3, "a"], f.loc[4, "b"] = None, None
+    return f
+
+
+FORMULAS = {"y": "~ a + b + (1 | g)", "a": "~ 1 + (1 | g)", "b": "~ 1 + (1 | g)"}
+
+
+def test_levels_that_are_the_same_rows_are_refused_where_nothing_is_open():
+    refused(r"'b\[t\]' is a combination of the predictors before it \(.*in the 117 rows where they and 'y'",
+            shared_level(False), FORMULAS)  # fmt: skip
+
+
+def test_what_is_open_before_sampling_is_not_refused_and_a_run_that_fails_names_the_column():
+    check(shared_level(True), FORMULAS)
+    data = bi.IncompleteData(shared_level(True), "g")
+    model = bi.FCS(data, {"y": "norm", "a": "glm", "b": "glm"}, {"y": "~ a + b", "a": "~ 1", "b": "~ 1"})
+    with pytest.raises(
+        bi.SamplingError, match=r"'y': .*As completed, 'b\[t\]' is a combination .* in the 117 rows where 'y'"
+    ):
+        model.impute(2, cycles=3, seed=1, progress=False)
+
+
+def test_a_predictor_seen_in_fewer_rows_than_there_are_complete_columns():
+    """Its coefficient rests on three rows, and the others' on all: few, but no combination."""
+    f = table().assign(w=lambda f: f["x"] ** 2, v=lambda f: f["x"] ** 3)
+    keep = f.index[f["y1"].notna() & f["y2"].notna()][[0, 20, 40]]
+    f.loc[f.index.difference(keep), "y2"] = np.nan
+    check(f, {"y1": ["x", "w", "v", "sex", "y2"], "y2": ["x"], "y3": ["x"]})
+
+
+# --- cluster means and columns within clusters in the observed rows
+
+
+def one_cluster(seed=0) -> pd.DataFrame:
+    """x varies within one cluster only, in which y is missing."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(30), 10)
+    x = np.where(g == 4, rng.normal(size=300), rng.normal(size=30)[g])
+    f = pd.DataFrame(
+        {"g": g, "x": x, "z": rng.normal(size=300), "y": rng.normal(size=300) + x, "v": rng.normal(size=300)}
+    )
+    f.loc[(g == 4) | (rng.random(300) < 0.2), "y"] = np.nan
+    f.loc[rng.random(300) < 0.2, "v"] = np.nan
+    return f
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"compatible": True}, {"methods": "ml"}, {"blocks": {"both": ["y", "v"]}}]
+)
+def test_automatic_means_that_equal_their_variable_where_it_counts_are_left_out(options):
+    data = bi.IncompleteData(one_cluster(), "g")
+    model = bi.FCS(data, **options)
+    names = [column.name for column in model.spec.blocks[0].fixed]
+    assert "x" in names and "cluster_mean(z)" in names and "cluster_mean(x)" not in names
+    assert any("left out: 'cluster_mean(x)'" in note for note in model.spec.blocks[0].notes)
+    imp = model.impute(2, cycles=3, seed=1, progress=False)
+    assert np.isfinite(imp.values("y")).all() and np.abs(imp.values("y")).max() < 30
+
+
+def test_the_same_by_where_and_ignore():
+    rng = np.random.default_rng(1)
+    f = one_cluster().assign(y=lambda f: f["x"] + rng.normal(size=300))
+    f.loc[rng.random(300) < 0.2, "y"] = np.nan
+    rows = f["g"].to_numpy() == 4
+    data = bi.IncompleteData(f, "g")
+    assert "cluster_mean(x)" in bi.FCS(data).formulas[0]
+    for options in ({"ignore": rows}, {"where": {"y": rows | f["y"].isna().to_numpy()}}):
+        model = bi.FCS(data, **options)
+        assert "cluster_mean(x)" not in model.formulas[0]
+        assert np.abs(model.impute(2, cycles=3, seed=1, progress=False).values("y")).max() < 30
+
+
+@pytest.mark.parametrize(
+    "formula, column",
+    [
+        ("y ~ x + cluster_mean(x) + z{}", "cluster_mean(x)"),
+        ("y ~ cluster_mean(x) + z + x{}", "cluster_mean(x)"),
+        ("y ~ within(x) + z{}", "within(x)"),
+        ("y ~ x + within(x) + z{}", "within(x)"),
+        ("y ~ v + cluster_mean(v) + cluster_sum(v){}", "cluster_sum(v)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["bayes", "ml", "norm"])
+def test_means_and_within_that_the_user_asked_for_are_refused_by_name(formula, column, method):
+    random = "" if method == "norm" else " + (1 | g)"
+    refused(rf"'y' \({method}\): .*'{re.escape(column)}' is .*Drop '{re.escape(column)}' from the predictors of 'y'",
+            one_cluster(), formula.format(random), method)  # fmt: skip
+
+
+def test_random_columns_that_are_combinations_are_refused_by_name():
+    refused(r"random part has 'I\(2 \* v\)'.*take it out of \(... \| g\)", one_cluster(),
+            "y ~ x + v + (1 + v + I(2 * v) | g)")  # fmt: skip
+
+
+def test_fewer_rows_than_coefficients():
+    f = table()
+    keep = f.index[f[["y1", "y2", "y3"]].notna().all(axis=1)][[0, 1, 40, 60]]
+    f.loc[f.index.difference(keep), "y1"] = np.nan
+    refused("observed in 4 rows of . clusters, too few for its 5 coefficients", f, {"y1": ["x", "size", "y2", "y3"]},
+            {"y1": "norm"})  # fmt: skip
 
 
 # --- clusters

@@ -10,8 +10,7 @@ from scipy import stats
 
 from bayesimp.data.chained import chained_table
 from bayesimp.kernels import chained as ch
-from bayesimp.kernels.compiled import kernel
-from bayesimp.kernels.draws import truncated_normal
+from bayesimp.kernels.draws import truncated_normals
 from bayesimp.spec.conditional import Block, Column, Conditionals, Derived
 from bayesimp.spec.methods import Bayes
 
@@ -172,12 +171,6 @@ def test_fill_draws_from_the_conditional_normal():
     assert (draws[:, :, 0] == V[:, 0]).all()  # y1 is not in the block
 
 
-@kernel
-def _truncated(rng, mean, sd, lower, upper, out):
-    for k in range(out.size):
-        out[k] = truncated_normal(rng, mean, sd, lower, upper)
-
-
 @pytest.mark.parametrize(
     "lower, upper",
     [
@@ -193,11 +186,39 @@ def _truncated(rng, mean, sd, lower, upper, out):
     ],
 )
 def test_truncated_normal_is_exact(lower, upper):
-    out = np.empty(20_000)
-    mean, sd = 0.7, 1.5
-    _truncated(np.random.default_rng(5), mean, sd, mean + sd * lower, mean + sd * upper, out)
+    out, mean, sd = np.empty(20_000), 0.7, 1.5
+    each = [np.full(len(out), value) for value in (mean, sd, mean + sd * lower, mean + sd * upper)]
+    truncated_normals(np.random.default_rng(5), *each, out)
     law = stats.truncnorm(lower, upper, loc=mean, scale=sd)
     assert stats.kstest(out, law.cdf).pvalue > 1e-4
+
+
+def test_truncated_normal_far_out():
+    """Tens to billions of sds from the mean: inside, finite, at the known distance from the bound; nan if nothing is."""
+    far = np.array([10.0, 40.0, 1e4, 1e9, 1e99])
+    lower = np.repeat(far, 4000)
+    inf, out = np.full(len(lower), math.inf), np.empty(len(lower))
+    for sign in (1, -1):
+        bounds = (lower, inf) if sign > 0 else (-inf, -lower)
+        truncated_normals(np.random.default_rng(1), 0 * lower, 1 + 0 * lower, *bounds, out)
+        assert np.isfinite(out).all() and (sign * out >= lower).all()
+        for k in range(3):  # about exponential of rate `far`; exactly, 1 / (far + 1 / far) at the first order
+            gap = (sign * out - lower)[4000 * k : 4000 * (k + 1)] * far[k]
+            law = stats.truncnorm(far[k], math.inf)
+            expected = (law.mean() - far[k]) * far[k] if far[k] < 30 else 1 - 2 / far[k] ** 2
+            assert abs(gap.mean() - expected) < 4.5 * gap.std() / math.sqrt(4000)
+    odd = np.array(
+        [
+            [math.nan, 1, 0, 1],
+            [math.inf, 1, 0, 1],
+            [0, math.nan, 0, 1],
+            [0, math.inf, 0, 1],
+            [0, 1, 1e200, math.inf],
+        ]
+    )
+    out = np.zeros(5)
+    truncated_normals(np.random.default_rng(1), *(np.ascontiguousarray(c) for c in odd.T), out)
+    assert np.isnan(out).all()
 
 
 def test_starting_values_come_from_the_own_cluster_where_it_has_any():

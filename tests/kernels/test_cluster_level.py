@@ -4,23 +4,26 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.special import expit, ndtr
-from scipy.stats import invgamma
+from scipy.stats import invgamma, kstest, poisson, truncnorm
+from scipy.stats import t as student
 
 from bayesimp.kernels import cluster_level as cl
 from bayesimp.kernels import stratified as st
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.families import GAMMA, INVERSE_GAUSSIAN, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
 from bayesimp.kernels.glm import CATEGORICAL, NORMAL, ORDINAL
 from tests.calibration.montecarlo import LEVEL, REJECTED, bonferroni
 from tests.calibration.uniformity import p_value
 
 DRAWS = 99
-FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (ORDINAL, 4), (CATEGORICAL, 3)]
+FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
+            (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
 
 def truth(rng, family, levels, X, location, scale):
-    """beta (p, r), sigma2, d and y from their prior."""
-    r = levels - 1 if family == CATEGORICAL else 1
-    sd = np.where(np.arange(X.shape[1]) == 0, st.TERM_SD, st.SLOPE_SD) * scale
+    """beta (p, r), sigma2, d (or the shape) and y from their prior."""
+    r, p = levels - 1 if family == CATEGORICAL else 1, X.shape[1]
+    slope = 1 / np.sqrt(p - 1) if family in cl.LOG_LINKS else st.SLOPE_SD
+    sd = np.where(np.arange(p) == 0, st.TERM_SD, slope) * scale
     beta = rng.normal(size=(X.shape[1], r)) * sd[:, None]
     beta[0] += location
     a = invgamma(0.5, scale=scale**-2.0).rvs(random_state=rng)
@@ -32,13 +35,23 @@ def truth(rng, family, levels, X, location, scale):
     )
     if family == NORMAL:
         return beta, sigma2, d, X @ beta[:, 0] + np.sqrt(sigma2) * rng.normal(size=len(X))
-    return beta, 1.0, d, cl.draw_values(rng, family, X @ beta, d)
+    if family not in cl.LOG_LINKS:
+        return beta, 1.0, d, cl.draw_values(rng, family, X @ beta, d)
+    mu = np.exp(X @ beta[:, 0])
+    if family == POISSON:
+        return beta, 1.0, d, rng.poisson(mu).astype(float) if mu.max() < 1e15 else mu * np.nan
+    k = abs(student(3).rvs(random_state=rng)) ** -2.0
+    y = rng.wald(mu, k) if family == INVERSE_GAUSSIAN else mu * rng.gamma(k, size=len(mu)) / k
+    if family == NEGATIVE_BINOMIAL:
+        y = rng.poisson(y).astype(float) if y.max() < 1e15 else y * np.nan
+    return beta, 1.0, np.array([k]), np.where((y > 0) | (family == NEGATIVE_BINOMIAL), y, np.nan)
 
 
 def ranks(family, levels, datasets, seed, m=9, p=3, spoil=None, thin=1):
     """Ranks of true parameters and of a missing value among draws; m clusters, two without the variable."""
     steps = 5 if family == NORMAL else cl.STEPS
-    out, location, scale = [], 1.5 * (family == NORMAL), 2.0 if family == NORMAL else 1.0
+    location = {NORMAL: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
+    out, scale = [], {NORMAL: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0)
     observed = np.arange(m) >= 2
     for k in range(datasets):
         rng = np.random.default_rng([seed, k])
@@ -131,3 +144,73 @@ def test_extremes():
         assert np.isfinite(out.values).all() or out.code & cl.TOO_LARGE
     big = cl.draw_values(rng, POISSON, np.array([[40.0], [1.0]]), np.empty(0))
     assert_array_equal(np.isnan(big), [True, False])
+
+
+def test_values_between_bounds_are_the_truncated_law():
+    """Against the normal cut off, at the parameters of each visit; bounds ten sds away give finite values inside."""
+    rng = np.random.default_rng(2)
+    X = np.column_stack([np.ones(40), rng.normal(size=40)])
+    y, observed = X @ [1.0, 0.5] + rng.normal(size=40), np.arange(40) >= 20
+    lower, upper = np.repeat([0.5, -np.inf, 12.0, -np.inf], 5), np.repeat([1.5, 0.0, np.inf, -9.0], 5)
+    state, uniform = cl.initial_cluster_level_state(NORMAL, 2), []
+    for _ in range(300):
+        out = cl.cluster_level_step(
+            rng, NORMAL, X, y, observed, state, location=1.0, scale=1.0, bounds=(lower, upper)
+        )
+        assert (out.values >= lower).all() and (out.values <= upper).all()
+        mean, sd = X[:20] @ out.beta[:, 0], np.sqrt(out.sigma2)
+        uniform.append(truncnorm.cdf(out.values, (lower - mean) / sd, (upper - mean) / sd, mean, sd))
+    assert bonferroni([kstest(column, "uniform").pvalue for column in np.array(uniform).T]) > LEVEL
+
+
+def test_poisson_against_a_grid():
+    """Posterior of the log mean of a missing cluster, two coefficients, on a grid."""
+    rng = np.random.default_rng(3)
+    X = np.column_stack([np.ones(8), np.linspace(-1.5, 1.5, 8)])
+    y, observed = np.array([0.0, 2, 1, 3, 2, 5, np.nan, np.nan]), np.arange(8) < 6
+    location, scale = np.log(2.0), 0.8
+    a, b = np.meshgrid(np.linspace(-6, 5, 700), np.linspace(-5, 5, 700), indexing="ij")
+    log = -0.5 * ((a - location) / (st.TERM_SD * scale)) ** 2 - 0.5 * (b / scale) ** 2
+    for x, count in zip(X[:6, 1], y[:6], strict=True):
+        log += poisson.logpmf(count, np.exp(a + b * x))
+    weight = np.exp(log - log.max())
+    mean = (weight * b).sum() / weight.sum()
+    sd = np.sqrt((weight * (b - mean) ** 2).sum() / weight.sum())
+    state = cl.initial_cluster_level_state(POISSON, 2)
+    draws = [
+        cl.cluster_level_step(rng, POISSON, X, y, observed, state, location=location, scale=scale).beta[1, 0]
+        for _ in range(2000)
+    ]
+    # 20 Metropolis steps between draws leave next to no dependence
+    assert abs(np.mean(draws) - mean) < 4.5 * sd / np.sqrt(2000)
+    assert abs(np.std(draws) / sd - 1) < 4.5 / np.sqrt(4000)
+
+
+def test_few_clusters_do_not_make_huge_counts():
+    """Six clusters, five predictors: what a slope could be does not multiply counts of 4 to hundreds."""
+    rng, largest = np.random.default_rng(4), []
+    for _ in range(20):
+        X = np.column_stack([np.ones(8), rng.normal(size=(8, 5))])
+        y, observed = rng.poisson(1.5, 8).astype(float), np.arange(8) < 6
+        logs = np.log(y[observed] + 0.5)
+        state = cl.initial_cluster_level_state(POISSON, 6)
+        values = [
+            cl.cluster_level_step(
+                rng, POISSON, X, y, observed, state, location=logs.mean(), scale=logs.std() or 1.0
+            ).values
+            for _ in range(20)
+        ]
+        largest.append(np.quantile(values, 0.95))
+    assert np.median(largest) < 15
+
+
+def test_binomial_successes_are_out_of_their_trials():
+    rng = np.random.default_rng(5)
+    X, trials = np.ones((60, 1)), np.repeat([4.0, 50.0], 30)
+    y, observed = rng.binomial(trials.astype(int), 0.3).astype(float), np.arange(60) % 3 > 0
+    state, shares = cl.initial_cluster_level_state(LOGIT, 1), []
+    for _ in range(50):
+        out = cl.cluster_level_step(rng, LOGIT, X, y, observed, state, trials=trials)
+        assert (out.values <= trials[~observed]).all()
+        shares.append(out.values.sum() / trials[~observed].sum())
+    assert abs(np.mean(shares) - 0.3) < 0.05
