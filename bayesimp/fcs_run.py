@@ -15,6 +15,7 @@ import numpy as np
 
 from bayesimp import notation as nt
 from bayesimp.data.chained_block import ChainedBlock
+from bayesimp.data.effect_scale import check_origin
 from bayesimp.data.families import CODED
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
@@ -108,7 +109,7 @@ class FCSRun:
     def imputations(self) -> Imputations:
         """The last state of every chain, as completed tables."""
         cells, attrs = self._cells(), self._attrs()
-        events = (*_choices(self.model.spec), *self.model.events, *self.events, *self._chain_events())
+        events = (*_choices(self.model.spec), *self.model.events, *_origins(self.model), *self.events, *self._chain_events())
         events += tuple(
             dtype_events(
                 self.model.data,
@@ -210,6 +211,17 @@ def _choices(spec: Conditionals) -> list[Event]:
         for note in block.notes:
             about.setdefault(note, []).append(block.name)
     return [Event("by default", ", ".join(names), note, len(names)) for note, names in about.items()]
+
+
+def _origins(model: FCS) -> list[Event]:
+    """Priors at an origin that is far from the data."""
+    out, priors = {}, model.parameter_priors
+    for chained in model.table.blocks:
+        name = f"Psi_{chained.block.name}"
+        if name in priors:
+            random = [column.name for column in chained.block.random]
+            out[name] = check_origin(priors[name], chained.scale, chained.scale.s, model.table.clusters, name, random)
+    return [event for events in out.values() for event in events]
 
 
 def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels) -> tuple[dict, dict]:

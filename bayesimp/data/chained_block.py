@@ -4,9 +4,10 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
 
     t = a_t t_w + h_t    for each of its columns,    y = s_y y_w + c_y
     beta_t = s_y beta_tw / a_t,        beta_0 = s_y beta_0w + c_y - sum_t beta_t h_t
-    sigma^2 = s_y^2 sigma^2_w,         Psi = diag(e) Psi_w diag(e),  e_l = s_y / a_l
+    sigma^2 = s_y^2 sigma^2_w,         Psi = E Psi_w E',  E = (I_r kron C) diag(e),  e_l = s_y / a_l
 
-where h_t is not zero only beside an intercept, which takes it up. A generalised model has s_y = 1 and c_y = 0, for its
+where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
+C_0l = -h_l (spec/centred.py). h_t is a mean of observed values, the same in every cycle. A generalised model has s_y = 1 and c_y = 0, for its
 linear predictor has no unit; but positive responses with a log link are divided by their mean, so that c_y is its log.
 """
 
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.effect_scale import EffectScale
 from bayesimp.data.families import POSITIVE
 from bayesimp.errors import SpecificationError
 from bayesimp.kernels.chained import BlockArrays, Terms
+from bayesimp.spec.centred import centring
 from bayesimp.spec.conditional import INTERCEPT, Block, Column
 
 __all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
@@ -29,18 +32,19 @@ MOST_RESPONSES = 62  # of a block: a pattern of its missing values is one intege
 
 
 @dataclass(frozen=True)
-class BlockScale:
+class BlockScale(EffectScale):
     """Between the working scale and the data's, for one block; see the module.
 
     s, c (r,): of the responses, or of the linear predictors of a generalised model; a, h (p*,): of the fixed columns;
-    e (r q,): units of the effects; intercept: place of the intercept among the fixed columns, or -1.
+    effects (r q,): e, units of the effects; C (q, q); intercept: its place among the fixed columns, or -1.
     """
 
     s: Array
     c: Array
     a: Array
     h: Array
-    e: Array
+    effects: Array
+    C: Array
     intercept: int
 
     @property
@@ -70,9 +74,6 @@ class BlockScale:
 
     def Sigma(self, Sigma_w: Array) -> Array:
         return Sigma_w * np.outer(self.s, self.s)
-
-    def Psi(self, Psi_w: Array) -> Array:
-        return Psi_w * np.outer(self.e, self.e)
 
     def coefficients_covariance(self, Psi_w: Array, columns: list[int]) -> Array:
         """Of the coefficients of some fixed columns, the intercept among them, in every cluster (two-stage models)."""
@@ -172,7 +173,10 @@ def _bounds(table, block: Block, columns, bounds) -> tuple[Array, Array]:
 def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
-    has_intercept = any(_is_constant(t) for t in block.fixed)
+    fixed_intercept, random_intercept = (
+        next((k for k, t in enumerate(part) if _is_constant(t)), -1) for part in (block.fixed, block.random)
+    )
+    has_intercept = fixed_intercept >= 0
     columns = [*block.fixed, *block.random]
     T, p = len(columns) + len(block.responses), len(block.fixed)
     size = np.bincount(rows.codes[rows.averaged], minlength=rows.clusters)
@@ -181,7 +185,7 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
-        absorbed = k < p and has_intercept  # a constant added to the column is taken up by the intercept
+        absorbed = has_intercept if k < p else random_intercept >= 0  # a constant added to the column is taken up by the intercept
         if column.within:  # a unit, and no origin
             a[k], within[k], u[k], v[k], divisor[k] = s[b], True, 0, b, size
             continue
@@ -206,9 +210,8 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     elif not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
-    intercept = next((k for k, t in enumerate(block.fixed) if _is_constant(t)), -1)
     terms = Terms(base, offset, u, v, ou, ov, divisor, within, *_totals(table, rows, u, v, ou, ov))
-    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, intercept)
+    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, centring(h[p:], random_intercept), fixed_intercept)
 
 
 def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.spec import priors as pr
+from bayesimp.spec.centred import Centred
 
 __all__ = ["describe"]
 
@@ -37,6 +38,8 @@ def describe(prior, names) -> str:
             return f"diagonal, {_sd(sd, names)}"
         case pr.Fixed(value):
             return f"fixed at {_numbers(value)}"
+        case Centred(inner, C):
+            return f"{describe(inner, names)}, of the effects at {_centre(C, names)}"
     raise TypeError(prior)
 
 
@@ -50,6 +53,14 @@ def _sd(prior, names) -> str:
 
 def _labelled(scale, names) -> str:
     return ", ".join(f"{value:.4g} ({name})" for value, name in zip(scale, names, strict=True))
+
+
+def _centre(C, names) -> str:
+    """Where the intercepts are: "year = 2019, x = 3.1"; the columns are those of the first response."""
+    intercept = int(np.argmax((C != 0).sum(axis=1) > 1))
+    centres = {j: -C[intercept, j] for j in np.flatnonzero(C[intercept]) if j != intercept}
+    prefix = names[0].rpartition(":")[0] + ":" if ":" in names[0] else ""
+    return ", ".join(f"{names[j].removeprefix(prefix)} = {value:.4g}" for j, value in centres.items())
 
 
 def _numbers(values) -> str:

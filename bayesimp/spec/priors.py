@@ -103,12 +103,17 @@ class InverseWishart:
     marginal
         ``nu`` is that of each variance and not of the matrix, which gets nu + d - 1: then S_kk ~ IW(nu, V_kk)
         for diagonal V, whatever d (proper for every nu > 0).
+    centred
+        Of Psi with slopes: the prior is that of the effects at centred columns of Z (`bayesimp.spec.centred`), as all
+        priors of Psi but `Fixed` are. False: of the effects at the columns as they are in the table, to the letter of
+        pan and jomo, or for a V that is a guess of Psi as it is reported.
     """
 
     nu: float | None = None
     V: ArrayLike = 1.0
     improper: bool = False
     marginal: bool = False
+    centred: bool = True
 
     def __post_init__(self) -> None:
         if self.nu is not None and not self.improper:
@@ -275,7 +280,7 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
             V = np.asarray(prior.V, dtype=float)
             V = float(V) * np.eye(d) if V.ndim == 0 else V
             V = _positive_definite(V, d, f"InverseWishart on {where}: V")
-            return InverseWishart(nu, V, prior.improper)
+            return InverseWishart(nu, V, prior.improper, centred=prior.centred)
         case HuangWand():
             return prior._resolved(sds)
         case LKJ():

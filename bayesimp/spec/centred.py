@@ -1,0 +1,94 @@
+"""Priors of Psi are those of the effects at centred columns of Z.
+
+Let c_l be a fixed centre of column l of Z, 0 for the intercept. Effects b of the columns as they are in the table and
+effects b_c of the centred columns are the same model,
+
+    z'b = z_c'b_c,    z_c = C'z,    b = C b_c,    C = I but C_0l = -c_l    (row 0: the intercept)
+    Psi = (I_r kron C) Psi_c (I_r kron C)'
+
+and a prior is given to Psi_c. Intercepts at year 0 of "year = 2015..2024" are 2019 slopes away from the data, and their
+variance 2019^2 times that of the slopes: a prior with the scale of the data on *that* intercept, and no opinion on the
+correlation, which has to be -.9999, leaves the slopes next to no variance (pan, 2l.pan, jomo do so; lme4 has no prior).
+At the centre the prior says of "year" what it says of "years since 2015", and adding a constant to any predictor
+changes only what is reported as the intercept. Psi is reported at the table's origin, as lme4 prints it.
+
+Two kinds of prior are statements about Psi itself: `priors.Fixed`, and `priors.InverseWishart(centred=False)`. They are
+moved to the centre exactly, since S ~ IW(nu, V) gives C^-1 S C^-T ~ IW(nu, C'V C).
+
+Without an intercept in Z, (0 + x | g), the origin of x is part of the model, and C = I.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.spec import priors as pr
+
+__all__ = ["Centred", "centring", "resolve_effects", "working_prior"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Centred:
+    """The prior of C S C' for S ~ `prior`, which is resolved; C (d, d), d = r q."""
+
+    prior: pr.CovariancePrior
+    C: Array
+
+
+def centring(centre: ArrayLike, intercept: int) -> Array:
+    """C (q, q) of the module; centre (q,), intercept: its place among the columns of Z, or -1."""
+    centre = np.asarray(centre, dtype=float)
+    C = np.eye(len(centre))
+    if intercept >= 0:
+        C[intercept] -= centre
+    return C
+
+
+def resolve_effects(
+    prior: pr.CovariancePrior, sds: ArrayLike, C: Array, where: str
+) -> pr.CovariancePrior | Centred:
+    """`priors.resolve` for Psi: every number explicit, in the units of the data.
+
+    Parameters
+    ----------
+    sds
+        (r q,) units of the effects; ``times_sd`` multiplies them.
+    C
+        (q, q) from centred columns, the same for all responses.
+    """
+    resolved = pr.resolve(prior, sds, where)
+    q = len(C)
+    if np.array_equal(C, np.eye(q)) or _at_origin(resolved):
+        return resolved
+    return Centred(resolved, np.kron(np.eye(len(np.asarray(sds)) // q), C))
+
+
+def working_prior(prior: pr.CovariancePrior | Centred, e: Array, C: Array) -> pr.CovariancePrior:
+    """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', for a resolved one of Psi."""
+    if isinstance(prior, Centred):
+        return pr.rescale(prior.prior, e)
+    q = len(C)
+    if _at_origin(prior) and not np.array_equal(C, np.eye(q)):
+        prior = _moved(prior, np.kron(np.eye(len(e) // q), C))
+    return pr.rescale(prior, e)
+
+
+def _at_origin(prior: pr.CovariancePrior) -> bool:
+    return isinstance(prior, pr.Fixed) or (isinstance(prior, pr.InverseWishart) and not prior.centred)
+
+
+def _moved(prior: pr.Fixed | pr.InverseWishart, C: Array) -> pr.CovariancePrior:
+    """The prior of C^-1 S C^-T."""
+    if isinstance(prior, pr.Fixed):
+        back = np.linalg.inv(C)
+        return pr.Fixed(_symmetric(back @ np.asarray(prior.value) @ back.T))
+    return replace(prior, V=_symmetric(C.T @ np.asarray(prior.V) @ C))
+
+
+def _symmetric(S: Array) -> Array:
+    return (S + S.T) / 2
