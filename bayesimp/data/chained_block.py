@@ -36,16 +36,20 @@ class BlockScale(EffectScale):
     """Between the working scale and the data's, for one block; see the module.
 
     s, c (r,): of the responses, or of the linear predictors of a generalised model; a, h (p*,): of the fixed columns;
-    effects (r q,): e, units of the effects; C (q, q); intercept: its place among the fixed columns, or -1.
+    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1.
     """
 
     s: Array
     c: Array
     a: Array
     h: Array
-    effects: Array
+    e: Array
     C: Array
     intercept: int
+
+    @property
+    def effects(self) -> Array:  # type: ignore[override]
+        return self.e
 
     @property
     def T(self) -> Array:
