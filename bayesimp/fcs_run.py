@@ -109,7 +109,13 @@ class FCSRun:
     def imputations(self) -> Imputations:
         """The last state of every chain, as completed tables."""
         cells, attrs = self._cells(), self._attrs()
-        events = (*_choices(self.model.spec), *self.model.events, *_origins(self.model), *self.events, *self._chain_events())
+        events = (
+            *_choices(self.model.spec),
+            *self.model.events,
+            *_origins(self.model),
+            *self.events,
+            *self._chain_events(),
+        )
         events += tuple(
             dtype_events(
                 self.model.data,
@@ -220,7 +226,9 @@ def _origins(model: FCS) -> list[Event]:
         name = f"Psi_{chained.block.name}"
         if name in priors:
             random = [column.name for column in chained.block.random]
-            out[name] = check_origin(priors[name], chained.scale, chained.scale.s, model.table.clusters, name, random)
+            out[name] = check_origin(
+                priors[name], chained.scale, chained.scale.s, model.table.clusters, name, random
+            )
     return [event for events in out.values() for event in events]
 
 

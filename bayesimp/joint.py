@@ -101,7 +101,9 @@ class JointNormal:
     @cached_property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler can be used."""
-        return all(joint_gibbs.is_conjugate(p) for p in (self._working_priors.Sigma, self._working_priors.Psi))
+        return all(
+            joint_gibbs.is_conjugate(p) for p in (self._working_priors.Sigma, self._working_priors.Psi)
+        )
 
     def __repr__(self) -> str:
         X, Z = self.design.X, self.design.Z

@@ -7,8 +7,10 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
     sigma^2 = s_y^2 sigma^2_w,         Psi = E Psi_w E',  E = (I_r kron C) diag(e),  e_l = s_y / a_l
 
 where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
-C_0l = -h_l (spec/centred.py). h_t is a mean of observed values, the same in every cycle. A generalised model has s_y = 1 and c_y = 0, for its
-linear predictor has no unit; but positive responses with a log link are divided by their mean, so that c_y is its log.
+C_0l = -h_l (spec/centred.py). h_t is a mean of observed values, the same in every cycle.
+
+A generalised model has s_y = 1 and c_y = 0, for its linear predictor has no unit; but positive responses with a log
+link are divided by their mean, so that c_y is its log.
 """
 
 from __future__ import annotations
@@ -177,9 +179,7 @@ def _bounds(table, block: Block, columns, bounds) -> tuple[Array, Array]:
 def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
-    fixed_intercept, random_intercept = (
-        next((k for k, t in enumerate(part) if _is_constant(t)), -1) for part in (block.fixed, block.random)
-    )
+    fixed_intercept, random_intercept = _intercept(block.fixed), _intercept(block.random)
     has_intercept = fixed_intercept >= 0
     columns = [*block.fixed, *block.random]
     T, p = len(columns) + len(block.responses), len(block.fixed)
@@ -189,7 +189,9 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
-        absorbed = has_intercept if k < p else random_intercept >= 0  # a constant added to the column is taken up by the intercept
+        absorbed = (
+            has_intercept if k < p else random_intercept >= 0
+        )  # a constant added to the column is taken up by the intercept
         if column.within:  # a unit, and no origin
             a[k], within[k], u[k], v[k], divisor[k] = s[b], True, 0, b, size
             continue
@@ -233,6 +235,11 @@ def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
         lists.append(np.flatnonzero((rows.averaged & hole)[first]))
     ends = np.concatenate([[0], np.cumsum([len(cells) for cells in lists])]).astype(np.int64)
     return known, ends, np.concatenate(lists).astype(np.int64)
+
+
+def _intercept(part: tuple[Column, ...]) -> int:
+    """Its place, or -1."""
+    return next((k for k, column in enumerate(part) if _is_constant(column)), -1)
 
 
 def _is_constant(column: Column) -> bool:

@@ -20,7 +20,7 @@ from bayesimp.spec.centred import Centred, resolve_effects, working_prior
 __all__ = ["EffectScale", "check_origin"]
 
 Array = NDArray[np.float64]
-FAR = 0.1  # of the variance of a response: what a prior at a far origin adds to that of intercepts, above which it is said
+FAR = 0.1  # of the variance of a response: what a prior at a far origin adds to that of the intercepts before it is said
 
 
 class EffectScale:
@@ -85,7 +85,10 @@ def check_origin(
     intercept = int(np.argmax((scale.C != 0).sum(axis=1) > 1))
     row = scale.C[intercept]
     far = [(random[l], -row[l]) for l in np.flatnonzero(row) if l != intercept]
-    zero, means = " and ".join(f"{name} = 0" for name, _ in far), ", ".join(f"{name} = {c:.4g}" for name, c in far)
+    zero, means = (
+        " and ".join(f"{name} = 0" for name, _ in far),
+        ", ".join(f"{name} = {c:.6g}" for name, c in far),
+    )
     text = (
         f"the inverse-Wishart prior is that of effects at {zero}; at the mean of the data, {means}, it adds "
         f"{more[worst]:.3g} to the variance between clusters of a variable whose variance is {s[worst] ** 2:.3g}. Centre "

@@ -60,7 +60,7 @@ def _centre(C, names) -> str:
     intercept = int(np.argmax((C != 0).sum(axis=1) > 1))
     centres = {j: -C[intercept, j] for j in np.flatnonzero(C[intercept]) if j != intercept}
     prefix = names[0].rpartition(":")[0] + ":" if ":" in names[0] else ""
-    return ", ".join(f"{names[j].removeprefix(prefix)} = {value:.4g}" for j, value in centres.items())
+    return ", ".join(f"{names[j].removeprefix(prefix)} = {value:.6g}" for j, value in centres.items())
 
 
 def _numbers(values) -> str:
