@@ -17,6 +17,7 @@ from bayesimp import notation as nt
 from bayesimp.data.chained_block import ChainedBlock
 from bayesimp.data.effect_scale import check_origin
 from bayesimp.data.families import CODED
+from bayesimp.data.margins import alike
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events
@@ -220,15 +221,17 @@ def _choices(spec: Conditionals) -> list[Event]:
 
 
 def _origins(model: FCS) -> list[Event]:
-    """Priors at an origin that is far from the data."""
-    out, priors = {}, model.parameter_priors
-    for chained in model.table.blocks:
-        name = f"Psi_{chained.block.name}"
-        if name in priors:
-            random = [column.name for column in chained.block.random]
-            out[name] = check_origin(
-                priors[name], chained.scale, chained.scale.s, model.table.clusters, name, random
-            )
+    """Priors at an origin that is far from the data; slopes that the prior cannot tell apart."""
+    out, priors, table = {}, model.parameter_priors, model.table
+    for chained in table.blocks:
+        name, random, scale = f"Psi_{chained.block.name}", chained.block.random, chained.scale
+        if name not in priors:
+            continue
+        plain = [column for column in random if column.over is None and not column.within]
+        Z = table.full[:, [table.names.index(column.base) for column in plain]]
+        labels = [column.name for column in random]
+        out[name] = check_origin(priors[name], scale, scale.s, table.clusters, name, labels)
+        out[name] += alike(Z[~np.isnan(Z).any(axis=1)], [column.name for column in plain], name)
     return [event for events in out.values() for event in events]
 
 

@@ -15,6 +15,7 @@ from bayesimp.data.design import Design, design
 from bayesimp.data.effect_scale import check_origin
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.information import check_information
+from bayesimp.data.margins import alike
 from bayesimp.data.working import Working, prepare
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -73,6 +74,7 @@ class JointNormal:
             self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi)
         )
         self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
+        self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
 
     def with_priors(self, priors: pr.Priors) -> JointNormal:
         """The same data and formula under other priors."""
@@ -87,7 +89,8 @@ class JointNormal:
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)
         flat = isinstance(self.priors.beta, pr.Flat)
-        return prepare(X, Z, Y, codes, m, self.responses, self.design.fixed, flat=flat, orthogonal=orthogonal)
+        names = self.responses, self.design.fixed, self.design.random
+        return prepare(X, Z, Y, codes, m, *names, flat=flat, orthogonal=orthogonal)
 
     @property
     def responses(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 
 import bayesimp as bi
 from bayesimp.data import chained_block, working
+from bayesimp.samplers.block_rows import BlockRows
 from bayesimp.spec import priors as pr
 
 SHIFT = {"x": 2000.0, "y": -700.0}
@@ -266,7 +267,7 @@ def test_slopes_on_years_are_as_large_as_they_are(engine):
 
 
 def test_a_prior_at_year_0_takes_the_slopes_away(monkeypatch):
-    monkeypatch.setattr(working, "_centre", lambda Z: (np.zeros(Z.shape[1]), np.eye(Z.shape[1])))
+    monkeypatch.setattr(working, "_centre", lambda Z, random: (Z, np.eye(Z.shape[1])))
     assert contains_the_truth(slope_sds("joint", 0.0))
     assert slope_sds("joint", 2015.0).max() < 0.5
     monkeypatch.setattr(chained_block, "_intercept", lambda part: -1)
@@ -452,3 +453,137 @@ def test_far_from_0_runs_are_kept_and_go_on_exactly(engine, tmp_path):
         np.testing.assert_array_equal(more.values("y"), longer.values("y"))
         for name, array in longer.tree["posterior"].data_vars.items():
             np.testing.assert_array_equal(more.tree["posterior"][name].values, array.values)
+
+
+# ---------------------------------------------------------------- analyses: a matter of digits
+
+
+@pytest.mark.parametrize(
+    ("family", "reml"), [("normal", True), ("normal", False), ("bernoulli", True), ("poisson", True)]
+)
+def test_analyses(family, reml):
+    """Likelihood, slopes, their standard errors and sds between clusters from x and x + 2000."""
+    frame = base(family).dropna()
+    options = {"family": family, "reml": reml, "cluster": "g"}
+    one, other = (
+        bi.fit_each([f, f.assign(w=f["w"] + 0.1)], "y ~ x + w + (1 + x | g)", **options)
+        for f in (frame, shifted(frame, {"x": 2000.0}))
+    )
+    assert_allclose(other.loglik, one.loglik, rtol=0, atol=1e-6)
+    assert_allclose(other.estimates[:, 1:], one.estimates[:, 1:], rtol=1e-5, atol=1e-6)
+    assert_allclose(
+        other.estimates[:, 0] + 2000 * other.estimates[:, 1], one.estimates[:, 0], rtol=0, atol=1e-4
+    )
+    assert_allclose(other.covariances[:, 1:, 1:], one.covariances[:, 1:, 1:], rtol=1e-4, atol=1e-8)
+    slope = one.component_names.index("sd(x | g)")
+    assert_allclose(other.components[:, slope], one.components[:, slope], rtol=0, atol=1e-5)
+    assert_allclose(other.components_cov[:, slope, slope], one.components_cov[:, slope, slope], rtol=1e-3)
+
+
+# ---------------------------------------------------------------- slopes on products and powers
+
+
+PRODUCTS = {
+    "square": "y ~ x + I(x**2) + (1 + x + I(x**2) | g)",
+    "product": "y ~ x * w + (1 + x * w | g)",
+    "of a factor": "y ~ x * sex + (1 + x * sex | g)",
+}
+
+
+@cache
+def with_products():
+    rng = np.random.default_rng(8)
+    g = np.repeat(np.arange(20), 20)
+    x, w, sex = rng.normal(0.5, 1.0, 400), rng.normal(size=400), rng.random(400) < 0.5
+    b = rng.normal(0, 0.5, (20, 3))[g]
+    y = x + b[:, 0] + b[:, 1] * x + b[:, 2] * (x**2 + x * w + x * sex) + rng.normal(0, 0.7, 400)
+    y[rng.random(400) < 0.2] = np.nan
+    return pd.DataFrame({"g": g.astype(str), "x": x, "w": w, "sex": np.where(sex, "M", "F"), "y": y})
+
+
+def test_what_a_column_contains():
+    from bayesimp.data.margins import margins
+
+    names = ("Intercept", "x", "w", "x:w", "I(x ** 2)", "s[M]", "x:s[M]", "I(x - 1 ** 3)", "log(x + 9)", "my age",
+             "x:log(x + 9)", "I(my age ** 2)", "x:s[M]:w", "C(s, Treatment(a))[b:c]", "x2")  # fmt: skip
+    found = {name: [names[j] for j in part if j] for name, part in zip(names, margins(names), strict=True)}
+    assert found.pop("Intercept") == []
+    assert {name: part for name, part in found.items() if part} == {
+        "x:w": ["x", "w"], "I(x ** 2)": ["x"], "x:s[M]": ["x", "s[M]"], "I(x - 1 ** 3)": ["x"],
+        "x:log(x + 9)": ["x", "log(x + 9)"], "I(my age ** 2)": ["my age"],
+        "x:s[M]:w": ["x", "w", "x:w", "s[M]", "x:s[M]"],
+    }  # fmt: skip
+    assert all(0 in part for part in margins(names)[1:])
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("engine", ["joint", "fcs", "x imputed"])
+def test_slopes_on_products_and_powers(name, engine):
+    """The same model at another origin has other coefficients of x and w too, and the same imputations."""
+    frame, by = with_products(), {"x": 300.0, "w": -50.0}
+    if engine == "x imputed":
+        frame = frame.assign(x=frame["x"].mask(np.random.default_rng(4).random(400) < 0.1))
+    runs = []
+    for table in (frame, shifted(frame, by)):
+        data = bi.IncompleteData(table, cluster="g")
+        if engine == "joint":
+            model = bi.JointNormal(data, PRODUCTS[name])
+            runs.append(model.impute(4, seed=2, chains=2, draws=10, tune=5, progress=False))
+        else:
+            predictors = [PRODUCTS[name], *(["x ~ w + (1 | g)"] if engine == "x imputed" else [])]
+            runs.append(bi.FCS(data, predictors=predictors).impute(2, seed=2, cycles=4, progress=False))
+        assert not (runs[-1].events["kind"] == "prior matters").any()
+    one, other = runs
+    assert_allclose(other.values("y"), one.values("y"), rtol=0, atol=1e-4)
+    highest = [
+        run.tree["posterior"]["Psi" if engine == "joint" else "Psi_y"].values[..., -1, -1] for run in runs
+    ]
+    assert_allclose(highest[1], highest[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_slopes_on_products_of_a_variable_that_is_not_normal(name):
+    """Columns and prior of its effects; the weak prior of fixed effects is that of each column, product or not."""
+    frame = with_products()
+    frame = frame.assign(y=(frame["y"] > 1).astype(float).mask(frame["y"].isna()))
+    seen = []
+    for table in (frame, shifted(frame, {"x": 300.0, "w": -50.0})):
+        model = bi.FCS(bi.IncompleteData(table, cluster="g"), predictors=PRODUCTS[name])
+        (block,) = model.conditionals(0)
+        V = np.nan_to_num(model.table.start)
+        Z = block.rows.observed(V, block.rows.factors(V))[1]
+        seen.append(np.concatenate([Z.ravel(), block.prior.Psi.sd]))
+    assert_allclose(seen[1], seen[0], rtol=0, atol=1e-7)
+
+
+def test_products_on_the_working_scale_are_the_same_model():
+    """z'b of the table's columns and effects is that of the working ones; priors moved exactly."""
+    model = bi.JointNormal(bi.IncompleteData(with_products(), cluster="g"), PRODUCTS["product"])
+    scale, working = model._working.scale, model._working
+    b_w = np.random.default_rng(0).normal(size=4)
+    b = scale.C @ (scale.effects * b_w)
+    assert_allclose(model.design.Z[working.rows.row] @ b, working.rows.Z @ b_w * scale.s[0], atol=1e-12)
+    table = bi.FCS(bi.IncompleteData(with_products(), cluster="g"), predictors=PRODUCTS["product"]).table
+    rows, scale = BlockRows(table, 0), table.blocks[0].scale
+    V = np.nan_to_num(table.start)
+    Z_w = rows.observed(V, rows.factors(V))[1]
+    seen = ~np.isnan(table.full[:, table.names.index("y")])
+    Z = np.column_stack(
+        [table.full[seen, table.names.index(name)] for name in ("Intercept", "x", "w", "x:w")]
+    )
+    E = scale.C * scale.effects / scale.s[0]
+    assert_allclose(Z_w.T @ Z_w, E.T @ Z.T @ Z @ E, atol=1e-10 * len(Z))
+
+
+def test_a_square_made_in_the_table_is_said():
+    frame = with_products().assign(x=lambda d: d["x"] + 300.0)
+    frame["x2"] = frame["x"] ** 2
+    data = bi.IncompleteData(frame, cluster="g")
+    formula = "y ~ x + x2 + (1 + x + x2 | g)"
+    for run in (
+        bi.JointNormal(data, formula).impute(1, seed=1, draws=2, progress=False),
+        bi.FCS(data, predictors=formula).impute(1, seed=1, cycles=2, progress=False),
+    ):
+        (text,) = run.events.loc[run.events["kind"] == "prior matters", "message"]
+        for word in ("'x', 'x2'", "99.9", "I(x**2)"):
+            assert word in text

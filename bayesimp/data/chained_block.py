@@ -7,7 +7,8 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
     sigma^2 = s_y^2 sigma^2_w,         Psi = E Psi_w E',  E = (I_r kron C) diag(e),  e_l = s_y / a_l
 
 where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
-C_0l = -h_l (spec/centred.py). h_t is a mean of observed values, the same in every cycle.
+C_0l = -h_l (spec/centred.py; slopes on products and powers: data/margins.py). h_t is a mean of observed values, the same
+in every cycle.
 
 A generalised model has s_y = 1 and c_y = 0, for its linear predictor has no unit; but positive responses with a log
 link are divided by their mean, so that c_y is its log.
@@ -217,7 +218,19 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
     terms = Terms(base, offset, u, v, ou, ov, divisor, within, *_totals(table, rows, u, v, ou, ov))
-    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, centring(h[p:], random_intercept), fixed_intercept)
+    C = _beside(table, block) @ centring(h[p:], random_intercept)
+    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept)
+
+
+def _beside(table, block: Block) -> Array:
+    """M (q, q) with Z_r = Z M, Z_r the random columns less their margins (data/margins.py); b = M b_r."""
+    made = [table.residuals.get(column.base) for column in block.random]
+    own = [column.base if r is None else r.names[0] for column, r in zip(block.random, made, strict=True)]
+    M = np.eye(len(own))
+    for l, residual in enumerate(made):
+        if residual is not None:
+            M[[own.index(name) for name in residual.names], l] = residual.weights
+    return M
 
 
 def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bayesimp.events import Event
 from bayesimp.spec import priors as pr
-from bayesimp.spec.centred import Centred, resolve_effects, working_prior
+from bayesimp.spec.centred import Centred, centres, resolve_effects, working_prior
 
 __all__ = ["EffectScale", "check_origin"]
 
@@ -82,13 +82,9 @@ def check_origin(
     worst = int(np.argmax(more / s**2))
     if more[worst] <= FAR * s[worst] ** 2:
         return []
-    intercept = int(np.argmax((scale.C != 0).sum(axis=1) > 1))
-    row = scale.C[intercept]
-    far = [(random[l], -row[l]) for l in np.flatnonzero(row) if l != intercept]
-    zero, means = (
-        " and ".join(f"{name} = 0" for name, _ in far),
-        ", ".join(f"{name} = {c:.6g}" for name, c in far),
-    )
+    far = centres(scale.C, random)
+    zero = " and ".join(f"{name} = 0" for name in far)
+    means = ", ".join(f"{name} = {centre:.6g}" for name, centre in far.items())
     text = (
         f"the inverse-Wishart prior is that of effects at {zero}; at the mean of the data, {means}, it adds "
         f"{more[worst]:.3g} to the variance between clusters of a variable whose variance is {s[worst] ** 2:.3g}. Centre "

@@ -1,14 +1,15 @@
 """The scale on which the samplers work, and the order in which they read the table.
 
 Scale. With T (p, p) such that X T has orthogonal columns of mean square 1, beta_0 the least-squares fit of each
-response on X, s the standard deviations of the responses and u, c those and the means of the columns of Z,
+response on X, s the standard deviations of the responses, Z C the centred columns of Z and u theirs,
 
-    Y_w = (Y - X beta_0) / s,    X_w = X T,    Z_w = (Z - c) / u = Z C / u
+    Y_w = (Y - X beta_0) / s,    X_w = X T,    Z_w = Z C / u
     beta  = T (beta_w + offset) diag(s),   offset = T^-1 beta_0 diag(1/s)
     Sigma = diag(s) Sigma_w diag(s),       Psi = E Psi_w E',   E = (I_r kron C) diag(e),   e_{kq+l} = s_k / u_l
 
 Sums of squares then lose no digits to large means, and a change of unit or origin changes nothing that a sampler sees.
-Beside an intercept, which takes it up, columns of Z are centred, since priors are (spec/centred.py); else c = 0.
+Columns of Z are centred, since priors are (spec/centred.py): beside an intercept less their means; products and powers
+less what they contain (data/margins.py).
 
 Order. Clusters, and the rows to be imputed, are put in an order that depends on the values alone, not on labels
 or on the order of the table, so that the same seed gives the same imputations however the table is arranged.
@@ -22,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.effect_scale import EffectScale
+from bayesimp.data.margins import centred_columns
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.statistics import SufficientStatistics, collect
-from bayesimp.spec.centred import centring
+from bayesimp.spec.conditional import INTERCEPT
 
 __all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
 
@@ -94,7 +96,17 @@ class Working:
 
 
 def prepare(
-    X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = True, orthogonal: bool = True
+    X,
+    Z,
+    Y,
+    codes,
+    clusters: int,
+    responses,
+    fixed,
+    random=None,
+    *,
+    flat: bool = True,
+    orthogonal: bool = True,
 ) -> Working:
     """Put a table on the working scale.
 
@@ -106,6 +118,8 @@ def prepare(
         (N,) cluster of each row, and their number.
     responses, fixed
         Names of the columns of Y and X, for messages.
+    random
+        Names of the columns of Z, which say what they contain (`margins`). None: nothing but the intercept.
     flat
         Whether beta has a flat prior: it must then be estimable from the rows that are observed.
     orthogonal
@@ -132,9 +146,9 @@ def prepare(
     start = np.zeros_like(offset)
     if not orthogonal:
         start, offset = offset, start
-    u = _column_sds(Z)
-    centre, C = _centre(Z)
-    Z_w = (Z - centre) / u
+    Z_c, C = _centre(Z, random)
+    u = _column_sds(Z_c)
+    Z_w = Z_c / u
     Y_w = Y / s - X_w @ offset
     order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
@@ -190,15 +204,13 @@ def _column_sds(Z) -> Array:
     return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
 
 
-def _centre(Z) -> tuple[Array, Array]:
-    """What is taken off each column of Z, and C (q, q): means beside an intercept, which itself stays."""
+def _centre(Z, random) -> tuple[Array, Array]:
+    """Centred columns Z C, and C (q, q)."""
+    names = [f"{l}" for l in range(Z.shape[1])] if random is None else list(random)
     constant = np.flatnonzero((np.ptp(Z, axis=0) == 0) & (Z[:1] != 0).all(axis=0)) if len(Z) else []
-    if len(constant) == 0:
-        return np.zeros(Z.shape[1]), np.eye(Z.shape[1])
-    intercept = int(constant[0])
-    centre = Z.mean(axis=0)
-    centre[intercept] = 0.0
-    return centre, centring(centre / Z[0, intercept], intercept)
+    for l in constant[:1]:
+        names[l] = INTERCEPT
+    return centred_columns(Z, names)
 
 
 def _not_identified(X, name, fixed) -> str:

@@ -1,16 +1,17 @@
 """Priors of Psi are those of the effects at centred columns of Z.
 
-Let c_l be a fixed centre of column l of Z, 0 for the intercept. Effects b of the columns as they are in the table and
-effects b_c of the centred columns are the same model,
+Effects b of the columns as they are in the table and effects b_c of the centred columns Z_c = Z C are the same model,
 
-    z'b = z_c'b_c,    z_c = C'z,    b = C b_c,    C = I but C_0l = -c_l    (row 0: the intercept)
-    Psi = (I_r kron C) Psi_c (I_r kron C)'
+    Z b = Z_c b_c,    b = C b_c,    Psi = (I_r kron C) Psi_c (I_r kron C)'
 
-and a prior is given to Psi_c. Intercepts at year 0 of "year = 2015..2024" are 2019 slopes away from the data, and their
-variance 2019^2 times that of the slopes: a prior with the scale of the data on *that* intercept, and no opinion on the
-correlation, which has to be -.9999, leaves the slopes next to no variance (pan, 2l.pan, jomo do so; lme4 has no prior).
-At the centre the prior says of "year" what it says of "years since 2015", and adding a constant to any predictor
-changes only what is reported as the intercept. Psi is reported at the table's origin, as lme4 prints it.
+and a prior is given to Psi_c. C = I but C_0l = -c_l for a column with centre c_l beside an intercept (row 0), its mean
+over the observed values, once and for all; products and powers of other columns are less these (data/margins.py).
+
+Intercepts at year 0 of "year = 2015..2024" are 2019 slopes away from the data, and their variance 2019^2 times that of
+the slopes: a prior with the scale of the data on *that* intercept, and no opinion on the correlation, which has to be
+-.9999, leaves the slopes next to no variance (pan, 2l.pan, jomo do so; lme4 has no prior). At the centre the prior says
+of "year" what it says of "years since 2015", and adding a constant to any predictor changes only what is reported as the
+intercept. Psi is reported at the table's origin, as lme4 prints it.
 
 Two kinds of prior are statements about Psi itself: `priors.Fixed`, and `priors.InverseWishart(centred=False)`. They are
 moved to the centre exactly, since S ~ IW(nu, V) gives C^-1 S C^-T ~ IW(nu, C'V C).
@@ -20,14 +21,16 @@ Without an intercept in Z, (0 + x | g), the origin of x is part of the model, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.spec import priors as pr
+from bayesimp.spec.conditional import INTERCEPT
 
-__all__ = ["Centred", "centring", "resolve_effects", "working_prior"]
+__all__ = ["Centred", "centres", "centring", "resolve_effects", "working_prior"]
 
 Array = NDArray[np.float64]
 
@@ -47,6 +50,15 @@ def centring(centre: ArrayLike, intercept: int) -> Array:
     if intercept >= 0:
         C[intercept] -= centre
     return C
+
+
+def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
+    """Columns that are less a constant and nothing else, with it; names (d,): of the effects, response by response."""
+    intercept = next((i for i, name in enumerate(names) if name.endswith(INTERCEPT)), None)
+    if intercept is None:
+        return {}
+    alone = np.flatnonzero((C[intercept] != 0) & ((C != 0).sum(axis=0) == 2))
+    return {names[j]: float(-C[intercept, j]) for j in alone}
 
 
 def resolve_effects(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.spec import priors as pr
-from bayesimp.spec.centred import Centred
+from bayesimp.spec.centred import Centred, centres
 
 __all__ = ["describe"]
 
@@ -39,7 +39,7 @@ def describe(prior, names) -> str:
         case pr.Fixed(value):
             return f"fixed at {_numbers(value)}"
         case Centred(inner, C):
-            return f"{describe(inner, names)}, of the effects at {_centre(C, names)}"
+            return f"{describe(inner, names)}, of the effects {_centre(C, names)}"
     raise TypeError(prior)
 
 
@@ -56,11 +56,11 @@ def _labelled(scale, names) -> str:
 
 
 def _centre(C, names) -> str:
-    """Where the intercepts are: "year = 2019, x = 3.1"; the columns are those of the first response."""
-    intercept = int(np.argmax((C != 0).sum(axis=1) > 1))
-    centres = {j: -C[intercept, j] for j in np.flatnonzero(C[intercept]) if j != intercept}
-    prefix = names[0].rpartition(":")[0] + ":" if ":" in names[0] else ""
-    return ", ".join(f"{names[j].removeprefix(prefix)} = {value:.6g}" for j, value in centres.items())
+    """Of which effects a prior is: "of the effects at year = 2019.5"; columns are those of the first response."""
+    prefix = names[0].partition(":")[0] + ":" if names[0].endswith(":Intercept") else ""
+    at = ", ".join(f"{name.removeprefix(prefix)} = {value:.6g}" for name, value in centres(C, names).items())
+    more = "products and powers beside what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
+    return " and ".join(text for text in (at and f"at {at}", more and f"of {more}") if text)
 
 
 def _numbers(values) -> str:

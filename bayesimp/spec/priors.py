@@ -12,6 +12,11 @@ A covariance matrix S (d x d; ``Sigma``: d = r, ``Psi``: d = r q) takes one of
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard
 deviation of the variable (``times_sd=``), in which case it follows the data when their unit changes.
+
+With random slopes, priors of Psi are those of the effects at centred columns of Z: with Z C the columns of Z less their
+means, Psi = (I kron C) Psi_c (I kron C)' and Psi_c ~ prior (`bayesimp.spec.centred`). "Years 2015..2024" and "years
+since 2015" so have the same prior; Psi is reported at the table's origin. Only `Fixed` and
+``InverseWishart(centred=False)`` are of Psi itself.
 """
 
 from __future__ import annotations
@@ -144,15 +149,18 @@ class LKJ:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Independent components. ``variances``: a prior on each standard deviation, or an inverse-Wishart
-    read in one dimension, IW(nu, v) = InvGamma(nu/2, 1/(2v)), with v a number or one for each component."""
+    """Independent components; of Psi with slopes, those at centred columns of Z.
+
+    ``variances``: a prior on each standard deviation, or an inverse-Wishart read in one dimension, IW(nu, v) =
+    InvGamma(nu/2, 1/(2v)), with v a number or one for each component.
+    """
 
     variances: HalfT | HalfNormal | Exponential | InverseWishart = field(default_factory=HalfT)
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """A known covariance matrix, (d, d), on the scale of the data."""
+    """A known covariance matrix, (d, d), on the scale of the data; Psi at the table's origin."""
 
     value: ArrayLike
 
@@ -212,7 +220,7 @@ class Priors:
 def default() -> Priors:
     """Half-t(2) standard deviations with the scale of each variable, uniform correlations, flat beta.
 
-    Multiplying a variable by any number changes nothing but the unit.
+    Multiplying a variable by any number changes nothing but the unit, adding one nothing but the intercept.
     """
     return Priors(name="default")
 
@@ -220,19 +228,20 @@ def default() -> Priors:
 def pan() -> Priors:
     """R pan's usual prior (also mitml's panImpute): IW(r, I) on Sigma, IW(r q, I) on Psi, flat beta.
 
-    Sensible on standardised variables only: the identity has the unit of the data.
+    Sensible on standardised variables only: the identity has the unit of the data. Slopes are on centred columns, as
+    pan's users have to make them: pan puts the prior at 0, wherever the data are (``InverseWishart(centred=False)``).
     """
     return Priors(Sigma=InverseWishart(), Psi=InverseWishart(), name="pan")
 
 
 def mice() -> Priors:
-    """R mice's 2l.pan: pan's prior with r = 1 for the variable at hand, so IW(1, 1) and IW(q, I)."""
+    """R mice's 2l.pan: pan's prior (`pan`) with r = 1 for the variable at hand, so IW(1, 1) and IW(q, I)."""
     return replace(pan(), name="mice")
 
 
 def jomo() -> Priors:
     """R jomo's default (2.7-4, as measured; tests/reference/joint): IW(-1, I) on Sigma whatever r, which is
-    improper, IW(r q, I) on Psi, flat beta."""
+    improper, IW(r q, I) on Psi, flat beta; slopes as in `pan`."""
     return replace(pan(), Sigma=InverseWishart(-1.0, 1.0, improper=True), name="jomo")
 
 
