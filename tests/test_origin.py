@@ -587,3 +587,60 @@ def test_a_square_made_in_the_table_is_said():
         (text,) = run.events.loc[run.events["kind"] == "prior matters", "message"]
         for word in ("'x', 'x2'", "99.9", "I(x**2)"):
             assert word in text
+
+
+# ---------------------------------------------------------------- compatible models: products with cluster means
+
+
+def compatible(frame, method):
+    frame = frame.assign(z=0.5 * frame["y"] + np.random.default_rng(2).normal(size=180))
+    predictors = ["y ~ x + z + (1 + x | g)", "z ~ x + y + (1 + x | g)"]
+    return bi.FCS(bi.IncompleteData(frame, cluster="g"), methods=method, predictors=predictors)
+
+
+@pytest.mark.parametrize("method", ["bayes-c", "iw-c", "ml-c"])
+def test_compatible_models(method):
+    """x * mean(x^2) and its like: from x + 2000 the same columns are chosen, identified, and the same model."""
+    one, other = (compatible(f, method) for f in (base(), shifted(base(), {"x": 2000.0})))
+    assert one.formulas == other.formulas and "x:cluster_mean(x * z)" in one.formulas[0]
+    near, far = (model.impute(2, seed=3, cycles=4, progress=False) for model in (one, other))
+    for name in ("y", "z"):
+        assert_allclose(far.values(name), near.values(name), rtol=0, atol=1e-6)
+    a, b = (run.tree["posterior"] for run in (near, far))
+    assert_allclose(b.Psi_y.values[..., 1, 1], a.Psi_y.values[..., 1, 1], rtol=1e-6)
+    assert_allclose(b.sigma2_y.values, a.sigma2_y.values, rtol=1e-6)
+
+
+def test_coefficients_of_products_with_cluster_means_are_those_of_the_columns_as_they_are():
+    table = compatible(shifted(base(), {"x": 20.0}), "bayes-c").table
+    chained, rows = table.blocks[0], BlockRows(table, 0)
+    V = np.nan_to_num(table.start)
+    values = table.full.copy()
+    values[table.row, table.p :] = table.center[table.p :] + table.scale[table.p :] * V
+    D = pd.DataFrame(values, columns=table.names)
+    codes = pd.Series([f"g{i}" for i in np.repeat(np.arange(12), 15)])
+
+    def column(c):
+        product = D[c.over[0]] * D[c.over[1]] if c.over else pd.Series(1.0, D.index)
+        return D[c.base] * product.groupby(codes).transform("mean")
+
+    X = np.column_stack([column(c) for c in chained.block.fixed])
+    beta_w = np.random.default_rng(0).normal(size=(X.shape[1], 1))
+    fitted = X @ chained.scale.beta(beta_w)
+    X_w = rows.missing(V, rows.factors(V))[0]
+    missing = table.row[np.flatnonzero(rows.holes)]
+    assert_allclose(fitted[missing], X_w @ beta_w * chained.scale.s + chained.scale.c, rtol=1e-8)
+    assert_allclose(chained.scale.working_beta(chained.scale.beta(beta_w)), beta_w, rtol=1e-6)
+
+
+def test_products_without_their_parts_stay_as_they_are():
+    from bayesimp.data.products import centrable
+    from bayesimp.spec.conditional import Column
+
+    one, x = Column("Intercept", "Intercept"), Column("x", "x")
+    mean, square = Column("m", "Intercept", ("Intercept", "x")), Column("q", "Intercept", ("x", "x"))
+    times = Column("t", "x", ("Intercept", "x"))
+    total = Column("s", "Intercept", ("Intercept", "x"), sum=True)
+    assert centrable([one, x, mean, square, times]) == [2, 3, 4]
+    assert centrable([one, x, square, times]) == centrable([x, mean, times]) == centrable([one, total]) == []
+    assert centrable([times, one, mean, x]) == [2, 0]

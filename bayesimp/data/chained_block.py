@@ -8,7 +8,8 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
 
 where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
 C_0l = -h_l (spec/centred.py; slopes on products and powers: data/margins.py). h_t is a mean of observed values, the same
-in every cycle.
+in every cycle. Products with cluster means are centred in the same way in models with slopes, which need them all
+(data/products.py): then K^-1 diag(1/a) is in the place of what a and h make.
 
 A generalised model has s_y = 1 and c_y = 0, for its linear predictor has no unit; but positive responses with a log
 link are divided by their mean, so that c_y is its log.
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from bayesimp.data.effect_scale import EffectScale
 from bayesimp.data.families import POSITIVE
+from bayesimp.data.products import centrable, expansion
 from bayesimp.errors import SpecificationError
 from bayesimp.kernels.chained import BlockArrays, Terms
 from bayesimp.spec.centred import centring
@@ -39,7 +41,7 @@ class BlockScale(EffectScale):
     """Between the working scale and the data's, for one block; see the module.
 
     s, c (r,): of the responses, or of the linear predictors of a generalised model; a, h (p*,): of the fixed columns;
-    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1.
+    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1; K (p*, p*) or None.
     """
 
     s: Array
@@ -49,6 +51,7 @@ class BlockScale(EffectScale):
     e: Array
     C: Array
     intercept: int
+    K: Array | None = None
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
@@ -58,6 +61,8 @@ class BlockScale(EffectScale):
     def T(self) -> Array:
         """T (p*, p*) with beta = T beta_w diag(s) + (c in the intercept's row)."""
         T = np.diag(1.0 / self.a)
+        if self.K is not None:
+            return np.linalg.solve(self.K, T)
         if self.intercept >= 0:
             T[self.intercept] -= self.h / self.a
         return T
@@ -188,6 +193,7 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     base, u, v = np.zeros(T, dtype=np.int64), np.full(T, -1, dtype=np.int64), np.full(T, -1, dtype=np.int64)
     offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
     a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
+    K, centred = None, centrable(block.fixed) if len(block.random) > 1 else []
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
         absorbed = (
@@ -205,6 +211,8 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
         a[k] = s[b] * s[u[k]] * s[v[k]] * (size.mean() if column.sum else 1.0)
         if b == 0 and u[k] == 0 and not column.sum and absorbed:
             h[k] = c[v[k]]
+        elif k in centred:
+            K = np.eye(p) if K is None else K
         else:
             offset[k], ou[k], ov[k] = c[b] / s[b], c[u[k]] / s[u[k]], c[v[k]] / s[v[k]]
     places = [at[name] for name in block.responses]
@@ -218,8 +226,12 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
     terms = Terms(base, offset, u, v, ou, ov, divisor, within, *_totals(table, rows, u, v, ou, ov))
+    if K is not None:
+        K[fixed_intercept] += h[:p]
+        for k in centred:
+            K[:, k] = expansion(block.fixed, k, dict(zip(table.names, c, strict=True)))
     C = _beside(table, block) @ centring(h[p:], random_intercept)
-    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept)
+    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K)
 
 
 def _beside(table, block: Block) -> Array:

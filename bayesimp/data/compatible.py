@@ -55,7 +55,7 @@ def cluster_means(
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None
     new = [column for column in wanted if column not in fixed]
     ranked = sorted(new, key=lambda column: first.isdisjoint(column.over))
-    out = dependent(column_values([*fixed, *ranked], values, codes))[len(fixed) :]
+    out = dependent(column_values([*fixed, *ranked], values, codes, centred=True))[len(fixed) :]
     left = {column for column, is_out in zip(ranked, out, strict=True) if is_out}
     return tuple(c for c in new if c not in left), tuple(c.name for c in new if c in left)
 
