@@ -8,8 +8,8 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
 
 where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
 C_0l = -h_l (spec/centred.py; slopes on products and powers: data/margins.py). h_t is a mean of observed values, the same
-in every cycle. Products with cluster means are centred in the same way in models with slopes, which need them all
-(data/products.py): then K^-1 diag(1/a) is in the place of what a and h make.
+in every cycle. Products with cluster means are centred in the same way in models with slopes, which need them all, and
+in generalised ones, whose beta has a prior (data/products.py): then K^-1 diag(1/a) is in the place of what a and h make.
 
 A generalised model has s_y = 1 and c_y = 0, for its linear predictor has no unit; but positive responses with a log
 link are divided by their mean, so that c_y is its log.
@@ -193,7 +193,8 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     base, u, v = np.zeros(T, dtype=np.int64), np.full(T, -1, dtype=np.int64), np.full(T, -1, dtype=np.int64)
     offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
     a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
-    K, centred = None, centrable(block.fixed) if len(block.random) > 1 else []
+    K = np.eye(p) if any(column.base in table.residuals for column in block.fixed) else None
+    centred = centrable(block.fixed) if len(block.random) > 1 or block.family != "normal" else []
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
         absorbed = (
@@ -230,14 +231,15 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
         K[fixed_intercept] += h[:p]
         for k in centred:
             K[:, k] = expansion(block.fixed, k, dict(zip(table.names, c, strict=True)))
-    C = _beside(table, block) @ centring(h[p:], random_intercept)
+        K = K @ np.linalg.inv(_beside(table, block.fixed))
+    C = _beside(table, block.random) @ centring(h[p:], random_intercept)
     return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K)
 
 
-def _beside(table, block: Block) -> Array:
-    """M (q, q) with Z_r = Z M, Z_r the random columns less their margins (data/margins.py); b = M b_r."""
-    made = [table.residuals.get(column.base) for column in block.random]
-    own = [column.base if r is None else r.names[0] for column, r in zip(block.random, made, strict=True)]
+def _beside(table, part: tuple[Column, ...]) -> Array:
+    """M (q, q) with Z_r = Z M, Z_r columns less their margins (data/margins.py); b = M b_r."""
+    made = [table.residuals.get(column.base) for column in part]
+    own = [column.base if r is None else r.names[0] for column, r in zip(part, made, strict=True)]
     M = np.eye(len(own))
     for l, residual in enumerate(made):
         if residual is not None:

@@ -113,43 +113,46 @@ class Residual:
 def beside_margins(
     spec: Conditionals, names: Sequence[str], full: Array
 ) -> tuple[Conditionals, dict[str, Residual]]:
-    """Random columns of blocks with products or powers, on new base columns: `Residual`, fitted where all is observed.
+    """Products and powers that have a prior, on new base columns: `Residual`, fitted where all of it is observed.
 
-    names (d,), full (N, d): base columns in the units of the data. The intercept's share is left to the centring of base
-    columns. Two-stage models have no prior of Psi.
+    Those of Z, and those of X where beta has the weak prior of a generalised model (`priors.Weak`). names (d,), full
+    (N, d): base columns in the units of the data. The intercept's share is left to the centring of base columns.
+    Two-stage models have no prior, a model of the user's own is given the columns as they are.
     """
-    at, found = {name: k for k, name in enumerate(names)}, dict[str, Residual]()
+    found: dict[str, Residual] = {}
+    values = dict(zip(names, full.T, strict=True))
     blocks = []
     for block in spec.blocks:
-        own = [c.base for c in block.random if c.over is None and not c.within]
-        inside = margins(own)
-        Z = full[:, [at[name] for name in own]]
-        Z = Z[~np.isnan(Z).any(axis=1)]
-        few = len(Z) <= len(own)  # seen together in hardly a row
-        if few or isinstance(block.method, TwoStage) or all(len(part) < 2 for part in inside):
-            blocks.append(block)
-            continue
-        C = centred_columns(Z, own)[1]
-        moved: dict[str, str] = {}
-        for l, name in enumerate(own):
-            parts = [j for j in inside[l] if own[j] != INTERCEPT]
-            if parts:
-                residual = Residual((name, *(own[j] for j in parts)), (1.0, *(float(C[j, l]) for j in parts)))
-                moved[name] = f"{name} beside {', '.join(residual.names[1:])} ({block.name})"
-                found[moved[name]] = residual
-        random = tuple(_on(column, moved) for column in block.random)
-        blocks.append(replace(block, random=random))
+        if not (isinstance(block.method, TwoStage) or getattr(block.method, "model", None)):
+            block = replace(block, random=_less_margins(block.random, values, found))
+            if block.family != "normal":
+                block = replace(block, fixed=_less_margins(block.fixed, values, found))
+        blocks.append(block)
     if not found:
         return spec, found
     complete = {name: r for name, r in found.items() if set(r.names) <= set(spec.complete)}
-    columns = [r({name: full[:, at[name]] for name in r.names}) for r in complete.values()]
     derived = [Derived(name, r.names, r) for name, r in found.items() if name not in complete]
     return replace(
-        spec, complete=(*spec.complete, *complete), X=np.column_stack([spec.X, *columns]),
+        spec, complete=(*spec.complete, *complete), X=np.column_stack([spec.X, *(r(values) for r in complete.values())]),
         derived=(*spec.derived, *derived), blocks=tuple(blocks),
     ), found  # fmt: skip
 
 
-def _on(column: Column, moved: Mapping[str, str]) -> Column:
-    plain = column.over is None and not column.within
-    return replace(column, base=moved[column.base]) if plain and column.base in moved else column
+def _less_margins(
+    part: tuple[Column, ...], values: Mapping[str, Array], found: dict[str, Residual]
+) -> tuple[Column, ...]:
+    """X* or Z* with products and powers on what is left of them, which is added to `found`."""
+    plain = [column for column in part if column.over is None and not column.within]
+    own, moved = [column.base for column in plain], {}
+    for l, inside in enumerate(margins(own)):
+        parts = [own[j] for j in inside]
+        Z = np.column_stack([values[name] for name in (*parts, own[l])])
+        Z = Z[~np.isnan(Z).any(axis=1)]
+        if set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1:  # nothing, or seen together in hardly a row
+            continue
+        weights = centred_columns(Z, (*parts, own[l]))[1][:, -1]
+        used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]
+        residual = Residual((own[l], *(name for name, _ in used)), (1.0, *(g for _, g in used)))
+        name = f"{own[l]} beside {', '.join(residual.names[1:])}"
+        found[name], moved[plain[l]] = residual, replace(plain[l], base=name)
+    return tuple(moved.get(column, column) for column in part)
