@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bayesimp.events import Event
 from bayesimp.spec import priors as pr
-from bayesimp.spec.centred import Centred, centres, resolve_effects, working_prior
+from bayesimp.spec.centred import Centred, centres, of_all, resolve_effects, working_prior
 
 __all__ = ["EffectScale", "check_origin"]
 
@@ -35,11 +35,11 @@ class EffectScale:
 
     def at_centre(self, Psi: Array) -> Array:
         """Psi_c (..., rq, rq), of the effects at centred columns, in the units of the data."""
-        return _congruent(np.linalg.inv(self._C_of_all()), Psi) if self.is_centred else Psi
+        return _congruent(np.linalg.inv(of_all(self.C, len(self.effects))), Psi) if self.is_centred else Psi
 
     def Psi(self, Psi_w: Array) -> Array:
         Psi_c = Psi_w * np.outer(self.effects, self.effects)
-        return _congruent(self._C_of_all(), Psi_c) if self.is_centred else Psi_c
+        return _congruent(of_all(self.C, len(self.effects)), Psi_c) if self.is_centred else Psi_c
 
     def working_Psi(self, Psi: Array) -> Array:
         return self.at_centre(Psi) / np.outer(self.effects, self.effects)
@@ -51,9 +51,6 @@ class EffectScale:
     def working_Psi_prior(self, prior: pr.CovariancePrior | Centred) -> pr.CovariancePrior:
         """The prior of Psi_w, of what `Psi_prior` gives."""
         return working_prior(prior, self.effects, self.C)
-
-    def _C_of_all(self) -> Array:
-        return np.kron(np.eye(len(self.effects) // len(self.C)), self.C)
 
 
 def _congruent(A: Array, S: Array) -> Array:

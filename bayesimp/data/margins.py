@@ -81,7 +81,7 @@ def alike(Z_c: Array, names: Sequence[str], where: str) -> list[Event]:
 
     Such are x and its square made in the table, far from 0: nothing says that one contains the other.
     """
-    varying = np.flatnonzero(np.ptp(Z_c, axis=0) > 0) if len(Z_c) else []
+    varying = np.flatnonzero(np.ptp(Z_c, axis=0) > 0) if len(Z_c) else np.array([], dtype=np.int64)
     if len(varying) < 2:
         return []
     own = Z_c[:, varying] - Z_c[:, varying].mean(axis=0)
@@ -107,7 +107,10 @@ class Residual:
     weights: tuple[float, ...]
 
     def __call__(self, values: Mapping[str, Array]) -> Array:
-        return sum(weight * values[name] for name, weight in zip(self.names, self.weights, strict=True))
+        own, *others = (weight * values[name] for name, weight in zip(self.names, self.weights, strict=True))
+        for other in others:
+            own = own + other
+        return own
 
 
 def beside_margins(

@@ -24,7 +24,7 @@ from bayesimp.spec.conditional import INTERCEPT, Column
 __all__ = ["centrable", "expansion"]
 
 Array = NDArray[np.float64]
-Key = tuple[str, str, str]  # b, then u and v in order; INTERCEPT for 1
+Key = tuple[str, ...]  # b, then u and v in order; INTERCEPT for 1
 
 
 def centrable(columns: Sequence[Column]) -> list[int]:
@@ -61,7 +61,7 @@ def _parts(key: Key) -> list[tuple[Key, list[str]]]:
     """What is kept of a product, and what is left out, for every subset of its factors."""
     out = []
     for keep in product(*([True] if name == INTERCEPT else [True, False] for name in key)):
-        b, u, v = (name if kept else INTERCEPT for name, kept in zip(key, keep, strict=True))
-        kept = b, *sorted((u, v), key=lambda name: (name != INTERCEPT, name))
+        b, *pair = (name if stays else INTERCEPT for name, stays in zip(key, keep, strict=True))
+        kept = b, *sorted(pair, key=lambda name: (name != INTERCEPT, name))
         out.append((kept, [name for name, stays in zip(key, keep, strict=True) if not stays]))
     return out

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.spec import priors as pr
 from bayesimp.spec.conditional import INTERCEPT
 
-__all__ = ["Centred", "centres", "centring", "resolve_effects", "working_prior"]
+__all__ = ["Centred", "centres", "centring", "of_all", "resolve_effects", "working_prior"]
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
     if intercept is None:
         return {}
     alone = np.flatnonzero((C[intercept] != 0) & ((C != 0).sum(axis=0) == 2))
-    return {names[j]: float(-C[intercept, j]) for j in alone}
+    return {names[int(j)]: float(-C[intercept, j]) for j in alone}
 
 
 def resolve_effects(
@@ -74,32 +74,38 @@ def resolve_effects(
         (q, q) from centred columns, the same for all responses.
     """
     resolved = pr.resolve(prior, sds, where)
-    q = len(C)
-    if np.array_equal(C, np.eye(q)) or _at_origin(resolved):
+    if np.array_equal(C, np.eye(len(C))) or _at_origin(resolved):
         return resolved
-    return Centred(resolved, np.kron(np.eye(len(np.asarray(sds)) // q), C))
+    return Centred(resolved, of_all(C, len(np.asarray(sds))))
 
 
 def working_prior(prior: pr.CovariancePrior | Centred, e: Array, C: Array) -> pr.CovariancePrior:
     """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', for a resolved one of Psi."""
     if isinstance(prior, Centred):
         return pr.rescale(prior.prior, e)
-    q = len(C)
-    if _at_origin(prior) and not np.array_equal(C, np.eye(q)):
-        prior = _moved(prior, np.kron(np.eye(len(e) // q), C))
+    if not np.array_equal(C, np.eye(len(C))):
+        prior = _moved(prior, of_all(C, len(e)))
     return pr.rescale(prior, e)
+
+
+def of_all(C: Array, d: int) -> Array:
+    """I_r kron C (d, d)."""
+    return np.asarray(np.kron(np.eye(d // len(C)), C), dtype=np.float64)
 
 
 def _at_origin(prior: pr.CovariancePrior) -> bool:
     return isinstance(prior, pr.Fixed) or (isinstance(prior, pr.InverseWishart) and not prior.centred)
 
 
-def _moved(prior: pr.Fixed | pr.InverseWishart, C: Array) -> pr.CovariancePrior:
+def _moved(prior: pr.CovariancePrior, C: Array) -> pr.CovariancePrior:
     """The prior of C^-1 S C^-T."""
-    if isinstance(prior, pr.Fixed):
-        back = np.linalg.inv(C)
-        return pr.Fixed(_symmetric(back @ np.asarray(prior.value) @ back.T))
-    return replace(prior, V=_symmetric(C.T @ np.asarray(prior.V) @ C))
+    match prior:
+        case pr.Fixed(value):
+            back = np.linalg.inv(C)
+            return pr.Fixed(_symmetric(back @ np.asarray(value) @ back.T))
+        case pr.InverseWishart(centred=False, V=V):
+            return replace(prior, V=_symmetric(C.T @ np.asarray(V) @ C))
+    raise TypeError(prior)  # of Psi itself are these two
 
 
 def _symmetric(S: Array) -> Array:

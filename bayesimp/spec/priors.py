@@ -189,8 +189,9 @@ class Weak:
     """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
 
     Each coefficient is that of a predictor with mean 0 and standard deviation 1; of a product or a power, that of what
-    is left of it beside its parts, so that the origin does not matter (`bayesimp.data.margins`). The prior keeps coefficients finite where a
-    predictor separates the values of a binary variable: then the likelihood alone has no maximum.
+    is left of it beside its parts, so that the origin does not matter (`bayesimp.data.margins`). The prior keeps
+    coefficients finite where a predictor separates the values of a binary variable: then the likelihood alone has no
+    maximum.
 
     Parameters
     ----------
