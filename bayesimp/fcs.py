@@ -199,7 +199,7 @@ class FCS:
             if block.family == "normal" and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
                 out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
-            out[f"Psi_{block.name}"] = pr.resolve(priors.Psi, scale.e, f"Psi of '{block.name}'")
+            out[f"Psi_{block.name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
         return out
 
     def _beta_prior(self, chained, prior):

@@ -15,7 +15,9 @@ import numpy as np
 
 from bayesimp import notation as nt
 from bayesimp.data.chained_block import ChainedBlock
+from bayesimp.data.effect_scale import check_origin
 from bayesimp.data.families import CODED
+from bayesimp.data.margins import alike
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputations import Imputations, build_tree, dtype_events
@@ -108,7 +110,13 @@ class FCSRun:
     def imputations(self) -> Imputations:
         """The last state of every chain, as completed tables."""
         cells, attrs = self._cells(), self._attrs()
-        events = (*_choices(self.model.spec), *self.model.events, *self.events, *self._chain_events())
+        events = (
+            *_choices(self.model.spec),
+            *self.model.events,
+            *_origins(self.model),
+            *self.events,
+            *self._chain_events(),
+        )
         events += tuple(
             dtype_events(
                 self.model.data,
@@ -210,6 +218,21 @@ def _choices(spec: Conditionals) -> list[Event]:
         for note in block.notes:
             about.setdefault(note, []).append(block.name)
     return [Event("by default", ", ".join(names), note, len(names)) for note, names in about.items()]
+
+
+def _origins(model: FCS) -> list[Event]:
+    """Priors at an origin that is far from the data; slopes that the prior cannot tell apart."""
+    out, priors, table = {}, model.parameter_priors, model.table
+    for chained in table.blocks:
+        name, random, scale = f"Psi_{chained.block.name}", chained.block.random, chained.scale
+        if name not in priors:
+            continue
+        plain = [column for column in random if column.over is None and not column.within]
+        Z = table.full[:, [table.names.index(column.base) for column in plain]]
+        labels = [column.name for column in random]
+        out[name] = check_origin(priors[name], scale, scale.s, table.clusters, name, labels)
+        out[name] += alike(Z[~np.isnan(Z).any(axis=1)], [column.name for column in plain], name)
+    return [event for events in out.values() for event in events]
 
 
 def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels) -> tuple[dict, dict]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from bayesimp.data.design import Design, design
+from bayesimp.data.effect_scale import check_origin
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.information import check_information
+from bayesimp.data.margins import alike
 from bayesimp.data.working import Working, prepare
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -66,26 +68,29 @@ class JointNormal:
         self._working = self._prepare()
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
-        Psi = pr.resolve(self.priors.Psi, scale.effects, "Psi")
+        Psi = scale.Psi_prior(self.priors.Psi, "Psi")
         self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)
         self._working_priors = replace(
-            self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=pr.rescale(Psi, scale.effects)
+            self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi)
         )
+        self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
+        self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
 
     def with_priors(self, priors: pr.Priors) -> JointNormal:
         """The same data and formula under other priors."""
         return JointNormal(self.data, self.formula.text, priors)
 
     @property
-    def parameter_priors(self) -> dict[str, pr.CovariancePrior | pr.Flat | pr.Normal]:
-        """Name in the posterior -> prior of it, on the scale of the data."""
+    def parameter_priors(self) -> dict[str, Any]:
+        """Name in the posterior -> prior of it, on the scale of the data (of slopes: `spec.centred.Centred`)."""
         return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
 
     def _prepare(self, orthogonal: bool = True) -> Working:
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)
         flat = isinstance(self.priors.beta, pr.Flat)
-        return prepare(X, Z, Y, codes, m, self.responses, self.design.fixed, flat=flat, orthogonal=orthogonal)
+        names = self.responses, self.design.fixed, self.design.random
+        return prepare(X, Z, Y, codes, m, *names, flat=flat, orthogonal=orthogonal)
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -99,7 +104,9 @@ class JointNormal:
     @cached_property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler can be used."""
-        return all(joint_gibbs.is_conjugate(p) for p in (self._resolved.Sigma, self._resolved.Psi))
+        return all(
+            joint_gibbs.is_conjugate(p) for p in (self._working_priors.Sigma, self._working_priors.Psi)
+        )
 
     def __repr__(self) -> str:
         X, Z = self.design.X, self.design.Z

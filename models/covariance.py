@@ -22,6 +22,7 @@ from pytensor.tensor.random.op import RandomVariable
 from bayesimp.kernels import covariance as kernels
 from bayesimp.models import ops
 from bayesimp.spec import priors
+from bayesimp.spec.centred import Centred
 
 __all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance"]
 
@@ -211,7 +212,8 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
     Parameters
     ----------
     prior
-        Resolved: every number explicit (`bayesimp.spec.priors.resolve`).
+        Resolved: every number explicit (`bayesimp.spec.priors.resolve`); of Psi with centred columns of Z a
+        `bayesimp.spec.centred.Centred`: then ``<name>_centred`` is the free variable.
     dims
         Names of its two dimensions.
 
@@ -221,6 +223,9 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
     variables ``<name>_sd``, under an inverse-Wishart the variances ``<name>_variance``.
     """
     match prior:
+        case Centred(inner, C):
+            S, C = covariance(f"{name}_centred", inner, d, dims), pm.Data(f"{name}_columns", C)
+            return pm.Deterministic(name, C @ S @ C.T, dims=dims)
         case priors.InverseWishart():
             nu, V = prior.numbers
             inverse = np.linalg.inv(V)

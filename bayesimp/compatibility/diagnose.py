@@ -9,6 +9,8 @@ model can do, cluster i is missed by
 
 the latter as half the width of the central 68.3 % of its draws, since variances have long tails. Below a fraction
 of one sd, what homogeneity gets wrong is small beside what the data leave open anyway.
+
+Slopes are those on centred columns, and intercepts those at the mean (spec/centred.py), whatever the origin of Z.
 """
 
 from __future__ import annotations
@@ -142,6 +144,7 @@ def diagnose(
     draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
     posterior = imp.tree["posterior"].to_dataset()
     Sigma, Psi = (_some(posterior[name].values, draws) for name in ("Sigma", "Psi"))
+    Psi = model._working.scale.at_centre(Psi)
     if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
         raise SpecificationError(
             "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
@@ -185,7 +188,7 @@ def _some(values: Array, at_most: int) -> Array:
 
 def _designs(model: JointNormal) -> tuple[Array, Array, NDArray[np.int64]]:
     """Rows n (U,) and Z'Z (U, q, q) of the different designs, and which of them each cluster (m,) has."""
-    Z, codes, sizes = model.design.Z, model.data.codes, model.data.sizes
+    Z, codes, sizes = model.design.Z @ model._working.scale.C, model.data.codes, model.data.sizes
     ZZ = np.zeros((len(sizes), Z.shape[1], Z.shape[1]))
     np.add.at(ZZ, codes, Z[:, :, None] * Z[:, None, :])
     key = np.column_stack([sizes, ZZ.reshape(len(sizes), -1)])

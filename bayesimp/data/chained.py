@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.chained_block import ChainedBlock, Rows, chained_block
+from bayesimp.data.margins import Residual, beside_margins
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError
 from bayesimp.kernels.chained import Cells
@@ -35,7 +36,8 @@ class ChainedTable:
     canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
     incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
     cell_fitted (C,): whether models are fitted to the rows of a cell.
-    full (N, d): base columns as they are in the table, data scale. exact: by base column, values that it can have, sorted
+    full (N, d): base columns as they are in the table, data scale. residuals: what some of them, made for slopes on
+    products and powers, are made of. exact: by base column, values that it can have, sorted
     (none: whole numbers). labels (m,): of the clusters, in the table's order.
     """
 
@@ -56,6 +58,7 @@ class ChainedTable:
     blocks: tuple[ChainedBlock, ...]
     exact: Mapping[int, Array]
     labels: Sequence[object]
+    residuals: Mapping[str, Residual]
 
     @property
     def clusters(self) -> int:
@@ -135,9 +138,13 @@ def chained_table(
         (m,) of the clusters, for messages.
     """
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
-    p = len(spec.complete)
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
     full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {})
+    spec, residuals = beside_margins(spec, names, full, ~ignore)
+    if residuals:
+        names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
+        full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {})
+    p = len(spec.complete)
     center, scale = _scales(full[~ignore])  # priors are in these units
     W = (full - center) / scale
     order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)
@@ -152,7 +159,7 @@ def chained_table(
     table = ChainedTable(
         names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
         full, spec.derived, (), {names.index(name): np.sort(values) for name, values in spec.exact.items()},
-        range(clusters) if labels is None else labels,
+        range(clusters) if labels is None else labels, residuals,
     )  # fmt: skip
     blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)
     return replace(table, blocks=blocks)

@@ -4,10 +4,15 @@ With w = (D - c) / s for every base column (data/chained.py), a conditional mode
 
     t = a_t t_w + h_t    for each of its columns,    y = s_y y_w + c_y
     beta_t = s_y beta_tw / a_t,        beta_0 = s_y beta_0w + c_y - sum_t beta_t h_t
-    sigma^2 = s_y^2 sigma^2_w,         Psi = diag(e) Psi_w diag(e),  e_l = s_y / a_l
+    sigma^2 = s_y^2 sigma^2_w,         Psi = E Psi_w E',  E = (I_r kron C) diag(e),  e_l = s_y / a_l
 
-where h_t is not zero only beside an intercept, which takes it up. A generalised model has s_y = 1 and c_y = 0, for its
-linear predictor has no unit; but positive responses with a log link are divided by their mean, so that c_y is its log.
+where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
+C_0l = -h_l (spec/centred.py; slopes on products and powers: data/margins.py). h_t is a mean of observed values, the same
+in every cycle. Products with cluster means are centred in the same way in models with slopes, which need them all, and
+in generalised ones, whose beta has a prior (data/products.py): then K^-1 diag(1/a) is in the place of what a and h make.
+
+A generalised model has s_y = 1 and c_y = 0, for its linear predictor has no unit; but positive responses with a log
+link are divided by their mean, so that c_y is its log.
 """
 
 from __future__ import annotations
@@ -18,9 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.bounds import limits
+from bayesimp.data.effect_scale import EffectScale
 from bayesimp.data.families import POSITIVE
+from bayesimp.data.products import centrable, expansion
 from bayesimp.errors import SpecificationError
 from bayesimp.kernels.chained import BlockArrays, Terms
+from bayesimp.spec.centred import centring
 from bayesimp.spec.conditional import INTERCEPT, Block, Column
 
 __all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
@@ -30,11 +38,11 @@ MOST_RESPONSES = 62  # of a block: a pattern of its missing values is one intege
 
 
 @dataclass(frozen=True)
-class BlockScale:
+class BlockScale(EffectScale):
     """Between the working scale and the data's, for one block; see the module.
 
     s, c (r,): of the responses, or of the linear predictors of a generalised model; a, h (p*,): of the fixed columns;
-    e (r q,): units of the effects; intercept: place of the intercept among the fixed columns, or -1.
+    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1; K (p*, p*) or None.
     """
 
     s: Array
@@ -42,12 +50,20 @@ class BlockScale:
     a: Array
     h: Array
     e: Array
+    C: Array
     intercept: int
+    K: Array | None = None
+
+    @property
+    def effects(self) -> Array:  # type: ignore[override]
+        return self.e
 
     @property
     def T(self) -> Array:
         """T (p*, p*) with beta = T beta_w diag(s) + (c in the intercept's row)."""
         T = np.diag(1.0 / self.a)
+        if self.K is not None:
+            return np.linalg.solve(self.K, T)
         if self.intercept >= 0:
             T[self.intercept] -= self.h / self.a
         return T
@@ -71,9 +87,6 @@ class BlockScale:
 
     def Sigma(self, Sigma_w: Array) -> Array:
         return Sigma_w * np.outer(self.s, self.s)
-
-    def Psi(self, Psi_w: Array) -> Array:
-        return Psi_w * np.outer(self.e, self.e)
 
     def coefficients_covariance(self, Psi_w: Array, columns: list[int]) -> Array:
         """Of the coefficients of some fixed columns, the intercept among them, in every cluster (two-stage models)."""
@@ -181,16 +194,21 @@ def _bounds(table, block: Block, columns, bounds) -> tuple[Array, Array]:
 def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
-    has_intercept = any(_is_constant(t) for t in block.fixed)
+    fixed_intercept, random_intercept = _intercept(block.fixed), _intercept(block.random)
+    has_intercept = fixed_intercept >= 0
     columns = [*block.fixed, *block.random]
     T, p = len(columns) + len(block.responses), len(block.fixed)
     size = np.bincount(rows.codes[rows.averaged], minlength=rows.clusters)
     base, u, v = np.zeros(T, dtype=np.int64), np.full(T, -1, dtype=np.int64), np.full(T, -1, dtype=np.int64)
     offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
     a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
+    K = np.eye(p) if any(column.base in table.residuals for column in block.fixed) else None
+    centred = centrable(block.fixed) if len(block.random) > 1 or block.family != "normal" else []
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
-        absorbed = k < p and has_intercept  # a constant added to the column is taken up by the intercept
+        absorbed = (
+            has_intercept if k < p else random_intercept >= 0
+        )  # a constant added to the column is taken up by the intercept
         if column.within:  # a unit, and no origin
             a[k], within[k], u[k], v[k], divisor[k] = s[b], True, 0, b, size
             continue
@@ -203,6 +221,8 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
         a[k] = s[b] * s[u[k]] * s[v[k]] * (size.mean() if column.sum else 1.0)
         if b == 0 and u[k] == 0 and not column.sum and absorbed:
             h[k] = c[v[k]]
+        elif k in centred:
+            K = np.eye(p) if K is None else K
         else:
             offset[k], ou[k], ov[k] = c[b] / s[b], c[u[k]] / s[u[k]], c[v[k]] / s[v[k]]
     places = [at[name] for name in block.responses]
@@ -215,9 +235,25 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     elif not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))
     e = (s_y[:, None] / a[None, p:]).ravel()
-    intercept = next((k for k, t in enumerate(block.fixed) if _is_constant(t)), -1)
     terms = Terms(base, offset, u, v, ou, ov, divisor, within, *_totals(table, rows, u, v, ou, ov))
-    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, intercept)
+    if K is not None:
+        K[fixed_intercept] += h[:p]
+        for k in centred:
+            K[:, k] = expansion(block.fixed, k, dict(zip(table.names, c, strict=True)))
+        K = K @ np.linalg.inv(_beside(table, block.fixed))
+    C = _beside(table, block.random) @ centring(h[p:], random_intercept)
+    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K)
+
+
+def _beside(table, part: tuple[Column, ...]) -> Array:
+    """M (q, q) with Z_r = Z M, Z_r columns less their margins (data/margins.py); b = M b_r."""
+    made = [table.residuals.get(column.base) for column in part]
+    own = [column.base if r is None else r.names[0] for column, r in zip(part, made, strict=True)]
+    M = np.eye(len(own))
+    for l, residual in enumerate(made):
+        if residual is not None:
+            M[[own.index(name) for name in residual.names], l] = residual.weights
+    return M
 
 
 def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
@@ -235,6 +271,11 @@ def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
         lists.append(np.flatnonzero((rows.averaged & hole)[first]))
     ends = np.concatenate([[0], np.cumsum([len(cells) for cells in lists])]).astype(np.int64)
     return known, ends, np.concatenate(lists).astype(np.int64)
+
+
+def _intercept(part: tuple[Column, ...]) -> int:
+    """Its place, or -1."""
+    return next((k for k, column in enumerate(part) if _is_constant(column)), -1)
 
 
 def _is_constant(column: Column) -> bool:

@@ -61,7 +61,7 @@ def cluster_means(
                     wanted[cluster_column(z_l.base, (z_h.base, u))] = None
     new = [column for column in wanted if column not in fixed]
     ranked = sorted(new, key=lambda column: first.isdisjoint(column.over or ()))
-    matrix, p = column_values([*fixed, *ranked], values, codes), len(fixed)
+    matrix, p = column_values([*fixed, *ranked], values, codes, centred=True), len(fixed)
     out, there = dependent(matrix)[p:], np.zeros(len(ranked), dtype=bool)
     for rows in seen:
         each = [[*range(p), p + j] for j in range(len(ranked))]

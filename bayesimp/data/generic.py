@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.spec.conditional import Column, Derived
+from bayesimp.data.products import centrable
+from bayesimp.spec.conditional import INTERCEPT, Column, Derived
 
 __all__ = ["TOLERANCE", "column_values", "dependent", "filled", "observed", "varies_within"]
 
@@ -55,11 +56,18 @@ def filled(
 
 
 def column_values(
-    columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer]
+    columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer], centred: bool = False
 ) -> Array:
-    """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value."""
+    """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value.
+
+    centred: products with cluster means are those of centred factors where that is the same model (data/products.py), so
+    that what is a combination of what does not depend on the origin.
+    """
     matrix = np.empty((len(codes), len(columns)), order="F")
+    as_they_are, at_centre = values, centrable(columns) if centred else []
+    less_mean = _less_mean(columns, values) if at_centre else {}
     for j, column in enumerate(columns):
+        values = less_mean if j in at_centre else as_they_are
         matrix[:, j] = values[column.base]
         if column.within:
             rest = matrix[:, j] - _over_clusters(values[column.base], codes)
@@ -69,6 +77,16 @@ def column_values(
             product = values[column.over[0]] * values[column.over[1]]
             matrix[:, j] *= _over_clusters(product, codes, column.sum)
     return matrix
+
+
+def _less_mean(columns: Sequence[Column], values: Mapping[str, Array]) -> dict[str, Array]:
+    """Base columns of products less the mean of their values."""
+    out = {INTERCEPT: values[INTERCEPT]} if INTERCEPT in values else {}
+    for name in {name for column in columns if column.over for name in (column.base, *column.over)} - set(
+        out
+    ):
+        out[name] = values[name] - np.mean(values[name], where=np.isfinite(values[name]))
+    return out
 
 
 def _over_clusters(x: Array, codes: NDArray[np.integer], sum: bool = False) -> Array:

@@ -28,7 +28,7 @@ def between(s: Sight) -> list[Event]:
         if not over or len(s.clusters) < 2:
             continue
         columns = [_by_cluster(s.block.fixed[j], base) for j in group]
-        matrix = column_values(columns, s.values, s.data.codes)[_first_rows(s)]
+        matrix = column_values(columns, s.values, s.data.codes, centred=True)[_first_rows(s)]
         events += _between_rank(s, [s.names[j] for j in group], matrix)
     return events
 

@@ -44,7 +44,7 @@ class Sight:
 
     @cached_property
     def X(self) -> Array:
-        return column_values(self.block.fixed, self.values, self.data.codes)
+        return column_values(self.block.fixed, self.values, self.data.codes, centred=True)
 
     @cached_property
     def kinds(self) -> NDArray[np.str_]:

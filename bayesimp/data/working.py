@@ -1,13 +1,15 @@
 """The scale on which the samplers work, and the order in which they read the table.
 
 Scale. With T (p, p) such that X T has orthogonal columns of mean square 1, beta_0 the least-squares fit of each
-response on X, s the standard deviations of the responses and u those of the columns of Z,
+response on X, s the standard deviations of the responses, Z C the centred columns of Z and u theirs,
 
-    Y_w = (Y - X beta_0) / s,    X_w = X T,    Z_w = Z / u
+    Y_w = (Y - X beta_0) / s,    X_w = X T,    Z_w = Z C / u
     beta  = T (beta_w + offset) diag(s),   offset = T^-1 beta_0 diag(1/s)
-    Sigma = diag(s) Sigma_w diag(s),       Psi = diag(e) Psi_w diag(e),   e_{kq+l} = s_k / u_l
+    Sigma = diag(s) Sigma_w diag(s),       Psi = E Psi_w E',   E = (I_r kron C) diag(e),   e_{kq+l} = s_k / u_l
 
-Sums of squares then lose no digits to large means, and a change of unit changes nothing that a sampler sees.
+Sums of squares then lose no digits to large means, and a change of unit or origin changes nothing that a sampler sees.
+Columns of Z are centred, since priors are (spec/centred.py): beside an intercept less their means; products and powers
+less what they contain (data/margins.py).
 
 Order. Clusters, and the rows to be imputed, are put in an order that depends on the values alone, not on labels
 or on the order of the table, so that the same seed gives the same imputations however the table is arranged.
@@ -20,9 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.effect_scale import EffectScale
+from bayesimp.data.margins import centred_columns
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.statistics import SufficientStatistics, collect
+from bayesimp.spec.conditional import INTERCEPT
 
 __all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
 
@@ -31,16 +36,17 @@ DEPENDENT = 1e-10  # sine of the angle between a column of X and the others belo
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Back from the working scale: T (p, p), offset (p, r), s (r,), u (q,); see the module."""
+class Scale(EffectScale):
+    """Back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
 
     T: Array
     offset: Array
     s: Array
     u: Array
+    C: Array
 
     @property
-    def effects(self) -> Array:
+    def effects(self) -> Array:  # type: ignore[override]
         """e (r q,): unit of each cluster effect."""
         return (self.s[:, None] / self.u[None, :]).ravel()
 
@@ -51,17 +57,11 @@ class Scale:
     def Sigma(self, Sigma_w: Array) -> Array:
         return Sigma_w * np.outer(self.s, self.s)
 
-    def Psi(self, Psi_w: Array) -> Array:
-        return Psi_w * np.outer(self.effects, self.effects)
-
     def working_beta(self, beta: Array) -> Array:
         return np.linalg.solve(self.T, beta / self.s) - self.offset
 
     def working_Sigma(self, Sigma: Array) -> Array:
         return Sigma / np.outer(self.s, self.s)
-
-    def working_Psi(self, Psi: Array) -> Array:
-        return Psi / np.outer(self.effects, self.effects)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,17 @@ class Working:
 
 
 def prepare(
-    X, Z, Y, codes, clusters: int, responses, fixed, *, flat: bool = True, orthogonal: bool = True
+    X,
+    Z,
+    Y,
+    codes,
+    clusters: int,
+    responses,
+    fixed,
+    random=None,
+    *,
+    flat: bool = True,
+    orthogonal: bool = True,
 ) -> Working:
     """Put a table on the working scale.
 
@@ -108,6 +118,8 @@ def prepare(
         (N,) cluster of each row, and their number.
     responses, fixed
         Names of the columns of Y and X, for messages.
+    random
+        Names of the columns of Z, which say what they contain (`margins`). None: nothing but the intercept.
     flat
         Whether beta has a flat prior: it must then be estimable from the rows that are observed.
     orthogonal
@@ -134,8 +146,9 @@ def prepare(
     start = np.zeros_like(offset)
     if not orthogonal:
         start, offset = offset, start
-    u = _column_sds(Z)
-    Z_w = Z / u
+    Z_c, C = _centre(Z, random)
+    u = _column_sds(Z_c)
+    Z_w = Z_c / u
     Y_w = Y / s - X_w @ offset
     order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
@@ -143,7 +156,7 @@ def prepare(
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
     rows = _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
-    return Working(statistics, rows, Scale(T, offset, s, u), order, start)
+    return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
 def _standard_deviations(Y, missing, responses) -> Array:
@@ -189,6 +202,14 @@ def _column_sds(Z) -> Array:
     sd = Z.std(axis=0)
     rms = np.sqrt((Z**2).mean(axis=0))
     return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
+
+
+def _centre(Z, random) -> tuple[Array, Array]:
+    """Centred columns Z C, and C (q, q)."""
+    names = [f"{l}" for l in range(Z.shape[1])] if random is None else list(random)
+    for l in np.flatnonzero((np.ptp(Z, axis=0) == 0) & (Z[:1] != 0).all(axis=0))[:1]:
+        names[l] = INTERCEPT
+    return centred_columns(Z, names)
 
 
 def _not_identified(X, name, fixed) -> str:

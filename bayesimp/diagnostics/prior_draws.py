@@ -13,6 +13,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.kernels.covariance import draw_inverse_wishart
 from bayesimp.spec import priors as pr
+from bayesimp.spec.centred import Centred
 
 __all__ = [
     "WithPriors",
@@ -30,7 +31,7 @@ class WithPriors(Protocol):
     """An imputation model that knows the priors of what is in its posterior, on the scale of the data."""
 
     @property
-    def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | pr.Flat | pr.Normal]: ...
+    def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | Centred | pr.Flat | pr.Normal]: ...
 
 
 def prior_group(
@@ -65,8 +66,10 @@ def prior_group(
     return xr.Dataset(draws, coords={**coords, "chain": [0], "draw": np.arange(size)}), events
 
 
-def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int, size: int) -> Array:
-    """(size, d, d) draws from a resolved prior (see `priors.resolve`).
+def draw_covariance(
+    rng: np.random.Generator, prior: pr.CovariancePrior | Centred, d: int, size: int
+) -> Array:
+    """(size, d, d) draws from a resolved prior (see `priors.resolve`, `spec.centred`).
 
     Raises
     ------
@@ -76,6 +79,8 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
     if not is_proper(prior, d):
         raise SpecificationError(f"There is nothing to draw from an improper prior: {prior!r}.")
     match prior:
+        case Centred(inner, C):
+            return C @ draw_covariance(rng, inner, d, size) @ C.T
         case pr.InverseWishart():
             return draw_inverse_wishart(rng, prior.nu, np.linalg.inv(np.asarray(prior.V)), (size,))
         case pr.HuangWand():
@@ -98,8 +103,9 @@ def draw_covariance(rng: np.random.Generator, prior: pr.CovariancePrior, d: int,
     raise TypeError(prior)
 
 
-def is_proper(prior: pr.CovariancePrior, d: int) -> bool:
+def is_proper(prior: pr.CovariancePrior | Centred, d: int) -> bool:
     """Whether a resolved prior is a distribution, so that it can be drawn from."""
+    prior = prior.prior if isinstance(prior, Centred) else prior
     return not isinstance(prior, pr.InverseWishart) or (prior.nu is not None and prior.nu > d - 1)
 
 

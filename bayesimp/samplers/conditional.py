@@ -123,21 +123,20 @@ class Gibbs(NormalBlock):
         assert isinstance(method, me.Gibbs)
         _, q, r = self.sizes
         name = self.chained.block.name
-        Sigma = pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'")
-        Psi = pr.resolve(method.priors.Psi, scale.e, f"Psi of '{name}'")
-        for prior in (Sigma, Psi):
+        self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
+        self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
+        for prior in (self.Sigma, self.Psi):
             if not is_conjugate(prior):
                 raise SpecificationError(
                     f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}; use "
                     "methods.PyMC(priors=...), which takes every prior."
                 )
-        self.update_Sigma = covariance_update(pr.rescale(Sigma, scale.s), r)
-        self.update_Psi = covariance_update(pr.rescale(Psi, scale.e), r * q)
+        self.update_Sigma = covariance_update(self.Sigma, r)
+        self.update_Psi = covariance_update(self.Psi, r * q)
         arrays = self.chained.arrays
         clusters = int((np.diff(arrays.first) > 0).sum())
         check_proper(self.update_Sigma, int(arrays.pattern_rows.sum()), r, f"Sigma of '{name}'", "rows")
         check_proper(self.update_Psi, clusters, r * q, f"Psi of '{name}'", "clusters")
-        self.Sigma, self.Psi = pr.rescale(Sigma, scale.s), pr.rescale(Psi, scale.e)
         self.Q0, self.t0 = beta_prior(method.priors.beta, scale, r, f"beta of '{name}'")
         self.updates = method.inner
         self.by_cluster = method.residual == "cluster"

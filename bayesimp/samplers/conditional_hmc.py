@@ -51,7 +51,7 @@ class PriorModel(NormalBlock):
         p, q, r = self.sizes
         priors = pr.default() if method.priors is None else method.priors
         Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
-        Psi = pr.rescale(pr.resolve(priors.Psi, scale.e, f"Psi of '{name}'"), scale.e)
+        Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.model = NormalConditional(
             pr.Priors(Sigma, Psi),
@@ -180,7 +180,7 @@ class GeneralisedModel(OwnModel):
     def _working_priors(self, priors: pr.Priors) -> pr.Priors:
         """The priors for columns on the working scale."""
         scale, name, block = self.chained.scale, self.chained.block.name, self.chained.block
-        Psi = pr.rescale(pr.resolve(priors.Psi, scale.e, f"Psi of '{name}'"), scale.e)
+        Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
         Q0, t0 = glmm_beta_prior(
             priors.beta, scale, block.predictors, family_code(block), self.block_rows.y, f"beta of '{name}'"
         )

@@ -180,13 +180,12 @@ class BayesGlmm(GeneralisedBlock):
         block, scale = self.chained.block, self.chained.scale
         name, method = block.name, block.method
         assert isinstance(method, Gibbs)
-        Psi = pr.resolve(method.priors.Psi, scale.e, f"Psi of '{name}'")
+        Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
         if not is_conjugate(Psi):
             raise SpecificationError(
                 f"'{name}': the Gibbs sampler has no update for {type(Psi).__name__}; use methods.PyMC(priors=...), "
                 "which takes every prior."
             )
-        Psi = pr.rescale(Psi, scale.e)
         update = covariance_update(Psi, self.r * self.q)
         seen = int((np.diff(self.rows.first) > 0).sum())
         check_proper(update, seen, self.r * self.q, f"Psi of '{name}'", "clusters")

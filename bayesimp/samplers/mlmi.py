@@ -42,7 +42,7 @@ class MlmiBlock(GeneralisedBlock):
         super().__init__(table, number)
         scale, name = self.chained.scale, self.chained.block.name
         self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
-        Psi = pr.rescale(pr.resolve(pr.default().Psi, scale.e, f"Psi of '{name}'"), scale.e)
+        Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
         assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
         self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))

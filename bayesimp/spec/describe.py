@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.spec import priors as pr
+from bayesimp.spec.centred import Centred, centres
 
 __all__ = ["describe"]
 
@@ -37,6 +38,8 @@ def describe(prior, names) -> str:
             return f"diagonal, {_sd(sd, names)}"
         case pr.Fixed(value):
             return f"fixed at {_numbers(value)}"
+        case Centred(inner, C):
+            return f"{describe(inner, names)}, of the effects {_centre(C, names)}"
     raise TypeError(prior)
 
 
@@ -50,6 +53,14 @@ def _sd(prior, names) -> str:
 
 def _labelled(scale, names) -> str:
     return ", ".join(f"{value:.4g} ({name})" for value, name in zip(scale, names, strict=True))
+
+
+def _centre(C, names) -> str:
+    """Of which effects a prior is: "of the effects at year = 2019.5"; columns are those of the first response."""
+    prefix = names[0].partition(":")[0] + ":" if names[0].endswith(":Intercept") else ""
+    at = ", ".join(f"{name.removeprefix(prefix)} = {value:.6g}" for name, value in centres(C, names).items())
+    more = "products and powers beside what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
+    return " and ".join(text for text in (at and f"at {at}", more and f"of {more}") if text)
 
 
 def _numbers(values) -> str:

@@ -12,6 +12,11 @@ A covariance matrix S (d x d; ``Sigma``: d = r, ``Psi``: d = r q) takes one of
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard
 deviation of the variable (``times_sd=``), in which case it follows the data when their unit changes.
+
+With random slopes, priors of Psi are those of the effects at centred columns of Z: with Z C the columns of Z less their
+means, Psi = (I kron C) Psi_c (I kron C)' and Psi_c ~ prior (`bayesimp.spec.centred`). "Years 2015..2024" and "years
+since 2015" so have the same prior; Psi is reported at the table's origin. Only `Fixed` and
+``InverseWishart(centred=False)`` are of Psi itself.
 """
 
 from __future__ import annotations
@@ -103,12 +108,17 @@ class InverseWishart:
     marginal
         ``nu`` is that of each variance and not of the matrix, which gets nu + d - 1: then S_kk ~ IW(nu, V_kk)
         for diagonal V, whatever d (proper for every nu > 0).
+    centred
+        Of Psi with slopes: the prior is that of the effects at centred columns of Z (`bayesimp.spec.centred`), as all
+        priors of Psi but `Fixed` are. False: of the effects at the columns as they are in the table, to the letter of
+        pan and jomo, or for a V that is a guess of Psi as it is reported.
     """
 
     nu: float | None = None
     V: ArrayLike = 1.0
     improper: bool = False
     marginal: bool = False
+    centred: bool = True
 
     def __post_init__(self) -> None:
         if self.nu is not None and not self.improper:
@@ -145,15 +155,18 @@ class LKJ:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Independent components. ``variances``: a prior on each standard deviation, or an inverse-Wishart
-    read in one dimension, IW(nu, v) = InvGamma(nu/2, 1/(2v)), with v a number or one for each component."""
+    """Independent components; of Psi with slopes, those at centred columns of Z.
+
+    ``variances``: a prior on each standard deviation, or an inverse-Wishart read in one dimension, IW(nu, v) =
+    InvGamma(nu/2, 1/(2v)), with v a number or one for each component.
+    """
 
     variances: HalfT | HalfNormal | Exponential | InverseWishart = field(default_factory=HalfT)
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """A known covariance matrix, (d, d), on the scale of the data."""
+    """A known covariance matrix, (d, d), on the scale of the data; Psi at the table's origin."""
 
     value: ArrayLike
 
@@ -181,8 +194,10 @@ class Normal:
 class Weak:
     """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
 
-    Each coefficient is that of a predictor with mean 0 and standard deviation 1. It keeps coefficients finite where a
-    predictor separates the values of a binary variable: then the likelihood alone has no maximum.
+    Each coefficient is that of a predictor with mean 0 and standard deviation 1; of a product or a power, that of what
+    is left of it beside its parts, so that the origin does not matter (`bayesimp.data.margins`). The prior keeps
+    coefficients finite where a predictor separates the values of a binary variable: then the likelihood alone has no
+    maximum.
 
     Parameters
     ----------
@@ -213,7 +228,7 @@ class Priors:
 def default() -> Priors:
     """Half-t(2) standard deviations with the scale of each variable, uniform correlations, flat beta.
 
-    Multiplying a variable by any number changes nothing but the unit.
+    Multiplying a variable by any number changes nothing but the unit, adding one nothing but the intercept.
     """
     return Priors(name="default")
 
@@ -221,19 +236,20 @@ def default() -> Priors:
 def pan() -> Priors:
     """R pan's usual prior (also mitml's panImpute): IW(r, I) on Sigma, IW(r q, I) on Psi, flat beta.
 
-    Sensible on standardised variables only: the identity has the unit of the data.
+    Sensible on standardised variables only: the identity has the unit of the data. Slopes are on centred columns, as
+    pan's users have to make them: pan puts the prior at 0, wherever the data are (``InverseWishart(centred=False)``).
     """
     return Priors(Sigma=InverseWishart(), Psi=InverseWishart(), name="pan")
 
 
 def mice() -> Priors:
-    """R mice's 2l.pan: pan's prior with r = 1 for the variable at hand, so IW(1, 1) and IW(q, I)."""
+    """R mice's 2l.pan: pan's prior (`pan`) with r = 1 for the variable at hand, so IW(1, 1) and IW(q, I)."""
     return replace(pan(), name="mice")
 
 
 def jomo() -> Priors:
     """R jomo's default (2.7-4, as measured; tests/reference/joint): IW(-1, I) on Sigma whatever r, which is
-    improper, IW(r q, I) on Psi, flat beta."""
+    improper, IW(r q, I) on Psi, flat beta; slopes as in `pan`."""
     return replace(pan(), Sigma=InverseWishart(-1.0, 1.0, improper=True), name="jomo")
 
 
@@ -281,7 +297,7 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
             V = np.asarray(prior.V, dtype=float)
             V = float(V) * np.eye(d) if V.ndim == 0 else V
             V = _positive_definite(V, d, f"InverseWishart on {where}: V")
-            return InverseWishart(nu, V, prior.improper)
+            return InverseWishart(nu, V, prior.improper, centred=prior.centred)
         case HuangWand():
             return prior._resolved(sds)
         case LKJ():

@@ -29,7 +29,7 @@ PARTS = {"beta": ("Flat", "Normal", "Weak"), "Sigma": COVARIANCE, "Psi": COVARIA
 SDS = ("HalfT", "HalfNormal", "Exponential")
 INNER = {("LKJ", "sd"): SDS, ("Diagonal", "variances"): (*SDS, "InverseWishart")}  # priors inside priors
 ARRAYS = {"scale", "V", "value", "mean", "sd"}  # numbers, vectors or matrices
-FLAGS = {"improper", "marginal"}  # all others are numbers
+FLAGS = {"improper", "marginal", "centred"}  # all others are numbers
 
 
 def prior_to_dict(prior: Any) -> dict[str, Any]:

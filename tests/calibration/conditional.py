@@ -56,7 +56,7 @@ def table(q: int, clusters: int = 7, rows: int = 6):
     missing[(codes == 0) | (codes == clusters - 1)] = True
     missing[codes == 1] = np.arange(rows) > 0
     X = np.column_stack([np.ones(len(codes)), x])
-    return X, np.column_stack([np.ones(len(codes)), x - 3.0])[:, :q], codes, missing[:, None]
+    return X, X[:, :q].copy(), codes, missing[:, None]
 
 
 BETA = pr.Normal(mean=[[-200.0], [0.0]], sd=[[60.0], [20.0]])
@@ -87,7 +87,7 @@ def draw_truth(rng, design: Design) -> StepDraws:
     p, q, _, m = design.sizes
     N = len(design.X)
     beta = rng.normal(design.priors.beta.mean, design.priors.beta.sd, size=(p, 1))
-    Psi = sbc.draw_covariance(rng, design.priors.Psi, q)
+    Psi = sbc.draw_Psi(rng, design)
     B = rng.multivariate_normal(np.zeros(q), Psi, m)
     if isinstance(design, ClusterDesign):
         prior = design.variances

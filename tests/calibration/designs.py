@@ -24,8 +24,7 @@ def design(priors: pr.Priors, q: int, clusters: int, rows: int, lost: int = 1) -
     missing[codes == lost, 0] = True
     missing[codes == clusters - 1] = True
     missing[(clusters - 2) * rows] = True  # a row in which nothing is observed
-    Z = np.column_stack([np.ones(len(codes)), x - 3.0])[:, :q]
-    return Design(X, Z, codes, missing, priors)
+    return Design(X, X[:, :q].copy(), codes, missing, priors)
 
 
 BETA = pr.Normal(mean=[[10.0, -200.0], [1.0, 0.0]], sd=[[4.0, 60.0], [2.0, 20.0]])

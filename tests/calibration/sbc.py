@@ -81,12 +81,23 @@ def draw_covariance(rng, prior, d):
     raise TypeError(prior)
 
 
+def draw_Psi(rng, design: Design):
+    """Psi, reported at Z as it is, from a prior that is that of the effects at Z less its means (intercept first)."""
+    q, r = design.sizes[1:3]
+    Psi = draw_covariance(rng, design.priors.Psi, r * q)
+    if isinstance(design.priors.Psi, pr.Fixed):
+        return Psi
+    C = np.eye(q)
+    C[0, 1:] -= design.Z[:, 1:].mean(axis=0)
+    return np.kron(np.eye(r), C) @ Psi @ np.kron(np.eye(r), C).T
+
+
 def draw_truth(rng, design: Design) -> Draws:
     """One draw of parameters and of the whole table, as Draws with L = 1."""
     p, q, r, m = design.sizes
     beta = rng.normal(design.priors.beta.mean, design.priors.beta.sd, size=(p, r))
     Sigma = draw_covariance(rng, design.priors.Sigma, r)
-    Psi = draw_covariance(rng, design.priors.Psi, r * q)
+    Psi = draw_Psi(rng, design)
     B = rng.multivariate_normal(np.zeros(r * q), Psi, m).reshape(m, r, q).transpose(0, 2, 1)
     E = rng.multivariate_normal(np.zeros(r), Sigma, len(design.X))
     Y = design.X @ beta + np.einsum("jq,jqr->jr", design.Z, B[design.codes]) + E
@@ -189,11 +200,11 @@ def working_and_priors(design: Design, Y, orthogonal: bool = True):
         design.X, design.Z, Y, design.codes, m, [f"y{k}" for k in range(r)], [f"x{k}" for k in range(p)],
         flat=False, orthogonal=orthogonal,
     )  # fmt: skip
-    s, e = working.scale.s, working.scale.effects
+    s, scale = working.scale.s, working.scale
     return working, replace(
         design.priors,
         Sigma=pr.rescale(pr.resolve(design.priors.Sigma, s, "Sigma"), s),
-        Psi=pr.rescale(pr.resolve(design.priors.Psi, e, "Psi"), e),
+        Psi=scale.working_Psi_prior(scale.Psi_prior(design.priors.Psi, "Psi")),
     )
 
 

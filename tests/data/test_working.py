@@ -34,7 +34,7 @@ def test_the_model_is_the_same_on_both_scales():
     w, rng = prepared(TABLE), np.random.default_rng(2)
     s, rows = w.scale, w.rows
     beta_w, b_w = rng.normal(size=(3, 3)), rng.normal(size=6)
-    beta, b = s.beta(beta_w), s.effects * b_w
+    beta, b = s.beta(beta_w), (s.C @ (s.effects * b_w).reshape(3, 2).T).T.ravel()
     x, z = TABLE.X[rows.row], TABLE.Z[rows.row]
     working_mean = rows.X @ (beta_w + s.offset) + rows.Z @ b_w.reshape(3, 2).T
     assert_allclose(x @ beta + z @ b.reshape(3, 2).T, working_mean * s.s, rtol=1e-10)

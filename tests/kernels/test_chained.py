@@ -106,7 +106,7 @@ def test_moments_and_scale_give_the_regression_of_the_columns_written_out(ignore
             np.testing.assert_allclose(
                 got[np.ix_(pattern, pattern)], want[np.ix_(pattern, pattern)], rtol=1e-7
             )
-        # random columns: Z'Z and Z'R by cluster, in units of the effects
+        # random columns, centred: Z'Z and Z'R by cluster, in units of the effects
         unit = scale.s[0] / scale.e[: len(block.random)]
         for i in range(t.clusters):
             for c in range(m.first[i], m.first[i + 1]):
@@ -116,7 +116,7 @@ def test_moments_and_scale_give_the_regression_of_the_columns_written_out(ignore
                     & (~np.isnan(t.full[:, places]) == pattern).all(1)
                     & ~ignore
                 )
-                Z = columns[rows, p:] / unit
+                Z = columns[rows, p:] @ scale.C / unit
                 np.testing.assert_allclose(m.ZZ[c], Z.T @ Z, rtol=1e-9, atol=1e-9)
 
 
@@ -149,7 +149,7 @@ def test_fill_draws_from_the_conditional_normal():
         assert ch.fill(rng, t.cells, chained.terms, chained.arrays, f, beta, B, Sigma, draws[k])
     columns = written_out(t, chained.block, full, codes, np.ones(len(Y), bool))
     scale, places = chained.scale, [k - t.p for k in chained.columns]
-    B_data = B * (scale.e.reshape(r, q).T)
+    B_data = scale.C @ (B * scale.e.reshape(r, q).T)
     place = np.argsort(t.order)[codes]
     mu = columns[:, :p] @ scale.beta(beta) + np.einsum("nq,nqr->nr", columns[:, p:], B_data[place])
     mu = ((mu - t.center[list(chained.columns)]) / t.scale[list(chained.columns)])[t.row]

@@ -43,11 +43,11 @@ def working(t: Table, priors: pr.Priors):
     names = [f"y{k}" for k in range(t.Y.shape[1])], [f"x{k}" for k in range(t.X.shape[1])]
     flat = isinstance(priors.beta, pr.Flat)
     w = prepare(t.X, t.Z, t.Y, t.codes, t.clusters, *names, flat=flat)
-    s, e = w.scale.s, w.scale.effects
+    s = w.scale.s
     return w, replace(
         priors,
         Sigma=pr.rescale(pr.resolve(priors.Sigma, s, "Sigma"), s),
-        Psi=pr.rescale(pr.resolve(priors.Psi, e, "Psi"), e),
+        Psi=w.scale.working_Psi_prior(w.scale.Psi_prior(priors.Psi, "Psi")),
     )
 
 

@@ -16,6 +16,7 @@ SETS = [
         Sigma=pr.LKJ(3.0, pr.Exponential(scale=[1.0, 2.0])), Psi=pr.Diagonal(pr.HalfT(nu=4.0)), name="a"
     ),
     pr.Priors(Sigma=pr.Fixed(MATRIX), Psi=pr.Diagonal(pr.InverseWishart(2.0, [1.0, 3.0]))),
+    pr.Priors(Psi=pr.InverseWishart(3.0, MATRIX, centred=False), name="at the origin"),
     pr.Priors(Sigma=pr.InverseWishart(-1.0, 1.0, improper=True), beta=pr.Normal([[0.0, 1.0]], 10.0)),
 ]
 
@@ -33,6 +34,13 @@ def test_there_and_back_through_json(priors):
 def test_arrays_of_numpy_are_written_as_lists():
     record = priors_to_dict(pr.Priors(Psi=pr.InverseWishart(3.0, np.array(MATRIX))))
     assert record["Psi"]["V"] == MATRIX
+
+
+def test_the_origin_of_a_prior_is_kept():
+    record = json.loads(
+        json.dumps(priors_to_dict(pr.Priors(Psi=pr.InverseWishart(3.0, MATRIX, centred=False))))
+    )
+    assert priors_from_dict(record).Psi.centred is False and priors_from_dict("pan").Psi.centred is True
 
 
 def test_every_type_is_known():
