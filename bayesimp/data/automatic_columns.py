@@ -56,7 +56,7 @@ def without_unseen_levels(
     for columns in (group for group in terms.values() if len(group) > 1):
         before = complete if columns[0] in complete else [c for c in complete if c.base == INTERCEPT]
         before = [c for c in before if c not in columns]
-        X = column_values([*before, *columns], values, data.codes)
+        X = column_values([*before, *columns], values, data.codes, centred=True)
         out = np.zeros(len(columns), dtype=bool)
         for name in block.responses:
             rows = fitted & ~data.missing(name) & np.isfinite(X).all(axis=1)

@@ -130,7 +130,7 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
     columns, events = s.block.fixed, []
     of_clusters = [c.over is not None or c.within for c in columns]
     order = sorted(range(p), key=lambda j: of_clusters[j])
-    X = column_values([columns[j] for j in order], values, s.data.codes)[s.rows]
+    X = column_values([columns[j] for j in order], values, s.data.codes, centred=True)[s.rows]
     for place in np.flatnonzero(dependent(X)):
         j = order[place]
         if of_clusters[j]:  # of the others there is more to say than one way to fill them in
@@ -139,7 +139,7 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
             events += s.unidentified(s.names[j], text)
     random = s.block.random
     out = (
-        dependent(column_values(random, values, s.data.codes)[s.rows])
+        dependent(column_values(random, values, s.data.codes, centred=True)[s.rows])
         if len(random) > 1
         else np.zeros(0, bool)
     )

@@ -119,7 +119,8 @@ def beside_margins(
     """Products and powers that have a prior, on new base columns: `Residual`, fitted where all of it is observed.
 
     Those of Z, and those of X where beta has the weak prior of a generalised model (`priors.Weak`). names (d,), full
-    (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. The intercept's share is left to the centring of base columns.
+    (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. The intercept's share is
+    left to the centring of base columns.
     Two-stage models have no prior, a model of the user's own is given the columns as they are.
     """
     found: dict[str, Residual] = {}
