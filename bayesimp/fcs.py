@@ -23,7 +23,8 @@ from bayesimp.data.requests import checked_bounds, checked_post, fitted_rows, he
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun
-from bayesimp.imputations import Imputations, check_names
+from bayesimp.imputations import Imputations
+from bayesimp.notation import SLASH, in_tree
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import new_seed
 from bayesimp.samplers.conditional import make
@@ -187,14 +188,15 @@ class FCS:
         out = {}
         for chained in self.table.blocks:
             block, scale, method = chained.block, chained.scale, chained.block.method
+            name = in_tree(block.name)
             if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
                 continue
             priors = pr.default() if method.priors is None else method.priors
-            out[f"beta_{block.name}"] = self._beta_prior(chained, priors.beta)
+            out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
             if block.family == "normal" and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
-                out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
-            out[f"Psi_{block.name}"] = pr.resolve(priors.Psi, scale.e, f"Psi of '{block.name}'")
+                out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
+            out[f"Psi_{name}"] = pr.resolve(priors.Psi, scale.e, f"Psi of '{block.name}'")
         return out
 
     def _beta_prior(self, chained, prior):
@@ -298,15 +300,19 @@ def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
 
 
 def _check_names(spec: Conditionals) -> None:
-    """Refuse names that the results cannot have."""
-    check_names([*spec.incomplete, *(d.column for d in spec.derived if d.column is not None)])
+    """Refuse names of blocks that the results cannot tell apart."""
     blocks = {block.name: block for block in spec.blocks}
     for name, block in blocks.items():
         other = blocks.get(f"{name}_2")
-        shared = other is not None and (block.random != other.random or len(block.responses) > 1)
-        if "/" in name or shared:
-            why = "has a '/'" if "/" in name else f"has dimensions that are those of '{name}', second time"
+        if other is not None and (block.random != other.random or len(block.responses) > 1):
             raise SpecificationError(
-                f"Block '{name if '/' in name else f'{name}_2'}' {why}, in the results; give it another name: "
-                f"blocks={{'...': {list(block.responses if '/' in name else other.responses)}}}."
+                f"Block '{name}_2' has dimensions that are those of '{name}', second time, in the results; give it "
+                f"another name: blocks={{'...': {list(other.responses)}}}."
+            )
+    same = [[name for name in blocks if in_tree(name) == in_tree(first)] for first in blocks]
+    for names in same:
+        if len(names) > 1:
+            raise SpecificationError(
+                f"{' and '.join(map(repr, names))} are the same in the results, where '/' is written '{SLASH}'; rename "
+                "one of them."
             )

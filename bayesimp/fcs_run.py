@@ -23,6 +23,7 @@ from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import chain_rng
 from bayesimp.samplers.fcs import FREE, POST, Chain, History, run_cycles, start_chain
+from bayesimp.spec.fcs_records import plain
 from bayesimp.spec.methods import TwoStage
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class FCSRun:
                 [n for n in cells if n in self.model.spec.incomplete and n not in self.model.spec.exact],
             )
         )
-        tree = partial(self._tree, cells, attrs)  # not a lambda: results can be pickled
+        tree = partial(self._tree, cells, attrs)
         return Imputations(self.model.data, cells, attrs, tree, events, run=self)
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -174,7 +175,7 @@ class FCSRun:
         model = self.model
         return {
             "model": "FCS", "formula": "; ".join(model.formulas), "responses": list(model.spec.incomplete),
-            "priors_name": model.priors_name, "specification": json.dumps(model.specification()),
+            "priors_name": model.priors_name, "specification": json.dumps(model.specification(), default=plain),
             "sampler": "chained equations", "seed": self.seed, "tune": self.tune, "m": len(self.chains),
             "chains": len(self.chains), "draws": self.history.cycles, "cycles": self.history.cycles,
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
@@ -218,7 +219,7 @@ def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels
     levels: those of a categorical response but the first, each of which has a linear predictor.
     """
     block, scale = chained.block, chained.scale
-    name, responses = block.name, levels or list(block.responses)
+    name, responses = nt.in_tree(block.name), levels or list(block.responses)
     dim = f"level_{name}" if levels else f"response_{name}"
     coords: dict[str, list] = {}
     out: dict[str, tuple] = {}

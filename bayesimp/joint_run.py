@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -112,9 +113,8 @@ class Run:
             self.events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
             m = possible
         cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
-        return Imputations(
-            self.model.data, cells, attrs, lambda: self._tree(cells, attrs), self._all_events(), run=self
-        )
+        tree = partial(self._tree, cells, attrs)
+        return Imputations(self.model.data, cells, attrs, tree, self._all_events(), run=self)
 
     def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Response -> (rows, values (m, cells)), rows in the order of the table."""
