@@ -108,25 +108,48 @@ def imputable(rng=None) -> dict:
 
     some = np.where(np.arange(n) % 6 == 0, None, number).astype(object)
     return {
-        "float64": (holes(number), None), "float32": (holes(number, "float32"), None), "float16": (holes(number, "float16"), None),
-        "Float64": (holes(number, "Float64"), None), "double[pyarrow]": (holes(number, "double[pyarrow]"), None),
+        "float64": (holes(number), None),
+        "float32": (holes(number, "float32"), None),
+        "float16": (holes(number, "float16"), None),
+        "Float64": (holes(number, "Float64"), None),
+        "double[pyarrow]": (holes(number, "double[pyarrow]"), None),
         "float[pyarrow]": (holes(number, "float[pyarrow]"), None),
-        "Int16": (holes(whole, "Int16"), "Float64"), "int16[pyarrow]": (holes(whole, "int16[pyarrow]"), "double[pyarrow]"),
-        "objects with None": (pd.Series(some, dtype=object), "float64"), "objects with NA": (pd.Series(some, dtype=object).where(lambda s: s.notna(), pd.NA), "float64"),
+        "Int16": (holes(whole, "Int16"), "Float64"),
+        "int16[pyarrow]": (holes(whole, "int16[pyarrow]"), "double[pyarrow]"),
+        "objects with None": (pd.Series(some, dtype=object), "float64"),
+        "objects with NA": (pd.Series(some, dtype=object).where(lambda s: s.notna(), pd.NA), "float64"),
         "whole objects": (pd.Series(np.where(np.arange(n) % 6 == 0, pd.NA, whole), dtype=object), "float64"),
         "numeric category": (holes(pd.Series(whole)).astype("category"), None),
-        "sparse": (holes(number).astype(pd.SparseDtype(float)), None), "sparse filled": (holes(number).round(0).astype(pd.SparseDtype(float, 0.0)), None),
-        "boolean": (holes(two == 1, "boolean"), None), "bool[pyarrow]": (holes(two == 1, "bool[pyarrow]"), None),
+        "sparse": (holes(number).astype(pd.SparseDtype(float)), None),
+        "sparse filled": (holes(number).round(0).astype(pd.SparseDtype(float, 0.0)), None),
+        "boolean": (holes(two == 1, "boolean"), None),
+        "bool[pyarrow]": (holes(two == 1, "bool[pyarrow]"), None),
         "bool objects": (pd.Series(np.where(np.arange(n) % 6 == 0, None, two == 1), dtype=object), None),
-        "str": (holes(of("a", "b", "c"), "str"), None), "string": (holes(of("a", "b"), "string"), None), "arrow text": (holes(of("a", "b", ""), "string[pyarrow]"), None),
-        "text objects": (pd.Series(np.where(np.arange(n) % 6 == 0, pd.NA, of("a", "b", "c")), dtype=object), None),
+        "str": (holes(of("a", "b", "c"), "str"), None),
+        "string": (holes(of("a", "b"), "string"), None),
+        "arrow text": (holes(of("a", "b", ""), "string[pyarrow]"), None),
+        "text objects": (
+            pd.Series(np.where(np.arange(n) % 6 == 0, pd.NA, of("a", "b", "c")), dtype=object),
+            None,
+        ),
         "category": (holes(of("a", "b", "c")).astype(pd.CategoricalDtype(["c", "unused", "a", "b"])), None),
-        "ordered": (holes(of("a", "b", "c")).astype(pd.CategoricalDtype(["c", "a", "b"], ordered=True)), None),
+        "ordered": (
+            holes(of("a", "b", "c")).astype(pd.CategoricalDtype(["c", "a", "b"], ordered=True)),
+            None,
+        ),
         "intervals": (pd.cut(holes(whole).astype(float), [-1, 10, 25, 50]), None),
-        "tuples": (holes(of((1, "a"), (2, "b"), (1, "b")), pd.CategoricalDtype([(1, "a"), (1, "b"), (2, "b")])), None),
+        "tuples": (
+            holes(of((1, "a"), (2, "b"), (1, "b")), pd.CategoricalDtype([(1, "a"), (1, "b"), (2, "b")])),
+            None,
+        ),
         "mixed": (holes(of(1, "a"), pd.CategoricalDtype([1, "a"])), None),
-        "date category": (holes(of(*pd.date_range("2020", periods=3)), pd.CategoricalDtype(pd.date_range("2020", periods=3))), None),
-    }  # fmt: skip
+        "date category": (
+            holes(
+                of(*pd.date_range("2020", periods=3)), pd.CategoricalDtype(pd.date_range("2020", periods=3))
+            ),
+            None,
+        ),
+    }
 
 
 @pytest.mark.parametrize("name", imputable())
@@ -147,12 +170,21 @@ def test_imputed_columns_of_every_dtype(name, tmp_path):
 
 
 LABELS = {
-    "large": [2**70 + k for k in range(6)], "negative": [-(10**18) - k for k in range(6)],
-    "uint64": np.arange(2**64 - 6, 2**64, dtype="u8"), "floats": np.arange(6.0), "empty text": ["", " ", "\n", "é", "e\u0301", "\0"],
-    "numbers and text": [1, "1", 2, "2", 3, "3"], "dates": pd.date_range("2020", periods=6), "zoned": pd.date_range("2020", periods=6, tz="Asia/Tokyo"),
-    "unused": pd.Categorical(list("abcdef"), list("zfedcba")), "intervals": pd.interval_range(0, 6), "periods": pd.period_range("2020", periods=6, freq="M"),
-    "tuples": pd.Series([(k, "a") for k in range(6)]), "bools": [True, False] * 3, "Int64": pd.array(range(6), dtype="Int64"),
-}  # fmt: skip
+    "large": [2**70 + k for k in range(6)],
+    "negative": [-(10**18) - k for k in range(6)],
+    "uint64": np.arange(2**64 - 6, 2**64, dtype="u8"),
+    "floats": np.arange(6.0),
+    "empty text": ["", " ", "\n", "é", "e\u0301", "\0"],
+    "numbers and text": [1, "1", 2, "2", 3, "3"],
+    "dates": pd.date_range("2020", periods=6),
+    "zoned": pd.date_range("2020", periods=6, tz="Asia/Tokyo"),
+    "unused": pd.Categorical(list("abcdef"), list("zfedcba")),
+    "intervals": pd.interval_range(0, 6),
+    "periods": pd.period_range("2020", periods=6, freq="M"),
+    "tuples": pd.Series([(k, "a") for k in range(6)]),
+    "bools": [True, False] * 3,
+    "Int64": pd.array(range(6), dtype="Int64"),
+}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -164,9 +196,37 @@ def test_every_label_of_clusters(name, engine, tmp_path):
 
 
 NAMES = [
-    "imputation", "row", "cluster", "cluster_of_row", "row_z", "cluster_z", "chain", "response", "column", "mean", "beta", "a/b", "kg/m²",
-    "Systolic BP", " ", "bp ", "bp\tmmHg", "two\nlines", "_x", "%20", "zarr.json", "..", "Ä", "A\u0308", "Z", "1", "a\"'", "x" * 300, "血" * 90, "posterior",
-]  # fmt: skip
+    "imputation",
+    "row",
+    "cluster",
+    "cluster_of_row",
+    "row_z",
+    "cluster_z",
+    "chain",
+    "response",
+    "column",
+    "mean",
+    "beta",
+    "a/b",
+    "kg/m²",
+    "Systolic BP",
+    " ",
+    "bp ",
+    "bp\tmmHg",
+    "two\nlines",
+    "_x",
+    "%20",
+    "zarr.json",
+    "..",
+    "Ä",
+    "A\u0308",
+    "Z",
+    "1",
+    "a\"'",
+    "x" * 300,
+    "血" * 90,
+    "posterior",
+]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -203,8 +263,12 @@ def test_names_that_a_disk_cannot_tell_apart(tmp_path):
 
 def test_arguments_in_numbers_of_numpy(tmp_path):
     imp = impute(
-        table(), "fcs", bounds={"y": (np.float32(-50), np.int64(50))}, order=np.array(["z", "y"]), where={"y": np.arange(36) % 3 == 0}
-    )  # fmt: skip
+        table(),
+        "fcs",
+        bounds={"y": (np.float32(-50), np.int64(50))},
+        order=np.array(["z", "y"]),
+        where={"y": np.arange(36) % 3 == 0},
+    )
     check_round_trips(imp, tmp_path)
 
 

@@ -8,29 +8,21 @@ read back is code.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
+from bayesimp.data.exact_values import Unknown, read_value, read_zone, value_record, zone_record
 from bayesimp.errors import DataError
 
 __all__ = ["check_exact", "from_exact", "to_exact"]
 
 MASKED = pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray
 PLAIN = {str, bool, int, float, type(None), type(pd.NA), type(pd.NaT)}  # of objects: nothing to look into
-
-
-class _Unknown(Exception):
-    """What cannot be written, in words."""
 
 
 def to_exact(frame: pd.DataFrame) -> tuple[str, bytes]:
@@ -65,7 +57,7 @@ def from_exact(text: str, blob: bytes) -> pd.DataFrame:
         {k: pd.Series(a, index=index, dtype=a.dtype) for k, a in enumerate(arrays)}, index=index
     )
     frame.columns = read.index(record["columns"])
-    frame.attrs = _read(record["attrs"])
+    frame.attrs = read_value(record["attrs"])
     return frame
 
 
@@ -85,7 +77,7 @@ def check_exact(frame: pd.DataFrame) -> None:
         _about(
             "the index", lambda level=level: _same(level, lambda w: w.index(level), lambda r, a: r.index(a))
         )
-    _about("the index", lambda: [_value(name) for name in frame.index.names])
+    _about("the index", lambda: [value_record(name) for name in frame.index.names])
 
 
 def _try(column: pd.Series) -> None:
@@ -99,13 +91,13 @@ def _same(what: Any, write: Callable, read: Callable) -> None:
     record = json.loads(json.dumps(write(writer)))
     back = read(_Reader(b"".join(writer.blobs)), record)
     if back.dtype != what.dtype or getattr(back, "freq", None) != getattr(what, "freq", None):
-        raise _Unknown(f"{what.dtype}")
+        raise Unknown(f"{what.dtype}")
 
 
 def _about(what: str, write: Callable) -> Any:
     try:
         return write()
-    except _Unknown as unknown:
+    except Unknown as unknown:
         raise DataError(
             f"In the table {what} holds values of a type that results cannot keep in files: {unknown}. Turn them into "
             "text, numbers or a category, or leave them out of the table."
@@ -115,8 +107,8 @@ def _about(what: str, write: Callable) -> Any:
 def _attrs(attrs: dict) -> Any:
     kept = []
     for name, value in attrs.items():
-        with suppress(_Unknown):
-            kept.append([_value(name), _value(value)])
+        with suppress(Unknown):
+            kept.append([value_record(name), value_record(value)])
     return ["dict", kept]
 
 
@@ -139,7 +131,7 @@ class _Writer:
     def array(self, a: Any) -> dict[str, Any]:
         dtype = a.dtype
         if isinstance(dtype, pd.StringDtype):
-            record = {"kind": "string", "storage": dtype.storage, "na": _value(dtype.na_value)}
+            record = {"kind": "string", "storage": dtype.storage, "na": value_record(dtype.na_value)}
             return record | self.distinct(a.to_numpy(object, na_value=None))
         match a:
             case pd.arrays.NumpyExtensionArray():
@@ -162,7 +154,7 @@ class _Writer:
                 }
             case pd.arrays.DatetimeArray() if a.tz is not None:
                 utc = np.asarray(a.tz_convert("UTC").tz_localize(None))
-                return {"kind": "zoned", "tz": _zone(a.tz), "utc": self.array(utc)}
+                return {"kind": "zoned", "tz": zone_record(a.tz), "utc": self.array(utc)}
             case pd.arrays.DatetimeArray() | pd.arrays.TimedeltaArray():
                 return self.array(np.asarray(a))
             case pd.arrays.PeriodArray():
@@ -171,7 +163,11 @@ class _Writer:
                 ends = {side: self.index(getattr(a, side)) for side in ("left", "right")}
                 return {"kind": "interval", "closed": a.closed} | ends
             case pd.arrays.SparseArray():
-                record = {"kind": "sparse", "dense": self.array(np.asarray(a)), "fill": _value(a.fill_value)}
+                record = {
+                    "kind": "sparse",
+                    "dense": self.array(np.asarray(a)),
+                    "fill": value_record(a.fill_value),
+                }
                 return record | {"subtype": np.dtype(dtype.subtype).str, "index": a.kind}
         if isinstance(a, MASKED):
             mask, zero = np.asarray(a.isna()), dtype.numpy_dtype.type(0)
@@ -184,7 +180,7 @@ class _Writer:
             }
         if isinstance(dtype, pd.ArrowDtype):
             return {"kind": "arrow", "at": self.blob(_arrow_bytes(a))}
-        raise _Unknown(str(dtype))
+        raise Unknown(str(dtype))
 
     def distinct(self, values: np.ndarray) -> dict[str, Any]:
         """Codes of values, and the distinct ones as JSON."""
@@ -196,11 +192,11 @@ class _Writer:
                 key: Any = (type(value), value)  # 1, True and 1.0 are equal
                 record = None
             else:
-                record = _value(value)
+                record = value_record(value)
                 key = json.dumps(record)
             if key not in place:
                 place[key] = len(records)
-                records.append(_value(value) if record is None else record)
+                records.append(value_record(value) if record is None else record)
             codes[k] = place[key]
         return {"codes": self.array(codes), "values": records}
 
@@ -212,9 +208,9 @@ class _Writer:
                 "kind": "multi",
                 "levels": levels,
                 "codes": codes,
-                "names": [_value(n) for n in index.names],
+                "names": [value_record(n) for n in index.names],
             }
-        name = _value(index.name)
+        name = value_record(index.name)
         if isinstance(index, pd.RangeIndex):
             return {"kind": "range", "range": [index.start, index.stop, index.step], "name": name}
         freq = index.freq if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) else None
@@ -238,7 +234,7 @@ class _Reader:
                 return pd.Categorical.from_codes(self.array(record["codes"]), dtype=dtype)
             case "zoned":
                 utc = pd.DatetimeIndex(self.array(record["utc"])).tz_localize("UTC")
-                return utc.tz_convert(_zone_of(record["tz"])).array
+                return utc.tz_convert(read_zone(record["tz"])).array
             case "period":
                 dtype = pd.PeriodDtype(record["dtype"].removeprefix("period[").removesuffix("]"))
                 return pd.arrays.PeriodArray(self.array(record["ordinals"]), dtype=dtype)
@@ -246,7 +242,7 @@ class _Reader:
                 left, right = (self.index(record[side]) for side in ("left", "right"))
                 return pd.arrays.IntervalArray.from_arrays(left, right, closed=record["closed"])
             case "sparse":
-                dtype = pd.SparseDtype(np.dtype(record["subtype"]), _read(record["fill"]))
+                dtype = pd.SparseDtype(np.dtype(record["subtype"]), read_value(record["fill"]))
                 dense = self.array(record["dense"])
                 return pd.arrays.SparseArray(
                     dense, fill_value=dtype.fill_value, kind=record["index"], dtype=dtype
@@ -255,7 +251,7 @@ class _Reader:
                 made = getattr(pd.arrays, record["type"])
                 return made(self.array(record["values"]), self.array(record["mask"]))
             case "string":
-                dtype = pd.StringDtype(record["storage"], na_value=_read(record["na"]))
+                dtype = pd.StringDtype(record["storage"], na_value=read_value(record["na"]))
                 return pd.array(self.distinct(record), dtype=dtype)
         first, last = record["at"]
         return _arrow_array(self.blob[first:last])
@@ -263,7 +259,7 @@ class _Reader:
     def distinct(self, record: dict[str, Any]) -> np.ndarray:
         values = np.empty(len(record["values"]), dtype=object)
         for k, value in enumerate(record["values"]):  # one by one: a list is a value, not a row of values
-            values[k] = _read(value)
+            values[k] = read_value(value)
         return values[self.array(record["codes"])]
 
     def index(self, record: dict[str, Any]) -> pd.Index:
@@ -273,11 +269,11 @@ class _Reader:
                     [self.index(a) for a in record["levels"]],
                     [self.array(a) for a in record["codes"]],
                 )
-                names = [_read(name) for name in record["names"]]
+                names = [read_value(name) for name in record["names"]]
                 return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
             case "range":
-                return pd.RangeIndex(*record["range"], name=_read(record["name"]))
-        array, name = self.array(record["array"]), _read(record["name"])
+                return pd.RangeIndex(*record["range"], name=read_value(record["name"]))
+        array, name = self.array(record["array"]), read_value(record["name"])
         index = pd.Index(array, dtype=array.dtype, name=name)
         if record["freq"] is not None:
             index = type(index)(array, freq=_offset_of(record["freq"]), name=name)
@@ -300,30 +296,6 @@ def _arrow_array(blob: bytes) -> Any:
     return pd.arrays.ArrowExtensionArray(pa.ipc.open_file(pa.py_buffer(blob)).read_all().column(0))
 
 
-def _zone(tz: Any) -> list:
-    """A time zone as what makes it: a name, or minutes."""
-    module = type(tz).__module__.partition(".")[0]
-    if isinstance(tz, ZoneInfo) and tz.key:
-        return ["zoneinfo", tz.key]
-    if type(tz) is dt.timezone:
-        return ["offset", tz.utcoffset(None).total_seconds()]
-    if module == "pytz":
-        return ["pytz", tz.zone] if tz.zone else ["pytz", tz.utcoffset(None).total_seconds() / 60]
-    raise _Unknown(f"time zone {tz!r}; use .dt.tz_convert with a name of zoneinfo")
-
-
-def _zone_of(record: list) -> dt.tzinfo:
-    kind, what = record
-    match kind:
-        case "zoneinfo":
-            return ZoneInfo(what)
-        case "offset":
-            return dt.timezone(dt.timedelta(seconds=what)) if what else dt.UTC
-    import pytz
-
-    return pytz.timezone(what) if isinstance(what, str) else pytz.FixedOffset(int(what))
-
-
 def _offset(freq: Any) -> Any:
     """The frequency of an index of dates."""
     if freq is None:
@@ -331,109 +303,11 @@ def _offset(freq: Any) -> Any:
     if pd.tseries.frequencies.to_offset(freq.freqstr) == freq if "<" not in freq.freqstr else False:
         return freq.freqstr
     if type(freq) is pd.DateOffset:
-        return {"n": freq.n, "normalize": freq.normalize, "kwds": _value(freq.kwds)}
-    raise _Unknown(f"frequency {freq!r}; take it off, index.freq = None")
+        return {"n": freq.n, "normalize": freq.normalize, "kwds": value_record(freq.kwds)}
+    raise Unknown(f"frequency {freq!r}; take it off, index.freq = None")
 
 
 def _offset_of(record: Any) -> Any:
     if isinstance(record, str):
         return record
-    return pd.DateOffset(record["n"], record["normalize"], **_read(record["kwds"]))
-
-
-# Values of objects: their type's name, and what makes them.
-WRITE: dict[type, Callable[[Any], Any]] = {
-    complex: lambda v: [v.real.hex(), v.imag.hex()],
-    bytes: lambda v: v.hex(),
-    Decimal: str,
-    Fraction: str,
-    UUID: str,
-    dt.date: lambda v: v.isoformat(),
-    dt.timedelta: lambda v: [v.days, v.seconds, v.microseconds],
-    dt.datetime: lambda v: [v.replace(tzinfo=None, fold=0).isoformat(), v.fold, _maybe_zone(v.tzinfo)],
-    dt.time: lambda v: [v.replace(tzinfo=None, fold=0).isoformat(), v.fold, _maybe_zone(v.tzinfo)],
-    pd.Timestamp: lambda v: [int(v.asm8.astype(np.int64)), v.unit, _maybe_zone(v.tzinfo)],
-    pd.Timedelta: lambda v: [int(v.asm8.astype(np.int64)), v.unit],
-    pd.Period: lambda v: [v.ordinal, v.freqstr],
-    pd.Interval: lambda v: [_value(v.left), _value(v.right), v.closed],
-    tuple: lambda v: [_value(x) for x in v],
-    list: lambda v: [_value(x) for x in v],
-    set: lambda v: sorted((_value(x) for x in v), key=json.dumps),
-    frozenset: lambda v: sorted((_value(x) for x in v), key=json.dumps),
-    dict: lambda v: [[_value(key), _value(x)] for key, x in v.items()],
-}
-READ: dict[str, Callable[[Any], Any]] = {
-    "int": int,  # as text: JSON readers differ on large ones
-    "float": float.fromhex,
-    "complex": lambda r: complex(float.fromhex(r[0]), float.fromhex(r[1])),
-    "bytes": bytes.fromhex,
-    "Decimal": Decimal,
-    "Fraction": Fraction,
-    "UUID": UUID,
-    "date": dt.date.fromisoformat,
-    "timedelta": lambda r: dt.timedelta(*r),
-    "datetime": lambda r: dt.datetime.fromisoformat(r[0]).replace(fold=r[1], tzinfo=_read_zone(r[2])),
-    "time": lambda r: dt.time.fromisoformat(r[0]).replace(fold=r[1], tzinfo=_read_zone(r[2])),
-    "Timestamp": lambda r: _timestamp(*r),
-    "Timedelta": lambda r: pd.Timedelta(np.timedelta64(r[0], r[1])),
-    "Period": lambda r: pd.Period(ordinal=r[0], freq=r[1]),
-    "Interval": lambda r: pd.Interval(_read(r[0]), _read(r[1]), r[2]),
-    "tuple": lambda r: tuple(_read(x) for x in r),
-    "list": lambda r: [_read(x) for x in r],
-    "set": lambda r: {_read(x) for x in r},
-    "frozenset": lambda r: frozenset(_read(x) for x in r),
-    "dict": lambda r: {_read(key): _read(x) for key, x in r},
-    "numpy": lambda r: np.frombuffer(bytes.fromhex(r[1]), dtype=r[0])[0],
-    "array": lambda r: np.frombuffer(bytes.fromhex(r[1]), dtype=r[0]).reshape(r[2]).copy(),
-    "array of objects": lambda r: _objects(r),
-    "NA": lambda r: pd.NA,
-    "NaT": lambda r: pd.NaT,
-}
-
-
-def _value(value: Any) -> Any:
-    """A value as JSON: text, True, False and None as they are, others with the name of their type."""
-    kind = type(value)
-    if kind in (str, bool, type(None)):
-        return value
-    if kind is int:
-        return ["int", str(value)]
-    if kind is float:
-        return ["float", value.hex()]
-    if value is pd.NA:
-        return ["NA", 0]
-    if value is pd.NaT:
-        return ["NaT", 0]
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return ["array of objects", [list(value.shape), [_value(x) for x in value.ravel()]]]
-    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufcmMUS":
-        name, shape = ("array", [list(value.shape)]) if isinstance(value, np.ndarray) else ("numpy", [])
-        return [name, [value.dtype.str, value.tobytes().hex(), *shape]]
-    if kind in WRITE:
-        return [kind.__name__, WRITE[kind](value)]
-    raise _Unknown(f"{kind.__module__}.{kind.__qualname__}")
-
-
-def _read(record: Any) -> Any:
-    return READ[record[0]](record[1]) if isinstance(record, list) else record
-
-
-def _maybe_zone(tz: Any) -> Any:
-    return None if tz is None else _zone(tz)
-
-
-def _read_zone(record: Any) -> Any:
-    return None if record is None else _zone_of(record)
-
-
-def _timestamp(value: int, unit: str, zone: Any) -> pd.Timestamp:
-    made = pd.Timestamp(np.datetime64(value, unit))
-    return made if zone is None else made.tz_localize("UTC").tz_convert(_zone_of(zone))
-
-
-def _objects(record: list) -> np.ndarray:
-    shape, values = record
-    out = np.empty(len(values), dtype=object)
-    for k, value in enumerate(values):
-        out[k] = _read(value)
-    return out.reshape(shape)
+    return pd.DateOffset(record["n"], record["normalize"], **read_value(record["kwds"]))

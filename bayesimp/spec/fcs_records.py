@@ -25,7 +25,7 @@ TYPES = {
 
 
 def plain(value: Any) -> Any:
-    """What JSON does not know, for ``json.dumps(..., default=plain)``: numbers and arrays of NumPy, other real numbers."""
+    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Real):
