@@ -275,7 +275,7 @@ class FCS:
         run = FCSRun(self, seed, tune, workers)
         with progress_bar(progress) as report:
             run.start(m, cycles, report)
-        return run.imputations()
+            return run.imputations()
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -101,10 +101,10 @@ class FCSRun:
         began = time.perf_counter()
         with progress_bar(progress) as report:
             history = self._cycles(longer.chains, cycles, report)
-        longer._interrupted(history.cycles, cycles, self.history.cycles)
-        longer.history = self.history.joined(history, 1)
-        longer.seconds += time.perf_counter() - began
-        return longer.imputations()
+            longer._interrupted(history.cycles, cycles, self.history.cycles)
+            longer.history = self.history.joined(history, 1)
+            longer.seconds += time.perf_counter() - began
+            return longer.imputations()
 
     def imputations(self) -> Imputations:
         """The last state of every chain, as completed tables."""
