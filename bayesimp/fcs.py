@@ -22,9 +22,8 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.requests import checked_bounds, checked_post, fitted_rows, held_out, ignored_rows, masks
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs_run import FCSRun
+from bayesimp.fcs_run import FCSRun, block_names
 from bayesimp.imputations import Imputations
-from bayesimp.notation import SLASH, in_tree
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import new_seed
 from bayesimp.samplers.conditional import make
@@ -110,7 +109,6 @@ class FCS:
         self.ignore = ignored_rows(data, ignore)
         self.spec = conditionals(self.masked, methods, predictors, order, blocks, derived, compatible)
         self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
-        _check_names(self.spec)
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
 
@@ -186,9 +184,10 @@ class FCS:
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
         out = {}
+        names = block_names(self.spec)
         for chained in self.table.blocks:
             block, scale, method = chained.block, chained.scale, chained.block.method
-            name = in_tree(block.name)
+            name = names[block.name]
             if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
                 continue
             priors = pr.default() if method.priors is None else method.priors
@@ -297,22 +296,3 @@ def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
             )
         return me.PyMC(priors, compatible=method.compatible, link=method.link)
     return me.with_priors(method, priors)
-
-
-def _check_names(spec: Conditionals) -> None:
-    """Refuse names of blocks that the results cannot tell apart."""
-    blocks = {block.name: block for block in spec.blocks}
-    for name, block in blocks.items():
-        other = blocks.get(f"{name}_2")
-        if other is not None and (block.random != other.random or len(block.responses) > 1):
-            raise SpecificationError(
-                f"Block '{name}_2' has dimensions that are those of '{name}', second time, in the results; give it "
-                f"another name: blocks={{'...': {list(other.responses)}}}."
-            )
-    same = [[name for name in blocks if in_tree(name) == in_tree(first)] for first in blocks]
-    for names in same:
-        if len(names) > 1:
-            raise SpecificationError(
-                f"{' and '.join(map(repr, names))} are the same in the results, where '/' is written '{SLASH}'; rename "
-                "one of them."
-            )

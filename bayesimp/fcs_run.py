@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayesimp.fcs import FCS
     from bayesimp.spec.conditional import Conditionals
 
-__all__ = ["FCSRun"]
+__all__ = ["FCSRun", "block_names"]
 
 
 @dataclass
@@ -156,12 +156,14 @@ class FCSRun:
         model, table, h = self.model, self.model.table, self.history
         place = np.argsort(table.order)
         posterior, coords = {}, {nt.RESPONSE: list(model.spec.incomplete)}
+        names = block_names(model.spec)
         for chained, kept in zip(table.blocks, h.blocks, strict=True):
             block = chained.block
             levels = model.data.levels(block.name)[1:] if block.family == "categorical" else ()
-            part, names = _posterior(chained, kept, place, [str(level) for level in levels])
+            texts = [str(level) for level in levels]
+            part, dims = _posterior(chained, names[block.name], kept, place, texts)
             posterior |= part
-            coords |= names
+            coords |= dims
         r = len(model.spec.incomplete)
         s, c = table.scale[table.p : table.p + r], table.center[table.p : table.p + r]
         stats = {"mean": h.mean[:, :, place] * s + c, "sd": h.sd[:, :, place] * s}
@@ -213,13 +215,32 @@ def _choices(spec: Conditionals) -> list[Event]:
     return [Event("by default", ", ".join(names), note, len(names)) for note, names in about.items()]
 
 
-def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels) -> tuple[dict, dict]:
+def block_names(spec: Conditionals) -> dict[str, str]:
+    """Block -> what it is called in the tree: its name, with "_" behind where this is taken.
+
+    The second dimensions of "y" are called as the first ones of "y_2", which may differ from them.
+    """
+    blocks = {block.name: block for block in spec.blocks}
+    names: dict[str, str] = {}
+    for name in sorted(blocks, key=lambda name: (len(name), name)):
+        block, first = blocks[name], blocks.get(name.removesuffix("_2"), blocks[name])
+        differ = block.random != first.random or max(block.predictors, first.predictors) > 1
+        safe = nt.in_tree(name) + ("_" if first is not block and differ else "")
+        while safe in names.values():
+            safe += "_"
+        names[name] = safe
+    return names
+
+
+def _posterior(
+    chained: ChainedBlock, name: str, kept: dict[str, np.ndarray], place, levels
+) -> tuple[dict, dict]:
     """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates.
 
-    levels: those of a categorical response but the first, each of which has a linear predictor.
+    name: of the block, in the tree; levels: those of a categorical response but the first, each of which has a linear predictor.
     """
     block, scale = chained.block, chained.scale
-    name, responses = nt.in_tree(block.name), levels or list(block.responses)
+    responses = levels or list(block.responses)
     dim = f"level_{name}" if levels else f"response_{name}"
     coords: dict[str, list] = {}
     out: dict[str, tuple] = {}

@@ -279,7 +279,15 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
             f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
             "collected, a file read)."
         ) from None
-    return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
+    import pyarrow as pa
+
+    try:
+        return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
+    except (pa.ArrowException, ValueError) as error:  # types of polars that nobody else has
+        raise DataError(
+            f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
+            "leave them out of the table."
+        ) from None
 
 
 def _nullable() -> dict:
