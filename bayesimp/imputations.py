@@ -199,7 +199,7 @@ class Imputations:
         DataError
             The table has a column of one of these names.
         """
-        check_long_names(self.data.frame)
+        check_long_names(self.data.frame, "take the tables one by one: imp.to_frame(k)")
         frames = ([self.data.frame] if include_original else []) + [self.frame(k) for k in range(self.m)]
         index = self.data.frame.index
         n = len(index)
@@ -359,7 +359,7 @@ def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters)
     return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
 
 
-def check_long_names(frame: pd.DataFrame) -> None:
+def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
     """Refuse a table whose own columns have the names of the two that number stacked tables.
 
     Raises
@@ -370,8 +370,7 @@ def check_long_names(frame: pd.DataFrame) -> None:
     if both:
         raise DataError(
             f"The table has a column {' and '.join(repr(name) for name in both)}, which is what the numbers of tables "
-            "and rows are called in a long table. Rename it before IncompleteData, or take the tables one by one: "
-            "imp.to_frame(k)."
+            f"and rows are called in a long table. Rename it in the table, or {otherwise}."
         )
 
 

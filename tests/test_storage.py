@@ -169,6 +169,40 @@ def test_imputed_columns_of_every_dtype(name, tmp_path):
     check_round_trips(imp, tmp_path)
 
 
+def complete() -> dict:
+    """Complete columns, and the dtype that they have when cells were held out and imputed (None: their own)."""
+    rng, n = np.random.default_rng(4), len(table())
+    whole, two, text = rng.integers(0, 50, n), rng.random(n) > 0.5, rng.choice(list("abc"), n)
+    return {
+        "bool": (two, None),
+        "int64": (whole, "float64"),
+        "uint8": (whole.astype("u1"), "float64"),
+        "Int64": (pd.array(whole, dtype="Int64"), "Float64"),
+        "boolean": (pd.array(two, dtype="boolean"), None),
+        "sparse int": (pd.arrays.SparseArray(whole), pd.SparseDtype(float, 0)),
+        "sparse bool": (pd.arrays.SparseArray(two), None),
+        "arrow bool": (pd.array(two, dtype="bool[pyarrow]"), None),
+        "arrow int": (pd.array(whole, dtype="int8[pyarrow]"), "double[pyarrow]"),
+        "whole objects": (pd.Series(whole.tolist(), dtype=object), "float64"),
+        "bool objects": (pd.Series(two.tolist(), dtype=object), None),
+        "str": (pd.array(text, dtype="str"), None),
+        "category": (pd.Categorical(text), None),
+    }
+
+
+@pytest.mark.parametrize("name", complete())
+def test_cells_held_out_of_columns_of_every_dtype(name, tmp_path):
+    column, dtype = complete()[name]
+    frame = table()[["g", "x"]].assign(v=column)
+    method = {"normal": "norm"}.get(bi.IncompleteData(frame, "g").families["v"], "glm")
+    held = np.arange(len(frame)) % 4 == 0
+    imp = impute(frame, "fcs", methods=method, where={"v": held})
+    completed = imp.frame(1)["v"]
+    assert completed.notna().all() and completed.dtype == (frame["v"].dtype if dtype is None else dtype)
+    assert all(a == b for a, b in zip(completed[~held], frame["v"][~held], strict=True))
+    check_round_trips(imp, tmp_path)
+
+
 LABELS = {
     "large": [2**70 + k for k in range(6)],
     "negative": [-(10**18) - k for k in range(6)],

@@ -316,6 +316,14 @@ def _check_columns(frame: pd.DataFrame, cluster: str) -> None:
         raise DataError(
             f"Column names hold characters that are none: rename {listing(map(nt.shown, broken))}."
         )
+    swapped = [
+        name for name, dtype in frame.dtypes.items() if isinstance(dtype, np.dtype) and not dtype.isnative
+    ]
+    if swapped:
+        raise DataError(
+            f"The numbers of {listing(swapped)} are stored in another byte order than this machine's, with which pandas "
+            "cannot compute; turn them: frame[name].astype(frame[name].dtype.newbyteorder('='))."
+        )
     if cluster not in frame.columns:
         index = "It is in the index: call reset_index() first. " if cluster in frame.index.names else ""
         hint = index + suggestion(cluster, frame.columns)

@@ -195,6 +195,10 @@ class Own:
             lambda t: t.assign(x=pd.date_range("2020", periods=len(t), tz="dateutil/Europe/Berlin")),
             r"column 'x' .*time zone",
         ),
+        (
+            lambda t: t.assign(x=np.arange(4.0).astype(">f8")),
+            r"'x' are stored in another byte order.*newbyteorder",
+        ),
         (lambda t: t.rename(columns={"y": "y\0"}), r"names hold characters that are none.*y\\\\0"),
     ],
 )
