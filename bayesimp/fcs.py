@@ -31,7 +31,7 @@ from bayesimp.samplers.fcs import adapt_all
 from bayesimp.samplers.joint_gibbs import is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
-from bayesimp.spec.conditional import Conditionals, formula_text, text
+from bayesimp.spec.conditional import formula_text, text
 from bayesimp.spec.fcs_records import declared_to_dict
 
 __all__ = ["FCS"]

@@ -237,7 +237,8 @@ def _posterior(
 ) -> tuple[dict, dict]:
     """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates.
 
-    name: of the block, in the tree; levels: those of a categorical response but the first, each of which has a linear predictor.
+    name: of the block, in the tree; levels: those of a categorical response but the first, each of which has a linear
+    predictor.
     """
     block, scale = chained.block, chained.scale
     responses = levels or list(block.responses)

@@ -425,7 +425,9 @@ def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool
 def _holding(dtype: Any, whole: bool) -> Any:
     """The dtype of a column of numbers once values are imputed: its own if it holds such, else floating point."""
     types = pd.api.types
-    if types.is_float_dtype(dtype) or (whole and (types.is_integer_dtype(dtype) or dtype == object)):
+    if types.is_float_dtype(dtype) or (
+        whole and (types.is_integer_dtype(dtype) or types.is_object_dtype(dtype))
+    ):
         return dtype
     if isinstance(dtype, pd.ArrowDtype):
         return pd.api.types.pandas_dtype("double[pyarrow]")

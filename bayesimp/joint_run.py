@@ -63,18 +63,17 @@ class Run:
         SamplingError
             There is none at all.
         """
+        assert self.states is not None
         began, chains = time.perf_counter(), len(self.states)
+        sample = self._gibbs if self.sampler == "gibbs" else self._nuts
+        new: joint_gibbs.JointDraws | None = None
         try:
-            new = (
-                self._gibbs(tune, draws, report)
-                if self.sampler == "gibbs"
-                else self._nuts(tune, draws, report)
-            )
+            new = sample(tune, draws, report)
         except KeyboardInterrupt:
-            new = None
+            pass  # and nothing is new
         self.seconds += time.perf_counter() - began
         kept = 0 if new is None else new.draws
-        if kept:
+        if new is not None and kept:
             self.draws = new if self.draws is None else self.draws + new
         if self.draws is None:
             raise SamplingError(

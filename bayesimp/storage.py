@@ -17,6 +17,7 @@ import xarray as xr
 
 from bayesimp.data.exact import from_exact, to_exact
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.errors import DataError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun
 from bayesimp.fcs_storage import fcs_run, fcs_state
@@ -73,6 +74,11 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     post
         The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
         the user's own, the result is complete but cannot be continued, which an event says.
+
+    Raises
+    ------
+    FileNotFoundError, DataError
+        No such file; a file that `save` did not write.
     """
     path = Path(path)
     if not path.exists():
@@ -80,8 +86,11 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
     with xr.open_datatree(path, engine=engine) as opened:
         attrs = dict(opened.attrs)
-        groups = {name: _from_file(group.to_dataset().load()) for name, group in opened.children.items()}
+        groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
+    if "bayesimp" not in attrs:
+        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
     record = json.loads(attrs["bayesimp"])
+    groups = {name: _from_file(group) for name, group in groups.items()}
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
     table, state = groups.pop("table"), groups.pop("state", None)
     frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())
@@ -89,11 +98,13 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     data._backend = _backend(record["native"])
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
-    run = None
+    run: Run | FCSRun | None = None
     if state is not None and attrs["model"] == "FCS":
-        run = fcs_run(data, attrs, state, post)
-        if isinstance(run, str):
-            events, run = (*events, Event("cannot go on", "chains", run)), None
+        made = fcs_run(data, attrs, state, post)
+        if isinstance(made, str):
+            events += (Event("cannot go on", "chains", made),)
+        else:
+            run = made
     elif state is not None:
         run = _run(data, tree, state)
     imputed = {

@@ -98,9 +98,9 @@ def test_later_all_chains_stop_at_the_same_draw(later, monkeypatch):
 
 
 def test_by_a_real_signal_from_a_thread(monkeypatch):
-    whole = impute(workers=2)
+    whole = impute()
     strike_at(monkeypatch, CHAINS * TUNE + 12, lambda: os.kill(os.getpid(), signal.SIGINT))
-    imp = impute(workers=2, draws=100_000)
+    imp = impute(draws=100_000)
     draws = imp.tree["posterior"].sizes["draw"]
     assert 1 <= draws < 100_000 and list(imp.events["kind"]) == ["interrupted"]
     same_posterior(imp, whole, min(draws, DRAWS))
@@ -181,10 +181,15 @@ def test_nuts_without_a_draw(stage, monkeypatch):
 @pytest.mark.parametrize(
     ("finished", "chains", "draws"),
     [
-        ([1000, 1000, 400, 0], [0, 1], 1000), ([1000, 1000, 900, 0], [0, 1, 2], 900), ([5, 0, 0], [0], 5),
-        ([7, 7, 7], [0, 1, 2], 7), ([0, 0], [0, 1], 0), ([2, 4], [0, 1], 2), ([3, 9, 8], [1, 2], 8),
+        ([1000, 1000, 400, 0], [0, 1], 1000),
+        ([1000, 1000, 900, 0], [0, 1, 2], 900),
+        ([5, 0, 0], [0], 5),
+        ([7, 7, 7], [0, 1, 2], 7),
+        ([0, 0], [0, 1], 0),
+        ([2, 4], [0, 1], 2),
+        ([3, 9, 8], [1, 2], 8),
     ],
-)  # fmt: skip
+)
 def test_which_chains_nuts_keeps(finished, chains, draws):
     kept, length = density._kept(np.array(finished), all_chains=False)
     assert kept.tolist() == chains and length == draws

@@ -323,6 +323,15 @@ def test_long_tables_refuse_columns_of_their_own(name, tmp_path):
     check_round_trips(imp, tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_a_file_of_another_kind(suffix, tmp_path):
+    tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"beta": ("draw", [1.0])})})
+    path = tmp_path / f"other.{suffix}"
+    tree.to_netcdf(path, engine="h5netcdf") if suffix == "nc" else tree.to_zarr(path)
+    with pytest.raises(bi.DataError, match="is no result that this version"):
+        bi.load(path)
+
+
 def test_no_warning_is_left_to_the_user(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -142,7 +142,7 @@ class _Writer:
                     "dtype": dtype.str,
                     "at": self.blob(np.ascontiguousarray(a).tobytes()),
                 }
-            case np.ndarray() if dtype == object:
+            case np.ndarray() if dtype.kind == "O":
                 return {"kind": "object"} | self.distinct(a)
             case pd.Categorical():
                 codes, categories = self.array(np.asarray(a.codes)), self.index(dtype.categories)

@@ -99,8 +99,8 @@ def run_chains(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures: list[Future] = []
         try:
-            for chain in range(chains):  # one by one: an interruption may come here too
-                with lock:
+            with lock:  # none begins before all are there
+                for chain in range(chains):  # one by one: an interruption may come here too
                     futures.append(pool.submit(work, chain))
                     if iterations:
                         waiting[chain] = multiple

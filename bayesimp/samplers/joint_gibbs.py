@@ -182,8 +182,8 @@ def sample_gibbs(
     """Advance the chains from `states` (updated in place) by tune + draws * thin iterations.
 
     Priors are resolved and on the working scale, but for the one of beta, which is on the scale of the data.
-    Returns the kept draws; fewer than asked for, of equal number by chain, if the run was interrupted. Then the states are
-    those of the last draw kept, but where none is.
+    Returns the kept draws; fewer than asked for, of equal number by chain, if the run was interrupted. Then the states
+    are those of the last draw kept, but where none is.
 
     Raises
     ------

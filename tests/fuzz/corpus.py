@@ -23,6 +23,7 @@ def joint(seed: int, sizes: tuple[int, ...], columns: Columns, left: list[str], 
 
 
 TWENTY = (8, 8, 8, 1, 4, 5, 3, 4, 6, 7, 5, 2, 6, 7, 2, 5, 3, 8, 1, 4)
+TWENTY_MORE = (4, 3, 8, 7, 8, 6, 8, 2, 8, 5, 6, 2, 8, 1, 6, 6, 8, 5, 2, 7)
 ONES = (1,) * 8
 SOME = (3, 3, 7, 3, 8, 8, 4, 4)
 
@@ -122,6 +123,15 @@ CORPUS = {
             ("np", "numeric category", "normal", "heavy"),
         ),
     ),
+    "sti of 1e15 + noise finds no mode in its first cycle": fcs(
+        3751, (5, 6, 7, 8, 6), (("imputation", "objects", "large", "both"),), methods={"imputation": "sti"}
+    ),
+    "the log mean of an inverse Gaussian is 65 beside a rare level": fcs(
+        3961,
+        TWENTY_MORE,
+        (("a-b", "rare", "cluster", "none"), ("x|g", "sparse", "skewed", "systematic")),
+        {"x|g": "inverse_gaussian"},
+    ),
 }
 MENDED = {
     "sparse covariates have no NumPy dtype of their own",
@@ -130,6 +140,14 @@ MENDED = {
 }
 PENDING = set(CORPUS) - MENDED
 KNOWN = (
-    "overflow encountered", "too few clusters can be fitted", "fixed effects are not identified", "bounds of ", "no more observed rows than",
-    "too few rows for a residual", "is not finite for some imputed values", "explain it exactly",
-)  # fmt: skip
+    "overflow encountered",
+    "too few clusters can be fitted",
+    "fixed effects are not identified",
+    "bounds of ",
+    "no more observed rows than",
+    "too few rows for a residual",
+    "is not finite for some imputed values",
+    "explain it exactly",
+    "no mode was found",
+    "no value can be drawn from it",
+)

@@ -48,8 +48,11 @@ def _model(recipe: Recipe, data):
     if recipe.engine == "joint":
         left, right = (" + ".join(f"`{name}`" for name in options[side]) for side in ("left", "right"))
         return bi.JointNormal(data, f"{left} ~ {right or 1} + (1 | `the group`)"), {
-            "chains": 2, "tune": 2, "draws": DRAWS, "workers": 1,
-        }  # fmt: skip
+            "chains": 2,
+            "tune": 2,
+            "draws": DRAWS,
+            "workers": 1,
+        }
     n = len(data.frame)
     if "bounds" in options:
         options["bounds"] = {name: _range(data.numeric(name)) for name in options["bounds"]}

@@ -10,9 +10,36 @@ import numpy as np
 import pandas as pd
 
 NAMES = (
-    "y", "x", "bp mmHg", "kg/m²", "a b\tc", "row", "imputation", "cluster_y", "row_y", "C(x)", "1", "né", "x:y", "y_2", "Y", "%", "a-b",
-    "None", "x|g", "[a]", "{b}", "mean", "chain", "draw", "I", "np", "log", "class", ".imp",
-)  # fmt: skip
+    "y",
+    "x",
+    "bp mmHg",
+    "kg/m²",
+    "a b\tc",
+    "row",
+    "imputation",
+    "cluster_y",
+    "row_y",
+    "C(x)",
+    "1",
+    "né",
+    "x:y",
+    "y_2",
+    "Y",
+    "%",
+    "a-b",
+    "None",
+    "x|g",
+    "[a]",
+    "{b}",
+    "mean",
+    "chain",
+    "draw",
+    "I",
+    "np",
+    "log",
+    "class",
+    ".imp",
+)
 LABELS = (
     "int",
     "negative",
@@ -29,9 +56,21 @@ LABELS = (
 )
 INDICES = ("range", "text", "repeated", "dates", "multi", "frequency")
 SHAPES = (
-    *("normal",) * 10, *("skewed",) * 3, *("few values",) * 2, *("count",) * 3, *("cluster",) * 2, *("binary",) * 2, "constant", "two values",
-    "nearly constant", "huge", "large", "tiny", "collinear", "nested",
-)  # fmt: skip
+    *("normal",) * 10,
+    *("skewed",) * 3,
+    *("few values",) * 2,
+    *("count",) * 3,
+    *("cluster",) * 2,
+    *("binary",) * 2,
+    "constant",
+    "two values",
+    "nearly constant",
+    "huge",
+    "large",
+    "tiny",
+    "collinear",
+    "nested",
+)
 NUMBERS = (
     "float64",
     "float64",
@@ -47,9 +86,21 @@ NUMBERS = (
     "decimals",
 )
 TEXTS = (
-    "str", "string", "text objects", "category", "ordered", "intervals", "tuples", "mixed levels", "boolean", "bool objects", "rare",
-    "date category", "numeric category", "arrow text",
-)  # fmt: skip
+    "str",
+    "string",
+    "text objects",
+    "category",
+    "ordered",
+    "intervals",
+    "tuples",
+    "mixed levels",
+    "boolean",
+    "bool objects",
+    "rare",
+    "date category",
+    "numeric category",
+    "arrow text",
+)
 OTHERS = ("datetime", "zoned", "timedelta", "period", "lists", "interval", "bytes")
 MISSING = (
     *("sporadic",) * 16,
@@ -178,12 +229,19 @@ def build(recipe: Recipe) -> pd.DataFrame:
 def _labels(kind: str, m: int) -> Any:
     k = np.arange(m)
     made = {
-        "int": k, "negative": -k * 7 - 1, "text": [f"site {i}" for i in k], "big": [2**70 + int(i) for i in k], "float": k * 1.0,
+        "int": k,
+        "negative": -k * 7 - 1,
+        "text": [f"site {i}" for i in k],
+        "big": [2**70 + int(i) for i in k],
+        "float": k * 1.0,
         "category": pd.Categorical([f"c{i}" for i in k], [f"c{i}" for i in range(m + 2)][::-1]),
-        "dates": pd.date_range("2020", periods=m), "uint64": np.uint64(2**64 - 1) - k.astype("u8"),
-        "mixed": [int(i) if i % 2 else f"{i}" for i in k], "tuple": [(int(i), "a") for i in k], "Int64": pd.array(k, dtype="Int64"),
+        "dates": pd.date_range("2020", periods=m),
+        "uint64": np.uint64(2**64 - 1) - k.astype("u8"),
+        "mixed": [int(i) if i % 2 else f"{i}" for i in k],
+        "tuple": [(int(i), "a") for i in k],
+        "Int64": pd.array(k, dtype="Int64"),
         "bool": [bool(i % 2) for i in k],
-    }[kind]  # fmt: skip
+    }[kind]
     dtype = object if kind in ("big", "mixed", "tuple") else None
     return pd.Series(made, dtype=dtype).array
 
@@ -191,11 +249,13 @@ def _labels(kind: str, m: int) -> Any:
 def _index(kind: str, n: int) -> pd.Index:
     k = np.arange(n)
     return {
-        "range": lambda: pd.RangeIndex(n), "text": lambda: pd.Index([f"r{i}" for i in k], name="id"), "repeated": lambda: pd.Index(k // 2),
+        "range": lambda: pd.RangeIndex(n),
+        "text": lambda: pd.Index([f"r{i}" for i in k], name="id"),
+        "repeated": lambda: pd.Index(k // 2),
         "dates": lambda: pd.DatetimeIndex(pd.Timestamp("2020") + pd.to_timedelta(k**2, unit="D")),
         "multi": lambda: pd.MultiIndex.from_arrays([k // 2, [f"{i}" for i in k]], names=["a", None]),
         "frequency": lambda: pd.date_range("1990", periods=n, freq="MS", tz="UTC"),
-    }[kind]()  # fmt: skip
+    }[kind]()
 
 
 def _values(rng, shape: str, codes, latent, last) -> np.ndarray:
@@ -203,11 +263,21 @@ def _values(rng, shape: str, codes, latent, last) -> np.ndarray:
     u = rng.normal(size=codes.max() + 1)
     y = latent + u[codes] + e
     return {
-        "normal": lambda: y, "skewed": lambda: np.exp(y), "constant": lambda: np.full(n, 3.0), "two values": lambda: np.where(e > 0, 100.0, -1.0),
-        "nearly constant": lambda: 1 + 1e-12 * e, "huge": lambda: 1e300 * y, "large": lambda: 1e15 + y, "tiny": lambda: 1e-300 * y,
-        "few values": lambda: rng.integers(0, 4, n) * 1.0, "cluster": lambda: u[codes], "collinear": lambda: 2 * last,
-        "count": lambda: rng.poisson(3, n) * 1.0, "binary": lambda: (e > 0) * 1.0, "nested": lambda: np.where(codes == 0, e, 0.0),
-    }[shape]()  # fmt: skip
+        "normal": lambda: y,
+        "skewed": lambda: np.exp(y),
+        "constant": lambda: np.full(n, 3.0),
+        "two values": lambda: np.where(e > 0, 100.0, -1.0),
+        "nearly constant": lambda: 1 + 1e-12 * e,
+        "huge": lambda: 1e300 * y,
+        "large": lambda: 1e15 + y,
+        "tiny": lambda: 1e-300 * y,
+        "few values": lambda: rng.integers(0, 4, n) * 1.0,
+        "cluster": lambda: u[codes],
+        "collinear": lambda: 2 * last,
+        "count": lambda: rng.poisson(3, n) * 1.0,
+        "binary": lambda: (e > 0) * 1.0,
+        "nested": lambda: np.where(codes == 0, e, 0.0),
+    }[shape]()
 
 
 def _holes(rng, kind: str, codes) -> np.ndarray:
@@ -216,9 +286,15 @@ def _holes(rng, kind: str, codes) -> np.ndarray:
     one = np.ones(n, bool)
     one[rng.integers(n)] = False
     return {
-        "none": np.zeros(n, bool), "sporadic": sporadic, "systematic": systematic, "both": sporadic | systematic,
-        "heavy": rng.random(n) < 0.7, "all but one": one, "all": np.ones(n, bool), "first clusters": codes < (m + 1) // 2,
-    }[kind]  # fmt: skip
+        "none": np.zeros(n, bool),
+        "sporadic": sporadic,
+        "systematic": systematic,
+        "both": sporadic | systematic,
+        "heavy": rng.random(n) < 0.7,
+        "all but one": one,
+        "all": np.ones(n, bool),
+        "first clusters": codes < (m + 1) // 2,
+    }[kind]
 
 
 def _typed(rng, dtype: str, values: np.ndarray, holes: np.ndarray) -> Any:
@@ -252,18 +328,34 @@ def _levels(rng, dtype: str, values: np.ndarray, holes: np.ndarray) -> Any:
         codes = np.where(np.arange(len(codes)) == 0, 2, codes % 2)
     dates = list(pd.date_range("2020", periods=3))
     sets = {
-        "intervals": pd.IntervalIndex.from_breaks([0, 1, 2, 9]).to_list(), "tuples": [(1, "a"), (1, "b"), (2, "a")], "mixed levels": [1, "a", 2.5],
-        "boolean": [True, False, True], "bool objects": [True, False, False], "date category": dates, "numeric category": [1, 2, 5],
-        "datetime": dates, "zoned": dates, "timedelta": [pd.Timedelta(k, "h") for k in range(3)],
-        "period": list(pd.period_range("2020", periods=3, freq="M")), "lists": [[1], [1, 2], []],
-        "interval": pd.IntervalIndex.from_breaks([0, 1, 2, 9]).to_list(), "bytes": [b"a", b"b", b""],
-    }  # fmt: skip
+        "intervals": pd.IntervalIndex.from_breaks([0, 1, 2, 9]).to_list(),
+        "tuples": [(1, "a"), (1, "b"), (2, "a")],
+        "mixed levels": [1, "a", 2.5],
+        "boolean": [True, False, True],
+        "bool objects": [True, False, False],
+        "date category": dates,
+        "numeric category": [1, 2, 5],
+        "datetime": dates,
+        "zoned": dates,
+        "timedelta": [pd.Timedelta(k, "h") for k in range(3)],
+        "period": list(pd.period_range("2020", periods=3, freq="M")),
+        "lists": [[1], [1, 2], []],
+        "interval": pd.IntervalIndex.from_breaks([0, 1, 2, 9]).to_list(),
+        "bytes": [b"a", b"b", b""],
+    }
     levels = sets.get(dtype, ["a", "b", "c"])
     cells = _objects([None if h else levels[c] for c, h in zip(codes, holes, strict=True)])
     types = {
-        "str": "str", "string": "string", "arrow text": "string[pyarrow]", "boolean": "boolean", "datetime": "datetime64[ns]",
-        "zoned": "datetime64[ns, Europe/Berlin]", "timedelta": "timedelta64[ns]", "period": "period[M]", "interval": "interval[int64, right]",
-    }  # fmt: skip
+        "str": "str",
+        "string": "string",
+        "arrow text": "string[pyarrow]",
+        "boolean": "boolean",
+        "datetime": "datetime64[ns]",
+        "zoned": "datetime64[ns, Europe/Berlin]",
+        "timedelta": "timedelta64[ns]",
+        "period": "period[M]",
+        "interval": "interval[int64, right]",
+    }
     if dtype in types:
         return cells.astype(
             "interval[float64, right]" if dtype == "interval" and holes.any() else types[dtype]
