@@ -132,6 +132,22 @@ CORPUS = {
         (("a-b", "rare", "cluster", "none"), ("x|g", "sparse", "skewed", "systematic")),
         {"x|g": "inverse_gaussian"},
     ),
+    "bounds are not kept by 2lonly, the default for variables of clusters": fcs(
+        4260,
+        (1, 2, 6, 3, 3, 7, 4, 3),
+        (("c", "float32", "cluster", "heavy"), ("e", "float64", "normal", "none")),
+        bounds={"c": "observed"},
+    ),
+    "the residual variance of five small clusters leaves the positive numbers": fcs(
+        2243,
+        (5, 4, 5, 1, 2),
+        (
+            ("x|g", "sparse", "normal", "sporadic"),
+            ("log", "date category", "normal", "both"),
+            ("%", "Float64", "normal", "none"),
+            ("1", "text objects", "constant", "sporadic"),
+        ),
+    ),
 }
 MENDED = {
     "sparse covariates have no NumPy dtype of their own",
@@ -149,5 +165,6 @@ KNOWN = (
     "is not finite for some imputed values",
     "explain it exactly",
     "no mode was found",
+    "residual variance left",
     "no value can be drawn from it",
 )
