@@ -23,8 +23,8 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs_run import FCSRun
-from bayesimp.imputations import Imputations, check_names
+from bayesimp.fcs_run import FCSRun, block_names
+from bayesimp.imputations import Imputations
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import new_seed
 from bayesimp.samplers.conditional import make
@@ -32,7 +32,7 @@ from bayesimp.samplers.fcs import adapt_all
 from bayesimp.samplers.joint_gibbs import is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
-from bayesimp.spec.conditional import Conditionals, formula_text, text
+from bayesimp.spec.conditional import formula_text, text
 from bayesimp.spec.fcs_records import declared_to_dict
 
 __all__ = ["FCS"]
@@ -114,7 +114,6 @@ class FCS:
             self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
         )
         self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
-        _check_names(self.spec)
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
 
@@ -190,16 +189,18 @@ class FCS:
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
         out = {}
+        names = block_names(self.spec)
         for chained in self.table.blocks:
             block, scale, method = chained.block, chained.scale, chained.block.method
+            name = names[block.name]
             if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
                 continue
             priors = pr.default() if method.priors is None else method.priors
-            out[f"beta_{block.name}"] = self._beta_prior(chained, priors.beta)
+            out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
             if block.family == "normal" and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
-                out[f"{Sigma}_{block.name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
-            out[f"Psi_{block.name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
+                out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
+            out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
         return out
 
     def _beta_prior(self, chained, prior):
@@ -278,7 +279,7 @@ class FCS:
         run = FCSRun(self, seed, tune, workers)
         with progress_bar(progress) as report:
             run.start(m, cycles, report)
-        return run.imputations()
+            return run.imputations()
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -300,18 +301,3 @@ def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
             )
         return me.PyMC(priors, compatible=method.compatible, link=method.link)
     return me.with_priors(method, priors)
-
-
-def _check_names(spec: Conditionals) -> None:
-    """Refuse names that the results cannot have."""
-    check_names([*spec.incomplete, *(d.column for d in spec.derived if d.column is not None)])
-    blocks = {block.name: block for block in spec.blocks}
-    for name, block in blocks.items():
-        other = blocks.get(f"{name}_2")
-        shared = other is not None and (block.random != other.random or len(block.responses) > 1)
-        if "/" in name or shared:
-            why = "has a '/'" if "/" in name else f"has dimensions that are those of '{name}', second time"
-            raise SpecificationError(
-                f"Block '{name if '/' in name else f'{name}_2'}' {why}, in the results; give it another name: "
-                f"blocks={{'...': {list(block.responses if '/' in name else other.responses)}}}."
-            )

@@ -25,13 +25,14 @@ from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import chain_rng
 from bayesimp.samplers.fcs import FREE, POST, Chain, History, run_cycles, start_chain
+from bayesimp.spec.fcs_records import plain
 from bayesimp.spec.methods import TwoStage
 
 if TYPE_CHECKING:
     from bayesimp.fcs import FCS
     from bayesimp.spec.conditional import Conditionals
 
-__all__ = ["FCSRun"]
+__all__ = ["FCSRun", "block_names"]
 
 
 @dataclass
@@ -102,10 +103,10 @@ class FCSRun:
         began = time.perf_counter()
         with progress_bar(progress) as report:
             history = self._cycles(longer.chains, cycles, report)
-        longer._interrupted(history.cycles, cycles, self.history.cycles)
-        longer.history = self.history.joined(history, 1)
-        longer.seconds += time.perf_counter() - began
-        return longer.imputations()
+            longer._interrupted(history.cycles, cycles, self.history.cycles)
+            longer.history = self.history.joined(history, 1)
+            longer.seconds += time.perf_counter() - began
+            return longer.imputations()
 
     def imputations(self) -> Imputations:
         """The last state of every chain, as completed tables."""
@@ -123,7 +124,7 @@ class FCSRun:
                 [n for n in cells if n in self.model.spec.incomplete and n not in self.model.spec.exact],
             )
         )
-        tree = partial(self._tree, cells, attrs)  # not a lambda: results can be pickled
+        tree = partial(self._tree, cells, attrs)
         return Imputations(self.model.data, cells, attrs, tree, events, run=self)
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -163,12 +164,14 @@ class FCSRun:
         model, table, h = self.model, self.model.table, self.history
         place = np.argsort(table.order)
         posterior, coords = {}, {nt.RESPONSE: list(model.spec.incomplete)}
+        names = block_names(model.spec)
         for chained, kept in zip(table.blocks, h.blocks, strict=True):
             block = chained.block
             levels = model.data.levels(block.name)[1:] if block.family == "categorical" else ()
-            part, names = _posterior(chained, kept, place, [str(level) for level in levels])
+            texts = [str(level) for level in levels]
+            part, dims = _posterior(chained, names[block.name], kept, place, texts)
             posterior |= part
-            coords |= names
+            coords |= dims
         r = len(model.spec.incomplete)
         s, c = table.scale[table.p : table.p + r], table.center[table.p : table.p + r]
         stats = {"mean": h.mean[:, :, place] * s + c, "sd": h.sd[:, :, place] * s}
@@ -182,7 +185,7 @@ class FCSRun:
         model = self.model
         return {
             "model": "FCS", "formula": "; ".join(model.formulas), "responses": list(model.spec.incomplete),
-            "priors_name": model.priors_name, "specification": json.dumps(model.specification()),
+            "priors_name": model.priors_name, "specification": json.dumps(model.specification(), default=plain),
             "sampler": "chained equations", "seed": self.seed, "tune": self.tune, "m": len(self.chains),
             "chains": len(self.chains), "draws": self.history.cycles, "cycles": self.history.cycles,
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
@@ -222,9 +225,9 @@ def _choices(spec: Conditionals) -> list[Event]:
 
 def _origins(model: FCS) -> list[Event]:
     """Priors at an origin that is far from the data; slopes that the prior cannot tell apart."""
-    out, priors, table = {}, model.parameter_priors, model.table
+    out, priors, table, names = {}, model.parameter_priors, model.table, block_names(model.spec)
     for chained in table.blocks:
-        name, random, scale = f"Psi_{chained.block.name}", chained.block.random, chained.scale
+        name, random, scale = f"Psi_{names[chained.block.name]}", chained.block.random, chained.scale
         if name not in priors:
             continue
         plain = [column for column in random if column.over is None and not column.within]
@@ -235,13 +238,33 @@ def _origins(model: FCS) -> list[Event]:
     return [event for events in out.values() for event in events]
 
 
-def _posterior(chained: ChainedBlock, kept: dict[str, np.ndarray], place, levels) -> tuple[dict, dict]:
+def block_names(spec: Conditionals) -> dict[str, str]:
+    """Block -> what it is called in the tree: its name, with "_" behind where this is taken.
+
+    The second dimensions of "y" are called as the first ones of "y_2", which may differ from them.
+    """
+    blocks = {block.name: block for block in spec.blocks}
+    names: dict[str, str] = {}
+    for name in sorted(blocks, key=lambda name: (len(name), name)):
+        block, first = blocks[name], blocks.get(name.removesuffix("_2"), blocks[name])
+        differ = block.random != first.random or max(block.predictors, first.predictors) > 1
+        safe = nt.in_tree(name) + ("_" if first is not block and differ else "")
+        while safe in names.values():
+            safe += "_"
+        names[name] = safe
+    return names
+
+
+def _posterior(
+    chained: ChainedBlock, name: str, kept: dict[str, np.ndarray], place, levels
+) -> tuple[dict, dict]:
     """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates.
 
-    levels: those of a categorical response but the first, each of which has a linear predictor.
+    name: of the block, in the tree; levels: those of a categorical response but the first, each of which has a linear
+    predictor.
     """
     block, scale = chained.block, chained.scale
-    name, responses = block.name, levels or list(block.responses)
+    responses = levels or list(block.responses)
     dim = f"level_{name}" if levels else f"response_{name}"
     coords: dict[str, list] = {}
     out: dict[str, tuple] = {}

@@ -13,7 +13,7 @@ from bayesimp.events import Event
 from bayesimp.fcs import FCS
 from bayesimp.fcs_run import FCSRun
 from bayesimp.samplers.fcs import Chain, History, Parameters
-from bayesimp.spec.fcs_records import declared_from_dict
+from bayesimp.spec.fcs_records import declared_from_dict, plain
 
 __all__ = ["fcs_run", "fcs_state"]
 
@@ -29,7 +29,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
         theta = [chain.theta[b] for chain in chains]
         arrays |= {f"now_{b}_{name}": np.stack([getattr(t, name) for t in theta]) for name in PARAMETERS}
         arrays |= {f"own_{b}_{name}": np.stack([t.own[name] for t in theta]) for name in theta[0].own}
-    arrays |= {f"where_{name}": mask for name, mask in model._where.items()} | {"ignore": model.ignore}
+    arrays |= {f"where_{k}": mask for k, mask in enumerate(model._where.values())} | {"ignore": model.ignore}
     variables = {
         name: (tuple(f"{name}_{axis}" for axis in range(a.ndim)), a.astype(np.int8) if a.dtype == bool else a)
         for name, a in arrays.items()
@@ -42,7 +42,8 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
                 [[[*key, count] for key, count in chain.events.items()] for chain in chains]
             ),
             "chain_cycles": json.dumps([chain.cycles for chain in chains]),
-            "run_events": json.dumps([event.as_dict() for event in run.events]),
+            "where": json.dumps(list(model._where)),
+            "run_events": json.dumps([event.as_dict() for event in run.events], default=plain),
         },
     )
 
@@ -58,11 +59,7 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
     except SpecificationError as error:
         return str(error)
     a = {str(name): variable.values for name, variable in state.data_vars.items()}
-    where = {
-        name.removeprefix("where_"): mask.astype(bool)
-        for name, mask in a.items()
-        if name.startswith("where_")
-    }
+    where = {name: a[f"where_{k}"].astype(bool) for k, name in enumerate(json.loads(state.attrs["where"]))}
     model = FCS(
         data, **declared, post={name: post[name] for name in record["post"]} if post else None,
         where=where or None, ignore=a["ignore"].astype(bool),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +13,10 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.data.families import CODED, COUNTS
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 
-__all__ = ["Imputations", "build_tree", "check_names", "dtype_events"]
+__all__ = ["Imputations", "build_tree", "check_long_names", "dtype_events"]
 
 FEW_VALUES = 12  # of a count or short scale, at most
 
@@ -39,7 +39,9 @@ class Imputations:
           Psi (.., effect, effect_2), in the units of the data;
         - ``sample_stats``: of the sampler, where it has any;
         - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>), levels as their
-          numbers from 0 (attribute ``levels``); the coordinates give the place of the row in the table and its cluster;
+          numbers from 0 (attribute ``levels``); the coordinates give the place of the row in the table and its cluster.
+          A response that is called like a dimension or coordinate has "_" behind its name, and one with a "/" the
+          division slash; the attribute ``column`` is its name in the table;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
           (chain, draw, response, cluster), nan where nothing is missing: what convergence is judged by;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
@@ -60,7 +62,10 @@ class Imputations:
         events: Iterable[Event],
         run: Resumable | None = None,
     ) -> None:
-        """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for."""
+        """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for.
+
+        `tree` is no lambda, so that results can be pickled.
+        """
         self.data = data
         self.attrs = dict(attrs)
         self._cells = dict(cells)
@@ -119,8 +124,20 @@ class Imputations:
 
     def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
         """A column with the imputed values of table k."""
-        whole = self._family(name) in (*CODED, *COUNTS)
-        return _filled(self._column(name), rows, self.decoded(name, k), whole)
+        column, family = self._column(name), self._family(name)
+        if family in CODED:
+            return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
+        return _filled(column, rows, self._cells[name][1][k], family in COUNTS)
+
+    def _cells_like(self, name: str, rows: np.ndarray, k: int) -> np.ndarray:
+        """(n,) rows of the table whose cells are those of table k: an imputed level is that of the first row that has
+        it, so that it is of the same type, whatever this is."""
+        codes = self.data.numeric(name)
+        seen = np.flatnonzero(~np.isnan(codes))
+        first = seen[np.unique(codes[seen], return_index=True)[1]]
+        places = np.arange(len(codes))
+        places[rows] = first[self._cells[name][1][k].astype(np.int64)]
+        return places
 
     def _family(self, name: str) -> str:
         return self.data.families.get(name, "normal").partition("(")[0]
@@ -150,14 +167,11 @@ class Imputations:
                 out[name] = self._column(name).array.take(again)
                 continue
             rows, values = self._cells[name]
-            filled = self._filled(name, rows, first)
             if self._family(name) in CODED:
-                array = filled.array.take(again)
-                for k in range(1, count):
-                    array[k * n + rows] = self.decoded(name, first + k).astype(_plain(array.dtype))
-                out[name] = array
+                places = [self._cells_like(name, rows, k) for k in range(first, stop)]
+                out[name] = self._column(name).array.take(np.concatenate(places))
             else:
-                base = np.tile(filled.to_numpy(float), (count, 1))
+                base = np.tile(_floats(self._filled(name, rows, first)), (count, 1))
                 base[:, rows] = values[first:stop]
                 out[name] = base.ravel()
         return pd.DataFrame(out)
@@ -179,7 +193,13 @@ class Imputations:
 
         ``.imp`` counts from 1 (0: the incomplete table, if asked for), ``.id`` is the row's index label
         (its number from 1 if the index has several levels).
+
+        Raises
+        ------
+        DataError
+            The table has a column of one of these names.
         """
+        check_long_names(self.data.frame, "take the tables one by one: imp.to_frame(k)")
         frames = ([self.data.frame] if include_original else []) + [self.frame(k) for k in range(self.m)]
         index = self.data.frame.index
         n = len(index)
@@ -214,9 +234,8 @@ class Imputations:
         prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
         tree = self.tree.copy()
         tree["prior"] = xr.DataTree(prior)
-        return Imputations(
-            self.data, self._cells, self.attrs, lambda: tree, self._events + tuple(events), self._run
-        )
+        made = partial(_same, tree)
+        return Imputations(self.data, self._cells, self.attrs, made, self._events + tuple(events), self._run)
 
     def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
         """A result with `n` more imputations; the chains go on from where they stand.
@@ -289,6 +308,7 @@ def build_tree(
     to groups of their own.
     """
     clusters = _labels(data.clusters)
+    coords = {name: [nt.shown(label) for label in labels] for name, labels in coords.items()}
     sample = (nt.CHAIN, nt.DRAW)
     draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
     used = {dim for dims, _ in posterior.values() for dim in dims}
@@ -313,47 +333,45 @@ def build_tree(
         groups["sample_stats"] = xr.Dataset(
             {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
         )
-    cells = {}
-    for name, (rows, values) in imputed.items():
-        dim = f"row_{name}"
-        cells[name] = xr.DataArray(
-            values,
-            dims=(nt.IMPUTATION, dim),
-            coords={
-                nt.IMPUTATION: np.arange(len(values)),
-                dim: rows,
-                f"cluster_{name}": (dim, clusters[data.codes[rows]]),
-            },
-        )
-        if data.families.get(name) in CODED:
-            cells[name].attrs["levels"] = ", ".join(str(level) for level in data.levels(name))
-    groups["imputed"] = xr.Dataset(cells)
+    names = nt.tree_names([*observed, *(name for name in imputed if name not in observed)])
+    groups["imputed"] = xr.Dataset(
+        {names[name]: _cells(data, name, names[name], *cells, clusters) for name, cells in imputed.items()}
+    )
     groups["observed_data"] = xr.Dataset(
-        {name: (nt.ROW, y) for name, y in observed.items()},
-        coords={nt.ROW: np.arange(len(data.codes)), "cluster_of_row": (nt.ROW, clusters[data.codes])},
+        {names[name]: (nt.ROW, y, {"column": name}) for name, y in observed.items()},
+        coords={nt.ROW: np.arange(len(data.codes)), nt.CLUSTER_OF_ROW: (nt.ROW, clusters[data.codes])},
     )
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
     return tree
 
 
-def check_names(responses: Iterable[str]) -> None:
-    """Refuse names that variables of the tree cannot have.
+def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters) -> xr.DataArray:
+    """Imputed values of a column as the variable `name` of the tree."""
+    dim = nt.row_dimension(name)
+    coords = {
+        nt.IMPUTATION: np.arange(len(values)), dim: rows,
+        nt.cluster_coordinate(name): (dim, clusters[data.codes[rows]]),
+    }  # fmt: skip
+    attrs = {"column": column}
+    if data.families.get(column) in CODED:
+        attrs["levels"] = ", ".join(nt.shown(level) for level in data.levels(column))
+    return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
+
+
+def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
+    """Refuse a table whose own columns have the names of the two that number stacked tables.
 
     Raises
     ------
-    SpecificationError
+    DataError
     """
-    names = list(responses)
-    taken = {nt.ROW, nt.IMPUTATION, "cluster_of_row"}
-    taken |= {f"{prefix}_{name}" for prefix in ("row", "cluster") for name in names}
-    for name in names:
-        if name in taken or "/" in name:
-            why = "has a '/'" if "/" in name else "is the name of a dimension or coordinate"
-            raise SpecificationError(
-                f"'{name}' {why} in the results (an xarray.DataTree), so no imputed variable can be called that; "
-                "rename it in the table."
-            )
+    both = [name for name in (".imp", ".id") if name in frame.columns]
+    if both:
+        raise DataError(
+            f"The table has a column {' and '.join(repr(name) for name in both)}, which is what the numbers of tables "
+            f"and rows are called in a long table. Rename it in the table, or {otherwise}."
+        )
 
 
 def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
@@ -376,27 +394,53 @@ def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
     return events
 
 
+def _same(tree: xr.DataTree) -> xr.DataTree:
+    return tree
+
+
 def _labels(clusters) -> np.ndarray:
     """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
     labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
-    return labels if labels.dtype.kind in "iu" else np.asarray([str(c) for c in clusters])
-
-
-def _plain(dtype) -> np.dtype:
-    """NumPy's dtype for values that go into a column of numbers; object otherwise."""
-    return dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", np.dtype(object))
+    return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])
 
 
 def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool = False) -> pd.Series:
-    """The column with `values` put in at `rows`, dtype kept (integers become floating point, but for `whole` values)."""
-    if pd.api.types.is_extension_array_dtype(column.dtype):
-        integers = pd.api.types.is_integer_dtype(column.dtype)
-        target = column.astype("Float64") if integers and not whole else column
-        filled = target.array.copy()
-        filled[rows] = values.astype(np.int64) if integers and whole else values
-        return pd.Series(filled, index=column.index, name=column.name)
-    dtype = column.dtype if whole or column.dtype.kind == "f" else np.dtype(float)
-    filled = column.to_numpy(dtype=dtype, copy=True)
-    filled[rows] = values
-    # named again, for pandas >= 3 reads text in objects as its own type
+    """The column with `values` put in at `rows`; what cannot hold them becomes floating point (`_holding`)."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        dense = _filled(column.sparse.to_dense(), rows, values, whole)
+        return dense.astype(pd.SparseDtype(dense.dtype, dtype.fill_value))
+    target = _holding(dtype, whole)
+    values = values if pd.api.types.is_float_dtype(target) else values.astype(np.int64)
+    if isinstance(target, np.dtype):
+        filled = (column.to_numpy() if dtype == target else _floats(column)).astype(target)
+        filled[rows] = values
+    else:
+        filled = column.astype(target).array.copy()
+        filled[rows] = pd.Series(values).astype(target).array
+    # dtype said again, for pandas >= 3 reads text in objects as its own type
     return pd.Series(filled, index=column.index, name=column.name, dtype=filled.dtype)
+
+
+def _holding(dtype: Any, whole: bool) -> Any:
+    """The dtype of a column of numbers once values are imputed: its own if it holds such, else floating point."""
+    types = pd.api.types
+    if types.is_float_dtype(dtype) or (
+        whole and (types.is_integer_dtype(dtype) or types.is_object_dtype(dtype))
+    ):
+        return dtype
+    if isinstance(dtype, pd.ArrowDtype):
+        return pd.api.types.pandas_dtype("double[pyarrow]")
+    masked = types.is_integer_dtype(dtype) or types.is_bool_dtype(dtype)
+    return pd.Float64Dtype() if masked and not isinstance(dtype, np.dtype) else np.dtype(float)
+
+
+def _floats(column: pd.Series) -> np.ndarray:
+    """(n,) float64 with NaN, of numbers however they are stored."""
+    if isinstance(column.dtype, np.dtype) and column.dtype != object:
+        return column.to_numpy(float)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
+        float, na_value=np.nan
+    )

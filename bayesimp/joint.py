@@ -168,6 +168,11 @@ class JointNormal:
             The sampler does not take the prior, or m, chains, ... are out of range.
         SamplingError
             The run was interrupted before the first imputation, or a chain failed.
+
+        Notes
+        -----
+        A run that is interrupted (Ctrl-C) once sampling has begun keeps the draws there are, with an event; all chains
+        are cut to the same length, and `extend` goes on from there. A third Ctrl-C ends it at once.
         """
         chosen = self._sampler(sampler)
         for name, value, least in [
@@ -187,11 +192,13 @@ class JointNormal:
         run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers)
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
-        if (
-            run.draws is not None and run.draws.draws < draws
-        ):  # interrupted: as many imputations as can be, from what there is
-            run.spacing = max(run.draws.draws // per_chain, 1)
-        return run.imputations(m)
+            kept = run.draws
+            assert kept is not None
+            if (
+                kept.chains * kept.draws < chains * draws
+            ):  # interrupted: as many as can be, from what there is
+                run.spacing = max(kept.draws // -(-m // kept.chains), 1)
+            return run.imputations(m)
 
     def _sampler(self, sampler: str) -> str:
         if sampler not in ("auto", "gibbs", "nuts"):

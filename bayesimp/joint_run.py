@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -55,37 +56,56 @@ class Run:
         self._advance(tune, draws, report)
 
     def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
-        began = time.perf_counter()
-        if self.sampler == "gibbs":
-            new = joint_gibbs.sample_gibbs(
-                self.model._working, self.model._working_priors, self.states,
-                tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
-            ).on_data_scale(self.model._working)  # fmt: skip
-        else:
-            if self.draws is None and self.thin > 1:
-                self.events += (
-                    Event("not used", "thin", f"NUTS keeps every draw; thin = {self.thin} was not used"),
-                )
-            if self.draws is None and tune == 0:
-                self.events += (
-                    Event("not used", "tune", "NUTS cannot do without warm-up: 500 draws were used"),
-                )
-            new = self._nuts(tune or 500, draws, report)
+        """Further draws; of an interrupted run those that there are.
+
+        Raises
+        ------
+        SamplingError
+            There is none at all.
+        """
+        assert self.states is not None
+        began, chains = time.perf_counter(), len(self.states)
+        sample = self._gibbs if self.sampler == "gibbs" else self._nuts
+        new: joint_gibbs.JointDraws | None = None
+        try:
+            new = sample(tune, draws, report)
+        except KeyboardInterrupt:
+            pass  # and nothing is new
         self.seconds += time.perf_counter() - began
-        self.draws = new if self.draws is None else self.draws + new
-        if new.draws < draws:
-            self.events += (
-                Event(
-                    "interrupted",
-                    "sampler",
-                    f"stopped by the user: {new.draws} of {draws} draws a chain kept",
-                ),
+        kept = 0 if new is None else new.draws
+        if new is not None and kept:
+            self.draws = new if self.draws is None else self.draws + new
+        if self.draws is None:
+            raise SamplingError(
+                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
+                "smaller tune= and draws=."
             )
+        if kept < draws or self.draws.chains < chains:
+            which = "" if self.draws.chains == chains else f" of {self.draws.chains} of {chains} chains"
+            text = f"stopped by the user: {kept} of {draws} draws a chain kept{which}"
+            self.events += (Event("interrupted", "sampler", text),)
+        self.states = self.states[: self.draws.chains]
+
+    def _gibbs(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
+        states = [replace_state(state) for state in self.states]
+        new = joint_gibbs.sample_gibbs(
+            self.model._working, self.model._working_priors, states,
+            tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
+        ).on_data_scale(self.model._working)  # fmt: skip
+        if new.draws:  # else the chains stand at different iterations
+            self.states = states
+        return new
 
     def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
         from bayesimp.samplers.joint_nuts import sample_joint_nuts
 
-        model = self.model
+        if self.draws is None and self.thin > 1:
+            text = f"NUTS keeps every draw; thin = {self.thin} was not used"
+            self.events += (Event("not used", "thin", text),)
+        if self.draws is None and tune == 0:
+            text = "NUTS cannot do without warm-up: 500 draws were used"
+            self.events += (Event("not used", "tune", text),)
+        tune, model = tune or 500, self.model
         flat = isinstance(model.priors.beta, pr.Flat)
         new, stats, events = sample_joint_nuts(
             model._working if flat else model._prepare(orthogonal=False), model._working_priors,
@@ -103,18 +123,13 @@ class Run:
         """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
         assert self.draws is not None
         possible = self.draws.chains * (self.draws.draws // self.spacing)
-        if possible == 0:
-            raise SamplingError(
-                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
-                "smaller tune= and draws=."
-            )
+        events = self._all_events()
         if possible < m:
-            self.events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
+            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
             m = possible
         cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
-        return Imputations(
-            self.model.data, cells, attrs, lambda: self._tree(cells, attrs), self._all_events(), run=self
-        )
+        tree = partial(self._tree, cells, attrs)
+        return Imputations(self.model.data, cells, attrs, tree, events, run=self)
 
     def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Response -> (rows, values (m, cells)), rows in the order of the table."""
@@ -177,11 +192,11 @@ class Run:
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with `m` imputations in all, chains continued where they stand."""
         needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
-        longer = replace(self, states=[replace_state(s) for s in self.states])
-        if needed > 0:
-            with progress_bar(progress) as report:
+        longer = replace(self)
+        with progress_bar(progress) as report:
+            if needed > 0:
                 longer._advance(0, needed, report)
-        return longer.imputations(m)
+            return longer.imputations(m)
 
 
 def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:

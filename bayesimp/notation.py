@@ -16,6 +16,8 @@ A *pattern* is a set of responses observed together; a *cell* is a cluster cross
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # Dimensions. `draw` (posterior) and `imputation` (completed table) are never interchangeable.
 # "response" and not "variable", and never "group": ArviZ's plots use those two names themselves.
 CHAIN = "chain"
@@ -29,8 +31,58 @@ FIXED = "fixed"
 RANDOM = "random"
 EFFECT = "effect"
 EFFECT_2 = "effect_2"
+CLUSTER_OF_ROW = "cluster_of_row"
+RESERVED = frozenset(
+    (
+        CHAIN,
+        DRAW,
+        IMPUTATION,
+        CLUSTER,
+        ROW,
+        RESPONSE,
+        RESPONSE_2,
+        FIXED,
+        RANDOM,
+        EFFECT,
+        EFFECT_2,
+        CLUSTER_OF_ROW,
+    )
+)
+SLASH = "\N{DIVISION SLASH}"  # for "/", which separates the groups of a DataTree
 
 
 def effect_names(responses: list[str], random: list[str]) -> list[str]:
     """Labels of the rows of Psi: ``"written:Intercept"``, response by response."""
     return [f"{response}:{column}" for response in responses for column in random]
+
+
+def row_dimension(variable: str) -> str:
+    """Dimension of the imputed cells of a variable of the tree."""
+    return f"row_{variable}"
+
+
+def cluster_coordinate(variable: str) -> str:
+    """Cluster of each of these cells."""
+    return f"cluster_{variable}"
+
+
+def in_tree(name: str) -> str:
+    """A name as it stands in a DataTree, "/" as the division slash."""
+    return name.replace("/", SLASH)
+
+
+def tree_names(columns: Iterable[str]) -> dict[str, str]:
+    """Column -> variable of the tree: the name itself, with "_" behind where a dimension or coordinate has it."""
+    taken, names = set(RESERVED), {}
+    for column in sorted(columns, key=lambda name: (len(name), name)):  # "y" before "row_y"
+        name = in_tree(column)
+        while taken & (own := {name, row_dimension(name), cluster_coordinate(name)}):
+            name += "_"
+        names[column] = name
+        taken |= own
+    return names
+
+
+def shown(label: object) -> str:
+    """A label as text that every file can hold: what is no character is written out."""
+    return str(label).replace("\0", r"\0").encode("utf-8", "backslashreplace").decode()

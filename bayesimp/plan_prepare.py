@@ -11,6 +11,7 @@ from bayesimp.data.files import read_table, with_types
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import suggestion, where
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.imputations import check_long_names
 from bayesimp.joint import JointNormal
 from bayesimp.spec.plan_records import Plan
 
@@ -38,6 +39,8 @@ def prepare(plan: Plan) -> Prepared:
     _check_columns(plan, list(frame.columns))
     data = IncompleteData(frame, plan.data.cluster, plan.data.families)
     _check_holes(plan, data)
+    if plan.output.completed:
+        check_long_names(data.frame, "set completed = false in [output]")
     model = JointNormal(data, str(plan.model.formula), plan.model.priors)
     model._sampler(plan.impute.sampler)
     return Prepared(plan, data, model)

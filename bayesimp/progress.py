@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +16,49 @@ PATIENCE = 1.0  # seconds before a bar is shown
 _lines: list = []  # of `waiting`, now on the terminal
 
 
+class Report:
+    """report(stage, done, total): shows how far a run is, and lets it be interrupted where it can take it.
+
+    From the first report of a stage that is not "compiling..." on, Ctrl-C does not strike between two lines that belong
+    together: it is raised by the next report of work that is left to do. The third is raised at once.
+    """
+
+    def __init__(self, draw: Callable[[str, int, int], None]) -> None:
+        self._draw = draw
+        self._pressed = 0
+        self._holding = False
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._holding = not stage.startswith("compiling")
+        if self._pressed and done < total:
+            raise KeyboardInterrupt
+        self._draw(stage, done, total)
+
+    def pressed(self, signum, frame) -> None:
+        """What Ctrl-C calls."""
+        self._pressed += 1
+        if not self._holding or self._pressed > 2:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        before = signal.getsignal(signal.SIGINT)
+        inside = isinstance(getattr(before, "__self__", None), Report)  # one run makes another
+        if threading.current_thread() is not threading.main_thread() or not (
+            inside or before is signal.default_int_handler
+        ):
+            yield  # somebody else listens
+            return
+        signal.signal(signal.SIGINT, self.pressed)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
-def progress_bar(show: bool | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """A function report(stage, done, total), drawing one bar by stage once the run has lasted a second.
+def progress_bar(show: bool | None = None) -> Iterator[Report]:
+    """A report(stage, done, total), drawing one bar by stage once the run has lasted a second (see `Report`).
 
     show: True / False, or None: only if standard error is a terminal (or a notebook).
     """
@@ -24,7 +66,7 @@ def progress_bar(show: bool | None = None) -> Iterator[Callable[[str, int, int],
     bars: dict[str, int] = {}
     live: list = []  # of rich's bars, at most one; the module is loaded late
 
-    def report(stage: str, done: int, total: int) -> None:
+    def draw(stage: str, done: int, total: int) -> None:
         if not wanted or time.perf_counter() - began < PATIENCE:
             return
         if not live:
@@ -36,8 +78,10 @@ def progress_bar(show: bool | None = None) -> Iterator[Callable[[str, int, int],
         live[0].update(bars[stage], completed=done, total=total)
 
     wanted = (sys.stderr.isatty() or _in_notebook()) if show is None else show
+    report = Report(draw)
     try:
-        yield report
+        with report.listening():
+            yield report
     finally:
         if live:
             live[0].stop()

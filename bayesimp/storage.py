@@ -1,19 +1,21 @@
 """Save a result and read it back exactly: netCDF for a path ending in .nc, zarr for .zarr.
 
-Beside the groups of the tree a file holds ``table`` (the incomplete table as Arrow bytes: index, dtypes and
-categories come back as they were) and ``state`` (where the chains stand, so that `extend` goes on).
+Beside the groups of the tree a file holds ``table`` (the incomplete table, see data/exact.py) and ``state`` (where the
+chains stand, so that `extend` goes on).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
+from bayesimp.data.exact import from_exact, to_exact
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import DataError
 from bayesimp.events import Event
@@ -23,39 +25,45 @@ from bayesimp.imputations import Imputations
 from bayesimp.joint import JointNormal
 from bayesimp.joint_run import Run
 from bayesimp.samplers.joint_gibbs import ChainState, JointDraws
+from bayesimp.spec.fcs_records import plain
 from bayesimp.spec.records import priors_from_dict
 
 __all__ = ["load", "save"]
 
-HOLES = {"None": None, "nan": np.nan, "NA": pd.NA}  # what stands for "missing" in a column of objects
+LONGEST = 100  # characters of a name in a file
 
 
 def save(imputations: Imputations, path) -> None:
-    """Write to `path` (.nc or .zarr)."""
+    """Write to `path` (.nc or .zarr).
+
+    Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` stands for what is no letter or
+    digit of ASCII (``Systolic_BP``); the names as they are stand in the attribute ``names`` of the group.
+    """
     path = Path(path)
-    tree = imputations.tree.copy()
-    data = imputations.data
-    attrs = {
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
+    data, run = imputations.data, imputations._run
+    groups = {name: group.to_dataset() for name, group in imputations.tree.children.items()}
+    text, values = to_exact(data.frame)
+    groups["table"] = xr.Dataset(
+        {"record": ("character", _bytes(text.encode())), "values": ("byte", _bytes(values))}
+    )
+    if isinstance(run, Run | FCSRun):
+        groups["state"] = _state(run) if isinstance(run, Run) else fcs_state(run)
+    record = {
         "cluster": data.cluster,
-        "families": json.dumps(dict(data.families)),
-        "responses": json.dumps(imputations.responses),
-        "events": json.dumps([e.as_dict() for e in imputations._events]),
-        "object_columns": json.dumps(_object_columns(data.frame)),
+        "families": dict(data.families),
+        "imputed": imputations.imputed_columns,
+        "events": [e.as_dict() for e in imputations._events],
         "native": "" if data._backend is None else data._backend.value,
+        "attrs": imputations.attrs,
     }
-    tree.attrs = {**tree.attrs, **attrs}
-    tree["table"] = xr.DataTree(xr.Dataset({"arrow": ("byte", _to_bytes(data))}))
-    if isinstance(imputations._run, Run):
-        tree["state"] = xr.DataTree(_state(imputations._run))
-    elif isinstance(imputations._run, FCSRun):
-        tree["state"] = xr.DataTree(fcs_state(imputations._run))
-    match path.suffix:
-        case ".nc":
-            tree.to_netcdf(path, engine="h5netcdf", mode="w")
-        case ".zarr":
-            tree.to_zarr(path, mode="w")
-        case _:
-            raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
+    tree = xr.DataTree.from_dict({f"/{name}": _for_file(group) for name, group in groups.items()})
+    tree.attrs["bayesimp"] = json.dumps(record, default=plain)
+    if path.suffix == ".nc":
+        tree.to_netcdf(path, engine="h5netcdf", mode="w")
+    else:
+        tree.to_zarr(path, mode="w")
 
 
 def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
@@ -66,38 +74,81 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     post
         The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
         the user's own, the result is complete but cannot be continued, which an event says.
+
+    Raises
+    ------
+    FileNotFoundError, DataError
+        No such file; a file that `save` did not write.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(path)
     engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
     with xr.open_datatree(path, engine=engine) as opened:
-        tree = opened.load().copy(deep=True)
-    attrs = dict(tree.attrs)
-    responses = json.loads(attrs["responses"])
-    families = json.loads(attrs.pop("families"))
-    events = tuple(Event(**e) for e in json.loads(attrs.pop("events")))
-    frame = _from_bytes(tree["table"]["arrow"].values)
-    for name, hole in json.loads(attrs.pop("object_columns")).items():
-        column = frame[name].astype(object)
-        frame[name] = column.where(column.notna(), HOLES[hole])
-    data = IncompleteData(frame, attrs.pop("cluster"), families)
-    data._backend = _backend(attrs.pop("native"))
-    attrs["responses"] = responses
-    state = tree["state"].to_dataset() if "state" in tree.children else None
-    keep = [name for name in tree.children if name not in ("table", "state")]
-    tree = xr.DataTree.from_dict({f"/{name}": tree[name].to_dataset() for name in keep})
-    tree.attrs = attrs
-    run = None
-    if state is not None and attrs.get("model") == "FCS":
-        run = fcs_run(data, attrs, state, post)
-        if isinstance(run, str):
-            events, run = (*events, Event("cannot go on", "chains", run)), None
+        attrs = dict(opened.attrs)
+        groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
+    if "bayesimp" not in attrs:
+        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
+    record = json.loads(attrs["bayesimp"])
+    groups = {name: _from_file(group) for name, group in groups.items()}
+    attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
+    table, state = groups.pop("table"), groups.pop("state", None)
+    frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())
+    data = IncompleteData(frame, record["cluster"], record["families"])
+    data._backend = _backend(record["native"])
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attrs)
+    run: Run | FCSRun | None = None
+    if state is not None and attrs["model"] == "FCS":
+        made = fcs_run(data, attrs, state, post)
+        if isinstance(made, str):
+            events += (Event("cannot go on", "chains", made),)
+        else:
+            run = made
     elif state is not None:
-        run = _run(data, tree, state, events)
-    imputed = tree["imputed"].to_dataset()
-    cells = {name: (imputed[f"row_{name}"].values, imputed[name].values) for name in imputed.data_vars}
-    return Imputations(data, cells, attrs, lambda: tree, events, run)
+        run = _run(data, tree, state)
+    imputed = {
+        a.attrs["column"]: (a[a.dims[1]].values, a.values) for a in groups["imputed"].data_vars.values()
+    }
+    cells = {name: imputed[name] for name in record["imputed"]}
+    return Imputations(data, cells, attrs, partial(_itself, tree), events, run)
+
+
+def _itself(tree: xr.DataTree) -> xr.DataTree:
+    return tree
+
+
+def _for_file(group: xr.Dataset) -> xr.Dataset:
+    """The same with names that every format and disk takes; its own are kept in the attribute ``names``.
+
+    netCDF lists coordinates divided by spaces and has names that begin with "_" for itself; in a zarr folder they are
+    names of folders, of 255 characters at most, and a disk may not tell "x" from "X".
+    """
+    names = list(dict.fromkeys(str(name) for name in (*group.variables, *group.dims)))
+    taken: set[str] = set()
+    own = {}
+    for name in sorted(names, key=lambda name: (_safe(name) != name, name)):
+        safe, k = _safe(name), 2
+        while safe.lower() in taken:
+            safe, k = f"{_safe(name)}_{k}", k + 1
+        taken.add(safe.lower())
+        if safe != name:
+            own[safe] = name
+    return group.rename({name: safe for safe, name in own.items()}).assign_attrs(names=json.dumps(own))
+
+
+def _safe(name: str) -> str:
+    text = re.sub(r"[^A-Za-z0-9-]", "_", name[:LONGEST])
+    return text if text[:1].isalpha() else f"v{text}"
+
+
+def _from_file(group: xr.Dataset) -> xr.Dataset:
+    names = json.loads(group.attrs.pop("names"))
+    return group.rename(names)
+
+
+def _bytes(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=np.uint8)
 
 
 def _state(run: Run) -> xr.Dataset:
@@ -108,15 +159,16 @@ def _state(run: Run) -> xr.Dataset:
             "Psi_w": (("chain", "c", "d"), np.stack([s.Psi for s in states])),
         },
         attrs={
+            "formula": run.model.formula.text,  # as it was written
             "generators": json.dumps([s.rng.bit_generator.state for s in states]),
-            "run_events": json.dumps([e.as_dict() for e in run.events]),
+            "run_events": json.dumps([e.as_dict() for e in run.events], default=plain),
         },
     )
 
 
-def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset, events) -> Run:
+def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset) -> Run:
     attrs = tree.attrs
-    model = JointNormal(data, attrs["formula"], priors_from_dict(json.loads(attrs["priors"])))
+    model = JointNormal(data, state.attrs["formula"], priors_from_dict(json.loads(attrs["priors"])))
     posterior, stats = tree["posterior"], tree["imputed_stats"]
     by_cluster = [np.moveaxis(stats[name].values, -1, -2) for name in ("mean", "sd")]
     draws = JointDraws(*(posterior[name].values for name in ("beta", "Sigma", "Psi")), *by_cluster)
@@ -144,35 +196,3 @@ def _backend(name: str):
     import narwhals as nw
 
     return nw.Implementation(name)
-
-
-def _to_bytes(data: IncompleteData) -> np.ndarray:
-    import pyarrow as pa
-
-    try:
-        table = pa.Table.from_pandas(data.frame, preserve_index=None)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"The table cannot be written to Arrow ({error}): a column holds values of several types. Convert it "
-            "to one type (e.g. astype('string')) before IncompleteData is made."
-        ) from error
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return np.frombuffer(sink.getvalue(), dtype=np.uint8)
-
-
-def _object_columns(frame: pd.DataFrame) -> dict[str, str]:
-    """Columns of Python objects, which Arrow gives back as text or numbers, and what stands in their holes."""
-    out = {}
-    for name in frame.columns[[pd.api.types.is_object_dtype(dtype) for dtype in frame.dtypes]]:
-        missing = frame[name][frame[name].isna()]
-        first = missing.iloc[0] if len(missing) else None
-        out[name] = "None" if first is None else "NA" if first is pd.NA else "nan"
-    return out
-
-
-def _from_bytes(array: np.ndarray):
-    import pyarrow as pa
-
-    return pa.ipc.open_file(pa.py_buffer(array.tobytes())).read_all().to_pandas()

@@ -207,6 +207,16 @@ def test_usage_and_version(capsys):
     assert capsys.readouterr().out.startswith("bayesimp ")
 
 
+def test_a_column_called_as_a_long_table_calls_its_own_is_refused_before_sampling(plan, capsys, monkeypatch):
+    monkeypatch.setattr("bayesimp.joint.JointNormal.impute", None)
+    source = next(plan.parent.glob("*.csv"))
+    pd.read_csv(source).assign(**{".id": 1}).to_csv(source, index=False)
+    assert main(["check", str(plan)]) != 0
+    assert "'.id'" in (said := capsys.readouterr().err) and "completed = false in [output]" in said
+    change(plan, "figures = false", "figures = false\ncompleted = false")
+    assert main(["check", str(plan)]) == 0
+
+
 def interrupt_when(monkeypatch, name: str, call: int):
     """KeyboardInterrupt at a call of the function that waits for a chain."""
     from bayesimp.samplers import chains

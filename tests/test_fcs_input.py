@@ -32,21 +32,22 @@ def test_labels_of_clusters_may_be_of_any_kind(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
-def test_names_that_results_cannot_have_are_refused_before_sampling():
-    for name, why in [
-        ("row", "is the name of a dimension"),
-        ("a/b", "has a '/'"),
-        ("row_y1", "is the name of a dimension"),
-    ]:
-        with pytest.raises(bi.SpecificationError, match=f"'{name}' {why}"):
-            fcs(small().rename(columns={"y2": name}))
-        run(fcs(small().rename(columns={"age": name})), cycles=8).summary()  # predictors may be called so
-    with pytest.raises(bi.SpecificationError, match="Block 'a/b' has a '/'"):
-        fcs(blocks={"a/b": ["y1", "y2"]})
+def test_names_that_are_alike_in_the_results_are_told_apart():
+    same = "a\N{DIVISION SLASH}b"
+    imp = run(fcs(small().rename(columns={"y1": "a/b", "y2": same})), cycles=8)
+    assert {f"beta_{same}", f"beta_{same}_"} <= set(imp.tree["posterior"].data_vars)
+    for name in ("row", "imputation", "chain"):  # predictors may be called so
+        run(fcs(small().rename(columns={"age": name})), cycles=8).summary()
     table = small().rename(columns={"y2": "y1_2"})
-    run(fcs(table), cycles=8).summary()
-    with pytest.raises(bi.SpecificationError, match=r"Block 'y1_2' .* give it another name"):
-        fcs(table, predictors={"y1_2": "~ y1 + age + (1 + age | study)"})
+    imp = run(fcs(table), cycles=8)
+    imp.summary()
+    assert {"beta_y1", "beta_y1_2"} <= set(imp.tree["posterior"].data_vars)
+    model = fcs(
+        table, predictors={"y1_2": "~ y1 + age + (1 + age | study)"}
+    )  # the second dimension of "Psi_y1"
+    imp = run(model, cycles=8)
+    assert imp.tree["posterior"]["Psi_y1_2_"].sizes["effect_y1_2_"] == 2 and len(imp.summary().parameters)
+    assert set(model.parameter_priors) == set(imp.tree["posterior"].data_vars)
     with pytest.raises(bi.SpecificationError, match=r"'Intercept'.*rename"):
         fcs(small().rename(columns={"y2": "Intercept"}))
 

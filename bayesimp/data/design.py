@@ -183,6 +183,8 @@ def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
     Float also for integers, whose powers overflow quietly. As a factor a number keeps its dtype, which gives
     the names of levels: ``C(grade)[2]``.
     """
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
     name, column = column.name, column.infer_objects() if column.dtype == object else column
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):

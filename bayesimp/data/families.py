@@ -245,7 +245,7 @@ def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
     if kind == "empty":
         return np.full(len(column), np.nan)
     if kind not in ("number", "boolean"):
-        known = pd.to_numeric(column.astype(object), errors="coerce").notna() if kind == "text" else False
+        known = pd.to_numeric(column.astype(object), errors="coerce").notna() & (kind == "text")
         text = (column.notna() & ~known).to_numpy()
         if text.any():
             raise place.error(

@@ -51,7 +51,7 @@ def read_table(
         raise
     except UnicodeDecodeError:
         raise DataError(f"{path} is not text in UTF-8; save it as such.") from None
-    except (OSError, ValueError) as error:  # parser and Arrow errors are ValueErrors
+    except (OSError, ValueError, NotImplementedError) as error:  # parser and Arrow errors are of these
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return with_types(frame, types, path.name)
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesimp import notation as nt
 from bayesimp.data import describe
 from bayesimp.data import families as family_rules
+from bayesimp.data.exact import check_exact
 from bayesimp.data.where import listing, suggestion, where
 from bayesimp.errors import DataError, SpecificationError
 
@@ -54,7 +56,7 @@ class IncompleteData:
     ------
     DataError
         Not a table; no rows; column names repeated or not text; cluster ids missing, or only one cluster;
-        infinite values; a family that does not fit its column.
+        infinite values; a family that does not fit its column; values that files cannot keep (objects of unknown types).
     SpecificationError
         Names that are not columns; unknown families.
     """
@@ -62,6 +64,7 @@ class IncompleteData:
     def __init__(self, frame: Any, cluster: str, families: Mapping[str, str] | None = None) -> None:
         self.frame, self._backend = as_pandas(frame)
         _check_columns(self.frame, cluster)
+        check_exact(self.frame)
         self.cluster = cluster
         self.codes, self.clusters = _codes(self.frame[cluster])
         self.codes.flags.writeable = False
@@ -276,7 +279,15 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
             f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
             "collected, a file read)."
         ) from None
-    return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
+    import pyarrow as pa
+
+    try:
+        return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
+    except (pa.ArrowException, ValueError) as error:  # types of polars that nobody else has
+        raise DataError(
+            f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
+            "leave them out of the table."
+        ) from None
 
 
 def _nullable() -> dict:
@@ -300,6 +311,19 @@ def _check_columns(frame: pd.DataFrame, cluster: str) -> None:
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
         raise DataError(f"Column names must be text; rename {listing(odd)}, with frame.columns = [...].")
+    broken = [name for name in frame.columns if nt.shown(name) != name]
+    if broken:
+        raise DataError(
+            f"Column names hold characters that are none: rename {listing(map(nt.shown, broken))}."
+        )
+    swapped = [
+        name for name, dtype in frame.dtypes.items() if isinstance(dtype, np.dtype) and not dtype.isnative
+    ]
+    if swapped:
+        raise DataError(
+            f"The numbers of {listing(swapped)} are stored in another byte order than this machine's, with which pandas "
+            "cannot compute; turn them: frame[name].astype(frame[name].dtype.newbyteorder('='))."
+        )
     if cluster not in frame.columns:
         index = "It is in the index: call reset_index() first. " if cluster in frame.index.names else ""
         hint = index + suggestion(cluster, frame.columns)

@@ -75,6 +75,8 @@ def held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> Incomplet
     frame = data.frame.copy(deep=False)
     for name, mask in out.items():
         column = frame[name]
+        if isinstance(column.dtype, pd.SparseDtype):
+            column = column.sparse.to_dense()
         if pd.api.types.is_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
             column = column.astype(float)
         frame[name] = column.mask(mask)

@@ -113,9 +113,11 @@ def visits(
     """
     names = list(responses)
     missing = {name: sum(int(data.missing(v).sum()) for v in responses[name]) for name in names}
-    if order is None or order == "roman":
+    if order is None:
         return names
     if isinstance(order, str):
+        if order == "roman":
+            return names
         if order == "arabic":
             return names[::-1]
         if order in ("monotone", "revmonotone"):

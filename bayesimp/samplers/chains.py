@@ -10,14 +10,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
-__all__ = ["chain_rng", "imputation_rng", "new_seed", "run_chains"]
+__all__ = ["chain_rng", "imputation_rng", "new_seed", "run_chains", "run_level"]
 
 Report = Callable[[str, int, int], None]
 
 CHUNK_SECONDS = 0.1  # how often a chain looks up: progress is shown, an interruption is noticed
+LEVEL_SECONDS = (
+    0.2  # by how much chains may be apart, in work of all of them, so that an interruption finds them level
+)
 
 
 def new_seed() -> int:
@@ -42,6 +47,7 @@ def run_chains(
     workers: int | None = None,
     report: Report | None = None,
     stage: str = "sampling",
+    stop: threading.Event | None = None,
 ) -> list[int]:
     """Advance every chain by `iterations`, in chunks.
 
@@ -53,6 +59,8 @@ def run_chains(
         Chunks are multiples of this many iterations (the thinning interval).
     report
         Called as ``report(stage, done, total)`` with iterations over all chains.
+    stop
+        Ends the run when it is set, and is set when the run is interrupted.
 
     Returns
     -------
@@ -60,26 +68,42 @@ def run_chains(
     raised again: the caller keeps what there is and records it).
     """
     done = [0] * chains
-    stop = threading.Event()
+    stop = threading.Event() if stop is None else stop
+    workers = workers or min(chains, os.cpu_count() or 1)
+    seconds = min(CHUNK_SECONDS, LEVEL_SECONDS * workers / chains)
+    waiting: dict[int, int] = {}  # chains that nobody advances now -> iterations of their next chunk
+    lock = threading.Lock()
 
-    def work(chain: int) -> None:
-        step = multiple
-        while done[chain] < iterations and not stop.is_set():
+    def work(_: int) -> None:
+        """Chunk after chunk of the chain that is furthest behind, so that all have done about as many iterations."""
+        while not stop.is_set():
+            with lock:
+                if not waiting:
+                    return
+                chain = min(waiting, key=lambda c: done[c])
+                step = waiting.pop(chain)
             start = done[chain]
             end = min(start + step, iterations)
             began = time.perf_counter()
-            advance(chain, start, end)
+            try:
+                advance(chain, start, end)
+            except BaseException:  # the others need not go on
+                stop.set()
+                raise
             done[chain] = end
-            seconds = max(time.perf_counter() - began, 1e-6)
-            rate = (end - start) / seconds
-            step = max(int(rate * CHUNK_SECONDS) // multiple, 1) * multiple
+            rate = (end - start) / max(time.perf_counter() - began, 1e-6)
+            if end < iterations:
+                with lock:
+                    waiting[chain] = max(int(rate * seconds) // multiple, 1) * multiple
 
-    workers = workers or min(chains, os.cpu_count() or 1)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures: list[Future] = []
         try:
-            for chain in range(chains):  # one by one: an interruption may come here too
-                futures.append(pool.submit(work, chain))
+            with lock:  # none begins before all are there
+                for chain in range(chains):  # one by one: an interruption may come here too
+                    futures.append(pool.submit(work, chain))
+                    if iterations:
+                        waiting[chain] = multiple
             running = set(futures)
             while running:
                 if report is not None:
@@ -87,13 +111,30 @@ def run_chains(
                 finished, running = wait(futures, timeout=CHUNK_SECONDS, return_when=FIRST_EXCEPTION)
                 for f in finished:
                     f.result()  # a chain that failed ends the run now
+            if report is not None:
+                report(stage, sum(done), chains * iterations)
         except KeyboardInterrupt:
             stop.set()
         except BaseException:
             stop.set()
             raise
         for f in futures:
-            f.result()
-    if report is not None:
-        report(stage, sum(done), chains * iterations)
+            with suppress(KeyboardInterrupt):
+                f.result()
     return done
+
+
+def run_level(advance: Callable[[int, int, int], None], chains: int, iterations: int, **options: Any) -> int:
+    """The same, but that all chains stop at the same iteration, as if asked for no more.
+
+    Returns
+    -------
+    Iterations that every chain has done: all of them, or fewer if the run was interrupted; none if this was before every
+    chain had begun.
+    """
+    done = run_chains(advance, chains, iterations, **options)
+    level = max(done) if min(done) else 0
+    for chain, k in enumerate(done):
+        if k < level:
+            advance(chain, k, level)
+    return level

@@ -77,7 +77,7 @@ class NutsDraws:
     evaluate, adaptation
         What was used.
     interrupted
-        Stopped before all draws were there; all chains are cut to the same length.
+        Stopped before all draws were there; the chains that are kept are cut to the same length.
     """
 
     draws: dict[str, NDArray]
@@ -100,15 +100,23 @@ def sample_density(
     target_accept: float = 0.8,
     adaptation: str = "low_rank",
     cores: int | None = None,
+    all_chains: bool = False,
 ) -> NutsDraws:
-    """Sample a density; parameters, result and failures as in `bayesimp.samplers.nuts.sample_nuts`."""
+    """Sample a density; parameters, result and failures as in `bayesimp.samplers.nuts.sample_nuts`.
+
+    all_chains: an interrupted run keeps every chain, at the length of the shortest (see `_kept`).
+    """
     settings: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
     settings |= {"target_accept": target_accept, "adaptation": adaptation, "cores": cores}
-    return run_nuts(lambda: (density.compiled(), "kernels"), settings, report)
+    return run_nuts(lambda: (density.compiled(), "kernels"), settings, report, all_chains=all_chains)
 
 
 def run_nuts(
-    compile: Callable, settings: dict, report: Report | None, names: list[str] | None = None
+    compile: Callable,
+    settings: dict,
+    report: Report | None,
+    names: list[str] | None = None,
+    all_chains: bool = False,
 ) -> NutsDraws:
     """Sample what `compile` returns.
 
@@ -132,7 +140,7 @@ def run_nuts(
     cores = settings["cores"] or min(chains, os.cpu_count() or 1)
     tree, interrupted = _run(compiled, settings | {"cores": cores}, tell, chains * (settings["tune"] + draws))
     seconds = {"compile": compile_seconds, "sample": time.perf_counter() - began}
-    kept, stats = _arrays(tree, names)
+    kept, stats = _arrays(tree, names, all_chains)
     if interrupted and not stats["diverging"].shape[1]:
         raise KeyboardInterrupt
     events = _events(kept, stats, interrupted, draws)
@@ -172,14 +180,28 @@ def _finished(handle) -> bool:
         return False
 
 
-def _arrays(tree, names):
-    """Natural-scale variables and statistics, chains cut to the shortest."""
+def _arrays(tree, names, all_chains: bool):
+    """Natural-scale variables and statistics, chains of the same length."""
     posterior, stats = tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
     finished = np.isfinite(np.asarray(stats["logp"].values, dtype=float))
-    keep = int(finished.sum(axis=1).min())
-    kept = {name: posterior[name].values[:, :keep] for name in names or posterior.data_vars}
-    scalars = {name: x.values[:, :keep] for name, x in stats.items() if x.dims == ("chain", "draw")}
+    chains, keep = _kept(finished.sum(axis=1), all_chains)
+    kept = {name: posterior[name].values[chains, :keep] for name in names or posterior.data_vars}
+    scalars = {name: x.values[chains, :keep] for name, x in stats.items() if x.dims == ("chain", "draw")}
     return kept, scalars
+
+
+def _kept(finished: NDArray, all_chains: bool) -> tuple[NDArray, int]:
+    """Chains and draws to keep: the most draws in all that are of the same number in each, of more chains if equal.
+
+    Chains that take turns are finished one after the other: of an interrupted run the last have none.
+    """
+    if all_chains:
+        return np.arange(len(finished)), int(finished.min())
+    longest = np.argsort(-finished, kind="stable")
+    total = finished[longest] * np.arange(1, len(finished) + 1)
+    count = len(total) - int(np.argmax(total[::-1]))
+    chains = np.sort(longest[:count])
+    return chains, int(finished[chains].min())
 
 
 def _events(kept, stats, interrupted: bool, asked: int) -> list[dict]:
@@ -188,7 +210,7 @@ def _events(kept, stats, interrupted: bool, asked: int) -> list[dict]:
     chains, draws = stats["diverging"].shape
     events = []
     if interrupted:
-        message = f"Interrupted: {draws} of {asked} draws a chain were kept."
+        message = f"Interrupted: {draws} of {asked} draws of {chains} chains were kept."
         events.append({"kind": "interrupted", "where": "sampling", "message": message, "count": draws})
     diverging = int(np.sum(stats["diverging"].astype(bool)))
     if diverging:

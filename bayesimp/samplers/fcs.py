@@ -13,6 +13,7 @@ posterior invariant and starts where the last cycle ended (`Gibbs`, `PyMC`), or 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -218,7 +219,7 @@ def run_cycles(
     history = _empty(table, chains, cycles)
     done = 0
     ahead = 1
-    post = post or {}
+    post, stop = post or {}, threading.Event()
     heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
     if workers is None and not heavy and not _visits(table, conditionals, post):
         workers = 1
@@ -233,8 +234,8 @@ def run_cycles(
     while done < cycles:
         n = min(ahead, cycles - done)
         began = time.perf_counter()
-        finished = run_chains(advance, len(chains), n, workers=workers, report=shown)
-        if min(finished) < n:
+        finished = run_chains(advance, len(chains), n, workers=workers, report=shown, stop=stop)
+        if stop.is_set() or min(finished) < n:
             level = max(finished) if done else min(finished)
             # turns are short: all stop at the same cycle, as if asked for no more
             for c, k in enumerate(finished):

@@ -14,7 +14,7 @@ from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.kernels import joint_gibbs as kernel
 from bayesimp.kernels.effects import moments
 from bayesimp.kernels.imputed import incomplete_cells
-from bayesimp.samplers.chains import Report, chain_rng, run_chains
+from bayesimp.samplers.chains import Report, chain_rng, run_chains, run_level
 from bayesimp.spec import priors as pr
 
 __all__ = [
@@ -183,7 +183,8 @@ def sample_gibbs(
     """Advance the chains from `states` (updated in place) by tune + draws * thin iterations.
 
     Priors are resolved and on the working scale, but for the one of beta, which is on the scale of the data.
-    Returns the kept draws; fewer than asked for, of equal number by chain, if the run was interrupted.
+    Returns the kept draws; fewer than asked for, of equal number by chain, if the run was interrupted. Then the states
+    are those of the last draw kept, but where none is.
 
     Raises
     ------
@@ -217,13 +218,15 @@ def sample_gibbs(
 
     if not kernel.gibbs.signatures:
         idle = [np.empty((1, 0, *shape)) for shape in shapes]
-        run_chains(
+        compiled = run_chains(
             lambda c, a, b: advance(c, 0, 0, idle, 1, "compiling"),
             1,
             1,
             report=report,
             stage="compiling, first use only",
         )
+        if compiled == [0]:
+            return JointDraws(*kept).truncated(0)
     if tune:
         nothing = [np.empty((chains, 1, *shape)) for shape in shapes]
         done = run_chains(
@@ -232,8 +235,8 @@ def sample_gibbs(
         )  # fmt: skip
         if min(done) < tune:
             return JointDraws(*kept).truncated(0)
-    done = run_chains(
+    every = run_level(
         lambda c, a, b: advance(c, a, b, kept, thin, "sampling"),
-        chains, draws * thin, multiple=thin, workers=workers, report=report, stage="sampling",
+        chains, draws * thin, multiple=thin, workers=workers, report=report,
     )  # fmt: skip
-    return JointDraws(*kept).truncated(min(done) // thin)
+    return JointDraws(*kept).truncated(every // thin)

@@ -60,6 +60,12 @@ def sample_joint_nuts(
         The working data on which missing values are drawn.
     earlier
         Draws so far, in the units of the data, if the run is continued: NUTS warms up anew from their mean.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Interrupted before there was a draw to keep; later the draws there are come back, of fewer chains where these
+        had not begun.
     """
     posterior = JointDensity(working.statistics, replace(priors, beta=_beta_prior(priors.beta, working)))
     centre = posterior.flatten(*_centre(working, earlier))
@@ -73,8 +79,9 @@ def sample_joint_nuts(
     result = sample_density(
         Density(posterior.size, posterior, posterior.expand, start),
         chains=chains, tune=tune, draws=draws, seed=own_seed % 2**31, report=report, cores=workers or 1,
+        all_chains=earlier is not None,
     )  # fmt: skip
-    events = [Event(**e) for e in result.events]
+    events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]  # which the run records itself
     if done:
         message = f"NUTS was continued with a new warm-up of {tune} draws"
         events.append(Event("warmed up again", "sampler", message))

@@ -80,7 +80,7 @@ def sample_nuts(
     SamplingError
         Discrete free variables; no finite log density to start from.
     KeyboardInterrupt
-        Interrupted before every chain had a draw; later the draws there are come back, with an event.
+        Interrupted before any chain had a draw; later the draws there are come back, with an event.
     """
     if model.discrete_value_vars:
         names = ", ".join(v.name for v in model.discrete_value_vars)

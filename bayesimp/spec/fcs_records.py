@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.spec import methods as me
 from bayesimp.spec.records import priors_from_dict, priors_to_dict
 
-__all__ = ["declared_from_dict", "declared_to_dict"]
+__all__ = ["declared_from_dict", "declared_to_dict", "plain"]
 
 TYPES = {
     cls.__name__: cls
@@ -21,6 +22,15 @@ TYPES = {
         me.ClusterLevel,
     )
 }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not kept in files")
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
