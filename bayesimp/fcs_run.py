@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -43,17 +43,23 @@ class FCSRun:
     seed: int
     tune: int
     workers: int | None = None
-    chains: list[Chain] | None = None
-    history: History | None = None
+    chains: list[Chain] = field(default_factory=list)
+    kept: History | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def history(self) -> History:
+        """Cycles so far, once the run has started."""
+        assert self.kept is not None
+        return self.kept
 
     def start(self, m: int, cycles: int, report: Callable | None) -> None:
         """m chains, `cycles` cycles each."""
         began = time.perf_counter()
         table, conditionals = self.model.table, self.model.conditionals(self.seed)
         self.chains = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(m)]
-        self.history = self._cycles(self.chains, cycles, report)
+        self.kept = self._cycles(self.chains, cycles, report)
         self.seconds += time.perf_counter() - began
         self._interrupted(self.history.cycles, cycles)
 
@@ -80,7 +86,6 @@ class FCSRun:
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with m imputations in all: the new ones from their own starts, through as many cycles."""
-        assert self.chains is not None and self.history is not None
         longer = replace(self, chains=list(self.chains))
         began = time.perf_counter()
         table, conditionals = self.model.table, self.model.conditionals(self.seed)
@@ -92,19 +97,18 @@ class FCSRun:
                 raise SamplingError(
                     "Interrupted: the further imputations are not complete. The first ones stay as they are."
                 )
-            longer.chains, longer.history = [*self.chains, *new], self.history.joined(history, 0)
+            longer.chains, longer.kept = [*self.chains, *new], self.history.joined(history, 0)
         longer.seconds += time.perf_counter() - began
         return longer.imputations()
 
     def iterate(self, cycles: int, progress: bool | None = None) -> Imputations:
         """The same imputations, `cycles` cycles further."""
-        assert self.chains is not None and self.history is not None
         longer = replace(self, chains=[copy.deepcopy(chain) for chain in self.chains])
         began = time.perf_counter()
         with progress_bar(progress) as report:
             history = self._cycles(longer.chains, cycles, report)
             longer._interrupted(history.cycles, cycles, self.history.cycles)
-            longer.history = self.history.joined(history, 1)
+            longer.kept = self.history.joined(history, 1)
             longer.seconds += time.perf_counter() - began
             return longer.imputations()
 
@@ -163,7 +167,8 @@ class FCSRun:
     def _tree(self, cells: dict, attrs: dict):
         model, table, h = self.model, self.model.table, self.history
         place = np.argsort(table.order)
-        posterior, coords = {}, {nt.RESPONSE: list(model.spec.incomplete)}
+        posterior: dict[str, tuple] = {}
+        coords: dict[str, list] = {nt.RESPONSE: list(model.spec.incomplete)}
         names = block_names(model.spec)
         for chained, kept in zip(table.blocks, h.blocks, strict=True):
             block = chained.block
@@ -197,7 +202,7 @@ class FCSRun:
         for chain in self.chains:
             for key, count in chain.events.items():
                 total[key] = total.get(key, 0) + count
-        conditionals, out = self.model.conditionals(self.seed), []
+        conditionals, out = self.model.conditionals(self.seed), list[Event]()
         visits = sum(chain.cycles for chain in self.chains)
         for (block, code), count in sorted(total.items()):
             kind, message = (

@@ -81,14 +81,15 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
         V = np.ascontiguousarray(a["V"][k])
         chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))
     return FCSRun(
-        model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, history=history,
+        model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, kept=history,
         events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
     )  # fmt: skip
 
 
 def _parameters(a: Mapping[str, np.ndarray], b: int, k: int) -> Parameters:
-    now = [np.ascontiguousarray(a[f"now_{b}_{name}"][k]) for name in PARAMETERS]
-    return Parameters(*now, {name: values[k].copy() for name, values in _of_block(a, f"own_{b}_").items()})
+    beta, Sigma, Psi, B = (np.ascontiguousarray(a[f"now_{b}_{name}"][k]) for name in PARAMETERS)
+    own = {name: values[k].copy() for name, values in _of_block(a, f"own_{b}_").items()}
+    return Parameters(beta, Sigma, Psi, B, own)
 
 
 def _of_block(a: Mapping[str, np.ndarray], start: str) -> dict[str, np.ndarray]:

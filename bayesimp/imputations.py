@@ -251,7 +251,7 @@ class Imputations:
 
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
-        if not hasattr(self._run, "iterate"):
+        if self._run is None or not hasattr(self._run, "iterate"):
             raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
         if cycles < 1:
             raise ValueError(f"go on for at least one cycle, got {cycles}")

@@ -69,7 +69,8 @@ class JointNormal:
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
         Psi = scale.Psi_prior(self.priors.Psi, "Psi")
-        self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)
+        # Psi may be at centred columns (spec/centred.py), which is no prior that a user states
+        self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)  # type: ignore[arg-type]
         self._working_priors = replace(
             self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi)
         )
@@ -193,7 +194,6 @@ class JointNormal:
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
             kept = run.draws
-            assert kept is not None
             if (
                 kept.chains * kept.draws < chains * draws
             ):  # interrupted: as many as can be, from what there is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -39,11 +39,17 @@ class Run:
     thin: int
     spacing: int
     workers: int | None = None
-    draws: joint_gibbs.JointDraws | None = None
-    states: list[joint_gibbs.ChainState] | None = None
+    kept: joint_gibbs.JointDraws | None = None
+    states: list[joint_gibbs.ChainState] = field(default_factory=list)
     sample_stats: dict | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def draws(self) -> joint_gibbs.JointDraws:
+        """Draws so far, once the run has started."""
+        assert self.kept is not None
+        return self.kept
 
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
         working = self.model._working
@@ -63,7 +69,6 @@ class Run:
         SamplingError
             There is none at all.
         """
-        assert self.states is not None
         began, chains = time.perf_counter(), len(self.states)
         sample = self._gibbs if self.sampler == "gibbs" else self._nuts
         new: joint_gibbs.JointDraws | None = None
@@ -74,8 +79,8 @@ class Run:
         self.seconds += time.perf_counter() - began
         kept = 0 if new is None else new.draws
         if new is not None and kept:
-            self.draws = new if self.draws is None else self.draws + new
-        if self.draws is None:
+            self.kept = new if self.kept is None else self.kept + new
+        if self.kept is None:
             raise SamplingError(
                 "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
                 "smaller tune= and draws=."
@@ -99,10 +104,10 @@ class Run:
     def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
         from bayesimp.samplers.joint_nuts import sample_joint_nuts
 
-        if self.draws is None and self.thin > 1:
+        if self.kept is None and self.thin > 1:
             text = f"NUTS keeps every draw; thin = {self.thin} was not used"
             self.events += (Event("not used", "thin", text),)
-        if self.draws is None and tune == 0:
+        if self.kept is None and tune == 0:
             text = "NUTS cannot do without warm-up: 500 draws were used"
             self.events += (Event("not used", "tune", text),)
         tune, model = tune or 500, self.model
@@ -110,7 +115,7 @@ class Run:
         new, stats, events = sample_joint_nuts(
             model._working if flat else model._prepare(orthogonal=False), model._working_priors,
             imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
-            earlier=self.draws, report=report, workers=self.workers,
+            earlier=self.kept, report=report, workers=self.workers,
         )  # fmt: skip
         before = self.sample_stats
         self.sample_stats = (
@@ -121,7 +126,6 @@ class Run:
 
     def imputations(self, m: int) -> Imputations:
         """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
-        assert self.draws is not None
         possible = self.draws.chains * (self.draws.draws // self.spacing)
         events = self._all_events()
         if possible < m:

@@ -169,9 +169,10 @@ def _state(run: Run) -> xr.Dataset:
 def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset) -> Run:
     attrs = tree.attrs
     model = JointNormal(data, state.attrs["formula"], priors_from_dict(json.loads(attrs["priors"])))
-    posterior, stats = tree["posterior"], tree["imputed_stats"]
-    by_cluster = [np.moveaxis(stats[name].values, -1, -2) for name in ("mean", "sd")]
-    draws = JointDraws(*(posterior[name].values for name in ("beta", "Sigma", "Psi")), *by_cluster)
+    posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
+    mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
+    beta, Sigma, Psi = (posterior[name].to_numpy() for name in ("beta", "Sigma", "Psi"))
+    draws = JointDraws(beta, Sigma, Psi, mean, sd)
     states = []
     for k, generator in enumerate(json.loads(state.attrs["generators"])):
         rng = np.random.Generator(np.random.PCG64())
@@ -184,7 +185,7 @@ def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset) -> Run:
     )
     numbers = {name: int(attrs[name]) for name in ("seed", "thin", "spacing")}
     return Run(
-        model, attrs["sampler"], **numbers, draws=draws, states=states, sample_stats=sample_stats,
+        model, attrs["sampler"], **numbers, kept=draws, states=states, sample_stats=sample_stats,
         events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
     )  # fmt: skip
 

@@ -99,7 +99,7 @@ def read_value(record: Any) -> Any:
 
 
 def _timestamp(value: int, unit: str, zone: Any) -> pd.Timestamp:
-    made = pd.Timestamp(np.datetime64(value, unit))
+    made = pd.Timestamp(np.array(value, dtype=np.int64).view(f"M8[{unit}]")[()])
     return made if zone is None else made.tz_localize("UTC").tz_convert(read_zone(zone))
 
 

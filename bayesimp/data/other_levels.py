@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype
 
@@ -57,9 +58,10 @@ def _groups(data: IncompleteData, name: str) -> NDArray[np.int64] | None:
         there = values[~np.isnan(values)]
         if not (np.isfinite(there).all() and (there == np.rint(there)).all()):
             return None
+        column = pd.Series(values)  # pandas has no index of float16
     try:
         codes = column.astype("category").cat.codes.to_numpy(np.int64)
-    except TypeError:  # lists, say
+    except (TypeError, ValueError, NotImplementedError):  # lists, say
         return None
     if codes.max(initial=-1) < 1:
         return None
