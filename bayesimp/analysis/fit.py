@@ -5,7 +5,7 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.mixed_model`)
-    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`): Laplace, Hessian covariance
+    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`, `quadrature`), Hessian covariance
     crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -74,6 +74,8 @@ class Fits:
         at their average; None where it cannot be had (REML, functions, glmm).
     codes
         (M,) what went otherwise in a generalised model, bits of `bayesimp.kernels.laplace_fit.EVENTS`; else None.
+    quadrature
+        Nodes by which the log-likelihood was had.
     """
 
     analysis: str
@@ -90,6 +92,7 @@ class Fits:
     parameters: int
     likelihood: Callable[[str], Array] | None = None
     codes: NDArray[np.int64] | None = None
+    quadrature: int = 1
 
     def __len__(self) -> int:
         return len(self.estimates)
@@ -148,6 +151,7 @@ def fit_each(
     trials: str | None = None,
     weights: str | None = None,
     offset: str | None = None,
+    quadrature: int = 1,
 ) -> Fits:
     """Fit ``analysis`` to every completed table.
 
@@ -162,8 +166,9 @@ def fit_each(
         (statsmodels).
     family
         ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
-        Laplace log-likelihood, covariance from its Hessian. The response of a bernoulli model is bool, 0/1, or a text or
-        category of two levels, of which the second (in alphabetical order, or in that of the category) is the event.
+        Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
+        bool, 0/1, or a text or category of two levels, of which the second (in alphabetical order, or in that of the
+        category) is the event.
         Other families need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
@@ -174,6 +179,10 @@ def fit_each(
     trials, weights, offset
         Columns, of bernoulli, binomial and poisson models: number of trials of a row, prior weight (as many equal rows),
         known part of the linear predictor.
+    quadrature
+        Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial and poisson models with
+        one random effect a cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. Where that
+        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20.
 
     Raises
     ------
@@ -183,7 +192,13 @@ def fit_each(
         A completed table still has missing values in a column of the analysis.
     """
     tables = completed_tables(imputed)
+    columns = {"trials": trials, "weights": weights, "offset": offset}
     if callable(analysis):
+        if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
+            raise SpecificationError(
+                "link, trials, quadrature, weights and offset are for formulas; the analysis is a function of a table: "
+                "let it see to them."
+            )
         return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
     formula = parse(analysis)
     if len(formula.responses) != 1:
@@ -191,13 +206,12 @@ def fit_each(
     _mentions_cluster(formula, cluster)
     one_factor = formula.single_grouping and ":" not in formula.random[0].group
     simple = one_factor or not formula.random
-    columns = {"trials": trials, "weights": weights, "offset": offset}
     if family in FAMILIES and simple:
-        result = fit_generalised(tables, formula, family, link, **columns)
-    elif any(option is not None for option in (link, *columns.values())):
+        result = fit_generalised(tables, formula, family, link, quadrature, **columns)
+    elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
-            f"{formula.text!r}: link, trials, weights and offset are for families {', '.join(FAMILIES)} with at most one "
-            f"grouping factor; family is {family!r}."
+            f"{formula.text!r}: link, trials, quadrature, weights and offset are for families {', '.join(FAMILIES)} with "
+            f"at most one grouping factor; family is {family!r}."
         )
     elif family in NORMAL and simple:
         result = fit_linear(tables, formula, reml)
