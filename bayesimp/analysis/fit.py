@@ -182,7 +182,8 @@ def fit_each(
     quadrature
         Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial and poisson models with
         one random effect a cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. Where that
-        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20.
+        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20. Of several
+        effects a cluster there is Laplace only, and no such check.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.special import log_expit
+from scipy.special import log_expit, log_softmax
 from scipy.stats import norm
 
 from bayesimp.kernels import families as f
@@ -138,6 +138,40 @@ def test_scale_of_two_modes(family):
     assert abs(z_score(ours > 0.4, far)) < LIMIT
     assert (np.diff(ours > 0.4) != 0).sum() > 100
     assert abs(z_score(from_the_state(grid, log_p, 1.0, 40_000) > 0.4, far)) > 2 * LIMIT
+
+
+def test_scales_of_a_categorical_response():
+    """Two scales together, Psi correlated, against a grid: their t priors have a power of nu + 2."""
+    counts = np.array([[5, 17, 2], [6, 2, 16], [3, 10, 7], [15, 7, 2]])
+    nu, scale = 2.0, 0.1
+    y = np.concatenate([np.repeat([0, 1, 2], k) for k in counts])
+    rows, prior = make_rows(CATEGORICAL, y, counts.sum(1)), make_prior(CATEGORICAL, scale, nu)
+    _, _, Psi, B = state = blank(rows)
+    b = np.array([[1.0, -0.8], [-0.9, 0.9], [0.8, 0.3], [-0.4, -1.0]])
+    B[:, 0], Psi[:] = b, [[1.0, 0.3], [0.3, 0.8]]
+    R = np.linalg.inv(Psi)
+    ours = np.empty((30_000, 2))
+    rng, tallies = np.random.default_rng(2), new_tallies()
+    for k in range(len(ours)):
+        assert glmm_step(rng, rows, 1, prior, *state, tallies, MOVES["scale"]) == 0
+        ours[k] = B[0, 0] / b[0]
+    grid = np.linspace(-6, 6, 401)
+    one, two = np.meshgrid(grid, grid, indexing="ij")
+    log_p = (
+        -0.5
+        * (nu + 2)
+        * (np.log(nu * R[0, 0] * scale**2 + one**2) + np.log(nu * R[1, 1] * scale**2 + two**2))
+    )
+    for i in range(len(b)):
+        eta = np.stack([np.zeros_like(one), one * b[i, 0], two * b[i, 1]])
+        log_p += np.tensordot(counts[i].astype(float), log_softmax(eta, axis=0), 1)
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    for e, marginal in enumerate((p.sum(1), p.sum(0))):
+        for cut in (0.1, 0.5, 1.0):
+            assert abs(z_score(ours[:, e] > cut, marginal[grid > cut].sum())) < LIMIT
+    both = p[(one > 0.5) & (two > 0.5)].sum()
+    assert 0.1 < both < 0.9 and abs(z_score((ours > 0.5).all(1), both)) < LIMIT
 
 
 def test_effects_of_two_modes():
