@@ -159,6 +159,11 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
                 "D3 needs log-likelihoods at given parameters: linear models, and linear mixed models with "
                 "one grouping factor, fitted with reml=False, or of family bernoulli, binomial or poisson."
             )
+    if smaller.component_names and larger.quadrature != smaller.quadrature:
+        raise SpecificationError(
+            f"D3 compares log-likelihoods, and these are by quadrature={larger.quadrature} and {smaller.quadrature}: fit "
+            "both by the same number of nodes."
+        )
     own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
     k = larger.parameters - smaller.parameters
     if k <= 0:

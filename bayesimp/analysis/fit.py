@@ -5,7 +5,7 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.mixed_model`)
-    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`): Laplace, Hessian covariance
+    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`, `quadrature`), Hessian covariance
     crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -83,6 +83,8 @@ class Fits:
         at their average; None where it cannot be had (REML, functions, glmm).
     codes
         (M,) what went otherwise in a generalised model, bits of `bayesimp.kernels.laplace_fit.EVENTS`; else None.
+    quadrature
+        Nodes by which the log-likelihood was had.
     """
 
     analysis: str
@@ -99,6 +101,7 @@ class Fits:
     parameters: int
     likelihood: Callable[[str], Array] | None = None
     codes: NDArray[np.int64] | None = None
+    quadrature: int = 1
 
     def __len__(self) -> int:
         return len(self.estimates)
@@ -170,6 +173,7 @@ def fit_each(
     trials: str | None = None,
     weights: str | None = None,
     offset: str | None = None,
+    quadrature: int = 1,
 ) -> Fits:
     """Fit ``analysis`` to every completed table.
 
@@ -184,8 +188,9 @@ def fit_each(
         (statsmodels).
     family
         ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
-        Laplace log-likelihood, covariance from its Hessian. The response of a bernoulli model is bool, 0/1, or a text or
-        category of two levels, of which the second (in alphabetical order, or in that of the category) is the event.
+        Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
+        bool, 0/1, or a text or category of two levels, of which the second (in alphabetical order, or in that of the
+        category) is the event.
         Other families need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
@@ -197,6 +202,11 @@ def fit_each(
         Columns: number of trials of a row (bernoulli, binomial); weight; known part of the linear predictor. A weight
         is that of as many equal rows in bernoulli, binomial and poisson models, and a precision in normal ones: the
         residual of a row of weight w has variance sigma^2 / w.
+    quadrature
+        Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial and poisson models with
+        one random effect a cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. Where that
+        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20. Of several
+        effects a cluster there is Laplace only, and no such check.
 
     Raises
     ------
@@ -206,7 +216,13 @@ def fit_each(
         A completed table still has missing values in a column of the analysis.
     """
     tables = completed_tables(imputed)
+    columns = {"trials": trials, "weights": weights, "offset": offset}
     if callable(analysis):
+        if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
+            raise SpecificationError(
+                "link, trials, quadrature, weights and offset are for formulas; the analysis is a function of a table: "
+                "let it see to them."
+            )
         return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
     formula = parse(analysis)
     if len(formula.responses) != 1:
@@ -214,15 +230,14 @@ def fit_each(
     _mentions_cluster(formula, cluster)
     one_factor = formula.single_grouping and ":" not in formula.random[0].group
     simple = one_factor or not formula.random
-    columns = {"trials": trials, "weights": weights, "offset": offset}
     if family in FAMILIES and simple:
-        result = fit_generalised(tables, formula, family, link, **columns)
-    elif family in NORMAL and simple and link is None and trials is None:
+        result = fit_generalised(tables, formula, family, link, quadrature, **columns)
+    elif family in NORMAL and simple and link is None and trials is None and quadrature == 1:
         result = fit_linear(tables, formula, reml, weights, offset)
-    elif any(option is not None for option in (link, *columns.values())):
+    elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
-            f"{formula.text!r}: link and trials are for families {', '.join(FAMILIES)}, weights and offset for these and "
-            f"the normal, all with at most one grouping factor; family is {family!r}."
+            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(FAMILIES)}, weights and offset "
+            f"for these and the normal, all with at most one grouping factor; family is {family!r}."
         )
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm

@@ -1,22 +1,24 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-Maximum of the Laplace log-likelihood (kernels/laplace.py), each table from the estimates of the one before. The
-covariance of the coefficients is that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the
-estimation of Psi.
+Maximum of the Laplace log-likelihood (kernels/laplace.py), or of that by adaptive quadrature (kernels/quadrature.py),
+each table from the estimates of the one before. The covariance of the coefficients is that of the inverse Hessian in
+(beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
 Components (log standard deviations, Fisher's z) have theirs by the delta method.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.laplace_check import MOST, cure, doubt, how_it_moves
 from bayesimp.analysis.linear import check_complete, cluster_codes, component_names, numbers, stacks
 from bayesimp.data.design import design
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.identifiability import Labels, check_absorbed
@@ -31,6 +33,7 @@ LINKS = {
     "poisson": {"log": POISSON},
 }
 FAMILIES = tuple(LINKS)
+LOOKED_AT = 3  # tables
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ class Stack:
             )  # fmt: skip
 
 
-def fit_generalised(tables, formula: Formula, family: str, link: str | None, **columns: str | None) -> dict:
-    """Fields of `Fits`; columns: names (or None) of trials, weights, offset.
+def fit_generalised(
+    tables, formula: Formula, family: str, link: str | None, quadrature: int, **columns: str | None
+) -> dict:
+    """Fields of `Fits`; quadrature: number of nodes, 1 for Laplace; columns: names (or None) of trials, weights, offset.
 
     Raises
     ------
@@ -77,6 +82,7 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
     if columns["trials"] is not None and family == "poisson":
         raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is 'poisson'.")
     code = links[link or next(iter(links))]
+    _check_quadrature(quadrature, formula)
     extra = tuple(name for name in columns.values() if name is not None)
     if not all(isinstance(name, str) for name in extra):
         raise SpecificationError(
@@ -88,11 +94,15 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
 
     blocks = None
     fits: list[LaplaceFit] = []
+    doubts: list[float] = []
+    worst: tuple[int, GlmmRows, LaplaceFit] | None = None
     known: Stack | None = None
     for stack in stacks(tables, formula, make, extra):
         if known is not None:
             _check_same(known, stack, formula)
         known = stack
+        if quadrature > 1 and len(stack.random) != 1:
+            raise SpecificationError(_several_effects(formula, stack.random))
         if formula.random and not formula.random[0].correlated:
             blocks = np.arange(len(stack.random))
         previous = None
@@ -100,7 +110,12 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
             if formula.random:
                 _check_identified(rows, stack, formula, len(fits))
             start = previous if previous is not None and previous.code == 0 else None
-            previous = fit_laplace(rows, blocks=blocks, start=start)
+            previous = fit_laplace(rows, blocks=blocks, start=start, nodes=quadrature)
+            # a check costs more than a fit: the first tables, and all where those come near
+            near = np.isfinite(doubts).sum() < LOOKED_AT or np.nanmax([0.0, *doubts]) > 0.5
+            doubts.append(doubt(rows, previous, quadrature) if near else np.nan)
+            if doubts[-1] > np.nanmax([1.0, *doubts[:-1]]):
+                worst = len(fits), rows, previous
             nothing = np.empty(0)  # what is not needed again of many tables takes no memory
             fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
 
@@ -113,14 +128,57 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
         free = free_elements(len(Psi))
         return np.array(
             [
-                laplace_at(rows, 1.0, beta, L, free)
+                laplace_at(rows, 1.0, beta, L, free, quadrature)
                 for stack in stacks(tables, formula, make, extra)
                 for rows in stack.tables(code)
             ]
         )
 
     assert known is not None  # there is a table at least
-    return _fields(fits, known, formula, blocks is None) | {"likelihood": likelihood}
+    fields = _fields(fits, known, formula, blocks is None) | {
+        "likelihood": likelihood, "quadrature": int(quadrature),
+    }  # fmt: skip
+    if worst is not None:
+        _warn_of_doubts(
+            formula, quadrature, np.array(doubts), *worst, fields["names"], fields["component_names"][0]
+        )
+    return fields
+
+
+def _check_quadrature(quadrature, formula: Formula) -> None:
+    whole = isinstance(quadrature, int | np.integer) and not isinstance(quadrature, bool)
+    if not whole or not 1 <= quadrature <= MOST:
+        raise SpecificationError(
+            f"{formula.text!r}: quadrature is a number of nodes from 1 (Laplace) to {MOST}; got {quadrature!r}."
+        )
+    if quadrature > 1 and not formula.random:
+        raise SpecificationError(
+            f"{formula.text!r}: quadrature integrates over a random effect, and the formula has none. Leave it out."
+        )
+
+
+def _several_effects(formula: Formula, random: tuple[str, ...]) -> str:
+    group = formula.random[0].group
+    return (
+        f"{formula.text!r}: quadrature is for one random effect a cluster, and the formula has {len(random)} "
+        f"({', '.join(random)}). Take (1 | {group}), or leave quadrature out: Laplace fits any number."
+    )
+
+
+def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, names, component) -> None:
+    tables = np.flatnonzero(doubts > 1.0)
+    what = "Laplace's approximation is poor" if nodes == 1 else f"quadrature of {nodes} nodes is coarse"
+    better = cure(nodes)
+    advice = (
+        f"Give quadrature={better}." if better > nodes else "The data hardly say how large the effects are."
+    )
+    warnings.warn(
+        f"{formula.text!r}: {what} in {len(tables)} of {len(doubts)} tables (imputations "
+        f"{', '.join(str(t + 1) for t in tables[:10])}): by {better} nodes "
+        f"{how_it_moves(rows, fit, nodes, names, component)} in imputation {k + 1}. {advice}",
+        StatisticalWarning,
+        stacklevel=4,
+    )
 
 
 def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:

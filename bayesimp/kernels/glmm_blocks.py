@@ -8,9 +8,9 @@
 Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
 the move is uniformly ergodic. In many dimensions few such proposals are accepted, as those of the increments of thirty
 levels: so it takes `TOGETHER` at most, about independent of the others in the target.
-Two priors add up, the second for scales (kernels/glmm_moves.py):
+The prior is normal,
 
-    -theta' Q theta / 2 + t' theta      -(power / 2) sum_a log(spread_a + theta_a^2)
+    -theta' Q theta / 2 + t' theta
 
 and for the increments of an ordinal response, whose logs delta come last,
 
@@ -20,10 +20,17 @@ Exp(1) is flat near h = 0, as Dirichlet(1) is for the probability of a rare leve
 level gets probability of order 1/n wherever it stands, and a level observed once is about as much moved.
 At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, which is what H has.
 
-The mode does not depend on where the search starts, as far as the search goes: Newton steps, halved until T grows, stop
-with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is within 1e-8 and H at a point within
-1e-4 posterior standard deviations. The target of an inverse Gaussian may have two modes: there the search
-starts at zero, not at the present state, as it does after a search that failed.
+A proposal must not know the state, so its centre must not depend on where the search starts. Every target but that of
+the inverse Gaussian has one stationary point:
+
+    log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: glmm_moves.py)
+    with increments  F(theta, h) = log p + log prior - sum h + sum log h  is concave in (theta, h), h > 0, and
+    dF / d delta = h dF / dh: as many stationary points in delta as in h
+
+There the search starts at the present state, which is near, or at zero if that fails. The target of an inverse Gaussian
+may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
+Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is
+within 1e-8 and H at a point within 1e-4 posterior standard deviations, from wherever they came.
 
 With few events, as a level never observed, the target is far from normal (flat on one side up to the prior): then
 `slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L', from which the t sticks.
@@ -52,8 +59,8 @@ WIDTH, STEPS = 4.0, 40  # of slices, in standard deviations at the mode; steps o
 class Block(NamedTuple):
     """What a block's target is made of.
 
-    family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm_passes.py. Q (d0, d0), t (d0,), power,
-    spread (d0,): priors of the d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
+    family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm_passes.py. Q (d0, d0), t (d0,): prior of the
+    d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
     slices: number of slice draws.
     """
 
@@ -65,8 +72,6 @@ class Block(NamedTuple):
     shared: bool
     Q: np.ndarray
     t: np.ndarray
-    power: float
-    spread: np.ndarray
     shape: float
     cuts: np.ndarray
     counts: np.ndarray
@@ -142,15 +147,6 @@ def _evaluate(block, start, stop, theta, full, g, H):
             g[a] += block.t[a] - pull
             for b in range(a + 1):
                 H[a, b] += block.Q[a, b]
-    if block.power > 0.0:
-        for a in range(d0):
-            square = theta[a] * theta[a]
-            sum_ = block.spread[a] + square
-            total -= 0.5 * block.power * math.log(sum_)
-            if full:
-                g[a] -= block.power * theta[a] / sum_
-                # the exact curvature, kept positive in the tails of the t
-                H[a, a] += block.power * max(block.spread[a] - square, 0.1 * sum_) / (sum_ * sum_)
     if theta.size > d0:
         total += _add_increments(block, theta, full, g, H)
     return total
@@ -265,26 +261,25 @@ def _slice(rng, block, start, stop, w, now):
 def draw_block(rng, block, start, stop, w, tally, modes):
     """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
 
-    Returns 0, or 2, 3 of `_find_mode`. Where a search does not converge the state stays (counted in `modes`).
+    Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is a centre no
+    less valid, from which fewer proposals are accepted (counted in `modes`).
     """
     d = w.theta.size
-    from_zero = block.family == INVERSE_GAUSSIAN
-    now = _evaluate(block, start, stop, w.theta, not from_zero, w.g, w.H)
-    modes[0] += 1
-    value, found, search = now, 1, 0
-    if from_zero or not abs(now) < math.inf:
-        search = 1
-    while found != 0 and search < 2:
+    one_mode = block.family != INVERSE_GAUSSIAN
+    now = _evaluate(block, start, stop, w.theta, one_mode, w.g, w.H)
+    value, ended, search = now, 1, 0 if one_mode else 1
+    while ended != 0 and search < 2:
         for a in range(d):
             w.mode[a] = w.theta[a] if search == 0 else 0.0
         if search == 1:
             value = _evaluate(block, start, stop, w.mode, True, w.g, w.H)
-        found = _find_mode(block, start, stop, value, w)
+        ended = _find_mode(block, start, stop, value, w)
         search += 1
-    if found != 0:
+    modes[0] += 1
+    modes[1] += ended == 0
+    if ended >= 2:
         _set_cuts(block, w.theta)
-        return np.int64(found if found >= 2 else 0)
-    modes[1] += 1
+        return np.int64(ended)
     for a in range(d):
         w.g[a] = 0.0
         for b in range(a, d):

@@ -9,7 +9,7 @@ observed enter. One update:
     FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events slices, too
     CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm_moves.py
     COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   kernels/joint_gibbs.py
-    SCALE        B and Psi together, half-t sds only               as FIXED                    kernels/glmm_moves.py
+    SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm_moves.py
     AUX          shape | beta, B, y                                slice                       kernels/glmm_shape.py
 
 and when all are done b_i ~ N(0, Psi) in the clusters without rows, which none of the moves sees. Drawing them last
@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
-from bayesimp.kernels.families import GAMMA, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
+from bayesimp.kernels.families import GAMMA, INVERSE_GAUSSIAN, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
 from bayesimp.kernels.glmm_blocks import Block, draw_block, workspace
 from bayesimp.kernels.glmm_moves import (
     centre,
@@ -104,10 +104,10 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
     if ordinal:
         cutpoints(aux, cuts)
     base, U = np.empty((n, r)), np.empty((n, r * q if scaled else 0))
-    Psi_inverse, S, zero_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
-    zero_t, spread = np.zeros(r * q), np.ones(r * q)
+    Psi_inverse, S, scale_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
+    zero_t = np.zeros(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
-    no_slices = np.int64(0)
+    two_modes = np.int64(family == INVERSE_GAUSSIAN)  # there may be two: one slice
     if not _invert(Psi, Psi_inverse):
         return 1
     centred = centring(rows)
@@ -123,12 +123,10 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
                 True,
                 Psi_inverse,
                 zero_t,
-                0.0,
-                spread,
                 shape,
                 cuts,
                 counts,
-                no_slices,
+                two_modes,
             )
             for i in range(m):
                 if rows.first[i] < rows.first[i + 1]:
@@ -150,8 +148,6 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
                 True,
                 prior.Q0,
                 prior.t0,
-                0.0,
-                spread,
                 shape,
                 cuts,
                 counts,
@@ -170,7 +166,8 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
             predictor(rows, beta, B, True, False, base)
             scale_design(rows, B, U)
             for e in range(r * q):
-                spread[e] = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
+                spread = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
+                scale_Q[e, e] = 2.0 * rng.standard_gamma(0.5 * power) / (spread + 1.0)
                 w_effects.theta[e] = 1.0
             block = Block(
                 family,
@@ -179,14 +176,12 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
                 base,
                 U,
                 False,
-                zero_Q,
+                scale_Q,
                 zero_t,
-                power,
-                spread,
                 shape,
                 cuts,
                 counts,
-                no_slices,
+                two_modes,
             )
             failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
             if failed:

@@ -18,7 +18,13 @@ R = Psi^-1 and half-t standard deviations (Huang-Wand: d = r q; independent: d =
     p(alpha) ~ L(alpha) pi(A Psi A) prod_e |alpha_e|^d  ~  L(alpha) prod_e (nu R_ee s_e^2 + alpha_e^2)^-(nu + d)/2
 
 so given the likelihood the scales have t priors, smooth at zero: no sticking there. eta is linear in alpha, with design
-z_jl b_ie, and alpha is drawn by kernels/glmm_blocks.py. It starts from 1, its present value.
+z_jl b_ie. Times a t prior the likelihood may have two modes, at zero and at the scale of the data, where the prior's own
+scale is far from that. But a t is a normal of random precision,
+
+    (c + alpha^2)^-k  ~  integral of  lambda^(k - 1) exp(-lambda (c + alpha^2) / 2) d lambda,    k = (nu + d) / 2
+
+so lambda_e ~ Gamma(k, rate (nu R_ee s_e^2 + 1) / 2) at the present alpha = 1 (Geweke 1993), and given lambda the target
+is log-concave where the likelihood is: kernels/glmm_blocks.py draws alpha.
 """
 
 from __future__ import annotations

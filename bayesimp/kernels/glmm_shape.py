@@ -95,8 +95,10 @@ def draw_shape(rng, family, y, eta, above, scale, shape, tally):
     while True:
         delta = low + (high - low) * rng.random()
         tally[1] += 1
-        if _log_density(family, y, eta, above, fixed_sum, scale, delta) >= height or high - low < 1e-12:
+        if _log_density(family, y, eta, above, fixed_sum, scale, delta) >= height:
             return math.exp(delta)
+        if high - low < 1e-12:
+            return shape
         if delta < now:
             low = delta
         else:

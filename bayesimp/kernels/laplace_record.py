@@ -19,6 +19,8 @@ from bayesimp.kernels.laplace_fit import (
     SINGULAR,
     maximise_laplace,
 )
+from bayesimp.kernels.quadrature import quadrature
+from bayesimp.kernels.quadrature_fit import maximise_quadrature
 
 __all__ = ["LaplaceFit", "fit_laplace", "free_elements", "laplace_at", "no_penalty"]
 
@@ -28,7 +30,7 @@ INDEPENDENT = (
 
 
 class LaplaceFit(NamedTuple):
-    """A generalised linear mixed model at the maximum of its (penalised) Laplace log-likelihood.
+    """A generalised linear mixed model at the maximum of its (penalised) Laplace log-likelihood, or that by quadrature.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class LaplaceFit(NamedTuple):
     u, modes
         (m, q) modes of the standardised effects and of the effects b_i = L u_i.
     loglik, criterion
-        Laplace log-likelihood; with the penalty.
+        Log-likelihood by that approximation; with the penalty.
     covariance, gradient
         (p + d, p + d) inverse of the negative Hessian in (beta, theta), zero for elements held at zero; (p + d,).
     evaluations, code
@@ -98,6 +100,7 @@ def no_penalty(p: int, q: int) -> Penalty:
 
 def fit_laplace(
     rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks=None, start: LaplaceFit | None = None,
+    nodes: int = 1,
 ) -> LaplaceFit:  # fmt: skip
     """Fit a generalised linear mixed model with one grouping factor; q = 0: a generalised linear model.
 
@@ -113,7 +116,12 @@ def fit_laplace(
         (q,) block of every column of Z; effects of different blocks are uncorrelated. None: one block.
     start
         A fit of similar rows, with the same clusters.
+    nodes
+        Of adaptive Gauss-Hermite quadrature (kernels/quadrature.py) where q = 1, families without a shape and no
+        penalty; 1: Laplace.
     """
+    if nodes > 1 and (rows.Z.shape[1] != 1 or penalty is not None or shape != 1.0):
+        raise ValueError("quadrature is for one effect a cluster, no penalty, no shape")
     p, q, m = rows.X.shape[1], rows.Z.shape[1], len(rows.first) - 1
     free = free_elements(q, blocks)
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)
@@ -144,19 +152,13 @@ def fit_laplace(
     # einsum: the threads of a BLAS would still spin, and slow the fit, when it has long begun
     X, Z = (np.einsum("ja,ab->jb", W, inverse) for W, inverse in ((rows.X, T_inverse), (rows.Z, S_inverse)))
     inner_rows = rows._replace(X=X, Z=Z)
-    code = maximise_laplace(
-        inner_rows,
-        shape,
-        inside,
-        free,
-        start is not None,
-        GAIN,
-        x,
-        u,
-        covariance,
-        gradient,
-        numbers,
-    )
+    code = 0
+    if nodes == 1 or start is None:
+        code = maximise_laplace(
+            inner_rows, shape, inside, free, start is not None, GAIN, x, u, covariance, gradient, numbers
+        )  # fmt: skip
+    if nodes > 1:
+        code = maximise_quadrature(inner_rows, nodes, code, x, u, covariance, gradient, numbers)
     L = np.zeros((q, q))
     L[free[:, 0], free[:, 1]] = x[p:]
     L = S_inverse @ L
@@ -169,10 +171,12 @@ def fit_laplace(
     )  # fmt: skip
 
 
-def laplace_at(rows: GlmmRows, shape: float, beta, L, free) -> float:
-    """Laplace log-likelihood at given parameters."""
+def laplace_at(rows: GlmmRows, shape: float, beta, L, free, nodes: int = 1) -> float:
+    """Laplace log-likelihood at given parameters, or that by quadrature."""
     x = np.concatenate([np.asarray(beta, float), np.asarray(L)[free[:, 0], free[:, 1]]])
     p, q = rows.X.shape[1], rows.Z.shape[1]
+    if nodes > 1:
+        return quadrature(rows, nodes, x, np.zeros(len(rows.first) - 1)).value
     return laplace(
         rows, shape, no_penalty(p, q), free, x, np.zeros((len(rows.first) - 1, q)), np.empty(len(x)),
         np.empty((len(x), len(x))),

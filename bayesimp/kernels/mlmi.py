@@ -5,8 +5,9 @@
 Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi_published.py). Here the law
 is the posterior under a weak prior, and a step leaves it invariant:
 
-1. Fit: maximum of the penalised Laplace log-likelihood, warm-started, with its approximate curvature
-   (kernels/laplace_fit.py). It is no more than a proposal: the penalty keeps it inside the boundary and finite for
+1. Fit: maximum of the penalised Laplace log-likelihood, with its curvature (kernels/laplace_fit.py), searched for from
+   the rows alone, not from where the last visit ended: the criterion may have two maxima, and which one is proposed from
+   must not depend on the chain. It is no more than a proposal: the penalty keeps it inside the boundary and finite for
    separated data.
 2. (beta, theta)*, theta the lower triangle of L, by Metropolis in coordinates where the fit is standard normal
    (kernels/mlmi_proposal.py; hence the power k + 1 of L_kk in the penalty): from a multivariate t, and walking. What is
@@ -66,8 +67,7 @@ FAILURES = {
 
 TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps of a visit; samplers/mlmi.py adds a Gibbs update
 DF = 5.0  # of the proposals
-GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation,
-FIRST_GAIN = 1e-2  # 10 per cent of a chain's first, at random starting values
+GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation
 NEAR = 1e-8  # Newton decrement of modes, one more step follows
 WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prior's scale
 
@@ -270,7 +270,7 @@ def draw_given_fit(
 
 
 def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta, Psi, B, tallies) -> int:
-    """One visit of a chain: fit, then draw; all arrays but the prior are the chain's own and are updated in place.
+    """One visit of a chain: fit, then draw; all arrays but the prior are set in place.
 
     Parameters
     ----------
@@ -281,8 +281,7 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     Q0 (p, p), t0 (p,), nu, scale (q,)
         Priors, in the module's docstring.
     fit (p + d,), u_fit (m, q), covariance (p + d, p + d)
-        Mode of the parameters (d = q (q + 1) / 2), modes of effects, covariance about the mode: warm starts;
-        zeros at first.
+        <- mode of the parameters (d = q (q + 1) / 2), modes of effects, covariance about the mode. Not read.
     beta (p,), Psi (q, q), B (m, q)
         The draw.
     tallies (5,) int64
@@ -296,8 +295,7 @@ def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta,
     free, fresh = free_elements(q), bool(tallies[0] == 0)
     penalty = Penalty(Q0, t0, np.arange(1.0, q + 1.0), np.diag((WIDE * np.asarray(scale)) ** -2.0))
     code = maximise_laplace(
-        rows, shape, penalty, free, not fresh, FIRST_GAIN if fresh else GAIN, fit, u_fit, covariance,
-        np.empty(len(fit)), np.empty(3),
+        rows, shape, penalty, free, False, GAIN, fit, u_fit, covariance, np.empty(len(fit)), np.empty(3),
     )  # fmt: skip
     failed = draw_given_fit(
         rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies

@@ -239,6 +239,6 @@ class BayesGlmm(GeneralisedBlock):
             events.append(Event("slow mixing", name, text, 1))
         sought, found = tally["modes"]
         if found < sought:
-            text = "searches for a mode did not end; what was proposed from where they stood was rejected"
+            text = "searches for a mode did not end; proposals from where they stood are valid, but rarely accepted"
             events.append(Event("mode not found", name, text, int(sought - found)))
         return events

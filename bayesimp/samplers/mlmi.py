@@ -50,20 +50,17 @@ class MlmiBlock(GeneralisedBlock):
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
-        p, q, m = self.p, self.q, self.table.clusters
-        k = p + q * (q + 1) // 2
-        theta.own |= {
-            "fit": np.zeros(k), "u_fit": np.zeros((m, q)), "covariance": np.zeros((k, k)),
-            "tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies(),
-        }  # fmt: skip
+        theta.own |= {"tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies()}
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
+        k = self.p + self.q * (self.q + 1) // 2
+        fit = np.empty(k), np.empty((self.table.clusters, self.q)), np.empty((k, k))
         code = mlmi_step(
-            chain.rng, rows, 1.0, self.Q0, self.t0, self.nu, self.sd, own["fit"],
-            own["u_fit"], own["covariance"], theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
+            chain.rng, rows, 1.0, self.Q0, self.t0, self.nu, self.sd, *fit,
+            theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
         )  # fmt: skip
         if code < 0:
             return code

@@ -190,9 +190,9 @@ class PMM:
 class MLMI:
     """Multilevel imputation of binary variables and counts by fitted models (Jolani 2025, sec. 2.4).
 
-    Every visit fits the model by the full Laplace approximation, from where the last visit ended; proposes (beta, Psi)
-    around the fit, accepted by Metropolis; draws the effects of clusters with observed values from their exact
-    conditional at the parameters drawn; and makes one update of the sampler of `Bayes`. Priors are `Bayes`'s defaults.
+    Every visit fits the model by the full Laplace approximation; proposes (beta, Psi) around the fit, accepted by
+    Metropolis; draws the effects of clusters with observed values from their exact conditional at the parameters drawn;
+    and makes one update of the sampler of `Bayes`. Priors are `Bayes`'s defaults.
 
     Parameters
     ----------

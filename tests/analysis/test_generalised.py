@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -13,6 +14,10 @@ from scipy import special
 from bayesimp.analysis.compare import compare
 from bayesimp.analysis.fit import fit_each
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from tests.kernels.glmm_tables import REFERENCE
+
+sys.path.insert(0, str(REFERENCE))
+from quadrature_tables import table
 
 
 def completed(m=3, clusters=20, rows=25, seed=0, slope=0.5):
@@ -142,6 +147,67 @@ def test_separated_and_singular_tables_are_reported():
     assert fits.singular.all() and np.isnan(fits.components_cov).all() and "singular" in repr(fits)
 
 
+def test_laplace_says_where_it_is_poor_and_quadrature_cures_it():
+    """Cluster sd 4, intercept -1.6, three rows a cluster; lme4 with nAGQ = 20: -2.161 and 3.630."""
+    frames = [pd.DataFrame(table(0))[["y", "g"]].rename(columns={"g": "clinic"})] * 2
+    moved = r"by 20 nodes Intercept goes from -[3-6].* to -2\.16 .*sd\(Intercept . clinic\) from [4-8].* to 3\.63 in "
+    with pytest.warns(
+        StatisticalWarning, match="Laplace's approximation is poor in 2 of 2 tables .*" + moved
+    ) as caught:
+        poor = fit_each(frames, "y ~ (1 | clinic)", family="bernoulli")
+    assert (
+        len(caught) == 1
+        and caught[0].filename == __file__
+        and "Give quadrature=20." in str(caught[0].message)
+    )
+    good = fit_each(frames, "y ~ (1 | clinic)", family="bernoulli", quadrature=20)  # without a warning
+    np.testing.assert_allclose(good.estimates, -2.16106554, atol=1e-5)
+    np.testing.assert_allclose(np.exp(good.components), 3.62964409, atol=1e-5)
+    np.testing.assert_allclose(np.sqrt(good.covariances), 0.574832783, rtol=1e-4)
+    assert np.abs(poor.estimates - good.estimates).max() > 1
+    assert good.quadrature == 20 and good.converged.all()
+    with pytest.warns(StatisticalWarning, match=r"quadrature of 2 nodes is coarse .* Give quadrature=20"):
+        fit_each(frames, "y ~ (1 | clinic)", family="bernoulli", quadrature=2)
+
+
+def test_quadrature_of_every_family_and_option():
+    frames = completed(m=2, clusters=40, rows=8)
+    for family, y, options in (
+        ("bernoulli", "event", {}), ("bernoulli", "event", {"link": "probit"}),
+        ("binomial", "successes", {"trials": "n"}), ("poisson", "count", {"weights": "w", "offset": "e"}),
+    ):  # fmt: skip
+        for term in ("(1 | school)", "(0 + x | school)"):
+            one = fit_each(frames, f"{y} ~ x + {term}", family=family, **options)
+            many, most = (
+                fit_each(frames, f"{y} ~ x + {term}", family=family, quadrature=n, **options)
+                for n in (15, 40)
+            )
+            gap, moved = np.abs(many.estimates - most.estimates), np.abs(one.estimates - most.estimates)
+            assert gap.max() < 1e-4 < moved.max()
+            np.testing.assert_allclose(many.covariances, most.covariances, rtol=1e-2, atol=1e-6)
+            np.testing.assert_allclose(many.likelihood("own"), many.loglik, atol=1e-7)
+            assert (many.likelihood("average") <= many.loglik + 1e-8).all()
+    larger = fit_each(frames, "event ~ x + (1 | school)", family="bernoulli", quadrature=9)
+    smaller = fit_each(frames, "event ~ 1 + (1 | school)", family="bernoulli", quadrature=9)
+    assert abs(compare(larger, smaller, "D3").statistic - compare(larger, smaller).statistic) < 0.3
+    with pytest.raises(SpecificationError, match="quadrature=9 and 1: fit both"):
+        compare(larger, fit_each(frames, "event ~ 1 + (1 | school)", family="bernoulli"), "D3")
+
+
+@pytest.mark.parametrize("formula, options, message", [
+    ("event ~ x + (1 + x | school)", {"quadrature": 20}, r"one random effect a cluster, .* has 2 \(Intercept, x\)"),
+    ("event ~ x", {"quadrature": 20}, "formula has none"),
+    ("event ~ x + (1 | school)", {"quadrature": 0}, "from 1 .Laplace. to 100; got 0"),
+    ("event ~ x + (1 | school)", {"quadrature": 2.5}, "got 2.5"),
+    ("event ~ x + (1 | school)", {"quadrature": True}, "got True"),
+    ("e ~ x + (1 | school)", {"quadrature": 20, "family": "normal"}, "link, trials and quadrature are for families"),
+    (lambda frame: ([0.0], [[1.0]]), {"quadrature": 20}, "are for formulas"),
+])  # fmt: skip
+def test_quadrature_refused(formula, options, message):
+    with pytest.raises(SpecificationError, match=message):
+        fit_each(completed(m=1), formula, **{"family": "bernoulli", **options})
+
+
 def test_messages():
     frames = completed(m=2)
     cases = [
@@ -166,7 +232,7 @@ def test_messages():
         fit_each(frames, "event ~ x", family="bernoulli", link="cloglog")
     with pytest.raises(SpecificationError, match="trials are for binomial"):
         fit_each(frames, "count ~ x", family="poisson", trials="n")
-    with pytest.raises(SpecificationError, match="link and trials are for"):
+    with pytest.raises(SpecificationError, match="link, trials and quadrature are for"):
         fit_each(frames, "e ~ x", trials="n")
     with pytest.raises(SpecificationError, match="no column 'nn'"):
         fit_each(frames, "successes ~ x", family="binomial", trials="nn")
