@@ -19,8 +19,9 @@ from bayesimp.data.design import design
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.identifiability import Labels, check_absorbed
+from bayesimp.kernels.identifiability import Labels, check_identified
 from bayesimp.kernels.laplace_record import LaplaceFit, fit_laplace, free_elements, laplace_at
+from bayesimp.kernels.mixed_model import fisher_z
 from bayesimp.spec.formula import Formula
 
 __all__ = ["FAMILIES", "fit_generalised"]
@@ -124,18 +125,23 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
 
 
 def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:
-    """Refuse random effects that the fixed ones absorb, and those of single yes / no answers."""
+    """Refuse random effects that the fixed ones absorb, or that the rows cannot tell apart; rows of weight 0 are none."""
     labels = Labels(stack.fixed, stack.random, formula.random[0].group)
-    where, sizes = f"{formula.text!r}, table {k + 1}: ", np.diff(rows.first)
-    Q, (Qz, T) = np.linalg.qr(rows.X)[0], np.linalg.qr(rows.Z)
-    some = rows.first[:-1][sizes > 0]
-    A, B = (np.add.reduceat(Qz[:, :, None] * W[:, None], some) for W in (Qz, Q))
-    check_absorbed(A, B, T, labels, where)
-    if rows.family in (LOGIT, PROBIT) and sizes.max() == 1 and rows.trials.max() == 1:
-        raise SpecificationError(
-            f"{where}every cluster of {labels.group!r} has one row; a variance between single yes / no answers cannot "
-            "be estimated. Take the random term out."
-        )
+    there = rows.weight > 0
+    codes = np.repeat(np.arange(len(rows.first) - 1), np.diff(rows.first))[there]
+    if len(codes) <= rows.X.shape[1]:
+        return  # the fit says so
+    first = np.unique(codes, return_index=True)[1]
+    Q, Z = np.linalg.qr(rows.X[there])[0], rows.Z[there]
+    Qz, T = np.linalg.qr(Z)
+    if not formula.random[0].correlated:  # columns by themselves
+        T = np.diag(np.linalg.norm(Z, axis=0))
+        Qz = Z / np.diag(T)
+    A, B = (np.add.reduceat(Qz[:, :, None] * W[:, None], first) for W in (Qz, Q))
+    single = Qz[(rows.trials * rows.weight)[there] <= 1] if rows.family in (LOGIT, PROBIT) else Qz[:0]
+    free = free_elements(len(T), None if formula.random[0].correlated else np.arange(len(T)))
+    where = f"{formula.text!r}, table {k + 1}: "
+    check_identified(A, B, len(codes), free, T, labels, where, single)
 
 
 def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
@@ -243,7 +249,8 @@ def _fields(fits: list[LaplaceFit], stack: Stack, formula: Formula, correlated: 
 def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarray]:
     """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance.
 
-    nan for variances of zero and correlations at their bounds; elements of theta at zero are held there.
+    A variance of zero has -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the
+    covariance nan; elements of theta at zero are held there.
     """
     q, p = len(fit.L), len(fit.beta)
     pairs = [(a, b) for b in range(q) for a in range(b + 1, q)] if correlated else []
@@ -254,7 +261,7 @@ def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarr
         Psi = L @ L.T
         sd = np.sqrt(np.diag(Psi))
         with np.errstate(divide="ignore", invalid="ignore"):
-            z = [np.arctanh(Psi[a, b] / (sd[a] * sd[b])) for a, b in pairs]
+            z = [fisher_z(Psi[a, b] / (sd[a] * sd[b])) for a, b in pairs]
             return np.concatenate([np.log(sd), z])
 
     at, V = values(fit.theta), fit.covariance[p:, p:]

@@ -12,6 +12,7 @@ from importlib import import_module
 import numpy as np
 
 from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.kernels.mixed_model import fisher_z
 from bayesimp.spec.formula import Formula
 
 __all__ = ["fit_by_glmm"]
@@ -124,5 +125,5 @@ def _components(fit, correlation) -> np.ndarray:
         sd = np.sqrt(np.diag(Psi))
         with np.errstate(divide="ignore", invalid="ignore"):
             sds += list(np.log(sd))
-            zs += [np.arctanh(Psi[b, a] / (sd[a] * sd[b])) for b in range(q) for a in range(b + 1, q)]
+            zs += [fisher_z(Psi[b, a] / (sd[a] * sd[b])) for b in range(q) for a in range(b + 1, q)]
     return np.array(sds + zs)

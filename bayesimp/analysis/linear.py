@@ -17,6 +17,7 @@ from bayesimp.spec.formula import Formula
 __all__ = ["component_names", "fit_linear", "stacks"]
 
 STACK = 500_000  # rows of completed tables held at a time
+EXACT = 1e-24  # share of the squares of y left by a fit that is exact but for rounding, as for mixed models
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,11 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
             )
         beta = np.linalg.solve(R, Q.T @ y)
         rss = np.sum((y - X @ beta) ** 2)
+        if not rss > EXACT * (y @ y):
+            raise DataError(
+                f"{formula.text!r}: the columns {', '.join(stack.fixed)} reproduce the response exactly in a completed "
+                "table; there is nothing to estimate."
+            )
         inverse = np.linalg.inv(R)
         s2 = rss / (n - p)
         rows.append((beta, s2 * inverse @ inverse.T, rss / n, 0.5 * np.log(s2), 1 / (2 * (n - p)), n))

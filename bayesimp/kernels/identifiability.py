@@ -1,4 +1,4 @@
-"""Whether the data can tell the variance components of a linear mixed model apart.
+"""Whether the data can tell the variance components of a mixed model apart.
 
 With K an orthonormal basis of the complement of the columns of X, the error contrasts K'y have covariance
 
@@ -17,7 +17,8 @@ effects: u' (sum_i A_i - C_i) u = 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["Labels", "absorbed", "check_absorbed", "check_identified", "confounded"]
+__all__ = ["Labels", "check_identified", "identified"]
 
 Array = NDArray[np.float64]
 ABSORBED = 1e-10  # share of a random effect's squares that the fixed effects leave, below which there is none
@@ -40,7 +41,7 @@ class Labels(NamedTuple):
     group: str
 
 
-def absorbed(A: Array, B: Array) -> Array:
+def _absorbed(A: Array, B: Array) -> Array:
     """Directions that the fixed effects absorb, from A (m, q, q), B (m, q, p), X orthonormal and Z orthogonal.
 
     Returns
@@ -54,21 +55,19 @@ def absorbed(A: Array, B: Array) -> Array:
     return vectors[:, values < ABSORBED] / size[:, None]
 
 
-def confounded(A: Array, B: Array, n: int, free: NDArray[np.int64]) -> Array:
-    """The combination of components that leaves the covariance of the contrasts as it is; empty if there is none.
+def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Array | None = None) -> bool:
+    """Whether no combination of components leaves the covariance of the contrasts as it is.
 
     Parameters
     ----------
     A, B
-        As in `absorbed`.
+        (m, q, q), (m, q, p) products of clusters, X orthonormal.
     n
         Rows.
     free
         (d, 2) row and column of the free elements of Psi.
-
-    Returns
-    -------
-    (d + 1,): weight of sigma^2, then of each free element, or (0,).
+    single
+        None: a normal model. Else a family without dispersion, and (s, q) the rows of Z that are one trial.
     """
     (q, p), d = B.shape[1:], len(free)
     E = np.zeros((d, q, q))
@@ -83,51 +82,90 @@ def confounded(A: Array, B: Array, n: int, free: NDArray[np.int64]) -> Array:
     inner[1:, 1:] = plain - cross - cross.T + np.einsum("fpr,grp->fg", W, W)
     inner[0, 1:] = inner[1:, 0] = np.einsum("fiaa->f", AE) - np.einsum("fpp->f", W)
     inner[0, 0] = n - p
-    size = np.sqrt(np.append(n - p, np.diag(plain)))
-    values, vectors = np.linalg.eigh(inner / np.outer(size, size))
-    return vectors[:, 0] / size if values[0] < CONFOUNDED else np.zeros(0)
+    if single is None:
+        return _independent(inner, np.append(n - p, np.diag(plain)))
+    own = np.einsum("ja,fab,jb->jf", single, E, single, optimize=True)
+    return _independent(inner[1:, 1:], np.diag(plain)) and _independent(plain - own.T @ own, np.diag(plain))
 
 
-def check_identified(A, B, n: int, free, T, labels: Labels | None, where: str) -> None:
+def _independent(inner: Array, squares: Array) -> bool:
+    """Whether matrices with these inner products are linearly independent; squares of their norms before projection."""
+    size = np.sqrt(squares)
+    return bool(np.linalg.eigvalsh(inner / np.outer(size, size))[0] > CONFOUNDED)
+
+
+def check_identified(
+    A, B, n: int, free, T, labels: Labels | None, where: str, single: Array | None = None
+) -> None:
     """Refuse variance components that n rows cannot tell from the fixed effects or from each other.
 
-    A, B, free as in `confounded`, the columns of Z having mean square 1; T (q, q): Z of the user's is that Z times T.
+    A, B, free, single as in `identified`; T (q, q): Z of the user's is that Z times T.
 
     Raises
     ------
     SpecificationError
+        Says which, and what is identified.
     """
+    if identified(A, B, n, free, single):
+        return
     q = len(T)
     labels = labels or Labels((), [f"column {c} of Z" for c in range(q)], "cluster")
-    check_absorbed(A, B, T, labels, where)
-    if confounded(A, B, n, free).size == 0:
-        return
+    _refuse_absorbed(A, B, T, labels, where)
     clusters = int((np.einsum("iaa->i", A) > 0).sum())
     random = ", ".join(map(repr, labels.random))
+    others = ", and the residual" if single is None else ""
+    if single is not None and len(single):
+        others = (
+            ", of single yes / no answers, which say something of them beside others in their cluster only"
+        )
     raise SpecificationError(
-        f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the {len(free) + 1} variance components "
-        f"apart (random effects of {random}, and the residual): clusters need more rows than they have random effects. "
-        f"Take {'slopes' if q > 1 else 'the random term'} out of (... | {labels.group})."
+        f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the variances apart (random "
+        f"effects of {random}{others}): clusters have too few rows, or these differ too little. "
+        f"{_remedy(A, B, n, len(free) > q, T, labels, single)}."
     )
 
 
-def check_absorbed(A, B, T, labels: Labels, where: str) -> None:
-    """Refuse random effects of which the fixed effects leave nothing; arguments of `check_identified`.
-
-    Raises
-    ------
-    SpecificationError
-    """
-    directions = absorbed(A, B)
+def _refuse_absorbed(A, B, T, labels: Labels, where: str) -> None:
+    """Refuse random effects of which the fixed effects leave nothing; arguments of `check_identified`."""
+    directions = _absorbed(A, B)
     if directions.shape[1] == 0:
         return
     share = np.abs(np.linalg.solve(T, directions)).max(axis=1) * np.linalg.norm(
         T, axis=0
     )  # columns of norm 1
-    names = [repr(name) for name, x in zip(labels.random, share, strict=True) if x > 1e-6 * share.max()]
-    listed, only = ", ".join(names), " (all rows are of one cluster)" if len(A) == 1 else ""
+    gone = [name for name, x in zip(labels.random, share, strict=True) if x > 1e-6 * share.max()]
+    listed, only = ", ".join(map(repr, gone)), " (all rows are of one cluster)" if len(A) == 1 else ""
+    out = f"{listed} out of (... | {labels.group})"
+    if len(gone) == len(labels.random):
+        out = f"the random term of '{labels.group}' out"
     raise SpecificationError(
         f"{where}the fixed effects leave nothing of the random effects of {listed} by '{labels.group}'{only}: their "
-        f"variances cannot be estimated. Take {listed} out of (... | {labels.group}), or take the columns that tell the "
-        "clusters apart out of the fixed part."
+        f"variances cannot be estimated. Take {out}, or take the columns that tell the clusters apart out of the fixed "
+        "part."
     )
+
+
+def _remedy(A, B, n: int, correlated: bool, T, labels: Labels, single) -> str:
+    """The largest random part within this one that is identified."""
+    for kept, pairs in _smaller(len(T), correlated):
+        U = T[:, kept]  # the kept columns of Z, in the orthonormal ones
+        U = np.linalg.qr(U)[0] if pairs else U / np.linalg.norm(U, axis=0)
+        k = range(len(kept))
+        free = np.array([(a, b) for b in k for a in k if a == b or (pairs and a > b)])
+        alone = None if single is None else single @ U
+        if not identified(U.T @ A @ U, U.T @ B, n, free, alone):
+            continue
+        if len(kept) == len(T):
+            return f"Write (... || {labels.group}), without correlations"
+        out = ", ".join(repr(name) for j, name in enumerate(labels.random) if j not in kept)
+        return f"Take {out} out of (... | {labels.group})"
+    return f"Take the random term of '{labels.group}' out"
+
+
+def _smaller(q: int, correlated: bool) -> Iterator[tuple[list[int], bool]]:
+    """Random parts within one of q columns, the largest first, and whether their effects are correlated."""
+    if correlated:
+        yield list(range(q)), False
+    for size in range(q - 1, 0, -1):
+        for kept in combinations(range(q), size):
+            yield list(kept), correlated

@@ -22,11 +22,12 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.identifiability import Labels, check_identified
 from bayesimp.kernels.mixed_model_search import BOUNDARY, Prepared, prepare_tables, search, second_derivatives
 
-__all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
+__all__ = ["LinearMixedFit", "fisher_z", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
 Array = NDArray[np.float64]
-AT_BOUND = np.arctanh(1 - 1e-8)  # Fisher's z of a correlation that counts as 1
+AT_BOUND = 1 - 1e-8  # a correlation that counts as 1
 FLAT = 1e-7  # of the largest eigenvalue of a Hessian, by differences
+NO_RESIDUAL = 1e-11  # of the residual mean square of X alone: below that, rounding is seen in standard errors
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class LinearMixedFit:
         (d,) lower triangle of Lambda by columns, blocks only; lme4's ``theta``.
     components, components_cov
         (k,) log standard deviations of the random effects, Fisher's z = atanh of their correlations (by
-        columns of the lower triangle), log sigma; (k, k) covariance by the observed information, nan for variances of
-        zero and correlations at their bounds.
+        columns of the lower triangle), log sigma; (k, k) covariance by the observed information. A variance of zero has
+        -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the covariance nan.
     gradient_norm
         Largest derivative of the deviance with respect to theta, Z made orthonormal: dimensionless.
     converged, singular
@@ -115,7 +116,7 @@ def fit_mixed_models(
     Raises
     ------
     DataError
-        A value is not finite, or X reproduces y exactly.
+        A value is not finite, or X reproduces y exactly, or X and the random effects together do.
     SpecificationError
         Columns of X or Z are linearly dependent, or there are no more rows than columns of X; or the variance components
         are not identified (`bayesimp.kernels.identifiability`).
@@ -141,6 +142,7 @@ def fit_mixed_models(
     if start is not None:  # in orthonormal columns of Z = Q_z Tz
         begin[0] = (Tz[0] @ _lower(np.asarray(start, dtype=float)[None], free, q)[0])[free[:, 0], free[:, 1]]
     end, singular = search(prepared, begin)
+    _refuse_exact(end.scalars[:, 1], labels, M)
     hessian = second_derivatives(prepared, end)
 
     # back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual
@@ -234,6 +236,18 @@ def _refuse(wrong, p: int, M: int, labels: Labels | None) -> None:
     )
 
 
+def _refuse_exact(share: Array, labels: Labels | None, M: int) -> None:
+    """Refuse tables without a residual; share (M,): sigma^2 of the residual mean square of X alone."""
+    exact = np.flatnonzero(share < NO_RESIDUAL)
+    if len(exact):
+        group = "cluster" if labels is None else f"'{labels.group}'"
+        raise DataError(
+            f"{_table(int(exact[0]), M)}the fixed effects and the random effects of {group} reproduce the response "
+            "exactly, and nothing is left for a residual variance. Is the response one value in every cluster? Then "
+            "analyse a table of clusters."
+        )
+
+
 def _table(k: int, M: int) -> str:
     return f"table {k + 1} of {M}: " if M > 1 else ""
 
@@ -273,7 +287,7 @@ def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple
 
     The deviance is -2 log-likelihood, so the information is half its Hessian. At a diagonal element of zero the deviance
     is even in it, so that its derivatives with the others are zero: the information of what has left the boundary is
-    that of the others alone. A log sd of zero and a correlation at its bound or of a variance of zero get nan.
+    that of the others alone. Whether a sd is zero is judged in columns of Z of mean square 1, not in the user's units.
     """
     M, q, _ = Lambda.shape
     d = len(free)
@@ -293,7 +307,7 @@ def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple
         J[:, :q, d] = 0.5
         for j, (a, b) in enumerate(pairs, start=q):
             rho = np.einsum("kc,kc->k", unit[:, a], unit[:, b])
-            values[:, j] = np.arctanh(rho)
+            values[:, j] = fisher_z(rho)
             by_a = (unit[:, b] - rho[:, None] * unit[:, a]) / s[:, a, None]
             by_b = (unit[:, a] - rho[:, None] * unit[:, b]) / s[:, b, None]
             slope = np.einsum("kc,klc->kl", by_a, dLambda[:, :, a]) + np.einsum(
@@ -301,22 +315,38 @@ def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple
             )
             J[:, j, :d] = slope / (1 - rho**2)[:, None]
     values[:, -1], J[:, -1, d] = log_sigma, 0.5
+    _put_zeros(values, s * np.linalg.norm(Tz, axis=1), pairs)
     covariance = np.full((M, k, k), np.nan)
     at_zero = (free[:, 0] == free[:, 1]) & (np.abs(theta) < BOUNDARY)
+    size = np.ones(
+        (M, d + 1)
+    )  # of a step in theta that is a change by its own size, where sigma is small beside it
+    size[:, :d] = np.maximum(1.0, np.linalg.norm(_lower(theta, free, q), axis=2))[:, free[:, 0]]
+    J, hessian = J * size[:, None], hessian * size[:, :, None] * size[:, None]
     for t in range(M):
         inside = np.append(~at_zero[t], True)
-        there = np.flatnonzero(_inside(values[t], s[t], pairs, q))
+        there = np.flatnonzero(np.isfinite(values[t]))
         covariance[t][np.ix_(there, there)] = _delta(J[t][there][:, inside], hessian[t][inside][:, inside])
     return values, covariance
 
 
-def _inside(values: Array, s: Array, pairs, q: int) -> NDArray[np.bool_]:
-    """Which log sds, correlations and log sigma of a fit are inside their range."""
-    positive = s > BOUNDARY * s.max(initial=1.0)
-    correlations = [
-        positive[a] and positive[b] and abs(values[q + j]) < AT_BOUND for j, (a, b) in enumerate(pairs)
-    ]
-    return np.array([*positive, *correlations, True], dtype=bool)
+def _put_zeros(values: Array, s: Array, pairs) -> None:
+    """-inf for log sds of zero, nan for their correlations, instead of what rounding leaves of them.
+
+    s (M, q): sds relative to sigma, columns of Z of mean square 1.
+    """
+    q = s.shape[1]
+    zero = s < BOUNDARY
+    values[:, :q][zero] = -np.inf
+    for j, (a, b) in enumerate(pairs, start=q):
+        values[zero[:, a] | zero[:, b], j] = np.nan
+
+
+def fisher_z(rho: ArrayLike) -> Array:
+    """atanh of correlations; -inf or inf where they are at their bound but for rounding."""
+    rho = np.asarray(rho, dtype=float)
+    at_bound = np.abs(rho) > AT_BOUND
+    return np.where(at_bound, np.copysign(np.inf, rho), np.arctanh(np.where(at_bound, 0.0, rho)))
 
 
 def _delta(J: Array, hessian: Array) -> Array:
