@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.linear import check_complete, cluster_codes, component_names, numbers, stacks
-from bayesimp.data.design import design
+from bayesimp.data.design import check_rank, design
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm_rows import GlmmRows
@@ -98,6 +98,9 @@ def fit_generalised(tables, formula: Formula, family: str, link: str | None, **c
             blocks = np.arange(len(stack.random))
         previous = None
         for rows in stack.tables(code):
+            check_rank(
+                rows.X, stack.fixed, f"fixed part of {formula.text!r} in completed table {len(fits) + 1}"
+            )
             if formula.random:
                 _check_identified(rows, stack, formula, len(fits))
             start = previous if previous is not None and previous.code == 0 else None

@@ -241,3 +241,60 @@ def test_nothing_left_for_a_residual():
         with pytest.raises(DataError, match="reproduce the response exactly"), warnings.catch_warnings():
             warnings.simplefilter("error")
             bi.fit_each([d] * 2, formula)
+
+
+def test_models_that_are_not_nested():
+    frames = [
+        slopes(k).assign(z=np.random.default_rng(50 + k).normal(size=90), h=np.tile(range(9), 10))
+        for k in range(3)
+    ]
+    frames = [frame.assign(x=np.exp(frame.x), y2=frame.y + 1) for frame in frames]
+
+    def fit(formula, **options):
+        return bi.fit_each(frames, formula, **options)
+
+    assert compare(fit("y ~ log(x) + z"), fit("y ~ np.log(x)")).terms == ("z",)
+    slopes_of_both = fit("y ~ x + z + (x + z | g)", reml=False)  # cor(z, x | g) here, cor(x, z | g) there
+    assert compare(slopes_of_both, fit("y ~ x + (z + x | g)", reml=False), "D3").df1 == 1
+    for larger, smaller, message in (
+        (fit("y ~ x + z"), fit("y2 ~ x"), "another response"),
+        (
+            fit("y ~ x + (1 + x | g)", reml=False),
+            fit("y ~ x + (1 | h)", reml=False),
+            r"components \(sd\(Intercept \| h\)\)",
+        ),
+        (fit("y ~ x + z", weights="x"), fit("y ~ x"), "same rows, weights and offset"),
+    ):
+        with pytest.raises(SpecificationError, match=message):
+            compare(larger, smaller, "D3")
+    with pytest.raises(SpecificationError, match="compare takes fits of two models, got str"):
+        compare(slopes_of_both, "y ~ x")
+
+
+@pytest.mark.parametrize("formula, family", [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"),
+                                             ("yes ~ C(item)", "bernoulli")])  # fmt: skip
+def test_a_scale_imputed_as_continuous_has_no_levels(formula, family):
+    """Four holes in 90 cells are enough, which no number of levels would show."""
+    r = np.random.default_rng(7)
+    scale = r.integers(1, 6, 90).astype(float)
+    frames = []
+    for k in range(3):
+        scale[:4] = r.normal(3, 1, 4)
+        frames.append(slopes(k).assign(item=scale, yes=lambda t: (t.y > 0) * 1))
+    with pytest.raises(
+        DataError, match=r"8 of its values.*levels differ between tables.*families=\{'item': 'ordinal'\}"
+    ):
+        bi.fit_each(frames, formula, family=family)
+    dose = [frame.assign(item=np.random.default_rng(8).choice([0.5, 1.0, 2.5], 90)) for frame in frames]
+    assert len(bi.fit_each(dose, formula, family=family).names) == 3
+
+
+def test_a_level_that_one_table_lacks():
+    frame = slopes(9).assign(two=np.tile(["a", "b"], 45), one="a", yes=lambda t: (t.y > 0) * 1)
+    frames = [frame, frame.assign(two="a")]
+    with pytest.raises(SpecificationError, match=r"constant zero or depend on others \('two\[b\]'\)"):
+        bi.fit_each(frames, "y ~ two")
+    with pytest.raises(DataError, match=r"completed table 2: column 'two\[b\]' is 0 in all 90 rows"):
+        bi.fit_each(frames, "yes ~ two", family="bernoulli")
+    with pytest.raises(DataError, match="'one' has one level"):
+        bi.fit_each([frame], "y ~ x * one")
