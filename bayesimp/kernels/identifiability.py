@@ -41,8 +41,8 @@ class Labels(NamedTuple):
     group: str
 
 
-def _absorbed(A: Array, B: Array) -> Array:
-    """Directions that the fixed effects absorb, from A (m, q, q), B (m, q, p), X orthonormal and Z orthogonal.
+def _absorbed(A: Array, B: Array, correlated: bool) -> Array:
+    """Directions of the random effects that the fixed ones absorb; of uncorrelated effects, single ones.
 
     Returns
     -------
@@ -51,7 +51,8 @@ def _absorbed(A: Array, B: Array) -> Array:
     total = A.sum(axis=0)
     left = total - np.einsum("iap,ibp->ab", B, B)
     size = np.sqrt(np.einsum("aa->a", total))
-    values, vectors = np.linalg.eigh(left / np.outer(size, size))
+    share = left / np.outer(size, size)
+    values, vectors = np.linalg.eigh(share if correlated else np.diag(np.diag(share)))
     return vectors[:, values < ABSORBED] / size[:, None]
 
 
@@ -110,7 +111,7 @@ def check_identified(
         return
     q = len(T)
     labels = labels or Labels((), [f"column {c} of Z" for c in range(q)], "cluster")
-    _refuse_absorbed(A, B, T, labels, where)
+    _refuse_absorbed(_absorbed(A, B, len(free) > q), len(A), T, labels, where)
     clusters = int((np.einsum("iaa->i", A) > 0).sum())
     random = ", ".join(map(repr, labels.random))
     others = ", and the residual" if single is None else ""
@@ -125,16 +126,15 @@ def check_identified(
     )
 
 
-def _refuse_absorbed(A, B, T, labels: Labels, where: str) -> None:
-    """Refuse random effects of which the fixed effects leave nothing; arguments of `check_identified`."""
-    directions = _absorbed(A, B)
+def _refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels, where: str) -> None:
+    """Refuse random effects of which the fixed effects leave nothing; other arguments of `check_identified`."""
     if directions.shape[1] == 0:
         return
     share = np.abs(np.linalg.solve(T, directions)).max(axis=1) * np.linalg.norm(
         T, axis=0
     )  # columns of norm 1
     gone = [name for name, x in zip(labels.random, share, strict=True) if x > 1e-6 * share.max()]
-    listed, only = ", ".join(map(repr, gone)), " (all rows are of one cluster)" if len(A) == 1 else ""
+    listed, only = ", ".join(map(repr, gone)), " (all rows are of one cluster)" if clusters == 1 else ""
     out = f"{listed} out of (... | {labels.group})"
     if len(gone) == len(labels.random):
         out = f"the random term of '{labels.group}' out"

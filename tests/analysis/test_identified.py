@@ -139,6 +139,15 @@ def test_an_origin_far_away_is_no_reason_to_refuse():
     assert bi.fit_each([frame], "y ~ year + (1 + year | s)").converged.all()
 
 
+def test_uncorrelated_effects_of_columns_that_are_nearly_one():
+    """x is 1000 but for 1e-3: intercepts and slopes are the same as uncorrelated effects, not as correlated ones."""
+    frame = table()
+    frame["far"] = 1000 + 1e-3 * frame.x
+    assert bi.fit_each([frame], "y ~ far + (1 + far | s)").converged.all()
+    with pytest.raises(SpecificationError, match=r"these differ too little\. Take 'far' out"):
+        bi.fit_each([frame], "y ~ far + (1 + far || s)")
+
+
 def test_slopes_alone_beside_a_mean_for_every_study():
     """The standard error of the intercept is that of generalised least squares with the slope variance alone."""
     d = table()
