@@ -13,6 +13,13 @@ Their inner products <G_f, G_g> = tr(G_f G_g) come from the products of each clu
 
 A direction u of the random effects whose values Z_i u lie, in every cluster, in the span of X is absorbed by the fixed
 effects: u' (sum_i A_i - C_i) u = 0.
+
+A family without a dispersion has the G_f without I. A row that is one trial, 0 or 1, has the variance that its mean
+gives: it says something about Psi beside other rows only. So the Z_i E_f Z_i' must also be independent where the
+diagonal elements of such rows j are left out: sum_i tr(A_i E_f A_i E_g) - sum_j (z_j'E_f z_j)(z_j'E_g z_j).
+
+Crossed and nested terms have no clusters in common. There the matrices are applied to random vectors, as many at least as
+there are matrices: these are independent if and only if their values are, with probability 1.
 """
 
 from __future__ import annotations
@@ -26,11 +33,12 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["Labels", "check_identified", "identified"]
+__all__ = ["Labels", "Term", "check_identified", "identified", "identified_together"]
 
 Array = NDArray[np.float64]
 ABSORBED = 1e-10  # share of a random effect's squares that the fixed effects leave, below which there is none
 CONFOUNDED = 1e-9  # smallest eigenvalue of the inner products, each matrix of norm 1
+VECTORS = 20  # to which crossed terms are applied, and twice as many as their components
 
 
 class Labels(NamedTuple):
@@ -39,6 +47,53 @@ class Labels(NamedTuple):
     fixed: Sequence[str]
     random: Sequence[str]
     group: str
+
+
+class Term(NamedTuple):
+    """A random term: Z (n, q), group of every row (n,), and the (d, 2) free elements of Psi."""
+
+    Z: Array
+    codes: NDArray[np.integer]
+    free: NDArray[np.int64]
+
+
+def identified_together(X: Array, terms: Sequence[Term], single: NDArray[np.bool_] | None = None) -> bool:
+    """`identified` for several random terms, crossed or nested; single (n,): which rows are one trial, if no sigma^2."""
+    n, d = len(X), sum(len(term.free) for term in terms)
+    V = np.random.default_rng(0).normal(size=(n, VECTORS + 2 * d))
+    Q = np.linalg.qr(X)[0]
+
+    def project(W: Array) -> Array:
+        return W - Q @ (Q.T @ W)
+
+    contrasts, apart, squares = [], [], []
+    for term in terms:
+        Z = np.linalg.qr(term.Z)[0] if len(term.free) > term.Z.shape[1] else term.Z
+        for a, b in term.free:
+            for out, W in ((contrasts, project(V)), (apart, V)):
+                out.append(_applied(Z[:, a], Z[:, b], term.codes, W))
+            squares.append(np.sum(apart[-1] ** 2))
+            if single is not None:
+                apart[-1] -= (single * Z[:, a] * Z[:, b] * (1.0 if a == b else 2.0))[:, None] * V
+    contrasts = [project(W) for W in contrasts]
+    if single is None:
+        contrasts, squares = [project(V), *contrasts], [np.sum(V**2), *squares]
+    kinds = [contrasts] if single is None else [contrasts, apart]
+    return all(
+        _independent(np.array([[np.sum(S * T) for T in kind] for S in kind]), np.array(squares))
+        for kind in kinds
+    )
+
+
+def _applied(x: Array, z: Array, codes: NDArray[np.integer], V: Array) -> Array:
+    """blockdiag(x_i z_i' + z_i x_i') V, of x = z: blockdiag(x_i x_i') V."""
+
+    def half(x: Array, z: Array) -> Array:
+        sums = np.zeros((int(codes.max()) + 1, V.shape[1]))
+        np.add.at(sums, codes, z[:, None] * V)
+        return x[:, None] * sums[codes]
+
+    return half(x, z) if x is z or np.array_equal(x, z) else half(x, z) + half(z, x)
 
 
 def _absorbed(A: Array, B: Array, correlated: bool) -> Array:

@@ -69,6 +69,10 @@ def test_as_the_rank_of_the_dense_matrices(seed):
     single = rng.random(n) < 0.7
     found = ident.identified(A, B, n, free, np.linalg.qr(Z)[0][single])
     assert found == longhand_of_trials(X, Z, codes, free, single)
+    # as one of several terms
+    assert ident.identified_together(X, [ident.Term(Z, codes, free)]) == longhand(X, Z, codes, free)
+    together = ident.identified_together(X, [ident.Term(Z, codes, free)], single)
+    assert together == longhand_of_trials(X, Z, codes, free, single)
 
 
 def table(m=8, n=30, seed=3):
@@ -167,3 +171,17 @@ def test_slopes_alone_beside_a_mean_for_every_study():
     se = np.sqrt(np.linalg.inv(X.T @ np.linalg.solve(V(best.x), X))[0, 0])
     fits = bi.fit_each([d], "y ~ x + s + (0 + x | s)")
     assert np.sqrt(fits.covariances[0][0, 0]) == pytest.approx(se, rel=1e-4)
+
+
+def test_crossed_terms():
+    frame = table(m=8, n=12).assign(t=np.tile(np.arange(12), 8), same=lambda d: d.s + "!", row=range(96))
+    pytest.importorskip("glmm")
+    assert bi.fit_each([frame], "y ~ x + (1 | s) + (1 | t)").converged.all()
+    for formula, cure in (
+        ("y ~ x + (1 | s) + (1 | same)", r"Take \(1 \| s\) or \(1 \| same\) out"),
+        ("y ~ x + s + (1 | s) + (1 | t)", r"Take \(1 \| s\) out, or columns"),
+        ("y ~ x + (1 | s) + (1 | row)", r"the residual.*Take \(1 \| row\) out"),
+        ("y ~ x + (1 | s / t)", r"the residual.*Take \(1 \| s:t\) out"),
+    ):
+        with pytest.raises(SpecificationError, match=cure):
+            bi.fit_each([frame] * 2, formula)
