@@ -66,18 +66,20 @@ def identified_together(X: Array, terms: Sequence[Term], single: NDArray[np.bool
     def project(W: Array) -> Array:
         return W - Q @ (Q.T @ W)
 
-    contrasts, apart, squares = [], [], []
+    contrasts: list[Array] = []
+    apart: list[Array] = []
+    squares: list[float] = []
     for term in terms:
         Z = np.linalg.qr(term.Z)[0] if len(term.free) > term.Z.shape[1] else term.Z
         for a, b in term.free:
             for out, W in ((contrasts, project(V)), (apart, V)):
                 out.append(_applied(Z[:, a], Z[:, b], term.codes, W))
-            squares.append(np.sum(apart[-1] ** 2))
+            squares.append(float(np.sum(apart[-1] ** 2)))
             if single is not None:
                 apart[-1] -= (single * Z[:, a] * Z[:, b] * (1.0 if a == b else 2.0))[:, None] * V
     contrasts = [project(W) for W in contrasts]
     if single is None:
-        contrasts, squares = [project(V), *contrasts], [np.sum(V**2), *squares]
+        contrasts, squares = [project(V), *contrasts], [float(np.sum(V**2)), *squares]
     kinds = [contrasts] if single is None else [contrasts, apart]
     return all(
         _independent(np.array([[np.sum(S * T) for T in kind] for S in kind]), np.array(squares))
