@@ -21,7 +21,7 @@ from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm_rows import GlmmRows
 from bayesimp.kernels.identifiability import Labels, check_identified
 from bayesimp.kernels.laplace_record import LaplaceFit, fit_laplace, free_elements, laplace_at
-from bayesimp.kernels.mixed_model import fisher_z
+from bayesimp.kernels.mixed_model_components import fisher_z
 from bayesimp.spec.formula import Formula
 
 __all__ = ["FAMILIES", "fit_generalised"]

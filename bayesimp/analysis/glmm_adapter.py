@@ -16,7 +16,7 @@ from bayesimp.data.design import design
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.kernels.identifiability import Term, identified_together
 from bayesimp.kernels.laplace_record import free_elements
-from bayesimp.kernels.mixed_model import fisher_z
+from bayesimp.kernels.mixed_model_components import fisher_z
 from bayesimp.spec.formula import Formula
 from bayesimp.spec.syntax import Name, read, walk
 
