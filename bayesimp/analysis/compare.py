@@ -19,6 +19,7 @@ Each is referred to F(k, v):
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -112,15 +113,18 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
+    for fits in (larger, smaller):
+        if fits is not None and not hasattr(fits, "estimates"):
+            raise SpecificationError(
+                f"compare takes fits of two models, got {type(fits).__name__}: compare(imp.analyse('y ~ x + z'), "
+                "imp.analyse('y ~ x'))."
+            )
     names = [_canonical(name) for name in larger.names]
     kept = {"Intercept"} if smaller is None else {_canonical(name) for name in smaller.names}
     extra = [j for j, name in enumerate(names) if name not in kept]
     terms = tuple(larger.names[j] for j in extra)
-    if smaller is not None and (len(smaller) != len(larger) or not kept <= set(names)):
-        raise SpecificationError(
-            "the smaller model is not nested in the larger one: it has other terms "
-            f"({', '.join(sorted(kept - set(names))) or 'none'}) or other imputations ({len(smaller)}, {len(larger)})."
-        )
+    if smaller is not None:
+        _check_nested(larger, smaller, sorted(kept - set(names)))
     Q, U = larger.estimates[:, extra], larger.covariances[:, extra][:, :, extra]
     if method in ("D1", "D2") and not extra:
         raise SpecificationError("the two models have the same fixed effects; compare random parts with D3.")
@@ -137,8 +141,29 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
     )
 
 
+def _check_nested(larger, smaller, others: list[str]) -> None:
+    """Refuse two models of which the smaller is not the larger one with terms left out."""
+    why = []
+    if others:
+        why.append(f"it has other terms ({', '.join(others)})")
+    if len(smaller) != len(larger):
+        why.append(f"it is of other imputations ({len(smaller)} tables, the larger of {len(larger)})")
+    left = [fits.analysis.partition("~")[0].strip() for fits in (larger, smaller) if "~" in fits.analysis]
+    if len(set(left)) > 1:
+        why.append(f"it has another response ({left[1]!r}, the larger {left[0]!r})")
+    if why:
+        raise SpecificationError(f"the smaller model is not nested in the larger one: {'; '.join(why)}.")
+
+
 def _canonical(name: str) -> str:
-    """The factors of an interaction in alphabetical order: ``b:a`` is ``a:b``; colons within brackets or quotes stay."""
+    """A name whatever its spelling: ``b:a`` is ``a:b``, ``np.log(x)`` is ``log(x)``, ``cor(z, x | g)`` has x first.
+
+    Colons within brackets or quotes stay.
+    """
+    if match := re.fullmatch(r"cor\((.*), (.*) \| (.*)\)", name):
+        first, second = sorted(_canonical(part) for part in match.group(1, 2))
+        return f"cor({first}, {second} | {match.group(3)})"
+    name = re.sub(r"\bnp\.(?=\w+\()", "", name)
     parts, depth, quoted = [""], 0, False
     for sign in name:
         quoted ^= sign == "`"
@@ -164,10 +189,23 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
             f"D3 compares log-likelihoods, and these are by quadrature={larger.quadrature} and {smaller.quadrature}: fit "
             "both by the same number of nodes."
         )
+    others = {_canonical(n) for n in smaller.component_names} - {
+        _canonical(n) for n in larger.component_names
+    }
+    if others:
+        raise SpecificationError(
+            "the smaller model is not nested in the larger one: it has other variance components "
+            f"({', '.join(sorted(others))})."
+        )
     own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
     k = larger.parameters - smaller.parameters
     if k <= 0:
         raise SpecificationError("the larger model has no more parameters than the smaller one.")
+    if own.mean() < -1e-6 * (1 + np.abs(larger.likelihood("own")).mean()):
+        raise SpecificationError(
+            f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which it cannot have "
+            "of the same rows, weights and offset: fit both alike."
+        )
     return d3(own, average, k)
 
 

@@ -17,12 +17,13 @@ import pandas as pd
 
 from bayesimp.analysis.laplace_check import MOST, cure, doubt, how_it_moves
 from bayesimp.analysis.linear import check_complete, cluster_codes, component_names, numbers, stacks
-from bayesimp.data.design import design
+from bayesimp.data.design import check_rank, design
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.identifiability import Labels, check_absorbed
+from bayesimp.kernels.identifiability import Labels, check_identified
 from bayesimp.kernels.laplace_record import LaplaceFit, fit_laplace, free_elements, laplace_at
+from bayesimp.kernels.mixed_model_components import fisher_z
 from bayesimp.spec.formula import Formula
 
 __all__ = ["FAMILIES", "fit_generalised"]
@@ -107,6 +108,9 @@ def fit_generalised(
             blocks = np.arange(len(stack.random))
         previous = None
         for rows in stack.tables(code):
+            check_rank(
+                rows.X, stack.fixed, f"fixed part of {formula.text!r} in completed table {len(fits) + 1}"
+            )
             if formula.random:
                 _check_identified(rows, stack, formula, len(fits))
             start = previous if previous is not None and previous.code == 0 else None
@@ -182,18 +186,23 @@ def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, nam
 
 
 def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:
-    """Refuse random effects that the fixed ones absorb, and those of single yes / no answers."""
+    """Refuse random effects that the fixed ones absorb, or that the rows cannot tell apart; rows of weight 0 are none."""
     labels = Labels(stack.fixed, stack.random, formula.random[0].group)
-    where, sizes = f"{formula.text!r}, table {k + 1}: ", np.diff(rows.first)
-    Q, (Qz, T) = np.linalg.qr(rows.X)[0], np.linalg.qr(rows.Z)
-    some = rows.first[:-1][sizes > 0]
-    A, B = (np.add.reduceat(Qz[:, :, None] * W[:, None], some) for W in (Qz, Q))
-    check_absorbed(A, B, T, labels, where)
-    if rows.family in (LOGIT, PROBIT) and sizes.max() == 1 and rows.trials.max() == 1:
-        raise SpecificationError(
-            f"{where}every cluster of {labels.group!r} has one row; a variance between single yes / no answers cannot "
-            "be estimated. Take the random term out."
-        )
+    there = rows.weight > 0
+    codes = np.repeat(np.arange(len(rows.first) - 1), np.diff(rows.first))[there]
+    if len(codes) <= rows.X.shape[1]:
+        return  # the fit says so
+    first = np.unique(codes, return_index=True)[1]
+    Q, Z = np.linalg.qr(rows.X[there])[0], rows.Z[there]
+    Qz, T = np.linalg.qr(Z)
+    if not formula.random[0].correlated:  # columns by themselves
+        T = np.diag(np.linalg.norm(Z, axis=0))
+        Qz = Z / np.diag(T)
+    A, B = (np.add.reduceat(Qz[:, :, None] * W[:, None], first) for W in (Qz, Q))
+    single = Qz[(rows.trials * rows.weight)[there] <= 1] if rows.family in (LOGIT, PROBIT) else Qz[:0]
+    free = free_elements(len(T), None if formula.random[0].correlated else np.arange(len(T)))
+    where = f"{formula.text!r}, table {k + 1}: "
+    check_identified(A, B, len(codes), free, T, labels, where, single)
 
 
 def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
@@ -301,7 +310,8 @@ def _fields(fits: list[LaplaceFit], stack: Stack, formula: Formula, correlated: 
 def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarray]:
     """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance.
 
-    nan for variances of zero and correlations at their bounds; elements of theta at zero are held there.
+    A variance of zero has -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the
+    covariance nan; elements of theta at zero are held there.
     """
     q, p = len(fit.L), len(fit.beta)
     pairs = [(a, b) for b in range(q) for a in range(b + 1, q)] if correlated else []
@@ -312,7 +322,7 @@ def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarr
         Psi = L @ L.T
         sd = np.sqrt(np.diag(Psi))
         with np.errstate(divide="ignore", invalid="ignore"):
-            z = [np.arctanh(Psi[a, b] / (sd[a] * sd[b])) for a, b in pairs]
+            z = [fisher_z(Psi[a, b] / (sd[a] * sd[b])) for a, b in pairs]
             return np.concatenate([np.log(sd), z])
 
     at, V = values(fit.theta), fit.covariance[p:, p:]

@@ -7,12 +7,18 @@ Hessian, its ``(Intercept)`` is called Intercept here, and variance components c
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 
+from bayesimp.data.design import design
 from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.kernels.identifiability import Term, identified_together
+from bayesimp.kernels.laplace_record import free_elements
+from bayesimp.kernels.mixed_model_components import fisher_z
 from bayesimp.spec.formula import Formula
+from bayesimp.spec.syntax import Name, read, walk
 
 __all__ = ["fit_by_glmm"]
 
@@ -42,6 +48,7 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
             "(statsmodels, for one)."
         ) from None
     columns = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups]))
+    _check_identified(tables.frame(0), formula, family)
     fits, notes = [], []
     for k in range(tables.m):
         frame = tables.frame(k)[columns]
@@ -65,6 +72,37 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
     if notes:
         warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=3)
     return _fields(fits, formula, family)
+
+
+def _check_identified(frame, formula: Formula, family: str) -> None:
+    """Refuse random terms whose variances the first table cannot tell from each other or from the fixed part.
+
+    A group of one level is left to glmm, which takes its term out and says so.
+    """
+    terms, named = [], []
+    for random in formula.random:
+        names = [node.name for node in walk(read(random.group)) if isinstance(node, Name)]
+        codes = frame.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+        if codes.max() > 0:
+            made = design(replace(formula, random=(random,)), frame)
+            free = free_elements(made.Z.shape[1], None if random.correlated else range(made.Z.shape[1]))
+            terms.append(Term(made.Z, codes, free))
+            named.append(f"({random.columns} {'|' if random.correlated else '||'} {random.group})")
+    if not terms or made.X.shape[0] <= made.X.shape[1]:
+        return
+    single = None if family == "gaussian" else np.full(len(frame), family in ("bernoulli", "binomial"))
+    if identified_together(made.X, terms, single):
+        return
+    out = [
+        name
+        for k, name in enumerate(named)
+        if len(terms) > 1 and identified_together(made.X, terms[:k] + terms[k + 1 :], single)
+    ]
+    cure = f"Take {' or '.join(out)} out" if out else "Take random terms out"
+    raise SpecificationError(
+        f"{formula.text!r}: the variances of {', '.join(named)} cannot be told from each other, the residual, or what "
+        f"the fixed part says of the groups. {cure}, or columns that tell the groups apart out of the fixed part."
+    )
 
 
 def _spelling(formula: Formula) -> str:
@@ -124,5 +162,5 @@ def _components(fit, correlation) -> np.ndarray:
         sd = np.sqrt(np.diag(Psi))
         with np.errstate(divide="ignore", invalid="ignore"):
             sds += list(np.log(sd))
-            zs += [np.arctanh(Psi[b, a] / (sd[a] * sd[b])) for b in range(q) for a in range(b + 1, q)]
+            zs += [fisher_z(Psi[b, a] / (sd[a] * sd[b])) for b in range(q) for a in range(b + 1, q)]
     return np.array(sds + zs)

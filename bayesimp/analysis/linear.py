@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.factors import check_levels
 from bayesimp.data.design import design
+from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.identifiability import Labels
 from bayesimp.kernels.mixed_model import fit_mixed_models, log_likelihood
@@ -17,6 +19,8 @@ from bayesimp.spec.formula import Formula
 __all__ = ["component_names", "fit_linear", "stacks"]
 
 STACK = 500_000  # rows of completed tables held at a time
+DEPENDENT = 1e-10  # share of a column's length that those before it leave, below which it depends on them
+EXACT = 1e-24  # share of the squares of y left by a fit that is exact but for rounding, as for mixed models
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def stacks(tables, formula: Formula, make, extra: tuple[str, ...] = ()) -> Itera
 
     make: from the columns of the formula and the extra ones, below one another, and the lengths.
     """
+    check_levels(tables, formula)
     names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups, *extra]))
     if tables.stacked is not None:
         _check_known(tables.columns, names, formula)
@@ -207,13 +212,20 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
     for y, X, _, _ in stack.tables():
         n, p = X.shape
         Q, R = np.linalg.qr(X)
-        if n <= p or np.min(np.abs(np.diag(R)) / np.linalg.norm(X, axis=0)) < 1e-10:
+        free = np.abs(np.diag(R)) > DEPENDENT * np.linalg.norm(X, axis=0)
+        if n <= p or not free.all():
+            which = "" if n <= p else f" ({listing(np.array(stack.fixed)[~free])})"
             raise SpecificationError(
-                f"{formula.text!r}: in a completed table of {n} rows the columns {', '.join(stack.fixed)} "
-                "are constant zero or depend on each other; a category absent from that table?"
+                f"{formula.text!r}: in a completed table of {n} rows some of the {p} columns are constant zero or depend "
+                f"on others{which}; a category absent from that table?"
             )
         beta = np.linalg.solve(R, Q.T @ y)
         rss = np.sum((y - X @ beta) ** 2)
+        if not rss > EXACT * (y @ y):
+            raise DataError(
+                f"{formula.text!r}: the columns {', '.join(stack.fixed)} reproduce the response exactly in a completed "
+                "table; there is nothing to estimate."
+            )
         inverse = np.linalg.inv(R)
         s2 = rss / (n - p)
         rows.append((beta, s2 * inverse @ inverse.T, rss / n, 0.5 * np.log(s2), 1 / (2 * (n - p)), n))

@@ -27,9 +27,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from bayesimp.analysis.fit import completed_tables, fit_each
+from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
-from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
+from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
+from bayesimp.kernels.laplace_fit import EVENTS, SEPARATED
 
 __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_reml"]
 
@@ -95,7 +96,8 @@ def pool_by_study(
     options
         Of `bayesimp.analysis.fit_each`: family, link, trials, weights, offset.
 
-    Studies in which the analysis cannot be fitted are left out: named in ``left_out``, with a warning.
+    Studies in which the analysis cannot be fitted, or whose data are separated, are left out: named in ``left_out``,
+    with a warning.
     """
     tables = completed_tables(imputed)
     frames = [tables.frame(k) for k in range(tables.m)]
@@ -107,7 +109,7 @@ def pool_by_study(
     places = frames[0].groupby(study, sort=True, observed=True).indices
     for name, place in places.items():
         try:
-            fits = fit_each([frame.iloc[place] for frame in frames], analysis, **options)
+            fits = _fits_of_study([frame.iloc[place] for frame in frames], analysis, name, options)
             pooled = pool(fits.estimates, fits.covariances, fits.df_complete, terms=fits.names).to_frame(
                 level
             )
@@ -139,6 +141,25 @@ def pool_by_study(
         weights[part.index] = 100 * weight / weight.sum()
         overall.append({"term": term, **_row(meta)})
     return StudyPooling(table.assign(weight=weights), pd.DataFrame(overall), left_out)
+
+
+def _fits_of_study(frames: list[pd.DataFrame], analysis, study, options: dict[str, Any]) -> Fits:
+    """The fits within a study; warnings say which it is.
+
+    Raises
+    ------
+    DataError
+        The data are separated in a table, so that there is no finite estimate.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fits = fit_each(frames, analysis, **options)
+    separated = 0 if fits.codes is None else int(np.count_nonzero(fits.codes & SEPARATED))
+    if separated:
+        raise DataError(f"in {separated} of {len(fits)} tables {EVENTS[SEPARATED][1]}.")
+    for warning in caught:
+        warnings.warn(f"study {study!r}: {warning.message}", warning.category, stacklevel=3)
+    return fits
 
 
 def meta_analyse(

@@ -160,7 +160,8 @@ def pool(
     M, k = Q.shape
     if M < 2:
         raise SpecificationError(
-            f"{M} imputation has no variance between imputations; pooling takes two or more."
+            f"{M} imputation has no variance between imputations; pooling takes two or more. Of one table print the "
+            "fits, or take fits[0].to_frame()."
         )
     dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,)).copy()
     if not np.all(dfcom > 0):

@@ -86,8 +86,8 @@ def design(
         {name: _plain(columns[name], formula.uses[name]) for name in columns}, index=frame.index
     )
 
+    _check_levels(columns, formula, intercept=formula.fixed.split()[0] == "1")
     X, fixed = _matrix(formula.fixed, columns, formula)
-    _check_levels(columns, formula, "Intercept" in fixed)
     Z: NDArray[np.float64] = np.empty((len(frame), 0))
     random: tuple[str, ...] = ()
     if formula.random:
@@ -224,7 +224,7 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
                 "which the intercept stands for already; take it off the formula."
             )
         if (
-            column.dtype == np.float64
+            pd.api.types.is_float_dtype(column.dtype)
             and (column != np.floor(column)).any()
             and column.nunique() > MOST_LEVELS
         ):

@@ -1,4 +1,4 @@
-"""Whether the data can tell the variance components of a linear mixed model apart.
+"""Whether the data can tell the variance components of a mixed model apart.
 
 With K an orthonormal basis of the complement of the columns of X, the error contrasts K'y have covariance
 
@@ -13,11 +13,19 @@ Their inner products <G_f, G_g> = tr(G_f G_g) come from the products of each clu
 
 A direction u of the random effects whose values Z_i u lie, in every cluster, in the span of X is absorbed by the fixed
 effects: u' (sum_i A_i - C_i) u = 0.
+
+A family without a dispersion has the G_f without I. A row that is one trial, 0 or 1, has the variance that its mean
+gives: it says something about Psi beside other rows only. So the Z_i E_f Z_i' must also be independent where the
+diagonal elements of such rows j are left out: sum_i tr(A_i E_f A_i E_g) - sum_j (z_j'E_f z_j)(z_j'E_g z_j).
+
+Crossed and nested terms have no clusters in common. There the matrices are applied to random vectors, as many at least as
+there are matrices: these are independent if and only if their values are, with probability 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +33,12 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["Labels", "absorbed", "check_absorbed", "check_identified", "confounded"]
+__all__ = ["Labels", "Term", "check_identified", "identified", "identified_together"]
 
 Array = NDArray[np.float64]
 ABSORBED = 1e-10  # share of a random effect's squares that the fixed effects leave, below which there is none
 CONFOUNDED = 1e-9  # smallest eigenvalue of the inner products, each matrix of norm 1
+VECTORS = 20  # to which crossed terms are applied, and twice as many as their components
 
 
 class Labels(NamedTuple):
@@ -40,8 +49,57 @@ class Labels(NamedTuple):
     group: str
 
 
-def absorbed(A: Array, B: Array) -> Array:
-    """Directions that the fixed effects absorb, from A (m, q, q), B (m, q, p), X orthonormal and Z orthogonal.
+class Term(NamedTuple):
+    """A random term: Z (n, q), group of every row (n,), and the (d, 2) free elements of Psi."""
+
+    Z: Array
+    codes: NDArray[np.integer]
+    free: NDArray[np.int64]
+
+
+def identified_together(X: Array, terms: Sequence[Term], single: NDArray[np.bool_] | None = None) -> bool:
+    """`identified` for several random terms, crossed or nested; single (n,): which rows are one trial, if no sigma^2."""
+    n, d = len(X), sum(len(term.free) for term in terms)
+    V = np.random.default_rng(0).normal(size=(n, VECTORS + 2 * d))
+    Q = np.linalg.qr(X)[0]
+
+    def project(W: Array) -> Array:
+        return W - Q @ (Q.T @ W)
+
+    contrasts: list[Array] = []
+    apart: list[Array] = []
+    squares: list[float] = []
+    for term in terms:
+        Z = np.linalg.qr(term.Z)[0] if len(term.free) > term.Z.shape[1] else term.Z
+        for a, b in term.free:
+            for out, W in ((contrasts, project(V)), (apart, V)):
+                out.append(_applied(Z[:, a], Z[:, b], term.codes, W))
+            squares.append(float(np.sum(apart[-1] ** 2)))
+            if single is not None:
+                apart[-1] -= (single * Z[:, a] * Z[:, b] * (1.0 if a == b else 2.0))[:, None] * V
+    contrasts = [project(W) for W in contrasts]
+    if single is None:
+        contrasts, squares = [project(V), *contrasts], [float(np.sum(V**2)), *squares]
+    kinds = [contrasts] if single is None else [contrasts, apart]
+    return all(
+        _independent(np.array([[np.sum(S * T) for T in kind] for S in kind]), np.array(squares))
+        for kind in kinds
+    )
+
+
+def _applied(x: Array, z: Array, codes: NDArray[np.integer], V: Array) -> Array:
+    """blockdiag(x_i z_i' + z_i x_i') V, of x = z: blockdiag(x_i x_i') V."""
+
+    def half(x: Array, z: Array) -> Array:
+        sums = np.zeros((int(codes.max()) + 1, V.shape[1]))
+        np.add.at(sums, codes, z[:, None] * V)
+        return x[:, None] * sums[codes]
+
+    return half(x, z) if x is z or np.array_equal(x, z) else half(x, z) + half(z, x)
+
+
+def _absorbed(A: Array, B: Array, correlated: bool) -> Array:
+    """Directions of the random effects that the fixed ones absorb; of uncorrelated effects, single ones.
 
     Returns
     -------
@@ -50,25 +108,24 @@ def absorbed(A: Array, B: Array) -> Array:
     total = A.sum(axis=0)
     left = total - np.einsum("iap,ibp->ab", B, B)
     size = np.sqrt(np.einsum("aa->a", total))
-    values, vectors = np.linalg.eigh(left / np.outer(size, size))
+    share = left / np.outer(size, size)
+    values, vectors = np.linalg.eigh(share if correlated else np.diag(np.diag(share)))
     return vectors[:, values < ABSORBED] / size[:, None]
 
 
-def confounded(A: Array, B: Array, n: int, free: NDArray[np.int64]) -> Array:
-    """The combination of components that leaves the covariance of the contrasts as it is; empty if there is none.
+def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Array | None = None) -> bool:
+    """Whether no combination of components leaves the covariance of the contrasts as it is.
 
     Parameters
     ----------
     A, B
-        As in `absorbed`.
+        (m, q, q), (m, q, p) products of clusters, X orthonormal.
     n
         Rows.
     free
         (d, 2) row and column of the free elements of Psi.
-
-    Returns
-    -------
-    (d + 1,): weight of sigma^2, then of each free element, or (0,).
+    single
+        None: a normal model. Else a family without dispersion, and (s, q) the rows of Z that are one trial.
     """
     (q, p), d = B.shape[1:], len(free)
     E = np.zeros((d, q, q))
@@ -83,51 +140,89 @@ def confounded(A: Array, B: Array, n: int, free: NDArray[np.int64]) -> Array:
     inner[1:, 1:] = plain - cross - cross.T + np.einsum("fpr,grp->fg", W, W)
     inner[0, 1:] = inner[1:, 0] = np.einsum("fiaa->f", AE) - np.einsum("fpp->f", W)
     inner[0, 0] = n - p
-    size = np.sqrt(np.append(n - p, np.diag(plain)))
-    values, vectors = np.linalg.eigh(inner / np.outer(size, size))
-    return vectors[:, 0] / size if values[0] < CONFOUNDED else np.zeros(0)
+    if single is None:
+        return _independent(inner, np.append(n - p, np.diag(plain)))
+    own = np.einsum("ja,fab,jb->jf", single, E, single, optimize=True)
+    return _independent(inner[1:, 1:], np.diag(plain)) and _independent(plain - own.T @ own, np.diag(plain))
 
 
-def check_identified(A, B, n: int, free, T, labels: Labels | None, where: str) -> None:
+def _independent(inner: Array, squares: Array) -> bool:
+    """Whether matrices with these inner products are linearly independent; squares of their norms before projection."""
+    size = np.sqrt(squares)
+    return bool(np.linalg.eigvalsh(inner / np.outer(size, size))[0] > CONFOUNDED)
+
+
+def check_identified(
+    A, B, n: int, free, T, labels: Labels | None, where: str, single: Array | None = None
+) -> None:
     """Refuse variance components that n rows cannot tell from the fixed effects or from each other.
 
-    A, B, free as in `confounded`, the columns of Z having mean square 1; T (q, q): Z of the user's is that Z times T.
+    A, B, free, single as in `identified`; T (q, q): Z of the user's is that Z times T.
 
     Raises
     ------
     SpecificationError
+        Says which, and what is identified.
     """
+    if identified(A, B, n, free, single):
+        return
     q = len(T)
     labels = labels or Labels((), [f"column {c} of Z" for c in range(q)], "cluster")
-    check_absorbed(A, B, T, labels, where)
-    if confounded(A, B, n, free).size == 0:
-        return
+    _refuse_absorbed(_absorbed(A, B, len(free) > q), len(A), T, labels, where)
     clusters = int((np.einsum("iaa->i", A) > 0).sum())
     random = ", ".join(map(repr, labels.random))
+    others = ", and the residual" if single is None else ""
+    if single is not None and len(single):
+        others = (
+            ", of single yes / no answers, which say something of them beside others in their cluster only"
+        )
     raise SpecificationError(
-        f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the {len(free) + 1} variance components "
-        f"apart (random effects of {random}, and the residual): clusters need more rows than they have random effects. "
-        f"Take {'slopes' if q > 1 else 'the random term'} out of (... | {labels.group})."
+        f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the variances apart (random "
+        f"effects of {random}{others}): clusters have too few rows, or these differ too little. "
+        f"{_remedy(A, B, n, len(free) > q, T, labels, single)}."
     )
 
 
-def check_absorbed(A, B, T, labels: Labels, where: str) -> None:
-    """Refuse random effects of which the fixed effects leave nothing; arguments of `check_identified`.
-
-    Raises
-    ------
-    SpecificationError
-    """
-    directions = absorbed(A, B)
+def _refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels, where: str) -> None:
+    """Refuse random effects of which the fixed effects leave nothing; other arguments of `check_identified`."""
     if directions.shape[1] == 0:
         return
     share = np.abs(np.linalg.solve(T, directions)).max(axis=1) * np.linalg.norm(
         T, axis=0
     )  # columns of norm 1
-    names = [repr(name) for name, x in zip(labels.random, share, strict=True) if x > 1e-6 * share.max()]
-    listed, only = ", ".join(names), " (all rows are of one cluster)" if len(A) == 1 else ""
+    gone = [name for name, x in zip(labels.random, share, strict=True) if x > 1e-6 * share.max()]
+    listed, only = ", ".join(map(repr, gone)), " (all rows are of one cluster)" if clusters == 1 else ""
+    out = f"{listed} out of (... | {labels.group})"
+    if len(gone) == len(labels.random):
+        out = f"the random term of '{labels.group}' out"
     raise SpecificationError(
         f"{where}the fixed effects leave nothing of the random effects of {listed} by '{labels.group}'{only}: their "
-        f"variances cannot be estimated. Take {listed} out of (... | {labels.group}), or take the columns that tell the "
-        "clusters apart out of the fixed part."
+        f"variances cannot be estimated. Take {out}, or take the columns that tell the clusters apart out of the fixed "
+        "part."
     )
+
+
+def _remedy(A, B, n: int, correlated: bool, T, labels: Labels, single) -> str:
+    """The largest random part within this one that is identified."""
+    for kept, pairs in _smaller(len(T), correlated):
+        U = T[:, kept]  # the kept columns of Z, in the orthonormal ones
+        U = np.linalg.qr(U)[0] if pairs else U / np.linalg.norm(U, axis=0)
+        k = range(len(kept))
+        free = np.array([(a, b) for b in k for a in k if a == b or (pairs and a > b)])
+        alone = None if single is None else single @ U
+        if not identified(U.T @ A @ U, U.T @ B, n, free, alone):
+            continue
+        if len(kept) == len(T):
+            return f"Write (... || {labels.group}), without correlations"
+        out = ", ".join(repr(name) for j, name in enumerate(labels.random) if j not in kept)
+        return f"Take {out} out of (... | {labels.group})"
+    return f"Take the random term of '{labels.group}' out"
+
+
+def _smaller(q: int, correlated: bool) -> Iterator[tuple[list[int], bool]]:
+    """Random parts within one of q columns, the largest first, and whether their effects are correlated."""
+    if correlated:
+        yield list(range(q)), False
+    for size in range(q - 1, 0, -1):
+        for kept in combinations(range(q), size):
+            yield list(kept), correlated

@@ -20,13 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.identifiability import Labels, check_identified
-from bayesimp.kernels.mixed_model_search import BOUNDARY, Prepared, prepare_tables, search, second_derivatives
+from bayesimp.kernels.mixed_model_components import components_of
+from bayesimp.kernels.mixed_model_search import Prepared, prepare_tables, search, second_derivatives
 
 __all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
 Array = NDArray[np.float64]
-AT_BOUND = np.arctanh(1 - 1e-8)  # Fisher's z of a correlation that counts as 1
-FLAT = 1e-7  # of the largest eigenvalue of a Hessian, by differences
+NO_RESIDUAL = 1e-11  # of the residual mean square of X alone: below that, rounding is seen in standard errors
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class LinearMixedFit:
         (d,) lower triangle of Lambda by columns, blocks only; lme4's ``theta``.
     components, components_cov
         (k,) log standard deviations of the random effects, Fisher's z = atanh of their correlations (by
-        columns of the lower triangle), log sigma; (k, k) covariance by the observed information, nan for variances of
-        zero and correlations at their bounds.
+        columns of the lower triangle), log sigma; (k, k) covariance by the observed information. A variance of zero has
+        -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the covariance nan.
     gradient_norm
         Largest derivative of the deviance with respect to theta, Z made orthonormal: dimensionless.
     converged, singular
@@ -115,7 +115,7 @@ def fit_mixed_models(
     Raises
     ------
     DataError
-        A value is not finite, or X reproduces y exactly.
+        A value is not finite, or X reproduces y exactly, or X and the random effects together do.
     SpecificationError
         Columns of X or Z are linearly dependent, or there are no more rows than columns of X; or the variance components
         are not identified (`bayesimp.kernels.identifiability`).
@@ -141,6 +141,7 @@ def fit_mixed_models(
     if start is not None:  # in orthonormal columns of Z = Q_z Tz
         begin[0] = (Tz[0] @ _lower(np.asarray(start, dtype=float)[None], free, q)[0])[free[:, 0], free[:, 1]]
     end, singular = search(prepared, begin)
+    _refuse_exact(end.scalars[:, 1], labels, M)
     hessian = second_derivatives(prepared, end)
 
     # back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual
@@ -156,7 +157,7 @@ def fit_mixed_models(
     if reml:
         loglik -= np.log(np.einsum("kaa->ka", Tx)).sum(axis=1)
     rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
-    components, components_cov = _components(Lambda, sigma2, free, Tz, signs, hessian, end.theta)
+    components, components_cov = components_of(Lambda, sigma2, free, Tz, signs, hessian, end.theta)
     b, b_cov = np.zeros((M, 0, q)), np.zeros((M, 0, q, q))
     if modes:
         b, b_cov = _modes(Lambda_q, A, B, c, end.beta, Tz, sigma2, scale)
@@ -234,6 +235,18 @@ def _refuse(wrong, p: int, M: int, labels: Labels | None) -> None:
     )
 
 
+def _refuse_exact(share: Array, labels: Labels | None, M: int) -> None:
+    """Refuse tables without a residual; share (M,): sigma^2 of the residual mean square of X alone."""
+    exact = np.flatnonzero(share < NO_RESIDUAL)
+    if len(exact):
+        group = "cluster" if labels is None else f"'{labels.group}'"
+        raise DataError(
+            f"{_table(int(exact[0]), M)}the fixed effects and the random effects of {group} reproduce the response "
+            "exactly, and nothing is left for a residual variance. Is the response one value in every cluster? Then "
+            "analyse a table of clusters."
+        )
+
+
 def _table(k: int, M: int) -> str:
     return f"table {k + 1} of {M}: " if M > 1 else ""
 
@@ -262,68 +275,3 @@ def _modes(Lambda_q: Array, A, B, c, delta, Tz, sigma2, scale) -> tuple[Array, A
     right = np.einsum("kba,kib->kia", Lambda_q, residual)[..., None]
     b = Lambda[:, None] @ np.linalg.solve(H, right) * scale[:, None, None, None]
     return b[..., 0], sigma2[:, None, None, None] * (Lambda[:, None] @ half)
-
-
-def _components(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple[Array, Array]:
-    """log sd, atanh correlations, log sigma, and their covariance by the delta method.
-
-    With l_a rows of Lambda and s_a = |l_a|:  log sd_a = log(s_a sigma),   rho_ab = l_a'l_b / s_a s_b,
-
-        d log s_a / d l_a = l_a / s_a^2,    d rho_ab / d l_a = (l_b / s_b - rho_ab l_a / s_a) / s_a
-
-    The deviance is -2 log-likelihood, so the information is half its Hessian. At a diagonal element of zero the deviance
-    is even in it, so that its derivatives with the others are zero: the information of what has left the boundary is
-    that of the others alone. A log sd of zero and a correlation at its bound or of a variance of zero get nan.
-    """
-    M, q, _ = Lambda.shape
-    d = len(free)
-    pairs = [(a, b) for a, b in free if a != b]
-    s = np.linalg.norm(Lambda, axis=2)
-    unit = Lambda / np.where(s > 0, s, 1.0)[:, :, None]
-    dLambda = np.zeros((M, d, q, q))  # by theta_q: Lambda = Tz^-1 Lambda_q
-    into = np.linalg.inv(Tz)
-    for l, (a, b) in enumerate(free):
-        dLambda[:, l, :, b] = into[:, :, a] * signs[:, :, b]
-    k = q + len(pairs) + 1
-    values, J = np.empty((M, k)), np.zeros((M, k, d + 1))
-    log_sigma = 0.5 * np.log(sigma2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values[:, :q] = np.log(s) + log_sigma[:, None]
-        J[:, :q, :d] = np.einsum("kac,klac->kal", unit / s[:, :, None], dLambda)
-        J[:, :q, d] = 0.5
-        for j, (a, b) in enumerate(pairs, start=q):
-            rho = np.einsum("kc,kc->k", unit[:, a], unit[:, b])
-            values[:, j] = np.arctanh(rho)
-            by_a = (unit[:, b] - rho[:, None] * unit[:, a]) / s[:, a, None]
-            by_b = (unit[:, a] - rho[:, None] * unit[:, b]) / s[:, b, None]
-            slope = np.einsum("kc,klc->kl", by_a, dLambda[:, :, a]) + np.einsum(
-                "kc,klc->kl", by_b, dLambda[:, :, b]
-            )
-            J[:, j, :d] = slope / (1 - rho**2)[:, None]
-    values[:, -1], J[:, -1, d] = log_sigma, 0.5
-    covariance = np.full((M, k, k), np.nan)
-    at_zero = (free[:, 0] == free[:, 1]) & (np.abs(theta) < BOUNDARY)
-    for t in range(M):
-        inside = np.append(~at_zero[t], True)
-        there = np.flatnonzero(_inside(values[t], s[t], pairs, q))
-        covariance[t][np.ix_(there, there)] = _delta(J[t][there][:, inside], hessian[t][inside][:, inside])
-    return values, covariance
-
-
-def _inside(values: Array, s: Array, pairs, q: int) -> NDArray[np.bool_]:
-    """Which log sds, correlations and log sigma of a fit are inside their range."""
-    positive = s > BOUNDARY * s.max(initial=1.0)
-    correlations = [
-        positive[a] and positive[b] and abs(values[q + j]) < AT_BOUND for j, (a, b) in enumerate(pairs)
-    ]
-    return np.array([*positive, *correlations, True], dtype=bool)
-
-
-def _delta(J: Array, hessian: Array) -> Array:
-    """J (hessian / 2)^+ J'; nan unless the Hessian is that of a minimum (a rotation of Lambda may leave it flat)."""
-    values, vectors = np.linalg.eigh(0.5 * hessian)
-    flat = np.abs(values) <= FLAT * values[-1]
-    if values[~flat][0] < 0:
-        return np.full((len(J), len(J)), np.nan)
-    half = J @ (vectors[:, ~flat] / np.sqrt(values[~flat]))
-    return half @ half.T

@@ -30,8 +30,9 @@ AWAY = 0.03  # and to start from again, so near to zero that a search finds back
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
 RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
 NEAR = 1e-7  # decrease in sight that is near enough where rounding of the deviance hides it
-EVALUATIONS = 500  # of a search
-STEP = 1e-4  # for differences of the gradient
+EVALUATIONS = 500  # of a search,
+AGAIN = 3  # and how often it may be made again from where it ended
+STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
 @merged
@@ -228,11 +229,17 @@ class Descent:
 def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
-    A search that ends at a variance of zero, stationary by symmetry, be it a minimum or not, is made again
-    from near zero. A diagonal element that zero serves as well becomes zero. Also returns (M,) singular.
+    A search that ends far off (effects much larger than sigma) is made again from where it ended. One that ends at a
+    variance of zero, stationary by symmetry, be it a minimum or not, is made again from near zero. A diagonal element
+    that zero serves as well becomes zero. Also returns (M,) singular.
     """
     diagonal = prepared.free[:, 0] == prepared.free[:, 1]
     end = prepared.descend(theta)
+    for _ in range(AGAIN):
+        tables = np.flatnonzero(~end.converged)
+        if len(tables) == 0:
+            break
+        end.take(tables, prepared.at(tables).descend(end.theta[tables]))
     for away, evaluations, gain in ((AWAY, EVALUATIONS, 1e-8), (0.0, 1, -1e-9)):
         at_zero = diagonal & (np.abs(end.theta) < BOUNDARY)
         tables = np.flatnonzero(at_zero.any(axis=1))
@@ -252,12 +259,14 @@ def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
     """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
     M, d = end.theta.shape
     sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
-    for k, shift in enumerate(STEP * np.eye(d + 1)):
+    step = np.append(STEP * np.maximum(1.0, np.abs(end.theta)), np.full((M, 1), STEP), axis=1)
+    for k, unit in enumerate(np.eye(d + 1)):
+        shift = step[:, k, None] * unit
         up, down = (
-            prepared.descend(end.theta + sign * shift[:d], sigma2 * np.exp(sign * shift[d]), 1).gradient
+            prepared.descend(end.theta + sign * shift[:, :d], sigma2 * np.exp(sign * shift[:, d]), 1).gradient
             for sign in (1, -1)
         )
-        hessian[:, :d, k] = (up - down) / (2 * STEP)
+        hessian[:, :d, k] = (up - down) / (2 * step[:, k, None])
     hessian[:, d, :d] = hessian[:, :d, d]
     hessian[:, d, d] = end.scalars[:, 0] / sigma2  # of df log sigma^2 + rss / sigma^2 at sigma^2 = rss / df
     return hessian

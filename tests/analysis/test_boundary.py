@@ -190,3 +190,111 @@ def test_meta_analysis_of_other_families():
     assert (row["estimate"], row["std.error"]) == pytest.approx(
         tuple(own.loc["x", ["estimate", "std.error"]])
     )
+
+
+def test_a_correlation_at_its_bound_but_for_rounding():
+    """With three effects the bound is reached with an error of 1e-15, of which Fisher's z makes 17, not infinity."""
+    frames = [slopes(k).assign(z=np.random.default_rng(1000 + k).normal(size=90)) for k in range(6)]
+    fits = bi.fit_each(frames, "y ~ x + z + (1 + x + z | g)")
+    rho = np.array([name.startswith("cor(") for name in fits.component_names])
+    z = fits.components[:, rho]
+    assert np.isinf(z).sum() >= 6 and np.abs(z[np.isfinite(z)]).max() < 9.5  # atanh(1 - 1e-8)
+    assert np.isnan(np.diagonal(fits.components_cov, axis1=1, axis2=2)[:, rho][np.isinf(z)]).all()
+    with pytest.warns(StatisticalWarning, match="at its bound"):
+        table = fits.pool_components().to_frame().set_index("term")
+    assert (table.loc[table.index[rho], "value"].isna().to_numpy() == ~np.isfinite(z).all(axis=0)).all()
+    assert table["value.low"].notna().sum() >= 3  # three sds at least: that of z may be zero
+
+
+@pytest.mark.parametrize("unit", [1e6, 1e-6])
+def test_standard_errors_of_components_do_not_depend_on_units(unit):
+    frame = slopes(1, m=30)
+    ours, theirs = (
+        bi.fit_each([t], "y ~ x + (1 + x | g)")
+        for t in (frame, frame.assign(x=frame.x * unit, y=frame.y * 1e5))
+    )
+    assert np.isfinite(ours.components_cov).all()
+    np.testing.assert_allclose(theirs.components_cov, ours.components_cov, rtol=1e-4, atol=1e-7)
+
+
+def test_clusters_much_further_apart_than_their_rows():
+    """Ten means known without error: the variance of their log sd is 1 / 2 (10 - 1), of the residual 1 / 2 (100 - 10)."""
+    r = np.random.default_rng(1)
+    g, e = np.repeat(np.arange(10), 10), r.normal(size=100)
+    frames = [pd.DataFrame({"g": g, "y": r.normal(size=10)[g] + ratio * e}) for ratio in (1e-3, 1e-4)]
+    for frame in frames:
+        fits = bi.fit_each([frame], "y ~ 1 + (1 | g)")
+        assert fits.converged.all() and not fits.singular.any()
+        between, residual = np.diag(fits.components_cov[0])
+        assert between == pytest.approx(1 / 18, rel=0.01) and residual == pytest.approx(1 / 180, rel=0.01)
+
+
+def test_nothing_left_for_a_residual():
+    r = np.random.default_rng(2)
+    d = slopes(2).assign(
+        of_cluster=lambda t: r.normal(size=15)[t.g], line=lambda t: t.x * t.of_cluster + 1, one=1.0
+    )
+    for formula in ("of_cluster ~ x + (1 | g)", "line ~ x + (1 + x | g)"):
+        with pytest.raises(DataError, match="random effects of 'g' reproduce the response exactly"):
+            bi.fit_each([d] * 2, formula)
+    for formula in ("one ~ 1", "one ~ x", "one ~ x + (1 | g)"):
+        with pytest.raises(DataError, match="reproduce the response exactly"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            bi.fit_each([d] * 2, formula)
+
+
+def test_models_that_are_not_nested():
+    frames = [
+        slopes(k).assign(z=np.random.default_rng(50 + k).normal(size=90), h=np.tile(range(9), 10))
+        for k in range(3)
+    ]
+    frames = [frame.assign(x=np.exp(frame.x), y2=frame.y + 1) for frame in frames]
+
+    def fit(formula, **options):
+        return bi.fit_each(frames, formula, **options)
+
+    assert compare(fit("y ~ log(x) + z"), fit("y ~ np.log(x)")).terms == ("z",)
+    slopes_of_both = fit("y ~ x + z + (x + z | g)", reml=False)  # cor(z, x | g) here, cor(x, z | g) there
+    assert compare(slopes_of_both, fit("y ~ x + (z + x | g)", reml=False), "D3").df1 == 1
+    for larger, smaller, message in (
+        (fit("y ~ x + z"), fit("y2 ~ x"), "another response"),
+        (
+            fit("y ~ x + (1 + x | g)", reml=False),
+            fit("y ~ x + (1 | h)", reml=False),
+            r"components \(sd\(Intercept \| h\)\)",
+        ),
+        (fit("y ~ x + z", weights="x"), fit("y ~ x"), "same rows, weights and offset"),
+    ):
+        with pytest.raises(SpecificationError, match=message):
+            compare(larger, smaller, "D3")
+    with pytest.raises(SpecificationError, match="compare takes fits of two models, got str"):
+        compare(slopes_of_both, "y ~ x")
+
+
+@pytest.mark.parametrize("formula, family", [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"),
+                                             ("yes ~ C(item)", "bernoulli")])  # fmt: skip
+def test_a_scale_imputed_as_continuous_has_no_levels(formula, family):
+    """Four holes in 90 cells are enough, which no number of levels would show."""
+    r = np.random.default_rng(7)
+    scale = r.integers(1, 6, 90).astype(float)
+    frames = []
+    for k in range(3):
+        scale[:4] = r.normal(3, 1, 4)
+        frames.append(slopes(k).assign(item=scale, yes=lambda t: (t.y > 0) * 1))
+    with pytest.raises(
+        DataError, match=r"8 of its values.*levels differ between tables.*families=\{'item': 'ordinal'\}"
+    ):
+        bi.fit_each(frames, formula, family=family)
+    dose = [frame.assign(item=np.random.default_rng(8).choice([0.5, 1.0, 2.5], 90)) for frame in frames]
+    assert len(bi.fit_each(dose, formula, family=family).names) == 3
+
+
+def test_a_level_that_one_table_lacks():
+    frame = slopes(9).assign(two=np.tile(["a", "b"], 45), one="a", yes=lambda t: (t.y > 0) * 1)
+    frames = [frame, frame.assign(two="a")]
+    with pytest.raises(SpecificationError, match=r"constant zero or depend on others \('two\[b\]'\)"):
+        bi.fit_each(frames, "y ~ two")
+    with pytest.raises(DataError, match=r"completed table 2: column 'two\[b\]' is 0 in all 90 rows"):
+        bi.fit_each(frames, "yes ~ two", family="bernoulli")
+    with pytest.raises(DataError, match="'one' has one level"):
+        bi.fit_each([frame], "y ~ x * one")

@@ -27,6 +27,22 @@ def longhand(X, Z, codes, free):
     return np.linalg.matrix_rank(rows, tol=1e-6) == len(matrices)
 
 
+def longhand_of_trials(X, Z, codes, free, single):
+    """The same without sigma^2: rank of the M Z E_f Z' M, and of the Z E_f Z' without what single trials say alone."""
+    q, n = Z.shape[1], len(X)
+    M = np.eye(n) - X @ np.linalg.pinv(X)
+    same = np.equal.outer(codes, codes)
+    matrices = []
+    for a, b in free:
+        E = np.zeros((q, q))
+        E[a, b] = E[b, a] = 1
+        matrices.append(Z @ E @ Z.T * same)
+    sizes = [np.linalg.norm(m) for m in matrices]
+    projected = [(M @ m @ M).ravel() / size for m, size in zip(matrices, sizes, strict=True)]
+    apart = [(m * ~np.diag(single)).ravel() / size for m, size in zip(matrices, sizes, strict=True)]
+    return all(np.linalg.matrix_rank(np.array(rows), tol=1e-6) == len(free) for rows in (projected, apart))
+
+
 def products(X, Z, codes):
     Q = np.linalg.qr(X)[0]
     Z = np.linalg.qr(Z)[0]
@@ -49,8 +65,14 @@ def test_as_the_rank_of_the_dense_matrices(seed):
         pytest.skip("no design")
     free = np.array([(a, b) for b in range(q) for a in range(b, q)])
     A, B = products(X, Z, codes)
-    found = ident.absorbed(A, B).shape[1] == 0 and ident.confounded(A, B, n, free).size == 0
-    assert found == longhand(X, Z, codes, free)
+    assert ident.identified(A, B, n, free) == longhand(X, Z, codes, free)
+    single = rng.random(n) < 0.7
+    found = ident.identified(A, B, n, free, np.linalg.qr(Z)[0][single])
+    assert found == longhand_of_trials(X, Z, codes, free, single)
+    # as one of several terms
+    assert ident.identified_together(X, [ident.Term(Z, codes, free)]) == longhand(X, Z, codes, free)
+    together = ident.identified_together(X, [ident.Term(Z, codes, free)], single)
+    assert together == longhand_of_trials(X, Z, codes, free, single)
 
 
 def table(m=8, n=30, seed=3):
@@ -92,14 +114,23 @@ def test_too_few_rows_in_clusters():
     frame = table(m=50, n=2)
     one = frame.iloc[::2]
     with pytest.raises(
-        SpecificationError, match="50 rows in 50 clusters of 's' cannot tell the 2 variance components"
+        SpecificationError, match="50 rows in 50 clusters of 's' cannot tell the variances apart"
     ):
         bi.fit_each([one] * 2, "y ~ x + (1 | s)")
     binary = frame.assign(T=np.tile([0.0, 1.0], 50))
-    with pytest.raises(SpecificationError, match=r"cannot tell the 4 variance components .* Take slopes out"):
+    with pytest.raises(
+        SpecificationError, match=r"cannot tell the variances apart .* Write \(\.\.\. \|\| s\)"
+    ):
         bi.fit_each([binary] * 2, "y ~ T + (1 + T | s)")
-    with pytest.raises(SpecificationError, match="one row; a variance between single yes / no answers"):
+    with pytest.raises(
+        SpecificationError,
+        match=r"single yes / no answers.*Take the random",
+    ):
         bi.fit_each([one] * 2, "yes ~ x + (1 | s)", family="bernoulli")
+    for term in ("(1 + T | s)", "(1 + T || s)"):  # pairs of answers have one covariance
+        with pytest.raises(SpecificationError, match=r"single yes / no answers.* Take 'T' out"):
+            bi.fit_each([binary] * 2, f"yes ~ T + {term}", family="bernoulli")
+    assert bi.fit_each([binary], "yes ~ T + (1 | s)", family="bernoulli").converged.all()
     # one cluster with two rows is enough, as is a count, whose variance is known, or a known weight
     assert np.isfinite(bi.fit_each([pd.concat([one, frame.iloc[[1]]])], "y ~ x + (1 | s)").estimates).all()
     assert bi.fit_each([one], "n ~ x + (1 | s)", family="poisson").converged.all()
@@ -110,6 +141,15 @@ def test_too_few_rows_in_clusters():
 def test_an_origin_far_away_is_no_reason_to_refuse():
     frame = table().assign(year=2015.0 + np.tile(np.arange(10), 24))
     assert bi.fit_each([frame], "y ~ year + (1 + year | s)").converged.all()
+
+
+def test_uncorrelated_effects_of_columns_that_are_nearly_one():
+    """x is 1000 but for 1e-3: intercepts and slopes are the same as uncorrelated effects, not as correlated ones."""
+    frame = table()
+    frame["far"] = 1000 + 1e-3 * frame.x
+    assert bi.fit_each([frame], "y ~ far + (1 + far | s)").converged.all()
+    with pytest.raises(SpecificationError, match=r"these differ too little\. Take 'far' out"):
+        bi.fit_each([frame], "y ~ far + (1 + far || s)")
 
 
 def test_slopes_alone_beside_a_mean_for_every_study():
@@ -131,3 +171,17 @@ def test_slopes_alone_beside_a_mean_for_every_study():
     se = np.sqrt(np.linalg.inv(X.T @ np.linalg.solve(V(best.x), X))[0, 0])
     fits = bi.fit_each([d], "y ~ x + s + (0 + x | s)")
     assert np.sqrt(fits.covariances[0][0, 0]) == pytest.approx(se, rel=1e-4)
+
+
+def test_crossed_terms():
+    frame = table(m=8, n=12).assign(t=np.tile(np.arange(12), 8), same=lambda d: d.s + "!", row=range(96))
+    pytest.importorskip("glmm")
+    assert bi.fit_each([frame], "y ~ x + (1 | s) + (1 | t)").converged.all()
+    for formula, cure in (
+        ("y ~ x + (1 | s) + (1 | same)", r"Take \(1 \| s\) or \(1 \| same\) out"),
+        ("y ~ x + s + (1 | s) + (1 | t)", r"Take \(1 \| s\) out, or columns"),
+        ("y ~ x + (1 | s) + (1 | row)", r"the residual.*Take \(1 \| row\) out"),
+        ("y ~ x + (1 | s / t)", r"the residual.*Take \(1 \| s:t\) out"),
+    ):
+        with pytest.raises(SpecificationError, match=cure):
+            bi.fit_each([frame] * 2, formula)

@@ -124,3 +124,16 @@ def test_weights_of_studies_have_the_variance_between_them():
         estimate = np.sum(w * part["estimate"]) / w.sum()
         assert result.overall.set_index("term").at[term, "estimate"] == pytest.approx(estimate)
     assert (result.overall["tau2"] > 0.01).any()
+
+
+def test_a_separated_study_has_no_estimate():
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"s": np.repeat(list("abcd"), 30), "x": rng.normal(size=120)})
+    frame["yes"] = (frame.x + rng.logistic(size=120) > 0) * 1
+    frame.loc[frame.s == "b", "yes"] = (frame.x > 0) * 1
+    with pytest.warns(
+        StatisticalWarning, match="1 of 4 studies are left out.*'b': in 2 of 2 tables the data are separated"
+    ):
+        result = pool_by_study([frame, frame], "yes ~ x", "s", family="bernoulli")
+    without = pool_by_study([frame[frame.s != "b"]] * 2, "yes ~ x", "s", family="bernoulli")
+    pd.testing.assert_frame_equal(result.overall, without.overall)
