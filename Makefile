@@ -16,6 +16,7 @@ slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python notebooks/execute.py
