@@ -163,8 +163,8 @@ class FCS:
         """(n,) bool: cells of a column that completed tables show imputed."""
         return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
 
-    def with_priors(self, priors: pr.Priors) -> FCS:
-        """The same model with other priors in every block that takes priors.
+    def with_priors(self, priors: pr.Priors | str) -> FCS:
+        """The same model with other priors (records, or the name of a preset) in every block that takes priors.
 
         Blocks by Gibbs sampling take to PyMC where the priors are not conditionally conjugate.
 
@@ -173,6 +173,7 @@ class FCS:
         SpecificationError
             No block has priors.
         """
+        priors = pr.read(priors)
         changed = {b.name: _with_priors(b.method, priors) for b in self.spec.blocks}
         if all(changed[b.name] is b.method for b in self.spec.blocks):
             used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))

@@ -60,13 +60,17 @@ class IncompleteData:
     """
 
     def __init__(self, frame: Any, cluster: str, families: Mapping[str, str] | None = None) -> None:
+        if isinstance(frame, IncompleteData):
+            raise SpecificationError(
+                "The table is IncompleteData already; give it to a model: bi.FCS(data).impute()."
+            )
         self.frame, self._backend = as_pandas(frame)
         _check_columns(self.frame, cluster)
         self.cluster = cluster
         self.codes, self.clusters = _codes(self.frame[cluster])
         self.codes.flags.writeable = False
         self._levels: dict[str, tuple] = {}  # known from a larger table
-        self.families = self._families(families or {})
+        self.families = self._families(_by_name(families))
         self._check_finite()
 
     @property
@@ -288,7 +292,21 @@ def _nullable() -> dict:
     return {getattr(pa, arrow)(): pd.api.types.pandas_dtype(pandas) for arrow, pandas in names.items()}
 
 
+def _by_name(families: Any) -> Mapping[str, str]:
+    if families is None or isinstance(families, Mapping):
+        return families or {}
+    raise SpecificationError(
+        f"families takes family by variable, such as {{'visits': 'poisson'}}; got {families!r}."
+    )
+
+
 def _check_columns(frame: pd.DataFrame, cluster: str) -> None:
+    if not isinstance(cluster, str):
+        inside = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
+        hint = f": cluster={inside[0]!r}" if len(inside) == 1 else ""
+        if len(inside) > 1:
+            hint = f"; there is one level of clusters, so join {listing(inside)} in one column if they name it together"
+        raise SpecificationError(f"cluster is the name of one column, as text{hint}; got {cluster!r}.")
     if len(frame) == 0:
         raise DataError("The table has no rows.")
     repeated = frame.columns[frame.columns.duplicated()].unique()
