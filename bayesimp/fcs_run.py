@@ -18,7 +18,8 @@ from bayesimp.data.chained_block import ChainedBlock
 from bayesimp.data.families import CODED
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputations import Imputations, build_tree, dtype_events
+from bayesimp.imputations import Imputations, build_tree
+from bayesimp.imputed_events import imputed_events
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import chain_rng
@@ -109,14 +110,9 @@ class FCSRun:
         """The last state of every chain, as completed tables."""
         cells, attrs = self._cells(), self._attrs()
         events = (*_choices(self.model.spec), *self.model.events, *self.events, *self._chain_events())
-        events += tuple(
-            dtype_events(
-                self.model.data,
-                [n for n in cells if n in self.model.spec.incomplete and n not in self.model.spec.exact],
-            )
-        )
         tree = partial(self._tree, cells, attrs)  # not a lambda: results can be pickled
-        return Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made, self.model.spec))
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Column -> (rows, values (m, cells)), rows in the order of the table."""

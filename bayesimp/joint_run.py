@@ -13,7 +13,8 @@ import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputations import Imputations, build_tree, dtype_events
+from bayesimp.imputations import Imputations, build_tree
+from bayesimp.imputed_events import imputed_events
 from bayesimp.kernels.effects import moments
 from bayesimp.progress import progress_bar
 from bayesimp.samplers import joint_gibbs
@@ -112,9 +113,10 @@ class Run:
             self.events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
             m = possible
         cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
-        return Imputations(
-            self.model.data, cells, attrs, lambda: self._tree(cells, attrs), self._all_events(), run=self
+        made = Imputations(
+            self.model.data, cells, attrs, lambda: self._tree(cells, attrs), self.events, run=self
         )
+        return made.with_events(imputed_events(made))
 
     def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Response -> (rows, values (m, cells)), rows in the order of the table."""
@@ -154,12 +156,6 @@ class Run:
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
             "numpy_version": np.__version__,
         }  # fmt: skip
-
-    def _all_events(self) -> tuple[Event, ...]:
-        data = self.model.data
-        return self.events + tuple(
-            dtype_events(data, [n for n in self.model.responses if data.missing(n).any()])
-        )
 
     def _values(self, numbers: range) -> np.ndarray:
         """(len(numbers), R, r) values of the incomplete rows."""

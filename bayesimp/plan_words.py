@@ -11,7 +11,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (rf"(?:IncompleteData\(\.\.\., )?families=\{{{QUOTED}: {QUOTED}\}}\)?", r'"\1" = "\2" under [data.families]'),
     (rf"families=\{{\.\.\.: {QUOTED}\}}", r'name = "\1" under [data.families]'),
     (rf"pandas\.to_numeric\(table\[{QUOTED}\], errors='coerce'\) makes it numbers, and missing what is none",
-     r'"\1" = "number" under [data.types] reads it as numbers; list texts that mean missing under [data], missing = ["..."]'),
+     r'"\1" = "number" under [data.types] makes it numbers; texts that mean missing go into missing under [data]'),
     (r"pandas\.Categorical\(\.\.\., categories=\[\.\.\.\], ordered=True\)",
      'its categories in order under [data.types], as ["low", "high"]'),
     (rf"sampler={QUOTED}", r'sampler = "\1" under [impute]'),
@@ -20,7 +20,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"improper=True", "improper = true under [model.priors]"),
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
-    (r"with FCS\b", "with FCS, which is for Python (bi.FCS)"),
+    (r"\(FCS\)|with FCS\b", "(FCS, from Python)"),
 )  # fmt: skip
 
 

@@ -66,8 +66,8 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
         if hint := stored_as_text(data.frame[name]):
             raise SpecificationError(
                 f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
-                f"numbers, and missing what is none. If they are codes, leave it out, methods={{'{name}': None}}, or name "
-                f"a method: methods={{'{name}': 'bayes'}}."
+                f"numbers, and missing what is none. If they are codes, leave it out, methods={{'{name}': None}}, or "
+                f"name a method: methods={{'{name}': 'bayes'}}."
             )
         raise SpecificationError(
             f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most {MOST_LEVELS} "

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.data.families import CODED, COUNTS, trials
-from bayesimp.data.feedback import drawn_by_logs, feeding_back, note, unlimited
+from bayesimp.data.feedback import computed_circles, drawn_by_logs, feeding_back, note, unlimited
 from bayesimp.data.generic import filled, varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.levels import Draft, at_its_level
@@ -101,6 +101,7 @@ def conditionals(
     values = filled(data, base.complete, incomplete, base.derived.values())
     drafts = [at_its_level(d, data, values) for d in drafts]
     drafts = [_with_note(d, drafts, logs, data) for d in drafts]
+    drafts = _with_circles(drafts, base, values)
     made = {d.block.name: _with_means(d, data, values, compatible) for d in drafts}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
@@ -128,6 +129,24 @@ def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], d
         and (others := feeding_back(name, [d.block for d in drafts], logs))
     ]
     return replace(draft, block=replace(block, notes=(*block.notes, *notes)))
+
+
+def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[str, Array]) -> list[Draft]:
+    """With a note where columns that the user derives from variables drive these (`feedback`)."""
+    about: dict[str, list[str]] = {}
+    users = [base.derived[name] for name in base.users]
+    for column, behind, ahead in computed_circles([d.block for d in drafts], users, values):
+        for name in behind:
+            about.setdefault(name, []).append(
+                f"'{column}' is computed from {listing(behind)} and predicts {listing(ahead)}, and back: a circle "
+                f"in which imputed values can run away. Stable are bounds= on {listing(behind)}, or formulas without "
+                f"{listing(ahead)} for these, or without '{column}' for the others"
+            )
+    return [
+        replace(d, block=replace(d.block, notes=(*d.block.notes, *notes)))
+        for d in drafts
+        for notes in [[n for name in d.block.responses for n in about.get(name, ())]]
+    ]
 
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:

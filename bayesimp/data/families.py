@@ -3,7 +3,7 @@
 Inference, first rule that fits:
 
     nothing observed                                        normal (nothing else is known; see the summary)
-    bool; two values of text, category or whole numbers     bernoulli, however they are coded or stored: -1/1, 0/100, 1.0/3.0
+    bool; two values of text, category or whole numbers     bernoulli: -1/1, 0/100, 1.0/3.0, ...
     ordered category                                        ordinal
     text or category                                        categorical
     number                                                  normal
@@ -242,10 +242,11 @@ def as_continuous(column: pd.Series) -> str:
     if _kind(column) not in ("number", "boolean", "empty"):
         values = listing(_few_values(column))
         return (
-            f"It holds {values}: if it may be treated as continuous, write numbers in their place in the table, and "
-            "declare it 'normal'."
+            f"It holds {values}: if it may be treated as continuous, write numbers in their place in the table, then "
+            f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})."
         )
-    return f"If it may be treated as continuous, say so: IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})."
+    declared = f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})"
+    return f"If it may be treated as continuous, say so: {declared}."
 
 
 def stored_as_text(column: pd.Series) -> str:

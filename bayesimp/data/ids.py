@@ -40,7 +40,7 @@ MEASURED = re.compile(
 
 def names_rows(data: IncompleteData, name: str) -> str:
     """What a complete column names, in words; empty if it may be a measurement."""
-    column = data.frame[name]
+    column = data.frame[name].infer_objects()
     codes, m = data.codes, len(data.clusters)
     if not pd.api.types.is_numeric_dtype(column.dtype) or data.families[name] in ("categorical", "ordinal"):
         places = pd.factorize(column)[0]

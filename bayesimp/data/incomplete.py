@@ -17,6 +17,8 @@ from bayesimp.errors import DataError, SpecificationError
 
 __all__ = ["IncompleteData", "as_pandas"]
 
+LEAST, MOST = 1e-70, 1e70  # of the largest number of a column: variances of its variances are computed
+
 
 class IncompleteData:
     """A table with missing cells whose rows belong to clusters.
@@ -255,15 +257,33 @@ class IncompleteData:
     def _check_finite(self) -> None:
         for name in self.variables:
             column = self.frame[name]
-            if not pd.api.types.is_float_dtype(column.dtype):
+            floats = pd.api.types.is_float_dtype(column.dtype)
+            if not floats and not (column.dtype == object and self.families[name] == "normal"):
                 continue
-            infinite = np.isinf(column.to_numpy(np.float64, na_value=np.nan))
+            values = column.to_numpy(np.float64, na_value=np.nan) if floats else self.numeric(name)
+            _check_size(name, values, self.codes, self.clusters, column.index)
+            infinite = np.isinf(values)
             if infinite.any():
                 place = where(infinite, self.codes, self.clusters, column.index)
                 raise DataError(
                     f"Variable '{name}' is infinite {place}. "
                     "Correct these values, set them to missing, or leave the column out of the table."
                 )
+
+
+def _check_size(name: str, values: NDArray[np.float64], codes, labels, index) -> None:
+    """Refuse numbers whose fourth powers a computer cannot hold: they would be infinite, or 0, and look constant."""
+    size = np.abs(values[np.isfinite(values)])
+    largest = size.max(initial=0.0)
+    if LEAST < largest < MOST or largest == 0:
+        return
+    odd = np.isfinite(values) & ((np.abs(values) >= MOST) if largest >= MOST else (values != 0))
+    what = "so large" if largest >= MOST else "so small"
+    raise DataError(
+        f"Variable '{name}' has numbers {what} ({largest:.3g}) that what is computed from them overflows, "
+        f"{where(odd, codes, labels, index)}. Is it a code for a missing value? If not, change its unit: divide it by "
+        f"{'1e' + str(int(np.log10(largest)))}."
+    )
 
 
 def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:

@@ -92,6 +92,6 @@ def _check_normal(data: IncompleteData, name: str) -> None:
     family = data.families[name]
     if family != "normal":
         raise SpecificationError(
-            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; FCS imputes "
-            f"others (bi.FCS, bi.impute). {as_continuous(data.frame[name])}"
+            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; others are "
+            f"imputed by chained equations (FCS). {as_continuous(data.frame[name])}"
         )

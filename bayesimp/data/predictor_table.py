@@ -96,7 +96,8 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
                 f"'{name}' looks like {what}; no predictor by default; write it in a formula if it should be"
             )
             continue
-        factor = _term(name, data) != write(Name(name)) or not is_numeric_dtype(data.frame[name].dtype)
+        number = is_numeric_dtype(data.frame[name].infer_objects().dtype)  # in objects, too
+        factor = _term(name, data) != write(Name(name)) or not number
         if factor and levels > MOST_LEVELS:
             hint = stored_as_text(data.frame[name])
             advice = (

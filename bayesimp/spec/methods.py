@@ -48,8 +48,8 @@ class Gibbs:
     Parameters
     ----------
     priors
-        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``, or the name of a preset. Where beta is flat, the coefficients
-        of a variable that is not normal have the weak priors of `priors.Weak`.
+        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``, or the name of a preset. Where
+        beta is flat, the coefficients of a variable that is not normal have the weak priors of `priors.Weak`.
     residual
         ``"common"``: one sigma^2; ``"cluster"``: one for each cluster (mice's 2l.norm).
     compatible
