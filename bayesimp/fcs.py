@@ -24,7 +24,6 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun
 from bayesimp.imputations import Imputations, check_names
-from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import new_seed
 from bayesimp.samplers.conditional import make
@@ -33,7 +32,7 @@ from bayesimp.samplers.joint_gibbs import is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
 from bayesimp.spec.conditional import Conditionals, formula_text, text
-from bayesimp.spec.describe import describe
+from bayesimp.spec.describe import described, described_bounds
 from bayesimp.spec.fcs_records import declared_to_dict
 
 __all__ = ["FCS"]
@@ -231,35 +230,17 @@ class FCS:
             lines += ["  methods chosen by family, level and observed clusters: a note says where it is not bayes,",
                       "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
         lines += [f"  priors of {text}" for text in self._described_priors()]
-        lines += [f"  bounds of {name}: {_shown_bounds(pair)}" for name, pair in self.bounds.items()]
+        lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
         lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
         lines += [f"  note: {event.where}: {event.message}" for event in self.events]
         return "\n".join(lines)
 
     def _described_priors(self) -> list[str]:
-        """``y ('default'): beta flat; sigma2 ...; Psi ...``, on the scale of the data, for blocks that have priors."""
         try:
             priors = self.parameter_priors
         except SpecificationError as error:  # said again when it is sampled
             return [f"the blocks cannot be used: {error}"]
-        lines = []
-        for block in {block.name: block for block in self.spec.blocks}.values():
-            levels = self.data.levels(block.name)[1:] if block.family == "categorical" else block.responses
-            effects = effect_names([str(level) for level in levels], [column.name for column in block.random])
-            names = {"beta": [c.name for c in block.fixed], "Psi": effects}
-            known = [p for p in ("beta", "sigma2", "Sigma", "Psi") if f"{p}_{block.name}" in priors]
-            if known:
-                shown = {p: priors[f"{p}_{block.name}"] for p in known}
-                if isinstance(
-                    getattr(block.method.priors, "beta", None), pr.Weak
-                ):  # in units of the predictors
-                    shown["beta"] = block.method.priors.beta
-                parts = [
-                    f"{p} {describe(prior, names.get(p, block.responses))}" for p, prior in shown.items()
-                ]
-                named = getattr(block.method.priors, "name", "default")
-                lines.append(f"{block.name} ('{named}'): {'; '.join(parts)}")
-        return lines
+        return described(self.spec.blocks, priors, {n: self.data.levels(n) for n in self.spec.incomplete})
 
     def impute(
         self,
@@ -309,11 +290,6 @@ class FCS:
         with progress_bar(progress) as report:
             run.start(m, cycles, report)
         return run.imputations()
-
-
-def _shown_bounds(pair: tuple[Any, Any]) -> str:
-    ends = ["none" if end is None else f"{end:g}" if np.ndim(end) == 0 else "one a row" for end in pair]
-    return f"lower {ends[0]}, upper {ends[1]}"
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -78,9 +78,10 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
     below = int((drawn < 0).sum())
     if not below or seen.min() < 0:
         return []
+    share = f"{below / drawn.size:.1%}" if below >= 0.001 * drawn.size else "less than 0.1%"
     zero = " (a gamma model takes no 0)" if seen.min() == 0 else ""
     text = (
-        f"{below / drawn.size:.1%} of imputed values are negative (down to {drawn.min():.3g}), and none of the "
+        f"{share} of imputed values are negative (down to {drawn.min():.3g}), and none of the "
         f"{len(seen):,} observed ones is (from {seen.min():.3g}). If it cannot be: families={{{name!r}: 'gamma'}}{zero}, "
         f"its logarithm as the column of the table, bounds={{{name!r}: (0, None)}} in chained equations, or matching"
     )

@@ -185,12 +185,13 @@ def glance(imputations) -> Summary:
 def _over_clusters(stats: xr.Dataset, imputations) -> xr.Dataset:
     """Means of the imputed means and sds over clusters, by their missing cells."""
     counts = imputations.data.counts.loc[list(stats[nt.RESPONSE].values)].to_numpy(float)
-    weight = xr.DataArray(counts, dims=(nt.RESPONSE, nt.CLUSTER), coords={nt.RESPONSE: stats[nt.RESPONSE]})
     out = {}
     for name, array in stats.data_vars.items():
-        there = weight.where(np.isfinite(array[0, 0]).values, 0.0)
-        out[name] = (array.fillna(0.0) * there.values).sum(nt.CLUSTER) / there.sum(nt.CLUSTER)
-    return xr.Dataset(out)
+        x = array.transpose(nt.CHAIN, nt.DRAW, nt.RESPONSE, nt.CLUSTER).to_numpy()
+        weight = np.where(np.isfinite(x[0, 0]), counts, 0.0)
+        mean = (np.nan_to_num(x) * weight).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1.0)
+        out[name] = (nt.CHAIN, nt.DRAW, nt.RESPONSE), mean
+    return xr.Dataset(out, coords={nt.RESPONSE: stats[nt.RESPONSE]})
 
 
 def _summary(imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summary:

@@ -685,7 +685,8 @@ def test_text():
         "  =      r = y1 / y2",
         "  visited in the order y1, y2, y3",
         "  note (y1, y2): 'r' is computed from 'y1', 'y2' and predicts 'y3', and back: a circle in which imputed values "
-        "can run away. Stable are bounds= on 'y1', 'y2', or formulas without 'y3' for these, or without 'r' for the others",
+        "can run away. Stable are bounds= on 'y1', 'y2', "
+        "or formulas without 'y3' for these, or without 'r' for the others",
     ]
 
 
