@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.diagnostics.convergence import glance
+from bayesimp.errors import StatisticalWarning
 from bayesimp.fcs import FCS
 from bayesimp.imputations import Imputations
 
@@ -20,7 +23,7 @@ def impute(
     families: Mapping[str, str] | None = None,
     methods: Any = None,
     predictors: Any = None,
-    cycles: int = 100,
+    cycles: int | None = None,
     seed: int | None = None,
     show: bool = True,
     progress: bool | None = None,
@@ -39,7 +42,13 @@ def impute(
     methods, predictors, options
         See `FCS`.
     show
-        Print the models that were chosen, and why.
+        Print the models that were chosen, and why, and in the end one line: whether the chains have converged, and if
+        not, what to do (`Imputations.summary` has it by parameter and cluster).
+
+    Warns
+    -----
+    StatisticalWarning
+        The chains do not mix, whether `show` or not; that draws are too few, though they mix, is printed only.
 
     Examples
     --------
@@ -48,4 +57,10 @@ def impute(
     model = FCS(IncompleteData(frame, cluster, families), methods, predictors, **options)
     if show:
         print(model)
-    return model.impute(m, cycles=cycles, seed=seed, progress=progress)
+    imputations = model.impute(m, cycles=cycles, seed=seed, progress=progress)
+    seen = glance(imputations)
+    if show:
+        print(seen.verdict)
+    if seen.judged and not seen.mixes:
+        warnings.warn(seen.verdict, StatisticalWarning, stacklevel=2)
+    return imputations

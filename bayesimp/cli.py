@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bayesimp.errors import BayesimpError
+from bayesimp.plan_words import in_plan_words
 
 __all__ = ["main"]
 
@@ -47,7 +48,7 @@ def check(options: argparse.Namespace) -> int:
     plan = read_plan(options.plan)
     ready = _prepared(plan)
     p = plan.impute
-    print(f"{plan.path}: {plan.title or 'a plan'}\n\n{ready.data!r}\n\n{ready.model!r}\n")
+    _say(f"{plan.path}: {plan.title or 'a plan'}\n\n{ready.data!r}\n\n{ready.model!r}\n")
     tune = "" if p.tune is None else f", {p.tune} before them"
     print(f"m = {p.m}, seed {p.seed}, {p.chains} chains x {p.draws} draws{tune}, sampler '{p.sampler}'")
     for analysis in plan.analyses:
@@ -112,11 +113,11 @@ def _waiting(what: str):
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(in_plan_words(text), flush=True)
 
 
 def _refuse(message: str) -> int:
-    print(f"bayesimp: {message}", file=sys.stderr)
+    print(f"bayesimp: {in_plan_words(message)}", file=sys.stderr)
     return REFUSED
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from textwrap import fill
 
-__all__ = ["Event"]
+import pandas as pd
+
+__all__ = ["Event", "EventTable", "listed"]
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,34 @@ class Event:
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+WIDTH = 100  # of lines of messages
+
+
+class EventTable(pd.DataFrame):
+    """Events as a DataFrame that prints whole messages."""
+
+    @property
+    def _constructor(self) -> type:
+        return EventTable
+
+    def __repr__(self) -> str:
+        return listed(self) if {"message", "count"} <= set(self.columns) else super().__repr__()
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context("display.max_colwidth", None):
+            return super()._repr_html_()
+
+
+def listed(events: pd.DataFrame) -> str:
+    """Events as text, one a paragraph, whole messages: ``kind: where (count): message``."""
+    heads = [name for name in events.columns if name not in ("message", "count")]
+    lines = []
+    for event in events.to_dict("records"):
+        count = "" if event["count"] == 1 else f" ({event['count']:,})"
+        text = f"{': '.join(str(event[name]) for name in heads)}{count}: {event['message']}"
+        lines.append(
+            fill(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        )
+    return "\n".join(lines) or "no events"

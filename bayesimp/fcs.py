@@ -33,9 +33,12 @@ from bayesimp.samplers.joint_gibbs import is_conjugate
 from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
 from bayesimp.spec.conditional import formula_text, text
+from bayesimp.spec.describe import described, described_bounds
 from bayesimp.spec.fcs_records import declared_to_dict
 
 __all__ = ["FCS"]
+
+CYCLES, DRAWS = 100, 1_000  # by default: cycles at the least, and draws kept of all imputations
 
 
 class FCS:
@@ -121,7 +124,7 @@ class FCS:
     def table(self) -> ChainedTable:
         names, frame = self.spec.incomplete, self.masked.frame
         Y = np.column_stack([self.masked.column_values(name) for name in names])
-        own = [d.column for d in self.spec.derived if d.column in frame.columns]
+        own = [d.column for d in self.spec.derived if d.column is not None and d.column in frame.columns]
         filled = {name: frame[name].to_numpy(float, na_value=np.nan) for name in own}
         return chained_table(
             self.spec,
@@ -158,17 +161,16 @@ class FCS:
 
     @property
     def priors_name(self) -> str:
-        names = {
-            b.method.priors.name for b in self.spec.blocks if getattr(b.method, "priors", None) is not None
-        }
+        priors = [getattr(b.method, "priors", None) for b in self.spec.blocks]
+        names = {each.name for each in priors if each is not None}
         return ", ".join(sorted(names)) or "none"
 
     def filled(self, column: str) -> np.ndarray:
         """(n,) bool: cells of a column that completed tables show imputed."""
         return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
 
-    def with_priors(self, priors: pr.Priors) -> FCS:
-        """The same model with other priors in every block that takes priors.
+    def with_priors(self, priors: pr.Priors | str) -> FCS:
+        """The same model with other priors (records, or the name of a preset) in every block that takes priors.
 
         Blocks by Gibbs sampling take to PyMC where the priors are not conditionally conjugate.
 
@@ -177,6 +179,7 @@ class FCS:
         SpecificationError
             No block has priors.
         """
+        priors = pr.read(priors)
         changed = {b.name: _with_priors(b.method, priors) for b in self.spec.blocks}
         if all(changed[b.name] is b.method for b in self.spec.blocks):
             used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))
@@ -231,14 +234,24 @@ class FCS:
         if self._declared["methods"] is None:
             lines += ["  methods chosen by family, level and observed clusters: a note says where it is not bayes,",
                       "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
+        lines += [f"  priors of {text}" for text in self._described_priors()]
+        lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
+        lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
         lines += [f"  note: {event.where}: {event.message}" for event in self.events]
         return "\n".join(lines)
+
+    def _described_priors(self) -> list[str]:
+        try:
+            priors = self.parameter_priors
+        except SpecificationError as error:  # said again when it is sampled
+            return [f"the blocks cannot be used: {error}"]
+        return described(self.spec.blocks, priors, {n: self.data.levels(n) for n in self.spec.incomplete})
 
     def impute(
         self,
         m: int = 20,
         *,
-        cycles: int = 100,
+        cycles: int | None = None,
         tune: int | None = None,
         seed: int | None = None,
         workers: int | None = None,
@@ -252,10 +265,11 @@ class FCS:
             Completed tables.
         cycles, tune
             Visits to every block, and how many of the first are kept apart as warm-up (default: half), so that
-            convergence is judged by the rest.
+            convergence is judged by the rest. Default: 100 for 20 imputations or more; for fewer as many as keep 1,000
+            draws in all, without which no run could have the 400 effective draws that `summary` asks for.
         seed
             Same seed, same result, whatever `workers`, the order of rows, and m: the first 20 of 60 imputations are
-            those of a run of 20.
+            those of a run of 20 (with as many cycles).
 
         Raises
         ------
@@ -270,7 +284,8 @@ class FCS:
         1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is kept once: an imputation
         adds the values of its incomplete rows.
         """
-        m, cycles = _whole("m", m, 1), _whole("cycles", cycles, 1)
+        m = _whole("m", m, 1)
+        cycles = max(CYCLES, -(-2 * DRAWS // m)) if cycles is None else _whole("cycles", cycles, 1)
         tune = cycles // 2 if tune is None else _whole("tune", tune, 0)
         if tune >= cycles:
             raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
@@ -284,11 +299,12 @@ class FCS:
 
 def _whole(name: str, value: Any, least: int) -> int:
     """A whole number of 63 bits, which is what files keep."""
-    if isinstance(value, bool) or not isinstance(value, Real) or value != value // 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or float(value) != float(value) // 1:
         raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
-    if not least <= value < 2**63:
+    whole = int(value)  # type: ignore[call-overload]  # every real number that is whole
+    if not least <= whole < 2**63:
         raise SpecificationError(f"{name} must be an integer from {least} to 2**63 - 1, got {value!r}.")
-    return int(value)
+    return whole
 
 
 def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:

@@ -20,7 +20,8 @@ from bayesimp.data.families import CODED
 from bayesimp.data.margins import alike
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputations import Imputations, build_tree, dtype_events
+from bayesimp.imputations import Imputations, build_tree
+from bayesimp.imputed_events import imputed_events
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.samplers.chains import chain_rng
@@ -122,14 +123,9 @@ class FCSRun:
             *self.events,
             *self._chain_events(),
         )
-        events += tuple(
-            dtype_events(
-                self.model.data,
-                [n for n in cells if n in self.model.spec.incomplete and n not in self.model.spec.exact],
-            )
-        )
         tree = partial(self._tree, cells, attrs)
-        return Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made, self.model.spec))
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Column -> (rows, values (m, cells)), rows in the order of the table."""

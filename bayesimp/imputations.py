@@ -14,11 +14,9 @@ from bayesimp import notation as nt
 from bayesimp.data.families import CODED, COUNTS
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.events import Event
+from bayesimp.events import Event, EventTable
 
-__all__ = ["Imputations", "build_tree", "check_long_names", "dtype_events"]
-
-FEW_VALUES = 12  # of a count or short scale, at most
+__all__ = ["Imputations", "build_tree", "check_long_names"]
 
 
 class Resumable(Protocol):
@@ -99,9 +97,7 @@ class Imputations:
 
     @property
     def events(self) -> pd.DataFrame:
-        return pd.DataFrame(
-            [e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"]
-        )
+        return EventTable([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:
         return self.m
@@ -113,7 +109,7 @@ class Imputations:
         """Completed table k (0 .. m-1) as pandas: index, columns, their order and dtypes as in the data.
 
         Observed cells are the user's own, bit for bit; imputed ones are levels of a category, counts, numbers. A column
-        of integers that is imputed as normal becomes floating point (recorded in `events`).
+        that cannot hold what is imputed (integers, imputed as normal) becomes floating point (recorded in `events`).
         """
         if not 0 <= k < self.m:
             raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
@@ -127,7 +123,7 @@ class Imputations:
         column, family = self._column(name), self._family(name)
         if family in CODED:
             return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
-        return _filled(column, rows, self._cells[name][1][k], family in COUNTS)
+        return _filled(column, rows, self._cells[name][1][k], family in COUNTS or name in self._matched)
 
     def _cells_like(self, name: str, rows: np.ndarray, k: int) -> np.ndarray:
         """(n,) rows of the table whose cells are those of table k: an imputed level is that of the first row that has
@@ -138,6 +134,12 @@ class Imputations:
         places = np.arange(len(codes))
         places[rows] = first[self._cells[name][1][k].astype(np.int64)]
         return places
+
+    @cached_property
+    def _matched(self) -> frozenset[str]:
+        """Columns of integers whose imputed values are all whole: observed ones, by matching."""
+        integers = [n for n in self._cells if pd.api.types.is_integer_dtype(self._column(n).dtype)]
+        return frozenset(n for n in integers if (self.values(n) == np.floor(self.values(n))).all())
 
     def _family(self, name: str) -> str:
         return self.data.families.get(name, "normal").partition("(")[0]
@@ -209,6 +211,11 @@ class Imputations:
         long.insert(0, ".id", np.tile(ids, len(frames)))
         long.insert(0, ".imp", np.repeat(np.arange(first, first + len(frames)), n))
         return long
+
+    def with_events(self, events: Iterable[Event]) -> Imputations:
+        """The same with further events."""
+        made = (*self._events, *events)
+        return Imputations(self.data, self._cells, self.attrs, self._make_tree, made, self._run)
 
     @property
     def model(self) -> Any:
@@ -372,26 +379,6 @@ def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
             f"The table has a column {' and '.join(repr(name) for name in both)}, which is what the numbers of tables "
             f"and rows are called in a long table. Rename it in the table, or {otherwise}."
         )
-
-
-def dtype_events(data: IncompleteData, imputed: Iterable[str]) -> list[Event]:
-    """What is said of columns of whole numbers that were imputed as normal."""
-    events = []
-    for name in imputed:
-        if data.families[name] != "normal":
-            continue
-        if pd.api.types.is_integer_dtype(data.frame[name].dtype):
-            text = "integers, imputed as normal: the completed column is floating point"
-            events.append(Event("dtype changed", name, text))
-            continue
-        values = np.unique(data.numeric(name)[~data.missing(name)])
-        if 2 < len(values) <= FEW_VALUES and (values == np.floor(values)).all():
-            text = (
-                f"{len(values)} different whole numbers, imputed as normal, so that imputed values are not whole; counts "
-                "and short scales are declared: families={...: 'poisson'} or 'ordinal'"
-            )
-            events.append(Event("whole numbers", name, text))
-    return events
 
 
 def _same(tree: xr.DataTree) -> xr.DataTree:

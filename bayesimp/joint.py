@@ -46,7 +46,8 @@ class JointNormal:
         ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete one that
         should inform them), fixed effects, and one random part. The right side must be complete.
     priors
-        See `bayesimp.spec.priors`; the default scales with the data.
+        Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
+        default scales with the data.
 
     Raises
     ------
@@ -59,10 +60,18 @@ class JointNormal:
     >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
     """
 
-    def __init__(self, data: IncompleteData, formula: str, priors: pr.Priors | None = None) -> None:
+    def __init__(self, data: IncompleteData, formula: str, priors: pr.Priors | str | None = None) -> None:
+        if not isinstance(data, IncompleteData):
+            raise SpecificationError(
+                f"JointNormal takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
+            )
+        if not isinstance(formula, str):
+            raise SpecificationError(
+                f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
+            )
         self.data = data
         self.formula = _checked(parse(formula), data)
-        self.priors = pr.default() if priors is None else priors
+        self.priors = pr.default() if priors is None else pr.read(priors)
         self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
@@ -77,7 +86,7 @@ class JointNormal:
         self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
 
-    def with_priors(self, priors: pr.Priors) -> JointNormal:
+    def with_priors(self, priors: pr.Priors | str) -> JointNormal:
         """The same data and formula under other priors."""
         return JointNormal(self.data, self.formula.text, priors)
 

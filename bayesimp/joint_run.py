@@ -14,7 +14,8 @@ import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputations import Imputations, build_tree, dtype_events
+from bayesimp.imputations import Imputations, build_tree
+from bayesimp.imputed_events import imputed_events
 from bayesimp.kernels.effects import moments
 from bayesimp.progress import progress_bar
 from bayesimp.samplers import joint_gibbs
@@ -127,13 +128,14 @@ class Run:
     def imputations(self, m: int) -> Imputations:
         """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
         possible = self.draws.chains * (self.draws.draws // self.spacing)
-        events = self._all_events()
+        events = self.events
         if possible < m:
             events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
             m = possible
         cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
         tree = partial(self._tree, cells, attrs)
-        return Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made))
 
     def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Response -> (rows, values (m, cells)), rows in the order of the table."""
@@ -173,12 +175,6 @@ class Run:
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
             "numpy_version": np.__version__,
         }  # fmt: skip
-
-    def _all_events(self) -> tuple[Event, ...]:
-        data = self.model.data
-        return self.events + tuple(
-            dtype_events(data, [n for n in self.model.responses if data.missing(n).any()])
-        )
 
     def _values(self, numbers: range) -> np.ndarray:
         """(len(numbers), R, r) values of the incomplete rows."""

@@ -19,6 +19,7 @@ from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.imputations import Imputations
 from bayesimp.plan_prepare import Prepared
+from bayesimp.plan_words import in_plan_words
 from bayesimp.progress import progress_bar, waiting
 from bayesimp.report import (
     Folder,
@@ -92,6 +93,7 @@ class _Run:
             self.note(str(warning.message), aloud)
 
     def note(self, text: str, aloud: bool = True) -> None:
+        text = in_plan_words(text)
         if text not in self.notes:
             self.notes.append(text)
             if aloud:

@@ -548,7 +548,7 @@ def test_two_stage_names_the_clusters_that_it_cannot_fit():
 
 def test_two_stage_and_columns_of_clusters():
     frame = table()[["study", "x", "smoke"]]
-    frame["size"] = frame["study"].str[1:].astype(float)
+    frame["size"] = frame["study"].str[1:].astype(float) ** 2
     imp = impute(frame, methods="2stage")
     assert list(imp.tree["posterior"]["fixed_smoke"].values) == ["Intercept", "x", "size"]
     assert list(imp.tree["posterior"]["effect_smoke"].values) == ["Intercept", "x"]
@@ -634,7 +634,7 @@ def test_a_variable_of_clusters_is_not_one_by_chance():
 
 def test_observed_in_one_cluster_only():
     frame = table()[["study", "x", "smoke"]]
-    frame["size"] = frame["study"].str[1:].astype(float)
+    frame["size"] = frame["study"].str[1:].astype(float) ** 2
     frame["smoke"] = frame["smoke"].where(frame["study"] == "s4")
     data = bi.IncompleteData(frame, cluster="study")
     said = str(bi.FCS(data))

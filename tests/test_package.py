@@ -18,10 +18,19 @@ BELOW = {  # what each part may import, beside errors, notation, events, progres
     "models": {"kernels", "spec"},
     "samplers": {"kernels", "spec", "data", "models"},
     "imputations": {"data", "analysis", "diagnostics", "storage"},  # the latter three inside methods
-    "joint_run": {"kernels", "spec", "data", "samplers", "imputations", "joint"},  # joint for its type only
+    "imputed_events": {"spec", "data", "imputations"},
+    "joint_run": {
+        "kernels",
+        "spec",
+        "data",
+        "samplers",
+        "imputations",
+        "imputed_events",
+        "joint",
+    },  # for its type only
     "joint": {"kernels", "spec", "data", "models", "samplers", "imputations", "joint_run"},
     "analysis": {"kernels", "spec", "data"},
-    "fcs_run": {"spec", "data", "samplers", "imputations", "fcs"},  # fcs for its type only
+    "fcs_run": {"spec", "data", "samplers", "imputations", "imputed_events", "fcs"},  # fcs for its type only
     "fcs": {"spec", "data", "samplers", "imputations", "fcs_run"},
     "fcs_storage": {"spec", "data", "samplers", "fcs", "fcs_run"},
     "storage": {"spec", "data", "samplers", "imputations", "joint", "joint_run", "fcs_run", "fcs_storage"},

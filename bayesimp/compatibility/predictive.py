@@ -101,7 +101,7 @@ def predictive_draws(
     place = np.asarray(rows, dtype=np.int64)
     if place.size == 0 or place.min() < 0 or place.max() >= len(frame):
         raise SpecificationError(f"rows must be places in the table, 0 .. {len(frame) - 1}, got {rows}.")
-    joint, fcs = joint or pr.pan(), fcs or pr.mice()
+    joint, fcs = pr.read(joint or "pan"), pr.read(fcs or "mice")
     by_cluster = frame.groupby(cluster, observed=True)[given]
     means = by_cluster.transform("mean").to_numpy()[place]
     sizes = by_cluster.transform("size").to_numpy()[place]

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.data.bounds import Bound
 from bayesimp.data.chained_block import ChainedBlock, Rows, chained_block
 from bayesimp.data.margins import Residual, beside_margins
 from bayesimp.data.order import KEY_DIGITS, cluster_order
@@ -115,7 +116,7 @@ def chained_table(
     *,
     filled: Mapping[str, Array] | None = None,
     ignore=None,
-    bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+    bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
     labels: Sequence[object] | None = None,
 ) -> ChainedTable:
     """Put a table into the form in which the loop reads it.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.data.families import trials
+from bayesimp.data.families import as_continuous, stored_as_text, trials
 from bayesimp.data.generic import varies_within
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing
@@ -64,16 +64,28 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
         return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
     levels = len(data.levels(name))
     if data.families[name] == "categorical" and levels > MOST_LEVELS:
+        if hint := stored_as_text(data.frame[name]):
+            raise SpecificationError(
+                f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
+                f"numbers, and missing what is none. If they are codes, leave it out, methods={{'{name}': None}}, or "
+                f"name a method: methods={{'{name}': 'bayes'}}."
+            )
         raise SpecificationError(
             f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most {MOST_LEVELS} "
             f"are imputed, for a nominal model has {levels - 1} coefficients a predictor. Is it free text, or an id? "
             f"Leave it out: methods={{'{name}': None}}. If not, join levels, or name a method: "
             f"methods={{'{name}': 'bayes'}}."
         )
+    why = ""
+    if levels > 2 and data.families[name] == "categorical" and (hint := stored_as_text(data.frame[name])):
+        why = (
+            f"{hint}, and are imputed as categories; if they are no codes: pandas.to_numeric(table['{name}'], "
+            "errors='coerce')"
+        )
     if clusters == 1:
         single: Method = Norm() if normal else SingleLevel()
         return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"
-    return Bayes(), ""
+    return Bayes(), why
 
 
 def of_clusters(data: IncompleteData, name: str) -> bool:
@@ -93,14 +105,15 @@ def of_clusters(data: IncompleteData, name: str) -> bool:
     return differ and (data.families[name] in CONTINUOUS or pairs >= PAIRS)
 
 
-def check_family(name: str, family: str, method: Method, of_cluster: bool = False) -> None:
-    """Refuse a method that has no model for a family; of_cluster: whether it has one value in each cluster.
+def check_family(data: IncompleteData, name: str, method: Method) -> None:
+    """Refuse a method that has no model for a family.
 
     Raises
     ------
     SpecificationError
         And what to use instead.
     """
+    family = data.families[name]
     plain = "binomial" if trials(family) else family
     matches = getattr(method, "donors", None) is not None
     if plain == "none":
@@ -111,7 +124,7 @@ def check_family(name: str, family: str, method: Method, of_cluster: bool = Fals
     allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
     if allowed and plain not in allowed:
         advice = "'bayes'"
-        if of_cluster:
+        if of_clusters(data, name):
             advice = "'2lonly', for it has one value in each cluster"
         elif plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
             advice = "'mlmi'" if isinstance(method, ML) else "'glm'"
@@ -119,7 +132,7 @@ def check_family(name: str, family: str, method: Method, of_cluster: bool = Fals
             advice = "'ml' or 'bayes'"
         raise SpecificationError(
             f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
-            f"use {advice}. If it may be treated as continuous: IncompleteData(..., families={{'{name}': 'normal'}})."
+            f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
         )
     if getattr(method, "link", "logit") == "probit" and plain not in ("bernoulli", "binomial"):
         raise SpecificationError(

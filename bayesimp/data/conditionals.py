@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayesimp.data.automatic_columns import check_compatible, with_means, without_unseen_levels
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.families import CODED, COUNTS, trials
-from bayesimp.data.feedback import drawn_by_logs, feeding_back, note, unlimited
+from bayesimp.data.feedback import computed_circles, drawn_by_logs, feeding_back, note, unlimited
 from bayesimp.data.generic import filled
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.levels import Draft, at_its_level
@@ -110,6 +110,7 @@ def conditionals(
     if compatible:
         drafts = [check_compatible(d, why) for d in drafts]
     drafts = [without_unseen_levels(d, data, base, fitted) for d in drafts]
+    drafts = _with_circles(drafts, base, values)
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
@@ -137,6 +138,24 @@ def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], d
         and (others := feeding_back(name, [d.block for d in drafts], logs))
     ]
     return replace(draft, block=replace(block, notes=(*block.notes, *notes)))
+
+
+def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[str, Array]) -> list[Draft]:
+    """With a note where columns that the user derives from variables drive these (`feedback`)."""
+    about: dict[str, list[str]] = {}
+    users = [base.derived[name] for name in base.users]
+    for column, behind, ahead in computed_circles([d.block for d in drafts], users, values):
+        for name in behind:
+            about.setdefault(name, []).append(
+                f"'{column}' is computed from {listing(behind)} and predicts {listing(ahead)}, and back: a circle "
+                f"in which imputed values can run away. Stable are bounds= on {listing(behind)}, or formulas without "
+                f"{listing(ahead)} for these, or without '{column}' for the others"
+            )
+    return [
+        replace(d, block=replace(d.block, notes=(*d.block.notes, *notes)))
+        for d in drafts
+        for notes in [[n for name in d.block.responses for n in about.get(name, ())]]
+    ]
 
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:

@@ -3,7 +3,7 @@
 Inference, first rule that fits:
 
     nothing observed                                        normal (nothing else is known; see the summary)
-    bool; two values of text, category or whole numbers     bernoulli
+    bool; two values of text, category or whole numbers     bernoulli: -1/1, 0/100, 1.0/3.0, ...
     ordered category                                        ordinal
     text or category                                        categorical
     number                                                  normal
@@ -11,7 +11,9 @@ Inference, first rule that fits:
 
 Whole numbers with more than two values are normal, never poisson: in tables of patients and pupils they are
 scores, ages and years far more often than counts, and a score read as a count would get the wrong variance
-without a sign of it. Counts and short scales are declared: ``families={"visits": "poisson"}``.
+without a sign of it. Counts and short scales are declared: ``families={"visits": "poisson"}``. Two whole numbers seen
+once each are no coding but two measurements, and normal, unless they are 0 and 1 or 1 and 2. Two values that are no
+whole numbers (doses of 0.5 and 1.5) are normal too; where they are imputed, an event says so.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ __all__ = [
     "FAMILIES",
     "POSITIVE",
     "Family",
+    "as_continuous",
     "encode",
     "infer",
     "positions",
+    "stored_as_text",
     "read_name",
     "trials",
 ]
@@ -88,7 +92,8 @@ def read_name(name: str, variable: str) -> str:
     for family in FAMILIES.values():
         if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
             return family.name
-    raise SpecificationError(f"Family {name!r} of '{variable}' is not known. {suggestion(name, FAMILIES)}")
+    known = [known for family in FAMILIES.values() for known in (family.name, *family.aliases)]
+    raise SpecificationError(f"Family {name!r} of '{variable}' is not known. {suggestion(name, known)}")
 
 
 def trials(family: str) -> str:
@@ -113,8 +118,7 @@ def infer(column: pd.Series) -> str:
     if kind == "number":
         values = _few_values(column)
         whole = len(values) == 2 and all(float(value).is_integer() for value in values)
-        # in floats, which hold whole numbers once some are missing, only the usual codings of two values
-        coded = pd.api.types.is_integer_dtype(dtype) or set(values) in ({0, 1}, {1, 2})
+        coded = set(values) in ({0, 1}, {1, 2}) or int(column.notna().sum()) > 2
         return "bernoulli" if whole and coded else "normal"
     return "none"
 
@@ -228,6 +232,35 @@ def _kind(column: pd.Series) -> str:
     return "text" if pd.api.types.is_string_dtype(dtype) else "other"
 
 
+def as_continuous(column: pd.Series) -> str:
+    """Advice: how a column is taken as continuous where it may be, by what it holds."""
+    if _kind(column) == "text" and stored_as_text(column):
+        return (
+            f"If it holds numbers: pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
+            "missing what is none."
+        )
+    if _kind(column) not in ("number", "boolean", "empty"):
+        values = listing(_few_values(column))
+        return (
+            f"It holds {values}: if it may be treated as continuous, write numbers in their place in the table, then "
+            f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})."
+        )
+    declared = f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})"
+    return f"If it may be treated as continuous, say so: {declared}."
+
+
+def stored_as_text(column: pd.Series) -> str:
+    """``its numbers are stored as text (all but 'n/a')``; empty if fewer than half of the different texts are numbers."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or _kind(column) != "text":
+        return ""
+    texts = pd.Series(column.dropna().unique(), dtype=object)
+    number = pd.to_numeric(texts, errors="coerce").notna()
+    if 2 * int(number.sum()) < len(texts):
+        return ""
+    but = f" (all but {listing(texts[~number], most=3)})" if not number.all() else ""
+    return f"its numbers are stored as text{but}"
+
+
 def _few_values(column: pd.Series) -> list:
     """Distinct observed values in order of appearance, at most three, which the head often shows."""
     for part in (column.iloc[:1000], column):
@@ -247,13 +280,18 @@ def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
     if kind not in ("number", "boolean"):
         known = pd.to_numeric(column.astype(object), errors="coerce").notna() & (kind == "text")
         text = (column.notna() & ~known).to_numpy()
-        if text.any():
+        if kind == "text" and not text.all():
             raise place.error(
-                "it has values that are not numbers", text, "Correct them or set them to missing"
+                stored_as_text(column) or "it has values that are not numbers",
+                text if text.any() else column.notna().to_numpy(),
+                f"pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
+                "missing what is none",
             )
         raise place.error(
-            "its numbers are stored as text", column.notna().to_numpy(), "Use pandas.to_numeric"
-        )
+            "it has values that are not numbers", text,
+            "Give it a family of levels ('bernoulli', 'categorical'; 'ordinal' of an ordered category), or make it "
+            "numbers in the table",
+        )  # fmt: skip
     return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
         np.float64, na_value=np.nan
     )

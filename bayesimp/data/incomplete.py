@@ -19,6 +19,8 @@ from bayesimp.errors import DataError, SpecificationError
 
 __all__ = ["IncompleteData", "as_pandas"]
 
+LEAST, MOST = 1e-70, 1e70  # of the largest number of a column: variances of its variances are computed
+
 
 class IncompleteData:
     """A table with missing cells whose rows belong to clusters.
@@ -62,6 +64,10 @@ class IncompleteData:
     """
 
     def __init__(self, frame: Any, cluster: str, families: Mapping[str, str] | None = None) -> None:
+        if isinstance(frame, IncompleteData):
+            raise SpecificationError(
+                "The table is IncompleteData already; give it to a model: bi.FCS(data).impute()."
+            )
         self.frame, self._backend = as_pandas(frame)
         _check_columns(self.frame, cluster)
         check_exact(self.frame)
@@ -69,7 +75,7 @@ class IncompleteData:
         self.codes, self.clusters = _codes(self.frame[cluster])
         self.codes.flags.writeable = False
         self._levels: dict[str, tuple] = {}  # known from a larger table
-        self.families = self._families(families or {})
+        self.families = self._families(_by_name(families))
         self._check_finite()
 
     @property
@@ -254,15 +260,33 @@ class IncompleteData:
     def _check_finite(self) -> None:
         for name in self.variables:
             column = self.frame[name]
-            if not pd.api.types.is_float_dtype(column.dtype):
+            floats = pd.api.types.is_float_dtype(column.dtype)
+            if not floats and not (column.dtype == object and self.families[name] == "normal"):
                 continue
-            infinite = np.isinf(column.to_numpy(np.float64, na_value=np.nan))
+            values = column.to_numpy(np.float64, na_value=np.nan) if floats else self.numeric(name)
+            _check_size(name, values, self.codes, self.clusters, column.index)
+            infinite = np.isinf(values)
             if infinite.any():
                 place = where(infinite, self.codes, self.clusters, column.index)
                 raise DataError(
                     f"Variable '{name}' is infinite {place}. "
                     "Correct these values, set them to missing, or leave the column out of the table."
                 )
+
+
+def _check_size(name: str, values: NDArray[np.float64], codes, labels, index) -> None:
+    """Refuse numbers whose fourth powers a computer cannot hold: they would be infinite, or 0, and look constant."""
+    size = np.abs(values[np.isfinite(values)])
+    largest = size.max(initial=0.0)
+    if LEAST < largest < MOST or largest == 0:
+        return
+    odd = np.isfinite(values) & ((np.abs(values) >= MOST) if largest >= MOST else (values != 0))
+    what = "so large" if largest >= MOST else "so small"
+    raise DataError(
+        f"Variable '{name}' has numbers {what} ({largest:.3g}) that what is computed from them overflows, "
+        f"{where(odd, codes, labels, index)}. Is it a code for a missing value? If not, change its unit: divide it by "
+        f"{'1e' + str(int(np.log10(largest)))}."
+    )
 
 
 def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
@@ -299,7 +323,21 @@ def _nullable() -> dict:
     return {getattr(pa, arrow)(): pd.api.types.pandas_dtype(pandas) for arrow, pandas in names.items()}
 
 
+def _by_name(families: Any) -> Mapping[str, str]:
+    if families is None or isinstance(families, Mapping):
+        return families or {}
+    raise SpecificationError(
+        f"families takes family by variable, such as {{'visits': 'poisson'}}; got {families!r}."
+    )
+
+
 def _check_columns(frame: pd.DataFrame, cluster: str) -> None:
+    if not isinstance(cluster, str):
+        inside = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
+        hint = f": cluster={inside[0]!r}" if len(inside) == 1 else ""
+        if len(inside) > 1:
+            hint = f"; there is one level of clusters, so join {listing(inside)} in one column if they name it together"
+        raise SpecificationError(f"cluster is the name of one column, as text{hint}; got {cluster!r}.")
     if len(frame) == 0:
         raise DataError("The table has no rows.")
     repeated = frame.columns[frame.columns.duplicated()].unique()

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from bayesimp.data.families import as_continuous
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.other_levels import of_other_levels
 from bayesimp.data.where import listing
@@ -93,6 +94,6 @@ def _check_normal(data: IncompleteData, name: str) -> None:
     family = data.families[name]
     if family != "normal":
         raise SpecificationError(
-            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only. If it may "
-            f"be treated as continuous, say so: IncompleteData(..., families={{'{name}': 'normal'}})."
+            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; others are "
+            f"imputed by chained equations (FCS). {as_continuous(data.frame[name])}"
         )

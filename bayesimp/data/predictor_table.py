@@ -11,7 +11,9 @@ from pandas.api.types import is_numeric_dtype
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.choice import MOST_LEVELS
+from bayesimp.data.families import stored_as_text
 from bayesimp.data.generic import dependent
+from bayesimp.data.ids import names_rows
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
@@ -89,11 +91,21 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
         if levels < 2:
             notes.append(f"'{name}' is constant, no predictor")
             continue
-        factor = _term(name, data) != write(Name(name)) or not is_numeric_dtype(data.frame[name].dtype)
-        if factor and levels > MOST_LEVELS:
+        if what := names_rows(data, name):
             notes.append(
-                f"'{name}' has {levels} levels, no predictor by default; write it in a formula if it should be"
+                f"'{name}' looks like {what}; no predictor by default; write it in a formula if it should be"
             )
+            continue
+        number = is_numeric_dtype(data.frame[name].infer_objects().dtype)  # in objects, too
+        factor = _term(name, data) != write(Name(name)) or not number
+        if factor and levels > MOST_LEVELS:
+            hint = stored_as_text(data.frame[name])
+            advice = (
+                f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and missing what is none"
+                if hint
+                else "write it in a formula if it should be"
+            )
+            notes.append(f"'{name}' has {levels} levels, no predictor by default; {advice}")
             continue
         columns = base.columns(Part(True, ((read(_term(name, data)),),)), name)
         new = np.column_stack([base.complete[c.base] for c in columns if c.base != "Intercept"])

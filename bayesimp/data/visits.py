@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayesimp.data.choice import check_family, choose, of_clusters
+from bayesimp.data.choice import check_family, choose
+from bayesimp.data.families import as_continuous
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
@@ -90,8 +91,7 @@ def read_methods(
             chosen[name], why[name] = choose(data, variable)
         if name in grouped:
             _check_normal(name, variable, data)
-        family = data.families[variable]
-        check_family(variable, family, chosen[name], family != "none" and of_clusters(data, variable))
+        check_family(data, variable, chosen[name])
         _check_joint(name, grouped.get(name, (name,)), chosen[name])
     return chosen, why
 
@@ -185,8 +185,7 @@ def _check_normal(block: str, name: str, data: IncompleteData) -> None:
     if family != "normal" and block != name:
         raise SpecificationError(
             f"Block '{block}': '{name}' has family '{family}', and several variables are imputed jointly where all are "
-            f"normal. Take it out of the block; or, if it may be treated as continuous: IncompleteData(..., "
-            f"families={{'{name}': 'normal'}})."
+            f"normal. Take it out of the block. {as_continuous(data.frame[name])}"
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bayesimp.spec.names import closest
 
 __all__ = ["listing", "suggestion", "where"]
 
@@ -48,8 +49,6 @@ def where(
 def suggestion(name: str, possible: Iterable[str]) -> str:
     """``Did you mean 'sex'? There are: 'age', 'sex'.``"""
     possible = [str(value) for value in possible]
-    close = get_close_matches(str(name), possible, n=3, cutoff=0.6)
-    # difflib is case sensitive, users are not
-    close = close or [value for value in possible if value.lower() == str(name).lower()]
+    close = closest(name, possible)
     mean = f"Did you mean {' or '.join(repr(value) for value in close)}? " if close else ""
     return f"{mean}There are: {listing(possible, most=30)}."

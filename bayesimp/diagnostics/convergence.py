@@ -3,25 +3,37 @@
 Rank-normalised split R-hat and bulk / tail ESS (Vehtari et al. 2021), computed by ArviZ. Parameters can have
 converged while the imputed values of a badly observed cluster have not, so both are judged: the second through
 the mean and the standard deviation of the missing values of every response and cluster, drawn along the chains.
+
+Two things are asked, and told apart: whether the chains mix (R-hat, against a limit that knows its own Monte Carlo
+error: `mixing`), and whether there are draws enough (ESS).
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
+from bayesimp import notation as nt
+from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
+from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import StatisticalWarning
+from bayesimp.events import listed
 
-__all__ = ["Summary", "diagnose", "summarise"]
+__all__ = ["ESS_LIMIT", "R_HAT_LIMIT", "Summary", "diagnose", "glance", "summarise"]
 
-R_HAT_LIMIT = 1.01  # Vehtari et al. 2021, sec. 4.1
-CYCLES_TAU = 3.0  # see `r_hat_limit`
-ESS_LIMIT = 400  # likewise: 100 by chain, for four chains
+ESS_LIMIT = 400  # Vehtari et al. 2021, sec. 4.1: 100 by chain, for four chains
+JUDGED = 20  # draws of a chain, at the least, to say that it does not mix
 ESS_PROB = (0.05, 0.95)  # quantiles behind the tail ESS
-COLUMNS = ["mean", "sd", "q2.5", "q97.5", "ess_bulk", "ess_tail", "mcse_mean", "r_hat"]
+COLUMNS = ["mean", "sd", "q2.5", "q97.5", "ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
+MORE = 1.2  # times as many draws as ESS asks for, in advice
+FEW = 4  # times as many imputations as there are: more are not advised, but longer chains
+GLANCED = 400  # quantities by cluster, at most, that `glance` judges one by one
 
 
 @dataclass(frozen=True)
@@ -31,20 +43,29 @@ class Summary:
     Attributes
     ----------
     parameters
-        DataFrame by parameter: mean, sd, q2.5, q97.5, ess_bulk, ess_tail, mcse_mean, r_hat.
+        DataFrame by parameter: mean, sd, q2.5, q97.5, ess_bulk, ess_tail, mcse_mean, r_hat, and r_hat_limit, the largest
+        R-hat that passes: 1.01, and what Monte Carlo error explains in addition.
     imputed
         The same for the mean and sd of the missing values by response and cluster.
     events
         What could not be done as specified.
-    limit
-        Largest R-hat that passes; 1.01, and more for chained equations (`r_hat_limit`).
+    m
+        Imputations.
+    draws
+        Kept draws of each chain (cycles of chained equations).
+    chained
+        Whether they are those of chained equations, which go on in cycles.
+    together
+        Variables that mix badly and are missing in the same rows: `blocks` for them.
     """
 
     parameters: pd.DataFrame
     imputed: pd.DataFrame
     events: pd.DataFrame
-    limit: float = R_HAT_LIMIT
-    advice: str = "Ask for more draws"
+    m: int = 1
+    draws: int = 1_000
+    chained: bool = False
+    together: dict[str, list[str]] | None = None
 
     @property
     def worst_r_hat(self) -> float:
@@ -54,70 +75,137 @@ class Summary:
     def smallest_ess(self) -> float:
         return float(min((*self._all("ess_bulk"), *self._all("ess_tail")), default=np.nan))
 
+    @property
+    def worst(self) -> pd.Series:
+        """What exceeds its limit of R-hat most, or comes closest to it; its name is that of the quantity."""
+        table = pd.concat([self.parameters, self.imputed]).dropna(subset=["r_hat"])
+        return table.iloc[int(np.argmax((table["r_hat"] - 1) / (table["r_hat_limit"] - 1)))]
+
     def _all(self, column: str) -> pd.Series:
         """Of parameters and imputed values, where it could be computed."""
         return pd.concat([self.parameters[column], self.imputed[column]]).dropna()
 
     @property
+    def judged(self) -> bool:
+        """Whether the chains are long enough to say that they do not mix."""
+        return self.draws >= JUDGED and len(self._all("r_hat")) > 0
+
+    @property
+    def mixes(self) -> bool:
+        """R-hat within its limit everywhere."""
+        return len(self._all("r_hat")) > 0 and bool(self.worst["r_hat"] <= self.worst["r_hat_limit"])
+
+    @property
     def converged(self) -> bool:
-        """R-hat at most `limit` and at least 400 effective draws, everywhere."""
-        return self.worst_r_hat <= self.limit and self.smallest_ess >= ESS_LIMIT
+        """The chains mix, and there are at least 400 effective draws, everywhere."""
+        return self.mixes and self.smallest_ess >= ESS_LIMIT
+
+    @property
+    def verdict(self) -> str:
+        """In one line: converged, too few draws, or no mixing; and what to do."""
+        if not (self.judged or self.converged):
+            longer = "cycles, `iterate(...)`" if self.chained else "draws (draws=)"
+            few = f"too few draws to judge by ({self.draws} a chain)"
+            return f"NOT known to have converged: {few}. Ask for more {longer}."
+        if not self.mixes:
+            return (
+                f"Does NOT mix: R-hat {self.worst['r_hat']:.3f} of {self.worst.name} (limit "
+                f"{self.worst['r_hat_limit']:.3f}), smallest ESS {self.smallest_ess:.0f}. {self._cure()}"
+            )
+        if self.smallest_ess < ESS_LIMIT:
+            return (
+                f"Mixes, too few draws: R-hat is within Monte Carlo error everywhere (largest {self.worst_r_hat:.3f}), "
+                f"smallest ESS {self.smallest_ess:.0f} (limit {ESS_LIMIT}). {self._more()}"
+            )
+        return (
+            f"Converged: R-hat <= {R_HAT_LIMIT} but for Monte Carlo error (largest {self.worst_r_hat:.3f}) and ESS >= "
+            f"{ESS_LIMIT} everywhere."
+        )
+
+    def _more(self) -> str:
+        """Draws enough: by more imputations where these are not many more, else by longer chains."""
+        times = MORE * ESS_LIMIT / self.smallest_ess
+        if not self.chained:
+            return f"Ask for more draws (draws=), about {times:.1f} times as many."
+        longer = f"`iterate({int(np.ceil(self.draws * (times - 1))):d})` (more cycles)"
+        if times > FEW:
+            return f"{longer} gives enough."
+        return (
+            f"`extend({int(np.ceil(self.m * (times - 1))):d})` (more imputations) or {longer} gives enough."
+        )
+
+    def _cure(self) -> str:
+        if self.together:
+            return (
+                "More cycles may not help: variables that are missing in the same rows mix when they are imputed "
+                f"together, blocks={self.together}."
+            )
+        more = f"Go on, `iterate({2 * self.draws})`," if self.chained else "Ask for more draws (draws=),"
+        return f"{more} and look at the trace (plot_trace, plot_imputed_trace)."
 
     def __repr__(self) -> str:
         worst = self.imputed.sort_values("r_hat", ascending=False).head(8)
-        verdict = (
-            f"Converged: R-hat <= {self.limit:.3g} and ESS >= {ESS_LIMIT} everywhere."
-            if self.converged
-            else f"NOT known to have converged: too few draws to judge by. {self.advice}."
-            if np.isnan(self.worst_r_hat)
-            else f"NOT converged: largest R-hat {self.worst_r_hat:.3f} (limit {self.limit:.3g}), smallest ESS "
-            f"{self.smallest_ess:.0f} (limit {ESS_LIMIT}). {self.advice}, or look at the trace."
-        )
-        parts = [verdict, "", "Parameters", _text(self.parameters)]
+        parts = [self.verdict, "", "Parameters", _text(self.parameters)]
         if len(self.imputed):
             shown = (
                 f"Imputed means and sds by cluster ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
             )
             parts += ["", shown, _text(worst)]
-        parts += [
-            "",
-            "Events: none" if self.events.empty else "Events\n" + self.events.to_string(index=False),
-        ]
-        return "\n".join(parts)
+        return "\n".join(
+            [*parts, "", "Events: none" if self.events.empty else "Events\n" + listed(self.events)]
+        )
 
 
 def _text(frame: pd.DataFrame) -> str:
-    formats = {"r_hat": "{:.3f}".format, "ess_bulk": "{:.0f}".format, "ess_tail": "{:.0f}".format}
+    three = dict.fromkeys(("r_hat", "r_hat_limit"), "{:.3f}".format)
+    formats = {**three, "ess_bulk": "{:.0f}".format, "ess_tail": "{:.0f}".format}
     return frame.to_string(formatters=formats, float_format=lambda x: f"{x:.4g}")
 
 
 def summarise(imputations, var_names: list[str] | None = None) -> Summary:
     """Diagnose an `Imputations` object; a StatisticalWarning if it has not converged."""
     tree = imputations.tree
-    parameters = diagnose(tree["posterior"].to_dataset(), var_names)
-    imputed = diagnose(tree["imputed_stats"].to_dataset())
-    advice = "Ask for more cycles (iterate)" if _in_cycles(imputations) else "Ask for more draws"
-    limit = r_hat_limit(imputations)
-    summary = Summary(parameters, imputed, imputations.events, limit, advice)
+    summary = _summary(
+        imputations, diagnose(tree["posterior"].to_dataset(), var_names), tree["imputed_stats"].to_dataset()
+    )
     if not summary.converged:
-        warnings.warn(repr(summary).split("\n")[0], StatisticalWarning, stacklevel=3)
+        warnings.warn(summary.verdict, StatisticalWarning, stacklevel=3)
     return summary
 
 
-def r_hat_limit(imputations) -> float:
-    """Largest R-hat that passes: 1.01, but for the many chains of few cycles that chained equations run.
+def glance(imputations) -> Summary:
+    """The same, quickly and without a warning: of many clusters the means over all of them only."""
+    tree = imputations.tree
+    stats = tree["imputed_stats"].to_dataset()
+    if sum(int(np.isfinite(stats[v][0, 0]).sum()) for v in stats.data_vars) > GLANCED:
+        stats = _over_clusters(stats, imputations)
+    posterior = tree["posterior"].to_dataset()
+    small = [v for v in posterior.data_vars if posterior[v][0, 0].size <= GLANCED]
+    return _summary(imputations, diagnose(posterior, small), stats)
 
-    With halves of n draws whose means have an autocorrelation time tau, stationary chains have an R-hat^2 of about
-    1 + (tau - 1)/n, however many they are: the limit allows tau = 3 in addition.
-    """
-    if not _in_cycles(imputations):
-        return R_HAT_LIMIT
-    n = imputations.tree["posterior"].sizes["draw"] // 2
-    return float(np.sqrt(R_HAT_LIMIT**2 + (CYCLES_TAU - 1) / max(n, 1)))
+
+def _over_clusters(stats: xr.Dataset, imputations) -> xr.Dataset:
+    """Means of the imputed means and sds over clusters, by their missing cells."""
+    counts = imputations.data.counts.loc[list(stats[nt.RESPONSE].values)].to_numpy(float)
+    out = {}
+    for name, array in stats.data_vars.items():
+        x = array.transpose(nt.CHAIN, nt.DRAW, nt.RESPONSE, nt.CLUSTER).to_numpy()
+        weight = np.where(np.isfinite(x[0, 0]), counts, 0.0)
+        mean = (np.nan_to_num(x) * weight).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1.0)
+        out[name] = (nt.CHAIN, nt.DRAW, nt.RESPONSE), mean
+    return xr.Dataset(out, coords={nt.RESPONSE: stats[nt.RESPONSE]})
 
 
-def _in_cycles(imputations) -> bool:
-    return imputations.attrs.get("model") == "FCS"
+def _summary(imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summary:
+    imputed = diagnose(stats)
+    draws, chained = imputations.tree["posterior"].sizes["draw"], imputations.attrs.get("model") == "FCS"
+    made = Summary(parameters, imputed, imputations.events, imputations.m, draws, chained)
+    if not chained or made.mixes or not made.judged or imputations.model is None:
+        return made
+    table = pd.concat([parameters, imputed])
+    bad = list(table.index[table["r_hat"] > table["r_hat_limit"]])
+    together = missing_together(imputations.model, bad)
+    return replace(made, together=together)
 
 
 def diagnose(dataset, var_names: list[str] | None = None) -> pd.DataFrame:
@@ -154,13 +242,20 @@ def _statistics(x: np.ndarray) -> dict[str, np.ndarray]:
     out["q2.5"], out["q97.5"] = np.quantile(flat, [0.025, 0.975], axis=0)
     moving = np.ptp(flat, axis=0) > 0
     enough = x.shape[1] >= 4
-    for name, function, options in [
+    statistics: list[tuple[str, Callable, dict[str, Any]]] = [
         ("ess_bulk", array_stats.ess, {"method": "bulk"}),
         ("ess_tail", array_stats.ess, {"method": "tail", "prob": ESS_PROB}),
         ("mcse_mean", array_stats.mcse, {"method": "mean"}),
         ("r_hat", array_stats.rhat, {"method": "rank"}),
-    ]:
+    ]
+    for name, function, options in statistics:
         out[name] = np.full(x.shape[-1], np.nan)
         if enough and moving.any():
-            out[name][moving] = function(x[:, :, moving], **axes, **options)
+            with np.errstate(
+                divide="ignore", invalid="ignore"
+            ):  # chains that stand still, each at its own value
+                out[name][moving] = function(x[:, :, moving], **axes, **options)
+    out["r_hat_limit"] = np.full(x.shape[-1], np.nan)
+    if enough and moving.any():
+        out["r_hat_limit"][moving] = r_hat_limit(x[:, :, moving])
     return out

@@ -30,12 +30,14 @@ def default_grid() -> dict[str, pr.Priors]:
     return {priors.name: priors for priors in grid}
 
 
-def named(priors: Mapping[str, pr.Priors] | Iterable[pr.Priors]) -> dict[str, pr.Priors]:
-    pairs = (
-        list(priors.items())
-        if isinstance(priors, Mapping)
-        else [(getattr(p, "name", "?"), p) for p in priors]
-    )
+def named(priors: Mapping[str, pr.Priors | str] | Iterable[pr.Priors | str]) -> dict[str, pr.Priors]:
+    """Priors by the name they are to have; a text is the name of a preset."""
+    if isinstance(priors, str):
+        priors = [priors]
+    made = priors.items() if isinstance(priors, Mapping) else [("", p) for p in priors]
+    pairs = [(name, pr.read(p) if isinstance(p, str) else p) for name, p in made]
+    if not isinstance(priors, Mapping):
+        pairs = [(getattr(p, "name", "?"), p) for _, p in pairs]
     if not pairs:
         raise SpecificationError("priors is empty; leave it out for the default grid (default_grid).")
     names = [name for name, _ in pairs]

@@ -33,7 +33,7 @@ class Sensitivity:
     model
         The imputation model, a row for each prior and standard deviation or correlation within and between clusters:
         prior, term, estimate, std.error, q2.5, q97.5, overlap (common area of prior and posterior density: 1
-        where the data have said nothing, nan of improper priors), change, mc.error, ess_bulk, r_hat.
+        where the data have said nothing, nan of improper priors), change, mc.error, ess_bulk, r_hat, r_hat_limit.
     imputations, fits
         By prior.
     events

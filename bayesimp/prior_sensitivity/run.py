@@ -12,9 +12,8 @@ import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.diagnostics.convergence import r_hat_limit
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
-from bayesimp.events import Event
+from bayesimp.events import Event, EventTable
 from bayesimp.imputations import Imputations
 from bayesimp.prior_sensitivity.grid import default_grid, named
 from bayesimp.prior_sensitivity.result import Sensitivity
@@ -110,7 +109,7 @@ def sensitivity(
         events += [(name, event) for event in (*notes, *_twins(imp, imputations))]
         imputations[name] = imp
     by_parameter = model_table(imputations, reference)
-    events += not_converged(by_parameter, max(map(r_hat_limit, imputations.values())))
+    events += not_converged(by_parameter)
     return Sensitivity(
         analysis=fits[reference].analysis,
         reference=reference,
@@ -132,7 +131,7 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
         for event, names in under.items()
         for name in (["all"] if len(priors) > 1 and set(names) >= set(priors) else dict.fromkeys(names))
     ]
-    return pd.DataFrame(rows, columns=["prior", "kind", "where", "message", "count"])
+    return EventTable(rows, columns=["prior", "kind", "where", "message", "count"])
 
 
 def _under(model: Model, analysis, m: int, seed: int, fitting: dict, options: dict):

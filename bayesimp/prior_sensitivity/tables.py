@@ -94,17 +94,18 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
         "mc.error",
         "ess_bulk",
         "r_hat",
+        "r_hat_limit",
     ]
     return _with_change(pd.concat(parts, ignore_index=True)[columns], reference)
 
 
-def not_converged(table: pd.DataFrame, limit: float) -> list[tuple[str, Event]]:
-    """Prior and event for each whose chains have not agreed (of `model_table`); limit: of R-hat."""
-    bad = table[(table["r_hat"] > limit) | (table["ess_bulk"] < ESS_LIMIT)]
+def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
+    """Prior and event for each whose chains have not agreed, or are too short (of `model_table`)."""
+    bad = table[(table["r_hat"] > table["r_hat_limit"]) | (table["ess_bulk"] < ESS_LIMIT)]
     return [
         (str(prior), Event("not converged", str(worst["term"]),
-                      f"R-hat {worst['r_hat']:.3f} (limit {limit:.3g}), ESS {rows['ess_bulk'].min():.0f} (limit "
-                      f"{ESS_LIMIT}); ask for longer chains", len(rows)))
+                      f"R-hat {worst['r_hat']:.3f} (limit {worst['r_hat_limit']:.3f}), ESS {rows['ess_bulk'].min():.0f} "
+                      f"(limit {ESS_LIMIT}); ask for longer chains", len(rows)))
         for prior, rows in bad.groupby("prior", sort=False)
         for worst in [rows.loc[rows["r_hat"].idxmax()]]
     ]  # fmt: skip

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.mice import from_mice
+from bayesimp.spec.names import closest
 from bayesimp.spec.priors import InverseWishart, Priors, default, jomo
+from bayesimp.spec.priors import read as read_priors
 
 __all__ = ["Bayes", "ClusterLevel", "Gibbs", "IW", "ML", "MLMI", "Method", "Norm", "PMM", "PyMC", "SingleLevel",
            "Stratified", "TwoStage", "from_mice", "ignores_clusters", "read", "with_priors"]  # fmt: skip
@@ -47,8 +48,8 @@ class Gibbs:
     Parameters
     ----------
     priors
-        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``. Where beta is flat, the coefficients
-        of a variable that is not normal have the weak priors of `priors.Weak`.
+        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``, or the name of a preset. Where
+        beta is flat, the coefficients of a variable that is not normal have the weak priors of `priors.Weak`.
     residual
         ``"common"``: one sigma^2; ``"cluster"``: one for each cluster (mice's 2l.norm).
     compatible
@@ -71,7 +72,7 @@ class Gibbs:
     name: str = "bayes"
 
     def __post_init__(self) -> None:
-        _check_priors(self.priors, "Gibbs")
+        object.__setattr__(self, "priors", read_priors(self.priors))
         _check_compatible(self.compatible, "Gibbs")
         if self.residual not in ("common", "cluster"):
             raise SpecificationError(f"residual must be 'common' or 'cluster', got {self.residual!r}.")
@@ -80,14 +81,14 @@ class Gibbs:
 
 
 def Bayes(
-    priors: Priors | None = None,
+    priors: Priors | str | None = None,
     residual: Literal["common", "cluster"] = "common",
     compatible: bool | None = None,
     inner: int = 5,
     link: Link = "logit",
 ) -> Gibbs:
     """`Gibbs` with the library's default prior, which follows the unit of the data."""
-    return Gibbs(default() if priors is None else priors, residual, compatible, inner, link)
+    return Gibbs(default() if priors is None else read_priors(priors), residual, compatible, inner, link)
 
 
 def IW(
@@ -151,7 +152,7 @@ class PyMC:
 
     def __post_init__(self) -> None:
         if self.priors is not None:
-            _check_priors(self.priors, "PyMC")
+            object.__setattr__(self, "priors", read_priors(self.priors))
         if self.model is not None and not callable(self.model):
             raise SpecificationError(
                 f"PyMC: model must be a function (data, priors) -> pm.Model, got {self.model!r}."
@@ -375,7 +376,7 @@ def read(value: str | Method) -> Method:
             raise SpecificationError(
                 f"Method '{value}' of mice is not here: it {what}. There are: {', '.join(NAMES)}."
             )
-    close = get_close_matches(name, NAMES, n=2, cutoff=0.6)
+    close = closest(name, NAMES, most=2)
     hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     raise SpecificationError(f"Method {value!r} is not known. {hint}There are: {', '.join(NAMES)}.")
 
@@ -393,11 +394,6 @@ def with_priors(method: Method, priors: Priors) -> Method:
     if isinstance(method, PyMC):
         return replace(method, priors=priors)
     raise SpecificationError(f"Method '{method.name}' has no priors; use 'bayes' or 'pymc' to vary them.")
-
-
-def _check_priors(priors: Any, where: str) -> None:
-    if not isinstance(priors, Priors):
-        raise SpecificationError(f"{where}: priors must be priors.Priors(...), got {priors!r}.")
 
 
 def _check_compatible(value: Any, where: str) -> None:

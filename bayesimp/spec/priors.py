@@ -27,11 +27,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.spec.names import closest
 
 __all__ = [
     "CovariancePrior", "Diagonal", "Exponential", "Fixed", "Flat", "HalfNormal", "HalfT", "HuangWand",
-    "InverseWishart", "LKJ", "Normal", "Priors", "Weak", "default", "iw", "jomo", "mice", "pan", "rescale",
-    "resolve",
+    "InverseWishart", "LKJ", "Normal", "PRESETS", "Priors", "Weak", "default", "iw", "jomo", "mice", "pan", "read",
+    "rescale", "resolve",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -251,6 +252,31 @@ def jomo() -> Priors:
     """R jomo's default (2.7-4, as measured; tests/reference/joint): IW(-1, I) on Sigma whatever r, which is
     improper, IW(r q, I) on Psi, flat beta; slopes as in `pan`."""
     return replace(pan(), Sigma=InverseWishart(-1.0, 1.0, improper=True), name="jomo")
+
+
+PRESETS = {"default": default, "pan": pan, "mice": mice, "jomo": jomo}
+
+
+def read(priors: Priors | str) -> Priors:
+    """The priors meant by the name of a preset; `Priors` as they are.
+
+    Raises
+    ------
+    SpecificationError
+        Neither.
+    """
+    if isinstance(priors, Priors):
+        return priors
+    if isinstance(priors, str) and priors.strip().lower() in PRESETS:
+        return PRESETS[priors.strip().lower()]()
+    if callable(priors) and priors in PRESETS.values():  # priors.pan for priors.pan()
+        return priors()
+    close = closest(priors, PRESETS, most=1) if isinstance(priors, str) else []
+    mean = f"Did you mean {close[0]!r}? " if close else ""
+    raise SpecificationError(
+        f"priors are a preset ({', '.join(map(repr, PRESETS))}) or a record priors.Priors(Sigma=..., Psi=..., beta=...); "
+        f"got {priors!r}. {mean}".rstrip()
+    )
 
 
 def iw(nu: float, v: float = 1.0) -> Priors:

@@ -23,7 +23,7 @@ TYPES = {
         pr.Exponential, pr.Flat, pr.Normal, pr.Weak,
     )
 }  # fmt: skip
-PRESETS = {"default": pr.default, "pan": pr.pan, "mice": pr.mice, "jomo": pr.jomo}
+PRESETS = pr.PRESETS
 COVARIANCE = ("InverseWishart", "HuangWand", "LKJ", "Diagonal", "Fixed")
 PARTS = {"beta": ("Flat", "Normal", "Weak"), "Sigma": COVARIANCE, "Psi": COVARIANCE}
 SDS = ("HalfT", "HalfNormal", "Exponential")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from bayesimp.errors import SpecificationError
+from bayesimp.spec.names import closest
 
 __all__ = ["REQUIRED", "Section", "possible"]
 
@@ -18,8 +18,7 @@ KINDS = {str: "text", bool: "true or false", int: "a whole number", dict: "a tab
 def possible(name: Any, known: Iterable[str]) -> str:
     """``did you mean 'seed'? possible: 'm', 'seed'``"""
     known = list(known)
-    lower = {value.lower(): value for value in known}
-    close = [lower[value] for value in get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)]
+    close = closest(name, known, most=1)
     mean = f"did you mean {close[0]!r}? " if close else ""
     return f"{mean}possible: {', '.join(repr(value) for value in known)}"
 

@@ -112,7 +112,10 @@ def test_numbers_declared_as_categories_are_factors():
 def test_families_without_models():
     f = FRAME.assign(sex=FRAME["sex"].where(FRAME.index % 7 > 0))
     data = bi.IncompleteData(f, cluster="study")
-    with pytest.raises(SpecificationError, match=r"'sex': method 'ml' is for normal.*use 'mlmi'.*families="):
+    with pytest.raises(
+        SpecificationError,
+        match=r"'sex': method 'ml' is for normal.*use 'mlmi'.*'F', 'M': .*numbers in their place",
+    ):
         conditionals(data, "ml")
     c = conditionals(data, {"sex": None})
     assert "sex" not in c.incomplete and not any("sex" in name for name in c.complete)
@@ -681,6 +684,9 @@ def test_text():
         "  bayes  y3 ~ 1 + age + y1 + y2 + r + (1 | study)",
         "  =      r = y1 / y2",
         "  visited in the order y1, y2, y3",
+        "  note (y1, y2): 'r' is computed from 'y1', 'y2' and predicts 'y3', and back: a circle in which imputed values "
+        "can run away. Stable are bounds= on 'y1', 'y2', "
+        "or formulas without 'y3' for these, or without 'r' for the others",
     ]
 
 
@@ -691,10 +697,14 @@ def test_nothing_is_written_to_the_table():
 
 
 def test_numbers_of_rows_are_pointed_out_but_not_occasions():
-    number = np.random.default_rng(0).permutation(len(FRAME))
-    noted = conditionals(bi.IncompleteData(FRAME.assign(number=number), cluster="study"))
+    rng = np.random.default_rng(0)
+    number, dose = rng.permutation(len(FRAME)), rng.choice(10**6, len(FRAME), replace=False)
+    noted = conditionals(bi.IncompleteData(FRAME.assign(number=number, dose=dose), cluster="study"))
     about = " ".join(noted.blocks[0].notes)
-    assert "'number' may number the rows" in about and "'time'" not in about and "'age'" not in about
+    assert "'number' looks like numbers of rows" in about and "'time'" not in about and "'age'" not in about
+    assert "'dose' may number the rows, and is a predictor all the same" in about
+    columns = {column.base for block in noted.blocks for column in block.fixed}
+    assert "number" not in columns and {"dose", "age"} <= columns
 
 
 def test_means_of_imputed_variables_come_before_those_of_covariates():

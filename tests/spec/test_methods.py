@@ -84,7 +84,7 @@ def test_unknown(value, message):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: me.Gibbs("pan"), r"priors must be priors.Priors"),
+        (lambda: me.Gibbs("pam"), r"a preset .*Did you mean 'pan'"),
         (lambda: me.Bayes(residual="none"), "residual must be"),
         (lambda: me.IW(inner=0), "inner must be an integer of at least 1"),
         (lambda: me.IW(inner=True), "inner"),

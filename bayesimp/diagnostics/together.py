@@ -1,0 +1,49 @@
+"""Variables that one block would impute better than several: those that are missing in the same rows.
+
+Where two related variables lack a value in the same row, each is drawn given the value the other happens to have: chained
+equations then move in small steps along the line that the two keep to. Drawn together, by one block, they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from bayesimp.spec.methods import Gibbs, PyMC
+
+__all__ = ["missing_together"]
+
+SHARE = 0.5  # of the missing cells of one of two variables, that are missing in both
+
+
+def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Blocks, name -> variables, of variables of an FCS that are missing together, where one mixes badly.
+
+    labels: of the quantities that do (`convergence.diagnose`).
+    """
+    could = [b.responses[0] for b in model.spec.blocks if _could(b) and b.responses[0] not in model.bounds]
+    hole = {name: model.masked.missing(name) for name in dict.fromkeys(could)}
+    groups: list[set[str]] = [{name} for name in hole]
+    for a, b in combinations(hole, 2):
+        if (hole[a] & hole[b]).sum() >= SHARE * min(hole[a].sum(), hole[b].sum()):
+            joined = set().union(*(group for group in groups if group & {a, b}))
+            groups = [group for group in groups if not group & {a, b}] + [joined]
+    wanted = [
+        [name for name in hole if name in group]
+        for group in groups
+        if len(group) > 1 and any(_about(label, name) for label in labels for name in group)
+    ]
+    return {f"together{'' if k == 1 else f'_{k}'}": group for k, group in enumerate(wanted, 1)}
+
+
+def _could(block) -> bool:
+    """Whether a variable imputed by itself could be part of a block."""
+    gibbs = isinstance(block.method, Gibbs) and block.method.residual == "common"
+    alone = len(block.responses) == 1 and block.family == "normal"
+    return alone and (gibbs or (isinstance(block.method, PyMC) and block.method.model is None))
+
+
+def _about(label: str, name: str) -> bool:
+    """Whether a row of the summary is about a variable: a parameter of its model, or what is imputed of it."""
+    quantity, _, place = label.partition("[")
+    return quantity.endswith(f"_{name}") or place.startswith((f"{name}, ", f"{name}]"))

@@ -1,0 +1,35 @@
+"""Advice in the words of plans: what a message tells users of Python to write, as users of the command line write it."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["in_plan_words"]
+
+QUOTED = r"'((?:[^'\\]|\\.)*)'"
+WORDS: tuple[tuple[str, str], ...] = (
+    (rf"(?:IncompleteData\(\.\.\., )?families=\{{{QUOTED}: {QUOTED}\}}\)?", r'"\1" = "\2" under [data.families]'),
+    (rf"families=\{{\.\.\.: {QUOTED}\}}", r'name = "\1" under [data.families]'),
+    (rf"pandas\.to_numeric\(table\[{QUOTED}\], errors='coerce'\) makes it numbers, and missing what is none",
+     r'"\1" = "number" under [data.types] makes it numbers; texts that mean missing go into missing under [data]'),
+    (r"pandas\.Categorical\(\.\.\., categories=\[\.\.\.\], ordered=True\)",
+     'its categories in order under [data.types], as ["low", "high"]'),
+    (rf"sampler={QUOTED}", r'sampler = "\1" under [impute]'),
+    (r"priors\.Priors\((\w+)=priors\.(\w+)\([^()]*\)\)", r'type = "\2" under [model.priors.\1]'),
+    (r"priors\.(Diagonal|Fixed|Normal|Weak)\b(?:\([^()]*\))?", r'the type "\1" under [model.priors]'),
+    (r"improper=True", "improper = true under [model.priors]"),
+    (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
+    (r"`extend\(\d*\)`", "a larger m under [impute]"),
+    (r"\(FCS\)|with FCS\b", "(FCS, from Python)"),
+)  # fmt: skip
+
+
+def in_plan_words(text: str) -> str:
+    """The text with what belongs into Python calls replaced by lines of a plan.
+
+    >>> in_plan_words("say so: IncompleteData(..., families={'y': 'normal'}).")
+    'say so: "y" = "normal" under [data.families].'
+    """
+    for pattern, words in WORDS:
+        text = re.sub(pattern, words, text)
+    return text

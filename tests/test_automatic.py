@@ -1,0 +1,236 @@
+"""`bi.impute` and its last word; events found in imputed values; what is chosen of two values, however coded."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+
+N = 240
+G = np.repeat(np.arange(16), 15)
+
+
+def holes(values, share=0.25, seed=0):
+    gone = np.random.default_rng(seed).random(len(values)) < share
+    return pd.Series(values).where(~gone)
+
+
+def impute(table, m=2, cycles=8, **options):
+    return bi.impute(table, "g", m, cycles=cycles, seed=1, progress=False, **{"show": False, **options})
+
+
+# two values ------------------------------------------------------------------
+
+TWO = np.random.default_rng(3).integers(0, 2, N)
+CODINGS = [(-1, 1), (0, 100), (1, 3), (0, 2), (0, 1), (1, 2), (-5, 7)]
+STORED = {
+    "float64": lambda x: x.astype(float),
+    "float32": lambda x: x.astype("float32"),
+    "Float64": lambda x: x.astype("Float64"),
+    "Int16": lambda x: x.astype("Int16"),
+    "object of integers": lambda x: pd.Series([None if pd.isna(v) else int(v) for v in x], dtype=object),
+    "object of floats": lambda x: pd.Series([None if pd.isna(v) else float(v) for v in x], dtype=object),
+    "category": lambda x: x.astype("Int64").astype("category"),
+}
+
+
+@pytest.mark.parametrize("values", CODINGS)
+@pytest.mark.parametrize("stored", STORED)
+def test_two_whole_numbers_are_bernoulli_however_coded_and_stored(values, stored):
+    column = STORED[stored](holes(np.array(values)[TWO]))
+    data = bi.IncompleteData(pd.DataFrame({"g": G, "k": column}), "g")
+    assert data.families["k"] == "bernoulli"
+    assert [float(v) for v in data.levels("k")] == list(values)
+    assert set(data.column_values("k")[~data.missing("k")]) == set(values)
+
+
+@pytest.mark.parametrize("values", [(-1.0, 1.0), (0.0, 100.0)])
+def test_imputed_values_are_the_two(values):
+    x = np.random.default_rng(1).normal(size=N)
+    imp = impute(pd.DataFrame({"g": G, "x": x, "k": holes(np.array(values)[TWO])}))
+    assert set(imp.frame(0)["k"]) == set(values) and set(imp.events["kind"]) <= {"by default", "acceptance"}
+
+
+def test_two_values_that_are_no_coding():
+    """Two measurements; two fractions, which an event points out."""
+    assert (
+        bi.IncompleteData(pd.DataFrame({"g": [1, 2, 3], "k": [34.0, 71.0, np.nan]}), "g").families["k"]
+        == "normal"
+    )
+    dose = holes(np.array([1.5, 2.5])[TWO])
+    imp = impute(pd.DataFrame({"g": G, "dose": dose, "x": np.arange(N) % 7.0}))
+    event = imp.events.set_index("kind").loc["two values"]
+    assert imp.data.families["dose"] == "normal" and event["where"] == "dose"
+    assert "families={'dose': 'bernoulli'}" in event["message"]
+
+
+# the last word ------------------------------------------------------------------
+
+
+def skewed():
+    """Height and weight, nearly the same, that are missing in the same rows: their chains crawl."""
+    rng = np.random.default_rng(4)
+    a = rng.normal(size=N)
+    gone = rng.random(N) < 0.6
+    return pd.DataFrame({
+        "g": G, "a": np.where(gone, np.nan, a), "b": np.where(gone, np.nan, a + 0.05 * rng.normal(size=N)),
+    })  # fmt: skip
+
+
+def test_one_line_at_the_end(capsys):
+    x = np.random.default_rng(1).normal(size=N)
+    table = pd.DataFrame({"g": G, "x": x, "y": holes(x + np.random.default_rng(2).normal(size=N), 0.1)})
+    bi.impute(table, "g", m=5, cycles=60, seed=1, progress=False)
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("Mixes, too few draws")
+    bi.impute(table, "g", m=5, seed=1, progress=False, show=False)
+    assert capsys.readouterr().out == ""
+    bi.impute(table, "g", m=5, seed=1, progress=False)
+    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Converged")  # by default it can
+
+
+def test_chains_that_do_not_mix_are_said_and_cured_as_advised(capsys):
+    with pytest.warns(bi.StatisticalWarning, match=r"Does NOT mix.*blocks=\{'together': \['a', 'b'\]\}"):
+        bi.impute(skewed(), "g", m=10, cycles=60, seed=1, progress=False, show=False)
+    assert capsys.readouterr().out == ""
+    imp = bi.impute(skewed(), "g", m=10, cycles=300, seed=1, progress=False, blocks={"together": ["a", "b"]})
+    assert (
+        capsys.readouterr().out.strip().splitlines()[-1].startswith("Converged") and imp.summary().converged
+    )
+
+
+def test_default_cycles_can_meet_the_criterion():
+    """1,000 kept draws at the least, whatever m."""
+    model = bi.FCS(bi.IncompleteData(skewed().drop(columns="b").assign(x=np.arange(N) % 5.0), "g"))
+    for m, cycles in ((1, 2000), (5, 400), (20, 100), (30, 100)):
+        imp = model.impute(m, seed=1, progress=False)
+        assert imp.attrs["cycles"] == cycles and m * (cycles - imp.attrs["tune"]) >= 1000
+
+
+def test_many_clusters_are_judged_by_their_mean():
+    from bayesimp.diagnostics.convergence import GLANCED, glance
+
+    clusters = GLANCED
+    x = np.random.default_rng(1).normal(size=3 * clusters)
+    table = pd.DataFrame({"g": np.repeat(np.arange(clusters), 3), "x": x, "y": holes(x + np.sin(9 * x), 0.5)})
+    imp = impute(table, cycles=60)
+    quick = glance(imp)
+    assert list(quick.imputed.index) == ["mean[y]", "sd[y]"]
+    stats = imp.tree["imputed_stats"].to_dataset()["mean"].sel(response="y").values
+    counts = imp.data.counts.loc["y"].to_numpy()
+    expected = (np.nan_to_num(stats) * counts).sum(-1) / counts.sum()
+    assert quick.imputed.loc["mean[y]", "mean"] == pytest.approx(expected.mean())
+
+
+# values ------------------------------------------------------------------
+
+
+def test_negative_values_of_a_positive_variable():
+    lab = np.exp(np.random.default_rng(6).normal(size=N))
+    imp = impute(pd.DataFrame({"g": G, "x": np.log(lab) + 1.0, "lab": holes(lab)}), m=5)
+    event = imp.events.set_index("kind").loc["impossible values"]
+    below = imp.values("lab") < 0
+    assert event["count"] == below.sum() > 0 and f"{below.mean():.1%}" in event["message"]
+    for cure in ("families={'lab': 'gamma'}", "logarithm", "bounds={'lab': (0, None)}"):
+        assert cure in event["message"]
+    for cured in (
+        {"families": {"lab": "gamma"}},
+        {"bounds": {"lab": (0, None)}},
+        {"methods": {"lab": "pmm"}},
+    ):
+        again = impute(pd.DataFrame({"g": G, "x": np.log(lab) + 1.0, "lab": holes(lab)}), m=5, **cured)
+        assert "impossible values" not in set(again.events["kind"])
+
+
+def test_short_scales():
+    scale = holes(np.random.default_rng(7).integers(1, 6, N).astype(float))
+    message = (
+        impute(pd.DataFrame({"g": G, "likert": scale, "x": G % 3.0 + TWO}))
+        .events.set_index("kind")
+        .loc["whole numbers", "message"]
+    )
+    assert all(word in message for word in ("5 different whole numbers", "C(likert)", "'ordinal'", "'pmm'"))
+
+
+@pytest.mark.parametrize(
+    "stored, after, method",
+    [
+        ("Int32", "Float64", "bayes"), ("Int32", "Int32", "pmm"), ("object of integers", "float64", "bayes"),
+        ("float64", "float64", "bayes"), ("UInt8", "UInt8", "pmm"),
+    ],
+)  # fmt: skip
+def test_dtypes_stay_or_are_said_to_change(stored, after, method):
+    make = STORED.get(stored, lambda x: x.astype(stored))
+    column = make(holes(np.random.default_rng(8).integers(0, 60, N).astype(float)))
+    imp = impute(pd.DataFrame({"g": G, "z": column, "x": G % 3.0 + TWO}), methods={"z": method})
+    assert str(imp.frame(1)["z"].dtype) == after and not imp.frame(1)["z"].isna().any()
+    changed = imp.events[imp.events["kind"] == "dtype changed"]
+    assert list(changed["where"]) == ([] if str(column.dtype) == after else ["z"])
+    if len(changed):
+        assert str(column.dtype) in changed["message"].iloc[0] and after in changed["message"].iloc[0]
+
+
+def children(seed=3, N=400):
+    """Ratios drive what they come from: bmi = weight / height**2 predicts y, which predicts height."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(20), N // 20)
+    height = np.exp(np.log(1.1) + 0.35 * rng.normal(size=N) + 0.1 * rng.normal(size=20)[g])
+    bmi = np.exp(np.log(18) + 0.25 * rng.normal(size=N))
+    y = -0.6 * bmi + 20 * height + 2 * rng.normal(size=N)
+    table = pd.DataFrame({"g": g, "height": height, "weight": bmi * height**2, "y": y})
+    for name in ("height", "weight", "y"):
+        table.loc[rng.random(N) < 0.35, name] = np.nan
+    return table
+
+
+def test_derived_columns_that_drive_what_they_come_from(recwarn):
+    derived = {"bmi": "weight / height**2"}
+    imp = impute(children(), m=5, cycles=100, derived=derived)
+    note = next(line for line in repr(imp.model).splitlines() if "circle" in line)
+    assert "note (height, weight): 'bmi' is computed from 'height', 'weight' and predicts 'y'" in note
+    far = imp.events[imp.events["kind"] == "far outside"].set_index("where")
+    values, seen = imp.values("height"), imp.data.numeric("height")
+    limit = np.nanmax(seen) + 5 * np.nanstd(seen, ddof=1)
+    assert far.loc["height", "count"] == (values > limit).sum() > 0
+    assert "'height' -> 'bmi' -> 'y' -> 'height'" in far.loc["height", "message"]
+    assert "bounds=" in far.loc["height", "message"]
+    for cured in (
+        {"bounds": {"height": (0.2, 4), "weight": (2, 200)}},
+        {"predictors": {"height": "~ weight + (1 | g)", "weight": "~ height + (1 | g)"}},
+    ):
+        again = impute(children(), m=5, cycles=100, derived=derived, **cured)
+        far = again.events[again.events["kind"] == "far outside"]
+        assert not {"height", "weight"} & set(far["where"])
+
+
+def test_sums_are_no_circle():
+    notes = repr(bi.FCS(bi.IncompleteData(children(), "g"), derived={"total": "weight - 2 * height"}))
+    assert "circle" not in notes
+
+
+def test_far_outside_of_a_joint_model():
+    """A slope known from a narrow range, asked far outside of it."""
+    rng = np.random.default_rng(9)
+    x = np.where(np.arange(N) % 40 == 0, 400.0, rng.normal(size=N))
+    y = np.where(x > 10, np.nan, x + 0.1 * rng.normal(size=N))
+    data = bi.IncompleteData(pd.DataFrame({"g": G, "x": x, "y": y}), "g")
+    imp = bi.JointNormal(data, "y ~ x + (1 | g)").impute(m=2, seed=1, draws=50, chains=2)
+    event = imp.events.set_index("kind").loc["far outside"]
+    assert event["where"] == "y" and event["count"] == 2 * (x > 10).sum()
+    ordinary = bi.JointNormal(data, "y ~ 1 + (1 | g)").impute(m=2, seed=1, draws=50, chains=2)
+    assert "far outside" not in set(ordinary.events["kind"])
+
+
+@pytest.mark.parametrize("name, power", [("x", 300), ("y", 200), ("x", -200), ("y", -90)])
+def test_numbers_that_overflow_are_refused_for_that_reason(name, power):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"g": G, "x": rng.normal(size=N), "y": holes(rng.normal(size=N))})
+    table[name] *= 10.0**power
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(bi.DataError, match=rf"'{name}' has numbers so (large|small).*change its unit"):
+            impute(table)
+        table[name] *= 10.0 ** (-power + 60 * np.sign(power))
+        impute(table)  # far from ordinary, and computed with
