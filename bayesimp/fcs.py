@@ -149,8 +149,8 @@ class FCS:
 
     @property
     def formulas(self) -> list[str]:
-        """The conditional models as they are fitted."""
-        return [formula_text(block, self.data.cluster) for block in self.spec.blocks]
+        """The conditional models as they are fitted; as ``predictors=`` they give the same models."""
+        return [formula_text(block, self.data.cluster, self.spec.written) for block in self.spec.blocks]
 
     @property
     def priors_name(self) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.spec.conditional import Column, Derived
 
-__all__ = ["TOLERANCE", "column_values", "dependent", "filled", "observed", "varies_within"]
+__all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed", "varies_within"]
 
 TOLERANCE = 1e-7  # as `design.TOLERANCE`
 Array = NDArray[np.float64]
@@ -23,12 +23,20 @@ def observed(
     values = dict(complete)
     values |= {name: data.column_values(name) for name in incomplete}
     for record in derived:
-        made = record.evaluate(values)
+        made = evaluated(record, values, data.codes)
         if record.column in data.variables:
             table = data.frame[record.column].to_numpy(np.float64, na_value=np.nan)
             made = np.where(np.isnan(table), made, table)
         values[record.name] = made
     return values
+
+
+def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.integer]) -> Array:
+    """(N,) values of a derived column; means over clusters are over the cells that have a value."""
+    there = np.ones(len(codes), dtype=bool)
+    for name in record.ingredients:
+        there &= ~np.isnan(values[name])
+    return np.broadcast_to(record.evaluate(values, codes, there), codes.shape)
 
 
 def filled(
@@ -49,7 +57,7 @@ def filled(
             column = of_cluster[data.codes]
         values[name] = column
     for record in derived:
-        values[record.name] = record.evaluate(values)
+        values[record.name] = evaluated(record, values, data.codes)
     return values
 
 

@@ -48,6 +48,7 @@ def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]
         case TwoStage():
             _check_intercept(draft.block)
             varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
+            _check_random(draft.block, varying)
             return replace(draft, block=replace(draft.block, random=tuple(varying)))
         case Stratified():
             _check_intercept(draft.block)
@@ -82,6 +83,15 @@ def _check_one_value(block: Block, data: IncompleteData) -> None:
             f"'{name}' has several values in {int(differ.sum())} of {len(data.clusters)} clusters ({clusters}), and "
             f"'{block.method.name}' imputes one a cluster. Make them agree, or set those that are wrong to missing; "
             f"a variable of rows is imputed by methods={{'{name}': 'bayes'}}, for one."
+        )
+
+
+def _check_random(block: Block, varying: list[Column]) -> None:
+    """A random part that the user wrote is the one that the method has."""
+    if block.random and set(block.random) != set(varying):
+        raise SpecificationError(
+            f"'{block.name}': method '{block.method.name}' has random effects of all columns that vary within clusters "
+            f"({listing([c.name for c in varying], 10)}); write these in the random part, or none."
         )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.formula import RandomTerm, parse, plain_terms
+from bayesimp.spec.formula import RandomTerm, parse, plain_terms, signed
 from bayesimp.spec.syntax import Call, Minus, Name, Number, Op, read, write
 
 
@@ -136,10 +136,13 @@ def test_thousand_terms():
 
 
 def test_plain_terms():
-    assert plain_terms("1 + x + `a b` + x") == (True, ("x", "a b"))
-    assert plain_terms("0") == (False, ())
+    def plain(text):
+        return plain_terms(signed(read(text)))
+
+    assert plain("1 + x + `a b` + x") == (True, ("x", "a b"))
+    assert plain("0") == (False, ())
     for text in ("1 + log(x)", "1 + a:b", "1 + x - x"):
-        assert plain_terms(text) is None
+        assert plain(text) is None
 
 
 names = st.sampled_from(["x", "z", "a b", "_p"]).map(Name)
