@@ -76,12 +76,16 @@ def column_values(
     return matrix
 
 
-def _over_clusters(x: Array, codes: NDArray[np.integer], sum: bool = False) -> Array:
+def _over_clusters(
+    x: Array, codes: NDArray[np.integer], sum: bool = False, tolerance: float = 1e-12
+) -> Array:
     """(N,) mean or sum of the values in each row's cluster; NaN where it has none."""
     m = int(codes.max()) + 1
     there = np.isfinite(x)
     total = np.bincount(codes, np.where(there, x, 0.0), m)
     count = np.bincount(codes, there, m)
+    # of columns that are centred already round-off is left, which is no column of its own
+    total[np.abs(total) <= tolerance * count * np.abs(x[there]).max(initial=0.0)] = 0.0
     with np.errstate(invalid="ignore"):
         mean = total / count
     return (np.where(count > 0, total, np.nan) if sum else mean)[codes]

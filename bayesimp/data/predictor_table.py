@@ -174,7 +174,7 @@ def _independent(
         return [], ()
     from bayesimp.data.generic import filled
 
-    values = filled(base.data, base.complete, base.incomplete, [base.derived[d] for d in base.users])
+    values = filled(base.data, base.complete, base.incomplete, base.derived.values())
     known = [v for name in others for v in ([name] if name in values else _levels(base, name))]
     matrix = np.column_stack([values[v] for v in ("Intercept", *known, *derived)])
     usable = np.isfinite(matrix).all(axis=1)

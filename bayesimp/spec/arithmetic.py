@@ -20,6 +20,8 @@ from bayesimp.spec.terms import CLUSTER, ELEMENTWISE, WITHIN, check_term, possib
 __all__ = ["Expression", "Indicator", "OverCluster", "Product", "as_product", "expression",
            "over_clusters", "split_clusters"]  # fmt: skip
 
+ROUND_OFF = 1e-12  # of the largest value, what the mean of a centred column may be
+
 OPERATORS = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
@@ -191,8 +193,11 @@ def over_clusters(
     m = int(codes.max(initial=-1)) + 1
     there = np.ones(len(codes)) if counted is None else counted.astype(float)
     there[np.bincount(codes, there, m)[codes] == 0] = 1.0
-    total = np.bincount(codes, np.where(there > 0, x, 0.0), m)
-    return (total if sum else total / np.maximum(np.bincount(codes, there, m), 1.0))[codes]
+    used, count = np.where(there > 0, x, 0.0), np.maximum(np.bincount(codes, there, m), 1.0)
+    total = np.bincount(codes, used, m)
+    # of columns that are centred already round-off is left, which would make a column of its own
+    total[np.abs(total / count) <= ROUND_OFF * np.abs(used[np.isfinite(used)]).max(initial=0.0)] = 0.0
+    return (total if sum else total / count)[codes]
 
 
 def as_product(node: Node) -> Node:
