@@ -86,11 +86,16 @@ def _renamed(frame: pd.DataFrame, formula: Formula) -> tuple[pd.DataFrame, str, 
     def side(text: str) -> str:
         parts = [(sign, replaced(computed.named(node), rename)) for sign, node in signed(read(text))]
         # I(x**2) is I(x^2) in R's spelling
-        return " ".join(f"{sign} {product_text(node)}" for sign, node in parts).removeprefix("+ ").replace("**", "^")
+        return (
+            " ".join(f"{sign} {product_text(node)}" for sign, node in parts)
+            .removeprefix("+ ")
+            .replace("**", "^")
+        )
 
     left = write(replaced(Name(formula.responses[0]), rename))
     random = [
-        f" + ({side(term.columns)} {'|' if term.correlated else '||'} {side(term.group)})" for term in formula.random
+        f" + ({side(term.columns)} {'|' if term.correlated else '||'} {side(term.group)})"
+        for term in formula.random
     ]
     text = f"{left} ~ {side(formula.fixed)}{''.join(random)}"
     frame = computed.columns[list(own)].rename(columns=own)

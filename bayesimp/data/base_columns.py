@@ -20,8 +20,7 @@ from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.arithmetic import Indicator, Product, expression
 from bayesimp.spec.conditional import INTERCEPT, Column, Derived, cluster_column
-from bayesimp.spec.formula import Formula
-from bayesimp.spec.formula import product_text
+from bayesimp.spec.formula import Formula, product_text
 from bayesimp.spec.predictors import MEANS, Part, over
 from bayesimp.spec.syntax import Call, Level, Name, Node, Op, column_names, error, label, write
 from bayesimp.spec.terms import FACTOR, STATEFUL, WITHIN
@@ -114,7 +113,9 @@ class BaseColumns:
             if not self._moves(node):
                 names = self._design(["0", product_text(node)], text)
                 if len(names) > 1:
-                    raise error(text, f"'{write(node)}' is {len(names)} columns; name a level, as in x:sex[M]")
+                    raise error(
+                        text, f"'{write(node)}' is {len(names)} columns; name a level, as in x:sex[M]"
+                    )
                 return names[0]
             return self._times((self._averaged(node.left, text), self._averaged(node.right, text)))
         if isinstance(node, Name):
@@ -186,7 +187,8 @@ class BaseColumns:
         assert isinstance(factor, Name)
         name, levels = factor.name, [str(level) for level in self._levels_of(factor.name)]
         if isinstance(atom.factor, Call) and (
-            atom.factor.function not in FACTOR or self.data.families.get(name) not in ("ordinal", "categorical")
+            atom.factor.function not in FACTOR
+            or self.data.families.get(name) not in ("ordinal", "categorical")
         ):
             raise error(text, _advice(atom.factor))
         if atom.level not in levels:

@@ -90,7 +90,8 @@ def _check_texts(terms: list[tuple[str, Node]], whole: str) -> None:
     for node in (n for _, term in terms for n in walk(term)):
         if isinstance(node, Text) and set(node.value) & set("\"'\\"):
             raise error(
-                whole, f"{write(node)}: a text cannot have quotation marks or backslashes; write c[level] for a level"
+                whole,
+                f"{write(node)}: a text cannot have quotation marks or backslashes; write c[level] for a level",
             )
 
 
@@ -108,7 +109,9 @@ def _columns(term, atoms: dict[str, Node]) -> list[Node]:
     choices = []
     for component in term.components:
         atom, n = atoms[component.name], len(component.name)
-        choices.append([atom if text == component.name else Level(atom, text[n + 1 : -1]) for text in component.labels])
+        choices.append(
+            [atom if text == component.name else Level(atom, text[n + 1 : -1]) for text in component.labels]
+        )
     nodes = []
     for first, *rest in product(*choices):
         for other in rest:

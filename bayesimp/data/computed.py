@@ -53,6 +53,8 @@ class Computed:
             return None
         if node not in self._known:
             name = f"\0{len(self._source)}"
+            while name in self.columns:
+                name += "\0"
             values = make(node)
             self._source[name] = self.written(node)
             self.columns = self.columns.assign(**{name: values})

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.compatible import PER_COLUMN, cluster_means, clusters_needed
-from bayesimp.data.families import CODED, COUNTS, trials
 from bayesimp.data.derived import read_derived
+from bayesimp.data.families import CODED, COUNTS, trials
 from bayesimp.data.feedback import drawn_by_logs, feeding_back, note, unlimited
 from bayesimp.data.generic import filled, varies_within
 from bayesimp.data.incomplete import IncompleteData

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.where import listing
-from bayesimp.errors import SpecificationError
 from bayesimp.spec.formula import RandomTerm, has_intercept, signed
 from bayesimp.spec.predictors import MEANS, Edit, Predictors, predictors, terms_of
 from bayesimp.spec.syntax import Call, Name, Node, Number, Op, column_names, error, read, write
@@ -40,7 +39,12 @@ class Given:
 
 
 def edited(
-    change: Edit, name: str, default: Given, base: BaseColumns, responses: tuple[str, ...], every: bool = False
+    change: Edit,
+    name: str,
+    default: Given,
+    base: BaseColumns,
+    responses: tuple[str, ...],
+    every: bool = False,
 ) -> tuple[Given, set[str], set[str]]:
     """A default formula after a change; terms that it was to lose and has not, and those that it lost.
 
@@ -64,7 +68,9 @@ def edited(
     absent: set[str] = set()
     lost: set[str] = set()
     skipped: list[str] = []
-    for sign, term in ((sign, t) for sign, node in change.terms if not isinstance(node, Number) for t in terms_of(node)):
+    for sign, term in (
+        (sign, t) for sign, node in change.terms if not isinstance(node, Number) for t in terms_of(node)
+    ):
         mine = every and not own.isdisjoint(n for atom in term for n in column_names(atom))
         key = _stands_for(term, terms)
         if mine:
@@ -91,7 +97,11 @@ def edited(
     left = " + ".join(write(Name(response)) for response in responses)
     made = predictors(f"{left} ~ {' + '.join(parts)}{random}")
     notes = (f"of {change.text!r} not for itself: {', '.join(skipped)}",) if skipped else ()
-    return replace(default, formula=made, notes=(*default.notes, *notes), without=tuple(without)), absent, lost
+    return (
+        replace(default, formula=made, notes=(*default.notes, *notes), without=tuple(without)),
+        absent,
+        lost,
+    )
 
 
 def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Node] | None:
@@ -105,9 +115,7 @@ def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Nod
     return None
 
 
-def _random(
-    change: Edit, default: RandomTerm | None, own: set[str], every: bool
-) -> tuple[str, list[str]]:
+def _random(change: Edit, default: RandomTerm | None, own: set[str], every: bool) -> tuple[str, list[str]]:
     """The random part, and its terms that are left out because they hold the response."""
     if change.random is None:
         return f" + ({default.columns} | {default.group})" if default else "", []

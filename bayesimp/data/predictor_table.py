@@ -16,14 +16,12 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.predictor_edits import Given, edited
 from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.mice import from_mice
 from bayesimp.spec.formula import signed
+from bayesimp.spec.mice import from_mice
 from bayesimp.spec.predictors import Edit, Part, edit, predictors
 from bayesimp.spec.syntax import Name, read, read_sides, write
 
 __all__ = ["default_predictors", "read_predictors"]
-
-EVERY = "~"  # the key of a change to all default formulas
 
 
 def read_predictors(
@@ -42,8 +40,7 @@ def read_predictors(
         formula that cannot be made.
     """
     data, found = base.data, {}
-    entries = _entries(given, data, responses)
-    every = entries.pop(EVERY, None)
+    entries, every = _entries(given, data, responses)
     for key, value in entries.items():
         name = _key(key, data, responses)
         change = edit(value) if isinstance(value, str) and "~" in value else None
@@ -197,27 +194,32 @@ def _levels(base: BaseColumns, name: str) -> list[str]:
     return [c.base for c in columns if c.base != "Intercept"]
 
 
-def _entries(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """By variable or block: a formula, a list of names."""
+def _entries(
+    given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, Any], Edit | None]:
+    """By variable or block: a formula, a list of names. And a change of all other formulas."""
     if given is None:
-        return {}
+        return {}, None
     if isinstance(given, str):
         given = [given]
     if isinstance(given, pd.DataFrame) or _is_table(given):
-        return _from_table(given, data, responses)
+        return _from_table(given, data, responses), None
     if isinstance(given, Mapping):
-        return dict(given)
+        return dict(given), None
     if not isinstance(given, Sequence) or not all(isinstance(f, str) for f in given):
         raise SpecificationError(
             f"predictors must be formulas, lists of names by variable, or a table of codes, got {type(given).__name__}."
         )
     entries: dict[str, Any] = {}
+    every: Edit | None = None
     for text in given:
         change = edit(text)
         if change is not None and not change.responses:
-            if EVERY in entries:
-                raise SpecificationError("predictors: two changes of all formulas; one, '~ . + x - z', is possible.")
-            entries[EVERY] = change
+            if every is not None:
+                raise SpecificationError(
+                    "predictors: two changes of all formulas; one, '~ . + x - z', is possible."
+                )
+            every = change
             continue
         left = _left(text)
         whole = [name for name, members in responses.items() if len(left) > 1 and set(left) == set(members)]
@@ -230,7 +232,7 @@ def _entries(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str
         if key in entries:
             raise SpecificationError(f"predictors: two formulas for '{key}'; one is possible.")
         entries[key] = text
-    return entries
+    return entries, every
 
 
 def _left(text: str) -> tuple[str, ...]:

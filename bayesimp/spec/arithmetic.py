@@ -14,7 +14,22 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.spec.syntax import Call, Level, Minus, Name, Node, Number, Op, Text, error, label, read, replaced, walk, write
+from bayesimp.spec.syntax import (
+    Call,
+    Level,
+    Minus,
+    Name,
+    Node,
+    Number,
+    Op,
+    Text,
+    error,
+    label,
+    read,
+    replaced,
+    walk,
+    write,
+)
 from bayesimp.spec.terms import CLUSTER, ELEMENTWISE, WITHIN, check_term, possible
 
 __all__ = ["Expression", "Indicator", "OverCluster", "Product", "as_product", "expression",

@@ -11,9 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bayesimp.spec.formula import Formula, parse, signed
-from bayesimp.spec.syntax import Call, Dot, Level, Name, Node, Number, Op, error, read, read_sides, walk, write
-from bayesimp.spec.terms import FACTOR, STATEFUL, WITHIN
+from bayesimp.spec.syntax import (
+    Call,
+    Dot,
+    Level,
+    Name,
+    Node,
+    Number,
+    Op,
+    error,
+    read,
+    read_sides,
+    walk,
+    write,
+)
 from bayesimp.spec.terms import CLUSTER as OF_CLUSTERS
+from bayesimp.spec.terms import FACTOR, STATEFUL, WITHIN
 
 __all__ = ["MEANS", "Edit", "Part", "Predictors", "edit", "over", "predictors", "terms_of"]
 
@@ -96,7 +109,8 @@ def edit(text: str) -> Edit | None:
     terms = [(sign, node) for sign, node in signed(right) if (sign, node) != ("+", Dot())]
     if any(isinstance(inner, Dot) for _, node in terms for inner in walk(node)):
         raise error(
-            text, "'.', the default predictors, stands alone in a sum: ~ . + x, ~ . - x, ~ . + (1 + x | cluster)"
+            text,
+            "'.', the default predictors, stands alone in a sum: ~ . + x, ~ . - x, ~ . + (1 + x | cluster)",
         )
     bars = [(sign, node) for sign, node in terms if isinstance(node, Op) and node.symbol in ("|", "||")]
     if any(sign == "-" for sign, _ in bars):

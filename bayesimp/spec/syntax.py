@@ -1,7 +1,7 @@
 """Text of a formula to a small tree and back: names, numbers, texts, operators and calls; runs nothing.
 
 A name that is more than letters, digits and dots stands in backticks, as in R: `` `blood pressure` ``; a backtick or
-backslash in it has a backslash before it. ``c[level]`` is the column of one level of a factor, or of one column of a
+backslash in it has a backslash before it. ``c[level]`` is the column of one level of a factor, or one column of a
 spline or polynomial; a level with a bracket in it stands in quotes: ``c["a]b"]``. Whatever `write` writes, `read` reads
 as the same tree.
 """
@@ -16,9 +16,10 @@ import numpy as np
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["ADVICE", "Call", "Dot", "Level", "Minus", "Name", "Node", "Number", "Op", "Text", "column_names", "error", "label",
-           "read",
-           "read_sides", "replaced", "walk", "write"]  # fmt: skip
+__all__ = [
+    "ADVICE", "Call", "Dot", "Level", "Minus", "Name", "Node", "Number", "Op", "Text", "column_names", "error", "label",
+    "read", "read_sides", "replaced", "walk", "write",
+]  # fmt: skip
 
 # Binding powers. Outside calls the operators make terms, inside calls they are arithmetic as in Python.
 FORMULA = {"|": 1, "||": 1, "+": 2, "-": 2, "*": 3, "/": 3, ":": 4, "**": 6}
@@ -44,9 +45,9 @@ ADVICE = {
     "%": "operators with % are not known; make the column in the table",
     "[": "lists are not possible; give df= instead of knots=, C(x, Treatment('level')) instead of levels=",
     "{": "write I(...) instead of {...}",
-    ".": "'.' for all other columns is not known here; name the columns (in predictors= of FCS, '~ . + x' adds x to the default)",
+    ".": "'.' for all other columns is not known here; name them (in predictors= of FCS '~ . + x' adds to the default)",
     "`": "the second ` of a name is missing",
-    '"': "the second \" of a text is missing",
+    '"': 'the second " of a text is missing',
     "'": "the second ' of a text is missing",
 }
 

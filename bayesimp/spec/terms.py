@@ -71,8 +71,12 @@ _LIST = (
     Function("C", "factor", "a column", "its levels as categories: C(ward), C(arm, Treatment('b'))", True),
     Function("T", "factor", "a column", "the same, by treatment contrasts", True),
     Function("S", "factor", "a column", "the same, by sums to zero", True),
-    Function("cluster_mean", "cluster", "a column or a product of two", "its mean over the rows of the cluster"),
-    Function("cluster_sum", "cluster", "a column or a product of two", "its sum over the rows of the cluster"),
+    Function(
+        "cluster_mean", "cluster", "a column or a product of two", "its mean over the rows of the cluster"
+    ),
+    Function(
+        "cluster_sum", "cluster", "a column or a product of two", "its sum over the rows of the cluster"
+    ),
     Function("within", "cluster", "a column", "the column less its mean in the cluster"),
     Function("cluster_size", "cluster", "", "number of rows of the cluster"),
 )
@@ -106,6 +110,12 @@ def check_term(node: Node, text: str) -> None:
         Saying how to write what was probably meant.
     """
     match node:
+        case Name("Intercept"):
+            raise error(
+                text,
+                "a column cannot be called 'Intercept', as the constant of all models is (write 1 or 0 for that); rename "
+                "it in the table",
+            )
         case Name():
             return
         case Level(Name() | Call() as factor, _):
