@@ -235,3 +235,68 @@ def test_a_column_called_like_a_term_beside_it(rename, formula):
     with warnings.catch_warnings(), pytest.raises(bi.SpecificationError, match=r"(name|term).*rename"):
         warnings.simplefilter("ignore")
         fit_each([frame.dropna()], formula)
+
+
+def test_variables_of_clusters_are_printed_as_they_are_read():
+    frame = table()
+    of_cluster = pd.factorize(frame["study"])[0]
+    frame["size"] = np.random.default_rng(1).normal(size=14)[of_cluster]
+    frame["kind"] = np.where(of_cluster % 3 == 0, "a", "b")
+    frame["kind"] = frame["kind"].where(~np.isin(of_cluster, [2, 9]))
+    frame["size"] = frame["size"].where(~np.isin(of_cluster, [4, 5]))
+    model = same_again(bi.IncompleteData(frame[["study", "age", "y", "size", "kind"]], "study"))
+    assert "size ~ 1 + cluster_mean(age) + cluster_mean(y) + kind[b]" in repr(model)
+
+
+def factors() -> pd.DataFrame:
+    """Columns of many kinds of levels, complete and incomplete."""
+    rng = np.random.default_rng(4)
+    n = 280
+    frame = pd.DataFrame({"study": np.arange(n) % 14, "y": rng.normal(size=n), "x": rng.normal(size=n)})
+    code = rng.integers(0, 3, (5, n))
+    frame["int"] = pd.Categorical(code[0] + 1)
+    frame["float"] = pd.Categorical(code[1] / 2)
+    frame["cut"] = pd.cut(rng.normal(size=n), [-9, -0.5, 0.5, 9])
+    frame["days"] = pd.Categorical(pd.date_range("2020", periods=3)[code[2]])
+    frame["ward"] = code[3]
+    frame["flag"] = rng.random(n) > 0.4
+    frame["grade"] = pd.Categorical(
+        np.array(["low", "mid", "high"])[code[4]], ["low", "mid", "high"], ordered=True
+    )
+    frame["y"] = frame["y"].where(rng.random(n) > 0.2)
+    return frame
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_levels_of_any_kind(holes):
+    frame, rng = factors(), np.random.default_rng(6)
+    if holes:
+        for name in ("int", "cut", "grade", "ward", "flag"):
+            frame[name] = frame[name].where(rng.random(len(frame)) > 0.1)
+    data = bi.IncompleteData(frame, "study", families={"ward": "categorical"})
+    model = same_again(data, compatible=True)
+    text = next(formula for formula in model.formulas if formula.startswith("y ~"))
+    assert 'cut["(-0.5, 0.5]"]' in text and "int[2]" in text and "C(ward)[1" in text and "grade[high]" in text
+    same_again(
+        data,
+        predictors={"y": f"{text.partition(' + cluster_mean')[0]} + x:cut + flag:grade + (1 + x | study)"},
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"methods": "norm"}, {"methods": "pmm"}, {"methods": "sti"}, {"methods": "2stage"}, {"methods": "ml"},
+        {"methods": "2l.norm"}, {"methods": "iw", "compatible": True},
+        {"blocks": {"both": ["y", "b 2"]}}, {"blocks": {"one": ["y"]}}, {"order": ["y", "b 2", "z", "y"]},
+        {"derived": {"d 1": "y * z"}}, {"predictors": "~ . + (1 + x | study)", "compatible": True},
+    ],
+)  # fmt: skip
+def test_every_method_prints_what_it_reads(options):
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame(rng.normal(size=(300, 4)), columns=["x", "y", "b 2", "z"]).assign(
+        study=np.arange(300) % 15
+    )
+    for name in ("y", "b 2", "z"):
+        frame[name] = frame[name].where(rng.random(300) > 0.2)
+    same_again(bi.IncompleteData(frame, "study"), **options)

@@ -45,17 +45,13 @@ class Computed:
         return replaced(node, lambda n: self._source.get(n.name) if isinstance(n, Name) else None)
 
     def _compute(self, node: Node) -> Node | None:
-        if isinstance(node, Call) and node.function in CLUSTER:
-            make = self._over_clusters
-        elif isinstance(node, Level):
-            make = self._level
-        else:
+        if not isinstance(node, Level) and not (isinstance(node, Call) and node.function in CLUSTER):
             return None
         if node not in self._known:
             name = f"\0{len(self._source)}"
             while name in self.columns:
                 name += "\0"
-            values = make(node)
+            values = self._level(node) if isinstance(node, Level) else self._over_clusters(node)
             self._source[name] = self.written(node)
             self.columns = self.columns.assign(**{name: values})
             self._known[node] = Name(name)
@@ -67,7 +63,7 @@ class Computed:
             from bayesimp.data.by_formulae import by_formulae
 
             for intercept in (1, 0):  # the first level has a column only without an intercept
-                terms = [("+", Number(intercept)), ("+", node.factor)]
+                terms: list[tuple[str, Node]] = [("+", Number(intercept)), ("+", node.factor)]
                 matrix, nodes = by_formulae(terms, self.columns, self.text, write(self.written(node.factor)))
                 if node in nodes:
                     return matrix[:, nodes.index(node)]

@@ -123,7 +123,7 @@ def conditionals(
             for name in incomplete
             if (exact := _exact(data, name, method_of.get(name))) is not None
         },
-        {name: text for name, text in base.written.items() if text != name},
+        dict(base.written),
     )
 
 

@@ -90,7 +90,7 @@ def edited(
             f"{listing(sorted(absent))} cannot be taken off: by default '{name}' is predicted by "
             f"{', '.join(_spelled(term) for term in first)}",
         )
-    numbers = [(sign, node) for sign, node in change.terms if isinstance(node, Number)]
+    numbers = [term for term in change.terms if isinstance(term[1], Number)]
     parts = ["1" if has_intercept(numbers or before) else "0", *(_spelled(term) for term in terms.values())]
     random, more = _random(change, formula.random[0] if formula.random else None, own, every)
     skipped += more

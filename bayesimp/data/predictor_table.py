@@ -222,7 +222,7 @@ def _entries(
             every = change
             continue
         left = _left(text)
-        whole = [name for name, members in responses.items() if len(left) > 1 and set(left) == set(members)]
+        whole = [name for name, members in responses.items() if left and set(left) == set(members)]
         if len(left) != 1 and not whole:
             raise SpecificationError(
                 f"predictors: {text!r} must have the variable (or block) on its left side; '~ . + x' alone adds x to all "

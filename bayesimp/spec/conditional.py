@@ -131,7 +131,7 @@ class Conditionals:
     blocks
         In the order of visits; a block may come twice.
     written
-        How a formula spells base columns, where not by their names.
+        How a formula spells base columns and levels, by name.
     exact
         Imputed columns that hold whole numbers (empty), or some of these values only: levels; for methods that match,
         those observed.
