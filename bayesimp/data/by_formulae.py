@@ -51,15 +51,9 @@ def by_formulae(
         ["1" if has_intercept(own) else "0"]
         + [f"{sign} {product_text(node)}" for sign, node in own if not isinstance(node, Number)]
     )
-    functions = {name: getattr(np, name) for name in ELEMENTWISE}
-    # given as the whole environment: nothing is looked up in the frame of any caller
-    environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
     try:
-        # the result of a logarithm of 0 is reported by name afterwards
-        with np.errstate(all="ignore"):
-            frame = columns[list(ids)].set_axis(list(names), axis=1)
-            common = design_matrices(text, frame, na_action="error", env=environment).common
-            matrix = common.design_matrix.astype(np.float64)
+        common = _built(text, columns[list(ids)].set_axis(list(names), axis=1))
+        matrix = common.design_matrix.astype(np.float64)
     except Exception as problem:
         said = re.sub(r"v\d+_", lambda match: names.get(match[0], match[0]), str(problem))
         raise SpecificationError(
@@ -79,6 +73,15 @@ def by_formulae(
             f"it contains; write {' * '.join(map(write, back)) or 'a * b instead of a:b'}."
         )
     return matrix, nodes
+
+
+def _built(text: str, frame: pd.DataFrame):
+    functions = {name: getattr(np, name) for name in ELEMENTWISE}
+    # given as the whole environment: nothing is looked up in the frame of any caller
+    environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
+    # the result of a logarithm of 0 is reported by name afterwards
+    with np.errstate(all="ignore"):
+        return design_matrices(text, frame, na_action="error", env=environment).common
 
 
 def _renamed(node: Node, names: dict[str, str]) -> Node | None:

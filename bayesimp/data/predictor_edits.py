@@ -6,7 +6,7 @@ off goes with its cluster mean; cluster means are added to what is there as they
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.where import listing
@@ -63,45 +63,57 @@ def edited(
     formula = default.formula.formula
     before = signed(read(formula.fixed))
     terms = {frozenset(t): t for _, node in before if not isinstance(node, Number) for t in terms_of(node)}
-    first = list(terms.values())
-    without: list[Call] = []
-    absent: set[str] = set()
-    lost: set[str] = set()
-    skipped: list[str] = []
-    for sign, term in (
-        (sign, t) for sign, node in change.terms if not isinstance(node, Number) for t in terms_of(node)
-    ):
-        mine = every and not own.isdisjoint(n for atom in term for n in column_names(atom))
-        key = _stands_for(term, terms)
-        if mine:
-            skipped += [_spelled(term)] if sign == "+" else []
-        elif sign == "+":
-            terms.setdefault(frozenset(term), term)
-        elif key is not None:
-            del terms[key]
-            lost.add(_spelled(term))
-        elif len(term) == 1 and isinstance(term[0], Call) and term[0].function in MEANS:
-            without.append(term[0])
+    shown = ", ".join(_spelled(term) for term in terms.values())
+    made = _Changed(terms)
+    for sign, term in _terms(change):
+        if every and not own.isdisjoint(n for atom in term for n in column_names(atom)):
+            made.skipped += [_spelled(term)] if sign == "+" else []
         else:
-            absent.add(_spelled(term))
-    if absent and not every:
+            made.take(sign, term)
+    if made.absent and not every:
         raise error(
             change.text,
-            f"{listing(sorted(absent))} cannot be taken off: by default '{name}' is predicted by "
-            f"{', '.join(_spelled(term) for term in first)}",
+            f"{listing(sorted(made.absent))} cannot be taken off: by default '{name}' is predicted by {shown}",
         )
     numbers = [term for term in change.terms if isinstance(term[1], Number)]
     parts = ["1" if has_intercept(numbers or before) else "0", *(_spelled(term) for term in terms.values())]
-    random, more = _random(change, formula.random[0] if formula.random else None, own, every)
-    skipped += more
+    random, skipped = _random(change, formula.random[0] if formula.random else None, own, every)
+    skipped = made.skipped + skipped
     left = " + ".join(write(Name(response)) for response in responses)
-    made = predictors(f"{left} ~ {' + '.join(parts)}{random}")
     notes = (f"of {change.text!r} not for itself: {', '.join(skipped)}",) if skipped else ()
-    return (
-        replace(default, formula=made, notes=(*default.notes, *notes), without=tuple(without)),
-        absent,
-        lost,
+    given = Given(
+        predictors(f"{left} ~ {' + '.join(parts)}{random}"),
+        default.explicit,
+        (*default.notes, *notes),
+        tuple(made.without),
     )
+    return given, made.absent, made.lost
+
+
+@dataclass
+class _Changed:
+    """Terms under change, what was taken off them, and what was not there."""
+
+    terms: dict[frozenset[Node], Term]
+    without: list[Call] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    skipped: list[str] = field(default_factory=list)
+
+    def take(self, sign: str, term: Term) -> None:
+        if sign == "+":
+            self.terms.setdefault(frozenset(term), term)
+        elif key := _stands_for(term, self.terms):
+            del self.terms[key]
+            self.lost.add(_spelled(term))
+        elif len(term) == 1 and isinstance(term[0], Call) and term[0].function in MEANS:
+            self.without.append(term[0])
+        else:
+            self.absent.add(_spelled(term))
+
+
+def _terms(change: Edit) -> list[tuple[str, Term]]:
+    return [(sign, t) for sign, node in change.terms if not isinstance(node, Number) for t in terms_of(node)]
 
 
 def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Node] | None:
