@@ -55,7 +55,8 @@ class FCS:
         the model says what was chosen, and why.
     predictors
         By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
-        predictors, or mice's predictor matrix. None: all other variables, with random intercepts.
+        predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``,
+        ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default, of one variable or (the text alone) of all.
     order, blocks, derived, compatible
         Order of the visits; variables imputed jointly, by name of block; columns computed from others
         (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
@@ -156,8 +157,9 @@ class FCS:
 
     @property
     def formulas(self) -> list[str]:
-        """The conditional models as they are fitted."""
-        return [formula_text(block, self.data.cluster) for block in self.spec.blocks]
+        """The conditional models as they are fitted; as ``predictors=`` they give the same models."""
+        blocks = {block.name: block for block in self.spec.blocks}  # one may be visited twice
+        return [formula_text(block, self.data.cluster, self.spec.written) for block in blocks.values()]
 
     @property
     def priors_name(self) -> str:

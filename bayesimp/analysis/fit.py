@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,7 +183,8 @@ def fit_each(
         Completed tables: an iterable of pandas, polars or Arrow tables, or an object with ``m`` and ``frame(k)``,
         k = 0..m-1 (`Imputations`), of which only a stack of tables is held at a time.
     analysis
-        A formula, or a function of a table that returns ``(estimates, covariance)``, ``(estimates,
+        A formula (``cluster_mean(x)`` and its like are those of each completed table), or a function of a table that
+        returns ``(estimates, covariance)``, ``(estimates,
         covariance, residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid``
         (statsmodels).
     family
@@ -195,7 +196,8 @@ def fit_each(
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
     cluster
-        The cluster of the imputation model, to warn if the analysis does not mention it.
+        The cluster of the imputation model, to warn if the analysis does not mention it; that of ``cluster_mean(x)``,
+        ``within(x)`` and ``cluster_size()`` where the formula has no grouping column, or several.
     link
         ``"logit"`` (default) or ``"probit"``; ``"log"`` for poisson.
     trials, weights, offset
@@ -225,6 +227,7 @@ def fit_each(
             )
         return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
     formula = parse(analysis)
+    formula = replace(formula, cluster_of_means=formula.cluster or cluster)
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)

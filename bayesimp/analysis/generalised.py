@@ -16,7 +16,14 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.laplace_check import MOST, cure, doubt, how_it_moves
-from bayesimp.analysis.linear import check_complete, cluster_codes, component_names, numbers, stacks
+from bayesimp.analysis.linear import (
+    check_complete,
+    cluster_codes,
+    clusters_of_means,
+    component_names,
+    numbers,
+    stacks,
+)
 from bayesimp.data.design import check_rank, design
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
@@ -216,7 +223,7 @@ def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
 def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
     starts, n = np.cumsum([0, *lengths]), len(frame)
     codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame)
+    made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
     of = {
         role: np.full(n, 0.0 if role == "offset" else 1.0)
         if name is None

@@ -6,19 +6,22 @@ Hessian, its ``(Intercept)`` is called Intercept here, and variance components c
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
+import pandas as pd
 
+from bayesimp.data.computed import Computed
 from bayesimp.data.design import design
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.kernels.identifiability import Term, identified_together
 from bayesimp.kernels.laplace_record import free_elements
 from bayesimp.kernels.mixed_model_components import fisher_z
-from bayesimp.spec.formula import Formula
-from bayesimp.spec.syntax import Name, read, walk
+from bayesimp.spec.formula import Formula, product_text, signed
+from bayesimp.spec.syntax import Name, Node, label, read, replaced, walk, write
 
 __all__ = ["fit_by_glmm"]
 
@@ -47,19 +50,17 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
             "Without it: linear models with at most one grouping factor, or a function of the table "
             "(statsmodels, for one)."
         ) from None
-    columns = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups]))
     _check_identified(tables.frame(0), formula, family)
     fits, notes = [], []
     for k in range(tables.m):
-        frame = tables.frame(k)[columns]
-        frame = frame.assign(**{group: frame[group].astype(str) for group in formula.groups})
+        frame, text, names = _renamed(tables.frame(k)[list(formula.columns)], formula)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 fits.append(
                     glmm.fit(
                         frame,
-                        _spelling(formula),
+                        text,
                         family=ALIASES.get(family, family),
                         satterthwaite=False,
                         anova_test="Wald",
@@ -67,24 +68,29 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
                     )
                 )
             except (ValueError, NotImplementedError) as problem:
-                raise SpecificationError(f"{formula.text!r}: glmm says: {problem}") from problem
-        notes += [f"imputation {k + 1}: {w.message}" for w in caught if "ingular" not in str(w.message)]
+                raise SpecificationError(
+                    f"{formula.text!r}: glmm says: {_as_called(str(problem), names)}"
+                ) from problem
+        said = [_as_called(str(w.message), names) for w in caught]
+        notes += [f"imputation {k + 1}: {message}" for message in said if "ingular" not in message]
     if notes:
         warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=3)
-    return _fields(fits, formula, family)
+    return _fields(fits, family, names)
 
 
-def _check_identified(frame, formula: Formula, family: str) -> None:
+def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> None:
     """Refuse random terms whose variances the first table cannot tell from each other or from the fixed part.
 
     A group of one level is left to glmm, which takes its term out and says so.
     """
+    means = formula.cluster_of_means if formula.over_clusters else None
+    clusters = None if means is None else pd.factorize(frame[means])[0]
     terms, named = [], []
     for random in formula.random:
         names = [node.name for node in walk(read(random.group)) if isinstance(node, Name)]
         codes = frame.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy()
         if codes.max() > 0:
-            made = design(replace(formula, random=(random,)), frame)
+            made = design(replace(formula, random=(random,)), frame, clusters=clusters)
             free = free_elements(made.Z.shape[1], None if random.correlated else range(made.Z.shape[1]))
             terms.append(Term(made.Z, codes, free))
             named.append(f"({random.columns} {'|' if random.correlated else '||'} {random.group})")
@@ -105,14 +111,46 @@ def _check_identified(frame, formula: Formula, family: str) -> None:
     )
 
 
-def _spelling(formula: Formula) -> str:
-    """The formula as given, its power operator included; ``I(x**2)`` is ``I(x^2)`` in R's spelling."""
-    return formula.text.replace("**", "^")
+def _renamed(frame: pd.DataFrame, formula: Formula) -> tuple[pd.DataFrame, str, dict[str, str]]:
+    """The table under names that nothing can misread, the formula with these, and the names that they stand for."""
+    means = formula.cluster_of_means if formula.over_clusters else None
+    computed = Computed(frame, formula.text, None if means is None else pd.factorize(frame[means])[0])
+    own: dict[str, str] = {}
+
+    def rename(node: Node) -> Node | None:
+        if not isinstance(node, Name) or node.name not in computed.columns:
+            return None
+        return Name(own.setdefault(node.name, f"bi{len(own)}x_"))
+
+    def side(text: str) -> str:
+        parts = [(sign, replaced(computed.named(node), rename)) for sign, node in signed(read(text))]
+        # I(x**2) is I(x^2) in R's spelling
+        return (
+            " ".join(f"{sign} {product_text(node)}" for sign, node in parts)
+            .removeprefix("+ ")
+            .replace("**", "^")
+        )
+
+    left = write(replaced(Name(formula.responses[0]), rename))
+    random = [
+        f" + ({side(term.columns)} {'|' if term.correlated else '||'} {side(term.group)})"
+        for term in formula.random
+    ]
+    text = f"{left} ~ {side(formula.fixed)}{''.join(random)}"
+    frame = computed.columns[list(own)].rename(columns=own)
+    frame = frame.assign(**{own[group]: frame[own[group]].astype(str) for group in formula.groups})
+    return frame, text, {new: label(computed.written(Name(name))) for name, new in own.items()}
 
 
-def _fields(fits: list, formula: Formula, family: str) -> dict:
-    names = tuple(_name(name) for name in fits[0].names)
+def _as_called(text: str, names: dict[str, str]) -> str:
+    """A text of glmm with the names of the table in it."""
+    return re.sub(r"bi\d+x_", lambda match: names.get(match[0], match[0]), text)
+
+
+def _fields(fits: list, family: str, called: dict[str, str]) -> dict:
+    names = tuple(_as_called(_name(name), called) for name in fits[0].names)
     component_names, correlation = _component_names(fits[0])
+    component_names = tuple(_as_called(name, called) for name in component_names)
     components = np.array([_components(fit, correlation) for fit in fits])
     M, c = components.shape
     parameters = int(fits[0].df)

@@ -100,7 +100,7 @@ def stacks(tables, formula: Formula, make, extra: tuple[str, ...] = ()) -> Itera
     make: from the columns of the formula and the extra ones, below one another, and the lengths.
     """
     check_levels(tables, formula)
-    names = list(dict.fromkeys([*formula.responses, *formula.variables, *formula.groups, *extra]))
+    names = list(dict.fromkeys([*formula.columns, *extra]))
     if tables.stacked is not None:
         _check_known(tables.columns, names, formula)
         at_once = 1 if formula.stateful else max(STACK // tables.rows, 1)
@@ -141,10 +141,22 @@ def cluster_codes(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, in
     """Cluster of every row, from 0, and how many there are; one cluster where there is no random term."""
     if not formula.random:
         return np.zeros(len(frame), dtype=np.int64), 1
-    codes, levels = pd.factorize(frame[formula.random[0].group])
+    return _codes(frame, formula.groups[0])
+
+
+def _codes(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, int]:
+    codes, levels = pd.factorize(frame[name])
     if (codes < 0).any():
-        raise DataError(f"{formula.random[0].group!r} is missing in {int((codes < 0).sum())} rows.")
+        raise DataError(f"{name!r} is missing in {int((codes < 0).sum())} rows.")
     return codes, len(levels)
+
+
+def clusters_of_means(frame: pd.DataFrame, formula: Formula, starts: np.ndarray) -> np.ndarray | None:
+    """(N,) the cluster of every row, apart for every table, for cluster means; None where none are taken or known."""
+    if not formula.over_clusters or formula.cluster_of_means is None:
+        return None
+    codes, levels = _codes(frame, formula.cluster_of_means)
+    return codes + levels * np.repeat(np.arange(len(starts) - 1), np.diff(starts))
 
 
 def _stack(
@@ -152,7 +164,7 @@ def _stack(
 ) -> Stack:
     starts = np.cumsum([0, *lengths])
     codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame)
+    made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
     response = frame[formula.responses[0]]
     y = numbers(response, starts, "a normal model")
     X, Z, jacobian = made.X, made.Z, np.zeros(len(lengths))
@@ -266,7 +278,7 @@ def component_names(random: tuple[str, ...], formula: Formula, c: int) -> tuple[
     """Names of the c variance components; the last is the residual's where there is one more than of effects."""
     names = []
     if formula.random:
-        group = formula.random[0].group
+        group = formula.random[0].label
         names = [f"sd({name} | {group})" for name in random]
         if formula.random[0].correlated:
             q = len(random)

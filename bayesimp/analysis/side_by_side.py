@@ -44,9 +44,11 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
         No row is complete.
     """
     frame = table.frame if isinstance(table, IncompleteData) else as_pandas(table)[0]
+    if isinstance(table, IncompleteData):
+        options.setdefault("cluster", table.cluster)
     formula = parse(analysis)
     extra = [options[name] for name in ("trials", "weights", "offset") if options.get(name)]
-    columns = dict.fromkeys((*formula.responses, *formula.variables, *formula.groups, *extra))
+    columns = dict.fromkeys((*formula.columns, *extra))
     absent = [name for name in columns if name not in frame.columns]
     if absent:
         raise SpecificationError(f"Formula {analysis!r}: the table has no column '{absent[0]}'.")
@@ -103,9 +105,8 @@ def _fits(result: Any, analysis: str, options: dict) -> tuple[Fits, int]:
     imputations = hasattr(result, "frame") and hasattr(result, "m")
     if isinstance(result, IncompleteData) or (hasattr(result, "columns") and not imputations):
         frame = result.frame if isinstance(result, IncompleteData) else as_pandas(result)[0]
-        fits = complete_cases(frame, analysis, **options)
-        formula = parse(analysis)
-        used = list(dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)))
+        fits = complete_cases(result, analysis, **options)
+        used = list(parse(analysis).columns)
         return fits, int(frame[used].notna().all(axis=1).sum())
     if not imputations:
         result = list(result)

@@ -22,6 +22,7 @@ from bayesimp.data.margins import Residual, beside_margins
 from bayesimp.data.order import KEY_DIGITS, cluster_order
 from bayesimp.errors import DataError
 from bayesimp.kernels.chained import Cells
+from bayesimp.spec.arithmetic import OverCluster, over_clusters
 from bayesimp.spec.conditional import Conditionals, Derived
 
 __all__ = ["ChainedTable", "chained_table"]
@@ -79,7 +80,10 @@ class ChainedTable:
             if names is not None and derived.name not in names:
                 continue
             k = at[derived.name]
-            values = derived.evaluate({i: self._data(at[i], V) for i in derived.ingredients})
+            ingredients = {i: self._data(at[i], V) for i in derived.ingredients}
+            # a mean over a cluster that changes is a hole in all its rows, so that all of them are here
+            codes, counted = self.cells.cluster[self.row_cell], self.cell_fitted[self.row_cell]
+            values = np.broadcast_to(derived.evaluate(ingredients, codes, counted), codes.shape)
             holes = self.holes(k)
             V[holes, k - self.p] = (values[holes] - self.center[k]) / self.scale[k]
             changed.append(k)
@@ -140,11 +144,11 @@ def chained_table(
     """
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
-    full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {})
+    full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
     spec, residuals = beside_margins(spec, names, full, ~ignore)
     if residuals:
         names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
-        full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {})
+        full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
     p = len(spec.complete)
     center, scale = _scales(full[~ignore])  # priors are in these units
     W = (full - center) / scale
@@ -166,13 +170,18 @@ def chained_table(
     return replace(table, blocks=blocks)
 
 
-def _with_derived(spec: Conditionals, base: Array, names, filled) -> Array:
+def _with_derived(spec: Conditionals, base: Array, names, filled, codes, counted) -> Array:
     """Base columns (N, d) on the scale of the data; derived ones as far as their ingredients are observed."""
     columns = {name: base[:, k] for k, name in enumerate(names[: base.shape[1]])}
     for derived in spec.derived:
         with np.errstate(all="ignore"):
-            values = np.array(derived.evaluate({i: columns[i] for i in derived.ingredients}), dtype=float)
-        known = ~np.any([np.isnan(columns[i]) for i in derived.ingredients], axis=0)
+            made = derived.evaluate({i: columns[i] for i in derived.ingredients}, codes, counted)
+            values = np.array(np.broadcast_to(made, len(base)), dtype=float)
+        known = np.ones(len(base), dtype=bool)
+        for i in derived.ingredients:
+            known &= ~np.isnan(columns[i])
+        if isinstance(derived.evaluate, OverCluster):  # of clusters, known where all of it is
+            known = over_clusters(known.astype(float), codes, counted) == 1
         if derived.column in filled:
             own = filled[derived.column]
             values = np.where(np.isnan(own), values, own)

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 
 from bayesimp.data.automatic_columns import check_compatible, with_means, without_unseen_levels
 from bayesimp.data.base_columns import BaseColumns
+from bayesimp.data.derived import read_derived
 from bayesimp.data.families import CODED, COUNTS, trials
 from bayesimp.data.feedback import computed_circles, drawn_by_logs, feeding_back, note, unlimited
 from bayesimp.data.generic import filled
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.levels import Draft, at_its_level
+from bayesimp.data.predictor_edits import Given
 from bayesimp.data.predictor_table import default_predictors, read_predictors
 from bayesimp.data.visits import read_blocks, read_methods, visits
 from bayesimp.data.where import listing
 from bayesimp.errors import SpecificationError
 from bayesimp.spec.conditional import INTERCEPT, Block, Column, Conditionals, cluster_column
-from bayesimp.spec.methods import Gibbs, Method, PyMC, ignores_clusters
-from bayesimp.spec.predictors import Predictors
+from bayesimp.spec.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
+from bayesimp.spec.predictors import Part, Predictors
 from bayesimp.spec.priors import Flat, Weak, default
 
 __all__ = ["conditionals"]
@@ -54,7 +56,9 @@ def conditionals(
         imputed, and then no predictor either. Default: by family, level and observed clusters (`data.choice`).
     predictors
         By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
-        left side (``within(y2)``: y2 less its mean in the cluster), or a list of names. Also a list of formulas; a
+        left side (``within(y2)``: y2 less its mean in the cluster), or a list of names. A dot is the default formula:
+        ``"~ . + x"``, ``"~ . - x"`` (with its cluster mean), ``"~ . + (1 + x | study)"``; such a text alone, or in a list
+        of formulas, is for all variables that have no other. Also a list of formulas; a
         square table of 0 and 1 (rows: variables imputed); a predictor matrix of R mice (`methods.from_mice`), known by
         its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
     order
@@ -79,6 +83,7 @@ def conditionals(
         What is wrong, of which variable, and what to do.
     """
     user = dict(derived or {})
+    records = read_derived(user, data)
     grouped = read_blocks(blocks, data, user)
     method_of, why = read_methods(methods, data, grouped, user)
     incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
@@ -88,20 +93,22 @@ def conditionals(
             f"'{INTERCEPT}' is the name of the constant column of all models; rename the variable or block."
         )
     idle = tuple(n for n in data.variables if data.missing(n).any() and n not in incomplete and n not in user)
-    base = BaseColumns(data, incomplete, idle, user)
+    base = BaseColumns(data, incomplete, idle, records)
     responses = {name: grouped.get(name, (name,)) for name in method_of}
-    given = read_predictors(predictors, data, responses, {n: _multilevel(m) for n, m in method_of.items()})
     logs = drawn_by_logs(data, {v: method for n, method in method_of.items() for v in responses[n]})
+    multilevel = {name: _multilevel(method) for name, method in method_of.items()}
+
+    def by_default(name: str) -> Given:
+        taken = logs if unlimited(data.families[responses[name][0]], method_of[name]) else {}
+        return default_predictors(base, name, responses[name], multilevel[name], taken)
+
+    given = read_predictors(predictors, base, responses, multilevel, by_default)
     drafts = []
     for name, method in method_of.items():
-        taken = logs if unlimited(data.families[responses[name][0]], method) else {}
-        formula, explicit, notes = (
-            given[name]
-            if name in given
-            else default_predictors(base, name, responses[name], _multilevel(method), taken)
+        notes = (why[name], *given[name].notes) if why.get(name) else given[name].notes
+        drafts.append(
+            _draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
         )
-        notes = (why[name], *notes) if why.get(name) else notes
-        drafts.append(_draft(name, responses[name], method, formula, explicit, notes, base))
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
     drafts = [at_its_level(d, data, values) for d in drafts]
@@ -112,6 +119,7 @@ def conditionals(
     drafts = [without_unseen_levels(d, data, base, fitted) for d in drafts]
     drafts = _with_circles(drafts, base, values)
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
+    made = {name: _without(block, given[name], base) for name, block in made.items()}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
     return Conditionals(
@@ -125,7 +133,28 @@ def conditionals(
             for name in incomplete
             if (exact := _exact(data, name, method_of.get(name))) is not None
         },
+        dict(base.written),
     )
+
+
+def _without(block: Block, given: Given, base: BaseColumns) -> Block:
+    """The block without the cluster means that the user took off, its columns with names of their own."""
+    columns = list(block.fixed)
+    for atom in given.without:
+        (mean,) = base.columns(Part(False, ((atom,),)), given.formula.text)
+        if mean not in columns:
+            means = [c.name for c in columns if c.over is not None]
+            raise SpecificationError(
+                f"'{mean.name}' cannot be taken off the predictors of '{block.name}': it is not added to them "
+                f"({listing(means) or 'no cluster mean is'})."
+            )
+        columns.remove(mean)
+    names = [column.name for column in columns]
+    for name in (name for k, name in enumerate(names) if name in names[:k]):
+        raise SpecificationError(
+            f"'{name}' is a column of the table and another term of the formula of '{block.name}'; rename the column."
+        )
+    return replace(block, fixed=tuple(columns))
 
 
 def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], data: IncompleteData) -> Draft:
@@ -202,14 +231,14 @@ def _draft(
             f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
             "methods 'norm', 'pmm', 'glm', '2stage', 'sti' and '2lonly' do without."
         )
-    if not _multilevel(method) and formula.random is not None:
+    if not _multilevel(method) and formula.random is not None and not isinstance(method, TwoStage):
         raise SpecificationError(
             f"Formula {formula.text!r}: method '{method.name}' has no random part; take it out, or use 'bayes', 'iw', "
             "'ml', 'mlmi' or 'pymc'."
         )
     if formula.random is not None and formula.formula.cluster != cluster:
         raise SpecificationError(
-            f"Formula {formula.text!r} groups by '{formula.formula.random[0].group}', the data by '{cluster}'; they "
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', the data by '{cluster}'; they "
             "must be the same, and there is one level of clusters."
         )
     fixed = base.columns(formula.fixed, formula.text)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from bayesimp.data.generic import evaluated
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import where
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.spec.arithmetic import Expression, expression
+from bayesimp.spec.arithmetic import Expression, expression, split_clusters
 from bayesimp.spec.conditional import Conditionals, Derived
 
 __all__ = ["check_derived", "read_derived"]
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[str, Derived]:
-    """Records by column, each after those that it needs.
+    """Records by column, each after those that it needs; a mean, sum or size of clusters is a record of its own.
 
     Raises
     ------
@@ -36,10 +37,18 @@ def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[s
             )
         _check_column(name, data)
         expressions[name] = expression(source, f"{name} = {source}")
-    return {
-        name: Derived(name, expressions[name].names, expressions[name], name)
-        for name in _ordered(expressions)
-    }
+    records: dict[str, Derived] = {}
+    for name in _ordered(expressions):
+        row, means = split_clusters(expressions[name])
+        for label, mean in means.items():
+            made = Derived(label, mean.names, mean)
+            if label in data.frame.columns or label in definitions:
+                raise SpecificationError(
+                    f"derived: {name} = {definitions[name]}: a column is called '{label}' too; rename that column."
+                )
+            records[label] = made
+        records[name] = Derived(name, row.names, row, name)
+    return records
 
 
 def _check_column(name: str, data: IncompleteData) -> None:
@@ -84,17 +93,22 @@ def _circle(start: str, left: list[str], expressions: Mapping[str, Expression]) 
 def check_derived(conditionals: Conditionals, data: IncompleteData, values: dict[str, Array]) -> list[Event]:
     """Refuse derived columns without a finite value; note those at odds with the table. ``values``: base columns."""
     events = []
+    known = dict(values)  # with means over clusters only where these are complete
     for record in conditionals.derived:
-        made = record.evaluate(values)
-        bad = ~np.isfinite(made) & np.all([np.isfinite(values[name]) for name in record.ingredients], axis=0)
+        made = evaluated(record, values, data.codes)
+        bad = ~np.isfinite(made)
+        for name in record.ingredients:
+            bad &= np.isfinite(values[name])
         if bad.any():
             place = where(bad, data.codes, data.clusters, data.frame.index)
             raise DataError(
                 f"'{record.name}' has no finite value {place}; a logarithm of 0 or a division by 0? Correct "
                 "these values or use another transformation."
             )
+        known[record.name] = np.broadcast_to(record.evaluate(known, data.codes), made.shape)
         if record.column in data.variables:
-            events += _against_table(str(record.column), made, data)
+            events += _against_table(str(record.column), known[record.name], data)
+            known[record.name] = values[record.name]
     return events
 
 

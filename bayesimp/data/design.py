@@ -3,23 +3,23 @@
 Columns are those of formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand
 side; a group is only ever a code, never dummies. Levels of text are sorted, those of a category in its own order, as in
 R and where it is imputed; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
+What formulae builds it builds from columns with names of our own, whatever those of the table are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesimp.data.computed import Computed
 from bayesimp.data.where import suggestion, where
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.spec.formula import Formula, plain_terms
-from bayesimp.spec.terms import ELEMENTWISE
+from bayesimp.spec.formula import Formula, plain_terms, product_text, signed
+from bayesimp.spec.syntax import Level, Name, Node, label, read
 
 __all__ = ["Design", "check_rank", "design"]
 
@@ -37,12 +37,15 @@ class Design:
         (n, p) and (n, q) float64, rows as in the table.
     fixed, random
         Names of the columns of X and Z: ``"Intercept"``, ``"gender[M]"``.
+    terms
+        The columns of X as a formula spells them: `` `blood pressure`:gender[M] ``.
     """
 
     X: NDArray[np.float64]
     Z: NDArray[np.float64]
     fixed: tuple[str, ...]
     random: tuple[str, ...]
+    terms: tuple[str, ...] = ()
 
 
 def design(
@@ -51,6 +54,7 @@ def design(
     *,
     codes: NDArray[np.integer] | None = None,
     labels: Sequence | None = None,
+    clusters: NDArray[np.integer] | None = None,
 ) -> Design:
     """Design matrices of a formula with at most one random term.
 
@@ -62,6 +66,8 @@ def design(
         The table, n rows.
     codes, labels
         Cluster of each row, and the clusters' labels, for messages.
+    clusters
+        (n,) cluster of each row, from 0, for `cluster_mean` and its like; ``codes`` if not given.
 
     Raises
     ------
@@ -87,15 +93,18 @@ def design(
     )
 
     _check_levels(columns, formula, intercept=formula.fixed.split()[0] == "1")
-    X, fixed = _matrix(formula.fixed, columns, formula)
+    computed = Computed(columns, formula.text, codes if clusters is None else clusters)
+    X, fixed = _matrix(formula.fixed, computed, formula)
     Z: NDArray[np.float64] = np.empty((len(frame), 0))
-    random: tuple[str, ...] = ()
+    random: list[Node] = []
     if formula.random:
-        Z, random = _matrix(formula.random[0].columns, columns, formula)
-    for matrix, names, part in ((X, fixed, "fixed part"), (Z, random, "random part")):
+        Z, random = _matrix(formula.random[0].columns, computed, formula)
+    labels_X, labels_Z = (tuple(label(node) for node in part) for part in (fixed, random))
+    for matrix, names, part in ((X, labels_X, "fixed part"), (Z, labels_Z, "random part")):
+        _check_labels(names, formula)
         _check_finite(matrix, names, formula, codes, labels, frame.index)
         check_rank(matrix, names, f"{part} of {formula.text!r}")
-    return Design(X, Z, fixed, random)
+    return Design(X, Z, labels_X, labels_Z, tuple(product_text(node) for node in fixed))
 
 
 def check_rank(
@@ -235,19 +244,21 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
             )
 
 
-def _matrix(
-    text: str, columns: pd.DataFrame, formula: Formula
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Columns and their names of one right-hand side."""
-    plain = plain_terms(text)
+def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np.float64], list[Node]]:
+    """Columns of one right-hand side, and what each is."""
+    terms = [(sign, computed.named(node)) for sign, node in signed(read(text))]
+    plain, columns = plain_terms(terms), computed.columns
     if plain and all(_is_simple(columns[name], plain[0]) for name in plain[1]):
-        intercept, variables = plain
-        parts, names = [np.ones(len(columns))] * intercept, ["Intercept"] * intercept
-        for name in variables:
-            _append(columns[name], parts, names)
+        parts: list = [np.ones(len(columns))] * plain[0]
+        nodes: list[Node] = [Name("Intercept")] * plain[0]
+        for name in plain[1]:
+            _append(columns[name], parts, nodes)
         matrix = np.column_stack(parts) if parts else np.empty((len(columns), 0))
-        return matrix, tuple(names)
-    return _by_formulae(text, columns, formula)
+    else:
+        from bayesimp.data.by_formulae import by_formulae  # loads formulae
+
+        matrix, nodes = by_formulae(terms, columns, formula.text, text)
+    return matrix, [computed.written(node) for node in nodes]
 
 
 def _is_simple(column: pd.Series, intercept: bool) -> bool:
@@ -258,57 +269,29 @@ def _is_simple(column: pd.Series, intercept: bool) -> bool:
     return intercept and pd.api.types.is_string_dtype(levels)
 
 
-def _append(column: pd.Series, parts: list, names: list[str]) -> None:
+def _append(column: pd.Series, parts: list, nodes: list[Node]) -> None:
     """A number as it is; text as indicators of all levels but the first (sorted, or in the order given)."""
+    name = Name(str(column.name))
     if column.dtype == np.float64:
         parts.append(column.to_numpy())
-        names.append(column.name)
+        nodes.append(name)
         return
     category = isinstance(column.dtype, pd.CategoricalDtype)
     levels = list(column.cat.categories) if category else sorted(column.unique())
     for level in levels[1:]:
         parts.append((column == level).to_numpy(np.float64))
-        names.append(f"{column.name}[{level}]")
+        nodes.append(Level(name, str(level)))
 
 
-def _by_formulae(text: str, columns: pd.DataFrame, formula: Formula):
-    from formulae import design_matrices  # 0.6 s, and most formulas do without
-    from formulae.environment import Environment
-    from formulae.model_description import model_description
-
-    functions = {name: getattr(np, name) for name in ELEMENTWISE}
-    # given as the whole environment: nothing is looked up in the frame of any caller
-    environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
-    try:
-        # the result of a logarithm of 0 is reported by name afterwards
-        with np.errstate(all="ignore"):
-            common = design_matrices(text, columns, na_action="error", env=environment).common
-            terms = common.terms.values()
-            matrix = common.design_matrix.astype(np.float64)
-    except Exception as problem:
+def _check_labels(names: Sequence[str], formula: Formula) -> None:
+    """Refuse columns that would have one name in the results."""
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        what = "the constant column of all models" if twice[0] == "Intercept" else "another column or term"
         raise SpecificationError(
-            f"Formula {formula.text!r}: '{text}' could not be built ({type(problem).__name__}: {problem}). "
-            "Check the arguments of its functions; for factors, write a*b, or a + a:b in this order."
-        ) from problem
-    names = tuple(label for term in terms for label in term.labels)
-    parts = [part for term in terms for part in getattr(term, "components", ())]
-    lacking = _lacking(model_description(text).common_terms, {p.name for p in parts if p.kind == "categoric"})
-    if lacking or len(names) != matrix.shape[1]:
-        raise SpecificationError(
-            f"Formula {formula.text!r}: '{text}' has an interaction of factors without the interactions that "
-            f"it contains; write {lacking or 'a * b instead of a:b'}."
+            f"Formula {formula.text!r}: '{twice[0]}' is also the name of {what}; rename the column in the table, or "
+            "take one of them off the formula."
         )
-    return matrix, names
-
-
-def _lacking(terms: list, factors: set[str]) -> str:
-    """An interaction of three or more factors, written with *, of which formulae 0.9 would leave columns out:
-    it does if the interactions within it are not in the formula."""
-    sets = [frozenset(p.name for p in getattr(term, "components", ())) & factors for term in terms]
-    for names in sets:
-        if len(names) > 2 and not all(frozenset(c) in sets for c in combinations(names, len(names) - 1)):
-            return " * ".join(sorted(names))
-    return ""
 
 
 def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None:

@@ -11,7 +11,7 @@ from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.products import centrable
 from bayesimp.spec.conditional import INTERCEPT, Column, Derived
 
-__all__ = ["TOLERANCE", "column_values", "dependent", "filled", "observed", "varies_within"]
+__all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed", "varies_within"]
 
 TOLERANCE = 1e-7  # as `design.TOLERANCE`
 ROUND_OFF = 1e-12  # of the largest value, what a constant less its mean may leave
@@ -25,12 +25,20 @@ def observed(
     values = dict(complete)
     values |= {name: data.column_values(name) for name in incomplete}
     for record in derived:
-        made = record.evaluate(values)
+        made = evaluated(record, values, data.codes)
         if record.column in data.variables:
             table = data.frame[record.column].to_numpy(np.float64, na_value=np.nan)
             made = np.where(np.isnan(table), made, table)
         values[record.name] = made
     return values
+
+
+def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.integer]) -> Array:
+    """(N,) values of a derived column; means over clusters are over the cells that have a value."""
+    there = np.ones(len(codes), dtype=bool)
+    for name in record.ingredients:
+        there &= ~np.isnan(values[name])
+    return np.broadcast_to(record.evaluate(values, codes, there), codes.shape)
 
 
 def filled(
@@ -51,7 +59,7 @@ def filled(
             column = of_cluster[data.codes]
         values[name] = column
     for record in derived:
-        values[record.name] = record.evaluate(values)
+        values[record.name] = evaluated(record, values, data.codes)
     return values
 
 
@@ -89,12 +97,16 @@ def _less_mean(columns: Sequence[Column], values: Mapping[str, Array]) -> dict[s
     return out
 
 
-def _over_clusters(x: Array, codes: NDArray[np.integer], sum: bool = False) -> Array:
+def _over_clusters(
+    x: Array, codes: NDArray[np.integer], sum: bool = False, tolerance: float = 1e-12
+) -> Array:
     """(N,) mean or sum of the values in each row's cluster; NaN where it has none."""
     m = int(codes.max()) + 1
     there = np.isfinite(x)
     total = np.bincount(codes, np.where(there, x, 0.0), m)
     count = np.bincount(codes, there, m)
+    # of columns that are centred already round-off is left, which is no column of its own
+    total[np.abs(total) <= tolerance * count * np.abs(x[there]).max(initial=0.0)] = 0.0
     with np.errstate(invalid="ignore"):
         mean = total / count
     return (np.where(count > 0, total, np.nan) if sum else mean)[codes]

@@ -48,6 +48,7 @@ def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]
         case TwoStage():
             _check_intercept(draft.block)
             varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
+            _check_random(draft.block, varying)
             return replace(draft, block=replace(draft.block, random=tuple(varying)))
         case Stratified():
             _check_intercept(draft.block)
@@ -96,6 +97,15 @@ def _check_trials(block: Block, data: IncompleteData, values: Mapping[str, Array
             f"'{block.name}' has one value in each cluster, but its trials '{block.trials}' have several in "
             f"{int(differ.sum())} of {len(data.clusters)} clusters ({listing(data.clusters[differ])}); make them agree, "
             f"or impute it by rows: methods={{'{block.name}': 'bayes'}}."
+        )
+
+
+def _check_random(block: Block, varying: list[Column]) -> None:
+    """A random part that the user wrote is the one that the method has."""
+    if block.random and set(block.random) != set(varying):
+        raise SpecificationError(
+            f"'{block.name}': method '{block.method.name}' has random effects of all columns that vary within clusters "
+            f"({listing([c.name for c in varying], 10)}); write these in the random part, or none."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,40 +15,78 @@ from bayesimp.data.families import stored_as_text
 from bayesimp.data.generic import dependent
 from bayesimp.data.ids import names_rows
 from bayesimp.data.incomplete import IncompleteData
+from bayesimp.data.predictor_edits import Given, edited
 from bayesimp.data.where import listing, suggestion
 from bayesimp.errors import SpecificationError
+from bayesimp.spec.formula import signed
 from bayesimp.spec.mice import from_mice
-from bayesimp.spec.predictors import Part, Predictors, predictors
-from bayesimp.spec.syntax import Name, read, write
+from bayesimp.spec.predictors import Edit, Part, edit, predictors
+from bayesimp.spec.syntax import Name, read, read_sides, write
 
 __all__ = ["default_predictors", "read_predictors"]
 
-Given = tuple[Predictors, bool, tuple[str, ...]]  # formula, whether the user wrote one, notes
-
 
 def read_predictors(
-    given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]], multilevel: Mapping[str, bool]
+    given: Any,
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    multilevel: Mapping[str, bool],
+    default: Callable[[str], Given],
 ) -> dict[str, Given]:
-    """Formula by block, for those that ``given`` speaks of.
+    """Formula by block; that of ``default`` where ``given`` says nothing of it.
 
     Raises
     ------
     SpecificationError
-        Names that are not imputed; formulas and left sides that do not fit; tables that are none.
+        Names that are not imputed; formulas and left sides that do not fit; tables that are none; changes of a default
+        formula that cannot be made.
     """
-    found: dict[str, Given] = {}
-    for key, value in _entries(given, data, responses).items():
+    data, found = base.data, {}
+    entries, every = _entries(given, data, responses)
+    for key, value in entries.items():
         name = _key(key, data, responses)
+        change = edit(value) if isinstance(value, str) and "~" in value else None
+        if change is not None:
+            _check_left(change.responses, name, responses)
+            found[name] = edited(change, name, default(name), base, responses[name])[0]
+            continue
         text, explicit, notes = _as_formula(name, value, data, multilevel[name])
         formula = predictors(text)
-        left = formula.formula.responses
-        if left and left != (name,) and set(left) != set(responses[name]):
-            raise SpecificationError(
-                f"predictors: the formula of '{name}' has {' + '.join(left)} on its left side; several variables are "
-                "imputed together by blocks={'name': [...]}."
-            )
-        found[name] = (formula, explicit, notes)
+        _check_left(formula.formula.responses, name, responses)
+        found[name] = Given(formula, explicit, notes)
+    rest = [name for name in responses if name not in found]
+    if every is None:
+        return found | {name: default(name) for name in rest}
+    return found | _every(every, rest, base, responses, default)
+
+
+def _every(
+    change: Edit,
+    names: Sequence[str],
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    default: Callable[[str], Given],
+) -> dict[str, Given]:
+    """One change of the default formulas of several blocks."""
+    found, absent, lost = {}, set(), set()
+    for name in names:
+        found[name], not_there, there = edited(change, name, default(name), base, responses[name], every=True)
+        absent |= not_there
+        lost |= there
+    if absent - lost:
+        raise SpecificationError(
+            f"Formula {change.text!r}: {listing(sorted(absent - lost))} cannot be taken off, for no default formula has "
+            f"it ({', '.join(found)})."
+        )
     return found
+
+
+def _check_left(left: tuple[str, ...], name: str, responses: Mapping[str, tuple[str, ...]]) -> None:
+    if left and left != (name,) and set(left) != set(responses[name]):
+        raise SpecificationError(
+            f"predictors: the formula of '{name}' has {' + '.join(left)} on its left side; several variables are "
+            "imputed together by blocks={'name': [...]}."
+        )
 
 
 def default_predictors(
@@ -69,7 +107,7 @@ def default_predictors(
         more += (f"{', '.join(taken.values())}: {why}",)
     random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
     text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
-    return predictors(text), False, (*notes, *more)
+    return Given(predictors(text), False, (*notes, *more))
 
 
 def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]:
@@ -145,7 +183,7 @@ def _independent(
         return [], ()
     from bayesimp.data.generic import filled
 
-    values = filled(base.data, base.complete, base.incomplete, [base.derived[d] for d in base.users])
+    values = filled(base.data, base.complete, base.incomplete, base.derived.values())
     known = [v for name in others for v in ([name] if name in values else _levels(base, name))]
     matrix = np.column_stack([values[v] for v in ("Intercept", *known, *derived)])
     usable = np.isfinite(matrix).all(axis=1)
@@ -168,33 +206,51 @@ def _levels(base: BaseColumns, name: str) -> list[str]:
     return [c.base for c in columns if c.base != "Intercept"]
 
 
-def _entries(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """By variable or block: a formula, a list of names."""
+def _entries(
+    given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, Any], Edit | None]:
+    """By variable or block: a formula, a list of names. And a change of all other formulas."""
     if given is None:
-        return {}
+        return {}, None
     if isinstance(given, str):
         given = [given]
     if isinstance(given, pd.DataFrame) or _is_table(given):
-        return _from_table(given, data, responses)
+        return _from_table(given, data, responses), None
     if isinstance(given, Mapping):
-        return dict(given)
+        return dict(given), None
     if not isinstance(given, Sequence) or not all(isinstance(f, str) for f in given):
         raise SpecificationError(
             f"predictors must be formulas, lists of names by variable, or a table of codes, got {type(given).__name__}."
         )
     entries: dict[str, Any] = {}
+    every: Edit | None = None
     for text in given:
-        left = predictors(text).formula.responses
-        whole = [name for name, members in responses.items() if len(left) > 1 and set(left) == set(members)]
+        change = edit(text)
+        if change is not None and not change.responses:
+            if every is not None:
+                raise SpecificationError(
+                    "predictors: two changes of all formulas; one, '~ . + x - z', is possible."
+                )
+            every = change
+            continue
+        left = _left(text)
+        whole = [name for name, members in responses.items() if left and set(left) == set(members)]
         if len(left) != 1 and not whole:
             raise SpecificationError(
-                f"predictors: {text!r} must have the variable (or block) on its left side."
+                f"predictors: {text!r} must have the variable (or block) on its left side; '~ . + x' alone adds x to all "
+                "default formulas."
             )
         key = whole[0] if whole else left[0]
         if key in entries:
             raise SpecificationError(f"predictors: two formulas for '{key}'; one is possible.")
         entries[key] = text
-    return entries
+    return entries, every
+
+
+def _left(text: str) -> tuple[str, ...]:
+    """Names on the left side of a formula."""
+    left = read_sides(text)[0]
+    return tuple(node.name for _, node in signed(left) if isinstance(node, Name)) if left else ()
 
 
 def _is_table(given: Any) -> bool:

@@ -62,22 +62,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Derived:
-    """A base column computed from others, row by row.
+    """A base column computed from others, row by row or over the rows of a cluster.
 
     Attributes
     ----------
     ingredients
         Base columns, possibly derived ones, that `evaluate` reads.
     evaluate
-        Arrays by name, of any common shape -> array of that shape. May be infinite or NaN (log of a negative
-        value): to be checked by the caller.
+        Arrays by name (n,), the clusters of the rows and which are counted in cluster means (`arithmetic.OverCluster`)
+        -> array (n,). May be infinite or NaN (log of a negative value): to be checked by the caller.
     column
         Column of the table that it fills or creates; None for a term of a formula such as ``I(y2 ** 2)``.
     """
 
     name: str
     ingredients: tuple[str, ...]
-    evaluate: Callable[[Mapping[str, Array]], Array]
+    evaluate: Callable[..., Array]
     column: str | None = None
 
 
@@ -130,6 +130,8 @@ class Conditionals:
         In an order in which each can be computed from those before.
     blocks
         In the order of visits; a block may come twice.
+    written
+        How a formula spells base columns and levels, by name.
     exact
         Imputed columns that hold whole numbers (empty), or some of these values only: levels; for methods that match,
         those observed.
@@ -141,6 +143,7 @@ class Conditionals:
     derived: tuple[Derived, ...]
     blocks: tuple[Block, ...]
     exact: Mapping[str, Array] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
 
 def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Column:
@@ -154,12 +157,19 @@ def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Colum
     return Column(name if base == INTERCEPT else f"{base}:{name}", base, (pair[0], pair[1]), sum)
 
 
-def formula_text(block: Block, cluster: str) -> str:
-    """The model of a block as it will be fitted: ``y1 ~ 1 + y2 + cluster_mean(y2) + (1 | study)``."""
-    terms = _sum(block.fixed)
-    random = f" + ({_sum(block.random)} | {write(Name(cluster))})" if block.random else ""
-    family = "" if block.family == "normal" else f"   [{block.family}{_link(block)}]"
-    return f"{' + '.join(block.responses)} ~ {terms}{random}{family}"
+def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None = None) -> str:
+    """The model of a block as it will be fitted, as one could write it: ``y1 ~ 1 + y2 + (1 | study)``.
+
+    ``written``: of `Conditionals`.
+    """
+    left = " + ".join(write(Name(name)) for name in block.responses)
+    random = f" + ({_sum(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
+    return f"{left} ~ {_sum(block.fixed, written or {})}{random}"
+
+
+def _method(block: Block) -> str:
+    family = "" if block.family == "normal" else f" [{block.family}{_link(block)}]"
+    return f"{block.method.name}{family}"
 
 
 def _link(block: Block) -> str:
@@ -170,8 +180,10 @@ def _link(block: Block) -> str:
 def text(conditionals: Conditionals, cluster: str) -> str:
     """One line for each block and derived column, then the notes, each with the variables it is about."""
     blocks = {block.name: block for block in conditionals.blocks}
-    width = max((len(block.method.name) for block in blocks.values()), default=0)
-    lines = [f"  {block.method.name:<{width}}  {formula_text(block, cluster)}" for block in blocks.values()]
+    methods = {name: _method(block) for name, block in blocks.items()}
+    width = max(map(len, methods.values()), default=0)
+    written = conditionals.written
+    lines = [f"  {methods[name]:<{width}}  {formula_text(b, cluster, written)}" for name, b in blocks.items()]
     for derived in conditionals.derived:
         if derived.column is not None:
             lines.append(f"  {'=':<{width}}  {derived.column} = {derived.evaluate}")
@@ -188,6 +200,18 @@ def text(conditionals: Conditionals, cluster: str) -> str:
     return "\n".join(lines)
 
 
-def _sum(columns: tuple[Column, ...]) -> str:
-    names = ["1" if column.name == INTERCEPT else column.name for column in columns]
+def _sum(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
+    names = ["1" if column.name == INTERCEPT else _text(column, written) for column in columns]
     return " + ".join(names if "1" in names else ["0", *names])
+
+
+def _text(column: Column, written: Mapping[str, str]) -> str:
+    """A column as a formula spells it."""
+    if column.name in written or (column.over is None and not column.within):
+        return written.get(column.name, column.name)
+    base = written.get(column.base, column.base)
+    if column.within:
+        return f"within({base})"
+    inner = " * ".join(written.get(name, name) for name in column.over or () if name != INTERCEPT)
+    mean = f"cluster_{'sum' if column.sum else 'mean'}({inner})"
+    return mean if column.base == INTERCEPT else f"{base}:{mean}"

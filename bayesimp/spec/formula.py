@@ -10,6 +10,7 @@ what formulae 0.9 would accept and quietly read as something else:
     offset(x)       formulae adds a column to X           here: an error
 
 The right-hand side, and the left of a bar, start from an intercept, as in R; ``0 +`` or ``- 1`` removes it.
+``cluster_mean(x)``, ``within(x)`` and ``cluster_size()`` are over the rows of the cluster, ``c[level]`` is one level.
 """
 
 from __future__ import annotations
@@ -19,10 +20,24 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.syntax import Call, Minus, Name, Node, Number, Op, Text, error, read, walk, write
-from bayesimp.spec.terms import FACTOR, STATEFUL, check_names, check_term
+from bayesimp.spec.syntax import (
+    Call,
+    Level,
+    Minus,
+    Name,
+    Node,
+    Number,
+    Op,
+    Text,
+    error,
+    read,
+    read_sides,
+    walk,
+    write,
+)
+from bayesimp.spec.terms import CLUSTER, FACTOR, STATEFUL, check_names, check_term
 
-__all__ = ["Formula", "RandomTerm", "parse", "plain_terms"]
+__all__ = ["Formula", "RandomTerm", "has_intercept", "parse", "plain_terms", "product_text", "signed"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class RandomTerm:
         Right-hand-side text of the columns of Z: ``"1 + age"``.
     group
         Grouping column, or columns joined by ``:`` (``"school:class"``). ``(1 | a/b)`` is read as in lme4:
-        two terms, with groups ``"a"`` and ``"a:b"``.
+        two terms, with groups ``"a"`` and ``"a:b"``. As a formula spells it, with backticks where they are needed.
     correlated
         False for ``(1 + age || group)``.
     """
@@ -43,6 +58,16 @@ class RandomTerm:
     columns: str
     group: str
     correlated: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The grouping columns, as they are called in the table."""
+        return tuple(node.name for node in walk(read(self.group)) if isinstance(node, Name))
+
+    @property
+    def label(self) -> str:
+        """The group in the names of variance components: without backticks."""
+        return ":".join(self.names)
 
 
 @dataclass(frozen=True)
@@ -59,12 +84,15 @@ class Formula:
         Right-hand-side text of the columns of X, with the intercept spelled out: ``"1 + sex + age"``.
     random
         The random terms in order; empty where there are none.
+    cluster_of_means
+        Column of the clusters over which `cluster_mean` and its like are taken, where the random terms do not say.
     """
 
     text: str
     responses: tuple[str, ...]
     fixed: str
     random: tuple[RandomTerm, ...] = ()
+    cluster_of_means: str | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -72,8 +100,7 @@ class Formula:
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of all columns on the right of a bar."""
-        nodes = [node for term in self.random for node in walk(read(term.group))]
-        return tuple(dict.fromkeys(node.name for node in nodes if isinstance(node, Name)))
+        return tuple(dict.fromkeys(name for term in self.random for name in term.names))
 
     @property
     def cluster(self) -> str | None:
@@ -95,10 +122,10 @@ class Formula:
         """Columns on the right of ``~`` (without grouping columns), in order of appearance, and their uses.
 
         ``"column"``: as it is; ``"number"``: inside a function or arithmetic; ``"factor"``: inside C, T, S or
-        compared with a text.
+        compared with a text; ``"averaged"``: over the rows of a cluster.
         """
         uses: dict[str, set[str]] = {}
-        for _, term in (pair for tree in self._trees() for pair in _terms(tree)):
+        for _, term in (pair for tree in self._trees() for pair in signed(tree)):
             for name, use in _uses(term, "column"):
                 uses.setdefault(name, set()).add(use)
         return {name: frozenset(kinds) for name, kinds in uses.items()}
@@ -109,17 +136,29 @@ class Formula:
         return tuple(self.uses)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that the formula needs: responses, variables, groups, the clusters of its means."""
+        means = [self.cluster_of_means] if self.over_clusters and self.cluster_of_means else []
+        return tuple(dict.fromkeys((*self.responses, *self.variables, *self.groups, *means)))
+
+    @property
     def stateful(self) -> bool:
         """Whether a column of X or Z depends on all rows at once: scale, center, poly, splines."""
         nodes = (node for tree in self._trees() for node in walk(tree))
         return any(isinstance(node, Call) and node.function in STATEFUL for node in nodes)
 
+    @property
+    def over_clusters(self) -> bool:
+        """Whether a column is computed from the rows of each cluster: cluster_mean, cluster_sum, within, cluster_size."""
+        nodes = (node for tree in self._trees() for node in walk(tree))
+        return any(isinstance(node, Call) and node.function in CLUSTER for node in nodes)
+
     def _trees(self) -> list[Node]:
         return [read(text) for text in (self.fixed, *(term.columns for term in self.random))]
 
 
-def parse(text: str, also: tuple[str, ...] = ()) -> Formula:
-    """Read a formula; ``also`` names functions known besides those in `terms`.
+def parse(text: str) -> Formula:
+    """Read a formula.
 
     Whether a random term is needed, and how many are possible, is for the caller to say: an analysis model
     may be crossed or nested, a joint imputation model takes `Formula.single_grouping`.
@@ -129,49 +168,46 @@ def parse(text: str, also: tuple[str, ...] = ()) -> Formula:
     SpecificationError
         The text is not a formula; the message points to the place and says what to write instead.
     """
-    if not isinstance(text, str) or text.count("~") != 1:
+    if not isinstance(text, str):
         raise SpecificationError(
             f"{str(text)[:200]!r} is not a formula: write 'responses ~ columns + (1 | cluster)', with one ~."
         )
     try:
-        return _parse(text, also)
+        return _parse(text)
     except RecursionError:
         raise error(text[:80] + "...", "nested too deeply; make some of the columns in the table") from None
 
 
-def plain_terms(text: str) -> tuple[bool, tuple[str, ...]] | None:
+def plain_terms(terms: list[tuple[str, Node]]) -> tuple[bool, tuple[str, ...]] | None:
     """Intercept and names of a right-hand side made of plain columns only; None if there is anything else."""
-    terms = _terms(read(text))
     if any(sign == "-" or not isinstance(node, Name | Number) for sign, node in terms):
         return None
-    return _intercept(terms), tuple(dict.fromkeys(node.name for _, node in terms if isinstance(node, Name)))
+    names = (node.name for _, node in terms if isinstance(node, Name))
+    return has_intercept(terms), tuple(dict.fromkeys(names))
 
 
-def _parse(text: str, also: tuple[str, ...]) -> Formula:
-    left, right = text.split("~")
+def _parse(text: str) -> Formula:
+    left, tree = read_sides(text)
     responses = _responses(left, text)
-    tree = read(right, text)
-    if isinstance(tree, Op) and tree.symbol in ("|", "||") and not right.strip().endswith(")"):
-        raise error(text, f"put the random term in parentheses: ({write(tree)})")
     fixed, random = [], []
-    for sign, node in _terms(tree):
+    for sign, node in signed(tree):
         if isinstance(node, Op) and node.symbol in ("|", "||"):
             if sign == "-":
                 raise error(text, "a random term cannot be taken off; leave it out")
-            random += _random_terms(node, text, also)
+            random += _random_terms(node, text)
         else:
             fixed.append((sign, node))
-    formula = Formula(text.strip(), responses, _columns(fixed, text, also), tuple(random))
+    formula = Formula(text.strip(), responses, _columns(fixed, text), tuple(random))
     both = [name for name in responses if name in formula.variables + formula.groups]
     if both:
         raise error(text, f"'{both[0]}' stands on both sides of ~; take it off one of them")
     return formula
 
 
-def _responses(left: str, text: str) -> tuple[str, ...]:
-    if not left.strip():
+def _responses(left: Node | None, text: str) -> tuple[str, ...]:
+    if left is None:
         return ()
-    terms = _terms(read(left, text))
+    terms = signed(left)
     for sign, node in terms:
         if sign == "-" or not isinstance(node, Name):
             raise error(
@@ -184,11 +220,11 @@ def _responses(left: str, text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _terms(node: Node) -> list[tuple[str, Node]]:
+def signed(node: Node) -> list[tuple[str, Node]]:
     """The signed terms of a sum, in order. Down the left spine in a loop: formulas can have 1,000 terms."""
     terms: list[tuple[str, Node]] = []
     while isinstance(node, Op) and node.symbol in ("+", "-"):
-        terms = ([("-", node.right)] if node.symbol == "-" else _terms(node.right)) + terms
+        terms = ([("-", node.right)] if node.symbol == "-" else signed(node.right)) + terms
         node = node.left
     first = (
         ("-", node.argument) if isinstance(node, Minus) and isinstance(node.argument, Number) else ("+", node)
@@ -196,28 +232,28 @@ def _terms(node: Node) -> list[tuple[str, Node]]:
     return [first, *terms]
 
 
-def _intercept(terms: list[tuple[str, Node]]) -> bool:
+def has_intercept(terms: list[tuple[str, Node]]) -> bool:
     """R's rule: there is an intercept unless 0 or -1 comes last."""
     last = [(sign == "+") == (node.value == 1) for sign, node in terms if isinstance(node, Number)]
     return last[-1] if last else True
 
 
-def _columns(terms: list[tuple[str, Node]], text: str, also: tuple[str, ...]) -> str:
+def _columns(terms: list[tuple[str, Node]], text: str) -> str:
     """Canonical right-hand side, after checks."""
-    written = ["1" if _intercept(terms) else "0"]
+    written = ["1" if has_intercept(terms) else "0"]
     for sign, node in terms:
         if isinstance(node, Number) and node.value in (0, 1):
             continue
-        check_term(node, text, also)
-        written.append(f"{sign} {write(node) if not isinstance(node, Op) else _product(node)}")
+        check_term(node, text)
+        written.append(f"{sign} {write(node) if not isinstance(node, Op) else product_text(node)}")
     check_names(terms, text)
     return " ".join(written)
 
 
-def _product(node: Node) -> str:
+def product_text(node: Node) -> str:
     """A term without the parentheses that ``write`` would put around each factor of a product."""
     if isinstance(node, Op) and node.symbol in ("*", ":"):
-        left, right = (_product(side) for side in (node.left, node.right))
+        left, right = (product_text(side) for side in (node.left, node.right))
         plain = all(
             not isinstance(side, Op) or side.symbol == node.symbol for side in (node.left, node.right)
         )
@@ -225,8 +261,8 @@ def _product(node: Node) -> str:
     return write(node)
 
 
-def _random_terms(node: Op, text: str, also: tuple[str, ...]) -> list[RandomTerm]:
-    columns, correlated = _columns(_terms(node.left), text, also), node.symbol == "|"
+def _random_terms(node: Op, text: str) -> list[RandomTerm]:
+    columns, correlated = _columns(signed(node.left), text), node.symbol == "|"
     names: list[Node] = []
     symbol, group = set(), node.right
     while isinstance(group, Op):
@@ -246,8 +282,12 @@ def _uses(node: Node, use: str) -> Iterator[tuple[str, str]]:
     match node:
         case Name(name):
             yield name, use
+        case Level(factor, _):
+            yield from _uses(factor, use)
         case Call(function, arguments, _):
-            yield from _uses(arguments[0], "factor" if function in FACTOR else "number")
+            kind = "factor" if function in FACTOR else "averaged" if function in CLUSTER else "number"
+            for argument in arguments[:1]:
+                yield from _uses(argument, kind)
         case Op(_, left, right):
             compared = isinstance(left, Text) or isinstance(right, Text)
             for side in (left, right):

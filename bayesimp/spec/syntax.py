@@ -1,36 +1,54 @@
-"""Text of a formula to a small tree and back: names, numbers, texts, operators and calls; runs nothing."""
+"""Text of a formula to a small tree and back: names, numbers, texts, operators and calls; runs nothing.
+
+A name that is more than letters, digits and dots stands in backticks, as in R: `` `blood pressure` ``; a backtick or
+backslash in it has a backslash before it. ``c[level]`` is the column of one level of a factor, or one column of a
+spline or polynomial; a level with a bracket in it stands in quotes: ``c["a]b"]``. Whatever `write` writes, `read` reads
+as the same tree.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["Call", "Minus", "Name", "Node", "Number", "Op", "Text", "error", "read", "walk", "write"]
+__all__ = [
+    "ADVICE", "Call", "Dot", "Level", "Minus", "Name", "Node", "Number", "Op", "Text", "column_names", "error", "label",
+    "read", "read_sides", "replaced", "walk", "write",
+]  # fmt: skip
 
 # Binding powers. Outside calls the operators make terms, inside calls they are arithmetic as in Python.
 FORMULA = {"|": 1, "||": 1, "+": 2, "-": 2, "*": 3, "/": 3, ":": 4, "**": 6}
-ARITHMETIC = dict.fromkeys(("==", "!=", "<=", ">=", "<", ">"), 1) | {"+": 2, "-": 2, "*": 3, "/": 3, "**": 6}
+ARITHMETIC = dict.fromkeys(("==", "!=", "<=", ">=", "<", ">"), 1) | {
+    "+": 2, "-": 2, "*": 3, "/": 3, ":": 4, "**": 6,
+}  # fmt: skip
 SIGN = 5
 DEEPEST, LONGEST = 50, 20_000  # nesting and characters: far above any formula, far below the stack
 
 TOKEN = re.compile(
-    r"""(?P<name>[^\W\d_]\w*(?:\.\w+)*|_\w*) | `(?P<quoted>[^`]+)`
-      | "(?P<double>[^"']*)" | '(?P<single>[^"']*)' | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-      | (?P<op>\*\*|\|\||==|!=|<=|>=|[-+*/:|(),=<>])""",
-    re.VERBOSE,
+    r"""(?P<name>[^\W\d_]\w*(?:\.\w+)*|_\w*) | `(?P<quoted>(?:[^`\\]|\\.)*)`
+      | "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>(?:[^'\\]|\\.)*)'
+      | \["(?P<quoted_level>(?:[^"\\]|\\.)*)"\] | \[(?P<level>[^\]]*)\]
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?) | (?P<dot>\.)
+      | (?P<op>\*\*|\|\||==|!=|<=|>=|[-+*/:|(),=<>~])""",
+    re.VERBOSE | re.DOTALL,
 )
+PLAIN = re.compile(r"[^\W\d_]\w*(\.\w+)*")  # names without backticks
+KINDS = {"double": "text", "single": "text", "quoted_level": "level"}
 ADVICE = {
     "~": "a formula has one ~",
     "^": "write powers as I(x**2)",
     "%": "operators with % are not known; make the column in the table",
     "[": "lists are not possible; give df= instead of knots=, C(x, Treatment('level')) instead of levels=",
     "{": "write I(...) instead of {...}",
-    ".": "'.' for all other columns is not known; name the columns",
+    ".": "'.' for all other columns is not known here; name them (in predictors= of FCS '~ . + x' adds to the default)",
+    "`": "the second ` of a name is missing",
+    '"': 'the second " of a text is missing',
+    "'": "the second ' of a text is missing",
 }
 
 
@@ -68,7 +86,20 @@ class Call:
     keywords: tuple[tuple[str, Node], ...] = ()
 
 
-Node = Name | Number | Text | Minus | Op | Call
+@dataclass(frozen=True)
+class Level:
+    """One of the columns that a factor (or another term of several columns) stands for: ``sex[M]``."""
+
+    factor: Node
+    level: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """The terms of a default formula, where one is edited."""
+
+
+Node = Name | Number | Text | Minus | Op | Call | Level | Dot
 
 
 def error(text: str, what: str) -> SpecificationError:
@@ -78,9 +109,30 @@ def error(text: str, what: str) -> SpecificationError:
 
 def read(text: str, whole: str | None = None) -> Node:
     """Tree of one side of a formula; ``whole`` is the formula to quote in messages."""
-    parser = _Parser(text, whole or text)
+    whole = whole or text
+    return _whole(_Parser(_tokens(text, whole), whole))
+
+
+def read_sides(text: str) -> tuple[Node | None, Node]:
+    """Trees of the left (None: empty) and right side of ``left ~ right``."""
+    tokens = _tokens(text, text)
+    tilde = [k for k, token in enumerate(tokens) if token == ("op", "~")]
+    if len(tilde) != 1:
+        raise SpecificationError(
+            f"{text[:200]!r} is not a formula: write 'responses ~ columns + (1 | cluster)', with one ~."
+        )
+    left, right = tokens[: tilde[0]], tokens[tilde[0] + 1 :]
+    tree = _whole(_Parser(right, text))
+    if isinstance(tree, Op) and tree.symbol in ("|", "||") and right[-1] != ("op", ")"):
+        raise error(text, f"put the random term in parentheses: ({write(tree)})")
+    return _whole(_Parser(left, text)) if left else None, tree
+
+
+def _whole(parser: _Parser) -> Node:
     node = parser.expression(FORMULA)
     if parser.position < len(parser.tokens):
+        if parser.tokens[parser.position][0] == "level":
+            raise error(parser.whole, f"{ADVICE['[']}; a level, c[level], follows a name or C(name)")
         raise error(parser.whole, f"'{parser.here()}' is not expected after '{write(node)}'")
     return node
 
@@ -94,6 +146,39 @@ def walk(node: Node) -> Iterator[Node]:
         nodes += _children(node)[::-1]
 
 
+def column_names(node: Node) -> Iterator[str]:
+    """Names of columns in a tree; options of functions, ``Treatment`` or ``True``, are none."""
+    match node:
+        case Name(name):
+            yield name
+        case Call(_, arguments, _):
+            for argument in arguments[:1]:
+                yield from column_names(argument)
+        case _:
+            for inner in _children(node):
+                yield from column_names(inner)
+
+
+def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
+    """The tree with other nodes where ``by`` gives one; innermost first, and not among the options of functions."""
+    match node:
+        case Minus(argument):
+            node = Minus(replaced(argument, by))
+        case Op(symbol, left, right):
+            node = Op(symbol, replaced(left, by), replaced(right, by))
+        case Call(function, arguments, keywords):
+            node = Call(function, (*(replaced(a, by) for a in arguments[:1]), *arguments[1:]), keywords)
+        case Level(factor, level):
+            node = Level(replaced(factor, by), level)
+    other = by(node)
+    return node if other is None else other
+
+
+def label(node: Node) -> str:
+    """The name of a column in results: the text of its term without backticks, and without parentheses but for calls."""
+    return write(node, False)
+
+
 def write(node: Node, brackets: bool = True) -> str:
     """Canonical text: every operation below another one in parentheses, so that no reader can regroup it.
 
@@ -101,12 +186,14 @@ def write(node: Node, brackets: bool = True) -> str:
     """
     match node:
         case Name(name):
-            return name if re.fullmatch(r"[^\W\d_]\w*(\.\w+)*", name) or not brackets else f"`{name}`"
+            return name if PLAIN.fullmatch(name) or not brackets else _quoted(name, "`")
         case Number(value):
             # positional: formulae reads 1e-3 as 1
             return str(value) if isinstance(value, int) else np.format_float_positional(value, trim="0")
         case Text(value):
-            return f'"{value}"'
+            return _quoted(value, '"')
+        case Dot():
+            return "."
         case Minus(argument):
             return f"-{_inner(argument, brackets)}"
         case Op(symbol, left, right):
@@ -117,7 +204,19 @@ def write(node: Node, brackets: bool = True) -> str:
                 f"{k}={write(v, brackets)}" for k, v in keywords
             ]
             return f"{function}({', '.join(parts)})"
+        case Level(factor, level):
+            odd = brackets and ("]" in level or level.startswith('"'))
+            return f"{write(factor, brackets)}[{_quoted(level, '"') if odd else level}]"
     raise TypeError(node)
+
+
+def _quoted(text: str, quote: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace(quote, f"\\{quote}")
+    return f"{quote}{escaped}{quote}"
+
+
+def _unquoted(text: str, quote: str) -> str:
+    return re.sub(rf"\\([\\{quote}])", r"\1", text)
 
 
 def _inner(node: Node, brackets: bool) -> str:
@@ -133,20 +232,22 @@ def _children(node: Node) -> tuple[Node, ...]:
             return (left, right)
         case Call(_, arguments, keywords):
             return (*arguments, *(value for _, value in keywords))
+        case Level(factor, _):
+            return (factor,)
     return ()
 
 
 class _Parser:
     """Precedence climbing over a list of (kind, value)."""
 
-    def __init__(self, text: str, whole: str):
-        self.whole, self.position, self.depth = whole, 0, 0
-        if len(text) > LONGEST:
-            raise error(text[:80] + "...", f"longer than {LONGEST} characters")
-        self.tokens = list(_tokens(text, whole))
+    def __init__(self, tokens: list[tuple[str, str]], whole: str):
+        self.tokens, self.whole, self.position, self.depth = tokens, whole, 0, 0
 
     def here(self) -> str:
         return self.tokens[self.position][1] if self.position < len(self.tokens) else "the end"
+
+    def is_level(self) -> bool:
+        return self.position < len(self.tokens) and self.tokens[self.position][0] == "level"
 
     def take(self, *symbols: str) -> str:
         """The next token, if it is one of these operators, and step over it."""
@@ -158,6 +259,8 @@ class _Parser:
 
     def expect(self, symbol: str) -> None:
         if not self.take(symbol):
+            if self.here() in ("~", "."):
+                raise error(self.whole, f"'{self.here()}' is not possible here; {ADVICE[self.here()]}")
             raise error(self.whole, f"'{symbol}' is missing before '{self.here()}'")
 
     def expression(self, powers: dict[str, int], minimum: int = 0) -> Node:
@@ -179,16 +282,23 @@ class _Parser:
             self.expect(")")
             return node
         kind, value = self.tokens[self.position] if self.position < len(self.tokens) else ("op", "the end")
+        if kind == "level":
+            raise error(self.whole, ADVICE["["])
         if kind == "op":
-            raise error(self.whole, f"a name is missing before '{value}'")
+            what = ADVICE["~"] if value == "~" else f"a name is missing before '{value}'"
+            raise error(self.whole, what)
         self.position += 1
         match kind:
-            case "name" if self.take("("):
-                return self.call(value)
             case "name" | "quoted":
-                return Name(value)
+                node = self.call(value) if kind == "name" and self.take("(") else Name(value)
+                if self.is_level():
+                    self.position += 1
+                    node = Level(node, self.tokens[self.position - 1][1])
+                return node
             case "number":
                 return Number(int(value) if value.isdigit() else float(value))
+            case "dot":
+                return Dot()
         return Text(value)
 
     def call(self, function: str) -> Call:
@@ -207,7 +317,11 @@ class _Parser:
         return Call(function, tuple(arguments), tuple(keywords))
 
 
-def _tokens(text: str, whole: str) -> Iterator[tuple[str, str]]:
+def _tokens(text: str, whole: str) -> list[tuple[str, str]]:
+    """(kind, value), the values of names, texts and levels without their quotes."""
+    if len(text) > LONGEST:
+        raise error(text[:80] + "...", f"longer than {LONGEST} characters")
+    tokens: list[tuple[str, str]] = []
     position = 0
     while position < len(text):
         if text[position].isspace():
@@ -220,5 +334,8 @@ def _tokens(text: str, whole: str) -> Iterator[tuple[str, str]]:
                 whole, f"'{sign}' is not possible; " + ADVICE.get(sign, "quote column names with `...`")
             )
         kind = str(match.lastgroup)
-        yield ("text" if kind in ("double", "single") else kind), match[kind]
+        quote = {"quoted": "`", "single": "'", "double": '"', "quoted_level": '"'}.get(kind)
+        value = match[kind] if quote is None else _unquoted(match[kind], quote)
+        tokens.append((KINDS.get(kind, kind), value))
         position = match.end()
+    return tokens

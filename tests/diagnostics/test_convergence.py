@@ -68,7 +68,8 @@ def imputations(parameter, imputed, model="JointNormal"):
         "/imputed_stats": xr.Dataset({"mean": (("chain", "draw"), imputed)}),
     }
     events = pd.DataFrame(columns=["kind", "where", "message", "count"])
-    return SimpleNamespace(tree=xr.DataTree.from_dict(groups), events=events, attrs={"model": model, "m": 4})
+    tree = xr.DataTree.from_dict(groups)
+    return SimpleNamespace(tree=tree, events=events, attrs={"model": model}, m=4)
 
 
 @pytest.mark.parametrize("which", ["parameter", "imputed"])

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesimp.errors import SpecificationError
-from bayesimp.spec.formula import RandomTerm, parse, plain_terms
-from bayesimp.spec.syntax import Call, Minus, Name, Number, Op, read, write
+from bayesimp.spec.formula import RandomTerm, parse, plain_terms, signed
+from bayesimp.spec.syntax import Call, Level, Minus, Name, Number, Op, Text, read, write
+from bayesimp.spec.terms import FUNCTIONS
 
 
 @pytest.mark.parametrize(
@@ -136,18 +137,26 @@ def test_thousand_terms():
 
 
 def test_plain_terms():
-    assert plain_terms("1 + x + `a b` + x") == (True, ("x", "a b"))
-    assert plain_terms("0") == (False, ())
+    def plain(text):
+        return plain_terms(signed(read(text)))
+
+    assert plain("1 + x + `a b` + x") == (True, ("x", "a b"))
+    assert plain("0") == (False, ())
     for text in ("1 + log(x)", "1 + a:b", "1 + x - x"):
-        assert plain_terms(text) is None
+        assert plain(text) is None
 
 
-names = st.sampled_from(["x", "z", "a b", "_p"]).map(Name)
+SIGNS = " .,-+*/:|%~`'\"\\[](){}=<>^&\n_1axéß日²"
+ODD = st.text(st.sampled_from(SIGNS), max_size=8) | st.sampled_from(
+    ["log", "class", "C", "True", "cluster_mean"]
+)
+names = (st.sampled_from(["x", "z", "a b", "_p", "log", "True", "Treatment", "."]) | ODD).map(Name)
 numbers = st.one_of(st.integers(0, 99), st.floats(1e-6, 1e6)).map(Number)
+levels = st.builds(Level, names | st.builds(Call, st.just("C"), st.tuples(names)), ODD)
 trees = st.recursive(
-    names | numbers,
+    names | numbers | levels | ODD.map(Text),
     lambda inner: st.one_of(
-        st.builds(Op, st.sampled_from(["+", "-", "*", "/", "**"]), inner, inner),
+        st.builds(Op, st.sampled_from(["+", "-", "*", "/", ":", "**"]), inner, inner),
         st.builds(Minus, inner),
         st.builds(Call, st.just("log"), st.tuples(inner)),
     ),
@@ -156,10 +165,73 @@ trees = st.recursive(
 
 
 @given(trees)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_written_text_reads_back_as_the_same_tree(tree):
     call = Call("I", (tree,))
     assert read(write(call)) == call
+
+
+@given(st.lists(ODD, min_size=5, max_size=5, unique=True), ODD)
+@settings(max_examples=100, deadline=None)
+def test_formulas_read_back_with_any_names(columns, level):
+    """Responses, variables, groups: what is printed is the formula that it was."""
+    y, x, z, g, h = (write(Name(name)) for name in columns)
+    factor = write(Level(Name(columns[2]), level))
+    text = f"{y} ~ {x}*{z} + {factor} + log({x}) + cluster_mean({x}:{factor}) + (1 + {factor} | {g}/{h})"
+    formula = parse(text)
+    assert (formula.responses, formula.groups) == ((columns[0],), (columns[3], columns[4]))
+    assert set(formula.variables) == set(columns[1:3])
+    random = " + ".join(f"({term.columns} | {term.group})" for term in formula.random)
+    again = parse(f"{write(Name(columns[0]))} ~ {formula.fixed} + {random}")
+    assert (again.fixed, again.random, again.uses) == (formula.fixed, formula.random, formula.uses)
+
+
+@pytest.mark.parametrize(
+    "text, tree",
+    [
+        (r"`a\`b`", Name("a`b")),
+        (r"`a\\`", Name("a\\")),
+        (r"`C:\new`", Name(r"C:\new")),  # only backticks and backslashes are escaped
+        ("sex[M]", Level(Name("sex"), "M")),
+        ("`a b`[low income (2)]", Level(Name("a b"), "low income (2)")),
+        ('c["a]b"]', Level(Name("c"), "a]b")),
+        (r'c["a\"b"]', Level(Name("c"), 'a"b')),
+        ("C(ward)[2]", Level(Call("C", (Name("ward"),)), "2")),
+        ("poly(x, 2)[1]", Level(Call("poly", (Name("x"), Number(2))), "1")),
+    ],
+)
+def test_names_and_levels(text, tree):
+    assert read(text) == tree == read(write(tree))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("y ~ `a b", "the second ` of a name is missing"),
+        ("y ~ I(x == 'a)", "the second ' of a text is missing"),
+        ("y ~ log(x)[1]", r"log\(\) has no levels; c\[level\] takes a column or C, T, S, poly"),
+        ("y ~ (x + z)[1]", "follows a name"),
+        ("y ~ I(x:z)", "write '\\*' for a product"),
+        ("y ~ Intercept + x", "a column cannot be called 'Intercept'.*rename"),
+        ("y ~ (1 + Intercept | g)", "a column cannot be called 'Intercept'.*rename"),
+        (
+            "y ~ clustermean(x)",
+            r"did you mean cluster_mean\(\)\? possible are I, log, .*cluster_mean, cluster_sum, within",
+        ),
+        ("y ~ cluster_size(x)", "takes nothing: it is the number of rows of the cluster"),
+        ("y ~ cluster_mean(within(x))", r"within\(\) cannot stand inside cluster_mean\(\)"),
+    ],
+)
+def test_refusals_of_names_levels_and_functions(text, message):
+    with pytest.raises(SpecificationError, match=message):
+        parse(text)
+
+
+def test_every_function_says_what_it_is_and_every_error_lists_it():
+    with pytest.raises(SpecificationError) as caught:
+        parse("y ~ fourier(x)")
+    for name, function in FUNCTIONS.items():
+        assert function.meaning and (name.startswith("np.") or f" {name}" in str(caught.value)), name
 
 
 operands = st.sampled_from(["x", "2", "-x", "(x - 2)", "-(2)"])
