@@ -99,7 +99,7 @@ class JointNormal:
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)
         flat = isinstance(self.priors.beta, pr.Flat)
-        names = self.responses, self.design.fixed, self.design.random
+        names = self.responses, self.design.fixed, self.design.random_terms
         return prepare(X, Z, Y, codes, m, *names, flat=flat, orthogonal=orthogonal)
 
     @property

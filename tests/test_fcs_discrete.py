@@ -353,7 +353,7 @@ def test_too_small_clusters_for_two_stages_say_what_to_do():
     frame = pd.DataFrame({"study": np.repeat(np.arange(50), 2), "x": rng.normal(size=100)})
     frame["smoke"] = np.where(rng.random(100) < 0.2, np.nan, rng.integers(0, 2, 100))
     with pytest.raises(
-        bi.SamplingError, match=r"Every cluster has 2 coefficients of its own.*or take 'bayes'"
+        SpecificationError, match=r"0 of its 50 clusters can be fitted by themselves.*use 'bayes'"
     ):
         impute(frame, methods="2stage")
 

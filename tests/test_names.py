@@ -83,7 +83,8 @@ def test_printed_formulas_parse_to_the_same_model(names, levels, options):
 
     given = options.get("predictors")
     given = filled(given) if isinstance(given, str) else given and [filled(text) for text in given]
-    data = bi.IncompleteData(table(names, levels), names[0])
+    rows = 18 if options.get("methods") else 10  # two stages need them
+    data = bi.IncompleteData(table(names, levels, n=rows), names[0])
     if options.get("methods"):
         options = {"methods": {names[3]: "2stage"}}
     same_again(data, **(options | {"predictors": given}))

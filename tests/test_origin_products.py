@@ -31,15 +31,15 @@ def with_products():
 
 
 def test_what_a_column_contains():
-    names = ("Intercept", "x", "w", "x:w", "I(x ** 2)", "s[M]", "x:s[M]", "I(x - 1 ** 3)", "log(x + 9)", "my age",
-             "x:log(x + 9)", "I(my age ** 2)", "x:s[M]:w", "C(s, Treatment(a))[b:c]", "x2")  # fmt: skip
+    names = ("Intercept", "x", "w", "x:w", "I(x ** 2)", "s[M]", "x:s[M]", "I((x - 1) ** 3)", "log(x + 9)", "`my age`",
+             "x:log(x + 9)", "I(`my age` ** 2)", "x:s[M]:w", "C(s)[`b:c`]", "x2", "`:`", "`x:w`")  # fmt: skip
     found = {
         name: [names[j] for j in part if j] for name, part in zip(names, margins.margins(names), strict=True)
     }
     assert found.pop("Intercept") == []
     assert {name: part for name, part in found.items() if part} == {
-        "x:w": ["x", "w"], "I(x ** 2)": ["x"], "x:s[M]": ["x", "s[M]"], "I(x - 1 ** 3)": ["x"],
-        "x:log(x + 9)": ["x", "log(x + 9)"], "I(my age ** 2)": ["my age"],
+        "x:w": ["x", "w"], "I(x ** 2)": ["x"], "x:s[M]": ["x", "s[M]"], "I((x - 1) ** 3)": ["x"],
+        "x:log(x + 9)": ["x", "log(x + 9)"], "I(`my age` ** 2)": ["`my age`"],
         "x:s[M]:w": ["x", "w", "x:w", "s[M]", "x:s[M]"],
     }  # fmt: skip
     assert all(0 in part for part in margins.margins(names)[1:])

@@ -37,8 +37,8 @@ class Design:
         (n, p) and (n, q) float64, rows as in the table.
     fixed, random
         Names of the columns of X and Z: ``"Intercept"``, ``"gender[M]"``.
-    terms
-        The columns of X as a formula spells them: `` `blood pressure`:gender[M] ``.
+    terms, random_terms
+        The columns of X and Z as a formula spells them: `` `blood pressure`:gender[M] ``.
     """
 
     X: NDArray[np.float64]
@@ -46,6 +46,7 @@ class Design:
     fixed: tuple[str, ...]
     random: tuple[str, ...]
     terms: tuple[str, ...] = ()
+    random_terms: tuple[str, ...] = ()
 
 
 def design(
@@ -104,7 +105,8 @@ def design(
         _check_labels(names, formula)
         _check_finite(matrix, names, formula, codes, labels, frame.index)
         check_rank(matrix, names, f"{part} of {formula.text!r}")
-    return Design(X, Z, labels_X, labels_Z, tuple(product_text(node) for node in fixed))
+    terms_X, terms_Z = (tuple(product_text(node) for node in part) for part in (fixed, random))
+    return Design(X, Z, labels_X, labels_Z, terms_X, terms_Z)
 
 
 def check_rank(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.where import listing
+from bayesimp.spec.arithmetic import OverCluster
 from bayesimp.spec.conditional import Block, Conditionals, Derived
 from bayesimp.spec.methods import Method
 
@@ -139,6 +140,8 @@ def _way(gives: Mapping[str, Sequence[str]], start: str, end: str) -> list[str]:
 
 def _is_sum(record: Derived, values: Mapping[str, NDArray[np.float64]]) -> bool:
     """Whether a computed column is linear in its ingredients: at the middle of two rows, the mean of the two."""
+    if isinstance(record.evaluate, OverCluster):  # means and sums are, sizes have no ingredients
+        return True
     here = {name: values[name] for name in record.ingredients}
     there = {name: np.roll(x, 1) for name, x in here.items()}
     with np.errstate(all="ignore"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayesimp.data.derived import check_derived
 from bayesimp.data.generic import filled, observed, varies_within
-from bayesimp.data.identified_clusters import between, variances
+from bayesimp.data.identified_clusters import alone, between, variances
 from bayesimp.data.identified_columns import as_filled, complete, exact, incomplete, together
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.other_levels import of_other_levels
@@ -51,7 +51,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:
             sight = Sight(name, block, values, data, frozenset(conditionals.complete))
-            checks = (_response, variances, complete, incomplete, together, exact, _separated, between)
+            checks = (_response, variances, complete, incomplete, together, exact, alone, _separated, between)
             for check in checks:
                 events += check(sight)
             told = {event.where for event in events}

@@ -11,9 +11,9 @@ from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import INTERCEPT, Column
-from bayesimp.spec.methods import ML, TwoStage
+from bayesimp.spec.methods import ML, Stratified, TwoStage
 
-__all__ = ["between", "variances"]
+__all__ = ["alone", "between", "variances"]
 
 FEW = 5  # clusters below which variances between them rest on the prior
 Array = NDArray[np.float64]
@@ -62,6 +62,38 @@ def _between_rank(s: Sight, names: list[str], matrix: Array) -> list[Event]:
         text += ": Psi has its prior alone."
         return [Event("prior only", f"Psi[{s.name}]", text, m)]
     return []
+
+
+def alone(s: Sight) -> list[Event]:
+    """Clusters that can be fitted by themselves (two stages), and rows for a term of every cluster (stratified)."""
+    method, sizes = s.block.method, np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
+    if isinstance(method, TwoStage):
+        p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
+        least = p + 5 if s.block.family == "normal" else p + 1
+        many = [i for i in np.flatnonzero(sizes >= least) if _full_rank(s, int(i))]
+        if len(many) < 2 + c:
+            raise SpecificationError(
+                f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
+                f"'{method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
+                f"{listing(col.name for col in s.block.random)} vary. Take predictors out of its formula, or use 'bayes'."
+            )
+    if isinstance(method, Stratified) and s.block.family == "normal":
+        terms = len(s.block.fixed) - 1 + len(s.clusters)
+        if s.rows.sum() <= terms:
+            raise SpecificationError(
+                f"'{s.name}': {int(s.rows.sum())} rows are observed, and '{method.name}' has {terms} coefficients (a "
+                f"term for each of {len(s.clusters)} clusters): none are left for a residual variance. Take predictors "
+                "out of its formula, or use 'bayes'."
+            )
+    return []
+
+
+def _full_rank(s: Sight, cluster: int) -> bool:
+    """Whether the complete columns that vary between rows are independent in the observed rows of a cluster."""
+    places = [s.block.fixed.index(column) for column in s.block.random if column in s.block.fixed]
+    X = s.X[s.rows & (s.data.codes == cluster)][:, places]
+    X = X[:, np.isfinite(X).all(axis=0)]
+    return not dependent(X).any() if len(X) >= X.shape[1] else False
 
 
 def variances(s: Sight) -> list[Event]:

@@ -12,7 +12,6 @@ they are correlated, so that the order of a formula does not matter.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from bayesimp.events import Event
 from bayesimp.spec.conditional import INTERCEPT, Column, Conditionals, Derived
 from bayesimp.spec.methods import TwoStage
+from bayesimp.spec.syntax import Call, Minus, Name, Node, Number, Op, Text, read, write
 
 __all__ = ["Residual", "alike", "beside_margins", "centred_columns", "margins"]
 
@@ -30,37 +30,32 @@ Array = NDArray[np.float64]
 ALIKE = 0.99  # share of a centred column that the others explain, above which the prior decides between them
 
 
-def margins(names: Sequence[str]) -> list[list[int]]:
-    """For each column, by its name, which others it contains: ``"x:sex[M]"``, ``"I(x ** 2)"``, ``"Intercept"``."""
-    atoms = {atom for name in names for atom in _factors(name) if not atom.startswith("I(")}
-    contents = [Counter() if name == INTERCEPT else _contents(name, atoms) for name in names]
+def margins(texts: Sequence[str]) -> list[list[int]]:
+    """For each column, as a formula spells it, which others it contains: ``x:sex[M]``, ``I(x**2)``, ``Intercept``."""
+    contents = [Counter() if text == INTERCEPT else _contents(read(text)) for text in texts]
     return [[j for j, part in enumerate(contents) if part < whole] for whole in contents]
 
 
-def _factors(name: str) -> list[str]:
-    """``"x:log(w)"`` -> x, log(w); a colon in parentheses or brackets does not count."""
-    return re.findall(r"(?:[^:(\[]|\([^)]*\)|\[[^\]]*\]|[(\[])+", name)
-
-
-def _contents(name: str, atoms: set[str]) -> Counter:
-    """How often each factor is in a column; a power in I(...) counts for all that stands there, for names of columns
-    have lost their parentheses: ``"I(x - 1 ** 2)"`` is (x - 1)^2. One factor too many does no harm."""
-    count: Counter = Counter()
-    for factor in _factors(name):
-        if not factor.startswith("I(") or "(" in factor[2:]:
-            count[factor] += 1
-            continue
-        power = max((int(k) for k in re.findall(r"\*\* (\d+)", factor)), default=1)
-        left = factor[2:-1]
-        for atom in sorted(atoms, key=len, reverse=True):
-            left, found = re.subn(rf"(?<!\w){re.escape(atom)}(?!\w)", " ", left)
-            count[atom] += found * power
-        count[factor] += 1
-    return +count
+def _contents(node: Node) -> Counter:
+    """How often each factor is in a term; what stands in I(...) counts, and the whole of it once more."""
+    match node:
+        case Op(":" | "*" | "/", left, right):
+            return _contents(left) + _contents(right)
+        case Op("+" | "-", left, right):
+            return _contents(left) | _contents(right)
+        case Op("**", base, Number(int() as power)):
+            return Counter({factor: power * n for factor, n in _contents(base).items()})
+        case Minus(argument):
+            return _contents(argument)
+        case Call("I", (argument,)):
+            return _contents(argument) + Counter([write(node)])
+        case Number() | Text():
+            return Counter()
+    return Counter([write(node)])
 
 
 def centred_columns(Z: Array, names: Sequence[str]) -> tuple[Array, Array]:
-    """Z_c (N, q) and C (q, q) of the module; names (q,): `INTERCEPT` is a constant column."""
+    """Z_c (N, q) and C (q, q) of the module; names (q,), as a formula spells them: `INTERCEPT` is a constant column."""
     Z_c, C = np.array(Z, dtype=float), np.eye(Z.shape[1])
     inside = margins(names)
     for l in sorted(range(len(names)), key=lambda l: len(inside[l])):
@@ -106,7 +101,7 @@ class Residual:
     names: tuple[str, ...]
     weights: tuple[float, ...]
 
-    def __call__(self, values: Mapping[str, Array]) -> Array:
+    def __call__(self, values: Mapping[str, Array], *_) -> Array:
         own, *others = (weight * values[name] for name, weight in zip(self.names, self.weights, strict=True))
         for other in others:
             own = own + other
@@ -129,9 +124,9 @@ def beside_margins(
     blocks = []
     for block in spec.blocks:
         if not (isinstance(block.method, TwoStage) or getattr(block.method, "model", None)):
-            block = replace(block, random=_less_margins(block.random, seen, found))
+            block = replace(block, random=_less_margins(block.random, seen, found, spec.written))
             if block.family != "normal":
-                block = replace(block, fixed=_less_margins(block.fixed, seen, found))
+                block = replace(block, fixed=_less_margins(block.fixed, seen, found, spec.written))
         blocks.append(block)
     if not found:
         return spec, found
@@ -144,18 +139,22 @@ def beside_margins(
 
 
 def _less_margins(
-    part: tuple[Column, ...], values: Mapping[str, Array], found: dict[str, Residual]
+    part: tuple[Column, ...],
+    values: Mapping[str, Array],
+    found: dict[str, Residual],
+    written: Mapping[str, str],
 ) -> tuple[Column, ...]:
     """X* or Z* with products and powers on what is left of them, which is added to `found`."""
     plain = [column for column in part if column.over is None and not column.within]
     own, moved = [column.base for column in plain], {}
-    for l, inside in enumerate(margins(own)):
+    texts = [name if name == INTERCEPT else written.get(name, write(Name(name))) for name in own]
+    for l, inside in enumerate(margins(texts)):
         parts = [own[j] for j in inside]
         Z = np.column_stack([values[name] for name in (*parts, own[l])])
         Z = Z[~np.isnan(Z).any(axis=1)]
         if set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1:  # nothing, or seen together in hardly a row
             continue
-        weights = centred_columns(Z, (*parts, own[l]))[1][:, -1]
+        weights = centred_columns(Z, [texts[j] for j in (*inside, l)])[1][:, -1]
         used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]
         residual = Residual((own[l], *(name for name, _ in used)), (1.0, *(g for _, g in used)))
         name = f"{own[l]} beside {', '.join(residual.names[1:])}"

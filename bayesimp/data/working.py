@@ -206,7 +206,7 @@ def _column_sds(Z) -> Array:
 
 def _centre(Z, random) -> tuple[Array, Array]:
     """Centred columns Z C, and C (q, q)."""
-    names = [f"{l}" for l in range(Z.shape[1])] if random is None else list(random)
+    names = [f"z{l}" for l in range(Z.shape[1])] if random is None else list(random)
     for l in np.flatnonzero((np.ptp(Z, axis=0) == 0) & (Z[:1] != 0).all(axis=0))[:1]:
         names[l] = INTERCEPT
     return centred_columns(Z, names)

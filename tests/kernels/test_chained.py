@@ -25,7 +25,7 @@ def table(seed=0, N=120, m=7, **options):
     Y = rng.normal([5, -40, 0.1], [1, 20, 0.01], (N, 3)) + rng.normal(size=m)[codes, None]
     Y[rng.random((N, 3)) < 0.25] = np.nan
     Y[codes == 2, 0] = np.nan
-    y3x = Derived("y3:x", ("y3", "x"), lambda c: c["y3"] * c["x"], None)
+    y3x = Derived("y3:x", ("y3", "x"), lambda c, *_: c["y3"] * c["x"], None)
     fixed = (
         Column(ONE, ONE), Column("x", "x"), Column("y2", "y2"), Column("mean y2", ONE, (ONE, "y2")),
         Column("y3:x", "y3:x"),
