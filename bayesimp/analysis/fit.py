@@ -25,6 +25,7 @@ from bayesimp.analysis.generalised import FAMILIES, fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, pool, pool_components
 from bayesimp.data.incomplete import as_pandas
+from bayesimp.data.threads import one_thread
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.spec.formula import Formula, parse
@@ -193,14 +194,16 @@ def fit_each(
     simple = one_factor or not formula.random
     columns = {"trials": trials, "weights": weights, "offset": offset}
     if family in FAMILIES and simple:
-        result = fit_generalised(tables, formula, family, link, **columns)
+        with one_thread(tables.rows * len(tables.columns)):
+            result = fit_generalised(tables, formula, family, link, **columns)
     elif any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
             f"{formula.text!r}: link, trials, weights and offset are for families {', '.join(FAMILIES)} with at most one "
             f"grouping factor; family is {family!r}."
         )
     elif family in NORMAL and simple:
-        result = fit_linear(tables, formula, reml)
+        with one_thread(tables.rows * len(tables.columns)):
+            result = fit_linear(tables, formula, reml)
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
