@@ -21,6 +21,7 @@ from bayesimp.data.conditionals import conditionals
 from bayesimp.data.identified import check_conditionals
 from bayesimp.data.incomplete import IncompleteData
 from bayesimp.data.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
+from bayesimp.data.threads import one_thread
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun, block_names
@@ -114,10 +115,11 @@ class FCS:
         self._where = masks(data, where)
         self.masked = held_out(data, self._where)
         self.ignore = ignored_rows(data, ignore)
-        self.spec = conditionals(
-            self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
-        )
-        self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
+        with one_thread(data.frame.size):
+            self.spec = conditionals(
+                self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
+            )
+            self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
 
@@ -127,16 +129,17 @@ class FCS:
         Y = np.column_stack([self.masked.column_values(name) for name in names])
         own = [d.column for d in self.spec.derived if d.column is not None and d.column in frame.columns]
         filled = {name: frame[name].to_numpy(float, na_value=np.nan) for name in own}
-        return chained_table(
-            self.spec,
-            Y,
-            self.data.codes,
-            len(self.data.clusters),
-            filled=filled,
-            ignore=self.ignore,
-            bounds=self.bounds,
-            labels=list(self.data.clusters),
-        )
+        with one_thread(frame.size):
+            return chained_table(
+                self.spec,
+                Y,
+                self.data.codes,
+                len(self.data.clusters),
+                filled=filled,
+                ignore=self.ignore,
+                bounds=self.bounds,
+                labels=list(self.data.clusters),
+            )
 
     def conditionals(self, seed: int) -> list:
         """The blocks as the loop runs them; what they compile or adapt is done once a seed."""

@@ -26,6 +26,7 @@ from bayesimp.analysis.generalised import FAMILIES, fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.data.incomplete import as_pandas
+from bayesimp.data.threads import one_thread
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.spec.formula import Formula, parse
@@ -234,9 +235,11 @@ def fit_each(
     one_factor = formula.single_grouping and ":" not in formula.random[0].group
     simple = one_factor or not formula.random
     if family in FAMILIES and simple:
-        result = fit_generalised(tables, formula, family, link, quadrature, **columns)
+        with one_thread(tables.rows * len(tables.columns)):
+            result = fit_generalised(tables, formula, family, link, quadrature, **columns)
     elif family in NORMAL and simple and link is None and trials is None and quadrature == 1:
-        result = fit_linear(tables, formula, reml, weights, offset)
+        with one_thread(tables.rows * len(tables.columns)):
+            result = fit_linear(tables, formula, reml, weights, offset)
     elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
             f"{formula.text!r}: link, trials and quadrature are for families {', '.join(FAMILIES)}, weights and offset "

@@ -26,7 +26,8 @@ from bayesimp.data.generic import varies_within
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.kernels.chained import imputed_moments
-from bayesimp.kernels.conditional_block import BlockState, gibbs_cycles
+from bayesimp.kernels.conditional_block import STATE, VISIT, BlockState, gibbs_cycles
+from bayesimp.kernels.places import Places, places
 from bayesimp.samplers.block_rows import indistinct
 from bayesimp.samplers.chains import Report, run_chains
 
@@ -163,7 +164,7 @@ def adapt_all(table: ChainedTable, conditionals: list[Conditional], seed: int) -
     for conditional in tuned:
         conditional.adapt(chain)
     chain.theta = _parameters(table, conditionals, chain)
-    _advance(table, conditionals, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
+    _advance(table, conditionals, None, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
     for conditional in tuned:
         conditional.adapt(chain)
 
@@ -220,12 +221,13 @@ def run_cycles(
     done = 0
     ahead = 1
     post, stop = post or {}, threading.Event()
+    visits = _visits(table, conditionals, post)
     heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
-    if workers is None and not heavy and not _visits(table, conditionals, post):
+    if workers is None and not heavy and visits is None:
         workers = 1
 
     def advance(c: int, start: int, stop: int) -> None:
-        _advance(table, conditionals, chains[c], post, history, c, done + start, done + stop)
+        _advance(table, conditionals, visits, chains[c], post, history, c, done + start, done + stop)
 
     def shown(_: str, k: int, total: int) -> None:
         if report is not None:
@@ -247,11 +249,10 @@ def run_cycles(
 
 
 def _advance(
-    table, conditionals, chain: Chain, post, history: History, c: int, start: int, stop: int
+    table, conditionals, visits, chain: Chain, post, history: History, c: int, start: int, stop: int
 ) -> None:
-    """Cycles start..stop-1 of chain c."""
-    visits = _visits(table, conditionals, post)
-    if visits:
+    """Cycles start..stop-1 of chain c; visits: see `_visits`."""
+    if visits is not None:
         _advance_compiled(table, conditionals, visits, chain, history, c, start, stop)
         return
     for t in range(start, stop):
@@ -271,10 +272,11 @@ def _advance(
         chain.cycles += 1
 
 
-def _visits(table: ChainedTable, conditionals, post) -> tuple:
-    """What whole cycles in one kernel call take; empty where something is done in Python between the blocks."""
-    visits = tuple(getattr(conditional, "visit", None) for conditional in conditionals)
-    return () if post or table.derived or any(visit is None for visit in visits) else visits
+def _visits(table: ChainedTable, conditionals, post) -> Places | None:
+    """What whole cycles in one kernel call take; None where something is done in Python between the blocks."""
+    visits = [getattr(conditional, "visit", None) for conditional in conditionals]
+    whole = [visit for visit in visits if visit is not None]
+    return None if post or table.derived or len(whole) < len(visits) else places(whole, VISIT)
 
 
 def _advance_compiled(
@@ -282,12 +284,15 @@ def _advance_compiled(
 ) -> None:
     """The same where every block is a Gibbs step and nothing is computed between: in one kernel call."""
     kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
-    states = tuple(
-        BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma, Psi)
-        for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
+    states = places(
+        [
+            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma[:, 0], Psi)
+            for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
+        ],
+        STATE,
     )
     mean, sd = history.mean[c, start:stop], history.sd[c, start:stop]
-    t, b, code = gibbs_cycles(chain.rng, table.cells, visits, states, chain.V, mean, sd)
+    t, b, code = gibbs_cycles(chain.rng, table.cells, visits.table, states.table, chain.V, mean, sd)
     if code:
         chain.cycles += t
         _note(table, chain, conditionals[b], b, c, -code)

@@ -1,0 +1,119 @@
+"""Records of arrays by their places in memory, so that one compiled loop takes any number of them.
+
+numba compiles a function anew for every length of a tuple, with all that it calls for each element. A table of places
+
+    places[b, k] = (address, n_0, n_1, n_2)    of array k of record b, shape (n_0, ..), 1 to 3 dimensions, C order
+
+has one type however many records there are. `places` looks at dtype, order and dimensions of every array, for the kernel
+that reads the table cannot; the arrays must outlive it. Whole numbers are int64, truth values bool, others float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from bayesimp.kernels.compiled import inner
+
+__all__ = ["Places", "flags", "matrix", "matrix_of_flags", "places", "reals", "stack", "whole"]
+
+
+class Places(NamedTuple):
+    """table (b, k, 4): see the module. arrays: those of all records, kept here so that they stay where they are."""
+
+    table: np.ndarray
+    arrays: list[np.ndarray]
+
+
+def places(records: Sequence[tuple], layout: str) -> Places:
+    """Places of the arrays of records.
+
+    Parameters
+    ----------
+    records
+        Tuples of arrays, numbers and such tuples, all alike; a number becomes an array of one.
+    layout
+        Kind and dimensions of each array in turn: 'f2 i1 b1', ...
+
+    Raises
+    ------
+    TypeError
+        If an array is not as the layout has it, or not contiguous in C order.
+    """
+    wanted = layout.split()
+    out = np.zeros((len(records), len(wanted), 4), dtype=np.int64)
+    kept: list[np.ndarray] = []
+    for b, record in enumerate(records):
+        for k, (value, kind) in enumerate(zip(_leaves(record), wanted, strict=True)):
+            array = value if isinstance(value, np.ndarray) else np.array([value], dtype=_DTYPES[kind[0]])
+            if array.dtype != _DTYPES[kind[0]] or array.ndim != int(kind[1]) or not array.flags.c_contiguous:
+                raise TypeError(
+                    f"array {k} of record {b}: {kind} wanted, in C order; got {array.dtype}, {array.ndim} dimensions"
+                )
+            out[b, k, 0] = array.ctypes.data
+            out[b, k, 1 : 1 + array.ndim] = array.shape
+            kept.append(array)
+    return Places(out, kept)
+
+
+_DTYPES = {"f": np.dtype(np.float64), "i": np.dtype(np.int64), "b": np.dtype(np.bool_)}
+
+
+def _leaves(record: tuple) -> Iterator:
+    for value in record:
+        if isinstance(value, tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+@intrinsic
+def _pointer(typing, address):
+    """An address as a pointer."""
+
+    def code(context, builder, signature, args):
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), code
+
+
+@inner
+def reals(places, b, k):
+    """Array k of record b, float64 (n_0,)."""
+    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.float64)
+
+
+@inner
+def whole(places, b, k):
+    """int64 (n_0,)."""
+    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.int64)
+
+
+@inner
+def flags(places, b, k):
+    """bool (n_0,)."""
+    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.bool_)
+
+
+@inner
+def matrix(places, b, k):
+    """float64 (n_0, n_1)."""
+    return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
+
+
+@inner
+def matrix_of_flags(places, b, k):
+    """bool (n_0, n_1)."""
+    return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
+
+
+@inner
+def stack(places, b, k):
+    """float64 (n_0, n_1, n_2)."""
+    n = places[b, k, 1], places[b, k, 2], places[b, k, 3]
+    return carray(_pointer(places[b, k, 0]), n, np.float64)
