@@ -256,8 +256,8 @@ def _advance(
 
 def _visits(table: ChainedTable, conditionals, post) -> Places | None:
     """What whole cycles in one kernel call take; None where something is done in Python between the blocks."""
-    visits = [getattr(conditional, "visit", None) for conditional in conditionals]
-    return None if post or table.derived or None in visits else places(visits, VISIT)
+    visits = [c.visit for c in conditionals if getattr(c, "visit", None) is not None]
+    return None if post or table.derived or len(visits) < len(conditionals) else places(visits, VISIT)
 
 
 def _advance_compiled(
