@@ -158,10 +158,37 @@ def test_bounds_truncate(model):
     assert imp.values("y3").min() > 0.5 and 5 < imp.values("y1").min() and imp.values("y1").max() < 14
     with pytest.raises(bi.DataError, match="observed values are outside"):
         bi.FCS(data(), bounds={"y1": (9, 10)})
+    top = np.nanmax(data().numeric("y1"))
+    with pytest.raises(bi.DataError, match="1 observed value is outside"):
+        bi.FCS(data(), bounds={"y1": (None, top - 1e-9)})
+    bi.FCS(data(), bounds={"y1": (None, top)})
     with pytest.raises(bi.SpecificationError, match="empty"):
         bi.FCS(data(), bounds={"y1": (9, 9)})
     with pytest.raises(bi.SpecificationError, match="is not imputed"):
         bi.FCS(data(), bounds={"age": (0, None)})
+
+
+@pytest.mark.parametrize("side", ["lower", "upper"])
+def test_bounds_that_many_values_would_pass(side):
+    """Half of the free values lie beyond; those drawn crowd up to the bound, which is far from 0 and from sd 1."""
+    rng = np.random.default_rng(4)
+    g, x = np.repeat(np.arange(8), 40), rng.normal(size=320)
+    y = 500 + 20 * x + rng.normal(0, 10, 320)
+    limit = 500.0
+    inside = y < limit if side == "upper" else y > limit
+    frame = pd.DataFrame({"g": g, "x": x, "y": np.where(inside, y, np.nan)})
+    frame.loc[::7, "y"] = np.nan
+    bounds = (None, limit) if side == "upper" else (limit, None)
+    free, kept = (
+        bi.FCS(bi.IncompleteData(frame, "g"), **options).impute(4, cycles=10, seed=1).values("y")
+        for options in ({}, {"bounds": {"y": bounds}})
+    )
+    beyond = (free - limit) * (1 if side == "upper" else -1)
+    distance = (limit - kept) * (1 if side == "upper" else -1)
+    assert (beyond > 0).mean() > 0.1
+    assert distance.min() >= 0 and distance.min() < 0.5 and np.quantile(distance, 0.2) < 3
+    # truncated, not clipped: no two values at the bound
+    assert len(np.unique(kept)) == kept.size
 
 
 def test_post_changes_values_and_is_recorded(tmp_path):

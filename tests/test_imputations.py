@@ -114,7 +114,7 @@ def test_analysis_of_the_stack_is_that_of_the_tables(imp):
 def test_frame_numbers(imp):
     with pytest.raises(IndexError, match="0 to 5"):
         imp.frame(6)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="0 to 5"):
         imp.frame(-1)
 
 

@@ -328,6 +328,6 @@ def test_figures(small):
 
 
 def test_a_dictionary_cannot_be_changed(small):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         small.imputations["x"] = None
     assert repr(small).startswith(str(small)) and "tight" in repr(small)

@@ -48,7 +48,7 @@ def test_covariances_within_and_between(slope):
     ],
 )  # fmt: skip
 def test_what_cannot_be_simulated_is_refused(wrong):
-    with pytest.raises(SpecificationError):
+    with pytest.raises(SpecificationError, match=r"cluster|Sigma|Psi|positive|size|missing|studies"):
         bi.simulate_studies(**{"sizes": SIZES, "Sigma": SIGMA, "Psi": PSI, "seed": 1, **wrong})
 
 

@@ -5,7 +5,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import bayesimp as bi
 from bayesimp.analysis import fit
-from bayesimp.data import chained_block, compatible, identified, threads
+from bayesimp.data import chained_block, compatible, identified_columns, threads
 from tests.test_compilations import table
 
 
@@ -17,7 +17,11 @@ def blas_threads() -> set[int]:
 def seen(monkeypatch):
     """Threads of BLAS wherever a model asks for linear algebra: means, checks, cross products."""
     found = []
-    for module, name in ((compatible, "dependent"), (identified, "dependent"), (chained_block, "_grams")):
+    for module, name in (
+        (compatible, "dependent"),
+        (identified_columns, "dependent"),
+        (chained_block, "_grams"),
+    ):
 
         def watched(*arguments, _call=getattr(module, name), _where=(module.__name__, name)):
             found.append((_where, blas_threads()))

@@ -263,12 +263,17 @@ def test_categorical_against_longhand():
     assert np.abs(z).max() < LIMIT, z
 
 
-@pytest.mark.parametrize("path", sorted(REFERENCE.glob("nuts_*.json")), ids=lambda path: path.stem)
+def frozen_runs():
+    """Frozen NUTS draws; those of more than 1,000 rows take seconds of sampling."""
+    for path in sorted(REFERENCE.glob("nuts_*.json")):
+        large = len(json.loads(path.read_text())["data"]["y"]) > 1000
+        yield pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if large else [])
+
+
+@pytest.mark.parametrize("path", frozen_runs())
 def test_against_nuts(path):
     """Means and quantiles of frozen NUTS draws (tests/reference/glmm/make_nuts.py)."""
     frozen = json.loads(path.read_text())
-    if len(frozen["data"]["y"]) > 1000:
-        pytest.skip("seconds of sampling: run by hand")
     family = f.PROBIT if frozen["link"] == "probit" else CODES[frozen["family"]]
     data = {name: np.array(values) for name, values in frozen["data"].items()}
     m, q, levels, n = frozen["clusters"], frozen["q"], frozen["levels"] or 2, len(data["y"])
