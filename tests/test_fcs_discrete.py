@@ -358,6 +358,16 @@ def test_too_small_clusters_for_two_stages_say_what_to_do():
         impute(frame, methods="2stage")
 
 
+@pytest.mark.parametrize("family", ["poisson", "binomial(n)"])
+def test_counts_with_a_coefficient_a_row_go_through_two_stages(family):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": np.arange(40), "n": 20, "c": rng.binomial(20, 0.4, 40).astype(float)})
+    frame.loc[::7, "c"] = np.nan
+    data = bi.IncompleteData(frame, "g", families={"c": family})
+    imp = bi.FCS(data, methods={"c": "2stage"}, predictors={"c": "~ 1"}).impute(2, cycles=3, seed=1)
+    assert np.isfinite(imp.values("c")).all()
+
+
 def test_free_text_is_not_imputed_by_default():
     frame = table()[["study", "x"]]
     frame["note"] = [None if i % 9 == 0 else f"patient {i % 40}" for i in range(len(frame))]

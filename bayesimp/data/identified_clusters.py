@@ -69,7 +69,8 @@ def alone(s: Sight) -> list[Event]:
     method, sizes = s.block.method, np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
     if isinstance(method, TwoStage):
         p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
-        least = p + 5 if s.block.family == "normal" else p + 1
+        # 5 degrees of freedom for a variance; 0 and 1 with a coefficient a row are separated, and counts are not
+        least = p + {"normal": 5, "bernoulli": 1}.get(s.block.family, 0)
         many = [i for i in np.flatnonzero(sizes >= least) if _full_rank(s, int(i))]
         if len(many) < 2 + c:
             raise SpecificationError(
