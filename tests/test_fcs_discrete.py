@@ -687,3 +687,28 @@ def test_an_analysis_of_a_binary_variable_of_any_type(dtype):
     np.testing.assert_allclose(
         imp.analyse("x ~ smoke + (1 | study)").estimates, by_frames.estimates, atol=1e-7
     )
+
+
+COMPUTED = {  # priors under which Psi is no free variable of the PyMC model, but computed from others
+    "fixed": bi.priors.Fixed([[0.5, 0.1], [0.1, 0.3]]),
+    "diagonal": bi.priors.Diagonal(bi.priors.HalfNormal(scale=0.5)),
+    "at centred columns": bi.priors.LKJ(2.0),
+}
+
+
+@pytest.mark.parametrize("prior", COMPUTED)
+def test_a_pymc_block_reports_a_psi_that_its_model_computes(prior):
+    frame = table()[["study", "x", "smoke"]].assign(x=lambda f: f["x"] + 3.0)
+    method = bi.methods.PyMC(bi.priors.Priors(Psi=COMPUTED[prior]))
+    model = bi.FCS(
+        bi.IncompleteData(frame, cluster="study"), method, {"smoke": "smoke ~ x + (1 + x | study)"}
+    )
+    posterior = model.impute(m=2, seed=2, cycles=12, tune=0, progress=False).tree["posterior"].to_dataset()
+    assert sorted(posterior) == ["Psi_smoke", "beta_smoke"]  # no standard deviations beside it
+    Psi = posterior["Psi_smoke"].to_numpy()
+    if prior == "fixed":
+        np.testing.assert_allclose(Psi, np.broadcast_to(COMPUTED[prior].value, Psi.shape), rtol=1e-9)
+        return
+    assert len(np.unique(Psi[..., 1, 1])) > 4 and (np.linalg.eigvalsh(Psi) > 0).all()
+    if prior == "diagonal":  # at centred columns: of slopes at the table's origin, cov = -mean(x) var(slope)
+        np.testing.assert_allclose(Psi[..., 0, 1], -frame["x"].mean() * Psi[..., 1, 1], rtol=1e-6)

@@ -90,6 +90,7 @@ class OwnModel:
     """
 
     words: dict = {}
+    keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
@@ -100,7 +101,7 @@ class OwnModel:
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.link = method.link
         function, priors = self._function(method)
-        self.model = UserConditional(function, self.rows(chain)[0], priors, **options)
+        self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
         assert method.model is not None
@@ -170,6 +171,8 @@ class GeneralisedModel(OwnModel):
     `bayesimp.models.conditional.conditional_glmm`.
     """
 
+    keep = ("Psi",)
+
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors]:
         from bayesimp.models.conditional import conditional_glmm
 
@@ -210,6 +213,9 @@ class GeneralisedModel(OwnModel):
         """beta and Psi as other blocks have them, shape and cutpoints as results show them."""
         own = theta.own
         theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
+        # where Psi is computed from other variables (standard deviations, Psi at centred columns), these say no more
+        for name in [name for name in own if name.startswith(f"{FREE}Psi_")]:
+            own.pop(name)
         own.pop(f"{FREE}u")
         if f"{FREE}variation" in own:
             unit = self.block_rows.unit if self.chained.block.family == "inverse_gaussian" else 1.0

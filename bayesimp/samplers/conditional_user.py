@@ -39,6 +39,8 @@ class UserConditional(HmcBlock):
         Handed on to the function.
     transitions
         A cycle.
+    keep
+        Names of quantities of the model that `parameters` returns besides the free variables.
 
     Raises
     ------
@@ -49,11 +51,19 @@ class UserConditional(HmcBlock):
     structure: Structure
 
     def __init__(
-        self, function: Callable, data: ConditionalData, priors=None, *, transitions: int = 3
+        self,
+        function: Callable,
+        data: ConditionalData,
+        priors=None,
+        *,
+        transitions: int = 3,
+        keep: tuple[str, ...] = (),
     ) -> None:
         self.transitions, self.name, self._data = transitions, data.name, data
         model, probe = build(function, data, priors)
-        self.structure = compile_model(model, draw=data.name)
+        free = {v.name for v in model.free_RVs}
+        kept = tuple(name for name in keep if name in model.named_vars and name not in free)
+        self.structure = compile_model(model, keep=kept, draw=data.name)
         state = HmcState(self.structure.start)
         check_draws(self._draw(np.random.default_rng(0), state, data, probe), probe)
 
@@ -97,7 +107,7 @@ class UserConditional(HmcBlock):
         return drawn
 
     def parameters(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
-        """The free variables where the state stands, as the model names them."""
+        """The free variables where the state stands, and what is kept besides, as the model names them."""
         values = self.structure.compiled.natural(state.theta, *self._arrays(observed))
         return {k: np.array(v) for k, v in zip(self.structure.names, values, strict=True)}
 
@@ -108,7 +118,7 @@ class UserConditional(HmcBlock):
         # free variables by the observed rows (a bound may depend on them), the draw by the missing ones, whose y
         # is nan: a model that used it to draw y would be found out
         compiled = self.structure.compiled
-        free = compiled.natural(state.theta, *self._arrays(observed))
+        free = compiled.natural(state.theta, *self._arrays(observed))[: self.structure.free]
         rows = self._arrays(replace(missing, y=np.full(len(missing.X), np.nan)))
         seeds = rng.integers(2**63, size=compiled.generators)
         generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
