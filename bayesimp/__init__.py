@@ -21,25 +21,25 @@ _HOME = {
     "SamplingError": "bayesimp.errors",
     "SpecificationError": "bayesimp.errors",
     "StatisticalWarning": "bayesimp.errors",
-    "IncompleteData": "bayesimp.data.incomplete",
-    "load_brain_injury": "bayesimp.data.examples",
-    "load_exam": "bayesimp.data.examples",
-    "load_kidney": "bayesimp.data.simulate_ipd",
-    "simulate_ipd": "bayesimp.data.simulate_ipd",
-    "simulate_studies": "bayesimp.data.simulate",
-    "FCS": "bayesimp.fcs",
-    "JointNormal": "bayesimp.joint",
-    "Imputations": "bayesimp.imputations",
-    "impute": "bayesimp.automatic",
-    "load": "bayesimp.storage",
+    "IncompleteData": "bayesimp.table.incomplete",
+    "load_brain_injury": "bayesimp.datasets.examples",
+    "load_exam": "bayesimp.datasets.examples",
+    "load_kidney": "bayesimp.studies.simulate_ipd",
+    "simulate_ipd": "bayesimp.studies.simulate_ipd",
+    "simulate_studies": "bayesimp.studies.simulate",
+    "FCS": "bayesimp.fcs.model",
+    "JointNormal": "bayesimp.joint.normal",
+    "Imputations": "bayesimp.imputation.result",
+    "impute": "bayesimp.fcs.automatic",
+    "load": "bayesimp.imputation.storage",
     "fit_each": "bayesimp.analysis.fit",
     "pool": "bayesimp.analysis.pool",
     "complete_cases": "bayesimp.analysis.side_by_side",
     "pool_by_study": "bayesimp.analysis.meta",
     "side_by_side": "bayesimp.analysis.side_by_side",
     "compare": "bayesimp.analysis.compare",
-    "sensitivity": "bayesimp.prior_sensitivity.run",
-    "default_grid": "bayesimp.prior_sensitivity.grid",
+    "sensitivity": "bayesimp.sensitivity_analysis.run",
+    "default_grid": "bayesimp.sensitivity_analysis.grid",
     "plot_imputed": "bayesimp.plots.imputed",
     "plot_imputed_trace": "bayesimp.plots.imputed_trace",
     "plot_missing": "bayesimp.plots.missing",
@@ -59,9 +59,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module(
-            f"bayesimp.spec.{name}" if name in ("methods", "priors") else f"bayesimp.{name}"
-        )
+        value = import_module(f"bayesimp.{name}")
     else:
         raise AttributeError(f"module 'bayesimp' has no attribute {name!r}")
     globals()[name] = value

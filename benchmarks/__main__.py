@@ -108,7 +108,7 @@ def rows() -> list[str]:
 
 
 def _sample_only(model, iterations: int = 3_000) -> float:
-    from bayesimp.samplers import joint_gibbs
+    from bayesimp.joint import gibbs as joint_gibbs
 
     st = model._working.statistics
     states = [joint_gibbs.initial_state(1, 0, model._working_priors, st.r, st.q)]

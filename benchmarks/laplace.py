@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesimp.kernels.families import LOGIT, POISSON
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace_record import fit_laplace
+from bayesimp.kernels.families.scalar import LOGIT, POISSON
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.record import fit_laplace
 from benchmarks.r_side import HAVE_R, r_script
 
 

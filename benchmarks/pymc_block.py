@@ -11,14 +11,14 @@ import time
 
 import numpy as np
 
-from bayesimp.kernels.conditional_gibbs import common_step
-from bayesimp.kernels.effects import moments
-from bayesimp.kernels.statistics import collect
+from bayesimp import priors as pr
+from bayesimp.fcs.blocks.pymc_normal import NormalConditional
+from bayesimp.fcs.blocks.pymc_user import UserConditional
+from bayesimp.joint.gibbs import covariance_update
+from bayesimp.kernels.chained.gibbs import common_step
+from bayesimp.kernels.normal.effects import moments
+from bayesimp.kernels.normal.statistics import collect
 from bayesimp.models.conditional_normal import ConditionalData
-from bayesimp.samplers.conditional_pymc import NormalConditional
-from bayesimp.samplers.conditional_user import UserConditional
-from bayesimp.samplers.joint_gibbs import covariance_update
-from bayesimp.spec import priors as pr
 
 __all__ = ["pymc_block"]
 

@@ -7,8 +7,8 @@
     Psi ~ prior                      (q, q)
 
 The joint model with one response, over the rows in which y is observed. `conditional_normal` has the b_i integrated
-out, so that the likelihood is a function of cross products (`bayesimp.kernels.marginal`) and its cost does not depend
-on the number of rows; beta and the b_i are drawn afterwards, exactly, given (Sigma, Psi).
+out, so that the likelihood is a function of cross products (`bayesimp.kernels.normal.marginal`) and its cost does not
+depend on the number of rows; beta and the b_i are drawn afterwards, exactly, given (Sigma, Psi).
 
 A user's own submodel is a function ``(data, priors) -> pm.Model`` on rows, `data` being a `ConditionalData`.
 """
@@ -23,11 +23,11 @@ import pymc as pm
 import pytensor
 
 from bayesimp import notation as dim
-from bayesimp.kernels.marginal import MarginalData
+from bayesimp.kernels.normal.marginal import MarginalData
 from bayesimp.models.covariance import covariance
 from bayesimp.models.joint_normal import fixed_effects
 from bayesimp.models.ops import marginal
-from bayesimp.spec.priors import Priors
+from bayesimp.priors import Priors
 
 __all__ = ["ConditionalData", "conditional_normal"]
 
@@ -40,9 +40,9 @@ def conditional_normal(
     Parameters
     ----------
     data
-        Grams [1 | X | Z | y] by cluster of the rows with y observed; see `bayesimp.kernels.marginal`.
+        Grams [1 | X | Z | y] by cluster of the rows with y observed; see `bayesimp.kernels.normal.marginal`.
     priors
-        Resolved: every number explicit (`bayesimp.spec.priors.resolve`).
+        Resolved: every number explicit (`bayesimp.priors.resolve`).
     coords
         Labels of ``fixed`` (p), ``response`` (1) and ``effect`` (q); numbers where left out.
 

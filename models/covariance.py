@@ -5,7 +5,7 @@
     LKJCovariance(eta, sd)    S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
 
 Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for
-them, are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no
+them, are in `bayesimp.kernels.covariance.density`. They are our own because PyMC (6.4.0, checked) has no
 inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
 """
 
@@ -19,10 +19,10 @@ from pymc.distributions.transforms import Transform, _default_transform
 from pymc.logprob.abstract import _logprob
 from pytensor.tensor.random.op import RandomVariable
 
-from bayesimp.kernels import covariance as kernels
+from bayesimp import priors
+from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models import ops
-from bayesimp.spec import priors
-from bayesimp.spec.centred import Centred
+from bayesimp.priors.centred import Centred
 
 __all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance"]
 
@@ -71,7 +71,7 @@ class InverseWishart(Continuous):
     nu
         Degrees of freedom, more than d - 1.
     V
-        (d, d) in the convention of `bayesimp.spec.priors.InverseWishart`: E S = V^-1 / (nu - d - 1).
+        (d, d) in the convention of `bayesimp.priors.InverseWishart`: E S = V^-1 / (nu - d - 1).
     scale
         (d, d) = V^-1 in its place: ``scipy.stats.invwishart(df=nu, scale=scale)``.
     """
@@ -212,8 +212,8 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
     Parameters
     ----------
     prior
-        Resolved: every number explicit (`bayesimp.spec.priors.resolve`); of Psi with centred columns of Z a
-        `bayesimp.spec.centred.Centred`: then ``<name>_centred`` is the free variable.
+        Resolved: every number explicit (`bayesimp.priors.resolve`); of Psi with centred columns of Z a
+        `bayesimp.priors.centred.Centred`: then ``<name>_centred`` is the free variable.
     dims
         Names of its two dimensions.
 

@@ -5,7 +5,7 @@
     beta ~ flat or normal            (p, r)
     Sigma ~ prior                    (r, r)
     Psi ~ prior                      (r q, r q), effect k*q + l: column l of Z on response k
-    or, beside slopes, Psi = C Psi_c C' with Psi_c ~ prior, of the effects at centred columns (spec/centred.py)
+    or, beside slopes, Psi = C Psi_c C' with Psi_c ~ prior, of the effects at centred columns (priors/centred.py)
 
 Missing values of Y and the random effects B_i are integrated out, so that the likelihood is the density of
 the observed values,
@@ -13,7 +13,7 @@ the observed values,
     y_i,obs ~ N( vec(X_i beta),  kron(Sigma, I) + (I kron Z_i) Psi (I kron Z_i)' )  at the observed places,
 
 a function of the sufficient statistics of each cluster and missingness pattern: its cost does not depend on
-the number of rows (`bayesimp.kernels.marginal`). Missing values and random effects are drawn afterwards,
+the number of rows (`bayesimp.kernels.normal.marginal`). Missing values and random effects are drawn afterwards,
 exactly, from their conditional given a draw of (beta, Sigma, Psi).
 """
 
@@ -23,11 +23,11 @@ import numpy as np
 import pymc as pm
 
 from bayesimp import notation as dim
-from bayesimp.kernels.marginal import marginal_data
-from bayesimp.kernels.statistics import SufficientStatistics
+from bayesimp.kernels.normal.marginal import marginal_data
+from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.models.covariance import covariance
 from bayesimp.models.ops import marginal
-from bayesimp.spec.priors import Normal, Priors
+from bayesimp.priors import Normal, Priors
 
 __all__ = ["fixed_effects", "joint_normal"]
 
@@ -38,9 +38,9 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
     Parameters
     ----------
     statistics
-        Grams of the cells of the table; see `bayesimp.kernels.statistics.collect`.
+        Grams of the cells of the table; see `bayesimp.kernels.normal.statistics.collect`.
     priors
-        Resolved: every number explicit (`bayesimp.spec.priors.resolve`).
+        Resolved: every number explicit (`bayesimp.priors.resolve`).
     coords
         Labels of ``fixed`` (p), ``response`` (r) and ``effect`` (r q); numbers where left out.
 

@@ -20,10 +20,10 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesimp.kernels import covariance as kernels
-from bayesimp.kernels import factor
 from bayesimp.kernels.compiled import STAMP
-from bayesimp.kernels.marginal import log_likelihood
+from bayesimp.kernels.covariance import density as kernels
+from bayesimp.kernels.covariance import factor
+from bayesimp.kernels.normal.marginal import log_likelihood
 
 __all__ = ["Product", "effects", "from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
 
@@ -311,12 +311,12 @@ def _dimension(free: int) -> int:
 
 
 def marginal(beta, Sigma, Psi, observed, cells, gram, total):
-    """Log p(y_obs | beta, Sigma, Psi), a scalar; see `bayesimp.kernels.marginal.log_likelihood`."""
+    """Log p(y_obs | beta, Sigma, Psi), a scalar; see `bayesimp.kernels.normal.marginal.log_likelihood`."""
     return Marginal()(beta, Sigma, Psi, observed, cells, gram, total)[0]
 
 
 def inverse_wishart(S, nu, scale):
-    """Log density, a scalar; see `bayesimp.kernels.covariance`, as for all that follow."""
+    """Log density, a scalar; see `bayesimp.kernels.covariance.density`, as for all that follow."""
     return InverseWishartDensity()(S, nu, scale)[0]
 
 

@@ -13,8 +13,8 @@ from scipy import stats
 
 import bayesimp as bi
 from bayesimp.analysis.fit import fit_each
-from bayesimp.cli import main
-from bayesimp.data.examples import load_brain_injury
+from bayesimp.datasets.examples import load_brain_injury
+from bayesimp.workflow.cli import main
 
 PLAN = """
 title = "Clinics"
@@ -69,7 +69,7 @@ def change(plan: Path, old: str, new: str) -> Path:
 
 
 def test_check_reads_plan_and_data_without_sampling(plan, capsys, monkeypatch):
-    monkeypatch.setattr("bayesimp.joint.JointNormal.impute", None)
+    monkeypatch.setattr("bayesimp.joint.normal.JointNormal.impute", None)
     assert main(["check", str(plan)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -208,7 +208,7 @@ def test_usage_and_version(capsys):
 
 
 def test_a_column_called_as_a_long_table_calls_its_own_is_refused_before_sampling(plan, capsys, monkeypatch):
-    monkeypatch.setattr("bayesimp.joint.JointNormal.impute", None)
+    monkeypatch.setattr("bayesimp.joint.normal.JointNormal.impute", None)
     source = next(plan.parent.glob("*.csv"))
     pd.read_csv(source).assign(**{".id": 1}).to_csv(source, index=False)
     assert main(["check", str(plan)]) != 0
@@ -219,7 +219,7 @@ def test_a_column_called_as_a_long_table_calls_its_own_is_refused_before_samplin
 
 def interrupt_when(monkeypatch, name: str, call: int):
     """KeyboardInterrupt at a call of the function that waits for a chain."""
-    from bayesimp.samplers import chains
+    from bayesimp.sampling import chains
 
     calls = []
     wait = getattr(chains, name)
@@ -262,7 +262,7 @@ def test_interrupted_after_imputation(plan, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesimp.plan_run.fit_each", stop)
+    monkeypatch.setattr("bayesimp.workflow.run.fit_each", stop)
     out = plan.parent / "out"
     assert main(["run", str(plan), "--out", str(out)]) == 130
     record = json.loads((out / "run.json").read_text())
@@ -312,7 +312,15 @@ def test_types_of_examples(plan):
 
 def test_as_a_command(plan):
     """Status and clean text of the installed command, its output not being a terminal."""
-    command = [sys.executable, "-m", "bayesimp.cli", "run", str(plan), "--out", str(plan.parent / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "bayesimp.workflow.cli",
+        "run",
+        str(plan),
+        "--out",
+        str(plan.parent / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr and done.stderr == ""

@@ -130,7 +130,7 @@ def test_rows_clusters_and_units_may_be_given_in_any_way(imp):
 
 
 def test_interruption_keeps_what_there_is(model, monkeypatch):
-    from bayesimp.samplers import fcs
+    from bayesimp.fcs import loop as fcs
 
     calls = []
 
@@ -417,7 +417,7 @@ def test_more_variables_than_bits_in_an_integer():
 
 
 def test_a_run_interrupted_in_its_warm_up_says_so(model, monkeypatch):
-    from bayesimp.samplers import fcs
+    from bayesimp.fcs import loop as fcs
 
     def interrupted(advance, chains, n, **options):
         for c in range(chains):

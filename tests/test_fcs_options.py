@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import bayesimp as bi
-from bayesimp.spec import methods as me
+from bayesimp import methods as me
 
 LEVELS = ("bernoulli", "ordinal", "categorical")
 FAMILIES = ("normal", "bernoulli", "binomial(n)", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal",

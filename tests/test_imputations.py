@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import bayesimp as bi
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
 
 
 def table(seed=0, clusters=8, rows=12, kind="str"):

@@ -10,7 +10,8 @@ import pytest
 
 import bayesimp as bi
 from bayesimp import progress
-from bayesimp.samplers import chains, density, joint_gibbs
+from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.sampling import chains, density
 
 CHAINS, TUNE, DRAWS, THIN, M = 3, 3, 12, 2, 6
 
@@ -130,8 +131,8 @@ def reports(monkeypatch, strike):
     def bar(show):
         yield strike
 
-    monkeypatch.setattr("bayesimp.joint.progress_bar", bar)
-    monkeypatch.setattr("bayesimp.joint_run.progress_bar", bar)
+    monkeypatch.setattr("bayesimp.joint.normal.progress_bar", bar)
+    monkeypatch.setattr("bayesimp.joint.run.progress_bar", bar)
 
 
 def nuts(m=4, draws=2000, **options):

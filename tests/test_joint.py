@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
 
 FORMULA = "y + z ~ x + (1 | site)"
 
@@ -293,7 +293,7 @@ def test_category_coding():
 
 
 def test_interrupted_in_warm_up(monkeypatch):
-    from bayesimp.samplers import chains
+    from bayesimp.sampling import chains
 
     def interrupt(*futures, **options):
         raise KeyboardInterrupt
@@ -304,7 +304,7 @@ def test_interrupted_in_warm_up(monkeypatch):
 
 
 def test_interrupted_run_keeps_what_it_has(monkeypatch):
-    from bayesimp.samplers import chains
+    from bayesimp.sampling import chains
 
     model().impute(m=2, seed=1, draws=2)  # kernels loaded
 

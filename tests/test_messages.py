@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
-from bayesimp.cli import main
-from bayesimp.data.where import suggestion
-from bayesimp.plan_words import in_plan_words
-from bayesimp.spec.names import closest
-from bayesimp.spec.sections import possible
+from bayesimp.messages import closest, suggestion
+from bayesimp.workflow.cli import main
+from bayesimp.workflow.sections import possible
+from bayesimp.workflow.words import in_plan_words
 
 N = 120
 G = np.repeat(np.arange(12), 10)
@@ -98,7 +97,7 @@ def test_presets_by_name_are_the_records(name):
 
 
 def test_sensitivity_takes_names():
-    from bayesimp.prior_sensitivity.grid import named
+    from bayesimp.sensitivity_analysis.grid import named
 
     assert (
         list(named(["default", "pan"]))

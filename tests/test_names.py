@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import bayesimp as bi
 from bayesimp.analysis.fit import fit_each
 from bayesimp.analysis.side_by_side import complete_cases, side_by_side
-from bayesimp.cli import main
-from bayesimp.spec.syntax import Level, Name, label, write
+from bayesimp.formulas.syntax import Level, Name, label, write
+from bayesimp.workflow.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
 PLAIN = ("study", "age", "arm", "y", "sex", "grade")

@@ -15,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesimp as bi
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
 
 SHIFT = {"x": 2000.0, "y": -700.0}
 FORMULAS = {"y": "y ~ x + w + (1 + x | g)", "x": "x ~ y + w + (1 + y | g)"}
@@ -88,7 +88,9 @@ def run(frame, cycles=4, families=None, **options):
 
 def short_warm_up(monkeypatch):
     """Of PyMC blocks: in hundreds of transitions of HMC round-off grows to the size of the posterior."""
-    from bayesimp.samplers import conditional_pymc, conditional_user, hmc
+    from bayesimp.fcs.blocks import pymc_normal as conditional_pymc
+    from bayesimp.fcs.blocks import pymc_user as conditional_user
+    from bayesimp.sampling import hmc
 
     short = partial(hmc.adapt, stretches=(3, 3), last=3)
     for module in (conditional_pymc, conditional_user):
@@ -98,7 +100,7 @@ def short_warm_up(monkeypatch):
 @pytest.mark.parametrize("family", ["normal", "bernoulli"])
 def test_pymc_blocks_are_given_the_same_data_and_priors(family, monkeypatch):
     """What is compiled and sampled, without compiling it."""
-    from bayesimp.samplers import conditional_hmc as hmc
+    from bayesimp.fcs.blocks import pymc as hmc
 
     given = []
     for name in ("NormalConditional", "UserConditional"):

@@ -9,8 +9,9 @@ from arviz_stats.base import array_stats
 from numpy.testing import assert_allclose
 
 import bayesimp as bi
-from bayesimp.data import chained_block, working
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.fcs import scale as chained_block
+from bayesimp.joint import scale as working
 from tests.test_origin import base, joint, origin, shifted
 
 YEARS = "y ~ year + (1 + year | c)"
@@ -168,8 +169,8 @@ def test_the_pymc_model_is_the_same_posterior():
     """Log density of the model in the table's units against the one that is sampled, on the working scale."""
     import pymc as pm
 
-    from bayesimp.kernels.covariance import to_free
-    from bayesimp.samplers.joint_density import JointDensity
+    from bayesimp.joint.density import JointDensity
+    from bayesimp.kernels.covariance.density import to_free
 
     for priors in (
         pr.default(),
@@ -212,7 +213,7 @@ def _parts(density, flat, at):
 
 
 def _log_jacobian(free, S):
-    from bayesimp.kernels.covariance import from_free
+    from bayesimp.kernels.covariance.density import from_free
 
     return next(
         log_jacobian

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesimp as bi
-from bayesimp.data import margins
-from bayesimp.samplers.block_rows import BlockRows
+from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.scale import margins
 from tests.test_origin import base, shifted
 
 PRODUCTS = {
@@ -200,8 +200,8 @@ def test_coefficients_of_products_with_cluster_means_are_those_of_the_columns_as
 
 
 def test_products_without_their_parts_stay_as_they_are():
-    from bayesimp.data.products import centrable
-    from bayesimp.spec.conditional import Column
+    from bayesimp.fcs.specification.records import Column
+    from bayesimp.scale.products import centrable
 
     one, x = Column("Intercept", "Intercept"), Column("x", "x")
     mean, square = Column("m", "Intercept", ("Intercept", "x")), Column("q", "Intercept", ("x", "x"))

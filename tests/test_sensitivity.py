@@ -13,10 +13,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import bayesimp as bi
+from bayesimp import priors as pr
 from bayesimp.diagnostics.components import components, overlap
 from bayesimp.errors import SpecificationError, StatisticalWarning
-from bayesimp.prior_sensitivity import run
-from bayesimp.spec import priors as pr
+from bayesimp.sensitivity_analysis import run
 
 SIGMA = np.array([[127.0, 100, 75], [100, 691, 65], [75, 65, 120]])  # Kunkel & Kaizar 2017, simulation 5
 PSI = np.array([[28.0, 22, 11], [22, 40, 12], [11, 12, 26]])

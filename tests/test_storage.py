@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import bayesimp as bi
-from tests.data.test_exact import INDICES, N, columns
+from tests.table.test_exact import INDICES, N, columns
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Consolidated metadata"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.errors import DataError
-from bayesimp.spec.formula import Formula
+from bayesimp.formulas.formula import Formula
 
 __all__ = ["check_levels"]
 

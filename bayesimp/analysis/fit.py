@@ -4,8 +4,8 @@ An analysis is a formula, ``"y ~ x + (1 + x | school)"``, or a function of a tab
 are stacked and the design matrices made once for a whole stack (`bayesimp.analysis.linear.STACK` rows).
 
     no random term, normal                      least squares
-    one random term on one column, normal       own kernel (`bayesimp.kernels.mixed_model`)
-    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`, `quadrature`), Hessian covariance
+    one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
+    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`), Hessian covariance
     crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -25,11 +25,11 @@ from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import FAMILIES, fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
-from bayesimp.data.incomplete import as_pandas
-from bayesimp.data.threads import one_thread
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
-from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
-from bayesimp.spec.formula import Formula, parse
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
+from bayesimp.table.incomplete import as_pandas
+from bayesimp.threads import one_thread
 
 __all__ = ["Fit", "Fits", "completed_tables", "fit_each"]
 
@@ -83,7 +83,7 @@ class Fits:
         ``likelihood("own")``, ``likelihood("average")``: (M,) log-likelihoods at each table's own estimates,
         at their average; None where it cannot be had (REML, functions, glmm).
     codes
-        (M,) what went otherwise in a generalised model, bits of `bayesimp.kernels.laplace_fit.EVENTS`; else None.
+        (M,) what went otherwise in a generalised model, bits of `bayesimp.kernels.laplace.fit.EVENTS`; else None.
     quadrature
         Nodes by which the log-likelihood was had.
     """

@@ -1,8 +1,8 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-Maximum of the Laplace log-likelihood (kernels/laplace.py), or of that by adaptive quadrature (kernels/quadrature.py),
-each table from the estimates of the one before. The covariance of the coefficients is that of the inverse Hessian in
-(beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
+Maximum of the Laplace log-likelihood (kernels/laplace/criterion.py), or of that by adaptive quadrature
+(kernels/laplace/quadrature.py), each table from the estimates of the one before. The covariance of the coefficients is
+that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
 Components (log standard deviations, Fisher's z) have theirs by the delta method.
 """
 
@@ -24,14 +24,14 @@ from bayesimp.analysis.linear import (
     numbers,
     stacks,
 )
-from bayesimp.data.design import check_rank, design
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.identifiability import Labels, check_identified
-from bayesimp.kernels.laplace_record import LaplaceFit, fit_laplace, free_elements, laplace_at
-from bayesimp.kernels.mixed_model_components import fisher_z
-from bayesimp.spec.formula import Formula
+from bayesimp.formulas.design import check_rank, design
+from bayesimp.formulas.formula import Formula
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace, free_elements, laplace_at
+from bayesimp.kernels.lmm.components import fisher_z
+from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 
 __all__ = ["FAMILIES", "fit_generalised"]
 

@@ -14,14 +14,14 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
-from bayesimp.data.computed import Computed
-from bayesimp.data.design import design
 from bayesimp.errors import SpecificationError, StatisticalWarning
-from bayesimp.kernels.identifiability import Term, identified_together
-from bayesimp.kernels.laplace_record import free_elements
-from bayesimp.kernels.mixed_model_components import fisher_z
-from bayesimp.spec.formula import Formula, product_text, signed
-from bayesimp.spec.syntax import Name, Node, label, read, replaced, walk, write
+from bayesimp.formulas.computed import Computed
+from bayesimp.formulas.design import design
+from bayesimp.formulas.formula import Formula, product_text, signed
+from bayesimp.formulas.syntax import Name, Node, label, read, replaced, walk, write
+from bayesimp.kernels.laplace.record import free_elements
+from bayesimp.kernels.lmm.components import fisher_z
+from bayesimp.kernels.lmm.identifiability import Term, identified_together
 
 __all__ = ["fit_by_glmm"]
 

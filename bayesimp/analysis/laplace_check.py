@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace_record import LaplaceFit, fit_laplace
-from bayesimp.kernels.quadrature import quadrature
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.quadrature import quadrature
+from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace
 
 __all__ = ["MOST", "cure", "doubt", "how_it_moves"]
 

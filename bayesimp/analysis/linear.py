@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.factors import check_levels
-from bayesimp.data.design import design
-from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.identifiability import Labels
-from bayesimp.kernels.mixed_model import fit_mixed_models, log_likelihood
-from bayesimp.spec.formula import Formula
+from bayesimp.formulas.design import design
+from bayesimp.formulas.formula import Formula
+from bayesimp.kernels.lmm.fit import fit_mixed_models, log_likelihood
+from bayesimp.kernels.lmm.identifiability import Labels
+from bayesimp.messages import listing
 
 __all__ = ["component_names", "fit_linear", "stacks"]
 

@@ -30,7 +30,7 @@ from scipy.optimize import minimize_scalar
 from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
-from bayesimp.kernels.laplace_fit import EVENTS, SEPARATED
+from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
 
 __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_reml"]
 

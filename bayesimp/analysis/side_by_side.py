@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
-from bayesimp.data.incomplete import IncompleteData, as_pandas
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.spec.formula import parse
+from bayesimp.formulas.formula import parse
+from bayesimp.table.incomplete import IncompleteData, as_pandas
 
 __all__ = ["complete_cases", "side_by_side"]
 

@@ -10,7 +10,7 @@ model can do, cluster i is missed by
 the latter as half the width of the central 68.3 % of its draws, since variances have long tails. Below a fraction
 of one sd, what homogeneity gets wrong is small beside what the data leave open anyway.
 
-Slopes are those on centred columns, and intercepts those at the mean (spec/centred.py), whatever the origin of Z.
+Slopes are those on centred columns, and intercepts those at the mean (priors/centred.py), whatever the origin of Z.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from bayesimp.compatibility.implied import Conditional, implied_conditional
 from bayesimp.errors import SpecificationError
-from bayesimp.imputations import Imputations
-from bayesimp.joint import JointNormal
+from bayesimp.imputation.result import Imputations
+from bayesimp.joint.normal import JointNormal
 
 __all__ = ["Diagnosis", "diagnose"]
 

@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesimp import priors as pr
 from bayesimp.compatibility.implied import implied_conditional
-from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import SpecificationError
-from bayesimp.joint import JointNormal
-from bayesimp.spec import priors as pr
+from bayesimp.joint.normal import JointNormal
+from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["PredictiveDraws", "predictive_draws", "simulate_pair"]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesimp import priors as pr
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.diagnostics.prior_draws import draw_covariance
 from bayesimp.errors import SpecificationError
-from bayesimp.spec import priors as pr
 
 __all__ = ["ImpliedPrior", "implied_prior"]
 

@@ -1,4 +1,4 @@
-"""Draws from the priors on covariance matrices (`bayesimp.spec.priors`), to set beside the posterior."""
+"""Draws from the priors on covariance matrices (`bayesimp.priors`), to set beside the posterior."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.kernels.covariance import draw_inverse_wishart
-from bayesimp.spec import priors as pr
-from bayesimp.spec.centred import Centred
+from bayesimp.kernels.covariance.density import draw_inverse_wishart
+from bayesimp.priors.centred import Centred
 
 __all__ = [
     "WithPriors",

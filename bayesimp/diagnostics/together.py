@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from bayesimp.spec.methods import Gibbs, PyMC
+from bayesimp.methods import Gibbs, PyMC
 
 __all__ = ["missing_together"]
 

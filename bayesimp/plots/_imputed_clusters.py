@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayesimp.imputations import Imputations
+    from bayesimp.imputation.result import Imputations
 
 __all__ = ["by_clusters"]
 

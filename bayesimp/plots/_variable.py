@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesimp.data.families import CODED, COUNTS, POSITIVE, trials
-from bayesimp.data.generic import varies_within
+from bayesimp.families.columns import CODED, COUNTS, POSITIVE, trials
+from bayesimp.fcs.specification.values import varies_within
 from bayesimp.plots._style import Array
 
 if TYPE_CHECKING:
-    from bayesimp.data.incomplete import IncompleteData
-    from bayesimp.imputations import Imputations
+    from bayesimp.imputation.result import Imputations
+    from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Statistic", "Variable", "second_level", "statistics", "variable"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.data.families import CODED, COUNTS
+from bayesimp.families.columns import CODED, COUNTS
 from bayesimp.plots._imputed_clusters import by_clusters
 from bayesimp.plots._style import (
     IMPUTED,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayesimp.imputations import Imputations
+    from bayesimp.imputation.result import Imputations
 
 __all__ = ["plot_imputed"]
 

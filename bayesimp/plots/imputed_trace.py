@@ -16,7 +16,7 @@ from bayesimp.plots._variable import second_level
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bayesimp.imputations import Imputations
+    from bayesimp.imputation.result import Imputations
 
 __all__ = ["plot_imputed_trace"]
 

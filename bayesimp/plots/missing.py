@@ -13,7 +13,7 @@ from bayesimp.plots._style import WIDEST, shortened, subplots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bayesimp.data.incomplete import IncompleteData
+    from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["plot_missing"]
 

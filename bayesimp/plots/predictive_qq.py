@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesimp import priors as pr
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, subplots, titled
-from bayesimp.spec import priors as pr
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

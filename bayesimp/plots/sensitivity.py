@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayesimp.prior_sensitivity.result import Sensitivity
+    from bayesimp.sensitivity_analysis.result import Sensitivity
 
 __all__ = ["plot_sensitivity"]
 

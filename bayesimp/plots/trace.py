@@ -14,7 +14,7 @@ from bayesimp.plots._style import chosen
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bayesimp.imputations import Imputations
+    from bayesimp.imputation.result import Imputations
 
 __all__ = ["plot_trace"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from bayesimp import priors as pr
 from bayesimp.compatibility.priors import EFFECT, ImpliedPrior
 from bayesimp.diagnostics.prior_draws import draw_covariance
 from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced, subplots, titled
 from bayesimp.plots.implied_prior import variance_density
-from bayesimp.spec import priors as pr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

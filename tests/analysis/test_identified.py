@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 import bayesimp as bi
 from bayesimp.errors import SpecificationError
-from bayesimp.kernels import identifiability as ident
+from bayesimp.kernels.lmm import identifiability as ident
 
 
 def longhand(X, Z, codes, free):

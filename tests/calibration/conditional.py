@@ -1,4 +1,4 @@
-"""Calibration of the Gibbs steps of one variable (kernels/conditional_gibbs.py), imputing as the FCS loop does.
+"""Calibration of the Gibbs steps of one variable (kernels/chained/gibbs.py), imputing as the FCS loop does.
 
 A chain is advanced by the step, and after every few updates its missing values are drawn from the very state that
 the step returned. In full: `python -m tests.calibration.conditional --datasets 600` rewrites CONDITIONAL_RESULTS.md.
@@ -14,10 +14,10 @@ from subprocess import run
 
 import numpy as np
 
-from bayesimp.kernels import conditional_gibbs as kernel
-from bayesimp.kernels.effects import moments
-from bayesimp.samplers.joint_gibbs import beta_prior, covariance_update, initial_state
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.joint.gibbs import beta_prior, covariance_update, initial_state
+from bayesimp.kernels.chained import gibbs as kernel
+from bayesimp.kernels.normal.effects import moments
 from tests.calibration import sbc
 from tests.calibration.run import LEVEL, SEED, row
 from tests.calibration.sbc import DRAWS, Backend, Design, Draws

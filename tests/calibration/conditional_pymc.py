@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesimp.kernels.effects import moments
-from bayesimp.samplers.chains import chain_rng
-from bayesimp.samplers.conditional_pymc import NormalConditional
-from bayesimp.samplers.joint_gibbs import beta_prior
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.fcs.blocks.pymc_normal import NormalConditional
+from bayesimp.joint.gibbs import beta_prior
+from bayesimp.kernels.normal.effects import moments
+from bayesimp.sampling.chains import chain_rng
 from tests.calibration import conditional, sbc
 from tests.calibration.conditional import UNIT, StepDraws, table
 from tests.calibration.run import LEVEL, SEED, row

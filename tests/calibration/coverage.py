@@ -32,7 +32,7 @@ import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp.analysis.fit import fit_each
 from bayesimp.analysis.pool import pool
-from bayesimp.data.simulate_ipd import ALPHA, OMEGA
+from bayesimp.studies.simulate_ipd import ALPHA, OMEGA
 from tests.calibration.uniformity import p_value
 
 STUDIES, ROWS, SYSTEMATIC, SPORADIC = 10, 80, 0.2, 0.15

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
 from tests.calibration.sbc import Design
 
 

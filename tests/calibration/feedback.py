@@ -1,4 +1,5 @@
-"""How often imputed values run away where a count and a normal variable predict each other (data/feedback.py).
+"""How often imputed values run away where a count and a normal variable predict each other
+(fcs/specification/feedback.py).
 
     c ~ Poisson or negative binomial, log mean .5 + .4 x + b;   x ~ z + effect of the study;   40 rows a study
 

@@ -1,4 +1,4 @@
-"""Calibration of the transition of discrete and positive responses (kernels/glmm_gibbs.py), imputing as FCS does.
+"""Calibration of the transition of discrete and positive responses (kernels/glmm/gibbs.py), imputing as FCS does.
 
 A chain is started and advanced by the kernel, and after every few updates its missing responses are drawn from the very
 state that the kernel returned. In full: `python -m tests.calibration.glmm --datasets 240` rewrites GLMM_RESULTS.md; with
@@ -16,11 +16,11 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import invwishart
 
-from bayesimp.kernels import families as f
-from bayesimp.kernels import joint_gibbs as joint
-from bayesimp.kernels.glmm_gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
-from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
-from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.families import scalar as f
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
+from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.normal import gibbs as joint
 from tests.calibration import sbc
 from tests.calibration.run import LEVEL, SEED, row
 from tests.calibration.sbc import DRAWS

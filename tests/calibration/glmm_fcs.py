@@ -35,8 +35,8 @@ from scipy.special import expit, ndtr
 import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
-from bayesimp.kernels.families import LOGIT, PROBIT
-from bayesimp.samplers import glmm as blocks
+from bayesimp.fcs.blocks import glmm as blocks
+from bayesimp.kernels.families.scalar import LOGIT, PROBIT
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
 from tests.calibration.uniformity import p_value

@@ -25,7 +25,7 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 import bayesimp as bi
-from tests.samplers.test_fcs_against_joint import by_cluster
+from tests.fcs.test_fcs_against_joint import by_cluster
 
 CHAINS = 40
 INNER = (1, 5, 20, 100)

@@ -18,13 +18,13 @@ from subprocess import run
 
 import numpy as np
 
-from bayesimp.kernels.conditional_ml import SINGULAR, ml_step
-from bayesimp.kernels.effects import moments
-from bayesimp.kernels.imputed import incomplete_cells
-from bayesimp.kernels.joint_gibbs import gibbs
-from bayesimp.kernels.statistics import collect
-from bayesimp.samplers.joint_gibbs import covariance_update
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.joint.gibbs import covariance_update
+from bayesimp.kernels.lmm.draw import SINGULAR, ml_step
+from bayesimp.kernels.normal.effects import moments
+from bayesimp.kernels.normal.gibbs import gibbs
+from bayesimp.kernels.normal.imputed import incomplete_cells
+from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.uniformity import p_value
 
 DRAWS = 39  # 40 ranks: the central 50, 90 and 95 % are 20, 36 and 38 of them

@@ -13,9 +13,9 @@ from subprocess import run
 import numpy as np
 
 from bayesimp.analysis.laplace_check import COEFFICIENT, COMPONENT, doubt
-from bayesimp.kernels.families import LOGIT, POISSON
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace_record import fit_laplace
+from bayesimp.kernels.families.scalar import LOGIT, POISSON
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.record import fit_laplace
 
 DESIGNS = [  # family, clusters, rows each, intercept, sd of effects
     (LOGIT, 20, 25, -0.5, 0.9), (LOGIT, 10, 300, -0.5, 0.7), (LOGIT, 30, 10, -0.5, 1.0), (LOGIT, 100, 10, -0.5, 1.0),

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import invwishart
 
-from bayesimp.data.working import prepare
-from bayesimp.kernels.effects import moments
-from bayesimp.kernels.marginal import log_likelihood, marginal_data
-from bayesimp.kernels.statistics import collect
-from bayesimp.samplers import joint_gibbs
-from bayesimp.samplers.chains import imputation_rng
-from bayesimp.samplers.impute_rows import impute_rows
-from bayesimp.samplers.joint_nuts import sample_joint_nuts
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.joint.nuts import sample_joint_nuts
+from bayesimp.joint.rows import impute_rows
+from bayesimp.joint.scale import prepare
+from bayesimp.kernels.normal.effects import moments
+from bayesimp.kernels.normal.marginal import log_likelihood, marginal_data
+from bayesimp.kernels.normal.statistics import collect
+from bayesimp.sampling.chains import imputation_rng
 from tests.calibration.uniformity import p_value
 
 DRAWS = 99

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesimp.kernels.effects import moments
-from bayesimp.samplers import joint_gibbs
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.kernels.normal.effects import moments
 from tests.calibration import sbc
 from tests.calibration.sbc import Design, Draws
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from bayesimp import priors as pr
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.errors import SpecificationError
-from bayesimp.spec import priors as pr
 
 M, N, ROWS = 6, 8, [0, 9, 47]
 SIGMA, PSI = kunkel_kaizar(0.5)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bayesimp import priors as pr
 from bayesimp.compatibility.implied import contextual_bound
 from bayesimp.compatibility.priors import CONTEXTUAL, EFFECT, RESIDUAL, WITHIN, implied_prior
 from bayesimp.errors import SpecificationError
-from bayesimp.spec import priors as pr
 
 DRAWS = 20_000
 CRITICAL = 1.95 / np.sqrt(DRAWS)  # of the Kolmogorov-Smirnov distance, level 0.001

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from bayesimp.data.families import CODED, COUNTS
+from bayesimp.families.columns import CODED, COUNTS
 from tests.fuzz.tables import Recipe, build
 
 M, CYCLES, DRAWS = 2, 2, 4

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glmm.rows import GlmmRows
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "glmm"
 sys.path.insert(0, str(REFERENCE))

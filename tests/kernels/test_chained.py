@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesimp.data.chained import chained_table
-from bayesimp.kernels import chained as ch
+from bayesimp.fcs.specification.records import Block, Column, Conditionals, Derived
+from bayesimp.fcs.table import chained_table
+from bayesimp.kernels.chained import moments as ch
 from bayesimp.kernels.draws import truncated_normals
-from bayesimp.spec.conditional import Block, Column, Conditionals, Derived
-from bayesimp.spec.methods import Bayes
+from bayesimp.methods import Bayes
 
 ONE = "Intercept"
 
@@ -222,7 +222,7 @@ def test_truncated_normal_far_out():
 
 
 def test_starting_values_come_from_the_own_cluster_where_it_has_any():
-    from bayesimp.samplers.fcs import start_chain
+    from bayesimp.fcs.loop import start_chain
 
     t, _, _, Y, codes = table()
     chain = start_chain(t, [], np.random.default_rng(1))
@@ -236,8 +236,8 @@ def test_starting_values_come_from_the_own_cluster_where_it_has_any():
 
 def test_normal_prior_of_beta_on_the_working_scale():
     """The prior density of beta on the data scale and of its working image differ by a constant."""
-    from bayesimp.samplers.joint_gibbs import beta_prior
-    from bayesimp.spec import priors as pr
+    from bayesimp import priors as pr
+    from bayesimp.joint.gibbs import beta_prior
 
     rng = np.random.default_rng(6)
     t, *_ = table()

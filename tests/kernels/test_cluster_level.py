@@ -7,10 +7,17 @@ from scipy.special import expit, ndtr
 from scipy.stats import invgamma, kstest, poisson, truncnorm
 from scipy.stats import t as student
 
-from bayesimp.kernels import cluster_level as cl
-from bayesimp.kernels import stratified as st
-from bayesimp.kernels.families import GAMMA, INVERSE_GAUSSIAN, LOGIT, NEGATIVE_BINOMIAL, POISSON, PROBIT
-from bayesimp.kernels.glm import CATEGORICAL, NORMAL, ORDINAL
+from bayesimp.kernels.families.scalar import (
+    GAMMA,
+    INVERSE_GAUSSIAN,
+    LOGIT,
+    NEGATIVE_BINOMIAL,
+    POISSON,
+    PROBIT,
+)
+from bayesimp.kernels.glm import cluster_level as cl
+from bayesimp.kernels.glm import regression as st
+from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL
 from tests.calibration.montecarlo import LEVEL, REJECTED, bonferroni
 from tests.calibration.uniformity import p_value
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import bayesimp.kernels
 from bayesimp.kernels.compiled import stamp
-from bayesimp.kernels.mixed_model_search import descend
-from bayesimp.kernels.statistics import _add_outer
+from bayesimp.kernels.lmm.search import descend
+from bayesimp.kernels.normal.statistics import _add_outer
 
 PROGRAM = """
 import numpy as np

@@ -12,11 +12,11 @@ from numpy.testing import assert_allclose
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from bayesimp.kernels import conditional_ml as ml
-from bayesimp.kernels import ml_variances
-from bayesimp.kernels.effects import moments
-from bayesimp.kernels.mixed_model import fit_mixed_model
-from bayesimp.kernels.statistics import collect
+from bayesimp.kernels.lmm import draw as ml
+from bayesimp.kernels.lmm import variances as ml_variances
+from bayesimp.kernels.lmm.fit import fit_mixed_model
+from bayesimp.kernels.normal.effects import moments
+from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.montecarlo import LEVEL, REJECTED, means, normal, two_samples, with_products
 
 REFERENCE = Path(__file__).parents[1] / "reference"

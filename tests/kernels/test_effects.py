@@ -5,8 +5,8 @@ import pytest
 from numba import njit
 from numpy.testing import assert_allclose
 
-from bayesimp.kernels import effects
-from bayesimp.kernels.statistics import collect
+from bayesimp.kernels.normal import effects
+from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.montecarlo import LEVEL, REJECTED, normal
 from tests.kernels import dense
 

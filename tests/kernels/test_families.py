@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 from scipy import stats
 
-from bayesimp.kernels import families as f
+from bayesimp.kernels.families import scalar as f
 
 SHAPE, TRIALS = 2.3, 5.0
 ETAS = np.array([-9.0, -2.0, -0.3, 0.0, 0.7, 2.5])

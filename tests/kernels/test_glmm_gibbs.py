@@ -11,12 +11,12 @@ import pytest
 from scipy.special import expit, log_expit, log_softmax
 from scipy.stats import kstest, norm
 
-from bayesimp.kernels import families as f
-from bayesimp.kernels import joint_gibbs as joint
-from bayesimp.kernels.glmm_gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
-from bayesimp.kernels.glmm_moves import centring
-from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
-from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.families import scalar as f
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
+from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
+from bayesimp.kernels.glmm.moves import centring
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.normal import gibbs as joint
 from tests.longhand import glmm_metropolis
 from tests.longhand.glmm_density import log_likelihood
 

@@ -6,8 +6,8 @@ from numba import njit
 from numpy.testing import assert_allclose
 from scipy.stats import ks_2samp
 
-from bayesimp.kernels import effects, imputed
-from bayesimp.kernels.statistics import collect
+from bayesimp.kernels.normal import effects, imputed
+from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.montecarlo import LEVEL, REJECTED, bonferroni
 from tests.kernels import dense
 

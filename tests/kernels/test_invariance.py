@@ -14,13 +14,13 @@ import pytest
 from scipy.special import log_expit, log_softmax
 from scipy.stats import norm
 
-from bayesimp.kernels import families as f
-from bayesimp.kernels import joint_gibbs as joint
-from bayesimp.kernels.glmm_gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
-from bayesimp.kernels.glmm_responses import CATEGORICAL, ORDINAL, aux_size, predictors
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.mlmi import TALLIES, mlmi_step
-from bayesimp.kernels.stratified import initial_regression_state, single_level_glm
+from bayesimp.kernels.families import scalar as f
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, predictors
+from bayesimp.kernels.glm.regression import initial_regression_state, single_level_glm
+from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.mlmi.draw import TALLIES, mlmi_step
+from bayesimp.kernels.normal import gibbs as joint
 from tests.longhand.glmm_density import log_likelihood
 
 LIMIT = 4.5

@@ -6,10 +6,11 @@ from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import invgamma, t, uniform
 
-from bayesimp.kernels import complete, effects, joint_gibbs
-from bayesimp.kernels.statistics import collect
-from bayesimp.samplers.joint_gibbs import covariance_update
-from bayesimp.spec import priors as pr
+from bayesimp import priors as pr
+from bayesimp.joint.gibbs import covariance_update
+from bayesimp.kernels.normal import complete, effects
+from bayesimp.kernels.normal import gibbs as joint_gibbs
+from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.montecarlo import LEVEL, REJECTED, distributions, two_samples, with_products
 from tests.kernels import dense
 from tests.kernels.test_draws import inverse_functionals

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.glmm_modes import conditional_modes
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace import Penalty, laplace
-from bayesimp.kernels.laplace_record import fit_laplace, free_elements, laplace_at, no_penalty
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glmm.modes import conditional_modes
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.criterion import Penalty, laplace
+from bayesimp.kernels.laplace.record import fit_laplace, free_elements, laplace_at, no_penalty
 from tests.kernels.glmm_tables import FAMILIES, REFERENCE, TABLES, make_rows, rows_of, table
 from tests.longhand import laplace as longhand
 

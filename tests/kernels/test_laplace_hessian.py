@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from bayesimp.kernels.families import (
+from bayesimp.kernels.families.scalar import (
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
@@ -14,10 +14,10 @@ from bayesimp.kernels.families import (
     POISSON,
     PROBIT,
 )
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace import Penalty, laplace
-from bayesimp.kernels.laplace_hessian import BLOCK
-from bayesimp.kernels.laplace_record import no_penalty
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.criterion import Penalty, laplace
+from bayesimp.kernels.laplace.hessian import BLOCK
+from bayesimp.kernels.laplace.record import no_penalty
 
 EXACT = (
     LOGIT,

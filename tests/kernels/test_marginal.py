@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 
-from bayesimp.kernels.marginal import log_likelihood, log_likelihood_by_cluster, marginal_data
-from bayesimp.kernels.statistics import collect
+from bayesimp.kernels.normal.marginal import log_likelihood, log_likelihood_by_cluster, marginal_data
+from bayesimp.kernels.normal.statistics import collect
 
 CASES = [(1, 1, 1), (1, 1, 2), (2, 1, 2), (3, 2, 2), (2, 2, 1), (3, 1, 3), (1, 2, 3)]  # p, q, r
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from bayesimp.kernels import meta_analysis as ma
+from bayesimp.kernels.two_stage import meta_analysis as ma
 from tests.calibration.montecarlo import LEVEL, REJECTED, normal
 
 BCG = np.array(  # trials of a vaccine, 2 x 2 tables and latitude: Colditz et al. 1994

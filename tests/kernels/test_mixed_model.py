@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.mixed_model import fit_mixed_model, fit_mixed_models, log_likelihood
-from bayesimp.kernels.mixed_model_search import Prepared
+from bayesimp.kernels.lmm.fit import fit_mixed_model, fit_mixed_models, log_likelihood
+from bayesimp.kernels.lmm.search import Prepared
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 

@@ -15,12 +15,12 @@ import pytest
 from numba import njit
 from scipy import special
 
-from bayesimp.kernels.families import LOGIT, POISSON
-from bayesimp.kernels.glmm_modes import cluster_log_likelihood
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace_record import free_elements
-from bayesimp.kernels.mlmi_published import FAILED, PUBLISHED_TALLIES, new_state, published_step, reaches
-from bayesimp.kernels.penalised_mode import highest
+from bayesimp.kernels.families.scalar import LOGIT, POISSON
+from bayesimp.kernels.glmm.modes import cluster_log_likelihood
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.record import free_elements
+from bayesimp.kernels.mlmi.penalised_mode import highest
+from bayesimp.kernels.mlmi.published import FAILED, PUBLISHED_TALLIES, new_state, published_step, reaches
 from tests.kernels.glmm_tables import REFERENCE, make_rows
 
 from jolani_tables import DESIGNS, table  # isort: skip  (its folder is put on the path by glmm_tables)

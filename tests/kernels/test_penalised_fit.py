@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.laplace_record import free_elements
-from bayesimp.kernels.penalised_fit import FAILED, FITTED, LARGE, penalised_fit
-from bayesimp.kernels.penalised_mode import highest
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.laplace.record import free_elements
+from bayesimp.kernels.mlmi.penalised_fit import FAILED, FITTED, LARGE, penalised_fit
+from bayesimp.kernels.mlmi.penalised_mode import highest
 from tests.kernels.glmm_tables import REFERENCE, make_rows, rows_of
 
 from penalised_tables import cases  # isort: skip  (its folder is put on the path by glmm_tables)

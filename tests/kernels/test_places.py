@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numba import njit
 
-from bayesimp.kernels.chained import BlockArrays, Terms
-from bayesimp.kernels.conditional_block import VISIT, Visit, _visit
-from bayesimp.kernels.joint_gibbs import CovarianceUpdate
-from bayesimp.kernels.places import places
+from bayesimp.kernels.chained.moments import BlockArrays, Terms
+from bayesimp.kernels.chained.places import places
+from bayesimp.kernels.chained.visit import VISIT, Visit, _visit
+from bayesimp.kernels.normal.gibbs import CovarianceUpdate
 
 MAKE = {
     "f": lambda rng, shape: rng.normal(size=shape),

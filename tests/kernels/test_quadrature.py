@@ -10,11 +10,11 @@ import pytest
 from scipy.integrate import quad
 
 from bayesimp.analysis.laplace_check import doubt
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.laplace import laplace
-from bayesimp.kernels.laplace_record import fit_laplace, free_elements, laplace_at, no_penalty
-from bayesimp.kernels.quadrature import quadrature
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.criterion import laplace
+from bayesimp.kernels.laplace.quadrature import quadrature
+from bayesimp.kernels.laplace.record import fit_laplace, free_elements, laplace_at, no_penalty
 from tests.kernels.glmm_tables import FAMILIES, REFERENCE, make_rows
 from tests.longhand.laplace import log_density
 

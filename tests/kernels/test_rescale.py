@@ -9,9 +9,9 @@ import pytest
 from numba import njit
 from scipy.stats import norm, t
 
-from bayesimp.kernels.effects import draw_effects, moments, pattern_weights
-from bayesimp.kernels.rescale import rescale_effects
-from bayesimp.kernels.statistics import collect
+from bayesimp.kernels.normal.effects import draw_effects, moments, pattern_weights
+from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.statistics import collect
 
 CLUSTERS, ROWS, NU, SCALE = 5, 6, 2.0, 1.0
 ITERATIONS = 20_000

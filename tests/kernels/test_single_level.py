@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import chi2, invgamma, t
 
-from bayesimp.kernels import single_level
+from bayesimp.kernels.chained import regression as single_level
 from tests.calibration.montecarlo import LEVEL, REJECTED, distributions, means, with_products
 
 S = 20_000

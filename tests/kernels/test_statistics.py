@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesimp.kernels import statistics
-from bayesimp.kernels.statistics import collect
+from bayesimp.kernels.normal import statistics
+from bayesimp.kernels.normal.statistics import collect
 from tests.kernels import dense
 
 

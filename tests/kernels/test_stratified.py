@@ -9,10 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.special import expit, ndtr
 
-from bayesimp.kernels import stratified as st
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.glm import CATEGORICAL, NORMAL, ORDINAL
-from bayesimp.kernels.glmm_rows import GlmmRows
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glm import regression as st
+from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL
+from bayesimp.kernels.glmm.rows import GlmmRows
 from tests.calibration.montecarlo import LEVEL, REJECTED, normal
 
 FOLDER = Path(__file__).parents[1] / "reference" / "glmm"

@@ -6,13 +6,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from bayesimp.kernels import cluster_fits as cf
-from bayesimp.kernels import two_stage as ts
-from bayesimp.kernels import two_stage_normal as tn
-from bayesimp.kernels.families import LOGIT, POISSON, PROBIT
-from bayesimp.kernels.glm import NORMAL
-from bayesimp.kernels.glmm_rows import GlmmRows
-from bayesimp.kernels.meta_analysis import MOMENTS, SINGULAR, MetaAnalysis
+from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.two_stage import cluster_fits as cf
+from bayesimp.kernels.two_stage import draw as ts
+from bayesimp.kernels.two_stage import draw_normal as tn
+from bayesimp.kernels.two_stage.meta_analysis import MOMENTS, SINGULAR, MetaAnalysis
 from tests.calibration.montecarlo import LEVEL, REJECTED, means, normal, with_products
 
 FAMILIES = [LOGIT, PROBIT, POISSON, NORMAL]

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.special import gammaln
 
-from bayesimp.spec import priors
+from bayesimp import priors
 
 
 def log_posterior(X, Z, Y, codes, beta, Sigma, Psi, prior: priors.Priors) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special, stats
 
-from bayesimp.kernels.families import LOGIT, PROBIT
+from bayesimp.kernels.families.scalar import LOGIT, PROBIT
 
 
 def log_density(rows, eta):

@@ -8,10 +8,10 @@ import pymc as pm
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesimp.kernels.marginal import marginal_data
-from bayesimp.kernels.statistics import collect
+from bayesimp import priors as pr
+from bayesimp.kernels.normal.marginal import marginal_data
+from bayesimp.kernels.normal.statistics import collect
 from bayesimp.models.conditional_normal import ConditionalData, conditional_normal
-from bayesimp.spec import priors as pr
 from tests.longhand import joint_normal_rows as longhand
 from tests.models.test_joint_normal import resolved, table
 

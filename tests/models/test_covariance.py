@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.integrate import quad
 
-from bayesimp.kernels import covariance as kernels
+from bayesimp import priors
+from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models.covariance import (
     HuangWand,
     InverseWishart,
@@ -20,8 +21,7 @@ from bayesimp.models.covariance import (
     ScaleCorrelation,
     covariance,
 )
-from bayesimp.samplers.nuts import sample_nuts
-from bayesimp.spec import priors
+from bayesimp.sampling.nuts import sample_nuts
 
 LEVEL = 1e-3  # of a whole test, shared between its comparisons (Bonferroni)
 SD = {

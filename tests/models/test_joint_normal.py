@@ -5,11 +5,11 @@ import pymc as pm
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesimp.kernels.marginal import log_likelihood_by_cluster
-from bayesimp.kernels.statistics import collect
+from bayesimp import priors
+from bayesimp.kernels.normal.marginal import log_likelihood_by_cluster
+from bayesimp.kernels.normal.statistics import collect
 from bayesimp.models.joint_normal import joint_normal
-from bayesimp.samplers.nuts import sample_nuts
-from bayesimp.spec import priors
+from bayesimp.sampling.nuts import sample_nuts
 from tests.longhand import joint_normal_rows as longhand
 
 SIZES = [(2, 1, 2), (1, 2, 1), (3, 2, 2), (2, 1, 3)]  # p, q, r

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
-from bayesimp.imputations import Imputations
+from bayesimp.imputation.result import Imputations
 from bayesimp.plots._variable import variable
 from bayesimp.plots.imputed import BINS, _bins
 from tests.plots.test_figures import check

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from bayesimp.data.incomplete import IncompleteData
 from bayesimp.errors import SpecificationError
 from bayesimp.plots.missing import COMPLETE, SYSTEMATIC, plot_missing
+from bayesimp.table.incomplete import IncompleteData
 
 
 def table(m, rows=4):

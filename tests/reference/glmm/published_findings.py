@@ -19,9 +19,9 @@ from itertools import product
 import numpy as np
 
 import bayesimp as bi
-from bayesimp.kernels.families import LOGIT
-from bayesimp.kernels.mlmi_published import PUBLISHED_TALLIES
-from bayesimp.samplers.fcs import start_chain
+from bayesimp.fcs.loop import start_chain
+from bayesimp.kernels.families.scalar import LOGIT
+from bayesimp.kernels.mlmi.published import PUBLISHED_TALLIES
 from tests.kernels.glmm_tables import make_rows
 from tests.kernels.test_mlmi_published import draws, joint_sd
 

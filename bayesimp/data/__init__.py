@@ -1,1 +1,0 @@
-"""Tables with holes: `IncompleteData`, design matrices, the working scale of the samplers, example data."""

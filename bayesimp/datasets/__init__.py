@@ -1,0 +1,1 @@
+"""Example data that come with the package."""

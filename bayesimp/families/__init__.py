@@ -1,0 +1,1 @@
+"""Response families, and columns of a table as numbers."""

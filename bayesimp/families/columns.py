@@ -1,0 +1,313 @@
+"""Families of variables: what is read from a column's type, and whether a choice fits the column.
+
+Inference, first rule that fits:
+
+    nothing observed                                        normal (nothing else is known; see the summary)
+    bool; two values of text, category or whole numbers     bernoulli: -1/1, 0/100, 1.0/3.0, ...
+    ordered category                                        ordinal
+    text or category                                        categorical
+    number                                                  normal
+    anything else (dates, mixed content)                    none: kept in the table, not imputed
+
+Whole numbers with more than two values are normal, never poisson: in tables of patients and pupils they are
+scores, ages and years far more often than counts, and a score read as a count would get the wrong variance
+without a sign of it. Counts and short scales are declared: ``families={"visits": "poisson"}``. Two whole numbers seen
+once each are no coding but two measurements, and normal, unless they are 0 and 1 or 1 and 2. Two values that are no
+whole numbers (doses of 0.5 and 1.5) are normal too; where they are imputed, an event says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.messages import listing, suggestion, where
+
+__all__ = [
+    "CODED",
+    "COUNTS",
+    "FAMILIES",
+    "POSITIVE",
+    "Family",
+    "as_continuous",
+    "encode",
+    "infer",
+    "positions",
+    "stored_as_text",
+    "read_name",
+    "trials",
+]
+
+CODED = ("bernoulli", "ordinal", "categorical")  # values are levels, numbered from 0
+COUNTS = ("binomial", "poisson", "negative_binomial")
+POSITIVE = ("gamma", "inverse_gaussian")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family and the names it goes by."""
+
+    name: str
+    aliases: tuple[str, ...]
+    values: str
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("normal", ("gaussian",), "any number"),
+        Family("bernoulli", ("binary", "logistic"), "two values"),
+        Family("binomial", (), "successes; binomial(n): out of the column n"),
+        Family("poisson", ("count",), "0, 1, 2, ..."),
+        Family("negative_binomial", ("negbinomial", "nb"), "0, 1, 2, ..., overdispersed"),
+        Family("gamma", (), "positive numbers"),
+        Family("inverse_gaussian", (), "positive numbers"),
+        Family("ordinal", (), "ordered category or whole numbers"),
+        Family("categorical", ("nominal",), "any values, unordered"),
+        Family("none", (), "not imputed"),
+    )
+}
+
+
+def read_name(name: str, variable: str) -> str:
+    """The family meant by a name or alias; ``"binomial(n)"`` keeps the column of trials.
+
+    Raises
+    ------
+    SpecificationError
+        Not a family.
+    """
+    if trials(name):
+        return f"binomial({trials(name)})"
+    if name == "binomial":
+        raise SpecificationError(
+            f"Family 'binomial' of '{variable}': say out of how many by the name of a column, \"binomial(n)\"; 0 and 1 "
+            "are 'bernoulli'."
+        )
+    for family in FAMILIES.values():
+        if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
+            return family.name
+    known = [known for family in FAMILIES.values() for known in (family.name, *family.aliases)]
+    raise SpecificationError(f"Family {name!r} of '{variable}' is not known. {suggestion(name, known)}")
+
+
+def trials(family: str) -> str:
+    """The column of trials of ``"binomial(n)"``; empty for other families."""
+    inside = isinstance(family, str) and family.startswith("binomial(") and family.endswith(")")
+    return family[len("binomial(") : -1].strip() if inside else ""
+
+
+def infer(column: pd.Series) -> str:
+    """Family of a column, by the rules of the module."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        two = len(_few_values(column)) == 2
+        return "bernoulli" if two else "ordinal" if dtype.ordered else "categorical"
+    kind = _kind(column)
+    if kind == "empty":
+        return "normal"
+    if kind == "boolean":
+        return "bernoulli"
+    if kind == "text":
+        return "bernoulli" if len(_few_values(column)) == 2 else "categorical"
+    if kind == "number":
+        values = _few_values(column)
+        whole = len(values) == 2 and all(float(value).is_integer() for value in values)
+        coded = set(values) in ({0, 1}, {1, 2}) or int(column.notna().sum()) > 2
+        return "bernoulli" if whole and coded else "normal"
+    return "none"
+
+
+def encode(
+    column: pd.Series, family: str, codes=None, labels=None, levels: tuple | None = None
+) -> tuple[NDArray[np.float64], tuple]:
+    """A column as numbers.
+
+    Parameters
+    ----------
+    column
+        (n,), with missing cells.
+    family
+        One of `FAMILIES`.
+    codes, labels
+        Cluster of each row and the clusters' labels, for messages.
+    levels
+        Levels that are known, where the column is a part of another; None: those of the column.
+
+    Returns
+    -------
+    values
+        (n,) float64, NaN where missing. bernoulli, ordinal, categorical: the position of the value among
+        ``levels``; the others: the numbers themselves.
+    levels
+        Observed values behind 0, 1, ...: sorted, or in the order of a category. Empty for numbers.
+
+    Raises
+    ------
+    DataError
+        A value that the family does not have: the message says which and where.
+    """
+    place = _Place(column, family, codes, labels)
+    if family == "none":
+        raise place.error(
+            "it is neither number, text nor category", column.notna().to_numpy(), "Turn it into one"
+        )
+    if family.partition("(")[0] not in CODED:
+        values = _numbers(column, place)
+        if np.isinf(values).any():
+            raise place.error(
+                "it is infinite", np.isinf(values), "Correct these values or set them to missing"
+            )
+        _check_numbers(values, family.partition("(")[0], place)
+        return values, ()
+    if family == "ordinal" and _kind(column) == "text" and not getattr(column.dtype, "ordered", False):
+        raise place.error(
+            "the order of texts is not known", column.notna().to_numpy(),
+            "Make it an ordered category, pandas.Categorical(..., categories=[...], ordered=True)",
+        )  # fmt: skip
+    codes_of_values, values = positions(column)
+    if levels is not None:
+        place_of = np.array([levels.index(value) for value in values.tolist()] + [-1])
+        return np.where(codes_of_values < 0, np.nan, place_of[codes_of_values]), levels
+    levels = tuple(values.tolist())
+    if family == "bernoulli" and len(levels) > 2:
+        raise place.error(
+            f"it has {len(levels)} values ({listing(levels)}), bernoulli two", codes_of_values >= 0,
+            "Declare 'categorical' or 'ordinal', or join values",
+        )  # fmt: skip
+    return np.where(codes_of_values < 0, np.nan, codes_of_values), levels
+
+
+def _check_numbers(values: NDArray[np.float64], family: str, place: _Place) -> None:
+    """Refuse numbers that a family of numbers does not have."""
+    bad, what = np.zeros(len(values), dtype=bool), ""
+    if family in COUNTS:
+        bad, what = (values < 0) | (values != np.floor(values)), "a count is 0, 1, 2, ..."
+    elif family in POSITIVE:
+        bad, what = values <= 0, "its values are positive"
+    bad &= ~np.isnan(values)
+    if bad.any():
+        raise place.error(what, bad, "Correct them, or declare 'normal'")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the table a message points to."""
+
+    column: pd.Series
+    family: str
+    codes: NDArray | None
+    labels: Sequence | None
+
+    def error(self, problem: str, rows: NDArray[np.bool_], advice: str) -> DataError:
+        values = listing(pd.unique(self.column[rows])[:6], most=3)
+        return DataError(
+            f"Variable '{self.column.name}' cannot be {self.family}: {problem}. Found {values} "
+            f"{where(rows, self.codes, self.labels, self.column.index)}. {advice}."
+        )
+
+
+def _kind(column: pd.Series) -> str:
+    """``boolean``, ``number``, ``text``, ``empty`` or ``other``: content, not only type."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _kind(pd.Series(dtype.categories))
+    if pd.api.types.is_object_dtype(dtype):
+        content = pd.api.types.infer_dtype(column, skipna=True)
+        numbers = ("integer", "floating", "mixed-integer-float", "decimal")
+        return {"boolean": "boolean", "string": "text", "empty": "empty"}.get(
+            content, "number" if content in numbers else "other"
+        )
+    if column.isna().all():
+        return "empty"
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        return "number"
+    return "text" if pd.api.types.is_string_dtype(dtype) else "other"
+
+
+def as_continuous(column: pd.Series) -> str:
+    """Advice: how a column is taken as continuous where it may be, by what it holds."""
+    if _kind(column) == "text" and stored_as_text(column):
+        return (
+            f"If it holds numbers: pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
+            "missing what is none."
+        )
+    if _kind(column) not in ("number", "boolean", "empty"):
+        values = listing(_few_values(column))
+        return (
+            f"It holds {values}: if it may be treated as continuous, write numbers in their place in the table, then "
+            f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})."
+        )
+    declared = f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})"
+    return f"If it may be treated as continuous, say so: {declared}."
+
+
+def stored_as_text(column: pd.Series) -> str:
+    """``its numbers are stored as text (all but 'n/a')``; empty if fewer than half of the different texts are numbers."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or _kind(column) != "text":
+        return ""
+    texts = pd.Series(column.dropna().unique(), dtype=object)
+    number = pd.to_numeric(texts, errors="coerce").notna()
+    if 2 * int(number.sum()) < len(texts):
+        return ""
+    but = f" (all but {listing(texts[~number], most=3)})" if not number.all() else ""
+    return f"its numbers are stored as text{but}"
+
+
+def _few_values(column: pd.Series) -> list:
+    """Distinct observed values in order of appearance, at most three, which the head often shows."""
+    for part in (column.iloc[:1000], column):
+        values = part.dropna().unique()
+        if len(values) > 2:
+            break
+    return list(values[:3])
+
+
+def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
+    """float64 with NaN, from what is stored as a number."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.dtype.categories.dtype) if _kind(column) == "number" else column
+    kind = _kind(column)
+    if kind == "empty":
+        return np.full(len(column), np.nan)
+    if kind not in ("number", "boolean"):
+        known = pd.to_numeric(column.astype(object), errors="coerce").notna() & (kind == "text")
+        text = (column.notna() & ~known).to_numpy()
+        if kind == "text" and not text.all():
+            raise place.error(
+                stored_as_text(column) or "it has values that are not numbers",
+                text if text.any() else column.notna().to_numpy(),
+                f"pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
+                "missing what is none",
+            )
+        raise place.error(
+            "it has values that are not numbers", text,
+            "Give it a family of levels ('bernoulli', 'categorical'; 'ordinal' of an ordered category), or make it "
+            "numbers in the table",
+        )  # fmt: skip
+    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
+        np.float64, na_value=np.nan
+    )
+
+
+def positions(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
+    """Position of each value among the distinct ones, -1 where missing, and these.
+
+    Sorted, or in the order of a category (of which those without rows are left out); in order of appearance
+    where values cannot be compared.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.cat.remove_unused_categories()
+        return column.cat.codes.to_numpy(np.int64), pd.Index(column.cat.categories)
+    try:
+        codes, values = pd.factorize(column, sort=True)
+    except TypeError:
+        codes, values = pd.factorize(column)
+    return codes.astype(np.int64), pd.Index(values)

@@ -1,0 +1,1 @@
+"""Fully conditional specification: the model, its loop, its runs."""

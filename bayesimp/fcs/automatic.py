@@ -1,0 +1,66 @@
+"""From a table to imputations in one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from bayesimp.diagnostics.convergence import glance
+from bayesimp.errors import StatisticalWarning
+from bayesimp.fcs.model import FCS
+from bayesimp.imputation.result import Imputations
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["impute"]
+
+
+def impute(
+    frame: Any,
+    cluster: str,
+    m: int = 20,
+    *,
+    families: Mapping[str, str] | None = None,
+    methods: Any = None,
+    predictors: Any = None,
+    cycles: int | None = None,
+    seed: int | None = None,
+    show: bool = True,
+    progress: bool | None = None,
+    **options: Any,
+) -> Imputations:
+    """Impute a table by chained equations, with methods chosen by family, level and number of observed clusters.
+
+    The same as ``FCS(IncompleteData(frame, cluster, families), methods, predictors, **options).impute(m, ...)``.
+
+    Parameters
+    ----------
+    frame, cluster, families
+        See `IncompleteData`.
+    m, cycles, seed, progress
+        See `FCS.impute`.
+    methods, predictors, options
+        See `FCS`.
+    show
+        Print the models that were chosen, and why, and in the end one line: whether the chains have converged, and if
+        not, what to do (`Imputations.summary` has it by parameter and cluster).
+
+    Warns
+    -----
+    StatisticalWarning
+        The chains do not mix, whether `show` or not; that draws are too few, though they mix, is printed only.
+
+    Examples
+    --------
+    >>> imp = bi.impute(table, cluster="study", seed=1)     # doctest: +SKIP
+    """
+    model = FCS(IncompleteData(frame, cluster, families), methods, predictors, **options)
+    if show:
+        print(model)
+    imputations = model.impute(m, cycles=cycles, seed=seed, progress=progress)
+    seen = glance(imputations)
+    if show:
+        print(seen.verdict)
+    if seen.judged and not seen.mixes:
+        warnings.warn(seen.verdict, StatisticalWarning, stacklevel=2)
+    return imputations

@@ -1,0 +1,140 @@
+"""Blocks of the loop for variables of clusters: one value a cluster, the same in all its rows.
+
+The model has one row for every cluster, with the means of the others' completed columns (kernels/glm/cluster_level.py).
+Where some rows of a cluster lack a value that others have, it is filled in from these, once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.errors import SamplingError
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.blocks.single_level import FATAL, fatal
+from bayesimp.fcs.loop import Chain, Parameters, summed
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.chained.rows import cluster_values
+from bayesimp.kernels.families.scalar import NEGATIVE_BINOMIAL, POISSON
+from bayesimp.kernels.glm.cluster_level import (
+    LOG_LINKS,
+    TOO_LARGE,
+    WORDS,
+    ClusterLevelState,
+    cluster_level_step,
+    initial_cluster_level_state,
+)
+from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.glm.regression import RegressionState
+
+__all__ = ["ClusterLevelBlock"]
+
+COUNTS = POISSON, NEGATIVE_BINOMIAL
+
+
+class ClusterLevelBlock(GeneralisedBlock):
+    """`methods.ClusterLevel`."""
+
+    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+             for code, text in WORDS.items()}  # fmt: skip
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        block, m = self.chained.block, table.clusters
+        self.levels = max(len(block.levels), 2)
+        at = self.chained.scale.intercept
+        self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
+        # values of rows that are not fitted are known, too, but teach nothing
+        row_cluster = table.cells.cluster[table.row_cell]
+        seen = ~self.rows.holes
+        self.known = np.full(m, np.nan)
+        self.known[row_cluster[seen]] = self.rows._read(table.start[seen, self.rows.column])
+        self.y = np.full(m, np.nan)
+        self.y[self.rows.cluster] = self.rows.y
+        self.known[self.rows.cluster] = self.rows.y
+        self.empty = np.isnan(self.known)
+        self.filled = int((~self.empty[self.rows.hole_cluster]).sum())
+        self.trials = np.ones(m)
+        self.trials[self.rows.cluster], self.trials[self.rows.hole_cluster] = (
+            self.rows.trials,
+            self.rows.hole_trials,
+        )
+        self.location, self.scale = self._location_and_scale(self.y[~np.isnan(self.y)])
+        self.between = None
+        if self.bounds is not None:  # a cluster's value keeps to those of all its rows
+            lower, upper = np.full(m, -np.inf), np.full(m, np.inf)
+            np.maximum.at(lower, self.rows.hole_cluster, self.bounds[0])
+            np.minimum.at(upper, self.rows.hole_cluster, self.bounds[1])
+            self.between = lower[self.empty], upper[self.empty]
+        # what is drawn, of the rows to be imputed: the others have the value of their cluster
+        self.drawn = np.zeros(len(self.rows.holes), dtype=bool)
+        self.drawn[np.flatnonzero(self.rows.holes)[self.empty[self.rows.hole_cluster]]] = True
+
+    def _location_and_scale(self, y: np.ndarray) -> tuple[float, float]:
+        """For the priors of the normal family and of those with a log link; 0 and 1 else."""
+        if self.code not in (NORMAL, *LOG_LINKS):
+            return 0.0, 1.0
+        logs = self.code in LOG_LINKS
+        seen = np.log(y + 0.5 * (self.code in COUNTS)) if logs else y
+        sd = float(seen.std(ddof=1)) if len(seen) > 1 else 0.0
+        mean = float(np.log(max(y.mean(), 0.5 / len(y))) if logs else y.mean())
+        return mean, sd if sd > 0 else 1.0
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        state = initial_cluster_level_state(self.code, self.p, self.levels)
+        theta.own |= state.regression._asdict()
+        theta.own |= {"sigma2": state.sigma2, "coefficients": state.beta, "accepted": np.zeros(2)}
+        if self.code == NORMAL:
+            theta.Sigma = np.ones((1, 1, 1))
+        donors = self.y[~np.isnan(self.y)]
+        self._put(chain, chain.rng.choice(donors, int(self.empty.sum())))
+        return theta
+
+    def _put(self, chain: Chain, values: np.ndarray) -> None:
+        every = self.known.copy()
+        every[self.empty] = values
+        self.rows.put(chain.V, every[self.rows.hole_cluster])
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        own = theta.own
+        X = np.empty((self.table.clusters, self.p))
+        cluster_values(self.rows.factors(chain.V), X)
+        X = np.ascontiguousarray(X[:, self.columns])
+        fitted = ~np.isnan(self.y)
+        use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted
+        regression = RegressionState(*(own[name] for name in RegressionState._fields))
+        state = ClusterLevelState(regression, own["sigma2"], own["coefficients"])
+        donors = getattr(self.chained.block.method, "donors", None) or 0
+        draw = cluster_level_step(
+            chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
+            self.scale, donors, trials=self.trials[use], bounds=self.between,
+        )  # fmt: skip
+        if draw.code & TOO_LARGE:
+            raise SamplingError(
+                f"'{self.chained.block.name}': {WORDS[TOO_LARGE]}. The cluster means of a predictor have too "
+                "wide a range: take its logarithm, or leave it out."
+            )
+        if draw.code >= FATAL:
+            return fatal(draw.code)
+        theta.beta[self.columns] = draw.beta
+        if self.code == NORMAL:
+            theta.Sigma[0, 0, 0] = draw.sigma2
+        if self.aux:
+            own["aux"] = draw.aux.copy()
+            self._keep_aux(theta)
+        if np.isfinite(draw.accepted):
+            own["accepted"] += draw.accepted, 1.0
+        self._put(chain, draw.values)
+        return int(draw.code)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        name, out = self.chained.block.name, []
+        if self.filled:
+            text = "rows filled in with the value that other rows of their cluster have"
+            out.append(Event("known in the cluster", name, text, self.filled))
+        accepted = summed(thetas, "accepted")
+        if accepted[1]:
+            text = f"accepted by Metropolis steps: {accepted[0] / accepted[1]:.0%} of regressions"
+            out.append(Event("acceptance", name, text, 1))
+        return out

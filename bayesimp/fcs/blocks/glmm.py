@@ -1,0 +1,244 @@
+"""Blocks of the chained-equations loop for one variable that is not normal: its generalised linear mixed model.
+
+    g(E y) = X* beta + Z* b_i,    b_i ~ N(0, Psi)        Jolani 2025, sec. 2.4
+
+Rows count here: the likelihood is not a function of cross products. A visit makes the rows anew from the completed
+table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
+from bayesimp.fcs.specification.feedback import LOGS, driven_by, note
+from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+from bayesimp.kernels.chained.rows import linear_predictors
+from bayesimp.kernels.draws import truncated_normals
+from bayesimp.kernels.families import scalar as fam
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows
+from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.glmm.gibbs import (
+    FAILURES,
+    TALLIES,
+    GlmmPrior,
+    glmm_start,
+    glmm_step,
+    new_tallies,
+)
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.methods import Gibbs
+
+__all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
+
+CODES = {
+    "poisson": fam.POISSON, "negative_binomial": fam.NEGATIVE_BINOMIAL, "gamma": fam.GAMMA,
+    "inverse_gaussian": fam.INVERSE_GAUSSIAN, "ordinal": ORDINAL, "categorical": CATEGORICAL, "normal": NORMAL,
+}  # fmt: skip
+HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
+FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundred cycles
+LOG_MEANS = (fam.POISSON, fam.NEGATIVE_BINOMIAL)
+
+
+def family_code(block: Block) -> int:
+    """The kernels' code of a block's family and link."""
+    if block.family in ("bernoulli", "binomial"):
+        return fam.PROBIT if getattr(block.method, "link", "logit") == "probit" else fam.LOGIT
+    return CODES[block.family]
+
+
+def glmm_beta_prior(
+    prior, scale, r: int, code: int, y: np.ndarray, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
+    Q0, t0 = beta_prior(prior, scale, r, where)
+    if isinstance(prior, pr.Weak) and code in LOG_MEANS and scale.intercept >= 0:
+        t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
+    return Q0, t0
+
+
+class GeneralisedBlock:
+    """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
+
+    words: Mapping[int, tuple[str, str]] = {}
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table, self.chained = table, table.blocks[number]
+        self.rows = BlockRows(table, number)
+        block = self.chained.block
+        self.code, self.r = family_code(block), block.predictors
+        self.p, self.q = len(block.fixed), len(block.random)
+        self.aux = aux_size(self.code, len(block.levels))
+        n = len(self.rows.y)
+        self._constants = np.ones(n), np.zeros(n)
+        self.heavy = n >= HEAVY_ROWS
+        arrays = self.chained.arrays
+        self.bounds = (
+            None if arrays.lower.size == 0 else (arrays.lower[self.rows.holes], arrays.upper[self.rows.holes])
+        )
+
+    def init(self, chain: Chain) -> Parameters:
+        rq = self.r * self.q
+        theta = Parameters(
+            np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
+            np.zeros((self.table.clusters, self.q, self.r)), {"aux": np.ones(self.aux)},
+        )  # fmt: skip
+        self._keep_aux(theta)
+        return theta
+
+    def _keep_aux(self, theta: Parameters) -> None:
+        """The auxiliary parameters as results show them: cutpoints from the second on (the first is 0), or a shape."""
+        aux = theta.own["aux"]
+        if self.aux:
+            ordinal = self.code == ORDINAL
+            unit = self.rows.unit if self.code == fam.INVERSE_GAUSSIAN else 1.0  # the other shapes have none
+            theta.own[f"{FREE}{'cutpoints' if ordinal else 'shape'}"] = (
+                np.cumsum(aux) if ordinal else np.array(aux[0] * unit)
+            )
+
+    def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
+        rows = self.rows
+        return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
+
+    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> None:
+        """Draw the missing values from the model at theta."""
+        X, Z = self.rows.missing(chain.V, f)
+        self.draw(chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B))
+
+    def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
+        """(R,) missing values of a normal variable, between the bounds if there are any."""
+        if self.bounds is None:
+            return mean + sd * chain.rng.standard_normal(len(mean))
+        drawn = np.empty(len(mean))
+        truncated_normals(chain.rng, mean, np.broadcast_to(sd, mean.shape), *self.bounds, drawn)
+        return drawn
+
+    def draw(
+        self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray, beta=None, columns=None
+    ) -> None:
+        """Draw the missing values given their linear predictors eta (R, r).
+
+        For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
+        (p,) (None: theta.beta).
+        """
+        drawn = np.empty(len(eta))
+        draw_rows(chain.rng, self.code, self.rows.hole_trials, eta, theta.own["aux"], drawn)
+        if not np.isfinite(drawn).all():
+            beta = theta.beta[:, 0] if beta is None else beta
+            columns = range(self.p) if columns is None else columns
+            j = int(np.argmax(~np.isfinite(drawn)))
+            raise SamplingError(self._out_of_range(j, eta[j, 0], (X * beta)[j], columns))
+        self.rows.put(chain.V, drawn)
+
+    def _out_of_range(self, j: int, eta: float, parts: np.ndarray, columns: Iterable[int]) -> str:
+        """Which row, and what makes its log mean so large; parts of it by these columns of the model."""
+        block, table = self.chained.block, self.table
+        row = int(table.row[np.flatnonzero(self.rows.holes)[j]])
+        # the intercept says nothing about the row
+        sizes = [
+            (abs(part), part, block.fixed[t].name)
+            for part, t in zip(parts, columns, strict=True)
+            if t != self.chained.scale.intercept
+        ]
+        biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
+        by_logs = block.family in LOGS
+        predictor = "log mean" if by_logs else "linear predictor"
+        driven = driven_by(block.name, [c.block for c in table.blocks]) if by_logs else []
+        if driven:
+            family = next(c.block.family for c in table.blocks if driven[0] in c.block.responses)
+            why = note(driven[0], family, [block.name], {block.name: LOGS[block.family]})
+        else:
+            why = (
+                "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
+                "what is imputed of it (bounds=), or leave it out of the formula. In a cluster without observed values "
+                "heavy tails of Psi can do it alone, where few clusters say what it is: take a tighter prior"
+            )
+        return (
+            f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}: no "
+            f"value can be drawn from it. {why}."
+        )
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return []
+
+
+class BayesGlmm(GeneralisedBlock):
+    """Posterior draws by Metropolis within Gibbs (`methods.Bayes`; kernels/glmm/gibbs.py)."""
+
+    words = {-code: ("failed", message) for code, message in FAILURES.items()}
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        block, scale = self.chained.block, self.chained.scale
+        name, method = block.name, block.method
+        assert isinstance(method, Gibbs)
+        Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
+        if not is_conjugate(Psi):
+            raise SpecificationError(
+                f"'{name}': the Gibbs sampler has no update for {type(Psi).__name__}; use methods.PyMC(priors=...), "
+                "which takes every prior."
+            )
+        update = covariance_update(Psi, self.r * self.q)
+        seen = int((np.diff(self.rows.first) > 0).sum())
+        check_proper(update, seen, self.r * self.q, f"Psi of '{name}'", "clusters")
+        Q0, t0 = glmm_beta_prior(
+            method.priors.beta, scale, self.r, self.code, self.rows.y, f"beta of '{name}'"
+        )
+        self.prior, self.Psi, self.updates = GlmmPrior(Q0, t0, update), Psi, method.inner
+        self.heavy = True
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        if isinstance(self.Psi, pr.Fixed):
+            theta.Psi = np.array(self.Psi.value, dtype=float)
+        theta.own["tallies"] = new_tallies()
+        rows = self.observed(chain.V, self.rows.factors(chain.V))
+        code = glmm_start(chain.rng, rows, self.prior, theta.beta, theta.own["aux"], theta.Psi, theta.B)
+        if code:
+            raise SamplingError(f"'{self.chained.block.name}', at the start: {FAILURES[code]}.")
+        self._keep_aux(theta)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f = self.rows.factors(chain.V)
+        own = theta.own
+        code = glmm_step(
+            chain.rng, self.observed(chain.V, f), self.updates, self.prior,
+            theta.beta, own["aux"], theta.Psi, theta.B, own["tallies"],
+        )  # fmt: skip
+        if code:
+            return -code
+        self._keep_aux(theta)
+        self.fill(chain, theta, f)
+        return 0
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
+        name = self.chained.block.name
+        shares = [
+            f"{tally[kind][1] / tally[kind][0]:.0%} of {kind}"
+            for kind in ("cluster effects", "fixed effects", "scales of effects")
+            if tally[kind][0]
+        ]
+        events = [Event("acceptance", name, f"accepted by Metropolis steps: {', '.join(shares)}", 1)]
+        stuck = [kind for kind, (tried, accepted) in tally.items()
+                 if kind in ("cluster effects", "fixed effects") and accepted < FEW_ACCEPTED * tried]  # fmt: skip
+        if stuck:
+            text = (
+                f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(stuck)} were accepted, so that they hardly "
+                "moved: see summary(). Join levels, leave out predictors, or run many more cycles"
+            )
+            events.append(Event("slow mixing", name, text, 1))
+        sought, found = tally["modes"]
+        if found < sought:
+            text = "searches for a mode did not end; proposals from where they stood are valid, but rarely accepted"
+            events.append(Event("mode not found", name, text, int(sought - found)))
+        return events

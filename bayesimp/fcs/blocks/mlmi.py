@@ -1,0 +1,135 @@
+"""Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi/draw.py.
+
+A visit is a step around the fit, then one update of the sampler of `methods.Bayes` (kernels/glmm/gibbs.py). Both leave
+the same posterior invariant, and the first alone comes near Psi = 0 too rarely where clusters are small. Both together
+against NUTS: tests/fcs/test_glmm_criteria.py. Priors are those that `methods.Bayes` has by default: the two differ
+in how they move, not in what they draw from.
+
+The published algorithm (kernels/mlmi/published.py) has no priors, and counts how often it departs from what it is meant
+to draw.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.glmm import GeneralisedBlock, glmm_beta_prior
+from bayesimp.fcs.loop import Chain, Parameters, summed
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.joint.gibbs import covariance_update
+from bayesimp.kernels.glmm.gibbs import FAILURES as GIBBS_FAILURES
+from bayesimp.kernels.glmm.gibbs import GlmmPrior, glmm_step, new_tallies
+from bayesimp.kernels.mlmi import published
+from bayesimp.kernels.mlmi.draw import EVENTS, FAILURES, TALLIES, mlmi_step
+
+__all__ = ["MlmiBlock", "PublishedBlock"]
+
+GIBBS = 100  # codes of that update stand apart from those of the fit
+
+
+class MlmiBlock(GeneralisedBlock):
+    """`methods.MLMI`."""
+
+    words = {
+        **FAILURES,
+        **EVENTS,
+        **{-GIBBS - code: ("failed", text) for code, text in GIBBS_FAILURES.items()},
+    }
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        scale, name = self.chained.scale, self.chained.block.name
+        self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
+        Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
+        assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
+        self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
+        self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
+        self.heavy = True
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        theta.own |= {"tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies()}
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, own = self.rows.factors(chain.V), theta.own
+        rows = self.observed(chain.V, f)
+        k = self.p + self.q * (self.q + 1) // 2
+        fit = np.empty(k), np.empty((self.table.clusters, self.q)), np.empty((k, k))
+        code = mlmi_step(
+            chain.rng, rows, 1.0, self.Q0, self.t0, self.nu, self.sd, *fit,
+            theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
+        )  # fmt: skip
+        if code < 0:
+            return code
+        update = (
+            chain.rng,
+            rows,
+            1,
+            self.prior,
+            theta.beta,
+            own["aux"],
+            theta.Psi,
+            theta.B,
+            own["gibbs_tallies"],
+        )
+        failed = glmm_step(*update)
+        if failed:
+            return -GIBBS - failed
+        self.fill(chain, theta, f)
+        return code
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        n = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
+        text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
+        text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
+        return [Event("acceptance", self.chained.block.name, text, 1)]
+
+
+class PublishedBlock(GeneralisedBlock):
+    """`methods.MLMI(published=True)`."""
+
+    words = {
+        1: (
+            "no fit",
+            published.FAILURES[published.FAILED][1]
+            + "; the values of the last visit are kept, as in his code",
+        )
+    }
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        self.incomplete = np.zeros(table.clusters, dtype=bool)
+        self.incomplete[self.rows.hole_cluster] = True
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        p, q, m = self.p, self.q, self.table.clusters
+        theta.own |= published.new_state(m, p, q)._asdict()
+        theta.own["tallies"] = np.zeros(len(published.PUBLISHED_TALLIES), dtype=np.int64)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, own = self.rows.factors(chain.V), theta.own
+        state = published.PublishedState(*(own[name] for name in published.PublishedState._fields))
+        code = published.published_step(
+            chain.rng, self.observed(chain.V, f), 1.0, self.incomplete, state,
+            theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
+        )  # fmt: skip
+        if code == published.FAILED:
+            return 1
+        self.fill(chain, theta, f)
+        return 0
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Every departure from what is meant to be drawn, of how many."""
+        name = self.chained.block.name
+        n = dict(zip(published.PUBLISHED_TALLIES, summed(thetas, "tallies"), strict=True))
+        out = []
+        for tally, (total, text) in published.EVENTS.items():
+            if n[tally]:
+                share = f"{n[tally] / n[total]:.1%} of {n[total]:,} {total}"
+                out.append(Event(tally, name, f"{text} ({share})", int(n[tally])))
+        return out

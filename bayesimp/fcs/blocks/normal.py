@@ -1,0 +1,251 @@
+"""Blocks of the chained-equations loop: how one conditional model draws its parameters and fills in its missing values.
+
+Every class keeps the contract of `bayesimp.fcs.loop.Conditional`: init, step, and words for what it may record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bayesimp import methods as me
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.loop import Chain, Parameters
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step
+from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
+from bayesimp.kernels.chained.regression import draw_regression, match
+from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
+
+__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "NormalBlock", "Regression", "make"]
+
+FATAL = {
+    -1: ("failed", "the residual variance left the positive numbers"),
+    -2: ("failed", "the precision of a cluster's effects is not positive definite"),
+    -3: ("failed", "the fixed effects are not identified"),
+    -4: ("failed", "Psi lost its positive definiteness"),
+}
+
+
+def make(table: ChainedTable, number: int):
+    """The conditional of block `number` for its method and family."""
+    block = table.blocks[number].block
+    method = block.method
+    # kernels that tables of normal variables do not need are loaded where they are used
+    if block.family != "normal" and isinstance(method, me.Gibbs):
+        from bayesimp.fcs.blocks.glmm import BayesGlmm
+
+        return BayesGlmm(table, number)
+    match method:
+        case me.MLMI():
+            from bayesimp.fcs.blocks.mlmi import MlmiBlock, PublishedBlock
+
+            return (PublishedBlock if method.published else MlmiBlock)(table, number)
+        case me.TwoStage():
+            from bayesimp.fcs.blocks.two_stage import TwoStageBlock
+
+            return TwoStageBlock(table, number)
+        case me.Stratified() | me.SingleLevel():
+            from bayesimp.fcs.blocks.single_level import SingleLevelBlock
+
+            return SingleLevelBlock(table, number)
+        case me.ClusterLevel():
+            from bayesimp.fcs.blocks.cluster_level import ClusterLevelBlock
+
+            return ClusterLevelBlock(table, number)
+        case me.Gibbs():
+            return Gibbs(table, number)
+        case me.ML():
+            return MaximumLikelihood(table, number)
+        case me.Norm():
+            return Regression(table, number)
+        case me.PMM():
+            return MeanMatching(table, number)
+        case me.PyMC():
+            from bayesimp.fcs.blocks import pymc as hmc
+
+            if method.model is not None:
+                return hmc.OwnModel(table, number)
+            return (hmc.PriorModel if block.family == "normal" else hmc.GeneralisedModel)(table, number)
+    raise SpecificationError(f"{method!r} is not a method of imputation.")
+
+
+class NormalBlock:
+    """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
+
+    words: Mapping[int, tuple[str, str]] = FATAL
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table = table
+        self.chained = table.blocks[number]
+        self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
+
+    def init(self, chain: Chain) -> Parameters:
+        """Standard deviations of the working scale times log-normal factors, no correlations."""
+        p, q, r = self.sizes
+        rng = chain.rng
+        Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
+        Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
+        return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return []
+
+    def moments(self, chain: Chain):
+        """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
+        c = self.chained
+        f = cluster_factors(self.table.cells, c.terms, chain.V)
+        return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
+
+    def fill(self, chain: Chain, theta: Parameters, f) -> int:
+        """The missing values; 0, or -1 if Sigma is not positive definite."""
+        c = self.chained
+        done = fill(
+            chain.rng, self.table.cells, c.terms, c.arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
+        )
+        return 0 if done else -1
+
+
+class Gibbs(NormalBlock):
+    """The univariate mixed model by Gibbs updates, conditionally conjugate priors (`methods.Gibbs`).
+
+    Several responses: the joint model of these given all others. residual = "cluster": a residual variance for
+    every cluster.
+    """
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method, scale = self.chained.block.method, self.chained.scale
+        assert isinstance(method, me.Gibbs)
+        _, q, r = self.sizes
+        name = self.chained.block.name
+        self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
+        self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
+        for prior in (self.Sigma, self.Psi):
+            if not is_conjugate(prior):
+                raise SpecificationError(
+                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}; use "
+                    "methods.PyMC(priors=...), which takes every prior."
+                )
+        self.update_Sigma = covariance_update(self.Sigma, r)
+        self.update_Psi = covariance_update(self.Psi, r * q)
+        arrays = self.chained.arrays
+        clusters = int((np.diff(arrays.first) > 0).sum())
+        check_proper(self.update_Sigma, int(arrays.pattern_rows.sum()), r, f"Sigma of '{name}'", "rows")
+        check_proper(self.update_Psi, clusters, r * q, f"Psi of '{name}'", "clusters")
+        self.Q0, self.t0 = beta_prior(method.priors.beta, scale, r, f"beta of '{name}'")
+        self.updates = method.inner
+        self.by_cluster = method.residual == "cluster"
+        if self.by_cluster and r > 1:
+            raise SpecificationError(f"Block '{name}': residual='cluster' is for blocks of one variable.")
+        c = self.chained
+        common = c.terms, c.arrays, self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
+        # for whole cycles in one kernel call
+        self.visit = None if r > 1 or self.by_cluster else Visit(*common)
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        if isinstance(self.Sigma, pr.Fixed):
+            theta.Sigma = np.array(self.Sigma.value, dtype=float)[None]
+        if isinstance(self.Psi, pr.Fixed):
+            theta.Psi = np.array(self.Psi.value, dtype=float)
+        if self.by_cluster:
+            theta.Sigma = np.exp(chain.rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
+            theta.own["s0_a"] = np.array([0.5, 10.0])
+        theta.own["started"] = np.zeros(1)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        c, table = self.chained, self.table
+        if self.by_cluster:
+            f, m = self.moments(chain)
+            code = cluster_step(
+                chain.rng, m, self.updates, self.update_Psi, VariancesPrior(), self.Q0, self.t0,
+                theta.Sigma.reshape(-1), theta.own["s0_a"], theta.Psi, theta.beta, theta.B,
+            )  # fmt: skip
+            return -code if code else self.fill(chain, theta, f)
+        updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
+        state = theta.Sigma, theta.Psi, theta.beta, theta.B, chain.V
+        if self.sizes[2] == 1:
+            code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
+        else:
+            first = not theta.own["started"][0]
+            code = joint_step(chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state)
+            theta.own["started"][0] = 1.0
+        return -code
+
+
+class MaximumLikelihood(NormalBlock):
+    """Parameters from the asymptotic law of their maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        from bayesimp.kernels.lmm.draw import EVENTS, FAILURES, ml_step
+
+        super().__init__(table, number)
+        self._step = ml_step
+        self.words = {**FAILURES, **EVENTS}
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, m = self.moments(chain)
+        q = self.sizes[1]
+        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which nothing here needs
+        code = self._step(chain.rng, m, Lambda, theta.beta, theta.Sigma[0], theta.Psi, theta.B)
+        return code if code < 0 else self.fill(chain, theta, f) or code
+
+
+class Regression(NormalBlock):
+    """Bayesian linear regression that ignores the clusters (mice's norm)."""
+
+    words = {
+        -1: ("failed", "the columns of its regression are dependent"),
+        -2: ("failed", "there are no more observed rows than predictors"),
+        -3: ("failed", "the predictors explain it exactly"),
+    }
+
+    def parameters(self, chain: Chain, theta: Parameters):
+        """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
+        f, m = self.moments(chain)
+        beta_hat, beta = np.empty(self.sizes[0]), np.empty(self.sizes[0])
+        n = int(self.chained.arrays.pattern_rows[0])
+        sigma2, code = draw_regression(
+            chain.rng, m.XX[0], np.ascontiguousarray(m.XY[0, :, 0]), m.YY[0, 0, 0], n, beta_hat, beta
+        )
+        theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
+        return f, beta_hat[:, None], -code
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, _, code = self.parameters(chain, theta)
+        return code or self.fill(chain, theta, f)
+
+
+class MeanMatching(Regression):
+    """Predictive mean matching of type 1 on that regression (mice's pmm)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method, k = self.chained.block.method, self.chained.columns[0]
+        assert isinstance(method, me.PMM)
+        self.neighbours = method.donors
+        self.column = k - table.p
+        self.holes = table.holes(self.column + table.p)
+        self.donors = ~self.holes & table.cell_fitted[table.row_cell]
+        self.values = np.concatenate([table.D[:, k], table.start[self.donors, self.column]])
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, beta_hat, code = self.parameters(chain, theta)
+        if code:
+            return code
+        cells, c, table = self.table.cells, self.chained, self.table
+        complete, incomplete, drawn = np.empty(len(table.D)), np.empty(len(chain.V)), np.empty(len(chain.V))
+        data = table.D, table.D_cluster, chain.V
+        predict(cells, c.terms, c.arrays, f, beta_hat, theta.B, *data, complete, incomplete)
+        predict(cells, c.terms, c.arrays, f, theta.beta, theta.B, *data, np.empty(len(table.D)), drawn)
+        out = np.empty(int(self.holes.sum()))
+        observed = np.concatenate([complete, incomplete[self.donors]])
+        match(chain.rng, observed, self.values, drawn[self.holes], self.neighbours, out)
+        chain.V[self.holes, self.column] = out
+        return 0

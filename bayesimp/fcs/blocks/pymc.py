@@ -1,0 +1,232 @@
+"""Blocks of the chained-equations loop that sample a PyMC model: any prior, or a model of the user's own.
+
+What is sampled, and how: fcs/blocks/pymc_normal.py, fcs/blocks/pymc_user.py. Here they are given what a cycle
+has changed, and their state is kept with the parameters of the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.glmm import family_code, glmm_beta_prior
+from bayesimp.fcs.blocks.normal import NormalBlock
+from bayesimp.fcs.blocks.pymc_normal import NormalConditional
+from bayesimp.fcs.blocks.pymc_user import UserConditional
+from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.loop import FREE, Chain, Parameters
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.joint.gibbs import beta_prior
+from bayesimp.methods import PyMC
+from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.sampling.hmc_block import HmcState, events
+
+__all__ = ["GeneralisedModel", "OwnModel", "PriorModel"]
+
+LINKS = {"poisson": "log", "negative_binomial": "log", "gamma": "log", "inverse_gaussian": "log", "ordinal": "logit",
+         "categorical": "logit"}  # fmt: skip
+
+
+def _pack(state: HmcState) -> dict[str, np.ndarray]:
+    counts = [state.transitions, state.acceptance, state.divergences]
+    return {"hmc": state.theta, "hmc_counts": np.array(counts, dtype=float)}
+
+
+def _unpack(theta: Parameters) -> HmcState:
+    transitions, acceptance, divergences = theta.own["hmc_counts"]
+    return HmcState(theta.own["hmc"], int(transitions), float(acceptance), int(divergences))
+
+
+class PriorModel(NormalBlock):
+    """The normal conditional model under any prior of the library (`methods.PyMC(priors)`)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method, scale, name = self.chained.block.method, self.chained.scale, self.chained.block.name
+        assert isinstance(method, PyMC)
+        p, q, r = self.sizes
+        priors = pr.default() if method.priors is None else method.priors
+        Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
+        Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
+        options = {} if method.transitions is None else {"transitions": method.transitions}
+        self.model = NormalConditional(
+            pr.Priors(Sigma, Psi),
+            p,
+            q,
+            beta_prior=beta_prior(priors.beta, scale, r, f"beta of '{name}'"),
+            name=name,
+            **options,
+        )
+
+    def adapt(self, chain: Chain) -> None:
+        self.model.adapt(chain.rng, self.moments(chain)[1])
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        theta.own |= _pack(self.model.start(chain.rng, self.moments(chain)[1]))
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, m = self.moments(chain)
+        state = _unpack(theta)
+        theta.beta, Sigma, theta.Psi, theta.B = self.model.step(chain.rng, state, m)
+        theta.Sigma = Sigma[None]
+        theta.own |= _pack(state)
+        return self.fill(chain, theta, f)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return events(map(_unpack, thetas), self.chained.block.name)
+
+
+class OwnModel:
+    """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
+
+    Of a variable that is not normal the response is as it is: 0 and 1, counts, codes of levels from 0, positive numbers
+    divided by their mean.
+    """
+
+    words: dict = {}
+    keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table, self.chained = table, table.blocks[number]
+        self.block_rows = BlockRows(table, number)
+        chain = _completed(table)
+        method = self.chained.block.method
+        assert isinstance(method, PyMC)
+        options = {} if method.transitions is None else {"transitions": method.transitions}
+        self.link = method.link
+        function, priors = self._function(method)
+        self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
+
+    def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
+        assert method.model is not None
+        return method.model, method.priors
+
+    def rows(self, chain: Chain) -> tuple[ConditionalData, ConditionalData]:
+        """Rows with the variable observed (and fitted), and rows with it missing, as this cycle has them."""
+        block, rows = self.chained.block, self.block_rows
+        f = rows.factors(chain.V)
+        fixed, random = (tuple(c.name for c in part) for part in (block.fixed, block.random))
+        normal = block.family == "normal"
+        link = "identity" if normal else LINKS.get(block.family, self.link)
+        levels = len(block.levels) if block.family in ("ordinal", "categorical") else 0
+        y = rows.y + self.chained.terms.offset[-1] if normal else rows.y
+        out = []
+        for y_part, (X, Z), codes, trials in (
+            (y, rows.observed(chain.V, f), rows.cluster, rows.trials),
+            (np.zeros(len(rows.hole_cluster)), rows.missing(chain.V, f), rows.hole_cluster, rows.hole_trials),
+        ):
+            out.append(
+                ConditionalData(
+                    block.name,
+                    y_part,
+                    X,
+                    Z,
+                    codes,
+                    self.table.clusters,
+                    fixed,
+                    random,
+                    family=block.family,
+                    link=link,
+                    levels=levels,
+                    trials=trials if block.trials else None,
+                )
+            )
+        return out[0], out[1]
+
+    def adapt(self, chain: Chain) -> None:
+        self.model.adapt(chain.rng, self.rows(chain)[0])
+
+    def init(self, chain: Chain) -> Parameters:
+        observed = self.rows(chain)[0]
+        state = self.model.start(chain.rng, observed)
+        none = np.zeros(0)
+        return Parameters(none, none, none, none, _pack(state) | self._free(state, observed))
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        observed, missing = self.rows(chain)
+        state = _unpack(theta)
+        values = self.model.step_rows(chain.rng, state, observed, missing)
+        theta.own |= _pack(state) | self._free(state, observed)
+        if self.chained.block.family == "normal":
+            values = values - self.chained.terms.offset[-1]
+        self.block_rows.put(chain.V, values)
+        return 0
+
+    def _free(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
+        return {f"{FREE}{name}": x for name, x in self.model.parameters(state, observed).items()}
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return events(map(_unpack, thetas), self.chained.block.name)
+
+
+class GeneralisedModel(OwnModel):
+    """The generalised model of a variable's family under any prior of the library (`methods.PyMC(priors)`).
+
+    `bayesimp.models.conditional_glmm.conditional_glmm`.
+    """
+
+    keep = ("Psi",)
+
+    def _function(self, method: PyMC) -> tuple[Callable, pr.Priors]:
+        from bayesimp.models.conditional_glmm import conditional_glmm
+
+        return conditional_glmm, self._working_priors(
+            pr.default() if method.priors is None else method.priors
+        )
+
+    def _working_priors(self, priors: pr.Priors) -> pr.Priors:
+        """The priors for columns on the working scale."""
+        scale, name, block = self.chained.scale, self.chained.block.name, self.chained.block
+        Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
+        Q0, t0 = glmm_beta_prior(
+            priors.beta, scale, block.predictors, family_code(block), self.block_rows.y, f"beta of '{name}'"
+        )
+        precision = np.diag(Q0)
+        if not np.allclose(Q0, np.diag(precision)):
+            raise SpecificationError(
+                f"'{name}': a normal prior in the units of the data is correlated when predictors are centred, "
+                "which its PyMC model does not take. Use priors.Weak(), which is about centred predictors, or 'bayes'."
+            )
+        beta: pr.Flat | pr.Normal = pr.Flat()
+        if precision.any():
+            shape = block.predictors, len(block.fixed)
+            mean, sd = (t0 / precision).reshape(shape).T, (1.0 / np.sqrt(precision)).reshape(shape).T
+            beta = pr.Normal(mean, sd)
+        return pr.Priors(Psi=Psi, beta=beta, name=priors.name)
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        return self._named(theta)
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        code = super().step(chain, theta)
+        self._named(theta)
+        return code
+
+    def _named(self, theta: Parameters) -> Parameters:
+        """beta and Psi as other blocks have them, shape and cutpoints as results show them."""
+        own = theta.own
+        theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
+        # where Psi is computed from other variables (standard deviations, Psi at centred columns), these say no more
+        for name in [name for name in own if name.startswith(f"{FREE}Psi_")]:
+            own.pop(name)
+        own.pop(f"{FREE}u")
+        if f"{FREE}variation" in own:
+            unit = self.block_rows.unit if self.chained.block.family == "inverse_gaussian" else 1.0
+            own[f"{FREE}shape"] = np.asarray(own.pop(f"{FREE}variation")) ** -2.0 * unit
+        if f"{FREE}increments" in own:
+            own[f"{FREE}cutpoints"] = np.cumsum(own.pop(f"{FREE}increments"))
+        return theta
+
+
+def _completed(table: ChainedTable) -> Chain:
+    """A chain to look at the shape of the rows: its missing values are the means."""
+    V = np.nan_to_num(table.start)
+    table.derive(V)
+    return Chain(np.random.default_rng(0), V, [])

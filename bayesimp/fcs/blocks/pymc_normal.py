@@ -1,0 +1,179 @@
+"""Block of chained equations for one variable: the normal conditional model under any prior, sampled as a PyMC model.
+
+    y = X beta + Z b + e        models/conditional_normal.py
+
+One transition of (Sigma, Psi), given the data of this cycle and from where the last cycle ended:
+
+    beta          | Sigma, Psi, y      exactly, b integrated out          kernels/chained/gibbs.py
+    Sigma, Psi    | beta, y            one trajectory of HMC, b integrated out
+    and last: beta, b | Sigma, Psi, y  exactly
+
+HMC so has 1 + q(q+1)/2 parameters whatever the number of predictors, clusters and rows, and a metric that does not
+depend on the predictors, which change from cycle to cycle. Step size and metric are found once, by `adapt`, for all
+imputations: what is left invariant does not depend on them. Data are arguments of the compiled functions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.kernels.chained.gibbs import common_step
+from bayesimp.kernels.normal.effects import Moments
+from bayesimp.kernels.normal.gibbs import FIXED, CovarianceUpdate
+from bayesimp.kernels.normal.marginal import MarginalData
+from bayesimp.models.conditional_normal import conditional_normal
+from bayesimp.sampling.compiled_model import compile_model
+from bayesimp.sampling.hmc import adapt
+from bayesimp.sampling.hmc_block import HmcBlock, HmcState
+
+__all__ = ["NormalConditional", "NormalDraw"]
+
+
+class NormalDraw(NamedTuple):
+    """beta (p, 1), Sigma (1, 1), Psi (q, q), B (m, q, 1), all clusters included."""
+
+    beta: np.ndarray
+    Sigma: np.ndarray
+    Psi: np.ndarray
+    B: np.ndarray
+
+
+class NormalConditional(HmcBlock):
+    """The normal conditional model under any of the library's priors.
+
+    Parameters
+    ----------
+    priors
+        Resolved (`bayesimp.priors.resolve`): d = 1 for Sigma, q for Psi, on the scale of the moments.
+    p, q
+        Columns of X and Z.
+    transitions
+        A cycle: one moves as far as an update of Gibbs or farther (benchmarks/pymc_block.py).
+    beta_prior
+        Q0 (p, p), t0 (p,): precision, and precision times mean, in place of ``priors.beta``.
+    name
+        Of the variable, for messages.
+
+    Its functions are compiled here unless a model with the same q and kinds of prior (degrees of freedom included)
+    has been; p, scales of priors and data are arguments.
+    """
+
+    def __init__(
+        self, priors: pr.Priors, p: int, q: int, *, transitions: int = 1, beta_prior=None, name="y"
+    ) -> None:
+        self.p, self.q, self.transitions, self.name = p, q, transitions, name
+        _check_proper(priors.Sigma, 1, "Sigma", name)
+        _check_proper(priors.Psi, q, "Psi", name)
+        self._Q0: np.ndarray
+        self._t0: np.ndarray
+        self._Q0, self._t0 = _beta_prior(priors.beta, p) if beta_prior is None else beta_prior
+        d = 2 + p + q
+        data = MarginalData(
+            np.ones((1, 1), np.int32), np.zeros((1, 2), np.int32), np.zeros((1, d, d)), np.zeros((1, d, d))
+        )
+        model = conditional_normal(data, priors, p, q)
+        self._constants = {k: np.array(model[k].eval()) for k in ("Sigma", "Psi") if _is_fixed(priors, k)}
+        kept = [v.name for v in model.deterministics if v.name not in self._constants]
+        free = [v for v in model.free_RVs if v.name != "beta"]
+        self.structure = compile_model(model, given=["beta"], keep=kept) if free else None
+        self._known = tuple(CovarianceUpdate(FIXED, 0.0, np.zeros((k, k)), np.ones(k)) for k in (1, q))
+
+    def adapt(self, rng: np.random.Generator, moments: Moments) -> None:
+        """Warm up on these data; step size and metric are kept for all imputations from here on."""
+        if self.structure is None:
+            return
+        arrays, draw = self._arrays(moments)
+
+        def move(theta, C, e):
+            self._covariances(theta, arrays, draw)
+            self._effects(rng, moments, draw)
+            return self.move(rng, theta, arrays, C, e, 1)
+
+        self.adaptation = adapt(move, self.structure.start.copy())
+
+    def start(self, rng: np.random.Generator, moments: Moments) -> HmcState:
+        """Where an imputation begins."""
+        if self.structure is None:
+            return HmcState(np.zeros(0))
+        return self.start_near_mean(rng, self._arrays(moments)[0])
+
+    def step(self, rng: np.random.Generator, state: HmcState, moments: Moments) -> NormalDraw:
+        """Move the state (in place), and draw what belongs to it.
+
+        Parameters
+        ----------
+        moments
+            Of the rows with y observed: r = 1, one pattern, at most one cell a cluster.
+
+        Raises
+        ------
+        SamplingError
+            beta is not identified; the log density is not finite.
+        """
+        arrays, draw = self._arrays(moments)
+        self._covariances(state.theta, arrays, draw)
+        for _ in range(self.transitions if self.structure else 0):
+            self._effects(rng, moments, draw)
+            self.transition(rng, state, arrays, 1)
+            self._covariances(state.theta, arrays, draw)
+        self._effects(rng, moments, draw)
+        return draw
+
+    def _arrays(self, m: Moments) -> tuple[tuple, NormalDraw]:
+        """Arguments of the density, made of the moments; and a draw to be filled, its beta being one of them."""
+        p, q, clusters = self.p, self.q, len(m.first) - 1
+        x, z, d = slice(1, 1 + p), slice(1 + p, 1 + p + q), 2 + p + q
+        draw = NormalDraw(np.zeros((p, 1)), np.ones((1, 1)), np.eye(q), np.zeros((clusters, q, 1)))
+        total, gram = np.zeros((1, d, d)), np.zeros((len(m.ZZ), d, d))
+        total[0, 0, 0] = m.pattern_rows.sum()
+        total[0, x, x], total[0, x, -1] = m.XX[0], m.XY[0, :, 0]
+        total[0, -1, x], total[0, -1, -1] = m.XY[0, :, 0], m.YY[0, 0, 0]
+        gram[:, z, z], gram[:, z, x] = m.ZZ, m.ZX
+        gram[:, x, z], gram[:, z, -1] = m.ZX.mT, m.ZY[:, :, 0]
+        cells = np.zeros((len(m.ZZ), 2), np.int32)
+        cells[:, 0] = np.repeat(np.arange(clusters), np.diff(m.first))
+        if self.structure is None:
+            return (), draw
+        return self.structure.filled(beta=draw.beta, total=total, gram=gram, cells=cells), draw
+
+    def _covariances(self, theta: np.ndarray, arrays: tuple, draw: NormalDraw) -> None:
+        """Sigma and Psi of the draw <- theta."""
+        named = dict(self._constants)
+        if self.structure is not None:
+            values = self.structure.compiled.natural(theta, *arrays)
+            named |= dict(zip(self.structure.names, values, strict=True))
+        draw.Sigma[:], draw.Psi[:] = named["Sigma"], named["Psi"]
+
+    def _effects(self, rng, m: Moments, draw: NormalDraw) -> None:
+        """beta and B of the draw, given its Sigma and Psi."""
+        beta, Sigma, Psi, B = draw
+        code = common_step(rng, m, 1, *self._known, self._Q0, self._t0, Sigma, Psi, beta, B)
+        if code:
+            what = {1: "Sigma is not positive", 3: "the fixed effects are not identified"}
+            raise SamplingError(
+                f"The model of '{self.name}': {what.get(code, 'Psi is not positive definite')}. Often predictors are "
+                "(nearly) the same, or the variable (nearly) constant: take one out, or give beta a normal prior."
+            )
+
+
+def _check_proper(prior: pr.CovariancePrior, d: int, which: str, name: str) -> None:
+    if isinstance(prior, pr.InverseWishart) and prior.numbers[0] <= d - 1:
+        raise SpecificationError(
+            f"The prior on {which} of '{name}' is improper (nu = {prior.nu:g}, d = {d}): a PyMC model needs "
+            f"nu > {d - 1}. Use a larger nu, or the Gibbs method."
+        )
+
+
+def _is_fixed(priors: pr.Priors, which: str) -> bool:
+    return isinstance(getattr(priors, which), pr.Fixed)
+
+
+def _beta_prior(prior, p: int) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(prior, pr.Normal):
+        return np.zeros((p, p)), np.zeros(p)
+    mean, sd = (np.broadcast_to(np.asarray(x, dtype=float), (p, 1))[:, 0] for x in (prior.mean, prior.sd))
+    return np.diag(1 / sd**2), mean / sd**2

@@ -1,0 +1,133 @@
+"""Block of chained equations for one variable: the user's own PyMC model.
+
+All free variables move by HMC given the rows in which the variable is observed, then the missing values are drawn from
+the model's own node, whatever its distribution. How to write such a model:
+`bayesimp.models.conditional_normal.ConditionalData`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bayesimp.errors import SamplingError
+from bayesimp.fcs.blocks.check_model import build, check_draws, wrong_values
+from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.sampling.compiled_model import Structure, compile_model
+from bayesimp.sampling.hmc import adapt
+from bayesimp.sampling.hmc_block import HmcBlock, HmcState
+
+__all__ = ["UserConditional"]
+
+# More than the usual .8: with few rows a cluster, effects and their sd make a funnel, in which long steps get stuck.
+# Effective draws a second of the worst parameter: 114 to 223 (bernoulli, 30 clusters of 5), 3 to 135 (3 categories).
+ACCEPTANCE = 0.9
+
+
+class UserConditional(HmcBlock):
+    """A user's own submodel; how to write one: `bayesimp.models.conditional_normal.ConditionalData`.
+
+    Parameters
+    ----------
+    function
+        ``(data, priors) -> pymc.Model``.
+    data
+        Rows in which the variable is observed, to check the model with.
+    priors
+        Handed on to the function.
+    transitions
+        A cycle.
+    keep
+        Names of quantities of the model that `parameters` returns besides the free variables.
+
+    Raises
+    ------
+    SpecificationError
+        A model that cannot be used, and why.
+    """
+
+    structure: Structure
+
+    def __init__(
+        self,
+        function: Callable,
+        data: ConditionalData,
+        priors=None,
+        *,
+        transitions: int = 3,
+        keep: tuple[str, ...] = (),
+    ) -> None:
+        self.transitions, self.name, self._data = transitions, data.name, data
+        model, probe = build(function, data, priors)
+        free = {v.name for v in model.free_RVs}
+        kept = tuple(name for name in keep if name in model.named_vars and name not in free)
+        self.structure = compile_model(model, keep=kept, draw=data.name)
+        state = HmcState(self.structure.start)
+        check_draws(self._draw(np.random.default_rng(0), state, data, probe), probe)
+
+    def adapt(self, rng: np.random.Generator, observed: ConditionalData) -> None:
+        """Warm up on these data; step size and metric are kept for all imputations from here on."""
+        arrays = self._arrays(observed)
+        theta = self.structure.start.copy()
+        self.adaptation = adapt(
+            lambda theta, C, e: self.move(rng, theta, arrays, C, e, 1), theta, target=ACCEPTANCE
+        )
+
+    def start(self, rng: np.random.Generator, observed: ConditionalData) -> HmcState:
+        """Where an imputation begins."""
+        return self.start_near_mean(rng, self._arrays(observed))
+
+    def step_rows(
+        self, rng: np.random.Generator, state: HmcState, observed: ConditionalData, missing: ConditionalData
+    ) -> np.ndarray:
+        """Move the state (in place) given the observed rows, and draw the missing values.
+
+        Parameters
+        ----------
+        observed, missing
+            Rows as they stand in this cycle; y of `missing` is not looked at.
+
+        Returns
+        -------
+        (n_missing,) values.
+        """
+        self.transition(rng, state, self._arrays(observed), self.transitions)
+        if len(missing.X) == 0:
+            return np.zeros(0)
+        drawn = self._draw(rng, state, observed, missing)
+        if not np.isfinite(drawn).all():
+            raise SamplingError(
+                f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are not "
+                "finite. Give the parameters of its errors priors with lighter tails."
+            )
+        if wrong := wrong_values(drawn, missing):
+            raise SamplingError(f"The model of '{self.name}' ({missing.family}) drew {wrong}.")
+        return drawn
+
+    def parameters(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
+        """The free variables where the state stands, and what is kept besides, as the model names them."""
+        values = self.structure.compiled.natural(state.theta, *self._arrays(observed))
+        return {k: np.array(v) for k, v in zip(self.structure.names, values, strict=True)}
+
+    def _arrays(self, rows: ConditionalData) -> tuple:
+        return self.structure.filled(**{f"data.{k}": x for k, x in rows.arrays().items()})
+
+    def _draw(self, rng, state: HmcState, observed: ConditionalData, missing: ConditionalData) -> np.ndarray:
+        # free variables by the observed rows (a bound may depend on them), the draw by the missing ones, whose y
+        # is nan: a model that used it to draw y would be found out
+        compiled = self.structure.compiled
+        free = compiled.natural(state.theta, *self._arrays(observed))[: self.structure.free]
+        rows = self._arrays(replace(missing, y=np.full(len(missing.X), np.nan)))
+        seeds = rng.integers(2**63, size=compiled.generators)
+        generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+        try:
+            assert compiled.draw is not None, "compile_model(draw=...) makes it"
+            return compiled.draw(*(np.array(v, order="C") for v in free), *generators, *rows)
+        except ValueError as error:
+            raise SamplingError(
+                f"The model of '{self.name}' could not draw ({str(error).splitlines()[0]}): a mean or a probability "
+                "is out of range, as a log mean that follows a covariate far out may be. Look at the covariates, or give "
+                "their coefficients priors with lighter tails."
+            ) from error

@@ -1,0 +1,129 @@
+"""The rows of one conditional model in the loop, for models that need them one by one: those that are not normal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.fcs.specification.values import TOLERANCE, dependent
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.chained.moments import Terms, cluster_factors
+from bayesimp.kernels.chained.rows import design_rows
+
+__all__ = ["BlockRows", "indistinct"]
+
+NEARLY = 1e-4  # of its length that a column has of its own, below which it is named where a block fails
+
+Array = NDArray[np.float64]
+
+
+class BlockRows:
+    """Rows in which the response is observed and fitted, by cluster, and rows in which it is to be imputed.
+
+    Attributes
+    ----------
+    y, trials
+        (n,) the response where it is observed: codes of levels from 0, counts, positive numbers divided by their mean
+        (`unit`), normal values on the working scale; binomial trials, else 1.
+    first
+        (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
+    holes, hole_cluster, hole_trials
+        (R,) bool among the incomplete rows; cluster and trials of those to be imputed.
+    """
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table, self.chained = table, table.blocks[number]
+        block = self.chained.block
+        k = self.chained.columns[0]
+        self.k, self.column = k, k - table.p
+        row_cluster = table.cells.cluster[table.row_cell]
+        self.holes = table.holes(k)
+        seen = np.flatnonzero(~self.holes & table.cell_fitted[table.row_cell])
+        source = np.concatenate([table.D_order, -1 - seen])
+        cluster = np.concatenate([table.D_cluster[table.D_order], row_cluster[seen]])
+        order = np.argsort(cluster, kind="stable")
+        self.source, self.cluster = source[order], cluster[order].astype(np.int64)
+        self.first = np.searchsorted(self.cluster, np.arange(table.clusters + 1)).astype(np.int64)
+        self.levels = np.array(block.levels)
+        self.unit = float(np.exp(self.chained.scale.c[0])) if block.family != "normal" else 1.0
+        working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
+        self.y = self._read(working)
+        self.hole_cluster = row_cluster[self.holes].astype(np.int64)
+        self._hole_rows = np.flatnonzero(self.holes)
+        self.hole_source = -1 - self._hole_rows
+        terms = self.chained.terms
+        self._fixed = None  # factors, where no column has a mean over clusters
+        if not (terms.u >= 0).any():
+            f = np.column_stack([np.ones(len(terms.offset)), terms.offset])
+            self._fixed = np.ascontiguousarray(np.broadcast_to(f, (table.clusters, *f.shape)))
+        self.trials, self.hole_trials = np.ones(len(self.y)), np.ones(len(self.hole_cluster))
+        if block.trials:
+            t = table.names.index(block.trials)
+            every = table.center[t] + table.scale[t] * np.concatenate(
+                [table.D[table.D_order, t], table.cells.X[seen, t]]
+            )
+            self.trials = np.rint(every[order])
+            self.hole_trials = np.rint(table.center[t] + table.scale[t] * table.cells.X[self.holes, t])
+
+    def _read(self, working: Array) -> Array:
+        """The response as its model sees it, from the working scale."""
+        if self.chained.block.family == "normal":
+            return working
+        values = self.table.on_data_scale(self.k, working)
+        if len(self.levels):
+            return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
+        return values / self.unit
+
+    def put(self, V: Array, drawn: Array) -> None:
+        """Imputed responses, as the model drew them, into the completed rows of a chain."""
+        V[self._hole_rows, self.column] = self.working(drawn)
+
+    def working(self, drawn: Array) -> Array:
+        """Responses as the model draws them, on the working scale."""
+        if self.chained.block.family == "normal":
+            return drawn
+        values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
+        return (values - self.table.center[self.k]) / self.table.scale[self.k]
+
+    def factors(self, V: Array) -> Array:
+        """f (m, T, 2) of kernels/chained/moments.py; not to be written to."""
+        return (
+            cluster_factors(self.table.cells, self.chained.terms, V) if self._fixed is None else self._fixed
+        )
+
+    def columns(self, V: Array, f: Array, terms: Terms, source, cluster) -> Array:
+        """Some terms (n, c) of some rows; f (m, c, 2) theirs."""
+        X = np.empty((len(source), len(terms.base)))
+        design_rows(self.table.cells, terms, f, self.table.D, V, source, cluster, X, np.empty((len(X), 0)))
+        return X
+
+    def observed(self, V: Array, f: Array) -> tuple[Array, Array]:
+        """X (n, p) and Z (n, q) of the rows where the response is observed."""
+        return self._design(V, f, self.source, self.cluster)
+
+    def missing(self, V: Array, f: Array) -> tuple[Array, Array]:
+        """X and Z of the rows to be imputed."""
+        return self._design(V, f, self.hole_source, self.hole_cluster)
+
+    def _design(self, V: Array, f: Array, source, cluster) -> tuple[Array, Array]:
+        p, q = (int(n) for n in self.chained.arrays.sizes[:2])
+        X, Z = np.empty((len(source), p)), np.empty((len(source), q))
+        design_rows(self.table.cells, self.chained.terms, f, self.table.D, V, source, cluster, X, Z)
+        return X, Z
+
+
+def indistinct(table: ChainedTable, V: Array, b: int) -> str:
+    """Which columns of a block are combinations of others as the table stands, in words; empty if none is."""
+    block, rows = table.blocks[b].block, BlockRows(table, b)
+    if not block.fixed or not np.isfinite(V).all():
+        return ""
+    X, _ = rows.observed(V, rows.factors(V))
+    out = next((found for t in (TOLERANCE, NEARLY) if (found := dependent(X, t)).any()), None)
+    if out is None:
+        return ""
+    names = [repr(column.name) for column, is_out in zip(block.fixed, out, strict=True) if is_out]
+    verb = "is a combination" if len(names) == 1 else "are combinations"
+    return (
+        f"As completed, {', '.join(names[:5])} {verb} of its other predictors in the {len(X):,} rows where "
+        f"'{block.responses[0]}' is observed. "
+    )

@@ -1,0 +1,87 @@
+"""Blocks of the loop by regressions whose cluster terms are fixed effects, or that have none.
+
+Stratified imputation (STI) and single-level generalised models: kernels/glm/regression.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.loop import Chain, Parameters
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.chained.regression import match
+from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.glm.regression import (
+    WEAK,
+    WORDS,
+    RegressionState,
+    initial_regression_state,
+    single_level_glm,
+    stratified_step,
+)
+from bayesimp.methods import Stratified
+
+__all__ = ["FATAL", "SingleLevelBlock", "fatal"]
+
+FATAL = 4  # codes from here on: nothing drawn
+
+
+def fatal(code: int) -> int:
+    """The first of the reasons for which nothing was drawn, as a negative code."""
+    reasons = int(code) & -FATAL
+    return -(reasons & -reasons)
+
+
+class SingleLevelBlock(GeneralisedBlock):
+    """`methods.Stratified`, `methods.SingleLevel`."""
+
+    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+             for code, text in WORDS.items()}  # fmt: skip
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method = self.chained.block.method
+        self.stratified = isinstance(method, Stratified)
+        self.donors = method.donors if isinstance(method, Stratified) else None
+        self.levels = max(len(self.chained.block.levels), 2)
+        at = self.chained.scale.intercept
+        self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        m = self.table.clusters
+        state = initial_regression_state(self.code, self.p, self.levels, m if self.stratified else 0)
+        theta.own |= state._asdict()
+        theta.B = np.zeros((m, 1, self.r))
+        if self.code == NORMAL:
+            theta.Sigma = np.ones((1, 1, 1))
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f, own = self.rows.factors(chain.V), theta.own
+        rows = self.observed(chain.V, f)
+        rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.columns]))
+        state = RegressionState(*(own[name] for name in RegressionState._fields))
+        draw = (stratified_step if self.stratified else single_level_glm)(chain.rng, rows, self.levels, state)
+        if not draw.drawn:
+            return fatal(draw.code)
+        theta.beta[self.columns], theta.B = draw.beta, draw.B
+        if self.aux:
+            own["aux"] = draw.aux.copy()
+            self._keep_aux(theta)
+        X, _ = self.rows.missing(chain.V, f)
+        X = np.ascontiguousarray(X[:, self.columns])
+        eta = X @ draw.beta + draw.B[self.rows.hole_cluster, 0]
+        if self.code != NORMAL:
+            self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
+            return int(draw.code & WEAK)
+        theta.Sigma[0, 0, 0] = draw.sigma2
+        if self.donors is None:
+            drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2))
+        else:
+            drawn = np.empty(len(eta))
+            predicted = rows.X @ draw.estimated_beta[:, 0] + draw.estimated_B[self.rows.cluster, 0, 0]
+            match(chain.rng, predicted, rows.y, eta[:, 0], self.donors, drawn)
+        self.rows.put(chain.V, drawn)
+        return int(draw.code & WEAK)

@@ -1,0 +1,154 @@
+"""Blocks of the loop by two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
+
+The numbers: kernels/two_stage/draw.py. Which clusters could not be fitted by themselves is kept, to be named.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.loop import Chain, Parameters, summed
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.chained.moments import Terms
+from bayesimp.kernels.chained.regression import match
+from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.two_stage.cluster_fits import FITTED
+from bayesimp.kernels.two_stage.draw import (
+    FAILED,
+    TOO_FEW,
+    VARIANCES,
+    WORDS,
+    TwoStageState,
+    initial_state,
+    two_stage_step,
+)
+from bayesimp.kernels.two_stage.meta_analysis import MOMENTS, REML, SINGULAR
+from bayesimp.messages import listing
+from bayesimp.methods import TwoStage
+
+__all__ = ["TwoStageBlock"]
+
+
+class TwoStageBlock(GeneralisedBlock):
+    """`methods.TwoStage`. Columns that differ between clusters only belong to the second stage."""
+
+    # equal residual variances are no event
+    words = {
+        code: ("meta-analysis", text)
+        for code, text in WORDS.items()
+        if code not in (TOO_FEW, VARIANCES * SINGULAR)
+    }
+    words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        block, rows = self.chained.block, self.rows
+        assert isinstance(block.method, TwoStage)
+        self.method = block.method
+        within = [t for t, column in enumerate(block.fixed) if column in block.random]
+        between = [t for t in range(self.p) if t not in within]
+        self.advice = (
+            f"Every cluster has {len(within)} coefficients of its own, and needs more rows than that in which all "
+            "predictors vary: leave out predictors, or take 'bayes', which fits all clusters together."
+        )
+        # the kernel wants the intercept first
+        at = self.chained.scale.intercept
+        within.remove(at)
+        within.insert(0, at)
+        random = [c for c in block.fixed if c in block.random]
+        self.place = np.array([random.index(block.fixed[t]) for t in within])
+        self.within, self.between = np.array(within), np.array(between, dtype=np.int64)
+        self.terms, self.cluster_terms = self._terms(self.within), self._terms(self.between)
+        # rows where the response is observed, then those to be imputed; of every cluster one
+        self.source = np.concatenate([rows.source, rows.hole_source])
+        self.cluster = np.concatenate([rows.cluster, rows.hole_cluster])
+        self.clusters, self.one = np.unique(self.cluster, return_index=True)
+        self._none = np.empty((len(rows.y), 0))
+
+    def _terms(self, which: np.ndarray) -> Terms:
+        terms = self.chained.terms
+        return terms._replace(base=terms.base[which])
+
+    def init(self, chain: Chain) -> Parameters:
+        m, p = self.table.clusters, len(self.within)
+        Sigma = np.ones((m, 1, 1)) if self.code == NORMAL else np.zeros((0, 0, 0))
+        own = {
+            "aux": np.ones(0), "failed": np.zeros((m, len(FAILED)), dtype=np.int64), "accepted": np.zeros(2),
+            **initial_state(m, p)._asdict(),
+        }  # fmt: skip
+        return Parameters(np.zeros((self.p, 1)), Sigma, np.zeros((p, p)), np.zeros((m, p, 1)), own)
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        f = self.rows.factors(chain.V)
+        own = theta.own
+        X = self._columns(chain.V, f, self.within, self.terms, self.source, self.cluster)
+        T = np.zeros((self.table.clusters, len(self.between)))
+        if len(self.between):
+            T[self.clusters] = self._columns(
+                chain.V, f, self.between, self.cluster_terms, self.source[self.one], self.clusters
+            )
+        n = len(self.rows.y)
+        rows = GlmmRows(
+            self.code, self.rows.y, self.rows.trials, *self._constants, X[:n], self._none, self.rows.first
+        )
+        state = TwoStageState(own["fits"], own["effects"], own["log_sigma2"])
+        method = REML if self.method.estimator == "reml" else MOMENTS
+        draw = two_stage_step(chain.rng, rows, T, state, method, self.method.published)
+        if draw.status.max() > FITTED:
+            for k, status in enumerate(FAILED):
+                own["failed"][:, k] += draw.status == status
+        if np.isfinite(draw.accepted):
+            own["accepted"] += draw.accepted, 1.0
+        if draw.code & TOO_FEW:
+            return -TOO_FEW
+        theta.beta[self.within, 0] = draw.beta[: len(self.within)]
+        theta.beta[self.between, 0] = draw.beta[len(self.within) :]
+        theta.Psi[self.place[:, None], self.place] = draw.L @ draw.L.T
+        theta.B[:, self.place, 0] = draw.coefficients
+        if self.code == NORMAL:
+            theta.Sigma[:, 0, 0] = draw.sigma2
+        self._impute(chain, theta, rows, X[n:], draw)
+        return int(draw.code)
+
+    def _columns(self, V: np.ndarray, f: np.ndarray, which, terms: Terms, source, cluster) -> np.ndarray:
+        return self.rows.columns(V, np.ascontiguousarray(f[:, which]), terms, source, cluster)
+
+    def _impute(self, chain: Chain, theta: Parameters, rows, X: np.ndarray, draw) -> None:
+        coefficients = draw.coefficients[self.rows.hole_cluster]
+        eta = np.einsum("jx,jx->j", X, coefficients)[:, None]
+        if self.code != NORMAL:
+            self.draw(chain, theta, X, eta, coefficients, self.within)
+            return
+        if self.method.donors is None:
+            drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2)[self.rows.hole_cluster])
+        else:
+            drawn = np.empty(len(X))
+            predicted = (rows.X * draw.estimated[self.rows.cluster]).sum(axis=1)
+            match(chain.rng, predicted, rows.y, eta[:, 0], self.method.donors, drawn)
+        self.rows.put(chain.V, drawn)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The clusters that could not be fitted by themselves, named."""
+        name, data = self.chained.block.name, []
+        failed = summed(thetas, "failed")
+        labels = self.table.labels
+        then = (
+            "drawn as if without observed values, as published"
+            if self.method.published
+            else "drawn from what their rows say beside the other clusters"
+        )
+        for k, why in enumerate(FAILED.values()):
+            where = np.flatnonzero(failed[:, k])
+            if len(where):
+                clusters = listing([labels[self.table.order[i]] for i in where], 40)
+                data.append(
+                    Event("cluster not fitted", name, f"{clusters}: {why}; {then}", int(failed[:, k].sum()))
+                )
+        accepted = summed(thetas, "accepted")
+        if accepted[1]:
+            text = f"accepted by Metropolis steps: {accepted[0] / accepted[1]:.0%} of effects of clusters not fitted"
+            data.append(Event("acceptance", name, text, 1))
+        return data

@@ -1,0 +1,1 @@
+"""Whether the observed cells identify the conditional models, checked before sampling."""

@@ -1,0 +1,109 @@
+"""Whether the observed cells can say what each conditional model asks, before anything is sampled.
+
+The loop itself would not notice: imputed values vary by themselves, so that every predictor looks informative
+in the completed table. What counts are rows in which the response and the predictor are observed
+(fcs/identification/columns.py), and clusters in which the response is (fcs/identification/clusters.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.identification.clusters import alone, between, variances
+from bayesimp.fcs.identification.columns import as_filled, complete, exact, incomplete, together
+from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.specification.derived import check_derived
+from bayesimp.fcs.specification.records import Conditionals
+from bayesimp.fcs.specification.values import filled, observed, varies_within
+from bayesimp.methods import ML, PMM, ClusterLevel
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.other_levels import of_other_levels
+
+__all__ = ["check_conditionals"]
+
+
+def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list[Event]:
+    """Refuse conditional models that cannot be estimated; note what rests on the prior.
+
+    Returns
+    -------
+    Events: "prior only" (a coefficient that only its normal prior makes estimable), "prior matters" (few clusters),
+    "few rows together", "another level" (one value in each group of a column that is not the cluster), "derived" (a
+    derived column at odds with its definition).
+
+    Raises
+    ------
+    SpecificationError
+        Coefficients or variances that are not identified; the message says what to drop, or which prior helps.
+    DataError
+        A response that is constant, one value by cluster, or observed in one cluster; a derived column that is
+        infinite.
+    """
+    values = observed(data, dict(zip(conditionals.complete, conditionals.X.T, strict=True)),
+                      conditionals.incomplete, conditionals.derived)  # fmt: skip
+    whole = filled(data, dict(zip(conditionals.complete, conditionals.X.T, strict=True)), conditionals.incomplete,
+                   conditionals.derived)  # fmt: skip
+    events = check_derived(conditionals, data, values)
+    by_row = [b for b in conditionals.blocks if not isinstance(b.method, ClusterLevel)]
+    events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
+    for block in {block.name: block for block in conditionals.blocks}.values():
+        for name in block.responses:
+            sight = Sight(name, block, values, data, frozenset(conditionals.complete))
+            checks = (_response, variances, complete, incomplete, together, exact, alone, _separated, between)
+            for check in checks:
+                events += check(sight)
+            told = {event.where for event in events}
+            events += [event for event in as_filled(sight, whole) if event.where not in told]
+    return events
+
+
+def _response(s: Sight) -> list[Event]:
+    y = s.values[s.name]
+    low, high = y[s.rows].min(), y[s.rows].max()
+    if low == high:
+        shown = s.data.levels(s.name)[0] if s.data.levels(s.name) else f"{low:g}"
+        raise DataError(
+            f"'{s.name}' is {shown} wherever it is observed ({s.seen}): it has no variance to impute from. "
+            f"Fill it in, or leave it out: methods={{'{s.name}': None}}."
+        )
+    if isinstance(s.block.method, PMM) and s.rows.sum() < s.block.method.donors:
+        raise SpecificationError(
+            f"'{s.name}' is observed in {s.seen}, fewer than the {s.block.method.donors} donors of pmm; take fewer."
+        )
+    if not s.block.random:
+        return []
+    several = np.bincount(s.data.codes[s.rows]).max() > 1
+    if several and not varies_within(y, s.data.codes).any():
+        text = f"'{s.name}' has one value in each of the {len(s.clusters):,} clusters where it is observed: a variable "
+        text += f"of clusters? Method '2lonly' imputes these: methods={{'{s.name}': '2lonly'}}."
+        if s.block.family == "normal":
+            raise DataError(f"{text} Method '{s.block.method.name}' needs a variance within clusters.")
+        return [Event("prior matters", f"Psi[{s.name}]", text, len(s.clusters))]
+    if not several:
+        once = f"'{s.name}' is observed in at most one row of each cluster ({s.seen}): its variances between and within"
+        if isinstance(s.block.method, ML):
+            raise DataError(
+                f"{once} clusters cannot be told apart. Use 'bayes', or 'norm', which ignores clusters."
+            )
+        text = f"{once} clusters are told apart by their priors alone."
+        return [Event("prior only", f"Psi[{s.name}]", text, int(s.rows.sum()))]
+    return []
+
+
+def _separated(s: Sight) -> list[Event]:
+    """A predictor that tells the two values of a response apart without error: its likelihood has no maximum."""
+    if s.block.family != "bernoulli" or s.block.method.name in ("pmm", "2stage"):
+        return []
+    y = s.values[s.name]
+    events = []
+    for j in np.flatnonzero(s.kinds != "mean"):
+        x = s.X[:, j]
+        low, high = (x[s.rows & np.isfinite(x) & (y == value)] for value in s.block.levels)
+        if len(low) and len(high) and np.ptp(np.append(low, high)) > 0:
+            if low.max() < high.min() or high.max() < low.min():
+                text = f"'{s.names[j]}' separates the two values of '{s.name}' without error: its coefficient rests on "
+                text += "its weak normal prior, which keeps it finite."
+                events.append(Event("separated", f"{s.name} ~ {s.names[j]}", text, len(low) + len(high)))
+    return events

@@ -1,0 +1,159 @@
+"""What clusters can say about a conditional model: columns that differ between clusters only, and variances."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.specification.records import INTERCEPT, Column
+from bayesimp.fcs.specification.values import column_values, dependent, varies_within
+from bayesimp.messages import listing
+from bayesimp.methods import ML, Stratified, TwoStage
+
+__all__ = ["alone", "between", "variances"]
+
+FEW = 5  # clusters below which variances between them rest on the prior
+Array = NDArray[np.float64]
+
+
+def between(s: Sight) -> list[Event]:
+    """Columns that differ between clusters only, by the column they multiply: clusters are their observations."""
+    events = []
+    for base in dict.fromkeys([INTERCEPT, *(c.base for c in s.block.fixed if c.over)]):
+        group = [j for j, c in enumerate(s.block.fixed) if _is_between(s, j, c, base)]
+        over = [j for j in group if s.block.fixed[j].base != base or s.block.fixed[j].over]
+        if not over or len(s.clusters) < 2:
+            continue
+        columns = [_by_cluster(s.block.fixed[j], base) for j in group]
+        matrix = column_values(columns, s.values, s.data.codes, centred=True)[_first_rows(s)]
+        events += _between_rank(s, [s.names[j] for j in group], matrix)
+    return events
+
+
+def _by_cluster(column: Column, base: str) -> Column:
+    """What the clusters say of a column: without the one that it multiplies."""
+    if column.over:
+        return Column(column.name, INTERCEPT, column.over, column.sum)
+    return Column(INTERCEPT, INTERCEPT) if column.base == base else column
+
+
+def _between_rank(s: Sight, names: list[str], matrix: Array) -> list[Event]:
+    m, k = matrix.shape
+    if k > m:
+        text = f"{k} columns differ between clusters only ({listing(names)}), and it is observed in {m} clusters."
+        return s.unidentified(names[-1], text)
+    known = np.isfinite(matrix).all(axis=1)
+    out = dependent(matrix[known])
+    if known.sum() >= k and out.any():
+        column = names[int(np.argmax(out))]
+        text = f"'{column}' is a combination of the other columns that differ between clusters only, in its {m} clusters."
+        return s.unidentified(column, text)
+    if known.sum() < k:
+        text = (
+            f"'{s.name}': {listing(names)} have observed values in {int(known.sum())} of its {m} clusters, for {k} "
+            "coefficients: they rest on imputed values."
+        )
+        return [Event("prior matters", s.name, text, int(known.sum()))]
+    if k == m and s.block.random:
+        text = f"'{s.name}' has as many columns that differ between clusters only as clusters ({m})"
+        text += ": Psi has its prior alone."
+        return [Event("prior only", f"Psi[{s.name}]", text, m)]
+    return []
+
+
+def alone(s: Sight) -> list[Event]:
+    """Clusters that can be fitted by themselves (two stages), and rows for a term of every cluster (stratified)."""
+    method, sizes = s.block.method, np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
+    if isinstance(method, TwoStage):
+        p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
+        # 5 degrees of freedom for a variance; 0 and 1 with a coefficient a row are separated, and counts are not
+        least = p + {"normal": 5, "bernoulli": 1}.get(s.block.family, 0)
+        many = [i for i in np.flatnonzero(sizes >= least) if _full_rank(s, int(i))]
+        if len(many) < 2 + c:
+            raise SpecificationError(
+                f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
+                f"'{method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
+                f"{listing(col.name for col in s.block.random)} vary. Take predictors out of its formula, or use 'bayes'."
+            )
+    if isinstance(method, Stratified) and s.block.family == "normal":
+        terms = len(s.block.fixed) - 1 + len(s.clusters)
+        if s.rows.sum() <= terms:
+            raise SpecificationError(
+                f"'{s.name}': {int(s.rows.sum())} rows are observed, and '{method.name}' has {terms} coefficients (a "
+                f"term for each of {len(s.clusters)} clusters): none are left for a residual variance. Take predictors "
+                "out of its formula, or use 'bayes'."
+            )
+    return []
+
+
+def _full_rank(s: Sight, cluster: int) -> bool:
+    """Whether the complete columns that vary between rows are independent in the observed rows of a cluster."""
+    places = [s.block.fixed.index(column) for column in s.block.random if column in s.block.fixed]
+    X = s.X[s.rows & (s.data.codes == cluster)][:, places]
+    X = X[:, np.isfinite(X).all(axis=0)]
+    return not dependent(X).any() if len(X) >= X.shape[1] else False
+
+
+def variances(s: Sight) -> list[Event]:
+    """Clusters for the variances between them."""
+    q, m = len(s.block.random), len(s.clusters)
+    if q == 0 or s.fixed_Psi:
+        return []
+    if isinstance(s.block.method, TwoStage) and m > 1:  # which says itself what few clusters leave open
+        return []
+    if m == 1:
+        only = listing([s.data.clusters[s.clusters[0]]])
+        raise DataError(
+            f"'{s.name}' is observed in 1 of {len(s.data.clusters)} clusters ({only}, {int(s.rows.sum())} rows): its "
+            "variance between clusters (Psi) cannot be learned. Use method 'norm', 'glm' or 'pmm', which ignore the "
+            "clusters, or fix Psi: methods.Bayes(priors.Priors(Psi=priors.Fixed(...)))."
+        )
+    if m < q + 1:
+        raise SpecificationError(
+            f"'{s.name}' has {q} random effects ({listing(c.name for c in s.block.random)}) and is observed in {m} "
+            f"clusters; {q + 1} are needed. Take slopes out of (... | {s.data.cluster}), or fix Psi: priors.Fixed(...)."
+        )
+    fewest = min([m, *(_slope_clusters(s, column) for column in s.block.random if column.base != INTERCEPT)])
+    if fewest < FEW:
+        text = f"'{s.name}': the variances between clusters rest on {fewest} clusters, and so"
+        rest = (
+            " maximum likelihood estimates of them are poor; prefer 'bayes'."
+            if isinstance(s.block.method, ML)
+            else " strongly on the prior; compare several."
+        )
+        return [Event("prior matters", f"Psi[{s.name}]", text + rest, fewest)]
+    return []
+
+
+def _slope_clusters(s: Sight, column: Column) -> int:
+    """Clusters in which the slope of a column can be seen; at least 2."""
+    z = np.where(s.rows, s.values[column.base], np.nan)
+    if not varies_within(s.values[column.base], s.data.codes).any():
+        raise SpecificationError(
+            f"'{s.name}': '{column.name}' is one value in every cluster and cannot have a random slope; take it out of "
+            f"(... | {s.data.cluster}), and keep it as a fixed predictor."
+        )
+    clusters = int(varies_within(z, s.data.codes).sum())
+    if clusters < 2:
+        raise SpecificationError(
+            f"'{s.name}': '{column.name}' varies, where '{s.name}' is observed, within {clusters} of {len(s.clusters)} "
+            f"clusters, so that the variance of its slopes cannot be learned; take it out of (... | {s.data.cluster})."
+        )
+    return clusters
+
+
+def _is_between(s: Sight, j: int, column: Column, base: str) -> bool:
+    if column.over:
+        return column.base == base
+    if base != INTERCEPT:
+        return column.base == base
+    return s.kinds[j] == "complete" and not varies_within(s.X[:, j], s.data.codes).any()
+
+
+def _first_rows(s: Sight) -> NDArray[np.int64]:
+    """The first observed row of each cluster in which the response is observed."""
+    rows = np.flatnonzero(s.rows)
+    return rows[np.unique(s.data.codes[rows], return_index=True)[1]]

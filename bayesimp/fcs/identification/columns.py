@@ -1,0 +1,203 @@
+"""Whether the rows that a conditional model is fitted to tell its columns apart.
+
+Those are the rows in which the response is observed; incomplete predictors are filled in there by their own models. So a
+relation among columns is looked at in the rows where these columns and the response are observed, however few of the
+others are, and counts only if it does not rest on hardly more rows than it has terms: a rare level that two columns
+share in one row is no relation. What is left open by that is open: the models of the others decide it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.specification.records import INTERCEPT
+from bayesimp.fcs.specification.values import column_values, dependent
+from bayesimp.formulas.design import check_rank
+from bayesimp.messages import listing
+from bayesimp.methods import ClusterLevel
+
+__all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
+
+BEYOND = 2  # rows beside as many as a relation has terms, on which it may still be one by chance
+LEVERAGE = 1e-6
+SUPPORT = 1e-6  # of the largest contribution, below which a column has no part in a relation
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def complete(s: Sight) -> list[Event]:
+    """Complete predictors in the rows where the response is observed."""
+    chosen = s.kinds == "complete"
+    names = [n for n, c in zip(s.names, chosen, strict=True) if c]
+    matrix = s.X[:, chosen][s.rows]
+    out = dependent(matrix)
+    if not out.any():
+        return []
+    if len(matrix) < len(names):
+        why = f"is observed in {s.seen}, too few for the coefficients of {len(names)} complete columns."
+        return s.unidentified(names[int(np.argmax(out))], why)
+    try:
+        check_rank(matrix, names, f"rows where '{s.name}' is observed ({s.seen})")
+        detail = ""
+    except DataError as problem:
+        detail = str(problem).partition("; take")[0] + "."
+    column = names[int(np.argmax(out))]
+    return s.unidentified(
+        column, detail or f"'{column}' is a combination of others where '{s.name}' is observed."
+    )
+
+
+def incomplete(s: Sight) -> list[Event]:
+    """Each incomplete predictor beside the complete ones, in the rows where it and the response are observed."""
+    events = []
+    known = np.flatnonzero(s.kinds == "complete")
+    for j in np.flatnonzero(s.kinds == "incomplete"):
+        column, x = s.names[j], s.X[:, j]
+        both = s.rows & np.isfinite(x)
+        if not both.any():
+            events += s.unidentified(
+                column, f"'{column}' is never observed in the same row as '{s.name}' ({s.seen})."
+            )
+        elif np.ptp(x[both]) == 0 and _has_intercept(s):
+            events += s.unidentified(column, f"'{column}' is constant ({x[both][0]:g}) {_there(s, both)}.")
+        elif found := _relation(s, x, known, both):
+            events += s.unidentified(
+                column,
+                f"'{column}' is a combination of the complete predictors {_there(s, found[1])}.",
+            )
+    return events
+
+
+def together(s: Sight) -> list[Event]:
+    """Incomplete predictors beside each other."""
+    open_ = np.flatnonzero(s.kinds == "incomplete")
+    order = [*np.flatnonzero(s.kinds == "complete"), *open_]
+    if len(open_) < 2:
+        return []
+    all_there = s.rows & np.isfinite(s.X[:, order]).all(axis=1)
+    if all_there.sum() <= len(order):
+        return [
+            Event(
+                "few rows together",
+                s.name,
+                f"'{s.name}' and all its predictors are observed together in {int(all_there.sum())} rows, for "
+                f"{len(order)} coefficients: they rest on pairs of variables, and on the models of the others.",
+                int(all_there.sum()),
+            )
+        ]
+    out = dependent(s.X[all_there][:, order])
+    kept = [j for j, is_out in zip(order, out, strict=True) if not is_out]
+    events = []
+    for j in (j for j, is_out in zip(order, out, strict=True) if is_out and j in open_):
+        before = [k for k in kept if order.index(k) < order.index(j)]
+        found = _relation(s, s.X[:, j], np.array(before, dtype=int), all_there)
+        if found and set(found[0]) & set(open_):  # else said by `incomplete`
+            with_ = listing([s.names[k] for k in found[0] if s.names[k] != INTERCEPT])
+            text = f"'{s.names[j]}' is a combination of the predictors before it ({with_}) {_there(s, found[1], 'they')}."
+            events += s.unidentified(s.names[j], text)
+    return events
+
+
+def exact(s: Sight) -> list[Event]:
+    """A response that its predictors determine has no residual variance."""
+    if s.block.family != "normal":  # never exact: at the worst separated
+        return []
+    by_row = np.flatnonzero(s.kinds != "mean")
+    there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
+    if there.sum() <= len(by_row) + 1 or np.ptp(s.values[s.name][there]) == 0:
+        return []
+    found = _relation(s, s.values[s.name], by_row, there)
+    if not found:
+        return []
+    involved = [s.names[k] for k in found[0] if s.names[k] != INTERCEPT]
+    raise SpecificationError(
+        f"'{s.name}' is an exact combination of its predictors ({listing(involved)}) {_there(s, found[1])}: nothing is "
+        f"left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
+    )
+
+
+def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
+    """All columns, cluster means and within-cluster ones among them, once the holes are filled (`generic.filled`)."""
+    count, p = int(s.rows.sum()), len(s.names)
+    if isinstance(s.block.method, ClusterLevel):  # `between` has said it
+        return []
+    if count < p:
+        return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
+    columns, events = s.block.fixed, []
+    of_clusters = [c.over is not None or c.within for c in columns]
+    order = sorted(range(p), key=lambda j: of_clusters[j])
+    X = column_values([columns[j] for j in order], values, s.data.codes, centred=True)[s.rows]
+    for place in np.flatnonzero(dependent(X)):
+        j = order[place]
+        if of_clusters[j]:  # of the others there is more to say than one way to fill them in
+            zero = "zero" if not X[:, place].any() else "a combination of the other predictors"
+            text = f"'{s.names[j]}' is {zero} in the {count:,} rows where '{s.name}' is observed."
+            events += s.unidentified(s.names[j], text)
+    random = s.block.random
+    out = (
+        dependent(column_values(random, values, s.data.codes, centred=True)[s.rows])
+        if len(random) > 1
+        else np.zeros(0, bool)
+    )
+    if out.any() and not s.fixed_Psi:
+        name = random[int(np.argmax(out))].name
+        raise SpecificationError(
+            f"'{s.name}': the random part has '{name}', which is a combination of the columns before it in the {count:,} "
+            f"rows where '{s.name}' is observed; take it out of (... | {s.data.cluster})."
+        )
+    return events
+
+
+def _relation(s: Sight, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
+    """Columns of which x is a combination, and the rows in which they, it and the response are observed; None if of none.
+
+    candidates: places of columns that are observed in `rows`. The combination found there is looked at in all rows that
+    have its own columns, until no column leaves it. On few rows it is none by chance, unless these are all that count.
+    """
+    members = [int(k) for k in candidates]
+    while True:
+        matrix = np.column_stack([s.X[:, members], x])
+        if not dependent(matrix[rows])[-1]:
+            return None
+        members = _support(s.X[:, members], x, members, rows)
+        wider = s.rows & np.isfinite(x) & np.isfinite(s.X[:, members]).all(axis=1)
+        if (wider == rows).all():
+            break
+        rows = wider
+    by_chance = not (rows == s.rows).all() and _rests_on_few(s.X[rows][:, members])
+    return None if by_chance else (members, rows)
+
+
+def _rests_on_few(matrix: Array) -> bool:
+    """Whether columns are independent by a few equal rows alone: those of a rare level, however it is coded.
+
+    They are what gives leverage 1 together. What x is there the columns can always say.
+    """
+    left = np.linalg.qr(matrix[:, ~dependent(matrix)])[0]
+    _, group = np.unique(matrix, axis=0, return_inverse=True)
+    count = np.bincount(group.ravel())
+    leverage = np.bincount(group.ravel(), (left**2).sum(axis=1))
+    return bool((leverage[count <= matrix.shape[1] + BEYOND] > 1 - LEVERAGE).any())
+
+
+def _support(matrix: Array, x: Array, members: list[int], rows: Mask) -> list[int]:
+    """The columns that have a part in the combination that x is."""
+    length = np.linalg.norm(matrix[rows], axis=0)
+    scaled = matrix[rows] / np.where(length > 0, length, 1.0)
+    independent = ~dependent(scaled)
+    coefficients = np.zeros(len(members))
+    coefficients[independent] = np.linalg.lstsq(scaled[:, independent], x[rows], rcond=None)[0]
+    part = np.abs(coefficients) > SUPPORT * np.abs(coefficients).max(initial=0.0)
+    return [k for k, has in zip(members, part, strict=True) if has]
+
+
+def _has_intercept(s: Sight) -> bool:
+    return any(column.name == INTERCEPT for column in s.block.fixed)
+
+
+def _there(s: Sight, rows: Mask, what: str = "it") -> str:
+    return f"in the {int(rows.sum()):,} rows where {what} and '{s.name}' are observed"

@@ -1,0 +1,112 @@
+"""What is seen of one response and its predictors: the ground of all checks of a conditional model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.values import column_values
+from bayesimp.methods import MLMI, ClusterLevel, PyMC, SingleLevel, Stratified
+from bayesimp.priors import Fixed, Normal, Weak
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Sight", "proper", "term_of"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is seen of one response and its predictors."""
+
+    name: str
+    block: Block
+    values: dict[str, Array]
+    data: IncompleteData
+    complete: frozenset[str]
+
+    @cached_property
+    def rows(self) -> NDArray[np.bool_]:
+        """(N,) where the response is observed."""
+        return np.isfinite(self.values[self.name])
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64]:
+        """Clusters in which it is."""
+        return np.unique(self.data.codes[self.rows])
+
+    @cached_property
+    def X(self) -> Array:
+        return column_values(self.block.fixed, self.values, self.data.codes, centred=True)
+
+    @cached_property
+    def kinds(self) -> NDArray[np.str_]:
+        """(p,) "complete", "incomplete" (by row), "mean" (of a cluster) for each fixed column."""
+        return np.array([
+            "mean" if c.over else "complete" if c.base in self.complete else "incomplete" for c in self.block.fixed
+        ])  # fmt: skip
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.block.fixed]
+
+    @property
+    def seen(self) -> str:
+        return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
+
+    @property
+    def fixed_Psi(self) -> bool:
+        """Whether the covariance of the effects is given."""
+        return isinstance(getattr(getattr(self.block.method, "priors", None), "Psi", None), Fixed)
+
+    def unidentified(self, column: str, message: str) -> list[Event]:
+        """Refuse; or, where beta has a proper prior, say that it is all there is."""
+        why = proper(self.block)
+        if why is None:
+            term = term_of(column, self.data)
+            written = f" In a formula, '{column}' is part of '{term}'." if term != column else ""
+            raise SpecificationError(
+                f"'{self.name}' ({self.block.method.name}): {message} {self._cure(column)}, or make its coefficient "
+                "estimable by a normal prior, for example "
+                f"methods.Bayes(priors.Priors(beta=priors.Normal(mean=0, sd=...))).{written}"
+            )
+        return [Event("prior only", f"{self.name} ~ {column}", f"'{self.name}': {message} Kept, for {why}.")]
+
+    def _cure(self, column: str) -> str:
+        """What to do about a column that cannot be told from others."""
+        if any(c.name == column and c.over for c in self.block.fixed):
+            choice = " (compatible=False: no cluster means; a formula: those that you write in it)"
+            return f"Drop '{column}' from the predictors of '{self.block.name}'{choice}"
+        term = term_of(column, self.data)
+        if term != column and sum(term_of(name, self.data) == term for name in self.names) > 1:
+            return (
+                f"Join that level with another in the table, or drop all of '{term}' from the predictors of "
+                f"'{self.block.name}'"
+            )
+        return f"Drop '{column}' from the predictors of '{self.block.name}'"
+
+
+def proper(block: Block) -> str | None:
+    """Why coefficients that the data do not determine have a proper law; None where they have none."""
+    method = block.method
+    if isinstance(method, PyMC) and method.model is not None:
+        return "the model is your own: make sure that its prior is proper"
+    generalised = block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
+    weak = isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
+    prior = getattr(getattr(method, "priors", None), "beta", None)
+    return "its coefficient has its normal prior alone" if weak or isinstance(prior, Normal | Weak) else None
+
+
+def term_of(column: str, data: IncompleteData) -> str:
+    """The term of a formula that a column belongs to: ``sex:y2`` of ``sex[M]:y2``."""
+    for name in data.variables:
+        for head in (f"C({name})", name):
+            column = re.sub(rf"(?<![^:]){re.escape(head)}\[.*?\](?=:|$)", head.replace("\\", r"\\"), column)
+    return column

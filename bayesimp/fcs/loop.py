@@ -1,0 +1,378 @@
+"""The loop of fully conditional specification: many imputations, each a chain from its own start.
+
+One cycle visits the blocks in their order; a block draws its parameters given the observed values of its own responses
+and the completed values of everything else, then its missing values (Kunkel & Kaizar 2017, eq. 4):
+
+    theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Conditional.step`
+    Y_k_mis      ~ g_k( . | Y_k_obs, Y_-k, theta_k, B_k)
+
+Columns derived from what was imputed are brought up to date before the next block; cross products and cluster means are
+made anew at every visit (kernels/chained/moments.py). The draw of theta_k is a Markov transition that leaves its
+conditional posterior invariant and starts where the last cycle ended (`Gibbs`, `PyMC`), or an independent draw (`ML`,
+`Norm`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from bayesimp.errors import SamplingError
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.rows import indistinct
+from bayesimp.fcs.specification.values import varies_within
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.chained.moments import imputed_moments
+from bayesimp.kernels.chained.places import Places, places
+from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
+from bayesimp.sampling.chains import Report, run_chains
+
+__all__ = [
+    "Chain",
+    "Conditional",
+    "History",
+    "Parameters",
+    "adapt_all",
+    "run_cycles",
+    "start_chain",
+    "summed",
+]
+
+KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
+FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
+ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
+SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
+POST = 1 << 30  # the code of values changed by the user's function
+# incomplete rows below which light steps called from Python are quicker on one thread than on two
+ROWS_FOR_THREADS = 5_000
+
+
+@dataclass
+class Parameters:
+    """State of a block, working scale: beta (p*, r), Sigma (1 or m, r, r), Psi (rq, rq), B (m, q, r); its own."""
+
+    beta: np.ndarray
+    Sigma: np.ndarray
+    Psi: np.ndarray
+    B: np.ndarray
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """What is kept of every cycle; of a user's own model its free variables."""
+        normal = {name: getattr(self, name) for name in KEPT}
+        return {name: x for name, x in normal.items() if x.size} | {
+            name: x for name, x in self.own.items() if name.startswith(FREE)
+        }
+
+
+@dataclass
+class Chain:
+    """One imputation under way: completed incomplete rows V (R, d - p), parameters by block.
+
+    events: how often something of the kind (block, code) happened.
+    """
+
+    rng: np.random.Generator
+    V: np.ndarray
+    theta: list[Parameters]
+    cycles: int = 0
+    events: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def record(self, block: int, code: int, count: int = 1) -> None:
+        """Count what happened; the words are with the block (`Conditional.words`)."""
+        self.events[block, code] = self.events.get((block, code), 0) + count
+
+
+def summed(thetas: list[Parameters], name: str) -> np.ndarray:
+    """Sum over imputations of what blocks count by themselves."""
+    return np.sum([theta.own[name] for theta in thetas], axis=0)
+
+
+ADVICE = (
+    "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
+    "of others: leave one of them out of its formula, or give beta a normal prior."
+)
+
+
+class Conditional(Protocol):
+    """What a block of the loop can do.
+
+    `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them and
+    fills in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a sum of bits, of each
+    of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
+    `events`: what is to be said of all chains in the end.
+
+    Five more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
+    (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
+    attribute ``heavy`` says that `step` is mostly compiled code, during which another thread may run. A text ``advice``
+    ends the message of a `SamplingError`, instead of `ADVICE`. ``drawn`` (R,), of a variable of clusters: the incomplete
+    rows whose value is drawn, and not known from other rows of the cluster.
+    """
+
+    words: Mapping[int, tuple[str, str]]
+
+    def init(self, chain: Chain) -> Parameters: ...
+
+    def step(self, chain: Chain, theta: Parameters) -> int: ...
+
+    def events(self, thetas: list[Parameters]) -> list[Event]: ...
+
+
+@dataclass
+class History:
+    """Kept cycles of all chains, working scale.
+
+    blocks: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, variables): of what is imputed.
+    """
+
+    blocks: list[dict[str, np.ndarray]]
+    mean: np.ndarray
+    sd: np.ndarray
+
+    @property
+    def cycles(self) -> int:
+        return self.mean.shape[1]
+
+    def joined(self, other: History, axis: int) -> History:
+        """Later cycles (axis 1) or further chains (axis 0)."""
+        blocks = [
+            {k: np.concatenate([a[k], b[k]], axis) for k in a}
+            for a, b in zip(self.blocks, other.blocks, strict=True)
+        ]
+        pair = [np.concatenate([getattr(self, f), getattr(other, f)], axis) for f in ("mean", "sd")]
+        return History(blocks, *pair)
+
+    def truncated(self, cycles: int) -> History:
+        return History(
+            [{k: v[:, :cycles] for k, v in b.items()} for b in self.blocks],
+            self.mean[:, :cycles],
+            self.sd[:, :cycles],
+        )
+
+
+def adapt_all(table: ChainedTable, conditionals: list[Conditional], seed: int) -> None:
+    """Tune what is to be tuned: on starting values, then again after some cycles, on a chain that is thrown away."""
+    tuned = [conditional for conditional in conditionals if hasattr(conditional, "adapt")]
+    if not tuned:
+        return
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(2, 0))))
+    chain = start_chain(table, [], rng)
+    for conditional in tuned:
+        conditional.adapt(chain)
+    chain.theta = _parameters(table, conditionals, chain)
+    _advance(table, conditionals, None, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
+    for conditional in tuned:
+        conditional.adapt(chain)
+
+
+def start_chain(table: ChainedTable, conditionals: list[Conditional], rng: np.random.Generator) -> Chain:
+    """A chain with missing values drawn at random from the observed ones: of the cluster, if it has any."""
+    V = table.start.copy()
+    incomplete = range(table.p, len(table.names) - len(table.derived))
+    for k in incomplete:
+        holes = table.holes(k)
+        if holes.any():
+            V[holes, k - table.p] = _donors(rng, table, k, holes)
+    table.derive(V)
+    chain = Chain(rng, V, [])
+    chain.theta = _parameters(table, conditionals, chain) if conditionals else []
+    return chain
+
+
+def _parameters(table: ChainedTable, conditionals: list[Conditional], chain: Chain) -> list[Parameters]:
+    """Parameters by visit: the same ones where a block is visited twice in a cycle."""
+    made: dict[str, Parameters] = {}
+    for chained, conditional in zip(table.blocks, conditionals, strict=True):
+        if chained.block.name not in made:
+            made[chained.block.name] = conditional.init(chain)
+    return [made[chained.block.name] for chained in table.blocks]
+
+
+def _donors(rng, table: ChainedTable, k: int, holes) -> np.ndarray:
+    """A random observed value for every hole."""
+    row_cluster = table.cells.cluster[table.row_cell]
+    seen = ~holes
+    y = np.concatenate([table.D[:, k], table.start[seen, k - table.p]])
+    codes = np.concatenate([table.D_cluster, row_cluster[seen]])
+    order = np.lexsort([y, codes])
+    y, codes = y[order], codes[order]
+    first, last = (np.searchsorted(codes, row_cluster[holes], side=side) for side in ("left", "right"))
+    none = first == last
+    first, last = np.where(none, 0, first), np.where(none, len(y), last)
+    return y[first + (rng.random(len(first)) * (last - first)).astype(np.int64)]
+
+
+def run_cycles(
+    table: ChainedTable,
+    conditionals: list[Conditional],
+    chains: list[Chain],
+    cycles: int,
+    post: Mapping[int, Callable] | None = None,
+    *,
+    workers: int | None = None,
+    report: Report | None = None,
+) -> History:
+    """Advance all chains by `cycles`, side by side; returns the kept states, fewer if the run was interrupted."""
+    history = _empty(table, chains, cycles)
+    done = 0
+    ahead = 1
+    post, stop = post or {}, threading.Event()
+    visits = _visits(table, conditionals, post)
+    heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
+    if workers is None and not heavy and visits is None:
+        workers = 1
+
+    def advance(c: int, start: int, stop: int) -> None:
+        _advance(table, conditionals, visits, chains[c], post, history, c, done + start, done + stop)
+
+    def shown(_: str, k: int, total: int) -> None:
+        if report is not None:
+            report("imputing", done * len(chains) + k, cycles * len(chains))
+
+    while done < cycles:
+        n = min(ahead, cycles - done)
+        began = time.perf_counter()
+        finished = run_chains(advance, len(chains), n, workers=workers, report=shown, stop=stop)
+        if stop.is_set() or min(finished) < n:
+            level = max(finished) if done else min(finished)
+            # turns are short: all stop at the same cycle, as if asked for no more
+            for c, k in enumerate(finished):
+                advance(c, k, max(k, level))
+            return history.truncated(done + level)
+        done += n
+        ahead = max(1, int(n * SECONDS / max(time.perf_counter() - began, 1e-6)))
+    return history
+
+
+def _advance(
+    table, conditionals, visits, chain: Chain, post, history: History, c: int, start: int, stop: int
+) -> None:
+    """Cycles start..stop-1 of chain c; visits: see `_visits`."""
+    if visits is not None:
+        _advance_compiled(table, conditionals, visits, chain, history, c, start, stop)
+        return
+    for t in range(start, stop):
+        for b, (conditional, theta) in enumerate(zip(conditionals, chain.theta, strict=True)):
+            code = conditional.step(chain, theta)
+            if code:
+                _note(table, chain, conditional, b, c, int(code))
+            block = table.blocks[b]
+            for k in block.columns:
+                if k in post:
+                    _post(table, chain, k, post[k], b, conditional)
+            if table.derived:
+                _derive(table, chain, {table.names[k] for k in block.columns})
+            for name, value in theta.kept().items():
+                history.blocks[b][name][c, t] = value
+        imputed_moments(table.cells, chain.V, history.mean[c, t], history.sd[c, t])
+        chain.cycles += 1
+
+
+def _visits(table: ChainedTable, conditionals, post) -> Places | None:
+    """What whole cycles in one kernel call take; None where something is done in Python between the blocks."""
+    visits = [getattr(conditional, "visit", None) for conditional in conditionals]
+    whole = [visit for visit in visits if visit is not None]
+    return None if post or table.derived or len(whole) < len(visits) else places(whole, VISIT)
+
+
+def _advance_compiled(
+    table, conditionals, visits, chain: Chain, history: History, c: int, start: int, stop: int
+) -> None:
+    """The same where every block is a Gibbs step and nothing is computed between: in one kernel call."""
+    kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
+    states = places(
+        [
+            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma[:, 0], Psi)
+            for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
+        ],
+        STATE,
+    )
+    mean, sd = history.mean[c, start:stop], history.sd[c, start:stop]
+    t, b, code = gibbs_cycles(chain.rng, table.cells, visits.table, states.table, chain.V, mean, sd)
+    if code:
+        chain.cycles += t
+        _note(table, chain, conditionals[b], b, c, -code)
+    chain.cycles += stop - start
+
+
+def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c: int, code: int) -> None:
+    """Record the bits of a code; a negative one ends the run."""
+    if code < 0:
+        _, message = conditional.words.get(code, ("failed", f"code {code}"))
+        raise SamplingError(
+            f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
+            f"{indistinct(table, chain.V, b)}{getattr(conditional, 'advice', ADVICE)}"
+        )
+    for bit in conditional.words:
+        if bit > 0 and code & bit:
+            chain.record(b, bit)
+
+
+def _post(
+    table: ChainedTable, chain: Chain, k: int, function: Callable, block: int, conditional: Conditional
+) -> None:
+    """Let the user's function change the values just drawn; a change is counted."""
+    holes = getattr(conditional, "drawn", table.holes(k))
+    drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
+    changed = np.asarray(function(drawn.copy()))
+    if changed.dtype.kind not in "biuf":
+        raise SamplingError(
+            f"post['{table.names[k]}'] must return numbers, as it is given them (levels of text by their place, from 0), "
+            f"not {changed.dtype}."
+        )
+    changed = changed.astype(float)
+    if changed.shape != drawn.shape or not np.isfinite(changed).all():
+        raise SamplingError(
+            f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "
+            f"shape {changed.shape}" + ("" if np.isfinite(changed).all() else ", some not finite") + "."
+        )
+    if k in table.exact and not np.isclose(table.nearest(k, changed), changed, rtol=1e-9).all():
+        known = table.exact[k]
+        raise SamplingError(
+            f"post['{table.names[k]}'] returned a value that the variable cannot have; possible are "
+            + (", ".join(f"{value:g}" for value in known[:10]) if len(known) else "whole numbers")
+            + "."
+        )
+    if hasattr(conditional, "drawn"):
+        cluster = table.cells.cluster[table.row_cell[holes]]
+        if varies_within(changed, cluster).any():
+            raise SamplingError(
+                f"post['{table.names[k]}'] returned several values for the rows of a cluster, and the variable has one "
+                "in each: what it returns may depend on the values that it is given alone."
+            )
+    if (changed != drawn).any():
+        chain.record(block, POST, int((changed != drawn).sum()))
+        chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
+
+
+def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
+    """Derived columns that rest on changed ones, in order."""
+    names = []
+    for derived in table.derived:
+        if changed & set(derived.ingredients):
+            names.append(derived.name)
+            changed = changed | {derived.name}
+    if not names:
+        return
+    for k in table.derive(chain.V, tuple(names)):
+        if not np.isfinite(chain.V[:, k - table.p]).all():
+            raise SamplingError(
+                f"'{table.names[k]}' is not finite for some imputed values of its ingredients (a logarithm of a "
+                "negative number, a division by 0?). Give these bounds=, or use another expression."
+            )
+
+
+def _empty(table: ChainedTable, chains: list[Chain], cycles: int) -> History:
+    n = len(chains)
+    blocks = [
+        {name: np.empty((n, cycles, *value.shape)) for name, value in theta.kept().items()}
+        for theta in chains[0].theta
+    ]
+    r = len(table.names) - table.p - len(table.derived)
+    shape = n, cycles, table.clusters, r
+    return History(blocks, np.empty(shape), np.empty(shape))

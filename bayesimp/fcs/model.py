@@ -1,0 +1,324 @@
+"""Fully conditional specification: one conditional model a variable, visited in turn (Kunkel & Kaizar 2017, sec. 2.2).
+
+    y_k = X*_k beta*_k + Z*_k b_ki + e,   b_ki ~ N(0, psi*_k),   e ~ N(0, sigma*_k)
+    g(E y_k) = X*_k beta*_k + Z*_k b_ki      for variables that are not normal (Jolani 2025, sec. 2.4)
+
+X*_k and Z*_k may hold any other variables, imputed ones among them, and their means by cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from bayesimp import methods as me
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.normal import make
+from bayesimp.fcs.identification.check import check_conditionals
+from bayesimp.fcs.loop import adapt_all
+from bayesimp.fcs.run import FCSRun, block_names
+from bayesimp.fcs.specification.bounds import checked_bounds
+from bayesimp.fcs.specification.compose import conditionals
+from bayesimp.fcs.specification.declared import declared_to_dict
+from bayesimp.fcs.specification.records import formula_text, text
+from bayesimp.fcs.specification.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
+from bayesimp.fcs.table import ChainedTable, chained_table
+from bayesimp.imputation.result import Imputations
+from bayesimp.joint.gibbs import is_conjugate
+from bayesimp.priors.describe import described, described_bounds
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import new_seed
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.threads import one_thread
+
+__all__ = ["FCS"]
+
+CYCLES, DRAWS = 100, 1_000  # by default: cycles at the least, and draws kept of all imputations
+
+
+class FCS:
+    """Imputation by chained equations, a conditional model for every incomplete variable.
+
+    Parameters
+    ----------
+    data
+        The incomplete table.
+    methods
+        One for all, or by variable: ``"bayes"``, ``"iw"``, ``"ml"``, ``"mlmi"``, ``"2stage"``, ``"sti"``, ``"2lonly"``,
+        ``"pymc"``, ``"norm"``, ``"glm"``, ``"pmm"``, names of mice's methods (``"2l.pan"``), or records of
+        `bayesimp.methods`. Default: by family, level and number of observed clusters
+        (`bayesimp.fcs.specification.defaults`); printing the model says what was chosen, and why.
+    predictors
+        By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
+        predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``,
+        ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default, of one variable or (the text alone) of all.
+    order, blocks, derived, compatible
+        Order of the visits; variables imputed jointly, by name of block; columns computed from others
+        (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
+        See `bayesimp.fcs.specification.compose.conditionals`.
+    bounds
+        (lower, upper) by variable, None for no bound: values are drawn from the normal truncated to them. Either may be
+        (n,) numbers, one a row of the table, nan for none: detection limits, ``(0, table["limit"].where(missing))``. For
+        variables imputed one by one, by normal models or (one pair for all rows) by matching; others are refused.
+    post
+        By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
+        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds.
+    where
+        Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
+        cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
+        cell that is chosen is held out, and imputed as if it were missing.
+    ignore
+        (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either (but for
+        a cluster that has no other rows).
+
+    Raises
+    ------
+    DataError, SpecificationError
+        A conditional model that the data cannot identify, or a predictor that depends on the variable itself.
+
+    Examples
+    --------
+    >>> model = bi.FCS(data, methods={"bsi": bi.methods.IW(nu=1, v=1, compatible=True)})     # doctest: +SKIP
+    >>> imp = model.impute(m=60, seed=1)                                                     # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        methods: Any = None,
+        predictors: Any = None,
+        *,
+        order: Any = None,
+        blocks: Mapping[str, Sequence[str]] | None = None,
+        derived: Mapping[str, str] | None = None,
+        compatible: bool | None = None,
+        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        post: Mapping[str, Callable] | None = None,
+        where: Any = None,
+        ignore: Any = None,
+    ) -> None:
+        if not isinstance(data, IncompleteData):
+            raise SpecificationError(
+                f"FCS takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
+            )
+        self.data = data
+        self._declared = {
+            "methods": methods, "predictors": predictors, "order": order, "blocks": blocks, "derived": derived,
+            "compatible": compatible, "bounds": bounds, "post": post, "where": where, "ignore": ignore,
+        }  # fmt: skip
+        self._where = masks(data, where)
+        self.masked = held_out(data, self._where)
+        self.ignore = ignored_rows(data, ignore)
+        with one_thread(data.frame.size):
+            self.spec = conditionals(
+                self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
+            )
+            self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
+        self.bounds = checked_bounds(self.masked, bounds, self.spec)
+        self.post = checked_post(post, self.spec)
+
+    @cached_property
+    def table(self) -> ChainedTable:
+        names, frame = self.spec.incomplete, self.masked.frame
+        Y = np.column_stack([self.masked.column_values(name) for name in names])
+        own = [d.column for d in self.spec.derived if d.column is not None and d.column in frame.columns]
+        filled = {name: frame[name].to_numpy(float, na_value=np.nan) for name in own}
+        with one_thread(frame.size):
+            return chained_table(
+                self.spec,
+                Y,
+                self.data.codes,
+                len(self.data.clusters),
+                filled=filled,
+                ignore=self.ignore,
+                bounds=self.bounds,
+                labels=list(self.data.clusters),
+            )
+
+    def conditionals(self, seed: int) -> list:
+        """The blocks as the loop runs them; what they compile or adapt is done once a seed."""
+        made = self.__dict__.setdefault("_made", {})
+        if seed not in made:
+            made.clear()
+            made[seed] = [make(self.table, k) for k in range(len(self.spec.blocks))]
+            adapt_all(self.table, made[seed], seed)
+        return made[seed]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is compiled is left out of copies and pickles, and made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+    @property
+    def post_by_column(self) -> dict[int, Callable]:
+        return {self.table.names.index(name): f for name, f in self.post.items()}
+
+    @property
+    def formulas(self) -> list[str]:
+        """The conditional models as they are fitted; as ``predictors=`` they give the same models."""
+        blocks = {block.name: block for block in self.spec.blocks}  # one may be visited twice
+        return [formula_text(block, self.data.cluster, self.spec.written) for block in blocks.values()]
+
+    @property
+    def priors_name(self) -> str:
+        priors = [getattr(b.method, "priors", None) for b in self.spec.blocks]
+        names = {each.name for each in priors if each is not None}
+        return ", ".join(sorted(names)) or "none"
+
+    def filled(self, column: str) -> np.ndarray:
+        """(n,) bool: cells of a column that completed tables show imputed."""
+        return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
+
+    def with_priors(self, priors: pr.Priors | str) -> FCS:
+        """The same model with other priors (records, or the name of a preset) in every block that takes priors.
+
+        Blocks by Gibbs sampling take to PyMC where the priors are not conditionally conjugate.
+
+        Raises
+        ------
+        SpecificationError
+            No block has priors.
+        """
+        priors = pr.read(priors)
+        changed = {b.name: _with_priors(b.method, priors) for b in self.spec.blocks}
+        if all(changed[b.name] is b.method for b in self.spec.blocks):
+            used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))
+            raise SpecificationError(
+                f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them."
+            )
+        return FCS(self.data, **{**self._declared, "methods": changed})
+
+    @property
+    def parameter_priors(self) -> dict[str, Any]:
+        """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
+        out = {}
+        names = block_names(self.spec)
+        for chained in self.table.blocks:
+            block, scale, method = chained.block, chained.scale, chained.block.method
+            name = names[block.name]
+            if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
+                continue
+            priors = pr.default() if method.priors is None else method.priors
+            out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
+            if block.family == "normal" and getattr(method, "residual", "common") == "common":
+                Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
+                out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
+            out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
+        return out
+
+    def _beta_prior(self, chained, prior):
+        """As it is, but weak priors with the means and sds that they have on the scale of the data."""
+        if not isinstance(prior, pr.Weak):
+            return prior
+        block, scale = chained.block, chained.scale
+        mean, sd = (
+            np.zeros((len(block.fixed), block.predictors)),
+            np.full((len(block.fixed), block.predictors), prior.sd),
+        )
+        if scale.intercept >= 0:
+            sd[scale.intercept] = prior.intercept
+            if block.family in ("poisson", "negative_binomial"):
+                mean[scale.intercept] = np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]]))
+        mean, sd = scale.marginal_beta(mean, sd)
+        one = mean.shape[1] == 1
+        return pr.Normal(mean[:, 0] if one else mean, sd[:, 0] if one else sd)
+
+    def specification(self) -> dict:
+        """What was declared, as plain records: `bayesimp.load` makes the model again from it."""
+        return declared_to_dict(self._declared)
+
+    def __repr__(self) -> str:
+        n, m = len(self.data.frame), len(self.data.clusters)
+        lines = [f"FCS: {len(self.spec.blocks)} conditional models, {n:,} rows in {m:,} clusters"]
+        lines += [text(self.spec, self.data.cluster)]
+        if self._declared["methods"] is None:
+            lines += ["  methods chosen by family, level and observed clusters: a note says where it is not bayes,",
+                      "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
+        lines += [f"  priors of {text}" for text in self._described_priors()]
+        lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
+        lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
+        lines += [f"  note: {event.where}: {event.message}" for event in self.events]
+        return "\n".join(lines)
+
+    def _described_priors(self) -> list[str]:
+        try:
+            priors = self.parameter_priors
+        except SpecificationError as error:  # said again when it is sampled
+            return [f"the blocks cannot be used: {error}"]
+        return described(self.spec.blocks, priors, {n: self.data.levels(n) for n in self.spec.incomplete})
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        cycles: int | None = None,
+        tune: int | None = None,
+        seed: int | None = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Run m chains from m starts; the last state of each is one completed table.
+
+        Parameters
+        ----------
+        m
+            Completed tables.
+        cycles, tune
+            Visits to every block, and how many of the first are kept apart as warm-up (default: half), so that
+            convergence is judged by the rest. Default: 100 for 20 imputations or more; for fewer as many as keep 1,000
+            draws in all, without which no run could have the 400 effective draws that `summary` asks for.
+        seed
+            Same seed, same result, whatever `workers`, the order of rows, and m: the first 20 of 60 imputations are
+            those of a run of 20 (with as many cycles).
+
+        Raises
+        ------
+        SpecificationError
+            m, cycles, ... out of range.
+        SamplingError
+            A block cannot go on (the message names it), or the run was interrupted before its first cycle.
+
+        Notes
+        -----
+        What is kept of every cycle, to judge convergence, takes 16 bytes for each imputation, cluster and variable:
+        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is kept once: an imputation
+        adds the values of its incomplete rows.
+        """
+        m = _whole("m", m, 1)
+        cycles = max(CYCLES, -(-2 * DRAWS // m)) if cycles is None else _whole("cycles", cycles, 1)
+        tune = cycles // 2 if tune is None else _whole("tune", tune, 0)
+        if tune >= cycles:
+            raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
+        seed = new_seed() if seed is None else _whole("seed", seed, 0)
+        workers = None if workers is None else _whole("workers", workers, 1)
+        run = FCSRun(self, seed, tune, workers)
+        with progress_bar(progress) as report:
+            run.start(m, cycles, report)
+            return run.imputations()
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number of 63 bits, which is what files keep."""
+    if isinstance(value, bool) or not isinstance(value, Real) or float(value) != float(value) // 1:
+        raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    whole = int(value)  # type: ignore[call-overload]  # every real number that is whole
+    if not least <= whole < 2**63:
+        raise SpecificationError(f"{name} must be an integer from {least} to 2**63 - 1, got {value!r}.")
+    return whole
+
+
+def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
+    if not isinstance(method, me.Gibbs | me.PyMC):
+        return method
+    if isinstance(method, me.Gibbs) and not all(is_conjugate(p) for p in (priors.Sigma, priors.Psi)):
+        if method.residual == "cluster":
+            raise SpecificationError(
+                f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'."
+            )
+        return me.PyMC(priors, compatible=method.compatible, link=method.link)
+    return me.with_priors(method, priors)

@@ -1,0 +1,1 @@
+"""From what the user declares to the conditional models that are fitted."""

@@ -1,0 +1,122 @@
+"""Columns that a block has by default: cluster means added, levels that its rows do not tell apart left out; noted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.identification.evidence import proper, term_of
+from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
+from bayesimp.fcs.specification.columns import BaseColumns
+from bayesimp.fcs.specification.levels import Draft
+from bayesimp.fcs.specification.records import INTERCEPT, Block, Column
+from bayesimp.fcs.specification.values import column_values, dependent, observed, varies_within
+from bayesimp.messages import listing
+from bayesimp.methods import ClusterLevel, TwoStage, ignores_clusters
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["check_compatible", "with_means", "without_unseen_levels"]
+
+
+def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
+    """Refuse compatible=True where a method has no place for cluster means; chosen by default, it is noted."""
+    block, method = draft.block, draft.block.method
+    if isinstance(method, ClusterLevel):  # has nothing but cluster means
+        return draft
+    if not ignores_clusters(method) and not getattr(method, "published", False):
+        return draft
+    text = f"compatible=True adds no cluster means to '{block.name}': method '{method.name}' "
+    text += "is as published" if not ignores_clusters(method) else "has no random effects that they go with"
+    if block.name not in why:
+        raise SpecificationError(
+            f"{text}. Write those that you want in its formula, cluster_mean(x), or take 'bayes', 'iw', 'ml' or 'mlmi'."
+        )
+    return replace(draft, block=replace(block, notes=(*block.notes, text)))
+
+
+def without_unseen_levels(
+    draft: Draft, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]
+) -> Draft:
+    """Of a default formula: without levels of a factor that its response tells nothing of, if others remain."""
+    block = draft.block
+    if draft.explicit or proper(block):
+        return draft
+    complete = [c for c in block.fixed if c.over is None and c.base in base.complete]
+    terms: dict[str, list[Column]] = {}
+    for column in block.fixed:
+        if column.over is None and (term := term_of(column.name, data)) != column.name:
+            terms.setdefault(term, []).append(column)
+    values = observed(data, base.complete, base.incomplete, base.derived.values())
+    left: list[Column] = []
+    for columns in (group for group in terms.values() if len(group) > 1):
+        before = complete if columns[0] in complete else [c for c in complete if c.base == INTERCEPT]
+        before = [c for c in before if c not in columns]
+        X = column_values([*before, *columns], values, data.codes, centred=True)
+        out = np.zeros(len(columns), dtype=bool)
+        for name in block.responses:
+            rows = fitted & ~data.missing(name) & np.isfinite(X).all(axis=1)
+            out |= dependent(X[rows])[len(before) :]
+        if not out.all():
+            left += [c for c, is_out in zip(columns, out, strict=True) if is_out]
+    if not left:
+        return draft
+    text = f"not told apart from others in rows with '{block.name}', counted with the first level: "
+    notes = (*block.notes, text + listing([c.name for c in left]))
+    return replace(
+        draft, block=replace(block, fixed=tuple(c for c in block.fixed if c not in left), notes=notes)
+    )
+
+
+def with_means(
+    draft: Draft,
+    data: IncompleteData,
+    values: Mapping[str, Any],
+    compatible: bool | None,
+    fitted: NDArray[np.bool_],
+) -> Block:
+    """The block with cluster means, where wanted or sensible."""
+    block, method = draft.block, draft.block.method
+    if not block.random or isinstance(method, TwoStage):
+        return block
+    own: bool | None = False if getattr(method, "published", False) else getattr(method, "compatible", None)
+    wanted = compatible if own is None else own
+    if wanted is False or (wanted is None and draft.explicit):
+        return block
+    imputed = {name for name in data.variables if data.missing(name).any()}
+    values, codes = {name: v[fitted] for name, v in values.items()}, data.codes[fitted]
+    seen = [~data.missing(name)[fitted] for name in block.responses]
+    new, combined, there = cluster_means(
+        block.fixed, block.random, values, codes, imputed, seen, wanted is True
+    )
+    notes = list(block.notes)
+    if there:
+        notes.append(
+            f"combinations of other columns in rows where '{block.name}' is observed, left out: {listing(there)}"
+        )
+    if wanted is None:
+        clusters = min(len(np.unique(codes[rows])) for rows in seen)
+        needed = clusters_needed((*block.fixed, *new), block.random, values, codes)
+        if not new:
+            return replace(block, notes=tuple(notes))
+        if clusters < needed:
+            few = f"observed in {clusters} clusters, {needed} are needed ({PER_COLUMN} for each)"
+            return replace(block, notes=(*block.notes, f"no cluster means: {few}; compatible=True adds them"))
+        notes.append(
+            "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
+        )
+    slopes = [c.name for c in block.random if c.base != INTERCEPT and not c.within]
+    static = [c.name for c in block.fixed if c.over is None and c.base != INTERCEPT
+              and not varies_within(values[c.base], codes).any()]  # fmt: skip
+    if slopes and static:
+        notes.append(
+            f"products of {listing(static)} with random slopes, which a joint model implies too, are not added; write "
+            f"them as {slopes[0]}:{static[0]}"
+        )
+    if combined:
+        notes.append(f"combinations of other columns, left out: {listing(combined)}")
+    return replace(block, fixed=(*block.fixed, *new), notes=tuple(notes))

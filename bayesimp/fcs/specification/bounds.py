@@ -1,0 +1,177 @@
+"""Bounds of imputed values: one pair for a variable, or one for each of its rows (detection limits). Read, or refused.
+
+A value between bounds is a draw from its conditional law given that it is between them: the truncated normal, for models
+of normal variables, one at a time. Matched values lie between bounds that all observed values lie between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.families.columns import CODED
+from bayesimp.fcs.specification.records import Block, Conditionals
+from bayesimp.messages import listing, suggestion, where
+from bayesimp.methods import ClusterLevel, PyMC
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["checked_bounds", "limits"]
+
+Bound = float | NDArray[np.float64] | None
+
+
+def checked_bounds(data: IncompleteData, bounds: Any, spec: Conditionals) -> dict[str, tuple[Bound, Bound]]:
+    """(lower, upper) by variable: numbers, None, or (n,) by row of the table, infinite where there is none.
+
+    Raises
+    ------
+    SpecificationError
+        A variable or method that cannot have bounds, a pair that is none, an empty interval.
+    DataError
+        Observed values outside.
+    """
+    if not isinstance(bounds, Mapping | None):
+        raise SpecificationError(f"bounds takes {{variable: (lower, upper)}}, got {type(bounds).__name__}.")
+    found = {}
+    for name, pair in (bounds or {}).items():
+        if name not in spec.incomplete:
+            raise SpecificationError(f"bounds: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
+        block = next(block for block in spec.blocks if name in block.responses)
+        _check_pair(name, pair)
+        found[name] = (_bound(name, pair, 0, data), _bound(name, pair, 1, data))
+        by_row = any(isinstance(bound, np.ndarray) for bound in found[name])
+        _check_model(name, block, data.families[name], by_row)
+        low, high = limits(found[name], len(data.frame))
+        _check_values(name, pair, low, high, data, by_row)
+        if isinstance(block.method, ClusterLevel) and by_row:
+            _check_clusters(name, low, high, data)
+    return found
+
+
+def limits(pair: tuple[Bound, Bound], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) lower and upper, infinite where there is no bound."""
+    low, high = (
+        np.full(n, none) if bound is None else np.broadcast_to(np.asarray(bound, dtype=float), n)
+        for bound, none in zip(pair, (-np.inf, np.inf), strict=True)
+    )
+    return low, high
+
+
+def _check_pair(name: str, pair: Any) -> None:
+    if isinstance(pair, str | Mapping | pd.DataFrame) or not hasattr(pair, "__len__") or len(pair) != 2:
+        raise SpecificationError(
+            f"bounds['{name}'] must be (lower, upper), each a number, None, or one number a row; got {pair!r}."
+        )
+
+
+def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
+    """One of the two; nan in an array is no bound."""
+    bound = pair[side]
+    what = f"bounds['{name}']"
+    if bound is None:
+        return None
+    if isinstance(bound, Real) and not isinstance(bound, bool | np.bool_):
+        if np.isnan(float(bound)):
+            raise SpecificationError(f"{what}: nan is no bound; give None for none.")
+        return float(bound)
+    n = len(data.frame)
+    if isinstance(bound, pd.Series) and data._backend is None and not bound.index.equals(data.frame.index):
+        raise SpecificationError(
+            f"{what} has another index than the table. If its rows stand in the order of the table, give "
+            ".to_numpy(); if not, sort it first: .reindex(table.index)."
+        )
+    try:
+        series = pd.Series(bound) if np.ndim(bound) == 1 else None
+        values = None if series is None else pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        values = None
+    if values is None or len(values) != n:
+        shape = f"shape {np.shape(bound)}" if np.ndim(bound) else repr(bound)
+        raise SpecificationError(
+            f"{what} must be (lower, upper), each a number, None, or {n:,} numbers, one a row of the table; got {shape}."
+        )
+    return np.where(np.isnan(values), (-np.inf, np.inf)[side], values)
+
+
+def _check_model(name: str, block: Block, family: str, by_row: bool) -> None:
+    """Refuse bounds where values are not drawn one by one from a normal law, or matched."""
+    what, method = f"bounds['{name}']", block.method
+    if len(block.responses) > 1:
+        raise SpecificationError(
+            f"{what}: '{name}' is imputed jointly with others (block '{block.name}'); bounds are for variables imputed "
+            "one by one. Take it out of the block."
+        )
+    if isinstance(method, PyMC) and method.model is not None:
+        raise SpecificationError(
+            f"{what}: a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node in the model "
+            f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
+        )
+    matched = getattr(method, "donors", None) is not None
+    if family in CODED or (block.family != "normal" and not matched):
+        raise SpecificationError(
+            f"{what}: bounds are for normal variables; it is {family}. Change what is drawn by post={{'{name}': ...}}"
+            + (
+                "."
+                if family in CODED
+                else f", or match: methods={{'{name}': 'pmm'}} imputes observed values."
+            )
+        )
+    if matched and by_row:
+        raise SpecificationError(
+            f"{what}: '{method.name}' takes values of other rows, which may lie outside the bounds of a row. Give one "
+            f"pair for all rows, or take a method that draws: methods={{'{name}': 'bayes'}}."
+        )
+
+
+def _check_values(
+    name: str, pair: Any, low: NDArray, high: NDArray, data: IncompleteData, by_row: bool
+) -> None:
+    what = f"bounds['{name}']"
+    empty = ~(low < high) | (low == np.inf) | (high == -np.inf)
+    if empty.any():
+        if not by_row:
+            raise SpecificationError(
+                f"{what}: {tuple(pair)} is empty; give (lower, upper), None for no bound."
+            )
+        first = int(np.argmax(empty))
+        raise SpecificationError(
+            f"{what}: no value is between {low[first]:g} and {high[first]:g} {where(empty, index=data.frame.index)}; "
+            "give a lower and a higher number, nan for no bound."
+        )
+    y = data.numeric(name)
+    outside = (y < low) | (y > high)
+    if not outside.any():
+        return
+    count = int(outside.sum())
+    if by_row:
+        raise DataError(
+            f"{what}: observed values are outside their row's bounds {where(outside, index=data.frame.index)}. Are the "
+            "rows in the order of the table? Bounds of cells to be imputed only: give nan in the other rows."
+        )
+    raise DataError(
+        f"{what} = {tuple(pair)}: {count} observed value{'s are' if count > 1 else ' is'} outside. Widen the bounds, or "
+        "correct the values."
+    )
+
+
+def _check_clusters(name: str, low: NDArray, high: NDArray, data: IncompleteData) -> None:
+    """Rows of a cluster have one value, which must be between the bounds of each of them."""
+    y, m = data.numeric(name), len(data.clusters)
+    lower, upper = np.full(m, -np.inf), np.full(m, np.inf)
+    np.maximum.at(lower, data.codes, low)
+    np.minimum.at(upper, data.codes, high)
+    known = np.full(m, np.nan)
+    known[data.codes[~np.isnan(y)]] = y[~np.isnan(y)]
+    bad = ~(lower < upper) | (known < lower) | (known > upper)
+    if bad.any():
+        c = int(np.argmax(bad))
+        raise SpecificationError(
+            f"bounds['{name}']: '{name}' has one value in each cluster, and no value (or not the observed one) is "
+            f"between {lower[c]:g} and {upper[c]:g}, the bounds of all rows of cluster {listing([data.clusters[c]])}."
+        )

@@ -1,0 +1,326 @@
+"""Terms of formulas to base columns and columns of X*, Z*.
+
+A term without incomplete variables becomes complete columns, built and named as in `design`; an incomplete variable
+is a base column itself; any other term with incomplete variables, ``log(y2)`` or ``y2:gender[M]``, is derived. A
+factor in an interaction has all its levels where the term without it is not in the formula (R's rule).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.specification.records import INTERCEPT, Column, Derived, cluster_column
+from bayesimp.fcs.specification.values import varies_within
+from bayesimp.formulas.arithmetic import Indicator, Product, expression
+from bayesimp.formulas.design import design
+from bayesimp.formulas.formula import Formula, product_text
+from bayesimp.formulas.predictors import MEANS, Part, over
+from bayesimp.formulas.syntax import Call, Level, Name, Node, Op, column_names, error, label, write
+from bayesimp.formulas.terms import FACTOR, STATEFUL, WITHIN
+from bayesimp.messages import listing, suggestion
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["BaseColumns"]
+
+Array = NDArray[np.float64]
+
+
+class BaseColumns:
+    """The base columns that formulas have asked for so far.
+
+    Parameters
+    ----------
+    incomplete
+        Variables that are imputed.
+    idle
+        Incomplete variables that are not, and so cannot be used.
+    derived
+        Columns of the user's definitions (`read_derived`).
+
+    Attributes
+    ----------
+    written
+        How formulas spell base columns and labels, by name.
+    """
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        incomplete: tuple[str, ...],
+        idle: tuple[str, ...] = (),
+        derived: Mapping[str, Derived] | None = None,
+    ) -> None:
+        self.data, self.incomplete, self.idle = data, incomplete, idle
+        self.complete: dict[str, Array] = {INTERCEPT: np.ones(len(data))}
+        self.derived: dict[str, Derived] = dict(derived or {})
+        self.users = tuple(name for name, record in self.derived.items() if record.column is not None)
+        self.written = {name: write(Name(name)) for name in (*incomplete, *self.users)}
+        self.defaults: tuple[list[str], tuple[str, ...]] | None = None  # kept by `predictor_table`
+        self._terms: dict[frozenset[str], str] = {}  # ingredients of a product -> its name
+        self._built: dict[str, tuple[str, ...]] = {}  # right-hand side -> names of its columns
+        for record in self.derived.values():
+            for name in record.ingredients:
+                self._ingredient(name, f"{record.name} = {record.evaluate}")
+
+    def columns(self, part: Part, text: str) -> tuple[Column, ...]:
+        """Columns of one part of a formula; ``text`` is the formula, for messages."""
+        for name in (name for term in part.terms for atom in term for name in column_names(atom)):
+            self._check_name(name, text)
+        still = [term for term in part.terms if not any(self._moves(atom) for atom in term)]
+        names = self._design(["1" if part.intercept else "0", *(_spell(term) for term in still)], text)
+        columns = [Column(name, name) for name in names]
+        for term in part.terms:
+            if term not in still:
+                columns += self._moving(term, part, text)
+        return tuple(dict.fromkeys(columns))
+
+    def roots(self, name: str) -> frozenset[str]:
+        """The incomplete variables behind a base column."""
+        if name not in self.derived:
+            return frozenset({name} & set(self.incomplete))
+        return frozenset().union(*(self.roots(inner) for inner in self.derived[name].ingredients))
+
+    def _moves(self, atom: Node) -> bool:
+        """Whether an atom depends on incomplete variables, or on the cluster's rows."""
+        if isinstance(atom, Call) and atom.function in (*MEANS, WITHIN):
+            return True
+        names = set(column_names(atom))
+        return not names.isdisjoint(self.incomplete) or not names.isdisjoint(self.derived)
+
+    def _moving(self, term: tuple[Node, ...], part: Part, text: str) -> list[Column]:
+        within = [atom for atom in term if isinstance(atom, Call) and atom.function == WITHIN]
+        if within:
+            return [self._within(within[0], term, text)]
+        means = [atom for atom in term if isinstance(atom, Call) and atom.function in MEANS]
+        others = tuple(atom for atom in term if atom not in means)
+        bases = self._product(others, term, part, text) if others else [INTERCEPT]
+        if not means:
+            return [Column(self._label(base), base) for base in bases]
+        if len(means) > 1:
+            raise error(text, f"'{_spell(term)}' multiplies two cluster means; one is possible in a term")
+        inner = [self._averaged(node, text) for node in over(means[0], text)]
+        first, second = (INTERCEPT, *inner)[-2:]
+        return [cluster_column(base, (first, second), means[0].function == "cluster_sum") for base in bases]
+
+    def _averaged(self, node: Node, text: str) -> str:
+        """The base column of what is averaged, or centred."""
+        if isinstance(node, Op):  # a:b
+            if not self._moves(node):
+                names = self._design(["0", product_text(node)], text)
+                if len(names) > 1:
+                    raise error(
+                        text, f"'{write(node)}' is {len(names)} columns; name a level, as in x:sex[M]"
+                    )
+                return names[0]
+            return self._times((self._averaged(node.left, text), self._averaged(node.right, text)))
+        if isinstance(node, Name):
+            if self._is_pair(node.name):
+                return self._design(["1", write(node)], text)[-1]
+            self._ingredient(node.name, text)
+            return node.name
+        (name,) = self._atom(node, True, text)
+        return name
+
+    def _is_pair(self, name: str) -> bool:
+        """Whether a complete column is text or a category of two levels, which count as 0 and 1."""
+        complete = name in self.data.variables and name not in (*self.incomplete, *self.idle, *self.derived)
+        return complete and _is_text(self.data, name) and self.data.frame[name].nunique() == 2
+
+    def _within(self, atom: Call, term: tuple[Node, ...], text: str) -> Column:
+        if len(term) > 1:
+            raise error(text, f"'{_spell(term)}': {WITHIN}() stands alone; it has no products here")
+        name = self._averaged(over(atom, text)[0], text)
+        if name not in self.derived:
+            values = self.complete[name] if name in self.complete else self.data.column_values(name)
+            if not varies_within(values, self.data.codes).any():
+                raise error(
+                    text, f"'{name}' is one value in every cluster, and {WITHIN}({name}) zero; take it out"
+                )
+        return Column(f"{WITHIN}({name})", name, within=True)
+
+    def _product(self, atoms: tuple[Node, ...], term: tuple[Node, ...], part: Part, text: str) -> list[str]:
+        """Base columns of a product of atoms."""
+        choices = [self._atom(atom, self._beside(atom, term, part), text) for atom in atoms]
+        return [self._times(names) for names in product(*choices)]
+
+    def _beside(self, atom: Node, term: tuple[Node, ...], part: Part) -> bool:
+        """Whether the term without this atom is in the formula, so that a factor needs one level less."""
+        rest = frozenset(other for other in term if other != atom)
+        return rest in {frozenset(other) for other in part.terms} if rest else part.intercept
+
+    def _atom(self, atom: Node, reduced: bool, text: str) -> list[str]:
+        """Base columns of one factor of a product."""
+        if not self._moves(atom):
+            names = self._design(["1" if reduced else "0", write(atom)], text)
+            return [name for name in names if name != INTERCEPT]
+        if isinstance(atom, Level):
+            return [self._level(atom, text)]
+        factor = atom.arguments[0] if isinstance(atom, Call) and atom.function in FACTOR else atom
+        if isinstance(factor, Name) and self.data.families.get(factor.name) in ("ordinal", "categorical"):
+            return self._indicators(factor.name, atom, reduced)
+        if isinstance(atom, Name):
+            return [atom.name]
+        assert isinstance(atom, Call)
+        if atom.function in (*STATEFUL, *FACTOR):
+            raise error(text, _advice(atom))
+        evaluate = expression(atom, text)
+        for name in evaluate.names:
+            self._ingredient(name, text)
+        return [self._derive(Derived(label(atom), evaluate.names, evaluate), write(atom), text)]
+
+    def _derive(self, record: Derived, written: str, text: str) -> str:
+        """Keep a column that a term of a formula stands for."""
+        known = self.derived.setdefault(record.name, record)
+        if known != record or record.name in (*self.complete, *self.incomplete):
+            raise _two_columns(record.name, text)
+        self.written[record.name] = written
+        return record.name
+
+    def _level(self, atom: Level, text: str) -> str:
+        """The base column of one level of an incomplete factor."""
+        factor = atom.factor.arguments[0] if isinstance(atom.factor, Call) else atom.factor
+        assert isinstance(factor, Name)
+        name, levels = factor.name, [str(level) for level in self._levels_of(factor.name)]
+        if isinstance(atom.factor, Call) and (
+            atom.factor.function not in FACTOR
+            or self.data.families.get(name) not in ("ordinal", "categorical")
+        ):
+            raise error(text, _advice(atom.factor))
+        if atom.level not in levels:
+            what = f"its levels are {listing(levels, 20)}" if levels else "it has none: it is a number"
+            raise error(text, f"'{write(atom)}' is not a level of '{name}'; {what}")
+        if self.data.families[name] == "bernoulli" and atom.level == levels[-1]:
+            return name
+        return self._indicators(name, atom.factor, False)[levels.index(atom.level)]
+
+    def _levels_of(self, name: str) -> tuple:
+        """Levels of an incomplete factor; none of what is a number and not declared to be a factor."""
+        family = self.data.families.get(name)
+        levels = self.data.levels(name) if family in ("ordinal", "categorical", "bernoulli") else ()
+        return levels if family != "bernoulli" or all(isinstance(level, str) for level in levels) else ()
+
+    def _indicators(self, name: str, atom: Node, reduced: bool) -> list[str]:
+        """Derived columns of 0 and 1, one for each level of an incomplete factor, without the first if `reduced`."""
+        levels, values = self.data.levels(name), self.data.level_values(name)
+        tolerance = np.diff(np.sort(values)).min(initial=1.0) / 2
+        names = []
+        for level, value in list(zip(levels, values, strict=True))[1 if reduced else 0 :]:
+            node = Level(atom, str(level))
+            record = Derived(label(node), (name,), Indicator(name, value, tolerance))
+            names.append(self._derive(record, write(node), write(atom)))
+        return names
+
+    def _label(self, base: str) -> str:
+        """The name of a column; of a variable with two values that are no numbers, with the second of them."""
+        if base not in self.incomplete or self.data.families[base] != "bernoulli":
+            return base
+        level = self.data.levels(base)[-1]
+        if not isinstance(level, str):
+            return base
+        node = Level(Name(base), level)
+        self.written[label(node)] = write(node)
+        return label(node)
+
+    def _times(self, names: tuple[str, ...]) -> str:
+        if len(names) == 1:
+            return names[0]
+        key = frozenset(names)
+        if key not in self._terms:
+            name = ":".join(names)
+            self._terms[key] = name
+            written = ":".join(self.written.get(n, n) for n in names)
+            self._derive(Derived(name, names, Product(names)), written, written)
+        return self._terms[key]
+
+    def _design(self, terms: list[str], text: str) -> tuple[str, ...]:
+        """Complete columns of a right-hand side, kept under their names."""
+        right = " + ".join(terms)
+        if right not in self._built:
+            formula = Formula(text, (), right)
+            made = design(formula, self.data.frame, codes=self.data.codes, labels=self.data.clusters)
+            for name, values, term in zip(made.fixed, made.X.T, made.terms, strict=True):
+                self._keep(name, values, text)
+                self.written[name] = term
+            self._built[right] = made.fixed
+        return self._built[right]
+
+    def _keep(self, name: str, values: Array, text: str) -> None:
+        known = self.complete.setdefault(name, values)
+        if not np.array_equal(known, values) or name in self.incomplete or name in self.derived:
+            raise _two_columns(name, text)
+
+    def _ingredient(self, name: str, text: str) -> None:
+        """Make sure that a column that is computed with is a base column of numbers."""
+        self._check_name(name, text)
+        if name in self.derived or name in self.complete:
+            return
+        family, incomplete = self.data.families[name], name in self.incomplete
+        number = not _is_text(self.data, name) or (incomplete and family not in ("ordinal", "categorical"))
+        if family == "categorical" or not number:
+            raise error(
+                text,
+                f"'{name}' is a factor, with which nothing can be computed; make a column of 0 and 1 for each level that "
+                f"matters in the table, and use that (in cluster_mean() and within() a level can be named, "
+                f"{write(Name(name))}[level])",
+            )
+        if not incomplete:
+            self._keep(name, self.data.frame[name].to_numpy(np.float64), text)
+            self.written[name] = write(Name(name))
+
+    def _check_name(self, name: str, text: str) -> None:
+        if name in self.incomplete or name in self.derived:
+            return
+        if name == self.data.cluster:
+            raise error(text, f"'{name}' is the cluster; write (1 | {write(Name(name))})")
+        if name not in self.data.variables:
+            known = [*self.data.variables, *self.users]
+            raise SpecificationError(
+                f"Formula {text!r}: the table has no column '{name}'. {suggestion(name, known)}"
+            )
+        if name == INTERCEPT:
+            raise error(text, f"a column cannot have the name '{INTERCEPT}'; rename it in the table")
+        if self.data.families[name] == "none":
+            raise error(
+                text,
+                f"'{name}' has family 'none' ({self.data.frame[name].dtype}) and cannot be a predictor; turn it "
+                "into numbers or a category",
+            )
+        if name in self.idle:
+            raise error(
+                text,
+                f"'{name}' is incomplete and not imputed, so it cannot be a predictor; give it a method or take "
+                "it out of the formula",
+            )
+
+
+def _two_columns(name: str, text: str) -> SpecificationError:
+    return error(text, f"two different columns have the name '{name}'; rename one in the table")
+
+
+def _is_text(data: IncompleteData, name: str) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    dtype = data.frame[name].dtype
+    return not (is_numeric_dtype(dtype) or is_bool_dtype(dtype))
+
+
+def _spell(term: tuple[Node, ...]) -> str:
+    return ":".join(write(atom) for atom in term)
+
+
+def _advice(atom: Call) -> str:
+    text = write(atom)
+    if atom.function in FACTOR:
+        return (
+            f"'{text}' makes a factor of an incomplete variable that is imputed as a number; declare it: "
+            "families={'...': 'categorical'} or 'ordinal'"
+        )
+    return (
+        f"'{text}' depends on all rows, and would mean something else in every cycle; centre and scale the column "
+        "in the table, or write powers as I(x**2)"
+    )

@@ -1,0 +1,316 @@
+"""What the user says of FCS, completed by defaults, as `Conditionals`: the models that are fitted, in their order.
+
+Defaults, for an incomplete variable y_k: Bayes, unless it is one of clusters (fcs/specification/defaults.py); all
+complete columns and all other incomplete variables as predictors; (1 | cluster); cluster means where there are clusters
+enough (`compatible`). Each is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.columns import CODED, COUNTS, trials
+from bayesimp.fcs.specification.automatic_columns import check_compatible, with_means, without_unseen_levels
+from bayesimp.fcs.specification.columns import BaseColumns
+from bayesimp.fcs.specification.derived import read_derived
+from bayesimp.fcs.specification.feedback import computed_circles, drawn_by_logs, feeding_back, note, unlimited
+from bayesimp.fcs.specification.levels import Draft, at_its_level
+from bayesimp.fcs.specification.predictor_edits import Given
+from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
+from bayesimp.fcs.specification.records import INTERCEPT, Block, Column, Conditionals, cluster_column
+from bayesimp.fcs.specification.values import filled
+from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
+from bayesimp.formulas.predictors import Part, Predictors
+from bayesimp.messages import listing
+from bayesimp.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
+from bayesimp.priors import Flat, Weak, default
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["conditionals"]
+
+Array = NDArray[np.float64]
+
+
+def conditionals(
+    data: IncompleteData,
+    methods: Any = None,
+    predictors: Any = None,
+    order: str | Sequence[str] | None = None,
+    blocks: Mapping[str, Sequence[str]] | None = None,
+    derived: Mapping[str, str] | None = None,
+    compatible: bool | None = None,
+    ignore: NDArray[np.bool_] | None = None,
+) -> Conditionals:
+    """The conditional models of FCS.
+
+    Parameters
+    ----------
+    methods
+        A method (`bayesimp.methods`) or its name for all, or a dict by variable or block; None for a variable: not
+        imputed, and then no predictor either. Default: by family, level and observed clusters (`data.choice`).
+    predictors
+        By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
+        left side (``within(y2)``: y2 less its mean in the cluster), or a list of names. A dot is the default formula:
+        ``"~ . + x"``, ``"~ . - x"`` (with its cluster mean), ``"~ . + (1 + x | study)"``; such a text alone, or in a list
+        of formulas, is for all variables that have no other. Also a list of formulas; a
+        square table of 0 and 1 (rows: variables imputed); a predictor matrix of R mice (`methods.from_mice`), known by
+        its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
+    order
+        None: the table's; ``"monotone"`` (fewest missing first), ``"revmonotone"``, ``"roman"`` (the table's),
+        ``"arabic"`` (from the last to the first); or a list of names, where one may come twice.
+    blocks
+        Variables that are imputed together, by the name of the block.
+    derived
+        Columns computed from others in every cycle: ``{"bmi": "weight / height**2"}``. One that is in the table is
+        filled where it is missing; another is new.
+    compatible
+        Whether cluster means of the other variables are predictors (see `data.compatible`), where the method does
+        not say. None: in models without a formula, if there are at least 5 clusters for each. One that is a combination
+        of other columns, where the response is observed, is left out and noted. True is refused for methods that the
+        user chose and that have no random effects to go with them.
+    ignore
+        (N,) bool: rows that models are not fitted to.
+
+    Raises
+    ------
+    SpecificationError, DataError
+        What is wrong, of which variable, and what to do.
+    """
+    user = dict(derived or {})
+    records = read_derived(user, data)
+    grouped = read_blocks(blocks, data, user)
+    method_of, why = read_methods(methods, data, grouped, user)
+    incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
+    _require_something(incomplete, data)
+    if INTERCEPT in (*incomplete, *user, *grouped):
+        raise SpecificationError(
+            f"'{INTERCEPT}' is the name of the constant column of all models; rename the variable or block."
+        )
+    idle = tuple(n for n in data.variables if data.missing(n).any() and n not in incomplete and n not in user)
+    base = BaseColumns(data, incomplete, idle, records)
+    responses = {name: grouped.get(name, (name,)) for name in method_of}
+    logs = drawn_by_logs(data, {v: method for n, method in method_of.items() for v in responses[n]})
+    multilevel = {name: _multilevel(method) for name, method in method_of.items()}
+
+    def by_default(name: str) -> Given:
+        taken = logs if unlimited(data.families[responses[name][0]], method_of[name]) else {}
+        return default_predictors(base, name, responses[name], multilevel[name], taken)
+
+    given = read_predictors(predictors, base, responses, multilevel, by_default)
+    drafts = []
+    for name, method in method_of.items():
+        notes = (why[name], *given[name].notes) if why.get(name) else given[name].notes
+        drafts.append(
+            _draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
+        )
+    # the base columns are known only now, after all formulas
+    values = filled(data, base.complete, incomplete, base.derived.values())
+    drafts = [at_its_level(d, data, values) for d in drafts]
+    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
+    fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
+    if compatible:
+        drafts = [check_compatible(d, why) for d in drafts]
+    drafts = [without_unseen_levels(d, data, base, fitted) for d in drafts]
+    drafts = _with_circles(drafts, base, values)
+    made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
+    made = {name: _without(block, given[name], base) for name, block in made.items()}
+    used = _used(made.values(), base)
+    complete = [name for name in base.complete if name in used]
+    return Conditionals(
+        tuple(complete),
+        np.column_stack([base.complete[name] for name in complete]),
+        incomplete,
+        tuple(record for name, record in base.derived.items() if name in used),
+        tuple(made[name] for name in visits(order, responses, data)),
+        {
+            name: exact
+            for name in incomplete
+            if (exact := _exact(data, name, method_of.get(name))) is not None
+        },
+        dict(base.written),
+    )
+
+
+def _without(block: Block, given: Given, base: BaseColumns) -> Block:
+    """The block without the cluster means that the user took off, its columns with names of their own."""
+    columns = list(block.fixed)
+    for atom in given.without:
+        (mean,) = base.columns(Part(False, ((atom,),)), given.formula.text)
+        if mean not in columns:
+            means = [c.name for c in columns if c.over is not None]
+            raise SpecificationError(
+                f"'{mean.name}' cannot be taken off the predictors of '{block.name}': it is not added to them "
+                f"({listing(means) or 'no cluster mean is'})."
+            )
+        columns.remove(mean)
+    names = [column.name for column in columns]
+    for name in (name for k, name in enumerate(names) if name in names[:k]):
+        raise SpecificationError(
+            f"'{name}' is a column of the table and another term of the formula of '{block.name}'; rename the column."
+        )
+    return replace(block, fixed=tuple(columns))
+
+
+def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], data: IncompleteData) -> Draft:
+    """With a note where a variable drawn through a log link predicts what predicts it (`feedback`)."""
+    block = draft.block
+    notes = [
+        note(name, data.families[name], others, logs)
+        for name in block.responses
+        if unlimited(data.families[name], block.method)
+        and (others := feeding_back(name, [d.block for d in drafts], logs))
+    ]
+    return replace(draft, block=replace(block, notes=(*block.notes, *notes)))
+
+
+def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[str, Array]) -> list[Draft]:
+    """With a note where columns that the user derives from variables drive these (`feedback`)."""
+    about: dict[str, list[str]] = {}
+    users = [base.derived[name] for name in base.users]
+    for column, behind, ahead in computed_circles([d.block for d in drafts], users, values):
+        for name in behind:
+            about.setdefault(name, []).append(
+                f"'{column}' is computed from {listing(behind)} and predicts {listing(ahead)}, and back: a circle "
+                f"in which imputed values can run away. Stable are bounds= on {listing(behind)}, or formulas without "
+                f"{listing(ahead)} for these, or without '{column}' for the others"
+            )
+    return [
+        replace(d, block=replace(d.block, notes=(*d.block.notes, *notes)))
+        for d in drafts
+        for notes in [[n for name in d.block.responses for n in about.get(name, ())]]
+    ]
+
+
+def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:
+    """Values that a variable can have; empty for counts, None for continuous ones."""
+    family = data.families[name].partition("(")[0]
+    if family in CODED:
+        return data.level_values(name)
+    if getattr(method, "donors", None) is not None:
+        return np.unique(data.numeric(name)[~data.missing(name)])
+    return np.empty(0) if family in COUNTS else None
+
+
+def _used(blocks: Collection[Block], base: BaseColumns) -> set[str]:
+    """Base columns that blocks or the user's derived columns need, the Intercept always."""
+    columns = [column for block in blocks for column in (*block.fixed, *block.random)]
+    waiting = [
+        INTERCEPT,
+        *base.users,
+        *(c.base for c in columns),
+        *(n for c in columns for n in c.over or ()),
+        *(block.trials for block in blocks if block.trials),
+    ]
+    used: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used.add(name)
+            waiting += base.derived[name].ingredients if name in base.derived else ()
+    return used
+
+
+def _draft(
+    name: str,
+    responses: tuple[str, ...],
+    method: Method,
+    formula: Predictors,
+    explicit: bool,
+    notes: tuple[str, ...],
+    base: BaseColumns,
+) -> Draft:
+    cluster = base.data.cluster
+    if _multilevel(method) and formula.random is None:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
+            "methods 'norm', 'pmm', 'glm', '2stage', 'sti' and '2lonly' do without."
+        )
+    if not _multilevel(method) and formula.random is not None and not isinstance(method, TwoStage):
+        raise SpecificationError(
+            f"Formula {formula.text!r}: method '{method.name}' has no random part; take it out, or use 'bayes', 'iw', "
+            "'ml', 'mlmi' or 'pymc'."
+        )
+    if formula.random is not None and formula.formula.cluster != cluster:
+        raise SpecificationError(
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', the data by '{cluster}'; they "
+            "must be the same, and there is one level of clusters."
+        )
+    fixed = base.columns(formula.fixed, formula.text)
+    random = base.columns(formula.random, formula.text) if formula.random else ()
+    if formula.random is not None and not random:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
+        )
+    _check_cycle(name, responses, (*fixed, *random), base)
+    for column in fixed:
+        mean = cluster_column(INTERCEPT, (INTERCEPT, column.base))
+        if column.within and mean in fixed and any(c.base == column.base and not c.within for c in fixed):
+            raise SpecificationError(
+                f"Formula {formula.text!r}: {column.name} is '{column.base}' less {mean.name}; take one of the three out."
+            )
+    return Draft(
+        Block(name, responses, fixed, random, *_of_family(responses[0], method, notes, base)), explicit
+    )
+
+
+def _of_family(
+    name: str, method: Method, notes: tuple[str, ...], base: BaseColumns
+) -> tuple[Method, tuple[str, ...], str, tuple[float, ...], str | None]:
+    """Method (with the priors of its family), notes, family, levels and trials of a block."""
+    data, family = base.data, base.data.families[name]
+    if (
+        family == "normal" or getattr(method, "donors", None) is not None
+    ):  # observed values are matched as numbers
+        return method, notes, "normal", (), None
+    if isinstance(method, Gibbs) or (isinstance(method, PyMC) and method.model is None):
+        priors = default() if method.priors is None else method.priors
+        if isinstance(priors.beta, Flat):  # see priors.Flat
+            method = replace(method, priors=replace(priors, beta=Weak()))
+    column = trials(family)
+    if column:
+        base._ingredient(column, f"trials of {name}")
+    levels = tuple(data.level_values(name).tolist()) if family in CODED else ()
+    return method, notes, "binomial" if column else family, levels, column or None
+
+
+def _check_cycle(
+    name: str, responses: tuple[str, ...], columns: tuple[Column, ...], base: BaseColumns
+) -> None:
+    for column in columns:
+        for part in (column.base, *(column.over or ())):
+            own = base.roots(part) & set(responses)
+            if not own:
+                continue
+            which = min(own)
+            if part == which:
+                raise SpecificationError(
+                    f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
+                    "take it out of the formula."
+                )
+            raise SpecificationError(
+                f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
+                f"the predictors of '{name}', and put its other ingredients there instead."
+            )
+
+
+def _multilevel(method: Method) -> bool:
+    return not ignores_clusters(method)
+
+
+def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
+    if not incomplete:
+        unread = [
+            name for name in data.variables if data.families[name] == "none" and data.missing(name).any()
+        ]
+        why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
+        raise SpecificationError(
+            "There is nothing to impute: no variable with missing cells has a method."
+            f"{why} Variables: {listing(data.variables, 30)}."
+        )
+    data.require_observed(incomplete)

@@ -1,0 +1,137 @@
+"""What the user declared for FCS as plain records (JSON), and back: for files and for the report of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from bayesimp import methods as me
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
+
+__all__ = ["declared_from_dict", "declared_to_dict", "plain"]
+
+TYPES = {
+    cls.__name__: cls
+    for cls in (
+        me.Gibbs, me.ML, me.PyMC, me.Norm, me.PMM, me.MLMI, me.TwoStage, me.Stratified, me.SingleLevel,
+        me.ClusterLevel,
+    )
+}  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not kept in files")
+
+
+def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `FCS`, but for data, post, where and ignore (a function; arrays)."""
+    out = {name: declared[name] for name in ("order", "blocks", "derived", "compatible")}
+    out["bounds"] = declared["bounds"] and {
+        str(name): [_bound(bound) for bound in pair] for name, pair in declared["bounds"].items()
+    }
+    out["methods"] = _methods(declared["methods"])
+    out["predictors"] = _predictors(declared["predictors"])
+    out["post"] = sorted(declared["post"] or ())
+    return out
+
+
+def declared_from_dict(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `FCS` from what `declared_to_dict` made.
+
+    Raises
+    ------
+    SpecificationError
+        A block had a model of the user's own, which is code and in no file.
+    """
+    out = {name: record[name] for name in ("order", "blocks", "derived", "compatible")}
+    out["bounds"] = (
+        {name: tuple(pair) for name, pair in record["bounds"].items()} if record["bounds"] else None
+    )
+    methods = record["methods"]
+    if isinstance(methods, dict) and "type" not in methods:
+        out["methods"] = {name: _method(m, name) for name, m in methods.items()}
+    else:
+        out["methods"] = _method(methods, "all blocks")
+    predictors = record["predictors"]
+    if isinstance(predictors, dict) and "table" in predictors:
+        predictors = pd.DataFrame.from_dict(
+            predictors["table"], orient="index", columns=predictors["columns"]
+        )
+    out["predictors"] = predictors
+    return out
+
+
+def _methods(methods: Any) -> Any:
+    if isinstance(methods, Mapping):
+        return {name: _method_to_dict(method) for name, method in methods.items()}
+    return _method_to_dict(methods)
+
+
+def _method_to_dict(method: Any) -> Any:
+    if method is None or method == "":
+        return method
+    method = me.read(method)
+    out: dict[str, Any] = {"type": type(method).__name__}
+    for f in fields(method):
+        value = getattr(method, f.name)
+        if f.name == "priors":
+            value = None if value is None else priors_to_dict(value)
+        elif f.name == "model":
+            value = None if value is None else getattr(value, "__qualname__", repr(value))
+        out[f.name] = value
+    return out
+
+
+def _method(record: Any, where: str) -> Any:
+    if record is None or record == "":
+        return record
+    options = {name: value for name, value in record.items() if name != "type"}
+    if options.get("model") is not None:
+        raise SpecificationError(
+            f"{where}: the PyMC model {options['model']} is code of the user's own and is not kept in files."
+        )
+    if options.get("priors") is not None:
+        options["priors"] = priors_from_dict(options["priors"])
+    return TYPES[record["type"]](**options)
+
+
+def _predictors(predictors: Any) -> Any:
+    if isinstance(predictors, pd.DataFrame):
+        columns = [str(c) for c in predictors.columns]
+        rows = {
+            str(name): [_plain(v) for v in row]
+            for name, row in zip(predictors.index, predictors.to_numpy(), strict=True)
+        }
+        return {"table": rows, "columns": columns}
+    if isinstance(predictors, Mapping):
+        return {str(name): _plain_of(value) for name, value in predictors.items()}
+    return None if predictors is None else _plain_of(predictors)
+
+
+def _plain_of(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value]
+
+
+def _bound(bound: Any) -> Any:
+    """A number, None, or a list of them, one a row of the table."""
+    if bound is None or not hasattr(bound, "__len__"):
+        return _plain(bound)
+    return [None if value is None or value != value else float(value) for value in pd.Series(bound).tolist()]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

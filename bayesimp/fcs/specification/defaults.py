@@ -1,0 +1,144 @@
+"""The method of a variable for which the user names none, and which methods a family has.
+
+    one value in each cluster                  ClusterLevel    imputed once a cluster, from cluster means
+    text or category of more than 20 levels    none            refused: often free text
+    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learnt
+    otherwise                                  Bayes           the model of its family, with cluster effects
+
+Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.columns import as_continuous, stored_as_text, trials
+from bayesimp.fcs.specification.values import varies_within
+from bayesimp.messages import listing
+from bayesimp.methods import (
+    ML,
+    MLMI,
+    PMM,
+    Bayes,
+    ClusterLevel,
+    Gibbs,
+    Method,
+    Norm,
+    SingleLevel,
+    Stratified,
+    TwoStage,
+)
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]
+
+MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
+PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
+BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
+LEVELS = ("ordinal", "categorical")
+CONTINUOUS = ("normal", "gamma", "inverse_gaussian")  # two rows agree by chance never
+FAMILIES: dict[type, tuple[str, ...]] = {
+    ML: ("normal",),
+    Norm: ("normal",),
+    PMM: ("normal", "bernoulli", "binomial", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal"),
+    MLMI: BINARY_AND_COUNTS,
+    TwoStage: ("normal", *BINARY_AND_COUNTS),
+    Stratified: ("normal", *BINARY_AND_COUNTS, *LEVELS),
+    SingleLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
+    ClusterLevel: ("normal", *BINARY_AND_COUNTS, "negative_binomial", *CONTINUOUS[1:], *LEVELS),
+}  # fmt: skip
+
+
+def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
+    """The method of a variable by its family, level and number of observed clusters, and why.
+
+    Raises
+    ------
+    SpecificationError
+        An unordered variable of very many levels.
+    """
+    clusters = len(np.unique(data.codes[~data.missing(name)]))
+    normal = data.families[name] == "normal"
+    if of_clusters(data, name):
+        return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
+    levels = len(data.levels(name))
+    if data.families[name] == "categorical" and levels > MOST_LEVELS:
+        if hint := stored_as_text(data.frame[name]):
+            raise SpecificationError(
+                f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
+                f"numbers, and missing what is none. If they are codes, leave it out, methods={{'{name}': None}}, or "
+                f"name a method: methods={{'{name}': 'bayes'}}."
+            )
+        raise SpecificationError(
+            f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most {MOST_LEVELS} "
+            f"are imputed, for a nominal model has {levels - 1} coefficients a predictor. Is it free text, or an id? "
+            f"Leave it out: methods={{'{name}': None}}. If not, join levels, or name a method: "
+            f"methods={{'{name}': 'bayes'}}."
+        )
+    why = ""
+    if levels > 2 and data.families[name] == "categorical" and (hint := stored_as_text(data.frame[name])):
+        why = (
+            f"{hint}, and are imputed as categories; if they are no codes: pandas.to_numeric(table['{name}'], "
+            "errors='coerce')"
+        )
+    if clusters == 1:
+        single: Method = Norm() if normal else SingleLevel()
+        return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"
+    return Bayes(), why
+
+
+def of_clusters(data: IncompleteData, name: str) -> bool:
+    """Whether a variable has one value in every cluster where it is observed, and not by chance.
+
+    A number is one of clusters if two rows of a cluster never differ; one with few values (levels, counts) only if
+    `PAIRS` pairs of rows agree. At least two clusters must have rows to compare, and differ.
+    """
+    values = data.column_values(name)
+    there = ~np.isnan(values)
+    rows = np.bincount(data.codes[there], minlength=len(data.clusters))
+    several = rows > 1
+    if several.sum() < 2 or varies_within(values, data.codes).any():
+        return False
+    pairs = int((rows[several] - 1).sum())
+    differ = len(np.unique(values[there])) > 1
+    return differ and (data.families[name] in CONTINUOUS or pairs >= PAIRS)
+
+
+def check_family(data: IncompleteData, name: str, method: Method) -> None:
+    """Refuse a method that has no model for a family.
+
+    Raises
+    ------
+    SpecificationError
+        And what to use instead.
+    """
+    family = data.families[name]
+    plain = "binomial" if trials(family) else family
+    matches = getattr(method, "donors", None) is not None
+    if plain == "none":
+        raise SpecificationError(
+            f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
+            f"methods={{'{name}': None}}."
+        )
+    allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
+    if allowed and plain not in allowed:
+        advice = "'bayes'"
+        if of_clusters(data, name):
+            advice = "'2lonly', for it has one value in each cluster"
+        elif plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
+            advice = "'mlmi'" if isinstance(method, ML) else "'glm'"
+        elif plain == "normal":
+            advice = "'ml' or 'bayes'"
+        raise SpecificationError(
+            f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
+            f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
+        )
+    if getattr(method, "link", "logit") == "probit" and plain not in ("bernoulli", "binomial"):
+        raise SpecificationError(
+            f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
+        )
+    if isinstance(method, Gibbs) and method.residual == "cluster" and plain != "normal":
+        raise SpecificationError(
+            f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
+        )

@@ -1,0 +1,151 @@
+"""Variables that drive each other, so that imputed values can run away: log links, and columns computed from others.
+
+A count c is drawn from exp(a + b x). Where x is drawn from a + b c in turn, the two are conditionals of no proper joint
+law that we know of: in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md). Given such
+a c, a normal x has a mean that is about linear in log c, and with log c the two are as stable as two normal variables.
+So default models of variables without a limit take logarithms, and formulas that do not are noted.
+
+A column that is computed from x and is no linear function of it, bmi = weight / height**2, can do the same: x near 0
+makes it large, so what it predicts, and so x, which that predicts in turn. Such circles are noted before the run, and
+named in the event where values have run away (`imputed_events`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.fcs.specification.records import Block, Conditionals, Derived
+from bayesimp.formulas.arithmetic import OverCluster
+from bayesimp.messages import listing
+from bayesimp.methods import Method
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = [
+    "LOGS", "circle", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
+]  # fmt: skip
+
+LOGS = {"poisson": "log1p", "negative_binomial": "log1p", "gamma": "log", "inverse_gaussian": "log"}
+
+
+def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[str, str]:
+    """The function of each variable, of those with a method, that its model has a linear predictor for.
+
+    Matched values end at the largest observed one, and are none of these.
+    """
+    return {
+        name: LOGS[data.families[name]]
+        for name, method in methods.items()
+        if data.families[name] in LOGS and getattr(method, "donors", None) is None
+    }
+
+
+def unlimited(family: str, method: Method) -> bool:
+    """Whether what is imputed of a variable has no limit: it is neither one of few levels nor matched."""
+    return (family == "normal" or family in LOGS) and getattr(method, "donors", None) is None
+
+
+def feeding_back(name: str, blocks: Iterable[Block], logs: Iterable[str]) -> list[str]:
+    """Variables drawn through a log link that predict `name` as they are, and that it predicts."""
+    made = {response: block for block in blocks for response in block.responses}
+    known = set(logs)
+    direct = {part for c in made[name].fixed for part in (c.base, *(c.over or ())) if part in known}
+    back = {other for other, block in made.items() for c in block.fixed if name in (c.base, *(c.over or ()))}
+    return [other for other in made if other in direct & back]
+
+
+def driven_by(name: str, blocks: Sequence[Block]) -> list[str]:
+    """Variables without a limit that a variable drawn through a log link predicts as it is, and that predict it."""
+    others = [(other, b) for b in blocks for other in b.responses if other != name]
+    return [
+        other for other, b in others if unlimited(b.family, b.method) and feeding_back(other, blocks, [name])
+    ]
+
+
+def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> str:
+    """What to know of such a pair, and what to do; family: of `name`."""
+    terms = listing([f"{logs[other]}({other})" for other in others])
+    bounds = "bounds= on it, " if family == "normal" else ""
+    return (
+        f"{listing(others)} and '{name}' predict each other, the former by a log link: imputed values can run away. "
+        f"Stable are {terms} in the formula of '{name}', {bounds}or matching ('pmm')"
+    )
+
+
+def circle(name: str, others: Iterable[str], spec: Conditionals) -> list[str]:
+    """The shortest way from a variable back to itself, each predicting or giving the next: through a computed column
+    if there is one, else through one of ``others``; empty if there is none."""
+    gives = _gives(spec.blocks, spec.derived)
+    computed = [d.name for d in spec.derived]
+    for through in (computed, [other for other in others if other != name]):
+        ways = [_way(gives, name, via) + _way(gives, via, name)[1:] for via in through
+                if _way(gives, name, via) and _way(gives, via, name)]  # fmt: skip
+        if ways:
+            return min(ways, key=len)
+    return []
+
+
+def computed_circles(
+    blocks: Sequence[Block], derived: Iterable[Derived], values: Mapping[str, NDArray[np.float64]]
+) -> list[tuple[str, list[str], list[str]]]:
+    """Computed columns, the variables behind each, and those that it predicts and that predict these, where nothing
+    limits any. ``values``: base columns without holes, by which a column is told from a sum of its ingredients."""
+    derived = list(derived)
+    free = [b for b in blocks if unlimited(b.family, b.method)]
+    gives, computes = _gives(free, derived), _gives((), derived)
+    found = []
+    for record in derived:
+        behind = [x for b in free for x in b.responses if _way(computes, x, record.name)]
+        ahead = [y for y in gives.get(record.name, ()) if set(gives.get(y, ())) & set(behind)]
+        ahead = list(dict.fromkeys(y for y in ahead if y not in (d.name for d in derived)))
+        behind = [x for x in behind if any(x in gives[y] for y in ahead)]
+        if ahead and behind and not _is_sum(record, values):
+            found.append((record.name, behind, ahead))
+    return found
+
+
+def _gives(blocks: Iterable[Block], derived: Iterable[Derived]) -> dict[str, list[str]]:
+    """Variable or computed column -> those that it predicts, or is an ingredient of."""
+    out: dict[str, list[str]] = {}
+    for block in blocks:
+        for part in {part for c in block.fixed for part in (c.base, *(c.over or ()))}:
+            out.setdefault(part, []).extend(block.responses)
+    for record in derived:
+        for part in record.ingredients:
+            out.setdefault(part, []).append(record.name)
+    return out
+
+
+def _way(gives: Mapping[str, Sequence[str]], start: str, end: str) -> list[str]:
+    """The shortest way, at least one step; empty if there is none."""
+    came: dict[str, str] = {}
+    waiting = deque([start])
+    while waiting and end not in came:
+        at = waiting.popleft()
+        for step in gives.get(at, ()):
+            if step not in came:
+                came[step] = at
+                waiting.append(step)
+    if end not in came:
+        return []
+    way = [end]
+    while True:
+        way.append(came[way[-1]])
+        if way[-1] == start:
+            return way[::-1]
+
+
+def _is_sum(record: Derived, values: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Whether a computed column is linear in its ingredients: at the middle of two rows, the mean of the two."""
+    if isinstance(record.evaluate, OverCluster):  # means and sums are, sizes have no ingredients
+        return True
+    here = {name: values[name] for name in record.ingredients}
+    there = {name: np.roll(x, 1) for name, x in here.items()}
+    with np.errstate(all="ignore"):
+        middle = record.evaluate({name: (here[name] + there[name]) / 2 for name in here})
+        mean = (record.evaluate(here) + record.evaluate(there)) / 2
+    known = np.isfinite(middle) & np.isfinite(mean)
+    return bool(np.allclose(middle[known], mean[known], rtol=1e-9, atol=0))

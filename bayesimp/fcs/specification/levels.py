@@ -1,0 +1,152 @@
+"""Blocks whose columns must differ within clusters, or must not.
+
+A stratified model has a term for every cluster, which takes up all that differs between clusters only. In a two-stage
+model the coefficients of all columns that vary within clusters differ between clusters.
+A variable of clusters is predicted by variables of clusters: of all others, by their cluster means. And where a variable
+is observed in one cluster only, what is constant there cannot predict it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.fcs.specification.records import INTERCEPT, Block, Column, cluster_column
+from bayesimp.fcs.specification.values import varies_within
+from bayesimp.messages import listing
+from bayesimp.methods import PMM, ClusterLevel, Norm, SingleLevel, Stratified, TwoStage
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Draft", "at_its_level"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A block before cluster means are added; explicit: the user wrote a formula."""
+
+    block: Block
+    explicit: bool
+
+
+def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
+    """The draft with columns that its method can use. ``values``: base columns without holes (`generic.filled`).
+
+    Raises
+    ------
+    SpecificationError
+        A formula with a column that the method cannot use.
+    DataError
+        A variable to be imputed once a cluster that has several values in one.
+    """
+    match draft.block.method:
+        case TwoStage():
+            _check_intercept(draft.block)
+            varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
+            _check_random(draft.block, varying)
+            return replace(draft, block=replace(draft.block, random=tuple(varying)))
+        case Stratified():
+            _check_intercept(draft.block)
+            return replace(draft, block=_within(draft, data, values))
+        case ClusterLevel():
+            _check_one_value(draft.block, data)
+            _check_trials(draft.block, data, values)
+            return replace(draft, block=_between(draft.block, data, values))
+        case Norm() | PMM() | SingleLevel() if not draft.explicit:
+            return replace(draft, block=_in_one(draft.block, data, values))
+    return draft
+
+
+def _in_one(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    """Without columns that are constant in the one cluster in which the response is observed, if it is one."""
+    rows = ~data.missing(block.responses[0])
+    if len(np.unique(data.codes[rows])) > 1:
+        return block
+    static = [c for c in block.fixed if c.base != INTERCEPT and np.ptp(values[c.base][rows]) == 0]
+    if not static:
+        return block
+    note = f"constant in the cluster where it is observed, left out: {listing([c.name for c in static])}"
+    return replace(block, fixed=tuple(c for c in block.fixed if c not in static), notes=(*block.notes, note))
+
+
+def _check_one_value(block: Block, data: IncompleteData) -> None:
+    """Rows of a cluster that disagree: which of their values its other rows have, nobody knows."""
+    (name,) = block.responses
+    differ = varies_within(data.column_values(name), data.codes)
+    if differ.any():
+        clusters = listing(data.clusters[differ])
+        raise DataError(
+            f"'{name}' has several values in {int(differ.sum())} of {len(data.clusters)} clusters ({clusters}), and "
+            f"'{block.method.name}' imputes one a cluster. Make them agree, or set those that are wrong to missing; "
+            f"a variable of rows is imputed by methods={{'{name}': 'bayes'}}, for one."
+        )
+
+
+def _check_trials(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> None:
+    """One number of successes a cluster is out of one number of trials."""
+    if block.trials is None:
+        return
+    differ = varies_within(values[block.trials], data.codes)
+    if differ.any():
+        raise DataError(
+            f"'{block.name}' has one value in each cluster, but its trials '{block.trials}' have several in "
+            f"{int(differ.sum())} of {len(data.clusters)} clusters ({listing(data.clusters[differ])}); make them agree, "
+            f"or impute it by rows: methods={{'{block.name}': 'bayes'}}."
+        )
+
+
+def _check_random(block: Block, varying: list[Column]) -> None:
+    """A random part that the user wrote is the one that the method has."""
+    if block.random and set(block.random) != set(varying):
+        raise SpecificationError(
+            f"'{block.name}': method '{block.method.name}' has random effects of all columns that vary within clusters "
+            f"({listing([c.name for c in varying], 10)}); write these in the random part, or none."
+        )
+
+
+def _check_intercept(block: Block) -> None:
+    if not any(c.base == INTERCEPT and c.over is None for c in block.fixed):
+        raise SpecificationError(
+            f"'{block.name}': method '{block.method.name}' has a term for every cluster; take the 0 out of its formula."
+        )
+
+
+def _between_only(column: Column, data: IncompleteData, values: Mapping[str, Array]) -> bool:
+    """Whether a column, the intercept aside, differs between clusters only."""
+    if column.base == INTERCEPT:
+        return column.over is not None
+    return column.over is None and not varies_within(values[column.base], data.codes).any()
+
+
+def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    block = draft.block
+    static = [c for c in block.fixed if _between_only(c, data, values)]
+    if not static:
+        return block
+    names = listing([c.name for c in static])
+    if draft.explicit:
+        raise SpecificationError(
+            f"'{block.name}': {names} differ(s) between clusters only, and method '{block.method.name}' has a term for "
+            "every cluster beside which it says nothing; take it out of the formula, or use 'bayes' or 'mlmi'."
+        )
+    fixed = tuple(c for c in block.fixed if c not in static)
+    return replace(block, fixed=fixed, notes=(*block.notes, f"between clusters only, left out: {names}"))
+
+
+def _between(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+    columns = []
+    for c in block.fixed:
+        if c.within or (c.over is not None and c.base != INTERCEPT):
+            raise SpecificationError(
+                f"'{block.name}' is imputed once a cluster, and '{c.name}' differs within clusters; take it out."
+            )
+        plain = c.over is None and c.base != INTERCEPT
+        same = plain and not varies_within(values[c.base], data.codes).any()
+        mean = cluster_column(INTERCEPT, (INTERCEPT, c.base)) if plain else c
+        columns.append(Column(c.name, mean.base, mean.over) if same else mean)
+    return replace(block, fixed=tuple(dict.fromkeys(columns)))

@@ -1,0 +1,147 @@
+"""Changes of default formulas: ``~ . + x``, ``~ . - x``, ``~ . + (1 + x | study)``.
+
+``.`` stands for the default predictors of a variable. A random term takes the place of the default one; what is taken
+off goes with its cluster mean; cluster means are added to what is there as they are to a default formula.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bayesimp.fcs.specification.columns import BaseColumns
+from bayesimp.formulas.formula import RandomTerm, has_intercept, signed
+from bayesimp.formulas.predictors import MEANS, Edit, Predictors, predictors, terms_of
+from bayesimp.formulas.syntax import Call, Name, Node, Number, Op, column_names, error, read, write
+from bayesimp.formulas.terms import ELEMENTWISE, FACTOR
+from bayesimp.messages import listing
+
+__all__ = ["Given", "edited"]
+
+Term = tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Formula of a block.
+
+    Attributes
+    ----------
+    explicit
+        Whether the user wrote all of it.
+    without
+        Cluster means, ``cluster_mean(x)``, that are not to be added to it.
+    """
+
+    formula: Predictors
+    explicit: bool
+    notes: tuple[str, ...] = ()
+    without: tuple[Call, ...] = ()
+
+
+def edited(
+    change: Edit,
+    name: str,
+    default: Given,
+    base: BaseColumns,
+    responses: tuple[str, ...],
+    every: bool = False,
+) -> tuple[Given, set[str], set[str]]:
+    """A default formula after a change; terms that it was to lose and has not, and those that it lost.
+
+    Parameters
+    ----------
+    every
+        The change is meant for all variables: a term that holds the response itself is left out of its formula, and a
+        random term for methods without.
+
+    Raises
+    ------
+    SpecificationError
+        Something that is not there is to be taken off (not if ``every``).
+    """
+    own = {*responses, *(d for d in base.users if base.roots(d) & set(responses))}
+    formula = default.formula.formula
+    before = signed(read(formula.fixed))
+    terms = {frozenset(t): t for _, node in before if not isinstance(node, Number) for t in terms_of(node)}
+    shown = ", ".join(_spelled(term) for term in terms.values())
+    made = _Changed(terms)
+    for sign, term in _terms(change):
+        if every and not own.isdisjoint(n for atom in term for n in column_names(atom)):
+            made.skipped += [_spelled(term)] if sign == "+" else []
+        else:
+            made.take(sign, term)
+    if made.absent and not every:
+        raise error(
+            change.text,
+            f"{listing(sorted(made.absent))} cannot be taken off: by default '{name}' is predicted by {shown}",
+        )
+    numbers = [term for term in change.terms if isinstance(term[1], Number)]
+    parts = ["1" if has_intercept(numbers or before) else "0", *(_spelled(term) for term in terms.values())]
+    random, skipped = _random(change, formula.random[0] if formula.random else None, own, every)
+    skipped = made.skipped + skipped
+    left = " + ".join(write(Name(response)) for response in responses)
+    notes = (f"of {change.text!r} not for itself: {', '.join(skipped)}",) if skipped else ()
+    given = Given(
+        predictors(f"{left} ~ {' + '.join(parts)}{random}"),
+        default.explicit,
+        (*default.notes, *notes),
+        tuple(made.without),
+    )
+    return given, made.absent, made.lost
+
+
+@dataclass
+class _Changed:
+    """Terms under change, what was taken off them, and what was not there."""
+
+    terms: dict[frozenset[Node], Term]
+    without: list[Call] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    skipped: list[str] = field(default_factory=list)
+
+    def take(self, sign: str, term: Term) -> None:
+        if sign == "+":
+            self.terms.setdefault(frozenset(term), term)
+        elif key := _stands_for(term, self.terms):
+            del self.terms[key]
+            self.lost.add(_spelled(term))
+        elif len(term) == 1 and isinstance(term[0], Call) and term[0].function in MEANS:
+            self.without.append(term[0])
+        else:
+            self.absent.add(_spelled(term))
+
+
+def _terms(change: Edit) -> list[tuple[str, Term]]:
+    return [(sign, t) for sign, node in change.terms if not isinstance(node, Number) for t in terms_of(node)]
+
+
+def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Node] | None:
+    """The default term that is meant: the same, or ``log1p(x)`` or ``C(x)`` where x is written."""
+    if frozenset(term) in terms:
+        return frozenset(term)
+    for key, (first, *rest) in terms.items():
+        if not rest and isinstance(first, Call) and first.function in (*ELEMENTWISE, *FACTOR):
+            if first.arguments == term:
+                return key
+    return None
+
+
+def _random(change: Edit, default: RandomTerm | None, own: set[str], every: bool) -> tuple[str, list[str]]:
+    """The random part, and its terms that are left out because they hold the response."""
+    if change.random is None:
+        return f" + ({default.columns} | {default.group})" if default else "", []
+    if default is None and every:  # a method without
+        return "", [write(change.random)]
+    kept, skipped = [], []
+    for sign, node in signed(change.random.left):
+        if not every or own.isdisjoint(column_names(node)):
+            kept.append(f"{sign} {write(node)}")
+        else:
+            skipped.append(write(node))
+    columns = " ".join(kept or ["1"]).removeprefix("+ ")
+    return f" + ({columns} {change.random.symbol} {write(change.random.right)})", skipped
+
+
+def _spelled(term: Term) -> str:
+    return ":".join(write(atom) if not isinstance(atom, Op) else f"({write(atom)})" for atom in term)

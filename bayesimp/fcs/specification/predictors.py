@@ -1,0 +1,319 @@
+"""Predictors as the user gives them - formulas, lists, tables, mice's matrix - or by default, as formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.columns import stored_as_text
+from bayesimp.fcs.specification.columns import BaseColumns
+from bayesimp.fcs.specification.defaults import MOST_LEVELS
+from bayesimp.fcs.specification.predictor_edits import Given, edited
+from bayesimp.fcs.specification.values import dependent
+from bayesimp.formulas.formula import signed
+from bayesimp.formulas.predictors import Edit, Part, edit, predictors
+from bayesimp.formulas.syntax import Name, read, read_sides, write
+from bayesimp.messages import listing, suggestion
+from bayesimp.methods.mice import from_mice
+from bayesimp.table.ids import names_rows
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["default_predictors", "read_predictors"]
+
+
+def read_predictors(
+    given: Any,
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    multilevel: Mapping[str, bool],
+    default: Callable[[str], Given],
+) -> dict[str, Given]:
+    """Formula by block; that of ``default`` where ``given`` says nothing of it.
+
+    Raises
+    ------
+    SpecificationError
+        Names that are not imputed; formulas and left sides that do not fit; tables that are none; changes of a default
+        formula that cannot be made.
+    """
+    data, found = base.data, {}
+    entries, every = _entries(given, data, responses)
+    for key, value in entries.items():
+        name = _key(key, data, responses)
+        change = edit(value) if isinstance(value, str) and "~" in value else None
+        if change is not None:
+            _check_left(change.responses, name, responses)
+            found[name] = edited(change, name, default(name), base, responses[name])[0]
+            continue
+        text, explicit, notes = _as_formula(name, value, data, multilevel[name])
+        formula = predictors(text)
+        _check_left(formula.formula.responses, name, responses)
+        found[name] = Given(formula, explicit, notes)
+    rest = [name for name in responses if name not in found]
+    if every is None:
+        return found | {name: default(name) for name in rest}
+    return found | _every(every, rest, base, responses, default)
+
+
+def _every(
+    change: Edit,
+    names: Sequence[str],
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    default: Callable[[str], Given],
+) -> dict[str, Given]:
+    """One change of the default formulas of several blocks."""
+    found, absent, lost = {}, set(), set()
+    for name in names:
+        found[name], not_there, there = edited(change, name, default(name), base, responses[name], every=True)
+        absent |= not_there
+        lost |= there
+    if absent - lost:
+        raise SpecificationError(
+            f"Formula {change.text!r}: {listing(sorted(absent - lost))} cannot be taken off, for no default formula has "
+            f"it ({', '.join(found)})."
+        )
+    return found
+
+
+def _check_left(left: tuple[str, ...], name: str, responses: Mapping[str, tuple[str, ...]]) -> None:
+    if left and left != (name,) and set(left) != set(responses[name]):
+        raise SpecificationError(
+            f"predictors: the formula of '{name}' has {' + '.join(left)} on its left side; several variables are "
+            "imputed together by blocks={'name': [...]}."
+        )
+
+
+def default_predictors(
+    base: BaseColumns, name: str, responses: tuple[str, ...], multilevel: bool, logs: Mapping[str, str]
+) -> Given:
+    """All complete columns, all other incomplete variables, all derived columns that do not come from the response;
+    without what is constant, a combination of others, or a factor of very many levels. logs: incomplete variables of
+    which a function is taken (`feedback`)."""
+    data = base.data
+    complete, notes = _complete_predictors(base)
+    others = [v for v in base.incomplete if v not in responses]
+    derived = [d for d in base.users if not base.roots(d) & set(responses)]
+    derived, more = _independent(base, derived, [*complete, *others])
+    taken = {v: f"{logs[v]}({write(Name(v))})" for v in others if v in logs}
+    terms = ["1", *(taken.get(v) or _term(v, data) for v in (*complete, *others, *derived))]
+    if taken:
+        why = "with counts and positive variables as they are, imputed values can run away"
+        more += (f"{', '.join(taken.values())}: {why}",)
+    random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
+    return Given(predictors(text), False, (*notes, *more))
+
+
+def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]:
+    """Complete variables that can be predictors, and notes about the others."""
+    if base.defaults is not None:
+        return base.defaults
+    data = base.data
+    names, notes = [], []
+    kept = base.complete["Intercept"][:, None]
+    for name in data.variables:
+        if data.families[name] == "none" and name not in base.derived:
+            notes.append(
+                f"'{name}' is {data.frame[name].dtype} (family 'none'), neither imputed nor a predictor"
+            )
+            continue
+        if data.missing(name).any() or name in base.derived:
+            continue
+        levels = data.frame[name].nunique()
+        if levels < 2:
+            notes.append(f"'{name}' is constant, no predictor")
+            continue
+        if what := names_rows(data, name):
+            notes.append(
+                f"'{name}' looks like {what}; no predictor by default; write it in a formula if it should be"
+            )
+            continue
+        number = is_numeric_dtype(data.frame[name].infer_objects().dtype)  # in objects, too
+        factor = _term(name, data) != write(Name(name)) or not number
+        if factor and levels > MOST_LEVELS:
+            hint = stored_as_text(data.frame[name])
+            advice = (
+                f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and missing what is none"
+                if hint
+                else "write it in a formula if it should be"
+            )
+            notes.append(f"'{name}' has {levels} levels, no predictor by default; {advice}")
+            continue
+        columns = base.columns(Part(True, ((read(_term(name, data)),),)), name)
+        new = np.column_stack([base.complete[c.base] for c in columns if c.base != "Intercept"])
+        if dependent(np.hstack([kept, new]))[kept.shape[1] :].any():
+            notes.append(f"'{name}' is a combination of the complete variables before it, no predictor")
+            continue
+        if _like_ids(data, name):
+            notes.append(
+                f"'{name}' may number the rows, and is a predictor all the same: whole numbers, no two alike in a "
+                f"cluster; families={{'{name}': 'none'}} keeps it out"
+            )
+        kept = np.hstack([kept, new])
+        names.append(name)
+    base.defaults = names, tuple(notes)
+    return base.defaults
+
+
+def _like_ids(data: IncompleteData, name: str) -> bool:
+    """Whole numbers that do not repeat within clusters and are many more than occasions could be."""
+    column = data.frame[name]
+    if not is_numeric_dtype(column.dtype) or column.nunique() <= 2 * data.sizes.max():
+        return False
+    values = column.to_numpy(float)
+    pairs = np.unique(np.column_stack([data.codes, values]), axis=0)
+    return (
+        bool((values == np.floor(values)).all())
+        and len(pairs) == len(values)
+        and len(data.clusters) < len(values)
+    )
+
+
+def _independent(
+    base: BaseColumns, derived: list[str], others: list[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Derived columns that are no sum of their ingredients or of other predictors."""
+    if not derived:
+        return [], ()
+    from bayesimp.fcs.specification.values import filled
+
+    values = filled(base.data, base.complete, base.incomplete, base.derived.values())
+    known = [v for name in others for v in ([name] if name in values else _levels(base, name))]
+    matrix = np.column_stack([values[v] for v in ("Intercept", *known, *derived)])
+    usable = np.isfinite(matrix).all(axis=1)
+    out = dependent(matrix[usable])[-len(derived) :]
+    left = [d for d, is_out in zip(derived, out, strict=True) if is_out]
+    notes = (f"combination of other predictors, left out: {listing(left)}",) if left else ()
+    return [d for d in derived if d not in left], notes
+
+
+def _term(name: str, data: IncompleteData) -> str:
+    """A main effect in a formula; numbers that are declared to be categories are a factor."""
+    declared = data.families.get(name) in ("categorical", "ordinal") and is_numeric_dtype(
+        data.frame[name].dtype
+    )
+    return f"C({write(Name(name))})" if declared else write(Name(name))
+
+
+def _levels(base: BaseColumns, name: str) -> list[str]:
+    columns = base.columns(Part(True, ((read(_term(name, base.data)),),)), name)
+    return [c.base for c in columns if c.base != "Intercept"]
+
+
+def _entries(
+    given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, Any], Edit | None]:
+    """By variable or block: a formula, a list of names. And a change of all other formulas."""
+    if given is None:
+        return {}, None
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, pd.DataFrame) or _is_table(given):
+        return _from_table(given, data, responses), None
+    if isinstance(given, Mapping):
+        return dict(given), None
+    if not isinstance(given, Sequence) or not all(isinstance(f, str) for f in given):
+        raise SpecificationError(
+            f"predictors must be formulas, lists of names by variable, or a table of codes, got {type(given).__name__}."
+        )
+    entries: dict[str, Any] = {}
+    every: Edit | None = None
+    for text in given:
+        change = edit(text)
+        if change is not None and not change.responses:
+            if every is not None:
+                raise SpecificationError(
+                    "predictors: two changes of all formulas; one, '~ . + x - z', is possible."
+                )
+            every = change
+            continue
+        left = _left(text)
+        whole = [name for name, members in responses.items() if left and set(left) == set(members)]
+        if len(left) != 1 and not whole:
+            raise SpecificationError(
+                f"predictors: {text!r} must have the variable (or block) on its left side; '~ . + x' alone adds x to all "
+                "default formulas."
+            )
+        key = whole[0] if whole else left[0]
+        if key in entries:
+            raise SpecificationError(f"predictors: two formulas for '{key}'; one is possible.")
+        entries[key] = text
+    return entries, every
+
+
+def _left(text: str) -> tuple[str, ...]:
+    """Names on the left side of a formula."""
+    left = read_sides(text)[0]
+    return tuple(node.name for _, node in signed(left) if isinstance(node, Name)) if left else ()
+
+
+def _is_table(given: Any) -> bool:
+    return (
+        isinstance(given, Mapping) and len(given) > 0 and all(hasattr(row, "items") for row in given.values())
+    )
+
+
+def _from_table(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Rows of a table of codes: mice's, if it has a code beside 0 and 1."""
+    rows = {
+        str(name): {str(column): value for column, value in row.items()}
+        for name, row in (given.iterrows() if isinstance(given, pd.DataFrame) else given.items())
+    }
+    codes = {value for row in rows.values() for value in row.values()}
+    used: dict[str, Any] = {}
+    if codes <= {0, 1}:  # True and False too
+        used = {name: [column for column, value in row.items() if value] for name, row in rows.items()}
+    else:
+        used = from_mice(rows, data)
+    unknown = [name for name in rows if name not in (*data.frame.columns, *responses)]
+    if unknown:
+        raise SpecificationError(
+            f"predictors: row '{unknown[0]}' is not a variable. {suggestion(unknown[0], [*data.variables, *responses])}"
+        )
+    return {name: value for name, value in used.items() if name in responses}  # others are not imputed
+
+
+def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> str:
+    if key in responses:
+        return str(key)
+    inside = [name for name, members in responses.items() if key in members]
+    if inside:
+        raise SpecificationError(
+            f"predictors: '{key}' is in block '{inside[0]}'; give the predictors to the block."
+        )
+    if key in data.variables:
+        why = "not imputed (its method is None, or it is derived)" if data.missing(key).any() else "complete"
+        raise SpecificationError(f"predictors: '{key}' is {why}; take its predictors out.")
+    raise SpecificationError(f"predictors: {key!r} is not a variable. {suggestion(key, responses)}")
+
+
+def _as_formula(
+    name: str, value: Any, data: IncompleteData, multilevel: bool
+) -> tuple[str, bool, tuple[str, ...]]:
+    """A formula, whether the user wrote it, and notes."""
+    if isinstance(value, str):
+        if "~" not in value:
+            raise SpecificationError(
+                f"predictors: {value!r} of '{name}' is not a formula; write '~ {value}' or ['...']."
+            )
+        return value, True, ()
+    if not isinstance(value, Sequence | pd.Index | np.ndarray) or not all(isinstance(v, str) for v in value):
+        raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names, got {value!r}.")
+    names = [v for v in value if v != data.cluster]
+    if name in names:
+        raise SpecificationError(f"predictors: '{name}' predicts itself; take it out of its own list.")
+    notes = (
+        (f"'{data.cluster}' is the cluster, no predictor",)
+        if len(names) < len(value) and not multilevel
+        else ()
+    )
+    left = write(Name(name)) if name in data.variables else ""
+    terms = " + ".join(["1", *(_term(v, data) for v in names)])
+    random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    return f"{left} ~ {terms}{random}", False, notes

@@ -1,0 +1,217 @@
+"""What FCS fits, as records: base columns, columns computed from them, and the blocks in their order.
+
+A base column is complete (a column of ``X``), incomplete (a variable that is imputed) or derived from others,
+row by row. A column of a block's X* or Z* is a base column, or one times the mean (or sum) over the cluster of the
+product of two:
+
+    x_ij = base_ij * mean_i(over_0 over_1)
+
+or one less its mean over the cluster, base_ij - mean_i(base).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.formulas.syntax import Name, write
+from bayesimp.methods import Method
+
+__all__ = [
+    "INTERCEPT",
+    "Block",
+    "Column",
+    "Conditionals",
+    "Derived",
+    "cluster_column",
+    "formula_text",
+    "text",
+]
+
+INTERCEPT = "Intercept"
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of X* or Z*.
+
+    Attributes
+    ----------
+    name
+        As in a formula: ``"y2"``, ``"Intercept"``, ``"gender[M]"``, ``"cluster_mean(y2)"``.
+    base
+        Base column that it multiplies; ``"Intercept"`` is the constant 1.
+    over
+        If given: times the mean over the cluster's rows of the product of these two base columns.
+    sum
+        The sum instead of the mean.
+    within
+        Less its mean over the cluster's rows.
+    """
+
+    name: str
+    base: str
+    over: tuple[str, str] | None = None
+    sum: bool = False
+    within: bool = False
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A base column computed from others, row by row or over the rows of a cluster.
+
+    Attributes
+    ----------
+    ingredients
+        Base columns, possibly derived ones, that `evaluate` reads.
+    evaluate
+        Arrays by name (n,), the clusters of the rows and which are counted in cluster means (`arithmetic.OverCluster`)
+        -> array (n,). May be infinite or NaN (log of a negative value): to be checked by the caller.
+    column
+        Column of the table that it fills or creates; None for a term of a formula such as ``I(y2 ** 2)``.
+    """
+
+    name: str
+    ingredients: tuple[str, ...]
+    evaluate: Callable[..., Array]
+    column: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Variables imputed together, by one model.
+
+    Attributes
+    ----------
+    fixed, random
+        Columns of X* and Z*, shared by the responses; ``random`` is empty for single-level methods.
+    notes
+        What was chosen by default, and why.
+    family
+        Of the responses: ``"normal"``, or that of the one response.
+    levels
+        What stands for its levels in the base column, in their order (`IncompleteData.level_values`); empty for numbers.
+    trials
+        Base column of binomial trials.
+    """
+
+    name: str
+    responses: tuple[str, ...]
+    fixed: tuple[Column, ...]
+    random: tuple[Column, ...]
+    method: Method
+    notes: tuple[str, ...] = ()
+    family: str = "normal"
+    levels: tuple[float, ...] = ()
+    trials: str | None = None
+
+    @property
+    def predictors(self) -> int:
+        """r, the number of linear predictors: K - 1 of a categorical variable with K levels, else one a response."""
+        return len(self.levels) - 1 if self.family == "categorical" else len(self.responses)
+
+
+@dataclass(frozen=True)
+class Conditionals:
+    """All conditional models.
+
+    Attributes
+    ----------
+    complete, X
+        Names of the complete base columns and their values (N, p), rows as in the table; the first is the
+        Intercept, 1 everywhere.
+    incomplete
+        Variables that are imputed, in the table's order.
+    derived
+        In an order in which each can be computed from those before.
+    blocks
+        In the order of visits; a block may come twice.
+    written
+        How a formula spells base columns and levels, by name.
+    exact
+        Imputed columns that hold whole numbers (empty), or some of these values only: levels; for methods that match,
+        those observed.
+    """
+
+    complete: tuple[str, ...]
+    X: Array
+    incomplete: tuple[str, ...]
+    derived: tuple[Derived, ...]
+    blocks: tuple[Block, ...]
+    exact: Mapping[str, Array] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
+
+
+def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Column:
+    """``base * mean(over)`` with its name: ``"cluster_mean(y2)"``, ``"x:cluster_mean(x * y2)"``.
+
+    The two of ``over`` are put in one order, the Intercept first.
+    """
+    pair = tuple(sorted(over, key=lambda name: (name != INTERCEPT, name)))
+    inner = " * ".join(name for name in pair if name != INTERCEPT) or "1"
+    name = f"cluster_{'sum' if sum else 'mean'}({inner})"
+    return Column(name if base == INTERCEPT else f"{base}:{name}", base, (pair[0], pair[1]), sum)
+
+
+def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None = None) -> str:
+    """The model of a block as it will be fitted, as one could write it: ``y1 ~ 1 + y2 + (1 | study)``.
+
+    ``written``: of `Conditionals`.
+    """
+    left = " + ".join(write(Name(name)) for name in block.responses)
+    random = f" + ({_sum(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
+    return f"{left} ~ {_sum(block.fixed, written or {})}{random}"
+
+
+def _method(block: Block) -> str:
+    family = "" if block.family == "normal" else f" [{block.family}{_link(block)}]"
+    return f"{block.method.name}{family}"
+
+
+def _link(block: Block) -> str:
+    binary = block.family == "bernoulli" or block.trials
+    return f", {getattr(block.method, 'link', 'logit')}" if binary else ""
+
+
+def text(conditionals: Conditionals, cluster: str) -> str:
+    """One line for each block and derived column, then the notes, each with the variables it is about."""
+    blocks = {block.name: block for block in conditionals.blocks}
+    methods = {name: _method(block) for name, block in blocks.items()}
+    width = max(map(len, methods.values()), default=0)
+    written = conditionals.written
+    lines = [f"  {methods[name]:<{width}}  {formula_text(b, cluster, written)}" for name, b in blocks.items()]
+    for derived in conditionals.derived:
+        if derived.column is not None:
+            lines.append(f"  {'=':<{width}}  {derived.column} = {derived.evaluate}")
+    visits = [block.name for block in conditionals.blocks]
+    if len(visits) > 1:
+        lines.append(f"  visited in the order {', '.join(visits)}")
+    about: dict[str, list[str]] = {}
+    for block in blocks.values():
+        for note in block.notes:
+            about.setdefault(note, []).append(block.name)
+    for note, names in about.items():
+        who = "all" if len(names) == len(blocks) > 1 else ", ".join(names)
+        lines.append(f"  note ({who}): {note}")
+    return "\n".join(lines)
+
+
+def _sum(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
+    names = ["1" if column.name == INTERCEPT else _text(column, written) for column in columns]
+    return " + ".join(names if "1" in names else ["0", *names])
+
+
+def _text(column: Column, written: Mapping[str, str]) -> str:
+    """A column as a formula spells it."""
+    if column.name in written or (column.over is None and not column.within):
+        return written.get(column.name, column.name)
+    base = written.get(column.base, column.base)
+    if column.within:
+        return f"within({base})"
+    inner = " * ".join(written.get(name, name) for name in column.over or () if name != INTERCEPT)
+    mean = f"cluster_{'sum' if column.sum else 'mean'}({inner})"
+    return mean if column.base == INTERCEPT else f"{base}:{mean}"

@@ -1,0 +1,115 @@
+"""What is asked of FCS beside its models: cells to fill, rows to ignore, functions. Read, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.fcs.specification.records import Conditionals
+from bayesimp.messages import listing, suggestion
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
+
+
+def masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
+    """By variable, (n,) bool; variables that are not named are left as by default."""
+    if where is None:
+        return {}
+    names = getattr(where, "columns", where)
+    if not (isinstance(where, Mapping) or hasattr(where, "columns")):
+        raise SpecificationError(
+            "where takes a table of True and False with the columns it is about, or {variable: (n,) bool}; got "
+            f"{type(where).__name__}."
+        )
+    found = {}
+    for name in names:
+        if name == data.cluster:
+            continue
+        data.missing(name)  # an unknown name is refused here
+        found[name] = _bool(where[name], data, f"where['{name}']")
+    return found
+
+
+def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
+    """(n,) bool, rows as in the table."""
+    n = len(data.frame)
+    if isinstance(mask, pd.Series) and data._backend is None and not mask.index.equals(data.frame.index):
+        raise SpecificationError(
+            f"{what} has another index than the table. If its rows stand in the order of the table, give "
+            ".to_numpy(); if not, sort it first: .reindex(table.index)."
+        )
+    array = np.asarray(mask)
+    if array.shape != (n,) or array.dtype.kind != "b":
+        raise SpecificationError(
+            f"{what} must be {n:,} values True or False, one a row; got {array.dtype} {array.shape}."
+        )
+    return array.copy()
+
+
+def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
+    if ignore is None:
+        return np.zeros(len(data.frame), dtype=bool)
+    rows = _bool(ignore, data, "ignore")
+    if rows.all():
+        raise DataError("ignore leaves no row to fit a model to.")
+    left = len(np.unique(data.codes[~rows]))
+    if left < 2:
+        raise DataError(
+            f"ignore leaves {int((~rows).sum()):,} rows of 1 cluster to fit models to; keep rows of several."
+        )
+    return rows
+
+
+def held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> IncompleteData:
+    """The table with observed cells that are to be imputed taken out."""
+    out = {name: mask & ~data.missing(name) for name, mask in where.items()}
+    out = {name: mask for name, mask in out.items() if mask.any()}
+    if not out:
+        return data
+    frame = data.frame.copy(deep=False)
+    for name, mask in out.items():
+        column = frame[name]
+        if isinstance(column.dtype, pd.SparseDtype):
+            column = column.sparse.to_dense()
+        if pd.api.types.is_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
+            column = column.astype(float)
+        frame[name] = column.mask(mask)
+    return data.part(frame)
+
+
+def fitted_rows(
+    spec: Conditionals, data: IncompleteData, ignore: np.ndarray
+) -> tuple[Conditionals, IncompleteData]:
+    """The rows that models are fitted to."""
+    if not ignore.any():
+        return spec, data
+    rest = data.part(data.frame[~ignore])
+    unseen = [name for name in spec.incomplete if rest.missing(name).all()]
+    if unseen:
+        raise DataError(
+            f"ignore leaves no observed value of {listing(unseen)} to fit its model to, in {len(rest):,} rows."
+        )
+    return replace(spec, X=spec.X[~ignore]), rest
+
+
+def _incomplete(name: str, spec, what: str) -> None:
+    if name not in spec.incomplete:
+        raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
+
+
+def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
+    if not isinstance(post, Mapping | None):
+        raise SpecificationError(f"post takes {{variable: function}}, got {type(post).__name__}.")
+    for name, function in (post or {}).items():
+        _incomplete(name, spec, "post")
+        if not callable(function):
+            raise SpecificationError(
+                f"post['{name}'] must be a function of the values drawn, got {function!r}."
+            )
+    return dict(post or {})

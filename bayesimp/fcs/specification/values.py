@@ -1,0 +1,149 @@
+"""Columns of a conditional model as numbers, before anything is imputed, and which of them are combinations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.fcs.specification.records import INTERCEPT, Column, Derived
+from bayesimp.scale.products import centrable
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed", "varies_within"]
+
+TOLERANCE = 1e-7  # as `design.TOLERANCE`
+ROUND_OFF = 1e-12  # of the largest value, what a constant less its mean may leave
+Array = NDArray[np.float64]
+
+
+def observed(
+    data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
+) -> dict[str, Array]:
+    """(N,) values of every base column, NaN where it, or an ingredient, is missing."""
+    values = dict(complete)
+    values |= {name: data.column_values(name) for name in incomplete}
+    for record in derived:
+        made = evaluated(record, values, data.codes)
+        if record.column in data.variables:
+            table = data.frame[record.column].to_numpy(np.float64, na_value=np.nan)
+            made = np.where(np.isnan(table), made, table)
+        values[record.name] = made
+    return values
+
+
+def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.integer]) -> Array:
+    """(N,) values of a derived column; means over clusters are over the cells that have a value."""
+    there = np.ones(len(codes), dtype=bool)
+    for name in record.ingredients:
+        there &= ~np.isnan(values[name])
+    return np.broadcast_to(record.evaluate(values, codes, there), codes.shape)
+
+
+def filled(
+    data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
+) -> dict[str, Array]:
+    """The same with missing cells drawn from the observed ones: values in general position, as the imputations
+    will be, to tell columns that are always combinations of others."""
+    values = dict(complete)
+    for k, name in enumerate(incomplete):
+        column = np.array(data.column_values(name))
+        hole = np.isnan(column)
+        rng = np.random.default_rng(k)
+        if varies_within(column, data.codes).any() or np.bincount(data.codes[~hole]).max() < 2:
+            column[hole] = rng.choice(column[~hole], hole.sum())
+        else:  # one value a cluster
+            of_cluster = rng.choice(column[~hole], len(data.clusters))
+            of_cluster[data.codes[~hole]] = column[~hole]
+            column = of_cluster[data.codes]
+        values[name] = column
+    for record in derived:
+        values[record.name] = evaluated(record, values, data.codes)
+    return values
+
+
+def column_values(
+    columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer], centred: bool = False
+) -> Array:
+    """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value.
+
+    centred: products with cluster means are those of centred factors where that is the same model (scale/products.py), so
+    that what is a combination of what does not depend on the origin.
+    """
+    matrix = np.empty((len(codes), len(columns)), order="F")
+    as_they_are, at_centre = values, centrable(columns) if centred else []
+    less_mean = _less_mean(columns, values) if at_centre else {}
+    for j, column in enumerate(columns):
+        values = less_mean if j in at_centre else as_they_are
+        matrix[:, j] = values[column.base]
+        if column.within:
+            rest = matrix[:, j] - _over_clusters(values[column.base], codes)
+            largest = np.abs(matrix[:, j][np.isfinite(matrix[:, j])]).max(initial=0.0)
+            matrix[:, j] = np.where(np.abs(rest) <= ROUND_OFF * largest, 0.0, rest)
+        if column.over is not None:
+            product = values[column.over[0]] * values[column.over[1]]
+            matrix[:, j] *= _over_clusters(product, codes, column.sum)
+    return matrix
+
+
+def _less_mean(columns: Sequence[Column], values: Mapping[str, Array]) -> dict[str, Array]:
+    """Base columns of products less the mean of their values."""
+    out = {INTERCEPT: values[INTERCEPT]} if INTERCEPT in values else {}
+    for name in {name for column in columns if column.over for name in (column.base, *column.over)} - set(
+        out
+    ):
+        out[name] = values[name] - np.mean(values[name], where=np.isfinite(values[name]))
+    return out
+
+
+def _over_clusters(
+    x: Array, codes: NDArray[np.integer], sum: bool = False, tolerance: float = 1e-12
+) -> Array:
+    """(N,) mean or sum of the values in each row's cluster; NaN where it has none."""
+    m = int(codes.max()) + 1
+    there = np.isfinite(x)
+    total = np.bincount(codes, np.where(there, x, 0.0), m)
+    count = np.bincount(codes, there, m)
+    # of columns that are centred already round-off is left, which is no column of its own
+    total[np.abs(total) <= tolerance * count * np.abs(x[there]).max(initial=0.0)] = 0.0
+    with np.errstate(invalid="ignore"):
+        mean = total / count
+    return (np.where(count > 0, total, np.nan) if sum else mean)[codes]
+
+
+def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
+    """(p,) whether each column is a combination of those before it: leaves less than ``tolerance`` of its length.
+
+    Gram-Schmidt, passing over columns that are, on the triangle of a QR decomposition, whose columns have the same
+    lengths and angles.
+    """
+    p = matrix.shape[1]
+    length = np.linalg.norm(matrix, axis=0)
+    scaled = matrix / np.where(length > 0, length, 1.0)
+    found = np.zeros(p, dtype=bool)
+    # as in design.check_rank: settles the usual case cheaply
+    if len(matrix) >= p > 0 and np.linalg.eigvalsh(scaled.T @ scaled)[0] > 1e-6:
+        return found
+    R = np.linalg.qr(scaled, mode="r")
+    basis = np.empty((len(R), 0))
+    for j in range(p):
+        rest = R[:, j]
+        for _ in range(2):
+            rest = rest - basis @ (basis.T @ rest)
+        left = np.linalg.norm(rest)
+        found[j] = left <= tolerance or basis.shape[1] == len(R)
+        if not found[j]:
+            basis = np.column_stack([basis, rest / left])
+    return found
+
+
+def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
+    """(m,) whether a column has more than one value (NaN aside) in each cluster."""
+    there = np.isfinite(values)
+    m = int(codes.max()) + 1
+    low, high = np.full(m, np.inf), np.full(m, -np.inf)
+    np.minimum.at(low, codes[there], values[there])
+    np.maximum.at(high, codes[there], values[there])
+    scale = np.abs(values[there]).max(initial=0.0)
+    return high - low > tolerance * scale

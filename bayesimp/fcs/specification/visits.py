@@ -1,0 +1,200 @@
+"""Which variables are imputed, by which method, in which blocks and order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.columns import as_continuous
+from bayesimp.fcs.specification.defaults import check_family, choose
+from bayesimp.messages import listing, suggestion
+from bayesimp.methods import Bayes, Gibbs, Method, Norm, PyMC, SingleLevel, read
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["read_blocks", "read_methods", "visits"]
+
+ORDERS = ("monotone", "revmonotone", "roman", "arabic")
+
+
+def read_blocks(
+    blocks: Mapping[str, Sequence[str]] | None, data: IncompleteData, derived: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Responses by block, in the table's order; variables without a block are their own.
+
+    Raises
+    ------
+    SpecificationError
+        Unknown, complete or derived variables, one in two blocks, a name that is taken.
+    """
+    grouped: dict[str, tuple[str, ...]] = {}
+    for name, members in (blocks or {}).items():
+        if isinstance(members, str) or not members:
+            raise SpecificationError(f"blocks: '{name}' must be a list of variables, got {members!r}.")
+        for member in members:
+            _check_variable("blocks", member, data)
+            if member in derived:
+                raise SpecificationError(
+                    f"blocks: '{member}' is derived, so it is not imputed by a block as well."
+                )
+            if not data.missing(member).any():
+                raise SpecificationError(
+                    f"blocks: '{member}' is complete; a block holds variables to impute; put it among the predictors."
+                )
+            others = [other for other, taken in grouped.items() if member in taken]
+            if others or list(members).count(member) > 1:
+                raise SpecificationError(
+                    f"blocks: '{member}' is in '{name}' and in '{(others or [name])[0]}'; once is enough."
+                )
+        if name in data.frame.columns and list(members) != [name]:
+            raise SpecificationError(
+                f"blocks: '{name}' is a column of the table; give the block a name of its own."
+            )
+        grouped[str(name)] = tuple(v for v in data.variables if v in members)
+    return grouped
+
+
+def read_methods(
+    methods: Any, data: IncompleteData, grouped: Mapping[str, tuple[str, ...]], derived: Mapping[str, str]
+) -> tuple[dict[str, Method], dict[str, str]]:
+    """Method by block, in the table's order (a block stands where its first variable does); why, where it was chosen.
+
+    Raises
+    ------
+    SpecificationError
+        Names that are no incomplete variable or block; a method that a family does not have; a block with a method
+        that imputes one variable, or with a variable that is not normal.
+    """
+    by_name: dict[str, Any] = {}
+    if hasattr(methods, "items"):
+        by_name = dict(methods.items())
+        methods = None
+    for name, value in by_name.items():
+        _check_key(str(name), value, data, grouped, derived)
+    chosen: dict[str, Method] = {}
+    why: dict[str, str] = {}
+    for variable in data.variables:
+        if variable in derived or not data.missing(variable).any():
+            continue
+        name = next((block for block, members in grouped.items() if variable in members), variable)
+        value = by_name.get(name, methods)
+        told = methods is not None or name in by_name
+        unsaid = data.families[variable] == "none" and name not in (*by_name, *grouped)
+        if (told and value is None) or (isinstance(value, str) and not value) or unsaid:
+            continue
+        data.require_observed([variable])
+        if told:
+            chosen[name] = _read(value, data.families[variable])
+        elif name in grouped:
+            chosen[name] = Bayes()
+        else:
+            chosen[name], why[name] = choose(data, variable)
+        if name in grouped:
+            _check_normal(name, variable, data)
+        check_family(data, variable, chosen[name])
+        _check_joint(name, grouped.get(name, (name,)), chosen[name])
+    return chosen, why
+
+
+def _read(value: Any, family: str) -> Method:
+    method = read(value)
+    return Norm() if isinstance(method, SingleLevel) and family == "normal" else method
+
+
+def visits(
+    order: str | Sequence[str] | None, responses: Mapping[str, tuple[str, ...]], data: IncompleteData
+) -> list[str]:
+    """Names of blocks in the order of visits.
+
+    Raises
+    ------
+    SpecificationError
+        Unknown orders or names; a block that is never visited.
+    """
+    names = list(responses)
+    missing = {name: sum(int(data.missing(v).sum()) for v in responses[name]) for name in names}
+    if order is None:
+        return names
+    if isinstance(order, str):
+        if order == "roman":
+            return names
+        if order == "arabic":
+            return names[::-1]
+        if order in ("monotone", "revmonotone"):
+            sign = 1 if order == "monotone" else -1
+            return sorted(names, key=lambda name: sign * missing[name])
+        raise SpecificationError(
+            f"order {order!r} is not known. {suggestion(order, ORDERS)} Or give a list of names."
+        )
+    block_of = {variable: name for name, members in responses.items() for variable in members}
+    unknown = [name for name in order if name not in responses and name not in block_of]
+    if unknown:
+        raise SpecificationError(
+            f"order: {unknown[0]!r} is not imputed. {suggestion(unknown[0], [*names, *block_of])}"
+        )
+    listed = [name if name in responses else block_of[name] for name in order]
+    never = [name for name in names if name not in listed]
+    if never:
+        raise SpecificationError(
+            f"order: {listing(never)} would never be imputed; add what is missing to the list."
+        )
+    return listed
+
+
+def _check_variable(what: str, name: Any, data: IncompleteData) -> None:
+    if name not in data.variables:
+        cluster = "is the cluster" if name == data.cluster else "is not a variable"
+        raise SpecificationError(f"{what}: {name!r} {cluster}. {suggestion(name, data.variables)}")
+
+
+def _check_key(
+    name: str,
+    value: Any,
+    data: IncompleteData,
+    grouped: Mapping[str, tuple[str, ...]],
+    derived: Mapping[str, str],
+) -> None:
+    if name in grouped:
+        return
+    nothing = value is None or (isinstance(value, str) and not value)
+    if name == data.cluster and nothing:
+        return
+    if name in derived:
+        if nothing:
+            return
+        raise SpecificationError(
+            f"methods: '{name}' is derived ({derived[name]}), so no method imputes it; take it out of one of the two."
+        )
+    if name not in data.variables:
+        raise SpecificationError(
+            f"methods: '{name}' is not a variable. {suggestion(name, [*data.variables, *grouped])}"
+        )
+    inside = [block for block, members in grouped.items() if name in members]
+    if inside:
+        raise SpecificationError(
+            f"methods: '{name}' is in block '{inside[0]}'; give the method to the block."
+        )
+    if not nothing and not data.missing(name).any():
+        raise SpecificationError(
+            f"methods: '{name}' is complete and needs no method; take it out, or give None."
+        )
+
+
+def _check_normal(block: str, name: str, data: IncompleteData) -> None:
+    family = data.families[name]
+    if family != "normal" and block != name:
+        raise SpecificationError(
+            f"Block '{block}': '{name}' has family '{family}', and several variables are imputed jointly where all are "
+            f"normal. Take it out of the block. {as_continuous(data.frame[name])}"
+        )
+
+
+def _check_joint(name: str, members: tuple[str, ...], method: Method) -> None:
+    if len(members) == 1:
+        return
+    if isinstance(method, PyMC) or (isinstance(method, Gibbs) and method.residual == "common"):
+        return
+    what = "residual='cluster'" if isinstance(method, Gibbs) else f"method '{method.name}'"
+    raise SpecificationError(
+        f"Block '{name}' ({listing(members)}): {what} imputes one variable at a time; use 'bayes' or 'iw', or no block."
+    )

@@ -1,0 +1,230 @@
+"""The table as the chained-equations loop reads it: working scale, canonical order, cells.
+
+Every base column is brought to mean 0 and standard deviation 1 of its observed values in the rows that models are fitted
+to, w = (D - c) / s; the first is the constant 1. What that makes of a conditional model: fcs/scale.py.
+
+Clusters and rows are put in an order that depends on
+values alone (joint/scale.py), so that a seed gives the same imputations however the table is arranged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError
+from bayesimp.fcs.scale import ChainedBlock, Rows, chained_block
+from bayesimp.fcs.specification.bounds import Bound
+from bayesimp.fcs.specification.records import Conditionals, Derived
+from bayesimp.formulas.arithmetic import OverCluster, over_clusters
+from bayesimp.kernels.chained.moments import Cells
+from bayesimp.scale.margins import Residual, beside_margins
+from bayesimp.scale.order import KEY_DIGITS, cluster_order
+
+__all__ = ["ChainedTable", "chained_table"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ChainedTable:
+    """All that is shared between imputations.
+
+    names (d,): base columns, `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at each
+    canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
+    incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
+    cell_fitted (C,): whether models are fitted to the rows of a cell.
+    full (N, d): base columns as they are in the table, data scale. residuals: what some of them, made for slopes on
+    products and powers, are made of. exact: by base column, values that it can have, sorted
+    (none: whole numbers). labels (m,): of the clusters, in the table's order.
+    """
+
+    names: tuple[str, ...]
+    p: int
+    center: Array
+    scale: Array
+    order: NDArray[np.int64]
+    cells: Cells
+    D: Array
+    D_cluster: NDArray[np.int64]
+    row: NDArray[np.int64]
+    row_cell: NDArray[np.int64]
+    start: Array
+    cell_fitted: NDArray[np.bool_]
+    full: Array
+    derived: tuple[Derived, ...]
+    blocks: tuple[ChainedBlock, ...]
+    exact: Mapping[int, Array]
+    labels: Sequence[object]
+    residuals: Mapping[str, Residual]
+
+    @property
+    def clusters(self) -> int:
+        return len(self.order)
+
+    def holes(self, k: int) -> NDArray[np.bool_]:
+        """(R,) which of the incomplete rows lack base column k."""
+        return self.cells.missing[self.row_cell, k - self.p]
+
+    def derive(self, V: Array, names: tuple[str, ...] | None = None) -> list[int]:
+        """Compute derived columns of the incomplete rows anew, into V; returns their places among the base columns."""
+        if not self.derived:
+            return []
+        changed = []
+        at = {name: k for k, name in enumerate(self.names)}
+        for derived in self.derived:
+            if names is not None and derived.name not in names:
+                continue
+            k = at[derived.name]
+            ingredients = {i: self._data(at[i], V) for i in derived.ingredients}
+            # a mean over a cluster that changes is a hole in all its rows, so that all of them are here
+            codes, counted = self.cells.cluster[self.row_cell], self.cell_fitted[self.row_cell]
+            values = np.broadcast_to(derived.evaluate(ingredients, codes, counted), codes.shape)
+            holes = self.holes(k)
+            V[holes, k - self.p] = (values[holes] - self.center[k]) / self.scale[k]
+            changed.append(k)
+        return changed
+
+    @cached_property
+    def D_order(self) -> NDArray[np.int64]:
+        """(n,) complete rows by cluster, then by values: the same rows in any table, however arranged."""
+        keys = [np.round(column, KEY_DIGITS) for column in self.D.T[1:]]
+        return np.lexsort([*keys, self.D_cluster])
+
+    def _data(self, k: int, V: Array) -> Array:
+        """A base column of the incomplete rows on the scale of the data."""
+        return self.on_data_scale(k, self.cells.X[:, k] if k < self.p else V[:, k - self.p])
+
+    def on_data_scale(self, k: int, working: Array) -> Array:
+        """Values of base column k from the working scale, levels and counts without round-off."""
+        values = self.center[k] + self.scale[k] * working
+        return self.nearest(k, values) if k in self.exact else values
+
+    def nearest(self, k: int, values: Array) -> Array:
+        """The nearest values that base column k, of `exact`, can have."""
+        known = self.exact[k]
+        if not len(known):
+            return np.rint(values)
+        return known[np.searchsorted(0.5 * (known[1:] + known[:-1]), values)]
+
+
+def chained_table(
+    spec: Conditionals,
+    Y: Array,
+    codes,
+    clusters: int,
+    *,
+    filled: Mapping[str, Array] | None = None,
+    ignore=None,
+    bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
+    labels: Sequence[object] | None = None,
+) -> ChainedTable:
+    """Put a table into the form in which the loop reads it.
+
+    Parameters
+    ----------
+    spec
+        What is imputed, and how.
+    Y
+        (N, r) values of `spec.incomplete`, nan where to be imputed.
+    codes, clusters
+        (N,) cluster of each row, and their number.
+    filled
+        Derived columns that the table itself holds (N,), nan where they are to be computed.
+    ignore
+        (N,) bool: rows that are imputed, but that no model is fitted to.
+    bounds
+        (lower, upper) by incomplete variable, on the scale of the data (fcs/specification/bounds.py).
+    labels
+        (m,) of the clusters, for messages.
+    """
+    names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
+    ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
+    full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
+    spec, residuals = beside_margins(spec, names, full, ~ignore)
+    if residuals:
+        names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
+        full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
+    p = len(spec.complete)
+    center, scale = _scales(full[~ignore])  # priors are in these units
+    W = (full - center) / scale
+    order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)
+    place = np.empty(clusters, dtype=np.int64)
+    place[order] = np.arange(clusters)
+    codes = place[codes]
+    # clusters of ignored rows only: means over these
+    alone = np.bincount(codes[~ignore], minlength=clusters) == 0
+    rows = Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
+    cells, row, row_cell, cell_fitted = _cells(rows, p)
+    whole = ~np.isnan(W).any(1) & ~ignore
+    table = ChainedTable(
+        names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
+        full, spec.derived, (), {names.index(name): np.sort(values) for name, values in spec.exact.items()},
+        range(clusters) if labels is None else labels, residuals,
+    )  # fmt: skip
+    blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)
+    return replace(table, blocks=blocks)
+
+
+def _with_derived(spec: Conditionals, base: Array, names, filled, codes, counted) -> Array:
+    """Base columns (N, d) on the scale of the data; derived ones as far as their ingredients are observed."""
+    columns = {name: base[:, k] for k, name in enumerate(names[: base.shape[1]])}
+    for derived in spec.derived:
+        with np.errstate(all="ignore"):
+            made = derived.evaluate({i: columns[i] for i in derived.ingredients}, codes, counted)
+            values = np.array(np.broadcast_to(made, len(base)), dtype=float)
+        known = np.ones(len(base), dtype=bool)
+        for i in derived.ingredients:
+            known &= ~np.isnan(columns[i])
+        if isinstance(derived.evaluate, OverCluster):  # of clusters, known where all of it is
+            known = over_clusters(known.astype(float), codes, counted) == 1
+        if derived.column in filled:
+            own = filled[derived.column]
+            values = np.where(np.isnan(own), values, own)
+            known &= np.isnan(own)
+        bad = known & ~np.isfinite(values)
+        if bad.any():
+            raise DataError(
+                f"'{derived.name}' has no finite value in {bad.sum():,} of {len(values):,} rows where "
+                f"{', '.join(derived.ingredients)} is observed (a logarithm of 0, a division by 0?). Correct these "
+                "values, or use another expression."
+            )
+        columns[derived.name] = values
+    return np.column_stack([columns[name] for name in names])
+
+
+def _scales(full: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of the observed values of each base column; 0 and 1 for the constant."""
+    d = full.shape[1]
+    center, scale = np.zeros(d), np.ones(d)
+    for k in range(1, d):
+        y = full[:, k][~np.isnan(full[:, k])]
+        if len(y) < 2:
+            continue
+        mean = y.mean()
+        sd = np.sqrt(((y - mean) ** 2).sum() / (len(y) - 1))
+        if sd > 1e-14 * abs(mean) and sd > 0:
+            center[k], scale[k] = mean, sd
+    return center, scale
+
+
+def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
+    """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
+    W, codes = rows.W, rows.codes
+    holes = np.isnan(W[:, p:])
+    # patterns as numbers in the order of their bits, the last column first; packed, for columns may be more than 64
+    pattern = np.unique(np.packbits(holes[:, ::-1], axis=1), axis=0, return_inverse=True)[1].ravel()
+    row = np.flatnonzero(holes.any(1))
+    keys = [np.round(W[row][:, k], KEY_DIGITS) for k in range(1, p)] + list(W[row][:, p:].T)
+    row = row[np.lexsort([*keys, ~rows.fitted[row], pattern[row], codes[row]])]
+    key = np.column_stack([codes[row], pattern[row], rows.fitted[row]])
+    new = np.ones(len(row), dtype=bool)
+    new[1:] = (key[1:] != key[:-1]).any(1)
+    first = row[new]
+    start = np.append(np.flatnonzero(new), len(row)).astype(np.int64)
+    cells = Cells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
+    return cells, row, np.cumsum(new) - 1, rows.fitted[first]

@@ -1,0 +1,135 @@
+"""Columns of a formula that are computed before its design matrix: ``c[level]``, ``cluster_mean(x)`` and its like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError
+from bayesimp.fcs.specification.values import varies_within
+from bayesimp.formulas.arithmetic import as_product, expression, over_clusters
+from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, error, label, replaced, write
+from bayesimp.formulas.terms import CLUSTER, WITHIN
+from bayesimp.messages import listing
+
+__all__ = ["Computed"]
+
+Array = NDArray[np.float64]
+
+
+class Computed:
+    """The columns of a formula, those that are computed under names of their own.
+
+    Parameters
+    ----------
+    columns
+        The columns that the formula names, complete, n rows.
+    text
+        The formula, for messages.
+    clusters
+        (n,) cluster of each row, from 0; None: there are none.
+    """
+
+    def __init__(self, columns: pd.DataFrame, text: str, clusters: NDArray[np.integer] | None) -> None:
+        self.columns, self.text, self.clusters = columns, text, clusters
+        self._source: dict[str, Node] = {}  # name -> what it stands for
+        self._known: dict[Node, Node] = {}
+
+    def named(self, node: Node) -> Node:
+        """The term with names for what is computed here."""
+        return replaced(node, self._compute)
+
+    def written(self, node: Node) -> Node:
+        """The term as it was."""
+        return replaced(node, lambda n: self._source.get(n.name) if isinstance(n, Name) else None)
+
+    def _compute(self, node: Node) -> Node | None:
+        if not isinstance(node, Level) and not (isinstance(node, Call) and node.function in CLUSTER):
+            return None
+        if node not in self._known:
+            name = f"\0{len(self._source)}"
+            while name in self.columns:
+                name += "\0"
+            values = self._level(node) if isinstance(node, Level) else self._over_clusters(node)
+            self._source[name] = self.written(node)
+            self.columns = self.columns.assign(**{name: values})
+            self._known[node] = Name(name)
+        return self._known[node]
+
+    def _level(self, node: Level) -> Array:
+        """A factor's indicator of one level; one column of a term that has several."""
+        if not isinstance(node.factor, Name):
+            from bayesimp.formulas.by_formulae import by_formulae
+
+            for intercept in (1, 0):  # the first level has a column only without an intercept
+                terms: list[tuple[str, Node]] = [("+", Number(intercept)), ("+", node.factor)]
+                matrix, nodes = by_formulae(terms, self.columns, self.text, write(self.written(node.factor)))
+                if node in nodes:
+                    return matrix[:, nodes.index(node)]
+            raise self._no_level(node, [n.level for n in nodes if isinstance(n, Level)])
+        column = self.columns[node.factor.name]
+        levels = _levels(column)
+        if levels is None:
+            raise error(
+                self.text,
+                f"'{write(node)}': '{node.factor.name}' is a number; write C({write(node.factor)})[{node.level}]",
+            )
+        if [str(level) for level in levels].count(node.level) != 1:
+            raise self._no_level(node, levels)
+        level = next(level for level in levels if str(level) == node.level)
+        return (column == level).to_numpy(np.float64)
+
+    def _no_level(self, node: Level, levels: list) -> Exception:
+        factor = self.written(node.factor)
+        return error(
+            self.text,
+            f"'{write(factor)}' has no level or column {node.level!r}; there are {listing(levels, 20)}",
+        )
+
+    def _over_clusters(self, node: Call) -> Array:
+        shown = label(self.written(node))
+        if self.clusters is None:
+            raise error(
+                self.text,
+                f"{shown} is over the rows of a cluster, and it is not said which: add (1 | cluster) or, for a model "
+                "without random effects, cluster='...'",
+            )
+        if not node.arguments:
+            return over_clusters(np.ones(len(self.clusters)), self.clusters, sum=True)
+        of = expression(as_product(node.arguments[0]), self.text, changing=False)
+        x = of({name: self._number(name, shown) for name in of.names})
+        if not np.isfinite(x).all():
+            raise DataError(
+                f"Formula {self.text!r}: '{shown}' has no finite value in "
+                f"{int((~np.isfinite(x)).sum()):,} of {len(x):,} rows; a logarithm of 0 or a division by 0?"
+            )
+        if node.function != WITHIN:
+            return over_clusters(x, self.clusters, sum=node.function == "cluster_sum")
+        if not varies_within(x, self.clusters).any():
+            inner = label(self.written(node.arguments[0]))
+            raise error(self.text, f"'{inner}' is one value in every cluster, and {shown} zero; take it out")
+        return x - over_clusters(x, self.clusters)
+
+    def _number(self, name: str, shown: str) -> Array:
+        """A column as numbers; of a factor with two levels, whether it is the second."""
+        column = self.columns[name]
+        levels = _levels(column)
+        if levels is None:
+            return column.to_numpy(np.float64)
+        if len(levels) != 2:
+            raise error(
+                self.text,
+                f"{shown}: '{name}' is a factor of {len(levels)} levels; name one of them, "
+                f"{write(Level(Name(name), str(levels[-1])))}",
+            )
+        return (column == levels[1]).to_numpy(np.float64)
+
+
+def _levels(column: pd.Series) -> list | None:
+    """Of text and categories; None for numbers."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return list(column.cat.categories)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return None
+    return sorted(column.unique())

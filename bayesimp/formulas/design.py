@@ -1,0 +1,307 @@
+"""Design matrices: X of the fixed part, Z of the random part, and the checks that make them usable.
+
+Columns are those of formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand
+side; a group is only ever a code, never dummies. Levels of text are sorted, those of a category in its own order, as in
+R and where it is imputed; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
+What formulae builds it builds from columns with names of our own, whatever those of the table are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.formulas.computed import Computed
+from bayesimp.formulas.formula import Formula, plain_terms, product_text, signed
+from bayesimp.formulas.syntax import Level, Name, Node, label, read
+from bayesimp.messages import suggestion, where
+
+__all__ = ["Design", "check_rank", "design"]
+
+MOST_LEVELS = 20  # of a factor with fractions among its levels
+TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
+
+
+@dataclass(frozen=True)
+class Design:
+    """Design matrices of a formula.
+
+    Attributes
+    ----------
+    X, Z
+        (n, p) and (n, q) float64, rows as in the table.
+    fixed, random
+        Names of the columns of X and Z: ``"Intercept"``, ``"gender[M]"``.
+    terms, random_terms
+        The columns of X and Z as a formula spells them: `` `blood pressure`:gender[M] ``.
+    """
+
+    X: NDArray[np.float64]
+    Z: NDArray[np.float64]
+    fixed: tuple[str, ...]
+    random: tuple[str, ...]
+    terms: tuple[str, ...] = ()
+    random_terms: tuple[str, ...] = ()
+
+
+def design(
+    formula: Formula,
+    frame: pd.DataFrame,
+    *,
+    codes: NDArray[np.integer] | None = None,
+    labels: Sequence | None = None,
+    clusters: NDArray[np.integer] | None = None,
+) -> Design:
+    """Design matrices of a formula with at most one random term.
+
+    Parameters
+    ----------
+    formula
+        From `bayesimp.formulas.formula.parse`. Responses and group are not looked at.
+    frame
+        The table, n rows.
+    codes, labels
+        Cluster of each row, and the clusters' labels, for messages.
+    clusters
+        (n,) cluster of each row, from 0, for `cluster_mean` and its like; ``codes`` if not given.
+
+    Raises
+    ------
+    SpecificationError
+        A name that is not a column; several random terms; a term that formulae cannot build.
+    DataError
+        Missing or infinite covariates; a transformation without a finite value; constant or collinear
+        columns; fewer rows than columns.
+    """
+    if len(formula.random) > 1:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: {len(formula.random)} random terms; one is possible here. Join "
+            "terms on the same group as (1 + x || group) or (1 + x | group)."
+        )
+    unknown = [name for name in formula.variables if name not in frame.columns]
+    if unknown:
+        hint = suggestion(unknown[0], frame.columns)
+        raise SpecificationError(f"Formula {formula.text!r}: the table has no column '{unknown[0]}'. {hint}")
+    columns = frame[list(formula.variables)]
+    _check_complete(columns, formula, codes, labels)
+    columns = pd.DataFrame(
+        {name: _plain(columns[name], formula.uses[name]) for name in columns}, index=frame.index
+    )
+
+    _check_levels(columns, formula, intercept=formula.fixed.split()[0] == "1")
+    computed = Computed(columns, formula.text, codes if clusters is None else clusters)
+    X, fixed = _matrix(formula.fixed, computed, formula)
+    Z: NDArray[np.float64] = np.empty((len(frame), 0))
+    random: list[Node] = []
+    if formula.random:
+        Z, random = _matrix(formula.random[0].columns, computed, formula)
+    labels_X, labels_Z = (tuple(label(node) for node in part) for part in (fixed, random))
+    for matrix, names, part in ((X, labels_X, "fixed part"), (Z, labels_Z, "random part")):
+        _check_labels(names, formula)
+        _check_finite(matrix, names, formula, codes, labels, frame.index)
+        check_rank(matrix, names, f"{part} of {formula.text!r}")
+    terms_X, terms_Z = (tuple(product_text(node) for node in part) for part in (fixed, random))
+    return Design(X, Z, labels_X, labels_Z, terms_X, terms_Z)
+
+
+def check_rank(
+    matrix: NDArray[np.float64], names: Sequence[str], what: str = "X", tolerance: float = TOLERANCE
+) -> None:
+    """Refuse a design matrix without full column rank.
+
+    Columns are scaled to length 1. One is taken to be a combination of others if these leave less than
+    ``tolerance`` of it unexplained (pivoted QR; the default is that of R's lm).
+
+    Parameters
+    ----------
+    matrix
+        (n, p), finite.
+    names
+        (p,) names of the columns.
+    what
+        Name of the matrix for messages.
+
+    Raises
+    ------
+    DataError
+        Fewer rows than columns; a column of zeros or constant beside an intercept; a combination of others.
+        The message names the columns.
+    """
+    n, p = matrix.shape
+    if n < p:
+        raise DataError(f"The {what} has {p} columns and only {n} rows; take terms off the formula.")
+    if p == 0:
+        return
+    length = np.linalg.norm(matrix, axis=0)
+    empty = [name for name, value in zip(names, length, strict=True) if value == 0]
+    if empty:
+        raise DataError(f"The {what}: column '{empty[0]}' is 0 in all {n:,} rows; take it off the formula.")
+    scaled = matrix / length
+    # eigenvalues of the Gram matrix bound the unexplained part from below: settles the usual case cheaply
+    if np.linalg.eigvalsh(scaled.T @ scaled)[0] > 1e-6:
+        return
+    from scipy.linalg import qr, solve_triangular  # loaded for the message only
+
+    R, order = qr(scaled, mode="r", pivoting=True, check_finite=False)
+    rank = int(np.sum(np.abs(np.diag(R)) > tolerance))
+    if rank == p:
+        return
+    weights = solve_triangular(R[:rank, :rank], R[:rank, rank])  # of the first dependent column on the others
+    involved = sorted([*order[:rank][np.abs(weights) > 100 * tolerance], order[rank]])
+    last, others = names[involved[-1]], [f"'{names[j]}'" for j in involved[:-1]]
+    if others == ["'Intercept'"]:
+        value, range_ = matrix[0, involved[-1]], np.ptp(matrix[:, involved[-1]])
+        how = f"constant ({value:g} in all {n:,} rows)"
+        advice = "take it off the formula"
+        if range_ > 0:
+            how, advice = f"constant but for {range_:.2g} (about {value:g})", "subtract its mean in the table"
+        raise DataError(
+            f"The {what}: column '{last}' is {how}, which the intercept stands for already; {advice}."
+        )
+    raise DataError(
+        f"The {what}: column '{last}' is a combination of {', '.join(others)} (rank {rank} of {p} columns, "
+        f"tolerance {tolerance:g}); take one of them off the formula."
+    )
+
+
+def _check_complete(columns: pd.DataFrame, formula: Formula, codes, labels) -> None:
+    for name in columns:
+        missing = columns[name].isna().to_numpy()
+        if missing.any():
+            left = " + ".join([*formula.responses, str(name)])
+            raise DataError(
+                f"Covariate '{name}' is missing {where(missing, codes, labels, columns.index)}. In an "
+                f"imputation model move it to the left side of ~ so that it is imputed ('{left} ~ ...'); in an analysis "
+                "have it imputed first; or leave these rows out."
+            )
+        if pd.api.types.is_float_dtype(columns[name].dtype):
+            infinite = np.isinf(columns[name].to_numpy(np.float64))
+            if infinite.any():
+                raise DataError(
+                    f"Covariate '{name}' is infinite {where(infinite, codes, labels, columns.index)}; "
+                    "correct these values or set them to missing."
+                )
+
+
+def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
+    """A complete column in a dtype that formulae reads rightly: float64, or str / category.
+
+    Float also for integers, whose powers overflow quietly. As a factor a number keeps its dtype, which gives
+    the names of levels: ``C(grade)[2]``.
+    """
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
+    name, column = column.name, column.infer_objects() if column.dtype == object else column
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if "number" in uses:
+            raise DataError(
+                f"'{name}' is a category; a formula cannot compute with it. Write '{name}' alone."
+            )
+        return column.cat.remove_unused_categories().cat.as_ordered()  # else formulae sorts them
+    number, text = pd.api.types.is_numeric_dtype(dtype), pd.api.types.is_string_dtype(column)
+    if not (number or text) or pd.api.types.is_complex_dtype(dtype):
+        raise DataError(
+            f"Covariate '{name}' is of type {dtype} or mixed; turn it into numbers or a category."
+        )
+    if text and "number" in uses:
+        raise DataError(
+            f"'{name}' is text; a formula cannot compute with it. Turn it into numbers or write '{name}'."
+        )
+    if text:
+        return column
+    if "factor" not in uses:
+        return column.astype(np.float64)
+    plain = dtype if isinstance(dtype, np.dtype) else dtype.numpy_dtype
+    return pd.Series(column.to_numpy(plain), column.index)
+
+
+def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> None:
+    """Refuse factors of one level, which would vanish beside the intercept, and continuous variables as factors."""
+    for name in columns:
+        column, uses = columns[name], formula.uses[name]
+        category = isinstance(column.dtype, pd.CategoricalDtype)
+        if (column.dtype == np.float64 and "factor" not in uses) or len(column) == 0:
+            continue
+        levels = column.cat.categories if category else column.iloc[:1]
+        if intercept and len(levels) == 1 and (category or (column == levels.iloc[0]).all()):
+            raise DataError(
+                f"Formula {formula.text!r}: '{name}' has one level ({next(iter(levels))}) in all {len(column):,} rows, "
+                "which the intercept stands for already; take it off the formula."
+            )
+        if (
+            pd.api.types.is_float_dtype(column.dtype)
+            and (column != np.floor(column)).any()
+            and column.nunique() > MOST_LEVELS
+        ):
+            raise DataError(
+                f"Formula {formula.text!r}: '{name}' as a factor has {column.nunique():,} levels, fractions among them. "
+                f"If it was imputed, then as continuous: declare its family (families={{'{name}': 'ordinal'}}) and "
+                f"impute again; or use it as a number, '{name}' alone."
+            )
+
+
+def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np.float64], list[Node]]:
+    """Columns of one right-hand side, and what each is."""
+    terms = [(sign, computed.named(node)) for sign, node in signed(read(text))]
+    plain, columns = plain_terms(terms), computed.columns
+    if plain and all(_is_simple(columns[name], plain[0]) for name in plain[1]):
+        parts: list = [np.ones(len(columns))] * plain[0]
+        nodes: list[Node] = [Name("Intercept")] * plain[0]
+        for name in plain[1]:
+            _append(columns[name], parts, nodes)
+        matrix = np.column_stack(parts) if parts else np.empty((len(columns), 0))
+    else:
+        from bayesimp.formulas.by_formulae import by_formulae  # loads formulae
+
+        matrix, nodes = by_formulae(terms, columns, formula.text, text)
+    return matrix, [computed.written(node) for node in nodes]
+
+
+def _is_simple(column: pd.Series, intercept: bool) -> bool:
+    """Whether a main effect is built here, as formulae would: numbers, and text beside an intercept."""
+    if column.dtype == np.float64:
+        return True
+    levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return intercept and pd.api.types.is_string_dtype(levels)
+
+
+def _append(column: pd.Series, parts: list, nodes: list[Node]) -> None:
+    """A number as it is; text as indicators of all levels but the first (sorted, or in the order given)."""
+    name = Name(str(column.name))
+    if column.dtype == np.float64:
+        parts.append(column.to_numpy())
+        nodes.append(name)
+        return
+    category = isinstance(column.dtype, pd.CategoricalDtype)
+    levels = list(column.cat.categories) if category else sorted(column.unique())
+    for level in levels[1:]:
+        parts.append((column == level).to_numpy(np.float64))
+        nodes.append(Level(name, str(level)))
+
+
+def _check_labels(names: Sequence[str], formula: Formula) -> None:
+    """Refuse columns that would have one name in the results."""
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        what = "the constant column of all models" if twice[0] == "Intercept" else "another column or term"
+        raise SpecificationError(
+            f"Formula {formula.text!r}: '{twice[0]}' is also the name of {what}; rename the column in the table, or "
+            "take one of them off the formula."
+        )
+
+
+def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None:
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        j = int(np.argmin(finite.all(axis=0)))
+        place = where(~finite[:, j], codes, labels, index)
+        raise DataError(
+            f"Formula {formula.text!r}: '{names[j]}' has no finite value {place}; "
+            "a logarithm of 0 or a division by 0? Correct these values or use another transformation."
+        )

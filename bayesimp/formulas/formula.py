@@ -1,0 +1,296 @@
+"""Formulas in lme4 style: ``y1 + y2 ~ 1 + sex + log(age) + (1 + age | school)``.
+
+A formula may come from a plan file, which is data and never code. It is read by the parser in `syntax`, may
+use the functions in `terms` only, and reaches formulae in one canonical spelling. That also refuses
+what formulae 0.9 would accept and quietly read as something else:
+
+    x**2            formulae takes x                      here: an error that says I(x**2)
+    x z             formulae drops z                      here: an error
+    I(-x**2)        formulae takes (-x)**2                here: as in Python, -(x**2)
+    offset(x)       formulae adds a column to X           here: an error
+
+The right-hand side, and the left of a bar, start from an intercept, as in R; ``0 +`` or ``- 1`` removes it.
+``cluster_mean(x)``, ``within(x)`` and ``cluster_size()`` are over the rows of the cluster, ``c[level]`` is one level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from bayesimp.errors import SpecificationError
+from bayesimp.formulas.syntax import (
+    Call,
+    Level,
+    Minus,
+    Name,
+    Node,
+    Number,
+    Op,
+    Text,
+    error,
+    read,
+    read_sides,
+    walk,
+    write,
+)
+from bayesimp.formulas.terms import CLUSTER, FACTOR, STATEFUL, check_names, check_term
+
+__all__ = ["Formula", "RandomTerm", "has_intercept", "parse", "plain_terms", "product_text", "signed"]
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """One ``(columns | group)``.
+
+    Attributes
+    ----------
+    columns
+        Right-hand-side text of the columns of Z: ``"1 + age"``.
+    group
+        Grouping column, or columns joined by ``:`` (``"school:class"``). ``(1 | a/b)`` is read as in lme4:
+        two terms, with groups ``"a"`` and ``"a:b"``. As a formula spells it, with backticks where they are needed.
+    correlated
+        False for ``(1 + age || group)``.
+    """
+
+    columns: str
+    group: str
+    correlated: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The grouping columns, as they are called in the table."""
+        return tuple(node.name for node in walk(read(self.group)) if isinstance(node, Name))
+
+    @property
+    def label(self) -> str:
+        """The group in the names of variance components: without backticks."""
+        return ":".join(self.names)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula, taken apart. Make it with `parse`.
+
+    Attributes
+    ----------
+    text
+        As the user wrote it.
+    responses
+        Names on the left of ``~``; empty for a one-sided formula.
+    fixed
+        Right-hand-side text of the columns of X, with the intercept spelled out: ``"1 + sex + age"``.
+    random
+        The random terms in order; empty where there are none.
+    cluster_of_means
+        Column of the clusters over which `cluster_mean` and its like are taken, where the random terms do not say.
+    """
+
+    text: str
+    responses: tuple[str, ...]
+    fixed: str
+    random: tuple[RandomTerm, ...] = ()
+    cluster_of_means: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of all columns on the right of a bar."""
+        return tuple(dict.fromkeys(name for term in self.random for name in term.names))
+
+    @property
+    def cluster(self) -> str | None:
+        """The grouping column, if there is just one; None where there is none, or crossed or nested ones."""
+        return self.groups[0] if len(self.groups) == 1 else None
+
+    @property
+    def single_grouping(self) -> bool:
+        """Whether there is exactly one random term, on one column: what the joint model takes."""
+        return len(self.random) == 1 and self.cluster is not None
+
+    @property
+    def independent(self) -> bool:
+        """Whether any random term was written with ``||``."""
+        return any(not term.correlated for term in self.random)
+
+    @cached_property
+    def uses(self) -> dict[str, frozenset[str]]:
+        """Columns on the right of ``~`` (without grouping columns), in order of appearance, and their uses.
+
+        ``"column"``: as it is; ``"number"``: inside a function or arithmetic; ``"factor"``: inside C, T, S or
+        compared with a text; ``"averaged"``: over the rows of a cluster.
+        """
+        uses: dict[str, set[str]] = {}
+        for _, term in (pair for tree in self._trees() for pair in signed(tree)):
+            for name, use in _uses(term, "column"):
+                uses.setdefault(name, set()).add(use)
+        return {name: frozenset(kinds) for name, kinds in uses.items()}
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns on the right of ``~`` (without grouping columns), in order of appearance."""
+        return tuple(self.uses)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that the formula needs: responses, variables, groups, the clusters of its means."""
+        means = [self.cluster_of_means] if self.over_clusters and self.cluster_of_means else []
+        return tuple(dict.fromkeys((*self.responses, *self.variables, *self.groups, *means)))
+
+    @property
+    def stateful(self) -> bool:
+        """Whether a column of X or Z depends on all rows at once: scale, center, poly, splines."""
+        nodes = (node for tree in self._trees() for node in walk(tree))
+        return any(isinstance(node, Call) and node.function in STATEFUL for node in nodes)
+
+    @property
+    def over_clusters(self) -> bool:
+        """Whether a column is computed from the rows of each cluster: cluster_mean, cluster_sum, within, cluster_size."""
+        nodes = (node for tree in self._trees() for node in walk(tree))
+        return any(isinstance(node, Call) and node.function in CLUSTER for node in nodes)
+
+    def _trees(self) -> list[Node]:
+        return [read(text) for text in (self.fixed, *(term.columns for term in self.random))]
+
+
+def parse(text: str) -> Formula:
+    """Read a formula.
+
+    Whether a random term is needed, and how many are possible, is for the caller to say: an analysis model
+    may be crossed or nested, a joint imputation model takes `Formula.single_grouping`.
+
+    Raises
+    ------
+    SpecificationError
+        The text is not a formula; the message points to the place and says what to write instead.
+    """
+    if not isinstance(text, str):
+        raise SpecificationError(
+            f"{str(text)[:200]!r} is not a formula: write 'responses ~ columns + (1 | cluster)', with one ~."
+        )
+    try:
+        return _parse(text)
+    except RecursionError:
+        raise error(text[:80] + "...", "nested too deeply; make some of the columns in the table") from None
+
+
+def plain_terms(terms: list[tuple[str, Node]]) -> tuple[bool, tuple[str, ...]] | None:
+    """Intercept and names of a right-hand side made of plain columns only; None if there is anything else."""
+    if any(sign == "-" or not isinstance(node, Name | Number) for sign, node in terms):
+        return None
+    names = (node.name for _, node in terms if isinstance(node, Name))
+    return has_intercept(terms), tuple(dict.fromkeys(names))
+
+
+def _parse(text: str) -> Formula:
+    left, tree = read_sides(text)
+    responses = _responses(left, text)
+    fixed, random = [], []
+    for sign, node in signed(tree):
+        if isinstance(node, Op) and node.symbol in ("|", "||"):
+            if sign == "-":
+                raise error(text, "a random term cannot be taken off; leave it out")
+            random += _random_terms(node, text)
+        else:
+            fixed.append((sign, node))
+    formula = Formula(text.strip(), responses, _columns(fixed, text), tuple(random))
+    both = [name for name in responses if name in formula.variables + formula.groups]
+    if both:
+        raise error(text, f"'{both[0]}' stands on both sides of ~; take it off one of them")
+    return formula
+
+
+def _responses(left: Node | None, text: str) -> tuple[str, ...]:
+    if left is None:
+        return ()
+    terms = signed(left)
+    for sign, node in terms:
+        if sign == "-" or not isinstance(node, Name):
+            raise error(
+                text,
+                f"'{write(node)}' on the left of ~ is not a column; make it in the table and name it here",
+            )
+    names = [node.name for _, node in terms if isinstance(node, Name)]
+    if len(set(names)) < len(names):
+        raise error(text, f"a response is named twice: {', '.join(names)}")
+    return tuple(names)
+
+
+def signed(node: Node) -> list[tuple[str, Node]]:
+    """The signed terms of a sum, in order. Down the left spine in a loop: formulas can have 1,000 terms."""
+    terms: list[tuple[str, Node]] = []
+    while isinstance(node, Op) and node.symbol in ("+", "-"):
+        terms = ([("-", node.right)] if node.symbol == "-" else signed(node.right)) + terms
+        node = node.left
+    first = (
+        ("-", node.argument) if isinstance(node, Minus) and isinstance(node.argument, Number) else ("+", node)
+    )
+    return [first, *terms]
+
+
+def has_intercept(terms: list[tuple[str, Node]]) -> bool:
+    """R's rule: there is an intercept unless 0 or -1 comes last."""
+    last = [(sign == "+") == (node.value == 1) for sign, node in terms if isinstance(node, Number)]
+    return last[-1] if last else True
+
+
+def _columns(terms: list[tuple[str, Node]], text: str) -> str:
+    """Canonical right-hand side, after checks."""
+    written = ["1" if has_intercept(terms) else "0"]
+    for sign, node in terms:
+        if isinstance(node, Number) and node.value in (0, 1):
+            continue
+        check_term(node, text)
+        written.append(f"{sign} {write(node) if not isinstance(node, Op) else product_text(node)}")
+    check_names(terms, text)
+    return " ".join(written)
+
+
+def product_text(node: Node) -> str:
+    """A term without the parentheses that ``write`` would put around each factor of a product."""
+    if isinstance(node, Op) and node.symbol in ("*", ":"):
+        left, right = (product_text(side) for side in (node.left, node.right))
+        plain = all(
+            not isinstance(side, Op) or side.symbol == node.symbol for side in (node.left, node.right)
+        )
+        return f"{left}{node.symbol if node.symbol == ':' else ' * '}{right}" if plain else write(node)
+    return write(node)
+
+
+def _random_terms(node: Op, text: str) -> list[RandomTerm]:
+    columns, correlated = _columns(signed(node.left), text), node.symbol == "|"
+    names: list[Node] = []
+    symbol, group = set(), node.right
+    while isinstance(group, Op):
+        symbol.add(group.symbol)
+        names.insert(0, group.right)
+        group = group.left
+    names.insert(0, group)
+    if not all(isinstance(name, Name) for name in names) or not (symbol <= {":"} or symbol <= {"/"}):
+        raise error(
+            text, f"'{write(node.right)}' is not a group; write a column, a:b (crossed) or a/b (nested)"
+        )
+    joined = [":".join(write(name) for name in names[:k]) for k in range(1, len(names) + 1)]
+    return [RandomTerm(columns, group, correlated) for group in (joined if symbol == {"/"} else joined[-1:])]
+
+
+def _uses(node: Node, use: str) -> Iterator[tuple[str, str]]:
+    match node:
+        case Name(name):
+            yield name, use
+        case Level(factor, _):
+            yield from _uses(factor, use)
+        case Call(function, arguments, _):
+            kind = "factor" if function in FACTOR else "averaged" if function in CLUSTER else "number"
+            for argument in arguments[:1]:
+                yield from _uses(argument, kind)
+        case Op(_, left, right):
+            compared = isinstance(left, Text) or isinstance(right, Text)
+            for side in (left, right):
+                yield from _uses(side, "factor" if compared else use)
+        case Minus(argument):
+            yield from _uses(argument, use)

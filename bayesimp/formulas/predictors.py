@@ -1,0 +1,206 @@
+"""Formulas of conditional models, taken apart into products: ``y1 ~ y2 * x + cluster_mean(y2) + (1 + y2 | study)``.
+
+``cluster_mean(y2)``, ``cluster_mean(x * y2)`` and ``cluster_sum(...)`` are the mean or sum over the rows of the cluster,
+of the variable completed by the current imputation; ``within(y2)`` is y2 less that mean, and may have a random slope.
+
+A default formula is edited by ``~ . + x``, ``~ . - x`` and ``~ . + (1 + x | study)``: `Edit`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bayesimp.formulas.formula import Formula, parse, signed
+from bayesimp.formulas.syntax import (
+    Call,
+    Dot,
+    Level,
+    Name,
+    Node,
+    Number,
+    Op,
+    error,
+    read,
+    read_sides,
+    walk,
+    write,
+)
+from bayesimp.formulas.terms import CLUSTER as OF_CLUSTERS
+from bayesimp.formulas.terms import FACTOR, STATEFUL, WITHIN
+
+__all__ = ["MEANS", "Edit", "Part", "Predictors", "edit", "over", "predictors", "terms_of"]
+
+MEANS = ("cluster_mean", "cluster_sum")
+Term = tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Columns of X* or Z*: an intercept or none, and products of names and calls."""
+
+    intercept: bool
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """A formula with at most one random term."""
+
+    formula: Formula
+    fixed: Part
+    random: Part | None
+
+    @property
+    def text(self) -> str:
+        return self.formula.text
+
+
+def predictors(text: str) -> Predictors:
+    """Read the formula of a conditional model; the left side may be empty.
+
+    Raises
+    ------
+    SpecificationError
+        Not a formula, several random terms, or ``||``.
+    """
+    formula = parse(text)
+    if len(formula.random) > 1:
+        raise error(text, f"{len(formula.random)} random terms; one, (1 + x | cluster), is possible here")
+    if formula.independent:
+        raise error(text, "|| is not a formula matter here; give Psi the prior priors.Diagonal(...) instead")
+    random = _part(formula.random[0].columns, text) if formula.random else None
+    for term in random.terms if random else ():
+        if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
+            raise error(
+                text, "a cluster mean is one value by cluster and has no random slope; take it out of (... |"
+            )
+    return Predictors(formula, _part(formula.fixed, text), random)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Changes of a default formula: ``~ . + x - z + (1 + x | study)``.
+
+    Attributes
+    ----------
+    terms
+        Signed terms besides the dot.
+    random
+        The random term that takes the place of the default one, if any.
+    """
+
+    text: str
+    responses: tuple[str, ...]
+    terms: tuple[tuple[str, Node], ...]
+    random: Op | None
+
+
+def edit(text: str) -> Edit | None:
+    """The changes that a formula with a dot in it stands for; None of a formula without.
+
+    Raises
+    ------
+    SpecificationError
+        The dot is not a term of the sum; several random terms.
+    """
+    left, right = read_sides(text)
+    if not any(isinstance(node, Dot) for node in walk(right)):
+        return None
+    terms = [(sign, node) for sign, node in signed(right) if (sign, node) != ("+", Dot())]
+    if any(isinstance(inner, Dot) for _, node in terms for inner in walk(node)):
+        raise error(
+            text,
+            "'.', the default predictors, stands alone in a sum: ~ . + x, ~ . - x, ~ . + (1 + x | cluster)",
+        )
+    bars = [(sign, node) for sign, node in terms if isinstance(node, Op) and node.symbol in ("|", "||")]
+    if any(sign == "-" for sign, _ in bars):
+        raise error(text, "a random term cannot be taken off; another, + (1 | cluster), takes its place")
+    if len(bars) > 1:
+        raise error(text, f"{len(bars)} random terms; one, (1 + x | cluster), is possible here")
+    responses = [node.name for _, node in signed(left) if isinstance(node, Name)] if left else []
+    fixed = tuple(term for term in terms if term not in bars)
+    random = bars[0][1] if bars else None
+    assert random is None or isinstance(random, Op)
+    return Edit(text.strip(), tuple(responses), fixed, random)
+
+
+def terms_of(node: Node) -> list[Term]:
+    """The products of atoms that a term stands for: of ``a * b`` a, b and a:b."""
+    return _expand(node)
+
+
+def over(atom: Node, text: str) -> tuple[Node, ...]:
+    """What `cluster_mean(...)` averages the product of: one column or two; the one that `within(...)` centres.
+
+    A column is a name, a level ``sex[M]``, a function of columns ``log1p(y2)``, or the product of such, ``x:sex[M]``.
+
+    Raises
+    ------
+    SpecificationError
+        Anything else than a column or ``a * b``.
+    """
+    assert isinstance(atom, Call)
+    match atom.arguments[0]:
+        case Op("*", left, right) if atom.function != WITHIN and _is_column(left) and _is_column(right):
+            return (left, right)
+        case node if _is_column(node):
+            return (node,)
+    what = "a column" if atom.function == WITHIN else "a column or a product of two"
+    raise error(text, f"{atom.function}() takes {what}; make others with derived={{'name': '...'}} first")
+
+
+def _is_column(node: Node) -> bool:
+    if isinstance(node, Op):
+        return node.symbol == ":" and _is_column(node.left) and _is_column(node.right)
+    return isinstance(node, Name | Level) or (
+        isinstance(node, Call) and node.function not in (*STATEFUL, *FACTOR, *OF_CLUSTERS)
+    )
+
+
+def _part(text: str, whole: str) -> Part:
+    """Signed sums to products of atoms, each once, in the order of R: as written."""
+    terms: dict[frozenset[Node], Term] = {}
+    intercept = True
+    for sign, node in signed(read(text)):
+        if isinstance(node, Number):
+            intercept = (sign == "+") == (node.value == 1)
+            continue
+        for term in _expand(node):
+            if sign == "-":
+                terms.pop(frozenset(term), None)
+            else:
+                terms.setdefault(frozenset(term), term)
+    for term in terms.values():
+        for atom in term:
+            for inner in list(walk(atom))[1:]:
+                if isinstance(inner, Call) and inner.function in (*MEANS, WITHIN):
+                    alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
+                    raise error(
+                        whole,
+                        f"{inner.function}() stands alone{alone}; for a function of it make a column: "
+                        f"derived={{'name': '{write(atom)}'}}",
+                    )
+    return Part(intercept, tuple(terms.values()))
+
+
+def _expand(node: Node) -> list[Term]:
+    """Products of atoms: a * b is a + b + a:b, (a + b)**2 all products of up to two."""
+    match node:
+        case Op("+", left, right):
+            return _expand(left) + _expand(right)
+        case Op(":", left, right):
+            return _cross(_expand(left), _expand(right))
+        case Op("*", left, right):
+            a, b = _expand(left), _expand(right)
+            return a + b + _cross(a, b)
+        case Op("**", inner, Number(power)):
+            base = _expand(inner)
+            result = base
+            for _ in range(min(int(power), len(base)) - 1):
+                result = result + _cross(result, base)
+            return list({frozenset(term): term for term in result}.values())
+    return [(node,)]
+
+
+def _cross(left: list[Term], right: list[Term]) -> list[Term]:
+    return [tuple(dict.fromkeys((*a, *b))) for a in left for b in right]

@@ -1,0 +1,1 @@
+"""The result of an imputation: completed tables, posterior, events, storage."""

@@ -1,0 +1,127 @@
+"""What a reader should know of the values that were imputed: events found in the values themselves, of any engine.
+
+dtype changed        a completed column has another type than the table's
+whole numbers        a short scale, or two values, imputed as continuous
+impossible values    below 0, of a variable that is never negative where it is observed
+far outside          many standard deviations outside the observed values: most often variables that drive each other
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.events import Event
+from bayesimp.families.columns import CODED
+from bayesimp.fcs.specification.feedback import LOGS, circle
+from bayesimp.fcs.specification.records import Conditionals
+from bayesimp.imputation.result import Imputations
+from bayesimp.messages import listing
+
+__all__ = ["imputed_events"]
+
+FEW_VALUES = 12  # of a count or short scale, at most
+FAR = (
+    5.0  # sds beyond the smallest or largest observed value; of a normal variable, more than 7 from its mean
+)
+FUNCTIONS = {"log1p": np.log1p, "log": np.log}
+
+
+def imputed_events(imputations: Imputations, spec: Conditionals | None = None) -> list[Event]:
+    """Events of all imputed columns. spec: the models, of chained equations."""
+    data, events = imputations.data, []
+    completed = imputations.frame(0).dtypes if imputations.m else {}
+    exact = set(spec.exact) if spec else set()
+    far = []
+    for name in imputations.imputed_columns:
+        if name not in data.families:  # made by the imputation
+            continue
+        old, new = data.frame[name].dtype, completed[name]
+        if old != new:
+            text = f"{old} in the table; imputed as {data.families[name]}, it is {new} in the completed ones"
+            events.append(Event("dtype changed", name, text))
+        family = data.families[name].partition("(")[0]
+        if family in CODED:
+            continue
+        seen, drawn = data.numeric(name)[~data.missing(name)], imputations.values(name)
+        if not len(seen) or not drawn.size:
+            continue
+        if family == "normal" and name not in exact:
+            events += [*_few_values(name, seen), *_negative(name, seen, drawn)]
+        if name not in exact or family in LOGS:
+            far += _far(name, family, seen, drawn)
+    others = [event.where for event in far]
+    return events + [_with_circle(event, others, spec) for event in far]
+
+
+def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:
+    values = np.unique(seen)
+    if len(values) == 2:
+        text = (
+            f"two different values ({listing(values)}), imputed as normal, so that imputed values are neither; "
+            f"families={{{name!r}: 'bernoulli'}} imputes these two"
+        )
+        return [Event("whole numbers" if (values == np.floor(values)).all() else "two values", name, text)]
+    if 2 < len(values) <= FEW_VALUES and (values == np.floor(values)).all():
+        text = (
+            f"{len(values)} different whole numbers, imputed as normal: imputed values lie between and beyond them, and "
+            f"an analysis that takes it as a factor, C({name}), finds a level for every one. Counts and short scales are "
+            f"declared: families={{{name!r}: 'ordinal'}}, or 'poisson'; or methods={{{name!r}: 'pmm'}} imputes observed "
+            "values only"
+        )
+        return [Event("whole numbers", name, text)]
+    return []
+
+
+def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+    """Values below 0 where none is observed."""
+    below = int((drawn < 0).sum())
+    if not below or seen.min() < 0:
+        return []
+    share = f"{below / drawn.size:.1%}" if below >= 0.001 * drawn.size else "less than 0.1%"
+    zero = " (a gamma model takes no 0)" if seen.min() == 0 else ""
+    text = (
+        f"{share} of imputed values are negative (down to {drawn.min():.3g}), and none of the "
+        f"{len(seen):,} observed ones is (from {seen.min():.3g}). If it cannot be: families={{{name!r}: 'gamma'}}{zero}, "
+        f"its logarithm as the column of the table, bounds={{{name!r}: (0, None)}} in chained equations, or matching"
+    )
+    return [Event("impossible values", name, text, below)]
+
+
+def _far(name: str, family: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+    """Values more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
+    scaled, values = seen, drawn
+    if family in LOGS:
+        scaled, values = FUNCTIONS[LOGS[family]](seen), FUNCTIONS[LOGS[family]](np.maximum(drawn, 1e-300))
+    sd = scaled.std(ddof=1) if len(scaled) > 2 else 0.0
+    if not sd > 0:
+        return []
+    outside = (values < scaled.min() - FAR * sd) | (values > scaled.max() + FAR * sd)
+    if not outside.any():
+        return []
+    tables = int(outside.any(axis=1).sum())
+    text = (
+        f"{int(outside.sum()):,} of {drawn.size:,} imputed values, in {tables} of {len(drawn)} tables, lie more than "
+        f"{FAR:g} standard deviations outside the observed ones ({drawn.min():.4g} to {drawn.max():.4g}; observed "
+        f"{seen.min():.4g} to {seen.max():.4g})"
+    )
+    return [Event("far outside", name, text, int(outside.sum()))]
+
+
+def _with_circle(event: Event, others: list[str], spec: Conditionals | None) -> Event:
+    """With the variables that drive each other, and the cure."""
+    round_ = circle(event.where, others, spec) if spec else []
+    if spec is None or not round_:
+        cure = "Look at the trace, and at rows with extreme predictors; bounds= limits them" if spec else (
+            "Look at the trace, at rows with extreme covariates, and at what the prior decides"
+        )  # fmt: skip
+        return Event(event.kind, event.where, f"{event.message}. {cure}", event.count)
+    names = listing(dict.fromkeys(round_))
+    steps = " -> ".join(repr(name) for name in round_)
+    made = {record.name for record in spec.derived} & set(round_)
+    block = "" if made else f"impute {names} in one block (blocks=), "
+    cure = (
+        f"They drive each other: {steps}, each predicting or giving the next, so that values run away. Leave one of "
+        f"these predictors out of its formula, {block}or give them bounds="
+    )
+    return Event(event.kind, event.where, f"{event.message}. {cure}", event.count)

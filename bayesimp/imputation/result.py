@@ -1,0 +1,433 @@
+"""The result of an imputation: posterior, completed tables, and what a reader must know of how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesimp import notation as nt
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event, EventTable
+from bayesimp.families.columns import CODED, COUNTS
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Imputations", "build_tree", "check_long_names"]
+
+
+class Resumable(Protocol):
+    """What made the imputations and can make more of them."""
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations: ...
+
+
+class Imputations:
+    """Completed tables and the posterior they were drawn from. Made by ``model.impute``, not by hand.
+
+    Attributes
+    ----------
+    tree
+        `xarray.DataTree` for ArviZ:
+
+        - ``posterior``: beta (chain, draw, fixed, response), Sigma (.., response, response_2),
+          Psi (.., effect, effect_2), in the units of the data;
+        - ``sample_stats``: of the sampler, where it has any;
+        - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>), levels as their
+          numbers from 0 (attribute ``levels``); the coordinates give the place of the row in the table and its cluster.
+          A response that is called like a dimension or coordinate has "_" behind its name, and one with a "/" the
+          division slash; the attribute ``column`` is its name in the table;
+        - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
+          (chain, draw, response, cluster), nan where nothing is missing: what convergence is judged by;
+        - ``observed_data``: the responses as observed (row), and the cluster of each row.
+    data
+        The incomplete table.
+    attrs
+        What makes the run repeatable: formula, priors, sampler, seed, chains, draws, versions.
+    events
+        DataFrame (kind, where, message, count): everything that could not be done as specified.
+    """
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        cells: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        attrs: Mapping[str, Any],
+        tree: Callable[[], xr.DataTree],
+        events: Iterable[Event],
+        run: Resumable | None = None,
+    ) -> None:
+        """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for.
+
+        `tree` is no lambda, so that results can be pickled.
+        """
+        self.data = data
+        self.attrs = dict(attrs)
+        self._cells = dict(cells)
+        self._make_tree = tree
+        self._events: tuple[Event, ...] = tuple(events)
+        self._run = run
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        return self._make_tree()
+
+    @property
+    def m(self) -> int:
+        """Number of completed tables."""
+        return int(self.attrs["m"])
+
+    @property
+    def responses(self) -> list[str]:
+        return list(self.attrs["responses"])
+
+    @property
+    def imputed_columns(self) -> list[str]:
+        """Responses with at least one imputed cell."""
+        return list(self._cells)
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the completed tables: those of the data, and columns derived in the imputation."""
+        own = list(self.data.frame.columns)
+        return own + [name for name in self._cells if name not in own]
+
+    @property
+    def events(self) -> pd.DataFrame:
+        return EventTable([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
+
+    def __len__(self) -> int:
+        return self.m
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.to_frame(k) for k in range(self.m))
+
+    def frame(self, k: int) -> pd.DataFrame:
+        """Completed table k (0 .. m-1) as pandas: index, columns, their order and dtypes as in the data.
+
+        Observed cells are the user's own, bit for bit; imputed ones are levels of a category, counts, numbers. A column
+        that cannot hold what is imputed (integers, imputed as normal) becomes floating point (recorded in `events`).
+        """
+        if not 0 <= k < self.m:
+            raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
+        frame = self.data.frame.copy(deep=False)
+        for name, (rows, _) in self._cells.items():
+            frame[name] = self._filled(name, rows, k)
+        return frame
+
+    def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
+        """A column with the imputed values of table k."""
+        column, family = self._column(name), self._family(name)
+        if family in CODED:
+            return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
+        return _filled(column, rows, self._cells[name][1][k], family in COUNTS or name in self._matched)
+
+    def _cells_like(self, name: str, rows: np.ndarray, k: int) -> np.ndarray:
+        """(n,) rows of the table whose cells are those of table k: an imputed level is that of the first row that has
+        it, so that it is of the same type, whatever this is."""
+        codes = self.data.numeric(name)
+        seen = np.flatnonzero(~np.isnan(codes))
+        first = seen[np.unique(codes[seen], return_index=True)[1]]
+        places = np.arange(len(codes))
+        places[rows] = first[self._cells[name][1][k].astype(np.int64)]
+        return places
+
+    @cached_property
+    def _matched(self) -> frozenset[str]:
+        """Columns of integers whose imputed values are all whole: observed ones, by matching."""
+        integers = [n for n in self._cells if pd.api.types.is_integer_dtype(self._column(n).dtype)]
+        return frozenset(n for n in integers if (self.values(n) == np.floor(self.values(n))).all())
+
+    def _family(self, name: str) -> str:
+        return self.data.families.get(name, "normal").partition("(")[0]
+
+    def decoded(self, name: str, k: int) -> np.ndarray:
+        """(cells,) imputed values of table k as they stand in the table: levels instead of their numbers."""
+        values = self._cells[name][1][k]
+        if self._family(name) not in CODED:
+            return values
+        levels = np.empty(len(self.data.levels(name)), dtype=object)
+        levels[:] = self.data.levels(name)
+        return levels[values.astype(np.int64)]
+
+    def _column(self, name: str) -> pd.Series:
+        """A column of the table, empty if it comes with the imputations."""
+        if name in self.data.frame.columns:
+            return self.data.frame[name]
+        return pd.Series(np.nan, index=self.data.frame.index, name=name)
+
+    def stacked(self, names: list[str], first: int, stop: int) -> pd.DataFrame:
+        """Columns of tables first .. stop-1, one below the other: without making each table."""
+        count, n = stop - first, len(self.data.frame)
+        again = np.tile(np.arange(n), count)
+        out = {}
+        for name in names:
+            if name not in self._cells:
+                out[name] = self._column(name).array.take(again)
+                continue
+            rows, values = self._cells[name]
+            if self._family(name) in CODED:
+                places = [self._cells_like(name, rows, k) for k in range(first, stop)]
+                out[name] = self._column(name).array.take(np.concatenate(places))
+            else:
+                base = np.tile(_floats(self._filled(name, rows, first)), (count, 1))
+                base[:, rows] = values[first:stop]
+                out[name] = base.ravel()
+        return pd.DataFrame(out)
+
+    def to_frame(self, k: int):
+        """Completed table k (0 .. m-1), of the kind that the data came in (pandas, polars, Arrow)."""
+        return self.data.to_native(self.frame(k))
+
+    def rows(self, name: str) -> np.ndarray:
+        """Places in the table of the imputed cells of a response."""
+        return self._cells[name][0]
+
+    def values(self, name: str) -> np.ndarray:
+        """(m, cells) imputed values of a response."""
+        return self._cells[name][1]
+
+    def to_long(self, include_original: bool = False) -> pd.DataFrame:
+        """All completed tables, one under the other, as mice's ``complete(action="long")``.
+
+        ``.imp`` counts from 1 (0: the incomplete table, if asked for), ``.id`` is the row's index label
+        (its number from 1 if the index has several levels).
+
+        Raises
+        ------
+        DataError
+            The table has a column of one of these names.
+        """
+        check_long_names(self.data.frame, "take the tables one by one: imp.to_frame(k)")
+        frames = ([self.data.frame] if include_original else []) + [self.frame(k) for k in range(self.m)]
+        index = self.data.frame.index
+        n = len(index)
+        long = pd.concat(frames, ignore_index=True)
+        ids = np.arange(1, n + 1) if index.nlevels > 1 else index.to_numpy()
+        first = 0 if include_original else 1
+        long.insert(0, ".id", np.tile(ids, len(frames)))
+        long.insert(0, ".imp", np.repeat(np.arange(first, first + len(frames)), n))
+        return long
+
+    def with_events(self, events: Iterable[Event]) -> Imputations:
+        """The same with further events."""
+        made = (*self._events, *events)
+        return Imputations(self.data, self._cells, self.attrs, self._make_tree, made, self._run)
+
+    @property
+    def model(self) -> Any:
+        """The model they were drawn from; None where they do not carry it."""
+        return getattr(self._run, "model", None)
+
+    def with_prior_draws(self, size: int = 4000, *, seed: int = 0) -> Imputations:
+        """The same with a group ``prior`` in the tree, for ``az.plot_prior_posterior(imp.tree)``.
+
+        Parameters that have an improper prior are left out of it, which is recorded in `events`.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their model.
+        """
+        from bayesimp.diagnostics.prior_draws import prior_group
+
+        if self.model is None:
+            raise SpecificationError(
+                "These imputations do not carry the model they came from, so not its priors."
+            )
+        prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
+        tree = self.tree.copy()
+        tree["prior"] = xr.DataTree(prior)
+        made = partial(_same, tree)
+        return Imputations(self.data, self._cells, self.attrs, made, self._events + tuple(events), self._run)
+
+    def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
+        """A result with `n` more imputations; the chains go on from where they stand.
+
+        The first `m` imputations stay as they are: a run of m, extended by n, equals a run of m + n with the
+        same spacing between imputations.
+        """
+        if self._run is None:
+            raise ValueError("These imputations carry no chains to continue.")
+        if n < 1:
+            raise ValueError(f"extend by at least one imputation, got {n}")
+        return self._run.extend(self.m + n, progress)
+
+    def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
+        """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
+        if self._run is None or not hasattr(self._run, "iterate"):
+            raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+        if cycles < 1:
+            raise ValueError(f"go on for at least one cycle, got {cycles}")
+        return self._run.iterate(cycles, progress)
+
+    def summary(self, var_names: list[str] | None = None):
+        """R-hat and effective sample sizes of parameters and of imputed means and sds, and the events."""
+        from bayesimp.diagnostics.convergence import summarise
+
+        return summarise(self, var_names)
+
+    def analyse(self, analysis, **options):
+        """Fit an analysis to every completed table; see `bayesimp.analysis.fit_each`."""
+        from bayesimp.analysis.fit import fit_each
+
+        options.setdefault("cluster", self.data.cluster)
+        return fit_each(self, analysis, **options)
+
+    def save(self, path) -> None:
+        """Write everything to netCDF (``.nc``) or zarr (``.zarr``); `bayesimp.load` reads it back exactly."""
+        from bayesimp.imputation.storage import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        attrs = self.attrs
+        cells = sum(len(self.rows(name)) for name in self.imputed_columns)
+        lines = [
+            f"Imputations: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}",
+            "  " + attrs["formula"].replace("; ", "\n  ") + f"   (priors '{attrs['priors_name']}')",
+            f"  {attrs['sampler']}, {attrs['chains']} chains x {attrs['draws']} draws, seed "
+            f"{attrs['seed']}, {attrs['seconds']:.2f} s",
+            f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
+            + (": see .events" if self._events else ""),
+        ]
+        return "\n".join(lines)
+
+
+def build_tree(
+    data: IncompleteData,
+    posterior: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+    imputed_stats: Mapping[str, np.ndarray],
+    imputed: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    observed: Mapping[str, np.ndarray],
+    coords: Mapping[str, list],
+    attrs: Mapping[str, Any],
+    sample_stats: Mapping[str, np.ndarray] | None = None,
+    warmup: int = 0,
+) -> xr.DataTree:
+    """Put arrays together as a DataTree (groups: see `Imputations`).
+
+    posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
+    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
+    to groups of their own.
+    """
+    clusters = _labels(data.clusters)
+    coords = {name: [nt.shown(label) for label in labels] for name, labels in coords.items()}
+    sample = (nt.CHAIN, nt.DRAW)
+    draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
+    used = {dim for dims, _ in posterior.values() for dim in dims}
+    groups = {
+        "posterior": xr.Dataset(
+            {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},
+            coords={**draws, **{k: v for k, v in {nt.CLUSTER: clusters, **coords}.items() if k in used}},
+        ),
+        "imputed_stats": xr.Dataset(
+            {
+                name: ((*sample, nt.RESPONSE, nt.CLUSTER), np.moveaxis(a, -1, -2))
+                for name, a in imputed_stats.items()
+            },
+            coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
+        ),
+    }
+    if warmup:  # the first draws, set apart under ArviZ's name for them
+        for name in ("posterior", "imputed_stats"):
+            groups[f"warmup_{name}"] = groups[name].isel({nt.DRAW: slice(None, warmup)})
+            groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})
+    if sample_stats:
+        groups["sample_stats"] = xr.Dataset(
+            {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
+        )
+    names = nt.tree_names([*observed, *(name for name in imputed if name not in observed)])
+    groups["imputed"] = xr.Dataset(
+        {names[name]: _cells(data, name, names[name], *cells, clusters) for name, cells in imputed.items()}
+    )
+    groups["observed_data"] = xr.Dataset(
+        {names[name]: (nt.ROW, y, {"column": name}) for name, y in observed.items()},
+        coords={nt.ROW: np.arange(len(data.codes)), nt.CLUSTER_OF_ROW: (nt.ROW, clusters[data.codes])},
+    )
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attrs)
+    return tree
+
+
+def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters) -> xr.DataArray:
+    """Imputed values of a column as the variable `name` of the tree."""
+    dim = nt.row_dimension(name)
+    coords = {
+        nt.IMPUTATION: np.arange(len(values)), dim: rows,
+        nt.cluster_coordinate(name): (dim, clusters[data.codes[rows]]),
+    }  # fmt: skip
+    attrs = {"column": column}
+    if data.families.get(column) in CODED:
+        attrs["levels"] = ", ".join(nt.shown(level) for level in data.levels(column))
+    return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
+
+
+def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
+    """Refuse a table whose own columns have the names of the two that number stacked tables.
+
+    Raises
+    ------
+    DataError
+    """
+    both = [name for name in (".imp", ".id") if name in frame.columns]
+    if both:
+        raise DataError(
+            f"The table has a column {' and '.join(repr(name) for name in both)}, which is what the numbers of tables "
+            f"and rows are called in a long table. Rename it in the table, or {otherwise}."
+        )
+
+
+def _same(tree: xr.DataTree) -> xr.DataTree:
+    return tree
+
+
+def _labels(clusters) -> np.ndarray:
+    """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
+    labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
+    return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])
+
+
+def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool = False) -> pd.Series:
+    """The column with `values` put in at `rows`; what cannot hold them becomes floating point (`_holding`)."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        dense = _filled(column.sparse.to_dense(), rows, values, whole)
+        return dense.astype(pd.SparseDtype(dense.dtype, dtype.fill_value))
+    target = _holding(dtype, whole)
+    values = values if pd.api.types.is_float_dtype(target) else values.astype(np.int64)
+    if isinstance(target, np.dtype):
+        filled = (column.to_numpy() if dtype == target else _floats(column)).astype(target)
+        filled[rows] = values
+    else:
+        filled = column.astype(target).array.copy()
+        filled[rows] = pd.Series(values).astype(target).array
+    # dtype said again, for pandas >= 3 reads text in objects as its own type
+    return pd.Series(filled, index=column.index, name=column.name, dtype=filled.dtype)
+
+
+def _holding(dtype: Any, whole: bool) -> Any:
+    """The dtype of a column of numbers once values are imputed: its own if it holds such, else floating point."""
+    types = pd.api.types
+    if types.is_float_dtype(dtype) or (
+        whole and (types.is_integer_dtype(dtype) or types.is_object_dtype(dtype))
+    ):
+        return dtype
+    if isinstance(dtype, pd.ArrowDtype):
+        return pd.api.types.pandas_dtype("double[pyarrow]")
+    masked = types.is_integer_dtype(dtype) or types.is_bool_dtype(dtype)
+    return pd.Float64Dtype() if masked and not isinstance(dtype, np.dtype) else np.dtype(float)
+
+
+def _floats(column: pd.Series) -> np.ndarray:
+    """(n,) float64 with NaN, of numbers however they are stored."""
+    if isinstance(column.dtype, np.dtype) and column.dtype != object:
+        return column.to_numpy(float)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
+        float, na_value=np.nan
+    )

@@ -1,0 +1,199 @@
+"""Save a result and read it back exactly: netCDF for a path ending in .nc, zarr for .zarr.
+
+Beside the groups of the tree a file holds ``table`` (the incomplete table, see table/exact.py) and ``state`` (where the
+chains stand, so that `extend` goes on).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from bayesimp.errors import DataError
+from bayesimp.events import Event
+from bayesimp.fcs.run import FCSRun
+from bayesimp.fcs.specification.declared import plain
+from bayesimp.fcs.storage import fcs_run, fcs_state
+from bayesimp.imputation.result import Imputations
+from bayesimp.joint.gibbs import ChainState, JointDraws
+from bayesimp.joint.normal import JointNormal
+from bayesimp.joint.run import Run
+from bayesimp.priors.records import priors_from_dict
+from bayesimp.table.exact import from_exact, to_exact
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["load", "save"]
+
+LONGEST = 100  # characters of a name in a file
+
+
+def save(imputations: Imputations, path) -> None:
+    """Write to `path` (.nc or .zarr).
+
+    Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` stands for what is no letter or
+    digit of ASCII (``Systolic_BP``); the names as they are stand in the attribute ``names`` of the group.
+    """
+    path = Path(path)
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
+    data, run = imputations.data, imputations._run
+    groups = {name: group.to_dataset() for name, group in imputations.tree.children.items()}
+    text, values = to_exact(data.frame)
+    groups["table"] = xr.Dataset(
+        {"record": ("character", _bytes(text.encode())), "values": ("byte", _bytes(values))}
+    )
+    if isinstance(run, Run | FCSRun):
+        groups["state"] = _state(run) if isinstance(run, Run) else fcs_state(run)
+    record = {
+        "cluster": data.cluster,
+        "families": dict(data.families),
+        "imputed": imputations.imputed_columns,
+        "events": [e.as_dict() for e in imputations._events],
+        "native": "" if data._backend is None else data._backend.value,
+        "attrs": imputations.attrs,
+    }
+    tree = xr.DataTree.from_dict({f"/{name}": _for_file(group) for name, group in groups.items()})
+    tree.attrs["bayesimp"] = json.dumps(record, default=plain)
+    if path.suffix == ".nc":
+        tree.to_netcdf(path, engine="h5netcdf", mode="w")
+    else:
+        tree.to_zarr(path, mode="w")
+
+
+def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
+    """Read what `save` wrote; chains can be continued with `extend` and `iterate`.
+
+    Parameters
+    ----------
+    post
+        The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
+        the user's own, the result is complete but cannot be continued, which an event says.
+
+    Raises
+    ------
+    FileNotFoundError, DataError
+        No such file; a file that `save` did not write.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(path)
+    engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
+    with xr.open_datatree(path, engine=engine) as opened:
+        attrs = dict(opened.attrs)
+        groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
+    if "bayesimp" not in attrs:
+        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
+    record = json.loads(attrs["bayesimp"])
+    groups = {name: _from_file(group) for name, group in groups.items()}
+    attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
+    table, state = groups.pop("table"), groups.pop("state", None)
+    frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())
+    data = IncompleteData(frame, record["cluster"], record["families"])
+    data._backend = _backend(record["native"])
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attrs)
+    run: Run | FCSRun | None = None
+    if state is not None and attrs["model"] == "FCS":
+        made = fcs_run(data, attrs, state, post)
+        if isinstance(made, str):
+            events += (Event("cannot go on", "chains", made),)
+        else:
+            run = made
+    elif state is not None:
+        run = _run(data, tree, state)
+    imputed = {
+        a.attrs["column"]: (a[a.dims[1]].values, a.values) for a in groups["imputed"].data_vars.values()
+    }
+    cells = {name: imputed[name] for name in record["imputed"]}
+    return Imputations(data, cells, attrs, partial(_itself, tree), events, run)
+
+
+def _itself(tree: xr.DataTree) -> xr.DataTree:
+    return tree
+
+
+def _for_file(group: xr.Dataset) -> xr.Dataset:
+    """The same with names that every format and disk takes; its own are kept in the attribute ``names``.
+
+    netCDF lists coordinates divided by spaces and has names that begin with "_" for itself; in a zarr folder they are
+    names of folders, of 255 characters at most, and a disk may not tell "x" from "X".
+    """
+    names = list(dict.fromkeys(str(name) for name in (*group.variables, *group.dims)))
+    taken: set[str] = set()
+    own = {}
+    for name in sorted(names, key=lambda name: (_safe(name) != name, name)):
+        safe, k = _safe(name), 2
+        while safe.lower() in taken:
+            safe, k = f"{_safe(name)}_{k}", k + 1
+        taken.add(safe.lower())
+        if safe != name:
+            own[safe] = name
+    return group.rename({name: safe for safe, name in own.items()}).assign_attrs(names=json.dumps(own))
+
+
+def _safe(name: str) -> str:
+    text = re.sub(r"[^A-Za-z0-9-]", "_", name[:LONGEST])
+    return text if text[:1].isalpha() else f"v{text}"
+
+
+def _from_file(group: xr.Dataset) -> xr.Dataset:
+    names = json.loads(group.attrs.pop("names"))
+    return group.rename(names)
+
+
+def _bytes(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def _state(run: Run) -> xr.Dataset:
+    states = run.states
+    return xr.Dataset(
+        {
+            "Sigma_w": (("chain", "a", "b"), np.stack([s.Sigma for s in states])),
+            "Psi_w": (("chain", "c", "d"), np.stack([s.Psi for s in states])),
+        },
+        attrs={
+            "formula": run.model.formula.text,  # as it was written
+            "generators": json.dumps([s.rng.bit_generator.state for s in states]),
+            "run_events": json.dumps([e.as_dict() for e in run.events], default=plain),
+        },
+    )
+
+
+def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset) -> Run:
+    attrs = tree.attrs
+    model = JointNormal(data, state.attrs["formula"], priors_from_dict(json.loads(attrs["priors"])))
+    posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
+    mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
+    beta, Sigma, Psi = (posterior[name].to_numpy() for name in ("beta", "Sigma", "Psi"))
+    draws = JointDraws(beta, Sigma, Psi, mean, sd)
+    states = []
+    for k, generator in enumerate(json.loads(state.attrs["generators"])):
+        rng = np.random.Generator(np.random.PCG64())
+        rng.bit_generator.state = generator
+        states.append(ChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng))
+    sample_stats = (
+        {name: v.values for name, v in tree["sample_stats"].data_vars.items()}
+        if "sample_stats" in tree.children
+        else None
+    )
+    numbers = {name: int(attrs[name]) for name in ("seed", "thin", "spacing")}
+    return Run(
+        model, attrs["sampler"], **numbers, kept=draws, states=states, sample_stats=sample_stats,
+        events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
+    )  # fmt: skip
+
+
+def _backend(name: str):
+    """narwhals' name of the kind of table that the user gave; None for pandas."""
+    if not name:
+        return None
+    import narwhals as nw
+
+    return nw.Implementation(name)

@@ -1,0 +1,1 @@
+"""The joint multilevel normal model: the model, its samplers, its runs."""

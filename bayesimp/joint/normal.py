@@ -1,0 +1,254 @@
+"""The joint multilevel normal imputation model (Schafer & Yucel 2002; Kunkel & Kaizar 2017, eq. 1-3).
+
+Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.formulas.design import Design, design
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.imputation.result import Imputations
+from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.joint.information import check_information
+from bayesimp.joint.run import Run
+from bayesimp.joint.scale import Working, prepare
+from bayesimp.notation import effect_names
+from bayesimp.priors.describe import describe
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import new_seed
+from bayesimp.scale.effects import check_origin
+from bayesimp.scale.margins import alike
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["JointNormal"]
+
+MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
+Sampler = Literal["auto", "gibbs", "nuts"]
+
+
+class JointNormal:
+    """Joint multilevel normal model of all variables on the left side of a formula.
+
+    Parameters
+    ----------
+    data
+        The incomplete table.
+    formula
+        ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete one that
+        should inform them), fixed effects, and one random part. The right side must be complete.
+    priors
+        Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
+        default scales with the data.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The data cannot support the model; the message names variable, cluster and number of rows.
+
+    Examples
+    --------
+    >>> model = bi.JointNormal(data, "written + course ~ gender + (1 | school)")    # doctest: +SKIP
+    >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
+    """
+
+    def __init__(self, data: IncompleteData, formula: str, priors: pr.Priors | str | None = None) -> None:
+        if not isinstance(data, IncompleteData):
+            raise SpecificationError(
+                f"JointNormal takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
+            )
+        if not isinstance(formula, str):
+            raise SpecificationError(
+                f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
+            )
+        self.data = data
+        self.formula = _checked(parse(formula), data)
+        self.priors = pr.default() if priors is None else pr.read(priors)
+        self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
+        self.events: list[Event] = check_information(self.data, self.responses, self.priors)
+        self._working = self._prepare()
+        scale = self._working.scale
+        Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
+        Psi = scale.Psi_prior(self.priors.Psi, "Psi")
+        # Psi may be at centred columns (priors/centred.py), which is no prior that a user states
+        self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)  # type: ignore[arg-type]
+        self._working_priors = replace(
+            self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi)
+        )
+        self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
+        self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+
+    def with_priors(self, priors: pr.Priors | str) -> JointNormal:
+        """The same data and formula under other priors."""
+        return JointNormal(self.data, self.formula.text, priors)
+
+    @property
+    def parameter_priors(self) -> dict[str, Any]:
+        """Name in the posterior -> prior of it, on the scale of the data (of slopes: `spec.centred.Centred`)."""
+        return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
+
+    def _prepare(self, orthogonal: bool = True) -> Working:
+        Y = np.column_stack([self.data.numeric(name) for name in self.responses])
+        X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)
+        flat = isinstance(self.priors.beta, pr.Flat)
+        names = self.responses, self.design.fixed, self.design.random_terms
+        return prepare(X, Z, Y, codes, m, *names, flat=flat, orthogonal=orthogonal)
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return self.formula.responses
+
+    @property
+    def effects(self) -> list[str]:
+        """Names of the cluster effects, the rows of Psi."""
+        return effect_names(list(self.responses), list(self.design.random))
+
+    @cached_property
+    def is_conjugate(self) -> bool:
+        """Whether the Gibbs sampler can be used."""
+        return all(
+            joint_gibbs.is_conjugate(p) for p in (self._working_priors.Sigma, self._working_priors.Psi)
+        )
+
+    def __repr__(self) -> str:
+        X, Z = self.design.X, self.design.Z
+        lines = [
+            f"JointNormal: {self.formula}",
+            f"  {len(X)} rows in {len(self.data.clusters)} clusters; r = {len(self.responses)} responses, "
+            f"p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), "
+            f"q = {Z.shape[1]} random ({', '.join(self.design.random)})",
+            f"  priors '{self.priors.name}', on the scale of the data:",
+            f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
+            f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
+            f"    Psi: {describe(self._resolved.Psi, self.effects)}",
+            f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
+            *(f"  note: {event.message}" for event in self.events),
+        ]
+        return "\n".join(lines)
+
+    def pymc_model(self):
+        """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out."""
+        from bayesimp.kernels.normal.statistics import collect
+        from bayesimp.models.joint_normal import joint_normal
+
+        Y = np.column_stack([self.data.numeric(name) for name in self.responses])
+        statistics = collect(self.design.X, self.design.Z, Y, self.data.codes, len(self.data.clusters))
+        return joint_normal(statistics, self._resolved, self._coords())
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        seed: int | None = None,
+        chains: int = 4,
+        tune: int | None = None,
+        draws: int = 1000,
+        thin: int = 1,
+        sampler: Sampler = "auto",
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Draw from the posterior and impute.
+
+        Parameters
+        ----------
+        m
+            Completed tables. They come from draws evenly spaced over all chains.
+        seed
+            Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
+        chains, tune, draws, thin
+            Independent chains; iterations thrown away at their start (default 200 for Gibbs, 500 for NUTS);
+            kept draws by chain, every `thin`-th.
+        sampler
+            "gibbs" (conditionally conjugate priors), "nuts" (every prior), "auto": gibbs where possible.
+        progress
+            None: shown for runs over a second when the output is a terminal.
+
+        Raises
+        ------
+        SpecificationError
+            The sampler does not take the prior, or m, chains, ... are out of range.
+        SamplingError
+            The run was interrupted before the first imputation, or a chain failed.
+
+        Notes
+        -----
+        A run that is interrupted (Ctrl-C) once sampling has begun keeps the draws there are, with an event; all chains
+        are cut to the same length, and `extend` goes on from there. A third Ctrl-C ends it at once.
+        """
+        chosen = self._sampler(sampler)
+        for name, value, least in [
+            ("m", m, 1),
+            ("chains", chains, 1),
+            ("thin", thin, 1),
+            ("draws", draws, 1),
+        ]:
+            if int(value) != value or value < least:
+                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        per_chain = -(-m // chains)
+        if draws < per_chain:
+            raise SpecificationError(
+                f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
+            )
+        seed = new_seed() if seed is None else int(seed)
+        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers)
+        with progress_bar(progress) as report:
+            run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
+            kept = run.draws
+            if (
+                kept.chains * kept.draws < chains * draws
+            ):  # interrupted: as many as can be, from what there is
+                run.spacing = max(kept.draws // -(-m // kept.chains), 1)
+            return run.imputations(m)
+
+    def _sampler(self, sampler: str) -> str:
+        if sampler not in ("auto", "gibbs", "nuts"):
+            raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
+        if sampler == "gibbs" and not self.is_conjugate:
+            raise SpecificationError(
+                f"The Gibbs sampler needs conditionally conjugate priors (InverseWishart, HuangWand, Diagonal of "
+                f"HalfT or InverseWishart, Fixed); '{self.priors.name}' is not. Use sampler='nuts'."
+            )
+        return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler
+
+    def _coords(self) -> dict[str, list[str]]:
+        responses = list(self.responses)
+        return {
+            "response": responses, "response_2": responses, "fixed": list(self.design.fixed),
+            "effect": self.effects, "effect_2": self.effects,
+        }  # fmt: skip
+
+
+def _checked(formula: Formula, data: IncompleteData) -> Formula:
+    """The formula, if the joint model can take it."""
+    if not formula.responses:
+        raise SpecificationError(
+            f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
+        )
+    if len(formula.responses) > MOST_RESPONSES:
+        raise SpecificationError(
+            f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
+            "to the right side, or impute variable by variable with FCS."
+        )
+    if not formula.single_grouping:
+        raise SpecificationError(
+            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; the joint model has one level "
+            "of clusters, without crossed or nested ones."
+        )
+    if formula.cluster != data.cluster:
+        raise SpecificationError(
+            f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
+        )
+    if formula.independent:
+        raise SpecificationError(
+            f"'{formula}': || is not a formula matter here; give Psi the prior priors.Diagonal(...) instead."
+        )
+    return formula

@@ -1,0 +1,206 @@
+"""A run of a joint model that can go on: from its chains to `Imputations`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.errors import SamplingError
+from bayesimp.events import Event
+from bayesimp.imputation.events import imputed_events
+from bayesimp.imputation.result import Imputations, build_tree
+from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.joint.rows import impute_rows
+from bayesimp.kernels.normal.effects import moments
+from bayesimp.priors.records import priors_to_dict
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import imputation_rng
+
+if TYPE_CHECKING:
+    from bayesimp.joint.normal import JointNormal
+
+__all__ = ["Run"]
+
+
+@dataclass
+class Run:
+    """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
+
+    model: JointNormal
+    sampler: str
+    seed: int
+    thin: int
+    spacing: int
+    workers: int | None = None
+    kept: joint_gibbs.JointDraws | None = None
+    states: list[joint_gibbs.ChainState] = field(default_factory=list)
+    sample_stats: dict | None = None
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def draws(self) -> joint_gibbs.JointDraws:
+        """Draws so far, once the run has started."""
+        assert self.kept is not None
+        return self.kept
+
+    def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        working = self.model._working
+        st = working.statistics
+        self.states = [
+            joint_gibbs.initial_state(self.seed, c, self.model._working_priors, st.r, st.q)
+            for c in range(chains)
+        ]
+        self.events = tuple(self.model.events)
+        self._advance(tune, draws, report)
+
+    def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
+        """Further draws; of an interrupted run those that there are.
+
+        Raises
+        ------
+        SamplingError
+            There is none at all.
+        """
+        began, chains = time.perf_counter(), len(self.states)
+        sample = self._gibbs if self.sampler == "gibbs" else self._nuts
+        new: joint_gibbs.JointDraws | None = None
+        try:
+            new = sample(tune, draws, report)
+        except KeyboardInterrupt:
+            pass  # and nothing is new
+        self.seconds += time.perf_counter() - began
+        kept = 0 if new is None else new.draws
+        if new is not None and kept:
+            self.kept = new if self.kept is None else self.kept + new
+        if self.kept is None:
+            raise SamplingError(
+                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
+                "smaller tune= and draws=."
+            )
+        if kept < draws or self.draws.chains < chains:
+            which = "" if self.draws.chains == chains else f" of {self.draws.chains} of {chains} chains"
+            text = f"stopped by the user: {kept} of {draws} draws a chain kept{which}"
+            self.events += (Event("interrupted", "sampler", text),)
+        self.states = self.states[: self.draws.chains]
+
+    def _gibbs(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
+        states = [replace_state(state) for state in self.states]
+        new = joint_gibbs.sample_gibbs(
+            self.model._working, self.model._working_priors, states,
+            tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
+        ).on_data_scale(self.model._working)  # fmt: skip
+        if new.draws:  # else the chains stand at different iterations
+            self.states = states
+        return new
+
+    def _nuts(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
+        from bayesimp.joint.nuts import sample_joint_nuts
+
+        if self.kept is None and self.thin > 1:
+            text = f"NUTS keeps every draw; thin = {self.thin} was not used"
+            self.events += (Event("not used", "thin", text),)
+        if self.kept is None and tune == 0:
+            text = "NUTS cannot do without warm-up: 500 draws were used"
+            self.events += (Event("not used", "tune", text),)
+        tune, model = tune or 500, self.model
+        flat = isinstance(model.priors.beta, pr.Flat)
+        new, stats, events = sample_joint_nuts(
+            model._working if flat else model._prepare(orthogonal=False), model._working_priors,
+            imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
+            earlier=self.kept, report=report, workers=self.workers,
+        )  # fmt: skip
+        before = self.sample_stats
+        self.sample_stats = (
+            stats if before is None else {k: np.concatenate([before[k], stats[k]], axis=1) for k in before}
+        )
+        self.events += tuple(events)
+        return new
+
+    def imputations(self, m: int) -> Imputations:
+        """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        possible = self.draws.chains * (self.draws.draws // self.spacing)
+        events = self.events
+        if possible < m:
+            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
+            m = possible
+        cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
+        tree = partial(self._tree, cells, attrs)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made))
+
+    def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Response -> (rows, values (m, cells)), rows in the order of the table."""
+        row = self.model._working.rows.row
+        by_row = np.argsort(row)
+        cells = {}
+        for k, name in enumerate(self.model.responses):
+            order = by_row[self.model.data.missing(name)[row[by_row]]]
+            if len(order):
+                cells[name] = row[order], values[:, order, k]
+        return cells
+
+    def _tree(self, cells: dict, attrs: dict):
+        model, d = self.model, self.draws
+        return build_tree(
+            model.data,
+            posterior={
+                "beta": (("fixed", "response"), d.beta),
+                "Sigma": (("response", "response_2"), d.Sigma),
+                "Psi": (("effect", "effect_2"), d.Psi),
+            },
+            imputed_stats={"mean": d.mean, "sd": d.sd},
+            imputed=cells,
+            observed={name: model.data.numeric(name) for name in model.responses},
+            coords=model._coords(),
+            attrs=attrs,
+            sample_stats=self.sample_stats,
+        )
+
+    def _attrs(self, m: int) -> dict:
+        model = self.model
+        return {
+            "model": "JointNormal", "formula": str(model.formula), "responses": list(model.responses),
+            "priors_name": model.priors.name, "priors": json.dumps(priors_to_dict(model.priors)),
+            "sampler": self.sampler, "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m,
+            "chains": self.draws.chains, "draws": self.draws.draws,
+            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
+            "numpy_version": np.__version__,
+        }  # fmt: skip
+
+    def _values(self, numbers: range) -> np.ndarray:
+        """(len(numbers), R, r) values of the incomplete rows."""
+        d, working = self.draws, self.model._working
+        scale, mom = working.scale, moments(working.statistics)
+        k = np.asarray(numbers)
+        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+        # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
+        beta, Sigma, Psi = (
+            scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
+        )  # fmt: skip
+        rngs = [imputation_rng(self.seed, int(number)) for number in k]
+        return impute_rows(rngs, working, mom, beta, Sigma, Psi)
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with `m` imputations in all, chains continued where they stand."""
+        needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
+        longer = replace(self)
+        with progress_bar(progress) as report:
+            if needed > 0:
+                longer._advance(0, needed, report)
+            return longer.imputations(m)
+
+
+def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:
+    """A copy, so that the result that is extended stays as it is and can be extended again."""
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = state.rng.bit_generator.state
+    return joint_gibbs.ChainState(state.Sigma.copy(), state.Psi.copy(), rng)

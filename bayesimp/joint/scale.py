@@ -1,0 +1,241 @@
+"""The scale on which the samplers work, and the order in which they read the table.
+
+Scale. With T (p, p) such that X T has orthogonal columns of mean square 1, beta_0 the least-squares fit of each
+response on X, s the standard deviations of the responses, Z C the centred columns of Z and u theirs,
+
+    Y_w = (Y - X beta_0) / s,    X_w = X T,    Z_w = Z C / u
+    beta  = T (beta_w + offset) diag(s),   offset = T^-1 beta_0 diag(1/s)
+    Sigma = diag(s) Sigma_w diag(s),       Psi = E Psi_w E',   E = (I_r kron C) diag(e),   e_{kq+l} = s_k / u_l
+
+Sums of squares then lose no digits to large means, and a change of unit or origin changes nothing that a sampler sees.
+Columns of Z are centred, since priors are (priors/centred.py): beside an intercept less their means; products and powers
+less what they contain (scale/margins.py).
+
+Order. Clusters, and the rows to be imputed, are put in an order that depends on the values alone, not on labels
+or on the order of the table, so that the same seed gives the same imputations however the table is arranged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.fcs.specification.records import INTERCEPT
+from bayesimp.kernels.normal.statistics import SufficientStatistics, collect
+from bayesimp.scale.effects import EffectScale
+from bayesimp.scale.margins import centred_columns
+from bayesimp.scale.order import KEY_DIGITS, cluster_order
+
+__all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
+
+Array = NDArray[np.float64]
+DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
+
+
+@dataclass(frozen=True)
+class Scale(EffectScale):
+    """Back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
+
+    T: Array
+    offset: Array
+    s: Array
+    u: Array
+    C: Array
+
+    @property
+    def effects(self) -> Array:  # type: ignore[override]
+        """e (r q,): unit of each cluster effect."""
+        return (self.s[:, None] / self.u[None, :]).ravel()
+
+    def beta(self, beta_w: Array) -> Array:
+        """(..., p, r) on the scale of the data."""
+        return self.T @ (beta_w + self.offset) * self.s
+
+    def Sigma(self, Sigma_w: Array) -> Array:
+        return Sigma_w * np.outer(self.s, self.s)
+
+    def working_beta(self, beta: Array) -> Array:
+        return np.linalg.solve(self.T, beta / self.s) - self.offset
+
+    def working_Sigma(self, Sigma: Array) -> Array:
+        return Sigma / np.outer(self.s, self.s)
+
+
+@dataclass(frozen=True)
+class IncompleteRows:
+    """Rows with something missing, in canonical order.
+
+    row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r):
+    working scale, Y with NaN where missing; fixed (R, r): X_w offset, what was taken off Y / s.
+    """
+
+    row: NDArray[np.int64]
+    cluster: NDArray[np.int64]
+    pattern: NDArray[np.int64]
+    X: Array
+    Z: Array
+    Y: Array
+    fixed: Array
+
+
+@dataclass(frozen=True)
+class Working:
+    """All that a sampler needs: statistics and incomplete rows on the working scale, and the way back.
+
+    order (m,): the cluster of the table that stands at each canonical place; start (p, r): least squares.
+    """
+
+    statistics: SufficientStatistics
+    rows: IncompleteRows
+    scale: Scale
+    order: NDArray[np.int64]
+    start: Array
+
+
+def prepare(
+    X,
+    Z,
+    Y,
+    codes,
+    clusters: int,
+    responses,
+    fixed,
+    random=None,
+    *,
+    flat: bool = True,
+    orthogonal: bool = True,
+) -> Working:
+    """Put a table on the working scale.
+
+    Parameters
+    ----------
+    X, Z, Y
+        (N, p), (N, q), (N, r) float; NaN in Y where missing.
+    codes, clusters
+        (N,) cluster of each row, and their number.
+    responses, fixed
+        Names of the columns of Y and X, for messages.
+    random
+        Names of the columns of Z, which say what they contain (`margins`). None: nothing but the intercept.
+    flat
+        Whether beta has a flat prior: it must then be estimable from the rows that are observed.
+    orthogonal
+        False: T is diagonal and nothing is taken off (offset 0), so that independent priors of the entries of
+        beta stay independent.
+
+    Raises
+    ------
+    DataError
+        A response without observed values, or constant.
+    SpecificationError
+        A fixed effect that the observed rows of a response do not identify.
+    """
+    missing = np.isnan(Y)
+    s = _standard_deviations(Y, missing, responses)
+    T = _orthogonal_basis(X, Y, missing) if orthogonal else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
+    X_w = X @ T
+    offset = np.empty((X.shape[1], Y.shape[1]))
+    for k, name in enumerate(responses):
+        seen = ~missing[:, k]
+        offset[:, k], _, rank, _ = np.linalg.lstsq(X_w[seen], Y[seen, k] / s[k], rcond=1e-9)
+        if rank < X.shape[1] and flat:
+            raise SpecificationError(_not_identified(X[seen], name, fixed))
+    start = np.zeros_like(offset)
+    if not orthogonal:
+        start, offset = offset, start
+    Z_c, C = _centre(Z, random)
+    u = _column_sds(Z_c)
+    Z_w = Z_c / u
+    Y_w = Y / s - X_w @ offset
+    order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
+    place = np.empty(clusters, dtype=np.int64)
+    place[order] = np.arange(clusters)
+    codes_w = place[codes]
+    statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
+    rows = _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+    return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
+
+
+def _standard_deviations(Y, missing, responses) -> Array:
+    seen = (~missing).sum(0)
+    for name, n in zip(responses, seen, strict=True):
+        if n == 0:
+            raise DataError(
+                f"'{name}' has no observed value in any of the {len(Y)} rows: there is nothing to learn its "
+                "distribution from. Take it off the left side of the formula."
+            )
+    mean = np.where(missing, 0.0, Y).sum(0) / seen
+    squares = np.where(missing, 0.0, (Y - mean) ** 2).sum(0)
+    for k, name in enumerate(responses):
+        if not squares[k] > (1e-14 * abs(mean[k])) ** 2 * seen[k]:
+            raise DataError(
+                f"'{name}' is constant ({mean[k]:g} in all {seen[k]} observed rows): a normal model has no "
+                "variance to estimate. Take it off the left side of the formula."
+            )
+    return np.sqrt(squares / np.maximum(seen - 1, 1))
+
+
+def _orthogonal_basis(X, Y, missing) -> Array:
+    """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree.
+
+    Columns that depend on each other have no such basis: they are brought to mean square 1, no more.
+    """
+    N, p = X.shape
+    length = np.sqrt((X**2).sum(axis=0))
+    length = np.where(length > 0, length, 1.0)
+    if N < p or np.abs(np.diag(np.linalg.qr(X / length, mode="r"))).min() < DEPENDENT:
+        return np.diag(np.sqrt(N) / length)
+    Q, R = np.linalg.qr(X)
+    T = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
+    signs = np.sign(np.diag(R))
+    centred = np.where(missing, 0.0, Y - np.nanmean(Y, axis=0)) / np.nanstd(Y, axis=0)
+    association = (Q * signs).T @ centred.sum(1)
+    ones = np.abs(Q.T @ np.ones(N)) > 1e-8 * np.sqrt(N)  # intercept-like columns keep the sign of R
+    return T * np.where(ones | (association >= 0), signs, -signs)
+
+
+def _column_sds(Z) -> Array:
+    """Unit of each column of Z: its standard deviation; its root mean square where it is constant."""
+    sd = Z.std(axis=0)
+    rms = np.sqrt((Z**2).mean(axis=0))
+    return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
+
+
+def _centre(Z, random) -> tuple[Array, Array]:
+    """Centred columns Z C, and C (q, q)."""
+    names = [f"z{l}" for l in range(Z.shape[1])] if random is None else list(random)
+    for l in np.flatnonzero((np.ptp(Z, axis=0) == 0) & (Z[:1] != 0).all(axis=0))[:1]:
+        names[l] = INTERCEPT
+    return centred_columns(Z, names)
+
+
+def _not_identified(X, name, fixed) -> str:
+    R = np.linalg.qr(X / np.maximum(np.abs(X).max(axis=0), 1e-300), mode="r")
+    weak = [
+        column for column, d in zip(fixed, np.abs(np.diag(R)), strict=False) if d < 1e-8 * np.sqrt(len(X))
+    ]
+    weak = weak or list(fixed[min(X.shape) :])
+    return (
+        f"The fixed effects of '{name}' are not identified: in the {len(X)} rows where it is observed, "
+        f"{', '.join(map(repr, weak))} is constant or a combination of the other columns of X. Take "
+        f"{'it' if len(weak) == 1 else 'them'} out of the formula, or give beta a normal prior "
+        "(priors.Normal), which makes the effect estimable."
+    )
+
+
+def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset) -> IncompleteRows:
+    row = np.flatnonzero(missing.any(1))
+    bits = 1 << np.arange(Y.shape[1])
+    pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}
+    codes_of_rows = (~missing[row]) @ bits
+    pattern = np.empty(len(row), dtype=np.int64)
+    for b, a in pattern_of.items():
+        pattern[codes_of_rows == b] = a
+    keys = [*np.round(X_w[row], KEY_DIGITS).T, *np.round(Z_w[row], KEY_DIGITS).T, *Y[row].T]
+    order = np.lexsort([*keys, pattern, codes_w[row]])
+    row, pattern = row[order], pattern[order]
+    X = X_w[row]
+    return IncompleteRows(row, codes_w[row], pattern, X, Z_w[row], Y_w[row], X @ offset)

@@ -1,0 +1,1 @@
+"""Kernels for chained equations: cross products, one visit, one variable given the others."""

@@ -1,0 +1,284 @@
+"""Gibbs steps of one variable given all others: a normal linear mixed model with one, complete response.
+
+    y_j = x_j' beta + z_j' b_i + e_j,    b_i ~ N(0, Psi),    i = 1..m,  row j in cluster i        (models.md, section 2)
+
+Only rows in which y is observed enter; m counts all clusters, m_o those with such rows. One update:
+
+    1. beta, b_1..b_m | sigma, Psi, y         kernels/normal/effects.py, in one block
+       b and Psi rescaled together            kernels/normal/rescale.py, for half-t standard deviations
+       Psi | b_i of the m_o clusters          ~ IW(nu + m_o, V^-1 + sum_i b_i b_i'), or as the prior has it
+       b_i | Psi ~ N(0, Psi)                  in the m - m_o clusters without rows, which step 2 does not see
+    2. residual variances | beta, b, y, with R_i the residual sum of squares of the n_i rows of cluster i
+
+`common_step`, e_j ~ N(0, Sigma):                   Sigma ~ IW(nu + N, V^-1 + sum_i R_i), or as the prior has it.
+
+`cluster_step`, e_j ~ N(0, sigma_i^2), the variances of the clusters being alike (Kasim & Raudenbush 1998):
+
+    1 / sigma_i^2 ~ Gamma(a/2, rate a s0/2)           s0: typical variance, E(1 / sigma_i^2) = 1/s0; a: likeness
+    s0^1/2 ~ half-t(nu, scale),   h = (2/a)^1/2 ~ half-normal(spread)
+    s0, a | R: slice sampling of log s0, log h (Neal 2003), the sigma_i^2 integrated out:
+        p(R | s0, a) ~ prod_i Gamma((a + n_i)/2) / Gamma(a/2) (a s0)^(a/2) (a s0 + R_i)^-((a + n_i)/2)
+    sigma_i^2 | s0, a, R_i ~ InvGamma((a + n_i)/2, (a s0 + R_i)/2),   its population law where n_i = 0
+
+h is the standard deviation of log sigma_i^2 between clusters, but for terms of order h^3. Its prior has density at
+h = 0, where the variances are equal and `common_step`'s model is left, with a half-t residual sd. Being half-normal
+it is proper whatever the number of clusters. With spread = 1/2 its median is .34 (sds of clusters at -1 and +1 sd
+differ by a factor of 1.4) and a > 2, without which values imputed in a new cluster have no variance, has
+probability .95; more rows and clusters than a handful outweigh it.
+
+Why a call may be followed by y_mis ~ N(X beta + Z b, sigma^2) with the values on return: every step leaves
+p(beta, b, Psi, sigma | y) as it is, and drawing the b_i of clusters without rows anew, last, leaves it too.
+(Sigma, Psi), or (sigma_i^2, Psi), are all that an update reads of the state it starts from, but s0 and a.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.linalg import cholesky, copy_to, fill
+from bayesimp.kernels.normal.effects import Moments, draw_beta_and_effects
+from bayesimp.kernels.normal.gibbs import (
+    DIAGONAL_HALF_T,
+    FIXED,
+    HUANG_WAND,
+    _draw_covariance,
+    _invert,
+    _residual_products,
+)
+from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.statistics import SufficientStatistics
+
+__all__ = ["VariancesPrior", "cluster_step", "common_step", "moments_by_cluster"]
+
+
+class VariancesPrior(NamedTuple):
+    """Prior of the cluster variances: s0^1/2 ~ half-t(nu, scale), (2/a)^1/2 ~ half-normal(spread)."""
+
+    scale: float = 1.0
+    nu: float = 2.0
+    spread: float = 0.5
+
+
+def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
+    """Moments in which every cluster is a pattern of its own: `cluster_step` gives each its own W_a = 1/sigma_i^2.
+
+    A = m; patterns (m, 1) all True; pattern_rows (m,) = n_i, rows of cluster i with y observed; XX (m, p, p),
+    XY (m, p, 1), YY (m, 1, 1) sums over these rows, zero where n_i = 0; a cell for every cluster with
+    n_i > 0, in order of clusters: cell_pattern[c] its cluster, first[i+1] - first[i] = 1, else 0; ZZ, ZX, ZY
+    by cell as ever.
+
+    statistics: of one response (r = 1).
+    """
+    s = statistics
+    seen = s.patterns[s.cell_pattern].any(1)
+    x, z, y = slice(1, 1 + s.p), slice(1 + s.p, 1 + s.p + s.q), slice(1 + s.p + s.q, None)
+    gram = np.zeros((s.clusters, *s.gram.shape[1:]))
+    rows = np.zeros(s.clusters, dtype=np.int64)
+    cluster = s.cell_cluster[seen].astype(np.int64)
+    gram[cluster], rows[cluster] = s.gram[seen], s.cell_rows[seen]
+    first = np.searchsorted(cluster, np.arange(s.clusters + 1)).astype(np.int64)
+    XX, XY, YY = (np.ascontiguousarray(gram[:, a, b]) for a, b in [(x, x), (x, y), (y, y)])
+    ZZ, ZX, ZY = (np.ascontiguousarray(gram[cluster][:, z, b]) for b in (z, x, y))
+    return Moments(np.ones((s.clusters, 1), dtype=bool), rows, XX, XY, YY, first, cluster, ZZ, ZX, ZY)
+
+
+@inner
+def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B):
+    """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
+    clusters, q, _ = B.shape
+    if not _invert(Psi, Psi_inverse):
+        return 4
+    failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
+    if failed:
+        return 1 + failed
+    if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
+        d = q if prior_Psi.kind == HUANG_WAND else np.int64(1)
+        rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
+    seen = np.int64(0)
+    if prior_Psi.kind != FIXED:
+        fill(T, 0.0)
+        for i in range(clusters):
+            if m.first[i + 1] > m.first[i]:
+                seen += 1
+                for l in range(q):
+                    for h in range(q):
+                        T[l, h] += B[i, l, 0] * B[i, h, 0]
+        if not _draw_covariance(rng, prior_Psi, T, seen, Psi_inverse, Psi):
+            return 4
+    if seen < clusters:
+        copy_to(T, Psi)
+        if not cholesky(T, q):
+            return 4
+        for i in range(clusters):
+            if m.first[i + 1] == m.first[i]:
+                _times_normals(rng, T, B, i)
+    return 0
+
+
+@inner
+def _times_normals(rng, L, B, i):
+    """B_i (q, 1) <- L z, z standard normal."""
+    q = L.shape[0]
+    for l in range(q):
+        B[i, l, 0] = rng.standard_normal()
+    for l in range(q - 1, -1, -1):
+        s = 0.0
+        for h in range(l + 1):
+            s += L[l, h] * B[i, h, 0]
+        B[i, l, 0] = s
+
+
+@kernel(nogil=True)
+def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B):
+    """Advance the univariate sampler by `updates` updates, in place.
+
+    Parameters
+    ----------
+    m
+        Moments of one response (r = 1) and one pattern, in which it is observed; at most one cell a cluster.
+        Standardised: y and the columns of X and Z of order 1 (sums of squares are differences).
+    prior_Sigma, prior_Psi
+        CovarianceUpdate (kernels/normal/gibbs.py), any kind.
+    Q0, t0
+        (p, p), (p,): precision, and precision times mean, of the normal prior of beta; zero if flat.
+    Sigma, Psi
+        (1, 1), (q, q): where the chain stands; read, and replaced.
+    beta, B
+        (p, 1), (m, q, 1): only written (updates >= 1), clusters without rows included.
+
+    Returns
+    -------
+    0, or what failed: 1 Sigma, 2 a cluster's precision, 3 beta not identified, 4 Psi not positive definite.
+    """
+    q = Psi.shape[0]
+    W = np.empty((1, 1, 1))
+    RR = np.empty((1, 1, 1))
+    Sigma_inverse = np.empty((1, 1))
+    Psi_inverse = np.empty((q, q))
+    T = np.empty((q, q))
+    for _ in range(updates):
+        if not (Sigma[0, 0] > 0.0 and Sigma[0, 0] < math.inf):
+            return 1
+        W[0, 0, 0] = 1.0 / Sigma[0, 0]
+        Sigma_inverse[0, 0] = W[0, 0, 0]
+        failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B)
+        if failed:
+            return failed
+        if prior_Sigma.kind != FIXED:
+            fill(RR[0], 0.0)
+            _residual_products(m, beta, B, RR)
+            if not _draw_covariance(rng, prior_Sigma, RR[0], m.pattern_rows[0], Sigma_inverse, Sigma):
+                return 1
+    if not (Sigma[0, 0] > 0.0 and Sigma[0, 0] < math.inf):
+        return 1
+    return 0
+
+
+@kernel(nogil=True)
+def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B):
+    """Advance the sampler with a residual variance for every cluster by `updates` updates, in place.
+
+    Parameters
+    ----------
+    m
+        As `moments_by_cluster` has them, standardised.
+    prior
+        VariancesPrior.
+    sigma2, s0_a
+        (m,), (2,) = (s0, a): where the chain stands; read, and replaced.
+    prior_Psi, Q0, t0, Psi, beta, B
+        As in `common_step`.
+
+    Returns
+    -------
+    0, or what failed: 1 sigma2, s0 or a, 2 a cluster's precision, 3 beta not identified, 4 Psi.
+    """
+    clusters, q, _ = B.shape
+    W = np.empty((clusters, 1, 1))
+    RR = np.empty((clusters, 1, 1))
+    Psi_inverse = np.empty((q, q))
+    T = np.empty((q, q))
+    z = np.empty(2)
+    for _ in range(updates):
+        for i in range(clusters):
+            if not (sigma2[i] > 0.0 and sigma2[i] < math.inf):
+                return 1
+            W[i, 0, 0] = 1.0 / sigma2[i]
+            RR[i, 0, 0] = 0.0
+        failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B)
+        if failed:
+            return failed
+        _residual_products(m, beta, B, RR)
+        z[0] = math.log(s0_a[0])
+        z[1] = 0.5 * math.log(2.0 / s0_a[1])
+        if not math.isfinite(_log_density(z, RR, m.pattern_rows, prior)):
+            return 1
+        for e in range(2):
+            _slice(rng, z, e, RR, m.pattern_rows, prior)
+        s0_a[0] = math.exp(z[0])
+        s0_a[1] = 2.0 * math.exp(-2.0 * z[1])
+        for i in range(clusters):
+            rate = 0.5 * (s0_a[1] * s0_a[0] + RR[i, 0, 0])
+            sigma2[i] = rate / rng.standard_gamma(0.5 * (s0_a[1] + m.pattern_rows[i]))
+    for i in range(clusters):
+        if not (sigma2[i] > 0.0 and sigma2[i] < math.inf):
+            return 1
+    return 0
+
+
+@inner
+def _slice(rng, z, e, RR, rows, prior):
+    """z_e <- a point of its conditional, by stepping out (width 1, a factor of e) and shrinking (Neal 2003)."""
+    level = _log_density(z, RR, rows, prior) - rng.standard_exponential()
+    centre = z[e]
+    low = centre - rng.random()
+    high = low + 1.0
+    z[e] = low
+    while _log_density(z, RR, rows, prior) > level:
+        low -= 1.0
+        z[e] = low
+    z[e] = high
+    while _log_density(z, RR, rows, prior) > level:
+        high += 1.0
+        z[e] = high
+    while True:
+        z[e] = low + (high - low) * rng.random()
+        if _log_density(z, RR, rows, prior) >= level:
+            return
+        if z[e] < centre:
+            low = z[e]
+        else:
+            high = z[e]
+
+
+@inner
+def _log_density(z, RR, rows, prior):
+    """Log density of z = (log s0, log h) given R, the sigma_i^2 integrated out, but for a constant.
+
+    With x = a/2 = 1/h^2 and k = n_i/2 a cluster's term is
+    log Gamma(x + k) - log Gamma(x) - k log x - k log s0 - (x + k) log(1 + R_i / (2 x s0)).
+    """
+    s0 = math.exp(z[0])
+    h = math.exp(z[1])
+    x = math.exp(-2.0 * z[1])
+    value = 0.5 * z[0] - 0.5 * (prior.nu + 1.0) * math.log1p(s0 / (prior.nu * prior.scale**2))
+    value += z[1] - 0.5 * (h / prior.spread) ** 2
+    for i in range(rows.size):
+        if rows[i] > 0:
+            k = 0.5 * rows[i]
+            value += _log_rising(x, k) - k * z[0] - (x + k) * math.log1p(RR[i, 0, 0] / (2.0 * x * s0))
+    return value
+
+
+@inner
+def _log_rising(x, k):
+    """log Gamma(x + k) - log Gamma(x) - k log x; by Stirling's series where x is large, where lgamma cancels."""
+    if x < 100.0:
+        return math.lgamma(x + k) - math.lgamma(x) - k * math.log(x)
+    y = x + k
+    series = (1.0 / y - 1.0 / x) / 12.0 - (y**-3.0 - x**-3.0) / 360.0
+    return (y - 0.5) * math.log1p(k / x) - k + series

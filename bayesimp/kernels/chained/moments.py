@@ -1,0 +1,348 @@
+"""Chained equations on cross products: what one conditional model needs, and the missing values that it draws.
+
+A table in m clusters has d base columns D = [X, Y]: X (p columns, the first is 1) complete, Y incomplete or computed
+from incomplete ones. Incomplete rows lie in cells (cluster i, missingness pattern); an imputation is their V, the
+completed values of Y. Everything else is shared: the cross products of what is observed, with zeros in the holes,
+are made once, and those of a completed table follow from the rows that have holes alone,
+
+    (D'D)_jb = (D'D with zeros)_jb + sum over rows with a hole at j or b of D_j D_b
+
+A conditional model y_k = X* beta + Z* b_i + e has columns (terms)
+
+    t = f_i (D_b + o_i),    f_i = 1,  or the mean over the cluster's rows of (D_u + o_u)(D_v + o_v), or the sum
+                            o_i = o,  or less the mean of D_b over the cluster's rows (within clusters)
+
+so that its cross products over any set of rows of one cluster follow from those of D: with S = D'D over these rows,
+
+    <s, t> = f_si f_ti ( S_bc + o_ti S_b0 + o_si S_0c + o_si o_ti S_00 ),     s on column b, t on column c
+
+Nothing is carried from visit to visit but V, so that cluster means of imputed predictors cannot be stale.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.draws import truncated_normal
+from bayesimp.kernels.normal.complete import conditional
+from bayesimp.kernels.normal.effects import Moments, pattern_weights
+
+__all__ = [
+    "BlockArrays",
+    "Cells",
+    "Terms",
+    "block_moments",
+    "cluster_factors",
+    "fill",
+    "imputed_moments",
+    "predict",
+]
+
+
+class Cells(NamedTuple):
+    """The incomplete rows, shared by all imputations.
+
+    X (R, p): their complete columns; rows are sorted by cell, those of cell c being start[c]..start[c+1]-1;
+    cluster (C,), sorted. missing (C, d - p): columns of Y with a hole.
+    """
+
+    X: np.ndarray
+    start: np.ndarray
+    cluster: np.ndarray
+    missing: np.ndarray
+
+
+class Terms(NamedTuple):
+    """Columns of a conditional model: fixed (p*), random (q), then responses (r).
+
+    base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,).
+    divisor (T, m): f_i is the total over the cluster divided by this: its rows for a mean, a constant for a sum.
+    within (T,): whether the mean (of u = 0 and v = b) is subtracted instead, f_i = 1.
+    known (T, m): the total over rows without a hole at u or v; open_first (T + 1,), open_cells: cells with one.
+    """
+
+    base: np.ndarray
+    offset: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    offset_u: np.ndarray
+    offset_v: np.ndarray
+    divisor: np.ndarray
+    within: np.ndarray
+    known: np.ndarray
+    open_first: np.ndarray
+    open_cells: np.ndarray
+
+
+class BlockArrays(NamedTuple):
+    """A conditional model's view of the table.
+
+    sizes (4,): p*, q, r, m. patterns (A, r): which of its responses are observed; pattern_rows (A,): rows that are
+    fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), with known
+    (Cb, d, d), D'D with zeros in the holes, and the cells of the table with holes in them,
+    member[member_first[c]..]. missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their
+    place in missing_patterns (A', r). lower, upper: bounds of the one response (R,), by incomplete row, or none (0,).
+    """
+
+    sizes: np.ndarray
+    patterns: np.ndarray
+    pattern_rows: np.ndarray
+    first: np.ndarray
+    cell_pattern: np.ndarray
+    known: np.ndarray
+    member_first: np.ndarray
+    member: np.ndarray
+    missing_patterns: np.ndarray
+    missing_cell: np.ndarray
+    missing_pattern: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+@inner
+def _value(cells, V, row, b):
+    """D_b of an incomplete row."""
+    p = cells.X.shape[1]
+    return cells.X[row, b] if b < p else V[row, b - p]
+
+
+@kernel(nogil=True)
+def cluster_factors(cells, terms, V):
+    """f (m, T, 2): f_i and o_i of the columns in each cluster."""
+    T, m = terms.divisor.shape
+    p = cells.X.shape[1]
+    f = np.empty((m, T, 2))
+    for t in range(T):
+        u, v = terms.u[t], terms.v[t]
+        for i in range(m):
+            f[i, t, 0], f[i, t, 1] = 1.0 if u < 0 else terms.known[t, i], terms.offset[t]
+        if u < 0:
+            continue
+        ou, ov = terms.offset_u[t], terms.offset_v[t]
+        for at in range(terms.open_first[t], terms.open_first[t + 1]):
+            c = terms.open_cells[at]
+            start, stop = cells.start[c], cells.start[c + 1]
+            s = 0.0
+            if u == 0:  # a mean of v, which has the hole
+                for row in range(start, stop):
+                    s += V[row, v - p]
+                s += (stop - start) * ov
+            else:
+                for row in range(start, stop):
+                    s += (_value(cells, V, row, u) + ou) * (_value(cells, V, row, v) + ov)
+            f[cells.cluster[c], t, 0] += s
+        for i in range(m):
+            f[i, t, 0] /= terms.divisor[t, i]
+            if terms.within[t]:
+                f[i, t, 0], f[i, t, 1] = 1.0, terms.offset[t] - f[i, t, 0]
+    return f
+
+
+@inner
+def _add_open(cells, c, V, S):
+    """S (d, d), lower triangle <- S + the products of cell c that involve a hole."""
+    p, d = cells.X.shape[1], S.shape[0]
+    for j in range(p, d):
+        if not cells.missing[c, j - p]:
+            continue
+        for row in range(cells.start[c], cells.start[c + 1]):
+            y = V[row, j - p]
+            for b in range(p):
+                S[j, b] += y * cells.X[row, b]
+            for b in range(p, d):
+                if b <= j:
+                    S[j, b] += y * V[row, b - p]
+                elif not cells.missing[c, b - p]:
+                    S[b, j] += y * V[row, b - p]
+
+
+@kernel(nogil=True)
+def block_moments(cells, terms, block, f, V):
+    """`Moments` (kernels/normal/effects.py) of a conditional model over the rows where something of it is observed."""
+    p, q, r, m = block.sizes[0], block.sizes[1], block.sizes[2], block.sizes[3]
+    T = terms.base.size
+    d = block.known.shape[1]
+    A, Cb = block.patterns.shape[0], block.cell_pattern.size
+    XX, XY, YY = np.zeros((A, p, p)), np.zeros((A, p, r)), np.zeros((A, r, r))
+    ZZ, ZX, ZY = np.zeros((Cb, q, q)), np.zeros((Cb, q, p)), np.zeros((Cb, q, r))
+    S = np.empty((d, d))
+    for i in range(m):
+        for c in range(block.first[i], block.first[i + 1]):
+            a = block.cell_pattern[c]
+            for b in range(d):  # lower triangle
+                for h in range(b + 1):
+                    S[b, h] = block.known[c, b, h]
+            for at in range(block.member_first[c], block.member_first[c + 1]):
+                _add_open(cells, block.member[at], V, S)
+            for t in range(T):
+                if t >= p + q and not block.patterns[a, t - p - q]:
+                    continue
+                bt, ft, ot = terms.base[t], f[i, t, 0], f[i, t, 1]
+                for s in range(t + 1):
+                    if s >= p + q and not block.patterns[a, s - p - q]:
+                        continue
+                    bs, fs, os = terms.base[s], f[i, s, 0], f[i, s, 1]
+                    x = S[bs, bt] if bs > bt else S[bt, bs]
+                    if ot != 0.0:
+                        x += ot * S[bs, 0]
+                    if os != 0.0:
+                        x += os * (S[bt, 0] + ot * S[0, 0])
+                    x *= ft * fs
+                    if t < p:
+                        XX[a, s, t] += x
+                    elif t < p + q:
+                        if s < p:
+                            ZX[c, t - p, s] = x
+                        else:
+                            ZZ[c, s - p, t - p] = x
+                            ZZ[c, t - p, s - p] = x
+                    elif s < p:
+                        XY[a, s, t - p - q] += x
+                    elif s < p + q:
+                        ZY[c, s - p, t - p - q] = x
+                    else:
+                        YY[a, s - p - q, t - p - q] += x
+    for a in range(A):
+        for t in range(p):
+            for s in range(t):
+                XX[a, t, s] = XX[a, s, t]
+        for t in range(r):
+            for s in range(t):
+                YY[a, t, s] = YY[a, s, t]
+    return Moments(
+        block.patterns, block.pattern_rows, XX, XY, YY, block.first, block.cell_pattern, ZZ, ZX, ZY
+    )
+
+
+@inner
+def _coefficients(terms, block, f, i, beta, B, g):
+    """g (d, r) <- coefficients on D of x*'beta + z*'b_i - o, the mean of each response's own column of D."""
+    p, q, r = block.sizes[0], block.sizes[1], block.sizes[2]
+    for b in range(g.shape[0]):
+        for j in range(r):
+            g[b, j] = 0.0
+    for t in range(p + q):
+        for j in range(r):
+            w = f[i, t, 0] * (beta[t, j] if t < p else B[i, t - p, j])
+            g[terms.base[t], j] += w
+            g[0, j] += w * f[i, t, 1]
+    for j in range(r):
+        g[0, j] -= f[i, p + q + j, 1]
+
+
+@kernel(nogil=True)
+def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
+    """Draw the missing responses of a block into V, given its parameters and what is observed in the same row.
+
+        y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K ),   K = Sigma_OO^-1 Sigma_OM
+
+    beta (p*, r), B (m, q, r); Sigma (1, r, r), or (m, 1, 1): one residual variance a cluster. Between bounds: the normal
+    truncated to them (blocks of one response). Returns False if Sigma is not positive definite.
+    """
+    p, r, d = cells.X.shape[1], block.sizes[2], block.known.shape[1]
+    n_fixed = block.sizes[0] + block.sizes[1]
+    g = np.empty((d, r))
+    mean, z = np.empty(r), np.empty(r)
+    K, A = np.zeros((r, r)), np.empty((r, r))
+    W, ok = pattern_weights(Sigma[0], block.missing_patterns)
+    if not ok:
+        return False
+    by_cluster = Sigma.shape[0] > 1
+    bounded = block.lower.size > 0
+    last, last_pattern = np.int64(-1), np.int64(-1)
+    u = np.int64(0)
+    for at in range(block.missing_cell.size):
+        c, a = block.missing_cell[at], block.missing_pattern[at]
+        i = cells.cluster[c]
+        if i != last:
+            _coefficients(terms, block, f, i, beta, B, g)
+            last = i
+        if a != last_pattern or by_cluster:
+            u = conditional(W[a], Sigma[i if by_cluster else 0], block.missing_patterns[a], K, A)
+            if u <= 0:
+                return False
+            last_pattern = a
+        for row in range(cells.start[c], cells.start[c + 1]):
+            for j in range(r):
+                s = 0.0
+                for b in range(p):
+                    s += g[b, j] * cells.X[row, b]
+                for b in range(p, d):
+                    if g[b, j] != 0.0:
+                        s += g[b, j] * V[row, b - p]
+                mean[j] = s
+            if bounded:
+                k = terms.base[n_fixed] - p
+                V[row, k] = truncated_normal(rng, mean[0], A[0, 0], block.lower[row], block.upper[row])
+                continue
+            for h in range(u):
+                z[h] = rng.standard_normal()
+            h = 0
+            for j in range(r):
+                if block.missing_patterns[a, j]:
+                    continue
+                s = mean[j]
+                for l in range(r):
+                    if block.missing_patterns[a, l]:
+                        s += (V[row, terms.base[n_fixed + l] - p] - mean[l]) * K[l, j]
+                for l in range(h + 1):
+                    s += A[h, l] * z[l]
+                h += 1
+                V[row, terms.base[n_fixed + j] - p] = s
+    return True
+
+
+@kernel(nogil=True)
+def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete):
+    """Means of the response of a block of one: of complete rows D (n, d) in their clusters, and of incomplete ones.
+
+    complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
+    """
+    p, d, m = cells.X.shape[1], block.known.shape[1], block.sizes[3]
+    G = np.empty((m, d))
+    g = np.empty((d, 1))
+    for i in range(m):
+        _coefficients(terms, block, f, i, beta, B, g)
+        for b in range(d):
+            G[i, b] = g[b, 0]
+    for j in range(D.shape[0]):
+        s = 0.0
+        for b in range(d):
+            s += G[cluster[j], b] * D[j, b]
+        complete[j] = s
+    for c in range(cells.cluster.size):
+        i = cells.cluster[c]
+        for j in range(cells.start[c], cells.start[c + 1]):
+            s = 0.0
+            for b in range(p):
+                s += G[i, b] * cells.X[j, b]
+            for b in range(p, d):
+                s += G[i, b] * V[j, b - p]
+            incomplete[j] = s
+
+
+@kernel(nogil=True)
+def imputed_moments(cells, V, mean, sd):
+    """mean, sd (m, k) <- of the imputed values of the first k columns of Y by cluster, nan where nothing is missing."""
+    m = mean.shape[0]
+    for k in range(mean.shape[1]):
+        c = 0
+        for i in range(m):
+            n, s, first = 0, 0.0, c
+            while c < cells.cluster.size and cells.cluster[c] == i:
+                if cells.missing[c, k]:
+                    n += cells.start[c + 1] - cells.start[c]
+                    for j in range(cells.start[c], cells.start[c + 1]):
+                        s += V[j, k]
+                c += 1
+            mean[i, k] = s / n if n else math.nan
+            ss = 0.0
+            for e in range(first, c):
+                if cells.missing[e, k]:
+                    for j in range(cells.start[e], cells.start[e + 1]):
+                        ss += (V[j, k] - mean[i, k]) ** 2
+            sd[i, k] = math.sqrt(ss / (n - 1)) if n > 1 else math.nan

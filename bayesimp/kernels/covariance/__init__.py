@@ -1,0 +1,1 @@
+"""Kernels for covariance matrices: densities of their priors, factors."""

@@ -1,0 +1,1 @@
+"""Kernels for response distributions: densities, derivatives, draws."""

@@ -1,0 +1,95 @@
+"""Responses of GLMM kernels beyond kernels/families/scalar.py: ordered and unordered categories; draws of missing rows.
+
+    ORDINAL      levels 0..K-1 in order,   P(y <= k) = F(c_k - eta),   F(x) = 1 / (1 + e^-x)         (McCullagh 1980)
+                 c_0 = 0 (the intercept is in eta),   c_k = h_1 + .. + h_k,   increments h_k > 0,   k = 1..K-2
+    CATEGORICAL  levels 0..K-1,   P(y = k) = e^eta_k / (1 + e^eta_1 + .. + e^eta_K-1),   eta_0 = 0,   r = K - 1
+
+As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two logistic terms and one without eta:
+
+    log P(y = k) = log F(c_k - eta) + log F(eta - c_k-1) + log(1 - e^-h_k)
+
+(the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
+
+`aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, else (0,).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.families.scalar import NEGATIVE_BINOMIAL, draw_response
+
+__all__ = ["CATEGORICAL", "ORDINAL", "aux_size", "cutpoints", "draw_rows", "predictors"]
+
+ORDINAL, CATEGORICAL = 6, 7
+
+
+def predictors(family: int, levels: int = 2) -> int:
+    """r, the number of linear predictors."""
+    return levels - 1 if family == CATEGORICAL else 1
+
+
+def aux_size(family: int, levels: int = 2) -> int:
+    """Number of auxiliary parameters."""
+    if family == ORDINAL:
+        return levels - 2
+    return 1 if NEGATIVE_BINOMIAL <= family < ORDINAL else 0
+
+
+@inner
+def cutpoints(increments, cuts):
+    """cuts (K-1,) <- c_0 = 0, c_k = c_{k-1} + h_k; `increments` (K-2,)."""
+    cuts[0] = 0.0
+    for k in range(increments.size):
+        cuts[k + 1] = cuts[k] + increments[k]
+
+
+@kernel(nogil=True)
+def draw_rows(rng, family, trials, eta, aux, out):
+    """Responses of rows from their linear predictors.
+
+    Parameters
+    ----------
+    family, trials (n,), eta (n, r), aux
+        Code, trials of the binomial (1 elsewhere), linear predictors with everything in them, auxiliary parameters.
+    out (n,)
+        The draws: successes, counts, positive numbers or levels 0..K-1. nan where a log mean is out of range
+        (kernels/families/scalar.py, LARGEST_LOG_MEAN) or a predictor is not finite: for the caller to refuse by name.
+    """
+    n, r = eta.shape
+    cuts = np.zeros(aux.size + 1)
+    if family == ORDINAL:
+        cutpoints(aux, cuts)
+    shape = aux[0] if aux.size > 0 else 1.0
+    for j in range(n):
+        finite = True
+        for k in range(r):
+            finite = finite and abs(eta[j, k]) < math.inf
+        if not finite:
+            out[j] = math.nan
+        elif family == ORDINAL:
+            u = rng.random()
+            latent = eta[j, 0] + math.log(u / (1.0 - u)) if u > 0.0 else -math.inf
+            level = 0
+            while level < cuts.size and latent > cuts[level]:
+                level += 1
+            out[j] = level
+        elif family == CATEGORICAL:
+            highest, total = 0.0, 0.0
+            for k in range(r):
+                highest = max(highest, eta[j, k])
+            for k in range(r):
+                total += math.exp(eta[j, k] - highest)
+            u = rng.random() * (total + math.exp(-highest))
+            level = 0
+            for k in range(r):
+                u -= math.exp(eta[j, k] - highest)
+                if u < 0.0:
+                    level = k + 1
+                    break
+            out[j] = level
+        else:
+            out[j] = draw_response(rng, family, trials[j], eta[j, 0], shape)

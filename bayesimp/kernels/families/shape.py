@@ -1,0 +1,105 @@
+"""The shape of negative binomial, gamma and inverse Gaussian responses, drawn by slice sampling (Neal 2003).
+
+    coefficient of variation v = shape^-1/2 ~ half-t(3, scale),     delta = log shape,  v = e^(-delta/2)
+    log p(delta) = -2 log(1 + v^2 / (3 scale^2)) + log v,     1e-8 < shape < 1e8
+
+v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
+response comes scaled to a mean of about one). Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
+responses do, no posterior would be proper without. Log-likelihoods, k the shape, n rows:
+
+    GAMMA              n (k log k - lgamma(k)) + k sum (log y - eta - y e^-eta)
+    INVERSE_GAUSSIAN   n log(k) / 2 - (k / 2) sum (e^-2eta y - 2 e^-eta + 1 / y)
+    NEGATIVE_BINOMIAL  sum_{t < T} N(y > t) log(k + t) + sum_{y > T} lgamma(y + k) - lgamma(T + k)
+                       + n k log k - sum (y + k) log(k + mu),       lgamma(y + k) - lgamma(k) = sum_{t < y} log(k + t)
+
+The last are a table of N(y > t), made once a call, T <= 1000: no gamma function a row, no cancellation for large k.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.scalar import GAMMA, NEGATIVE_BINOMIAL
+
+__all__ = ["counts_above", "draw_shape"]
+
+TABLE, WIDTH, STEPS = 1000, 0.5, 60
+LARGEST = math.log(1e8)
+
+
+def counts_above(y) -> np.ndarray:
+    """N(y > t), t = 0..T-1, T the largest y or TABLE."""
+    counts = np.bincount(np.minimum(y, TABLE).astype(np.int64), minlength=1)
+    return (len(y) - np.cumsum(counts)[:-1]).astype(float)
+
+
+@inner
+def _sum(family, y, eta):
+    """The sum over rows that does not depend on the shape; for the negative binomial eta becomes mu."""
+    total = 0.0
+    for j in range(y.size):
+        e = math.exp(-eta[j, 0])
+        if family == NEGATIVE_BINOMIAL:
+            eta[j, 0] = 1.0 / e
+        elif family == GAMMA:
+            total += math.log(y[j]) - eta[j, 0] - y[j] * e
+        else:
+            total += y[j] * e * e - 2.0 * e + 1.0 / y[j]
+    return total
+
+
+@inner
+def _log_density(family, y, mu, above, fixed_sum, scale, delta):
+    """log p(delta | rest) but for a constant."""
+    if abs(delta) > LARGEST:
+        return -math.inf
+    k, n = math.exp(delta), y.size
+    total = -0.5 * delta - 2.0 * math.log1p(1.0 / (3.0 * k * scale * scale))
+    if family == GAMMA:
+        return total + n * (k * delta - math.lgamma(k)) + k * fixed_sum
+    if family != NEGATIVE_BINOMIAL:
+        return total + 0.5 * (n * delta - k * fixed_sum)
+    for t in range(above.size):
+        total += above[t] * math.log(k + t)
+    top = float(above.size)
+    for j in range(n):
+        total -= y[j] * math.log(k + mu[j, 0]) + k * math.log1p(mu[j, 0] / k)
+        if y[j] > top:
+            total += math.lgamma(y[j] + k) - math.lgamma(top + k)
+    return total
+
+
+@inner
+def draw_shape(rng, family, y, eta, above, scale, shape, tally):
+    """A draw of the shape given eta (n, 1), which is overwritten. tally (2,): draws, evaluations."""
+    fixed_sum = _sum(family, y, eta)
+    now = math.log(shape)
+    height = _log_density(family, y, eta, above, fixed_sum, scale, now) - rng.standard_exponential()
+    tally[0] += 1
+    tally[1] += 1
+    low = now - WIDTH * rng.random()
+    high = low + WIDTH
+    steps_low = int(STEPS * rng.random())
+    steps_high = STEPS - 1 - steps_low
+    while steps_low > 0 and _log_density(family, y, eta, above, fixed_sum, scale, low) > height:
+        low -= WIDTH
+        steps_low -= 1
+        tally[1] += 1
+    while steps_high > 0 and _log_density(family, y, eta, above, fixed_sum, scale, high) > height:
+        high += WIDTH
+        steps_high -= 1
+        tally[1] += 1
+    while True:
+        delta = low + (high - low) * rng.random()
+        tally[1] += 1
+        if _log_density(family, y, eta, above, fixed_sum, scale, delta) >= height:
+            return math.exp(delta)
+        if high - low < 1e-12:
+            return shape
+        if delta < now:
+            low = delta
+        else:
+            high = delta

@@ -1,0 +1,1 @@
+"""Kernels for generalised linear models without random effects."""

@@ -1,0 +1,243 @@
+"""A variable of clusters (constant within each), imputed from a table of one row per cluster.
+
+    normal                    y_i ~ N(x_i' beta, sigma^2),   sigma ~ half-t(3, scale)
+    with a log link           y_i ~ family(exp(x_i' beta), shape),   shape^-1/2 ~ half-t(3, 1)
+    others                    y_i ~ family(x_i' beta), as in glm.py;   d ~ Gamma(2, 1/2) of an ordinal variable
+
+    beta_1 ~ N(location, (TERM_SD scale)^2)
+    other beta_k ~ N(0, (SLOPE_SD scale)^2),   with a log link N(0, scale^2 / (p - 1))
+
+(location 0, scale 1 but for normal variables and log links.) Clusters are few, perhaps fewer than predictors, so
+posteriors are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
+sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
+by the moves of glmm_gibbs.py without effects of clusters. The chain goes on from visit to visit.
+
+Where clusters are hardly more than predictors the prior is most of what is known of x' beta. With a log link its tails
+are multiplied: slopes of sd 2.5 each impute counts of hundreds where the largest is 4. There the predictors together have
+a prior sd of `scale`, the sd of log y, so that a priori they explain about what there is to explain.
+
+Predictive mean matching (mice's 2lonly.pmm): the normal model, donors matched as in single_level.py, observed clusters
+at the mean of beta given sigma^2.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit, ndtr
+
+from bayesimp.kernels.chained.regression import match
+from bayesimp.kernels.draws import truncated_normals
+from bayesimp.kernels.families.responses import draw_rows
+from bayesimp.kernels.families.scalar import (
+    GAMMA,
+    INVERSE_GAUSSIAN,
+    LARGEST_LOG_MEAN,
+    LOGIT,
+    NEGATIVE_BINOMIAL,
+    POISSON,
+    PROBIT,
+)
+from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL
+from bayesimp.kernels.glm.regression import (
+    NO_MODE,
+    SLOPE_SD,
+    TERM_SD,
+    RegressionState,
+    initial_regression_state,
+    regression,
+)
+from bayesimp.kernels.glm.regression import WORDS as REGRESSION_WORDS
+from bayesimp.kernels.glmm.gibbs import MOVES, GlmmPrior, glmm_step, new_tallies
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.normal.gibbs import FIXED, CovarianceUpdate
+
+__all__ = ["LOG_LINKS", "WORDS", "ClusterLevel", "ClusterLevelState", "cluster_level_step", "draw_values",
+           "initial_cluster_level_state"]  # fmt: skip
+
+STEPS = 20  # of Gibbs or Metropolis a visit
+T_DF = 3.0  # of the half-t prior of sigma
+SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
+LOG_LINKS = POISSON, *SHAPED
+NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
+WORDS = REGRESSION_WORDS | {
+    NO_VALUES: "no cluster has a value of the variable; nothing drawn",
+    TOO_LARGE: "a log mean is out of range (above 34); its value is nan",
+    NOT_FINITE: "the likelihood is not finite: a linear predictor is out of range",
+}
+
+
+class ClusterLevelState(NamedTuple):
+    """What one visit leaves to the next, updated in place, nan at first.
+
+    regression; sigma2 (1,), or the shape of a family that has one; beta (p, 1), of such a family.
+    """
+
+    regression: RegressionState
+    sigma2: np.ndarray
+    beta: np.ndarray
+
+
+class ClusterLevel(NamedTuple):
+    """values of the clusters without one, in order; beta (p, r), sigma2, aux as in `Regression`, or the shape (1,).
+
+    accepted: share of Metropolis steps, nan of the normal. code: sum of keys of WORDS.
+    """
+
+    values: np.ndarray
+    beta: np.ndarray
+    sigma2: float
+    aux: np.ndarray
+    accepted: float
+    code: int
+
+
+def initial_cluster_level_state(family: int, p: int, levels: int = 2) -> ClusterLevelState:
+    """Of a first visit."""
+    regression_state = initial_regression_state(family, p, levels)
+    return ClusterLevelState(regression_state, np.full(1, np.nan), np.full((p, 1), np.nan))
+
+
+def cluster_level_step(
+    rng,
+    family,
+    X,
+    y,
+    observed,
+    state,
+    levels=2,
+    location=0.0,
+    scale=1.0,
+    donors=0,
+    steps=STEPS,
+    *,
+    trials=None,
+    bounds=None,
+) -> ClusterLevel:
+    """One visit.
+
+    Parameters
+    ----------
+    rng
+        numpy.random.Generator.
+    family
+        NORMAL, those of families.py, ORDINAL or CATEGORICAL (y 0..levels-1).
+    X, y, observed
+        (m, p) the intercept first, others with sd 1; (m,); (m,) bool.
+    state
+        `initial_cluster_level_state`, updated in place.
+    location, scale
+        Of y, for the priors of the normal family: its mean and sd, say; of log y for families with a log link.
+    donors
+        Predictive mean matching from so many, for the normal family; 0: a normal draw.
+    trials
+        (m,) of the binomial; None: one.
+    bounds
+        (lower, upper) of the normal draws, each by cluster without a value, in order; None: none.
+    """
+    if not observed.any():
+        nan = np.full((~observed).sum(), np.nan)
+        return ClusterLevel(nan, np.empty((0, 0)), np.nan, np.empty(0), np.nan, NO_VALUES)
+    X_mis, X_obs, y_obs = (
+        X[~observed],
+        np.ascontiguousarray(X[observed], dtype=float),
+        y[observed].astype(float),
+    )
+    trials = np.ones(len(X)) if trials is None else trials
+    if family == NORMAL:
+        return _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds)
+    n, r = len(y_obs), levels - 1 if family == CATEGORICAL else 1
+    rows = GlmmRows(
+        family, y_obs, trials[observed], np.ones(n), np.zeros(n), X_obs, np.empty((n, 0)), np.array([0, n])
+    )
+    slope_sd = scale / np.sqrt(max(X.shape[1] - 1, 1)) if family in LOG_LINKS else SLOPE_SD
+    if family in SHAPED:
+        return _shaped(rng, rows, X_mis, location, TERM_SD * scale, slope_sd, steps, state)
+    draw = regression(
+        rng, rows, levels, np.full(r, location), slope_sd, TERM_SD * scale, steps, state.regression
+    )
+    values = np.full(len(X_mis), np.nan)
+    if draw.code < NO_MODE:
+        values = draw_values(rng, family, X_mis @ draw.beta, draw.aux, trials[~observed])
+    code = draw.code | TOO_LARGE * bool(draw.code < NO_MODE and np.isnan(values).any())
+    return ClusterLevel(values, draw.beta, 1.0, draw.aux, draw.accepted / steps, code)
+
+
+def _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds) -> ClusterLevel:
+    """A visit to a normal variable."""
+    first = np.arange(X_obs.shape[1]) == 0
+    sd, mean = scale * np.where(first, TERM_SD, SLOPE_SD), np.where(first, location, 0.0)
+    beta, estimated, sigma2 = _gibbs(rng, X_obs, y_obs, mean, sd, scale, steps, state.sigma2)
+    centre, values = X_mis @ beta, np.empty(len(X_mis))
+    if donors:
+        match(rng, X_obs @ estimated, y_obs, centre, donors, values)
+    elif bounds is None:
+        values = centre + np.sqrt(sigma2) * rng.standard_normal(len(X_mis))
+    else:
+        truncated_normals(rng, centre, np.full(len(X_mis), np.sqrt(sigma2)), *bounds, values)
+    return ClusterLevel(values, beta[:, None], sigma2, np.empty(0), np.nan, 0)
+
+
+def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state) -> ClusterLevel:
+    """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
+    p, none = rows.X.shape[1], np.zeros((0, 0))
+    precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
+    precision[0], t0[0] = term_sd**-2.0, location * term_sd**-2.0
+    prior = GlmmPrior(np.diag(precision), t0, CovarianceUpdate(FIXED, 0.0, none, np.ones(0)))
+    if np.isnan(state.sigma2[0]):
+        state.beta[:], state.sigma2[0] = 0.0, np.exp(rng.normal(0.0, 0.5))
+        state.beta[0] = location
+    tallies, shape = new_tallies(), state.sigma2
+    failed = glmm_step(
+        rng, rows, steps, prior, state.beta, shape, none, np.zeros((1, 0, 1)), tallies, MOVES["fixed"] | MOVES["aux"]
+    )  # fmt: skip
+    values = np.full(len(X_mis), np.nan)
+    if not failed:
+        draw_rows(rng, rows.family, np.ones(len(X_mis)), X_mis @ state.beta, shape, values)
+    code = NOT_FINITE if failed else TOO_LARGE * bool(np.isnan(values).any())
+    tried, accepted = tallies[1]
+    return ClusterLevel(values, state.beta.copy(), 1.0, shape.copy(), accepted / max(tried, 1), code)
+
+
+def _gibbs(rng, X, y, mean, sd, scale, steps, state):
+    """beta, its mean given sigma^2, sigma^2; state (1,) <- sigma^2."""
+    XX, right, n = X.T @ X, X.T @ (y - X @ mean), len(y)
+    sigma2 = state[0] if np.isfinite(state[0]) else scale**2
+    for _ in range(steps):
+        L = np.linalg.cholesky(XX / sigma2 + np.diag(sd**-2.0))
+        half = np.linalg.solve(L, right / sigma2)
+        estimated, beta = (
+            mean + np.linalg.solve(L.T, h) for h in (half, half + rng.standard_normal(len(mean)))
+        )
+        a = (T_DF / sigma2 + scale**-2.0) / rng.standard_gamma(0.5 * (T_DF + 1.0))
+        rss = ((y - X @ beta) ** 2).sum()
+        sigma2 = (T_DF / a + 0.5 * rss) / rng.standard_gamma(0.5 * (T_DF + n))
+    state[0] = sigma2
+    return beta, estimated, sigma2
+
+
+def draw_values(rng, family, eta, aux, trials=1):
+    """(M,) values of a discrete family at predictors eta (M, r); aux (K - 2,): increments of cutpoints; trials (M,)."""
+    M, u = len(eta), rng.random(len(eta))
+    if family in (LOGIT, PROBIT):
+        share = expit(eta[:, 0]) if family == LOGIT else ndtr(eta[:, 0])
+        if np.all(np.equal(trials, 1)):
+            return (u < share).astype(float)
+        return rng.binomial(np.asarray(trials, dtype=np.int64), share).astype(float)
+    if family == POISSON:
+        fine = eta[:, 0] < LARGEST_LOG_MEAN
+        values = np.full(M, np.nan)
+        values[fine] = rng.poisson(np.exp(eta[fine, 0]))
+        return values
+    if family == ORDINAL:
+        cuts = np.concatenate([[0.0], np.cumsum(aux)])
+        return (u[:, None] < expit(eta - cuts)).sum(axis=1).astype(float)
+    assert family == CATEGORICAL
+    highest = np.maximum(eta.max(axis=1, keepdims=True), 0.0)
+    weight = np.exp(np.column_stack([np.zeros(M), eta]) - highest)
+    return (
+        (u[:, None] * weight.sum(axis=1, keepdims=True) > np.cumsum(weight, axis=1)[:, :-1])
+        .sum(axis=1)
+        .astype(float)
+    )

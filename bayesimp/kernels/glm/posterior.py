@@ -1,0 +1,209 @@
+"""Mode, normal approximation and Metropolis draws of the posterior in glm.py.
+
+Newton's method with H = -(second derivatives), blocks D (of cluster terms), C, G:
+
+    S = G - sum_i C_i' D_i^-1 C_i,      step_theta = S^-1 (g - sum_i C_i' D_i^-1 g_i),
+                                        step_alpha_i = D_i^-1 (g_i - C_i step_theta)
+
+Draws from N(mode, H^-1) by the same factors. The posterior itself is sampled by independence Metropolis, proposals from a
+multivariate t at the mode whose inverse scale is H.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.glm.density import evaluate, predictors
+from bayesimp.kernels.linalg import semidefinite_cholesky, solve_lower, solve_lower_t
+
+__all__ = ["draw_normal", "find_mode", "metropolis", "variances"]
+
+DEPENDENT = 1e-10  # share of a diagonal element that elimination leaves, below which H is singular
+EVALUATIONS = 100  # of a search
+DECREMENT = 1e-9  # twice the log density still to gain
+LONG = 1e-3  # a step that long which gains nothing more: the mode is infinite
+T_DF = 5.0  # of the proposal
+
+
+@inner
+def _factor(h):
+    """h <- its factors; False where H is singular."""
+    P, (m, r) = h.g.size, h.ga.shape
+    column = np.empty(r)
+    for i in range(m):
+        if semidefinite_cholesky(h.D[i], r, DEPENDENT, r) < r:
+            return False
+        for a in range(P):  # C_i <- D_i^-1 C_i
+            for k in range(r):
+                column[k] = h.C[i, k, a]
+            solve_lower(h.D[i], column, r)
+            for b in range(a + 1):  # G <- G - C_i' D_i^-1 C_i; column b <= a is already D^-1/2 C_i
+                for k in range(r):
+                    h.G[a, b] -= column[k] * (column[k] if a == b else h.C[i, k, b])
+            for k in range(r):
+                h.C[i, k, a] = column[k]
+        for a in range(P):
+            for k in range(r):
+                column[k] = h.C[i, k, a]
+            solve_lower_t(h.D[i], column, r)
+            for k in range(r):
+                h.C[i, k, a] = column[k]
+    return semidefinite_cholesky(h.G, P, DEPENDENT, P) == P
+
+
+@inner
+def find_mode(rows, levels, bounds, prior, theta, alpha, h):
+    """(theta, alpha) <- the mode from where they are, by Newton's method; h <- factors of H there.
+
+    Returns 0, 1: H singular at the start (columns dependent), 2: no finite mode (separation), 3: no convergence.
+    """
+    P, (m, r) = theta.size, alpha.shape
+    step, step_alpha, new, new_alpha = np.zeros(P), np.zeros((m, r)), np.empty(P), np.empty((m, r))
+    value, t, ga = -math.inf, 1.0, np.empty(r)
+    derive = P >= 0  # True, but not a literal: `evaluate` would be compiled for each
+    for evaluation in range(EVALUATIONS):  # one call of evaluate: it is long to compile
+        for k in range(P):
+            new[k] = theta[k] + t * step[k]
+        for i in range(m):
+            for l in range(r):
+                new_alpha[i, l] = alpha[i, l] + t * step_alpha[i, l]
+        after = evaluate(rows, levels, bounds, prior, new, new_alpha, h, derive)
+        if evaluation > 0 and not after >= value - 1e-12 * abs(value):
+            t *= 0.5
+            if t < 1e-8:
+                return 3
+            continue
+        value, t = after, 1.0
+        for k in range(P):
+            theta[k] = new[k]
+        for i in range(m):
+            for l in range(r):
+                alpha[i, l] = new_alpha[i, l]
+        if not _factor(h):
+            return 1 if evaluation == 0 else 2
+        gain, longest = 0.0, 0.0
+        for k in range(P):
+            step[k] = h.g[k]
+            for i in range(m):
+                for l in range(r):
+                    step[k] -= h.C[i, l, k] * h.ga[i, l]
+        solve_lower(h.G, step, P)
+        solve_lower_t(h.G, step, P)
+        for k in range(P):
+            gain += step[k] * h.g[k]
+            longest = max(longest, abs(step[k]))
+        for i in range(m):
+            for l in range(r):
+                ga[l] = h.ga[i, l]
+            solve_lower(h.D[i], ga, r)
+            solve_lower_t(h.D[i], ga, r)
+            for l in range(r):
+                step_alpha[i, l] = ga[l]
+                for k in range(P):
+                    step_alpha[i, l] -= h.C[i, l, k] * step[k]
+                gain += step_alpha[i, l] * h.ga[i, l]
+                longest = max(longest, abs(step_alpha[i, l]))
+        if gain < DECREMENT:
+            return 0 if longest < LONG else 2
+    return 3
+
+
+@inner
+def draw_normal(rng, scale, n_beta, theta, alpha, h, new, new_alpha):
+    """(new, new_alpha) ~ N((theta, alpha), scale^2 H^-1) with d > 0, by rejection; returns the draws rejected."""
+    P, (m, r) = theta.size, alpha.shape
+    z, rejected = np.empty(r), -1
+    positive = False
+    while not positive:
+        rejected += 1
+        positive = True
+        for k in range(P):
+            new[k] = scale * rng.standard_normal()
+        solve_lower_t(h.G, new, P)
+        for k in range(n_beta, P):
+            positive = positive and theta[k] + new[k] > 0.0
+    for i in range(m):
+        for l in range(r):
+            z[l] = scale * rng.standard_normal()
+        solve_lower_t(h.D[i], z, r)
+        for l in range(r):
+            new_alpha[i, l] = alpha[i, l] + z[l]
+            for k in range(P):
+                new_alpha[i, l] -= h.C[i, l, k] * new[k]
+    for k in range(P):
+        new[k] += theta[k]
+    return rejected
+
+
+@inner
+def variances(h, out, out_alpha):
+    """out (P,), out_alpha (m, r) <- the diagonal of H^-1."""
+    P, (m, r) = h.g.size, h.ga.shape
+    u, v = np.empty(P), np.empty(r)
+    for k in range(P):
+        for a in range(P):
+            u[a] = 1.0 if a == k else 0.0
+        solve_lower(h.G, u, P)
+        out[k] = 0.0
+        for a in range(P):
+            out[k] += u[a] * u[a]
+    for i in range(m):
+        for l in range(r):
+            for k in range(r):
+                v[k] = 1.0 if k == l else 0.0
+            for a in range(P):
+                u[a] = h.C[i, l, a]
+            solve_lower(h.D[i], v, r)
+            solve_lower(h.G, u, P)
+            out_alpha[i, l] = 0.0
+            for k in range(r):
+                out_alpha[i, l] += v[k] * v[k]
+            for a in range(P):
+                out_alpha[i, l] += u[a] * u[a]
+
+
+@inner
+def metropolis(rng, rows, levels, bounds, prior, steps, mode, h, theta):
+    """theta <- after `steps` of independence Metropolis; without terms, h as `find_mode` left it at the mode.
+
+    theta nan: starts from the mode. Returns the number of accepted steps.
+    """
+    P, none = mode.size, np.empty((0, predictors(rows.family, levels)))
+    if theta[0] != theta[0]:
+        for k in range(P):
+            theta[k] = mode[k]
+    new, accepted, value = np.empty(P), 0, -math.inf
+    for s in range(steps + 1):  # the first is where it starts
+        for k in range(P):
+            new[k] = theta[k] if s == 0 else rng.standard_normal()
+        if s > 0:
+            stretch = math.sqrt(0.5 * T_DF / rng.standard_gamma(0.5 * T_DF))
+            solve_lower_t(h.G, new, P)
+            for k in range(P):
+                new[k] = mode[k] + stretch * new[k]
+        after = evaluate(rows, levels, bounds, prior, new, none, h, P < 0)
+        if after > -math.inf:
+            after -= _log_t(new, mode, h.G)
+        if s == 0:
+            value = after
+        elif after > -math.inf and (value == -math.inf or math.log(rng.random()) < after - value):
+            accepted += 1
+            value = after
+            for k in range(P):
+                theta[k] = new[k]
+    return accepted
+
+
+@inner
+def _log_t(theta, mode, L):
+    """Log density of the proposal, up to a constant: |L'(theta - mode)|^2 ."""
+    P, square = mode.size, 0.0
+    for a in range(P):
+        u = 0.0
+        for k in range(a, P):
+            u += L[k, a] * (theta[k] - mode[k])
+        square += u * u
+    return -0.5 * (T_DF + P) * math.log1p(square / T_DF)

@@ -1,0 +1,1 @@
+"""Kernels that sample the posterior of generalised linear mixed models."""

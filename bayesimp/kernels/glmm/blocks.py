@@ -1,0 +1,293 @@
+"""A block of coefficients drawn by independence Metropolis from a multivariate t at its conditional mode.
+
+    target      log T(theta) = log-likelihood of the block's rows + log prior          (kernels/glmm/passes.py)
+    proposal    theta' = mode + L^-T z,   L L' = H = -d^2 log T at the mode,   z ~ t_nu(0, I) in k of the d dimensions
+                at a time, the others as they are,   nu = 8 + k
+    accepted with probability  min(1, T(theta') q(z) / (T(theta) q(z')))                  (Gamerman & Lopes 2006, 6.3.3)
+
+Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
+the move is uniformly ergodic. In many dimensions few such proposals are accepted, as those of the increments of thirty
+levels: so it takes `TOGETHER` at most, about independent of the others in the target.
+The prior is normal,
+
+    -theta' Q theta / 2 + t' theta
+
+and for the increments of an ordinal response, whose logs delta come last,
+
+    h_k ~ Exp(1):   sum_k delta_k - e^delta_k + N_k log(1 - e^-h_k),     N_k rows of level k
+
+Exp(1) is flat near h = 0, as Dirichlet(1) is for the probability of a rare level, and e^-h is uniform: an unobserved
+level gets probability of order 1/n wherever it stands, and a level observed once is about as much moved.
+At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, which is what H has.
+
+A proposal must not know the state, so its centre must not depend on where the search starts. Every target but that of
+the inverse Gaussian has one stationary point:
+
+    log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: glmm_moves.py)
+    with increments  F(theta, h) = log p + log prior - sum h + sum log h  is concave in (theta, h), h > 0, and
+    dF / d delta = h dF / dh: as many stationary points in delta as in h
+
+There the search starts at the present state, which is near, or at zero if that fails. The target of an inverse Gaussian
+may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
+Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is
+within 1e-8 and H at a point within 1e-4 posterior standard deviations, from wherever they came.
+
+With few events, as a level never observed, the target is far from normal (flat on one side up to the prior): then
+`slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L', from which the t sticks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.responses import CATEGORICAL
+from bayesimp.kernels.families.scalar import INVERSE_GAUSSIAN
+from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+
+__all__ = ["Block", "Workspace", "draw_block", "workspace"]
+
+TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
+TOGETHER = 6  # dimensions proposed at once, at most
+WIDTH, STEPS = 4.0, 40  # of slices, in standard deviations at the mode; steps out at most
+
+
+class Block(NamedTuple):
+    """What a block's target is made of.
+
+    family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm/passes.py. Q (d0, d0), t (d0,): prior of the
+    d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
+    slices: number of slice draws.
+    """
+
+    family: int
+    y: np.ndarray
+    trials: np.ndarray
+    base: np.ndarray
+    D: np.ndarray
+    shared: bool
+    Q: np.ndarray
+    t: np.ndarray
+    shape: float
+    cuts: np.ndarray
+    counts: np.ndarray
+    slices: int
+
+
+class Workspace(NamedTuple):
+    """Vectors and matrices of a block of d coefficients."""
+
+    theta: np.ndarray
+    mode: np.ndarray
+    trial: np.ndarray
+    g: np.ndarray
+    step: np.ndarray
+    H: np.ndarray
+    L: np.ndarray
+
+
+@inner
+def workspace(d):
+    return Workspace(
+        np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros((d, d)), np.zeros((d, d))
+    )
+
+
+@inner
+def _set_cuts(block, theta):
+    """Cutpoints from the log increments, where theta has them."""
+    for k in range(theta.size - block.t.size):
+        block.cuts[k + 1] = block.cuts[k] + math.exp(theta[block.t.size + k])
+
+
+@inner
+def _add_increments(block, theta, full, g, H):
+    """Prior and third term of log P of the increments; log increments are the last of theta."""
+    total = 0.0
+    at = block.t.size
+    for k in range(1, theta.size - at + 1):
+        a = at + k - 1
+        h = math.exp(theta[a])
+        n, growth = block.counts[k], math.expm1(h)
+        total += theta[a] - h + n * math.log(-math.expm1(-h))
+        if full:
+            g[a] += 1.0 - h + (n * h / growth if growth < math.inf else 0.0)
+            H[a, a] += 1.0 + (n * (h / growth) ** 2 * (1.0 + growth) if growth < 1e100 else 0.0)
+    return total
+
+
+@inner
+def _evaluate(block, start, stop, theta, full, g, H):
+    """log T(theta) of the module but for a constant; g, H (lower triangle) its derivatives if `full`."""
+    d0 = block.t.size
+    _set_cuts(block, theta)
+    if full:
+        fill(H, 0.0)
+        for a in range(g.size):
+            g[a] = 0.0
+    if block.family == CATEGORICAL:
+        total = add_categorical(block.y, block.base, block.D, block.shared, start, stop, theta, full, g, H)
+    elif theta.size > d0:
+        total = add_ordinal_with_cuts(
+            block.y, block.base, block.D, start, stop, theta, block.cuts, full, g, H
+        )
+    else:
+        total = add_scalar(block.family, block.y, block.trials, block.base, block.D, start, stop, theta, block.shape,
+                           block.cuts, full, g, H)  # fmt: skip
+    for a in range(d0):
+        pull = 0.0
+        for b in range(d0):
+            pull += block.Q[a, b] * theta[b]
+        total += theta[a] * (block.t[a] - 0.5 * pull)
+        if full:
+            g[a] += block.t[a] - pull
+            for b in range(a + 1):
+                H[a, b] += block.Q[a, b]
+    if theta.size > d0:
+        total += _add_increments(block, theta, full, g, H)
+    return total
+
+
+@inner
+def _find_mode(block, start, stop, value, w):
+    """Newton from w.mode, where log T is `value` and w.g, w.H its derivatives; ends with w.L L' = H at the mode.
+
+    Returns 0, 1 if it did not converge, 2 if H is not positive definite, 3 if log T is not finite.
+    """
+    d = w.mode.size
+    for _ in range(ITERATIONS):
+        if not abs(value) < math.inf:
+            return 3
+        copy_to(w.L, w.H)
+        if not cholesky(w.L, d):
+            return 2
+        decrement = 0.0
+        for a in range(d):
+            w.step[a] = w.g[a]
+        solve_lower(w.L, w.step, d)
+        for a in range(d):
+            decrement += w.step[a] * w.step[a]
+        solve_lower_t(w.L, w.step, d)
+        if decrement < TOLERANCE:
+            for a in range(d):
+                w.mode[a] += w.step[a]
+            return 0
+        size = 1.0
+        for _ in range(HALVINGS):
+            for a in range(d):
+                w.trial[a] = w.mode[a] + size * w.step[a]
+            reached = _evaluate(block, start, stop, w.trial, True, w.g, w.H)
+            if reached >= value - 1e-10 * (1.0 + abs(value)):
+                break
+            size *= 0.5
+        for a in range(d):
+            w.mode[a] = w.trial[a]
+        value = reached
+    return 1
+
+
+@inner
+def _propose(rng, block, start, stop, w, first, last, now, tally):
+    """w.theta moved in the dimensions first..last-1 of z = L'(theta - mode), which is in w.g; returns log T there."""
+    d, k = w.theta.size, last - first
+    nu = 8.0 + k
+    for a in range(d):
+        w.step[a] = rng.standard_normal() if first <= a < last else w.g[a]
+    stretch = math.sqrt(0.5 * nu / rng.standard_gamma(0.5 * nu))
+    before, after = 0.0, 0.0
+    for a in range(first, last):
+        w.step[a] *= stretch
+        before, after = before + w.g[a] ** 2, after + w.step[a] ** 2
+    for a in range(d):
+        w.trial[a] = w.step[a]
+    solve_lower_t(w.L, w.trial, d)
+    for a in range(d):
+        w.trial[a] += w.mode[a]
+    reached = _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+    ratio = reached - now + 0.5 * (nu + k) * (math.log1p(after / nu) - math.log1p(before / nu))
+    tally[0] += 1
+    if not math.log(rng.random()) < ratio:
+        return now
+    tally[1] += 1
+    for a in range(d):
+        w.theta[a], w.g[a] = w.trial[a], w.step[a]
+    return reached
+
+
+@inner
+def _along(block, start, stop, w, s):
+    """log T at theta + s step, which is left in w.trial."""
+    for a in range(w.theta.size):
+        w.trial[a] = w.theta[a] + s * w.step[a]
+    return _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+
+
+@inner
+def _slice(rng, block, start, stop, w, now):
+    """w.theta moved along a column of L^-T by slice sampling; log T there is `now` before, and returned after."""
+    d = w.theta.size
+    column = int(d * rng.random())
+    for a in range(d):
+        w.step[a] = 1.0 if a == column else 0.0
+    solve_lower_t(w.L, w.step, d)
+    height = now - rng.standard_exponential()
+    ends = np.empty(2)
+    ends[0] = -WIDTH * rng.random()
+    ends[1] = ends[0] + WIDTH
+    steps_down = int(STEPS * rng.random())
+    for side in range(2):
+        steps = steps_down if side == 0 else STEPS - 1 - steps_down
+        while steps > 0 and _along(block, start, stop, w, ends[side]) > height:
+            ends[side] += WIDTH if side == 1 else -WIDTH
+            steps -= 1
+    while True:
+        s = ends[0] + (ends[1] - ends[0]) * rng.random()
+        reached = _along(block, start, stop, w, s)
+        if reached >= height:
+            break
+        if ends[1] - ends[0] < 1e-12:
+            return now
+        ends[1 if s > 0.0 else 0] = s
+    for a in range(d):
+        w.theta[a] = w.trial[a]
+    return reached
+
+
+@inner
+def draw_block(rng, block, start, stop, w, tally, modes):
+    """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
+
+    Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is a centre no
+    less valid, from which fewer proposals are accepted (counted in `modes`).
+    """
+    d = w.theta.size
+    one_mode = block.family != INVERSE_GAUSSIAN
+    now = _evaluate(block, start, stop, w.theta, one_mode, w.g, w.H)
+    value, ended, search = now, 1, 0 if one_mode else 1
+    while ended != 0 and search < 2:
+        for a in range(d):
+            w.mode[a] = w.theta[a] if search == 0 else 0.0
+        if search == 1:
+            value = _evaluate(block, start, stop, w.mode, True, w.g, w.H)
+        ended = _find_mode(block, start, stop, value, w)
+        search += 1
+    modes[0] += 1
+    modes[1] += ended == 0
+    if ended >= 2:
+        _set_cuts(block, w.theta)
+        return np.int64(ended)
+    for a in range(d):
+        w.g[a] = 0.0
+        for b in range(a, d):
+            w.g[a] += w.L[b, a] * (w.theta[b] - w.mode[b])
+    parts = (d + TOGETHER - 1) // TOGETHER
+    for part in range(parts):
+        now = _propose(rng, block, start, stop, w, part * d // parts, (part + 1) * d // parts, now, tally)
+    for _ in range(block.slices):
+        now = _slice(rng, block, start, stop, w, now)
+    _set_cuts(block, w.theta)
+    return np.int64(0)

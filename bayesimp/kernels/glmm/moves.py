@@ -1,0 +1,296 @@
+"""Moves of a generalised linear mixed model along which the likelihood is constant, or one number a scale; parts.
+
+Centring. Let column c of X be, in every cluster with rows, a combination of those of Z: x_jc = z_j' a_ic (the
+intercept, a random slope, a variable of clusters times a random column). For such columns C, A_i = (a_ic), any delta,
+
+    beta_C -> beta_C + delta,     b_i -> b_i - A_i delta                       (for each of the r predictors)
+
+leaves X beta + Z b as it is. So delta is normal given everything (Yu & Meng 2011, interweaving; Liu & Sabatti 2000):
+
+    precision   Q0_CC + sum_i A_i' Psi^-1 A_i,       precision x mean   t0_C - (Q0 beta)_C + sum_i A_i' Psi^-1 b_i
+
+The sums are over clusters with rows; the others are drawn anew when all is done. Without it the intercept creeps where
+clusters are large: given the b_i it is known as well as all rows tell, given the rows only as well as m clusters do.
+
+Scales. As kernels/normal/rescale.py, all effects at once: b_ie -> alpha_e b_ie, Psi -> A Psi A, A = diag(alpha). With
+R = Psi^-1 and half-t standard deviations (Huang-Wand: d = r q; independent: d = 1),
+
+    p(alpha) ~ L(alpha) pi(A Psi A) prod_e |alpha_e|^d  ~  L(alpha) prod_e (nu R_ee s_e^2 + alpha_e^2)^-(nu + d)/2
+
+so given the likelihood the scales have t priors, smooth at zero: no sticking there. eta is linear in alpha, with design
+z_jl b_ie. Times a t prior the likelihood may have two modes, at zero and at the scale of the data, where the prior's own
+scale is far from that. But a t is a normal of random precision,
+
+    (c + alpha^2)^-k  ~  integral of  lambda^(k - 1) exp(-lambda (c + alpha^2) / 2) d lambda,    k = (nu + d) / 2
+
+so lambda_e ~ Gamma(k, rate (nu R_ee s_e^2 + 1) / 2) at the present alpha = 1 (Geweke 1993), and given lambda the target
+is log-concave where the likelihood is: kernels/glmm/blocks.py draws alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.normal.gibbs import _draw_covariance, _invert
+
+__all__ = ["Centring", "centre", "centring", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
+           "read_fixed", "rescale", "scale_design", "write_effects", "write_fixed"]  # fmt: skip
+
+RANK, EXACT = 1e-9, 1e-7  # pivots and residuals, relative
+
+
+class Centring(NamedTuple):
+    """columns (c,): those of X to centre; A (m, q, c): what they are of Z, by cluster, zero in clusters without rows."""
+
+    columns: np.ndarray
+    A: np.ndarray
+
+
+@inner
+def _combinations(Z, X, start, stop, A, candidate):
+    """A (q, p) <- least squares of the columns of X on those of Z in rows start..stop-1; candidate[x] <- False where
+    that leaves residuals (`EXACT`, relative)."""
+    q, p = Z.shape[1], X.shape[1]
+    L, t = np.empty((q, q)), np.empty(q)
+    for k in range(q):
+        for l in range(k + 1):
+            s = 0.0
+            for j in range(start, stop):
+                s += Z[j, k] * Z[j, l]
+            L[k, l] = s
+    semidefinite_cholesky(L, q, RANK, q)
+    for x in range(p):
+        if not candidate[x]:
+            continue
+        for l in range(q):
+            t[l] = 0.0
+            for j in range(start, stop):
+                t[l] += Z[j, l] * X[j, x]
+        _solve_semidefinite(L, t)
+        largest, error = 0.0, 0.0
+        for j in range(start, stop):
+            rest = X[j, x]
+            largest = max(largest, abs(rest))
+            for l in range(q):
+                rest -= Z[j, l] * t[l]
+            error = max(error, abs(rest))
+        candidate[x] = error <= EXACT * largest
+        for l in range(q):
+            A[l, x] = t[l]
+
+
+@inner
+def _solve_semidefinite(L, t):
+    """t <- a solution of L L't = t, zero where a column of L is."""
+    q = t.size
+    for a in range(q):
+        s = t[a]
+        for k in range(a):
+            s -= L[a, k] * t[k]
+        t[a] = s / L[a, a] if L[a, a] > 0.0 else 0.0
+    for a in range(q - 1, -1, -1):
+        s = t[a]
+        for k in range(a + 1, q):
+            s -= L[k, a] * t[k]
+        t[a] = s / L[a, a] if L[a, a] > 0.0 else 0.0
+
+
+@kernel(nogil=True)
+def centring(rows):
+    """The columns of X that are, within every cluster with rows, combinations of those of Z (`EXACT`, relative).
+
+    A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i will
+    do that gives x; columns of Z that those before them give are not used.
+    """
+    p, q, m = rows.X.shape[1], rows.Z.shape[1], rows.first.size - 1
+    every, candidate = np.zeros((m, q, p)), np.ones(p, np.bool_)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            _combinations(rows.Z, rows.X, rows.first[i], rows.first[i + 1], every[i], candidate)
+    columns = np.flatnonzero(candidate)
+    A = np.empty((m, q, columns.size))
+    for i in range(m):
+        for l in range(q):
+            for c in range(columns.size):
+                A[i, l, c] = every[i, l, columns[c]]
+    return Centring(columns, A)
+
+
+@inner
+def predictor(rows, beta, B, fixed, random, out):
+    """out (n, r) <- offset, + X beta if `fixed`, + Z b if `random`."""
+    q, r = B.shape[1], B.shape[2]
+    for i in range(B.shape[0]):
+        for j in range(rows.first[i], rows.first[i + 1]):
+            for k in range(r):
+                s = rows.offset[j]
+                if fixed:
+                    for x in range(beta.shape[0]):
+                        s += rows.X[j, x] * beta[x, k]
+                if random:
+                    for l in range(q):
+                        s += rows.Z[j, l] * B[i, l, k]
+                out[j, k] = s
+
+
+@inner
+def scale_design(rows, B, out):
+    """out (n, r q) <- z_jl b_ikl, entry k q + l."""
+    q, r = B.shape[1], B.shape[2]
+    for i in range(B.shape[0]):
+        for j in range(rows.first[i], rows.first[i + 1]):
+            for k in range(r):
+                for l in range(q):
+                    out[j, k * q + l] = rows.Z[j, l] * B[i, l, k]
+
+
+@inner
+def _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t):
+    """H (lower triangle), t: precision, precision x mean of vec(delta), entry k c + column."""
+    p, r = beta.shape
+    q, chosen = B.shape[1], centring.columns.size
+    A = centring.A
+    v = np.empty(q)
+    for k in range(r):
+        for c in range(chosen):
+            at = k * chosen + c
+            row = k * p + centring.columns[c]
+            t[at] = t0[row]
+            for j in range(r):
+                for x in range(p):
+                    t[at] -= Q0[row, j * p + x] * beta[x, j]
+                for e in range(chosen):
+                    H[at, j * chosen + e] = Q0[row, j * p + centring.columns[e]]
+    for i in range(B.shape[0]):
+        if rows.first[i] == rows.first[i + 1]:
+            continue
+        for k in range(r):
+            for c in range(chosen):
+                for j in range(r):
+                    for h in range(q):  # v' = a_ic' (block k, j of Psi^-1)
+                        s = 0.0
+                        for l in range(q):
+                            s += A[i, l, c] * Psi_inverse[k * q + l, j * q + h]
+                        v[h] = s
+                        t[k * chosen + c] += s * B[i, h, j]
+                    for e in range(chosen):
+                        s = 0.0
+                        for h in range(q):
+                            s += v[h] * A[i, h, e]
+                        H[k * chosen + c, j * chosen + e] += s
+
+
+@inner
+def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
+    """beta and B moved by a draw of delta. False if delta has no proper law."""
+    r, q, chosen = beta.shape[1], B.shape[1], centring.columns.size
+    d = r * chosen
+    H, t = np.empty((d, d)), np.empty(d)
+    _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t)
+    if not cholesky(H, d):
+        return False
+    solve_lower(H, t, d)
+    for a in range(d):
+        t[a] += rng.standard_normal()
+    solve_lower_t(H, t, d)
+    for k in range(r):
+        for c in range(chosen):
+            delta = t[k * chosen + c]
+            beta[centring.columns[c], k] += delta
+            for i in range(B.shape[0]):
+                for l in range(q):
+                    B[i, l, k] -= centring.A[i, l, c] * delta
+    return True
+
+
+@inner
+def draw_without_rows(rng, rows, Psi, B, L):
+    """b_i ~ N(0, Psi) in clusters without rows, in place. L: work. False if Psi is not positive definite."""
+    m, q, r = B.shape
+    d = r * q
+    copy_to(L, Psi)
+    if not cholesky(L, d):
+        return False
+    z = np.empty(d)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            continue
+        for e in range(d):
+            z[e] = rng.standard_normal()
+        for e in range(d):
+            s = 0.0
+            for f in range(e + 1):
+                s += L[e, f] * z[f]
+            B[i, e % q, e // q] = s
+    return True
+
+
+@inner
+def read_effects(b, theta):
+    """theta <- vec(b_i)."""
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            theta[k * q + l] = b[l, k]
+
+
+@inner
+def write_effects(theta, b):
+    q, r = b.shape
+    for k in range(r):
+        for l in range(q):
+            b[l, k] = theta[k * q + l]
+
+
+@inner
+def read_fixed(beta, aux, theta):
+    """theta <- vec(beta), log increments if it has room."""
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            theta[k * p + x] = beta[x, k]
+    for a in range(theta.size - p * r):
+        theta[p * r + a] = math.log(aux[a])
+
+
+@inner
+def write_fixed(theta, beta, aux):
+    p, r = beta.shape
+    for k in range(r):
+        for x in range(p):
+            beta[x, k] = theta[k * p + x]
+    for a in range(theta.size - p * r):
+        aux[a] = math.exp(theta[p * r + a])
+
+
+@inner
+def draw_Psi(rng, rows, prior, B, Psi, Psi_inverse, S):
+    """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
+    m, q, r = B.shape
+    fill(S, 0.0)
+    seen = np.int64(0)
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            seen += 1
+            for k in range(r):
+                for l in range(q):
+                    for j in range(r):
+                        for h in range(q):
+                            S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+    return _draw_covariance(rng, prior, S, seen, Psi_inverse, Psi) and _invert(Psi, Psi_inverse)
+
+
+@inner
+def rescale(alpha, B, Psi):
+    """SCALE once alpha is drawn."""
+    q = B.shape[1]
+    for e in range(alpha.size):
+        for f in range(alpha.size):
+            Psi[e, f] *= alpha[e] * alpha[f]
+        for i in range(B.shape[0]):
+            B[i, e % q, e // q] *= alpha[e]

@@ -1,0 +1,29 @@
+"""Rows of a generalised linear mixed model as its kernels read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["GlmmRows"]
+
+
+class GlmmRows(NamedTuple):
+    """Rows where the response is observed, sorted by cluster.
+
+    family: a code of kernels/families/scalar.py. y (n,): successes, counts, positive numbers. trials (n,): of the
+    binomial, 1 elsewhere. weight, offset (n,): prior weights, known part of eta. X (n, p), Z (n, q): fixed and random
+    columns. first (m + 1,): rows of cluster i are first[i]..first[i+1]-1, none in clusters without the response.
+
+        eta_ij = offset_ij + x_ij' beta + z_ij' b_i,     b_i ~ N(0, Psi)
+    """
+
+    family: int
+    y: np.ndarray
+    trials: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    first: np.ndarray

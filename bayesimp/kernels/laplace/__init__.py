@@ -1,0 +1,1 @@
+"""Kernels that fit generalised linear mixed models by Laplace approximation or quadrature."""

@@ -1,0 +1,1 @@
+"""Kernels for linear mixed models fitted by (restricted) maximum likelihood."""

@@ -1,0 +1,272 @@
+"""The search for the best Lambda (BFGS with exact gradients), all tables in a call, and its information.
+
+Only `prepare_tables` and `descend` are compiled: every further place that calls the deviance in compiled code
+costs seconds of compilation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from bayesimp.kernels.compiled import kernel, merged
+from bayesimp.kernels.lmm.deviance import (
+    cluster_products,
+    copy_vector,
+    deviance,
+    orthonormalise,
+    project_out,
+    sum_of_squares,
+    workspace,
+)
+
+__all__ = ["Prepared", "descend", "prepare_tables", "search"]
+
+BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
+START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
+AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
+RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
+RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
+NEAR = 1e-7  # decrease in sight that is near enough where rounding of the deviance hides it
+EVALUATIONS = 500  # of a search,
+AGAIN = 3  # and how often it may be made again from where it ended
+STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
+
+
+@merged
+def update_inverse_hessian(H, s, y, scaled):
+    """BFGS (Nocedal & Wright 2006, eq. 6.17; 6.20 first), skipped where curvature is not positive."""
+    d = s.shape[0]
+    Hy = np.zeros(d)
+    sy, yHy, yy = 0.0, 0.0, sum_of_squares(y)
+    for a in range(d):
+        sy += s[a] * y[a]
+    if not sy > 1e-14:
+        return scaled
+    for a in range(d):
+        if not scaled:
+            H[a, a] = sy / yy
+    for a in range(d):
+        for b in range(d):
+            Hy[a] += H[a, b] * y[b]
+        yHy += y[a] * Hy[a]
+    for a in range(d):
+        for b in range(d):
+            H[a, b] += (1.0 + yHy / sy) * s[a] * s[b] / sy - (Hy[a] * s[b] + s[a] * Hy[b]) / sy
+    return True
+
+
+@merged
+def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
+    """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
+    d = theta.shape[0]
+    H, scaled = np.eye(d), False
+    s, y, trial, g_trial = np.zeros(d), np.empty(d), theta.copy(), np.empty(d)
+    value, slope, t = np.inf, 0.0, 1.0
+    for _ in range(evaluations):
+        after = deviance(trial, free, A, B, c, n, reml, held, work, g_trial)
+        if not after <= value + 1e-4 * t * slope:  # backtrack until the decrease is sufficient (Armijo)
+            if t < 1e-12:
+                # what is left to gain is below rounding of the deviance (near enough), or the search is stuck
+                return value, -slope < NEAR
+            parabola = -slope * t / (2.0 * (after - value - slope * t)) if after < np.inf else 0.1
+            shrink = max(0.1, min(0.5, parabola))
+            t *= shrink
+            for a in range(d):
+                trial[a] = theta[a] + t * s[a]
+            continue
+        if value < np.inf:
+            for a in range(d):
+                s[a], y[a] = trial[a] - theta[a], g_trial[a] - g[a]
+            scaled = update_inverse_hessian(H, s, y, scaled)
+        copy_vector(theta, trial)
+        copy_vector(g, g_trial)
+        if after == value and -slope < NEAR:
+            # begun at the optimum, as of an equal table: steps change nothing that the deviance can show
+            return value, True
+        value, slope, length = after, 0.0, 0.0
+        for a in range(d):
+            s[a] = 0.0
+            for b in range(d):
+                s[a] -= H[a, b] * g[b]
+            slope += s[a] * g[a]
+            length += s[a] * s[a]
+        if -slope < max(RESOLUTION, RELATIVE * abs(value)):
+            return value, True
+        t = 1.0 if scaled else min(1.0, 0.5 / math.sqrt(length))
+        for a in range(d):
+            trial[a] = theta[a] + t * s[a]
+    return value, False
+
+
+@merged
+def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
+    """X, Z <- orthonormal rows (those of Z of mean square 1), y <- residual of X with mean square 1.
+
+    Returns what is wrong (0 nothing; 1 + c or -1 - c: column c of X or Z depends on others; 1 + p: X fits y
+    exactly) and the scale of y.
+    """
+    (p, n), q = X.shape, Z.shape[0]
+    bad = orthonormalise(X, zeros, Tx)
+    if bad >= 0:
+        return 1 + bad, 0.0
+    bad = orthonormalise(Z, block, Tz)
+    if bad >= 0:
+        return -1 - bad, 0.0
+    root, before = math.sqrt(n), sum_of_squares(y)
+    for a in range(q):
+        for b in range(q):
+            Tz[a, b] /= root
+        for j in range(n):
+            Z[a, j] *= root
+    for _ in range(2):
+        for a in range(p):
+            alpha[a] += project_out(X[a], y)
+    after = sum_of_squares(y)
+    if not after > 1e-24 * before:
+        return 1 + p, 0.0
+    scale = math.sqrt(after / n)
+    for j in range(n):
+        y[j] /= scale
+    return 0, scale
+
+
+@kernel(nogil=True)
+def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong):
+    """`prepare` and `cluster_products` of rows starts[k]:starts[k+1] of y, X (N, p), Z (N, q), codes (N,).
+
+    Outputs have a leading axis of tables and are zero on entry.
+    """
+    p, q = X.shape[1], Z.shape[1]
+    zeros = np.zeros(p, np.int64)
+    for k in range(len(starts) - 1):
+        n = starts[k + 1] - starts[k]
+        Xk, Zk, yk = np.empty((p, n)), np.empty((q, n)), np.empty(n)
+        for j in range(n):
+            yk[j] = y[starts[k] + j]
+            for a in range(p):
+                Xk[a, j] = X[starts[k] + j, a]
+            for a in range(q):
+                Zk[a, j] = Z[starts[k] + j, a]
+        wrong[k], scale[k] = prepare(yk, Xk, Zk, block, zeros, Tx[k], Tz[k], alpha[k])
+        if wrong[k] == 0:
+            cluster_products(Xk, Zk, yk, codes[starts[k] : starts[k + 1]], A[k], B[k], c[k])
+
+
+@kernel(nogil=True)
+def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converged, beta, R, scalars):
+    """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
+
+    ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
+    table before, or at `START` if that is singular: zero is stationary, and nobody's start.
+    """
+    M, d = theta.shape
+    work = workspace(A.shape[1], A.shape[2], B.shape[3])
+    for k in range(M):
+        for l in range(d):
+            if math.isnan(theta[k, l]):
+                theta[k, l] = theta[k - 1, l] if k > 0 else 0.0
+                if free[l, 0] == free[l, 1] and abs(theta[k, l]) < BOUNDARY:
+                    theta[k, l] = START
+        value[k], converged[k] = minimise(
+            theta[k], held[k], evaluations, free, A[k], B[k], c[k], n[k], reml, work, g[k]
+        )
+        copy_vector(beta[k], work[5])
+        copy_vector(scalars[k], work[6])
+        for a in range(beta.shape[1]):
+            copy_vector(R[k, a], work[4][a])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Products of prepared rows: A (M, m, q, q), B (M, m, q, p), c (M, m, q), n (M,); `profiled_deviance`."""
+
+    A: np.ndarray
+    B: np.ndarray
+    c: np.ndarray
+    n: np.ndarray
+    free: np.ndarray
+    reml: bool
+
+    def at(self, tables) -> Prepared:
+        """Some of the tables."""
+        return Prepared(self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml)
+
+    def descend(self, theta, held=None, evaluations: int = EVALUATIONS) -> Descent:
+        """`descend` from a copy of theta (M, d)."""
+        theta = np.array(theta, dtype=float)
+        M, p = len(theta), self.B.shape[3]
+        flags, g = np.zeros(M, dtype=bool), np.zeros_like(theta)
+        out = Descent(theta, np.zeros(M), g, flags, np.zeros((M, p)), np.zeros((M, p, p)), np.zeros((M, 2)))
+        held = np.zeros(M) if held is None else held
+        descend(
+            theta, held, evaluations, self.free, self.A, self.B, self.c, self.n, self.reml,
+            out.value, out.gradient, out.converged, out.beta, out.R, out.scalars,
+        )  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where searches ended: theta (M, d), deviance (M,), gradient (M, d), beta, R, (rss, sigma^2) (M, 2)."""
+
+    theta: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    converged: np.ndarray
+    beta: np.ndarray
+    R: np.ndarray
+    scalars: np.ndarray
+
+    def take(self, tables, other: Descent) -> None:
+        """Put ``other`` in the place of some of the tables."""
+        for field in fields(self):
+            getattr(self, field.name)[tables] = getattr(other, field.name)
+
+
+def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
+    """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
+
+    A search that ends far off (effects much larger than sigma) is made again from where it ended. One that ends at a
+    variance of zero, stationary by symmetry, be it a minimum or not, is made again from near zero. A diagonal element
+    that zero serves as well becomes zero. Also returns (M,) singular.
+    """
+    diagonal = prepared.free[:, 0] == prepared.free[:, 1]
+    end = prepared.descend(theta)
+    for _ in range(AGAIN):
+        tables = np.flatnonzero(~end.converged)
+        if len(tables) == 0:
+            break
+        end.take(tables, prepared.at(tables).descend(end.theta[tables]))
+    for away, evaluations, gain in ((AWAY, EVALUATIONS, 1e-8), (0.0, 1, -1e-9)):
+        at_zero = diagonal & (np.abs(end.theta) < BOUNDARY)
+        tables = np.flatnonzero(at_zero.any(axis=1))
+        if len(tables) == 0:
+            break
+        again = prepared.at(tables).descend(
+            np.where(at_zero, away, end.theta)[tables], evaluations=evaluations
+        )
+        if evaluations == 1:
+            again.converged[:] = end.converged[tables]
+        better = np.flatnonzero(again.value < end.value[tables] - gain)
+        end.take(tables[better], Descent(*(getattr(again, field.name)[better] for field in fields(again))))
+    return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
+
+
+def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
+    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
+    M, d = end.theta.shape
+    sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
+    step = np.append(STEP * np.maximum(1.0, np.abs(end.theta)), np.full((M, 1), STEP), axis=1)
+    for k, unit in enumerate(np.eye(d + 1)):
+        shift = step[:, k, None] * unit
+        up, down = (
+            prepared.descend(end.theta + sign * shift[:, :d], sigma2 * np.exp(sign * shift[:, d]), 1).gradient
+            for sign in (1, -1)
+        )
+        hessian[:, :d, k] = (up - down) / (2 * step[:, k, None])
+    hessian[:, d, :d] = hessian[:, :d, d]
+    hessian[:, d, d] = end.scalars[:, 0] / sigma2  # of df log sigma^2 + rss / sigma^2 at sigma^2 = rss / df
+    return hessian

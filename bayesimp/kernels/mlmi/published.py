@@ -1,0 +1,225 @@
+"""One draw of multilevel imputation to the letter of Jolani (2025), sec. 2.4 and example 2.1, for comparison.
+
+1. beta^, Psi^, b^: the penalised fit of his code (kernels/mlmi/penalised_fit.py: glmer of lme4 with nAGQ = 0)
+2. Lambda = sum b^_i b^_i' over the m_obs clusters with rows
+3. beta*    ~ N(beta^, F^-1), F of that fit (lme4's RX'RX)
+4. Psi*^-1  ~ Wishart(m_obs, Lambda^-1)
+5. clusters with rows: b ~ N(0, Psi*) is accepted if U <= p(y_i | beta*, b) / p(y_i | beta^, b^_i); after 250 rejections
+   it is the next, whatever it is. Clusters without: N(0, Psi*)
+
+It is not a draw from a posterior: modes are shrunken and so is Lambda; the ratio in 5 can pass 1; the 251st draw ignores
+the data, in the clusters with most rows. All this is counted. His code inverts Psi* by mistake where Lambda is singular;
+here RIDGE is added to the diagonal of Lambda and counted.
+
+Where rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one: counted.
+Where lme4 stops with an error his code keeps the values it has, and so does this one (`FAILURES`).
+
+A draw of 5 is given up once the rows so far, and the best that the others could be, do not reach U: the same law.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.draws import draw_inverse_wishart
+from bayesimp.kernels.families.scalar import split_log_likelihood, sum_of_logs
+from bayesimp.kernels.glmm.modes import cluster_log_likelihood, dot, effects_of, fixed_part
+from bayesimp.kernels.laplace.criterion import put_theta
+from bayesimp.kernels.laplace.record import free_elements
+from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to, solve_lower_t
+from bayesimp.kernels.mlmi.penalised_fit import FAILED, FITTED, LARGE, penalised_fit
+from bayesimp.kernels.mlmi.penalised_mode import highest
+
+__all__ = [
+    "EVENTS",
+    "FAILED",
+    "FAILURES",
+    "PUBLISHED_TALLIES",
+    "PublishedState",
+    "new_state",
+    "published_step",
+]
+
+PUBLISHED_TALLIES = (
+    "visits", "clusters drawn", "tries", "ratios above 1", "unconditional draws", "Lambda singular", "separated",
+)  # fmt: skip
+FAILURES = {
+    FAILED: (
+        "failed",
+        "the published algorithm has no estimate (as where lme4 stops with an error): the variable is constant, or seen "
+        "in fewer than two clusters or fewer than there are random effects; covariates are collinear; or all values "
+        "are predicted perfectly",
+    )
+}
+EVENTS = {
+    "ratios above 1": (
+        "tries",
+        "accept-reject ratios above 1: the bound of the published algorithm was none",
+    ),
+    "unconditional draws": (
+        "clusters drawn",
+        "clusters whose effects were drawn without their data, after 250 rejections",
+    ),
+    "Lambda singular": ("visits", "draws of Psi from a singular sum of squared modes, with a ridge"),
+    "separated": (
+        "visits",
+        "fits not converged: the data are separated, and the search stopped at a large estimate with a larger standard "
+        "error",
+    ),
+}  # tally: (of which, words)
+
+LIMIT = 250  # tries of accept-reject
+RIDGE = 1e-4
+CHUNK = 16  # rows between looks at whether a draw can still be accepted
+SMALL, START = 0.05, 0.2  # a standard deviation as small is tried again from here: at zero V is stationary
+
+
+class PublishedState(NamedTuple):
+    """The last estimates, where the next fit starts: theta (d,), metric (d, d), beta (p,), u (m, q); cold (1,): whether
+    there are none."""
+
+    theta: np.ndarray
+    metric: np.ndarray
+    beta: np.ndarray
+    u: np.ndarray
+    cold: np.ndarray
+
+
+def new_state(m: int, p: int, q: int) -> PublishedState:
+    """No estimates yet."""
+    d = q * (q + 1) // 2
+    return PublishedState(np.zeros(d), np.zeros((d, d)), np.zeros(p), np.zeros((m, q)), np.ones(1, bool))
+
+
+@inner
+def reaches(rows, shape, i, eta0, b, best, threshold):
+    """log p(y_i | eta0, b), -inf once it cannot reach the threshold. best (n,): `highest`."""
+    value, product, rest_best = 0.0, 1.0, 0.0
+    for j in range(rows.first[i], rows.first[i + 1]):
+        rest_best += best[j]
+    for j in range(rows.first[i], rows.first[i + 1]):
+        eta, weight, trials = eta0[j] + dot(rows.Z, j, b), rows.weight[j], rows.trials[j]
+        l, rest = split_log_likelihood(rows.family, rows.y[j], trials, eta, shape)
+        product, logs = sum_of_logs(product, weight * trials, rest)
+        value += weight * l - logs
+        rest_best -= best[j]
+        if (j - rows.first[i]) % CHUNK == CHUNK - 1 and value - math.log(
+            product
+        ) + rest_best < threshold - 1e-6:
+            return -math.inf
+    return value - math.log(product)
+
+
+@kernel(nogil=True)
+def published_draw(rng, rows, shape, free, best, theta, beta_hat, u, F, incomplete, beta, Psi, B, tallies):
+    """Steps 2 to 5; returns 0 or `FAILED`."""
+    (m, q), p, n = u.shape, beta.shape[0], rows.y.shape[0]
+    L, Lambda, observed = np.zeros((q, q)), np.zeros((q, q)), 0
+    put_theta(theta, 0, free, L)
+    for i in range(m):
+        effects_of(L, u[i], B[i])
+        if rows.first[i] < rows.first[i + 1]:
+            observed += 1
+            for a in range(q):
+                for c in range(q):
+                    Lambda[a, c] += B[i, a] * B[i, c]
+    root = Lambda.copy()
+    ridge = not cholesky_log_det(root, q) > -12.0 * q
+    if ridge:
+        tallies[5] += 1
+        for a in range(q):
+            Lambda[a, a] += RIDGE
+    root_F = F.copy()
+    if observed < q or not cholesky(root_F, p):
+        return FAILED
+    z = np.empty(p)
+    for x in range(p):
+        z[x] = rng.standard_normal()
+    solve_lower_t(root_F, z, p)
+    for x in range(p):
+        beta[x] = beta_hat[x] + z[x]
+    if not draw_inverse_wishart(rng, float(observed), Lambda, Psi, q):
+        return FAILED
+    copy_to(L, Psi)
+    if not cholesky(L, q):
+        return FAILED
+    at_hat, at_star, v = np.empty(n), np.empty(n), np.empty(q)
+    fixed_part(rows, beta_hat, at_hat)
+    fixed_part(rows, beta, at_star)
+    for i in range(m):
+        has_rows = rows.first[i] < rows.first[i + 1]
+        if has_rows and not incomplete[i]:
+            continue
+        bound = cluster_log_likelihood(rows, shape, i, at_hat, B[i]) if has_rows else 0.0
+        tries = 0
+        while True:
+            for a in range(q):
+                v[a] = rng.standard_normal()
+            effects_of(L, v, B[i])
+            if not has_rows:
+                break
+            if tries == LIMIT:
+                tallies[4] += 1
+                break
+            tries += 1
+            log_u = math.log(rng.random())
+            log_ratio = reaches(rows, shape, i, at_star, B[i], best, bound + log_u) - bound
+            tallies[3] += log_ratio > 0.0
+            if log_u <= log_ratio:
+                break
+        tallies[1] += has_rows
+        tallies[2] += tries
+    return 0
+
+
+def published_step(rng, rows, shape, incomplete, state, beta, Psi, B, tallies) -> int:
+    """One visit of the published algorithm; arrays are the chain's own and are updated in place.
+
+    Parameters
+    ----------
+    rng, rows, shape
+        As for `bayesimp.kernels.mlmi.draw.mlmi_step`.
+    incomplete (m,) bool
+        Clusters with values to impute: where there are rows too, effects are drawn by accept-reject; complete clusters
+        keep their modes.
+    state
+        `PublishedState`, updated.
+    beta (p,), Psi (q, q), B (m, q)
+        <- the draw.
+    tallies (7,) int64
+        Counts are added: `PUBLISHED_TALLIES`.
+
+    Returns
+    -------
+    0, or `FAILED`: nothing was drawn, see `FAILURES`.
+    """
+    p, q = len(beta), len(Psi)
+    tallies[0] += 1
+    sizes = np.diff(rows.first)
+    observed = int((sizes > 0).sum())
+    constant = len(rows.y) == 0 or (np.ptp(rows.y) == 0.0 and np.ptp(rows.trials) == 0.0)
+    if constant or observed < max(2, q):
+        return FAILED
+    free = free_elements(q)
+    diagonal = free[:, 0] == free[:, 1]
+    if state.cold[0]:
+        state.theta[:], state.beta[:], state.u[:] = diagonal, 0.0, 0.0
+    small = diagonal & (np.abs(state.theta) < SMALL)
+    state.theta[small] = START
+    if state.cold[0] or small.any():
+        state.metric[:] = np.eye(len(free)) / (1.0 + 2.0 * observed)
+    F, best = np.empty((p, p)), np.empty(len(rows.y))
+    highest(rows, best)
+    estimates = (state.theta, state.metric, state.beta, state.u)
+    code = penalised_fit(rows, shape, free, float(best.sum()), *estimates, bool(state.cold[0]), F)
+    state.cold[0] = code != FITTED
+    if code == FAILED:
+        return FAILED
+    tallies[6] += code == LARGE
+    return published_draw(
+        rng, rows, shape, free, best, state.theta, state.beta, state.u, F, incomplete, beta, Psi, B, tallies
+    )

@@ -1,0 +1,1 @@
+"""Kernels for the joint multilevel normal model on sufficient statistics."""

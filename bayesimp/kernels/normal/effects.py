@@ -1,0 +1,275 @@
+"""Fixed and cluster effects of the joint normal model given (Sigma, Psi), missing values integrated out.
+
+For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsewhere, and per cluster i
+
+    P_i = sum_a W_a kron (Z'Z)_ia         g_i = vec( sum_a (Z'Y)_ia W_a )        C_i = sum_a W_a kron (Z'X)_ia
+
+Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (models.md, section 1),
+
+    vec(beta) | Sigma, Psi, Y_obs        ~ N(Q^-1 t, Q^-1)
+        Q = Q_0 + sum_a W_a kron (X'X)_a - sum_i U_i'U_i,   t = Q_0 mu_0 + vec(sum_a (X'Y)_a W_a) - sum_i U_i'v_i
+    vec(B_i) | beta, Sigma, Psi, Y_obs   ~ N(L_i^-T (v_i - U_i vec(beta)), M_i^-1)
+
+beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.linalg import (
+    cholesky,
+    copy_to,
+    inverse_from_cholesky,
+    solve_lower,
+    solve_lower_t,
+)
+from bayesimp.kernels.normal.statistics import SufficientStatistics
+
+__all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "effects_from_normals", "moments"]
+
+
+class Moments(NamedTuple):
+    """Blocks of the Grams in the form in which the sampler reads them (a tuple, so that numba takes it whole).
+
+    patterns (A, r) bool; pattern_rows (A,); XX (A, p, p); XY (A, p, r); YY (A, r, r) summed over clusters;
+    first (m+1,): cells of cluster i are first[i]..first[i+1]-1; cell_pattern (C,);
+    ZZ (C, q, q); ZX (C, q, p); ZY (C, q, r).
+    """
+
+    patterns: np.ndarray
+    pattern_rows: np.ndarray
+    XX: np.ndarray
+    XY: np.ndarray
+    YY: np.ndarray
+    first: np.ndarray
+    cell_pattern: np.ndarray
+    ZZ: np.ndarray
+    ZX: np.ndarray
+    ZY: np.ndarray
+
+
+def moments(statistics: SufficientStatistics) -> Moments:
+    """Cells with at least one response observed, cut into blocks."""
+    s = statistics
+    x, z, y = (slice(a, b) for a, b in [(1, 1 + s.p), (1 + s.p, 1 + s.p + s.q), (1 + s.p + s.q, None)])
+    keep = s.patterns[s.cell_pattern].any(1)
+    gram, cell_pattern = s.gram[keep], s.cell_pattern[keep]
+    by_pattern = np.zeros((len(s.patterns), *s.gram.shape[1:]))
+    np.add.at(by_pattern, cell_pattern, gram)
+    rows = np.bincount(cell_pattern, weights=s.cell_rows[keep], minlength=len(s.patterns)).astype(np.int64)
+    first = np.searchsorted(s.cell_cluster[keep], np.arange(s.clusters + 1)).astype(np.int64)
+    XX, XY, YY = (np.ascontiguousarray(by_pattern[:, a, b]) for a, b in [(x, x), (x, y), (y, y)])
+    ZZ, ZX, ZY = (np.ascontiguousarray(gram[:, z, b]) for b in (z, x, y))
+    return Moments(s.patterns, rows, XX, XY, YY, first, cell_pattern.astype(np.int64), ZZ, ZX, ZY)
+
+
+@kernel
+def pattern_weights(Sigma, patterns):
+    """W (A, r, r) of every pattern; ok is False if Sigma is not positive definite."""
+    A, r = patterns.shape
+    W = np.zeros((A, r, r))
+    block = np.empty((r, r))
+    inverse = np.empty((r, r))
+    index = np.empty(r, np.int64)
+    ok = True
+    for a in range(A):
+        o = np.int64(0)
+        for k in range(r):
+            if patterns[a, k]:
+                index[o] = k
+                o += 1
+        for i in range(o):
+            for j in range(o):
+                block[i, j] = Sigma[index[i], index[j]]
+        if o and not cholesky(block, o):
+            ok = False
+            continue
+        inverse_from_cholesky(block, inverse, o)
+        for i in range(o):
+            for j in range(o):
+                W[a, index[i], index[j]] = inverse[i, j]
+    return W, ok
+
+
+@inner
+def _factor_precisions(W, Psi_inverse, m, L, v):
+    """L (m, n, n), v (m, n) <- L_i and v_i of every cluster. Returns False if some M_i is not positive definite.
+
+    Here and below clusters are indexed, not sliced: a view of an array costs numba more than the work on it.
+    """
+    clusters, n, _ = L.shape
+    q, r = m.ZZ.shape[1], W.shape[1]
+    for i in range(clusters):
+        for e in range(n):
+            v[i, e] = 0.0
+            for f in range(e + 1):
+                L[i, e, f] = Psi_inverse[e, f]
+        for c in range(m.first[i], m.first[i + 1]):
+            a = m.cell_pattern[c]
+            for k in range(r):
+                for j in range(r):
+                    w = W[a, k, j]
+                    if w == 0.0:
+                        continue
+                    for l in range(q):
+                        v[i, k * q + l] += m.ZY[c, l, j] * w
+                    if j <= k:
+                        for l in range(q):
+                            for h in range(q):
+                                L[i, k * q + l, j * q + h] += w * m.ZZ[c, l, h]
+        for e in range(n):
+            for f in range(e):
+                s = L[i, e, f]
+                for k in range(f):
+                    s -= L[i, e, k] * L[i, f, k]
+                L[i, e, f] = s / L[i, f, f]
+            s = L[i, e, e]
+            for k in range(e):
+                s -= L[i, e, k] * L[i, e, k]
+            if not s > 0.0:
+                return False
+            L[i, e, e] = math.sqrt(s)
+            s = v[i, e]
+            for k in range(e):
+                s -= L[i, e, k] * v[i, k]
+            v[i, e] = s / L[i, e, e]
+    return True
+
+
+@inner
+def _factor_crosses(W, m, L, U):
+    """U (m, n, r p) <- U_i = L_i^-1 C_i of every cluster; zero for clusters without observed rows."""
+    clusters, n, P = U.shape
+    q, p, r = m.ZX.shape[1], m.ZX.shape[2], W.shape[1]
+    for i in range(clusters):
+        for e in range(n):
+            for x in range(P):
+                U[i, e, x] = 0.0
+        for c in range(m.first[i], m.first[i + 1]):
+            a = m.cell_pattern[c]
+            for k in range(r):
+                for j in range(r):
+                    w = W[a, k, j]
+                    if w != 0.0:
+                        for l in range(q):
+                            for x in range(p):
+                                U[i, k * q + l, j * p + x] += w * m.ZX[c, l, x]
+        for e in range(n):
+            for k in range(e):
+                f = L[i, e, k]
+                for x in range(P):
+                    U[i, e, x] -= f * U[i, k, x]
+            d = 1.0 / L[i, e, e]
+            for x in range(P):
+                U[i, e, x] *= d
+
+
+@inner
+def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
+    """Draw beta (p, r) and B (m, q, r) into place; see the module's equations.
+
+    Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zeros when flat.
+    Returns 0, or 1 if some M_i, 2 if Q is not positive definite (beta not identified).
+    """
+    p, r = beta.shape
+    clusters, q, _ = B.shape
+    n, P = r * q, r * p
+    L = np.empty((clusters, n, n))
+    U = np.empty((clusters, n, P))
+    v = np.empty((clusters, n))
+    if not _factor_precisions(W, Psi_inverse, m, L, v):
+        return 1
+    _factor_crosses(W, m, L, U)
+    Q = np.empty((P, P))
+    t = np.empty(P)
+    copy_to(Q, Q0)
+    for x in range(P):
+        t[x] = t0[x]
+    for a in range(W.shape[0]):
+        if m.pattern_rows[a] == 0:
+            continue
+        for k in range(r):
+            for j in range(r):
+                w = W[a, k, j]
+                for x in range(p):
+                    t[k * p + x] += m.XY[a, x, j] * w
+                    for h in range(p):
+                        Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
+    for i in range(clusters):
+        for e in range(n):
+            for x in range(P):
+                u = U[i, e, x]
+                t[x] -= u * v[i, e]
+                for h in range(x + 1):
+                    Q[x, h] -= u * U[i, e, h]
+    if not cholesky(Q, P):
+        return 2
+    solve_lower(Q, t, P)
+    for x in range(P):
+        t[x] += rng.standard_normal()
+    solve_lower_t(Q, t, P)
+    for k in range(r):
+        for x in range(p):
+            beta[x, k] = t[k * p + x]
+    z = np.empty(clusters * n)
+    for e in range(z.size):
+        z[e] = rng.standard_normal()
+    _given_factors(z, L, U, v, t, B)
+    return 0
+
+
+@inner
+def _given_factors(z, L, U, v, vec_beta, B):
+    """B_i (m, q, r) <- L_i^-T (v_i - U_i vec(beta) + z_i), z (>= m n,) standard normal."""
+    clusters, q, r = B.shape
+    n = r * q
+    b = np.empty(n)
+    for i in range(clusters):
+        for e in range(n):
+            s = v[i, e]
+            for x in range(vec_beta.size):
+                s -= U[i, e, x] * vec_beta[x]
+            b[e] = s + z[i * n + e]
+        for e in range(n - 1, -1, -1):
+            s = b[e]
+            for k in range(e + 1, n):
+                s -= L[i, k, e] * b[k]
+            b[e] = s / L[i, e, e]
+            B[i, e % q, e // q] = b[e]
+
+
+@inner
+def effects_from_normals(z, W, Psi_inverse, m, beta, B):
+    """B (m, q, r) <- B | beta, Sigma, Psi, Y_obs from m r q standard normals, the first of z.
+
+    Returns False if some M_i is not positive definite.
+    """
+    p, r = beta.shape
+    clusters, q, _ = B.shape
+    n = r * q
+    L = np.empty((clusters, n, n))
+    U = np.empty((clusters, n, r * p))
+    v = np.empty((clusters, n))
+    vec_beta = np.empty(r * p)
+    for k in range(r):
+        for x in range(p):
+            vec_beta[k * p + x] = beta[x, k]
+    if not _factor_precisions(W, Psi_inverse, m, L, v):
+        return False
+    _factor_crosses(W, m, L, U)
+    _given_factors(z, L, U, v, vec_beta, B)
+    return True
+
+
+@kernel
+def draw_effects(rng, W, Psi_inverse, m, beta, B):
+    """Draw B (m, q, r) given beta (p, r); returns False if some M_i is not positive definite."""
+    z = np.empty(B.size)
+    for e in range(z.size):
+        z[e] = rng.standard_normal()
+    return effects_from_normals(z, W, Psi_inverse, m, beta, B)

@@ -1,0 +1,77 @@
+"""Words for messages: how many rows of which clusters, and what an unknown name may have meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["closest", "listing", "suggestion", "where"]
+
+ALIKE = 0.6  # least similarity (difflib's ratio) of names that are offered
+AS_GOOD = 0.1  # names this much less alike than the best are not
+
+
+def listing(values: Iterable, most: int = 5) -> str:
+    """``'a', 'b', 'c' and 7 more``."""
+    values = [repr(getattr(value, "item", lambda value=value: value)()) for value in values]
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(values[:most]) + more
+
+
+def where(
+    rows: NDArray[np.bool_],
+    codes: NDArray[np.integer] | None = None,
+    labels: Sequence | None = None,
+    index: Sequence | None = None,
+) -> str:
+    """``in 12 of 90 rows (first: rows 0, 3, 4) of 3 clusters ('A', 'B', 'C')``.
+
+    Parameters
+    ----------
+    rows
+        (n,) bool, the rows spoken of.
+    codes, labels
+        (n,) integer cluster of each row, and the clusters' labels; the clusters are left out without them.
+    index
+        (n,) labels of the rows; their positions without it.
+    """
+    positions = np.flatnonzero(rows)
+    first = positions[:3] if index is None else [index[i] for i in positions[:3]]
+    text = f"in {len(positions):,} of {len(rows):,} rows (first: {listing(first)})"
+    if codes is None or labels is None:
+        return text
+    touched = np.unique(np.asarray(codes)[positions])
+    plural = "" if len(touched) == 1 else "s"
+    return f"{text} of {len(touched):,} cluster{plural} ({listing(labels[i] for i in touched)})"
+
+
+def suggestion(name: str, possible: Iterable[str]) -> str:
+    """``Did you mean 'sex'? There are: 'age', 'sex'.``"""
+    possible = [str(value) for value in possible]
+    close = closest(name, possible)
+    mean = f"Did you mean {' or '.join(repr(value) for value in close)}? " if close else ""
+    return f"{mean}There are: {listing(possible, most=30)}."
+
+
+def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:
+    """Known names like `name`, best first, whatever the case; only those about as close as the best.
+
+    ``gausian`` is close to ``gaussian``; that ``inverse_gaussian`` shares most letters with it is no reason to offer it.
+    A name that begins as `name` does (three letters at least) is close as well.
+    """
+    wanted = str(name).strip().lower()
+    scored = []
+    for value in dict.fromkeys(known):
+        low = value.lower()
+        score = SequenceMatcher(None, low, wanted).ratio()
+        if len(wanted) >= 3 and low.startswith(wanted):
+            score = max(score, 0.8)
+        if score >= ALIKE:
+            scored.append((score, value))
+    best = max((score for score, _ in scored), default=0.0)
+    near = sorted((pair for pair in scored if pair[0] >= best - AS_GOOD), key=lambda pair: -pair[0])
+    return [value for _, value in near[:most]]

@@ -1,1 +1,0 @@
-"""How far conclusions depend on the prior: `sensitivity`."""

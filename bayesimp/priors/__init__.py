@@ -1,0 +1,76 @@
+"""Priors on fixed effects and covariance matrices, as records.
+
+A covariance matrix S (d x d; ``Sigma``: d = r, ``Psi``: d = r q) takes one of
+
+    InverseWishart(nu, V)    |S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)              Kunkel & Kaizar 2017, sec. 2.2
+    HuangWand(nu, scale)     S | a ~ IW(nu+d-1, scale matrix 2 nu diag(1/a)),   Huang & Wand 2013, eq. 2
+                             a_k ~ InvGamma(1/2, 1/scale_k^2)
+                             => sd_k ~ half-t(nu, scale_k); nu = 2: every correlation uniform on (-1, 1)
+    LKJ(eta, sd)             S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd      Lewandowski et al. 2009
+    Diagonal(variances)      no correlations; each variance with a prior of its own
+    Fixed(value)             known
+
+The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard
+deviation of the variable (``times_sd=``), in which case it follows the data when their unit changes.
+
+With random slopes, priors of Psi are those of the effects at centred columns of Z: with Z C the columns of Z less their
+means, Psi = (I kron C) Psi_c (I kron C)' and Psi_c ~ prior (`bayesimp.priors.centred`). "Years 2015..2024" and "years
+since 2015" so have the same prior; Psi is reported at the table's origin. Only `Fixed` and
+``InverseWishart(centred=False)`` are of Psi itself.
+"""
+
+from __future__ import annotations
+
+from bayesimp.priors.covariance import (
+    LKJ,
+    PRESETS,
+    CovariancePrior,
+    Diagonal,
+    Exponential,
+    Fixed,
+    Flat,
+    HalfNormal,
+    HalfT,
+    HuangWand,
+    InverseWishart,
+    Normal,
+    Priors,
+    Weak,
+    default,
+    iw,
+    jomo,
+    mice,
+    pan,
+    read,
+    rescale,
+    resolve,
+)
+
+__all__ = [
+    "CovariancePrior",
+    "Diagonal",
+    "Exponential",
+    "Fixed",
+    "Flat",
+    "HalfNormal",
+    "HalfT",
+    "HuangWand",
+    "InverseWishart",
+    "LKJ",
+    "Normal",
+    "PRESETS",
+    "Priors",
+    "Weak",
+    "default",
+    "iw",
+    "jomo",
+    "mice",
+    "pan",
+    "read",
+    "rescale",
+    "resolve",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,112 @@
+"""Priors of Psi are those of the effects at centred columns of Z.
+
+Effects b of the columns as they are in the table and effects b_c of the centred columns Z_c = Z C are the same model,
+
+    Z b = Z_c b_c,    b = C b_c,    Psi = (I_r kron C) Psi_c (I_r kron C)'
+
+and a prior is given to Psi_c. C = I but C_0l = -c_l for a column with centre c_l beside an intercept (row 0), its mean
+over the observed values, once and for all; products and powers of other columns are less these (scale/margins.py).
+
+Intercepts at year 0 of "year = 2015..2024" are 2019 slopes away from the data, and their variance 2019^2 times that of
+the slopes: a prior with the scale of the data on *that* intercept, and no opinion on the correlation, which has to be
+-.9999, leaves the slopes next to no variance (pan, 2l.pan, jomo do so; lme4 has no prior). At the centre the prior says
+of "year" what it says of "years since 2015", and adding a constant to any predictor changes only what is reported as the
+intercept. Psi is reported at the table's origin, as lme4 prints it.
+
+Two kinds of prior are statements about Psi itself: `priors.Fixed`, and `priors.InverseWishart(centred=False)`. They are
+moved to the centre exactly, since S ~ IW(nu, V) gives C^-1 S C^-T ~ IW(nu, C'V C).
+
+Without an intercept in Z, (0 + x | g), the origin of x is part of the model, and C = I.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp import priors as pr
+from bayesimp.fcs.specification.records import INTERCEPT
+
+__all__ = ["Centred", "centres", "centring", "of_all", "resolve_effects", "working_prior"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Centred:
+    """The prior of C S C' for S ~ `prior`, which is resolved; C (d, d), d = r q."""
+
+    prior: pr.CovariancePrior
+    C: Array
+
+
+def centring(centre: ArrayLike, intercept: int) -> Array:
+    """C (q, q) of the module; centre (q,), intercept: its place among the columns of Z, or -1."""
+    centre = np.asarray(centre, dtype=float)
+    C = np.eye(len(centre))
+    if intercept >= 0:
+        C[intercept] -= centre
+    return C
+
+
+def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
+    """Columns that are less a constant and nothing else, with it; names (d,): of the effects, response by response."""
+    intercept = next((i for i, name in enumerate(names) if name.endswith(INTERCEPT)), None)
+    if intercept is None:
+        return {}
+    alone = np.flatnonzero((C[intercept] != 0) & ((C != 0).sum(axis=0) == 2))
+    return {names[int(j)]: float(-C[intercept, j]) for j in alone}
+
+
+def resolve_effects(
+    prior: pr.CovariancePrior, sds: ArrayLike, C: Array, where: str
+) -> pr.CovariancePrior | Centred:
+    """`priors.resolve` for Psi: every number explicit, in the units of the data.
+
+    Parameters
+    ----------
+    sds
+        (r q,) units of the effects; ``times_sd`` multiplies them.
+    C
+        (q, q) from centred columns, the same for all responses.
+    """
+    resolved = pr.resolve(prior, sds, where)
+    if np.array_equal(C, np.eye(len(C))) or _at_origin(resolved):
+        return resolved
+    return Centred(resolved, of_all(C, len(np.asarray(sds))))
+
+
+def working_prior(prior: pr.CovariancePrior | Centred, e: Array, C: Array) -> pr.CovariancePrior:
+    """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', for a resolved one of Psi."""
+    if isinstance(prior, Centred):
+        return pr.rescale(prior.prior, e)
+    if not np.array_equal(C, np.eye(len(C))):
+        prior = _moved(prior, of_all(C, len(e)))
+    return pr.rescale(prior, e)
+
+
+def of_all(C: Array, d: int) -> Array:
+    """I_r kron C (d, d)."""
+    return np.asarray(np.kron(np.eye(d // len(C)), C), dtype=np.float64)
+
+
+def _at_origin(prior: pr.CovariancePrior) -> bool:
+    return isinstance(prior, pr.Fixed) or (isinstance(prior, pr.InverseWishart) and not prior.centred)
+
+
+def _moved(prior: pr.CovariancePrior, C: Array) -> pr.CovariancePrior:
+    """The prior of C^-1 S C^-T."""
+    match prior:
+        case pr.Fixed(value):
+            back = np.linalg.inv(C)
+            return pr.Fixed(_symmetric(back @ np.asarray(value) @ back.T))
+        case pr.InverseWishart(centred=False, V=V):
+            return replace(prior, V=_symmetric(C.T @ np.asarray(V) @ C))
+    raise TypeError(prior)  # of Psi itself are these two
+
+
+def _symmetric(S: Array) -> Array:
+    return (S + S.T) / 2

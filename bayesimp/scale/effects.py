@@ -1,0 +1,90 @@
+"""Cluster effects on the working scale and in the units of the data, which `Scale` and `BlockScale` share.
+
+    b = E b_w,    Psi = E Psi_w E',    E = (I_r kron C) diag(e)
+
+e (r q,) are the units of the effects, s_k / u_l; C (q, q) takes effects of centred columns of Z to those of the columns
+as they are in the table (priors/centred.py). Where no column is centred E is diagonal, and is treated so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp import priors as pr
+from bayesimp.events import Event
+from bayesimp.priors.centred import Centred, centres, of_all, resolve_effects, working_prior
+
+__all__ = ["EffectScale", "check_origin"]
+
+Array = NDArray[np.float64]
+FAR = 0.1  # of the variance of a response: what a prior at a far origin adds to that of the intercepts before it is said
+
+
+class EffectScale:
+    """Mixin: has `effects`, e (r q,), and C (q, q)."""
+
+    effects: Array
+    C: Array
+
+    @property
+    def is_centred(self) -> bool:
+        return not np.array_equal(self.C, np.eye(len(self.C)))
+
+    def at_centre(self, Psi: Array) -> Array:
+        """Psi_c (..., rq, rq), of the effects at centred columns, in the units of the data."""
+        return _congruent(np.linalg.inv(of_all(self.C, len(self.effects))), Psi) if self.is_centred else Psi
+
+    def Psi(self, Psi_w: Array) -> Array:
+        Psi_c = Psi_w * np.outer(self.effects, self.effects)
+        return _congruent(of_all(self.C, len(self.effects)), Psi_c) if self.is_centred else Psi_c
+
+    def working_Psi(self, Psi: Array) -> Array:
+        return self.at_centre(Psi) / np.outer(self.effects, self.effects)
+
+    def Psi_prior(self, prior: pr.CovariancePrior, where: str) -> pr.CovariancePrior | Centred:
+        """The prior of Psi with every number explicit, in the units of the data."""
+        return resolve_effects(prior, self.effects, self.C, where)
+
+    def working_Psi_prior(self, prior: pr.CovariancePrior | Centred) -> pr.CovariancePrior:
+        """The prior of Psi_w, of what `Psi_prior` gives."""
+        return working_prior(prior, self.effects, self.C)
+
+
+def _congruent(A: Array, S: Array) -> Array:
+    """A S A', symmetric to the last digit; S (..., d, d)."""
+    out = A @ S @ A.T
+    return (out + out.swapaxes(-1, -2)) / 2
+
+
+def check_origin(
+    prior: pr.CovariancePrior | Centred,
+    scale: EffectScale,
+    s: Array,
+    clusters: int,
+    where: str,
+    random: Sequence[str],
+) -> list[Event]:
+    """An event where an inverse-Wishart prior at the table's origin decides about effects far from it.
+
+    IW(nu, V) adds V^-1 to the sum of squares of the effects, so (C^-1 V^-1 C^-T)_00 at the centre, where V^-1_00 was
+    meant. s (r,): standard deviations of the responses; random (q,): columns of Z.
+    """
+    if isinstance(prior, Centred) or not isinstance(prior, pr.InverseWishart) or not scale.is_centred:
+        return []
+    L, q = np.linalg.inv(np.asarray(prior.V)), len(scale.C)
+    more = np.diagonal(scale.at_centre(L) - L).reshape(-1, q).max(axis=1) / clusters
+    worst = int(np.argmax(more / s**2))
+    if more[worst] <= FAR * s[worst] ** 2:
+        return []
+    far = centres(scale.C, random)
+    zero = " and ".join(f"{name} = 0" for name in far)
+    means = ", ".join(f"{name} = {centre:.6g}" for name, centre in far.items())
+    text = (
+        f"the inverse-Wishart prior is that of effects at {zero}; at the mean of the data, {means}, it adds "
+        f"{more[worst]:.3g} to the variance between clusters of a variable whose variance is {s[worst] ** 2:.3g}. Centre "
+        "the column in the table, or leave out centred=False"
+    )
+    return [Event("prior matters", where, text, clusters)]

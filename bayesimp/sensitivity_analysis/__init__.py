@@ -1,0 +1,1 @@
+"""How far conclusions depend on the prior: `bayesimp.sensitivity`."""

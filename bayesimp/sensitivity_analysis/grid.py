@@ -1,0 +1,54 @@
+"""Grids of priors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+
+__all__ = ["default_grid", "named"]
+
+
+def default_grid() -> dict[str, pr.Priors]:
+    """The priors of `sensitivity` when none are given; beta is flat in all of them.
+
+    ``default``
+        Half-t(2) standard deviations with the scale of each variable, correlations uniform.
+    ``IW(1, 1)``, ``IW(1.6, 1)``, ``IW(5, 1)``
+        Kunkel & Kaizar (2017), simulation 5: each variance between clusters ~ IW(nu, 1), ever more
+        concentrated near 1 / (nu + 2) in the squared unit of the data; Sigma as in R mice (`priors.iw`).
+    ``pan``, ``jomo``
+        The defaults of these R packages; pan's is IW(1, 1) by another name.
+    ``LKJ(2)``
+        Correlations a little towards zero, half-t(3) standard deviations with the scale of each variable, on Sigma
+        and Psi. Not conjugate: sampled by NUTS.
+    """
+    lkj = pr.Priors(pr.LKJ(2.0), pr.LKJ(2.0), name="LKJ(2)")
+    grid = [pr.default(), pr.iw(1.0), pr.iw(1.6), pr.iw(5.0), pr.pan(), pr.jomo(), lkj]
+    return {priors.name: priors for priors in grid}
+
+
+def named(priors: Mapping[str, pr.Priors | str] | Iterable[pr.Priors | str]) -> dict[str, pr.Priors]:
+    """Priors by the name they are to have; a text is the name of a preset."""
+    if isinstance(priors, str):
+        priors = [priors]
+    made = priors.items() if isinstance(priors, Mapping) else [("", p) for p in priors]
+    pairs = [(name, pr.read(p) if isinstance(p, str) else p) for name, p in made]
+    if not isinstance(priors, Mapping):
+        pairs = [(getattr(p, "name", "?"), p) for _, p in pairs]
+    if not pairs:
+        raise SpecificationError("priors is empty; leave it out for the default grid (default_grid).")
+    names = [name for name, _ in pairs]
+    for name, prior in pairs:
+        if not isinstance(prior, pr.Priors):
+            raise SpecificationError(
+                f"prior {name!r} is a {type(prior).__name__}; expected priors.Priors(Sigma=..., Psi=..., beta=...)."
+            )
+        if not name or "/" in name or names.count(name) > 1:
+            raise SpecificationError(
+                f"prior {name!r}: names must differ, not be empty and have no '/'; there are "
+                f"{', '.join(map(repr, names))}."
+            )
+    return {name: replace(prior, name=name) for name, prior in pairs}

@@ -1,0 +1,203 @@
+"""One model imputed, analysed and pooled under several priors, all from the same seed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from bayesimp import priors as pr
+from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.events import Event, EventTable
+from bayesimp.formulas.formula import parse
+from bayesimp.imputation.result import Imputations
+from bayesimp.sampling.chains import new_seed
+from bayesimp.sensitivity_analysis.grid import default_grid, named
+from bayesimp.sensitivity_analysis.result import Sensitivity
+from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Model", "sensitivity"]
+
+
+class Model(Protocol):
+    """What can be run under several priors: `JointNormal`, `FCS`."""
+
+    data: IncompleteData
+
+    def with_priors(self, priors: pr.Priors) -> Model: ...
+
+    def impute(self, m: int, *, seed: int | None = None) -> Imputations: ...
+
+
+def sensitivity(
+    model: Model,
+    priors: Mapping[str, pr.Priors] | Iterable[pr.Priors] | None = None,
+    *,
+    analysis: str | Callable,
+    m: int = 60,
+    reference: str | None = None,
+    seed: int | None = None,
+    level: float = 0.95,
+    family: str = "normal",
+    reml: bool = True,
+    **impute: Any,
+) -> Sensitivity:
+    """Impute, analyse and pool under each of several priors.
+
+    Parameters
+    ----------
+    model
+        `JointNormal` or `FCS`. Its own prior takes part only if it is among `priors`.
+    priors
+        By name; or a list, named by ``Priors.name``. `default_grid` by default, of which a prior that the model does
+        not take is left out with a warning and an event.
+    analysis, family, reml
+        As in `bayesimp.fit_each`.
+    m
+        Imputations under each prior.
+    reference
+        Name of the prior that changes refer to; the first by default.
+    seed
+        Used for every prior. None: drawn.
+    level
+        Of the intervals.
+    **impute
+        Handed on to ``model.impute``: chains, draws, sampler, ...
+
+    Raises
+    ------
+    SpecificationError
+        No priors, two of one name, a reference that is not among them, an analysis that cannot be read or uses columns
+        that the table does not have, or a prior of the user's that the model does not take.
+
+    Examples
+    --------
+    >>> result = bi.sensitivity(model, analysis="y3 ~ y1 + y2 + (1 | study)", seed=1)    # doctest: +SKIP
+    >>> print(result); result.plot(); result.plot_components()                           # doctest: +SKIP
+    """
+    grid = default_grid() if priors is None else named(priors)
+    reference = next(iter(grid)) if reference is None else reference
+    if reference not in grid:
+        raise SpecificationError(f"reference = {reference!r} is not a prior here; there are {_list(grid)}.")
+    _check_analysis(analysis, model.data)
+    models, events = _models(model, grid, strict=priors is not None)
+    if reference not in models:
+        raise SpecificationError(
+            f"the model does not take the reference prior {reference!r}: {events[0][1].message}"
+        )
+    seed = new_seed() if seed is None else seed
+    fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
+    imputations: dict[str, Imputations] = {}
+    fits: dict[str, Fits] = {}
+    for name, one in models.items():
+        if _interrupted(imputations):
+            events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
+            continue
+        try:
+            imp, fits[name], notes = _under(one, analysis, m, seed, fitting, impute)
+        except SpecificationError as error:
+            if priors is not None or name == reference:
+                raise type(error)(f"prior {name!r}: {error}") from error
+            events.append(_left_out(name, error))
+            continue
+        events += [(name, event) for event in (*notes, *_twins(imp, imputations))]
+        imputations[name] = imp
+    by_parameter = model_table(imputations, reference)
+    events += not_converged(by_parameter)
+    return Sensitivity(
+        analysis=fits[reference].analysis,
+        reference=reference,
+        table=pooled_table(fits, reference, level),
+        model=by_parameter,
+        imputations=MappingProxyType(imputations),
+        fits=MappingProxyType(fits),
+        events=_frame(events, list(imputations)),
+    )
+
+
+def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
+    """A row for each event; one that is the same under every prior once, under "all"."""
+    under: dict[Event, list[str]] = {}
+    for name, event in events:
+        under.setdefault(event, []).append(name)
+    rows = [
+        {"prior": name, **event.as_dict()}
+        for event, names in under.items()
+        for name in (["all"] if len(priors) > 1 and set(names) >= set(priors) else dict.fromkeys(names))
+    ]
+    return EventTable(rows, columns=["prior", "kind", "where", "message", "count"])
+
+
+def _under(model: Model, analysis, m: int, seed: int, fitting: dict, options: dict):
+    """Imputations, fits and events under one prior; statistical warnings become events."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StatisticalWarning)
+        imp = model.impute(m, seed=seed, **options)
+        fits = fit_each(imp, analysis, **fitting)
+    return imp, fits, [*imp._events, *_as_events(caught)]
+
+
+def _interrupted(imputations: Mapping[str, Imputations]) -> bool:
+    return any(event.kind == "interrupted" for imp in imputations.values() for event in imp._events)
+
+
+def _check_analysis(analysis: str | Callable, data: IncompleteData) -> None:
+    """Before anything is sampled."""
+    if callable(analysis):
+        return
+    formula = parse(analysis)
+    known = list(data.frame.columns)
+    for name in (*formula.responses, *formula.variables, *formula.groups):
+        if name not in known:
+            raise SpecificationError(
+                f"analysis {analysis!r}: the table has no column {name!r}; it has {_list(known)}."
+            )
+
+
+def _models(model: Model, grid: Mapping[str, pr.Priors], strict: bool):
+    """The model under each prior that it takes, and events for the others; `strict`: an error instead."""
+    models, events = {}, []
+    for name, priors in grid.items():
+        try:
+            models[name] = model.with_priors(priors)
+        except (SpecificationError, DataError) as error:
+            if strict:
+                raise type(error)(f"prior {name!r}: {error}") from error
+            events.append(_left_out(name, error))
+    return models, events
+
+
+def _left_out(name: str, error: Exception) -> tuple[str, Event]:
+    warnings.warn(f"prior {name!r} is left out: {error}", StatisticalWarning, stacklevel=4)
+    return name, Event("prior left out", "priors", str(error))
+
+
+def _as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
+    """Statistical warnings as events; any other is given as it was."""
+    events = []
+    for warning in caught:
+        if issubclass(warning.category, StatisticalWarning):
+            events.append(Event("warning", "analysis", str(warning.message)))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return events
+
+
+def _twins(imp: Imputations, earlier: Mapping[str, Imputations]) -> list[Event]:
+    """Whether an earlier prior has given the same imputations, bit for bit (the seed is the same)."""
+    for name, other in earlier.items():
+        if imp.imputed_columns and all(
+            np.array_equal(imp.values(c), other.values(c)) for c in imp.imputed_columns
+        ):
+            return [Event("same prior", "priors", f"in this model it is {name!r} under another name")]
+    return []
+
+
+def _list(names: Iterable) -> str:
+    return ", ".join(repr(str(name)) for name in names)

@@ -1,0 +1,1 @@
+"""Simulated data for studies of methods."""

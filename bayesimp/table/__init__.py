@@ -1,0 +1,1 @@
+"""The incomplete table as the models read it: `IncompleteData`, files, exact storage."""

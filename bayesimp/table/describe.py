@@ -1,0 +1,110 @@
+"""`IncompleteData` in words: the table that printing shows."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["html", "summary", "text"]
+
+SHORT_SCALE = 10  # a whole-number variable with at most so many values may be a count or a scale
+
+
+def summary(data: IncompleteData) -> pd.DataFrame:
+    """By variable: family; clusters complete, sporadic, systematic; missing cells and their share."""
+    kind = data.missingness.to_numpy()
+    missing = data.counts.to_numpy().sum(axis=1)
+    table = {"family": [data.families[name] for name in data.variables]}
+    table |= {word: (kind == word).sum(axis=1) for word in ("complete", "sporadic", "systematic")}
+    table |= {"missing": missing, "share": missing / len(data)}
+    return pd.DataFrame(table, index=pd.Index(data.variables, name="variable"))
+
+
+def text(data: IncompleteData) -> str:
+    """Plain text, as printed."""
+    rows = [list(_header()), *_rows(data)]
+    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if j < 2 else cell.rjust(w)
+            for j, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([_headline(data), "", *(line.rstrip() for line in lines), *_notes(data)])
+
+
+def html(data: IncompleteData) -> str:
+    """The same for notebooks."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in _header())
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(data)
+    )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in _notes(data) if note)
+    return (
+        f"<p><b>{escape(_headline(data))}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        + notes
+    )
+
+
+def _headline(data: IncompleteData) -> str:
+    sizes = data.sizes
+    return (
+        f"IncompleteData: {len(data):,} rows in {len(data.clusters):,} clusters of '{data.cluster}' "
+        f"(rows each: {sizes.min():,} to {sizes.max():,}, median {np.median(sizes):g})"
+    )
+
+
+def _header() -> tuple[str, ...]:
+    return ("variable", "family", "complete", "sporadic", "systematic", "% missing")
+
+
+def _rows(data: IncompleteData) -> list[list[str]]:
+    asked = {name for name in data.variables if _short_scale(data, name)}
+    return [
+        [str(name), row.family + "*" * (name in asked), f"{row.complete:,}", f"{row.sporadic:,}",
+         f"{row.systematic:,}", _percent(row.share)]
+        for name, row in zip(data.variables, summary(data).itertuples(), strict=True)
+    ]  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    """One decimal, but 0 and 100 only where that is exact."""
+    if share in (0, 1):
+        return f"{100 * share:.0f}"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f}"
+
+
+def _notes(data: IncompleteData) -> list[str]:
+    notes = [
+        "",
+        "Numbers of clusters: complete, missing in some rows (sporadic), missing in all (systematic).",
+    ]
+    if any(_short_scale(data, name) for name in data.variables):
+        notes.append(
+            "* whole numbers with few values: read as normal; families={...: 'poisson'} or 'ordinal' if "
+            "they are counts or a scale."
+        )
+    empty = [name for name in data.variables if data.missing(name).all()]
+    if empty:
+        notes.append(f"Nothing observed, cannot be used in a model: {', '.join(empty)}.")
+    return notes
+
+
+def _short_scale(data: IncompleteData, name: str) -> bool:
+    column = data.frame[name]
+    if data.families[name] != "normal" or not pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    values = column.dropna().to_numpy(np.float64)
+    head = np.unique(values[:1000])
+    if len(values) == 0 or len(head) > SHORT_SCALE or head[0] < 0 or np.any(head != np.floor(head)):
+        return False
+    values = np.unique(values)
+    return bool(len(values) <= SHORT_SCALE and values[0] >= 0 and np.all(values == np.floor(values)))

@@ -1,0 +1,128 @@
+"""Variables of a level beside the clusters: one value in every class, where pupils are clustered in schools.
+
+Both engines impute them row by row, so that a class would have several values. They are found by a column that groups
+rows: within each cluster, a variable y is one of the groups if it never differs between observed rows of the same group,
+and not by chance. With p_v the frequency of value v in cluster i, and n_h the observed rows of group h,
+
+    P(all agree by chance) = prod_i (sum_v p_v^2) ^ (sum_h (n_h - 1))
+
+where clusters in which y does not vary say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype
+
+from bayesimp.events import Event
+from bayesimp.messages import listing
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["of_other_levels"]
+
+CHANCE = 1e-8  # there are many pairs of columns
+Array = NDArray[np.float64]
+
+
+def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
+    """An event "another level" for each variable, of those to be imputed, that has one value in every group of a column.
+
+    It names the column with the fewest groups, texts and categories before numbers; count: cells whose value other rows
+    of the group have.
+    """
+    columns = {name: _groups(data, name) for name in data.variables}
+    groups = {name: codes for name, codes in columns.items() if codes is not None}
+    orders = {name: np.argsort(codes, kind="stable") for name, codes in groups.items()}
+    events = []
+    for name in names:
+        y = data.column_values(name)
+        found = [
+            other
+            for other, codes in groups.items()
+            if other != name and _constant(y, codes, orders[other], data.codes)
+        ]
+        if found:
+            events.append(_event(data, name, y, found, groups))
+    return events
+
+
+def _groups(data: IncompleteData, name: str) -> NDArray[np.int64] | None:
+    """(N,) number of the row's group, cluster by value, -1 where it is missing; None for what groups nothing."""
+    column = data.frame[name]
+    if is_float_dtype(column.dtype):
+        values = column.to_numpy(np.float64, na_value=np.nan)
+        there = values[~np.isnan(values)]
+        if not (np.isfinite(there).all() and (there == np.rint(there)).all()):
+            return None
+        column = pd.Series(values)  # pandas has no index of float16
+    try:
+        codes = column.astype("category").cat.codes.to_numpy(np.int64)
+    except (TypeError, ValueError, NotImplementedError):  # lists, say
+        return None
+    if codes.max(initial=-1) < 1:
+        return None
+    key = np.where(codes < 0, -1, data.codes * (codes.max() + 1) + codes)
+    _, group = np.unique(key[key >= 0], return_inverse=True)
+    out = np.full(len(key), -1)
+    out[key >= 0] = group.ravel()
+    return out if group.max(initial=-1) + 1 < (key >= 0).sum() else None
+
+
+def _constant(
+    y: Array, groups: NDArray[np.int64], order: NDArray[np.int64], clusters: NDArray[np.int64]
+) -> bool:
+    """Whether y is one value in every group, and not by chance; order (N,): rows by group."""
+    sorted_ = groups[order]
+    near = (np.diff(sorted_) == 0) & (sorted_[1:] >= 0)
+    if (np.abs(np.diff(y[order])) > 0)[near].any():  # settles nearly all
+        return False
+    there = ~np.isnan(y) & (groups >= 0)
+    y, group, cluster = y[there], groups[there], clusters[there]
+    if len(y) < 2:
+        return False
+    order = np.argsort(group, kind="stable")
+    y, group, cluster = y[order], group[order], cluster[order]
+    same = group[1:] == group[:-1]
+    if not same.any() or (y[1:] != y[:-1])[same].any():
+        return False
+    m = int(cluster.max()) + 1
+    pairs = np.bincount(cluster[1:][same], minlength=m)
+    _, value = np.unique(y, return_inverse=True)
+    count = np.unique(np.column_stack([cluster, value.ravel()]), axis=0, return_counts=True)
+    n = np.bincount(cluster, minlength=m)
+    agree = np.bincount(count[0][:, 0], (count[1] / n[count[0][:, 0]]) ** 2, m)
+    return bool((pairs * np.log(np.where(n > 0, agree, 1.0))).sum() < np.log(CHANCE))
+
+
+def _event(
+    data: IncompleteData, name: str, y: Array, found: list[str], groups: dict[str, NDArray[np.int64]]
+) -> Event:
+    def place(other: str) -> tuple[bool, int]:
+        numbers = is_numeric_dtype(data.frame[other].dtype) and not is_bool_dtype(data.frame[other].dtype)
+        return numbers, len(np.unique(groups[other]))
+
+    best = min(found, key=place)
+    codes, missing = groups[best], np.isnan(y)
+    seen = np.unique(codes[~missing & (codes >= 0)])
+    known = int((missing & np.isin(codes, seen)).sum())
+    also = f" (and of {listing(other for other in found if other != best)})" if len(found) > 1 else ""
+    cluster = data.cluster
+    text = (
+        f"'{name}' has one value in each of the {len(seen):,} groups of '{best}'{also} within '{cluster}' where it is "
+        "observed, and is imputed row by row: a group will have several values. "
+    )
+    if known:
+        text += (
+            f"{known:,} cells are known from other rows of their group; fill these in first: "
+            f"table.groupby(['{cluster}', '{best}'])['{name}'].transform('first'). "
+        )
+    text += (
+        f"Impute it in a table with one row for each '{best}', clustered by '{cluster}', and merge the two; or make "
+        f"'{best}' the cluster (with labels of its own in every '{cluster}'), and it is imputed once in each. If it is "
+        f"computed from '{best}', compute it in the table, or by derived=."
+    )
+    return Event("another level", name, text, known)

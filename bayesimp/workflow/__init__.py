@@ -1,0 +1,1 @@
+"""Plan files, the command line and the report of a run."""

@@ -1,0 +1,160 @@
+"""The command `bayesimp`: demo, check, run.
+
+Exit status: 0 done; 1 the data or the plan cannot be used, said in a message; 2 wrong usage; 130 interrupted,
+with what there was by then written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bayesimp.errors import BayesimpError
+from bayesimp.workflow.words import in_plan_words
+
+__all__ = ["main"]
+
+DONE, REFUSED, INTERRUPTED = 0, 1, 130
+ENDINGS = {
+    "interrupted": "Interrupted; what there was by then has been written.",
+    "incomplete": "An analysis was not possible, see the notes above; everything else has been written.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. Usage errors and --help leave through SystemExit."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except BayesimpError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("Interrupted before there was anything to keep.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # bayesimp check plan.toml | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return REFUSED
+    except OSError as error:
+        return _refuse(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Read the plan and the data; say what would be done."""
+    from bayesimp.workflow.plan import read_plan
+
+    plan = read_plan(options.plan)
+    ready = _prepared(plan)
+    p = plan.impute
+    _say(f"{plan.path}: {plan.title or 'a plan'}\n\n{ready.data!r}\n\n{ready.model!r}\n")
+    tune = "" if p.tune is None else f", {p.tune} before them"
+    print(f"m = {p.m}, seed {p.seed}, {p.chains} chains x {p.draws} draws{tune}, sampler '{p.sampler}'")
+    for analysis in plan.analyses:
+        beside = ", beside complete rows" if analysis.complete_case else ""
+        print(f"analysis '{analysis.name}': {analysis.formula}   ({analysis.family}{beside})")
+    if not plan.analyses:
+        print("no analysis")
+    print("\nThe plan can be run.")
+    return DONE
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out a plan."""
+    from bayesimp.workflow.plan import read_plan
+
+    plan = read_plan(options.plan)
+    return _carry_out(plan, options.out, options.overwrite)
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Carry out the plan that comes with the package, and say what is seen."""
+    from bayesimp.workflow.folder import earlier_record
+
+    again = earlier_record(options.out).get("command") == "demo"
+    print("bayesimp on examination marks of pupils in schools.", flush=True)
+    return _carry_out(None, options.out, options.overwrite or again)
+
+
+def _carry_out(plan, out: Path, overwrite: bool) -> int:
+    """`plan` None: the demonstration."""
+    from bayesimp.workflow.folder import Folder
+
+    if plan is None:
+        with _waiting("Starting"):
+            from bayesimp.workflow.demo import Story, demo_plan
+
+        plan, captions, command = demo_plan(), Story(), "demo"
+        ready, keep_out = _prepared(plan), ()
+    else:
+        ready, captions, command = _prepared(plan), None, "run"
+        keep_out = tuple(path for path in (plan.path, plan.data.file) if path is not None)
+    folder = Folder.make(out, overwrite, keep_out)
+    from bayesimp.workflow.run import run as run_plan
+
+    status = run_plan(ready, folder, _say, captions, command)
+    if status in ENDINGS:
+        print(f"bayesimp: {ENDINGS[status]}", file=sys.stderr)
+    return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
+
+
+def _prepared(plan):
+    with _waiting("Reading the data"):
+        from bayesimp.workflow.prepare import prepare
+
+        return prepare(plan)
+
+
+def _waiting(what: str):
+    from bayesimp.progress import waiting
+
+    return waiting(what)
+
+
+def _say(text: str) -> None:
+    print(in_plan_words(text), flush=True)
+
+
+def _refuse(message: str) -> int:
+    print(f"bayesimp: {in_plan_words(message)}", file=sys.stderr)
+    return REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    from importlib.metadata import version
+
+    parser = argparse.ArgumentParser(
+        prog="bayesimp", description="Bayesian multiple imputation for clustered data.",
+        epilog="Start with:  bayesimp demo --out demo_output",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,check,run}")
+
+    command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")
+    _add_folder(command, Path("demo_output"))
+    command.set_defaults(command=demo)
+
+    command = commands.add_parser("check", help="read a plan and its data, and say what would be done")
+    command.add_argument("plan", type=Path, help="plan file (.toml)")
+    command.set_defaults(command=check)
+
+    command = commands.add_parser("run", help="carry out a plan: tables, imputations, figures")
+    command.add_argument("plan", type=Path, help="plan file (.toml)")
+    _add_folder(command, None)
+    command.set_defaults(command=run)
+    return parser
+
+
+def _add_folder(command: argparse.ArgumentParser, default: Path | None) -> None:
+    text = "folder for the results" + (f" (default: {default})" if default else "")
+    command.add_argument(
+        "--out", type=Path, default=default, required=default is None, metavar="DIR", help=text
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

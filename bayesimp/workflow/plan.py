@@ -1,0 +1,268 @@
+"""A plan: a whole imputation and its analyses as a TOML file, to be reviewed and archived before it is run.
+
+    [data]
+    file = "pupils.csv"                # .csv, .parquet or .feather; or example = "exam" | "brain_injury"
+    cluster = "school"
+
+    [data.types]                       # optional: "string", "integer", "number", "category", or the
+    school = "string"                  # categories in order: ["low", "middle", "high"]
+
+    [data.families]                    # optional, see bayesimp.families.columns
+    absences = "poisson"
+
+    [model]
+    formula = "written + course ~ gender + (1 | school)"
+    priors = "default"                 # a preset, or a table [model.priors.Psi] with type = "InverseWishart"
+
+    [impute]
+    m = 60
+    seed = 1                           # required: a plan must be repeatable
+
+    [[analysis]]
+    name = "science"
+    formula = "written ~ course + gender + (1 | school)"
+
+    [output]
+    figures = true
+
+A plan is data, never code. Formulas go through `bayesimp.formulas.formula.parse`, which knows a list of functions
+and runs nothing. A relative ``file`` is looked for beside the plan or below, and may not leave that folder
+with ``..``; a table elsewhere is named by its absolute path, in sight of whoever reviews the plan. No URLs.
+Everything is checked before anything is run, and all that is wrong is said at once.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, cast
+
+from bayesimp.errors import SpecificationError
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.priors import Priors
+from bayesimp.priors.records import PRESETS, priors_from_dict
+from bayesimp.workflow.plan_records import AnalysisPlan, DataPlan, ImputePlan, ModelPlan, OutputPlan, Plan
+from bayesimp.workflow.sections import Section, possible
+
+__all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", "Plan", "read_plan"]
+
+EXAMPLES = ("exam", "brain_injury")
+FORMATS = (".csv", ".parquet", ".feather")
+TYPES = ("string", "integer", "number", "category")
+MODELS = ("JointNormal",)
+SAMPLERS = ("auto", "gibbs", "nuts")
+ANALYSIS_FAMILIES = ("normal", "gaussian", "bernoulli", "binomial", "poisson")
+VARIANCE_SCALES = ("log", "sd", "variance", "median")
+# as in bayesimp.families.columns, which this module must not import; a test compares them
+FAMILIES = (
+    "normal", "gaussian", "bernoulli", "binary", "logistic", "binomial", "poisson", "count", "negative_binomial",
+    "negbinomial", "nb", "gamma", "inverse_gaussian", "ordinal", "categorical", "nominal", "none",
+)  # fmt: skip
+NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read and check a plan.
+
+    Raises
+    ------
+    SpecificationError
+        The file cannot be read, or the plan is not possible: file, place, problem and possibilities, for all
+        problems at once.
+    """
+    path = Path(path)
+    text, record = _load(path)
+    problems: list[str] = []
+    top = Section(record, "", problems)
+    title = top.text("title", "")
+    data = _data(Section(top.table("data", why="it says where the table is"), "data", problems), path)
+    model = _model(Section(top.table("model", why="it says how to impute"), "model", problems), data.cluster)
+    impute = _impute(Section(top.table("impute", why="it says how many imputations"), "impute", problems))
+    analyses = _analyses(top, problems)
+    output = _output(Section(top.table("output", {}), "output", problems))
+    top.done()
+    if analyses and impute.m == 1:
+        problems.append("impute.m: must be at least 2 for analyses; one imputation cannot be pooled")
+    if problems:
+        some = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise SpecificationError("\n".join([f"{path}: {some}", *(f"  {problem}" for problem in problems)]))
+    return Plan(path, text, title, data, model, impute, analyses, output)
+
+
+def _load(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SpecificationError(f"{path}: the plan cannot be read ({error.strerror or error}).") from None
+    except UnicodeDecodeError:
+        raise SpecificationError(f"{path}: the plan is not text in UTF-8; save it as such.") from None
+    try:
+        return text, tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpecificationError(
+            f'{path}: not TOML: {error}. A plan has lines such as  seed = 1  and  formula = "y ~ x"  under '
+            "headings such as  [impute]."
+        ) from None
+
+
+def _data(section: Section, plan: Path) -> DataPlan:
+    cluster = section.text("cluster", why="name the column that says which cluster a row belongs to")
+    example = section.text("example", None, EXAMPLES)
+    file = section.text("file", None)
+    given = [key for key in ("file", "example") if key in section.record]
+    if len(given) != 1:
+        nothing = 'give file = "..." or example = "..."'
+        section.note("", "file and example are both given; keep one" if given else nothing)
+    families = section.table("families", {})
+    for name, family in families.items():
+        if not isinstance(family, str) or family.lower().partition("(")[0] not in FAMILIES:
+            section.note(f"families.{name}", f"{family!r} is not a family; {possible(family, FAMILIES)}")
+    types = section.table("types", {})
+    for name, kind in types.items():
+        _check_type(section, name, kind)
+    plain = {name: tuple(kind) if isinstance(kind, list) else kind for name, kind in types.items()}
+    missing = section.list_of_texts("missing")
+    separator, decimal = _character(section, "separator", ","), _character(section, "decimal", ".")
+    if separator == decimal:
+        section.note("decimal", f"is {decimal!r}, as separator; fields and decimals need different signs")
+    section.done()
+    path = _file(section, file, plan) if file and not example else None
+    return DataPlan(cluster, path, example, families, plain, missing, separator, decimal)
+
+
+def _file(section: Section, file: str, plan: Path) -> Path:
+    path = Path(file)
+    if path.suffix.lower() not in FORMATS:
+        section.note("file", f"{file!r} is of no known format; possible endings: {', '.join(FORMATS)}")
+    elif not path.is_absolute() and ".." in path.parts:
+        section.note(
+            "file",
+            f"{file!r} leaves the folder of the plan; put the table there or below, or give an absolute path",
+        )
+    elif not (plan.parent / path).is_file():
+        section.note("file", f"there is no file {plan.parent / path}")
+    return (plan.parent / path).absolute()
+
+
+def _check_type(section: Section, name: str, kind: Any) -> None:
+    key = f"types.{name}"
+    if isinstance(kind, list):
+        if not all(isinstance(k, str) for k in kind) or len(kind) < 2 or len(set(kind)) < len(kind):
+            section.note(key, 'a list must hold the categories in order, as different texts: ["low", "high"]')
+    elif kind not in TYPES:
+        section.note(
+            key, f"{kind!r} is not a type; {possible(kind, TYPES)}, or the categories in order, [...]"
+        )
+
+
+def _character(section: Section, key: str, default: str) -> str:
+    value = section._value(key, str, default)
+    if len(value) != 1:
+        section.note(key, f"must be one character, such as {default!r}, not {value!r}")
+    return value
+
+
+def _model(section: Section, cluster: str | None) -> ModelPlan:
+    kind = section.text("type", "JointNormal", MODELS)
+    formula = _formula(section, "written + course ~ gender + (1 | school)")
+    if formula is not None:
+        if not formula.responses:
+            section.note("formula", "has no variable to impute on the left of ~")
+        if not formula.single_grouping:
+            section.note("formula", f"needs one random part on one column: (1 | {cluster or 'cluster'})")
+        elif cluster is not None and formula.cluster != cluster:
+            section.note(
+                "formula", f"groups by {formula.cluster!r}, data.cluster is {cluster!r}; make them one"
+            )
+    # None only with a note, and a plan with notes is refused
+    return ModelPlan(kind, cast(Formula, formula), cast(Priors, _priors(section)))
+
+
+def _formula(section: Section, example: str) -> Formula | None:
+    text = section.text("formula", why=f'such as formula = "{example}"')
+    return section.checked("formula", lambda: parse(text)) if isinstance(text, str) else None
+
+
+def _priors(section: Section) -> Priors | None:
+    """Each part on its own, so that a problem in one does not hide one in another."""
+    section.known.append("priors")
+    record = section.record.get("priors", "default")
+    section.done()
+    if isinstance(record, str):
+        if record not in PRESETS:
+            known = possible(record, PRESETS)
+            section.note("priors", f"{record!r} is not a preset; {known}; or a table [model.priors.Psi]")
+            return None
+        return priors_from_dict(record)
+    parts = record.items() if isinstance(record, dict) else [("", record)]
+    before = len(section.problems)
+    for part, value in parts:
+        try:
+            priors_from_dict({part: value} if part else value, "model.priors")
+        except SpecificationError as error:
+            section.problems.append(str(error))
+    return priors_from_dict(record, "model.priors") if len(section.problems) == before else None
+
+
+def _impute(section: Section) -> ImputePlan:
+    values = {
+        "m": section.whole("m", least=1, most=100_000, why="the number of completed tables, such as m = 60"),
+        "seed": section.whole("seed", why="a plan must be repeatable: give any whole number, as seed = 1"),
+        "chains": section.whole("chains", 4, least=1, most=1000),
+        "tune": section.whole("tune", None, least=0),
+        "draws": section.whole("draws", 1000, least=1),
+        "thin": section.whole("thin", 1, least=1),
+        "sampler": section.text("sampler", "auto", SAMPLERS),
+    }
+    section.done()
+    m, chains, draws = (values[name] for name in ("m", "chains", "draws"))
+    if None not in (m, chains, draws) and draws < (least := -(-m // chains)):
+        section.note("draws", f"must be at least {least} for m = {m} from {chains} chains, not {draws}")
+    return ImputePlan(**values)
+
+
+def _analyses(top: Section, problems: list[str]) -> tuple[AnalysisPlan, ...]:
+    top.known.append("analysis")
+    records = top.record.get("analysis", [])
+    if isinstance(records, dict):
+        top.note("analysis", "write [[analysis]], with two brackets: a plan can have several")
+        return ()
+    if not isinstance(records, list):
+        top.note("analysis", "must be one or more tables [[analysis]]")
+        return ()
+    analyses = [
+        _analysis(Section(record, f"analysis[{k}]", problems), k) for k, record in enumerate(records, 1)
+    ]
+    names = [analysis.name.lower() for analysis in analyses if analysis.name]
+    for k, analysis in enumerate(analyses, 1):
+        if analysis.name and analysis.name.lower() in names[: k - 1]:
+            problems.append(f"analysis[{k}].name: {analysis.name!r} is taken; it names files, give another")
+    return tuple(analyses)
+
+
+def _analysis(section: Section, number: int) -> AnalysisPlan:
+    name = section.text("name", f"analysis{number}")
+    if name and not NAME.fullmatch(name):
+        section.note("name", f"{name!r} becomes part of file names: letters, digits, - and _ (at most 60)")
+    formula = _formula(section, "written ~ course + (1 | school)")
+    if formula is not None and len(formula.responses) != 1:
+        section.note("formula", "an analysis has one response on the left of ~")
+    analysis = AnalysisPlan(
+        name, cast(Formula, formula),  # as in _model
+        family=section.text("family", "normal", ANALYSIS_FAMILIES),
+        reml=section.flag("reml", True),
+        variance_scale=section.text("variance_scale", "log", VARIANCE_SCALES),
+        complete_case=section.flag("complete_case", True),
+    )  # fmt: skip
+    section.done()
+    return analysis
+
+
+def _output(section: Section) -> OutputPlan:
+    output = OutputPlan(
+        section.flag("figures", True), section.flag("completed", True),
+        section.text("format", "csv", ("csv", "parquet")),
+    )  # fmt: skip
+    section.done()
+    return output

@@ -1,0 +1,103 @@
+"""From a plan to its table and model: everything that can be checked before sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bayesimp.datasets import examples
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.imputation.result import check_long_names
+from bayesimp.joint.normal import JointNormal
+from bayesimp.messages import suggestion, where
+from bayesimp.table.files import read_table, with_types
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.workflow.plan_records import Plan
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with its table and model: everything that can be checked before sampling has been."""
+
+    plan: Plan
+    data: IncompleteData
+    model: JointNormal
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Read the table and make the model.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The table or the plan cannot be used; columns that are wanted and not there are named all at once.
+    """
+    frame = _load(plan)
+    _check_columns(plan, list(frame.columns))
+    data = IncompleteData(frame, plan.data.cluster, plan.data.families)
+    _check_holes(plan, data)
+    if plan.output.completed:
+        check_long_names(data.frame, "set completed = false in [output]")
+    model = JointNormal(data, str(plan.model.formula), plan.model.priors)
+    model._sampler(plan.impute.sampler)
+    return Prepared(plan, data, model)
+
+
+def _load(plan: Plan) -> pd.DataFrame:
+    if plan.data.file is None:
+        try:
+            frame = getattr(examples, f"load_{plan.data.example}")()
+        except ModuleNotFoundError as error:
+            raise DataError(str(error)) from None
+        return with_types(frame, plan.data.types or {}, f"the example '{plan.data.example}'")
+    return read_table(
+        plan.data.file, plan.data.types, missing=plan.data.missing, separator=plan.data.separator,
+        decimal=plan.data.decimal,
+    )  # fmt: skip
+
+
+def _check_columns(plan: Plan, columns: list[str]) -> None:
+    wanted = [("data.cluster", plan.data.cluster)]
+    wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
+    formulas = [("model.formula", plan.model.formula)]
+    formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
+    for place, formula in formulas:
+        wanted += [(place, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
+    absent = [
+        f"  {place}: the table has no column '{name}'. {suggestion(name, columns)}"
+        for place, name in dict.fromkeys(wanted)
+        if name not in columns
+    ]
+    if absent:
+        raise SpecificationError("\n".join([f"{plan.path}: columns that are not in the table", *absent]))
+
+
+def _check_holes(plan: Plan, data: IncompleteData) -> None:
+    """Covariates must be complete; an analysis may use what is imputed and what is complete, nothing else."""
+    holes = [
+        f"  model.formula: '{name}', right of ~, is missing "
+        f"{where(data.missing(name), index=data.frame.index)}; "
+        + (
+            "put it left of ~, so that it is imputed"
+            if data.families[name] == "normal"
+            else f"the joint normal model does not impute the family '{data.families[name]}': fill in these "
+            "cells, drop the rows from the table, or leave the variable out"
+        )
+        for name in plan.model.formula.variables
+        if name != data.cluster and data.missing(name).any()
+    ]
+    for k, analysis in enumerate(plan.analyses, 1):
+        formula = analysis.formula
+        for name in dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)):
+            if name in plan.model.formula.responses or name == data.cluster:
+                continue
+            if count := int(data.missing(name).sum()):
+                holes.append(
+                    f"  analysis[{k}].formula: '{name}' is missing in {count:,} of {len(data):,} rows and is "
+                    "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
+                )
+    if holes:
+        raise SpecificationError("\n".join([f"{plan.path}: missing values where there may be none", *holes]))

@@ -1,0 +1,139 @@
+"""Conditional generalised linear mixed model of one incomplete variable given all others (Jolani 2025, sec. 2).
+
+    eta_j = x_j' beta + z_j' b_i,      b_i ~ N(0, Psi),      row j in cluster i = 1..m
+
+    bernoulli          P(y = 1) = h(eta)                  h logistic, or Phi (link probit)
+    binomial           y ~ Binomial(trials, h(eta))
+    poisson            y ~ Poisson(mu),                   mu = e^eta here and below
+    negative_binomial  y ~ NB(mu, k),      var y = mu + mu^2 / k
+    gamma              y ~ Gamma(k, k / mu),      var y = mu^2 / k
+    inverse_gaussian   y ~ IG(mu, k),      var y = mu^3 / k
+    ordinal            P(y <= l) = logistic(c_l - eta),   c_0 = 0, c_l = c_(l-1) + increment_l;   y = 0..K-1
+    categorical        P(y = l) ~ e^eta_l,                eta_0 = 0, eta_1..eta_(K-1) with effects of their own
+
+    beta ~ flat or normal          (p, r)      r = K - 1 predictors in the categorical model, 1 elsewhere
+    Psi ~ prior                    (r q, r q), effect k*q + l: column l of Z on predictor k
+    1 / sqrt(k) ~ half-t(3, 1)     the coefficient of variation of gamma variables, about
+    increments ~ exponential(1)
+
+b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero, clusters small or without rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from bayesimp import notation as dim
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.models.covariance import covariance
+from bayesimp.models.joint_normal import fixed_effects
+from bayesimp.models.ops import effects
+
+__all__ = ["WEAK", "conditional_glmm"]
+
+WEAK = pr.Priors(beta=pr.Normal(0.0, 2.5), name="weak")  # proper, so that separated data have a posterior
+ROOT_2 = np.sqrt(2.0)
+
+
+def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> pm.Model:
+    """The model above, as `methods.PyMC(model=...)` takes it.
+
+    Parameters
+    ----------
+    data
+        `family`, `link`, `levels` and `trials` say which model; y is 0 and 1, counts, positive numbers or 0..levels-1.
+    priors
+        beta and Psi, on the scale of eta (Sigma is not used); ``times_sd`` is a multiple of 1. `WEAK` if left out.
+
+    Returns
+    -------
+    pm.Model with beta, Psi, u; b, and shape or cutpoints, as Deterministic.
+    """
+    priors = WEAK if priors is None else priors
+    p, q, m = len(data.fixed), len(data.random), data.clusters
+    r = data.levels - 1 if data.family == "categorical" else 1
+    labels = {
+        dim.FIXED: data.fixed, dim.RESPONSE: range(r), dim.EFFECT: range(r * q), dim.EFFECT_2: range(r * q),
+        dim.CLUSTER: range(m),
+    }  # fmt: skip
+    with pm.Model(coords=labels) as model:
+        beta = fixed_effects(priors.beta, p, r)
+        eta = data.X @ beta
+        if q:
+            prior = pr.resolve(priors.Psi, np.ones(r * q), "Psi")
+            Psi = covariance("Psi", prior, r * q, (dim.EFFECT, dim.EFFECT_2))
+            u = pm.Normal("u", 0, 1, dims=(dim.CLUSTER, dim.EFFECT))
+            b = pm.Deterministic("b", effects(u, Psi), dims=(dim.CLUSTER, dim.EFFECT))
+            eta += (b[data.cluster].reshape((-1, r, q)) * data.Z[:, None, :]).sum(axis=2)
+        _response(data, eta)
+    return model
+
+
+def _response(data: ConditionalData, eta) -> None:
+    """The variable given its linear predictors (n, r)."""
+    given = {"name": data.name, "observed": data.y}
+    one = eta[:, 0]
+    mu = pt.exp(one)
+    match data.family, data.link:
+        case "bernoulli", "logit":
+            pm.Bernoulli(logit_p=one, **given)
+        case "bernoulli", "probit":
+            pm.Bernoulli(logit_p=_probit_as_logit(one), **given)
+        case "binomial", "logit":
+            pm.Binomial(n=data.trials, logit_p=one, **given)
+        case "binomial", "probit":
+            pm.Binomial(n=data.trials, logit_p=_probit_as_logit(one), **given)
+        case "poisson", "log":
+            pm.Poisson(mu=mu, **given)
+        case "negative_binomial", "log":
+            pm.NegativeBinomial(mu=mu, alpha=_shape(), **given)
+        case "gamma", "log":
+            k = _shape()
+            pm.Gamma(alpha=k, beta=k / mu, **given)
+        case "inverse_gaussian", "log":
+            pm.Wald(mu=mu, lam=_shape(), **given)
+        case "ordinal", "logit":
+            pm.Categorical(logit_p=_log_cumulative(one, data.levels), **given)
+        case "categorical", "logit":
+            pm.Categorical(logit_p=pt.concatenate([pt.zeros_like(eta[:, :1]), eta], axis=1), **given)
+        case _:
+            raise SpecificationError(
+                f"'{data.name}': no model for family {data.family!r} with link {data.link!r}."
+            )
+
+
+def _shape():
+    # PyTensor takes a bare 3 for single precision, and its log gamma function with it
+    variation = pm.HalfStudentT("variation", nu=pt.constant(3.0, dtype="float64"), sigma=1)
+    return pm.Deterministic("shape", variation**-2)
+
+
+def _log_cumulative(eta, levels: int):
+    """(n, K) log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l).
+
+    This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
+    float64 where |eta| > 37.
+    """
+    increments = pm.Exponential("increments", 1, shape=levels - 2)
+    cutpoints = pm.Deterministic("cutpoints", pt.concatenate([[0.0], pt.cumsum(increments)]))
+    distance = cutpoints - eta[:, None]
+    at_most, above = -pt.softplus(-distance), -pt.softplus(distance)
+    between = at_most[:, 1:] + above[:, :-1] + pt.log1mexp(-increments)
+    return pt.concatenate([at_most[:, :1], between, above[:, -1:]], axis=1)
+
+
+def _probit_as_logit(eta):
+    """logit Phi(eta), exact in both tails."""
+    return _log_normal_cdf(eta) - _log_normal_cdf(-eta)
+
+
+def _log_normal_cdf(x):
+    # each branch is given only what it can take: the gradient of the other one would be 0 * inf
+    low, high = pt.minimum(x, 0.0), pt.maximum(x, 0.0)
+    return pt.switch(
+        x < 0, pt.log(0.5 * pt.erfcx(-low / ROOT_2)) - 0.5 * low**2, pt.log1p(-0.5 * pt.erfc(high / ROOT_2))
+    )

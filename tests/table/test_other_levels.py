@@ -1,0 +1,94 @@
+"""Variables of classes, where pupils are clustered in schools, are told; chance is not, and the cures are cures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp.table.other_levels import of_other_levels
+
+S, C, P = 20, 8, 6
+
+
+def pupils(seed=0) -> pd.DataFrame:
+    """Schools of classes of pupils; hours, old and size belong to classes, score to pupils, rooms to schools."""
+    rng = np.random.default_rng(seed)
+    school, within = np.repeat(np.arange(S), C * P), np.tile(np.repeat(np.arange(C), P), S)
+    klass, n = school * C + within, S * C * P
+    f = pd.DataFrame({
+        "school": school, "class": klass, "x": rng.normal(size=n), "sex": rng.choice(["F", "M"], n),
+        "age": rng.integers(9, 13, n), "score": rng.normal(size=n), "hours": rng.normal(20, 4, S * C)[klass],
+        "old": rng.choice(["a", "b"], S * C).astype(object)[klass], "size": rng.integers(10, 40, S * C)[klass] * 1.0,
+        "rooms": rng.normal(size=S)[school],
+    })  # fmt: skip
+    f.loc[np.isin(klass, rng.choice(S * C, 50, replace=False)), "hours"] = np.nan
+    f.loc[school % 5 == 1, "rooms"] = np.nan
+    for name in ("score", "old", "size"):
+        f.loc[rng.random(n) < 0.15, name] = np.nan
+    return f
+
+
+def found(model):
+    return {event.where: event for event in model.events if event.kind == "another level"}
+
+
+LABELS = {
+    "unique": lambda f: f["class"],
+    "again in every school": lambda f: f["class"] % C,
+    "text": lambda f: "c" + f["class"].astype(str),
+    "missing at times": lambda f: f["class"].where(f["x"] < 1),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_variables_of_classes_are_told_however_classes_are_labelled(labels):
+    f = pupils()
+    f["class"] = LABELS[labels](f)
+    model = bi.FCS(bi.IncompleteData(f, "school"))
+    events = found(model)
+    assert set(events) == {"hours", "old", "size"}  # not the scores of pupils, not the rooms of schools
+    assert "groups of 'class'" in events["hours"].message and events["hours"].count == 0
+    group = f.groupby(["school", "class"], dropna=True)["old"].transform("count")
+    assert events["old"].count == int((f["old"].isna() & (group > 0)).sum())
+    assert "note: old" in str(model)
+
+
+def test_of_the_joint_model_too():
+    model = bi.JointNormal(bi.IncompleteData(pupils(), "school"), "score + hours ~ x + (1 | school)")
+    assert set(found(model)) == {"hours"}
+
+
+def test_without_it_classes_are_damaged_and_the_cures_are_cures():
+    f = pupils().drop(columns=["old", "size", "rooms"])
+    rows = bi.FCS(bi.IncompleteData(f, "school")).impute(1, cycles=3, seed=1, progress=False).frame(0)
+    assert (rows.groupby("class")["hours"].nunique() > 1).sum() == f.groupby("class")["hours"].count().eq(
+        0
+    ).sum()
+    # a table of classes
+    classes = f.groupby(["school", "class"], as_index=False)[["x", "hours"]].mean()
+    model = bi.FCS(bi.IncompleteData(classes, "school"))
+    assert not found(model)
+    done = model.impute(1, cycles=3, seed=1, progress=False).frame(0)
+    merged = f.drop(columns="hours").merge(done[["class", "hours"]], on="class")
+    assert (merged.groupby("class")["hours"].nunique() == 1).all()
+    # the class as cluster
+    model = bi.FCS(bi.IncompleteData(f.astype({"school": str}), "class"))
+    assert not found(model)
+    done = model.impute(1, cycles=3, seed=1, progress=False).frame(0)
+    assert (done.groupby("class")["hours"].nunique() == 1).all()
+
+
+def test_no_false_alarm():
+    """Rare values, counts, short scales, small groups, repeated measures: 60 tables of 4 variables, nothing told."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n = 200
+        f = pd.DataFrame({
+            "g": np.repeat(np.arange(20), 10), "a": rng.integers(0, 30, n), "b": rng.choice(list("abcdefgh"), n),
+            "wave": np.tile(np.arange(5), 40), "rare": (rng.random(n) < 0.03) * 1.0, "count": rng.poisson(0.2, n) * 1.0,
+            "normal": rng.normal(size=n), "scale": rng.integers(1, 5, n) * 1.0,
+        })  # fmt: skip
+        f.loc[f["g"] < 17, "rare"] = 0.0  # of clusters, nearly
+        for name in f.columns[4:]:
+            f.loc[rng.random(n) < 0.2, name] = np.nan
+        assert of_other_levels(bi.IncompleteData(f, "g"), f.columns[4:]) == []
