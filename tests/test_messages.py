@@ -8,8 +8,8 @@ import pytest
 
 import bayesimp as bi
 from bayesimp.messages import closest, suggestion
+from bayesimp.sections import possible
 from bayesimp.workflow.cli import main
-from bayesimp.workflow.sections import possible
 from bayesimp.workflow.words import in_plan_words
 
 N = 120

@@ -200,7 +200,7 @@ def test_coefficients_of_products_with_cluster_means_are_those_of_the_columns_as
 
 
 def test_products_without_their_parts_stay_as_they_are():
-    from bayesimp.fcs.specification.records import Column
+    from bayesimp.formulas.columns import Column
     from bayesimp.scale.products import centrable
 
     one, x = Column("Intercept", "Intercept"), Column("x", "x")

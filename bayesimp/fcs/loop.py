@@ -25,12 +25,12 @@ import numpy as np
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import indistinct
-from bayesimp.fcs.specification.values import varies_within
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
 from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
 from bayesimp.sampling.chains import Report, run_chains
+from bayesimp.table.clusters import varies_within
 
 __all__ = [
     "Chain",

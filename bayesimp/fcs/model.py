@@ -26,12 +26,12 @@ from bayesimp.fcs.run import FCSRun, block_names
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.declared import declared_to_dict
+from bayesimp.fcs.specification.describe import described, described_bounds
 from bayesimp.fcs.specification.records import formula_text, text
 from bayesimp.fcs.specification.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.gibbs import is_conjugate
-from bayesimp.priors.describe import described, described_bounds
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
 from bayesimp.table.incomplete import IncompleteData

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import POSITIVE
 from bayesimp.fcs.specification.bounds import limits
-from bayesimp.fcs.specification.records import INTERCEPT, Block, Column
+from bayesimp.fcs.specification.records import Block
+from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.kernels.chained.moments import BlockArrays, Terms
 from bayesimp.priors.centred import centring
 from bayesimp.scale.effects import EffectScale

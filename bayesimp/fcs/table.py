@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
+from bayesimp.fcs.margins import Residual, beside_margins
 from bayesimp.fcs.scale import ChainedBlock, Rows, chained_block
 from bayesimp.fcs.specification.bounds import Bound
-from bayesimp.fcs.specification.records import Conditionals, Derived
+from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.formulas.arithmetic import OverCluster, over_clusters
+from bayesimp.formulas.columns import Derived
 from bayesimp.kernels.chained.moments import Cells
-from bayesimp.scale.margins import Residual, beside_margins
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
 __all__ = ["ChainedTable", "chained_table"]

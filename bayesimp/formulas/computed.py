@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
-from bayesimp.fcs.specification.values import varies_within
 from bayesimp.formulas.arithmetic import as_product, expression, over_clusters
 from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, error, label, replaced, write
 from bayesimp.formulas.terms import CLUSTER, WITHIN
 from bayesimp.messages import listing
+from bayesimp.table.clusters import varies_within
 
 __all__ = ["Computed"]
 

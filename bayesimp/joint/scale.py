@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.fcs.specification.records import INTERCEPT
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.kernels.normal.statistics import SufficientStatistics, collect
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesimp.families.columns import CODED, COUNTS, POSITIVE, trials
-from bayesimp.fcs.specification.values import varies_within
 from bayesimp.plots._style import Array
+from bayesimp.table.clusters import varies_within
 
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp import priors as pr
-from bayesimp.fcs.specification.records import INTERCEPT
+from bayesimp.formulas.columns import INTERCEPT
 
 __all__ = ["Centred", "centres", "centring", "of_all", "resolve_effects", "working_prior"]
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.fcs.specification.records import Block
-from bayesimp.notation import effect_names
 from bayesimp.priors.centred import Centred, centres
 
-__all__ = ["describe", "described", "described_bounds"]
+__all__ = ["describe"]
 
 
 def describe(prior, names) -> str:
@@ -46,34 +41,6 @@ def describe(prior, names) -> str:
         case Centred(inner, C):
             return f"{describe(inner, names)}, of the effects {_centre(C, names)}"
     raise TypeError(prior)
-
-
-def described(blocks: Iterable[Block], priors: Mapping[str, Any], levels: Mapping[str, tuple]) -> list[str]:
-    """``y ('default'): beta flat; sigma2 ...; Psi ...`` of each block of an FCS that has priors.
-
-    priors: by parameter (`FCS.parameter_priors`); levels: of the variables that have such.
-    """
-    lines = []
-    for block in {block.name: block for block in blocks}.values():
-        known = [p for p in ("beta", "sigma2", "Sigma", "Psi") if f"{p}_{block.name}" in priors]
-        if not known:
-            continue
-        responses = levels[block.name][1:] if block.family == "categorical" else block.responses
-        effects = effect_names([str(response) for response in responses], [c.name for c in block.random])
-        names = {"beta": [c.name for c in block.fixed], "Psi": effects}
-        own = getattr(block.method, "priors", None) or pr.default()
-        shown = {p: priors[f"{p}_{block.name}"] for p in known}
-        if isinstance(own.beta, pr.Weak):  # in units of the predictors
-            shown["beta"] = own.beta
-        parts = [f"{p} {describe(prior, names.get(p, block.responses))}" for p, prior in shown.items()]
-        lines.append(f"{block.name} ('{own.name}'): {'; '.join(parts)}")
-    return lines
-
-
-def described_bounds(pair: tuple[Any, Any]) -> str:
-    """``lower 0, upper none``; bounds by row have no number."""
-    ends = ["none" if end is None else f"{end:g}" if np.ndim(end) == 0 else "one a row" for end in pair]
-    return f"lower {ends[0]}, upper {ends[1]}"
 
 
 def _sd(prior, names) -> str:

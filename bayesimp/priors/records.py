@@ -12,7 +12,7 @@ import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
-from bayesimp.workflow.sections import possible
+from bayesimp.sections import possible
 
 __all__ = ["prior_from_dict", "prior_to_dict", "priors_from_dict", "priors_to_dict"]
 

@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.fcs.specification.records import INTERCEPT, Column
+from bayesimp.formulas.columns import INTERCEPT, Column
 
 __all__ = ["centrable", "expansion"]
 

@@ -42,8 +42,8 @@ from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.priors import Priors
 from bayesimp.priors.records import PRESETS, priors_from_dict
+from bayesimp.sections import Section, possible
 from bayesimp.workflow.plan_records import AnalysisPlan, DataPlan, ImputePlan, ModelPlan, OutputPlan, Plan
-from bayesimp.workflow.sections import Section, possible
 
 __all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", "Plan", "read_plan"]
 

@@ -8,8 +8,9 @@ import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.fcs.specification.compose import conditionals
-from bayesimp.fcs.specification.records import Column, formula_text, text
+from bayesimp.fcs.specification.records import formula_text, text
 from bayesimp.fcs.specification.values import column_values, filled
+from bayesimp.formulas.columns import Column
 from bayesimp.formulas.design import design
 from bayesimp.formulas.formula import parse
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesimp.fcs.specification.records import Block, Column, Conditionals, Derived
+from bayesimp.fcs.specification.records import Block, Conditionals
 from bayesimp.fcs.table import chained_table
+from bayesimp.formulas.columns import Column, Derived
 from bayesimp.kernels.chained import moments as ch
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.methods import Bayes

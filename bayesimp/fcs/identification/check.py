@@ -16,8 +16,9 @@ from bayesimp.fcs.identification.columns import as_filled, complete, exact, inco
 from bayesimp.fcs.identification.evidence import Sight
 from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.records import Conditionals
-from bayesimp.fcs.specification.values import filled, observed, varies_within
+from bayesimp.fcs.specification.values import filled, observed
 from bayesimp.methods import ML, PMM, ClusterLevel
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
 

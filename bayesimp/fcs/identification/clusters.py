@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.identification.evidence import Sight
-from bayesimp.fcs.specification.records import INTERCEPT, Column
-from bayesimp.fcs.specification.values import column_values, dependent, varies_within
+from bayesimp.fcs.specification.values import column_values, dependent
+from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
 from bayesimp.methods import ML, Stratified, TwoStage
+from bayesimp.table.clusters import varies_within
 
 __all__ = ["alone", "between", "variances"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.identification.evidence import Sight
-from bayesimp.fcs.specification.records import INTERCEPT
 from bayesimp.fcs.specification.values import column_values, dependent
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.messages import listing
 from bayesimp.methods import ClusterLevel

@@ -14,10 +14,12 @@ from bayesimp.fcs.identification.evidence import proper, term_of
 from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.fcs.specification.columns import BaseColumns
 from bayesimp.fcs.specification.levels import Draft
-from bayesimp.fcs.specification.records import INTERCEPT, Block, Column
-from bayesimp.fcs.specification.values import column_values, dependent, observed, varies_within
+from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.values import column_values, dependent, observed
+from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
 from bayesimp.methods import ClusterLevel, TwoStage, ignores_clusters
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["check_compatible", "with_means", "without_unseen_levels"]

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence, Set
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.fcs.specification.records import INTERCEPT, Column, cluster_column
-from bayesimp.fcs.specification.values import column_values, dependent, varies_within
+from bayesimp.fcs.specification.values import column_values, dependent
+from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
+from bayesimp.table.clusters import varies_within
 
 __all__ = ["PER_COLUMN", "cluster_means", "clusters_needed"]
 

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.fcs.specification.records import INTERCEPT, Column, Derived, cluster_column
-from bayesimp.fcs.specification.values import varies_within
 from bayesimp.formulas.arithmetic import Indicator, Product, expression
+from bayesimp.formulas.columns import INTERCEPT, Column, Derived, cluster_column
 from bayesimp.formulas.design import design
 from bayesimp.formulas.formula import Formula, product_text
 from bayesimp.formulas.predictors import MEANS, Part, over
 from bayesimp.formulas.syntax import Call, Level, Name, Node, Op, column_names, error, label, write
 from bayesimp.formulas.terms import FACTOR, STATEFUL, WITHIN
 from bayesimp.messages import listing, suggestion
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["BaseColumns"]

@@ -23,9 +23,10 @@ from bayesimp.fcs.specification.feedback import computed_circles, drawn_by_logs,
 from bayesimp.fcs.specification.levels import Draft, at_its_level
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
-from bayesimp.fcs.specification.records import INTERCEPT, Block, Column, Conditionals, cluster_column
+from bayesimp.fcs.specification.records import Block, Conditionals
 from bayesimp.fcs.specification.values import filled
 from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
+from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.formulas.predictors import Part, Predictors
 from bayesimp.messages import listing
 from bayesimp.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters

@@ -14,7 +14,6 @@ import numpy as np
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import as_continuous, stored_as_text, trials
-from bayesimp.fcs.specification.values import varies_within
 from bayesimp.messages import listing
 from bayesimp.methods import (
     ML,
@@ -29,6 +28,7 @@ from bayesimp.methods import (
     Stratified,
     TwoStage,
 )
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]

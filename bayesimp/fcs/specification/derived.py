@@ -10,9 +10,10 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.specification.records import Conditionals, Derived
+from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.fcs.specification.values import evaluated
 from bayesimp.formulas.arithmetic import Expression, expression, split_clusters
+from bayesimp.formulas.columns import Derived
 from bayesimp.messages import where
 from bayesimp.table.incomplete import IncompleteData
 

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.fcs.specification.records import Block, Conditionals, Derived
+from bayesimp.fcs.specification.records import Block, Conditionals
 from bayesimp.formulas.arithmetic import OverCluster
+from bayesimp.formulas.columns import Derived
 from bayesimp.messages import listing
 from bayesimp.methods import Method
 from bayesimp.table.incomplete import IncompleteData

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.fcs.specification.records import INTERCEPT, Block, Column, cluster_column
-from bayesimp.fcs.specification.values import varies_within
+from bayesimp.fcs.specification.records import Block
+from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.messages import listing
 from bayesimp.methods import PMM, ClusterLevel, Norm, SingleLevel, Stratified, TwoStage
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Draft", "at_its_level"]

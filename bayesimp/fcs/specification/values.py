@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.fcs.specification.records import INTERCEPT, Column, Derived
+from bayesimp.formulas.columns import INTERCEPT, Column, Derived
 from bayesimp.scale.products import centrable
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed", "varies_within"]
+__all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed"]
 
 TOLERANCE = 1e-7  # as `design.TOLERANCE`
 ROUND_OFF = 1e-12  # of the largest value, what a constant less its mean may leave
@@ -136,14 +137,3 @@ def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
         if not found[j]:
             basis = np.column_stack([basis, rest / left])
     return found
-
-
-def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
-    """(m,) whether a column has more than one value (NaN aside) in each cluster."""
-    there = np.isfinite(values)
-    m = int(codes.max()) + 1
-    low, high = np.full(m, np.inf), np.full(m, -np.inf)
-    np.minimum.at(low, codes[there], values[there])
-    np.maximum.at(high, codes[there], values[there])
-    scale = np.abs(values[there]).max(initial=0.0)
-    return high - low > tolerance * scale

@@ -1,0 +1,87 @@
+"""Products and powers of conditional models as what is left of them beside what they contain (scale/margins.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.fcs.specification.records import Conditionals
+from bayesimp.formulas.columns import INTERCEPT, Column, Derived
+from bayesimp.formulas.syntax import Name, write
+from bayesimp.methods import TwoStage
+from bayesimp.scale.margins import centred_columns, margins
+
+__all__ = ["Residual", "beside_margins"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What is left of a base column, the first of `names`, beside its margins: sum_j weights_j names_j."""
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, values: Mapping[str, Array], *_) -> Array:
+        own, *others = (weight * values[name] for name, weight in zip(self.names, self.weights, strict=True))
+        for other in others:
+            own = own + other
+        return own
+
+
+def beside_margins(
+    spec: Conditionals, names: Sequence[str], full: Array, fitted: NDArray[np.bool_]
+) -> tuple[Conditionals, dict[str, Residual]]:
+    """Products and powers that have a prior, on new base columns: `Residual`, fitted where all of it is observed.
+
+    Those of Z, and those of X where beta has the weak prior of a generalised model (`priors.Weak`). names (d,), full
+    (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. The intercept's share is
+    left to the centring of base columns.
+    Two-stage models have no prior, a model of the user's own is given the columns as they are.
+    """
+    found: dict[str, Residual] = {}
+    values = dict(zip(names, full.T, strict=True))
+    seen = dict(zip(names, full[fitted].T, strict=True))
+    blocks = []
+    for block in spec.blocks:
+        if not (isinstance(block.method, TwoStage) or getattr(block.method, "model", None)):
+            block = replace(block, random=_less_margins(block.random, seen, found, spec.written))
+            if block.family != "normal":
+                block = replace(block, fixed=_less_margins(block.fixed, seen, found, spec.written))
+        blocks.append(block)
+    if not found:
+        return spec, found
+    complete = {name: r for name, r in found.items() if set(r.names) <= set(spec.complete)}
+    derived = [Derived(name, r.names, r) for name, r in found.items() if name not in complete]
+    return replace(
+        spec, complete=(*spec.complete, *complete), X=np.column_stack([spec.X, *(r(values) for r in complete.values())]),
+        derived=(*spec.derived, *derived), blocks=tuple(blocks),
+    ), found  # fmt: skip
+
+
+def _less_margins(
+    part: tuple[Column, ...],
+    values: Mapping[str, Array],
+    found: dict[str, Residual],
+    written: Mapping[str, str],
+) -> tuple[Column, ...]:
+    """X* or Z* with products and powers on what is left of them, which is added to `found`."""
+    plain = [column for column in part if column.over is None and not column.within]
+    own, moved = [column.base for column in plain], {}
+    texts = [name if name == INTERCEPT else written.get(name, write(Name(name))) for name in own]
+    for l, inside in enumerate(margins(texts)):
+        parts = [own[j] for j in inside]
+        Z = np.column_stack([values[name] for name in (*parts, own[l])])
+        Z = Z[~np.isnan(Z).any(axis=1)]
+        if set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1:  # nothing, or seen together in hardly a row
+            continue
+        weights = centred_columns(Z, [texts[j] for j in (*inside, l)])[1][:, -1]
+        used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]
+        residual = Residual((own[l], *(name for name, _ in used)), (1.0, *(g for _, g in used)))
+        name = f"{own[l]} beside {', '.join(residual.names[1:])}"
+        found[name], moved[plain[l]] = residual, replace(plain[l], base=name)
+    return tuple(moved.get(column, column) for column in part)
