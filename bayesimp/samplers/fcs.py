@@ -30,6 +30,7 @@ from bayesimp.kernels.conditional_block import STATE, VISIT, BlockState, gibbs_c
 from bayesimp.kernels.places import Places, places
 from bayesimp.samplers.block_rows import indistinct
 from bayesimp.samplers.chains import Report, run_chains
+from bayesimp.spec.conditional import Block
 
 __all__ = [
     "Chain",
@@ -37,6 +38,7 @@ __all__ = [
     "History",
     "Parameters",
     "adapt_all",
+    "held_coefficients",
     "run_cycles",
     "start_chain",
     "summed",
@@ -90,6 +92,23 @@ class Chain:
 def summed(thetas: list[Parameters], name: str) -> np.ndarray:
     """Sum over imputations of what blocks count by themselves."""
     return np.sum([theta.own[name] for theta in thetas], axis=0)
+
+
+def held_coefficients(block: Block, thetas: list[Parameters]) -> list[Event]:
+    """Coefficients that the completed data did not determine, of which `own["held"]` (r p*,) counts the updates."""
+    counts = summed(thetas, "held").reshape(len(block.responses), -1).max(axis=0)
+    return [
+        Event(
+            "coefficient held",
+            f"{block.name} ~ {column.name}",
+            f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
+            f"'{block.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn given "
+            "it. Leave it out of the formula, or give beta a normal prior.",
+            int(count),
+        )
+        for column, count in zip(block.fixed, counts, strict=True)
+        if count
+    ]
 
 
 ADVICE = (
@@ -286,7 +305,7 @@ def _advance_compiled(
     kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
     states = places(
         [
-            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma[:, 0], Psi)
+            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], beta, Sigma[:, 0], Psi)
             for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
         ],
         STATE,
