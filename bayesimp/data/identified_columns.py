@@ -18,7 +18,7 @@ from bayesimp.data.where import listing
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.spec.conditional import INTERCEPT
-from bayesimp.spec.methods import ClusterLevel
+from bayesimp.spec.methods import PMM, ClusterLevel, Norm
 
 __all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
 
@@ -127,6 +127,11 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
         return []
     if count < p:
         return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
+    if count == p and s.block.family == "normal" and isinstance(s.block.method, Norm | PMM):
+        raise SpecificationError(
+            f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}): none is left "
+            f"for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a prior."
+        )
     columns, events = s.block.fixed, []
     of_clusters = [c.over is not None or c.within for c in columns]
     order = sorted(range(p), key=lambda j: of_clusters[j])
