@@ -84,9 +84,9 @@ def _rounded(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -
     if not below:
         return []
     text = (
-        f"imputed values below {least:.2g}, which is round-off beside the observed mean: those that were drawn smaller than "
-        "can be kept are at the smallest positive number that can. So wide a range of values often rests on one predictor, "
-        "or on a shape that few values tell"
+        f"imputed values below {least:.2g}, which is round-off beside the observed mean: those that were drawn smaller "
+        "than can be kept are at the smallest positive number that can. So wide a range of values often rests on one "
+        "predictor, or on a shape that few values tell"
     )
     return [Event("rounded", name, text, below)]
 

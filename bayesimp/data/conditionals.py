@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.data.automatic_columns import check_compatible, with_means, without_collinear, without_unseen_levels
+from bayesimp.data.automatic_columns import (
+    check_compatible,
+    with_means,
+    without_collinear,
+    without_unseen_levels,
+)
 from bayesimp.data.base_columns import BaseColumns
 from bayesimp.data.derived import read_derived
 from bayesimp.data.families import CODED, COUNTS, trials

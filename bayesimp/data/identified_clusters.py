@@ -76,10 +76,12 @@ def alone(s: Sight) -> list[Event]:
             several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
         many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
         if len(many) < 2 + c:
+            both = ", and both values occur" * (not several.all())
             raise SpecificationError(
                 f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
                 f"'{method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
-                f"{listing(col.name for col in s.block.random)} vary{', and both values occur' * (not several.all())}. Take predictors out of its formula, or use 'bayes'."
+                f"{listing(col.name for col in s.block.random)} vary{both}. Take predictors out of its formula, or use "
+                "'bayes'."
             )
     if isinstance(method, Stratified) and s.block.family == "normal":
         terms = len(s.block.fixed) - 1 + len(s.clusters)

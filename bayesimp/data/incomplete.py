@@ -230,7 +230,9 @@ class IncompleteData:
         for name in self.variables:
             column = self.frame[name]
             families[name] = (
-                family_rules.read_name(chosen[name], name) if name in chosen else family_rules.infer(column)
+                family_rules.read_name(chosen[name], name, self.variables)
+                if name in chosen
+                else family_rules.infer(column)
             )
             if name in chosen and families[name] != "none":
                 values, _ = family_rules.encode(column, families[name], self.codes, self.clusters)
@@ -306,12 +308,26 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
     import pyarrow as pa
 
     try:
-        return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
-    except (pa.ArrowException, ValueError) as error:  # types of polars that nobody else has
+        with np.errstate(invalid="ignore"):  # of missing intervals of whole numbers, whose ends pandas casts
+            arrow = table.to_arrow()
+            made = arrow.to_pandas(types_mapper=_nullable().get)
+            return _with_missing_intervals(made, arrow), table.implementation
+    except (pa.ArrowException, ValueError, TypeError) as error:  # types of polars that nobody else has
         raise DataError(
             f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
             "leave them out of the table."
         ) from None
+
+
+def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
+    """The table with intervals missing where Arrow has none: pandas gives those of whole numbers ends at random."""
+    for name in [n for n, dtype in frame.dtypes.items() if isinstance(dtype, pd.IntervalDtype)]:
+        holes = table[name].is_null().to_numpy()
+        if holes.any():
+            frame[name] = (
+                frame[name].astype(pd.IntervalDtype("float64", frame[name].dtype.closed)).mask(holes)
+            )
+    return frame
 
 
 def _nullable() -> dict:

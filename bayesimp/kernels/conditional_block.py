@@ -55,7 +55,10 @@ class Visit(NamedTuple):
 
 
 class BlockState(NamedTuple):
-    """Where a block stands, how often coefficients were held (kernels/effects.py), and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi."""
+    """Where a block stands, and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
+
+    held: how often coefficients were held (kernels/effects.py).
+    """
 
     Sigma: np.ndarray
     Psi: np.ndarray
@@ -118,12 +121,16 @@ def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
 
 
 @kernel(nogil=True)
-def gibbs_step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V):
+def gibbs_step(
+    rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
+):
     """One response: `updates` Gibbs updates, then its missing values. Returns their code.
 
     Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), held (p*,), V (R, d - p) in place.
     """
-    return _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V)
+    return _step(
+        rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
+    )
 
 
 @merged

@@ -13,7 +13,7 @@ Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (m
 beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
 
 Where a flat prior leaves Q singular, columns D of X being combinations of the others S, the caller may have their
-coefficients held: vec(beta)_S is drawn given vec(beta)_D as it is, which leaves the posterior as invariant as a full draw.
+coefficients held: vec(beta)_S is drawn given vec(beta)_D as it is, which leaves the posterior invariant too.
 
     beta_S | beta_D   ~ N(Q_SS^-1 (t_S - Q_SD beta_D), Q_SS^-1)
 """

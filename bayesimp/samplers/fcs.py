@@ -102,8 +102,8 @@ def held_coefficients(block: Block, thetas: list[Parameters]) -> list[Event]:
             "coefficient held",
             f"{block.name} ~ {column.name}",
             f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
-            f"'{block.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn given "
-            "it. Leave it out of the formula, or give beta a normal prior.",
+            f"'{block.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn "
+            "given it. Leave it out of the formula, or give beta a normal prior.",
             int(count),
         )
         for column, count in zip(block.fixed, counts, strict=True)
@@ -337,6 +337,8 @@ def _post(
     """Let the user's function change the values just drawn; a change is counted."""
     holes = getattr(conditional, "drawn", table.holes(k))
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
+    if not len(drawn):  # of a variable of clusters, when other rows of these say all that is missing
+        return
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
         raise SamplingError(

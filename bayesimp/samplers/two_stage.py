@@ -1,7 +1,8 @@
 """Blocks of the loop by two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
 
 The numbers: kernels/two_stage.py. Where too few clusters can be fitted by themselves in a visit, it draws from one
-regression of all clusters with weak normal priors (kernels/stratified.py), and counts it. Which clusters could not be fitted by themselves is kept, to be named.
+regression of all clusters with weak normal priors (kernels/stratified.py), and counts it.
+Which clusters could not be fitted by themselves is kept, to be named.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class TwoStageBlock(GeneralisedBlock):
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
     words[TOGETHER] = (
         "clusters together",
-        "too few clusters could be fitted by themselves, or columns of clusters were dependent: drawn from one regression "
-        "of all clusters, with weak normal priors. 'bayes' fits them together, and lets them differ",
+        "too few clusters could be fitted by themselves, or columns of clusters were dependent: drawn from one "
+        "regression of all clusters, with weak normal priors. 'bayes' fits them together, and lets them differ",
     )
 
     def __init__(self, table: ChainedTable, number: int) -> None:

@@ -151,7 +151,9 @@ def run_chain(design: Design, working, priors, seed: int, tune: int, updates: in
             return kernel.cluster_step(
                 rng, moments_, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B, none
             )
-        code = kernel.common_step(rng, moments_, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, none)
+        code = kernel.common_step(
+            rng, moments_, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, none
+        )
         sigma2[:] = Sigma[0, 0]
         return code
 

@@ -109,7 +109,12 @@ def one_level(f):
     return f.assign(land=np.where(f["g"] < 6, "b", f["g"] % 3).astype(str)), f["g"] < 6
 
 
-LEFT = {constant: ["sex[M]"], combined: ["w"], of_clusters: ["w"], one_level: ["land[1]", "land[2]", "land[b]"]}
+LEFT = {
+    constant: ["sex[M]"],
+    combined: ["w"],
+    of_clusters: ["w"],
+    one_level: ["land[1]", "land[2]", "land[b]"],
+}
 METHODS = {"bayes": {}, "norm": {"methods": "norm"}, "ml": {"methods": "ml"}, "pmm": {"methods": "pmm"},
            "2stage": {"methods": {"y1": "2stage"}}, "block": {"blocks": {"b": ["y1", "y3"]}}}  # fmt: skip
 
@@ -126,7 +131,11 @@ def test_complete_columns_of_default_formulas_that_are_collinear_are_left_out(ki
 @pytest.mark.parametrize("family", ["poisson", "gamma", "bernoulli"])
 def test_collinear_columns_are_left_out_of_log_links_whose_prior_alone_would_say_what_they_do(family):
     f, seen = combined(table())
-    f["y1"] = np.exp(f["y1"]).round(3) if family == "gamma" else np.exp(f["y1"]).round().clip(0, 1 if family == "bernoulli" else None)
+    f["y1"] = (
+        np.exp(f["y1"]).round(3)
+        if family == "gamma"
+        else np.exp(f["y1"]).round().clip(0, 1 if family == "bernoulli" else None)
+    )
     f = seen_only(f, "y1", seen)
     (block, *_) = conditionals(bi.IncompleteData(f, "g", {"y1": family})).blocks
     assert ("w" in [column.name for column in block.fixed]) == (family == "bernoulli")
@@ -515,7 +524,12 @@ def test_pmm_needs_donors():
 def test_block_is_checked_for_each_response():
     f = table()
     f = seen_only(f, "y3", f["sex"] == "M")
-    refused(r"'y3' \(bayes\).*Drop 'sex\[M\]' from the predictors of 'b'", f, {"b": "~ x + sex + y2 + (1 | g)"}, blocks={"b": ["y1", "y3"]})
+    refused(
+        r"'y3' \(bayes\).*Drop 'sex\[M\]' from the predictors of 'b'",
+        f,
+        {"b": "~ x + sex + y2 + (1 | g)"},
+        blocks={"b": ["y1", "y3"]},
+    )
 
 
 # --- derived columns

@@ -35,7 +35,9 @@ def sample(data, Sigma, Psi, Q0, t0, seed, count=S):
     W, ok = effects.pattern_weights(Sigma, m.patterns)
     assert ok
     beta, B = np.empty((count, p, r)), np.empty((count, clusters, q, r))
-    code = joint_draws(np.random.default_rng(seed), W, np.linalg.inv(Psi), m, Q0, t0, beta, B, np.empty(0, np.int64))
+    code = joint_draws(
+        np.random.default_rng(seed), W, np.linalg.inv(Psi), m, Q0, t0, beta, B, np.empty(0, np.int64)
+    )
     return code, beta, B
 
 
@@ -116,7 +118,7 @@ def test_failures_are_told_apart():
 @pytest.mark.parametrize("off", [0.0, 1e-9])  # a column that is another, and one that is so but for round-off
 def test_coefficients_that_are_not_identified_are_held(r, off):
     """The others are drawn as those of the values less what is held; the effects given all of them."""
-    (X, Z, Y, codes, m), Sigma, Psi, Q0, _ = setting(2, 1, r, False)
+    (X, Z, Y, codes, m), Sigma, Psi, *_ = setting(2, 1, r, False)
     twice = np.column_stack([X, X[:, 1] + off * np.cos(np.arange(len(X)))])
     held, P = np.zeros(3 * r, np.int64), 3 * r
     start = np.linspace(-2, 3, P).reshape(3, r)
@@ -135,7 +137,9 @@ def test_coefficients_that_are_not_identified_are_held(r, off):
     assert held.tolist() == [0, 0, 1] * r
 
     less, W = moments_and_weights(X, Y - twice[:, 2:] * start[2])
-    normals = np.random.default_rng(5).standard_normal(P).reshape(r, 3)[:, :2]  # of the columns that are drawn
+    normals = (
+        np.random.default_rng(5).standard_normal(P).reshape(r, 3)[:, :2]
+    )  # of the columns that are drawn
     mean, root = dense_law(less, W, inverse, X.shape[1], r)
     expected = mean + np.linalg.solve(root.T, normals.ravel())
     assert_allclose(beta[0, :2].T.ravel(), expected, rtol=1e-6)

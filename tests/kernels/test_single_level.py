@@ -73,7 +73,9 @@ def test_coefficients_that_are_not_identified_are_held(column):
     start, held = np.array([9.0, 9.0, -1.5, 0.8]), np.zeros(4, np.int64)
     beta_hat, beta = np.empty(4), start.copy()
     rng, again = np.random.default_rng(3), np.random.default_rng(3)
-    sigma2, code = single_level.draw_regression(rng, more.T @ more, more.T @ y, float(y @ y), len(y), beta_hat, beta, held)
+    sigma2, code = single_level.draw_regression(
+        rng, more.T @ more, more.T @ y, float(y @ y), len(y), beta_hat, beta, held
+    )
     kept = [k for k in range(4) if k != late]
     assert code == 0 and held.tolist() == [int(k == late) for k in range(4)]
     assert beta[late] == beta_hat[late] == start[late]
@@ -82,7 +84,9 @@ def test_coefficients_that_are_not_identified_are_held(column):
     assert_allclose(beta_hat[kept], fit, rtol=1e-9)
     assert_allclose(sigma2, 0.5 * rss[0] / again.standard_gamma(0.5 * (len(y) - 3)), rtol=1e-9)
     z = again.standard_normal(4)[kept]
-    assert_allclose(beta[kept], fit + np.sqrt(sigma2) * np.linalg.solve(np.linalg.cholesky(S.T @ S).T, z), rtol=1e-9)
+    assert_allclose(
+        beta[kept], fit + np.sqrt(sigma2) * np.linalg.solve(np.linalg.cholesky(S.T @ S).T, z), rtol=1e-9
+    )
 
 
 def refused(X, y):
