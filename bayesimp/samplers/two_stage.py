@@ -114,9 +114,10 @@ class TwoStageBlock(GeneralisedBlock):
         if np.isfinite(draw.accepted):
             own["accepted"] += draw.accepted, 1.0
         if draw.code & TOO_FEW:
-            draw = self._together(chain, rows, T, draw.status)
-            if draw is None:
+            together = self._together(chain, rows, T, draw.status)
+            if together is None:
                 return -TOO_FEW
+            draw = together
         theta.beta[self.within, 0] = draw.beta[: len(self.within)]
         theta.beta[self.between, 0] = draw.beta[len(self.within) :]
         theta.Psi[self.place[:, None], self.place] = draw.L @ draw.L.T

@@ -374,8 +374,8 @@ CORPUS = {
     ),
 }
 # What only sampling shows: a log mean that runs away from the numbers, of a variable of which its predictor is a
-# multiple; and 1e15 + noise in five clusters of one row, whose residuals are round-off. They end in a `SamplingError` that names
-# the variable and the cure.
+# multiple; and 1e15 + noise in five clusters of one row, whose residuals are round-off. They end in a `SamplingError`
+# that names the variable and the cure.
 PENDING = {
     "bayes of 1e15 + noise in clusters of one row",
     "the log mean of a multiple of its predictor runs away",
