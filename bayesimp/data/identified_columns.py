@@ -117,8 +117,8 @@ def exact(s: Sight) -> list[Event]:
         return []
     involved = [s.names[k] for k in found[0] if s.names[k] != INTERCEPT]
     raise SpecificationError(
-        f"'{s.name}' is an exact combination of its predictors ({listing(involved) or INTERCEPT}) {_there(s, found[1])}: nothing "
-        f"is left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
+        f"'{s.name}' is an exact combination of its predictors ({listing(involved) or INTERCEPT}) {_there(s, found[1])}: "
+        f"nothing is left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
     )
 
 
