@@ -714,14 +714,14 @@ def test_a_pymc_block_reports_a_psi_that_its_model_computes(prior):
         np.testing.assert_allclose(Psi[..., 0, 1], -frame["x"].mean() * Psi[..., 1, 1], rtol=1e-6)
 
 
-def few_rows(family="bernoulli", m=6, n=12, seed=3):
-    """x is complete; y is observed in all clusters, w is one value in most of them once it is imputed."""
+def few_rows(family="bernoulli", m=6, n=25, seed=3):
+    """y is observed in a third of the rows, so that imputed means vary by parameters most."""
     rng = np.random.default_rng(seed)
     f = pd.DataFrame({"g": np.repeat(np.arange(m), n), "x": rng.normal(size=m * n)})
     eta = 1.0 + 0.5 * f["x"]
     f["y"] = {"bernoulli": (rng.random(m * n) < 1 / (1 + np.exp(-eta))) * 1.0,
               "poisson": rng.poisson(np.exp(eta)) * 1.0, "normal": eta + rng.normal(size=m * n)}[family]  # fmt: skip
-    f.loc[rng.random(m * n) < 0.2, "y"] = np.nan
+    f.loc[rng.random(m * n) < 0.65, "y"] = np.nan
     return f
 
 

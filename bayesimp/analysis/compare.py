@@ -219,8 +219,8 @@ def _warn_of_boundary(larger, smaller) -> None:
     if tested and singular:
         warnings.warn(
             f"D3 tests {', '.join(tested)}, and {singular} of {len(larger)} fits of the larger model are singular: "
-            "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller than "
-            "its chi-squared law has it (Self & Liang 1987), so that the p-value is too large.",
+            "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller "
+            "than its chi-squared law has it (Self & Liang 1987), so that the p-value is too large.",
             StatisticalWarning,
             stacklevel=4,
         )

@@ -601,3 +601,17 @@ def test_dependent_against_ranks():
         scaled = X / np.linalg.norm(X, axis=0)
         ranks = [np.linalg.matrix_rank(scaled[:, :j], tol=1e-9) for j in range(1, 7)]
         np.testing.assert_array_equal(dependent(X), np.diff([0, *ranks]) == 0)
+
+
+def test_two_stages_of_clusters_with_one_value_each_are_refused():
+    f = table()[["g", "x"]]
+    f["y1"] = np.where(f["g"] % 2, 1.0, 0.0)
+    f.loc[::5, "y1"] = np.nan
+    data = bi.IncompleteData(f, "g", {"y1": "bernoulli"})
+    with pytest.raises(
+        SpecificationError, match="0 of its 12 clusters can be fitted .*and both values occur"
+    ):
+        check_conditionals(conditionals(data, {"y1": "2stage"}), data)
+    mixed = f.assign(y1=f["y1"].where(f["g"] > 2, 1 - f["y1"].where(f.index % 2 == 0, 1 - f["y1"])))
+    data = bi.IncompleteData(mixed, "g", {"y1": "bernoulli"})
+    check_conditionals(conditionals(data, {"y1": "2stage"}), data)  # three clusters have both
