@@ -609,7 +609,7 @@ def test_two_stages_of_clusters_with_one_value_each_are_refused():
     f.loc[::5, "y1"] = np.nan
     data = bi.IncompleteData(f, "g", {"y1": "bernoulli"})
     with pytest.raises(
-        SpecificationError, match="0 of its 12 clusters can be fitted .*and both values occur"
+        SpecificationError, match=r"0 of its 12 clusters can be fitted .*and both values occur"
     ):
         check_conditionals(conditionals(data, {"y1": "2stage"}), data)
     mixed = f.assign(y1=f["y1"].where(f["g"] > 2, 1 - f["y1"].where(f.index % 2 == 0, 1 - f["y1"])))
