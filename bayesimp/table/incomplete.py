@@ -244,7 +244,7 @@ class IncompleteData:
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
         read, infer = family_rules.read_name, family_rules.infer
         return {
-            name: read(chosen[name], name) if name in chosen else infer(self.frame[name])
+            name: read(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])
             for name in self.variables
         }
 
