@@ -72,3 +72,11 @@ def test_modules_named_in_code_exist(code):
         n for n in named if not ((place.parent / n).exists() or ("/" in n and exists(n, place.parent)))
     )
     assert not gone, f"{code} names {gone}, which do not exist"
+
+
+def test_readme_is_short_and_names_the_command_that_ci_runs():
+    readme = (ROOT / "README.md").read_text()
+    words = len(readme.split())
+    assert words <= 900, f"README.md has {words} words; long tables belong in docs/"
+    assert "notebooks/figures/" in readme and "    make demo " in readme
+    assert "    make test " in readme and "make test" in (ROOT / ".ci" / "run").read_text()
