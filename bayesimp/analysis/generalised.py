@@ -147,8 +147,9 @@ def fit_generalised(
 
     assert known is not None  # there is a table at least
     fields = _fields(fits, known, formula, blocks is None) | {
-        "likelihood": likelihood, "quadrature": int(quadrature),
-    }  # fmt: skip
+        "likelihood": likelihood,
+        "quadrature": int(quadrature),
+    }
     if worst is not None:
         _warn_of_doubts(
             formula, quadrature, np.array(doubts), *worst, fields["names"], fields["component_names"][0]

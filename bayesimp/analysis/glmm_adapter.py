@@ -161,16 +161,19 @@ def _fields(fits: list, family: str, called: dict[str, str]) -> dict:
         c += 1
     n = min(fit.nobs for fit in fits)
     return {
-        "names": names, "estimates": np.array([fit.beta for fit in fits]),
+        "names": names,
+        "estimates": np.array([fit.beta for fit in fits]),
         "covariances": np.array([fit.vcov for fit in fits]),
         # z tests for GLMMs, as everywhere; residual df for the normal family
         "df_complete": float(n - parameters) if dispersion else np.inf,
         "converged": np.array([bool(fit.diagnostics["converged"]) for fit in fits]),
         "singular": np.array([bool(fit.diagnostics["singular"]) for fit in fits]),
-        "component_names": component_names, "components": components,
+        "component_names": component_names,
+        "components": components,
         "components_cov": np.full((M, c, c), np.nan),
-        "loglik": np.array([fit.loglik for fit in fits]), "parameters": parameters,
-    }  # fmt: skip
+        "loglik": np.array([fit.loglik for fit in fits]),
+        "parameters": parameters,
+    }
 
 
 def _name(name: str) -> str:

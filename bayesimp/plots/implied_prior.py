@@ -41,9 +41,12 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
         f"Priors of the conditional model of y{prior.k + 1}, clusters of {prior.n} rows", fontsize="medium"
     )
     figure.legend(
-        *axes.flat[len(names) - 1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
+        *axes.flat[len(names) - 1].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
         fontsize=SMALL,
-    )  # fmt: skip
+    )
     return figure
 
 

@@ -189,9 +189,7 @@ def _shares(
     )  # fmt: skip
     size = float(np.clip(70 / len(values), 4, 16))
     for x in imputed:
-        ax.plot(
-            place, [(x == v).mean() for v in values], "_", color=IMPUTED, markersize=size, alpha=0.6
-        )  # fmt: skip
+        ax.plot(place, [(x == v).mean() for v in values], "_", color=IMPUTED, markersize=size, alpha=0.6)
     spaced(ax)
     _name(ax, names)
     ax.set_ylim(bottom=0)

@@ -125,9 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
     parser = argparse.ArgumentParser(
-        prog="bayesimp", description="Bayesian multiple imputation for clustered data.",
+        prog="bayesimp",
+        description="Bayesian multiple imputation for clustered data.",
         epilog="Start with:  bayesimp demo --out demo_output",
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,check,run}")
 

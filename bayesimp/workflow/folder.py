@@ -188,10 +188,13 @@ def beside(table: pd.DataFrame, complete: Fits | None, rows: int) -> pd.DataFram
         half = stats.t(complete.df_complete).ppf(0.975) * error
         cc = pd.DataFrame(
             {
-                "term": complete.names, "cc.estimate": estimate, "cc.std.error": error,
-                "cc.conf.low": estimate - half, "cc.conf.high": estimate + half,
+                "term": complete.names,
+                "cc.estimate": estimate,
+                "cc.std.error": error,
+                "cc.conf.low": estimate - half,
+                "cc.conf.high": estimate + half,
             }
-        )  # fmt: skip
+        )
     return table.merge(cc.astype({"term": object}), on="term", how="left").assign(**{"cc.rows": rows})
 
 

@@ -249,20 +249,22 @@ def _analysis(section: Section, number: int) -> AnalysisPlan:
     if formula is not None and len(formula.responses) != 1:
         section.note("formula", "an analysis has one response on the left of ~")
     analysis = AnalysisPlan(
-        name, cast(Formula, formula),  # as in _model
+        name,
+        cast(Formula, formula),  # as in _model
         family=section.text("family", "normal", ANALYSIS_FAMILIES),
         reml=section.flag("reml", True),
         variance_scale=section.text("variance_scale", "log", VARIANCE_SCALES),
         complete_case=section.flag("complete_case", True),
-    )  # fmt: skip
+    )
     section.done()
     return analysis
 
 
 def _output(section: Section) -> OutputPlan:
     output = OutputPlan(
-        section.flag("figures", True), section.flag("completed", True),
+        section.flag("figures", True),
+        section.flag("completed", True),
         section.text("format", "csv", ("csv", "parquet")),
-    )  # fmt: skip
+    )
     section.done()
     return output

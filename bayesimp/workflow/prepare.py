@@ -54,9 +54,12 @@ def _load(plan: Plan) -> pd.DataFrame:
             raise DataError(str(error)) from None
         return with_types(frame, plan.data.types or {}, f"the example '{plan.data.example}'")
     return read_table(
-        plan.data.file, plan.data.types, missing=plan.data.missing, separator=plan.data.separator,
+        plan.data.file,
+        plan.data.types,
+        missing=plan.data.missing,
+        separator=plan.data.separator,
         decimal=plan.data.decimal,
-    )  # fmt: skip
+    )
 
 
 def _check_columns(plan: Plan, columns: list[str]) -> None:
