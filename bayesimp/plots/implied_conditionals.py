@@ -40,11 +40,11 @@ def plot_implied_conditionals(
     variances
         (2,) variances of the random intercepts.
     correlations
-        Of the random intercepts.
+        Correlations of the random intercepts.
     sizes
         Smallest and largest number of rows.
     names
-        Of the variables, for the axes.
+        Names of the variables, for the axes.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def plot_missing(
     for name in names:
         data.missing(name)  # raises for unknown names
     if not names:
-        raise SpecificationError("There is no variable to show: the table has no column beside the cluster.")
+        raise SpecificationError("There is no variable to show: the table has no column except the cluster.")
     share = data.counts.loc[names].to_numpy() / data.sizes
     own = ax is None
     if ax is None:

@@ -1,4 +1,4 @@
-"""Clusters of a table, and what differs within them."""
+"""Clusters of a table, and which columns vary within them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
-    """(m,) whether a column has more than one value (NaN aside) in each cluster."""
+    """(m,) whether a column has more than one value, not counting NaN, in each cluster."""
     there = np.isfinite(values)
     m = int(codes.max()) + 1
     low, high = np.full(m, np.inf), np.full(m, -np.inf)

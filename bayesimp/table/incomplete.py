@@ -1,4 +1,4 @@
-"""`IncompleteData`: a table with holes, in clusters, and what is missing where."""
+"""`IncompleteData`: a table with missing cells, in clusters, and what is missing where."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LEAST, MOST = 1e-70, 1e70  # of the largest number of a column: variances of its
 class IncompleteData:
     """A table with missing cells whose rows belong to clusters.
 
-    The table stays as it is: index, dtypes, order of rows and columns and categories are kept, and nothing is
-    ever written to it.
+    The table is kept unchanged: index, dtypes, order of rows and columns and categories, and nothing is ever
+    written to it.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class IncompleteData:
     cluster
         Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
     families
-        Family of variables by name, where the one inferred is not wanted: ``"normal"``, ``"bernoulli"``,
+        Family by variable, to override the inferred one: ``"normal"``, ``"bernoulli"``,
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``,
         ``"inverse_gaussian"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of
         inference see `bayesimp.families.columns`; printing the object shows the result.
@@ -99,7 +99,7 @@ class IncompleteData:
         Raises
         ------
         DataError
-            A value that the variable's family does not have; says which and where.
+            A value that the variable's family does not have; the message says which and where.
         """
         return self._encoded(name)[0]
 
@@ -108,8 +108,8 @@ class IncompleteData:
         return self._encoded(name)[1]
 
     def level_values(self, name: str) -> NDArray[np.float64]:
-        """(K,) what stands for each level where the variable is computed with: the level itself where it is a
-        number, else its position."""
+        """(K,) the number that represents each level in computations: the level itself if it is a number,
+        otherwise its position."""
         levels = self.levels(name)
         number = all(isinstance(level, int | float | np.number) for level in levels)
         return np.array(levels if number else range(len(levels)), dtype=np.float64)
@@ -136,7 +136,7 @@ class IncompleteData:
         Raises
         ------
         DataError
-            Naming the variables.
+            The message names the variables.
         """
         empty = [name for name in names if self.missing(name).all()]
         if empty:
@@ -169,7 +169,9 @@ class IncompleteData:
         names = list(self.variables if variables is None else variables)
         missing = np.column_stack([np.zeros(len(self.frame), bool), *(self.missing(name) for name in names)])
         key = np.zeros(len(missing), dtype=np.int64)
-        for start in range(0, missing.shape[1], 31):  # 31 bits at a time beside at most 2^31 keys so far
+        for start in range(
+            0, missing.shape[1], 31
+        ):  # 31 bits at a time, combined with at most 2^31 keys so far
             bits = missing[:, start : start + 31]
             key = pd.factorize((key << bits.shape[1]) + bits @ (1 << np.arange(bits.shape[1])))[0]
         _, first, rows = np.unique(key, return_index=True, return_counts=True)
@@ -181,7 +183,7 @@ class IncompleteData:
         return describe.summary(self)
 
     def to_native(self, frame: pd.DataFrame) -> Any:
-        """A pandas table as the kind of table the user gave (pandas: as it is; polars, pyarrow: no index)."""
+        """A pandas table converted to the kind of table the user gave (polars and pyarrow have no index)."""
         if self._backend is None:
             return frame
         import narwhals as nw
@@ -315,7 +317,7 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
 
 
 def _nullable() -> dict:
-    """Arrow type to pandas type: integers and booleans with holes stay so, instead of floats and objects."""
+    """Arrow type to pandas type: integers and booleans with missing values keep their type."""
     import pyarrow as pa
 
     integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -387,7 +389,7 @@ def _codes(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
 
 
 def _whole(column: pd.Series) -> pd.Series:
-    """Ids in floats, as read from files with holes, as the whole numbers that they are."""
+    """Ids in floats, as read from files with missing values, as whole numbers."""
     if not pd.api.types.is_float_dtype(column.dtype):
         return column
     values = column.to_numpy(np.float64)

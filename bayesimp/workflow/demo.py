@@ -1,4 +1,4 @@
-"""`bayesimp demo`: real examination marks imputed and analysed, with a few sentences on what is seen."""
+"""`bayesimp demo`: real examination marks imputed and analysed, with a few sentences on the results."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Story(Captions):
     def missing(self, ready: Prepared) -> str:
         data, responses = ready.data, ready.model.responses
         shares = " and ".join(f"{data.missing(name).mean():.1%} of '{name}'" for name in responses)
-        holes = np.any([data.missing(name) for name in responses], axis=0).sum()
+        incomplete = np.any([data.missing(name) for name in responses], axis=0).sum()
         return _step(
             1,
             "What is missing",
             f"{len(data):,} pupils in {len(data.clusters)} schools, with two marks each; {shares} are "
-            f"missing. An analysis of complete rows would lose the {holes:,} pupils who lack one of them.",
+            f"missing. An analysis of complete rows would lose the {incomplete:,} pupils who lack one of them.",
         )
 
     def imputing(self, ready: Prepared) -> str:
@@ -55,7 +55,7 @@ class Story(Captions):
             "Did the chains converge?",
             f"R-hat compares the chains and should be at most {R_HAT_LIMIT}: the largest is "
             f"{summary.worst_r_hat:.3f}. The effective number of draws should be at least {ESS_LIMIT}: the "
-            f"smallest is {summary.smallest_ess:,.0f}. Judged are {len(summary.parameters)} parameters, and "
+            f"smallest is {summary.smallest_ess:,.0f}. {len(summary.parameters)} parameters were checked, and "
             f"{len(summary.imputed)} means and standard deviations of what is imputed, school by school.",
         )
 
