@@ -1,9 +1,9 @@
 """A table as JSON text and bytes, and back exactly: dtypes, categories, index, objects.
 
 Neither Arrow nor netCDF can represent everything in pandas (categories that are intervals or tuples, integers of any
-size, columns of objects, frequencies of dates). So each array is written by its parts: numbers as their bytes, a category as
-its codes and its categories, a column of objects as codes and the distinct values, each with its type. Nothing that is
-read back is code.
+size, columns of objects, frequencies of dates). So each array is written by its parts: numbers as their bytes, a
+category as its codes and its categories, a column of objects as codes and the distinct values, each with its type.
+Nothing that is read back is code.
 """
 
 from __future__ import annotations
