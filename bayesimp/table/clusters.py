@@ -71,7 +71,7 @@ class Clusters:
         return self.count(np.ones(len(self.codes), dtype=bool))
 
     def count(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(m,) how many of the rows (n,) lie in each cluster."""
+        """(m,) how many of the rows (n,) are in each cluster."""
         return np.bincount(self.codes[rows], minlength=len(self.labels))
 
     def where(self, rows: NDArray[np.bool_]) -> str:

@@ -275,9 +275,6 @@ class IncompleteData:
             place = self.grouping.where(bad)
             raise DataError(f"'{name}' is more than '{column}', its trials, {place}. Correct one of them.")
 
-        """(K,) the number that represents each level in computations: the level itself if it is a number,
-        otherwise its position."""
-        return self.variable(name).level_values
 
 def _by_name(families: Any) -> Mapping[str, str]:
     if families is None or isinstance(families, Mapping):
@@ -285,6 +282,3 @@ def _by_name(families: Any) -> Mapping[str, str]:
     raise SpecificationError(
         f"families takes family by variable, such as {{'visits': 'poisson'}}; got {families!r}."
     )
-        """(K,) the number that represents each level in computations: the level itself if it is a number,
-        otherwise its position."""
-        return self.variable(name).level_values
