@@ -125,7 +125,8 @@ def thresholds(family, law: Law, cells, candidates) -> list[tuple[int, float]]:
             weight @ (law.chance[c][few] * cumulative(family, t, cell.trials, law.eta[c][few], law.aux[few][:, None])).sum(-1)
             for t in candidates
         ])  # fmt: skip
-        out += [(c, t) for t in {candidates[np.abs(F - share).argmin()] for share in (0.25, 0.75)}]
+        near = sorted({int(np.abs(F - share).argmin()) for share in (0.25, 0.75)})
+        out += [(c, candidates[k]) for k in near if 0.02 < F[k] < 0.98]  # a chance of one says nothing
     return out
 
 

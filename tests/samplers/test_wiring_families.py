@@ -145,12 +145,12 @@ FAMILIES = ["bernoulli", "probit", "binomial", "poisson", "negative_binomial", "
 def test_bayes(family):
     method = bi.methods.Bayes(link="probit") if family == "probit" else "bayes"
     options = {"places": 15, "width": 5.0, "count": 512} if family == "categorical" else {}
-    z, limit = against(family, method, 500, 12, **options)
+    z, limit = against(family, method, 400, 8, **options)
     assert z < limit
 
 
 @pytest.mark.parametrize("family", ["bernoulli", "probit", "binomial", "poisson"])
 def test_mlmi(family):
     method = bi.methods.MLMI(link="probit") if family == "probit" else "mlmi"
-    z, limit = against(family, method, 500, 12)
+    z, limit = against(family, method, 400, 8)
     assert z < limit
