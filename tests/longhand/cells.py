@@ -29,7 +29,7 @@ class Cell(NamedTuple):
 
 
 class Law(NamedTuple):
-    """weight (S,); eta, by cell (S, K, r); chance, by cell (S, K); aux (S, a); draws: how many independent ones, about."""
+    """weight (S,); eta, by cell (S, K, r); chance, by cell (S, K); aux (S, a); draws: about how many are independent."""
 
     weight: np.ndarray
     eta: list[np.ndarray]
@@ -46,7 +46,7 @@ def _cuts(aux):
 def log_density(family, y, trials, eta, aux):
     """log p(y | eta): y, trials broadcast against eta (..., r) without its last axis; aux (..., a).
 
-    aux: increments of an ordinal variable, else the shape.
+    aux: increments of an ordinal variable, the variance of a normal one, else the shape.
     """
     e = eta[..., 0]
     with np.errstate(divide="ignore"):
@@ -68,6 +68,8 @@ def log_density(family, y, trials, eta, aux):
             case "inverse_gaussian":
                 k, mu = aux[..., 0], np.exp(e)
                 return 0.5 * np.log(k / (2 * np.pi * y**3)) - k * (y - mu) ** 2 / (2 * mu**2 * y)
+            case "normal":
+                return -0.5 * (y - e) ** 2 / aux[..., 0] - 0.5 * np.log(2 * np.pi * aux[..., 0])
             case "ordinal":
                 below = np.where(y > 0, cumulative(family, np.maximum(y - 1, 0), 1, eta, aux), 0.0)
                 return np.log(cumulative(family, y, 1, eta, aux) - below)
@@ -121,10 +123,9 @@ def thresholds(family, law: Law, cells, candidates) -> list[tuple[int, float]]:
     few, out = slice(None, None, max(len(law.weight) // 64, 1)), []
     weight = law.weight[few] / law.weight[few].sum()
     for c, cell in enumerate(cells):
-        F = np.array([
-            weight @ (law.chance[c][few] * cumulative(family, t, cell.trials, law.eta[c][few], law.aux[few][:, None])).sum(-1)
-            for t in candidates
-        ])  # fmt: skip
+        eta, aux, chance = law.eta[c][few], law.aux[few][:, None], law.chance[c][few]
+        of_draws = [(chance * cumulative(family, t, cell.trials, eta, aux)).sum(-1) for t in candidates]
+        F = np.array(of_draws) @ weight
         near = sorted({int(np.abs(F - share).argmin()) for share in (0.25, 0.75)})
         out += [(c, candidates[k]) for k in near if 0.02 < F[k] < 0.98]  # a chance of one says nothing
     return out
@@ -149,6 +150,8 @@ def compare(family, law: Law, cells, values, candidates, level=1e-3) -> tuple[fl
             d = places[b][0]
             R = seen[a].shape[1]
             both = seen[a].mean(1) * seen[b].mean(1)
+            if c == d and R == 1:
+                continue
             if c == d:  # of two different rows
                 both = (R * R * both - (seen[a] & seen[b]).sum(1)) / (R * (R - 1))
             shared = cells[c].cluster == cells[d].cluster

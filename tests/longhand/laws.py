@@ -95,13 +95,16 @@ def _aux(family, z):
     """Increments or the shape of their logs (S, a), and the log prior of these logs."""
     if family == "ordinal":
         return np.exp(z), (z - np.exp(z)).sum(1)  # increments ~ exponential(1)
+    if family == "normal":  # z = log sigma, half-t(2, 1)
+        return np.exp(2 * z), stats.t(2).logpdf(np.exp(z[:, 0])) + z[:, 0]
     if z.shape[1]:  # z = log shape^-1/2, half-t(3, 1)
         return np.exp(-2 * z), stats.t(3).logpdf(np.exp(z[:, 0])) + z[:, 0]
     return z, np.zeros(len(z))
 
 
 def _aux_size(family, levels):
-    return levels - 2 if family == "ordinal" else int(family in ("negative_binomial", "gamma", "inverse_gaussian"))
+    shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian"
+    return levels - 2 if family == "ordinal" else int(family in shaped)
 
 
 def _unique(family, rows: Rows, i):
@@ -110,7 +113,9 @@ def _unique(family, rows: Rows, i):
     table = np.column_stack([rows.y, rows.trials, rows.X, rows.Z])[own]
     distinct, count = np.unique(table, axis=0, return_counts=True)
     p = rows.X.shape[1]
-    return Rows(distinct[:, 0], distinct[:, 1], distinct[:, 2 : 2 + p], distinct[:, 2 + p :], distinct[:, 0]), count
+    return Rows(
+        distinct[:, 0], distinct[:, 1], distinct[:, 2 : 2 + p], distinct[:, 2 + p :], distinct[:, 0]
+    ), count
 
 
 def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, levels=2, count=2048, places=49, width=6.0,
@@ -188,7 +193,9 @@ def _fixed_log_target(family, rows: Rows, p, r, a, log_prior):
         beta, aux = theta[:, : p * r].reshape(-1, r, p), theta[:, p * r :]
         eta = np.einsum("srp,np->snr", beta, rows.X)
         inside = (aux > 0).all(1)
-        log = log_density(family, rows.y, rows.trials, eta, np.where(inside[:, None], aux, 1.0)[:, None]).sum(1)
+        log = log_density(family, rows.y, rows.trials, eta, np.where(inside[:, None], aux, 1.0)[:, None]).sum(
+            1
+        )
         return np.where(inside, log + log_prior(theta), -np.inf)
 
     return log_target
@@ -237,4 +244,6 @@ def of_clusters(family, rows: Rows, X, *, mean, sd, levels=2, count=2048) -> Law
 
     draws, weight = importance(log_target, np.r_[np.tile(mean, r), np.zeros(a)], count)
     natural, _ = read(draws)
-    return no_effects(natural[:, : p * r].reshape(-1, r, p), weight, X, natural[:, p * r :], 1 / (weight**2).sum())
+    return no_effects(
+        natural[:, : p * r].reshape(-1, r, p), weight, X, natural[:, p * r :], 1 / (weight**2).sum()
+    )

@@ -1,8 +1,8 @@
 """Two-stage imputation and Jolani's published algorithm written out: fits by SciPy, laws by plain simulation.
 
-    stage 1   b_i_hat, S_i by maximum likelihood in every cluster
-    stage 2   b_i_hat ~ N(W_i beta, Psi + S_i): REML (L* ~ N(L_hat, 2 H^-1)) or DerSimonian & Laird (p = 1, kept)
-    draws     beta* | Psi*;  b_i* | beta*, Psi*, b_i_hat;  without rows N(W_i beta*, Psi*)
+stage 1   b_i_hat, S_i by maximum likelihood in every cluster
+stage 2   b_i_hat ~ N(W_i beta, Psi + S_i): REML (L* ~ N(L_hat, 2 H^-1)) or DerSimonian & Laird (p = 1, kept)
+draws     beta* | Psi*;  b_i* | beta*, Psi*, b_i_hat;  without rows N(W_i beta*, Psi*)
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def published(rng, family, rows: Rows, incomplete, new, count, tries=250):
         full = np.column_stack([rows.X, t * D])
 
         def log_joint(theta):
-            log = log_density(family, rows.y, rows.trials, (theta @ full.T)[..., None], np.zeros((1, 0))).sum(-1)
+            log = log_density(family, rows.y, rows.trials, (theta @ full.T)[..., None], np.zeros((1, 0))).sum(
+                -1
+            )
             return log - 0.5 * (theta[:, p:] ** 2).sum(-1)
 
         mode, V = about_mode(log_joint, np.zeros(p + m))

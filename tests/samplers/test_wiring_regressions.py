@@ -66,7 +66,9 @@ def test_norm():
     sigma2 = ((rows.y - rows.X @ fit) ** 2).sum() / rng.chisquare(n - p, count)
     beta = fit + np.sqrt(sigma2)[:, None] * (rng.normal(size=(count, p)) @ np.linalg.cholesky(inverse).T)
     one = np.ones((count, 1))
-    law = Law(one[:, 0] / count, [(beta @ at)[:, None, None] for at in X], [one] * len(X), sigma2[:, None], count)
+    law = Law(
+        one[:, 0] / count, [(beta @ at)[:, None, None] for at in X], [one] * len(X), sigma2[:, None], count
+    )
     values = impute("normal", data, "norm", 1000, 2, random="")
     z, limit = compare("normal", law, cells, values, np.linspace(100, 500, 200))
     assert z < limit

@@ -20,7 +20,18 @@ from tests.samplers.test_wiring_families import CELLS, candidates, draw, impute,
 M, REPEATS = 14, 5  # clusters, missing rows of a cell
 SIZES = *[40] * 7, 4, 0, 0, *[40] * 4  # observed rows
 FITTED, FAILED = [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13], [7]
-PLACES = [(0, -1.0), (1, 1.0), (2, -1.0), (2, 1.0), (7, -1.0), (7, 1.0), (8, -1.0), (8, 1.0), (9, 1.0), (9, -1.0)]
+PLACES = [
+    (0, -1.0),
+    (1, 1.0),
+    (2, -1.0),
+    (2, 1.0),
+    (7, -1.0),
+    (7, 1.0),
+    (8, -1.0),
+    (8, 1.0),
+    (9, 1.0),
+    (9, -1.0),
+]
 OF_CLUSTERS = np.array([1.0, -1, 2, 0, -2, 1, 0, -1, 2, -2, 0, 1, -1, 2])
 LABELS = np.array(list("qbzkahmcrdleyo"))
 SLOPES = np.array([1.3, -1.1, 0.9, -1.2, 1.2, 0, -0.3, 0, 0, 0, 0.2, -0.9, 1.1, -0.2])
@@ -46,7 +57,9 @@ def completed(family, data, method, m, formula):
     """Imputed values by cell (m, REPEATS)."""
     g, x, trials, y, cell = data
     rng = np.random.default_rng(8)
-    frame = pd.DataFrame({"g": LABELS[g], "x": x, "w": OF_CLUSTERS[g], "n": trials, "y": np.where(cell >= 0, np.nan, y)})
+    frame = pd.DataFrame(
+        {"g": LABELS[g], "x": x, "w": OF_CLUSTERS[g], "n": trials, "y": np.where(cell >= 0, np.nan, y)}
+    )
     frame["other"] = np.where(rng.random(len(g)) < 0.3, np.nan, rng.normal(size=len(g)))
     order = rng.permutation(len(g))
     frame, cell = frame.iloc[order].reset_index(drop=True), cell[order]
@@ -81,7 +94,9 @@ def test_two_stage(family, between, estimator, as_published):
     law = law._replace(eta=[(b[:, c] @ at[k])[:, None, None] for k, (c, _) in enumerate(PLACES)])
     formula = "~ 1" if p == 1 else "~ x + w" if between else "~ x"
     method = bi.methods.TwoStage(estimator=estimator, published=as_published)
-    z, limit = compare(family, law, cells, completed(family, data, method, 600, formula), candidates(family, rows.y))
+    z, limit = compare(
+        family, law, cells, completed(family, data, method, 600, formula), candidates(family, rows.y)
+    )
     assert z < limit
 
 
@@ -92,9 +107,7 @@ def test_mlmi_published(family):
     count = 8000
     beta, effects = published(np.random.default_rng(3), family, rows, [0, 1, 2, 3], [5, 6], count)
     law = no_effects(beta[:, None], np.full(count, 1 / count), X, np.zeros((count, 0)), count)
-    law = law._replace(
-        eta=[e + effects[c][:, None, None] for e, (c, _) in zip(law.eta, CELLS, strict=True)]
-    )
+    law = law._replace(eta=[e + effects[c][:, None, None] for e, (c, _) in zip(law.eta, CELLS, strict=True)])
     values = impute(family, data, "mlmi-published", 600, 2)
     z, limit = compare(family, law, cells, values, candidates(family, rows.y))
     assert z < limit
