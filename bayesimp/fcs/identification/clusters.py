@@ -70,8 +70,7 @@ def alone(s: Sight) -> list[Event]:
     method, sizes = s.block.method, np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
     if isinstance(method, TwoStage):
         p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
-        # 5 degrees of freedom for a variance; 0 and 1 with a coefficient a row are separated, and counts are not
-        least = p + {"normal": 5, "bernoulli": 1}.get(s.block.family, 0)
+        least = p + s.block.distribution.spare_rows
         many = [i for i in np.flatnonzero(sizes >= least) if _full_rank(s, int(i))]
         if len(many) < 2 + c:
             raise SpecificationError(
@@ -79,7 +78,7 @@ def alone(s: Sight) -> list[Event]:
                 f"'{method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
                 f"{listing(col.name for col in s.block.random)} vary. Take predictors out of its formula, or use 'bayes'."
             )
-    if isinstance(method, Stratified) and s.block.family == "normal":
+    if isinstance(method, Stratified) and s.block.distribution.is_normal:
         terms = len(s.block.fixed) - 1 + len(s.clusters)
         if s.rows.sum() <= terms:
             raise SpecificationError(

@@ -104,7 +104,7 @@ def together(s: Sight) -> list[Event]:
 
 def exact(s: Sight) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
-    if s.block.family != "normal":  # never exact: at the worst separated
+    if not s.block.distribution.is_normal:  # never exact: at the worst separated
         return []
     by_row = np.flatnonzero(s.kinds != "mean")
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
