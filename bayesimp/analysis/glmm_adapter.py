@@ -33,13 +33,18 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
     Raises
     ------
     SpecificationError
-        glmm is not installed, or refuses the model; there is none for ordinal and categorical responses.
+        glmm is not installed, or refuses the model; a family whose responses have no analysis.
     """
     record = FAMILIES.get(family)
-    if record is not None and record.is_factor:
+    if record is not None and not record.fitted_by:
+        instead = "Give a function of a table (statsmodels)."
+        if record.is_factor:
+            instead = (
+                "Analyse one level against the others (bernoulli, of a column made in the completed tables), or give a "
+                "function of a table (statsmodels)."
+            )
         raise SpecificationError(
-            f"{formula.text!r}: there is no analysis of {family} responses here. Analyse one level against the others "
-            "(bernoulli, of a column made in the completed tables), or give a function of a table (statsmodels)."
+            f"{formula.text!r}: there is no analysis of {family} responses here. {instead}"
         )
     try:
         glmm = import_module("glmm")

@@ -143,7 +143,7 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
             f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
         )
-    if getattr(method, "link", "logit") == "probit" and plain not in ("bernoulli", "binomial"):
+    if getattr(method, "link", "logit") == "probit" and "probit" not in family_of(family).links:
         raise SpecificationError(
             f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
         )
