@@ -191,3 +191,5 @@ def test_a_family_without_a_kernel_says_so():
     assert not LOGNORMAL.has_kernel and family_of("binomial(n)").has_kernel
     with pytest.raises(KeyError, match="no kernel has the density of family 'lognormal'"):
         LOGNORMAL.code("log")
+    others = [f for f in FAMILIES.values() if f.is_imputable and f not in (LOGNORMAL, GEOMETRIC)]
+    assert len(others) >= 9 and all(family.has_kernel for family in others)
