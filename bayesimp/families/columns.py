@@ -207,7 +207,8 @@ def _few_values(column: pd.Series) -> list:
 def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
     """float64 with NaN, from what is stored as a number."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.dtype.categories.dtype) if _kind(column) == "number" else column
+        numbers = _kind(column) == "number"  # missing ones among whole numbers: these have no NaN
+        column = column.astype(object).astype("Float64") if numbers else column
     kind = _kind(column)
     if kind == "empty":
         return np.full(len(column), np.nan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bayesimp.errors import SpecificationError
 from bayesimp.families.binary import BERNOULLI, BINOMIAL
 from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
@@ -81,16 +83,18 @@ def analysis_names(*fitted_by: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for family in found for name in (family.name, family.glmm_name)))
 
 
-def read_name(name: str, variable: str) -> str:
+def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
     """The family meant by a name or alias; ``"binomial(n)"`` keeps the column of trials.
+
+    Spaces around its name are part of it where one of the columns of the table is called so.
 
     Raises
     ------
     SpecificationError
         Not a family.
     """
-    if trials(name):
-        return f"{name.partition('(')[0]}({trials(name)})"
+    if column := trials(name) if trials(name) in columns else trials(name).strip():
+        return f"{name.partition('(')[0]}({column})"
     for family in FAMILIES.values():
         if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
             if family.column_of_trials:
@@ -105,9 +109,9 @@ def read_name(name: str, variable: str) -> str:
 
 
 def trials(name: str) -> str:
-    """The column of trials of ``"binomial(n)"``; empty for other families."""
+    """The column of trials of ``"binomial(n)"``, spaces and all; empty for other families."""
     if not isinstance(name, str) or not name.endswith(")"):
         return ""
     head, _, inside = name[:-1].partition("(")
     family = FAMILIES.get(head)
-    return inside.strip() if family is not None and family.column_of_trials else ""
+    return inside if family is not None and family.column_of_trials else ""
