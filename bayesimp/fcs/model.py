@@ -205,7 +205,7 @@ class FCS:
                 continue
             priors = pr.default() if method.priors is None else method.priors
             out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
-            if block.family == "normal" and getattr(method, "residual", "common") == "common":
+            if block.distribution.is_normal and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
                 out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
             out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
@@ -222,7 +222,7 @@ class FCS:
         )
         if scale.intercept >= 0:
             sd[scale.intercept] = prior.intercept
-            if block.family in ("poisson", "negative_binomial"):
+            if block.distribution.has_log_mean_intercept:
                 mean[scale.intercept] = np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]]))
         mean, sd = scale.marginal_beta(mean, sd)
         one = mean.shape[1] == 1
