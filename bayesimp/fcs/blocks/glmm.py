@@ -9,10 +9,10 @@ table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from bayesimp import priors as pr
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import BlockRows
@@ -20,7 +20,6 @@ from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
 from bayesimp.fcs.specification.feedback import LOGS, driven_by, note
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.kernels.families import scalar as fam
@@ -36,6 +35,8 @@ from bayesimp.kernels.glmm.gibbs import (
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.methods import Gibbs
+from bayesimp.priors import CoefficientPrior
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
 __all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
 
@@ -56,11 +57,11 @@ def family_code(block: Block) -> int:
 
 
 def glmm_beta_prior(
-    prior, scale, r: int, code: int, y: np.ndarray, where: str
+    prior: CoefficientPrior, scale: Any, r: int, code: int, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
     Q0, t0 = beta_prior(prior, scale, r, where)
-    if isinstance(prior, pr.Weak) and code in LOG_MEANS and scale.intercept >= 0:
+    if prior.follows_mean and code in LOG_MEANS and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
     return Q0, t0
 
@@ -197,8 +198,8 @@ class BayesGlmm(GeneralisedBlock):
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
-        if isinstance(self.Psi, pr.Fixed):
-            theta.Psi = np.array(self.Psi.value, dtype=float)
+        Psi = self.Psi.known_value
+        theta.Psi = theta.Psi if Psi is None else Psi
         theta.own["tallies"] = new_tallies()
         rows = self.observed(chain.V, self.rows.factors(chain.V))
         code = glmm_start(chain.rng, rows, self.prior, theta.beta, theta.own["aux"], theta.Psi, theta.B)
