@@ -20,7 +20,7 @@ BELOW = {  # what each room may import, besides BASE and itself
     "studies": {"table"},
     "table": {"families"},
     "formulas": {"families", "table"},
-    "priors": {"kernels", "formulas"},
+    "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods
     "methods": {"formulas", "priors"},
     "scale": {"formulas", "priors"},
     "models": {"kernels", "families", "priors"},
@@ -48,7 +48,6 @@ BELOW = {  # what each room may import, besides BASE and itself
         "sampling",
         "imputation",
         "diagnostics",  # `bi.impute` says whether the chains have mixed
-        "joint",
     },
     # analysis and diagnostics inside methods
     "imputation": {"families", "table", "priors", "analysis", "diagnostics", "joint", "fcs"},

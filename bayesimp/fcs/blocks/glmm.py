@@ -9,10 +9,10 @@ table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from bayesimp import priors as pr
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import BlockRows
@@ -20,7 +20,6 @@ from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
 from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.kernels.families.responses import aux_size, draw_rows
@@ -34,6 +33,8 @@ from bayesimp.kernels.glmm.gibbs import (
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.methods import Gibbs
+from bayesimp.priors import CoefficientPrior
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
 __all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
 
@@ -47,10 +48,12 @@ def family_code(block: Block) -> int:
     return family.code(family.link(getattr(block.method, "link", "logit")))
 
 
-def glmm_beta_prior(prior, scale, block: Block, y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+def glmm_beta_prior(
+    prior: CoefficientPrior, scale: Any, block: Block, y: np.ndarray, where: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
     Q0, t0 = beta_prior(prior, scale, block.predictors, where)
-    if isinstance(prior, pr.Weak) and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
+    if prior.follows_mean and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
     return Q0, t0
 
@@ -182,8 +185,8 @@ class BayesGlmm(GeneralisedBlock):
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
-        if isinstance(self.Psi, pr.Fixed):
-            theta.Psi = np.array(self.Psi.value, dtype=float)
+        Psi = self.Psi.known_value
+        theta.Psi = theta.Psi if Psi is None else Psi
         theta.own["tallies"] = new_tallies()
         rows = self.observed(chain.V, self.rows.factors(chain.V))
         code = glmm_start(chain.rng, rows, self.prior, theta.beta, theta.own["aux"], theta.Psi, theta.B)

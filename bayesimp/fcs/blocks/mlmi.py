@@ -18,11 +18,11 @@ from bayesimp.events import Event
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock, glmm_beta_prior
 from bayesimp.fcs.loop import Chain, Parameters, summed
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import covariance_update
 from bayesimp.kernels.glmm.gibbs import FAILURES as GIBBS_FAILURES
 from bayesimp.kernels.glmm.gibbs import GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.mlmi import published
 from bayesimp.kernels.mlmi.draw import EVENTS, FAILURES, TALLIES, mlmi_step
+from bayesimp.priors.gibbs import covariance_update
 
 __all__ = ["MlmiBlock", "PublishedBlock"]
 

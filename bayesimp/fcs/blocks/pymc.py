@@ -20,9 +20,9 @@ from bayesimp.fcs.blocks.pymc_user import UserConditional
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.loop import FREE, Chain, Parameters
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import beta_prior
 from bayesimp.methods import PyMC
 from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.priors.gibbs import beta_prior
 from bayesimp.sampling.hmc_block import HmcState, events
 
 __all__ = ["GeneralisedModel", "OwnModel", "PriorModel"]

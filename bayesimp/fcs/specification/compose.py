@@ -41,7 +41,7 @@ from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.formulas.predictors import Part, Predictors
 from bayesimp.messages import listing
 from bayesimp.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
-from bayesimp.priors import Flat, Weak, default
+from bayesimp.priors import default
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["conditionals"]
@@ -290,8 +290,9 @@ def _of_family(
         return method, notes, "normal", (), None
     if isinstance(method, Gibbs) or (isinstance(method, PyMC) and method.model is None):
         priors = default() if method.priors is None else method.priors
-        if isinstance(priors.beta, Flat):  # see priors.Flat
-            method = replace(method, priors=replace(priors, beta=Weak()))
+        beta = priors.beta.for_generalised()
+        if beta is not priors.beta:
+            method = replace(method, priors=replace(priors, beta=beta))
     column = trials(variable.family)
     if column:
         base._ingredient(column, f"trials of {name}")

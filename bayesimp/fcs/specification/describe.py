@@ -30,7 +30,7 @@ def described(blocks: Iterable[Block], priors: Mapping[str, Any], levels: Mappin
         names = {"beta": [c.name for c in block.fixed], "Psi": effects}
         own = getattr(block.method, "priors", None) or pr.default()
         shown = {p: priors[f"{p}_{block.name}"] for p in known}
-        if isinstance(own.beta, pr.Weak):  # in units of the predictors
+        if own.beta.in_predictor_units:
             shown["beta"] = own.beta
         parts = [f"{p} {describe(prior, names.get(p, block.responses))}" for p, prior in shown.items()]
         lines.append(f"{block.name} ('{own.name}'): {'; '.join(parts)}")
