@@ -7,6 +7,7 @@ chains stand, so that `extend` goes on).
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +18,7 @@ import xarray as xr
 
 from bayesimp.data.exact import from_exact, to_exact
 from bayesimp.data.incomplete import IncompleteData
-from bayesimp.errors import DataError
+from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs_run import FCSRun
 from bayesimp.fcs_storage import fcs_run, fcs_state
@@ -77,12 +78,16 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
 
     Raises
     ------
-    FileNotFoundError, DataError
-        No such file; a file that `save` did not write.
+    FileNotFoundError, DataError, SpecificationError
+        No such file; a file that `save` did not write; no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SpecificationError(
+            f"load takes the path of a file that imp.save(path) wrote, got {type(path).__name__}."
+        )
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(f"{path}: there is no such file; load takes what imp.save(path) wrote.")
     engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
     with xr.open_datatree(path, engine=engine) as opened:
         attrs = dict(opened.attrs)

@@ -27,7 +27,7 @@ from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.data.incomplete import as_pandas
 from bayesimp.data.threads import one_thread
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
 from bayesimp.kernels.laplace_fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.spec.formula import Formula, parse
 
@@ -299,12 +299,17 @@ def completed_tables(imputed: Any) -> Tables:
             tables = tables._replace(
                 stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)
             )
-    elif isinstance(imputed, Iterable) and not hasattr(imputed, "columns"):
+    elif (
+        isinstance(imputed, Iterable)
+        and not isinstance(imputed, str | Fits)
+        and not hasattr(imputed, "columns")
+    ):
         frames = [as_pandas(table)[0] for table in imputed]
         tables = Tables(len(frames), frames.__getitem__)
     else:
         raise DataError(
-            f"completed tables are expected, a list of DataFrames or Imputations; got {type(imputed)}."
+            f"Completed tables are expected, got {type(imputed).__name__}: give imputations (imp = model.impute(m=20, "
+            f"seed=1)) or a list of tables, [table] if there is one only.{instead_of(imputed)}"
         )
     if tables.m == 0:
         raise DataError("there are no completed tables to analyse.")

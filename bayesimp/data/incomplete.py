@@ -15,7 +15,7 @@ from bayesimp.data import describe
 from bayesimp.data import families as family_rules
 from bayesimp.data.exact import check_exact
 from bayesimp.data.where import listing, suggestion, where
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import DataError, SpecificationError, instead_of
 
 __all__ = ["IncompleteData", "as_pandas"]
 
@@ -301,7 +301,7 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
     except TypeError:
         raise DataError(
             f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
-            "collected, a file read)."
+            f"collected, a file read).{instead_of(frame)}"
         ) from None
     import pyarrow as pa
 

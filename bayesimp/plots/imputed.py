@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.data.families import CODED, COUNTS
+from bayesimp.errors import must_be
 from bayesimp.plots._imputed_clusters import by_clusters
 from bayesimp.plots._style import (
     IMPUTED,
@@ -81,6 +82,7 @@ def plot_imputed(
     SpecificationError
         Names that are not imputed responses, or not clusters.
     """
+    must_be(imp, "Imputations", "plot_imputed")
     # not those that are derived anew
     there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")
