@@ -35,7 +35,7 @@ from bayesimp.spec import methods as me
 from bayesimp.spec import priors as pr
 from bayesimp.spec.conditional import formula_text, text
 from bayesimp.spec.describe import described, described_bounds
-from bayesimp.spec.fcs_records import declared_to_dict
+from bayesimp.spec.fcs_records import check_can_be_pickled, declared_to_dict
 
 __all__ = ["FCS"]
 
@@ -68,7 +68,9 @@ class FCS:
         variables imputed one by one, by normal models or (one pair for all rows) by matching; others are refused.
     post
         By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
-        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds.
+        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds. Files
+        hold no code: `Imputations.save` leaves the functions out, and `bayesimp.load` takes them again. Pickles need
+        functions defined by ``def`` at the top of a module.
     where
         Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
         cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
@@ -151,8 +153,18 @@ class FCS:
         return made[seed]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is compiled is left out of copies and pickles, and made again."""
+        """What is compiled is left out of copies and pickles, and made again; lambdas cannot be pickled, and say so."""
+        check_can_be_pickled(self._functions)
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+    @property
+    def _functions(self) -> dict[str, Callable]:
+        """What is code of the user's own, by its place in the arguments."""
+        own = {f"post[{name!r}]": function for name, function in self.post.items()}
+        for block in self.spec.blocks:
+            if (model := getattr(block.method, "model", None)) is not None:
+                own[f"the PyMC model of {block.name!r}"] = model
+        return own
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
