@@ -79,8 +79,8 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     why = ""
     if levels > 2 and data.families[name] == "categorical" and (hint := stored_as_text(data.frame[name])):
         why = (
-            f"{hint}, and are imputed as categories; if they are no codes: pandas.to_numeric(table['{name}'], "
-            "errors='coerce')"
+            f"{hint}, so they are imputed as categories; if they are quantities and not codes, "
+            f"pandas.to_numeric(table['{name}'], errors='coerce') makes them numbers"
         )
     if clusters == 1:
         single: Method = Norm() if normal else SingleLevel()
