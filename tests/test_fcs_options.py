@@ -15,6 +15,7 @@ from scipy import stats
 
 import bayesimp as bi
 from bayesimp import methods as me
+from bayesimp.methods.names import NAMES
 
 LEVELS = ("bernoulli", "ordinal", "categorical")
 FAMILIES = ("normal", "bernoulli", "binomial(n)", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal",
@@ -25,7 +26,7 @@ M, N = 16, 24
 def _methods() -> dict[str, me.Method]:
     """Every record that a name stands for, once, by its first name; matching by sti has no name."""
     found: dict[str, me.Method] = {}
-    for name in me.NAMES:
+    for name in NAMES:
         record = me.read(name)
         if record not in found.values() and not name.endswith("-c"):
             found[name] = record

@@ -216,7 +216,7 @@ def test_a_mean_out_of_range_is_said():
         draw = staticmethod(lambda *a: np.random.default_rng(0).poisson([1e30]))
 
     class Structure:
-        compiled = Compiled
+        compiled, free = Compiled, 0
         filled = staticmethod(lambda **a: ())
 
     block.structure = Structure

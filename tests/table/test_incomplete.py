@@ -378,3 +378,20 @@ def test_a_million_rows_in_well_under_a_second():
     start = time.process_time()
     IncompleteData(frame, "g")
     assert time.process_time() - start < 1.0  # 0.1 s alone on the machine
+
+
+def test_a_part_keeps_the_levels_of_the_whole_whatever_was_read_before():
+    frame = pd.DataFrame({"g": [0, 0, 1, 1], "s": ["a", "b", "c", "b"]})
+    whole = IncompleteData(frame, cluster="g", families={"s": "categorical"})
+    part = whole.part(frame.assign(s=["a", None, "c", None]))
+    assert part.levels("s") == ("a", "b", "c")
+    np.testing.assert_array_equal(part.numeric("s"), [0, np.nan, 2, np.nan])
+
+
+def test_a_column_is_read_once_and_cannot_be_written_to():
+    frame = pd.DataFrame({"g": [0, 0, 1, 1], "x": [1.0, 2.0, np.nan, 4.0]})
+    data = IncompleteData(frame, cluster="g")
+    assert data.numeric("x") is data.numeric("x")
+    with pytest.raises(ValueError, match="read-only"):
+        data.numeric("x")[0] = 7.0
+    assert pickle.loads(pickle.dumps(data)).numeric("x")[0] == 1.0
