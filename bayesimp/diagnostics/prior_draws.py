@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
+from bayesimp.contract import ImputationModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.kernels.covariance.density import draw_inverse_wishart
 from bayesimp.priors.centred import Centred
 
 __all__ = [
-    "WithPriors",
     "draw_correlation_lkj",
     "draw_covariance",
     "draw_sd",
@@ -27,15 +24,8 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-class WithPriors(Protocol):
-    """An imputation model that knows the priors of what is in its posterior, on the scale of the data."""
-
-    @property
-    def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | Centred | pr.Flat | pr.Normal]: ...
-
-
 def prior_group(
-    model: WithPriors, posterior: xr.Dataset, size: int, seed: int
+    model: ImputationModel, posterior: xr.Dataset, size: int, seed: int
 ) -> tuple[xr.Dataset, list[Event]]:
     """Draws of every parameter from its prior, dims as in `posterior` but (1 chain, `size` draws).
 

@@ -31,6 +31,7 @@ from bayesimp.messages import listing, suggestion, where
 __all__ = [
     "CODED",
     "COUNTS",
+    "LOGS",
     "FAMILIES",
     "POSITIVE",
     "Family",
@@ -45,6 +46,8 @@ __all__ = [
 
 CODED = ("bernoulli", "ordinal", "categorical")  # values are levels, numbered from 0
 COUNTS = ("binomial", "poisson", "negative_binomial")
+# families whose linear predictor is one of the logarithm, and the function that puts values on its scale
+LOGS = {"poisson": "log1p", "negative_binomial": "log1p", "gamma": "log", "inverse_gaussian": "log"}
 POSITIVE = ("gamma", "inverse_gaussian")
 
 

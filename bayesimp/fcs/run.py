@@ -9,17 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from bayesimp import notation as nt
+from bayesimp.contract import Run, plain
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.families.columns import CODED
 from bayesimp.fcs.loop import FREE, POST, Chain, History, run_cycles, start_chain
 from bayesimp.fcs.scale import ChainedBlock
-from bayesimp.fcs.specification.declared import plain
+from bayesimp.fcs.specification.feedback import circle_cure
+from bayesimp.fcs.storage import fcs_state, history_and_chains
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations, build_tree
 from bayesimp.methods import TwoStage
@@ -30,6 +32,8 @@ from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesimp.fcs.model import FCS
     from bayesimp.fcs.specification.records import Conditionals
 
@@ -37,7 +41,7 @@ __all__ = ["FCSRun", "block_names"]
 
 
 @dataclass
-class FCSRun:
+class FCSRun(Run):
     """Chains at their present state, one an imputation, and the cycles kept so far."""
 
     model: FCS
@@ -48,6 +52,7 @@ class FCSRun:
     kept: History | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
+    chained: ClassVar[bool] = True
 
     @property
     def history(self) -> History:
@@ -125,7 +130,23 @@ class FCSRun:
         )
         tree = partial(self._tree, cells, attrs)
         made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
-        return made.with_events(imputed_events(made, self.model.spec))
+        spec = self.model.spec
+        return made.with_events(imputed_events(made, set(spec.exact), partial(circle_cure, spec=spec)))
+
+    def state(self) -> xr.Dataset:
+        """Where the chains stand, and the cycles kept (fcs/storage.py)."""
+        return fcs_state(self)
+
+    @classmethod
+    def restore(cls, model: FCS, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run of a file, chains and cycles."""
+        attrs = tree.attrs
+        history, chains = history_and_chains(model, state)
+        events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
+        return cls(
+            model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, kept=history, events=events,
+            seconds=float(attrs["seconds"]),
+        )  # fmt: skip
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Column -> (rows, values (m, cells)), rows in the order of the table."""
@@ -186,7 +207,7 @@ class FCSRun:
         model = self.model
         return {
             "model": "FCS", "formula": "; ".join(model.formulas), "responses": list(model.spec.incomplete),
-            "priors_name": model.priors_name, "specification": json.dumps(model.specification(), default=plain),
+            "priors_name": model.priors_name, "specification": json.dumps(model.records(), default=plain),
             "sampler": "chained equations", "seed": self.seed, "tune": self.tune, "m": len(self.chains),
             "chains": len(self.chains), "draws": self.history.cycles, "cycles": self.history.cycles,
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesimp import notation as nt
+from bayesimp.contract import ImputationModel, Run, model_type
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.families.columns import CODED, COUNTS
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Imputations", "build_tree", "check_long_names"]
-
-
-class Resumable(Protocol):
-    """What made the imputations and can make more of them."""
-
-    def extend(self, m: int, progress: bool | None = None) -> Imputations: ...
 
 
 class Imputations:
@@ -58,7 +53,7 @@ class Imputations:
         attrs: Mapping[str, Any],
         tree: Callable[[], xr.DataTree],
         events: Iterable[Event],
-        run: Resumable | None = None,
+        run: Run | None = None,
     ) -> None:
         """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for.
 
@@ -219,8 +214,24 @@ class Imputations:
 
     @property
     def model(self) -> Any:
-        """The model they were drawn from; None where they do not carry it."""
-        return getattr(self._run, "model", None)
+        """The `ImputationModel` they were drawn from; None where they do not carry it."""
+        return None if self._run is None else self._run.model
+
+    @property
+    def run(self) -> Run | None:
+        """The chains behind the imputations; None where they cannot go on."""
+        return self._run
+
+    @property
+    def chained(self) -> bool:
+        """Whether the draws of the posterior are cycles of chained equations."""
+        return self._engine is not None and self._engine.run_type.chained
+
+    @property
+    def _engine(self) -> type[ImputationModel] | None:
+        """The kind of model they are from, which a result knows even if it cannot go on."""
+        name = self.attrs.get("model")
+        return None if name is None else model_type(name)
 
     def with_prior_draws(self, size: int = 4000, *, seed: int = 0) -> Imputations:
         """The same with a group ``prior`` in the tree, for ``az.plot_prior_posterior(imp.tree)``.
@@ -258,7 +269,7 @@ class Imputations:
 
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
-        if self._run is None or not hasattr(self._run, "iterate"):
+        if self._run is None or not self._run.chained:
             raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
         if cycles < 1:
             raise ValueError(f"go on for at least one cycle, got {cycles}")

@@ -5,13 +5,15 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.contract import ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import Design, design
@@ -21,13 +23,18 @@ from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.joint.information import check_information
 from bayesimp.joint.run import Run
 from bayesimp.joint.scale import Working, prepare
+from bayesimp.joint.storage import specification_of
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["JointNormal"]
 
@@ -35,7 +42,8 @@ MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 Sampler = Literal["auto", "gibbs", "nuts"]
 
 
-class JointNormal:
+@register
+class JointNormal(ImputationModel):
     """Joint multilevel normal model of all variables on the left side of a formula.
 
     Parameters
@@ -48,6 +56,8 @@ class JointNormal:
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
+    shift
+        What is added to the imputed values of a response, see `Shift`; None: nothing.
 
     Raises
     ------
@@ -60,7 +70,16 @@ class JointNormal:
     >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
     """
 
-    def __init__(self, data: IncompleteData, formula: str, priors: pr.Priors | str | None = None) -> None:
+    run_type = Run
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        formula: str,
+        priors: pr.Priors | str | None = None,
+        *,
+        shift: Shift | None = None,
+    ) -> None:
         if not isinstance(data, IncompleteData):
             raise SpecificationError(
                 f"JointNormal takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
@@ -72,6 +91,7 @@ class JointNormal:
         self.data = data
         self.formula = _checked(parse(formula), data)
         self.priors = pr.default() if priors is None else pr.read(priors)
+        self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
@@ -88,7 +108,32 @@ class JointNormal:
 
     def with_priors(self, priors: pr.Priors | str) -> JointNormal:
         """The same data and formula under other priors."""
-        return JointNormal(self.data, self.formula.text, priors)
+        return JointNormal(self.data, self.formula.text, priors, shift=self.shift)
+
+    def specification(self) -> dict[str, Any]:
+        """Formula and priors as plain records: `bayesimp.load` makes the model again from them."""
+        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described; it has no functions of the user's."""
+        priors = priors_from_dict(specification["priors"])
+        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+
+    @classmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """The specification as a file holds it."""
+        return specification_of(attrs, state)
+
+    def check_options(self, **options: Any) -> None:
+        """Refuse a sampler that does not take the priors."""
+        self._sampler(options.get("sampler", "auto"))
 
     @property
     def parameter_priors(self) -> dict[str, Any]:

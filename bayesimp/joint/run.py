@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from bayesimp import contract
 from bayesimp import priors as pr
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
@@ -19,19 +20,22 @@ from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations, build_tree
 from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.joint.rows import impute_rows
+from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.priors.records import priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import imputation_rng
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesimp.joint.normal import JointNormal
 
 __all__ = ["Run"]
 
 
 @dataclass
-class Run:
+class Run(contract.Run):
     """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
 
     model: JointNormal
@@ -150,6 +154,7 @@ class Run:
 
     def _tree(self, cells: dict, attrs: dict):
         model, d = self.model, self.draws
+        shift = [model.shift.of(name) for name in model.responses]
         return build_tree(
             model.data,
             posterior={
@@ -157,7 +162,7 @@ class Run:
                 "Sigma": (("response", "response_2"), d.Sigma),
                 "Psi": (("effect", "effect_2"), d.Psi),
             },
-            imputed_stats={"mean": d.mean, "sd": d.sd},
+            imputed_stats={"mean": d.mean + shift if model.shift else d.mean, "sd": d.sd},
             imputed=cells,
             observed={name: model.data.numeric(name) for name in model.responses},
             coords=model._coords(),
@@ -187,7 +192,26 @@ class Run:
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
         )  # fmt: skip
         rngs = [imputation_rng(self.seed, int(number)) for number in k]
-        return impute_rows(rngs, working, mom, beta, Sigma, Psi)
+        values = impute_rows(rngs, working, mom, beta, Sigma, Psi)
+        if self.model.shift:
+            values += [self.model.shift.of(name) for name in self.model.responses]
+        return values
+
+    def state(self) -> xr.Dataset:
+        """Where the chains stand (joint/storage.py)."""
+        return joint_state(self)
+
+    @classmethod
+    def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run of a file, chains and draws."""
+        attrs = tree.attrs
+        stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
+        numbers = {name: int(attrs[name]) for name in ("seed", "thin", "spacing")}
+        return cls(
+            model, attrs["sampler"], **numbers, kept=draws_of(tree, model.shift), states=chain_states(state),
+            sample_stats={str(name): v.values for name, v in stats} or None,
+            events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
+        )  # fmt: skip
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with `m` imputations in all, chains continued where they stand."""

@@ -15,9 +15,10 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
+from bayesimp.families.columns import LOGS
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
-from bayesimp.fcs.specification.feedback import LOGS, driven_by, note
+from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ from bayesimp import methods as me
 from bayesimp.errors import SpecificationError
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 
-__all__ = ["declared_from_dict", "declared_to_dict", "plain"]
+__all__ = ["declared_from_dict", "declared_to_dict"]
 
 TYPES = {
     cls.__name__: cls
@@ -22,15 +21,6 @@ TYPES = {
         me.ClusterLevel,
     )
 }  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Real):
-        return float(value)
-    raise TypeError(f"{type(value).__name__} is not kept in files")
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:

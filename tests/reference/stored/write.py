@@ -12,7 +12,7 @@ from pathlib import Path
 
 import bayesimp as bi
 from bayesimp import methods
-from tests.frozen import fcs, joint, table
+from tests.frozen import _blocks, fcs, joint, table
 from tests.frozen import priors as pr
 
 PLAIN = "bayes", "ml", "norm", "pmm", "pymc", "mlmi", "mlmi-published", "2stage", "sti", "glm", "2lonly"
@@ -30,7 +30,7 @@ RUNS: dict[str, Callable[[], bi.Imputations]] = {
     "joint_gibbs": lambda: joint(pr.default(), tune=5, draws=6),
     "joint_nuts": lambda: joint(pr.default(), sampler="nuts", tune=20, draws=6),
     "fcs_mixed": mixed,
-    "fcs_joint_block": lambda: fcs("normal", "bayes", blocks={"yw": ["y", "w"]}),
+    "fcs_joint_block": _blocks,
     "fcs_by_cluster": lambda: fcs("normal", methods.Bayes(residual="cluster")),
     "fcs_bounds": lambda: fcs("normal", "bayes", bounds={"y": (-6.0, 6.0)}),
     **{f"fcs_normal_{method}": lambda m=method: fcs("normal", m) for method in PLAIN},
