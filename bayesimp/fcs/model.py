@@ -37,6 +37,7 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.gibbs import is_conjugate
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
+from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.threads import one_thread
 
@@ -327,6 +328,7 @@ class FCS(ImputationModel):
         tune: int | None = None,
         seed: int | None = None,
         workers: int | None = None,
+        executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
         """Run m chains from m starts; the last state of each is one completed table.
@@ -342,6 +344,9 @@ class FCS(ImputationModel):
         seed
             Same seed, same result, whatever `workers`, the order of rows, and m: the first 20 of 60 imputations are
             those of a run of 20 (with as many cycles).
+        workers, executor
+            Imputations at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            `bayesimp.sampling.executors`.
 
         Raises
         ------
@@ -363,7 +368,8 @@ class FCS(ImputationModel):
             raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
         seed = new_seed() if seed is None else _whole("seed", seed, 0)
         workers = None if workers is None else _whole("workers", workers, 1)
-        run = FCSRun(self, seed, tune, workers)
+        read_executor(executor, workers)
+        run = FCSRun(self, seed, tune, workers, executor)
         with progress_bar(progress) as report:
             run.start(m, cycles, report)
             return run.imputations()

@@ -18,7 +18,7 @@ from bayesimp.contract import Run, plain
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.families.columns import CODED
-from bayesimp.fcs.loop import FREE, POST, Chain, History, run_cycles, start_chain
+from bayesimp.fcs.loop import FREE, POST, Chain, Cycles, History, run_cycles
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.feedback import circle_cure
 from bayesimp.fcs.storage import fcs_state, history_and_chains
@@ -27,7 +27,7 @@ from bayesimp.imputation.result import Imputations, build_tree
 from bayesimp.methods import TwoStage
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import chain_rng
+from bayesimp.sampling.executors import Executor, read_executor, run_task
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bayesimp.fcs.model import FCS
     from bayesimp.fcs.specification.records import Conditionals
 
-__all__ = ["FCSRun", "block_names"]
+__all__ = ["FCSRun", "block_names", "run_chain"]
 
 
 @dataclass
@@ -48,6 +48,7 @@ class FCSRun(Run):
     seed: int
     tune: int
     workers: int | None = None
+    executor: str | Executor | None = None
     chains: list[Chain] = field(default_factory=list)
     kept: History | None = None
     events: tuple[Event, ...] = ()
@@ -63,18 +64,15 @@ class FCSRun(Run):
     def start(self, m: int, cycles: int, report: Callable | None) -> None:
         """m chains, `cycles` cycles each."""
         began = time.perf_counter()
-        table, conditionals = self.model.table, self.model.conditionals(self.seed)
-        self.chains = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(m)]
+        task = Cycles(self.model, self.seed)
+        self.chains = [task.start(k) for k in range(m)]
         self.kept = self._cycles(self.chains, cycles, report)
         self.seconds += time.perf_counter() - began
         self._interrupted(self.history.cycles, cycles)
 
-    def _cycles(self, chains: list[Chain], cycles: int, report) -> History:
-        model = self.model
-        return run_cycles(
-            model.table, model.conditionals(self.seed), chains, cycles, model.post_by_column,
-            workers=self.workers, report=report,
-        )  # fmt: skip
+    def _cycles(self, chains: list[Chain], cycles: int, report: Callable | None) -> History:
+        executor = read_executor(self.executor, self.workers)
+        return run_cycles(Cycles(self.model, self.seed), chains, cycles, executor, report)
 
     def _interrupted(self, done: int, asked: int, kept: int = 0) -> None:
         """Record it; kept: cycles from before."""
@@ -94,8 +92,8 @@ class FCSRun(Run):
         """The same run with m imputations in all: the new ones from their own starts, through as many cycles."""
         longer = replace(self, chains=list(self.chains))
         began = time.perf_counter()
-        table, conditionals = self.model.table, self.model.conditionals(self.seed)
-        new = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(len(self.chains), m)]
+        task = Cycles(self.model, self.seed)
+        new = [task.start(k) for k in range(len(self.chains), m)]
         if new:
             with progress_bar(progress) as report:
                 history = self._cycles(new, self.history.cycles, report)
@@ -234,6 +232,15 @@ class FCSRun(Run):
             b = names.index(name)
             out += conditionals[b].events([chain.theta[b] for chain in self.chains])
         return out
+
+
+def run_chain(model: FCS, seed: int, k: int, n: int) -> tuple[Chain, History]:
+    """Chain k of a run from its start: where it stands after n cycles, and these, on the working scale.
+
+    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    """
+    task = Cycles(model, seed)
+    return run_task(task, task.start(k), k, n)
 
 
 def _choices(spec: Conditionals) -> list[Event]:

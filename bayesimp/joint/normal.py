@@ -29,6 +29,7 @@ from bayesimp.priors.describe import describe
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
+from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
@@ -199,6 +200,7 @@ class JointNormal(ImputationModel):
         thin: int = 1,
         sampler: Sampler = "auto",
         workers: int | None = None,
+        executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
         """Draw from the posterior and impute.
@@ -214,6 +216,9 @@ class JointNormal(ImputationModel):
             kept draws by chain, every `thin`-th.
         sampler
             "gibbs" (conditionally conjugate priors), "nuts" (every prior), "auto": gibbs where possible.
+        workers, executor
+            Chains at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            `bayesimp.sampling.executors`. NUTS runs its chains itself.
         progress
             None: shown for runs over a second when the output is a terminal.
 
@@ -244,7 +249,8 @@ class JointNormal(ImputationModel):
                 f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
             )
         seed = new_seed() if seed is None else int(seed)
-        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers)
+        read_executor(executor, workers)
+        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor)
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
             kept = run.draws

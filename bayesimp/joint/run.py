@@ -25,13 +25,14 @@ from bayesimp.kernels.normal.effects import moments
 from bayesimp.priors.records import priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import imputation_rng
+from bayesimp.sampling.executors import Executor, read_executor, run_task
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from bayesimp.joint.normal import JointNormal
 
-__all__ = ["Run"]
+__all__ = ["Run", "run_chain"]
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Run(contract.Run):
     thin: int
     spacing: int
     workers: int | None = None
+    executor: str | Executor | None = None
     kept: joint_gibbs.JointDraws | None = None
     states: list[joint_gibbs.ChainState] = field(default_factory=list)
     sample_stats: dict | None = None
@@ -100,7 +102,7 @@ class Run(contract.Run):
         states = [replace_state(state) for state in self.states]
         new = joint_gibbs.sample_gibbs(
             self.model._working, self.model._working_priors, states,
-            tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
+            tune=tune, draws=draws, thin=self.thin, executor=read_executor(self.executor, self.workers), report=report,
         ).on_data_scale(self.model._working)  # fmt: skip
         if new.draws:  # else the chains stand at different iterations
             self.states = states
@@ -115,6 +117,9 @@ class Run(contract.Run):
         if self.kept is None and tune == 0:
             text = "NUTS cannot do without warm-up: 500 draws were used"
             self.events += (Event("not used", "tune", text),)
+        if self.kept is None and self.executor is not None:
+            text = f"NUTS runs its chains itself; executor = {self.executor!r} was not used"
+            self.events += (Event("not used", "executor", text),)
         tune, model = tune or 500, self.model
         flat = isinstance(model.priors.beta, pr.Flat)
         new, stats, events = sample_joint_nuts(
@@ -206,9 +211,9 @@ class Run(contract.Run):
         """The run of a file, chains and draws."""
         attrs = tree.attrs
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
-        numbers = {name: int(attrs[name]) for name in ("seed", "thin", "spacing")}
+        seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
         return cls(
-            model, attrs["sampler"], **numbers, kept=draws_of(tree, model.shift), states=chain_states(state),
+            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model.shift), states=chain_states(state),
             sample_stats={str(name): v.values for name, v in stats} or None,
             events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
         )  # fmt: skip
@@ -221,6 +226,20 @@ class Run(contract.Run):
             if needed > 0:
                 longer._advance(0, needed, report)
             return longer.imputations(m)
+
+
+def run_chain(
+    model: JointNormal, seed: int, k: int, n: int, *, tune: int = 200
+) -> tuple[joint_gibbs.ChainState, joint_gibbs.JointDraws]:
+    """Chain k of a run by Gibbs sampling from its start: where it stands after n draws, and these, working scale.
+
+    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    """
+    st = model._working.statistics
+    chain = joint_gibbs.initial_state(seed, k, model._working_priors, st.r, st.q)
+    task = joint_gibbs.GibbsTask(model._working, model._working_priors)
+    run_task(task, chain, k, tune, keep=False)
+    return run_task(task, chain, k, n)
 
 
 def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:
