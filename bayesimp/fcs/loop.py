@@ -23,6 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import indistinct
@@ -127,7 +128,8 @@ class Conditional(Protocol):
     `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them and
     fills in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a sum of bits, of each
     of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
-    `events`: what is to be said of all chains in the end.
+    `events`: what is to be said of all chains in the end. `move` takes a `Shift`, which `step` adds between the draw of
+    the parameters and the fill.
 
     Five more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
     (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
@@ -141,6 +143,8 @@ class Conditional(Protocol):
     def init(self, chain: Chain) -> Parameters: ...
 
     def step(self, chain: Chain, theta: Parameters) -> int: ...
+
+    def move(self, shift: Shift) -> None: ...
 
     def events(self, thetas: list[Parameters]) -> list[Event]: ...
 

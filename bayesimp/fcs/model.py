@@ -162,6 +162,9 @@ class FCS(ImputationModel):
         if seed not in made:
             made.clear()
             made[seed] = [make(self.table, k) for k in range(len(self.spec.blocks))]
+            if self.shift:
+                for block in made[seed]:
+                    block.move(self.shift)
             adapt_all(self.table, made[seed], seed)
         return made[seed]
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayesimp.contract import plain
 from bayesimp.fcs.loop import Chain, History, Parameters
+from bayesimp.methods import PMM, Gibbs, Norm
 
 if TYPE_CHECKING:
     from bayesimp.fcs.model import FCS
@@ -71,6 +72,10 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
         rng.bit_generator.state = generators[k]
         names = [block.name for block in model.spec.blocks]
         first = {name: _parameters(a, names.index(name), k) for name in names}
+        for block in model.spec.blocks:  # files written before updates were counted
+            if block.family == "normal" and isinstance(block.method, Gibbs | Norm | PMM):
+                held = np.zeros(first[block.name].beta.size, dtype=np.int64)
+                first[block.name].own.setdefault("held", held)
         theta = [first[name] for name in names]  # one state a block, however often it is visited
         V = np.ascontiguousarray(a["V"][k])
         chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))

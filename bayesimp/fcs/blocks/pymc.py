@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.glmm import family_code, glmm_beta_prior
@@ -90,6 +91,7 @@ class OwnModel:
     """
 
     words: dict = {}
+    shift: float = 0.0  # added to the imputed values of a normal variable, working scale
     keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -102,6 +104,23 @@ class OwnModel:
         self.link = method.link
         function, priors = self._function(method)
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
+
+    def move(self, shift: Shift) -> None:
+        """Take a shift, of a normal variable only: a model draws the others itself.
+
+        Raises
+        ------
+        SpecificationError
+            The variable is not normal.
+        """
+        block = self.chained.block
+        number = shift.of(block.responses[0])
+        if number and block.family != "normal":
+            raise SpecificationError(
+                f"'{block.name}': a PyMC model draws the values of a {block.family} variable itself, so that its linear "
+                "predictor cannot be shifted. Use 'bayes', or leave the variable out of shift."
+            )
+        self.shift = number / float(self.table.scale[self.chained.columns[0]])
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
         assert method.model is not None
@@ -154,7 +173,7 @@ class OwnModel:
         values = self.model.step_rows(chain.rng, state, observed, missing)
         theta.own |= _pack(state) | self._free(state, observed)
         if self.chained.block.family == "normal":
-            values = values - self.chained.terms.offset[-1]
+            values = values - self.chained.terms.offset[-1] + self.shift
         self.block_rows.put(chain.V, values)
         return 0
 
