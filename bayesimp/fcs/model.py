@@ -25,6 +25,7 @@ from bayesimp.fcs.blocks.normal import make
 from bayesimp.fcs.identification.check import check_conditionals
 from bayesimp.fcs.loop import adapt_all
 from bayesimp.fcs.run import FCSRun, block_names
+from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
@@ -34,7 +35,7 @@ from bayesimp.fcs.specification.requests import checked_post, fitted_rows, held_
 from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.gibbs import is_conjugate
+from bayesimp.priors.gibbs import is_conjugate
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
@@ -224,7 +225,7 @@ class FCS(ImputationModel):
     @property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
-        out = {}
+        out: dict[str, Any] = {}
         names = block_names(self.spec)
         for chained in self.table.blocks:
             block, scale, method = chained.block, chained.scale, chained.block.method
@@ -233,28 +234,18 @@ class FCS(ImputationModel):
                 continue
             priors = pr.default() if method.priors is None else method.priors
             out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
-            if block.family == "normal" and getattr(method, "residual", "common") == "common":
+            if block.distribution.is_normal and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
                 out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
             out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
         return out
 
-    def _beta_prior(self, chained, prior):
-        """As it is, but weak priors with the means and sds that they have on the scale of the data."""
-        if not isinstance(prior, pr.Weak):
-            return prior
-        block, scale = chained.block, chained.scale
-        mean, sd = (
-            np.zeros((len(block.fixed), block.predictors)),
-            np.full((len(block.fixed), block.predictors), prior.sd),
-        )
-        if scale.intercept >= 0:
-            sd[scale.intercept] = prior.intercept
-            if block.family in ("poisson", "negative_binomial"):
-                mean[scale.intercept] = np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]]))
-        mean, sd = scale.marginal_beta(mean, sd)
-        one = mean.shape[1] == 1
-        return pr.Normal(mean[:, 0] if one else mean, sd[:, 0] if one else sd)
+    def _beta_prior(self, chained: ChainedBlock, prior: pr.CoefficientPrior) -> pr.CoefficientPrior:
+        """In the units of the data, whatever units the prior is stated in."""
+        block, intercept = chained.block, 0.0
+        if prior.follows_mean and block.distribution.has_log_mean_intercept:
+            intercept = float(np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]])))
+        return prior.on_data(chained.scale, (len(block.fixed), block.predictors), intercept)
 
     def records(self) -> dict[str, Any]:
         """What was declared, as plain records; without the masks `where` and `ignore`, which are arrays."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.events import Event
-from bayesimp.families.columns import CODED, LOGS, POSITIVE
+from bayesimp.families.record import Family
 from bayesimp.imputation.result import Imputations
 from bayesimp.messages import listing
 
@@ -62,17 +62,17 @@ def imputed_events(
         if old != new:
             text = f"{old} in the table; imputed as {data.families[name]}, it is {new} in the completed ones"
             events.append(Event("dtype changed", name, text))
-        family = data.families[name].partition("(")[0]
-        if family in CODED:
+        family = data.variable(name).distribution
+        if family.is_coded:
             continue
         seen, drawn = data.numeric(name)[~data.missing(name)], imputations.values(name)
         if not len(seen) or not drawn.size:
             continue
-        if family == "normal" and name not in exact:
+        if family.is_normal and name not in exact:
             events += [*_few_values(name, seen), *_negative(name, seen, drawn)]
-        if family in POSITIVE:
+        if family.support.is_positive:
             events += _rounded(name, seen, drawn)
-        if name not in exact or family in LOGS:
+        if name not in exact or family.as_predictor:
             far += _far(name, family, seen, drawn)
     others = [event.where for event in far]
     return events + [replace(event, message=f"{event.message}. {cure(event.where, others)}") for event in far]
@@ -126,11 +126,12 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
     return [Event("impossible values", name, text, below)]
 
 
-def _far(name: str, family: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+def _far(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
     """Values more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
     scaled, values = seen, drawn
-    if family in LOGS:
-        scaled, values = FUNCTIONS[LOGS[family]](seen), FUNCTIONS[LOGS[family]](np.maximum(drawn, 1e-300))
+    if family.as_predictor:
+        function = FUNCTIONS[family.as_predictor]
+        scaled, values = function(seen), function(np.maximum(drawn, 1e-300))
     sd = scaled.std(ddof=1) if len(scaled) > 2 else 0.0
     if not sd > 0:
         return []

@@ -14,7 +14,8 @@ from bayesimp import notation as nt
 from bayesimp.contract import ImputationModel, Run, model_type
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event, EventTable
-from bayesimp.families.columns import CODED, COUNTS
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Imputations", "build_tree", "check_long_names"]
@@ -116,9 +117,9 @@ class Imputations:
     def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
         """A column with the imputed values of table k."""
         column, family = self._column(name), self._family(name)
-        if family in CODED:
+        if family.is_coded:
             return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
-        whole = (family in COUNTS or name in self._matched) and self._fit(name)
+        whole = (family.is_count or name in self._matched) and self._fit(name)
         return _filled(column, rows, self._cells[name][1][k], whole)
 
     def _fit(self, name: str) -> bool:
@@ -147,13 +148,14 @@ class Imputations:
         integers = [n for n in self._cells if pd.api.types.is_integer_dtype(self._column(n).dtype)]
         return frozenset(n for n in integers if (self.values(n) == np.floor(self.values(n))).all())
 
-    def _family(self, name: str) -> str:
-        return self.data.families.get(name, "normal").partition("(")[0]
+    def _family(self, name: str) -> Family:
+        """The family of a column; what the imputation made is taken for numbers."""
+        return family_of(self.data.families.get(name, "normal"))
 
     def decoded(self, name: str, k: int) -> np.ndarray:
         """(cells,) imputed values of table k as they stand in the table: levels instead of their numbers."""
         values = self._cells[name][1][k]
-        if self._family(name) not in CODED:
+        if not self._family(name).is_coded:
             return values
         levels = np.empty(len(self.data.levels(name)), dtype=object)
         levels[:] = self.data.levels(name)
@@ -175,7 +177,7 @@ class Imputations:
                 out[name] = self._column(name).array.take(again)
                 continue
             rows, values = self._cells[name]
-            if self._family(name) in CODED:
+            if self._family(name).is_coded:
                 places = [self._cells_like(name, rows, k) for k in range(first, stop)]
                 out[name] = self._column(name).array.take(np.concatenate(places))
             else:
@@ -383,7 +385,7 @@ def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters)
         nt.cluster_coordinate(name): (dim, clusters[data.codes[rows]]),
     }  # fmt: skip
     attrs = {"column": column}
-    if data.families.get(column) in CODED:
+    if column in data.families and data.variable(column).is_coded:
         attrs["levels"] = ", ".join(nt.shown(level) for level in data.levels(column))
     return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from bayesimp import contract
-from bayesimp import priors as pr
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
@@ -121,7 +120,7 @@ class Run(contract.Run):
             text = f"NUTS runs its chains itself; executor = {self.executor!r} was not used"
             self.events += (Event("not used", "executor", text),)
         tune, model = tune or 500, self.model
-        flat = isinstance(model.priors.beta, pr.Flat)
+        flat = model.priors.beta.is_flat
         new, stats, events = sample_joint_nuts(
             model._working if flat else model._prepare(orthogonal=False), model._working_priors,
             imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,

@@ -95,7 +95,7 @@ def _course(imp: Imputations, name: str, what: str, values) -> tuple[Array, str]
     if second is not None:
         level, low, high = second
         return (values - low) / (high - low), f"share of {level}" if what == "mean" else ""
-    coded = imp.data.families.get(name) in ("ordinal", "categorical")
+    coded = name in imp.data.families and imp.data.variable(name).distribution.is_factor
     number = coded and np.array_equal(imp.data.level_values(name), range(len(imp.data.levels(name))))
     return values, f"{what} of level" if number else what
 

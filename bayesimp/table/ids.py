@@ -42,7 +42,7 @@ def names_rows(data: IncompleteData, name: str) -> str:
     """A description of what a complete column names; empty if it may be a measurement."""
     column = data.frame[name].infer_objects()
     codes, m = data.codes, len(data.clusters)
-    if not pd.api.types.is_numeric_dtype(column.dtype) or data.families[name] in ("categorical", "ordinal"):
+    if not pd.api.types.is_numeric_dtype(column.dtype) or data.variable(name).distribution.is_factor:
         places = pd.factorize(column)[0]
         alone = not varies_within(places.astype(float), codes).any() and len(np.unique(places)) == m > 2
         return "another name of the clusters: one value in each, no two alike" if alone else ""

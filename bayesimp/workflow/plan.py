@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import analysis_names, known_names
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.priors import Priors
 from bayesimp.priors.records import PRESETS, priors_from_dict
@@ -52,13 +53,8 @@ FORMATS = (".csv", ".parquet", ".feather")
 TYPES = ("string", "integer", "number", "category")
 MODELS = ("JointNormal",)
 SAMPLERS = ("auto", "gibbs", "nuts")
-ANALYSIS_FAMILIES = ("normal", "gaussian", "bernoulli", "binomial", "poisson")
+ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
 VARIANCE_SCALES = ("log", "sd", "variance", "median")
-# as in bayesimp.families.columns, which this module must not import; a test compares them
-FAMILIES = (
-    "normal", "gaussian", "bernoulli", "binary", "logistic", "binomial", "poisson", "count", "negative_binomial",
-    "negbinomial", "nb", "gamma", "inverse_gaussian", "ordinal", "categorical", "nominal", "none",
-)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names
 
 
@@ -116,8 +112,8 @@ def _data(section: Section, plan: Path) -> DataPlan:
         section.note("", "file and example are both given; keep one" if given else nothing)
     families = section.table("families", {})
     for name, family in families.items():
-        if not isinstance(family, str) or family.lower().partition("(")[0] not in FAMILIES:
-            section.note(f"families.{name}", f"{family!r} is not a family; {possible(family, FAMILIES)}")
+        if not isinstance(family, str) or family.lower().partition("(")[0] not in known_names():
+            section.note(f"families.{name}", f"{family!r} is not a family; {possible(family, known_names())}")
     types = section.table("types", {})
     for name, kind in types.items():
         _check_type(section, name, kind)

@@ -87,7 +87,7 @@ def _check_complete(plan: Plan, data: IncompleteData) -> None:
         f"{where(data.missing(name), index=data.frame.index)}; "
         + (
             "put it left of ~, so that it is imputed"
-            if data.families[name] == "normal"
+            if data.variable(name).distribution.is_normal
             else f"the joint normal model does not impute the family '{data.families[name]}': fill in these "
             "cells, drop the rows from the table, or leave the variable out"
         )

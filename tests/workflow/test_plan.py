@@ -5,7 +5,7 @@ import pytest
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import FAMILIES
+from bayesimp.families import FAMILIES
 from bayesimp.workflow import plan as plans
 from bayesimp.workflow.plan import read_plan
 
@@ -180,5 +180,11 @@ def test_files_beside_the_plan_and_absolute(write, tmp_path):
     assert absolute.data.file == tmp_path / "y.parquet"
 
 
-def test_family_names_are_those_of_the_data():
-    assert set(plans.FAMILIES) == {name for f in FAMILIES.values() for name in (f.name, *f.aliases)}
+def test_family_names_are_those_of_the_data(write):
+    names = [name for f in FAMILIES.values() for name in (f.name, *f.aliases)]
+    known = "\n".join(f'x{k} = "{name}"' for k, name in enumerate(names))
+    plan = GOOD.replace("[model]", f"[data.families]\n{known}\n\n[model]")
+    assert list(read_plan(write(plan)).data.families.values()) == names
+    (problem,) = problems(write(plan.replace('"poisson"', '"poison"')))
+    assert "'poison' is not a family; did you mean 'poisson'" in problem
+    assert plans.ANALYSIS_FAMILIES == ("normal", "gaussian", "bernoulli", "binomial", "poisson")

@@ -16,11 +16,11 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.loop import Chain, Parameters, held_coefficients
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step, common_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
 from bayesimp.kernels.chained.regression import draw_regression, match
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
 __all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "NormalBlock", "Regression", "make"]
 
@@ -37,7 +37,7 @@ def make(table: ChainedTable, number: int):
     block = table.blocks[number].block
     method = block.method
     # kernels that tables of normal variables do not need are loaded where they are used
-    if block.family != "normal" and isinstance(method, me.Gibbs):
+    if not block.distribution.is_normal and isinstance(method, me.Gibbs):
         from bayesimp.fcs.blocks.glmm import BayesGlmm
 
         return BayesGlmm(table, number)
@@ -71,7 +71,7 @@ def make(table: ChainedTable, number: int):
 
             if method.model is not None:
                 return hmc.OwnModel(table, number)
-            return (hmc.PriorModel if block.family == "normal" else hmc.GeneralisedModel)(table, number)
+            return (hmc.PriorModel if block.distribution.is_normal else hmc.GeneralisedModel)(table, number)
     raise SpecificationError(f"{method!r} is not a method of imputation.")
 
 
@@ -167,10 +167,9 @@ class Gibbs(NormalBlock):
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
-        if isinstance(self.Sigma, pr.Fixed):
-            theta.Sigma = np.array(self.Sigma.value, dtype=float)[None]
-        if isinstance(self.Psi, pr.Fixed):
-            theta.Psi = np.array(self.Psi.value, dtype=float)
+        Sigma, Psi = self.Sigma.known_value, self.Psi.known_value
+        theta.Sigma = theta.Sigma if Sigma is None else Sigma[None]
+        theta.Psi = theta.Psi if Psi is None else Psi
         if self.by_cluster:
             theta.Sigma = np.exp(chain.rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
             theta.own["s0_a"] = np.array([0.5, 10.0])

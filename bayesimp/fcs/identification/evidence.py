@@ -14,7 +14,6 @@ from bayesimp.events import Event
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.specification.values import column_values
 from bayesimp.methods import MLMI, ClusterLevel, PyMC, SingleLevel, Stratified
-from bayesimp.priors import Fixed, Normal, Weak
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Sight", "proper", "term_of"]
@@ -64,7 +63,8 @@ class Sight:
     @property
     def fixed_Psi(self) -> bool:
         """Whether the covariance of the effects is given."""
-        return isinstance(getattr(getattr(self.block.method, "priors", None), "Psi", None), Fixed)
+        priors = getattr(self.block.method, "priors", None)
+        return priors is not None and priors.Psi.is_known
 
     def unidentified(self, column: str, message: str) -> list[Event]:
         """Refuse; or, where beta has a proper prior, say that it is all there is."""
@@ -98,10 +98,11 @@ def proper(block: Block) -> str | None:
     method = block.method
     if isinstance(method, PyMC) and method.model is not None:
         return "the model is your own: make sure that its prior is proper"
-    generalised = block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
+    generalised = not block.distribution.is_normal and isinstance(method, MLMI | Stratified | SingleLevel)
     weak = isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
-    prior = getattr(getattr(method, "priors", None), "beta", None)
-    return "its coefficient has its normal prior alone" if weak or isinstance(prior, Normal | Weak) else None
+    priors = getattr(method, "priors", None)
+    proper = priors is not None and priors.beta.is_proper
+    return "its coefficient has its normal prior alone" if weak or proper else None
 
 
 def term_of(column: str, data: IncompleteData) -> str:

@@ -118,7 +118,7 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
     names, notes = [], []
     kept = base.complete["Intercept"][:, None]
     for name in data.variables:
-        if data.families[name] == "none" and name not in base.derived:
+        if not data.variable(name).distribution.is_imputable and name not in base.derived:
             notes.append(
                 f"'{name}' is {data.frame[name].dtype} (family 'none'), neither imputed nor a predictor"
             )
@@ -195,9 +195,8 @@ def _independent(
 
 def _term(name: str, data: IncompleteData) -> str:
     """A main effect in a formula; numbers that are declared to be categories are a factor."""
-    declared = data.families.get(name) in ("categorical", "ordinal") and is_numeric_dtype(
-        data.frame[name].dtype
-    )
+    factor = name in data.families and data.variable(name).distribution.is_factor
+    declared = factor and is_numeric_dtype(data.frame[name].dtype)
     return f"C({write(Name(name))})" if declared else write(Name(name))
 
 
