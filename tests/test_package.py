@@ -20,7 +20,7 @@ BELOW = {  # what each room may import, besides BASE and itself
     "table": {"families"},
     "formulas": {"families", "table"},
     "priors": {"kernels", "formulas"},
-    "methods": {"formulas", "priors"},
+    "methods": {"families", "table", "formulas", "priors", "joint", "fcs"},  # the latter two inside hooks
     "scale": {"formulas", "priors"},
     "models": {"kernels", "priors"},
     "sampling": {"models"},

@@ -17,12 +17,12 @@ from bayesimp import notation as nt
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.families.columns import CODED
-from bayesimp.fcs.loop import FREE, POST, Chain, History, run_cycles, start_chain
+from bayesimp.fcs.blocks.base import FREE, Chain
+from bayesimp.fcs.loop import POST, History, run_cycles, start_chain
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.declared import plain
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations, build_tree
-from bayesimp.methods import TwoStage
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import chain_rng
@@ -295,7 +295,7 @@ def _posterior(
         random, effect = [c.name for c in block.random], f"effect_{name}"
         names = random if len(responses) == 1 else effect_names(responses, random)
         coords |= {effect: names, f"{effect}_2": names}
-        if isinstance(block.method, TwoStage):
+        if block.method.fits_each_cluster:
             places = [block.fixed.index(column) for column in block.random]
             Psi = scale.coefficients_covariance(kept["Psi"], places)
         else:

@@ -10,7 +10,8 @@ import xarray as xr
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.loop import Chain, History, Parameters
+from bayesimp.fcs.blocks.base import Chain, Parameters
+from bayesimp.fcs.loop import History
 from bayesimp.fcs.model import FCS
 from bayesimp.fcs.run import FCSRun
 from bayesimp.fcs.specification.declared import declared_from_dict, plain

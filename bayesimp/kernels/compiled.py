@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from numba import njit
+from numba.core.caching import IndexDataCacheFile
 
 __all__ = ["STAMP", "inner", "kernel", "merged", "reduction", "stamp"]
 
@@ -43,6 +44,16 @@ def stamp(module: str) -> bytes:
     return _digest(sorted(found))
 
 
+class _CacheFile(IndexDataCacheFile):
+    """An index that numba cannot read is one of other sources: a class that it names has moved or has another name."""
+
+    def _load_index(self):
+        try:
+            return super()._load_index()
+        except (AttributeError, ImportError):
+            return {}
+
+
 def kernel(function=None, **options):
     """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows what a kernel is made of.
 
@@ -51,7 +62,8 @@ def kernel(function=None, **options):
 
     def compiled(f):
         dispatcher = njit(cache=True, error_model="numpy", **options)(f)
-        dispatcher._cache._cache_file._source_stamp = stamp(f.__module__)
+        file = dispatcher._cache._cache_file
+        file.__class__, file._source_stamp = _CacheFile, stamp(f.__module__)
         return dispatcher
 
     return compiled if function is None else compiled(function)

@@ -8,17 +8,17 @@ table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
-from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
 from bayesimp.fcs.specification.feedback import LOGS, driven_by, note
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.kernels.chained.rows import linear_predictors
@@ -48,10 +48,10 @@ FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundre
 LOG_MEANS = (fam.POISSON, fam.NEGATIVE_BINOMIAL)
 
 
-def family_code(block: Block) -> int:
+def family_code(block: ConditionalModel) -> int:
     """The kernels' code of a block's family and link."""
     if block.family in ("bernoulli", "binomial"):
-        return fam.PROBIT if getattr(block.method, "link", "logit") == "probit" else fam.LOGIT
+        return fam.PROBIT if block.method.link == "probit" else fam.LOGIT
     return CODES[block.family]
 
 
@@ -65,13 +65,11 @@ def glmm_beta_prior(
     return Q0, t0
 
 
-class GeneralisedBlock:
+class GeneralisedBlock(Block):
     """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
 
-    words: Mapping[int, tuple[str, str]] = {}
-
     def __init__(self, table: ChainedTable, number: int) -> None:
-        self.table, self.chained = table, table.blocks[number]
+        super().__init__(table, number)
         self.rows = BlockRows(table, number)
         block = self.chained.block
         self.code, self.r = family_code(block), block.predictors
@@ -166,20 +164,17 @@ class GeneralisedBlock:
             f"value can be drawn from it. {why}."
         )
 
-    def events(self, thetas: list[Parameters]) -> list[Event]:
-        return []
-
 
 class BayesGlmm(GeneralisedBlock):
     """Posterior draws by Metropolis within Gibbs (`methods.Bayes`; kernels/glmm/gibbs.py)."""
 
     words = {-code: ("failed", message) for code, message in FAILURES.items()}
+    method: Gibbs
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         block, scale = self.chained.block, self.chained.scale
-        name, method = block.name, block.method
-        assert isinstance(method, Gibbs)
+        name, method = block.name, self.method
         Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
         if not is_conjugate(Psi):
             raise SpecificationError(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
-from bayesimp.fcs.loop import Chain, Parameters, summed
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms
 from bayesimp.kernels.chained.regression import match
@@ -42,12 +42,11 @@ class TwoStageBlock(GeneralisedBlock):
         if code not in (TOO_FEW, VARIANCES * SINGULAR)
     }
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
+    method: TwoStage
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         block, rows = self.chained.block, self.rows
-        assert isinstance(block.method, TwoStage)
-        self.method = block.method
         within = [t for t, column in enumerate(block.fixed) if column in block.random]
         between = [t for t in range(self.p) if t not in within]
         self.advice = (

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.specification.values import column_values, dependent
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.messages import listing
-from bayesimp.methods import ClusterLevel
 
 __all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
 
@@ -29,7 +28,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def complete(s: Sight) -> list[Event]:
+def complete(s: Evidence) -> list[Event]:
     """Complete predictors in the rows where the response is observed."""
     chosen = s.kinds == "complete"
     names = [n for n, c in zip(s.names, chosen, strict=True) if c]
@@ -51,7 +50,7 @@ def complete(s: Sight) -> list[Event]:
     )
 
 
-def incomplete(s: Sight) -> list[Event]:
+def incomplete(s: Evidence) -> list[Event]:
     """Each incomplete predictor beside the complete ones, in the rows where it and the response are observed."""
     events = []
     known = np.flatnonzero(s.kinds == "complete")
@@ -72,7 +71,7 @@ def incomplete(s: Sight) -> list[Event]:
     return events
 
 
-def together(s: Sight) -> list[Event]:
+def together(s: Evidence) -> list[Event]:
     """Incomplete predictors beside each other."""
     open_ = np.flatnonzero(s.kinds == "incomplete")
     order = [*np.flatnonzero(s.kinds == "complete"), *open_]
@@ -102,7 +101,7 @@ def together(s: Sight) -> list[Event]:
     return events
 
 
-def exact(s: Sight) -> list[Event]:
+def exact(s: Evidence) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
     if s.block.family != "normal":  # never exact: at the worst separated
         return []
@@ -120,10 +119,10 @@ def exact(s: Sight) -> list[Event]:
     )
 
 
-def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
+def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     """All columns, cluster means and within-cluster ones among them, once the holes are filled (`generic.filled`)."""
     count, p = int(s.rows.sum()), len(s.names)
-    if isinstance(s.block.method, ClusterLevel):  # `between` has said it
+    if s.block.method.level == "cluster":  # `between` has said it
         return []
     if count < p:
         return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
@@ -152,7 +151,7 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
     return events
 
 
-def _relation(s: Sight, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
+def _relation(s: Evidence, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
     """Columns of which x is a combination, and the rows in which they, it and the response are observed; None if of none.
 
     candidates: places of columns that are observed in `rows`. The combination found there is looked at in all rows that
@@ -195,9 +194,9 @@ def _support(matrix: Array, x: Array, members: list[int], rows: Mask) -> list[in
     return [k for k, has in zip(members, part, strict=True) if has]
 
 
-def _has_intercept(s: Sight) -> bool:
+def _has_intercept(s: Evidence) -> bool:
     return any(column.name == INTERCEPT for column in s.block.fixed)
 
 
-def _there(s: Sight, rows: Mask, what: str = "it") -> str:
+def _there(s: Evidence, rows: Mask, what: str = "it") -> str:
     return f"in the {int(rows.sum()):,} rows where {what} and '{s.name}' are observed"

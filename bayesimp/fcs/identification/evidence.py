@@ -11,23 +11,21 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.specification.values import column_values
-from bayesimp.methods import MLMI, ClusterLevel, PyMC, SingleLevel, Stratified
-from bayesimp.priors import Fixed, Normal, Weak
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Sight", "proper", "term_of"]
+__all__ = ["Evidence", "proper", "term_of"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sight:
+class Evidence:
     """What is seen of one response and its predictors."""
 
     name: str
-    block: Block
+    block: ConditionalModel
     values: dict[str, Array]
     data: IncompleteData
     complete: frozenset[str]
@@ -64,7 +62,7 @@ class Sight:
     @property
     def fixed_Psi(self) -> bool:
         """Whether the covariance of the effects is given."""
-        return isinstance(getattr(getattr(self.block.method, "priors", None), "Psi", None), Fixed)
+        return self.block.method.fixed_Psi
 
     def unidentified(self, column: str, message: str) -> list[Event]:
         """Refuse; or, where beta has a proper prior, say that it is all there is."""
@@ -93,15 +91,9 @@ class Sight:
         return f"Drop '{column}' from the predictors of '{self.block.name}'"
 
 
-def proper(block: Block) -> str | None:
+def proper(block: ConditionalModel) -> str | None:
     """Why coefficients that the data do not determine have a proper law; None where they have none."""
-    method = block.method
-    if isinstance(method, PyMC) and method.model is not None:
-        return "the model is your own: make sure that its prior is proper"
-    generalised = block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
-    weak = isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
-    prior = getattr(getattr(method, "priors", None), "beta", None)
-    return "its coefficient has its normal prior alone" if weak or isinstance(prior, Normal | Weak) else None
+    return block.method.proper_prior(block.family)
 
 
 def term_of(column: str, data: IncompleteData) -> str:

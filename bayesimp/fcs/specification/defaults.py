@@ -15,39 +15,15 @@ import numpy as np
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import as_continuous, stored_as_text, trials
 from bayesimp.messages import listing
-from bayesimp.methods import (
-    ML,
-    MLMI,
-    PMM,
-    Bayes,
-    ClusterLevel,
-    Gibbs,
-    Method,
-    Norm,
-    SingleLevel,
-    Stratified,
-    TwoStage,
-)
+from bayesimp.methods import Bayes, ClusterLevel, Method, SingleLevel
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]
+__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters", "plain_name"]
 
 MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
 PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
-BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
-LEVELS = ("ordinal", "categorical")
 CONTINUOUS = ("normal", "gamma", "inverse_gaussian")  # two rows agree by chance never
-FAMILIES: dict[type, tuple[str, ...]] = {
-    ML: ("normal",),
-    Norm: ("normal",),
-    PMM: ("normal", "bernoulli", "binomial", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal"),
-    MLMI: BINARY_AND_COUNTS,
-    TwoStage: ("normal", *BINARY_AND_COUNTS),
-    Stratified: ("normal", *BINARY_AND_COUNTS, *LEVELS),
-    SingleLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
-    ClusterLevel: ("normal", *BINARY_AND_COUNTS, "negative_binomial", *CONTINUOUS[1:], *LEVELS),
-}  # fmt: skip
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
@@ -59,7 +35,6 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
         An unordered variable of very many levels.
     """
     clusters = len(np.unique(data.codes[~data.missing(name)]))
-    normal = data.families[name] == "normal"
     if of_clusters(data, name):
         return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
     levels = len(data.levels(name))
@@ -83,8 +58,10 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
             "errors='coerce')"
         )
     if clusters == 1:
-        single: Method = Norm() if normal else SingleLevel()
-        return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"
+        return (
+            SingleLevel(),
+            "observed in one cluster only, so that clusters cannot be told apart: they are ignored",
+        )
     return Bayes(), why
 
 
@@ -105,6 +82,11 @@ def of_clusters(data: IncompleteData, name: str) -> bool:
     return differ and (data.families[name] in CONTINUOUS or pairs >= PAIRS)
 
 
+def plain_name(family: str) -> str:
+    """``"binomial"`` of ``"binomial(n)"``; other families as they are."""
+    return "binomial" if trials(family) else family
+
+
 def check_family(data: IncompleteData, name: str, method: Method) -> None:
     """Refuse a method that has no model for a family.
 
@@ -114,31 +96,25 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
         And what to use instead.
     """
     family = data.families[name]
-    plain = "binomial" if trials(family) else family
-    matches = getattr(method, "donors", None) is not None
+    plain = plain_name(family)
     if plain == "none":
         raise SpecificationError(
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
-    allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
-    if allowed and plain not in allowed:
-        advice = "'bayes'"
+    if plain not in method.families:
+        advice = method.alternative(plain)
         if of_clusters(data, name):
             advice = "'2lonly', for it has one value in each cluster"
-        elif plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
-            advice = "'mlmi'" if isinstance(method, ML) else "'glm'"
-        elif plain == "normal":
-            advice = "'ml' or 'bayes'"
         raise SpecificationError(
-            f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
+            f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, and it is {family}; "
             f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
         )
-    if getattr(method, "link", "logit") == "probit" and plain not in ("bernoulli", "binomial"):
+    if method.link == "probit" and plain not in ("bernoulli", "binomial"):
         raise SpecificationError(
             f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
         )
-    if isinstance(method, Gibbs) and method.residual == "cluster" and plain != "normal":
+    if method.residual == "cluster" and plain != "normal":
         raise SpecificationError(
             f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
         )

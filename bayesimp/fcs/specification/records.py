@@ -17,7 +17,7 @@ from bayesimp.formulas.syntax import Name, write
 from bayesimp.methods import Method
 
 __all__ = [
-    "Block",
+    "ConditionalModel",
     "Conditionals",
     "formula_text",
     "text",
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Block:
+class ConditionalModel:
     """Variables imputed together, by one model.
 
     Attributes
@@ -86,12 +86,12 @@ class Conditionals:
     X: Array
     incomplete: tuple[str, ...]
     derived: tuple[Derived, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[ConditionalModel, ...]
     exact: Mapping[str, Array] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
 
 
-def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None = None) -> str:
+def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, str] | None = None) -> str:
     """The model of a block as it will be fitted, as one could write it: ``y1 ~ 1 + y2 + (1 | study)``.
 
     ``written``: of `Conditionals`.
@@ -101,14 +101,14 @@ def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None =
     return f"{left} ~ {_sum(block.fixed, written or {})}{random}"
 
 
-def _method(block: Block) -> str:
+def _method(block: ConditionalModel) -> str:
     family = "" if block.family == "normal" else f" [{block.family}{_link(block)}]"
     return f"{block.method.name}{family}"
 
 
-def _link(block: Block) -> str:
+def _link(block: ConditionalModel) -> str:
     binary = block.family == "bernoulli" or block.trials
-    return f", {getattr(block.method, 'link', 'logit')}" if binary else ""
+    return f", {block.method.link}" if binary else ""
 
 
 def text(conditionals: Conditionals, cluster: str) -> str:
