@@ -110,6 +110,7 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
         ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear
         and linear mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson).
         D1 unless there is a reason.
+        A test of variance components whose fits are singular warns: its p-value is too large.
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
@@ -206,7 +207,23 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
             f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which it cannot have "
             "of the same rows, weights and offset: fit both alike."
         )
+    _warn_of_boundary(larger, smaller)
     return d3(own, average, k)
+
+
+def _warn_of_boundary(larger, smaller) -> None:
+    """Of tested variance components, where fits are singular: the chi-squared law is not that of the statistic then."""
+    kept = {_canonical(name) for name in smaller.component_names}
+    tested = [name for name in larger.component_names if _canonical(name) not in kept]
+    singular = int(larger.singular.sum())
+    if tested and singular:
+        warnings.warn(
+            f"D3 tests {', '.join(tested)}, and {singular} of {len(larger)} fits of the larger model are singular: "
+            "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller "
+            "than its chi-squared law has it (Self & Liang 1987), so that the p-value is too large.",
+            StatisticalWarning,
+            stacklevel=4,
+        )
 
 
 def _shape(Q) -> tuple[int, int]:

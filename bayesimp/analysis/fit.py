@@ -28,7 +28,7 @@ from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
-from bayesimp.table.incomplete import as_pandas
+from bayesimp.table.reading import as_pandas
 from bayesimp.threads import one_thread
 
 __all__ = ["Fit", "Fits", "completed_tables", "fit_each"]

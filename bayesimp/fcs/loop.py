@@ -228,7 +228,7 @@ def _advance_compiled(
     kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
     states = places(
         [
-            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma[:, 0], Psi)
+            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], beta, Sigma[:, 0], Psi)
             for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
         ],
         STATE,
@@ -258,6 +258,8 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int,
     """Let the user's function change the values just drawn; a change is counted."""
     holes = table.holes(k) if block.drawn is None else block.drawn
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
+    if not len(drawn):  # of a variable of clusters, when other rows of these say all that is missing
+        return
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
         raise SamplingError(

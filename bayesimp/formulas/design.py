@@ -24,6 +24,7 @@ from bayesimp.messages import suggestion, where
 __all__ = ["Design", "check_rank", "design"]
 
 MOST_LEVELS = 20  # of a factor with fractions among its levels
+LEAST, MOST = 1e-145, 1e145  # of the largest number of a column: sums of its squares are taken
 TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
 
 
@@ -304,4 +305,15 @@ def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None
         raise DataError(
             f"Formula {formula.text!r}: '{names[j]}' has no finite value {place}; "
             "a logarithm of 0 or a division by 0? Correct these values or use another transformation."
+        )
+    largest = np.abs(matrix).max(axis=0, initial=0.0)
+    odd = (largest >= MOST) | ((largest > 0) & (largest <= LEAST))
+    if odd.any():
+        j = int(np.argmax(odd))
+        large = largest[j] >= MOST
+        what, cure = ("large", "Divide") if large else ("small", "Multiply")
+        place = where(np.abs(matrix[:, j]) >= MOST if large else matrix[:, j] != 0, codes, labels, index)
+        raise DataError(
+            f"Formula {formula.text!r}: '{names[j]}' has numbers so {what} ({largest[j]:.3g}) that their squares "
+            f"cannot be held, {place}. {cure} the column, or take another unit."
         )

@@ -102,6 +102,9 @@ class Method:
         Whether the model is the user's own code, of which nothing is known.
     prior_on_Psi
         Whether the variances between clusters have a prior, on which they rest where clusters are few.
+    needs_residual_rows
+        Whether the residual variance of a normal variable rests on the rows beyond as many as there are coefficients,
+        so that there must be some; else it has a prior.
     fits_each_cluster
         Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
     centres_products
@@ -121,6 +124,7 @@ class Method:
     takes_priors: bool = False
     priors: Priors | None = None
     prior_on_Psi: bool = True
+    needs_residual_rows: bool = False
     fits_each_cluster: bool = False
 
     @property

@@ -43,6 +43,7 @@ class Norm(IgnoresClusters):
     name: str = "norm"
 
     summary = "Bayesian linear regression that ignores the clusters"
+    needs_residual_rows = True
     families = ("normal",)
 
     def alternative(self, family: str) -> str:
@@ -70,6 +71,7 @@ class PMM(IgnoresClusters):
     name: str = "pmm"
 
     summary = "predictive mean matching that ignores the clusters"
+    needs_residual_rows = True
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -1,13 +1,86 @@
-"""Clusters of a table, and what differs within them."""
+"""Clusters of a table: their labels, the cluster of each row, and what differs within them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["varies_within"]
+from bayesimp.errors import DataError
+from bayesimp.families.columns import positions
+from bayesimp.messages import listing, where
+
+__all__ = ["Clusters", "varies_within"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """The clusters of a table.
+
+    Attributes
+    ----------
+    labels
+        (m,) labels, sorted (or in the order of a category; in order of appearance if they cannot be sorted), with the
+        name of the column.
+    codes
+        (n,) int64, position of each row's cluster among the labels. Read-only.
+    index
+        (n,) labels of the rows, for messages.
+    """
+
+    labels: pd.Index
+    codes: NDArray[np.int64]
+    index: pd.Index
+
+    @classmethod
+    def of(cls, column: pd.Series) -> Clusters:
+        """The clusters that a column of ids names.
+
+        Raises
+        ------
+        DataError
+            Ids are missing or have a fraction; there is one cluster only.
+        """
+        missing = column.isna().to_numpy()
+        if missing.any():
+            place = where(missing, index=column.index)
+            raise DataError(
+                f"The cluster id '{column.name}' is missing {place}. Fill in the ids, or "
+                "leave these rows out: a row without a cluster cannot be imputed."
+            )
+        codes, labels = positions(_whole(column))
+        if len(labels) < 2:
+            raise DataError(
+                f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With "
+                "one cluster nothing can be learnt about differences between clusters; is it the right column?"
+            )
+        codes.flags.writeable = False
+        return cls(labels.rename(column.name), codes, column.index)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """(m,) rows in each cluster."""
+        return self.count(np.ones(len(self.codes), dtype=bool))
+
+    def count(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(m,) how many of the rows (n,) lie in each cluster."""
+        return np.bincount(self.codes[rows], minlength=len(self.labels))
+
+    def where(self, rows: NDArray[np.bool_]) -> str:
+        """Words for a message: in how many of the rows (n,), which, of which clusters; see `messages.where`."""
+        return where(rows, self.codes, self.labels, self.index)
+
+    def varying(self, values: Array) -> NDArray[np.bool_]:
+        """(m,) in which clusters a column (n,) has more than one value, NaN aside."""
+        return varies_within(values, self.codes)
 
 
 def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
@@ -19,3 +92,17 @@ def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 
     np.maximum.at(high, codes[there], values[there])
     scale = np.abs(values[there]).max(initial=0.0)
     return high - low > tolerance * scale
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    """Ids in floats, as read from files with holes, as the whole numbers that they are."""
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return column
+    values = column.to_numpy(np.float64)
+    broken = ~(np.isfinite(values) & (values == np.floor(values)))
+    if broken.any():
+        raise DataError(
+            f"The cluster id '{column.name}' is a number with a fraction or infinite "
+            f"{where(broken, index=column.index)}; is it the right column? If so, turn it into text."
+        )
+    return pd.Series(values.astype(np.int64), index=column.index, name=column.name)

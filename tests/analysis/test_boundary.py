@@ -298,3 +298,21 @@ def test_a_level_that_one_table_lacks():
         bi.fit_each(frames, "yes ~ two", family="bernoulli")
     with pytest.raises(DataError, match="'one' has one level"):
         bi.fit_each([frame], "y ~ x * one")
+
+
+def test_d3_warns_of_components_at_their_boundary_and_of_nothing_else():
+    frames = [slopes(100 + k) for k in range(10)]
+    fit = lambda formula: bi.fit_each(frames, formula, reml=False)  # noqa: E731
+    larger = fit("y ~ x + (1 + x | g)")
+    count = int(larger.singular.sum())
+    assert 0 < count < 10
+    sds, correlations = np.exp(larger.components[:, :2]), np.tanh(larger.components[:, 2])
+    at_bound = (sds < 1e-4).any(axis=1) | (np.abs(correlations) > 1 - 1e-6)
+    assert (at_bound == larger.singular).all()
+    with pytest.warns(
+        StatisticalWarning, match=rf"D3 tests sd\(x \| g\), .*, and {count} of 10 fits .* singular"
+    ):
+        compare(larger, fit("y ~ x + (1 | g)"), "D3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compare(larger, fit("y ~ 1 + (1 + x | g)"), "D3")  # of a fixed effect

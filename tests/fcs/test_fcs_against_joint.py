@@ -16,8 +16,8 @@ from scipy import stats
 
 import bayesimp as bi
 from bayesimp.fcs.blocks import normal as conditional
-from bayesimp.kernels.chained import moments as ch
 from bayesimp.kernels.chained.gibbs import common_step
+from bayesimp.kernels.chained.moments import moments as ch
 
 SIGMA = np.array([[1.0, 0.6], [0.6, 1.5]])
 PSI = np.array([[0.8, -0.5], [-0.5, 0.7]])  # other slopes between clusters than within
@@ -154,7 +154,8 @@ class Parts(conditional.GibbsBlock):
         f = self.factors(theta, ch.cluster_factors(cells, c.terms, chain.V))
         m = ch.block_moments(cells, c.terms, c.arrays, f, chain.V)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
-        code = common_step(chain.rng, m, *updates, theta.Sigma[0], theta.Psi, theta.beta, theta.B)
+        state = theta.Sigma[0], theta.Psi, theta.beta, theta.B, theta.own["held"]
+        code = common_step(chain.rng, m, *updates, *state)
         return -code or self.fill(chain, self.spoilt(chain, theta, m), f)
 
     def factors(self, theta, f):

@@ -293,3 +293,14 @@ def test_rank_tolerance(left, refused):
         return check_rank(X, ["a", "b", "c"])
     with pytest.raises(DataError, match="'c' is a combination of 'a' "):
         check_rank(X, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("power,what", [(3, "large"), (-3, "small")])
+def test_numbers_whose_squares_cannot_be_held_are_refused_by_name(power, what):
+    """z itself can be computed with, its third power not: NumPy's overflow, or a column that looks like zeros."""
+    f = pd.DataFrame({"g": [0, 0, 1, 1], "y": [1.0, 2.0, 3.0, 5.0], "z": [1e60, 2e60, 4e60, 3e60]})
+    with pytest.raises(
+        DataError, match=rf"'I\(z \*\* {power}\)' has numbers so {what} .*squares cannot be held, in 4 of 4"
+    ):
+        design(parse(f"y ~ I(z ** {power}) + (1 | g)"), f)
+    design(parse("y ~ I(z ** 2) + (1 | g)"), f)

@@ -36,7 +36,9 @@ class ToyBlock(Block):
         return Parameters(own={f"{FREE}shift": np.zeros(()), "draws": np.zeros(1)})
 
     def step(self, chain, theta):
-        noise = chain.rng.choice(self.residuals, (self.method.averaged, len(self.rows.hole_cluster))).mean(axis=0)
+        noise = chain.rng.choice(self.residuals, (self.method.averaged, len(self.rows.hole_cluster))).mean(
+            axis=0
+        )
         self.rows.put(chain.V, self.mean[self.rows.hole_cluster] + noise)
         theta.own[f"{FREE}shift"] = np.array(noise.mean() if len(noise) else 0.0)
         theta.own["draws"] += len(noise)
@@ -115,9 +117,13 @@ def test_options_are_honoured_or_refused_as_declared(frame):
     imp = model(frame, ignore=far.to_numpy()).impute(2, cycles=2, seed=1, progress=False)
     assert imp.values("y")[:, far[frame["y"].isna()]].max() < 50
     for option, value in [("bounds", {"y": (-100, 200)})]:
-        with pytest.raises(bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not honour bounds="):
+        with pytest.raises(
+            bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not honour bounds="
+        ):
             model(frame, **{option: value})
-    with pytest.raises(bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not honour post="):
+    with pytest.raises(
+        bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not honour post="
+    ):
         model(frame, Inflexible(), post={"y": np.abs})
     with pytest.raises(bi.SpecificationError, match=r"ignore: method 'inflexible' does not honour ignore="):
         model(frame, Inflexible(), ignore=far.to_numpy())
@@ -127,7 +133,9 @@ def test_options_are_honoured_or_refused_as_declared(frame):
 def test_what_it_does_not_declare_is_refused(frame):
     counts = frame.assign(y=np.abs(frame["y"].round()))
     data = bi.IncompleteData(counts, "g", families={"y": "poisson"})
-    with pytest.raises(bi.SpecificationError, match="method 'toy' is for normal variables, and it is poisson"):
+    with pytest.raises(
+        bi.SpecificationError, match="method 'toy' is for normal variables, and it is poisson"
+    ):
         bi.FCS(data, methods={"y": Toy()})
     with pytest.raises(bi.SpecificationError, match="method 'toy' has no random part"):
         model(frame, predictors={"y": "~ x + (1 | g)"})

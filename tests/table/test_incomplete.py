@@ -378,3 +378,63 @@ def test_a_million_rows_in_well_under_a_second():
     start = time.process_time()
     IncompleteData(frame, "g")
     assert time.process_time() - start < 1.0  # 0.1 s alone on the machine
+
+
+def test_a_part_keeps_the_levels_of_the_whole_whatever_was_read_before():
+    frame = pd.DataFrame({"g": [0, 0, 1, 1], "s": ["a", "b", "c", "b"]})
+    whole = IncompleteData(frame, cluster="g", families={"s": "categorical"})
+    part = whole.part(frame.assign(s=["a", None, "c", None]))
+    assert part.levels("s") == ("a", "b", "c")
+    np.testing.assert_array_equal(part.numeric("s"), [0, np.nan, 2, np.nan])
+
+
+def test_a_column_is_read_once_and_cannot_be_written_to():
+    frame = pd.DataFrame({"g": [0, 0, 1, 1], "x": [1.0, 2.0, np.nan, 4.0]})
+    data = IncompleteData(frame, cluster="g")
+    assert data.numeric("x") is data.numeric("x")
+    with pytest.raises(ValueError, match="read-only"):
+        data.numeric("x")[0] = 7.0
+    assert pickle.loads(pickle.dumps(data)).numeric("x")[0] == 1.0
+
+
+def test_spaces_around_trials_are_part_of_a_name_that_has_them():
+    f = pd.DataFrame({"g": [1, 1, 2, 2], "y": [1.0, 2.0, np.nan, 0.0], "n": [3, 3, 3, 3], " n": [5, 5, 5, 5]})
+    families = {"y": "binomial( n)"}
+    assert IncompleteData(f, "g", families).families["y"] == "binomial( n)"
+    assert IncompleteData(f.drop(columns=" n"), "g", families).families["y"] == "binomial(n)"
+    assert IncompleteData(f, "g", {"y": "binomial(n )"}).families["y"] == "binomial(n)"
+    with pytest.raises(DataError, match="'y' is more than ' n', its trials"):
+        IncompleteData(f.assign(**{" n": 1}), "g", families)
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow"])
+def test_missing_intervals_of_whole_numbers_stay_missing(kind):
+    """pandas makes an interval of them whose ends are the smallest integers."""
+    intervals = pd.arrays.IntervalArray.from_breaks([0, 1, 2, 3])
+    typed = pa.array(intervals.take([0, 0, 2, 1]))
+    storage = pa.StructArray.from_arrays(
+        [typed.storage.field("left"), typed.storage.field("right")], ["left", "right"],
+        mask=pa.array([False, True, False, False]),
+    )  # fmt: skip
+    column = pa.ExtensionArray.from_storage(typed.type, storage)
+    table = pa.table({"g": [1, 1, 2, 2], "x": column})
+    data = IncompleteData(table if kind == "arrow" else pl.from_arrow(table), "g")
+    assert data.frame["x"].isna().tolist() == [False, True, False, False]
+    assert data.frame["x"].iloc[3] == pd.Interval(1.0, 2.0)
+
+
+def test_categories_of_structures_are_refused():
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None]), pa.array([{"a": 1}, {"a": 2}]))
+    with pytest.raises(DataError, match="cannot be turned into pandas"):
+        IncompleteData(pa.table({"g": [1, 1, 2, 2], "x": column}), "g")
+
+
+def test_categories_of_whole_numbers_with_holes_are_numbers():
+    f = pd.DataFrame({"g": [1, 1, 2, 2], "x": pd.Categorical([3, None, 5, 3])})
+    data = IncompleteData(f, "g", {"x": "poisson"})
+    assert data.numeric("x")[[0, 2, 3]].tolist() == [3.0, 5.0, 3.0] and data.missing("x").tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]

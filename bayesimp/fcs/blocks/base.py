@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.events import Event
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.methods.base import Method
 
 if TYPE_CHECKING:
     from bayesimp.kernels.chained.visit import Visit
 
-__all__ = ["ADVICE", "FREE", "KEPT", "Block", "Chain", "Parameters", "summed"]
+__all__ = ["ADVICE", "FREE", "KEPT", "Block", "Chain", "Parameters", "held_coefficients", "summed"]
 
 Array = NDArray[np.float64]
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
@@ -89,6 +90,23 @@ class Chain:
 def summed(thetas: list[Parameters], name: str) -> np.ndarray:
     """Sum over imputations of what blocks count by themselves."""
     return np.sum([theta.own[name] for theta in thetas], axis=0)
+
+
+def held_coefficients(model: ConditionalModel, thetas: list[Parameters]) -> list[Event]:
+    """Coefficients that the completed data did not determine, of which `own["held"]` (r p*,) counts the updates."""
+    counts = summed(thetas, "held").reshape(len(model.responses), -1).max(axis=0)
+    return [
+        Event(
+            "coefficient held",
+            f"{model.name} ~ {column.name}",
+            f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
+            f"'{model.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn "
+            "given it. Leave it out of the formula, or give beta a normal prior.",
+            int(count),
+        )
+        for column, count in zip(model.fixed, counts, strict=True)
+        if count
+    ]
 
 
 class Block(ABC):

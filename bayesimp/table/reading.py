@@ -1,0 +1,99 @@
+"""From the table that the user gives, whatever its kind, to pandas; tables that cannot be used are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp import notation as nt
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.messages import listing, suggestion
+
+__all__ = ["as_pandas", "check_columns"]
+
+
+def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
+    """The table as pandas, and narwhals' name of what it was (None: pandas)."""
+    if isinstance(frame, pd.DataFrame):
+        # pandas >= 3 copies when somebody writes; before, a copy is the only protection
+        return frame.copy(deep=int(pd.__version__.split(".")[0]) < 3), None
+    import narwhals as nw
+
+    try:
+        table = nw.from_native(frame, eager_only=True)
+    except TypeError:
+        raise DataError(
+            f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
+            "collected, a file read)."
+        ) from None
+    import pyarrow as pa
+
+    try:
+        with np.errstate(invalid="ignore"):  # of missing intervals of whole numbers, whose ends pandas casts
+            arrow = table.to_arrow()
+            made = arrow.to_pandas(types_mapper=_nullable().get)
+            return _with_missing_intervals(made, arrow), table.implementation
+    except (pa.ArrowException, ValueError, TypeError) as error:  # types of polars that nobody else has
+        raise DataError(
+            f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
+            "leave them out of the table."
+        ) from None
+
+
+def _nullable() -> dict:
+    """Arrow type to pandas type: integers and booleans with holes stay so, instead of floats and objects."""
+    import pyarrow as pa
+
+    integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    names = {name: name.replace("u", "U").replace("i", "I") for name in integers} | {"bool_": "boolean"}
+    return {getattr(pa, arrow)(): pd.api.types.pandas_dtype(pandas) for arrow, pandas in names.items()}
+
+
+def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
+    """The table with intervals missing where Arrow has none: pandas gives those of whole numbers ends at random."""
+    for name in [n for n, dtype in frame.dtypes.items() if isinstance(dtype, pd.IntervalDtype)]:
+        holes = table[name].is_null().to_numpy()
+        if holes.any():
+            frame[name] = (
+                frame[name].astype(pd.IntervalDtype("float64", frame[name].dtype.closed)).mask(holes)
+            )
+    return frame
+
+
+def check_columns(frame: pd.DataFrame, cluster: str) -> None:
+    if not isinstance(cluster, str):
+        inside = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
+        hint = f": cluster={inside[0]!r}" if len(inside) == 1 else ""
+        if len(inside) > 1:
+            hint = f"; there is one level of clusters, so join {listing(inside)} in one column if they name it together"
+        raise SpecificationError(f"cluster is the name of one column, as text{hint}; got {cluster!r}.")
+    if len(frame) == 0:
+        raise DataError("The table has no rows.")
+    repeated = frame.columns[frame.columns.duplicated()].unique()
+    if len(repeated):
+        raise DataError(
+            f"Column names occur more than once: {listing(repeated)}. Rename or drop columns so that each "
+            "name is unique."
+        )
+    odd = [name for name in frame.columns if not isinstance(name, str)]
+    if odd:
+        raise DataError(f"Column names must be text; rename {listing(odd)}, with frame.columns = [...].")
+    broken = [name for name in frame.columns if nt.shown(name) != name]
+    if broken:
+        raise DataError(
+            f"Column names hold characters that are none: rename {listing(map(nt.shown, broken))}."
+        )
+    swapped = [
+        name for name, dtype in frame.dtypes.items() if isinstance(dtype, np.dtype) and not dtype.isnative
+    ]
+    if swapped:
+        raise DataError(
+            f"The numbers of {listing(swapped)} are stored in another byte order than this machine's, with which pandas "
+            "cannot compute; turn them: frame[name].astype(frame[name].dtype.newbyteorder('='))."
+        )
+    if cluster not in frame.columns:
+        index = "It is in the index: call reset_index() first. " if cluster in frame.index.names else ""
+        hint = index + suggestion(cluster, frame.columns)
+        raise SpecificationError(f"The table has no column '{cluster}' for the clusters. {hint}")

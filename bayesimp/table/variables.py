@@ -1,0 +1,133 @@
+"""A variable of a table as the models read it: one record, made once for each column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError
+from bayesimp.families.columns import CODED, encode
+from bayesimp.table.clusters import Clusters
+
+__all__ = ["Variable", "check_finite"]
+
+LEAST, MOST = 1e-70, 1e70  # of the largest number of a column: variances of its variances are computed
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """A column with its family.
+
+    Attributes
+    ----------
+    name, family
+        As in the table and in `IncompleteData.families`.
+    column
+        (n,) cells of the table.
+    clusters
+        Of the table, for messages.
+    known_levels
+        Levels that are known from a larger table; None: those of the column.
+    """
+
+    name: str
+    family: str
+    column: pd.Series
+    clusters: Clusters
+    known_levels: tuple | None = None
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether its values are levels, computed with as numbers."""
+        return self.family in CODED
+
+    @cached_property
+    def missing(self) -> NDArray[np.bool_]:
+        """(n,) whether each cell is missing. Read-only."""
+        return _frozen(self.column.isna().to_numpy())
+
+    @cached_property
+    def _encoded(self) -> tuple[NDArray[np.float64], tuple]:
+        clusters = self.clusters
+        values, levels = encode(self.column, self.family, clusters.codes, clusters.labels, self.known_levels)
+        return _frozen(values), levels
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """(n,) float64 with NaN: positions among `levels`, or the numbers themselves. Read-only.
+
+        Raises
+        ------
+        DataError
+            A value that the family does not have; says which and where.
+        """
+        return self._encoded[0]
+
+    @property
+    def levels(self) -> tuple:
+        """Values behind the positions 0, 1, ...; empty where the numbers are the values."""
+        return self._encoded[1]
+
+    @property
+    def level_values(self) -> NDArray[np.float64]:
+        """(K,) what stands for each level in computations: the level itself where it is a number, else its position."""
+        number = all(isinstance(level, int | float | np.number) for level in self.levels)
+        return np.array(self.levels if number else range(len(self.levels)), dtype=np.float64)
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """(n,) float64 with NaN: the variable as models compute with it (`level_values`). Read-only."""
+        if not self.is_coded:
+            return self.numbers
+        values = self.numbers.copy()
+        there = ~np.isnan(values)
+        values[there] = self.level_values[values[there].astype(np.int64)]
+        return _frozen(values)
+
+
+def _frozen(array: NDArray) -> NDArray:
+    """A view that cannot be written to: the array may be the memory of the user's own table."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def check_finite(variable: Variable) -> None:
+    """Refuse numbers that are infinite, or too large or small to compute with.
+
+    Raises
+    ------
+    DataError
+        Naming variable, rows and clusters.
+    """
+    column = variable.column
+    floats = pd.api.types.is_float_dtype(column.dtype)
+    if not floats and not (column.dtype == object and variable.family == "normal"):
+        return
+    values = column.to_numpy(np.float64, na_value=np.nan) if floats else variable.numbers
+    _check_size(variable, values)
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise DataError(
+            f"Variable '{variable.name}' is infinite {variable.clusters.where(infinite)}. "
+            "Correct these values, set them to missing, or leave the column out of the table."
+        )
+
+
+def _check_size(variable: Variable, values: NDArray[np.float64]) -> None:
+    """Refuse numbers whose fourth powers a computer cannot hold: they would be infinite, or 0, and look constant."""
+    size = np.abs(values[np.isfinite(values)])
+    largest = size.max(initial=0.0)
+    if LEAST < largest < MOST or largest == 0:
+        return
+    odd = np.isfinite(values) & ((np.abs(values) >= MOST) if largest >= MOST else (values != 0))
+    what = "so large" if largest >= MOST else "so small"
+    raise DataError(
+        f"Variable '{variable.name}' has numbers {what} ({largest:.3g}) that what is computed from them overflows, "
+        f"{variable.clusters.where(odd)}. Is it a code for a missing value? If not, change its unit: divide it by "
+        f"{'1e' + str(int(np.log10(largest)))}."
+    )
