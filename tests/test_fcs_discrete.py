@@ -297,9 +297,12 @@ def test_a_log_mean_out_of_range_of_other_methods_names_the_covariate_too(method
         # the sign of a coefficient near zero is the draw's: both
         for sign in (1.0, -1.0):
             impute(
-                frame.assign(income=sign * frame["income"]), {"visits": "poisson"}, methods=method,
-                predictors=f"visits ~ {terms}", cycles=5,
-            )  # fmt: skip
+                frame.assign(income=sign * frame["income"]),
+                {"visits": "poisson"},
+                methods=method,
+                predictors=f"visits ~ {terms}",
+                cycles=5,
+            )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])

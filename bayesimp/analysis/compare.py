@@ -83,8 +83,8 @@ def d2(d: ArrayLike, k: int) -> MultiTest:
 def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
     """Likelihood-ratio test: statistics 2 (l1 - l0) of the M tables, at own and at averaged estimates.
 
-    r can come out negative in small samples (Meng & Rubin 1992 suppose large ones); then it says so, and 0 is
-    taken.
+    r can come out negative in small samples (Meng & Rubin 1992 suppose large ones); a warning says so, and 0 is
+    used.
     """
     own, average = np.asarray(own, dtype=float), np.asarray(average, dtype=float)
     M, _ = _shape(own[:, None])
@@ -143,7 +143,7 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
 
 
 def _check_nested(larger, smaller, others: list[str]) -> None:
-    """Refuse two models of which the smaller is not the larger one with terms left out."""
+    """Refuse a smaller model that is not the larger one without some terms."""
     why = []
     if others:
         why.append(f"it has other terms ({', '.join(others)})")
@@ -204,7 +204,7 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
         raise SpecificationError("the larger model has no more parameters than the smaller one.")
     if own.mean() < -1e-6 * (1 + np.abs(larger.likelihood("own")).mean()):
         raise SpecificationError(
-            f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which it cannot have "
+            f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which is impossible "
             "of the same rows, weights and offset: fit both alike."
         )
     _warn_of_boundary(larger, smaller)

@@ -1,4 +1,4 @@
-"""Draws from the priors on covariance matrices (`bayesimp.priors`), to set beside the posterior."""
+"""Draws from the priors on covariance matrices (`bayesimp.priors`), to compare with the posterior."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 
 class WithPriors(Protocol):
-    """An imputation model that knows the priors of what is in its posterior, on the scale of the data."""
+    """An imputation model that knows the priors of its parameters, on the scale of the data."""
 
     @property
     def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | Centred | pr.Flat | pr.Normal]: ...
@@ -37,7 +37,7 @@ class WithPriors(Protocol):
 def prior_group(
     model: WithPriors, posterior: xr.Dataset, size: int, seed: int
 ) -> tuple[xr.Dataset, list[Event]]:
-    """Draws of every parameter from its prior, dims as in `posterior` but (1 chain, `size` draws).
+    """Draws of every parameter from its prior, with the dims of `posterior` (1 chain, `size` draws).
 
     Returns
     -------
@@ -69,7 +69,7 @@ def prior_group(
 def draw_covariance(
     rng: np.random.Generator, prior: pr.CovariancePrior | Centred, d: int, size: int
 ) -> Array:
-    """(size, d, d) draws from a resolved prior (see `priors.resolve`, `spec.centred`).
+    """(size, d, d) draws from a resolved prior (see `priors.resolve`, `priors.centred`).
 
     Raises
     ------
@@ -130,7 +130,7 @@ def draw_correlation_lkj(rng: np.random.Generator, eta: float, d: int, size: int
     C-vine of Lewandowski, Kurowicka & Joe (2009, sec. 2.4), here row by row of the Cholesky factor.
     """
     L = np.zeros((size, d, d))
-    left = np.ones((size, d))  # what is left of the square of each row
+    left = np.ones((size, d))  # the remainder of each row's sum of squares
     for j in range(d):
         b = eta + (d - 2 - j) / 2
         L[:, j, j] = np.sqrt(left[:, j])

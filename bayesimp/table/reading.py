@@ -43,7 +43,7 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
 
 
 def _nullable() -> dict:
-    """Arrow type to pandas type: integers and booleans with holes stay so, instead of floats and objects."""
+    """Arrow type to pandas type: integers and booleans with missing values keep their type."""
     import pyarrow as pa
 
     integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]

@@ -271,8 +271,10 @@ def test_models_that_are_not_nested():
         compare(slopes_of_both, "y ~ x")
 
 
-@pytest.mark.parametrize("formula, family", [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"),
-                                             ("yes ~ C(item)", "bernoulli")])  # fmt: skip
+@pytest.mark.parametrize(
+    "formula, family",
+    [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"), ("yes ~ C(item)", "bernoulli")],
+)
 def test_a_scale_imputed_as_continuous_has_no_levels(formula, family):
     """Four holes in 90 cells are enough, which no number of levels would show."""
     r = np.random.default_rng(7)

@@ -327,12 +327,14 @@ def main() -> None:
     caught = max(wrong(datasets, report).values()) < 1e-6
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [
-        "# Simulation-based calibration of the conditional Gibbs steps: last results", "",
+        "# Simulation-based calibration of the conditional Gibbs steps: last results",
+        "",
         f"Made by `python -m tests.calibration.conditional --datasets {datasets}` on {date.today()},",
-        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.", "",
+        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
+        "",
         f"{datasets} data sets a design; {DRAWS} draws each. Ranks: exact test of uniformity.py; p-values are",
         "multiplied by the number of quantities.",
-    ]  # fmt: skip
+    ]
     Path(__file__).with_name("CONDITIONAL_RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")
 
 

@@ -16,8 +16,8 @@ from scipy import stats
 
 import bayesimp as bi
 from bayesimp.fcs.blocks import normal as conditional
+from bayesimp.kernels.chained import moments as ch
 from bayesimp.kernels.chained.gibbs import common_step
-from bayesimp.kernels.chained.moments import moments as ch
 
 SIGMA = np.array([[1.0, 0.6], [0.6, 1.5]])
 PSI = np.array([[0.8, -0.5], [-0.5, 0.7]])  # other slopes between clusters than within

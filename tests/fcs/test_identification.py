@@ -154,8 +154,11 @@ def test_fewer_rows_than_columns():
     f = table()
     f = seen_only(f, "y1", f.index.isin([0, 1, 20, 22]) & f["y2"].notna())
     f.loc[[0, 1, 20, 22], "y1"] = [1.0, 2.0, 0.0, 3.0]
-    refused("observed in 4 rows of 2 clusters, too few for the coefficients of 5 complete columns",
-            f.assign(w=f["x"] ** 2, v=f["x"] ** 3).drop(columns="size"), {"y1": ["x", "w", "v", "sex"]})  # fmt: skip
+    refused(
+        "observed in 4 rows of 2 clusters, too few for the coefficients of 5 complete columns",
+        f.assign(w=f["x"] ** 2, v=f["x"] ** 3).drop(columns="size"),
+        {"y1": ["x", "w", "v", "sex"]},
+    )
 
 
 def test_normal_prior_makes_estimable_and_is_noted():
@@ -320,8 +323,11 @@ FORMULAS = {"y": "~ a + b + (1 | g)", "a": "~ 1 + (1 | g)", "b": "~ 1 + (1 | g)"
 
 
 def test_levels_that_are_the_same_rows_are_refused_where_nothing_is_open():
-    refused(r"'b\[t\]' is a combination of the predictors before it \(.*in the 117 rows where they and 'y'",
-            shared_level(False), FORMULAS)  # fmt: skip
+    refused(
+        r"'b\[t\]' is a combination of the predictors before it \(.*in the 117 rows where they and 'y'",
+        shared_level(False),
+        FORMULAS,
+    )
 
 
 def test_what_is_open_before_sampling_is_not_refused_and_an_event_names_the_column():
@@ -401,8 +407,11 @@ def test_means_and_within_that_the_user_asked_for_are_refused_by_name(formula, c
 
 
 def test_random_columns_that_are_combinations_are_refused_by_name():
-    refused(r"random part has 'I\(2 \* v\)'.*take it out of \(... \| g\)", one_cluster(),
-            "y ~ x + v + (1 + v + I(2 * v) | g)")  # fmt: skip
+    refused(
+        r"random part has 'I\(2 \* v\)'.*take it out of \(... \| g\)",
+        one_cluster(),
+        "y ~ x + v + (1 + v + I(2 * v) | g)",
+    )
 
 
 def test_fewer_rows_than_coefficients():
@@ -419,8 +428,11 @@ def test_fewer_rows_than_coefficients():
 def test_fewer_observed_clusters_than_random_effects():
     f = table()
     f = seen_only(f, "y1", f["g"] < 2)
-    refused(r"has 2 random effects \('Intercept', 'x'\) and is observed in 2 clusters; 3 are needed", f,
-            "y1 ~ x + (1 + x | g)")  # fmt: skip
+    refused(
+        r"has 2 random effects \('Intercept', 'x'\) and is observed in 2 clusters; 3 are needed",
+        f,
+        "y1 ~ x + (1 + x | g)",
+    )
     (event,) = check(f, "y1 ~ x + (1 | g)")
     assert event.kind == "prior matters" and event.where == "Psi[y1]" and event.count == 2
     (event,) = check(f, "y1 ~ x + (1 | g)", {"y1": "ml"})
@@ -466,8 +478,11 @@ def test_more_between_cluster_columns_than_clusters():
 def test_cluster_mean_collinear_with_a_column_of_clusters():
     f = table()
     f = f.assign(y2=f["y2"] - f.groupby("g")["y2"].transform("mean") + 2 * f["size"])
-    refused(r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters", f,
-            "y1 ~ y2 + size + cluster_mean(y2) + (1 | g)")  # fmt: skip
+    refused(
+        r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters",
+        f,
+        "y1 ~ y2 + size + cluster_mean(y2) + (1 | g)",
+    )
 
 
 def test_cluster_mean_seen_in_few_clusters():

@@ -193,7 +193,7 @@ def test_constant_column(frame):
     refused(DataError, "y ~ x + (1 + k | school)", frame, "random part", "'k' is constant")
     assert build("y ~ 0 + k + x", frame).fixed == ("k", "x")
     frame["k"] = 1e9 + frame["x"]
-    refused(DataError, "y ~ k", frame, "'k' is constant but for", "subtract its mean")
+    refused(DataError, "y ~ k", frame, "'k' is constant except for", "subtract its mean")
     frame["k"] = 0
     refused(DataError, "y ~ 0 + k", frame, "'k' is 0 in all 60 rows")
 

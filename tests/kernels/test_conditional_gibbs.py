@@ -335,8 +335,9 @@ def test_what_fails_is_told(what, code):
     X, Z, Y, codes, clusters = table(1)
     X = np.zeros_like(X) if what == "X" else X
     m, (prior_Sigma, prior_Psi) = (
-        observed_moments((X, Z, Y, codes, clusters)), updates_of(PRIORS["Huang-Wand"], 1)
-    )  # fmt: skip
+        observed_moments((X, Z, Y, codes, clusters)),
+        updates_of(PRIORS["Huang-Wand"], 1),
+    )
     Sigma, Psi = (
         np.full((1, 1), np.nan if what == "Sigma" else 1.0),
         np.full((1, 1), 0.0 if what == "Psi" else 1.0),

@@ -144,12 +144,14 @@ def test_every_kind_of_hole_in_objects(hole):
 def test_other_kinds_of_table(kind):
     frame = pd.DataFrame(
         {
-            "school": ["b", "a", "c", "b"], "x": [1.5, NAN, 2.0, 3.0],
+            "school": ["b", "a", "c", "b"],
+            "x": [1.5, NAN, 2.0, 3.0],
             "k": pd.array([1, None, 5, 7], dtype="Int64"),
-            "flag": pd.array([True, None, False, True], dtype="boolean"), "sex": ["M", None, "F", "M"],
+            "flag": pd.array([True, None, False, True], dtype="boolean"),
+            "sex": ["M", None, "F", "M"],
             "grade": pd.Categorical(["lo", "hi", None, "lo"], ["lo", "hi"]),
         }
-    )  # fmt: skip
+    )
     native = kind(frame)
     data, reference = IncompleteData(native, "school"), IncompleteData(frame, "school")
     assert data.families == reference.families

@@ -1,6 +1,6 @@
 """Gibbs steps of one variable given all others: a normal linear mixed model with one, complete response.
 
-    y_j = x_j' beta + z_j' b_i + e_j,    b_i ~ N(0, Psi),    i = 1..m,  row j in cluster i        (models.md, section 2)
+    y_j = x_j' beta + z_j' b_i + e_j,    b_i ~ N(0, Psi),    i = 1..m,  row j in cluster i  (docs/mathematics.md, sec. 3)
 
 Only rows in which y is observed enter; m counts all clusters, m_o those with such rows. One update:
 

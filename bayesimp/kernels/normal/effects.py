@@ -4,7 +4,7 @@ For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsew
 
     P_i = sum_a W_a kron (Z'Z)_ia         g_i = vec( sum_a (Z'Y)_ia W_a )        C_i = sum_a W_a kron (Z'X)_ia
 
-Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (models.md, section 1),
+Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (docs/mathematics.md, sec. 1),
 
     vec(beta) | Sigma, Psi, Y_obs        ~ N(Q^-1 t, Q^-1)
         Q = Q_0 + sum_a W_a kron (X'X)_a - sum_i U_i'U_i,   t = Q_0 mu_0 + vec(sum_a (X'Y)_a W_a) - sum_i U_i'v_i

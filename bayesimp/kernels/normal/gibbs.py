@@ -1,4 +1,4 @@
-"""Gibbs sampler of the joint multilevel normal model on sufficient statistics (models.md, section 1).
+"""Gibbs sampler of the joint multilevel normal model on sufficient statistics (docs/mathematics.md, sec. 1).
 
 One iteration, two blocks:
 
