@@ -51,7 +51,7 @@ class Gibbs(Method):
     link: Link = "logit"
     name: str = "bayes"
 
-    summary = "Bayesian multilevel model of the family, by Gibbs sampling"
+    summary = "posterior draws by Gibbs sampling; the default"
     links = ("logit", "probit")
     random = "required"
     takes_priors = True

@@ -22,7 +22,7 @@ class ML(Method):
     compatible: bool | None = None
     name: str = "ml"
 
-    summary = "MICE-ML: normal draws around maximum likelihood estimates"
+    summary = "Kunkel & Kaizar's MICE-ML: normal draws around estimates"
     families = ("normal",)
     random = "required"
     options = frozenset(OPTIONS)

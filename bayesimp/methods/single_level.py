@@ -42,7 +42,7 @@ class Norm(IgnoresClusters):
 
     name: str = "norm"
 
-    summary = "Bayesian linear regression that ignores the clusters"
+    summary = "linear regression that ignores the clusters, for comparison"
     needs_residual_rows = True
     families = ("normal",)
 
@@ -70,7 +70,7 @@ class PMM(IgnoresClusters):
     donors: int = 5
     name: str = "pmm"
 
-    summary = "predictive mean matching that ignores the clusters"
+    summary = "predictive mean matching that ignores the clusters, for comparison"
     needs_residual_rows = True
 
     @property
@@ -104,7 +104,7 @@ class SingleLevel(IgnoresClusters):
     link: Link = "logit"
     name: str = "glm"
 
-    summary = "regression of the family that ignores the clusters"
+    summary = "regression of the family that ignores the clusters, for comparison"
     families = ("normal", *BINARY_AND_COUNTS, *LEVELS)
     links = ("logit", "probit")
 

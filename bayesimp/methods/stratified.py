@@ -42,7 +42,7 @@ class Stratified(Method):
     link: Link = "logit"
     name: str = "sti"
 
-    summary = "cluster indicators as fixed effects"
+    summary = "cluster indicators as fixed effects, for comparison"
     links = ("logit", "probit")
     options = frozenset(OPTIONS)
 

@@ -49,7 +49,7 @@ class TwoStage(Method):
     link: Link = "logit"
     name: str = "2stage"
 
-    summary = "a regression in every cluster, then their meta-analysis"
+    summary = "a regression in every cluster, then a meta-analysis (Resche-Rigon & White 2018)"
     links = ("logit", "probit")
     random = "optional"
     options = frozenset(OPTIONS)
