@@ -94,15 +94,15 @@ def test_it_imputes(frame):
     observed = frame.groupby("g")["y"].mean()
     assert np.abs(values - observed[g].to_numpy())[:, g != 3].max() < 4
     np.testing.assert_allclose(values[:, g == 3].mean(), frame["y"].mean(), atol=1)
-    assert (values[0] != values[1]).all()
+    assert (values[0] != values[1]).mean() > 0.9  # two draws may be of one residual
     averaged = model(frame, Toy(averaged=50)).impute(5, cycles=4, seed=1, progress=False).values("y")
     assert averaged[:, g != 3].std(axis=0).mean() < 0.5 * values[:, g != 3].std(axis=0).mean()
 
 
 def test_it_is_printed_and_recorded(frame):
     imp = model(frame).impute(2, cycles=4, seed=1, progress=False)
-    assert "toy  y ~ 1 + x" in str(imp.model if hasattr(imp, "model") else model(frame))
-    events = {event.kind: event for event in imp.events}
+    assert "toy  y ~ 1 + x" in str(model(frame))
+    events = {event.kind: event for event in imp.events.itertuples()}
     assert events["toy"].count == 2 * 4 * frame["y"].isna().sum()
     assert events["no donor"].count == 8 and "100% of 8 visits" in events["no donor"].message
     assert imp.tree["posterior"]["shift_y"].shape == (2, 2)
@@ -116,11 +116,8 @@ def test_options_are_honoured_or_refused_as_declared(frame):
     far = frame["g"] >= 5  # rows of clusters whose values would show
     imp = model(frame, ignore=far.to_numpy()).impute(2, cycles=2, seed=1, progress=False)
     assert imp.values("y")[:, far[frame["y"].isna()]].max() < 50
-    for option, value in [("bounds", {"y": (-100, 200)})]:
-        with pytest.raises(
-            bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not honour bounds="
-        ):
-            model(frame, **{option: value})
+    with pytest.raises(bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not honour bounds="):
+        model(frame, bounds={"y": (-100, 200)})
     with pytest.raises(
         bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not honour post="
     ):
@@ -142,7 +139,7 @@ def test_what_it_does_not_declare_is_refused(frame):
     with pytest.raises(bi.SpecificationError, match="No block has priors"):
         model(frame).with_priors("pan")
     with pytest.raises(bi.SpecificationError, match="method 'toy' imputes one variable at a time"):
-        bi.FCS(bi.IncompleteData(frame.assign(z=frame["y"] + 1 * frame["x"]), "g"), methods={"both": Toy()},
+        bi.FCS(bi.IncompleteData(frame.assign(z=frame["y"] + frame["x"]), "g"), methods={"both": Toy()},
                blocks={"both": ["y", "z"]})  # fmt: skip
 
 
