@@ -22,6 +22,7 @@ from bayesimp.fcs.blocks.base import Block
 from bayesimp.fcs.identification.check import check_conditionals
 from bayesimp.fcs.loop import adapt_all
 from bayesimp.fcs.run import FCSRun, block_names
+from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.declared import declared_to_dict
@@ -220,7 +221,7 @@ class FCS:
             out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
         return out
 
-    def _beta_prior(self, chained, prior):
+    def _beta_prior(self, chained: ChainedBlock, prior: Any) -> Any:
         """As it is, but weak priors with the means and sds that they have on the scale of the data."""
         if not isinstance(prior, pr.Weak):
             return prior

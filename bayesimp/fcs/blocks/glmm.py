@@ -17,6 +17,7 @@ from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.scale import BlockScale
 from bayesimp.fcs.specification.feedback import LOGS, driven_by, note
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
@@ -56,7 +57,7 @@ def family_code(block: ConditionalModel) -> int:
 
 
 def glmm_beta_prior(
-    prior, scale, r: int, code: int, y: np.ndarray, where: str
+    prior: pr.Flat | pr.Normal | pr.Weak, scale: BlockScale, r: int, code: int, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
     Q0, t0 = beta_prior(prior, scale, r, where)
@@ -120,7 +121,13 @@ class GeneralisedBlock(Block):
         return drawn
 
     def draw(
-        self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray, beta=None, columns=None
+        self,
+        chain: Chain,
+        theta: Parameters,
+        X: np.ndarray,
+        eta: np.ndarray,
+        beta: np.ndarray | None = None,
+        columns: Iterable[int] | None = None,
     ) -> None:
         """Draw the missing values given their linear predictors eta (R, r).
 

@@ -19,6 +19,7 @@ from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
 from bayesimp.kernels.chained.regression import draw_regression, match
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
+from bayesimp.kernels.normal.effects import Moments
 from bayesimp.methods import PMM, Gibbs
 
 __all__ = ["GibbsBlock", "MatchingBlock", "MaximumLikelihoodBlock", "NormalBlock", "RegressionBlock"]
@@ -48,13 +49,13 @@ class NormalBlock(Block):
         Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
         return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
 
-    def moments(self, chain: Chain):
+    def moments(self, chain: Chain) -> tuple[np.ndarray, Moments]:
         """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
         c = self.chained
         f = cluster_factors(self.table.cells, c.terms, chain.V)
         return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
 
-    def fill(self, chain: Chain, theta: Parameters, f) -> int:
+    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
         """The missing values; 0, or -1 if Sigma is not positive definite."""
         c = self.chained
         done = fill(
@@ -171,7 +172,7 @@ class RegressionBlock(NormalBlock):
     def events(self, thetas: list[Parameters]) -> list[Event]:
         return held_coefficients(self.chained.block, thetas)
 
-    def parameters(self, chain: Chain, theta: Parameters):
+    def parameters(self, chain: Chain, theta: Parameters) -> tuple[np.ndarray, np.ndarray, int]:
         """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
         f, m = self.moments(chain)
         beta_hat, beta = np.empty(self.sizes[0]), theta.beta[:, 0].copy()

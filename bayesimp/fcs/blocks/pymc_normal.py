@@ -63,7 +63,14 @@ class NormalConditional(HmcBlock):
     """
 
     def __init__(
-        self, priors: pr.Priors, p: int, q: int, *, transitions: int = 1, beta_prior=None, name="y"
+        self,
+        priors: pr.Priors,
+        p: int,
+        q: int,
+        *,
+        transitions: int = 1,
+        beta_prior: tuple[np.ndarray, np.ndarray] | None = None,
+        name: str = "y",
     ) -> None:
         self.p, self.q, self.transitions, self.name = p, q, transitions, name
         _check_proper(priors.Sigma, 1, "Sigma", name)
@@ -148,7 +155,7 @@ class NormalConditional(HmcBlock):
             named |= dict(zip(self.structure.names, values, strict=True))
         draw.Sigma[:], draw.Psi[:] = named["Sigma"], named["Psi"]
 
-    def _effects(self, rng, m: Moments, draw: NormalDraw) -> None:
+    def _effects(self, rng: np.random.Generator, m: Moments, draw: NormalDraw) -> None:
         """beta and B of the draw, given its Sigma and Psi."""
         beta, Sigma, Psi, B = draw
         code = common_step(
@@ -174,7 +181,7 @@ def _is_fixed(priors: pr.Priors, which: str) -> bool:
     return isinstance(getattr(priors, which), pr.Fixed)
 
 
-def _beta_prior(prior, p: int) -> tuple[np.ndarray, np.ndarray]:
+def _beta_prior(prior: pr.Flat | pr.Normal | pr.Weak, p: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(prior, pr.Normal):
         return np.zeros((p, p)), np.zeros(p)
     mean, sd = (np.broadcast_to(np.asarray(x, dtype=float), (p, 1))[:, 0] for x in (prior.mean, prior.sd))

@@ -145,10 +145,20 @@ class TwoStageBlock(GeneralisedBlock):
             drawn, sigma2, estimated, status, np.nan, made.beta[:, 0], np.zeros((p, p)), none, TOGETHER
         )
 
-    def _columns(self, V: np.ndarray, f: np.ndarray, which, terms: Terms, source, cluster) -> np.ndarray:
+    def _columns(
+        self,
+        V: np.ndarray,
+        f: np.ndarray,
+        which: np.ndarray,
+        terms: Terms,
+        source: np.ndarray,
+        cluster: np.ndarray,
+    ) -> np.ndarray:
         return self.rows.columns(V, np.ascontiguousarray(f[:, which]), terms, source, cluster)
 
-    def _impute(self, chain: Chain, theta: Parameters, rows, X: np.ndarray, draw) -> None:
+    def _impute(
+        self, chain: Chain, theta: Parameters, rows: GlmmRows, X: np.ndarray, draw: TwoStageDraw
+    ) -> None:
         coefficients = draw.coefficients[self.rows.hole_cluster]
         eta = np.einsum("jx,jx->j", X, coefficients)[:, None]
         if self.code != NORMAL:

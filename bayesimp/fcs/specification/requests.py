@@ -107,7 +107,7 @@ def check_ignore(spec: Conditionals, ignore: np.ndarray) -> None:
             raise SpecificationError(f"ignore: {block.method.refusal('ignore', block.name)}")
 
 
-def _incomplete(name: str, spec, what: str) -> None:
+def _incomplete(name: str, spec: Conditionals, what: str) -> None:
     if name not in spec.incomplete:
         raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
 
