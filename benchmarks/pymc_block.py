@@ -14,11 +14,11 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
 from bayesimp.fcs.blocks.pymc_user import UserConditional
-from bayesimp.joint.gibbs import covariance_update
 from bayesimp.kernels.chained.gibbs import common_step
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.statistics import collect
 from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.priors.gibbs import covariance_update
 
 __all__ = ["pymc_block"]
 

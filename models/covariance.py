@@ -11,26 +11,23 @@ inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from numpy.typing import ArrayLike
 from pymc.distributions.distribution import Continuous
 from pymc.distributions.transforms import Transform, _default_transform
 from pymc.logprob.abstract import _logprob
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.variable import TensorVariable
 
-from bayesimp import priors
 from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models import ops
-from bayesimp.priors.centred import Centred
+from bayesimp.priors.base import CovariancePrior
 
-__all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance"]
-
-FAMILIES = {
-    priors.HalfT: kernels.HALF_T,
-    priors.HalfNormal: kernels.HALF_NORMAL,
-    priors.Exponential: kernels.EXPONENTIAL,
-}
+__all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance", "float64", "scale_data"]
 
 
 class ScaleCorrelation(Transform):
@@ -85,7 +82,7 @@ class InverseWishart(Continuous):
         if scale is None:
             scale = np.linalg.inv(V)
             scale = (scale + scale.mT) / 2
-        return super().dist(_numbers(nu, scale), **kwargs)
+        return super().dist(float64(nu, scale), **kwargs)
 
     def support_point(rv, size, nu, scale):
         d = scale.shape[-1]
@@ -130,7 +127,7 @@ class HuangWand(Continuous):
 
     @classmethod
     def dist(cls, nu, scale, **kwargs):
-        return super().dist(_numbers(nu, scale), **kwargs)
+        return super().dist(float64(nu, scale), **kwargs)
 
     def support_point(rv, size, nu, scale):
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
@@ -174,8 +171,8 @@ class LKJCovariance(Continuous):
 
     @classmethod
     def dist(cls, eta, sd, *, scale=None, **kwargs):
-        numbers = _numbers(eta, sd.scale if scale is None else scale, getattr(sd, "nu", 1.0))
-        return super().dist(numbers, family=FAMILIES[type(sd)], **kwargs)
+        numbers = float64(eta, sd.scale if scale is None else scale, sd.degrees)
+        return super().dist(numbers, family=sd.family, **kwargs)
 
     def support_point(rv, size, eta, scale, nu):
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
@@ -197,16 +194,11 @@ def _direct(op, rv):
     return ScaleCorrelation(precision=False)
 
 
-def _numbers(*values):
-    # PyTensor takes a bare 1.5 for single precision, and its log gamma function with it
-    return [pt.as_tensor_variable(x, dtype="float64") for x in values]
-
-
 def _on_diagonal(x):
     return x[..., None] * np.eye(x.type.shape[-1])
 
 
-def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str, str]):
+def covariance(name: str, prior: CovariancePrior, d: int, dims: tuple[str, str]) -> TensorVariable:
     """Variable `name`, (d, d), in the model whose context is open.
 
     Parameters
@@ -222,43 +214,21 @@ def covariance(name: str, prior: priors.CovariancePrior, d: int, dims: tuple[str
     A free variable, or for Diagonal and Fixed a Deterministic. Diagonal has the standard deviations as free
     variables ``<name>_sd``, under an inverse-Wishart the variances ``<name>_variance``.
     """
-    match prior:
-        case Centred(inner, C):
-            S, C = covariance(f"{name}_centred", inner, d, dims), pm.Data(f"{name}_columns", C)
-            return pm.Deterministic(name, C @ S @ C.T, dims=dims)
-        case priors.InverseWishart():
-            nu, V = prior.numbers
-            inverse = np.linalg.inv(V)
-            return InverseWishart(name, nu, scale=_data(name, (inverse + inverse.T) / 2), dims=dims)
-        case priors.HuangWand():
-            return HuangWand(name, prior.nu, _data(name, prior.scale), dims=dims)
-        case priors.LKJ(eta, sd):
-            return LKJCovariance(name, eta, sd, scale=_data(name, sd.scale), dims=dims)
-        case priors.Diagonal(priors.InverseWishart() as inner):
-            nu, v = inner.numbers
-            alpha, beta = _numbers(nu / 2, _data(name, 1 / (2 * v)))
-            variance = pm.InverseGamma(f"{name}_variance", alpha, beta, dims=dims[:1])
-        case priors.Diagonal(priors.HalfT() | priors.HalfNormal() | priors.Exponential() as sd):
-            variance = _standard_deviation(f"{name}_sd", sd, _data(name, sd.scale), dims[:1]) ** 2
-        case priors.Fixed(value):
-            return pm.Deterministic(name, pt.as_tensor_variable(_data(name, value)), dims=dims)
-        case _:
-            raise TypeError(prior)
-    return pm.Deterministic(name, variance[:, None] * np.eye(d), dims=dims)
+    return prior.distribution(name, d, dims)
 
 
-def _data(name, value):
-    """The scale of a prior follows the table, so it is data too: another table, no other compilation."""
+def scale_data(name: str, value: ArrayLike) -> TensorVariable:
+    """``<name>_scale`` as data of the open model.
+
+    The scale of a prior follows the table, so it is data too: another table, no other compilation.
+    """
     value = np.asarray(value, dtype=float)
     return pm.Data(f"{name}_scale", value, shape=value.shape)
 
 
-def _standard_deviation(name, prior, scale, dims):
-    match prior:
-        case priors.HalfT():
-            return pm.HalfStudentT(name, nu=_numbers(prior.nu)[0], sigma=scale, dims=dims)
-        case priors.HalfNormal():
-            return pm.HalfNormal(name, sigma=scale, dims=dims)
-        case priors.Exponential():
-            return pm.Exponential(name, scale=scale, dims=dims)
-    raise TypeError(prior)
+def float64(*values: Any) -> list[TensorVariable]:
+    """Numbers and arrays in double precision.
+
+    PyTensor takes a bare 1.5 for single precision, and its log gamma function with it.
+    """
+    return [pt.as_tensor_variable(x, dtype="float64") for x in values]

@@ -19,15 +19,15 @@ exactly, from their conditional given a draw of (beta, Sigma, Psi).
 
 from __future__ import annotations
 
-import numpy as np
 import pymc as pm
+from pytensor.tensor.variable import TensorVariable
 
 from bayesimp import notation as dim
 from bayesimp.kernels.normal.marginal import marginal_data
 from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.models.covariance import covariance
 from bayesimp.models.ops import marginal
-from bayesimp.priors import Normal, Priors
+from bayesimp.priors import CoefficientPrior, Priors
 
 __all__ = ["fixed_effects", "joint_normal"]
 
@@ -62,9 +62,6 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
     return model
 
 
-def fixed_effects(prior, p: int, r: int):
-    dims = (dim.FIXED, dim.RESPONSE)
-    if isinstance(prior, Normal):
-        mean, sd = (np.broadcast_to(x, (p, r)).astype(float) for x in (prior.mean, prior.sd))
-        return pm.Normal("beta", mean, sd, dims=dims)
-    return pm.Flat("beta", dims=dims)
+def fixed_effects(prior: CoefficientPrior, p: int, r: int) -> TensorVariable:
+    """Variable "beta" (p, r) in the model whose context is open."""
+    return prior.distribution(p, r, (dim.FIXED, dim.RESPONSE))

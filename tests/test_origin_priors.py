@@ -146,7 +146,7 @@ def test_without_an_intercept_the_origin_is_part_of_the_model():
 def test_prior_draws_are_at_the_origin_of_what_they_stand_beside():
     """Prior and posterior of one Psi: draws of the prior are C S C', S of the prior at the centre."""
     from bayesimp.diagnostics.components import components
-    from bayesimp.diagnostics.prior_draws import draw_covariance
+    from bayesimp.priors.draws import draw_covariance
 
     data = growth(2015.0)
     for model, name, options in (

@@ -15,15 +15,15 @@ ROOT = Path(bi.__file__).parents[1]
 BASE = {"errors", "notation", "events", "progress", "messages", "sections", "threads"}
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
-    "families": set(),
+    "families": {"kernels"},  # their codes
     "datasets": {"table"},
     "studies": {"table"},
     "table": {"families"},
     "formulas": {"families", "table"},
-    "priors": {"kernels", "formulas"},
-    "methods": {"families", "table", "formulas", "priors", "joint", "fcs"},  # the latter two inside hooks
+    "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods
+    "methods": {"families", "table", "formulas", "priors", "fcs"},  # table and fcs inside hooks
     "scale": {"formulas", "priors"},
-    "models": {"kernels", "priors"},
+    "models": {"kernels", "families", "priors"},
     "sampling": {"models"},
     "joint": {
         "kernels",
@@ -48,11 +48,10 @@ BELOW = {  # what each room may import, besides BASE and itself
         "sampling",
         "imputation",
         "diagnostics",  # `bi.impute` says whether the chains have mixed
-        "joint",
     },
     # analysis and diagnostics inside methods
     "imputation": {"families", "table", "priors", "analysis", "diagnostics", "joint", "fcs"},
-    "analysis": {"kernels", "table", "formulas"},
+    "analysis": {"kernels", "families", "table", "formulas"},
     "diagnostics": {"kernels", "families", "table", "priors", "methods", "imputation"},
     "compatibility": {
         "table",

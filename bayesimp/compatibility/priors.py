@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp import priors as pr
 from bayesimp.compatibility.implied import implied_conditional
-from bayesimp.diagnostics.prior_draws import draw_covariance
 from bayesimp.errors import SpecificationError
+from bayesimp.priors.draws import draw_covariance
 
 __all__ = ["ImpliedPrior", "implied_prior"]
 
@@ -115,14 +115,16 @@ def _draw(rng, prior: pr.CovariancePrior, sds: Sequence[float] | Array, where: s
     return draw_covariance(rng, pr.resolve(prior, sds, where), len(sds), draws)
 
 
-def _slope(rng, prior: pr.Flat | pr.Normal | pr.Weak, draws: int) -> Array | None:
+def _slope(rng: np.random.Generator, prior: pr.CoefficientPrior, draws: int) -> Array | None:
     """Draws of a slope; None if it is flat."""
-    if isinstance(prior, pr.Flat):
-        return None
-    if isinstance(prior, pr.Weak):
+    if prior.in_predictor_units:
+        name = type(prior).__name__
         raise SpecificationError(
-            "Priors of FCS slopes: Weak() is for generalised models; give Normal(mean, sd) here."
+            f"Priors of FCS slopes: {name}() is for generalised models; give Normal(mean, sd) here."
         )
-    if np.ndim(prior.mean) or np.ndim(prior.sd):
-        raise SpecificationError("Normal prior of FCS slopes: give one mean and one sd for all slopes here.")
-    return rng.normal(prior.mean, prior.sd, draws)
+    try:
+        return prior.draw(rng, (), draws)
+    except ValueError:
+        raise SpecificationError(
+            "Normal prior of FCS slopes: give one mean and one sd for all slopes here."
+        ) from None

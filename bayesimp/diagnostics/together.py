@@ -36,7 +36,7 @@ def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
 
 def _could(block) -> bool:
     """Whether a variable that is imputed alone could be part of a block."""
-    alone = len(block.responses) == 1 and block.family == "normal"
+    alone = len(block.responses) == 1 and block.distribution.is_normal
     return alone and block.method.joint and not block.method.own_model
 
 

@@ -1,6 +1,6 @@
 """The Gibbs sampler of the joint normal model as chains: init -> State; run(State) -> kept draws.
 
-The numbers are made in kernels/normal/gibbs.py; here are starting values, storage and the reading of priors.
+The numbers are made in kernels/normal/gibbs.py; here are starting values and storage, priors are read by priors/gibbs.py.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.errors import SamplingError
 from bayesimp.joint.scale import Working
 from bayesimp.kernels.normal import gibbs as kernel
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.imputed import incomplete_cells
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 from bayesimp.sampling.chains import Report, chain_rng, run_chains, run_level
 
 __all__ = [
     "ChainState",
     "JointDraws",
-    "beta_prior",
-    "check_proper",
-    "covariance_update",
-    "is_conjugate",
     "sample_gibbs",
 ]
 
@@ -83,90 +80,15 @@ class JointDraws:
         return JointDraws(*(getattr(self, f)[:, :draws] for f in ("beta", "Sigma", "Psi", "mean", "sd")))
 
 
-def is_conjugate(prior: pr.CovariancePrior) -> bool:
-    """Whether the Gibbs kernel has an update for this prior."""
-    match prior:
-        case pr.InverseWishart() | pr.HuangWand() | pr.Fixed():
-            return True
-        case pr.Diagonal(variances=pr.HalfT() | pr.InverseWishart()):
-            return True
-    return False
-
-
-def covariance_update(prior: pr.CovariancePrior, d: int) -> kernel.CovarianceUpdate:
-    """A resolved prior on the working scale, as the kernel reads it."""
-    scale, sd = np.zeros((d, d)), np.ones(d)
-    match prior:
-        case pr.InverseWishart():
-            nu, V = prior.numbers
-            return kernel.CovarianceUpdate(kernel.INVERSE_WISHART, nu, np.linalg.inv(V), sd)
-        case pr.HuangWand():
-            return kernel.CovarianceUpdate(kernel.HUANG_WAND, float(prior.nu), scale, np.array(prior.scale))
-        case pr.Diagonal(variances=pr.HalfT() as inner):
-            return kernel.CovarianceUpdate(
-                kernel.DIAGONAL_HALF_T, float(inner.nu), scale, np.array(inner.scale)
-            )
-        case pr.Diagonal(variances=pr.InverseWishart() as inner):
-            nu, v = inner.numbers
-            return kernel.CovarianceUpdate(kernel.DIAGONAL_INVERSE_GAMMA, nu, np.diag(1.0 / v), sd)
-        case pr.Fixed():
-            return kernel.CovarianceUpdate(kernel.FIXED, 0.0, scale, sd)
-    raise SpecificationError(
-        f"The Gibbs sampler has no update for {prior!r}; use sampler='nuts', which takes every prior."
-    )
-
-
-def check_proper(update: kernel.CovarianceUpdate, n: int, d: int, where: str, what: str) -> None:
-    """Refuse an improper prior on the covariance `where` that n rows or clusters (`what`) do not make up for."""
-    if update.kind == kernel.INVERSE_WISHART and not update.nu + n > d - 1:
-        raise SpecificationError(
-            f"The improper prior on {where} (nu = {update.nu:g}) with {n} {what} leaves an improper posterior: "
-            f"nu + {n} must exceed {d - 1}. Take a larger nu."
-        )
-
-
 def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> ChainState:
     """Dispersed start: standard deviations of the working scale times log-normal factors, no correlations."""
     rng = chain_rng(seed, chain)
     Sigma = np.diag(np.exp(rng.normal(0.0, 0.5, r)))
     Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
-    if isinstance(priors.Sigma, pr.Fixed):
-        Sigma = np.array(priors.Sigma.value, dtype=float)
-    if isinstance(priors.Psi, pr.Fixed):
-        Psi = np.array(priors.Psi.value, dtype=float)
-    return ChainState(Sigma, Psi, rng)
-
-
-def beta_prior(
-    prior: pr.Flat | pr.Normal | pr.Weak, scale, r: int, where: str = "beta"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Precision Q0 (rp, rp) of vec(beta_w), and Q0 mu0, for a prior stated on the scale of the data.
-
-    scale: has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (joint/scale.py,
-    fcs/table.py). So Q0 is block diagonal with blocks s_k^2 T' D_k T, D_k = diag(1/sd_k^2).
-    """
-    p = len(scale.T)
-    Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
-    if isinstance(prior, pr.Flat):
-        return Q0, t0
-    if isinstance(prior, pr.Weak):  # a prior on the working scale, where predictors have sd 1
-        sds = np.full((r, p), prior.sd)
-        if getattr(scale, "intercept", 0) >= 0:
-            sds[:, getattr(scale, "intercept", 0)] = prior.intercept
-        return np.diag(1.0 / sds.ravel() ** 2), t0
-    try:
-        mean = np.broadcast_to(np.asarray(prior.mean, dtype=float), (p, r))
-        sd = np.broadcast_to(np.asarray(prior.sd, dtype=float), (p, r))
-    except ValueError:
-        raise SpecificationError(
-            f"Normal prior on {where}: mean and sd must broadcast to ({p} columns of X, {r} responses)."
-        ) from None
-    mean_w = scale.working_beta(mean)
-    for k in range(r):
-        block = slice(k * p, (k + 1) * p)
-        Q0[block, block] = scale.s[k] ** 2 * scale.T.T @ np.diag(1.0 / sd[:, k] ** 2) @ scale.T
-        t0[block] = Q0[block, block] @ mean_w[:, k]
-    return Q0, t0
+    known_Sigma, known_Psi = priors.Sigma.known_value, priors.Psi.known_value
+    return ChainState(
+        Sigma if known_Sigma is None else known_Sigma, Psi if known_Psi is None else known_Psi, rng
+    )
 
 
 def sample_gibbs(

@@ -9,8 +9,9 @@ import numpy as np
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.families.columns import as_continuous
+from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
-from bayesimp.priors import Fixed, Priors
+from bayesimp.priors import Priors
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
 
@@ -43,14 +44,14 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     for k, name in enumerate(responses):
         _check_varies_within(data, name, seen[:, k])
         clusters = int((seen[:, k] > 0).sum())
-        if clusters == 1 and not isinstance(priors.Psi, Fixed):
+        if clusters == 1 and not priors.Psi.is_known:
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
             raise DataError(
                 f"'{name}' is observed in 1 of {len(data.clusters)} clusters ({only}, {seen[:, k].max()} rows): "
                 "its variance between clusters (Psi) cannot be learned. Take it off the left side of the "
                 "formula, or fix Psi: priors.Priors(Psi=priors.Fixed(...))."
             )
-        if clusters < 5 and not isinstance(priors.Psi, Fixed):
+        if clusters < 5 and not priors.Psi.is_known:
             events.append(
                 Event(
                     "prior matters",
@@ -92,7 +93,7 @@ def _never(pair: str, together: str, what: str) -> str:
 def _check_normal(data: IncompleteData, name: str) -> None:
     data.missing(name)  # an unknown name is refused here, with suggestions
     family = data.families[name]
-    if family != "normal":
+    if not family_of(family).is_normal:
         raise SpecificationError(
             f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; others are "
             f"imputed by chained equations (FCS). {as_continuous(data.frame[name])}"

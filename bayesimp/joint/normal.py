@@ -17,7 +17,6 @@ from bayesimp.events import Event
 from bayesimp.formulas.design import Design, design
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.joint.information import check_information
 from bayesimp.joint.run import Run
 from bayesimp.joint.scale import Working, prepare
@@ -78,8 +77,7 @@ class JointNormal:
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
         Psi = scale.Psi_prior(self.priors.Psi, "Psi")
-        # Psi may be at centred columns (priors/centred.py), which is no prior that a user states
-        self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)  # type: ignore[arg-type]
+        self._resolved = replace(self.priors, Sigma=Sigma, Psi=Psi)
         self._working_priors = replace(
             self.priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi)
         )
@@ -92,13 +90,13 @@ class JointNormal:
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
-        """Name in the posterior -> prior of it, on the scale of the data (of slopes: `spec.centred.Centred`)."""
+        """Name in the posterior -> prior of it, on the scale of the data (of slopes: `priors.centred.Centred`)."""
         return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
 
     def _prepare(self, orthogonal: bool = True) -> Working:
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         X, Z, codes, m = self.design.X, self.design.Z, self.data.codes, len(self.data.clusters)
-        flat = isinstance(self.priors.beta, pr.Flat)
+        flat = self.priors.beta.is_flat
         names = self.responses, self.design.fixed, self.design.random_terms
         return prepare(X, Z, Y, codes, m, *names, flat=flat, orthogonal=orthogonal)
 
@@ -114,9 +112,7 @@ class JointNormal:
     @cached_property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler can be used."""
-        return all(
-            joint_gibbs.is_conjugate(p) for p in (self._working_priors.Sigma, self._working_priors.Psi)
-        )
+        return self._working_priors.Sigma.is_conjugate and self._working_priors.Psi.is_conjugate
 
     def __repr__(self) -> str:
         X, Z = self.design.X, self.design.Z

@@ -1,7 +1,8 @@
 """NUTS on the joint normal model: every prior, same result as Gibbs.
 
 The density is that of models/joint_normal.py, from kernels alone (joint/density.py), on a working
-scale (joint/scale.py); draws come back in the units of the data. NUTS gives parameters only: means and sds
+scale (joint/scale.py); draws come back in the units of the data. A prior whose density kernels do not know is
+sampled as part of the PyMC model itself, which is slower to start. NUTS gives parameters only: means and sds
 of the missing values are drawn afterwards, exactly, for every kept draw.
 
 Benchmarks' table (15 clusters of 30, r = 2, p = 2, default priors), 2 chains x (500 + 1000), 2 shared cores:
@@ -16,6 +17,7 @@ An evaluation is 12 us of likelihood; most of the rest of the time is nutpie's o
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,7 @@ from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.imputed import incomplete_cells
 from bayesimp.kernels.normal.rows import draw_statistics
 from bayesimp.sampling.chains import Report
-from bayesimp.sampling.density import Density, sample_density
+from bayesimp.sampling.density import Density, NutsDraws, sample_density
 
 __all__ = ["sample_joint_nuts"]
 
@@ -67,25 +69,28 @@ def sample_joint_nuts(
         Interrupted before there was a draw to keep; later the draws there are come back, of fewer chains where these
         had not begun.
     """
-    posterior = JointDensity(working.statistics, replace(priors, beta=_beta_prior(priors.beta, working)))
-    centre = posterior.flatten(*_centre(working, earlier))
+    st, scale, done = working.statistics, working.scale, 0 if earlier is None else earlier.draws
+    priors = replace(priors, beta=priors.beta.on_working(scale, st.r))
+    settings: dict[str, Any] = {
+        "chains": chains, "tune": tune, "draws": draws, "report": report, "all_chains": earlier is not None,
+        "seed": (seed if done == 0 else int(_words(seed, CONTINUED, done)[0])) % 2**31,
+    }  # fmt: skip
+    if JointDensity.takes(priors, st.r, st.q):
+        posterior = JointDensity(st, priors)
+        centre = posterior.flatten(*_centre(working, earlier))
 
-    def start(seed: int) -> np.ndarray:
-        return centre + np.random.default_rng(seed).uniform(-1.0, 1.0, len(centre))
+        def start(seed: int) -> np.ndarray:
+            return centre + np.random.default_rng(seed).uniform(-1.0, 1.0, len(centre))
 
-    done = 0 if earlier is None else earlier.draws
-    own_seed = seed if done == 0 else int(_words(seed, CONTINUED, done)[0])
-    # the density is called from Python: chains that take turns are faster than chains that fight for the interpreter
-    result = sample_density(
-        Density(posterior.size, posterior, posterior.expand, start),
-        chains=chains, tune=tune, draws=draws, seed=own_seed % 2**31, report=report, cores=workers or 1,
-        all_chains=earlier is not None,
-    )  # fmt: skip
+        # the density is called from Python: chains that take turns are faster than chains that fight for the interpreter
+        density = Density(posterior.size, posterior, posterior.expand, start)
+        result = sample_density(density, cores=workers or 1, **settings)
+    else:
+        result = _by_pymc(working, priors, workers, settings)
     events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]  # which the run records itself
     if done:
         message = f"NUTS was continued with a new warm-up of {tune} draws"
         events.append(Event("warmed up again", "sampler", message))
-    scale = working.scale
     beta = scale.beta(result.draws["beta"])
     Sigma = scale.Sigma(result.draws["Sigma"])
     Psi = scale.Psi(result.draws["Psi"])
@@ -97,12 +102,15 @@ def _words(*key: int) -> np.ndarray:
     return np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(2)
 
 
-def _beta_prior(prior, working: Working):
-    """The normal prior on the working scale of a diagonal T: beta_w = beta / (T_xx s_k)."""
-    if isinstance(prior, pr.Flat):
-        return prior
-    unit = np.outer(np.diag(working.scale.T), working.scale.s)
-    return pr.Normal(np.asarray(prior.mean) / unit, np.asarray(prior.sd) / unit)
+def _by_pymc(working: Working, priors: pr.Priors, workers: int | None, settings: dict[str, Any]) -> NutsDraws:
+    """The PyMC model itself, of priors whose densities kernels do not know. Chains start at its own support point."""
+    from bayesimp.models.joint_normal import joint_normal
+    from bayesimp.sampling.nuts import sample_nuts
+
+    st = working.statistics
+    for prior, d, where in ((priors.Sigma, st.r, "Sigma"), (priors.Psi, st.r * st.q, "Psi")):
+        prior.require_proper(d, where, "NUTS", "Use sampler='gibbs', or a proper prior.")
+    return sample_nuts(joint_normal(st, priors), cores=workers, **settings)
 
 
 def _centre(working: Working, earlier: JointDraws | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp import priors as pr
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
@@ -112,7 +111,7 @@ class Run:
             text = "NUTS cannot do without warm-up: 500 draws were used"
             self.events += (Event("not used", "tune", text),)
         tune, model = tune or 500, self.model
-        flat = isinstance(model.priors.beta, pr.Flat)
+        flat = model.priors.beta.is_flat
         new, stats, events = sample_joint_nuts(
             model._working if flat else model._prepare(orthogonal=False), model._working_priors,
             imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,

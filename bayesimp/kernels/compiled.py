@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 
 from numba import njit
-from numba.core.caching import IndexDataCacheFile
 
 __all__ = ["STAMP", "inner", "kernel", "merged", "reduction", "stamp"]
 
@@ -44,16 +43,6 @@ def stamp(module: str) -> bytes:
     return _digest(sorted(found))
 
 
-class _CacheFile(IndexDataCacheFile):
-    """An index that numba cannot read is one of other sources: a class that it names has moved or has another name."""
-
-    def _load_index(self):
-        try:
-            return super()._load_index()
-        except (AttributeError, ImportError):
-            return {}
-
-
 def kernel(function=None, **options):
     """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows what a kernel is made of.
 
@@ -62,8 +51,11 @@ def kernel(function=None, **options):
 
     def compiled(f):
         dispatcher = njit(cache=True, error_model="numpy", **options)(f)
-        file = dispatcher._cache._cache_file
-        file.__class__, file._source_stamp = _CacheFile, stamp(f.__module__)
+        index, own = dispatcher._cache._cache_file, stamp(f.__module__)
+        index._source_stamp = own
+        # numba compares its version before it unpickles the signatures in an index, and the stamp only afterwards: an
+        # index from before a type of ours was moved or renamed could not be read
+        index._version = f"{index._version} {own.hex()}"
         return dispatcher
 
     return compiled if function is None else compiled(function)

@@ -14,7 +14,7 @@ A method of your own is a subclass; `tests/methods/test_toy_method.py` is an exa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import FAMILIES
+from bayesimp.families.registry import FAMILIES
 from bayesimp.methods.options import Link
-from bayesimp.priors import Fixed, Normal, Priors, Weak
+from bayesimp.priors import Priors
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "OPTIONS",
     "Method",
     "all_families",
+    "compiled_families",
     "from_dict",
     "known_methods",
     "matched_families",
@@ -55,13 +56,18 @@ RandomPart = Literal["required", "optional", "none"]
 
 
 def all_families() -> tuple[str, ...]:
-    """Every family that can be imputed."""
-    return tuple(family for family in FAMILIES if family != "none")
+    """Every family that can be imputed, those that the user registered among them."""
+    return tuple(name for name, family in FAMILIES.items() if family.is_imputable)
+
+
+def compiled_families() -> tuple[str, ...]:
+    """Families whose density is compiled."""
+    return tuple(name for name in all_families() if FAMILIES[name].has_kernel)
 
 
 def matched_families() -> tuple[str, ...]:
     """Families whose values are numbers or ordered, so that predictions of them have distances."""
-    return tuple(family for family in all_families() if family != "categorical")
+    return tuple(name for name in compiled_families() if not FAMILIES[name].predictor_per_level)
 
 
 class Method:
@@ -98,8 +104,8 @@ class Method:
         Whether it imputes several variables as one block.
     takes_priors, priors
         Whether `FCS.with_priors` may change its priors, and these; None: the default ones, or none.
-    own_model
-        Whether the model is the user's own code, of which nothing is known.
+    own_model, functions
+        Whether the model is the user's own code, of which nothing is known; and all code of the user's own.
     prior_on_Psi
         Whether the variances between clusters have a prior, on which they rest where clusters are few.
     needs_residual_rows
@@ -130,7 +136,7 @@ class Method:
     @property
     def families(self) -> tuple[str, ...]:
         """Families of variables that the method has a model for."""
-        return all_families()
+        return compiled_families()
 
     @property
     def options(self) -> frozenset[str]:
@@ -157,6 +163,11 @@ class Method:
         """Whether products are replaced by what is left beside the columns that they contain."""
         return True
 
+    @property
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """Options that are code of the user's own, by what messages call them; pickle must find them by name."""
+        return {}
+
     def refusal(self, option: str, name: str) -> str:
         """Why an option is refused for a variable, and what to do; a sentence that follows ``bounds['y']: ``."""
         return f"method '{self.name}' does not honour {option}=; take it out for '{name}', or use 'bayes'."
@@ -171,13 +182,13 @@ class Method:
 
     def proper_prior(self, family: str) -> str | None:
         """Why coefficients that the data do not determine have a proper posterior; None where they have none."""
-        prior = None if self.priors is None else self.priors.beta
-        return "its coefficient has its normal prior alone" if isinstance(prior, Normal | Weak) else None
+        proper = self.priors is not None and self.priors.beta.is_proper
+        return "its coefficient has its normal prior alone" if proper else None
 
     @property
     def fixed_Psi(self) -> bool:
         """Whether the covariance of the random effects is given."""
-        return self.priors is not None and isinstance(self.priors.Psi, Fixed)
+        return self.priors is not None and self.priors.Psi.is_known
 
     def with_priors(self, priors: Priors) -> Method:
         """The same method with other priors.

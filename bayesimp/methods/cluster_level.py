@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.methods.base import OPTIONS, Method, all_families, matched_families
+from bayesimp.methods.base import OPTIONS, Method, compiled_families, matched_families
 from bayesimp.methods.options import check_count
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ClusterLevel(Method):
     @property
     def families(self) -> tuple[str, ...]:
         """All; matched values may be of any family with numbers or ordered levels."""
-        return all_families() if self.donors is None else matched_families()
+        return compiled_families() if self.donors is None else matched_families()
 
     def without_cluster_means(self) -> str | None:
         """Its columns are cluster means."""

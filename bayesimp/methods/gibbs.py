@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import family_of
 from bayesimp.methods.base import OPTIONS, Method
 from bayesimp.methods.options import Link, check_choice, check_compatible, check_count, check_link
 from bayesimp.methods.pymc import PyMC
-from bayesimp.priors import Flat, InverseWishart, Priors, Weak, default
+from bayesimp.priors import InverseWishart, Priors, default
 from bayesimp.priors import read as read_priors
+from bayesimp.priors.gibbs import is_conjugate
 
 if TYPE_CHECKING:
     from bayesimp.fcs.blocks.base import Block
@@ -81,8 +83,6 @@ class Gibbs(Method):
         SpecificationError
             Residual variances by cluster, with priors that are not conditionally conjugate.
         """
-        from bayesimp.joint.gibbs import is_conjugate
-
         if all(is_conjugate(prior) for prior in (priors.Sigma, priors.Psi)):
             return replace(self, priors=priors, name="bayes")  # the name "iw" is that of a prior
         if self.residual == "cluster":
@@ -93,14 +93,13 @@ class Gibbs(Method):
 
     def for_family(self, family: str) -> Gibbs:
         """With weak priors of the coefficients where the family is not normal and they are flat (`priors.Flat`)."""
-        if family == "normal" or not isinstance(self.priors.beta, Flat):
-            return self
-        return replace(self, priors=replace(self.priors, beta=Weak()))
+        beta = self.priors.beta if family_of(family).is_normal else self.priors.beta.for_generalised()
+        return self if beta is self.priors.beta else replace(self, priors=replace(self.priors, beta=beta))
 
     def block(self, table: ChainedTable, k: int) -> Block:
         """By cross products where the variable is normal, else by rows."""
         # kernels that tables of normal variables do not need are loaded where they are used
-        if table.blocks[k].block.family != "normal":
+        if not table.blocks[k].block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm
 
             return BayesGlmm(table, k)

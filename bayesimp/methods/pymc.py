@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bayesimp.errors import SpecificationError
-from bayesimp.methods.base import OPTIONS, Method
+from bayesimp.families.registry import family_of
+from bayesimp.methods.base import OPTIONS, Method, all_families
 from bayesimp.methods.options import Link, check_compatible, check_count, check_link
-from bayesimp.priors import Flat, Priors, Weak, default
+from bayesimp.priors import Priors, default
 from bayesimp.priors import read as read_priors
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class PyMC(Method):
         check_link(self.link)
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """All, those without a compiled density among them."""
+        return all_families()
+
+    @property
     def options(self) -> frozenset[str]:
         """A model of the user's own knows nothing of bounds."""
         return frozenset(OPTIONS) - ({"bounds"} if self.own_model else set())
@@ -71,6 +77,11 @@ class PyMC(Method):
     def own_model(self) -> bool:
         """Whether the user wrote the model."""
         return self.model is not None
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """The model, if the user wrote it."""
+        return {} if self.model is None else {"the PyMC model": self.model}
 
     @property
     def centres_products(self) -> bool:
@@ -99,9 +110,10 @@ class PyMC(Method):
     def for_family(self, family: str) -> PyMC:
         """With weak priors of the coefficients where the family is not normal and they are flat (`priors.Flat`)."""
         priors = default() if self.priors is None else self.priors
-        if self.own_model or family == "normal" or not isinstance(priors.beta, Flat):
+        if self.own_model or family_of(family).is_normal:
             return self
-        return replace(self, priors=replace(priors, beta=Weak()))
+        beta = priors.beta.for_generalised()
+        return self if beta is priors.beta else replace(self, priors=replace(priors, beta=beta))
 
     def block(self, table: ChainedTable, k: int) -> Block:
         """The user's model, the normal model, or that of another family."""
@@ -109,7 +121,7 @@ class PyMC(Method):
 
         if self.own_model:
             return blocks.OwnModel(table, k)
-        normal = table.blocks[k].block.family == "normal"
+        normal = table.blocks[k].block.distribution.is_normal
         return blocks.PriorModel(table, k) if normal else blocks.GeneralisedModel(table, k)
 
     def to_dict(self) -> dict[str, Any]:

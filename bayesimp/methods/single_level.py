@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import family_of
 from bayesimp.methods.base import BINARY_AND_COUNTS, LEVELS, OPTIONS, Method, matched_families
 from bayesimp.methods.options import Link, check_count, check_link
 
@@ -113,11 +114,11 @@ class SingleLevel(IgnoresClusters):
 
     def proper_prior(self, family: str) -> str | None:
         """Coefficients of models that are not normal have weak normal priors."""
-        return "its coefficient has its normal prior alone" if family != "normal" else None
+        return "its coefficient has its normal prior alone" if not family_of(family).is_normal else None
 
     def for_family(self, family: str) -> Method:
         """`Norm` of a normal variable."""
-        return Norm() if family == "normal" else self
+        return Norm() if family_of(family).is_normal else self
 
     def block(self, table: ChainedTable, k: int) -> Block:
         """By rows."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.families.registry import family_of
 from bayesimp.methods.base import BINARY_AND_COUNTS, LEVELS, OPTIONS, Method, matched_families
 from bayesimp.methods.options import Link, check_count, check_link
 
@@ -58,7 +59,7 @@ class Stratified(Method):
 
     def proper_prior(self, family: str) -> str | None:
         """Coefficients of models that are not normal have weak normal priors."""
-        return "its coefficient has its normal prior alone" if family != "normal" else None
+        return "its coefficient has its normal prior alone" if not family_of(family).is_normal else None
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
         """Without columns that differ between clusters only, which the indicators take up."""

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from bayesimp import priors as pr
 from bayesimp.compatibility.priors import EFFECT, ImpliedPrior
-from bayesimp.diagnostics.prior_draws import draw_covariance
 from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced, subplots, titled
 from bayesimp.plots.implied_prior import variance_density
+from bayesimp.priors.draws import draw_covariance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,10 +84,9 @@ def _styles() -> list[str]:
 
 
 def _curves(prior: pr.CovariancePrior, limit: float, far):
-    """Density on a grid up to `limit`, share beyond `far`: exact for an inverse-Wishart, else by draws."""
-    if isinstance(prior, pr.InverseWishart) and prior.numbers[0] > 0:
-        nu, V = prior.numbers
-        law = stats.invgamma(nu / 2, scale=1 / (2 * V.item()))
+    """Density on a grid up to `limit`, share beyond `far`: exact where the law is known, else by draws."""
+    law = prior.variance_law()
+    if law is not None:
         grid = np.linspace(0, limit, 801)[1:]
         return (grid, law.pdf(grid)), law.sf(far)
     x = draw_covariance(np.random.default_rng(0), prior, 1, DRAWS)[:, 0, 0]

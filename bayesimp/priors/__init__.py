@@ -17,25 +17,22 @@ With random slopes, priors of Psi are those of the effects at centred columns of
 means, Psi = (I kron C) Psi_c (I kron C)' and Psi_c ~ prior (`bayesimp.priors.centred`). "Years 2015..2024" and "years
 since 2015" so have the same prior; Psi is reported at the table's origin. Only `Fixed` and
 ``InverseWishart(centred=False)`` are of Psi itself.
+
+A prior of your own is a subclass of `CovariancePrior` (`bayesimp.priors.base`); no list of priors has to be told of it.
 """
 
 from __future__ import annotations
 
-from bayesimp.priors.covariance import (
-    LKJ,
+from bayesimp.priors.base import CoefficientPrior, ComponentPrior, CovariancePrior
+from bayesimp.priors.coefficients import Flat, Normal, Weak
+from bayesimp.priors.diagonal import Diagonal
+from bayesimp.priors.fixed import Fixed
+from bayesimp.priors.huang_wand import HuangWand
+from bayesimp.priors.inverse_wishart import InverseWishart
+from bayesimp.priors.lkj import LKJ
+from bayesimp.priors.presets import (
     PRESETS,
-    CovariancePrior,
-    Diagonal,
-    Exponential,
-    Fixed,
-    Flat,
-    HalfNormal,
-    HalfT,
-    HuangWand,
-    InverseWishart,
-    Normal,
     Priors,
-    Weak,
     default,
     iw,
     jomo,
@@ -45,8 +42,11 @@ from bayesimp.priors.covariance import (
     rescale,
     resolve,
 )
+from bayesimp.priors.scales import Exponential, HalfNormal, HalfT, ScalePrior
 
 __all__ = [
+    "CoefficientPrior",
+    "ComponentPrior",
     "CovariancePrior",
     "Diagonal",
     "Exponential",
@@ -60,6 +60,7 @@ __all__ = [
     "Normal",
     "PRESETS",
     "Priors",
+    "ScalePrior",
     "Weak",
     "default",
     "iw",

@@ -22,13 +22,15 @@ Without an intercept in Z, (0 + x | g), the origin of x is part of the model, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesimp import priors as pr
 from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.priors.base import CovariancePrior
+from bayesimp.priors.presets import resolve
 
 __all__ = ["Centred", "centres", "centring", "of_all", "resolve_effects", "working_prior"]
 
@@ -36,11 +38,45 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Centred:
-    """The prior of C S C' for S ~ `prior`, which is resolved; C (d, d), d = r q."""
+class Centred(CovariancePrior, registered=False):
+    """The prior of C S C' for S ~ `prior`. It is made of priors that users state, and is in no file.
 
-    prior: pr.CovariancePrior
+    Parameters
+    ----------
+    prior
+        Resolved.
+    C
+        (d, d), d = r q.
+    """
+
+    prior: CovariancePrior
     C: Array
+
+    def resolve(self, sds: Array, where: str) -> Centred:
+        return self
+
+    def rescale(self, d: Array) -> Centred:
+        return Centred(self.prior.rescale(d), self.C * d / np.asarray(d)[:, None])
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"{self.prior.describe(names)}, of the effects {_centre(self.C, names)}"
+
+    def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        return self.C @ self.prior.draw(rng, d, size) @ self.C.T
+
+    def is_proper(self, d: int) -> bool:
+        return self.prior.is_proper(d)
+
+    def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
+        self.prior.require_proper(d, where, sampler, cure)
+
+    def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        """``<name>_centred`` is the free variable."""
+        import pymc as pm
+
+        S = self.prior.distribution(f"{name}_centred", d, dims)
+        C = pm.Data(f"{name}_columns", self.C)
+        return pm.Deterministic(name, C @ S @ C.T, dims=dims)
 
 
 def centring(centre: ArrayLike, intercept: int) -> Array:
@@ -61,9 +97,7 @@ def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
     return {names[int(j)]: float(-C[intercept, j]) for j in alone}
 
 
-def resolve_effects(
-    prior: pr.CovariancePrior, sds: ArrayLike, C: Array, where: str
-) -> pr.CovariancePrior | Centred:
+def resolve_effects(prior: CovariancePrior, sds: ArrayLike, C: Array, where: str) -> CovariancePrior:
     """`priors.resolve` for Psi: every number explicit, in the units of the data.
 
     Parameters
@@ -73,19 +107,29 @@ def resolve_effects(
     C
         (q, q) from centred columns, the same for all responses.
     """
-    resolved = pr.resolve(prior, sds, where)
-    if np.array_equal(C, np.eye(len(C))) or _at_origin(resolved):
+    resolved = resolve(prior, sds, where)
+    if np.array_equal(C, np.eye(len(C))) or resolved.at_origin:
         return resolved
     return Centred(resolved, of_all(C, len(np.asarray(sds))))
 
 
-def working_prior(prior: pr.CovariancePrior | Centred, e: Array, C: Array) -> pr.CovariancePrior:
-    """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', for a resolved one of Psi."""
+def working_prior(prior: CovariancePrior, e: Array, C: Array) -> CovariancePrior:
+    """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', for what `resolve_effects` gives.
+
+    Parameters
+    ----------
+    prior
+        Of Psi.
+    e
+        (r q,) units of the effects.
+    C
+        (q, q) from centred columns.
+    """
     if isinstance(prior, Centred):
-        return pr.rescale(prior.prior, e)
+        return prior.prior.rescale(e)
     if not np.array_equal(C, np.eye(len(C))):
-        prior = _moved(prior, of_all(C, len(e)))
-    return pr.rescale(prior, e)
+        prior = prior.moved(of_all(C, len(e)))
+    return prior.rescale(e)
 
 
 def of_all(C: Array, d: int) -> Array:
@@ -93,20 +137,9 @@ def of_all(C: Array, d: int) -> Array:
     return np.asarray(np.kron(np.eye(d // len(C)), C), dtype=np.float64)
 
 
-def _at_origin(prior: pr.CovariancePrior) -> bool:
-    return isinstance(prior, pr.Fixed) or (isinstance(prior, pr.InverseWishart) and not prior.centred)
-
-
-def _moved(prior: pr.CovariancePrior, C: Array) -> pr.CovariancePrior:
-    """The prior of C^-1 S C^-T."""
-    match prior:
-        case pr.Fixed(value):
-            back = np.linalg.inv(C)
-            return pr.Fixed(_symmetric(back @ np.asarray(value) @ back.T))
-        case pr.InverseWishart(centred=False, V=V):
-            return replace(prior, V=_symmetric(C.T @ np.asarray(V) @ C))
-    raise TypeError(prior)  # of Psi itself are these two
-
-
-def _symmetric(S: Array) -> Array:
-    return (S + S.T) / 2
+def _centre(C: Array, names: Sequence[str]) -> str:
+    """Of which effects a prior is: "at year = 2019.5"; columns are those of the first response."""
+    prefix = names[0].partition(":")[0] + ":" if names[0].endswith(":Intercept") else ""
+    at = ", ".join(f"{name.removeprefix(prefix)} = {value:.6g}" for name, value in centres(C, names).items())
+    more = "products and powers beside what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
+    return " and ".join(text for text in (at and f"at {at}", more and f"of {more}") if text)

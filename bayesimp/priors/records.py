@@ -5,51 +5,45 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import numpy as np
 
-from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import REGISTRY, CoefficientPrior, CovariancePrior, Prior, names_of
+from bayesimp.priors.presets import PRESETS, Priors
 from bayesimp.sections import possible
 
-__all__ = ["prior_from_dict", "prior_to_dict", "priors_from_dict", "priors_to_dict"]
+__all__ = ["PRESETS", "TYPES", "prior_from_dict", "prior_to_dict", "priors_from_dict", "priors_to_dict"]
 
-TYPES = {
-    cls.__name__: cls
-    for cls in (
-        pr.InverseWishart, pr.HuangWand, pr.LKJ, pr.Diagonal, pr.Fixed, pr.HalfT, pr.HalfNormal,
-        pr.Exponential, pr.Flat, pr.Normal, pr.Weak,
-    )
-}  # fmt: skip
-PRESETS = pr.PRESETS
-COVARIANCE = ("InverseWishart", "HuangWand", "LKJ", "Diagonal", "Fixed")
-PARTS = {"beta": ("Flat", "Normal", "Weak"), "Sigma": COVARIANCE, "Psi": COVARIANCE}
-SDS = ("HalfT", "HalfNormal", "Exponential")
-INNER = {("LKJ", "sd"): SDS, ("Diagonal", "variances"): (*SDS, "InverseWishart")}  # priors inside priors
-ARRAYS = {"scale", "V", "value", "mean", "sd"}  # numbers, vectors or matrices
-FLAGS = {"improper", "marginal", "centred"}  # all others are numbers
+TYPES = REGISTRY
+PARTS: dict[str, type[Prior]] = {"beta": CoefficientPrior, "Sigma": CovariancePrior, "Psi": CovariancePrior}
 
 
-def prior_to_dict(prior: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": type(prior).__name__}
-    for f in fields(prior):
-        value = getattr(prior, f.name)
-        if value is not None:
-            nested = type(value).__name__ in TYPES
-            out[f.name] = prior_to_dict(value) if nested else np.asarray(value).tolist()
-    return out
+def prior_to_dict(prior: Prior) -> dict[str, Any]:
+    """The prior as plain values; see `bayesimp.priors.base.Prior.to_dict`."""
+    return prior.to_dict()
 
 
-def prior_from_dict(record: Any, where: str, allowed: tuple[str, ...] = tuple(TYPES)) -> Any:
-    """The prior that a dictionary describes, of an `allowed` type; `where` ("priors.Psi") is for messages.
+def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
+    """The prior that a dictionary describes.
+
+    Parameters
+    ----------
+    record
+        What `prior_to_dict` gives, or what a plan file holds.
+    where
+        Place of the record for messages: ``"priors.Psi"``.
+    kinds
+        Base classes of the priors that may be there; all priors if left out.
 
     Raises
     ------
     SpecificationError
         Unknown, unsuited or missing type or parameter, or a value that is none; the message names the place.
     """
+    allowed = names_of(*(kinds or (Prior,)))
     if not isinstance(record, dict) or "type" not in record:
         raise SpecificationError(
             f"{where}: expected a table with a type ({', '.join(allowed)}), got {_shown(record)}."
@@ -68,18 +62,19 @@ def prior_from_dict(record: Any, where: str, allowed: tuple[str, ...] = tuple(TY
     absent = [f.name for f in fields(TYPES[name]) if _required(f) and f.name not in values]
     if absent:
         raise SpecificationError(f"{where}.{absent[0]}: is missing; {name} needs it.")
-    values = {key: _value(name, key, value, f"{where}.{key}") for key, value in values.items()}
+    values = {key: _value(TYPES[name], key, value, f"{where}.{key}") for key, value in values.items()}
     try:
         return TYPES[name](**values)
     except SpecificationError as error:
         raise SpecificationError(f"{where}: {error}") from None
 
 
-def priors_to_dict(priors: pr.Priors) -> dict[str, Any]:
+def priors_to_dict(priors: Priors) -> dict[str, Any]:
+    """All priors of a model as plain values, with their name."""
     return {"name": priors.name, **{part: prior_to_dict(getattr(priors, part)) for part in PARTS}}
 
 
-def priors_from_dict(record: Any, where: str = "priors") -> pr.Priors:
+def priors_from_dict(record: Any, where: str = "priors") -> Priors:
     """A preset's name, or a table with any of beta, Sigma, Psi (the rest as in `default`) and a name.
 
     Raises
@@ -103,26 +98,26 @@ def priors_from_dict(record: Any, where: str = "priors") -> pr.Priors:
     if not isinstance(name, str):
         raise SpecificationError(f"{where}.name: must be text, not {_shown(name)}.")
     parts = {
-        part: prior_from_dict(record[part], f"{where}.{part}", allowed)
-        for part, allowed in PARTS.items()
+        part: prior_from_dict(record[part], f"{where}.{part}", kind)
+        for part, kind in PARTS.items()
         if part in record
     }
-    return pr.Priors(**parts, name=name)
+    return Priors(**parts, name=name)
 
 
-def _required(f) -> bool:
+def _required(f: Field[Any]) -> bool:
     return f.default is MISSING and f.default_factory is MISSING
 
 
-def _value(prior: str, key: str, value: Any, where: str) -> Any:
+def _value(prior: type[Prior], key: str, value: Any, where: str) -> Any:
     """A parameter of a prior: a prior inside it, a flag, or numbers."""
-    if (prior, key) in INNER:
-        return prior_from_dict(value, where, INNER[prior, key])
-    if key in FLAGS:
+    if key in prior.INNER:
+        return prior_from_dict(value, where, *prior.INNER[key])
+    if isinstance(next(f.default for f in fields(prior) if f.name == key), bool):
         if not isinstance(value, bool):
             raise SpecificationError(f"{where}: must be true or false, not {_shown(value)}.")
         return value
-    return _number(value, where, key in ARRAYS)
+    return _number(value, where, key in prior.ARRAYS)
 
 
 def _number(value: Any, where: str, array: bool) -> Any:

@@ -52,6 +52,7 @@ def sample_nuts(
     adaptation: str = "low_rank",
     evaluate: str = "auto",
     cores: int | None = None,
+    all_chains: bool = False,
 ) -> NutsDraws:
     """Sample the posterior of a PyMC model.
 
@@ -74,6 +75,8 @@ def sample_nuts(
         "pytensor", "nutpie", "python" or "auto"; see the module.
     cores
         Chains at a time.
+    all_chains
+        An interrupted run keeps every chain, at the length of the shortest.
 
     Raises
     ------
@@ -91,7 +94,9 @@ def sample_nuts(
     settings |= {"target_accept": target_accept, "adaptation": adaptation}
     settings["cores"] = cores or (1 if evaluate != "nutpie" else None)
     kept = [v.name for v in [*model.free_RVs, *model.deterministics]]
-    return run_nuts(lambda: (_compile(model, initial, evaluate), evaluate), settings, report, kept)
+    return run_nuts(
+        lambda: (_compile(model, initial, evaluate), evaluate), settings, report, kept, all_chains
+    )
 
 
 def _resolved(evaluate: str, iterations: int) -> str:

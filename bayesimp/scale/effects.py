@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.events import Event
-from bayesimp.priors.centred import Centred, centres, of_all, resolve_effects, working_prior
+from bayesimp.priors.centred import centres, of_all, resolve_effects, working_prior
 
 __all__ = ["EffectScale", "check_origin"]
 
@@ -44,11 +44,11 @@ class EffectScale:
     def working_Psi(self, Psi: Array) -> Array:
         return self.at_centre(Psi) / np.outer(self.effects, self.effects)
 
-    def Psi_prior(self, prior: pr.CovariancePrior, where: str) -> pr.CovariancePrior | Centred:
+    def Psi_prior(self, prior: pr.CovariancePrior, where: str) -> pr.CovariancePrior:
         """The prior of Psi with every number explicit, in the units of the data."""
         return resolve_effects(prior, self.effects, self.C, where)
 
-    def working_Psi_prior(self, prior: pr.CovariancePrior | Centred) -> pr.CovariancePrior:
+    def working_Psi_prior(self, prior: pr.CovariancePrior) -> pr.CovariancePrior:
         """The prior of Psi_w that corresponds to `Psi_prior`."""
         return working_prior(prior, self.effects, self.C)
 
@@ -60,7 +60,7 @@ def _congruent(A: Array, S: Array) -> Array:
 
 
 def check_origin(
-    prior: pr.CovariancePrior | Centred,
+    prior: pr.CovariancePrior,
     scale: EffectScale,
     s: Array,
     clusters: int,
@@ -72,9 +72,9 @@ def check_origin(
     IW(nu, V) adds V^-1 to the sum of squares of the effects, hence (C^-1 V^-1 C^-T)_00 at the centre, where V^-1_00 was
     meant. s (r,): standard deviations of the responses; random (q,): columns of Z.
     """
-    if isinstance(prior, Centred) or not isinstance(prior, pr.InverseWishart) or not scale.is_centred:
+    L, q = prior.squares_at_origin(), len(scale.C)
+    if L is None or not scale.is_centred:
         return []
-    L, q = np.linalg.inv(np.asarray(prior.V)), len(scale.C)
     more = np.diagonal(scale.at_centre(L) - L).reshape(-1, q).max(axis=1) / clusters
     worst = int(np.argmax(more / s**2))
     if more[worst] <= FAR * s[worst] ** 2:

@@ -15,9 +15,10 @@ from subprocess import run
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.joint.gibbs import beta_prior, covariance_update, initial_state
+from bayesimp.joint.gibbs import initial_state
 from bayesimp.kernels.chained import gibbs as kernel
 from bayesimp.kernels.normal.effects import moments
+from bayesimp.priors.gibbs import beta_prior, covariance_update
 from tests.calibration import sbc
 from tests.calibration.run import LEVEL, SEED, row
 from tests.calibration.sbc import DRAWS, Backend, Design, Draws

@@ -15,8 +15,8 @@ import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
-from bayesimp.joint.gibbs import beta_prior
 from bayesimp.kernels.normal.effects import moments
+from bayesimp.priors.gibbs import beta_prior
 from bayesimp.sampling.chains import chain_rng
 from tests.calibration import conditional, sbc
 from tests.calibration.conditional import UNIT, StepDraws, table

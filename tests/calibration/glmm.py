@@ -16,11 +16,11 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import invwishart
 
+from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.kernels.normal import gibbs as joint
 from tests.calibration import sbc
 from tests.calibration.run import LEVEL, SEED, row
 from tests.calibration.sbc import DRAWS
@@ -38,7 +38,7 @@ class Design:
     missing: np.ndarray
     mean: np.ndarray
     sd: float
-    Psi: joint.CovarianceUpdate
+    Psi: update.CovarianceUpdate
     levels: int = 2
     trials: float = 1.0
     shape_scale: float = 1.0
@@ -66,7 +66,7 @@ class Draws:
 
 
 def design(
-    family, q=1, kind=joint.HUANG_WAND, scale=1.0, nu=4.0, sd=1.0, mean=0.0, m=7, rows=8, **more
+    family, q=1, kind=update.HUANG_WAND, scale=1.0, nu=4.0, sd=1.0, mean=0.0, m=7, rows=8, **more
 ) -> Design:
     """The first and last clusters lack the response, the second has it once, the others have holes."""
     rng = np.random.default_rng(6)
@@ -80,18 +80,18 @@ def design(
     d = r * q
     V = (
         scale**2 * (nu * np.eye(d) + 0.4 * nu * (1 - np.eye(d)))
-        if kind == joint.INVERSE_WISHART
+        if kind == update.INVERSE_WISHART
         else np.eye(d)
     )
-    Psi = joint.CovarianceUpdate(
-        kind, nu + (d - 1 if kind == joint.INVERSE_WISHART else 0), V, np.full(d, scale)
+    Psi = update.CovarianceUpdate(
+        kind, nu + (d - 1 if kind == update.INVERSE_WISHART else 0), V, np.full(d, scale)
     )
     middle = np.zeros((2, r))
     middle[0] = mean
     return Design(family, X, np.ascontiguousarray(X[:, :q]), codes, missing, middle, sd, Psi, **more)
 
 
-HALF_T, WISHART = joint.DIAGONAL_HALF_T, joint.INVERSE_WISHART
+HALF_T, WISHART = update.DIAGONAL_HALF_T, update.INVERSE_WISHART
 DESIGNS = {
     "logit": design(f.LOGIT),
     "logit, flat half-t, slopes": design(f.LOGIT, 2, nu=2.0, rows=12),
@@ -110,11 +110,11 @@ DESIGNS = {
 }
 
 
-def draw_Psi(rng, prior: joint.CovarianceUpdate, d: int):
+def draw_Psi(rng, prior: update.CovarianceUpdate, d: int):
     """A covariance matrix from its prior, with SciPy."""
-    if prior.kind == joint.INVERSE_WISHART:
+    if prior.kind == update.INVERSE_WISHART:
         return np.atleast_2d(invwishart(prior.nu, prior.scale).rvs(random_state=rng))
-    if prior.kind == joint.HUANG_WAND:
+    if prior.kind == update.HUANG_WAND:
         a = 1 / rng.gamma(0.5, prior.sd**2)
         return np.atleast_2d(
             invwishart(prior.nu + d - 1, 2 * prior.nu * np.diag(1 / a)).rvs(random_state=rng)
@@ -211,7 +211,7 @@ def quantities(design: Design, Y, draws: Draws) -> dict[str, np.ndarray]:
     out = {f"beta[{x},{k}]": draws.beta[:, x, k] for x in range(p) for k in range(r)}
     out |= {f"aux[{k}]": draws.aux[:, k] for k in range(a)}
     out |= {f"Psi[{e},{e}]": draws.Psi[:, e, e] for e in range(r * q)}
-    if r * q > 1 and design.Psi.kind != joint.DIAGONAL_HALF_T:
+    if r * q > 1 and design.Psi.kind != update.DIAGONAL_HALF_T:
         out["Psi[1,0]"] = draws.Psi[:, 1, 0]
     out |= {f"b[{i}]": draws.B[:, i, -1, -1] for i in (0, 1, 2)}
     out |= {f"mean + b[{i}]": draws.B[:, i, 0, 0] + draws.beta[:, 0, 0] for i in (1, 3)}

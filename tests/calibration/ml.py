@@ -19,12 +19,12 @@ from subprocess import run
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.joint.gibbs import covariance_update
 from bayesimp.kernels.lmm.draw import SINGULAR, ml_step
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.gibbs import gibbs
 from bayesimp.kernels.normal.imputed import incomplete_cells
 from bayesimp.kernels.normal.statistics import collect
+from bayesimp.priors.gibbs import covariance_update
 from tests.calibration.uniformity import p_value
 
 DRAWS = 39  # 40 ranks: the central 50, 90 and 95 % are 20, 36 and 38 of them

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from bayesimp import priors as pr
-from bayesimp.diagnostics.prior_draws import draw_correlation_lkj, draw_covariance, draw_sd
 from bayesimp.errors import SpecificationError
+from bayesimp.priors.draws import draw_correlation_lkj, draw_covariance, draw_sd
 
 SIZE = 4000
 SDS = np.array([2.0, 0.5, 10.0])

@@ -15,11 +15,11 @@ from scipy import stats
 from bayesimp import priors as pr
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
-from bayesimp.joint.gibbs import covariance_update
 from bayesimp.kernels.chained.gibbs import common_step
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.marginal import log_likelihood, marginal_data
 from bayesimp.kernels.normal.statistics import collect
+from bayesimp.priors.gibbs import covariance_update
 from bayesimp.sampling.hmc_block import HmcState, events
 from tests.calibration.montecarlo import batch_means, bonferroni
 

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesimp import priors as pr
 from bayesimp.errors import DataError, SamplingError, SpecificationError
-from bayesimp.joint.gibbs import beta_prior, covariance_update, is_conjugate, sample_gibbs
+from bayesimp.joint.gibbs import sample_gibbs
+from bayesimp.priors.gibbs import beta_prior, covariance_update, is_conjugate
 from tests.fcs.driven import drive, states, table, working
 
 TABLE = table()

@@ -240,7 +240,7 @@ def test_starting_values_come_from_the_own_cluster_where_it_has_any():
 def test_normal_prior_of_beta_on_the_working_scale():
     """The prior density of beta on the data scale and of its working image differ by a constant."""
     from bayesimp import priors as pr
-    from bayesimp.joint.gibbs import beta_prior
+    from bayesimp.priors.gibbs import beta_prior
 
     rng = np.random.default_rng(6)
     t, *_ = table()

@@ -8,12 +8,12 @@ import pytest
 from scipy.stats import norm, t
 
 from bayesimp import priors as pr
-from bayesimp.joint.gibbs import covariance_update
 from bayesimp.kernels.chained import gibbs as cg
 from bayesimp.kernels.normal import gibbs as joint_gibbs
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.imputed import incomplete_cells
 from bayesimp.kernels.normal.statistics import collect
+from bayesimp.priors.gibbs import covariance_update
 from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferroni
 from tests.longhand import cluster_variances_gibbs
 

@@ -11,12 +11,12 @@ import pytest
 from scipy.special import expit, log_expit, log_softmax
 from scipy.stats import kstest, norm
 
+from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.moves import centring
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.kernels.normal import gibbs as joint
 from tests.longhand import glmm_metropolis
 from tests.longhand.glmm_density import log_likelihood
 
@@ -37,8 +37,8 @@ def make_rows(family, y, sizes, X=None, q=1, trials=1.0):
     return GlmmRows(family, np.asarray(y, float), np.full(n, trials), np.ones(n), np.zeros(n), X, Z, first)
 
 
-def half_t(d, kind=joint.HUANG_WAND, nu=2.0):
-    return joint.CovarianceUpdate(kind, nu, np.eye(d), np.ones(d))
+def half_t(d, kind=update.HUANG_WAND, nu=2.0):
+    return update.CovarianceUpdate(kind, nu, np.eye(d), np.ones(d))
 
 
 def make_prior(p, r, q, sd=2.0, Psi=None):
@@ -135,7 +135,7 @@ def test_shape_alone(family):
     has_quantiles(draws, grid, np.array(log_p) - 2 * np.log1p(v**2 / (3 * 0.49)) + np.log(v))
 
 
-@pytest.mark.parametrize("kind", [joint.HUANG_WAND, joint.DIAGONAL_HALF_T])
+@pytest.mark.parametrize("kind", [update.HUANG_WAND, update.DIAGONAL_HALF_T])
 def test_scale_alone(kind):
     """One random intercept: sd = sqrt(psi) moves along its orbit."""
     y = [0, 1, 1, 1, 0, 0, 1, 1]
@@ -248,7 +248,7 @@ def test_categorical_against_longhand():
     beta, psi, b = glmm_metropolis.sample(rng, log_density, X, codes, 4, 2, 2.0, nu, s, step_beta=0.25)
     expected = np.concatenate([beta.reshape(100, 1500, 4), np.log(psi), b[:, :, 0]], axis=2).mean(1)
     rows = make_rows(CATEGORICAL, y, sizes, X)
-    Psi_prior = joint.CovarianceUpdate(joint.DIAGONAL_INVERSE_GAMMA, nu, s * np.eye(2), np.ones(2))
+    Psi_prior = update.CovarianceUpdate(update.DIAGONAL_INVERSE_GAMMA, nu, s * np.eye(2), np.ones(2))
     beta, _, Psi, B = state = blank(rows, 3)
     draws = run(
         rows,
@@ -388,7 +388,7 @@ def test_slices_free_beta_where_nothing_happened():
     """No event and a normal prior: half of the prior is left, which a proposal at the mode alone would hardly roam."""
     rows, prior = (
         make_rows(f.LOGIT, np.zeros(60), [20] * 3),
-        make_prior(1, 1, 1, 10.0, half_t(1)._replace(kind=joint.FIXED)),
+        make_prior(1, 1, 1, 10.0, half_t(1)._replace(kind=update.FIXED)),
     )
     beta, _, Psi, _ = state = blank(rows)
     Psi[:] = 0.01

@@ -14,13 +14,13 @@ import pytest
 from scipy.special import log_expit, log_softmax
 from scipy.stats import norm
 
+from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, predictors
 from bayesimp.kernels.glm.regression import initial_regression_state, single_level_glm
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.mlmi.draw import TALLIES, mlmi_step
-from bayesimp.kernels.normal import gibbs as joint
 from tests.longhand.glmm_density import log_likelihood
 
 LIMIT = 4.5
@@ -38,10 +38,10 @@ def make_rows(family, y, sizes):
     return GlmmRows(family, np.asarray(y, float), np.ones(n), np.ones(n), np.zeros(n), one, one, first)
 
 
-def make_prior(family, scale=1.0, nu=2.0, kind=joint.HUANG_WAND):
+def make_prior(family, scale=1.0, nu=2.0, kind=update.HUANG_WAND):
     r = predictors(family, LEVELS.get(family, 2))
     return GlmmPrior(
-        np.eye(r) / 4, np.zeros(r), joint.CovarianceUpdate(kind, nu, np.eye(r), np.full(r, scale))
+        np.eye(r) / 4, np.zeros(r), update.CovarianceUpdate(kind, nu, np.eye(r), np.full(r, scale))
     )
 
 

@@ -7,10 +7,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import invgamma, t, uniform
 
 from bayesimp import priors as pr
-from bayesimp.joint.gibbs import covariance_update
+from bayesimp.kernels.covariance.update import update_covariance
 from bayesimp.kernels.normal import complete, effects
-from bayesimp.kernels.normal import gibbs as joint_gibbs
+from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.kernels.normal.statistics import collect
+from bayesimp.priors.gibbs import covariance_update
 from tests.calibration.montecarlo import LEVEL, REJECTED, distributions, two_samples, with_products
 from tests.kernels import dense
 from tests.kernels.test_draws import inverse_functionals
@@ -28,14 +29,14 @@ def completed(rng, rows, observed, W, Sigma, R, out):
 
 @njit
 def products(m, beta, B, out):
-    joint_gibbs._residual_products(m, beta, B, out)
+    residual_products(m, beta, B, out)
 
 
 @njit
 def updated(rng, prior, cross, n, inverse, out):
     ok = True
     for s in range(out.shape[0]):
-        ok &= joint_gibbs._draw_covariance(rng, prior, cross[s], n, inverse[s], out[s])
+        ok &= update_covariance(rng, prior, cross[s], n, inverse[s], out[s])
     return ok
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.interpolate import RectBivariateSpline
 
+from bayesimp.kernels.covariance.update import HUANG_WAND, CovarianceUpdate
 from bayesimp.kernels.families.scalar import LOGIT, POISSON
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.mlmi.draw import TALLIES, mlmi_step
-from bayesimp.kernels.normal.gibbs import HUANG_WAND, CovarianceUpdate
 from tests.kernels.glmm_tables import FAMILIES, REFERENCE, make_rows
 from tests.longhand import laplace as longhand
 

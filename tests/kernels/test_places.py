@@ -7,7 +7,7 @@ from numba import njit
 from bayesimp.kernels.chained.moments import BlockArrays, Terms
 from bayesimp.kernels.chained.places import places
 from bayesimp.kernels.chained.visit import VISIT, Visit, _visit
-from bayesimp.kernels.normal.gibbs import CovarianceUpdate
+from bayesimp.kernels.covariance.update import CovarianceUpdate
 
 MAKE = {
     "f": lambda rng, shape: rng.normal(size=shape),

@@ -18,11 +18,11 @@ from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock, glmm_beta_prior
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import covariance_update
 from bayesimp.kernels.glmm.gibbs import FAILURES as GIBBS_FAILURES
 from bayesimp.kernels.glmm.gibbs import GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.mlmi import published
 from bayesimp.kernels.mlmi.draw import EVENTS, FAILURES, TALLIES, mlmi_step
+from bayesimp.priors.gibbs import covariance_update
 
 __all__ = ["MlmiBlock", "PublishedBlock"]
 
@@ -41,7 +41,9 @@ class MlmiBlock(GeneralisedBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         scale, name = self.chained.scale, self.chained.block.name
-        self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
+        self.Q0, self.t0 = glmm_beta_prior(
+            pr.Weak(), scale, self.chained.block, self.rows.y, f"beta of '{name}'"
+        )
         Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
         assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)

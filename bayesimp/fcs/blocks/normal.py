@@ -14,13 +14,13 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
 from bayesimp.kernels.chained.regression import draw_regression, match
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
 from bayesimp.kernels.normal.effects import Moments
 from bayesimp.methods import PMM, Gibbs
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
 __all__ = ["GibbsBlock", "MatchingBlock", "MaximumLikelihoodBlock", "NormalBlock", "RegressionBlock"]
 
@@ -104,10 +104,9 @@ class GibbsBlock(NormalBlock):
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
-        if isinstance(self.Sigma, pr.Fixed):
-            theta.Sigma = np.array(self.Sigma.value, dtype=float)[None]
-        if isinstance(self.Psi, pr.Fixed):
-            theta.Psi = np.array(self.Psi.value, dtype=float)
+        Sigma, Psi = self.Sigma.known_value, self.Psi.known_value
+        theta.Sigma = theta.Sigma if Sigma is None else Sigma[None]
+        theta.Psi = theta.Psi if Psi is None else Psi
         if self.by_cluster:
             theta.Sigma = np.exp(chain.rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
             theta.own["s0_a"] = np.array([0.5, 10.0])

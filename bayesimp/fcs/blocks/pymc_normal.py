@@ -15,15 +15,16 @@ imputations: what is left invariant does not depend on them. Data are arguments 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.errors import SamplingError
 from bayesimp.kernels.chained.gibbs import common_step
+from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.normal.effects import Moments
-from bayesimp.kernels.normal.gibbs import FIXED, CovarianceUpdate
 from bayesimp.kernels.normal.marginal import MarginalData
 from bayesimp.models.conditional_normal import conditional_normal
 from bayesimp.sampling.compiled_model import compile_model
@@ -73,17 +74,20 @@ class NormalConditional(HmcBlock):
         name: str = "y",
     ) -> None:
         self.p, self.q, self.transitions, self.name = p, q, transitions, name
-        _check_proper(priors.Sigma, 1, "Sigma", name)
-        _check_proper(priors.Psi, q, "Psi", name)
+        for prior, d, which in ((priors.Sigma, 1, "Sigma"), (priors.Psi, q, "Psi")):
+            cure = "Use a larger nu, or the Gibbs method."
+            prior.require_proper(d, f"{which} of '{name}'", "a PyMC model", cure)
         self._Q0: np.ndarray
         self._t0: np.ndarray
-        self._Q0, self._t0 = _beta_prior(priors.beta, p) if beta_prior is None else beta_prior
+        unscaled = SimpleNamespace(T=np.eye(p), s=np.ones(1), working_beta=lambda beta: beta, intercept=-1)
+        self._Q0, self._t0 = priors.beta.precision(unscaled, 1, name) if beta_prior is None else beta_prior
         d = 2 + p + q
         data = MarginalData(
             np.ones((1, 1), np.int32), np.zeros((1, 2), np.int32), np.zeros((1, d, d)), np.zeros((1, d, d))
         )
         model = conditional_normal(data, priors, p, q)
-        self._constants = {k: np.array(model[k].eval()) for k in ("Sigma", "Psi") if _is_fixed(priors, k)}
+        known = {"Sigma": priors.Sigma.is_known, "Psi": priors.Psi.is_known}
+        self._constants = {k: np.array(model[k].eval()) for k, is_known in known.items() if is_known}
         kept = [v.name for v in model.deterministics if v.name not in self._constants]
         free = [v for v in model.free_RVs if v.name != "beta"]
         self.structure = compile_model(model, given=["beta"], keep=kept) if free else None
@@ -167,22 +171,3 @@ class NormalConditional(HmcBlock):
                 f"The model of '{self.name}': {what.get(code, 'Psi is not positive definite')}. Often predictors are "
                 "(nearly) the same, or the variable (nearly) constant: take one out, or give beta a normal prior."
             )
-
-
-def _check_proper(prior: pr.CovariancePrior, d: int, which: str, name: str) -> None:
-    if isinstance(prior, pr.InverseWishart) and prior.numbers[0] <= d - 1:
-        raise SpecificationError(
-            f"The prior on {which} of '{name}' is improper (nu = {prior.nu:g}, d = {d}): a PyMC model needs "
-            f"nu > {d - 1}. Use a larger nu, or the Gibbs method."
-        )
-
-
-def _is_fixed(priors: pr.Priors, which: str) -> bool:
-    return isinstance(getattr(priors, which), pr.Fixed)
-
-
-def _beta_prior(prior: pr.Flat | pr.Normal | pr.Weak, p: int) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(prior, pr.Normal):
-        return np.zeros((p, p)), np.zeros(p)
-    mean, sd = (np.broadcast_to(np.asarray(x, dtype=float), (p, 1))[:, 0] for x in (prior.mean, prior.sd))
-    return np.diag(1 / sd**2), mean / sd**2

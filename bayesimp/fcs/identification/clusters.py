@@ -68,10 +68,9 @@ def fitted_by_themselves(s: Evidence) -> list[Event]:
     """Refuse two stages where too few clusters can be fitted by themselves (`TwoStage`)."""
     sizes = np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
     p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
-    # 5 degrees of freedom for a variance; 0 and 1 with a coefficient a row are separated, and counts are not
-    least = p + {"normal": 5, "bernoulli": 1}.get(s.block.family, 0)
+    least = p + s.block.distribution.spare_rows
     several = np.ones(len(sizes), dtype=bool)
-    if s.block.family == "bernoulli":  # values that are all equal have no finite estimate
+    if s.block.distribution.is_two_valued:  # values that are all equal have no finite estimate
         several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
     many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
     if len(many) < 2 + c:
@@ -87,7 +86,7 @@ def fitted_by_themselves(s: Evidence) -> list[Event]:
 
 def rows_for_cluster_terms(s: Evidence) -> list[Event]:
     """Refuse a term for every cluster where no rows are left for a residual variance (`Stratified`)."""
-    if s.block.family != "normal":
+    if not s.block.distribution.is_normal:
         return []
     terms = len(s.block.fixed) - 1 + len(s.clusters)
     if s.rows.sum() <= terms:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.families.columns import CODED
+from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.messages import listing, suggestion, where
 from bayesimp.table.incomplete import IncompleteData
@@ -109,14 +109,11 @@ def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) 
     if "bounds" not in method.options and (method.own_model or "normal" in method.families or method.matches):
         raise SpecificationError(f"{what}: {method.refusal('bounds', name)}")
     matched = method.matches
-    if family in CODED or (block.family != "normal" and not matched):
+    coded = family_of(family).is_coded
+    if coded or not (block.distribution.is_normal or matched):
         raise SpecificationError(
             f"{what}: bounds are for normal variables; it is {family}. Change what is drawn by post={{'{name}': ...}}"
-            + (
-                "."
-                if family in CODED
-                else f", or match: methods={{'{name}': 'pmm'}} imputes observed values."
-            )
+            + ("." if coded else f", or match: methods={{'{name}': 'pmm'}} imputes observed values.")
         )
     if matched and by_row:
         raise SpecificationError(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import CODED, COUNTS, trials
+from bayesimp.families.registry import trials
 from bayesimp.fcs.specification.automatic_columns import (
     check_compatible,
     with_means,
@@ -207,12 +207,12 @@ def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[st
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:
     """Values that a variable can have; empty for counts, None for continuous ones."""
-    family = data.families[name].partition("(")[0]
-    if family in CODED:
+    family = data.variable(name).distribution
+    if family.is_coded:
         return data.level_values(name)
     if method is not None and method.matches:
         return np.unique(data.numeric(name)[~data.missing(name)])
-    return np.empty(0) if family in COUNTS else None
+    return np.empty(0) if family.is_count else None
 
 
 def _used(blocks: Collection[ConditionalModel], base: BaseColumns) -> set[str]:
@@ -282,14 +282,15 @@ def _draft(
 
 def _of_family(name: str, method: Method, base: BaseColumns) -> tuple[str, tuple[float, ...], str | None]:
     """Family, levels and trials of a block."""
-    data, family = base.data, base.data.families[name]
-    if family == "normal" or method.matches:  # observed values are matched as numbers
+    data, variable = base.data, base.data.variable(name)
+    family = variable.distribution
+    if family.is_normal or method.matches:  # observed values are matched as numbers
         return "normal", (), None
-    column = trials(family)
+    column = trials(variable.family)
     if column:
         base._ingredient(column, f"trials of {name}")
-    levels = tuple(data.level_values(name).tolist()) if family in CODED else ()
-    return "binomial" if column else family, levels, column or None
+    levels = tuple(data.level_values(name).tolist()) if family.is_coded else ()
+    return family.name, levels, column or None
 
 
 def _check_cycle(
@@ -315,7 +316,9 @@ def _check_cycle(
 def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
     if not incomplete:
         unread = [
-            name for name in data.variables if data.families[name] == "none" and data.missing(name).any()
+            name
+            for name in data.variables
+            if data.missing(name).any() and not data.variable(name).distribution.is_imputable
         ]
         why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
         raise SpecificationError(

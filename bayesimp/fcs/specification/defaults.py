@@ -13,17 +13,17 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import as_continuous, stored_as_text, trials
+from bayesimp.families.columns import as_continuous, stored_as_text
+from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
-from bayesimp.methods import Bayes, ClusterLevel, Method, SingleLevel
+from bayesimp.methods import Bayes, ClusterLevel, Method, PyMC, SingleLevel
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters", "plain_name"]
+__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]
 
 MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
 PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
-CONTINUOUS = ("normal", "gamma", "inverse_gaussian")  # two rows agree by chance never
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
@@ -35,10 +35,11 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
         An unordered variable of very many levels.
     """
     clusters = len(np.unique(data.codes[~data.missing(name)]))
+    family = data.variable(name).distribution
     if of_clusters(data, name):
         return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
     levels = len(data.levels(name))
-    if data.families[name] == "categorical" and levels > MOST_LEVELS:
+    if family.predictor_per_level and levels > MOST_LEVELS:
         if hint := stored_as_text(data.frame[name]):
             raise SpecificationError(
                 f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
@@ -52,16 +53,18 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
             f"methods={{'{name}': 'bayes'}}."
         )
     why = ""
-    if levels > 2 and data.families[name] == "categorical" and (hint := stored_as_text(data.frame[name])):
+    if levels > 2 and family.predictor_per_level and (hint := stored_as_text(data.frame[name])):
         why = (
-            f"{hint}, and are imputed as categories; if they are no codes: pandas.to_numeric(table['{name}'], "
-            "errors='coerce')"
+            f"{hint}, so they are imputed as categories; if they are quantities and not codes, "
+            f"pandas.to_numeric(table['{name}'], errors='coerce') makes them numbers"
         )
     if clusters == 1:
         return (
             SingleLevel(),
             "observed in one cluster only, so that clusters cannot be told apart: they are ignored",
         )
+    if not family.has_kernel:
+        return PyMC(), f"{family.name} has no compiled density: its PyMC model is sampled"
     return Bayes(), why
 
 
@@ -79,12 +82,7 @@ def of_clusters(data: IncompleteData, name: str) -> bool:
         return False
     pairs = int((rows[several] - 1).sum())
     differ = len(np.unique(values[there])) > 1
-    return differ and (data.families[name] in CONTINUOUS or pairs >= PAIRS)
-
-
-def plain_name(family: str) -> str:
-    """``"binomial"`` of ``"binomial(n)"``; other families as they are."""
-    return "binomial" if trials(family) else family
+    return differ and (data.variable(name).distribution.is_continuous or pairs >= PAIRS)
 
 
 def check_family(data: IncompleteData, name: str, method: Method) -> None:
@@ -96,13 +94,19 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
         And what to use instead.
     """
     family = data.families[name]
-    plain = plain_name(family)
+    plain = family_of(family).name
     if plain == "none":
         raise SpecificationError(
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
     if plain not in method.families:
+        if not (method.matches or family_of(family).has_kernel):
+            raise SpecificationError(
+                f"'{name}': method '{method.name}' needs compiled code for the density of its family, and {family} has "
+                f"none (its links have no kernel). Use 'pymc', which samples its PyMC model: "
+                f"methods={{'{name}': 'pymc'}}."
+            )
         advice = method.alternative(plain)
         if of_clusters(data, name):
             advice = "'2lonly', for it has one value in each cluster"
@@ -110,7 +114,7 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, and it is {family}; "
             f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
         )
-    if method.link == "probit" and plain not in ("bernoulli", "binomial"):
+    if method.link == "probit" and "probit" not in family_of(family).links:
         raise SpecificationError(
             f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
         )

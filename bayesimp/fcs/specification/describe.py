@@ -27,12 +27,12 @@ def described(
         known = [p for p in ("beta", "sigma2", "Sigma", "Psi") if f"{p}_{block.name}" in priors]
         if not known:
             continue
-        responses = levels[block.name][1:] if block.family == "categorical" else block.responses
+        responses = levels[block.name][1:] if block.distribution.predictor_per_level else block.responses
         effects = effect_names([str(response) for response in responses], [c.name for c in block.random])
         names = {"beta": [c.name for c in block.fixed], "Psi": effects}
         own = block.method.priors or pr.default()
         shown = {p: priors[f"{p}_{block.name}"] for p in known}
-        if isinstance(own.beta, pr.Weak):  # in units of the predictors
+        if own.beta.in_predictor_units:
             shown["beta"] = own.beta
         parts = [f"{p} {describe(prior, names.get(p, block.responses))}" for p, prior in shown.items()]
         lines.append(f"{block.name} ('{own.name}'): {'; '.join(parts)}")

@@ -39,17 +39,17 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.linalg import cholesky, copy_to, fill
-from bayesimp.kernels.normal.effects import Moments, draw_beta_and_effects
-from bayesimp.kernels.normal.gibbs import (
+from bayesimp.kernels.covariance.update import (
     DIAGONAL_HALF_T,
     FIXED,
     HUANG_WAND,
-    _draw_covariance,
-    _invert,
-    _residual_products,
+    invert,
+    update_covariance,
 )
+from bayesimp.kernels.linalg import cholesky, copy_to, fill
+from bayesimp.kernels.normal.effects import Moments, draw_beta_and_effects
 from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.kernels.normal.statistics import SufficientStatistics
 
 __all__ = ["VariancesPrior", "cluster_step", "common_step", "moments_by_cluster"]
@@ -90,7 +90,7 @@ def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
 def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
     """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
-    if not _invert(Psi, Psi_inverse):
+    if not invert(Psi, Psi_inverse):
         return 4
     failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
     if failed:
@@ -107,7 +107,7 @@ def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
                 for l in range(q):
                     for h in range(q):
                         T[l, h] += B[i, l, 0] * B[i, h, 0]
-        if not _draw_covariance(rng, prior_Psi, T, seen, Psi_inverse, Psi):
+        if not update_covariance(rng, prior_Psi, T, seen, Psi_inverse, Psi):
             return 4
     if seen < clusters:
         copy_to(T, Psi)
@@ -142,7 +142,7 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
         Moments of one response (r = 1) and one pattern, in which it is observed; at most one cell a cluster.
         Standardised: y and the columns of X and Z of order 1 (sums of squares are differences).
     prior_Sigma, prior_Psi
-        CovarianceUpdate (kernels/normal/gibbs.py), any kind.
+        CovarianceUpdate (kernels/covariance/update.py), any kind.
     Q0, t0
         (p, p), (p,): precision, and precision times mean, of the normal prior of beta; zero if flat.
     Sigma, Psi
@@ -173,8 +173,8 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
             return failed
         if prior_Sigma.kind != FIXED:
             fill(RR[0], 0.0)
-            _residual_products(m, beta, B, RR)
-            if not _draw_covariance(rng, prior_Sigma, RR[0], m.pattern_rows[0], Sigma_inverse, Sigma):
+            residual_products(m, beta, B, RR)
+            if not update_covariance(rng, prior_Sigma, RR[0], m.pattern_rows[0], Sigma_inverse, Sigma):
                 return 1
     if not (Sigma[0, 0] > 0.0 and Sigma[0, 0] < math.inf):
         return 1
@@ -215,7 +215,7 @@ def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, b
         failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held)
         if failed:
             return failed
-        _residual_products(m, beta, B, RR)
+        residual_products(m, beta, B, RR)
         z[0] = math.log(s0_a[0])
         z[1] = 0.5 * math.log(2.0 / s0_a[1])
         if not math.isfinite(_log_density(z, RR, m.pattern_rows, prior)):

@@ -31,20 +31,20 @@ from bayesimp.kernels.chained.moments import (
 )
 from bayesimp.kernels.chained.places import flags, matrix, matrix_of_flags, reals, stack, whole
 from bayesimp.kernels.compiled import inner, kernel, merged
-from bayesimp.kernels.linalg import copy_to
-from bayesimp.kernels.linalg import fill as fill_matrix
-from bayesimp.kernels.normal.complete import complete
-from bayesimp.kernels.normal.effects import draw_beta_and_effects, pattern_weights
-from bayesimp.kernels.normal.gibbs import (
+from bayesimp.kernels.covariance.update import (
     DIAGONAL_HALF_T,
     FIXED,
     HUANG_WAND,
     CovarianceUpdate,
-    _draw_covariance,
-    _invert,
-    _residual_products,
+    invert,
+    update_covariance,
 )
+from bayesimp.kernels.linalg import copy_to
+from bayesimp.kernels.linalg import fill as fill_matrix
+from bayesimp.kernels.normal.complete import complete
+from bayesimp.kernels.normal.effects import draw_beta_and_effects, pattern_weights
 from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.residuals import residual_products
 
 __all__ = ["STATE", "VISIT", "BlockState", "Visit", "gibbs_cycles", "gibbs_step", "joint_step"]
 
@@ -171,9 +171,9 @@ def joint_step(
             if code:
                 return code
         W, ok = pattern_weights(Sigma[0], m.patterns)
-        if not (ok and _invert(Sigma[0], Sigma_inverse)):
+        if not (ok and invert(Sigma[0], Sigma_inverse)):
             return 1
-        if not _invert(Psi, Psi_inverse):
+        if not invert(Psi, Psi_inverse):
             return 4
         failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
         if failed:
@@ -193,11 +193,11 @@ def _draw_covariances(rng, m, prior_Sigma, prior_Psi, Sigma, Psi, beta, B):
     A = m.patterns.shape[0]
     W, ok = pattern_weights(Sigma, m.patterns)
     inverse = np.empty((r, r))
-    if not (ok and _invert(Sigma, inverse)):
+    if not (ok and invert(Sigma, inverse)):
         return 1
     if prior_Sigma.kind != FIXED:
         RR, S = np.zeros((A, r, r)), np.zeros((r, r))
-        _residual_products(m, beta, B, RR)
+        residual_products(m, beta, B, RR)
         N = np.int64(0)
         for a in range(A):
             N += m.pattern_rows[a]
@@ -205,18 +205,18 @@ def _draw_covariances(rng, m, prior_Sigma, prior_Psi, Sigma, Psi, beta, B):
                 rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
             ):
                 return 1
-        if not _draw_covariance(rng, prior_Sigma, S, N, inverse, Sigma):
+        if not update_covariance(rng, prior_Sigma, S, N, inverse, Sigma):
             return 1
     if prior_Psi.kind != FIXED:
         n = r * q
         T, Psi_inverse = np.empty((n, n)), np.empty((n, n))
-        if not _invert(Psi, Psi_inverse):
+        if not invert(Psi, Psi_inverse):
             return 4
         fill_matrix(T, 0.0)
         for i in range(clusters):
             for k in range(n):
                 for j in range(n):
                     T[k, j] += B[i, k % q, k // q] * B[i, j % q, j // q]
-        if not _draw_covariance(rng, prior_Psi, T, clusters, Psi_inverse, Psi):
+        if not update_covariance(rng, prior_Psi, T, clusters, Psi_inverse, Psi):
             return 4
     return 0

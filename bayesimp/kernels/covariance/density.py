@@ -37,7 +37,8 @@ from bayesimp.kernels.normal.marginal import symmetric_inverse
 
 __all__ = [
     "EXPONENTIAL", "HALF_NORMAL", "HALF_T", "INVERSE_GAMMA", "diagonal", "draw_huang_wand", "draw_inverse_wishart",
-    "draw_lkj_covariance", "from_free", "huang_wand", "inverse_wishart", "lkj", "pull_free", "to_free",
+    "draw_lkj_correlation", "draw_lkj_covariance", "draw_standard_deviations", "from_free", "huang_wand",
+    "inverse_wishart", "lkj", "pull_free", "to_free",
 ]  # fmt: skip
 
 HALF_T, HALF_NORMAL, EXPONENTIAL = 0, 1, 2  # p_sd of lkj and diagonal
@@ -291,30 +292,41 @@ def draw_huang_wand(rng, nu, scale, size=None):
     return draw_inverse_wishart(rng, nu + d - 1, diagonal, shape)
 
 
-def draw_lkj_covariance(rng, eta, scale, nu, family, size=None):
-    """Correlations by the onion (Lewandowski et al. 2009, sec. 3.2), standard deviations from their family.
-
-    Row k of the Cholesky factor of the correlations is a uniform direction times a radius with
-    radius^2 ~ Beta(k/2, eta + (d-1-k)/2). Shapes: `eta`, `nu` (...), `scale` (..., d) to (\\*size, d, d).
-    """
-    eta, scale, nu = (np.asarray(x, dtype=float) for x in (eta, scale, nu))
-    d = scale.shape[-1]
-    shape = _batch(size, eta.shape, scale.shape[:-1], nu.shape)
-    C = np.zeros((*shape, d, d))
-    C[..., 0, 0] = 1
-    for k in range(1, d):
-        radius2 = rng.beta(k / 2, eta + (d - 1 - k) / 2, size=shape)
-        u = rng.normal(size=(*shape, k))
-        C[..., k, :k] = u * np.sqrt(radius2 / (u**2).sum(-1))[..., None]
-        C[..., k, k] = np.sqrt(1 - radius2)
+def draw_standard_deviations(rng, scale, nu, family, size=None):
+    """Standard deviations from `family`: (\\*size, d) for `scale` (..., d) and `nu` (...)."""
+    scale, nu = np.asarray(scale, dtype=float), np.asarray(nu, dtype=float)
+    shape = (*_batch(size, scale.shape[:-1], nu.shape), scale.shape[-1])
     if family == HALF_T:
-        s = scale * np.abs(rng.standard_t(nu[..., None], size=(*shape, d)))
-    elif family == HALF_NORMAL:
-        s = scale * np.abs(rng.normal(size=(*shape, d)))
-    else:
-        s = scale * rng.exponential(size=(*shape, d))
-    C = C * s[..., None]
-    return C @ C.mT
+        return scale * np.abs(rng.standard_t(nu[..., None], size=shape))
+    if family == HALF_NORMAL:
+        return scale * np.abs(rng.standard_normal(size=shape))
+    return scale * rng.standard_exponential(size=shape)
+
+
+def draw_lkj_correlation(rng, eta, d, size):
+    """(\\*size, d, d) correlation matrices, density proportional to det(R)^(eta - 1); `eta` (...).
+
+    Partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the C-vine
+    of Lewandowski, Kurowicka & Joe (2009, sec. 2.4), row by row of the Cholesky factor.
+    """
+    shape = tuple(int(n) for n in size)
+    L, left = np.zeros((*shape, d, d)), np.ones((*shape, d))  # left: what is left of the square of each row
+    for j in range(d):
+        b = np.asarray(eta + (d - 2 - j) / 2)[..., None]
+        L[..., j, j] = np.sqrt(left[..., j])
+        if j < d - 1:
+            partial = 2 * rng.beta(b, b, (*shape, d - 1 - j)) - 1
+            L[..., j + 1 :, j] = partial * np.sqrt(left[..., j + 1 :])
+            left[..., j + 1 :] *= 1 - partial**2
+    return L @ L.mT
+
+
+def draw_lkj_covariance(rng, eta, scale, nu, family, size=None):
+    """diag(s) R diag(s) with R ~ LKJ(eta): (\\*size, d, d) for `eta`, `nu` (...) and `scale` (..., d)."""
+    eta, scale, nu = (np.asarray(x, dtype=float) for x in (eta, scale, nu))
+    shape = _batch(size, eta.shape, scale.shape[:-1], nu.shape)
+    s = draw_standard_deviations(rng, scale, nu, family, shape)
+    return s[..., :, None] * draw_lkj_correlation(rng, eta, scale.shape[-1], shape) * s[..., None, :]
 
 
 def _batch(size, *shapes):

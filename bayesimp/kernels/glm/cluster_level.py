@@ -28,6 +28,7 @@ import numpy as np
 from scipy.special import expit, ndtr
 
 from bayesimp.kernels.chained.regression import match
+from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.kernels.families.responses import draw_rows
 from bayesimp.kernels.families.scalar import (
@@ -51,7 +52,6 @@ from bayesimp.kernels.glm.regression import (
 from bayesimp.kernels.glm.regression import WORDS as REGRESSION_WORDS
 from bayesimp.kernels.glmm.gibbs import MOVES, GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.kernels.normal.gibbs import FIXED, CovarianceUpdate
 
 __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "cluster_level_step", "draw_values",
            "initial_cluster_level_state"]  # fmt: skip

@@ -8,7 +8,7 @@ which y is observed enter. One update:
     EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm/blocks.py
     FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events slices, too
     CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm/moves.py
-    COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   kernels/normal/gibbs.py
+    COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   covariance/update.py
     SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm/moves.py
     AUX          shape | beta, B, y                                slice                       kernels/families/shape.py
 
@@ -27,6 +27,13 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.covariance.update import (
+    DIAGONAL_HALF_T,
+    FIXED,
+    HUANG_WAND,
+    CovarianceUpdate,
+    invert,
+)
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, cutpoints
 from bayesimp.kernels.families.scalar import (
     GAMMA,
@@ -52,13 +59,6 @@ from bayesimp.kernels.glmm.moves import (
     write_fixed,
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.kernels.normal.gibbs import (
-    DIAGONAL_HALF_T,
-    FIXED,
-    HUANG_WAND,
-    CovarianceUpdate,
-    _invert,
-)
 
 __all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
 
@@ -115,7 +115,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
     zero_t = np.zeros(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
     two_modes = np.int64(family == INVERSE_GAUSSIAN)  # there may be two: one slice
-    if not _invert(Psi, Psi_inverse):
+    if not invert(Psi, Psi_inverse):
         return 1
     centred = centring(rows)
     for _ in range(updates):
@@ -194,7 +194,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
             if failed:
                 return 4 if failed == 2 else 5
             rescale(w_effects.theta, B, Psi)
-            if not _invert(Psi, Psi_inverse):
+            if not invert(Psi, Psi_inverse):
                 return 1
         if moves & M_AUX and shaped:
             predictor(rows, beta, B, True, True, base)

@@ -35,8 +35,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.covariance.update import (
+    invert,
+    update_covariance,
+)
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower, solve_lower_t
-from bayesimp.kernels.normal.gibbs import _draw_covariance, _invert
 
 __all__ = ["Centring", "centre", "centring", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
            "read_fixed", "rescale", "scale_design", "write_effects", "write_fixed"]  # fmt: skip
@@ -282,7 +285,7 @@ def draw_Psi(rng, rows, prior, B, Psi, Psi_inverse, S):
                     for j in range(r):
                         for h in range(q):
                             S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
-    return _draw_covariance(rng, prior, S, seen, Psi_inverse, Psi) and _invert(Psi, Psi_inverse)
+    return update_covariance(rng, prior, S, seen, Psi_inverse, Psi) and invert(Psi, Psi_inverse)
 
 
 @inner

@@ -1,0 +1,365 @@
+"""The contract of a prior, and the registry by which files and messages find priors by name.
+
+A prior is a frozen dataclass. Defining the class registers it under its name, so that plan files, saved results and
+messages know it; nothing else keeps a list of priors. There are four kinds:
+
+    CovariancePrior    of a covariance matrix S (d, d), Sigma or Psi         resolve, rescale, describe, draw, ...
+    CoefficientPrior   of the fixed effects beta (p, r)                      precision, describe, draw, ...
+    ScalePrior         of a standard deviation, inside LKJ and Diagonal      priors/scales.py
+    ComponentPrior     of every variance of a diagonal matrix, inside Diagonal
+
+A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must have `resolve`, `rescale`,
+`describe`, `draw` and `distribution`; the latter is enough for NUTS and for FCS with PyMC. With `update` it is sampled by
+Gibbs, with `density` NUTS does without PyMC. What else engines ask has a default here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.priors.density import BetaDensity, CovarianceDensity
+
+__all__ = ["REGISTRY", "CoefficientPrior", "ComponentPrior", "CovariancePrior", "Prior", "names_of"]
+
+Array = NDArray[np.float64]
+
+REGISTRY: dict[str, type[Prior]] = {}
+
+
+@dataclass(frozen=True)
+class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
+    """What all priors share: a name in files, and their parameters as plain records.
+
+    Attributes
+    ----------
+    ARRAYS
+        Names of parameters that may be vectors or matrices; all others are numbers, or true or false.
+    INNER
+        Names of parameters that are priors themselves, with the kinds of prior that they take.
+    PLACE
+        Where messages list the prior; without it, behind those of the library.
+    """
+
+    ARRAYS: ClassVar[frozenset[str]] = frozenset()
+    INNER: ClassVar[Mapping[str, tuple[type[Prior], ...]]] = {}
+    PLACE: ClassVar[int] = 1000
+
+    def __init_subclass__(cls, registered: bool = True, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not registered:
+            return
+        known = REGISTRY.get(cls.__name__)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise SpecificationError(
+                f"A prior named {cls.__name__!r} is already defined in {known.__module__}; files find priors by this "
+                "name, so give the new class another one."
+            )
+        REGISTRY[cls.__name__] = cls
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prior as a record of plain values, which JSON and TOML can hold: ``{"type": "HalfT", "nu": 3.0}``.
+
+        Parameters that are None are left out. `bayesimp.priors.records.prior_from_dict` goes back.
+        """
+        out: dict[str, Any] = {"type": type(self).__name__}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None:
+                out[f.name] = value.to_dict() if isinstance(value, Prior) else np.asarray(value).tolist()
+        return out
+
+
+def names_of(*kinds: type[Prior]) -> tuple[str, ...]:
+    """Names of the registered priors of these kinds, kind by kind, each in the order of its `PLACE`.
+
+    Parameters
+    ----------
+    kinds
+        Base classes, such as `CovariancePrior`.
+    """
+    found: dict[str, None] = {}
+    for kind in kinds:
+        own = [name for name, cls in REGISTRY.items() if issubclass(cls, kind)]
+        found |= dict.fromkeys(sorted(own, key=lambda name: REGISTRY[name].PLACE))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class CovariancePrior(Prior, registered=False):
+    """Prior of a covariance matrix S (d, d).
+
+    A user states it with numbers left open (``times_sd=``, ``nu=None``); `resolve` makes every number explicit in the
+    units of the data, and all other methods are called on what it returns.
+    """
+
+    @abstractmethod
+    def resolve(self, sds: Array, where: str) -> CovariancePrior:
+        """The same prior with every number explicit, in the units of the data.
+
+        Parameters
+        ----------
+        sds
+            (d,) standard deviation of the variable behind each component; ``times_sd`` multiplies it.
+        where
+            Name of the matrix for messages: ``"Sigma"``, ``"Psi of 'y'"``.
+
+        Raises
+        ------
+        SpecificationError
+            The numbers do not fit a (d, d) matrix.
+        """
+
+    @abstractmethod
+    def rescale(self, d: Array) -> CovariancePrior:
+        """The prior of D^-1 S D^-1, D = diag(d), d (d,) positive: S in other units."""
+
+    @abstractmethod
+    def describe(self, names: Sequence[str]) -> str:
+        """One line for printed models; `names` (d,) label the components of the matrix."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) independent draws, of a proper prior."""
+
+    @abstractmethod
+    def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        """The prior as a variable of the PyMC model whose context is open; PyMC is imported here and not before.
+
+        Parameters
+        ----------
+        name
+            Of the variable; further variables are called ``<name>_...``.
+        d
+            Size of the matrix.
+        dims
+            Names of its two dimensions.
+
+        Returns
+        -------
+        A free variable or a Deterministic (d, d). Numbers that follow the data are best `pm.Data`
+        (`bayesimp.models.covariance.scale_data`), so that another table needs no new compilation.
+        """
+
+    def update(self, d: int) -> CovarianceUpdate | None:
+        """The conjugate update of S given normal vectors, as kernels read it; None: there is none.
+
+        Parameters
+        ----------
+        d
+            Size of the matrix.
+        """
+        return None
+
+    @property
+    def is_conjugate(self) -> bool:
+        """Whether `update` gives one; asked of priors that are not resolved, too."""
+        return type(self).update is not CovariancePrior.update
+
+    def density(self, d: int, where: str) -> CovarianceDensity | None:
+        """Log density on the free parameters of `bayesimp.kernels.covariance.density`; None: PyMC has to give it.
+
+        Parameters
+        ----------
+        d
+            Size of the matrix.
+        where
+            Its name for messages.
+
+        Raises
+        ------
+        SpecificationError
+            The prior is improper.
+        """
+        return None
+
+    def is_proper(self, d: int) -> bool:
+        """Whether the prior of a (d, d) matrix is a distribution, so that it can be drawn from."""
+        return True
+
+    def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
+        """Refuse an improper prior.
+
+        Parameters
+        ----------
+        d
+            Size of the matrix.
+        where
+            Its name: ``"Psi"``.
+        sampler
+            What needs a proper prior: ``"NUTS"``.
+        cure
+            What to do, a sentence for the end of the message.
+
+        Raises
+        ------
+        SpecificationError
+            The prior is improper.
+        """
+        if not self.is_proper(d):
+            raise SpecificationError(
+                f"The prior on {where} is improper (d = {d}); {sampler} needs a proper one. {cure}"
+            )
+
+    @property
+    def known_value(self) -> Array | None:
+        """The matrix (d, d), if the prior says that it is known."""
+        return None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the matrix is known, so that it is not estimated."""
+        return self.known_value is not None
+
+    @property
+    def at_origin(self) -> bool:
+        """Whether as a prior of Psi it is about the effects at the table's columns of Z, and not at centred ones."""
+        return False
+
+    def moved(self, C: Array) -> CovariancePrior:
+        """The prior of C^-1 S C^-T, which priors with `at_origin` need (`bayesimp.priors.centred`); C (d, d)."""
+        raise TypeError(self)
+
+    def squares_at_origin(self) -> Array | None:
+        """(d, d) sum of squares that the prior adds to that of effects at the table's origin; None: it adds none."""
+        return None
+
+    def variance_law(self) -> Any | None:
+        """For d = 1 the distribution of the variance as scipy has it; None: it has to be seen by draws."""
+        return None
+
+
+@dataclass(frozen=True)
+class ComponentPrior(Prior, registered=False):
+    """Prior of each variance of a diagonal matrix, what `Diagonal` takes; S_11, ..., S_dd are independent."""
+
+    @abstractmethod
+    def resolve_components(self, sds: Array, where: str) -> Self:
+        """Every number explicit, in the units of the data, with one for each component; see `CovariancePrior.resolve`."""
+
+    @abstractmethod
+    def rescale_components(self, d: Array) -> Self:
+        """The prior of S_kk / d_k^2; d (d,) positive."""
+
+    @abstractmethod
+    def describe_components(self, names: Sequence[str]) -> str:
+        """In words, after "diagonal, "; `names` (d,) label the components."""
+
+    @abstractmethod
+    def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d) draws of the variances."""
+
+    @abstractmethod
+    def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
+        """The variances (d,), from variables ``<name>_...`` with these dimensions in the open PyMC model."""
+
+    @abstractmethod
+    def component_density(self, d: int) -> CovarianceDensity:
+        """Log density of the diagonal matrix on free parameters (d,)."""
+
+    def component_update(self, d: int) -> CovarianceUpdate | None:
+        """The conjugate update of the diagonal matrix; None: there is none."""
+        return None
+
+    @property
+    def components_are_conjugate(self) -> bool:
+        """Whether `component_update` gives one."""
+        return type(self).component_update is not ComponentPrior.component_update
+
+
+@dataclass(frozen=True)
+class CoefficientPrior(Prior, registered=False):
+    """Prior of the fixed effects beta (p, r), in the units of the data unless `in_predictor_units`.
+
+    Attributes
+    ----------
+    in_predictor_units
+        Whether the numbers are about predictors of mean 0 and sd 1, and so follow the data.
+    follows_mean
+        Whether the prior of the intercept of a count is around the log of its mean.
+    """
+
+    in_predictor_units: ClassVar[bool] = False
+    follows_mean: ClassVar[bool] = False
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether the prior is a distribution, so that coefficients without data have one, too."""
+        return True
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the density is constant, so that columns of X can be made orthogonal at no price."""
+        return False
+
+    @abstractmethod
+    def describe(self, names: Sequence[str]) -> str:
+        """In words, for printed models; `names` (p,) label the columns of X."""
+
+    @abstractmethod
+    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,).
+
+        Parameters
+        ----------
+        scale
+            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (joint/scale.py,
+            fcs/scale.py).
+        r
+            Number of responses or linear predictors.
+        where
+            Name of beta for messages.
+
+        Raises
+        ------
+        SpecificationError
+            The numbers do not fit (p, r).
+        """
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array | None:
+        """(size, \\*shape) draws of coefficients of this shape; None if there is nothing to draw from."""
+
+    @property
+    def no_draws(self) -> str:
+        """Why `draw` returns None."""
+        return "its prior is improper"
+
+    @abstractmethod
+    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """The variable "beta" (p, r) of the PyMC model whose context is open."""
+
+    @abstractmethod
+    def density(self, p: int, r: int) -> BetaDensity:
+        """beta (p, r) -> log density and its derivative (p, r)."""
+
+    @abstractmethod
+    def on_working(self, scale: Any, r: int) -> CoefficientPrior:
+        """The prior of beta_w (p, r) on a working scale with diagonal T."""
+
+    def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> CoefficientPrior:
+        """The prior in the units of the data.
+
+        Parameters
+        ----------
+        scale
+            Has the place of the intercept and `marginal_beta` (fcs/scale.py).
+        shape
+            (p, r).
+        intercept
+            Where the prior of the intercept is centred, if the prior follows the mean.
+        """
+        return self
+
+    def for_generalised(self) -> CoefficientPrior:
+        """The prior that stands for this one in generalised models, whose likelihood may have no maximum."""
+        return self

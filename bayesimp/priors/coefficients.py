@@ -1,0 +1,210 @@
+"""Priors of the fixed effects beta (p, r)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import CoefficientPrior
+from bayesimp.priors.describe import numbers
+from bayesimp.priors.values import positive
+
+if TYPE_CHECKING:
+    from bayesimp.priors.density import BetaDensity
+
+__all__ = ["Flat", "Normal", "Weak"]
+
+Array = NDArray[np.float64]
+LOG_2PI = np.log(2 * np.pi)
+
+
+@dataclass(frozen=True)
+class Flat(CoefficientPrior):
+    """p(beta) constant. In generalised models, whose likelihood may have no maximum, it stands for `Weak`."""
+
+    PLACE: ClassVar[int] = 8
+
+    @property
+    def is_proper(self) -> bool:
+        return False
+
+    @property
+    def is_flat(self) -> bool:
+        return True
+
+    def describe(self, names: Sequence[str]) -> str:
+        return "flat"
+
+    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        size = r * len(scale.T)
+        return np.zeros((size, size)), np.zeros(size)
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        return None
+
+    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        import pymc as pm
+
+        return pm.Flat("beta", dims=dims)
+
+    def density(self, p: int, r: int) -> BetaDensity:
+        return lambda beta: (0.0, 0.0)
+
+    def on_working(self, scale: Any, r: int) -> Flat:
+        return self
+
+    def for_generalised(self) -> Weak:
+        return Weak()
+
+
+@dataclass(frozen=True)
+class Normal(CoefficientPrior):
+    """Independent normals on the entries of beta, in the units of the data.
+
+    Parameters
+    ----------
+    mean, sd
+        Numbers or arrays that broadcast to (p, r); sd positive.
+    """
+
+    ARRAYS: ClassVar[frozenset[str]] = frozenset({"mean", "sd"})
+    PLACE: ClassVar[int] = 9
+
+    mean: ArrayLike = 0.0
+    sd: ArrayLike = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self.sd, "Normal: sd")
+
+    def entries(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Means and standard deviations of coefficients of this shape.
+
+        Raises
+        ------
+        ValueError
+            They do not broadcast to it.
+        """
+        mean, sd = (np.broadcast_to(np.asarray(x, dtype=float), shape).copy() for x in (self.mean, self.sd))
+        return mean, sd
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"normal, mean {numbers(self.mean)}, sd {numbers(self.sd)}"
+
+    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        # beta = T beta_w diag(s): Q0 is block diagonal with blocks s_k^2 T' D_k T, D_k = diag(1/sd_k^2)
+        p = len(scale.T)
+        Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
+        try:
+            mean, sd = self.entries((p, r))
+        except ValueError:
+            raise SpecificationError(
+                f"Normal prior on {where}: mean and sd must broadcast to ({p} columns of X, {r} responses)."
+            ) from None
+        mean_w = scale.working_beta(mean)
+        for k in range(r):
+            block = slice(k * p, (k + 1) * p)
+            Q0[block, block] = scale.s[k] ** 2 * scale.T.T @ np.diag(1.0 / sd[:, k] ** 2) @ scale.T
+            t0[block] = Q0[block, block] @ mean_w[:, k]
+        return Q0, t0
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array:
+        return np.asarray(self.mean) + np.asarray(self.sd) * rng.standard_normal((size, *shape))
+
+    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        import pymc as pm
+
+        return pm.Normal("beta", *self.entries((p, r)), dims=dims)
+
+    def density(self, p: int, r: int) -> BetaDensity:
+        mean, sd = self.entries((p, r))
+        constant = -float(np.log(sd).sum()) - 0.5 * p * r * LOG_2PI
+
+        def normal(beta: Array) -> tuple[float, Array]:
+            z = (beta - mean) / sd
+            return constant - 0.5 * float((z * z).sum()), -z / sd
+
+        return normal
+
+    def on_working(self, scale: Any, r: int) -> Normal:
+        unit = np.outer(np.diag(scale.T), scale.s)  # beta_w = beta / (T_xx s_k)
+        return Normal(np.asarray(self.mean) / unit, np.asarray(self.sd) / unit)
+
+
+@dataclass(frozen=True)
+class Weak(CoefficientPrior):
+    """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
+
+    Each coefficient is that of a predictor with mean 0 and standard deviation 1; of a product or a power, that of what
+    is left of it beside its parts, so that the origin does not matter (`bayesimp.scale.margins`). The prior keeps
+    coefficients finite where a predictor separates the values of a binary variable: then the likelihood alone has no
+    maximum.
+
+    Parameters
+    ----------
+    sd
+        Of a coefficient: at 2.5, an odds ratio of 12 for one standard deviation is within one sd of the prior.
+    intercept
+        Of the intercept, around 0 for the logit and probit, around the log of the mean for a log link.
+    """
+
+    PLACE: ClassVar[int] = 10
+    in_predictor_units: ClassVar[bool] = True
+    follows_mean: ClassVar[bool] = True
+
+    sd: float = 2.5
+    intercept: float = 5.0
+
+    def __post_init__(self) -> None:
+        positive(self.sd, "Weak: sd")
+        positive(self.intercept, "Weak: intercept")
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"normal, sd {self.sd:g} for a predictor of sd 1, {self.intercept:g} for the intercept"
+
+    def standard_deviations(self, p: int, r: int, intercept: int) -> Array:
+        """(p, r) of coefficients of standardised predictors; intercept: its row, or -1."""
+        sd = np.full((p, r), self.sd)
+        if intercept >= 0:
+            sd[intercept] = self.intercept
+        return sd
+
+    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        p = len(scale.T)
+        sd = self.standard_deviations(p, r, getattr(scale, "intercept", 0))
+        return np.diag(1.0 / sd.T.ravel() ** 2), np.zeros(r * p)
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        return None
+
+    @property
+    def no_draws(self) -> str:
+        return "its prior is in units of the predictors"
+
+    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        raise SpecificationError(self._without_scale("a PyMC model"))
+
+    def density(self, p: int, r: int) -> BetaDensity:
+        raise SpecificationError(self._without_scale("a log density"))
+
+    def _without_scale(self, what: str) -> str:
+        return (
+            f"priors.Weak() is about standardised predictors, and {what} of the columns as they are needs numbers in "
+            "their units: give priors.Normal(mean, sd)."
+        )
+
+    def on_working(self, scale: Any, r: int) -> Normal:
+        p = len(scale.T)
+        return Normal(np.zeros((p, r)), self.standard_deviations(p, r, getattr(scale, "intercept", 0)))
+
+    def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> Normal:
+        mean, sd = np.zeros(shape), self.standard_deviations(*shape, scale.intercept)
+        if scale.intercept >= 0:
+            mean[scale.intercept] = intercept
+        mean, sd = scale.marginal_beta(mean, sd)
+        one = mean.shape[1] == 1
+        return Normal(mean[:, 0] if one else mean, sd[:, 0] if one else sd)

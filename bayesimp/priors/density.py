@@ -1,0 +1,126 @@
+"""Log densities of priors on a covariance matrix, on the free parameters in which NUTS moves.
+
+Each has a `size`; called with that many free parameters it returns S, log p(S) + log |Jacobian|, and the function from
+d/dS of the rest of the log density to d/dfree of all. `free` undoes it. Kernels do the work
+(`bayesimp.kernels.covariance.density`), so nothing is compiled here, and chains in threads share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.kernels.covariance import density as kernels
+
+__all__ = ["BetaDensity", "CovarianceDensity", "DiagonalDensity", "KnownDensity", "MatrixDensity"]
+
+Array = NDArray[np.float64]
+BetaDensity = Callable[[Array], tuple[float, Array | float]]
+
+
+class CovarianceDensity(Protocol):
+    """Log density of a prior on a covariance matrix (d, d)."""
+
+    @property
+    def size(self) -> int:
+        """Number of free parameters."""
+
+    def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
+        """S (d, d), log density with the Jacobian, and d/dS (d, d) of the rest -> d/dfree (size,) of all."""
+
+    def free(self, S: Array) -> Array:
+        """The free parameters (size,) of S (d, d)."""
+
+
+@dataclass(frozen=True)
+class MatrixDensity:
+    """Of a full matrix, with the free parameters of its precision or of the matrix itself.
+
+    Parameters
+    ----------
+    d
+        Size of the matrix.
+    precision
+        Whether the free parameters are those of S^-1.
+    density
+        Kernel (S, \\*numbers) -> log density, its derivative (d, d).
+    numbers
+        Parameters of the prior.
+    """
+
+    d: int
+    precision: bool
+    density: Callable[..., tuple[float, Array]]
+    numbers: tuple[Any, ...]
+
+    @property
+    def size(self) -> int:
+        return self.d * (self.d + 1) // 2
+
+    def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
+        S, jacobian = kernels.from_free(free, self.precision)
+        value, dS = self.density(S, *self.numbers)
+
+        def pull(rest: Array) -> Array:
+            return kernels.pull_free(free, self.precision, S, dS + rest, 1.0)
+
+        return S, value + jacobian, pull
+
+    def free(self, S: Array) -> Array:
+        return kernels.to_free(np.array(S, dtype=float), self.precision)
+
+
+@dataclass(frozen=True)
+class DiagonalDensity:
+    """Of a diagonal matrix: free parameters are log standard deviations, or log variances if these are inverse-gamma.
+
+    Parameters
+    ----------
+    size
+        d.
+    nu
+        Degrees of freedom, of the families that have them.
+    scale
+        (d,) scales of the standard deviations, or of the inverse-gamma variances.
+    family
+        Code of `bayesimp.kernels.covariance.density`.
+    """
+
+    size: int
+    nu: float
+    scale: Array
+    family: int
+
+    @property
+    def power(self) -> int:
+        """S_kk = exp(power free_k)."""
+        return 1 if self.family == kernels.INVERSE_GAMMA else 2
+
+    def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
+        S, value, slopes = kernels.diagonal(free, self.nu, self.scale, self.family)
+
+        def pull(rest: Array) -> Array:
+            return slopes + self.power * S.diagonal() * rest.diagonal()
+
+        return S, value, pull
+
+    def free(self, S: Array) -> Array:
+        return np.log(np.diagonal(S)) / self.power
+
+
+@dataclass(frozen=True)
+class KnownDensity:
+    """Of a matrix S (d, d) that is known: no free parameters."""
+
+    S: Array
+    size: int = 0
+
+    def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
+        return self.S, 0.0, lambda rest: free
+
+    def free(self, S: Array) -> Array:
+        return np.zeros(0)

@@ -1,0 +1,72 @@
+"""A covariance matrix without correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import ComponentPrior, CovariancePrior, Prior
+from bayesimp.priors.scales import HalfT, ScalePrior
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.priors.density import CovarianceDensity
+
+__all__ = ["Diagonal"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Diagonal(CovariancePrior):
+    """Independent components; of Psi with slopes, those at centred columns of Z.
+
+    Parameters
+    ----------
+    variances
+        A prior on each standard deviation, or an inverse-Wishart read in one dimension, IW(nu, v) =
+        InvGamma(nu/2, 1/(2v)), with v a number or one for each component.
+    """
+
+    INNER: ClassVar[Mapping[str, tuple[type[Prior], ...]]] = {"variances": (ScalePrior, ComponentPrior)}
+    PLACE: ClassVar[int] = 3
+
+    variances: ComponentPrior = field(default_factory=HalfT)
+
+    def resolve(self, sds: Array, where: str) -> Diagonal:
+        if not isinstance(self.variances, ComponentPrior):
+            raise SpecificationError(
+                f"{self!r} is not a prior on a covariance matrix ({where}); variances must be HalfT, HalfNormal, "
+                "Exponential or InverseWishart."
+            )
+        return Diagonal(self.variances.resolve_components(sds, where))
+
+    def rescale(self, d: Array) -> Diagonal:
+        return Diagonal(self.variances.rescale_components(d))
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"diagonal, {self.variances.describe_components(names)}"
+
+    def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        return self.variances.draw_components(rng, d, size)[:, :, None] * np.eye(d)
+
+    def update(self, d: int) -> CovarianceUpdate | None:
+        return self.variances.component_update(d)
+
+    @property
+    def is_conjugate(self) -> bool:
+        return isinstance(self.variances, ComponentPrior) and self.variances.components_are_conjugate
+
+    def density(self, d: int, where: str) -> CovarianceDensity:
+        return self.variances.component_density(d)
+
+    def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        import pymc as pm
+
+        variances = self.variances.component_distribution(name, dims[:1])
+        return pm.Deterministic(name, variances[:, None] * np.eye(d), dims=dims)

@@ -1,0 +1,80 @@
+"""Priors as Gibbs samplers read them: precision of beta, conjugate updates of covariance matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import CoefficientPrior, CovariancePrior
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+
+__all__ = ["beta_prior", "check_proper", "covariance_update", "is_conjugate"]
+
+Array = NDArray[np.float64]
+
+
+def is_conjugate(prior: CovariancePrior) -> bool:
+    """Whether the Gibbs kernels have an update for this prior, resolved or not."""
+    return isinstance(prior, CovariancePrior) and prior.is_conjugate
+
+
+def covariance_update(prior: CovariancePrior, d: int) -> CovarianceUpdate:
+    """A prior as the kernels read it.
+
+    Parameters
+    ----------
+    prior
+        Resolved, on the working scale.
+    d
+        Size of the matrix.
+
+    Raises
+    ------
+    SpecificationError
+        The prior has no conjugate update.
+    """
+    update = prior.update(d)
+    if update is None:
+        raise SpecificationError(
+            f"The Gibbs sampler has no update for {prior!r}; use sampler='nuts', which takes every prior."
+        )
+    return update
+
+
+def check_proper(update: CovarianceUpdate, n: int, d: int, where: str, what: str) -> None:
+    """Refuse an improper prior that the data do not make up for.
+
+    Parameters
+    ----------
+    update
+        The prior of a (d, d) matrix.
+    n
+        Number of rows or clusters (`what`) with data on the matrix.
+    where
+        Name of the matrix for the message.
+
+    Raises
+    ------
+    SpecificationError
+        The posterior is improper: nu + n <= d - 1.
+    """
+    from bayesimp.kernels.covariance.update import INVERSE_WISHART
+
+    if update.kind == INVERSE_WISHART and not update.nu + n > d - 1:
+        raise SpecificationError(
+            f"The improper prior on {where} (nu = {update.nu:g}) with {n} {what} leaves an improper posterior: "
+            f"nu + {n} must exceed {d - 1}. Take a larger nu."
+        )
+
+
+def beta_prior(prior: CoefficientPrior, scale: Any, r: int, where: str = "beta") -> tuple[Array, Array]:
+    """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,), for a prior stated in the units of the data.
+
+    See `bayesimp.priors.base.CoefficientPrior.precision`.
+    """
+    return prior.precision(scale, r, where)

@@ -1,0 +1,84 @@
+"""Huang and Wand's prior: half-t standard deviations, conditionally conjugate.
+
+    S | a ~ IW(nu + d - 1, scale matrix 2 nu diag(1/a)),   a_k ~ InvGamma(1/2, 1/scale_k^2)      Huang & Wand 2013, eq. 2
+    => sd_k ~ half-t(nu, scale_k); nu = 2: every correlation uniform on (-1, 1)
+
+A new prior on a covariance matrix is written after this file: what `bayesimp.priors.base.CovariancePrior` asks for, and
+the numbers that it needs as fields of a dataclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.priors.base import CovariancePrior
+from bayesimp.priors.describe import labelled
+from bayesimp.priors.scales import Scaled
+from bayesimp.priors.values import positive, vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.priors.density import CovarianceDensity
+
+__all__ = ["HuangWand"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HuangWand(Scaled, CovariancePrior):
+    """Half-t on every standard deviation, uniform correlations at ``nu = 2``; conditionally conjugate.
+
+    Parameters
+    ----------
+    scale, times_sd
+        Scales of the half-t distributions, on that of the data or as a multiple of the variables' standard deviations
+        (1 if neither is given).
+    nu
+        Degrees of freedom, positive.
+    """
+
+    PLACE: ClassVar[int] = 1
+
+    nu: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self.nu, "HuangWand: nu")
+
+    def resolve(self, sds: Array, where: str) -> HuangWand:
+        return self.with_scales(sds)
+
+    def rescale(self, d: Array) -> HuangWand:
+        return self.over(d)
+
+    def describe(self, names: Sequence[str]) -> str:
+        correlations = ", correlations uniform" if self.nu == 2 and len(names) > 1 else ""
+        return f"Huang-Wand, sd ~ half-t({self.nu:g}) of scale {labelled(self.scales, names)}{correlations}"
+
+    def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        from bayesimp.kernels.covariance.density import draw_huang_wand
+
+        return draw_huang_wand(rng, self.nu, np.broadcast_to(self.scales, (d,)), (size,))
+
+    def update(self, d: int) -> CovarianceUpdate:
+        from bayesimp.kernels.covariance.update import HUANG_WAND, CovarianceUpdate
+
+        return CovarianceUpdate(HUANG_WAND, float(self.nu), np.zeros((d, d)), self.scales)
+
+    def density(self, d: int, where: str) -> CovarianceDensity:
+        from bayesimp.kernels.covariance.density import huang_wand
+        from bayesimp.priors.density import MatrixDensity
+
+        return MatrixDensity(d, True, huang_wand, (float(self.nu), vector(self.scales, d, "HuangWand")))
+
+    def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        from bayesimp.models.covariance import HuangWand as Variable
+        from bayesimp.models.covariance import scale_data
+
+        return Variable(name, self.nu, scale_data(name, self.scales), dims=dims)

@@ -1,0 +1,187 @@
+"""The inverse-Wishart prior.
+
+|S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)              Kunkel & Kaizar 2017, sec. 2.2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import ComponentPrior, CovariancePrior
+from bayesimp.priors.describe import numbers
+from bayesimp.priors.values import positive, positive_definite, symmetric, vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.priors.density import CovarianceDensity
+
+__all__ = ["InverseWishart"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class InverseWishart(CovariancePrior, ComponentPrior):
+    """Inverse-Wishart in the convention of Kunkel & Kaizar: ``scipy.stats.invwishart(df=nu, scale=inv(V))``.
+
+    Parameters
+    ----------
+    nu
+        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer that is proper (pan's
+        default).
+    V
+        Number (times the identity) or (d, d) positive definite matrix, in units of 1 / variance.
+    improper
+        Allow nu <= d - 1, where the density has no finite integral. For comparison with software that does so
+        (jomo); the posterior is proper once there are more than d - 1 - nu rows. Gibbs only.
+    marginal
+        ``nu`` is that of each variance and not of the matrix, which gets nu + d - 1: then S_kk ~ IW(nu, V_kk)
+        for diagonal V, whatever d (proper for every nu > 0).
+    centred
+        Of Psi with slopes: the prior is that of the effects at centred columns of Z (`bayesimp.priors.centred`), as all
+        priors of Psi but `Fixed` are. False: of the effects at the columns as they are in the table, to the letter of
+        pan and jomo, or for a V that is a guess of Psi as it is reported.
+    """
+
+    ARRAYS: ClassVar[frozenset[str]] = frozenset({"V"})
+    PLACE: ClassVar[int] = 0
+
+    nu: float | None = None
+    V: ArrayLike = 1.0
+    improper: bool = False
+    marginal: bool = False
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        if self.nu is not None and not self.improper:
+            positive(self.nu, "InverseWishart: nu")
+
+    @property
+    def numbers(self) -> tuple[float, Array]:
+        """nu, and V (d, d) or (d,), of a resolved prior."""
+        assert self.nu is not None, "the prior is not resolved"
+        return self.nu, np.asarray(self.V, dtype=float)
+
+    # --- of a matrix ------------------------------------------------------------------------------
+
+    def resolve(self, sds: Array, where: str) -> InverseWishart:
+        d = len(sds)
+        nu = float(d if self.nu is None else self.nu + (d - 1 if self.marginal else 0))
+        if nu <= d - 1 and not self.improper:
+            raise SpecificationError(
+                f"InverseWishart on {where}: nu = {nu:g} is too small for a proper prior on a {d} x {d} "
+                f"matrix; take nu > {d - 1} (nu=None takes {d}), or say improper=True if that is meant."
+            )
+        V = np.asarray(self.V, dtype=float)
+        V = float(V) * np.eye(d) if V.ndim == 0 else V
+        V = positive_definite(V, d, f"InverseWishart on {where}: V")
+        return InverseWishart(nu, V, self.improper, centred=self.centred)
+
+    def rescale(self, d: Array) -> InverseWishart:
+        # S ~ IW(nu, scale V^-1)  =>  D^-1 S D^-1 ~ IW(nu, scale D^-1 V^-1 D^-1), that is V -> D V D
+        return replace(self, V=np.asarray(self.V) * np.outer(d, d))
+
+    def describe(self, names: Sequence[str]) -> str:
+        nu, V = self.numbers
+        diagonal = np.array_equal(V, np.diag(np.diag(V)))
+        equal = diagonal and np.ptp(np.diag(V)) == 0
+        text = f"{V[0, 0]:.4g} I" if equal else f"diag({numbers(np.diag(V))})" if diagonal else numbers(V)
+        return f"inverse-Wishart(nu = {nu:g}, V = {text})" + (", improper" if self.improper else "")
+
+    def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        from bayesimp.kernels.covariance.density import draw_inverse_wishart
+
+        nu, V = self.numbers
+        return draw_inverse_wishart(rng, nu, np.linalg.inv(V), (size,))
+
+    def update(self, d: int) -> CovarianceUpdate:
+        from bayesimp.kernels.covariance.update import INVERSE_WISHART, CovarianceUpdate
+
+        nu, V = self.numbers
+        return CovarianceUpdate(INVERSE_WISHART, nu, np.linalg.inv(V), np.ones(d))
+
+    def density(self, d: int, where: str) -> CovarianceDensity:
+        from bayesimp.kernels.covariance.density import inverse_wishart
+        from bayesimp.priors.density import MatrixDensity
+
+        nu, V = self.numbers
+        return MatrixDensity(d, True, inverse_wishart, (nu, symmetric(np.linalg.inv(V))))
+
+    def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        from bayesimp.models.covariance import InverseWishart as Variable
+        from bayesimp.models.covariance import scale_data
+
+        nu, V = self.numbers
+        return Variable(name, nu, scale=scale_data(name, symmetric(np.linalg.inv(V))), dims=dims)
+
+    def is_proper(self, d: int) -> bool:
+        return self.nu is not None and self.nu > d - 1
+
+    def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
+        if not self.is_proper(d):
+            raise SpecificationError(
+                f"The prior on {where} is improper (nu = {self.nu:g}, d = {d}): {sampler} needs nu > {d - 1}. {cure}"
+            )
+
+    @property
+    def at_origin(self) -> bool:
+        return not self.centred
+
+    def moved(self, C: Array) -> InverseWishart:
+        # S ~ IW(nu, V)  =>  C^-1 S C^-T ~ IW(nu, C'V C)
+        return replace(self, V=symmetric(C.T @ np.asarray(self.V) @ C))
+
+    def squares_at_origin(self) -> Array | None:
+        return None if self.centred else np.linalg.inv(np.asarray(self.V))
+
+    def variance_law(self) -> Any | None:
+        from scipy import stats
+
+        nu, V = self.numbers
+        return stats.invgamma(nu / 2, scale=1 / (2 * V.item())) if nu > 0 else None
+
+    # --- of each variance, in one dimension: IW(nu, v) = InvGamma(nu/2, 1/(2v)) --------------------
+
+    def resolve_components(self, sds: Array, where: str) -> InverseWishart:
+        v = vector(self.V, len(sds), f"Diagonal(InverseWishart) on {where}: V")
+        positive(v, f"Diagonal(InverseWishart) on {where}: V")
+        return InverseWishart(1.0 if self.nu is None else float(self.nu), v)
+
+    def rescale_components(self, d: Array) -> InverseWishart:
+        return InverseWishart(self.nu, np.asarray(self.V) * d**2)
+
+    def describe_components(self, names: Sequence[str]) -> str:
+        nu, v = self.numbers
+        return f"variances ~ IW({nu:g}, {numbers(v)}) each"
+
+    def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        nu, v = self.numbers
+        return 1 / (rng.gamma(nu / 2, 1.0, (size, d)) * 2 * v)
+
+    def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
+        import pymc as pm
+
+        from bayesimp.models.covariance import float64, scale_data
+
+        nu, v = self.numbers
+        alpha, beta = float64(nu / 2, scale_data(name, 1 / (2 * v)))
+        return pm.InverseGamma(f"{name}_variance", alpha, beta, dims=dims)
+
+    def component_density(self, d: int) -> CovarianceDensity:
+        from bayesimp.kernels.covariance.density import INVERSE_GAMMA
+        from bayesimp.priors.density import DiagonalDensity
+
+        nu, v = self.numbers
+        return DiagonalDensity(d, nu, 1 / (2 * vector(v, d, "V")), INVERSE_GAMMA)
+
+    def component_update(self, d: int) -> CovarianceUpdate:
+        from bayesimp.kernels.covariance.update import DIAGONAL_INVERSE_GAMMA, CovarianceUpdate
+
+        nu, v = self.numbers
+        return CovarianceUpdate(DIAGONAL_INVERSE_GAMMA, nu, np.diag(1.0 / v), np.ones(d))

@@ -1,0 +1,79 @@
+"""The LKJ prior on correlations, with a prior on the standard deviations.
+
+S = diag(s) R diag(s),   R ~ LKJ(eta): density ~ det(R)^(eta - 1),   s_k ~ sd      Lewandowski et al. 2009
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import CovariancePrior, Prior, names_of
+from bayesimp.priors.scales import HalfT, ScalePrior
+from bayesimp.priors.values import positive, vector
+
+if TYPE_CHECKING:
+    from bayesimp.priors.density import CovarianceDensity
+
+__all__ = ["LKJ"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LKJ(CovariancePrior):
+    """LKJ(eta) on the correlations times a prior on the standard deviations. NUTS only.
+
+    Parameters
+    ----------
+    eta
+        Positive; 1: uniform over correlation matrices.
+    sd
+        Prior of the standard deviations: `HalfT`, `HalfNormal` or `Exponential`.
+    """
+
+    INNER: ClassVar[Mapping[str, tuple[type[Prior], ...]]] = {"sd": (ScalePrior,)}
+    PLACE: ClassVar[int] = 2
+
+    eta: float = 2.0
+    sd: ScalePrior = field(default_factory=HalfT)
+
+    def __post_init__(self) -> None:
+        positive(self.eta, "LKJ: eta")
+
+    def resolve(self, sds: Array, where: str) -> LKJ:
+        if not isinstance(self.sd, ScalePrior):
+            raise SpecificationError(
+                f"LKJ on {where}: sd must be a prior of a standard deviation ({', '.join(names_of(ScalePrior))}), got "
+                f"{self.sd!r}."
+            )
+        return replace(self, sd=self.sd.with_scales(sds))
+
+    def rescale(self, d: Array) -> LKJ:
+        return replace(self, sd=self.sd.over(d))
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"LKJ({self.eta:g}) correlations, {self.sd.describe_components(names)}"
+
+    def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        from bayesimp.kernels.covariance.density import draw_lkj_covariance
+
+        scale = np.broadcast_to(self.sd.scales, (d,))
+        return draw_lkj_covariance(rng, self.eta, scale, self.sd.degrees, self.sd.family, (size,))
+
+    def density(self, d: int, where: str) -> CovarianceDensity:
+        from bayesimp.kernels.covariance.density import lkj
+        from bayesimp.priors.density import MatrixDensity
+
+        numbers = float(self.eta), vector(self.sd.scales, d, "LKJ"), self.sd.degrees, self.sd.family
+        return MatrixDensity(d, False, lkj, numbers)
+
+    def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        from bayesimp.models.covariance import LKJCovariance, scale_data
+
+        return LKJCovariance(name, self.eta, self.sd, scale=scale_data(name, self.sd.scales), dims=dims)

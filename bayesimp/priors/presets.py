@@ -1,0 +1,161 @@
+"""The priors of a model as one record, and presets: those of other software, and the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.messages import closest
+from bayesimp.priors.base import CoefficientPrior, CovariancePrior, names_of
+from bayesimp.priors.coefficients import Flat
+from bayesimp.priors.huang_wand import HuangWand
+from bayesimp.priors.inverse_wishart import InverseWishart
+
+__all__ = ["PRESETS", "Priors", "default", "iw", "jomo", "mice", "pan", "read", "rescale", "resolve"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Priors:
+    """The priors of a model.
+
+    Parameters
+    ----------
+    Sigma
+        Prior of the residual covariance matrix (r, r).
+    Psi
+        Prior of the covariance matrix of the cluster effects (r q, r q).
+    beta
+        Prior of the fixed effects (p, r).
+    name
+        Labels tables and figures.
+
+    Raises
+    ------
+    SpecificationError
+        A part is not a prior of that kind.
+    """
+
+    Sigma: CovariancePrior = field(default_factory=HuangWand)
+    Psi: CovariancePrior = field(default_factory=HuangWand)
+    beta: CoefficientPrior = field(default_factory=Flat)
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        for part in ("Sigma", "Psi"):
+            _require_covariance(getattr(self, part), part)
+        if not isinstance(self.beta, CoefficientPrior):
+            raise SpecificationError(
+                f"{self.beta!r} is not a prior on fixed effects (beta); choose {_one_of(CoefficientPrior)}."
+            )
+
+
+def default() -> Priors:
+    """Half-t(2) standard deviations with the scale of each variable, uniform correlations, flat beta.
+
+    Multiplying a variable by any number changes nothing but the unit, adding one nothing but the intercept.
+    """
+    return Priors(name="default")
+
+
+def pan() -> Priors:
+    """R pan's usual prior (also mitml's panImpute): IW(r, I) on Sigma, IW(r q, I) on Psi, flat beta.
+
+    Sensible on standardised variables only: the identity has the unit of the data. Slopes are on centred columns, as
+    pan's users have to make them: pan puts the prior at 0, wherever the data are (``InverseWishart(centred=False)``).
+    """
+    return Priors(Sigma=InverseWishart(), Psi=InverseWishart(), name="pan")
+
+
+def mice() -> Priors:
+    """R mice's 2l.pan: pan's prior (`pan`) with r = 1 for the variable at hand, so IW(1, 1) and IW(q, I)."""
+    return replace(pan(), name="mice")
+
+
+def jomo() -> Priors:
+    """R jomo's default (2.7-4, as measured; tests/reference/joint): IW(-1, I) on Sigma whatever r, which is
+    improper, IW(r q, I) on Psi, flat beta; slopes as in `pan`."""
+    return replace(pan(), Sigma=InverseWishart(-1.0, 1.0, improper=True), name="jomo")
+
+
+PRESETS = {"default": default, "pan": pan, "mice": mice, "jomo": jomo}
+
+
+def read(priors: Priors | str) -> Priors:
+    """The priors meant by the name of a preset; `Priors` as they are.
+
+    Raises
+    ------
+    SpecificationError
+        Neither.
+    """
+    if isinstance(priors, Priors):
+        return priors
+    if isinstance(priors, str) and priors.strip().lower() in PRESETS:
+        return PRESETS[priors.strip().lower()]()
+    if callable(priors) and priors in PRESETS.values():  # priors.pan for priors.pan()
+        return priors()
+    close = closest(priors, PRESETS, most=1) if isinstance(priors, str) else []
+    mean = f"Did you mean {close[0]!r}? " if close else ""
+    raise SpecificationError(
+        f"priors are a preset ({', '.join(map(repr, PRESETS))}) or a record priors.Priors(Sigma=..., Psi=..., beta=...); "
+        f"got {priors!r}. {mean}".rstrip()
+    )
+
+
+def iw(nu: float, v: float = 1.0) -> Priors:
+    """Kunkel & Kaizar's IW(nu, v) on every variance between clusters (2017, simulation 5), flat beta.
+
+    Psi has nu + d - 1 degrees of freedom, so that each of its d variances is IW(nu, v) = InvGamma(nu/2, 1/(2v)),
+    as in a conditional model with one effect. Sigma keeps the IW(1, 1) of R mice, read in the same way.
+    `iw(1)` is `pan()`.
+    """
+    Sigma, Psi = InverseWishart(1.0, 1.0, marginal=True), InverseWishart(nu, v, marginal=True)
+    return Priors(Sigma, Psi, name=f"IW({nu:g}, {v:g})")
+
+
+def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePrior:
+    """The same prior with every number explicit, on the scale of the data.
+
+    Parameters
+    ----------
+    prior
+        Of a covariance matrix (d, d).
+    sds
+        (d,) standard deviation of the variable behind each component (``times_sd`` multiplies it).
+    where
+        Name of the matrix for messages: ``"Sigma"`` or ``"Psi"``.
+
+    Returns
+    -------
+    InverseWishart with float ``nu`` and (d, d) ``V``; HuangWand, HalfT, ... with (d,) ``scale``;
+    Diagonal(InverseWishart) with (d,) ``V``; Fixed with a (d, d) array.
+
+    Raises
+    ------
+    SpecificationError
+        Shape does not fit, V or value not positive definite, nu <= d - 1 (improper).
+    """
+    _require_covariance(prior, where)
+    return prior.resolve(np.asarray(sds, dtype=float), where)
+
+
+def rescale(prior: CovariancePrior, d: Array) -> CovariancePrior:
+    """Prior of D^-1 S D^-1, D = diag(d), d (d,), for a resolved prior of S."""
+    return prior.rescale(d)
+
+
+def _require_covariance(prior: object, where: str) -> None:
+    if not isinstance(prior, CovariancePrior):
+        raise SpecificationError(
+            f"{prior!r} is not a prior on a covariance matrix ({where}); choose {_one_of(CovariancePrior)}."
+        )
+
+
+def _one_of(kind: type[CovariancePrior] | type[CoefficientPrior]) -> str:
+    *others, last = names_of(kind)
+    return f"{', '.join(others)} or {last}"

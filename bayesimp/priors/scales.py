@@ -1,0 +1,235 @@
+"""Priors of standard deviations, inside `LKJ` and `Diagonal`, and the scale that they share with `HuangWand`.
+
+The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard deviation of
+the variable (``times_sd=``), in which case it follows the data when their unit changes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.priors.base import ComponentPrior, Prior
+from bayesimp.priors.describe import labelled
+from bayesimp.priors.values import positive, vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.priors.density import CovarianceDensity
+
+__all__ = ["Exponential", "HalfNormal", "HalfT", "ScalePrior", "Scaled"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scaled(Prior, registered=False):
+    """A prior whose numbers are scales of standard deviations.
+
+    Parameters
+    ----------
+    scale
+        Number, or one for each component, on the scale of the data.
+    times_sd
+        Multiple of the standard deviation of the variable; 1 if neither is given.
+    """
+
+    ARRAYS: ClassVar[frozenset[str]] = frozenset({"scale"})
+
+    scale: ArrayLike | None = None
+    times_sd: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is None and self.times_sd is None:
+            object.__setattr__(self, "times_sd", 1.0)
+        if self.scale is not None and self.times_sd is not None:
+            raise SpecificationError(
+                f"{type(self).__name__}: give scale= (data scale) or times_sd= (multiples of the sd), not both."
+            )
+        what = "scale" if self.scale is not None else "times_sd"
+        positive(getattr(self, what), f"{type(self).__name__}: {what}")
+
+    @property
+    def scales(self) -> Array:
+        """(d,) scales of a resolved prior."""
+        return np.array(self.scale, dtype=float)
+
+    def with_scales(self, sds: Array) -> Self:
+        """The prior with one explicit scale for each of the d components; sds (d,)."""
+        if self.scale is None:
+            assert self.times_sd is not None
+            return replace(self, scale=self.times_sd * np.asarray(sds, dtype=float), times_sd=None)
+        return replace(self, scale=vector(self.scale, len(sds), type(self).__name__), times_sd=None)
+
+    def over(self, d: Array) -> Self:
+        """The prior of standard deviations divided by d (d,)."""
+        return replace(self, scale=np.asarray(self.scale) / d)
+
+
+@dataclass(frozen=True)
+class ScalePrior(Scaled, ComponentPrior, registered=False):
+    """Prior of each standard deviation.
+
+    Attributes
+    ----------
+    family
+        Code of the density in `bayesimp.kernels.covariance.density`, which has it in units of the scale: HALF_T,
+        HALF_NORMAL, EXPONENTIAL.
+    """
+
+    @property
+    @abstractmethod
+    def family(self) -> int: ...
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the families that have them; the kernels read none of the others."""
+        return 1.0
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """Name of the family: ``"half-normal"``."""
+
+    @abstractmethod
+    def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        """The standard deviations (d,) as variable `name` of the open PyMC model; scale (d,) is a PyMC variable."""
+
+    def describe_components(self, names: Sequence[str]) -> str:
+        return f"sd ~ {self.words} of scale {labelled(self.scales, names)}"
+
+    def draw_sd(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d) draws of the standard deviations."""
+        from bayesimp.kernels.covariance.density import draw_standard_deviations
+
+        scale = np.broadcast_to(self.scales, (d,))
+        return draw_standard_deviations(rng, scale, self.degrees, self.family, (size,))
+
+    def resolve_components(self, sds: Array, where: str) -> Self:
+        return self.with_scales(sds)
+
+    def rescale_components(self, d: Array) -> Self:
+        return self.over(d)
+
+    def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        return self.draw_sd(rng, d, size) ** 2
+
+    def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
+        from bayesimp.models.covariance import scale_data
+
+        return self.sd_distribution(f"{name}_sd", scale_data(name, self.scales), dims) ** 2
+
+    def component_density(self, d: int) -> CovarianceDensity:
+        from bayesimp.priors.density import DiagonalDensity
+
+        return DiagonalDensity(d, self.degrees, vector(self.scales, d, type(self).__name__), self.family)
+
+
+@dataclass(frozen=True)
+class HalfT(ScalePrior):
+    """Half-t on a standard deviation, ``nu`` degrees of freedom (nu = 1: half-Cauchy).
+
+    Parameters
+    ----------
+    scale, times_sd
+        Its scale, on that of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+    nu
+        Degrees of freedom, positive.
+    """
+
+    PLACE: ClassVar[int] = 5
+
+    nu: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self.nu, "HalfT: nu")
+
+    @property
+    def family(self) -> int:
+        from bayesimp.kernels.covariance.density import HALF_T
+
+        return HALF_T
+
+    @property
+    def degrees(self) -> float:
+        return float(self.nu)
+
+    @property
+    def words(self) -> str:
+        return f"half-t({self.nu:g})"
+
+    def component_update(self, d: int) -> CovarianceUpdate:
+        from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, CovarianceUpdate
+
+        return CovarianceUpdate(DIAGONAL_HALF_T, float(self.nu), np.zeros((d, d)), self.scales)
+
+    def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        import pymc as pm
+
+        from bayesimp.models.covariance import float64
+
+        return pm.HalfStudentT(name, nu=float64(self.nu)[0], sigma=scale, dims=dims)
+
+
+@dataclass(frozen=True)
+class HalfNormal(ScalePrior):
+    """Half-normal on a standard deviation.
+
+    Parameters
+    ----------
+    scale, times_sd
+        Its scale, on that of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+    """
+
+    PLACE: ClassVar[int] = 6
+
+    @property
+    def family(self) -> int:
+        from bayesimp.kernels.covariance.density import HALF_NORMAL
+
+        return HALF_NORMAL
+
+    @property
+    def words(self) -> str:
+        return "half-normal"
+
+    def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        import pymc as pm
+
+        return pm.HalfNormal(name, sigma=scale, dims=dims)
+
+
+@dataclass(frozen=True)
+class Exponential(ScalePrior):
+    """Exponential on a standard deviation, with mean ``scale``.
+
+    Parameters
+    ----------
+    scale, times_sd
+        Its mean, on the scale of the data or as a multiple of the variable's standard deviation (1 if neither is
+        given).
+    """
+
+    PLACE: ClassVar[int] = 7
+
+    @property
+    def family(self) -> int:
+        from bayesimp.kernels.covariance.density import EXPONENTIAL
+
+        return EXPONENTIAL
+
+    @property
+    def words(self) -> str:
+        return "exponential"
+
+    def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        import pymc as pm
+
+        return pm.Exponential(name, scale=scale, dims=dims)

@@ -1,0 +1,69 @@
+"""Checks of the numbers that a user puts into a prior."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesimp.errors import SpecificationError
+
+__all__ = ["positive", "positive_definite", "symmetric", "vector"]
+
+Array = NDArray[np.float64]
+
+
+def positive(value: ArrayLike, what: str) -> None:
+    """Refuse numbers that are not positive and finite.
+
+    Parameters
+    ----------
+    value
+        A number or an array of any shape.
+    what
+        Name of the value for the message, such as ``"HalfT: nu"``.
+
+    Raises
+    ------
+    SpecificationError
+        At least one number is zero, negative, infinite or not a number.
+    """
+    array = np.asarray(value, dtype=float)
+    if not (np.all(np.isfinite(array)) and np.all(array > 0)):
+        raise SpecificationError(f"{what} must be positive and finite, got {value!r}.")
+
+
+def vector(value: ArrayLike, d: int, what: str) -> Array:
+    """A number or d numbers as an array (d,) of its own.
+
+    Raises
+    ------
+    SpecificationError
+        Another number of values; `what` names them in the message.
+    """
+    array = np.asarray(value, dtype=float)
+    if array.ndim > 1 or (array.ndim == 1 and len(array) != d):
+        raise SpecificationError(f"{what}: expected a number or {d} numbers, got shape {array.shape}.")
+    return np.broadcast_to(array, (d,)).copy()
+
+
+def positive_definite(matrix: Array, d: int, what: str) -> Array:
+    """The matrix (d, d), if it is symmetric and positive definite.
+
+    Raises
+    ------
+    SpecificationError
+        Another shape, not symmetric, or not positive definite; `what` names the matrix in the message.
+    """
+    if matrix.shape != (d, d):
+        raise SpecificationError(f"{what} must be a {d} x {d} matrix, got shape {matrix.shape}.")
+    if not np.allclose(matrix, matrix.T, rtol=0, atol=1e-10 * np.abs(matrix).max()):
+        raise SpecificationError(f"{what} must be symmetric.")
+    smallest = np.linalg.eigvalsh(matrix)[0]
+    if not smallest > 0:
+        raise SpecificationError(f"{what} is not positive definite (smallest eigenvalue {smallest:.3g}).")
+    return matrix
+
+
+def symmetric(matrix: Array) -> Array:
+    """(S + S') / 2, which takes round-off out of a matrix (d, d) that is symmetric by construction."""
+    return (matrix + matrix.T) / 2
