@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from bayesimp.contract import plain
-from bayesimp.fcs.loop import Chain, History, Parameters
+from bayesimp.fcs.blocks.base import Chain, Parameters
+from bayesimp.fcs.loop import History
 from bayesimp.methods import PMM, Gibbs, Norm
 
 if TYPE_CHECKING:
