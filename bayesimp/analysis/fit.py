@@ -5,7 +5,7 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
-    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`), Hessian covariance
+    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
     crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -25,7 +25,7 @@ from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
 from bayesimp.families.registry import analysis_names
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
@@ -301,12 +301,17 @@ def completed_tables(imputed: Any) -> Tables:
             tables = tables._replace(
                 stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)
             )
-    elif isinstance(imputed, Iterable) and not hasattr(imputed, "columns"):
+    elif (
+        isinstance(imputed, Iterable)
+        and not isinstance(imputed, str | Fits)
+        and not hasattr(imputed, "columns")
+    ):
         frames = [as_pandas(table)[0] for table in imputed]
         tables = Tables(len(frames), frames.__getitem__)
     else:
         raise DataError(
-            f"completed tables are expected, a list of DataFrames or Imputations; got {type(imputed)}."
+            f"Completed tables are expected, got {type(imputed).__name__}: give imputations (imp = model.impute(m=20, "
+            f"seed=1)) or a list of tables, [table] if there is one only.{instead_of(imputed)}"
         )
     if tables.m == 0:
         raise DataError("there are no completed tables to analyse.")

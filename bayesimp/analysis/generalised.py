@@ -180,10 +180,14 @@ def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, nam
     advice = (
         f"Give quadrature={better}." if better > nodes else "The data hardly say how large the effects are."
     )
+    where, here = "", ""
+    if len(doubts) > 1:
+        listed = ", ".join(str(t + 1) for t in tables[:10])
+        where = f" in {len(tables)} of {len(doubts)} tables (imputation{'s' * (len(tables) > 1)} {listed})"
+        here = f" in imputation {k + 1}"
     warnings.warn(
-        f"{formula.text!r}: {what} in {len(tables)} of {len(doubts)} tables (imputations "
-        f"{', '.join(str(t + 1) for t in tables[:10])}): by {better} nodes "
-        f"{how_it_moves(rows, fit, nodes, names, component)} in imputation {k + 1}. {advice}",
+        f"{formula.text!r}: {what}{where}: by {better} nodes {how_it_moves(rows, fit, nodes, names, component)}{here}. "
+        f"{advice}",
         StatisticalWarning,
         stacklevel=4,
     )
@@ -286,8 +290,15 @@ def _check_response(y: np.ndarray, trials: np.ndarray, name, family: str, trials
         need = "counts: whole numbers from 0"
     elif trials_name is not None:
         need = f"whole numbers from 0 to the trials in {trials_name!r}"
+    fraction = bool((y != np.floor(y)).any())
+    advice = (
+        f" If they were imputed, declare the family before imputing: families={{{name!r}: {family!r}}}."
+        if fraction
+        else ""
+    )
     raise DataError(
         f"the response {name!r} has {int(wrong.sum())} values such as {y[wrong][0]:g}; family {family!r} needs {need}."
+        f"{advice}"
     )
 
 

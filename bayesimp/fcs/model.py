@@ -77,7 +77,9 @@ class FCS(ImputationModel):
         variables imputed one by one, by normal models or (one pair for all rows) by matching; others are refused.
     post
         By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
-        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds.
+        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds. Files
+        hold no code: `Imputations.save` leaves the functions out, and `bayesimp.load` takes them again. Pickles need
+        functions defined by ``def`` at the top of a module.
     where
         Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
         cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
@@ -271,9 +273,11 @@ class FCS(ImputationModel):
             A function is not given, or a block has a PyMC model of the user's own.
         """
         post, given = specification["post"], functions or {}
-        if lacking := sorted(set(post) - set(given)):
+        if lacking := [name for name in post if name not in given]:
+            each = ", ".join(f"{name!r}: function" for name in lacking)
             raise CodeNotInFile(
-                f"post functions of {', '.join(lacking)} are not in files: bayesimp.load(path, post={{...}})"
+                "the functions of post are code, which files do not hold; give them again, bayesimp.load(path, "
+                f"post={{{each}}})"
             )
         try:
             declared = declared_from_dict(specification)

@@ -117,11 +117,18 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
     if not below or seen.min() < 0:
         return []
     share = f"{below / drawn.size:.1%}" if below >= 0.001 * drawn.size else "less than 0.1%"
-    zero = " (a gamma model takes no 0)" if seen.min() == 0 else ""
+    if (seen == np.floor(seen)).all():
+        declared = (
+            f"The observed values are whole numbers: if they are counts, declare families={{{name!r}: 'poisson'}}. If "
+            "not, but it cannot be negative,"
+        )
+    else:
+        declared = f"If it cannot be negative, declare families={{{name!r}: 'gamma'}}"
+        declared += " (a gamma model takes no 0)," if seen.min() == 0 else ","
     text = (
-        f"{share} of imputed values are negative (down to {drawn.min():.3g}), and none of the "
-        f"{len(seen):,} observed ones is (from {seen.min():.3g}). If it cannot be: families={{{name!r}: 'gamma'}}{zero}, "
-        f"its logarithm as the column of the table, bounds={{{name!r}: (0, None)}} in chained equations, or matching"
+        f"{share} of imputed values are negative (down to {drawn.min():.3g}), though none of the {len(seen):,} observed "
+        f"ones is (the smallest is {seen.min():.3g}). {declared} put its logarithm into the table, or in chained "
+        f"equations set bounds={{{name!r}: (0, None)}} or use matching (pmm)"
     )
     return [Event("impossible values", name, text, below)]
 

@@ -274,19 +274,30 @@ class Imputations:
         The first `m` imputations stay as they are: a run of m, extended by n, equals a run of m + n with the
         same spacing between imputations.
         """
-        if self._run is None:
-            raise ValueError("These imputations carry no chains to continue.")
+        run = self._chains()
         if n < 1:
-            raise ValueError(f"extend by at least one imputation, got {n}")
-        return self._run.extend(self.m + n, progress)
+            raise SpecificationError(f"extend by at least one imputation, got {n}.")
+        return run.extend(self.m + n, progress)
 
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
-        if self._run is None or not self._run.chained:
-            raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+        run = self._chains()
+        if not run.chained:
+            raise SpecificationError(
+                "Only imputations by chained equations (FCS) go on in cycles; see `extend`."
+            )
         if cycles < 1:
-            raise ValueError(f"go on for at least one cycle, got {cycles}")
-        return self._run.iterate(cycles, progress)
+            raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
+        return run.iterate(cycles, progress)
+
+    def _chains(self) -> Any:
+        """What can make more of them; if there is nothing, the error says why."""
+        if self._run is None:
+            why = [event.message for event in self._events if event.kind == "cannot go on"]
+            raise SpecificationError(
+                "These imputations carry no chains to continue" + (f": {why[0]}." if why else ".")
+            )
+        return self._run
 
     def summary(self, var_names: list[str] | None = None):
         """R-hat and effective sample sizes of parameters and of imputed means and sds, and the events."""

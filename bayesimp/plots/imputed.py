@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayesimp.errors import must_be
 from bayesimp.plots._imputed_clusters import by_clusters
 from bayesimp.plots._style import (
     IMPUTED,
@@ -80,6 +81,7 @@ def plot_imputed(
     SpecificationError
         Names that are not imputed responses, or not clusters.
     """
+    must_be(imp, "Imputations", "plot_imputed")
     # not those that are computed from others
     there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")

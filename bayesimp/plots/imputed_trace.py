@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.diagnostics.convergence import diagnose
+from bayesimp.errors import must_be
 from bayesimp.plots._chains import chain_legend, draw_course
 from bayesimp.plots._style import SMALL, Array, chosen, subplots, titled, wrapped
 from bayesimp.plots._variable import second_level
@@ -48,6 +49,7 @@ def plot_imputed_trace(
     SpecificationError
         Names that are not imputed responses or clusters.
     """
+    must_be(imp, "Imputations", "plot_imputed_trace")
     from matplotlib.ticker import MaxNLocator
 
     drawn = [name for name in imp.imputed_columns if name in imp.responses]  # not those computed from others

@@ -81,8 +81,8 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     why = ""
     if levels > 2 and family.predictor_per_level and (hint := stored_as_text(data.frame[name])):
         why = (
-            f"{hint}, and are imputed as categories; if they are no codes: pandas.to_numeric(table['{name}'], "
-            "errors='coerce')"
+            f"{hint}, so they are imputed as categories; if they are quantities and not codes, "
+            f"pandas.to_numeric(table['{name}'], errors='coerce') makes them numbers"
         )
     if clusters == 1:
         single: Method = Norm() if family.is_normal else SingleLevel()
