@@ -172,7 +172,7 @@ class Block(ABC):
                 f"'{moved[0]}': method '{self.method.name}' does not take a shift; use another method for it."
             )
 
-        def adapt(self, chain: Chain) -> None:
+    def adapt(self, chain: Chain) -> None:
         """Tune on a chain of its own, which is thrown away (`loop.adapt_all`); called where ``adapts`` is true."""
         return None
 
