@@ -1,4 +1,4 @@
-"""What can go wrong, by who can mend it.
+"""Exceptions, grouped by who can fix them.
 
 Every message says what is wrong, where (variable, cluster, how many rows) and what to do.
 """
@@ -13,11 +13,11 @@ class BayesimpError(Exception):
 
 
 class DataError(BayesimpError, ValueError):
-    """The table cannot be used as it is: missing cluster ids, infinite values, nothing observed, ..."""
+    """The table cannot be used unchanged: missing cluster ids, infinite values, nothing observed, ..."""
 
 
 class SpecificationError(BayesimpError, ValueError):
-    """The model, prior, formula or plan asked for is not possible or not identified."""
+    """The requested model, prior, formula or plan is impossible or not identified."""
 
 
 class SamplingError(BayesimpError, RuntimeError):
@@ -25,4 +25,4 @@ class SamplingError(BayesimpError, RuntimeError):
 
 
 class StatisticalWarning(UserWarning):
-    """The result stands, but should be read with the stated caution."""
+    """The result is valid, but should be read with the stated caution."""

@@ -1,4 +1,4 @@
-"""Record of everything that could not be done as specified, or that a reader of the result should know."""
+"""Log of deviations from the request, and of what else a reader of the result should know."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Event:
     Attributes
     ----------
     kind
-        What sort: "interrupted", "prior only", "divergences", "dtype changed", ...
+        What kind of event: "interrupted", "prior only", "divergences", "dtype changed", ...
     where
         Variable, cluster or parameter.
     message

@@ -1,4 +1,4 @@
-"""Words for messages: how many rows of which clusters, and what an unknown name may have meant."""
+"""Wording shared by messages: rows and clusters concerned, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def where(
     Parameters
     ----------
     rows
-        (n,) bool, the rows spoken of.
+        (n,) bool, the rows concerned.
     codes, labels
-        (n,) integer cluster of each row, and the clusters' labels; the clusters are left out without them.
+        (n,) integer cluster of each row, and the clusters' labels; without them, clusters are not mentioned.
     index
-        (n,) labels of the rows; their positions without it.
+        (n,) labels of the rows; without them, positions are given.
     """
     positions = np.flatnonzero(rows)
     first = positions[:3] if index is None else [index[i] for i in positions[:3]]
@@ -58,7 +58,7 @@ def suggestion(name: str, possible: Iterable[str]) -> str:
 
 
 def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:
-    """Known names like `name`, best first, whatever the case; only those about as close as the best.
+    """Known names similar to `name`, ignoring case, best first; only those about as close as the best.
 
     ``gausian`` is close to ``gaussian``; that ``inverse_gaussian`` shares most letters with it is no reason to offer it.
     A name that begins as `name` does (three letters at least) is close as well.

@@ -1,4 +1,4 @@
-"""Progress on the terminal: for anything over a second, and nothing when the output is not a terminal."""
+"""Progress on the terminal, for anything that takes over a second; nothing if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _lines: list = []  # of `waiting`, now on the terminal
 
 
 class Report:
-    """report(stage, done, total): shows how far a run is, and lets it be interrupted where it can take it.
+    """report(stage, done, total): shows how far a run is, and lets it be interrupted at a safe place.
 
     From the first report of a stage that is not "compiling..." on, Ctrl-C does not strike between two lines that belong
     together: it is raised by the next report of work that is left to do. The third is raised at once.
@@ -117,7 +117,7 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """A line that moves while something goes on, on a terminal only; it gives way to a bar."""
+    """A moving line while something runs, on a terminal only; a bar replaces it."""
     if not what or not sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""Read the tables of a TOML file key by key; problems are noted, not raised, so that all are told at once."""
+"""Read the tables of a TOML file key by key; problems are collected, so that all are reported at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bayesimp.messages import closest
 
 __all__ = ["REQUIRED", "Section", "possible"]
 
-REQUIRED: Any = object()  # instead of a default: the key must be there
+REQUIRED: Any = object()  # instead of a default: the key is required
 KINDS = {str: "text", bool: "true or false", int: "a whole number", dict: "a table", list: "a list"}
 
 
@@ -30,11 +30,11 @@ class Section:
     Attributes
     ----------
     record
-        The table as read; if it is not one, that is noted, and it is taken for empty.
+        The table as read; anything else is noted as a problem and treated as an empty table.
     path
-        Its place in messages, ``"impute"``; tables of an array are counted from 1, ``"analysis[1]"``.
+        Where it is, in messages: ``"impute"``; tables of an array are counted from 1, ``"analysis[1]"``.
     problems
-        Where problems are noted, ``"impute.seed: ..."``; shared by the sections of a file.
+        List to which problems are added, ``"impute.seed: ..."``; shared by the sections of a file.
     """
 
     record: dict[str, Any]
@@ -94,7 +94,7 @@ class Section:
             return None
 
     def done(self) -> None:
-        """Refuse keys that nobody asked for."""
+        """Refuse unknown keys."""
         for key in self.record:
             if key not in self.known:
                 self.note(key, f"is not known; {possible(key, self.known)}")

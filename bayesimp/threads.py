@@ -1,8 +1,8 @@
 """BLAS on one thread while a model is made, or fitted to many tables.
 
 The checks of a wide table are thousands of decompositions of small matrices; the fits are one or more a table. BLAS
-shares each out among all cores, and its threads wait for each other by spinning: on two cores that others used too, the
-model of 60 columns took 13 s (5.7 s of CPU) for 2 s (1.0 s). The more cores, the worse.
+divides each among all cores, and its threads wait for each other by spinning: on two cores shared with other jobs, the
+model of 60 columns took 13 s (5.7 s of CPU) instead of 2 s (1.0 s). More cores make it worse.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["one_thread"]
 
-LARGE = 1_000_000  # cells of a table, above which threads are worth their waiting
+LARGE = 1_000_000  # cells of a table above which several threads pay off
 _lock = threading.Lock()
 _inside: list[
     ExitStack
@@ -25,9 +25,9 @@ _inside: list[
 
 @contextmanager
 def one_thread(cells: int) -> Iterator[None]:
-    """BLAS on one thread inside, for a table of so many cells (rows times columns); as it was, for a large one.
+    """Limit BLAS to one thread inside, unless the table has many cells (rows times columns).
 
-    Where several threads of Python are inside, the last to leave gives back what the first found.
+    If several Python threads are inside, the last to leave restores what the first found.
     """
     if cells > LARGE:
         yield
@@ -48,5 +48,5 @@ def one_thread(cells: int) -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Looks for the libraries loaded, a millisecond, once."""
+    """Finds the loaded libraries once, which takes a millisecond."""
     return ThreadpoolController()

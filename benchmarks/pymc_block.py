@@ -182,7 +182,7 @@ def efficiency() -> list[str]:
         for _ in range(4000):
             d = block.step(rng, state, m)
             draws["HMC"].append(_quantities(d.Sigma, d.Psi, d.beta, d.B))
-            common_step(rng, m, 1, *prior, *flat, *theta)
+            common_step(rng, m, 1, *prior, *flat, *theta, np.empty(0, np.int64))
             draws["Gibbs"].append(_quantities(*theta))
         for name, chain in draws.items():
             x = np.array(chain)[None]

@@ -157,10 +157,13 @@ def test_short_scales():
 @pytest.mark.parametrize(
     "stored, after, method",
     [
-        ("Int32", "Float64", "bayes"), ("Int32", "Int32", "pmm"), ("object of integers", "float64", "bayes"),
-        ("float64", "float64", "bayes"), ("UInt8", "UInt8", "pmm"),
+        ("Int32", "Float64", "bayes"),
+        ("Int32", "Int32", "pmm"),
+        ("object of integers", "float64", "bayes"),
+        ("float64", "float64", "bayes"),
+        ("UInt8", "UInt8", "pmm"),
     ],
-)  # fmt: skip
+)
 def test_dtypes_stay_or_are_said_to_change(stored, after, method):
     make = STORED.get(stored, lambda x: x.astype(stored))
     column = make(holes(np.random.default_rng(8).integers(0, 60, N).astype(float)))

@@ -1,5 +1,4 @@
 """The commands, called in this process (and once in another): results, messages, interruption."""
-# ruff: noqa: E501
 
 import json
 import subprocess
@@ -51,10 +50,13 @@ def plan(tmp_path):
     pain = np.round(0.3 * score + rng.normal(0, 1, n), 1)
     frame = pd.DataFrame(
         {
-            "clinic": [f"{c:03d}" for c in clinic], "age": age, "grade": rng.choice(["low", "high"], n),
-            "score": np.where(rng.random(n) < 0.2, "", score.astype(str)), "pain": np.where(clinic < 3, -99, pain),
+            "clinic": [f"{c:03d}" for c in clinic],
+            "age": age,
+            "grade": rng.choice(["low", "high"], n),
+            "score": np.where(rng.random(n) < 0.2, "", score.astype(str)),
+            "pain": np.where(clinic < 3, -99, pain),
         }
-    )  # fmt: skip
+    )
     frame.to_csv(tmp_path / "clinics.csv", index=False)
     path = tmp_path / "plan.toml"
     path.write_text(PLAN)
@@ -111,8 +113,9 @@ def test_run_writes_what_the_library_gives(plan, capsys):
     assert len(long) == 4 * 120 and not long.isna().any().any()
     expected = imputations.to_long()
     pd.testing.assert_frame_equal(
-        long[[".imp", ".id", "score", "pain"]], expected[[".imp", ".id", "score", "pain"]].astype(long.dtypes[[".imp", ".id", "score", "pain"]]),
-    )  # fmt: skip
+        long[[".imp", ".id", "score", "pain"]],
+        expected[[".imp", ".id", "score", "pain"]].astype(long.dtypes[[".imp", ".id", "score", "pain"]]),
+    )
     assert sorted(set(long["clinic"])) == [f"{c:03d}" for c in range(1, 11)]
     summary = pd.read_csv(out / "summary.csv")
     assert {"parameter", "imputed"} == set(summary["what"]) and {"r_hat", "ess_bulk", "name"} <= set(summary)

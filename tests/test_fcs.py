@@ -257,11 +257,14 @@ def test_derived_columns_follow_their_ingredients():
     table.loc[::7, "ratio"] = np.nan
     d = bi.IncompleteData(table, "study")
     model = bi.FCS(
-        d, derived={"ratio": "y2 / y3", "square": "y1**2"},
+        d,
+        derived={"ratio": "y2 / y3", "square": "y1**2"},
         predictors={
-            "y1": "~ age + ratio + (1 | study)", "y2": "~ age + square + (1 | study)", "y3": "~ y1 + (1 | study)",
+            "y1": "~ age + ratio + (1 | study)",
+            "y2": "~ age + square + (1 | study)",
+            "y3": "~ y1 + (1 | study)",
         },
-    )  # fmt: skip
+    )
     imp = run(model)
     for k in range(4):
         t = imp.frame(k)

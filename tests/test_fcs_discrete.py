@@ -297,9 +297,12 @@ def test_a_log_mean_out_of_range_of_other_methods_names_the_covariate_too(method
         # the sign of a coefficient near zero is the draw's: both
         for sign in (1.0, -1.0):
             impute(
-                frame.assign(income=sign * frame["income"]), {"visits": "poisson"}, methods=method,
-                predictors=f"visits ~ {terms}", cycles=5,
-            )  # fmt: skip
+                frame.assign(income=sign * frame["income"]),
+                {"visits": "poisson"},
+                methods=method,
+                predictors=f"visits ~ {terms}",
+                cycles=5,
+            )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
@@ -712,3 +715,83 @@ def test_a_pymc_block_reports_a_psi_that_its_model_computes(prior):
     assert len(np.unique(Psi[..., 1, 1])) > 4 and (np.linalg.eigvalsh(Psi) > 0).all()
     if prior == "diagonal":  # at centred columns: of slopes at the table's origin, cov = -mean(x) var(slope)
         np.testing.assert_allclose(Psi[..., 0, 1], -frame["x"].mean() * Psi[..., 1, 1], rtol=1e-6)
+
+
+def few_rows(family="bernoulli", m=6, n=25, seed=3):
+    """y is observed in a third of the rows, so that imputed means vary by parameters most."""
+    rng = np.random.default_rng(seed)
+    f = pd.DataFrame({"g": np.repeat(np.arange(m), n), "x": rng.normal(size=m * n)})
+    eta = 1.0 + 0.5 * f["x"]
+    f["y"] = {"bernoulli": (rng.random(m * n) < 1 / (1 + np.exp(-eta))) * 1.0,
+              "poisson": rng.poisson(np.exp(eta)) * 1.0, "normal": eta + rng.normal(size=m * n)}[family]  # fmt: skip
+    f.loc[rng.random(m * n) < 0.65, "y"] = np.nan
+    return f
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "poisson", "normal"])
+def test_two_stages_without_clusters_enough_are_one_regression(family, monkeypatch):
+    """The imputed values then have the law of 'glm' or 'norm' with weak priors; an event counts the visits."""
+    from bayesimp.fcs.blocks import two_stage
+
+    data = bi.IncompleteData(few_rows(family), "g", {"y": family})
+    model = bi.FCS(data, {"y": "2stage"})
+    whole = two_stage.two_stage_step
+
+    def too_few(*arguments):
+        made = whole(*arguments)
+        nan = np.full_like(made.coefficients, np.nan)
+        return made._replace(code=two_stage.TOO_FEW, coefficients=nan, sigma2=nan[:0, 0])
+
+    monkeypatch.setattr(two_stage, "two_stage_step", too_few)
+    imp = model.impute(400, cycles=3, seed=1, progress=False)
+    events = imp.events[imp.events["kind"] == "clusters together"]
+    assert list(events["where"]) == ["y"] and list(events["count"]) == [3 * 400]
+    method = {"y": "norm" if family == "normal" else "glm"}
+    other = bi.FCS(data, method, {"y": "~ x"}).impute(400, cycles=3, seed=2, progress=False)
+    mine, theirs = (i.values("y").mean(axis=1) for i in (imp, other))  # (400,) means of tables
+    error = np.sqrt(mine.var() / 400 + theirs.var() / 400)
+    assert abs(mine.mean() - theirs.mean()) < 4 * error  # one comparison a family; level 6e-5
+    assert 0.8 < mine.std() / theirs.std() < 1.25  # sds of 400: standard error .035 each, 4.4 of both
+    slopes = imp.tree["posterior"]["beta_y"].to_numpy()
+    assert (slopes.std(axis=(0, 1)) > 0).all() and (imp.tree["posterior"]["Psi_y"].to_numpy() == 0).all()
+
+
+def test_positive_values_below_round_off_stay_positive_and_are_told(monkeypatch):
+    """A drawn 1e-40 beside a mean of 1: kept less its mean, it would come back as 0, of which there is no logarithm."""
+    from bayesimp.fcs.blocks import glmm
+
+    rng = np.random.default_rng(2)
+    f = pd.DataFrame(
+        {"g": np.repeat(np.arange(6), 10), "e": rng.gamma(2.0, 3.0, 60), "y": rng.normal(size=60)}
+    )
+    f.loc[::5, "e"], f.loc[1::5, "y"] = np.nan, np.nan
+
+    def tiny(rng, family, trials, eta, aux, out):
+        out[:] = 1e-40
+
+    monkeypatch.setattr(glmm, "draw_rows", tiny)
+    imp = bi.FCS(bi.IncompleteData(f, "g", {"e": "gamma"})).impute(2, cycles=2, seed=1, progress=False)
+    assert (imp.values("e") > 0).all() and (imp.values("e") < 1e-14).all()
+    (event,) = imp.events[imp.events["kind"] == "rounded"].to_dict("records")
+    assert event["where"] == "e" and event["count"] == 2 * 12
+    monkeypatch.undo()
+    imp = bi.FCS(bi.IncompleteData(f, "g", {"e": "gamma"})).impute(2, cycles=2, seed=1, progress=False)
+    assert "rounded" not in set(imp.events["kind"])
+
+
+@pytest.mark.parametrize("dtype", ["Int8", "int8[pyarrow]"])
+def test_counts_too_large_for_their_integers_are_kept(dtype, monkeypatch):
+    from bayesimp.fcs.blocks import glmm
+
+    def large(rng, family, trials, eta, aux, out):
+        out[:] = 300.0
+
+    f = pd.DataFrame({"g": np.repeat(np.arange(6), 10), "x": np.arange(60) % 7.0})
+    f["n"] = pd.array([None if k % 5 == 0 else k % 9 for k in range(60)], dtype="Int8").astype(dtype)
+    data = bi.IncompleteData(f, "g", {"n": "poisson"})
+    same = bi.FCS(data).impute(1, cycles=2, seed=1, progress=False)
+    assert same.frame(0)["n"].dtype == f["n"].dtype
+    monkeypatch.setattr(glmm, "draw_rows", large)
+    imp = bi.FCS(data).impute(1, cycles=2, seed=1, progress=False)
+    assert (imp.frame(0)["n"][::5].astype(float) == 300.0).all()
+    assert "dtype changed" in set(imp.events["kind"])

@@ -502,3 +502,17 @@ def test_a_saved_run_with_shapes_and_cutpoints_goes_on_exactly(family, of_cluste
     assert set(ours) == set(theirs) >= {"beta_y", "shape_y" if family == "gamma" else "cutpoints_y"}
     for name in ours.data_vars:
         np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_post_of_a_variable_of_clusters_that_other_rows_tell():
+    """Nothing is drawn of it: the function is not called."""
+    f = pd.DataFrame({"g": np.repeat(np.arange(6), 4), "e": np.repeat(np.arange(6.0) ** 2, 4)})
+    f["y"] = np.random.default_rng(1).normal(size=24)
+    f.loc[::4, "e"], f.loc[1::6, "y"] = np.nan, np.nan
+
+    def never(values):
+        raise AssertionError("called")
+
+    model = bi.FCS(bi.IncompleteData(f, "g"), {"e": "2lonly"}, post={"e": never})
+    imp = model.impute(1, cycles=2, seed=1, progress=False)
+    assert imp.frame(0)["e"].tolist() == np.repeat(np.arange(6.0) ** 2, 4).tolist()

@@ -36,7 +36,8 @@ def test_random_tables(tmp_path):
 
 @pytest.mark.slow
 def test_many_random_tables(tmp_path):
-    _, failures = run(range(TABLES, MANY), tmp_path)
+    ends, failures = run(range(TABLES, MANY), tmp_path)
+    print(dict(ends))
     assert not failures, "\n".join(failures)
 
 

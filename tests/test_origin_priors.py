@@ -150,8 +150,9 @@ def test_prior_draws_are_at_the_origin_of_what_they_stand_beside():
 
     data = growth(2015.0)
     for model, name, options in (
-        (bi.JointNormal(data, YEARS), "Psi", {"draws": 50}), (bi.FCS(data, predictors=YEARS), "Psi_y", {"cycles": 20})
-    ):  # fmt: skip
+        (bi.JointNormal(data, YEARS), "Psi", {"draws": 50}),
+        (bi.FCS(data, predictors=YEARS), "Psi_y", {"cycles": 20}),
+    ):
         prior = model.parameter_priors[name]
         S = draw_covariance(np.random.default_rng(0), prior.prior, 2, 4000)
         there = draw_covariance(np.random.default_rng(0), prior, 2, 4000)

@@ -1,6 +1,7 @@
 """The package as a whole: public names, what an import loads, the arrow of imports."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -150,14 +151,55 @@ def test_imports_point_left(part):
         assert imported(path) <= allowed, f"{path.name} imports {imported(path) - allowed}"
 
 
-def test_architecture_names_every_module():
-    """ARCHITECTURE.md lists each top-level module and folder of the package."""
+def inventory() -> dict[str, list[str]]:
+    """The modules that ARCHITECTURE.md lists for each room: the first cells of the table below "### room/"."""
+    listed: dict[str, list[str]] = {}
+    room = None
+    for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines():
+        if line.startswith("#"):
+            room = match[1] if (match := re.fullmatch(r"### ([a-z_]+)/", line)) else None
+        elif room is not None and (match := re.match(r"\| `([\w/]+\.py)` \| \S", line)):
+            listed.setdefault(room, []).append(match[1])
+    return listed
+
+
+def modules() -> dict[str, list[str]]:
+    """The modules of each room in the folder itself; "bayesimp" holds those of the root."""
+    package = ROOT / "bayesimp"
+    found = {"bayesimp": [p.name for p in package.glob("*.py")]}
+    for room in (p for p in package.iterdir() if p.is_dir() and not p.name.startswith("_")):
+        found[room.name] = [p.relative_to(room).as_posix() for p in room.rglob("*.py")]
+    return {room: [n for n in names if Path(n).name != "__init__.py"] for room, names in found.items()}
+
+
+def test_architecture_names_every_module_once_in_its_room():
+    listed, found = inventory(), modules()
+    assert set(listed) == set(found)
+    for room, names in found.items():
+        missing, gone = set(names) - set(listed[room]), set(listed[room]) - set(names)
+        assert not missing, f"ARCHITECTURE.md does not name {sorted(missing)} in the table of {room}/"
+        assert not gone, f"ARCHITECTURE.md names {sorted(gone)} in the table of {room}/, which do not exist"
+        assert len(listed[room]) == len(set(listed[room])), f"{room}/: a module is named twice"
+
+
+def arrow() -> dict[str, set[str]]:
+    """What each room may import according to the table of the arrow in ARCHITECTURE.md."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    names = {p.stem for p in (ROOT / "bayesimp").glob("*.py")} | {
-        p.name for p in (ROOT / "bayesimp").iterdir() if p.is_dir() and not p.name.startswith("_")
-    }
-    missing = [n for n in sorted(names - {"__init__"}) if n not in text]
-    assert not missing, missing
+    table = text.split("## The arrow of rooms")[1].split("\n\n")
+    rows = next(part for part in table if part.startswith("| room")).splitlines()[2:]
+    allowed: dict[str, set[str]] = {}
+    for row in rows:
+        rooms, imports, _ = (cell.strip() for cell in row.strip("|").split("|"))
+        for room in re.findall(r"`([a-z_]+)`", rooms):
+            allowed[room] = set(re.findall(r"[a-z_]+", imports))
+    return allowed
+
+
+def test_architecture_shows_the_arrow_that_is_tested():
+    shown = arrow()
+    assert set(shown) == set(BELOW) | {"workflow"}
+    for room, below in BELOW.items():
+        assert shown[room] == below, f"the table of the arrow in ARCHITECTURE.md is wrong for {room}"
 
 
 @pytest.mark.slow

@@ -83,8 +83,8 @@ def d2(d: ArrayLike, k: int) -> MultiTest:
 def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
     """Likelihood-ratio test: statistics 2 (l1 - l0) of the M tables, at own and at averaged estimates.
 
-    r can come out negative in small samples (Meng & Rubin 1992 suppose large ones); then it says so, and 0 is
-    taken.
+    r can come out negative in small samples (Meng & Rubin 1992 suppose large ones); a warning says so, and 0 is
+    used.
     """
     own, average = np.asarray(own, dtype=float), np.asarray(average, dtype=float)
     M, _ = _shape(own[:, None])
@@ -110,6 +110,7 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
         ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear
         and linear mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson).
         D1 unless there is a reason.
+        A test of variance components whose fits are singular warns: its p-value is too large.
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
@@ -142,7 +143,7 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
 
 
 def _check_nested(larger, smaller, others: list[str]) -> None:
-    """Refuse two models of which the smaller is not the larger one with terms left out."""
+    """Refuse a smaller model that is not the larger one without some terms."""
     why = []
     if others:
         why.append(f"it has other terms ({', '.join(others)})")
@@ -203,10 +204,26 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
         raise SpecificationError("the larger model has no more parameters than the smaller one.")
     if own.mean() < -1e-6 * (1 + np.abs(larger.likelihood("own")).mean()):
         raise SpecificationError(
-            f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which it cannot have "
+            f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which is impossible "
             "of the same rows, weights and offset: fit both alike."
         )
+    _warn_of_boundary(larger, smaller)
     return d3(own, average, k)
+
+
+def _warn_of_boundary(larger, smaller) -> None:
+    """Of tested variance components, where fits are singular: the chi-squared law is not that of the statistic then."""
+    kept = {_canonical(name) for name in smaller.component_names}
+    tested = [name for name in larger.component_names if _canonical(name) not in kept]
+    singular = int(larger.singular.sum())
+    if tested and singular:
+        warnings.warn(
+            f"D3 tests {', '.join(tested)}, and {singular} of {len(larger)} fits of the larger model are singular: "
+            "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller "
+            "than its chi-squared law has it (Self & Liang 1987), so that the p-value is too large.",
+            StatisticalWarning,
+            stacklevel=4,
+        )
 
 
 def _shape(Q) -> tuple[int, int]:

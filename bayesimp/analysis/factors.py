@@ -1,4 +1,4 @@
-"""Factors of an analysis whose levels are none: C(x) of a variable that was imputed as continuous."""
+"""Refuse factors whose levels are not levels: C(x) of a variable that was imputed as continuous."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_levels(tables, formula: Formula) -> None:
     Raises
     ------
     DataError
-        Says how to impute it.
+        With advice on how to impute it.
     """
     names = [name for name, uses in formula.uses.items() if "factor" in uses]
     if tables.m < 2 or not names:

@@ -68,7 +68,7 @@ class Fits:
     df_complete
         Residual degrees of freedom of a completed table (the smallest, should they differ); inf if unknown.
         For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice:
-        too many for covariates of clusters; inf for other families;
+        too many for cluster-level covariates; inf for other families;
         give ``pool(df_complete=...)`` a better number, or one each.
     converged, singular
         (M,) bool.
@@ -81,11 +81,11 @@ class Fits:
         Number of estimated parameters.
     likelihood
         ``likelihood("own")``, ``likelihood("average")``: (M,) log-likelihoods at each table's own estimates,
-        at their average; None where it cannot be had (REML, functions, glmm).
+        at their average; None where it is not available (REML, functions, glmm).
     codes
-        (M,) what went otherwise in a generalised model, bits of `bayesimp.kernels.laplace.fit.EVENTS`; else None.
+        (M,) deviations of generalised fits, bits of `bayesimp.kernels.laplace.fit.EVENTS`; else None.
     quadrature
-        Nodes by which the log-likelihood was had.
+        Number of nodes by which the log-likelihood was computed.
     """
 
     analysis: str
@@ -182,9 +182,9 @@ def fit_each(
     ----------
     imputed
         Completed tables: an iterable of pandas, polars or Arrow tables, or an object with ``m`` and ``frame(k)``,
-        k = 0..m-1 (`Imputations`), of which only a stack of tables is held at a time.
+        k = 0..m-1 (`Imputations`), of which only one stack of tables is in memory at a time.
     analysis
-        A formula (``cluster_mean(x)`` and its like are those of each completed table), or a function of a table that
+        A formula (``cluster_mean(x)`` and the like are computed in each completed table), or a function of a table that
         returns ``(estimates, covariance)``, ``(estimates,
         covariance, residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid``
         (statsmodels).
@@ -207,9 +207,9 @@ def fit_each(
         residual of a row of weight w has variance sigma^2 / w.
     quadrature
         Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial and poisson models with
-        one random effect a cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. Where that
-        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20. Of several
-        effects a cluster there is Laplace only, and no such check.
+        one random effect per cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. Where that
+        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20. For several
+        effects per cluster there is only Laplace's approximation, without this check.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def fit_each(
         if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
             raise SpecificationError(
                 "link, trials, quadrature, weights and offset are for formulas; the analysis is a function of a table: "
-                "let it see to them."
+                "handle them there."
             )
         return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
     formula = parse(analysis)
@@ -254,7 +254,7 @@ def fit_each(
         _warn_of_codes(fits)
     astray = ~fits.converged
     if fits.codes is not None:
-        astray &= (fits.codes & SEPARATED) == 0  # said already
+        astray &= (fits.codes & SEPARATED) == 0  # already reported
     if astray.any():
         warnings.warn(
             f"{int(astray.sum())} of {len(fits)} fits of {analysis!r} did not converge "
@@ -292,7 +292,7 @@ class Tables(NamedTuple):
 
 
 def completed_tables(imputed: Any) -> Tables:
-    """What can be analysed, as one kind of thing."""
+    """Whatever can be analysed, behind one interface."""
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
         tables = Tables(int(imputed.m), imputed.frame)
         if hasattr(imputed, "stacked"):
@@ -315,7 +315,7 @@ def _mentions_cluster(formula: Formula, cluster: str | None) -> None:
     if cluster is not None and cluster not in (*formula.groups, *formula.variables):
         warnings.warn(
             f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model: its "
-            f"standard errors suppose independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
+            f"standard errors assume independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
             StatisticalWarning,
             stacklevel=3,
         )

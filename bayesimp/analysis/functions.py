@@ -21,7 +21,7 @@ def fit_by_function(tables, function: Callable[[pd.DataFrame], Any]) -> dict:
         if result[0] != names:
             raise SpecificationError(
                 f"imputation {k + 1} has the estimates {', '.join(result[0])}, imputation 1 has "
-                f"{', '.join(names)}: every table must give the same. A category absent from some tables? "
+                f"{', '.join(names)}: every table must give the same. Is a category absent from some tables? "
                 "Fix the categories first."
             )
     M, nothing = tables.m, np.zeros((tables.m, 0))
@@ -40,7 +40,7 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
     Raises
     ------
     SpecificationError
-        It is none of the accepted kinds, or sizes do not fit, or a value is not finite.
+        The result is of no accepted kind, its sizes do not fit, or a value is not finite.
     """
     converged = True
     if hasattr(result, "params") and hasattr(result, "cov_params"):

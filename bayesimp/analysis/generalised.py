@@ -1,8 +1,8 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-Maximum of the Laplace log-likelihood (kernels/laplace/criterion.py), or of that by adaptive quadrature
-(kernels/laplace/quadrature.py), each table from the estimates of the one before. The covariance of the coefficients is
-that of the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
+They maximise the Laplace log-likelihood (kernels/laplace/criterion.py), or that by adaptive quadrature
+(kernels/laplace/quadrature.py), starting each table from the estimates of the previous one. The covariance of the
+coefficients comes from the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
 Components (log standard deviations, Fisher's z) have theirs by the delta method.
 """
 
@@ -80,7 +80,7 @@ def fit_generalised(
     Raises
     ------
     SpecificationError, DataError
-        A link or option that the family has not; a response that is not of the family; incomplete columns.
+        The family does not have the link or option, the response does not belong to it, or columns are incomplete.
     """
     links = LINKS[family]
     if link is not None and link not in links:
@@ -127,7 +127,7 @@ def fit_generalised(
             doubts.append(doubt(rows, previous, quadrature) if near else np.nan)
             if doubts[-1] > np.nanmax([1.0, *doubts[:-1]]):
                 worst = len(fits), rows, previous
-            nothing = np.empty(0)  # what is not needed again of many tables takes no memory
+            nothing = np.empty(0)  # with many tables, keep in memory only what is needed again
             fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
 
     def likelihood(at: str) -> np.ndarray:
@@ -145,10 +145,11 @@ def fit_generalised(
             ]
         )
 
-    assert known is not None  # there is a table at least
+    assert known is not None  # there is at least one table
     fields = _fields(fits, known, formula, blocks is None) | {
-        "likelihood": likelihood, "quadrature": int(quadrature),
-    }  # fmt: skip
+        "likelihood": likelihood,
+        "quadrature": int(quadrature),
+    }
     if worst is not None:
         _warn_of_doubts(
             formula, quadrature, np.array(doubts), *worst, fields["names"], fields["component_names"][0]
@@ -193,7 +194,7 @@ def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, nam
 
 
 def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:
-    """Refuse random effects that the fixed ones absorb, or that the rows cannot tell apart; rows of weight 0 are none."""
+    """Refuse random effects that fixed ones absorb or that the rows cannot tell apart; rows of weight 0 do not count."""
     labels = Labels(stack.fixed, stack.random, formula.random[0].group)
     there = rows.weight > 0
     codes = np.repeat(np.arange(len(rows.first) - 1), np.diff(rows.first))[there]
@@ -202,7 +203,7 @@ def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) ->
     first = np.unique(codes, return_index=True)[1]
     Q, Z = np.linalg.qr(rows.X[there])[0], rows.Z[there]
     Qz, T = np.linalg.qr(Z)
-    if not formula.random[0].correlated:  # columns by themselves
+    if not formula.random[0].correlated:  # each column alone
         T = np.diag(np.linalg.norm(Z, axis=0))
         Qz = Z / np.diag(T)
     A, B = (np.add.reduceat(Qz[:, :, None] * W[:, None], first) for W in (Qz, Q))

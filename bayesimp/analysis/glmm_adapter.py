@@ -1,6 +1,6 @@
-"""Crossed and nested terms, other families, by the optional package glmm: ``pip install 'bayesimp[glmm]'``.
+"""Crossed and nested terms and other families, through the optional package glmm: ``pip install 'bayesimp[glmm]'``.
 
-What glmm 0.6 lacks: ``||`` and slopes without intercept. Its covariances of coefficients come from the exact
+glmm 0.6 has neither ``||`` nor slopes without an intercept. Its covariances of coefficients come from the exact
 Hessian, its ``(Intercept)`` is called Intercept here, and variance components come without uncertainty.
 """
 
@@ -35,7 +35,7 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
     Raises
     ------
     SpecificationError
-        glmm is not installed, or refuses the model; there is none for ordinal and categorical responses.
+        glmm is not installed, or refuses the model; it has none for ordinal and categorical responses.
     """
     if family in ("ordinal", "categorical"):
         raise SpecificationError(
@@ -81,7 +81,7 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
 def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> None:
     """Refuse random terms whose variances the first table cannot tell from each other or from the fixed part.
 
-    A group of one level is left to glmm, which takes its term out and says so.
+    A group with one level is left to glmm, which removes its term and says so.
     """
     means = formula.cluster_of_means if formula.over_clusters else None
     clusters = None if means is None else pd.factorize(frame[means])[0]
@@ -112,7 +112,7 @@ def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> Non
 
 
 def _renamed(frame: pd.DataFrame, formula: Formula) -> tuple[pd.DataFrame, str, dict[str, str]]:
-    """The table under names that nothing can misread, the formula with these, and the names that they stand for."""
+    """The table with unambiguous names, the formula in these names, and the original names."""
     means = formula.cluster_of_means if formula.over_clusters else None
     computed = Computed(frame, formula.text, None if means is None else pd.factorize(frame[means])[0])
     own: dict[str, str] = {}
@@ -143,7 +143,7 @@ def _renamed(frame: pd.DataFrame, formula: Formula) -> tuple[pd.DataFrame, str, 
 
 
 def _as_called(text: str, names: dict[str, str]) -> str:
-    """A text of glmm with the names of the table in it."""
+    """A message of glmm, with the table's names put back."""
     return re.sub(r"bi\d+x_", lambda match: names.get(match[0], match[0]), text)
 
 
@@ -161,16 +161,19 @@ def _fields(fits: list, family: str, called: dict[str, str]) -> dict:
         c += 1
     n = min(fit.nobs for fit in fits)
     return {
-        "names": names, "estimates": np.array([fit.beta for fit in fits]),
+        "names": names,
+        "estimates": np.array([fit.beta for fit in fits]),
         "covariances": np.array([fit.vcov for fit in fits]),
         # z tests for GLMMs, as everywhere; residual df for the normal family
         "df_complete": float(n - parameters) if dispersion else np.inf,
         "converged": np.array([bool(fit.diagnostics["converged"]) for fit in fits]),
         "singular": np.array([bool(fit.diagnostics["singular"]) for fit in fits]),
-        "component_names": component_names, "components": components,
+        "component_names": component_names,
+        "components": components,
         "components_cov": np.full((M, c, c), np.nan),
-        "loglik": np.array([fit.loglik for fit in fits]), "parameters": parameters,
-    }  # fmt: skip
+        "loglik": np.array([fit.loglik for fit in fits]),
+        "parameters": parameters,
+    }
 
 
 def _name(name: str) -> str:

@@ -1,9 +1,9 @@
-"""Whether Laplace's approximation, or a number of nodes, will do for an analysis with one random effect a cluster.
+"""Whether Laplace's approximation, or a number of nodes, suffices for an analysis with one random effect per cluster.
 
-Were it exact, the gradient g of the log-likelihood by more nodes would be zero at its estimates. Else they move by about
-V g, V their covariance: one step of Newton's method. A 95% interval displaced by 0.25 standard errors covers 94.3%, by
-0.5 92.1%. More than the one of a coefficient, or the other of the standard deviation, and the analysis is told what
-moves where (tests/calibration/QUADRATURE_RESULTS.md).
+If it were exact, the gradient g of the log-likelihood with more nodes would be zero at its estimates. Otherwise they
+move by about V g, where V is their covariance: one Newton step. A 95% interval displaced by 0.25 standard errors covers
+94.3%, by 0.5 it covers 92.1%. If a coefficient moves by more than 0.25, or the standard deviation by more than
+0.5, a warning says what moves where (tests/calibration/QUADRATURE_RESULTS.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace
 __all__ = ["MOST", "cure", "doubt", "how_it_moves"]
 
 LEAST, CURE, MOST = 9, 20, 100  # nodes: of the check, of what is recommended after Laplace, of a fit
-COEFFICIENT, COMPONENT = 0.25, 0.5  # moves in standard errors that are worth a word
+COEFFICIENT, COMPONENT = 0.25, 0.5  # moves, in standard errors, that deserve a warning
 
 
 def doubt(rows: GlmmRows, fit: LaplaceFit, nodes: int = 1) -> float:
-    """The largest move in units of what is worth a word: above 1, a fit by so many nodes is doubtful.
+    """The largest move relative to what deserves a warning: above 1, a fit with so many nodes is doubtful.
 
-    nan where it cannot be said: for more than one effect, and for fits that are singular, separated or not converged.
+    nan where it cannot be computed: for several effects, and for fits that are singular, separated or not converged.
     """
     if fit.code or rows.Z.shape[1] != 1:
         return np.nan
@@ -38,7 +38,7 @@ def cure(nodes: int) -> int:
 
 
 def how_it_moves(rows: GlmmRows, fit: LaplaceFit, nodes: int, names: tuple[str, ...], component: str) -> str:
-    """The coefficient that moves most and the standard deviation, to where `cure` takes them."""
+    """The coefficient that moves most and the standard deviation, and the values that `cure` gives them."""
     better = fit_laplace(rows, nodes=cure(nodes))
     errors = np.sqrt(np.diag(fit.covariance))
     moves = np.abs(better.beta - fit.beta) / errors[:-1]

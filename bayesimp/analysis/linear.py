@@ -20,12 +20,12 @@ __all__ = ["component_names", "fit_linear", "stacks"]
 
 STACK = 500_000  # rows of completed tables held at a time
 DEPENDENT = 1e-10  # share of a column's length that those before it leave, below which it depends on them
-EXACT = 1e-24  # share of the squares of y left by a fit that is exact but for rounding, as for mixed models
+EXACT = 1e-24  # share of the squares of y left by a fit that is exact up to rounding, as for mixed models
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Tables one below the other: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,).
+    """Stacked tables: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,).
 
     Rows with a precision weight w are multiplied by its root, so that all residuals have variance sigma^2; jacobian
     (tables,): what that adds to the log-likelihood, sum log(w) / 2. y is without the offset.
@@ -95,9 +95,9 @@ def fit_linear(
 
 
 def stacks(tables, formula: Formula, make, extra: tuple[str, ...] = ()) -> Iterator:
-    """Stacks of at most `STACK` rows (one table at least; one table only if a column depends on all rows).
+    """Stacks of at most `STACK` rows (at least one table; only one if a column depends on all rows).
 
-    make: from the columns of the formula and the extra ones, below one another, and the lengths.
+    make: called with the stacked columns of the formula, the extra ones, and the lengths.
     """
     check_levels(tables, formula)
     names = list(dict.fromkeys([*formula.columns, *extra]))
@@ -131,7 +131,7 @@ def _check_known(columns, names: list[str], formula: Formula) -> None:
 
 
 def _below(parts: list[pd.Series]) -> pd.Series:
-    """Columns one below the other; plain numbers without pd.concat, which costs more than the fit."""
+    """Stacked columns; plain numbers without pd.concat, which costs more than the fit."""
     if all(isinstance(part.dtype, np.dtype) and part.dtype.kind in "biuf" for part in parts):
         return pd.Series(np.concatenate([part.to_numpy() for part in parts]))
     return pd.concat(parts, ignore_index=True)
@@ -152,7 +152,7 @@ def _codes(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, int]:
 
 
 def clusters_of_means(frame: pd.DataFrame, formula: Formula, starts: np.ndarray) -> np.ndarray | None:
-    """(N,) the cluster of every row, apart for every table, for cluster means; None where none are taken or known."""
+    """(N,) the cluster of every row, separate for every table, for cluster means; None without means or clusters."""
     if not formula.over_clusters or formula.cluster_of_means is None:
         return None
     codes, levels = _codes(frame, formula.cluster_of_means)

@@ -1,4 +1,4 @@
-"""Individual-patient-data meta-analysis of completed tables: Rubin within study, then random effects between.
+"""Individual-patient-data meta-analysis of completed tables: Rubin's rules within study, then random effects between.
 
 The order matters (Burgess, White, Resche-Rigon & Wood 2013): an estimate is made for every study from its own
 imputations by Rubin's rules, and the studies are combined once:
@@ -60,10 +60,10 @@ class StudyPooling:
     Attributes
     ----------
     studies
-        Tidy table, a row for each term and study: term, study, estimate, std.error, conf.low, conf.high, df,
+        Tidy table with a row for each term and study: term, study, estimate, std.error, conf.low, conf.high, df,
         fmi, weight (percent of the term's weights).
     overall
-        Table, a row for each term: estimate, std.error, conf.low, conf.high, pred.low, pred.high, tau2, I2,
+        Table with a row for each term: estimate, std.error, conf.low, conf.high, pred.low, pred.high, tau2, I2,
         Q, studies, method, interval.
     left_out
         Studies without an estimate, and why.
@@ -96,8 +96,8 @@ def pool_by_study(
     options
         Of `bayesimp.analysis.fit_each`: family, link, trials, weights, offset.
 
-    Studies in which the analysis cannot be fitted, or whose data are separated, are left out: named in ``left_out``,
-    with a warning.
+    Studies in which the analysis cannot be fitted, or whose data are separated, are left out with a warning and named in
+    ``left_out``.
     """
     tables = completed_tables(imputed)
     frames = [tables.frame(k) for k in range(tables.m)]
@@ -144,7 +144,7 @@ def pool_by_study(
 
 
 def _fits_of_study(frames: list[pd.DataFrame], analysis, study, options: dict[str, Any]) -> Fits:
-    """The fits within a study; warnings say which it is.
+    """The fits within a study; warnings name it.
 
     Raises
     ------
@@ -205,14 +205,14 @@ def meta_analyse(
 
 
 def tau2_dl(y: ArrayLike, v: ArrayLike) -> float:
-    """DerSimonian & Laird's moment estimate, 0 where it is negative (their definition)."""
+    """DerSimonian & Laird's moment estimate, which they define as 0 where it is negative."""
     y, u = np.asarray(y, dtype=float), 1 / np.asarray(v, dtype=float)
     excess = (_cochran(y, 1 / u) - (len(y) - 1)) / (u.sum() - u @ u / u.sum())
     return max(0.0, float(excess))
 
 
 def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
-    """REML estimate, by search over log tau^2 from a grid, and 0 if that is likelier."""
+    """REML estimate, by a search over log tau^2 from a grid; 0 if that has the higher likelihood."""
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
 
     def deviance(tau2: float) -> float:

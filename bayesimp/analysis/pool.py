@@ -50,7 +50,7 @@ class Pooled:
     scale
         (k,) the scale each estimate was pooled on: ``"estimate"`` unless it is a variance component.
     notes
-        Why an estimate or its interval is missing, by term.
+        By term, why an estimate or its interval is missing.
     """
 
     terms: tuple[str, ...]
@@ -107,7 +107,7 @@ class Pooled:
         return table
 
     def __repr__(self) -> str:
-        """What fits a terminal: estimate, interval and missing information; `to_frame` has all."""
+        """What fits a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
         return "\n".join([*lines, *(f"{term}: {why}" for term, why in self.notes.items())])
 
@@ -208,10 +208,10 @@ def pool_components(
     correlation: ArrayLike,
     scale: str = "log",
 ) -> Pooled:
-    """Pool variance components on a stated scale; correlations on Fisher's z (median: as they are).
+    """Pool variance components on a stated scale; correlations on Fisher's z (median: untransformed).
 
-    Rubin's rules suppose a normal sampling distribution, for which the logarithm is the best of the scales;
-    ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point, without variance.
+    Rubin's rules assume a normal sampling distribution, to which the logarithm comes closest;
+    ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point estimate without variance.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def pool_components(
 
 
 def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], scale: str) -> dict[str, str]:
-    """Why a component has no pooled value, or none of its standard error, by term."""
+    """By term, why a component has no pooled value or no standard error."""
     out, M = {}, len(phi)
     advice = "scale='median' gives a value without an interval; a simpler random part has both"
     for k, term in enumerate(terms):

@@ -1,8 +1,8 @@
-"""One analysis under several treatments of missing values, side by side: as Jolani (2025), table 5.
+"""One analysis under several treatments of missing values, side by side, as in Jolani (2025), table 5.
 
-reference        of the table before values were taken out (simulations only)
-complete cases   of the rows without a hole in the columns of the analysis
-imputed          of every completed table, pooled by Rubin's rules
+reference        the table before values were removed (simulations only)
+complete cases   the rows that are complete in the columns of the analysis
+imputed          every completed table, pooled by Rubin's rules
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["complete_cases", "side_by_side"]
 
 
 def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
-    """The analysis of the rows without a hole in its columns.
+    """The analysis of the rows that are complete in its columns.
 
     Parameters
     ----------
     table
-        `IncompleteData`, or a pandas, polars or Arrow table; one without holes gives the reference analysis.
+        `IncompleteData`, or a pandas, polars or Arrow table; a complete one gives the reference analysis.
     analysis
         A formula.
     options
@@ -54,10 +54,10 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
         raise SpecificationError(f"Formula {analysis!r}: the table has no column '{absent[0]}'.")
     rows = frame.dropna(subset=list(columns))
     if rows.empty:
-        holes = frame[list(columns)].isna().mean().sort_values(ascending=False)
+        missing = frame[list(columns)].isna().mean().sort_values(ascending=False)
         raise DataError(
-            f"No row has all of {', '.join(columns)}: nothing to analyse without imputing. '{holes.index[0]}' alone is "
-            f"missing in {holes.iloc[0]:.0%} of {len(frame):,} rows."
+            f"No row has all of {', '.join(columns)}: nothing to analyse without imputing. '{missing.index[0]}' alone is "
+            f"missing in {missing.iloc[0]:.0%} of {len(frame):,} rows."
         )
     return fit_each([rows], analysis, **options)
 
@@ -73,7 +73,7 @@ def side_by_side(
         A formula, as for `fit_each`.
     results
         By label: `Imputations` or lists of completed tables (analysed and pooled); `Fits` (pooled); `IncompleteData` or
-        a table (`complete_cases`; of a table without holes: the reference).
+        a table (`complete_cases`; a complete table is the reference).
     components
         Scale on which variance components are pooled, see `pool_components`; they are shown as standard deviations and
         correlations (variances where pooled as such).
@@ -82,8 +82,8 @@ def side_by_side(
 
     Returns
     -------
-    DataFrame, a row for each coefficient and variance component, columns (label, ``estimate`` or ``std.error``); standard
-    errors of components are nan where their scale has none. ``attrs["rows"]``: rows analysed, by label.
+    DataFrame, one row for each coefficient and variance component, columns (label, ``estimate`` or ``std.error``);
+    standard errors of components are nan where their scale has none. ``attrs["rows"]``: rows analysed, by label.
     """
     columns, rows = {}, {}
     for label, result in results.items():
@@ -99,7 +99,7 @@ def side_by_side(
 
 
 def _fits(result: Any, analysis: str, options: dict) -> tuple[Fits, int]:
-    """Fits, and the number of rows that each rests on."""
+    """Fits, and the number of rows behind each."""
     if isinstance(result, Fits):
         return result, -1
     imputations = hasattr(result, "frame") and hasattr(result, "m")
@@ -131,7 +131,7 @@ def _estimates(fits: Fits, scale: str) -> pd.DataFrame:
         )
     elif fits.component_names:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a table says by nan which have no standard error
+            warnings.simplefilter("ignore")  # nan marks components without a standard error
             parts.append(_frame(fits.pool_components(scale)))
     return pd.concat(parts)
 

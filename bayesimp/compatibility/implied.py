@@ -26,7 +26,7 @@ Covariates come in through R_o. With X written out,
     E(y_k | Y_o) = X (beta_k - beta_o w) + Y_o w + Z C vec(Z'Y_o) - Z C vec(Z'X beta_o),
 
 a compatible conditional model has Z'X among its columns too: the cluster mean of every covariate that varies
-within clusters, beside the cluster mean of every other variable. Leaving it out is right only where C or beta_o
+within clusters, as well as the cluster mean of every other variable. Leaving it out is right only where C or beta_o
 is zero, or where Z'X / n is the same in all clusters or a column of X already.
 """
 
@@ -93,7 +93,7 @@ class Conditional:
         """(..., q, r-1, q) slopes on the cluster's own least-squares coefficients, (Z'Z)^-1 Z'Y_o.
 
         For a random intercept these are the means. With random slopes they change less over clusters than the
-        slopes on means do, since they do not depend on where in Z the cluster's rows are, but for shrinkage.
+        slopes on means do, since only their shrinkage depends on where in Z the cluster's rows are.
         """
         return self.contextual @ self.ZZ[..., None, :, :]
 
@@ -131,7 +131,7 @@ def implied_conditional(
     k
         The variable, 0 .. r-1.
     n
-        (...) rows of the cluster. Enough for random intercepts (q = 1, Z = 1).
+        (...) rows of the cluster. Sufficient for random intercepts (q = 1, Z = 1).
     ZZ
         (..., q, q) Z'Z of the cluster, for random slopes. Leading dimensions of all are broadcast: with
         Sigma (draws, 1, r, r) and n (m,) everything is returned by draw and cluster.
@@ -139,7 +139,7 @@ def implied_conditional(
     Raises
     ------
     SpecificationError
-        Shapes that do not fit; neither n nor ZZ; k out of range; a single variable.
+        Shapes do not fit, neither n nor ZZ is given, k is out of range, or there is one variable only.
 
     Notes
     -----
@@ -171,7 +171,7 @@ def contextual_bound(effect_variance: ArrayLike, sigma: ArrayLike, psi: ArrayLik
 
     |C| < sqrt( T psi / (sigma (n psi + sigma)) ), where psi = Psi_oo and sigma = Sigma_oo are those of the other
     variable and T is the variance of the intercept given it: beyond, Psi is not positive definite
-    (Kunkel & Kaizar 2017, eq. 13). A flat prior on C knows nothing of it.
+    (Kunkel & Kaizar 2017, eq. 13). A flat prior on C ignores this bound.
     """
     T, sigma, psi, n = (np.asarray(v, dtype=float) for v in (effect_variance, sigma, psi, n))
     return np.sqrt(T * psi / (sigma * (n * psi + sigma)))

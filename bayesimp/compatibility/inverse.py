@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class JointFromConditionals:
-    """The joint model behind given conditionals, or why there is none.
+    """The joint model of given conditionals, or the reason why there is none.
 
     Attributes
     ----------
@@ -78,12 +78,12 @@ def joint_from_conditionals(
     conditionals
         One for each variable 0 .. r-1, without leading dimensions, all for the same `ZZ`.
     tolerance
-        Difference of partial correlations that is taken for round-off.
+        Difference of partial correlations that is attributed to rounding.
 
     Raises
     ------
     SpecificationError
-        Not one for each variable; different ZZ, or a singular one; variances that are not positive.
+        There is not one for each variable, ZZ differ or are singular, or variances are not positive.
     """
     conditionals = sorted(conditionals, key=lambda c: c.k)
     _check(conditionals)

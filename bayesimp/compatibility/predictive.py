@@ -7,7 +7,7 @@ cluster and a draw of the parameters, is
     conditional:  N( b_0 + b_1 y_2ij + b_2 mean_i(y_2),  sigma + psi )
 
 as for a cluster in which y_1 was never observed. With clusters of one size the two have the same likelihood for
-y_1 given y_2; what differs is the prior, and what y_2 itself says of (Sigma, Psi) (Kunkel & Kaizar 2017, sec. 3.3,
+y_1 given y_2; what differs is the prior, and what y_2 itself says about (Sigma, Psi) (Kunkel & Kaizar 2017, sec. 3.3,
 fig. 3).
 """
 

@@ -2,7 +2,7 @@
 
     (Sigma, Psi) ~ joint prior   ->   (w, C, s, T) of variable k for clusters of n rows   (`implied`)
 
-beside the prior that fully conditional specification puts on the same parameters. For Sigma, Psi ~ IW(2, I) and
+compared with the prior that fully conditional specification puts on the same parameters. For Sigma, Psi ~ IW(2, I) and
 r = 2, s ~ IW(2, 1) and w ~ t_2 / sqrt(2); T goes to IW(2, 1) as n grows, and at n = 30 it is close to the
 IW(1.6, 1) that Kunkel & Kaizar name.
 """
@@ -72,7 +72,7 @@ def implied_prior(
     draws: int = 100_000,
     seed: int = 0,
 ) -> ImpliedPrior:
-    """What a joint prior says about the conditional model of variable k, beside an FCS prior; random intercepts.
+    """What a joint prior implies for the conditional model of variable k, compared with an FCS prior; random intercepts.
 
     Parameters
     ----------

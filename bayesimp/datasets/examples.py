@@ -1,4 +1,4 @@
-"""Example tables: real examination marks, and a SIMULATED stand-in for a study of brain injury."""
+"""Example tables: real examination marks, and a SIMULATED substitute for a study of brain injury."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def load_exam() -> pd.DataFrame:
 
 
 def load_brain_injury() -> pd.DataFrame:
-    """SIMULATED stand-in for the brain-injury data of Kunkel & Kaizar (2017), section 5: 184 children.
+    """SIMULATED substitute for the brain-injury data of Kunkel & Kaizar (2017), section 5: 184 children.
 
-    No patient is in here; results say nothing about brain injury. See `brain_injury` for what was simulated
+    It contains no patient; results say nothing about brain injury. See `brain_injury` for what was simulated
     and how. Cluster column: ``study``, five pseudo-studies. ``hollingshead`` is missing systematically in
     studies 1 to 3, other variables sporadically.
     """
@@ -103,13 +103,13 @@ def brain_injury(seed: int = SEED) -> pd.DataFrame:
     """SIMULATE a table with the published structure of the brain-injury data.
 
     From Kunkel & Kaizar (2017): numbers of children and of missing cells by pseudo-study (table VIII), means,
-    standard deviations and proportions of the observed values (table IX; exact but for rounding to whole
+    standard deviations and proportions of the observed values (table IX; exact up to rounding to whole
     scores). Our own choice: normal scores; within-study correlations (internalizing-externalizing 0.6, BSI
     with both 0.4, education, Hollingshead and z-ses 0.5 with each other and -0.1 with the symptoms, others
     0); which cells are missing (at random; the two CBC scores in the same children).
 
-    The printed table VIII is followed as it stands. Its rows for CBC internalizing and BSI seem to have
-    changed places, as the means of table IX are those of whole scores only with 2, 1, 1, 1, 3 internalizing
+    The printed table VIII is followed. Its rows for CBC internalizing and BSI seem to have been
+    exchanged, as the means of table IX are those of whole scores only with 2, 1, 1, 1, 3 internalizing
     and 0, 3, 0, 0, 0 BSI scores missing.
 
     Returns
@@ -138,10 +138,10 @@ def _study(i: int, rng: np.random.Generator) -> pd.DataFrame:
     order = rng.permutation(n)
     for j, name in enumerate(MEANS):
         values = scores[:, j].copy()
-        holes = MISSING.get(name, (0,) * len(ROWS))[i]
-        # children without a CBC lack both scores; other holes are drawn anew
-        values[order[:holes] if name.startswith("cbc") else rng.permutation(n)[:holes]] = np.nan
-        if holes < n:
+        missing = MISSING.get(name, (0,) * len(ROWS))[i]
+        # children without a CBC lack both scores; other missing cells are drawn separately
+        values[order[:missing] if name.startswith("cbc") else rng.permutation(n)[:missing]] = np.nan
+        if missing < n:
             values = (values - np.nanmean(values)) / np.nanstd(values, ddof=1)
         table[name] = np.round(MEANS[name][i] + SDS[name][i] * values, DECIMALS.get(name, 0))
     return table

@@ -1,4 +1,4 @@
-"""Standard deviations and correlations behind every covariance matrix of a posterior, beside their priors.
+"""Standard deviations and correlations of every covariance matrix of a posterior, with their priors.
 
 ``Sigma`` and ``Psi`` of a joint model; ``sigma2_y`` and ``Psi_y`` of each conditional model. "Within" are the
 residuals of rows, "between" the effects of clusters.
@@ -24,7 +24,7 @@ WHERE = {"Sigma": "within", "sigma2": "within", "Psi": "between"}
 
 
 class Drawn(Protocol):
-    """A posterior and the model it is of: `Imputations`."""
+    """A posterior and its model: `Imputations`."""
 
     @property
     def tree(self) -> xr.DataTree: ...
@@ -66,7 +66,7 @@ def components(
     size: int = 20_000,
     seed: int = 0,
 ) -> dict[str, Component]:
-    """``"sd between\\ny1"``, ``"correlation within\\ny1, y2"``, ... -> `Component`, without what is fixed.
+    """``"sd between\\ny1"``, ``"correlation within\\ny1, y2"``, ... -> `Component`; fixed ones are left out.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def components(
     """
     if imp.model is None:
         raise SpecificationError(
-            "These imputations do not carry the model they came from, so not its priors."
+            "These imputations do not carry the model they came from, and so not its priors."
         )
     posterior = imp.tree["posterior"].to_dataset()[covariance_names(imp) if names is None else list(names)]
     prior, _ = prior_group(imp.model, posterior, size, seed)
@@ -98,7 +98,7 @@ def components(
 
 
 def view(component: Component) -> tuple[float, float]:
-    """What to show: all but the far tails, 99 % of the posterior and 75 % of the prior, which may have no mean."""
+    """The range to show: all but the far tails, 99 % of the posterior and 75 % of the prior, which may have no mean."""
     if component.limits is not None:
         return component.limits
     prior, posterior = component.prior, component.posterior
@@ -109,7 +109,7 @@ def view(component: Component) -> tuple[float, float]:
 
 
 def overlap(component: Component) -> float:
-    """Common area of prior and posterior density: 1 where the data have said nothing; nan of improper priors."""
+    """Common area of prior and posterior density: 1 where the data add nothing; nan for improper priors."""
     if len(component.prior) == 0:
         return np.nan
     edges = np.linspace(*view(component), 41)
@@ -118,7 +118,7 @@ def overlap(component: Component) -> float:
 
 
 def _labels(array, variable: str) -> list[str]:
-    """Names of the rows of a matrix; of a conditional model, with its variable in front."""
+    """Names of the rows of a matrix; in a conditional model, preceded by its variable."""
     if array.ndim == 2:
         return [variable]
     names = [str(v) for v in array[array.dims[-2]].values]

@@ -1,11 +1,11 @@
-"""R-hat and effective sample sizes, of parameters and of what is imputed.
+"""R-hat and effective sample sizes of parameters and of imputed values.
 
 Rank-normalised split R-hat and bulk / tail ESS (Vehtari et al. 2021), computed by ArviZ. Parameters can have
-converged while the imputed values of a badly observed cluster have not, so both are judged: the second through
-the mean and the standard deviation of the missing values of every response and cluster, drawn along the chains.
+converged while the imputed values of a badly observed cluster have not, so both are checked: imputed values
+through the mean and the standard deviation of the missing values of every response and cluster, drawn along the chains.
 
-Two things are asked, and told apart: whether the chains mix (R-hat, against a limit that knows its own Monte Carlo
-error: `mixing`), and whether there are draws enough (ESS).
+Two questions are kept apart: whether the chains mix (R-hat, against a limit that allows for its Monte Carlo error:
+`mixing`), and whether there are enough draws (ESS).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ESS_PROB = (0.05, 0.95)  # quantiles behind the tail ESS
 COLUMNS = ["mean", "sd", "q2.5", "q97.5", "ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
 MORE = 1.2  # times as many draws as ESS asks for, in advice
 FEW = 4  # times as many imputations as there are: more are not advised, but longer chains
-GLANCED = 400  # quantities by cluster, at most, that `glance` judges one by one
+GLANCED = 400  # at most so many quantities by cluster are checked one by one by `glance`
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Summary:
     draws
         Kept draws of each chain (cycles of chained equations).
     chained
-        Whether they are those of chained equations, which go on in cycles.
+        Whether they are cycles of chained equations, which can be continued.
     together
         Variables that mix badly and are missing in the same rows: `blocks` for them.
     """
@@ -77,7 +77,7 @@ class Summary:
 
     @property
     def worst(self) -> pd.Series:
-        """What exceeds its limit of R-hat most, or comes closest to it; its name is that of the quantity."""
+        """The quantity that exceeds its limit of R-hat most, or comes closest to it."""
         table = pd.concat([self.parameters, self.imputed]).dropna(subset=["r_hat"])
         return table.iloc[int(np.argmax((table["r_hat"] - 1) / (table["r_hat_limit"] - 1)))]
 
@@ -123,7 +123,7 @@ class Summary:
         )
 
     def _more(self) -> str:
-        """Draws enough: by more imputations where these are not many more, else by longer chains."""
+        """Enough draws: by more imputations if these are not many more, otherwise by longer chains."""
         times = MORE * ESS_LIMIT / self.smallest_ess
         if not self.chained:
             return f"Ask for more draws (draws=), about {times:.1f} times as many."
@@ -174,7 +174,7 @@ def summarise(imputations, var_names: list[str] | None = None) -> Summary:
 
 
 def glance(imputations) -> Summary:
-    """The same, quickly and without a warning: of many clusters the means over all of them only."""
+    """The same, quickly and without a warning: with many clusters, only the means over all of them."""
     tree = imputations.tree
     stats = tree["imputed_stats"].to_dataset()
     if sum(int(np.isfinite(stats[v][0, 0]).sum()) for v in stats.data_vars) > GLANCED:
@@ -211,7 +211,7 @@ def _summary(imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summar
 def diagnose(dataset, var_names: list[str] | None = None) -> pd.DataFrame:
     """One row for each scalar of a dataset with dims (chain, draw, ...), constants and all-nan left out.
 
-    Of a symmetric matrix (last two dims ``a``, ``a_2``) the lower triangle is shown.
+    For a symmetric matrix (last two dims ``a``, ``a_2``) only the lower triangle is shown.
     """
     labels, columns = [], []
     for name in var_names or list(dataset.data_vars):
@@ -233,7 +233,7 @@ def _upper(dims, index) -> bool:
 
 
 def _statistics(x: np.ndarray) -> dict[str, np.ndarray]:
-    """x (chains, draws, k). Diagnostics of a quantity that does not move (a fixed prior) are nan."""
+    """x (chains, draws, k). The diagnostics of a quantity that does not move (a fixed prior) are nan."""
     from arviz_stats.base import array_stats
 
     axes = {"chain_axis": 0, "draw_axis": 1}
@@ -253,7 +253,7 @@ def _statistics(x: np.ndarray) -> dict[str, np.ndarray]:
         if enough and moving.any():
             with np.errstate(
                 divide="ignore", invalid="ignore"
-            ):  # chains that stand still, each at its own value
+            ):  # chains that do not move, each at its own value
                 out[name][moving] = function(x[:, :, moving], **axes, **options)
     out["r_hat_limit"] = np.full(x.shape[-1], np.nan)
     if enough and moving.any():

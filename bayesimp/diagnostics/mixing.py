@@ -1,6 +1,6 @@
-"""How large R-hat may be by chance: its limit for chains that do mix.
+"""How large R-hat can be by chance: its limit for chains that mix.
 
-Of M half-chains of n draws each, with autocorrelation time tau, whose means differ by nothing but chance (B between,
+M half-chains of n draws each, with autocorrelation time tau, whose means differ only by chance, have (B between,
 W within; Vehtari et al. 2021, eq. 1-4),
 
     R-hat^2 = 1 - 1/n + B/(n W),      B/(n W) ~ (tau/n) chi2_{M-1} / (M - 1).
@@ -11,8 +11,8 @@ passed if it is at most
     limit^2 = 1.01^2 + (tau q - 1)/n,   q = the 1 - alpha/K quantile of chi2_{M-1} / (M - 1),  alpha = .01:
 
 1.01 for long chains, as published (sec. 4.1), and what Monte Carlo error explains in addition for short ones. tau is that
-*within* the chains, so that chains which stay apart do not excuse themselves; it can be known where it is small beside
-their length N = 2 n, and is cut off at max(3, N/12).
+*within* the chains, so that chains which stay apart do not excuse themselves; it can be estimated where it is small
+relative to their length N = 2 n, and is cut off at max(3, N/12).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from scipy import stats
 __all__ = ["R_HAT_LIMIT", "autocorrelation_time", "normal_scores", "r_hat_limit"]
 
 R_HAT_LIMIT = 1.01  # Vehtari et al. 2021, sec. 4.1
-ALPHA = 0.01  # that one of all quantities of chains that mix is refused
+ALPHA = 0.01  # probability that any quantity of chains that mix is refused
 SHORTEST, SHARE = 3.0, 1 / 12  # autocorrelation times up to these, draws and share of a chain, are believed
 
 Array = NDArray[np.float64]
 
 
-def r_hat_limit(x: Array, judged: int | None = None) -> Array:
-    """(k,) the largest R-hat that passes, of quantities x (chains, draws, k); judged: K, by default k."""
+def r_hat_limit(x: Array, checked: int | None = None) -> Array:
+    """(k,) the largest R-hat that passes, of quantities x (chains, draws, k); checked: K, by default k."""
     n, M = x.shape[1] // 2, 2 * x.shape[0]
     folded = np.abs(
         x - np.median(x, axis=(0, 1))
     )  # R-hat is the larger of that of the draws and of their distances
     tau = np.maximum(*(autocorrelation_time(normal_scores(part)) for part in (x, folded)))
     tau = np.clip(tau, 1.0, max(SHORTEST, SHARE * x.shape[1]))
-    q = stats.chi2.ppf(1 - ALPHA / (judged or x.shape[2]), M - 1) / (M - 1)
+    q = stats.chi2.ppf(1 - ALPHA / (checked or x.shape[2]), M - 1) / (M - 1)
     return np.sqrt(R_HAT_LIMIT**2 + np.maximum(tau * q - 1, 0.0) / n)
 
 
@@ -53,7 +53,7 @@ def autocorrelation_time(z: Array) -> Array:
     """(k,) tau = 1 + 2 (rho_1 + rho_2 + ...) within chains z (M, n, k), by Geyer's initial monotone sequence.
 
     Chains are centred at their own means, which takes about s tau/n off every autocovariance (s: the variance); with the
-    sum S of those up to lag T and g_0 that of lag 0 as they are found,
+    sum S of those up to lag T and g_0 that of lag 0, both uncorrected,
 
         s tau = S + (2 T + 1) s tau/n   and   s = g_0 + s tau/n.
     """

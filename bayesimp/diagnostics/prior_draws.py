@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class WithPriors(Protocol):
-    """An imputation model that knows the priors of what is in its posterior, on the scale of the data."""
+    """An imputation model that knows the priors of its parameters, on the scale of the data."""
 
     @property
     def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | pr.CoefficientPrior]: ...
@@ -27,7 +27,7 @@ class WithPriors(Protocol):
 def prior_group(
     model: WithPriors, posterior: xr.Dataset, size: int, seed: int
 ) -> tuple[xr.Dataset, list[Event]]:
-    """Draws of every parameter from its prior, dims as in `posterior` but (1 chain, `size` draws).
+    """Draws of every parameter from its prior, with the dims of `posterior` (1 chain, `size` draws).
 
     Returns
     -------

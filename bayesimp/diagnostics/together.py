@@ -1,7 +1,7 @@
 """Variables that one block would impute better than several: those that are missing in the same rows.
 
-Where two related variables lack a value in the same row, each is drawn given the value the other happens to have: chained
-equations then move in small steps along the line that the two keep to. Drawn together, by one block, they do not.
+If two related variables are missing in the same row, each is drawn given the other's current value, so chained equations
+move in small steps along the line that the two follow. One block that draws both together does not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHARE = 0.5  # of the missing cells of one of two variables, that are missing in
 
 
 def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
-    """Blocks, name -> variables, of variables of an FCS that are missing together, where one mixes badly.
+    """Blocks, name -> variables, of variables of an FCS model that are missing together and of which one mixes badly.
 
     labels: of the quantities that do (`convergence.diagnose`).
     """
@@ -37,13 +37,13 @@ def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _could(block) -> bool:
-    """Whether a variable imputed by itself could be part of a block."""
+    """Whether a variable that is imputed alone could be part of a block."""
     gibbs = isinstance(block.method, Gibbs) and block.method.residual == "common"
     alone = len(block.responses) == 1 and block.family == "normal"
     return alone and (gibbs or (isinstance(block.method, PyMC) and block.method.model is None))
 
 
 def _about(label: str, name: str) -> bool:
-    """Whether a row of the summary is about a variable: a parameter of its model, or what is imputed of it."""
+    """Whether a row of the summary concerns a variable: a parameter of its model, or its imputed values."""
     quantity, _, place = label.partition("[")
     return quantity.endswith(f"_{name}") or place.startswith((f"{name}, ", f"{name}]"))

@@ -18,7 +18,7 @@ whole numbers (doses of 0.5 and 1.5) are normal too; where they are imputed, an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,16 +74,18 @@ FAMILIES = {
 }
 
 
-def read_name(name: str, variable: str) -> str:
+def read_name(name: str, variable: str, columns: Collection = ()) -> str:
     """The family meant by a name or alias; ``"binomial(n)"`` keeps the column of trials.
+
+    Spaces around its name are part of it where one of the columns of the table is called so.
 
     Raises
     ------
     SpecificationError
         Not a family.
     """
-    if trials(name):
-        return f"binomial({trials(name)})"
+    if column := trials(name) if trials(name) in columns else trials(name).strip():
+        return f"binomial({column})"
     if name == "binomial":
         raise SpecificationError(
             f"Family 'binomial' of '{variable}': say out of how many by the name of a column, \"binomial(n)\"; 0 and 1 "
@@ -97,9 +99,9 @@ def read_name(name: str, variable: str) -> str:
 
 
 def trials(family: str) -> str:
-    """The column of trials of ``"binomial(n)"``; empty for other families."""
+    """The column of trials of ``"binomial(n)"``, spaces and all; empty for other families."""
     inside = isinstance(family, str) and family.startswith("binomial(") and family.endswith(")")
-    return family[len("binomial(") : -1].strip() if inside else ""
+    return family[len("binomial(") : -1] if inside else ""
 
 
 def infer(column: pd.Series) -> str:
@@ -273,7 +275,8 @@ def _few_values(column: pd.Series) -> list:
 def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
     """float64 with NaN, from what is stored as a number."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.dtype.categories.dtype) if _kind(column) == "number" else column
+        numbers = _kind(column) == "number"  # missing ones among whole numbers: these have no NaN
+        column = column.astype(object).astype("Float64") if numbers else column
     kind = _kind(column)
     if kind == "empty":
         return np.full(len(column), np.nan)

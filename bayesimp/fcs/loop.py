@@ -25,6 +25,7 @@ import numpy as np
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import indistinct
+from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
@@ -38,6 +39,7 @@ __all__ = [
     "History",
     "Parameters",
     "adapt_all",
+    "held_coefficients",
     "run_cycles",
     "start_chain",
     "summed",
@@ -91,6 +93,23 @@ class Chain:
 def summed(thetas: list[Parameters], name: str) -> np.ndarray:
     """Sum over imputations of what blocks count by themselves."""
     return np.sum([theta.own[name] for theta in thetas], axis=0)
+
+
+def held_coefficients(block: Block, thetas: list[Parameters]) -> list[Event]:
+    """Coefficients that the completed data did not determine, of which `own["held"]` (r p*,) counts the updates."""
+    counts = summed(thetas, "held").reshape(len(block.responses), -1).max(axis=0)
+    return [
+        Event(
+            "coefficient held",
+            f"{block.name} ~ {column.name}",
+            f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
+            f"'{block.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn "
+            "given it. Leave it out of the formula, or give beta a normal prior.",
+            int(count),
+        )
+        for column, count in zip(block.fixed, counts, strict=True)
+        if count
+    ]
 
 
 ADVICE = (
@@ -287,7 +306,7 @@ def _advance_compiled(
     kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
     states = places(
         [
-            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, beta, Sigma[:, 0], Psi)
+            BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], beta, Sigma[:, 0], Psi)
             for theta, (beta, Sigma, Psi) in zip(chain.theta, kept, strict=True)
         ],
         STATE,
@@ -319,6 +338,8 @@ def _post(
     """Let the user's function change the values just drawn; a change is counted."""
     holes = getattr(conditional, "drawn", table.holes(k))
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
+    if not len(drawn):  # of a variable of clusters, when other rows of these say all that is missing
+        return
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
         raise SamplingError(

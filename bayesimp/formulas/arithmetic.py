@@ -1,7 +1,7 @@
 """Arithmetic on columns: ``weight / height**2``, ``log(income)``, ``(score > 10)``, ``x - cluster_mean(x)``.
 
 Read by the parser of formulas and computed by walking its tree: text is never executed. All but `OverCluster` is row by
-row. A value that is missing makes missing what is computed from it, comparisons too.
+row. Whatever is computed from a missing value is missing, comparisons too.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Product:
 class Indicator:
     """Whether a column has a value: 1, 0, NaN where it is missing.
 
-    tolerance: values are computed with between visits, and come back with round-off.
+    tolerance: values take part in computations between visits, and return with rounding error.
     """
 
     name: str
@@ -139,12 +139,12 @@ def expression(source: str | Node, text: str, changing: bool = True) -> Expressi
     Parameters
     ----------
     changing
-        Whether it is computed anew in every cycle of an imputation; for messages.
+        Whether it is recomputed in every cycle of an imputation; for messages.
 
     Raises
     ------
     SpecificationError
-        Not arithmetic on columns.
+        The expression is not arithmetic on columns.
     """
     if isinstance(source, str):
         inside = read(f"I({source})", text)  # inside a call, operators are arithmetic
@@ -170,7 +170,7 @@ def expression(source: str | Node, text: str, changing: bool = True) -> Expressi
 
 
 def split_clusters(given: Expression) -> tuple[Expression, dict[str, OverCluster]]:
-    """The expression with a name for each mean, sum or size of clusters in it, and these by name.
+    """The expression with a name in place of each cluster mean, sum or size, and these by name.
 
     ``within(x)`` is ``x - cluster_mean(x)``, so that its mean is one of them.
     """
@@ -210,7 +210,7 @@ def over_clusters(
     there[np.bincount(codes, there, m)[codes] == 0] = 1.0
     used, count = np.where(there > 0, x, 0.0), np.maximum(np.bincount(codes, there, m), 1.0)
     total = np.bincount(codes, used, m)
-    # of columns that are centred already round-off is left, which would make a column of its own
+    # of columns that are centred already rounding error remains, which would make a column of its own
     total[np.abs(total / count) <= ROUND_OFF * np.abs(used[np.isfinite(used)]).max(initial=0.0)] = 0.0
     return (total if sum else total / count)[codes]
 

@@ -1,7 +1,7 @@
 """Design matrices by the package formulae: interactions of factors, splines, polynomials, functions.
 
-It is given names of our own for all columns, so that nothing in the names of the table can be misread. Importing this
-module loads formulae (0.6 s); most formulas do without.
+All columns are renamed for it, so that it cannot misread a name of the table. Importing this module loads formulae
+(0.6 s), which most formulas do not need.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def by_formulae(
     Parameters
     ----------
     columns
-        Those that the terms name, among others.
+        Columns, including those that the terms name.
     whole, part
         The formula and the right-hand side, for messages.
 
     Raises
     ------
     SpecificationError
-        What formulae cannot build, or would build without all of its columns.
+        A term that formulae cannot build, or would build with columns missing.
     """
     used = dict.fromkeys(n.name for _, term in terms for n in walk(term) if isinstance(n, Name))
     ids = {name: f"v{k}_" for k, name in enumerate(used) if name in columns}
@@ -77,9 +77,9 @@ def by_formulae(
 
 def _built(text: str, frame: pd.DataFrame):
     functions = {name: getattr(np, name) for name in ELEMENTWISE}
-    # given as the whole environment: nothing is looked up in the frame of any caller
+    # as the whole environment, so that nothing is looked up in a caller's frame
     environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
-    # the result of a logarithm of 0 is reported by name afterwards
+    # a logarithm of 0 is reported by name afterwards
     with np.errstate(all="ignore"):
         return design_matrices(text, frame, na_action="error", env=environment).common
 
@@ -124,8 +124,8 @@ def _columns(term, atoms: dict[str, Node]) -> list[Node]:
 
 
 def _lacking(terms: list, factors: set[str]) -> list[str]:
-    """An interaction of three or more factors, written with *, of which formulae 0.9 would leave columns out:
-    it does if the interactions within it are not in the formula."""
+    """An interaction of three or more factors, written with *, from which formulae 0.9 would omit columns:
+    it does so if the interactions within it are not in the formula."""
     sets = [frozenset(p.name for p in getattr(term, "components", ())) & factors for term in terms]
     for names in sets:
         if len(names) > 2 and not all(frozenset(c) in sets for c in combinations(names, len(names) - 1)):

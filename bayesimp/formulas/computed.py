@@ -1,4 +1,4 @@
-"""Columns of a formula that are computed before its design matrix: ``c[level]``, ``cluster_mean(x)`` and its like."""
+"""Columns of a formula that are computed before its design matrix: ``c[level]``, ``cluster_mean(x)`` and the like."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 class Computed:
-    """The columns of a formula, those that are computed under names of their own.
+    """The columns of a formula, with names of their own for those that are computed.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ class Computed:
     text
         The formula, for messages.
     clusters
-        (n,) cluster of each row, from 0; None: there are none.
+        (n,) cluster of each row, from 0; None if there are no clusters.
     """
 
     def __init__(self, columns: pd.DataFrame, text: str, clusters: NDArray[np.integer] | None) -> None:
         self.columns, self.text, self.clusters = columns, text, clusters
-        self._source: dict[str, Node] = {}  # name -> what it stands for
+        self._source: dict[str, Node] = {}  # name -> the node that it replaces
         self._known: dict[Node, Node] = {}
 
     def named(self, node: Node) -> Node:
@@ -92,8 +92,8 @@ class Computed:
         if self.clusters is None:
             raise error(
                 self.text,
-                f"{shown} is over the rows of a cluster, and it is not said which: add (1 | cluster) or, for a model "
-                "without random effects, cluster='...'",
+                f"{shown} is over the rows of a cluster, but the formula does not say which: add (1 | cluster) or, for "
+                "a model without random effects, cluster='...'",
             )
         if not node.arguments:
             return over_clusters(np.ones(len(self.clusters)), self.clusters, sum=True)
@@ -127,7 +127,7 @@ class Computed:
 
 
 def _levels(column: pd.Series) -> list | None:
-    """Of text and categories; None for numbers."""
+    """Levels of text and categories; None for numbers."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.categories)
     if pd.api.types.is_numeric_dtype(column.dtype):

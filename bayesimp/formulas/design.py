@@ -3,7 +3,7 @@
 Columns are those of formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand
 side; a group is only ever a code, never dummies. Levels of text are sorted, those of a category in its own order, as in
 R and where it is imputed; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
-What formulae builds it builds from columns with names of our own, whatever those of the table are.
+formulae sees renamed columns, whatever the names in the table.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bayesimp.messages import suggestion, where
 __all__ = ["Design", "check_rank", "design"]
 
 MOST_LEVELS = 20  # of a factor with fractions among its levels
+LEAST, MOST = 1e-145, 1e145  # of the largest number of a column: sums of its squares are taken
 TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
 
 
@@ -62,13 +63,13 @@ def design(
     Parameters
     ----------
     formula
-        From `bayesimp.formulas.formula.parse`. Responses and group are not looked at.
+        From `bayesimp.formulas.formula.parse`. Responses and group are ignored.
     frame
         The table, n rows.
     codes, labels
         Cluster of each row, and the clusters' labels, for messages.
     clusters
-        (n,) cluster of each row, from 0, for `cluster_mean` and its like; ``codes`` if not given.
+        (n,) cluster of each row, from 0, for `cluster_mean` and the like; ``codes`` if not given.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def check_rank(
     Raises
     ------
     DataError
-        Fewer rows than columns; a column of zeros or constant beside an intercept; a combination of others.
+        Fewer rows than columns; a column of zeros, or a constant one next to an intercept; a combination of others.
         The message names the columns.
     """
     n, p = matrix.shape
@@ -159,9 +160,12 @@ def check_rank(
         how = f"constant ({value:g} in all {n:,} rows)"
         advice = "take it off the formula"
         if range_ > 0:
-            how, advice = f"constant but for {range_:.2g} (about {value:g})", "subtract its mean in the table"
+            how, advice = (
+                f"constant except for {range_:.2g} (about {value:g})",
+                "subtract its mean in the table",
+            )
         raise DataError(
-            f"The {what}: column '{last}' is {how}, which the intercept stands for already; {advice}."
+            f"The {what}: column '{last}' is {how}, which the intercept already represents; {advice}."
         )
     raise DataError(
         f"The {what}: column '{last}' is a combination of {', '.join(others)} (rank {rank} of {p} columns, "
@@ -222,7 +226,7 @@ def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
 
 
 def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> None:
-    """Refuse factors of one level, which would vanish beside the intercept, and continuous variables as factors."""
+    """Refuse factors of one level, which the intercept would absorb, and continuous variables as factors."""
     for name in columns:
         column, uses = columns[name], formula.uses[name]
         category = isinstance(column.dtype, pd.CategoricalDtype)
@@ -232,7 +236,7 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
         if intercept and len(levels) == 1 and (category or (column == levels.iloc[0]).all()):
             raise DataError(
                 f"Formula {formula.text!r}: '{name}' has one level ({next(iter(levels))}) in all {len(column):,} rows, "
-                "which the intercept stands for already; take it off the formula."
+                "which the intercept already represents; take it off the formula."
             )
         if (
             pd.api.types.is_float_dtype(column.dtype)
@@ -247,7 +251,7 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
 
 
 def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np.float64], list[Node]]:
-    """Columns of one right-hand side, and what each is."""
+    """Columns of one right-hand side, and the term of each."""
     terms = [(sign, computed.named(node)) for sign, node in signed(read(text))]
     plain, columns = plain_terms(terms), computed.columns
     if plain and all(_is_simple(columns[name], plain[0]) for name in plain[1]):
@@ -264,7 +268,7 @@ def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np
 
 
 def _is_simple(column: pd.Series, intercept: bool) -> bool:
-    """Whether a main effect is built here, as formulae would: numbers, and text beside an intercept."""
+    """Whether a main effect is built here, as formulae would: numbers, and text with an intercept."""
     if column.dtype == np.float64:
         return True
     levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
@@ -272,7 +276,7 @@ def _is_simple(column: pd.Series, intercept: bool) -> bool:
 
 
 def _append(column: pd.Series, parts: list, nodes: list[Node]) -> None:
-    """A number as it is; text as indicators of all levels but the first (sorted, or in the order given)."""
+    """A number unchanged; text as indicators of all levels except the first (sorted, or in the order given)."""
     name = Name(str(column.name))
     if column.dtype == np.float64:
         parts.append(column.to_numpy())
@@ -304,4 +308,15 @@ def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None
         raise DataError(
             f"Formula {formula.text!r}: '{names[j]}' has no finite value {place}; "
             "a logarithm of 0 or a division by 0? Correct these values or use another transformation."
+        )
+    largest = np.abs(matrix).max(axis=0, initial=0.0)
+    odd = (largest >= MOST) | ((largest > 0) & (largest <= LEAST))
+    if odd.any():
+        j = int(np.argmax(odd))
+        large = largest[j] >= MOST
+        what, cure = ("large", "Divide") if large else ("small", "Multiply")
+        place = where(np.abs(matrix[:, j]) >= MOST if large else matrix[:, j] != 0, codes, labels, index)
+        raise DataError(
+            f"Formula {formula.text!r}: '{names[j]}' has numbers so {what} ({largest[j]:.3g}) that their squares "
+            f"cannot be held, {place}. {cure} the column, or take another unit."
         )

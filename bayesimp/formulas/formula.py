@@ -2,7 +2,7 @@
 
 A formula may come from a plan file, which is data and never code. It is read by the parser in `syntax`, may
 use the functions in `terms` only, and reaches formulae in one canonical spelling. That also refuses
-what formulae 0.9 would accept and quietly read as something else:
+what formulae 0.9 would accept and silently read as something else:
 
     x**2            formulae takes x                      here: an error that says I(x**2)
     x z             formulae drops z                      here: an error
@@ -61,7 +61,7 @@ class RandomTerm:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The grouping columns, as they are called in the table."""
+        """The grouping columns, by their names in the table."""
         return tuple(node.name for node in walk(read(self.group)) if isinstance(node, Name))
 
     @property
@@ -83,9 +83,9 @@ class Formula:
     fixed
         Right-hand-side text of the columns of X, with the intercept spelled out: ``"1 + sex + age"``.
     random
-        The random terms in order; empty where there are none.
+        The random terms in order; empty if there are none.
     cluster_of_means
-        Column of the clusters over which `cluster_mean` and its like are taken, where the random terms do not say.
+        Column of the clusters over which `cluster_mean` and the like are taken, if the random terms do not say.
     """
 
     text: str
@@ -104,7 +104,7 @@ class Formula:
 
     @property
     def cluster(self) -> str | None:
-        """The grouping column, if there is just one; None where there is none, or crossed or nested ones."""
+        """The grouping column, if there is exactly one; None without one, and for crossed or nested ones."""
         return self.groups[0] if len(self.groups) == 1 else None
 
     @property
@@ -121,7 +121,7 @@ class Formula:
     def uses(self) -> dict[str, frozenset[str]]:
         """Columns on the right of ``~`` (without grouping columns), in order of appearance, and their uses.
 
-        ``"column"``: as it is; ``"number"``: inside a function or arithmetic; ``"factor"``: inside C, T, S or
+        ``"column"``: unchanged; ``"number"``: inside a function or arithmetic; ``"factor"``: inside C, T, S or
         compared with a text; ``"averaged"``: over the rows of a cluster.
         """
         uses: dict[str, set[str]] = {}
@@ -160,7 +160,7 @@ class Formula:
 def parse(text: str) -> Formula:
     """Read a formula.
 
-    Whether a random term is needed, and how many are possible, is for the caller to say: an analysis model
+    The caller decides whether a random term is needed and how many are possible: an analysis model
     may be crossed or nested, a joint imputation model takes `Formula.single_grouping`.
 
     Raises
@@ -200,7 +200,7 @@ def _parse(text: str) -> Formula:
     formula = Formula(text.strip(), responses, _columns(fixed, text), tuple(random))
     both = [name for name in responses if name in formula.variables + formula.groups]
     if both:
-        raise error(text, f"'{both[0]}' stands on both sides of ~; take it off one of them")
+        raise error(text, f"'{both[0]}' is on both sides of ~; take it off one of them")
     return formula
 
 

@@ -61,13 +61,13 @@ def predictors(text: str) -> Predictors:
     Raises
     ------
     SpecificationError
-        Not a formula, several random terms, or ``||``.
+        The text is not a formula, or has several random terms or ``||``.
     """
     formula = parse(text)
     if len(formula.random) > 1:
         raise error(text, f"{len(formula.random)} random terms; one, (1 + x | cluster), is possible here")
     if formula.independent:
-        raise error(text, "|| is not a formula matter here; give Psi the prior priors.Diagonal(...) instead")
+        raise error(text, "|| is not supported; use priors.Diagonal(...) as the prior of Psi")
     random = _part(formula.random[0].columns, text) if formula.random else None
     for term in random.terms if random else ():
         if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
@@ -96,7 +96,7 @@ class Edit:
 
 
 def edit(text: str) -> Edit | None:
-    """The changes that a formula with a dot in it stands for; None of a formula without.
+    """The changes that a formula with a dot describes; None for a formula without one.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def edit(text: str) -> Edit | None:
     if any(isinstance(inner, Dot) for _, node in terms for inner in walk(node)):
         raise error(
             text,
-            "'.', the default predictors, stands alone in a sum: ~ . + x, ~ . - x, ~ . + (1 + x | cluster)",
+            "'.', the default predictors, must be a term of a sum: ~ . + x, ~ . - x, ~ . + (1 + x | cluster)",
         )
     bars = [(sign, node) for sign, node in terms if isinstance(node, Op) and node.symbol in ("|", "||")]
     if any(sign == "-" for sign, _ in bars):
@@ -125,7 +125,7 @@ def edit(text: str) -> Edit | None:
 
 
 def terms_of(node: Node) -> list[Term]:
-    """The products of atoms that a term stands for: of ``a * b`` a, b and a:b."""
+    """The products of atoms that a term means: ``a * b`` is a, b and a:b."""
     return _expand(node)
 
 
@@ -137,7 +137,7 @@ def over(atom: Node, text: str) -> tuple[Node, ...]:
     Raises
     ------
     SpecificationError
-        Anything else than a column or ``a * b``.
+        It is neither a column nor ``a * b``.
     """
     assert isinstance(atom, Call)
     match atom.arguments[0]:
@@ -177,7 +177,7 @@ def _part(text: str, whole: str) -> Part:
                     alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
                     raise error(
                         whole,
-                        f"{inner.function}() stands alone{alone}; for a function of it make a column: "
+                        f"{inner.function}() must be a term of its own{alone}; for a function of it make a column: "
                         f"derived={{'name': '{write(atom)}'}}",
                     )
     return Part(intercept, tuple(terms.values()))

@@ -1,9 +1,9 @@
 """Text of a formula to a small tree and back: names, numbers, texts, operators and calls; runs nothing.
 
-A name that is more than letters, digits and dots stands in backticks, as in R: `` `blood pressure` ``; a backtick or
+A name that is more than letters, digits and dots is written in backticks, as in R: `` `blood pressure` ``; a backtick or
 backslash in it has a backslash before it. ``c[level]`` is the column of one level of a factor, or one column of a
-spline or polynomial; a level with a bracket in it stands in quotes: ``c["a]b"]``. Whatever `write` writes, `read` reads
-as the same tree.
+spline or polynomial; a level with a bracket in it is written in quotes: ``c["a]b"]``. What `write` writes, `read`
+reads as the same tree.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ADVICE = {
     "~": "a formula has one ~",
     "^": "write powers as I(x**2)",
     "%": "operators with % are not known; make the column in the table",
-    "[": "lists are not possible; give df= instead of knots=, C(x, Treatment('level')) instead of levels=",
+    "[": "lists are not supported; give df= instead of knots=, C(x, Treatment('level')) instead of levels=",
     "{": "write I(...) instead of {...}",
     ".": "'.' for all other columns is not known here; name them (in predictors= of FCS '~ . + x' adds to the default)",
     "`": "the second ` of a name is missing",
@@ -88,7 +88,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Level:
-    """One of the columns that a factor (or another term of several columns) stands for: ``sex[M]``."""
+    """One of the columns of a factor (or of another term with several columns): ``sex[M]``."""
 
     factor: Node
     level: str
@@ -96,7 +96,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Dot:
-    """The terms of a default formula, where one is edited."""
+    """The terms of the default formula, in a formula that edits it."""
 
 
 Node = Name | Number | Text | Minus | Op | Call | Level | Dot
@@ -147,7 +147,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def column_names(node: Node) -> Iterator[str]:
-    """Names of columns in a tree; options of functions, ``Treatment`` or ``True``, are none."""
+    """Names of columns in a tree; options of functions, ``Treatment`` or ``True``, do not count."""
     match node:
         case Name(name):
             yield name
@@ -175,12 +175,12 @@ def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
 
 
 def label(node: Node) -> str:
-    """The name of a column in results: the text of its term without backticks, and without parentheses but for calls."""
+    """The name of a column in results: the text of its term without backticks or, except in calls, parentheses."""
     return write(node, False)
 
 
 def write(node: Node, brackets: bool = True) -> str:
-    """Canonical text: every operation below another one in parentheses, so that no reader can regroup it.
+    """Canonical text: every operation below another one in parentheses, so that it cannot be read in another grouping.
 
     With ``brackets=False``, as formulae spells the names of columns: without any.
     """

@@ -1,4 +1,4 @@
-"""What may stand in a formula: the functions known, and checks of terms that say what to write instead.
+"""What a formula may contain: the known functions, and checks of terms that say what to write instead.
 
 `FUNCTIONS` is the list for formulas of imputation models, of analyses, and for ``derived=``.
 """
@@ -39,7 +39,7 @@ class Function:
         ``"row"``: computed row by row; ``"rows"``: needs all rows, may give several columns; ``"factor"``: levels;
         ``"cluster"``: over the rows of a cluster.
     takes
-        What its argument is; empty where it has none.
+        What its argument is; empty if it has none.
     meaning
     options
         Whether further arguments are possible.
@@ -102,12 +102,12 @@ def possible(kinds: Iterable[str] = ("row", "rows", "factor", "cluster")) -> str
 
 
 def check_term(node: Node, text: str) -> None:
-    """Refuse what is not a term.
+    """Refuse anything that is not a term.
 
     Raises
     ------
     SpecificationError
-        Saying how to write what was probably meant.
+        The message says how to write what was probably meant.
     """
     match node:
         case Name("Intercept"):
@@ -142,7 +142,9 @@ def check_term(node: Node, text: str) -> None:
                 text, f"'{write(node)}': write random terms as '+ (1 | cluster)', not inside another term"
             )
         case Number(value):
-            raise error(text, f"{value} is not a term: 1 and 0 stand alone, for intercept or none")
+            raise error(
+                text, f"{value} is not a term: 1 and 0 are terms of their own, for an intercept or none"
+            )
         case Dot():
             raise error(text, ADVICE["."])
         case _:
@@ -198,11 +200,11 @@ def _check_inside(node: Call, known: Function, text: str) -> None:
             case Call(function, _, _) if function in SEVERAL and id(inner) not in levels:
                 raise error(
                     text,
-                    f"{function}() gives several columns and cannot stand inside {name}(); one of them can, as "
+                    f"{function}() gives several columns and cannot be used inside {name}(); one of them can, as "
                     f"{function}(...)[level]",
                 )
             case Call(function, _, _) if known.kind == "cluster" and function in CLUSTER:
-                raise error(text, f"'{write(node)}': {function}() cannot stand inside {name}()")
+                raise error(text, f"'{write(node)}': {function}() cannot be used inside {name}()")
             case Call():
                 _check_call(inner, text)
             case Level(factor, _):

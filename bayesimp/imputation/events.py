@@ -2,6 +2,7 @@
 
 dtype changed        a completed column has another type than the table's
 whole numbers        a short scale, or two values, imputed as continuous
+rounded              positive values so small that they are round-off beside the mean of the variable
 impossible values    below 0, of a variable that is never negative where it is observed
 far outside          many standard deviations outside the observed values: most often variables that drive each other
 """
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.events import Event
-from bayesimp.families.columns import CODED
+from bayesimp.families.columns import CODED, POSITIVE
 from bayesimp.fcs.specification.feedback import LOGS, circle
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.imputation.result import Imputations
@@ -24,6 +25,7 @@ FEW_VALUES = 12  # of a count or short scale, at most
 FAR = (
     5.0  # sds beyond the smallest or largest observed value; of a normal variable, more than 7 from its mean
 )
+ROUND_OFF = 4 * np.finfo(float).eps  # of the mean, below which a positive value has hardly a digit of its own
 FUNCTIONS = {"log1p": np.log1p, "log": np.log}
 
 
@@ -48,6 +50,8 @@ def imputed_events(imputations: Imputations, spec: Conditionals | None = None) -
             continue
         if family == "normal" and name not in exact:
             events += [*_few_values(name, seen), *_negative(name, seen, drawn)]
+        if family in POSITIVE:
+            events += _rounded(name, seen, drawn)
         if name not in exact or family in LOGS:
             far += _far(name, family, seen, drawn)
     others = [event.where for event in far]
@@ -71,6 +75,20 @@ def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:
         )
         return [Event("whole numbers", name, text)]
     return []
+
+
+def _rounded(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+    """Values that the loop, which keeps values less their mean, cannot tell from 0."""
+    least = ROUND_OFF * np.abs(seen).mean()
+    below = int((drawn < least).sum())
+    if not below:
+        return []
+    text = (
+        f"imputed values below {least:.2g}, which is round-off beside the observed mean: those that were drawn smaller "
+        "than can be kept are at the smallest positive number that can. So wide a range of values often rests on one "
+        "predictor, or on a shape that few values tell"
+    )
+    return [Event("rounded", name, text, below)]
 
 
 def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:

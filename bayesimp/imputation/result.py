@@ -123,7 +123,18 @@ class Imputations:
         column, family = self._column(name), self._family(name)
         if family in CODED:
             return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
-        return _filled(column, rows, self._cells[name][1][k], family in COUNTS or name in self._matched)
+        whole = (family in COUNTS or name in self._matched) and self._fit(name)
+        return _filled(column, rows, self._cells[name][1][k], whole)
+
+    def _fit(self, name: str) -> bool:
+        """Whether the imputed values of all tables are in the range of a column's type, if it is one of integers."""
+        dtype = getattr(self._column(name).dtype, "numpy_dtype", self._column(name).dtype)
+        if isinstance(dtype, pd.SparseDtype):
+            dtype = dtype.subtype
+        if not pd.api.types.is_integer_dtype(dtype):
+            return True
+        range_, values = np.iinfo(dtype), self.values(name)
+        return bool(((values >= range_.min) & (values <= range_.max)).all())
 
     def _cells_like(self, name: str, rows: np.ndarray, k: int) -> np.ndarray:
         """(n,) rows of the table whose cells are those of table k: an imputed level is that of the first row that has

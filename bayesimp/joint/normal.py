@@ -245,6 +245,6 @@ def _checked(formula: Formula, data: IncompleteData) -> Formula:
         )
     if formula.independent:
         raise SpecificationError(
-            f"'{formula}': || is not a formula matter here; give Psi the prior priors.Diagonal(...) instead."
+            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
         )
     return formula

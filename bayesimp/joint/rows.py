@@ -3,7 +3,7 @@
 Given (beta, Sigma, Psi) and the observed values, B is drawn with the missing values integrated out
 (kernels/normal/effects.py); then, row by row, with mu = x'beta + z'B_i, K = Sigma_OO^-1 Sigma_OM,
 
-    y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K )                    (models.md, section 1)
+    y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K )                    (docs/mathematics.md, sec. 1)
 """
 
 from __future__ import annotations

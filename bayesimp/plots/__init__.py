@@ -1,4 +1,4 @@
-"""Figures, one in each file. matplotlib is loaded when one is drawn."""
+"""Figures, one in each file. Drawing one loads matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line of a trace figure: the density of each chain beside its course."""
+"""One row of a trace figure: the density of each chain next to its trace."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_course(ax: Axes, values: Array, log: bool = False) -> None:
 
 
 def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
-    """Density (of the logarithm, if so asked) of each chain within the central 99 % of all draws."""
+    """Density (of the logarithm, if requested) of each chain within the central 99 % of all draws."""
     values = np.log(values) if log else values
     limits = tuple(np.quantile(values, CENTRAL))
     for chain, x in enumerate(values):
@@ -75,7 +75,7 @@ def heading(item: Chains) -> str:
 
 
 def trace_figure(items: Sequence[Chains], title: str) -> Figure:
-    """A row for each item, density at the left, course at the right."""
+    """A row for each item, with the density at the left and the trace at the right."""
     figure, axes = subplots(
         len(items),
         2,

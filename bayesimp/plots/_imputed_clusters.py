@@ -1,4 +1,4 @@
-"""Observed values beside imputed ones, cluster by cluster."""
+"""Observed and imputed values, cluster by cluster."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tupl
 
 
 def _lines(ax: Axes, of: Variable, each: Statistic, places: list[int], every: list[str]) -> bool:
-    """Intervals of the clusters, one below the other; whether one of them has nothing observed."""
+    """Intervals of the clusters, one below the other; returns whether one of them has no observed values."""
     systematic = False
     for line, place in enumerate(places):
         seen, drawn = np.flatnonzero(of.observed_at == place), np.flatnonzero(of.imputed_at == place)

@@ -1,4 +1,4 @@
-"""What the figures share: colours, densities, the choice of panels."""
+"""Parts that figures share: colours, densities, the choice of panels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OBSERVED, IMPUTED = BLACK, VERMILLION
 GREY = "#8c8c8c"
 SMALL = "small"
 ELLIPSIS = "\u2026"
-LONGEST = 28  # characters of a label beside an axis
+LONGEST = 28  # characters of a label at an axis
 PER_INCH = {"small": 13.5, "medium": 11.5}  # characters, on the safe side
 WIDEST = 15.0  # inches of a figure
 
@@ -33,8 +33,8 @@ WIDEST = 15.0  # inches of a figure
 def _figure_class() -> type:
     """Figures that a notebook shows once.
 
-    The inline backend shows every open figure at the end of a cell, so that one that is also the value of the cell would
-    come twice. What has been shown is closed.
+    The inline backend shows every open figure at the end of a cell, so one that is also the value of the cell would
+    appear twice. A figure that has been shown is closed.
     """
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure

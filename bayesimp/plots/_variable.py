@@ -1,4 +1,4 @@
-"""One variable as figures show it: what is observed of it and what is imputed, by its family and its level."""
+"""One variable as figures show it: its observed and imputed values, by family and level."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _one_a_cluster(data: IncompleteData, values: Array, rows, imputed: Array) ->
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is shown of a variable in each cluster.
+    """The summary of a variable that is shown for each cluster.
 
     of: (values (..., k), where (k,)) -> (m,) or (k,): the spread shown; `where` counts observed values first, then
     imputed ones, as `Variable.out_of` does.

@@ -17,7 +17,7 @@ __all__ = ["plot_diagnosis"]
 
 
 def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
-    """What the conditional model of each variable needs in each cluster, beside one value for all clusters.
+    """What the conditional model of each variable needs in each cluster, compared with one value for all clusters.
 
     Points: posterior medians by cluster; the one farthest off in vermillion, with its distance in posterior sds.
     Grey: the one value that a homogeneous model would use, and the central 68 % of its posterior, two sds wide.

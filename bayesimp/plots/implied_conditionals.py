@@ -40,11 +40,11 @@ def plot_implied_conditionals(
     variances
         (2,) variances of the random intercepts.
     correlations
-        Of the random intercepts.
+        Correlations of the random intercepts.
     sizes
         Smallest and largest number of rows.
     names
-        Of the variables, for the axes.
+        Names of the variables, for the axes.
 
     Raises
     ------
@@ -70,9 +70,10 @@ def plot_implied_conditionals(
             style = "--" if rho == nearest else "-"
             ax.plot(n, values.ravel(), style, color=colour, linewidth=1.8, label=f"{rho:g}".replace("-", "−"))
     titles = (
-        f"slope on the sum of {names[1]} over the cluster", f"slope on the cluster mean of {names[1]}",
+        f"slope on the sum of {names[1]} over the cluster",
+        f"slope on the cluster mean of {names[1]}",
         f"variance of the intercept of {names[0]}",
-    )  # fmt: skip
+    )
     for ax, title in zip(axes, titles, strict=True):
         spaced(ax)
         ax.set_title(title, fontsize=SMALL)

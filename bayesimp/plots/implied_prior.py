@@ -1,4 +1,4 @@
-"""The prior that a joint prior implies on a conditional model, beside the FCS prior of the same parameters."""
+"""The prior that a joint prior implies on a conditional model, compared with the FCS prior of the same parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["plot_implied_prior", "variance_density"]
 def plot_implied_prior(prior: ImpliedPrior) -> Figure:
     """Density of each parameter of the conditional model under both priors; Kunkel & Kaizar's figure 2.
 
-    An axis shows the central 90 % of the implied prior (of a variance, its lower 80 %); what lies beyond is said
+    An axis shows the central 90 % of the implied prior (of a variance, its lower 80 %); the share beyond is written
     below it. Flat priors have no density to show, and the panel says so.
 
     Parameters
@@ -41,9 +41,12 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
         f"Priors of the conditional model of y{prior.k + 1}, clusters of {prior.n} rows", fontsize="medium"
     )
     figure.legend(
-        *axes.flat[len(names) - 1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
+        *axes.flat[len(names) - 1].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
         fontsize=SMALL,
-    )  # fmt: skip
+    )
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Observed values beside imputed ones."""
+"""Observed and imputed values, compared."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["plot_imputed"]
 LINES = 20  # imputations drawn one by one
 LEAST = 20  # imputed cells for a density of each imputation
 FEW = 12  # values at most, for shares of each in place of a density
-BINS = 24  # of counts: more different ones are put together
+BINS = 24  # distinct counts; with more, neighbouring ones are combined
 TAIL = 0.995  # quantile of counts from which on they are one bin
 
 
@@ -51,7 +51,7 @@ def plot_imputed(
     """Distribution of observed and of imputed values, over all clusters or cluster by cluster.
 
     They need not agree: rows with missing values may differ from the others, which is why they are imputed
-    from a model. Look for values that cannot be, and for clusters in which the model knows nothing.
+    from a model. Look for impossible values, and for clusters about which the model knows nothing.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def plot_imputed(
         observed cells and, as median, quartiles, and 5 and 95 % quantiles over the imputations, of the imputed ones. Of
         other variables such quantiles of the values themselves (all imputations together). Clusters where nothing is
         observed are shaded.
-        A variable with one value in each cluster is counted once a cluster.
+        A variable with one value in each cluster is counted once per cluster.
     clusters
         With by_cluster: labels of those to show, also where nothing is imputed. None: all with imputed values.
     at_most
@@ -81,7 +81,7 @@ def plot_imputed(
     SpecificationError
         Names that are not imputed responses, or not clusters.
     """
-    # not those that are derived anew
+    # not those that are computed from others
     there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")
     if by_cluster:
@@ -189,9 +189,7 @@ def _shares(
     )  # fmt: skip
     size = float(np.clip(70 / len(values), 4, 16))
     for x in imputed:
-        ax.plot(
-            place, [(x == v).mean() for v in values], "_", color=IMPUTED, markersize=size, alpha=0.6
-        )  # fmt: skip
+        ax.plot(place, [(x == v).mean() for v in values], "_", color=IMPUTED, markersize=size, alpha=0.6)
     spaced(ax)
     _name(ax, names)
     ax.set_ylim(bottom=0)

@@ -1,4 +1,4 @@
-"""Traces of what is imputed: parameters can have converged while the values of one cluster have not."""
+"""Traces of imputed values: parameters can have converged while the values of one cluster have not."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def plot_imputed_trace(
 ) -> Figure:
     """Mean and standard deviation of the imputed values along the chains, by response and cluster.
 
-    Of a variable with two levels: the share of the second. Of more levels: mean and standard deviation of the levels as
-    models compute with them: numbers as they are, others by their place 0, 1, ... ("mean of level").
+    A variable with two levels is shown by the share of the second; one with more levels by the mean and standard
+    deviation of the levels as models compute with them: numbers themselves, others as 0, 1, ... ("mean of level").
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def plot_imputed_trace(
 
 
 def _course(imp: Imputations, name: str, what: str, values) -> tuple[Array, str]:
-    """What is drawn, and what it is called; no name: nothing that the other panel does not say."""
+    """What is drawn, and its name; no name if the other panel says the same."""
     second = second_level(imp.data, name)
     if second is not None:
         level, low, high = second

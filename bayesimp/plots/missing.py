@@ -53,7 +53,7 @@ def plot_missing(
     for name in names:
         data.missing(name)  # raises for unknown names
     if not names:
-        raise SpecificationError("There is no variable to show: the table has no column beside the cluster.")
+        raise SpecificationError("There is no variable to show: the table has no column except the cluster.")
     share = data.counts.loc[names].to_numpy() / data.sizes
     own = ax is None
     if ax is None:
@@ -87,9 +87,12 @@ def _map(ax: Axes, share) -> None:
     rows, columns = share.shape
     # lines between cells help the eye only as long as cells are wide
     ax.pcolormesh(
-        np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, _colours(share),
-        edgecolors="white", linewidth=1.0 if columns <= 80 else 0.0,
-    )  # fmt: skip
+        np.arange(columns + 1) - 0.5,
+        np.arange(rows + 1) - 0.5,
+        _colours(share),
+        edgecolors="white",
+        linewidth=1.0 if columns <= 80 else 0.0,
+    )
     for row in range(rows):
         for start, stop in _runs(share[row] == 1):
             ax.fill_between(

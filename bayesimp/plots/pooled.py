@@ -1,4 +1,4 @@
-"""Pooled estimates beside others."""
+"""Pooled estimates, compared with others."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def plot_pooled(
     results
         Pooled estimates, or several results by name: ``{"imputed": fits.pool(), "complete cases": fit}``. A
         result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and
-        (if there is such a thing) fmi. Variance components are shown as standard deviations and correlations.
+        (if there is one) fmi. Variance components are shown as standard deviations and correlations.
     terms
         Names; all in the order of the first result by default.
     level
-        Of the intervals. Tables have intervals of their own.
+        Level of the intervals; tables have intervals of their own.
     at_most
-        Panels. Of more terms the first are shown, and the title says so.
+        Panels. With more terms the first are shown, and the title says so.
 
     Raises
     ------

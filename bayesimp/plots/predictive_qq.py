@@ -39,7 +39,7 @@ def plot_predictive_qq(
 
     For each design one complete table is simulated; `persons` rows are drawn from different clusters of it. Points
     run from the 0.25 % to the 99.75 % quantile; on the line the two predictions are the same. Vermillion: beyond
-    the grey band, 95 % at each point for draws that are independent, so by more than Monte Carlo error. Without
+    the grey band, 95 % at each point for draws that are independent, that is, by more than Monte Carlo error. Without
     arguments this is Kunkel & Kaizar's figure 3: `pan` against `mice` priors.
 
     Parameters

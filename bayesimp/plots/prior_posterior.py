@@ -27,9 +27,9 @@ def plot_prior_posterior(
     at_most: int = 12,
     seed: int = 0,
 ) -> Figure:
-    """Prior beside posterior of the standard deviations and correlations within and between clusters.
+    """Prior and posterior of the standard deviations and correlations within and between clusters.
 
-    Where the two look alike the data say little, and another prior would give another answer. An improper
+    If the two look alike, the data say little and another prior would give another answer. An improper
     prior (Sigma in `priors.jomo`) has no density to show.
 
     Parameters
@@ -70,7 +70,7 @@ def plot_prior_posterior(
         ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(ax, name, quantities[name])
-    title = f"Prior '{imp.tree.attrs['priors_name']}' beside the posterior"
+    title = f"Prior '{imp.tree.attrs['priors_name']}' and the posterior"
     if len(shown) < len(quantities):
         title += f": {len(shown)} of {len(quantities)} quantities, those that the data moved least"
     titled(figure, title)

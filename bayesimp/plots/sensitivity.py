@@ -25,7 +25,7 @@ def plot_sensitivity(
 ) -> Figure:
     """Estimates with intervals, a panel for each parameter and a line for each prior.
 
-    The band is one standard error (of the reference prior) about the reference's estimate: what moves out of it
+    The band is one standard error (of the reference prior) about the reference's estimate: an estimate outside it
     moves by more than the data themselves leave open. At the right, the fraction of missing information.
 
     Parameters
@@ -35,7 +35,7 @@ def plot_sensitivity(
     terms
         Names; all by default, fixed effects before variance components.
     at_most
-        Panels. Of more terms the first are shown, and the title says so.
+        Panels. With more terms the first are shown, and the title says so.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Prior beside posterior of every standard deviation and correlation, by prior."""
+"""Prior and posterior of every standard deviation and correlation, by prior."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def plot_sensitivity_components(
     at_most: int = 12,
     seed: int = 0,
 ) -> Figure:
-    """A panel for each standard deviation or correlation, in it a line of densities for each prior.
+    """A panel for each standard deviation or correlation, with one line of densities for each prior.
 
     In each line prior and posterior have one scale (a prior that is far higher is cut off), the posteriors of a
-    panel one height. A posterior that follows its prior from line to line is the prior's word, not the data's.
+    panel one height. A posterior that follows its prior from line to line shows the prior, not the data.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def plot_sensitivity_components(
         ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(ax, {prior: found.get(titles[name]) for prior, found in by_prior.items()}, titles[name])
-    title = "Prior beside posterior, by prior"
+    title = "Prior and posterior, by prior"
     if len(shown) < len(names):
         title += f": {len(shown)} of {len(names)} quantities, those that move most"
     titled(figure, title)

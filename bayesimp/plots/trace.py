@@ -20,10 +20,10 @@ __all__ = ["plot_trace"]
 
 
 def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *, at_most: int = 8) -> Figure:
-    """Density and course of parameters, chain by chain.
+    """Density and trace of parameters, chain by chain.
 
-    Chains that lie on each other and look like noise have mixed; the R-hat is written above each row. Of
-    symmetric matrices the lower triangle is shown, and parameters held fixed are left out.
+    Chains that overlap and look like noise have mixed; the R-hat is written above each row. Only the
+    lower triangle of symmetric matrices is shown, and parameters held fixed are left out.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def plot_variance_priors(
 ) -> Figure:
     """Density of each prior on a variance, and how much of it lies beyond any value.
 
-    Without arguments the three priors of Kunkel & Kaizar's figure 4: IW(1, 1), IW(1.6, 1), IW(5, 1).
+    Without arguments, these are the three priors of Kunkel & Kaizar's figure 4: IW(1, 1), IW(1.6, 1), IW(5, 1).
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def plot_variance_priors(
     limit
         End of the axis of the densities.
     sd
-        Of the variable, for priors in multiples of it.
+        Standard deviation of the variable, for priors in multiples of it.
 
     Raises
     ------

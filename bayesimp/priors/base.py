@@ -226,7 +226,7 @@ class CovariancePrior(Prior, registered=False):
         return False
 
     def moved(self, C: Array) -> CovariancePrior:
-        """The prior of C^-1 S C^-T, which priors with `at_origin` need (`bayesimp.priors.centred`); C (d, d)."""
+        """The prior of C^-1 S C^-T, C (d, d), which priors with `at_origin` must have (`bayesimp.priors.centred`)."""
         raise TypeError(self)
 
     def squares_at_origin(self) -> Array | None:

@@ -1,1 +1,1 @@
-"""The scale on which samplers work, as far as all engines share it: centred columns, effects, order of clusters."""
+"""The scale on which samplers work, where engines share it: centred columns, effects, order of clusters."""

@@ -2,8 +2,8 @@
 
     b = E b_w,    Psi = E Psi_w E',    E = (I_r kron C) diag(e)
 
-e (r q,) are the units of the effects, s_k / u_l; C (q, q) takes effects of centred columns of Z to those of the columns
-as they are in the table (priors/centred.py). Where no column is centred E is diagonal, and is treated so.
+e (r q,) are the units of the effects, s_k / u_l; C (q, q) transforms effects of centred columns of Z to those of the
+columns of the table (priors/centred.py). If no column is centred, E is diagonal and treated as such.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class EffectScale:
         return resolve_effects(prior, self.effects, self.C, where)
 
     def working_Psi_prior(self, prior: pr.CovariancePrior) -> pr.CovariancePrior:
-        """The prior of Psi_w, of what `Psi_prior` gives."""
+        """The prior of Psi_w that corresponds to `Psi_prior`."""
         return working_prior(prior, self.effects, self.C)
 
 
@@ -67,9 +67,9 @@ def check_origin(
     where: str,
     random: Sequence[str],
 ) -> list[Event]:
-    """An event where an inverse-Wishart prior at the table's origin decides about effects far from it.
+    """An event if an inverse-Wishart prior at the table's origin determines effects far from it.
 
-    IW(nu, V) adds V^-1 to the sum of squares of the effects, so (C^-1 V^-1 C^-T)_00 at the centre, where V^-1_00 was
+    IW(nu, V) adds V^-1 to the sum of squares of the effects, hence (C^-1 V^-1 C^-T)_00 at the centre, where V^-1_00 was
     meant. s (r,): standard deviations of the responses; random (q,): columns of Z.
     """
     L, q = prior.squares_at_origin(), len(scale.C)

@@ -1,13 +1,13 @@
-"""Columns of Z less what they contain: the centre that priors of Psi are given at (priors/centred.py).
+"""Columns of Z less the columns they contain: the centre at which priors of Psi are given (priors/centred.py).
 
 A product contains its factors, a power the lower powers, and every column the intercept: its margins M(l). At another
-origin of x the column x w becomes x w + c w and x^2 becomes x^2 + 2 c x + c^2; what is left of a column beside its
-margins stays the same. With g the least-squares fit,
+origin of x the column x w becomes x w + c w and x^2 becomes x^2 + 2 c x + c^2; the remainder of a column,
+given its margins, stays the same. With g the least-squares fit,
 
     z_cl = z_l - sum_{j in M(l)} g_jl z_j,    Z_c = Z C,    b = C b_c
 
-For x itself this is x less its mean. Columns that do not contain each other stay as they are beside each other, however
-they are correlated, so that the order of a formula does not matter.
+For x itself this is x less its mean. Columns that do not contain each other are left alone, however correlated they are,
+so that the order of a formula does not matter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def margins(texts: Sequence[str]) -> list[list[int]]:
 
 
 def _contents(node: Node) -> Counter:
-    """How often each factor is in a term; what stands in I(...) counts, and the whole of it once more."""
+    """How often each factor is in a term; the content of I(...) counts, and I(...) as a whole counts once more."""
     match node:
         case Op(":" | "*" | "/", left, right):
             return _contents(left) + _contents(right)
@@ -70,9 +70,9 @@ def centred_columns(Z: Array, names: Sequence[str]) -> tuple[Array, Array]:
 
 
 def alike(Z_c: Array, names: Sequence[str], where: str) -> list[Event]:
-    """An event where slopes are on columns that, centred, are nearly combinations of each other.
+    """An event if slopes are on columns that, once centred, are nearly combinations of each other.
 
-    Such are x and its square made in the table, far from 0: nothing says that one contains the other.
+    An example is x and its square made in the table, far from 0: nothing says that one contains the other.
     """
     varying = np.flatnonzero(np.ptp(Z_c, axis=0) > 0) if len(Z_c) else np.array([], dtype=np.int64)
     if len(varying) < 2:
@@ -85,7 +85,7 @@ def alike(Z_c: Array, names: Sequence[str], where: str) -> list[Event]:
         return []
     most = np.floor(1e4 * explained.max()) / 100
     text = (
-        f"random slopes on {', '.join(map(repr, near))}: beside the intercept, the others explain up to {most:g} % of a "
+        f"random slopes on {', '.join(map(repr, near))}: given the intercept, the others explain up to {most:g} % of a "
         "column, and the prior gives what tells their slopes apart next to no variance. Powers and products are to be "
         "written in the formula, I(x**2) and x:w, which are told apart; or centre in the table what they are made of"
     )

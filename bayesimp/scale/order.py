@@ -7,13 +7,15 @@ from numpy.typing import NDArray
 
 __all__ = ["KEY_DIGITS", "cluster_order"]
 
-KEY_DIGITS = 8  # digits in which covariates count when rows are put in order: beyond them is round-off
+KEY_DIGITS = (
+    8  # digits in which covariates count when rows are put in order: beyond them there is only rounding error
+)
 
 
 def cluster_order(Y, covariates, codes, clusters: int) -> NDArray[np.int64]:
     """Clusters by their values: number of rows, then number observed, least and largest value by response.
 
-    Where these agree (small clusters, nothing observed), all rows decide.
+    If these agree (small clusters, nothing observed), all rows decide.
     """
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(clusters))

@@ -4,11 +4,11 @@ A column b mean_i(u v) of a conditional model (fcs/specification/records.py), wi
 
     b mean_i(u v) = sum over subsets of its factors, of (h of those left out) x (the centred product of those kept)
 
-so that, where all these products are columns too (those of `compatible=True` are), it may stand for its centred product:
+so that, if all these products are columns too (as with `compatible=True`), it can be replaced by its centred product:
 
     X = (a X_w) K,    beta = K^-1 diag(1/a) beta_w diag(s)        K (p*, p*), 1 on the diagonal
 
-At x = 2015..2024 the columns x mean_i(x^2) and x^2-like ones are the same to seven digits; centred they are not.
+At x = 2015..2024 the columns x mean_i(x^2) and those like x^2 agree to seven digits; once centred they do not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Key = tuple[str, ...]  # b, then u and v in order; INTERCEPT for 1
 
 
 def centrable(columns: Sequence[Column]) -> list[int]:
-    """Places of the columns with means over clusters whose lower products are all there, the lowest first."""
+    """Positions of the columns with cluster means whose lower products are all columns too, the lowest first."""
     places = {_key(column): k for k, column in enumerate(columns) if _plain(column)}
     found = {key for key in places if key[1:] == (INTERCEPT, INTERCEPT)}
     out = []
@@ -58,7 +58,7 @@ def _key(column: Column) -> Key:
 
 
 def _parts(key: Key) -> list[tuple[Key, list[str]]]:
-    """What is kept of a product, and what is left out, for every subset of its factors."""
+    """The factors of a product that are kept and those left out, for every subset."""
     out = []
     for keep in product(*([True] if name == INTERCEPT else [True, False] for name in key)):
         b, *pair = (name if stays else INTERCEPT for name, stays in zip(key, keep, strict=True))

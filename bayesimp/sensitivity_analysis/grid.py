@@ -31,7 +31,7 @@ def default_grid() -> dict[str, pr.Priors]:
 
 
 def named(priors: Mapping[str, pr.Priors | str] | Iterable[pr.Priors | str]) -> dict[str, pr.Priors]:
-    """Priors by the name they are to have; a text is the name of a preset."""
+    """Priors by name; a text is the name of a preset."""
     if isinstance(priors, str):
         priors = [priors]
     made = priors.items() if isinstance(priors, Mapping) else [("", p) for p in priors]

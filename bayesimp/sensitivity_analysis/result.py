@@ -1,4 +1,4 @@
-"""The result of a sensitivity analysis: tables, figures, one tree, and what moves most in words."""
+"""The result of a sensitivity analysis: tables, figures, one tree, and a sentence on what moves most."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Sensitivity:
     Attributes
     ----------
     analysis, reference
-        The analysis; the prior that changes refer to.
+        The analysis, and the prior to which changes refer.
     table
-        Pooled estimates, a row for each prior and parameter: prior, part ("fixed effect" or "variance component"),
+        Pooled estimates, one row for each prior and parameter: prior, part ("fixed effect" or "variance component"),
         term, estimate, std.error, df, conf.low, conf.high, fmi, change, mc.error, scale. Variance components are
         standard deviations and correlations, pooled on the logarithm and on Fisher's z (``scale``); where a
         variance is estimated as zero in any table their logarithm cannot be pooled, and they are plain means
         over tables, without std.error.
     model
-        The imputation model, a row for each prior and standard deviation or correlation within and between clusters:
+        The imputation model, one row for each prior and standard deviation or correlation within and between clusters:
         prior, term, estimate, std.error, q2.5, q97.5, overlap (common area of prior and posterior density: 1
-        where the data have said nothing, nan of improper priors), change, mc.error, ess_bulk, r_hat, r_hat_limit.
+        where the data add nothing, nan for improper priors), change, mc.error, ess_bulk, r_hat, r_hat_limit.
     imputations, fits
         By prior.
     events
@@ -69,7 +69,7 @@ class Sensitivity:
         return plot_sensitivity(self, terms, **options)
 
     def plot_components(self, terms=None, **options):
-        """Prior beside posterior by prior; see `bayesimp.plots.plot_sensitivity_components`."""
+        """Prior and posterior by prior; see `bayesimp.plots.plot_sensitivity_components`."""
         from bayesimp.plots.sensitivity_components import plot_sensitivity_components
 
         return plot_sensitivity_components(self, terms, **options)

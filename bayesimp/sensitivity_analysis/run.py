@@ -53,22 +53,22 @@ def sensitivity(
     Parameters
     ----------
     model
-        `JointNormal` or `FCS`. Its own prior takes part only if it is among `priors`.
+        `JointNormal` or `FCS`. Its own prior is used only if it is among `priors`.
     priors
-        By name; or a list, named by ``Priors.name``. `default_grid` by default, of which a prior that the model does
-        not take is left out with a warning and an event.
+        By name; or a list, named by ``Priors.name``. `default_grid` by default, of which priors that the model does
+        not take are left out with a warning and an event.
     analysis, family, reml
         As in `bayesimp.fit_each`.
     m
         Imputations under each prior.
     reference
-        Name of the prior that changes refer to; the first by default.
+        Name of the prior to which changes refer; the first by default.
     seed
-        Used for every prior. None: drawn.
+        Used for every prior; drawn if None.
     level
-        Of the intervals.
+        Level of the intervals.
     **impute
-        Handed on to ``model.impute``: chains, draws, sampler, ...
+        Passed on to ``model.impute``: chains, draws, sampler, ...
 
     Raises
     ------
@@ -122,7 +122,7 @@ def sensitivity(
 
 
 def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
-    """A row for each event; one that is the same under every prior once, under "all"."""
+    """One row for each event; an event that is the same under every prior appears once, under "all"."""
     under: dict[Event, list[str]] = {}
     for name, event in events:
         under.setdefault(event, []).append(name)
@@ -179,7 +179,7 @@ def _left_out(name: str, error: Exception) -> tuple[str, Event]:
 
 
 def _as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
-    """Statistical warnings as events; any other is given as it was."""
+    """Statistical warnings as events; other warnings are passed on."""
     events = []
     for warning in caught:
         if issubclass(warning.category, StatisticalWarning):
@@ -190,7 +190,7 @@ def _as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
 
 
 def _twins(imp: Imputations, earlier: Mapping[str, Imputations]) -> list[Event]:
-    """Whether an earlier prior has given the same imputations, bit for bit (the seed is the same)."""
+    """Whether an earlier prior gave the same imputations, bit for bit (the seed is the same)."""
     for name, other in earlier.items():
         if imp.imputed_columns and all(
             np.array_equal(imp.values(c), other.values(c)) for c in imp.imputed_columns

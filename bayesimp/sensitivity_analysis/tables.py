@@ -6,7 +6,7 @@ With reference prior o, for each parameter under prior a
     mc.error = sqrt(b_a / m_a)        Monte Carlo error of estimate_a, b the variance between imputations
                                       (White, Royston & Wood 2011, sec. 7.3)
 
-Of the imputation model itself (standard deviations and correlations within and between clusters) estimate and
+For the imputation model itself (standard deviations and correlations within and between clusters) estimate and
 std.error are posterior mean and standard deviation, and mc.error is that of the posterior mean.
 """
 
@@ -100,7 +100,7 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
 
 
 def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
-    """Prior and event for each whose chains have not agreed, or are too short (of `model_table`)."""
+    """Prior and event for each prior whose chains disagree or are too short (according to `model_table`)."""
     bad = table[(table["r_hat"] > table["r_hat_limit"]) | (table["ess_bulk"] < ESS_LIMIT)]
     return [
         (str(prior), Event("not converged", str(worst["term"]),

@@ -40,7 +40,7 @@ def simulate_studies(
     slope
         Random slopes on a column ``z`` ~ N(0, 1) in place of random intercepts (simulation 4 of the paper).
     seed
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
@@ -49,12 +49,12 @@ def simulate_studies(
     Raises
     ------
     SpecificationError
-        Shapes that do not fit, matrices that are no covariances, variables or studies that do not exist.
+        Shapes do not fit, a matrix is not a covariance, or variables or studies do not exist.
     """
     Sigma, Psi = np.asarray(Sigma, dtype=float), np.asarray(Psi, dtype=float)
     if Sigma.ndim != 2 or Sigma.shape != Psi.shape or Sigma.shape[0] != Sigma.shape[1]:
         raise SpecificationError(
-            f"Sigma and Psi must be square and alike, got {Sigma.shape} and {Psi.shape}."
+            f"Sigma and Psi must be square and of one size, got {Sigma.shape} and {Psi.shape}."
         )
     if min(sizes, default=0) < 1:
         raise SpecificationError(f"sizes must be at least one row a study, got {list(sizes)}.")

@@ -59,13 +59,13 @@ def simulate_ipd(
     outcome
         Whether y is normal or binary. Studies in which a binary y never occurs are drawn again, as in the paper's code.
     systematic
-        Share of studies that lack a variable, each variable by itself: round(systematic * studies) of them.
+        Share of studies that lack a variable, drawn separately for each variable: round(systematic * studies) of them.
     sporadic
         Probability that a value is missing in the other studies, at the mean of y.
     mar
         Whether it depends on y.
     seed
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def simulate_ipd(
     Raises
     ------
     SpecificationError
-        Words or numbers that are not possible.
+        Words or numbers are not among the possible ones.
     """
     if heterogeneity not in OMEGA or outcome not in ("continuous", "binary"):
         raise SpecificationError(
@@ -95,8 +95,8 @@ def simulate_ipd(
     for name, delta in zip(("x1", "x2"), DELTA if mar else (0.0, 0.0), strict=True):
         without = rng.permutation(studies)[: round(systematic * studies)] + 1
         logit = np.log(sporadic / (1 - sporadic)) + delta * (full["y"] - full["y"].mean())
-        holes = rng.random(len(full)) < 1 / (1 + np.exp(-logit))
-        table.loc[holes | full["study"].isin(without), name] = np.nan
+        missing = rng.random(len(full)) < 1 / (1 + np.exp(-logit))
+        table.loc[missing | full["study"].isin(without), name] = np.nan
     return table, full
 
 
@@ -117,20 +117,21 @@ def _study(rng: np.random.Generator, study: int, n: int, Omega: np.ndarray, outc
 
 
 def load_kidney(seed: int = 1, *, full: bool = False) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
-    """SIMULATED stand-in for the 15 studies of kidney patients of Jolani (2025), section 4: 4,774 rows.
+    """SIMULATED substitute for the 15 studies of kidney patients of Jolani (2025), section 4: 4,774 rows.
 
-    No patient is in here; results say nothing about kidneys. From table 4: rows of each study, percentages of missing
+    It contains no patient; results say nothing about kidneys. From table 4: rows of each study, percentages of missing
     values of smoking, alcohol and comorbidities, rounded to whole rows. From table 5 (MLMI): the analysis model, logit
     P(smoke) = -1.85 + 0.68 alcohol - 0.04 comorbidities with standard deviations between studies of 1.14 (intercept)
     and 0.62 (alcohol). Our own choice: their correlation -0.4; alcohol and comorbidities as in the paper's simulations,
-    with effects of age and sex; comorbidities up to 4, as the paper counts them; sporadic holes by age (at random).
+    with effects of age and sex; comorbidities up to 4, as the paper counts them; values missing
+    sporadically by age (at random).
 
     Parameters
     ----------
     seed
-        Of the random numbers.
+        Seed of the random numbers.
     full
-        Whether the table before values were taken out is wanted, too.
+        Whether to return also the table before values were removed.
 
     Returns
     -------
@@ -146,7 +147,7 @@ def load_kidney(seed: int = 1, *, full: bool = False) -> pd.DataFrame | tuple[pd
 def _kidney_study(
     rng: np.random.Generator, study: int, n: int, no_smoke: int, no_alcohol: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The study with all its values, and with its holes."""
+    """The study with all its values, and with missing ones."""
     sd = np.array([1.14, 0.62])
     u = rng.multivariate_normal([0, 0], np.outer(sd, sd) * [[1, -0.4], [-0.4, 1]])
     v = rng.multivariate_normal([0, 0], LAMBDA)
@@ -165,7 +166,7 @@ def _kidney_study(
     })  # fmt: skip
     table = full.copy()
     for name, percent in (("smoke", no_smoke), ("alcohol", no_alcohol)):
-        older = years + rng.gumbel(size=n)  # the older the likelier to be missing
+        older = years + rng.gumbel(size=n)  # older patients are more likely to have missing values
         table.loc[np.argsort(-older)[: round(percent * n / 100)], name] = None
     if study == WITHOUT_COMORBIDITIES:
         table["comorbidities"] = np.nan

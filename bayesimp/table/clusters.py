@@ -1,4 +1,4 @@
-"""Clusters of a table: their labels, the cluster of each row, and what differs within them."""
+"""Clusters of a table: their labels, the cluster of each row, and which columns vary within them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Clusters:
         return self.count(np.ones(len(self.codes), dtype=bool))
 
     def count(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(m,) how many of the rows (n,) lie in each cluster."""
+        """(m,) how many of the rows (n,) are in each cluster."""
         return np.bincount(self.codes[rows], minlength=len(self.labels))
 
     def where(self, rows: NDArray[np.bool_]) -> str:
@@ -84,7 +84,7 @@ class Clusters:
 
 
 def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
-    """(m,) whether a column has more than one value (NaN aside) in each cluster."""
+    """(m,) whether a column has more than one value, not counting NaN, in each cluster."""
     there = np.isfinite(values)
     m = int(codes.max()) + 1
     low, high = np.full(m, np.inf), np.full(m, -np.inf)

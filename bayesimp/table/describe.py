@@ -76,7 +76,7 @@ def _rows(data: IncompleteData) -> list[list[str]]:
 
 
 def _percent(share: float) -> str:
-    """One decimal, but 0 and 100 only where that is exact."""
+    """One decimal; 0 and 100 only if they are exact."""
     if share in (0, 1):
         return f"{100 * share:.0f}"
     return f"{min(max(100 * share, 0.1), 99.9):.1f}"

@@ -1,9 +1,9 @@
 """A table as JSON text and bytes, and back exactly: dtypes, categories, index, objects.
 
-Neither Arrow nor netCDF has all that pandas has (categories that are intervals or tuples, integers of any size, columns
-of objects, frequencies of dates). So each array is written as what it is made of: numbers as their bytes, a category as
-its codes and its categories, a column of objects as codes and the distinct values, each with its type. Nothing that is
-read back is code.
+Neither Arrow nor netCDF can represent everything in pandas (categories that are intervals or tuples, integers of any
+size, columns of objects, frequencies of dates). So each array is written by its parts: numbers as their bytes, a
+category as its codes and its categories, a column of objects as codes and the distinct values, each with its type.
+Nothing that is read back is code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLAIN = {str, bool, int, float, type(None), type(pd.NA), type(pd.NaT)}  # of obj
 
 
 def to_exact(frame: pd.DataFrame) -> tuple[str, bytes]:
-    """The table as JSON text and the bytes it refers to. Of ``frame.attrs`` what a file can hold.
+    """The table as JSON text and the bytes it refers to, with the part of ``frame.attrs`` that a file can hold.
 
     Raises
     ------
@@ -62,12 +62,12 @@ def from_exact(text: str, blob: bytes) -> pd.DataFrame:
 
 
 def check_exact(frame: pd.DataFrame) -> None:
-    """Refuse a table that files could not give back as it is.
+    """Refuse a table that could not be read back unchanged from a file.
 
     Raises
     ------
     DataError
-        Naming the column, the type and the way out.
+        The message names the column, the type and the remedy.
     """
     for name, column in frame.items():
         whole = column.dtype == object and not set(map(type, column.to_numpy())) <= PLAIN
@@ -86,7 +86,7 @@ def _try(column: pd.Series) -> None:
 
 
 def _same(what: Any, write: Callable, read: Callable) -> None:
-    """Write it, read it, and see that its type (and frequency) has survived."""
+    """Write it, read it, and check that its type (and frequency) is unchanged."""
     writer = _Writer()
     record = json.loads(json.dumps(write(writer)))
     back = read(_Reader(b"".join(writer.blobs)), record)

@@ -18,7 +18,7 @@ __all__ = ["Unknown", "read_value", "read_zone", "value_record", "zone_record"]
 
 
 class Unknown(Exception):
-    """What cannot be written, in words."""
+    """A description of what cannot be written."""
 
 
 # Values of objects: their type's name, and what makes them.
@@ -72,7 +72,7 @@ READ: dict[str, Callable[[Any], Any]] = {
 
 
 def value_record(value: Any) -> Any:
-    """A value as JSON: text, True, False and None as they are, others with the name of their type."""
+    """A value as JSON: text, True, False and None directly, others with the name of their type."""
     kind = type(value)
     if kind in (str, bool, type(None)):
         return value
@@ -112,7 +112,7 @@ def _objects(record: list) -> np.ndarray:
 
 
 def zone_record(tz: Any) -> list | None:
-    """A time zone as what makes it: a name, or how far it is from UTC; None stays None."""
+    """A time zone by its name, or by its distance from UTC; None stays None."""
     if tz is None:
         return None
     module = type(tz).__module__.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Tables from files, with declared types; what does not fit is said with column, value and rows."""
+"""Tables from files, with declared types; messages name the column, value and rows that do not fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_table(
 ) -> pd.DataFrame:
     """A CSV, parquet or feather file as a table.
 
-    Whole numbers with holes stay whole numbers. CSV: UTF-8, with a header; empty cells, NA, NaN, null and the
+    Whole numbers stay whole numbers where some are missing. CSV: UTF-8, with a header; empty cells, NA, NaN, null and the
     like are missing, and so are the texts in `missing`.
 
     Parameters
@@ -50,7 +50,7 @@ def read_table(
     except DataError:
         raise
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not text in UTF-8; save it as such.") from None
+        raise DataError(f"{path} is not text in UTF-8; save it in that encoding.") from None
     except (OSError, ValueError, NotImplementedError) as error:  # parser and Arrow errors are of these
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return with_types(frame, types, path.name)
@@ -69,7 +69,7 @@ def _read_csv(path: Path, types, missing, separator, decimal) -> pd.DataFrame:
         path, sep=separator, header=None, nrows=1, dtype=str, encoding="utf-8-sig", skipinitialspace=True
     )
     twice = header.iloc[0][header.iloc[0].duplicated() & header.iloc[0].notna()]
-    if len(twice):  # pandas would rename the second in silence
+    if len(twice):  # pandas would silently rename the second
         raise DataError(f"{path}: column names occur more than once: {listing(twice.unique())}. Rename them.")
     frame = pd.read_csv(
         path, sep=separator, decimal=decimal, na_values=list(missing), encoding="utf-8-sig", low_memory=False,
@@ -109,6 +109,6 @@ def _refuse(column: pd.Series, bad: pd.Series, wanted: str) -> None:
     if bad.any():
         values = listing(pd.unique(column[bad]), most=3)
         raise DataError(
-            f"Column '{column.name}': {values} is not {wanted}, {where(bad, index=column.index)}. Mend it, "
+            f"Column '{column.name}': {values} is not {wanted}, {where(bad, index=column.index)}. Correct it, "
             "or change its type in the plan; texts that mean missing go into missing = [...]."
         )

@@ -1,16 +1,16 @@
-"""Columns that name rows or groups of rows instead of measuring them: no predictors by default.
+"""Columns that name rows or groups of rows instead of measuring them; by default they are not predictors.
 
-A number that counts rows has no linear effect on anything, and its cluster means say how the table was put together. No
-column can be proved to be such a number; these are the ones that no measurement looks like (tests/table/test_ids.py goes
-through public tables):
+A number that counts rows has no linear effect on anything, and its cluster means say how the table was put together. One
+cannot prove that a column is such a number; these are the patterns that no measurement shows (tests/table/test_ids.py
+checks public tables):
 
     rows        whole numbers, no two alike, that run without a gap; or do so within every cluster, and never overlap
                 (101, 102, ..., 201, 202, ...); or are called ids
     groups      whole numbers that have no gap or are called ids, each in one cluster only: pupils seen several times
     clusters    one value in each cluster, no two alike: texts and categories; whole numbers in the order of the clusters
 
-Years and occasions come again in other clusters, and measurements have gaps: both stay. Where clusters follow each other
-in time, a time that runs through all of them looks like a number of rows: what is called time, age or rank stays as well.
+Years and occasions recur in other clusters, and measurements have gaps, so both stay predictors. If clusters follow each
+other in time, a time that runs through all of them looks like a row number, so columns called time, age or rank stay too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["names_rows"]
 
-LEAST = 20  # rows or groups from which on numbers without a gap are no chance
+LEAST = 20  # with this many rows or groups, numbers without a gap are no coincidence
 NUMBER = "id|ids|nr|no|num|number|key|index|idx|row|rows|rownames|rownum|record|serial"
 CALLED = re.compile(
     rf"(^|[^a-z])[pucs]?({NUMBER})$|[a-z](ID|Id|NR|Nr)$|"
@@ -39,7 +39,7 @@ MEASURED = re.compile(
 
 
 def names_rows(data: IncompleteData, name: str) -> str:
-    """What a complete column names, in words; empty if it may be a measurement."""
+    """A description of what a complete column names; empty if it may be a measurement."""
     column = data.frame[name].infer_objects()
     codes, m = data.codes, len(data.clusters)
     if not pd.api.types.is_numeric_dtype(column.dtype) or data.families[name] in ("categorical", "ordinal"):

@@ -1,4 +1,4 @@
-"""`IncompleteData`: a table with holes, in clusters, and what is missing where."""
+"""`IncompleteData`: a table with missing cells, in clusters, and what is missing where."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["IncompleteData"]
 class IncompleteData:
     """A table with missing cells whose rows belong to clusters.
 
-    The table stays as it is: index, dtypes, order of rows and columns and categories are kept, and nothing is
-    ever written to it.
+    The table is kept unchanged: index, dtypes, order of rows and columns and categories, and nothing is ever
+    written to it.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class IncompleteData:
     cluster
         Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
     families
-        Family of variables by name, where the one inferred is not wanted: ``"normal"``, ``"bernoulli"``,
+        Family by variable, to override the inferred one: ``"normal"``, ``"bernoulli"``,
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``,
         ``"inverse_gaussian"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of
         inference see `bayesimp.families.columns`; printing the object shows the result.
@@ -132,7 +132,7 @@ class IncompleteData:
         Raises
         ------
         DataError
-            A value that the variable's family does not have; says which and where.
+            A value that the variable's family does not have; the message says which and where.
         """
         return self.variable(name).numbers
 
@@ -141,8 +141,8 @@ class IncompleteData:
         return self.variable(name).levels
 
     def level_values(self, name: str) -> NDArray[np.float64]:
-        """(K,) what stands for each level where the variable is computed with: the level itself where it is a
-        number, else its position."""
+        """(K,) the number that represents each level in computations: the level itself if it is a number,
+        otherwise its position."""
         return self.variable(name).level_values
 
     def column_values(self, name: str) -> NDArray[np.float64]:
@@ -163,7 +163,7 @@ class IncompleteData:
         Raises
         ------
         DataError
-            Naming the variables.
+            The message names the variables.
         """
         empty = [name for name in names if self.missing(name).all()]
         if empty:
@@ -196,7 +196,9 @@ class IncompleteData:
         names = list(self.variables if variables is None else variables)
         missing = np.column_stack([np.zeros(len(self.frame), bool), *(self.missing(name) for name in names)])
         key = np.zeros(len(missing), dtype=np.int64)
-        for start in range(0, missing.shape[1], 31):  # 31 bits at a time beside at most 2^31 keys so far
+        for start in range(
+            0, missing.shape[1], 31
+        ):  # 31 bits at a time, combined with at most 2^31 keys so far
             bits = missing[:, start : start + 31]
             key = pd.factorize((key << bits.shape[1]) + bits @ (1 << np.arange(bits.shape[1])))[0]
         _, first, rows = np.unique(key, return_index=True, return_counts=True)
@@ -208,7 +210,7 @@ class IncompleteData:
         return describe.summary(self)
 
     def to_native(self, frame: pd.DataFrame) -> Any:
-        """A pandas table as the kind of table the user gave (pandas: as it is; polars, pyarrow: no index)."""
+        """A pandas table converted to the kind of table the user gave (polars and pyarrow have no index)."""
         if self._backend is None:
             return frame
         import narwhals as nw
@@ -244,7 +246,7 @@ class IncompleteData:
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
         read, infer = family_rules.read_name, family_rules.infer
         return {
-            name: read(chosen[name], name) if name in chosen else infer(self.frame[name])
+            name: read(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])
             for name in self.variables
         }
 

@@ -1,4 +1,4 @@
-"""Variables of a level beside the clusters: one value in every class, where pupils are clustered in schools.
+"""Variables of a level other than the clusters: one value in every class, where pupils are clustered in schools.
 
 Both engines impute them row by row, so that a class would have several values. They are found by a column that groups
 rows: within each cluster, a variable y is one of the groups if it never differs between observed rows of the same group,

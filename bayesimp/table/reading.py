@@ -31,8 +31,11 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
     import pyarrow as pa
 
     try:
-        return table.to_arrow().to_pandas(types_mapper=_nullable().get), table.implementation
-    except (pa.ArrowException, ValueError) as error:  # types of polars that nobody else has
+        with np.errstate(invalid="ignore"):  # of missing intervals of whole numbers, whose ends pandas casts
+            arrow = table.to_arrow()
+            made = arrow.to_pandas(types_mapper=_nullable().get)
+            return _with_missing_intervals(made, arrow), table.implementation
+    except (pa.ArrowException, ValueError, TypeError) as error:  # types of polars that nobody else has
         raise DataError(
             f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
             "leave them out of the table."
@@ -40,12 +43,23 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
 
 
 def _nullable() -> dict:
-    """Arrow type to pandas type: integers and booleans with holes stay so, instead of floats and objects."""
+    """Arrow type to pandas type: integers and booleans with missing values keep their type."""
     import pyarrow as pa
 
     integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
     names = {name: name.replace("u", "U").replace("i", "I") for name in integers} | {"bool_": "boolean"}
     return {getattr(pa, arrow)(): pd.api.types.pandas_dtype(pandas) for arrow, pandas in names.items()}
+
+
+def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
+    """The table with intervals missing where Arrow has none: pandas gives those of whole numbers ends at random."""
+    for name in [n for n, dtype in frame.dtypes.items() if isinstance(dtype, pd.IntervalDtype)]:
+        holes = table[name].is_null().to_numpy()
+        if holes.any():
+            frame[name] = (
+                frame[name].astype(pd.IntervalDtype("float64", frame[name].dtype.closed)).mask(holes)
+            )
+    return frame
 
 
 def check_columns(frame: pd.DataFrame, cluster: str) -> None:

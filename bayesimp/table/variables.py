@@ -29,9 +29,9 @@ class Variable:
     column
         (n,) cells of the table.
     clusters
-        Of the table, for messages.
+        Clusters of the table, for messages.
     known_levels
-        Levels that are known from a larger table; None: those of the column.
+        Levels that are known from a larger table; None for those of the column.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Variable:
         Raises
         ------
         DataError
-            A value that the family does not have; says which and where.
+            A value that the family does not have; the message says which and where.
         """
         return self._encoded[0]
 
@@ -74,7 +74,7 @@ class Variable:
 
     @property
     def level_values(self) -> NDArray[np.float64]:
-        """(K,) what stands for each level in computations: the level itself where it is a number, else its position."""
+        """(K,) number of each level in computations: the level itself if it is a number, otherwise its position."""
         number = all(isinstance(level, int | float | np.number) for level in self.levels)
         return np.array(self.levels if number else range(len(self.levels)), dtype=np.float64)
 
@@ -90,7 +90,7 @@ class Variable:
 
 
 def _frozen(array: NDArray) -> NDArray:
-    """A view that cannot be written to: the array may be the memory of the user's own table."""
+    """A read-only view: the array may be the memory of the user's own table."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -102,7 +102,7 @@ def check_finite(variable: Variable) -> None:
     Raises
     ------
     DataError
-        Naming variable, rows and clusters.
+        The message names the variable, rows and clusters.
     """
     column = variable.column
     floats = pd.api.types.is_float_dtype(column.dtype)

@@ -1,1 +1,1 @@
-"""Plan files, the command line and the report of a run."""
+"""Plan files, the command line and the folder of a run."""

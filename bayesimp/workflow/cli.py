@@ -1,7 +1,7 @@
 """The command `bayesimp`: demo, check, run.
 
-Exit status: 0 done; 1 the data or the plan cannot be used, said in a message; 2 wrong usage; 130 interrupted,
-with what there was by then written.
+Exit status: 0 done; 1 the data or the plan cannot be used, as a message says; 2 wrong usage; 130 interrupted, after
+writing what there was by then.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Read the plan and the data; say what would be done."""
+    """Read the plan and the data, and report what would be done."""
     from bayesimp.workflow.plan import read_plan
 
     plan = read_plan(options.plan)
@@ -52,8 +52,8 @@ def check(options: argparse.Namespace) -> int:
     tune = "" if p.tune is None else f", {p.tune} before them"
     print(f"m = {p.m}, seed {p.seed}, {p.chains} chains x {p.draws} draws{tune}, sampler '{p.sampler}'")
     for analysis in plan.analyses:
-        beside = ", beside complete rows" if analysis.complete_case else ""
-        print(f"analysis '{analysis.name}': {analysis.formula}   ({analysis.family}{beside})")
+        compared = ", compared with complete rows" if analysis.complete_case else ""
+        print(f"analysis '{analysis.name}': {analysis.formula}   ({analysis.family}{compared})")
     if not plan.analyses:
         print("no analysis")
     print("\nThe plan can be run.")
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Carry out the plan that comes with the package, and say what is seen."""
+    """Carry out the plan that comes with the package, and comment on the results."""
     from bayesimp.workflow.folder import earlier_record
 
     again = earlier_record(options.out).get("command") == "demo"
@@ -125,9 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
     parser = argparse.ArgumentParser(
-        prog="bayesimp", description="Bayesian multiple imputation for clustered data.",
+        prog="bayesimp",
+        description="Bayesian multiple imputation for clustered data.",
         epilog="Start with:  bayesimp demo --out demo_output",
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,check,run}")
 

@@ -1,4 +1,4 @@
-"""`bayesimp demo`: real examination marks imputed and analysed, with a few sentences on what is seen."""
+"""`bayesimp demo`: real examination marks imputed and analysed, with a few sentences on the results."""
 
 from __future__ import annotations
 
@@ -31,30 +31,33 @@ class Story(Captions):
     def missing(self, ready: Prepared) -> str:
         data, responses = ready.data, ready.model.responses
         shares = " and ".join(f"{data.missing(name).mean():.1%} of '{name}'" for name in responses)
-        holes = np.any([data.missing(name) for name in responses], axis=0).sum()
+        incomplete = np.any([data.missing(name) for name in responses], axis=0).sum()
         return _step(
-            1, "What is missing",
+            1,
+            "What is missing",
             f"{len(data):,} pupils in {len(data.clusters)} schools, with two marks each; {shares} are "
-            f"missing. An analysis of complete rows would lose the {holes:,} pupils who lack one of them.",
-        )  # fmt: skip
+            f"missing. An analysis of complete rows would lose the {incomplete:,} pupils who lack one of them.",
+        )
 
     def imputing(self, ready: Prepared) -> str:
         p = ready.plan.impute
         return _step(
-            2, "Imputation",
+            2,
+            "Imputation",
             "Both marks are imputed from one model, in which schools differ (Psi) and the marks of a pupil "
             f"go together (Sigma). {p.chains} chains are run, and {p.m} completed tables drawn from them. "
             f"The seed, {p.seed}, makes it repeatable. (On a new machine the first run also compiles, once.)",
-        )  # fmt: skip
+        )
 
     def convergence(self, summary: Summary) -> str:
         return _step(
-            3, "Did the chains converge?",
+            3,
+            "Did the chains converge?",
             f"R-hat compares the chains and should be at most {R_HAT_LIMIT}: the largest is "
             f"{summary.worst_r_hat:.3f}. The effective number of draws should be at least {ESS_LIMIT}: the "
-            f"smallest is {summary.smallest_ess:,.0f}. Judged are {len(summary.parameters)} parameters, and "
+            f"smallest is {summary.smallest_ess:,.0f}. {len(summary.parameters)} parameters were checked, and "
             f"{len(summary.imputed)} means and standard deviations of what is imputed, school by school.",
-        )  # fmt: skip
+        )
 
     def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
         least, most = table["fmi"].min(), table["fmi"].max()
@@ -66,12 +69,13 @@ class Story(Captions):
             else "Complete rows alone do not allow this analysis."
         )
         return _step(
-            4, "The analysis, pooled",
+            4,
+            "The analysis, pooled",
             f"{analysis.formula}, fitted to every completed table and pooled with Rubin's rules. fmi is the "
             "fraction of the information on a term that is missing with the missing values, here from "
             f"{least:.0%} to {most:.0%}. {compared}",
             "Below: standard deviations between schools, and between the pupils of a school.",
-        )  # fmt: skip
+        )
 
     def files(self, folder: Folder) -> str:
         figures = [name for name in folder.files if name.endswith(".png")]

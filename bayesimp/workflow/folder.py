@@ -60,7 +60,7 @@ class Folder:
 
     @classmethod
     def make(cls, root: Path, overwrite: bool, keep_out: tuple[Path, ...] = ()) -> Folder:
-        """Make the folder. An old run in it is removed, if `overwrite`: the files that its record names.
+        """Make the folder. With `overwrite`, the files of an earlier run in it, which its record names, are removed.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Folder:
         return cls(root)
 
     def path(self, name: str) -> Path:
-        """Where a file of that name goes; it counts as written."""
+        """Path of a file of that name, which is recorded as written."""
         if name not in self.files:
             self.files.append(name)
         return self.root / name
@@ -123,7 +123,7 @@ class Folder:
 
 
 def earlier_record(root: Path) -> dict[str, Any]:
-    """The record of the run whose results lie in a folder; empty where there is none."""
+    """The record of the run whose results are in a folder; empty if there is none."""
     try:
         record = json.loads((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -132,7 +132,7 @@ def earlier_record(root: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the platform and the packages that the numbers depend on."""
+    """Versions of Python, the platform and the packages that the numbers depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:
@@ -143,13 +143,13 @@ def versions() -> dict[str, str]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, so that it can be told later whether the data were the same."""
+    """SHA-256 of a file, so that one can tell later whether the data were the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def long_csv(path: Path, imputations, report: Callable[[str, int, int], None]) -> None:
-    """All completed tables, one under the other, as ``imputations.to_long()``; one in memory at a time."""
+    """All completed tables, stacked as by ``imputations.to_long()``, with one in memory at a time."""
     for k in range(imputations.m):
         _numbered(imputations, k).to_csv(path, index=False, mode="a" if k else "w", header=k == 0)
         report("writing tables", k + 1, imputations.m)
@@ -188,10 +188,13 @@ def beside(table: pd.DataFrame, complete: Fits | None, rows: int) -> pd.DataFram
         half = stats.t(complete.df_complete).ppf(0.975) * error
         cc = pd.DataFrame(
             {
-                "term": complete.names, "cc.estimate": estimate, "cc.std.error": error,
-                "cc.conf.low": estimate - half, "cc.conf.high": estimate + half,
+                "term": complete.names,
+                "cc.estimate": estimate,
+                "cc.std.error": error,
+                "cc.conf.low": estimate - half,
+                "cc.conf.high": estimate + half,
             }
-        )  # fmt: skip
+        )
     return table.merge(cc.astype({"term": object}), on="term", how="left").assign(**{"cc.rows": rows})
 
 

@@ -26,9 +26,9 @@
     figures = true
 
 A plan is data, never code. Formulas go through `bayesimp.formulas.formula.parse`, which knows a list of functions
-and runs nothing. A relative ``file`` is looked for beside the plan or below, and may not leave that folder
-with ``..``; a table elsewhere is named by its absolute path, in sight of whoever reviews the plan. No URLs.
-Everything is checked before anything is run, and all that is wrong is said at once.
+and runs nothing. A relative ``file`` is looked for next to the plan or below, and may not leave that folder
+with ``..``; a table elsewhere is named by its absolute path, which whoever reviews the plan can see. URLs are
+not allowed. Everything is checked before anything is run, and all problems are reported at once.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def read_plan(path: str | Path) -> Plan:
     Raises
     ------
     SpecificationError
-        The file cannot be read, or the plan is not possible: file, place, problem and possibilities, for all
-        problems at once.
+        The file cannot be read, or the plan is not possible: the message has file, place, problem
+        and possibilities, for all problems at once.
     """
     path = Path(path)
     text, record = _load(path)
@@ -185,7 +185,7 @@ def _formula(section: Section, example: str) -> Formula | None:
 
 
 def _priors(section: Section) -> Priors | None:
-    """Each part on its own, so that a problem in one does not hide one in another."""
+    """Each part is read separately, so that a problem in one does not hide one in another."""
     section.known.append("priors")
     record = section.record.get("priors", "default")
     section.done()
@@ -249,20 +249,22 @@ def _analysis(section: Section, number: int) -> AnalysisPlan:
     if formula is not None and len(formula.responses) != 1:
         section.note("formula", "an analysis has one response on the left of ~")
     analysis = AnalysisPlan(
-        name, cast(Formula, formula),  # as in _model
+        name,
+        cast(Formula, formula),  # as in _model
         family=section.text("family", "normal", ANALYSIS_FAMILIES),
         reml=section.flag("reml", True),
         variance_scale=section.text("variance_scale", "log", VARIANCE_SCALES),
         complete_case=section.flag("complete_case", True),
-    )  # fmt: skip
+    )
     section.done()
     return analysis
 
 
 def _output(section: Section) -> OutputPlan:
     output = OutputPlan(
-        section.flag("figures", True), section.flag("completed", True),
+        section.flag("figures", True),
+        section.flag("completed", True),
         section.text("format", "csv", ("csv", "parquet")),
-    )  # fmt: skip
+    )
     section.done()
     return output

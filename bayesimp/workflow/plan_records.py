@@ -21,7 +21,7 @@ class DataPlan:
     types
         By column: "string", "integer", "number", "category", or the tuple of the categories in order.
     missing
-        Texts that mean "missing" in a CSV file, beside the empty cell, NA, NaN and the like.
+        Texts that mean "missing" in a CSV file, in addition to the empty cell, NA, NaN and the like.
     """
 
     cluster: str
@@ -58,7 +58,7 @@ class ImputePlan:
 
 @dataclass(frozen=True)
 class AnalysisPlan:
-    """One analysis of the completed tables; ``complete_case``: beside the analysis of complete rows only."""
+    """One analysis of the completed tables; ``complete_case``: compared with the analysis of complete rows."""
 
     name: str
     formula: Formula
@@ -70,7 +70,7 @@ class AnalysisPlan:
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """What is written beside the tables of results; ``format`` of the completed tables: csv or parquet."""
+    """What is written in addition to the tables of results; ``format`` of the completed tables: csv or parquet."""
 
     figures: bool = True
     completed: bool = True

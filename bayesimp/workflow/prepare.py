@@ -33,12 +33,12 @@ def prepare(plan: Plan) -> Prepared:
     Raises
     ------
     DataError, SpecificationError
-        The table or the plan cannot be used; columns that are wanted and not there are named all at once.
+        The table or the plan cannot be used; all absent columns are named at once.
     """
     frame = _load(plan)
     _check_columns(plan, list(frame.columns))
     data = IncompleteData(frame, plan.data.cluster, plan.data.families)
-    _check_holes(plan, data)
+    _check_complete(plan, data)
     if plan.output.completed:
         check_long_names(data.frame, "set completed = false in [output]")
     model = JointNormal(data, str(plan.model.formula), plan.model.priors)
@@ -54,9 +54,12 @@ def _load(plan: Plan) -> pd.DataFrame:
             raise DataError(str(error)) from None
         return with_types(frame, plan.data.types or {}, f"the example '{plan.data.example}'")
     return read_table(
-        plan.data.file, plan.data.types, missing=plan.data.missing, separator=plan.data.separator,
+        plan.data.file,
+        plan.data.types,
+        missing=plan.data.missing,
+        separator=plan.data.separator,
         decimal=plan.data.decimal,
-    )  # fmt: skip
+    )
 
 
 def _check_columns(plan: Plan, columns: list[str]) -> None:
@@ -75,9 +78,9 @@ def _check_columns(plan: Plan, columns: list[str]) -> None:
         raise SpecificationError("\n".join([f"{plan.path}: columns that are not in the table", *absent]))
 
 
-def _check_holes(plan: Plan, data: IncompleteData) -> None:
+def _check_complete(plan: Plan, data: IncompleteData) -> None:
     """Covariates must be complete; an analysis may use what is imputed and what is complete, nothing else."""
-    holes = [
+    refused = [
         f"  model.formula: '{name}', right of ~, is missing "
         f"{where(data.missing(name), index=data.frame.index)}; "
         + (
@@ -95,9 +98,9 @@ def _check_holes(plan: Plan, data: IncompleteData) -> None:
             if name in plan.model.formula.responses or name == data.cluster:
                 continue
             if count := int(data.missing(name).sum()):
-                holes.append(
+                refused.append(
                     f"  analysis[{k}].formula: '{name}' is missing in {count:,} of {len(data):,} rows and is "
                     "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
                 )
-    if holes:
-        raise SpecificationError("\n".join([f"{plan.path}: missing values where there may be none", *holes]))
+    if refused:
+        raise SpecificationError("\n".join([f"{plan.path}: missing values where none are allowed", *refused]))

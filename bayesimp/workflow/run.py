@@ -1,4 +1,4 @@
-"""Carry out a plan: read, impute, judge, analyse, write. Shared by `bayesimp check`, `run` and `demo`."""
+"""Carry out a plan: read, impute, diagnose, analyse, write. Shared by `bayesimp check`, `run` and `demo`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["Captions", "run"]
 
 
 class Captions:
-    """What is said between the tables; `bayesimp.workflow.demo` says more."""
+    """The text between the tables; `bayesimp.workflow.demo` has more."""
 
     def missing(self, ready: Prepared) -> str:
         return "What is missing"
@@ -84,7 +84,7 @@ class _Run:
 
     @contextmanager
     def step(self, name: str, wait: str = "", aloud: bool = True) -> Iterator[None]:
-        """Time a step, show that it goes on, and collect the warnings in it as notes."""
+        """Time a step, show that it is running, and collect its warnings as notes."""
         with self.folder.timed(name), warnings.catch_warnings(record=True) as caught, waiting(wait):
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", StatisticalWarning)
@@ -107,12 +107,12 @@ def run(
     captions: Captions | None = None,
     command: str = "run",
 ) -> str:
-    """Carry out a plan, writing each result as soon as it is there.
+    """Carry out a plan, writing each result as soon as it is ready.
 
     Returns
     -------
-    How it ended, as in the record: "complete"; "interrupted", with what there was by then written;
-    "incomplete", if an analysis was not possible, which is said, and the rest written.
+    How it ended, as in the record: "complete"; "interrupted", after writing what there was by then;
+    "incomplete" if an analysis was not possible, which is reported, and the rest written.
     """
     this = _Run(ready, folder, say, captions or Captions())
     imputations = None
@@ -189,7 +189,7 @@ def _judge(this: _Run, imputations: Imputations) -> None:
 
 
 class _Watched:
-    """Completed tables, whose use is reported."""
+    """Completed tables that report each use."""
 
     def __init__(self, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
         self.m, self._imputations, self._report = imputations.m, imputations, report
@@ -200,7 +200,7 @@ class _Watched:
 
 
 def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bool:
-    """Fit, pool, write; False where that is not possible, which must not take the other results along."""
+    """Fit, pool and write; False if that is not possible, which must not stop the other results."""
     options: dict[str, Any] = {
         "family": analysis.family,
         "reml": analysis.reml,
@@ -239,7 +239,7 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
 
 
 def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[Fits | None, tuple[int, int]]:
-    """The analysis of the rows without holes in its columns, and how many these are of how many."""
+    """The analysis of the rows that are complete in its columns, how many these are, and of how many."""
     frame, formula = this.ready.data.frame, analysis.formula
     rows = frame.dropna(subset=list(dict.fromkeys((*formula.responses, *formula.variables, *formula.groups))))
     try:

@@ -1,4 +1,4 @@
-"""Advice in the words of plans: what a message tells users of Python to write, as users of the command line write it."""
+"""Advice for plan files: Python code that a message recommends, rewritten as lines of a plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS: tuple[tuple[str, str], ...] = (
 
 
 def in_plan_words(text: str) -> str:
-    """The text with what belongs into Python calls replaced by lines of a plan.
+    """The text with arguments of Python calls replaced by lines of a plan.
 
     >>> in_plan_words("say so: IncompleteData(..., families={'y': 'normal'}).")
     'say so: "y" = "normal" under [data.families].'

@@ -271,8 +271,10 @@ def test_models_that_are_not_nested():
         compare(slopes_of_both, "y ~ x")
 
 
-@pytest.mark.parametrize("formula, family", [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"),
-                                             ("yes ~ C(item)", "bernoulli")])  # fmt: skip
+@pytest.mark.parametrize(
+    "formula, family",
+    [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"), ("yes ~ C(item)", "bernoulli")],
+)
 def test_a_scale_imputed_as_continuous_has_no_levels(formula, family):
     """Four holes in 90 cells are enough, which no number of levels would show."""
     r = np.random.default_rng(7)
@@ -298,3 +300,21 @@ def test_a_level_that_one_table_lacks():
         bi.fit_each(frames, "yes ~ two", family="bernoulli")
     with pytest.raises(DataError, match="'one' has one level"):
         bi.fit_each([frame], "y ~ x * one")
+
+
+def test_d3_warns_of_components_at_their_boundary_and_of_nothing_else():
+    frames = [slopes(100 + k) for k in range(10)]
+    fit = lambda formula: bi.fit_each(frames, formula, reml=False)  # noqa: E731
+    larger = fit("y ~ x + (1 + x | g)")
+    count = int(larger.singular.sum())
+    assert 0 < count < 10
+    sds, correlations = np.exp(larger.components[:, :2]), np.tanh(larger.components[:, 2])
+    at_bound = (sds < 1e-4).any(axis=1) | (np.abs(correlations) > 1 - 1e-6)
+    assert (at_bound == larger.singular).all()
+    with pytest.warns(
+        StatisticalWarning, match=rf"D3 tests sd\(x \| g\), .*, and {count} of 10 fits .* singular"
+    ):
+        compare(larger, fit("y ~ x + (1 | g)"), "D3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compare(larger, fit("y ~ 1 + (1 + x | g)"), "D3")  # of a fixed effect

@@ -48,9 +48,12 @@ def test_one_grouping_factor_is_glmm(family, y, formula):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             theirs = glmm.fit(
-                frame[["x", "sex", "school", y]], y + formula,
-                family="poisson" if family == "poisson" else "binomial", satterthwaite=False, anova_test="Wald",
-            )  # fmt: skip
+                frame[["x", "sex", "school", y]],
+                y + formula,
+                family="poisson" if family == "poisson" else "binomial",
+                satterthwaite=False,
+                anova_test="Wald",
+            )
         assert abs(fits.loglik[k] - theirs.loglik) < 1e-6
         np.testing.assert_allclose(fits.estimates[k], theirs.beta, atol=1e-5)
         np.testing.assert_allclose(fits.covariances[k], theirs.vcov, rtol=3e-3, atol=1e-5)
@@ -173,9 +176,11 @@ def test_laplace_says_where_it_is_poor_and_quadrature_cures_it():
 def test_quadrature_of_every_family_and_option():
     frames = completed(m=2, clusters=40, rows=8)
     for family, y, options in (
-        ("bernoulli", "event", {}), ("bernoulli", "event", {"link": "probit"}),
-        ("binomial", "successes", {"trials": "n"}), ("poisson", "count", {"weights": "w", "offset": "e"}),
-    ):  # fmt: skip
+        ("bernoulli", "event", {}),
+        ("bernoulli", "event", {"link": "probit"}),
+        ("binomial", "successes", {"trials": "n"}),
+        ("poisson", "count", {"weights": "w", "offset": "e"}),
+    ):
         for term in ("(1 | school)", "(0 + x | school)"):
             one = fit_each(frames, f"{y} ~ x + {term}", family=family, **options)
             many, most = (

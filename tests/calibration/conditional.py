@@ -140,7 +140,7 @@ def run_chain(design: Design, working, priors, seed: int, tune: int, updates: in
     prior_Sigma, prior_Psi = covariance_update(priors.Sigma, 1), covariance_update(priors.Psi, q)
     Q0, t0 = beta_prior(priors.beta, working.scale, 1)
     beta, B = np.zeros((p, 1)), np.zeros((m, q, 1))
-    sigma2, s0_a = np.ones(m), np.array([1.0, 5.0])
+    sigma2, s0_a, none = np.ones(m), np.array([1.0, 5.0]), np.empty(0, np.int64)
     if by_cluster:
         moments_ = kernel.moments_by_cluster(working.statistics)
         prior = design.variances._replace(scale=design.variances.scale / working.scale.s[0])
@@ -150,9 +150,11 @@ def run_chain(design: Design, working, priors, seed: int, tune: int, updates: in
     def advance(updates):
         if by_cluster:
             return kernel.cluster_step(
-                rng, moments_, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B
+                rng, moments_, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B, none
             )
-        code = kernel.common_step(rng, moments_, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B)
+        code = kernel.common_step(
+            rng, moments_, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, none
+        )
         sigma2[:] = Sigma[0, 0]
         return code
 
@@ -326,12 +328,14 @@ def main() -> None:
     caught = max(wrong(datasets, report).values()) < 1e-6
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [
-        "# Simulation-based calibration of the conditional Gibbs steps: last results", "",
+        "# Simulation-based calibration of the conditional Gibbs steps: last results",
+        "",
         f"Made by `python -m tests.calibration.conditional --datasets {datasets}` on {date.today()},",
-        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.", "",
+        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
+        "",
         f"{datasets} data sets a design; {DRAWS} draws each. Ranks: exact test of uniformity.py; p-values are",
         "multiplied by the number of quantities.",
-    ]  # fmt: skip
+    ]
     Path(__file__).with_name("CONDITIONAL_RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")
 
 

@@ -99,12 +99,15 @@ def main() -> None:
     lines += [f"Right ones above {LEVEL} / {len(found)}: {'yes' if held else 'NO'}."]
     lines += [f"Spoiled one below 1e-6: {'yes' if sbc.overall(spoiled) < 1e-6 else 'NO'}."]
     head = [
-        "# Simulation-based calibration of the conditional model in PyMC: last results", "",
+        "# Simulation-based calibration of the conditional model in PyMC: last results",
+        "",
         f"Made by `python -m tests.calibration.conditional_pymc --datasets {datasets}` on {date.today()},",
         f"Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s; {DRAWS} draws a data set. Ranks:",
-        "exact test of uniformity.py; p-values are multiplied by the number of quantities.", "",
-        "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        "exact test of uniformity.py; p-values are multiplied by the number of quantities.",
+        "",
+        "| | quantities | p (Bonferroni) | most extreme | its p |",
+        "|---|---|---|---|---|",
+    ]
     Path(__file__).with_name("CONDITIONAL_PYMC_RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")
     print("\n".join(lines[-3:]))
 

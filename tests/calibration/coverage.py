@@ -44,8 +44,9 @@ VARIABLES = ("x1", "x2")
 DESIGNS = [(outcome, size) for outcome in ("continuous", "binary") for size in ("moderate", "strong")]
 MULTILEVEL = ["x1 ~ y + x2 + (1 + y | study)", "x2 ~ y + x1 + (1 + y | study)"]
 WITHIN = [
-    "x1 ~ y_within + y_mean + x2 + (1 + y_within | study)", "x2 ~ y_within + y_mean + x1 + (1 + y_within | study)",
-]  # fmt: skip
+    "x1 ~ y_within + y_mean + x2 + (1 + y_within | study)",
+    "x2 ~ y_within + y_mean + x1 + (1 + y_within | study)",
+]
 ONE_LEVEL = ["x1 ~ y + x2", "x2 ~ y + x1"]
 METHODS = {
     "bayes": ("bayes", MULTILEVEL),
@@ -279,13 +280,16 @@ def event_lines(rows: pd.DataFrame) -> list[str]:
 def report(rows: pd.DataFrame, command: str) -> list[str]:
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
-        "# Coverage of the methods for discrete variables: last results", "",
+        "# Coverage of the methods for discrete variables: last results",
+        "",
         f"Made by `{command}` on {date.today()}, commit {commit},",
-        f"bayesimp {bi.__version__}, Python {platform.python_version()}, NumPy {np.__version__}.", "",
+        f"bayesimp {bi.__version__}, Python {platform.python_version()}, NumPy {np.__version__}.",
+        "",
         f"{STUDIES} studies x {ROWS} rows, {SYSTEMATIC:.0%} of them without x1, as many without x2, and",
         f"{SPORADIC:.0%} of the other rows (depending on y); m = {M}, {CYCLES} cycles; the same tables for all methods.",
-        "In brackets: Monte Carlo standard errors.", "",
-    ]  # fmt: skip
+        "In brackets: Monte Carlo standard errors.",
+        "",
+    ]
     reading = Path(__file__).with_name("COVERAGE_READING.md")
     if reading.exists():
         lines += [reading.read_text().strip(), ""]

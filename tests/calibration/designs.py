@@ -53,7 +53,7 @@ DESIGNS = {
     "Psi fixed": design(pr.Priors(HUANG_WAND, pr.Fixed([[4.0, 30.0], [30.0, 900.0]]), BETA), 1, 6, 6),
     "slopes, inverse-Wishart": design(pr.Priors(IW, inverse_wishart(8.0, TWICE), BETA), 2, 8, 7),
     "slopes, Huang-Wand": design(pr.Priors(HUANG_WAND, pr.HuangWand(scale=TWICE), BETA), 2, 8, 7),
-}  # fmt: skip
+}
 
 # little is known about the second response: what imputations owe to the uncertainty of the parameters shows
 SCARCE = design(pr.Priors(HUANG_WAND, HUANG_WAND, VAGUE), 1, 6, 6, lost=3)

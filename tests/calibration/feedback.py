@@ -51,11 +51,14 @@ def outcome(frame: pd.DataFrame, family: str, formulas, seed: int) -> str:
 def main() -> None:
     warnings.simplefilter("ignore")
     lines = [
-        "# Counts and normal variables that predict each other: runs that ended in an error", "",
+        "# Counts and normal variables that predict each other: runs that ended in an error",
+        "",
         f"Made by `python -m tests.calibration.feedback` on {date.today()}, Python {platform.python_version()}.",
-        f"{TABLES} tables a cell; in brackets: other runs with imputed counts above {HUGE} x the largest observed.", "",
-        "| family | studies with the count, without | " + " | ".join(FORMULAS) + " |", "|---|---|---|---|",
-    ]  # fmt: skip
+        f"{TABLES} tables a cell; in brackets: other runs with imputed counts above {HUGE} x the largest observed.",
+        "",
+        "| family | studies with the count, without | " + " | ".join(FORMULAS) + " |",
+        "|---|---|---|---|",
+    ]
     total = dict.fromkeys(FORMULAS, 0)
     for family in ("poisson", "negative_binomial"):
         for seen, unseen in CELLS:

@@ -228,10 +228,12 @@ def quantities(design: Design, Y, draws: Draws) -> dict[str, np.ndarray]:
 def log_likelihoods(design: Design, Y, draws: Draws):
     """(L,) log p(observed y | state)."""
     j = ~design.missing
-    return np.array([
-        log_likelihood(design.family, Y[j], design.trials, predictor(design, beta, B)[j], aux).sum()
-        for beta, aux, B in zip(draws.beta, draws.aux, draws.B, strict=True)
-    ])  # fmt: skip
+    return np.array(
+        [
+            log_likelihood(design.family, Y[j], design.trials, predictor(design, beta, B)[j], aux).sum()
+            for beta, aux, B in zip(draws.beta, draws.aux, draws.B, strict=True)
+        ]
+    )
 
 
 # -- spoiled -------------------------------------------------------------------------------------------------
@@ -319,9 +321,10 @@ VARIANTS = {
 # -- runs ----------------------------------------------------------------------------------------------------
 
 TITLE = [
-    "# Simulation-based calibration of the transition of discrete and positive responses: last results", "",
+    "# Simulation-based calibration of the transition of discrete and positive responses: last results",
+    "",
     f"{DRAWS} draws a data set. Ranks: exact test of uniformity.py; p-values are multiplied by the number of quantities.",
-]  # fmt: skip
+]
 
 
 def ranks(design: Design, datasets: int, seed: int, backend=None):
@@ -354,9 +357,12 @@ def section(datasets: int, seed: int, only: list[str]) -> list[str]:
     command += " --only " + " ".join(f'"{name}"' for name in only) if only else ""
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
-        "", f"## {datasets} data sets a design, seed {seed}", "", f"Made by `{command}`",
+        "",
+        f"## {datasets} data sets a design, seed {seed}",
+        "",
+        f"Made by `{command}`",
         f"on {date.today()}, commit {commit}, Python {platform.python_version()}.",
-    ]  # fmt: skip
+    ]
 
     def report(line: str) -> None:
         print(line, flush=True)

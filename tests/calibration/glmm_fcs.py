@@ -96,7 +96,7 @@ DESIGNS = {
     "mlmi, bernoulli, probit": Design("bernoulli", method="mlmi", link="probit"),
     "mlmi, binomial": Design("binomial", method="mlmi"),
     "mlmi, poisson": Design("poisson", method="mlmi"),
-}  # fmt: skip
+}
 
 
 # -- truth ---------------------------------------------------------------------------------------------------
@@ -469,12 +469,14 @@ def main() -> None:
     caught = max(wrong(spoiled, report, raw).values()) < 1e-6
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [
-        "# Simulation-based calibration of FCS blocks for discrete and positive variables: last results", "",
+        "# Simulation-based calibration of FCS blocks for discrete and positive variables: last results",
+        "",
         f"Made by `python -m tests.calibration.glmm_fcs --datasets {datasets} --spoiled {spoiled}` on {date.today()},",
-        f"commit {commit}, Python {platform.python_version()}.", "",
+        f"commit {commit}, Python {platform.python_version()}.",
+        "",
         f"{datasets} data sets a design; {DRAWS} imputations each, after {CYCLES} cycles; seed {SEED}. Ranks: exact",
         "test of uniformity.py; p-values are multiplied by the number of quantities.",
-    ]  # fmt: skip
+    ]
     Path(__file__).with_name("GLMM_FCS_RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")
 
 

@@ -142,12 +142,14 @@ def main() -> None:
         parts += [f"{m} clusters of {n}\n", head, *efficiency(studies([n] * m, -0.5, 1)), ""]
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     text = "\n".join(
-        ["# What the number of inner updates does\n",
-         f"Made by `python -m tests.calibration.inner` on {date.today()}, commit {commit}, Python "
-         f"{platform.python_version()}, in {time.perf_counter() - began:.0f} s.\n",
-         "See the docstring of `inner.py`: differences are in posterior sds of the imputed mean or sd of a cluster.\n",
-         *parts]
-    )  # fmt: skip
+        [
+            "# What the number of inner updates does\n",
+            f"Made by `python -m tests.calibration.inner` on {date.today()}, commit {commit}, Python "
+            f"{platform.python_version()}, in {time.perf_counter() - began:.0f} s.\n",
+            "See the docstring of `inner.py`: differences are in posterior sds of the imputed mean or sd of a cluster.\n",
+            *parts,
+        ]
+    )
     Path(__file__).with_name("INNER_RESULTS.md").write_text(text)
     print(text)
 

@@ -180,9 +180,11 @@ def main() -> None:
     lines = [row(*key, *value) for key, value in results.items()]
     error = [100 * np.sqrt(a * (1 - a) / datasets) for a in (0.5, 0.9, 0.95)]
     head = [
-        "# By how much MICE-ML misses", "",
+        "# By how much MICE-ML misses",
+        "",
         f"Made by `python -m tests.calibration.ml --datasets {datasets}` on {date.today()}, commit {commit}, Python "
-        f"{platform.python_version()}, in {time.perf_counter() - began:.0f} s.", "",
+        f"{platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
+        "",
         f"{datasets} data sets a line, 30 rows a cluster, {DRAWS} draws each. Coverage (%) of central 50 / 90 / 95 % "
         "intervals;",
         f"Monte Carlo standard errors {error[0]:.1f} / {error[1]:.1f} / {error[2]:.1f}. "
@@ -192,10 +194,11 @@ def main() -> None:
         "(%) of estimates psi = 0.",
         "Truth: (psi, sigma) fixed, or drawn from half-t(2) laws, for which `exact` is the posterior; there p of uniform "
         "ranks (psi, sigma, mean).",
-        "Methods: `ml`; `bayes`, the default prior; `iw`, IW(1, 1).", "",
+        "Methods: `ml`; `bayes`, the default prior; `iw`, IW(1, 1).",
+        "",
         "| clusters | psi, sigma | method | psi | sigma | mean | psi above | singular | p |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     Path(__file__).with_name("ML_RESULTS.md").write_text("\n".join([*head, *lines, "", reading(results), ""]))
 
 

@@ -62,12 +62,14 @@ def main() -> None:
     caught = max(wrong(datasets // 3, report).values()) < 1e-6
     lines += ["", f"All below 1e-6: {'yes' if caught else 'NO'}."]
     head = [
-        "# Simulation-based calibration of the Gibbs sampler: last results", "",
+        "# Simulation-based calibration of the Gibbs sampler: last results",
+        "",
         f"Made by `python -m tests.calibration.run --datasets {datasets}` on {date.today()},",
-        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.", "",
+        f"commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
+        "",
         f"{datasets} data sets a design, {datasets // 3} a spoiled sampler; {sbc.DRAWS} draws each. Ranks:",
         "exact test of uniformity.py; p-values are multiplied by the number of quantities.",
-    ]  # fmt: skip
+    ]
     Path(__file__).with_name("RESULTS.md").write_text("\n".join([*head, *lines]) + "\n")
 
 

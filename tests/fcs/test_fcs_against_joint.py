@@ -154,7 +154,8 @@ class Parts(conditional.Gibbs):
         f = self.factors(theta, ch.cluster_factors(cells, c.terms, chain.V))
         m = ch.block_moments(cells, c.terms, c.arrays, f, chain.V)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
-        code = common_step(chain.rng, m, *updates, theta.Sigma[0], theta.Psi, theta.beta, theta.B)
+        state = theta.Sigma[0], theta.Psi, theta.beta, theta.B, theta.own["held"]
+        code = common_step(chain.rng, m, *updates, *state)
         return -code or self.fill(chain, self.spoilt(chain, theta, m), f)
 
     def factors(self, theta, f):

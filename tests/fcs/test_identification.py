@@ -62,38 +62,117 @@ def test_good_models_pass_without_events(options):
 def test_complete_predictor_constant_after_deletion():
     f = table()
     f = seen_only(f, "y1", f["sex"] == "M")
-    refused(
-        r"'y1' \(bayes\).*'sex\[M\]' is constant \(1 in all .*Drop 'sex\[M\]' from .* 'y1', or .*Normal", f
-    )
+    formula = "y1 ~ x + sex + y2 + y3 + (1 | g)"
+    message = r"'y1' \(bayes\).*'sex\[M\]' is constant \(1 in all .*Drop 'sex\[M\]' from .* 'y1', or .*Normal"
+    refused(message, f, formula)
+    refused(message, f, "y1 ~ . + sex")
     refused("'sex.M.'", f, "y1 ~ y2 + y2:sex + sex + (1 | g)")
     assert check(f, {"y1": ["x", "y2", "y3"]}) == []
-    refused(r"'y1' \(norm\)", f, methods="norm")
-    refused(r"'y1' \(ml\)", f, methods="ml")
+    refused(r"'y1' \(norm\)", f, "y1 ~ sex + y2", methods={"y1": "norm"})
+    refused(r"'y1' \(ml\)", f, formula, methods="ml")
 
 
 def test_complete_predictors_collinear_after_deletion():
     f = table().assign(w=lambda f: np.where(f["g"] < 6, f["x"], f["x"] ** 2))
-    refused("column 'w' is a combination of 'x'.*Drop 'w'", seen_only(f, "y1", f["g"] < 6))
+    f = seen_only(f, "y1", f["g"] < 6)
+    refused("column 'w' is a combination of 'x'.*Drop 'w'", f, "y1 ~ x + w + y2 + y3 + (1 | g)")
+    refused("column 'w' is a combination of 'x'.*Drop 'w'", f, "y1 ~ . + x + w")
+    # what was asked for stays, whatever its place in the table
+    assert left_out(f, "y1 ~ . + w") == left_out(f, "y1 ~ . + (1 + w | g)") == ["x"]
+
+
+def left_out(f, predictors=None, methods=None, **options):
+    """Complete columns that the default model of y1 is without, of which a note tells; those of the others are there."""
+    c = conditionals(bi.IncompleteData(f, "g"), methods, predictors, **options)
+    check_conditionals(c, bi.IncompleteData(f, "g"))
+    (block,) = (b for b in c.blocks if "y1" in b.responses)
+    notes = [n.partition("left out: ")[2] for n in block.notes if "is observed, left out" in n]
+    names = [name for note in notes for name in re.findall(r"'(.*?)'", note) if "cluster_mean" not in name]
+    assert not {*names} & {column.name for column in (*block.fixed, *block.random)}
+    assert all({*names} <= {column.name for column in b.fixed} for b in c.blocks if b is not block)
+    return names
+
+
+def constant(f):
+    return f.assign(sex=f["sex"].where(f["g"] < 8, "M")), f["g"] >= 8
+
+
+def combined(f):
+    return f.assign(w=np.where(f["g"] < 6, f["x"], f["x"] ** 2)), f["g"] < 6
+
+
+def of_clusters(f):
+    return f.assign(w=np.where(f["g"] < 6, 3 - f["size"], f["g"] ** 2)), f["g"] < 6
+
+
+def one_level(f):
+    return f.assign(land=np.where(f["g"] < 6, "b", f["g"] % 3).astype(str)), f["g"] < 6
+
+
+LEFT = {
+    constant: ["sex[M]"],
+    combined: ["w"],
+    of_clusters: ["w"],
+    one_level: ["land[1]", "land[2]", "land[b]"],
+}
+METHODS = {"bayes": {}, "norm": {"methods": "norm"}, "ml": {"methods": "ml"}, "pmm": {"methods": "pmm"},
+           "2stage": {"methods": {"y1": "2stage"}}, "block": {"blocks": {"b": ["y1", "y3"]}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", LEFT)
+def test_complete_columns_of_default_formulas_that_are_collinear_are_left_out(kind, method):
+    """Those of the other variables, which are observed elsewhere too, have them."""
+    f, seen = kind(table())
+    assert left_out(seen_only(f, "y1", seen), **METHODS[method]) == LEFT[kind]
+    assert left_out(f, **METHODS[method]) == []
+
+
+@pytest.mark.parametrize("family", ["poisson", "gamma", "bernoulli"])
+def test_collinear_columns_are_left_out_of_log_links_whose_prior_alone_would_say_what_they_do(family):
+    f, seen = combined(table())
+    f["y1"] = (
+        np.exp(f["y1"]).round(3)
+        if family == "gamma"
+        else np.exp(f["y1"]).round().clip(0, 1 if family == "bernoulli" else None)
+    )
+    f = seen_only(f, "y1", seen)
+    (block, *_) = conditionals(bi.IncompleteData(f, "g", {"y1": family})).blocks
+    assert ("w" in [column.name for column in block.fixed]) == (family == "bernoulli")
+
+
+def test_collinear_columns_are_left_out_by_where_and_ignore():
+    f, seen = combined(table())
+    model = bi.FCS(bi.IncompleteData(f, "g"), ignore=~seen)
+    assert all("w" not in [column.name for column in block.fixed] for block in model.spec.blocks)
+    imp = model.impute(2, cycles=2, seed=1, progress=False)
+    told = imp.events[imp.events["message"].str.contains("left out: 'w'")]
+    assert list(told["kind"]) == ["by default"] * len(told) and len(told) == 3
 
 
 def test_fewer_rows_than_columns():
     f = table()
     f = seen_only(f, "y1", f.index.isin([0, 1, 20, 22]) & f["y2"].notna())
     f.loc[[0, 1, 20, 22], "y1"] = [1.0, 2.0, 0.0, 3.0]
-    refused("observed in 4 rows of 2 clusters, too few for the coefficients of 5 complete columns",
-            f.assign(w=f["x"] ** 2, v=f["x"] ** 3).drop(columns="size"), {"y1": ["x", "w", "v", "sex"]})  # fmt: skip
+    refused(
+        "observed in 4 rows of 2 clusters, too few for the coefficients of 5 complete columns",
+        f.assign(w=f["x"] ** 2, v=f["x"] ** 3).drop(columns="size"),
+        {"y1": ["x", "w", "v", "sex"]},
+    )
 
 
 def test_normal_prior_makes_estimable_and_is_noted():
     f = table()
     f = seen_only(f, "y1", f["sex"] == "M")
-    (event,) = check(f, methods={"y1": NORMAL})
+    formula = "y1 ~ x + sex + y2 + y3 + (1 | g)"
+    (event,) = check(f, formula, {"y1": NORMAL})
+    assert check(f, None, {"y1": NORMAL}) == [event]  # by default too: a proper prior was asked for
     assert (event.kind, event.where) == ("prior only", "y1 ~ sex[M]")
     assert "Kept, for its coefficient has its normal prior alone" in event.message
-    refused("Drop 'sex.M.'", f, methods={"y1": "ml", "y2": NORMAL})
-    (event,) = check(f, methods={"y1": me.PyMC(model=lambda data, priors: None)})
+    refused("Drop 'sex.M.'", f, formula, {"y1": "ml", "y2": NORMAL})
+    (event,) = check(f, formula, {"y1": me.PyMC(model=lambda data, priors: None)})
     assert "your own" in event.message
-    refused("'sex.M.'", f, methods={"y1": me.PyMC()})
+    refused("'sex.M.'", f, formula, {"y1": me.PyMC()})
 
 
 # --- incomplete predictors
@@ -244,18 +323,20 @@ FORMULAS = {"y": "~ a + b + (1 | g)", "a": "~ 1 + (1 | g)", "b": "~ 1 + (1 | g)"
 
 
 def test_levels_that_are_the_same_rows_are_refused_where_nothing_is_open():
-    refused(r"'b\[t\]' is a combination of the predictors before it \(.*in the 117 rows where they and 'y'",
-            shared_level(False), FORMULAS)  # fmt: skip
+    refused(
+        r"'b\[t\]' is a combination of the predictors before it \(.*in the 117 rows where they and 'y'",
+        shared_level(False),
+        FORMULAS,
+    )
 
 
-def test_what_is_open_before_sampling_is_not_refused_and_a_run_that_fails_names_the_column():
+def test_what_is_open_before_sampling_is_not_refused_and_an_event_names_the_column():
     check(shared_level(True), FORMULAS)
     data = bi.IncompleteData(shared_level(True), "g")
     model = bi.FCS(data, {"y": "norm", "a": "glm", "b": "glm"}, {"y": "~ a + b", "a": "~ 1", "b": "~ 1"})
-    with pytest.raises(
-        bi.SamplingError, match=r"'y': .*As completed, 'b\[t\]' is a combination .* in the 117 rows where 'y'"
-    ):
-        model.impute(2, cycles=3, seed=1, progress=False)
+    events = model.impute(2, cycles=3, seed=1, progress=False).events
+    (held,) = events[events["kind"] == "coefficient held"].to_dict("records")
+    assert held["where"] == "y ~ b[t]" and 1 <= held["count"] <= 2 * 3
 
 
 def test_a_predictor_seen_in_fewer_rows_than_there_are_complete_columns():
@@ -326,8 +407,11 @@ def test_means_and_within_that_the_user_asked_for_are_refused_by_name(formula, c
 
 
 def test_random_columns_that_are_combinations_are_refused_by_name():
-    refused(r"random part has 'I\(2 \* v\)'.*take it out of \(... \| g\)", one_cluster(),
-            "y ~ x + v + (1 + v + I(2 * v) | g)")  # fmt: skip
+    refused(
+        r"random part has 'I\(2 \* v\)'.*take it out of \(... \| g\)",
+        one_cluster(),
+        "y ~ x + v + (1 + v + I(2 * v) | g)",
+    )
 
 
 def test_fewer_rows_than_coefficients():
@@ -344,8 +428,11 @@ def test_fewer_rows_than_coefficients():
 def test_fewer_observed_clusters_than_random_effects():
     f = table()
     f = seen_only(f, "y1", f["g"] < 2)
-    refused(r"has 2 random effects \('Intercept', 'x'\) and is observed in 2 clusters; 3 are needed", f,
-            "y1 ~ x + (1 + x | g)")  # fmt: skip
+    refused(
+        r"has 2 random effects \('Intercept', 'x'\) and is observed in 2 clusters; 3 are needed",
+        f,
+        "y1 ~ x + (1 + x | g)",
+    )
     (event,) = check(f, "y1 ~ x + (1 | g)")
     assert event.kind == "prior matters" and event.where == "Psi[y1]" and event.count == 2
     (event,) = check(f, "y1 ~ x + (1 | g)", {"y1": "ml"})
@@ -391,8 +478,11 @@ def test_more_between_cluster_columns_than_clusters():
 def test_cluster_mean_collinear_with_a_column_of_clusters():
     f = table()
     f = f.assign(y2=f["y2"] - f.groupby("g")["y2"].transform("mean") + 2 * f["size"])
-    refused(r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters", f,
-            "y1 ~ y2 + size + cluster_mean(y2) + (1 | g)")  # fmt: skip
+    refused(
+        r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters",
+        f,
+        "y1 ~ y2 + size + cluster_mean(y2) + (1 | g)",
+    )
 
 
 def test_cluster_mean_seen_in_few_clusters():
@@ -449,7 +539,12 @@ def test_pmm_needs_donors():
 def test_block_is_checked_for_each_response():
     f = table()
     f = seen_only(f, "y3", f["sex"] == "M")
-    refused(r"'y3' \(bayes\).*Drop 'sex\[M\]' from the predictors of 'b'", f, blocks={"b": ["y1", "y3"]})
+    refused(
+        r"'y3' \(bayes\).*Drop 'sex\[M\]' from the predictors of 'b'",
+        f,
+        {"b": "~ x + sex + y2 + (1 | g)"},
+        blocks={"b": ["y1", "y3"]},
+    )
 
 
 # --- derived columns
@@ -521,3 +616,17 @@ def test_dependent_against_ranks():
         scaled = X / np.linalg.norm(X, axis=0)
         ranks = [np.linalg.matrix_rank(scaled[:, :j], tol=1e-9) for j in range(1, 7)]
         np.testing.assert_array_equal(dependent(X), np.diff([0, *ranks]) == 0)
+
+
+def test_two_stages_of_clusters_with_one_value_each_are_refused():
+    f = table()[["g", "x"]]
+    f["y1"] = np.where(f["g"] % 2, 1.0, 0.0)
+    f.loc[::5, "y1"] = np.nan
+    data = bi.IncompleteData(f, "g", {"y1": "bernoulli"})
+    with pytest.raises(
+        SpecificationError, match=r"0 of its 12 clusters can be fitted .*and both values occur"
+    ):
+        check_conditionals(conditionals(data, {"y1": "2stage"}), data)
+    mixed = f.assign(y1=f["y1"].where(f["g"] > 2, 1 - f["y1"].where(f.index % 2 == 0, 1 - f["y1"])))
+    data = bi.IncompleteData(mixed, "g", {"y1": "bernoulli"})
+    check_conditionals(conditionals(data, {"y1": "2stage"}), data)  # three clusters have both

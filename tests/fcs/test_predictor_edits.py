@@ -106,13 +106,16 @@ def test_columns_derived_from_the_response_are_not_for_it():
     "predictors, message",
     [
         ({"y1": "~ . - z"}, "no column 'z'|'z' cannot be taken off"),
-        ({"y1": "~ . - y1"}, "'y1' cannot be taken off: by default 'y1' is predicted by age, sex, size, y2, log1p"),
+        (
+            {"y1": "~ . - y1"},
+            "'y1' cannot be taken off: by default 'y1' is predicted by age, sex, size, y2, log1p",
+        ),
         ({"y1": "~ . - age:y2"}, "'age:y2' cannot be taken off"),
         ({"y1": "~ . - cluster_mean(size)"}, r"'cluster_mean\(size\)' cannot be taken off .* not added"),
         ("~ . - z", "'z' cannot be taken off, for no default formula has it"),
-        ({"y1": "~ . * age"}, r"stands alone in a sum: ~ \. \+ x"),
-        ({"y1": "~ log(.)"}, "stands alone in a sum"),
-        ({"y1": "~ . + (1 + . | study)"}, "stands alone in a sum"),
+        ({"y1": "~ . * age"}, r"must be a term of a sum: ~ \. \+ x"),
+        ({"y1": "~ log(.)"}, "must be a term of a sum"),
+        ({"y1": "~ . + (1 + . | study)"}, "must be a term of a sum"),
         ({"y1": "~ . - (1 | study)"}, "takes its place"),
         ({"y1": "~ . + (1 | study) + (1 + age | study)"}, "2 random terms"),
         ({"y1": "~ . + (1 | arm)"}, "groups by 'arm'"),
@@ -121,7 +124,7 @@ def test_columns_derived_from_the_response_are_not_for_it():
         (["~ . - age", "~ . - size"], "two changes of all formulas"),
         ("~ age + (1 | study)", "must have the variable .* on its left side; '~ . \\+ x' alone"),
     ],
-)  # fmt: skip
+)
 def test_refusals(predictors, message):
     with pytest.raises(SpecificationError, match=message):
         conditionals(DATA, predictors=predictors)

@@ -78,7 +78,7 @@ def gibbs_draws(name, m, count, seed=2, updates=3):
     out = [np.empty((count, *a.shape)) for a in state]
     for k in range(-50, count):
         beta, Sigma, Psi, B = state
-        assert not common_step(rng, m, updates, *priors, Q0, t0, Sigma, Psi, beta, B)
+        assert not common_step(rng, m, updates, *priors, Q0, t0, Sigma, Psi, beta, B, np.empty(0, np.int64))
         for store, value in zip(out, state, strict=True):
             store[k] = value
     return out

@@ -149,7 +149,7 @@ BAD = {
     "not finite, because of 'half'": variant(add=lambda data: 0 * outside()),
     "must return a pymc.Model, not NoneType": lambda data, priors: None,
     "has no free variable": lambda data, priors: no_parameters(data),
-}  # fmt: skip
+}
 
 
 def outside():

@@ -242,9 +242,10 @@ def levels_by_x(order, ordered, method):
 
 @pytest.mark.parametrize("method", ["bayes", "glm", "sti"])
 @pytest.mark.parametrize(
-    "order, ordered", [(["no", "maybe", "always"], True), (["zebra", "ant", "cow"], False), (["yes", "no"], False)],
+    "order, ordered",
+    [(["no", "maybe", "always"], True), (["zebra", "ant", "cow"], False), (["yes", "no"], False)],
     ids=["ordinal", "categorical", "bernoulli"],
-)  # fmt: skip
+)
 def test_levels_come_back_in_their_own_order(order, ordered, method):
     assert levels_by_x(order, ordered, method) > 0.8  # the weak priors leave less than certainty
 

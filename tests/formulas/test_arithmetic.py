@@ -44,7 +44,7 @@ def test_product():
     [
         ("a) + I(b", "not arithmetic"),
         ("a == 'x'", "text cannot be computed with"),
-        ("C(a)", "cannot stand inside"),
+        ("C(a)", "cannot be used inside"),
         ("center(a)", "needs all rows"),
         ("open(a)", "not known"),
         ("a.__class__ + 1 if a else 2", "not|missing"),

@@ -96,8 +96,10 @@ def test_clusters_of_analyses():
         fit_each([FRAME], "y ~ x + cluster_mean(x)")
     other = FRAME.assign(school=np.arange(len(FRAME)) % 7)
     ours = fit_each([other], "y ~ cluster_mean(x) + (1 | school)", cluster="study")
-    theirs = fit_each([other.assign(w=by(other.assign(study=other["school"]), other["x"]).transform("mean"))],
-                      "y ~ w + (1 | school)")  # fmt: skip
+    theirs = fit_each(
+        [other.assign(w=by(other.assign(study=other["school"]), other["x"]).transform("mean"))],
+        "y ~ w + (1 | school)",
+    )
     np.testing.assert_allclose(ours.estimates, theirs.estimates, rtol=1e-8)
     binary = FRAME.assign(e=(FRAME["y"] > 1).astype(int))
     ours = fit_each([binary], "e ~ x + cluster_mean(x) + (1 | study)", family="bernoulli")

@@ -193,7 +193,7 @@ def test_constant_column(frame):
     refused(DataError, "y ~ x + (1 + k | school)", frame, "random part", "'k' is constant")
     assert build("y ~ 0 + k + x", frame).fixed == ("k", "x")
     frame["k"] = 1e9 + frame["x"]
-    refused(DataError, "y ~ k", frame, "'k' is constant but for", "subtract its mean")
+    refused(DataError, "y ~ k", frame, "'k' is constant except for", "subtract its mean")
     frame["k"] = 0
     refused(DataError, "y ~ 0 + k", frame, "'k' is 0 in all 60 rows")
 
@@ -293,3 +293,14 @@ def test_rank_tolerance(left, refused):
         return check_rank(X, ["a", "b", "c"])
     with pytest.raises(DataError, match="'c' is a combination of 'a' "):
         check_rank(X, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("power,what", [(3, "large"), (-3, "small")])
+def test_numbers_whose_squares_cannot_be_held_are_refused_by_name(power, what):
+    """z itself can be computed with, its third power not: NumPy's overflow, or a column that looks like zeros."""
+    f = pd.DataFrame({"g": [0, 0, 1, 1], "y": [1.0, 2.0, 3.0, 5.0], "z": [1e60, 2e60, 4e60, 3e60]})
+    with pytest.raises(
+        DataError, match=rf"'I\(z \*\* {power}\)' has numbers so {what} .*squares cannot be held, in 4 of 4"
+    ):
+        design(parse(f"y ~ I(z ** {power}) + (1 | g)"), f)
+    design(parse("y ~ I(z ** 2) + (1 | g)"), f)

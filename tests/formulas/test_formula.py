@@ -219,7 +219,7 @@ def test_names_and_levels(text, tree):
             r"did you mean cluster_mean\(\)\? possible are I, log, .*cluster_mean, cluster_sum, within",
         ),
         ("y ~ cluster_size(x)", "takes nothing: it is the number of rows of the cluster"),
-        ("y ~ cluster_mean(within(x))", r"within\(\) cannot stand inside cluster_mean\(\)"),
+        ("y ~ cluster_mean(within(x))", r"within\(\) cannot be used inside cluster_mean\(\)"),
     ],
 )
 def test_refusals_of_names_levels_and_functions(text, message):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 import bayesimp as bi
-from bayesimp.families.columns import CODED, COUNTS
+from bayesimp.families.columns import CODED, COUNTS, POSITIVE
 from tests.fuzz.tables import Recipe, build
 
 M, CYCLES, DRAWS = 2, 2, 4
@@ -25,22 +29,75 @@ def outcome(recipe: Recipe, folder: Path | None = None) -> str:
         Anything else: an inner error, a warning of NumPy or pandas, a completed table that is wrong.
     """
     frame = build(recipe)
+    table = _of_kind(recipe, frame)
     before = frame.copy(deep=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", bi.StatisticalWarning)
         try:
-            data = bi.IncompleteData(frame, "the group", recipe.families)
+            data = bi.IncompleteData(table, "the group", recipe.families)
             repr(data)
             model, options = _model(recipe, data)
             repr(model)
             imp = model.impute(M, seed=recipe.seed % 1000, progress=False, **options)
         except (bi.DataError, bi.SpecificationError) as error:
             return f"refused: {error}"
-        _check(imp, recipe, before)
-        _check_copies(imp, folder)
+        _check(imp, recipe, before if table is frame else data.frame)
+        if table is not frame:
+            _check_kind(imp, table, recipe.options.get("where"))
+        _check_copies(imp, recipe, folder)
     pd.testing.assert_frame_equal(frame, before, check_exact=True)
     return "completed"
+
+
+def _of_kind(recipe: Recipe, frame: pd.DataFrame) -> Any:
+    """The table as polars or Arrow has it; as it is where these have no such column."""
+    without = find_spec("polars") is None or any(dtype == "decimals" for _, dtype, _, _ in recipe.columns)
+    if recipe.kind == "pandas" or (recipe.kind == "polars" and without):
+        return frame
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        return table if recipe.kind == "arrow" else import_module("polars").from_arrow(table)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return frame
+    except Exception as error:  # of polars, which is optional
+        if type(error).__module__.startswith("polars"):
+            return frame
+        raise
+
+
+def _check_kind(imp, table, filled: str | None) -> None:
+    """Completed tables are of the kind that was given, and so are the columns that were complete."""
+    made = imp.to_frame(0)
+    assert type(made) is type(table), type(made)
+    for name in set(imp.data.frame.columns) - set(imp.imputed_columns):
+        old, new = table[name], made[name]
+        assert _cells(old) == _cells(new), name
+    for name in set(imp.imputed_columns) - {filled}:
+        assert made[name].null_count == 0 if isinstance(table, pa.Table) else made[name].null_count() == 0, (
+            name
+        )
+
+
+def _cells(column) -> list:
+    """Cells in Python; a missing interval is one whose ends are, to polars."""
+    cells = column.to_pylist() if isinstance(column, pa.ChunkedArray) else column.to_list()
+    return [None if isinstance(c, dict) and set(c.values()) == {None} else c for c in cells]
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    return np.full_like(values, values.min())
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    return np.full_like(values, values.max())
+
+
+def _as_drawn(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+POSTS = {"as drawn": _as_drawn, "all the smallest": _smallest, "all the largest": _largest}
 
 
 def _model(recipe: Recipe, data):
@@ -60,6 +117,8 @@ def _model(recipe: Recipe, data):
         options["where"] = {options["where"]: np.arange(n) % 3 == 0}
     if "ignore" in options:
         options["ignore"] = np.arange(n) % 4 == 1
+    if "post" in options:
+        options["post"] = {name: POSTS[kind] for name, kind in options["post"].items()}
     return bi.FCS(data, **options), {"cycles": CYCLES, "workers": 1}
 
 
@@ -71,7 +130,7 @@ def _range(y: np.ndarray) -> tuple[float, float]:
 def _check(imp, recipe: Recipe, before: pd.DataFrame) -> None:
     filled = recipe.options.get("where")
     for k in range(imp.m):
-        completed = imp.to_frame(k)
+        completed = imp.frame(k)
         assert list(completed.columns[: before.shape[1]]) == list(before.columns), "columns"
         pd.testing.assert_index_equal(completed.index, before.index, exact=True)
         assert getattr(completed.index, "freq", None) == getattr(before.index, "freq", None), "frequency"
@@ -100,6 +159,8 @@ def _check_values(imp, recipe: Recipe, name: str, k: int, before, after) -> None
         return
     floating = pd.api.types.is_float_dtype(after)
     assert after == before or floating, f"dtype of {name}: {before} became {after}"
+    if family in POSITIVE:
+        assert (values > 0).all(), f"{name} is not positive"
     if family in COUNTS:
         assert (values >= 0).all() and (values == np.floor(values)).all(), f"counts of {name}"
     if name in recipe.options.get("bounds", {}):
@@ -114,11 +175,12 @@ def _same_cells(a: pd.Series, b: pd.Series) -> None:
         assert x == y or float(x) == float(y), f"{a.name}: {y!r} became {x!r}"
 
 
-def _check_copies(imp, folder: Path | None) -> None:
+def _check_copies(imp, recipe: Recipe, folder: Path | None) -> None:
     copies = [pickle.loads(pickle.dumps(imp))]
     if folder is not None:
         imp.save(folder / "run.nc")
-        copies.append(bi.load(folder / "run.nc"))
+        post = {name: POSTS[kind] for name, kind in recipe.options.get("post", {}).items()}
+        copies.append(bi.load(folder / "run.nc", post=post or None))
     longer = imp.extend(1)
     for k in range(M):
         pd.testing.assert_frame_equal(longer.frame(k), imp.frame(k), check_exact=True)

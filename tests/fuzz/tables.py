@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -122,6 +122,9 @@ FAMILIES = (
     "bernoulli",
     "inverse_gaussian",
 )
+KINDS = ("pandas", "polars", "arrow")
+ORDERS = ("monotone", "revmonotone", "roman", "arabic")
+POSTS = ("as drawn", "all the smallest", "all the largest")
 SUITED = {  # methods and families that a column can have; now and then it is asked for another
     "number": (("bayes", "iw", "ml", "norm", "pmm", "2stage", "sti", "2l.norm", "2l.pan"), ("normal",)),
     "count": (("bayes", "mlmi", "glm", "2stage", "sti", "pmm"), ("poisson", "negative_binomial")),
@@ -136,7 +139,8 @@ SUITED = {  # methods and families that a column can have; now and then it is as
 class Recipe:
     """A table and a model.
 
-    columns: name, dtype, shape, missingness of each; options: of `FCS`, or of `JointNormal` (left, right: names).
+    columns: name, dtype, shape, missingness of each; options: of `FCS`, or of `JointNormal` (left, right: names);
+    kind: of table, where it can be one of polars or Arrow.
     """
 
     seed: int
@@ -147,10 +151,34 @@ class Recipe:
     engine: str = "fcs"
     families: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    kind: str = "pandas"
 
 
 def draw(seed: int) -> Recipe:
     """A recipe at random."""
+    recipe = _draw(seed)
+    rng = np.random.default_rng([seed, 2])  # of its own, so that a seed stays the table that it was
+    kind = str(rng.choice(KINDS, p=[0.8, 0.12, 0.08]))
+    return replace(recipe, kind=kind, options=recipe.options | _visits(rng, recipe))
+
+
+def _visits(rng, recipe: Recipe) -> dict[str, Any]:
+    """The order of visits, and functions that change what was drawn."""
+    options: dict[str, Any] = {}
+    incomplete = [name for name, _, _, hole in recipe.columns if hole != "none"]
+    if recipe.engine != "fcs" or not incomplete:
+        return options
+    if rng.random() < 0.15:
+        options["order"] = str(rng.choice(ORDERS))
+    elif rng.random() < 0.1:  # by name, one of them twice; now and then one is left out
+        order = [*rng.permutation(incomplete), incomplete[0]]
+        options["order"] = [str(name) for name in order[int(rng.random() < 0.1) :]]
+    if rng.random() < 0.12:
+        options["post"] = {str(rng.choice(incomplete)): str(rng.choice(POSTS))}
+    return options
+
+
+def _draw(seed: int) -> Recipe:
     rng = np.random.default_rng(seed)
     pick = lambda values: values[rng.integers(len(values))]  # noqa: E731
     m = int(rng.choice([1, 2, 3, 5, 8, 20], p=[0.02, 0.08, 0.15, 0.35, 0.3, 0.1]))

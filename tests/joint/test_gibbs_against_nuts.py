@@ -72,11 +72,13 @@ def summary(x):
 def largest(gibbs, nuts):
     """The largest |z| and its limit."""
     assert gibbs.keys() == nuts.keys() and len(gibbs) > 20
-    z = np.array([
-        (summary(gibbs[k]) - summary(nuts[k]))
-        / np.hypot(mcse(gibbs[k], summary, BATCHES), mcse(nuts[k], summary, BATCHES))
-        for k in gibbs
-    ])  # fmt: skip
+    z = np.array(
+        [
+            (summary(gibbs[k]) - summary(nuts[k]))
+            / np.hypot(mcse(gibbs[k], summary, BATCHES), mcse(nuts[k], summary, BATCHES))
+            for k in gibbs
+        ]
+    )
     return np.abs(z).max(), student.isf(LEVEL / z.size / 2, 2 * BATCHES - 2)
 
 

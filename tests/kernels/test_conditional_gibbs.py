@@ -18,6 +18,7 @@ from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferron
 from tests.longhand import cluster_variances_gibbs
 
 CHAINS = 4
+NONE = np.empty(0, np.int64)  # no coefficient may be held
 
 
 def table(q, seed=1):
@@ -58,7 +59,18 @@ def common_chain(data, priors, draws, updates, seed, precision=0.0):
     out = [], [], [], []
     for d in range(draws + draws // 20):
         code = cg.common_step(
-            rng, m, updates, prior_Sigma, prior_Psi, precision * np.eye(p), np.zeros(p), Sigma, Psi, beta, B
+            rng,
+            m,
+            updates,
+            prior_Sigma,
+            prior_Psi,
+            precision * np.eye(p),
+            np.zeros(p),
+            Sigma,
+            Psi,
+            beta,
+            B,
+            NONE,
         )
         assert code == 0
         if d >= draws // 20:
@@ -161,7 +173,10 @@ def cluster_chain(data, prior_Psi, draws, updates, seed, precision=0.0, variance
     Q0, t0 = precision * np.eye(p), np.zeros(p)
     out = [], [], [], [], []
     for d in range(draws + draws // 20):
-        assert cg.cluster_step(rng, m, updates, prior_Psi, variances, Q0, t0, sigma2, s0_a, Psi, beta, B) == 0
+        assert (
+            cg.cluster_step(rng, m, updates, prior_Psi, variances, Q0, t0, sigma2, s0_a, Psi, beta, B, NONE)
+            == 0
+        )
         if d >= draws // 20:
             for store, value in zip(out, (beta[:, 0], B[:, :, 0], sigma2, Psi, s0_a), strict=True):
                 store.append(value.copy())
@@ -320,19 +335,21 @@ def test_what_fails_is_told(what, code):
     X, Z, Y, codes, clusters = table(1)
     X = np.zeros_like(X) if what == "X" else X
     m, (prior_Sigma, prior_Psi) = (
-        observed_moments((X, Z, Y, codes, clusters)), updates_of(PRIORS["Huang-Wand"], 1)
-    )  # fmt: skip
+        observed_moments((X, Z, Y, codes, clusters)),
+        updates_of(PRIORS["Huang-Wand"], 1),
+    )
     Sigma, Psi = (
         np.full((1, 1), np.nan if what == "Sigma" else 1.0),
         np.full((1, 1), 0.0 if what == "Psi" else 1.0),
     )
     beta, B, Q0, t0 = np.zeros((2, 1)), np.zeros((clusters, 1, 1)), np.zeros((2, 2)), np.zeros(2)
     rng = np.random.default_rng(0)
-    assert cg.common_step(rng, m, 1, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B) == code
+    assert cg.common_step(rng, m, 1, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, NONE) == code
     by_cluster = cg.moments_by_cluster(collect(X, Z, Y, codes, clusters))
     sigma2, s0_a = np.full(clusters, Sigma[0, 0]), np.ones(2)
     assert (
-        cg.cluster_step(rng, by_cluster, 1, prior_Psi, VARIANCES, Q0, t0, sigma2, s0_a, Psi, beta, B) == code
+        cg.cluster_step(rng, by_cluster, 1, prior_Psi, VARIANCES, Q0, t0, sigma2, s0_a, Psi, beta, B, NONE)
+        == code
     )
 
 

@@ -15,10 +15,10 @@ S = 20_000
 
 
 @njit
-def joint_draws(rng, W, Psi_inverse, m, Q0, t0, beta, B):
+def joint_draws(rng, W, Psi_inverse, m, Q0, t0, beta, B, held):
     code = 0
     for s in range(beta.shape[0]):
-        code = max(code, effects.draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta[s], B[s]))
+        code = max(code, effects.draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta[s], B[s], held))
     return code
 
 
@@ -35,7 +35,9 @@ def sample(data, Sigma, Psi, Q0, t0, seed, count=S):
     W, ok = effects.pattern_weights(Sigma, m.patterns)
     assert ok
     beta, B = np.empty((count, p, r)), np.empty((count, clusters, q, r))
-    code = joint_draws(np.random.default_rng(seed), W, np.linalg.inv(Psi), m, Q0, t0, beta, B)
+    code = joint_draws(
+        np.random.default_rng(seed), W, np.linalg.inv(Psi), m, Q0, t0, beta, B, np.empty(0, np.int64)
+    )
     return code, beta, B
 
 
@@ -110,6 +112,54 @@ def test_failures_are_told_apart():
     exact = (X, *data[1:])
     assert sample(exact, Sigma, Psi, Q0, t0, seed=1, count=1)[0] == 2
     assert sample(data, Sigma, -1e-3 * Psi, Q0, t0, seed=1, count=1)[0] == 1
+
+
+@pytest.mark.parametrize("r", [1, 2])
+@pytest.mark.parametrize("off", [0.0, 1e-9])  # a column that is another, and one that is so but for round-off
+def test_coefficients_that_are_not_identified_are_held(r, off):
+    """The others are drawn as those of the values less what is held; the effects given all of them."""
+    (X, Z, Y, codes, m), Sigma, Psi, *_ = setting(2, 1, r, False)
+    twice = np.column_stack([X, X[:, 1] + off * np.cos(np.arange(len(X)))])
+    held, P = np.zeros(3 * r, np.int64), 3 * r
+    start = np.linspace(-2, 3, P).reshape(3, r)
+    inverse = np.linalg.inv(Psi)
+    flat = np.zeros((P, P)), np.zeros(P)
+
+    def moments_and_weights(X, Y):
+        statistics = effects.moments(collect(X, Z, Y, codes, m))
+        return statistics, effects.pattern_weights(Sigma, statistics.patterns)[0]
+
+    statistics, W = moments_and_weights(twice, Y)
+    beta, B = start.copy()[None], np.empty((1, m, 1, r))
+    rng = np.random.default_rng(5)
+    assert joint_draws(rng, W, inverse, statistics, *flat, beta, B, held) == 0
+    assert_allclose(beta[0, 2], start[2])
+    assert held.tolist() == [0, 0, 1] * r
+
+    less, W = moments_and_weights(X, Y - twice[:, 2:] * start[2])
+    normals = (
+        np.random.default_rng(5).standard_normal(P).reshape(r, 3)[:, :2]
+    )  # of the columns that are drawn
+    mean, root = dense_law(less, W, inverse, X.shape[1], r)
+    expected = mean + np.linalg.solve(root.T, normals.ravel())
+    assert_allclose(beta[0, :2].T.ravel(), expected, rtol=1e-6)
+    again, rng = np.empty((m, 1, r)), np.random.default_rng(5)
+    rng.standard_normal(P)
+    assert effects.draw_effects(rng, W, inverse, statistics, beta[0], again)
+    assert_allclose(B[0], again, rtol=1e-10)
+
+
+def dense_law(m, W, Psi_inverse, p, r):
+    """Mean of vec(beta), and the lower factor of its precision, one effect a response: the module's Q and t in NumPy."""
+    Q = sum(np.kron(w, XX) for w, XX in zip(W, m.XX, strict=True))
+    t = sum((XY @ w).T.ravel() for w, XY in zip(W, m.XY, strict=True))
+    for i in range(len(m.first) - 1):
+        M, C, g = Psi_inverse.copy(), np.zeros((r, r * p)), np.zeros(r)
+        for c in range(m.first[i], m.first[i + 1]):
+            w = W[m.cell_pattern[c]]
+            M, C, g = M + np.kron(w, m.ZZ[c]), C + np.kron(w, m.ZX[c]), g + (m.ZY[c] @ w).ravel()
+        Q, t = Q - C.T @ np.linalg.solve(M, C), t - C.T @ np.linalg.solve(M, g)
+    return np.linalg.solve(Q, t), np.linalg.cholesky(Q)
 
 
 def test_moments_are_sums_over_observed_rows():

@@ -180,9 +180,8 @@ def marginals(prior, draws):
             pairs = [(sd[:, k], half_t(prior.nu, prior.scale[k])) for k in range(d)]
             if prior.nu == 2:
                 pairs += [
-                    (draws[:, i, j] / sd[:, i] / sd[:, j], uniform(-1, 2))
-                    for i in range(d) for j in range(i)
-                ]  # fmt: skip
+                    (draws[:, i, j] / sd[:, i] / sd[:, j], uniform(-1, 2)) for i in range(d) for j in range(i)
+                ]
             return pairs
         case pr.Diagonal(variances=pr.HalfT() as inner):
             return [(sd[:, k], half_t(inner.nu, inner.scale[k])) for k in range(d)]

@@ -235,9 +235,7 @@ def test_what_does_not_matter(family):
     assert fit.code == 0
     order = np.array([3, 1, 0, 6, 2, 7, 5, 4])
     at = np.concatenate([np.arange(rows.first[i], rows.first[i + 1]) for i in order])
-    moved = GlmmRows(
-        family, *(a[at] for a in rows[1:7]), np.r_[0, np.cumsum(np.asarray(sizes)[order])]
-    )  # fmt: skip
+    moved = GlmmRows(family, *(a[at] for a in rows[1:7]), np.r_[0, np.cumsum(np.asarray(sizes)[order])])
     again = fit_laplace(moved)
     np.testing.assert_allclose(again.beta, fit.beta, atol=1e-6)
     np.testing.assert_allclose(again.modes, fit.modes[order], atol=1e-5)

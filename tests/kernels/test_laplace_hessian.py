@@ -46,7 +46,7 @@ def problem(family, p, q, *, seed=0, large=False, pairs=None):
     first = np.r_[0, np.cumsum(sizes)]
     rows = GlmmRows(
         family, y.astype(float), trials, rng.uniform(0.5, 2, n), 0.3 * rng.normal(size=n), X, Z, first
-    )  # fmt: skip
+    )
     if pairs is None:
         pairs = [(a, b) for b in range(q) for a in range(b, q)]
     free = np.array(pairs, dtype=np.int64).reshape(-1, 2)

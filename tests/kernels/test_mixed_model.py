@@ -277,9 +277,11 @@ def test_random_tables_reach_the_optimum_of_glmm():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             theirs = glmm.fit(
-                {"y": y, "x1": x1, "x2": x2, "g": codes.astype(str)}, "y ~ x1 + x2 + (1 + x1 | g)",
-                satterthwaite=False, anova_test="Wald",
-            )  # fmt: skip
+                {"y": y, "x1": x1, "x2": x2, "g": codes.astype(str)},
+                "y ~ x1 + x2 + (1 + x1 | g)",
+                satterthwaite=False,
+                anova_test="Wald",
+            )
         assert fit.converged and fit.loglik == pytest.approx(theirs.loglik, abs=1e-6), seed
         singular += bool(fit.singular)
     assert singular > 5  # or the boundary was not tried

@@ -24,9 +24,9 @@ def products(n=9, p=3, seed=1):
 def draws(XX, XY, YY, n, seed=0, count=S):
     rng = np.random.default_rng(seed)
     beta_hat, beta = np.empty(len(XY)), np.empty((count, len(XY)))
-    sigma2 = np.empty(count)
+    sigma2, held = np.empty(count), np.zeros(len(XY), np.int64)
     for s in range(count):
-        sigma2[s], code = single_level.draw_regression(rng, XX, XY, YY, n, beta_hat, beta[s])
+        sigma2[s], code = single_level.draw_regression(rng, XX, XY, YY, n, beta_hat, beta[s], held)
         assert code == 0
     return beta_hat, beta, sigma2
 
@@ -64,9 +64,34 @@ def test_predictions_are_t():
     assert distributions([(fixed, law)]) < REJECTED
 
 
+@pytest.mark.parametrize("column", [lambda X: X[:, 1] - 2 * X[:, 2], lambda X: 0 * X[:, 0]])
+def test_coefficients_that_are_not_identified_are_held(column):
+    """The others are drawn as those of y less what is held, on as many degrees of freedom as without the column."""
+    X, y, *_ = products()
+    more = np.insert(X, 2, column(X), axis=1)  # X[:, 2] is then a combination too: of those before it
+    late = len(X.T) if more[:, 2].any() else 2
+    start, held = np.array([9.0, 9.0, -1.5, 0.8]), np.zeros(4, np.int64)
+    beta_hat, beta = np.empty(4), start.copy()
+    rng, again = np.random.default_rng(3), np.random.default_rng(3)
+    sigma2, code = single_level.draw_regression(
+        rng, more.T @ more, more.T @ y, float(y @ y), len(y), beta_hat, beta, held
+    )
+    kept = [k for k in range(4) if k != late]
+    assert code == 0 and held.tolist() == [int(k == late) for k in range(4)]
+    assert beta[late] == beta_hat[late] == start[late]
+    S, rest = more[:, kept], y - start[late] * more[:, late]
+    fit, rss, *_ = np.linalg.lstsq(S, rest)
+    assert_allclose(beta_hat[kept], fit, rtol=1e-9)
+    assert_allclose(sigma2, 0.5 * rss[0] / again.standard_gamma(0.5 * (len(y) - 3)), rtol=1e-9)
+    z = again.standard_normal(4)[kept]
+    assert_allclose(
+        beta[kept], fit + np.sqrt(sigma2) * np.linalg.solve(np.linalg.cholesky(S.T @ S).T, z), rtol=1e-9
+    )
+
+
 def refused(X, y):
     p = X.shape[1]
-    out = np.empty(p), np.empty(p)
+    out = np.empty(p), np.zeros(p), np.zeros(p, np.int64)
     sigma2, code = single_level.draw_regression(
         np.random.default_rng(0), X.T @ X, X.T @ y, float(y @ y), len(y), *out
     )
@@ -76,8 +101,6 @@ def refused(X, y):
 
 def test_what_is_not_identified_is_told():
     X, y, *_ = products()
-    assert refused(np.column_stack([X, X[:, 1] - 2 * X[:, 2]]), y) == 1
-    assert refused(np.column_stack([X, np.zeros(len(y))]), y) == 1
     assert refused(X[:3], y[:3]) == 2
     assert refused(X, X @ [1.0, 2.0, -0.3]) == 3
     assert refused(X, np.zeros(len(y))) == 3

@@ -24,9 +24,11 @@ PRIORS = {
     "lkj, half-normal": pr.Priors(pr.LKJ(1.0, pr.Exponential()), pr.LKJ(1.5, pr.HalfNormal())),
     "diagonal": pr.Priors(pr.Diagonal(pr.HalfNormal()), pr.Diagonal(), NORMAL),
     "diagonal, exponential": pr.Priors(pr.Diagonal(), pr.Diagonal(pr.Exponential())),
-    "diagonal inverse-gamma": pr.Priors(pr.Diagonal(pr.InverseWishart(3.0, 0.4)), pr.Diagonal(pr.InverseWishart())),
+    "diagonal inverse-gamma": pr.Priors(
+        pr.Diagonal(pr.InverseWishart(3.0, 0.4)), pr.Diagonal(pr.InverseWishart())
+    ),
     "Sigma fixed": pr.Priors(pr.Fixed([[2.0]]), pr.HuangWand()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -86,9 +88,11 @@ def test_the_documented_example_is_the_model_it_says():
     }
     mean = data.X @ beta + b[data.cluster]
     expected = (
-        stats.norm.logpdf(beta, 0, 10).sum() + stats.norm.logpdf(b, 0, tau).sum()
-        + stats.halfnorm.logpdf([tau, sigma]).sum() + stats.gamma.logpdf(nu, 2, scale=10)
+        stats.norm.logpdf(beta, 0, 10).sum()
+        + stats.norm.logpdf(b, 0, tau).sum()
+        + stats.halfnorm.logpdf([tau, sigma]).sum()
+        + stats.gamma.logpdf(nu, 2, scale=10)
         + stats.t.logpdf(data.y, nu, mean, sigma).sum()
-    )  # fmt: skip
+    )
     density = model.compile_logp(jacobian=False, mode="FAST_COMPILE")
     assert_allclose(density(point), expected, rtol=1e-8)  # PyTensor takes a bare 0.1 for single precision

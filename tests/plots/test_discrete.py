@@ -55,9 +55,12 @@ def made():
         grade=lambda f: pd.Categorical(f["grade"], names["grade"], ordered=True)
     )
     families = {
-        "sex": "bernoulli", "visits": "poisson", "days": "negative_binomial", "cured": "binomial(trials)",
+        "sex": "bernoulli",
+        "visits": "poisson",
+        "days": "negative_binomial",
+        "cured": "binomial(trials)",
         "cost": "gamma",
-    }  # fmt: skip
+    }
     data = bi.IncompleteData(frame, cluster="g", families=families)
     return Imputations(data, cells, {"m": M, "responses": list(cells), "model": "FCS"}, None, [])
 
@@ -130,8 +133,9 @@ def test_shares_and_means_by_cluster(imp):
     )
     figure = bi.plot_imputed(imp, ["grade", "visits"], by_cluster=True)
     assert [a.get_xlabel() for a in figure.axes if a.axison] == [
-        *(f"grade: share of {k}" for k in ("I", "II", "III", "IV")), "visits: mean",
-    ]  # fmt: skip
+        *(f"grade: share of {k}" for k in ("I", "II", "III", "IV")),
+        "visits: mean",
+    ]
     assert figure._suptitle.get_text().startswith("Shares and means observed")
 
 

@@ -144,12 +144,14 @@ def test_every_kind_of_hole_in_objects(hole):
 def test_other_kinds_of_table(kind):
     frame = pd.DataFrame(
         {
-            "school": ["b", "a", "c", "b"], "x": [1.5, NAN, 2.0, 3.0],
+            "school": ["b", "a", "c", "b"],
+            "x": [1.5, NAN, 2.0, 3.0],
             "k": pd.array([1, None, 5, 7], dtype="Int64"),
-            "flag": pd.array([True, None, False, True], dtype="boolean"), "sex": ["M", None, "F", "M"],
+            "flag": pd.array([True, None, False, True], dtype="boolean"),
+            "sex": ["M", None, "F", "M"],
             "grade": pd.Categorical(["lo", "hi", None, "lo"], ["lo", "hi"]),
         }
-    )  # fmt: skip
+    )
     native = kind(frame)
     data, reference = IncompleteData(native, "school"), IncompleteData(frame, "school")
     assert data.families == reference.families
@@ -395,3 +397,46 @@ def test_a_column_is_read_once_and_cannot_be_written_to():
     with pytest.raises(ValueError, match="read-only"):
         data.numeric("x")[0] = 7.0
     assert pickle.loads(pickle.dumps(data)).numeric("x")[0] == 1.0
+
+
+def test_spaces_around_trials_are_part_of_a_name_that_has_them():
+    f = pd.DataFrame({"g": [1, 1, 2, 2], "y": [1.0, 2.0, np.nan, 0.0], "n": [3, 3, 3, 3], " n": [5, 5, 5, 5]})
+    families = {"y": "binomial( n)"}
+    assert IncompleteData(f, "g", families).families["y"] == "binomial( n)"
+    assert IncompleteData(f.drop(columns=" n"), "g", families).families["y"] == "binomial(n)"
+    assert IncompleteData(f, "g", {"y": "binomial(n )"}).families["y"] == "binomial(n)"
+    with pytest.raises(DataError, match="'y' is more than ' n', its trials"):
+        IncompleteData(f.assign(**{" n": 1}), "g", families)
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow"])
+def test_missing_intervals_of_whole_numbers_stay_missing(kind):
+    """pandas makes an interval of them whose ends are the smallest integers."""
+    intervals = pd.arrays.IntervalArray.from_breaks([0, 1, 2, 3])
+    typed = pa.array(intervals.take([0, 0, 2, 1]))
+    storage = pa.StructArray.from_arrays(
+        [typed.storage.field("left"), typed.storage.field("right")], ["left", "right"],
+        mask=pa.array([False, True, False, False]),
+    )  # fmt: skip
+    column = pa.ExtensionArray.from_storage(typed.type, storage)
+    table = pa.table({"g": [1, 1, 2, 2], "x": column})
+    data = IncompleteData(table if kind == "arrow" else pl.from_arrow(table), "g")
+    assert data.frame["x"].isna().tolist() == [False, True, False, False]
+    assert data.frame["x"].iloc[3] == pd.Interval(1.0, 2.0)
+
+
+def test_categories_of_structures_are_refused():
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None]), pa.array([{"a": 1}, {"a": 2}]))
+    with pytest.raises(DataError, match="cannot be turned into pandas"):
+        IncompleteData(pa.table({"g": [1, 1, 2, 2], "x": column}), "g")
+
+
+def test_categories_of_whole_numbers_with_holes_are_numbers():
+    f = pd.DataFrame({"g": [1, 1, 2, 2], "x": pd.Categorical([3, None, 5, 3])})
+    data = IncompleteData(f, "g", {"x": "poisson"})
+    assert data.numeric("x")[[0, 2, 3]].tolist() == [3.0, 5.0, 3.0] and data.missing("x").tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]

@@ -13,7 +13,7 @@ from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.loop import Chain, Parameters
+from bayesimp.fcs.loop import Chain, Parameters, held_coefficients
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
@@ -156,7 +156,11 @@ class Gibbs(NormalBlock):
             theta.Sigma = np.exp(chain.rng.normal(-0.5, 0.5, (self.table.clusters, 1, 1)))
             theta.own["s0_a"] = np.array([0.5, 10.0])
         theta.own["started"] = np.zeros(1)
+        theta.own["held"] = np.zeros(theta.beta.size, dtype=np.int64)
         return theta
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return held_coefficients(self.chained.block, thetas)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         c, table = self.chained, self.table
@@ -164,11 +168,11 @@ class Gibbs(NormalBlock):
             f, m = self.moments(chain)
             code = cluster_step(
                 chain.rng, m, self.updates, self.update_Psi, VariancesPrior(), self.Q0, self.t0,
-                theta.Sigma.reshape(-1), theta.own["s0_a"], theta.Psi, theta.beta, theta.B,
+                theta.Sigma.reshape(-1), theta.own["s0_a"], theta.Psi, theta.beta, theta.B, theta.own["held"],
             )  # fmt: skip
             return -code if code else self.fill(chain, theta, f)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
-        state = theta.Sigma, theta.Psi, theta.beta, theta.B, chain.V
+        state = theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], chain.V
         if self.sizes[2] == 1:
             code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
         else:
@@ -200,19 +204,25 @@ class Regression(NormalBlock):
     """Bayesian linear regression that ignores the clusters (mice's norm)."""
 
     words = {
-        -1: ("failed", "the columns of its regression are dependent"),
-        -2: ("failed", "there are no more observed rows than predictors"),
+        -2: ("failed", "there are no more observed rows than predictors that they tell apart"),
         -3: ("failed", "the predictors explain it exactly"),
     }
+
+    def init(self, chain: Chain) -> Parameters:
+        theta = super().init(chain)
+        theta.own["held"] = np.zeros(theta.beta.size, dtype=np.int64)
+        return theta
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        return held_coefficients(self.chained.block, thetas)
 
     def parameters(self, chain: Chain, theta: Parameters):
         """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
         f, m = self.moments(chain)
-        beta_hat, beta = np.empty(self.sizes[0]), np.empty(self.sizes[0])
+        beta_hat, beta = np.empty(self.sizes[0]), theta.beta[:, 0].copy()
         n = int(self.chained.arrays.pattern_rows[0])
-        sigma2, code = draw_regression(
-            chain.rng, m.XX[0], np.ascontiguousarray(m.XY[0, :, 0]), m.YY[0, 0, 0], n, beta_hat, beta
-        )
+        products = m.XX[0], np.ascontiguousarray(m.XY[0, :, 0]), m.YY[0, 0, 0]
+        sigma2, code = draw_regression(chain.rng, *products, n, beta_hat, beta, theta.own["held"])
         theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
         return f, beta_hat[:, None], -code
 

@@ -155,7 +155,9 @@ class NormalConditional(HmcBlock):
     def _effects(self, rng, m: Moments, draw: NormalDraw) -> None:
         """beta and B of the draw, given its Sigma and Psi."""
         beta, Sigma, Psi, B = draw
-        code = common_step(rng, m, 1, *self._known, self._Q0, self._t0, Sigma, Psi, beta, B)
+        code = common_step(
+            rng, m, 1, *self._known, self._Q0, self._t0, Sigma, Psi, beta, B, np.empty(0, np.int64)
+        )
         if code:
             what = {1: "Sigma is not positive", 3: "the fixed effects are not identified"}
             raise SamplingError(

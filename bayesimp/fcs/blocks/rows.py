@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.families.columns import POSITIVE
 from bayesimp.fcs.specification.values import TOLERANCE, dependent
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms, cluster_factors
@@ -83,7 +86,21 @@ class BlockRows:
         if self.chained.block.family == "normal":
             return drawn
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
-        return (values - self.table.center[self.k]) / self.table.scale[self.k]
+        working = (values - self.table.center[self.k]) / self.table.scale[self.k]
+        if self.chained.block.family in POSITIVE:
+            return np.maximum(working, self.least)
+        return working
+
+    @cached_property
+    def least(self) -> float:
+        """The smallest working value that is a positive number on the scale of the data.
+
+        Beside the centre of the column smaller ones are round-off, and might come back as 0 (`imputed_events` tells).
+        """
+        working = -self.table.center[self.k] / self.table.scale[self.k]
+        while not self.table.on_data_scale(self.k, np.array(working)) > 0.0:
+            working = np.nextafter(working, np.inf)
+        return float(working)
 
     def factors(self, V: Array) -> Array:
         """f (m, T, 2) of kernels/chained/moments.py; not to be written to."""

@@ -1,12 +1,15 @@
 """Blocks of the loop by two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
 
-The numbers: kernels/two_stage/draw.py. Which clusters could not be fitted by themselves is kept, to be named.
+The numbers: kernels/two_stage/draw.py. Where too few clusters can be fitted by themselves in a visit, it draws from one
+regression of all clusters with weak normal priors (kernels/glm/regression.py), and counts it. Which clusters could not
+be fitted by themselves is kept, to be named.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from bayesimp import methods as me
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
 from bayesimp.fcs.loop import Chain, Parameters, summed
@@ -14,6 +17,7 @@ from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms
 from bayesimp.kernels.chained.regression import match
 from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.glm.regression import initial_regression_state, single_level_glm
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.two_stage.cluster_fits import FITTED
 from bayesimp.kernels.two_stage.draw import (
@@ -21,15 +25,17 @@ from bayesimp.kernels.two_stage.draw import (
     TOO_FEW,
     VARIANCES,
     WORDS,
+    TwoStage,
     TwoStageState,
     initial_state,
     two_stage_step,
 )
 from bayesimp.kernels.two_stage.meta_analysis import MOMENTS, REML, SINGULAR
 from bayesimp.messages import listing
-from bayesimp.methods import TwoStage
 
 __all__ = ["TwoStageBlock"]
+
+TOGETHER = 1024  # beside the codes of the kernel
 
 
 class TwoStageBlock(GeneralisedBlock):
@@ -42,11 +48,16 @@ class TwoStageBlock(GeneralisedBlock):
         if code not in (TOO_FEW, VARIANCES * SINGULAR)
     }
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
+    words[TOGETHER] = (
+        "clusters together",
+        "too few clusters could be fitted by themselves, or columns of clusters were dependent: drawn from one "
+        "regression of all clusters, with weak normal priors. 'bayes' fits them together, and lets them differ",
+    )
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         block, rows = self.chained.block, self.rows
-        assert isinstance(block.method, TwoStage)
+        assert isinstance(block.method, me.TwoStage)
         self.method = block.method
         within = [t for t, column in enumerate(block.fixed) if column in block.random]
         between = [t for t in range(self.p) if t not in within]
@@ -103,7 +114,10 @@ class TwoStageBlock(GeneralisedBlock):
         if np.isfinite(draw.accepted):
             own["accepted"] += draw.accepted, 1.0
         if draw.code & TOO_FEW:
-            return -TOO_FEW
+            together = self._together(chain, rows, T, draw.status)
+            if together is None:
+                return -TOO_FEW
+            draw = together
         theta.beta[self.within, 0] = draw.beta[: len(self.within)]
         theta.beta[self.between, 0] = draw.beta[len(self.within) :]
         theta.Psi[self.place[:, None], self.place] = draw.L @ draw.L.T
@@ -112,6 +126,23 @@ class TwoStageBlock(GeneralisedBlock):
             theta.Sigma[:, 0, 0] = draw.sigma2
         self._impute(chain, theta, rows, X[n:], draw)
         return int(draw.code)
+
+    def _together(self, chain: Chain, rows: GlmmRows, T: np.ndarray, status: np.ndarray) -> TwoStage | None:
+        """The draws of one regression of all clusters, in the form of the two stages; None where it has none."""
+        p, m = rows.X.shape[1], len(T)
+        whole = rows._replace(X=np.ascontiguousarray(np.hstack([rows.X, T[self.rows.cluster]])))
+        made = single_level_glm(chain.rng, whole, 2, initial_regression_state(self.code, whole.X.shape[1]))
+        if not made.drawn:
+            return None
+        drawn, estimated = (
+            np.tile(beta[:p, 0], (m, 1)) + np.eye(1, p) * (T @ beta[p:])
+            for beta in (made.beta, made.estimated_beta)
+        )
+        sigma2 = np.full(m if self.code == NORMAL else 0, made.sigma2)
+        none = np.empty(0)
+        return TwoStage(
+            drawn, sigma2, estimated, status, np.nan, made.beta[:, 0], np.zeros((p, p)), none, TOGETHER
+        )
 
     def _columns(self, V: np.ndarray, f: np.ndarray, which, terms: Terms, source, cluster) -> np.ndarray:
         return self.rows.columns(V, np.ascontiguousarray(f[:, which]), terms, source, cluster)

@@ -72,12 +72,17 @@ def alone(s: Sight) -> list[Event]:
         p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
         # 5 degrees of freedom for a variance; 0 and 1 with a coefficient a row are separated, and counts are not
         least = p + {"normal": 5, "bernoulli": 1}.get(s.block.family, 0)
-        many = [i for i in np.flatnonzero(sizes >= least) if _full_rank(s, int(i))]
+        several = np.ones(len(sizes), dtype=bool)
+        if s.block.family == "bernoulli":  # values that are all equal have no finite estimate
+            several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
+        many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
         if len(many) < 2 + c:
+            both = ", and both values occur" * (not several.all())
             raise SpecificationError(
                 f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
                 f"'{method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
-                f"{listing(col.name for col in s.block.random)} vary. Take predictors out of its formula, or use 'bayes'."
+                f"{listing(col.name for col in s.block.random)} vary{both}. Take predictors out of its formula, or use "
+                "'bayes'."
             )
     if isinstance(method, Stratified) and s.block.family == "normal":
         terms = len(s.block.fixed) - 1 + len(s.clusters)

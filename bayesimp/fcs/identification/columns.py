@@ -18,7 +18,7 @@ from bayesimp.fcs.specification.values import column_values, dependent
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.messages import listing
-from bayesimp.methods import ClusterLevel
+from bayesimp.methods import PMM, ClusterLevel, Norm
 
 __all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
 
@@ -108,15 +108,17 @@ def exact(s: Sight) -> list[Event]:
         return []
     by_row = np.flatnonzero(s.kinds != "mean")
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
-    if there.sum() <= len(by_row) + 1 or np.ptp(s.values[s.name][there]) == 0:
+    # one row more is by chance, and the others' priors see to it; without a prior there is then no variance
+    least = len(by_row) + (0 if isinstance(s.block.method, Norm | PMM) and (there == s.rows).all() else 1)
+    if there.sum() <= least or np.ptp(s.values[s.name][there]) == 0:
         return []
     found = _relation(s, s.values[s.name], by_row, there)
     if not found:
         return []
     involved = [s.names[k] for k in found[0] if s.names[k] != INTERCEPT]
     raise SpecificationError(
-        f"'{s.name}' is an exact combination of its predictors ({listing(involved)}) {_there(s, found[1])}: nothing is "
-        f"left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
+        f"'{s.name}' is an exact combination of its predictors ({listing(involved) or INTERCEPT}) {_there(s, found[1])}: "
+        f"nothing is left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
     )
 
 
@@ -127,6 +129,11 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
         return []
     if count < p:
         return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
+    if count == p and s.block.family == "normal" and isinstance(s.block.method, Norm | PMM):
+        raise SpecificationError(
+            f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}): none is "
+            f"left for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a prior."
+        )
     columns, events = s.block.fixed, []
     of_clusters = [c.over is not None or c.within for c in columns]
     order = sorted(range(p), key=lambda j: of_clusters[j])

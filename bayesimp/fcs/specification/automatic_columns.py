@@ -1,8 +1,8 @@
-"""Columns that a block has by default: cluster means added, levels that its rows do not tell apart left out; noted."""
+"""Columns that a block has by default: cluster means added, what its rows do not tell apart left out; noted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.fcs.identification.evidence import proper, term_of
 from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.fcs.specification.columns import BaseColumns
+from bayesimp.fcs.specification.feedback import LOGS
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.specification.values import column_values, dependent, observed
@@ -22,7 +23,7 @@ from bayesimp.methods import ClusterLevel, TwoStage, ignores_clusters
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["check_compatible", "with_means", "without_unseen_levels"]
+__all__ = ["check_compatible", "with_means", "without_collinear", "without_unseen_levels"]
 
 
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
@@ -42,9 +43,16 @@ def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
 
 
 def without_unseen_levels(
-    draft: Draft, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]
+    draft: Draft,
+    data: IncompleteData,
+    base: BaseColumns,
+    fitted: NDArray[np.bool_],
+    asked: Collection[Column] = (),
 ) -> Draft:
-    """Of a default formula: without levels of a factor that its response tells nothing of, if others remain."""
+    """Of a default formula: without levels of a factor that its response tells nothing of, if others remain.
+
+    asked: columns that the user added to the default formula, which stay.
+    """
     block = draft.block
     if draft.explicit or proper(block):
         return draft
@@ -64,14 +72,54 @@ def without_unseen_levels(
             rows = fitted & ~data.missing(name) & np.isfinite(X).all(axis=1)
             out |= dependent(X[rows])[len(before) :]
         if not out.all():
-            left += [c for c, is_out in zip(columns, out, strict=True) if is_out]
+            left += [c for c, is_out in zip(columns, out, strict=True) if is_out and c not in asked]
+    text = f"not told apart from others in rows with '{block.name}', counted with the first level: "
+    return _left_out(draft, left, text)
+
+
+def without_collinear(
+    draft: Draft,
+    data: IncompleteData,
+    base: BaseColumns,
+    fitted: NDArray[np.bool_],
+    asked: Collection[Column] = (),
+) -> Draft:
+    """Of a default formula: without complete columns that are combinations of others wherever the response is observed.
+
+    Those of rows that are fewer than the columns stay, for `identified` to refuse: which to leave out nothing says. Of
+    generalised models, whose priors are proper, such a column says as much as its prior, and is left out where that acts
+    on a log mean: its factor exp(N(0, 2.5^2)) for a standard deviation of the column leaves the numbers.
+    asked: columns that the user added to the default formula, which stay.
+    """
+    block = draft.block
+    if draft.explicit or (proper(block) and block.family not in LOGS):
+        return draft
+    complete = [c for c in block.fixed if c.over is None and c.base in base.complete]
+    asked = (*asked, *(() if isinstance(block.method, TwoStage) else block.random))  # a slope needs its mean
+    complete.sort(key=lambda c: c.base != INTERCEPT and c not in asked)
+    X = column_values(complete, base.complete, data.codes, centred=True)
+    out = np.zeros(len(complete), dtype=bool)
+    for name in block.responses:
+        rows = fitted & ~data.missing(name)
+        here = dependent(X[rows])
+        if rows.sum() <= (~here).sum():
+            return draft
+        out |= here
+    left = [c for c, is_out in zip(complete, out, strict=True) if is_out and c not in asked]
+    return _left_out(
+        draft, left, f"combinations of other columns in rows where '{block.name}' is observed, left out: "
+    )
+
+
+def _left_out(draft: Draft, left: Collection[Column], text: str) -> Draft:
+    """The draft without these columns, and a note that says so."""
     if not left:
         return draft
-    text = f"not told apart from others in rows with '{block.name}', counted with the first level: "
+    block = draft.block
+    fixed, random = (tuple(c for c in part if c not in left) for part in (block.fixed, block.random))
+    random = random if isinstance(block.method, TwoStage) else block.random
     notes = (*block.notes, text + listing([c.name for c in left]))
-    return replace(
-        draft, block=replace(block, fixed=tuple(c for c in block.fixed if c not in left), notes=notes)
-    )
+    return replace(draft, block=replace(block, fixed=fixed, random=random, notes=notes))
 
 
 def with_means(

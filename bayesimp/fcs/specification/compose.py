@@ -16,10 +16,21 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import CODED, COUNTS, trials
-from bayesimp.fcs.specification.automatic_columns import check_compatible, with_means, without_unseen_levels
+from bayesimp.fcs.specification.automatic_columns import (
+    check_compatible,
+    with_means,
+    without_collinear,
+    without_unseen_levels,
+)
 from bayesimp.fcs.specification.columns import BaseColumns
 from bayesimp.fcs.specification.derived import read_derived
-from bayesimp.fcs.specification.feedback import computed_circles, drawn_by_logs, feeding_back, note, unlimited
+from bayesimp.fcs.specification.feedback import (
+    computed_circles,
+    drawn_by_logs,
+    feeding_back,
+    note,
+    unlimited,
+)
 from bayesimp.fcs.specification.levels import Draft, at_its_level
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
@@ -117,7 +128,9 @@ def conditionals(
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
         drafts = [check_compatible(d, why) for d in drafts]
-    drafts = [without_unseen_levels(d, data, base, fitted) for d in drafts]
+    asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
+    drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
+    drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
     drafts = _with_circles(drafts, base, values)
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
     made = {name: _without(block, given[name], base) for name, block in made.items()}
@@ -136,6 +149,11 @@ def conditionals(
         },
         dict(base.written),
     )
+
+
+def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:
+    """Columns that the user added to a default formula."""
+    return base.columns(Part(False, given.asked), given.formula.text) if given.asked else ()
 
 
 def _without(block: Block, given: Given, base: BaseColumns) -> Block:

@@ -30,12 +30,15 @@ class Given:
         Whether the user wrote all of it.
     without
         Cluster means, ``cluster_mean(x)``, that are not to be added to it.
+    asked
+        Terms that the user added to a default formula.
     """
 
     formula: Predictors
     explicit: bool
     notes: tuple[str, ...] = ()
     without: tuple[Call, ...] = ()
+    asked: tuple[Term, ...] = ()
 
 
 def edited(
@@ -86,6 +89,7 @@ def edited(
         default.explicit,
         (*default.notes, *notes),
         tuple(made.without),
+        tuple(made.asked),
     )
     return given, made.absent, made.lost
 
@@ -96,6 +100,7 @@ class _Changed:
 
     terms: dict[frozenset[Node], Term]
     without: list[Call] = field(default_factory=list)
+    asked: list[Term] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
@@ -103,6 +108,7 @@ class _Changed:
     def take(self, sign: str, term: Term) -> None:
         if sign == "+":
             self.terms.setdefault(frozenset(term), term)
+            self.asked.append(term)
         elif key := _stands_for(term, self.terms):
             del self.terms[key]
             self.lost.add(_spelled(term))

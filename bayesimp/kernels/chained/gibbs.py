@@ -1,6 +1,6 @@
 """Gibbs steps of one variable given all others: a normal linear mixed model with one, complete response.
 
-    y_j = x_j' beta + z_j' b_i + e_j,    b_i ~ N(0, Psi),    i = 1..m,  row j in cluster i        (models.md, section 2)
+    y_j = x_j' beta + z_j' b_i + e_j,    b_i ~ N(0, Psi),    i = 1..m,  row j in cluster i  (docs/mathematics.md, sec. 3)
 
 Only rows in which y is observed enter; m counts all clusters, m_o those with such rows. One update:
 
@@ -87,12 +87,12 @@ def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
 
 
 @inner
-def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B):
+def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
     """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
     if not invert(Psi, Psi_inverse):
         return 4
-    failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
+    failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
     if failed:
         return 1 + failed
     if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
@@ -133,7 +133,7 @@ def _times_normals(rng, L, B, i):
 
 
 @kernel(nogil=True)
-def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B):
+def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held):
     """Advance the univariate sampler by `updates` updates, in place.
 
     Parameters
@@ -148,7 +148,10 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
     Sigma, Psi
         (1, 1), (q, q): where the chain stands; read, and replaced.
     beta, B
-        (p, 1), (m, q, 1): only written (updates >= 1), clusters without rows included.
+        (p, 1), (m, q, 1): written (updates >= 1), clusters without rows included; read are coefficients that are held.
+    held
+        (p,) int64: one more for every update in which a coefficient is not identified, and is left as it is
+        (kernels/normal/effects.py). (0,): that is a failure.
 
     Returns
     -------
@@ -165,7 +168,7 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
             return 1
         W[0, 0, 0] = 1.0 / Sigma[0, 0]
         Sigma_inverse[0, 0] = W[0, 0, 0]
-        failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B)
+        failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held)
         if failed:
             return failed
         if prior_Sigma.kind != FIXED:
@@ -179,7 +182,7 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
 
 
 @kernel(nogil=True)
-def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B):
+def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B, held):
     """Advance the sampler with a residual variance for every cluster by `updates` updates, in place.
 
     Parameters
@@ -190,7 +193,7 @@ def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, b
         VariancesPrior.
     sigma2, s0_a
         (m,), (2,) = (s0, a): where the chain stands; read, and replaced.
-    prior_Psi, Q0, t0, Psi, beta, B
+    prior_Psi, Q0, t0, Psi, beta, B, held
         As in `common_step`.
 
     Returns
@@ -209,7 +212,7 @@ def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, b
                 return 1
             W[i, 0, 0] = 1.0 / sigma2[i]
             RR[i, 0, 0] = 0.0
-        failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B)
+        failed = _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held)
         if failed:
             return failed
         residual_products(m, beta, B, RR)

@@ -8,6 +8,9 @@ prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, witho
     y_mis                ~ N(x' beta, sigma^2)                             `norm`
     y_mis                = y of a donor                                    predictive mean matching
 
+Columns that are combinations of those before them have their coefficients held as they are, in beta_hat and beta; the
+others are drawn given these, on n - rank(X) degrees of freedom.
+
 A donor of a missing value is one of the k observed rows whose x' beta_hat is nearest to the x' beta of the missing
 row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows as far as the k-th nearest
 share its place: with c rows nearer and t at that distance, each of the c has probability 1/k and each of the t has
@@ -28,7 +31,7 @@ EXACT = 1e-13  # share of y'y that an exact fit leaves as round-off
 
 
 @kernel(nogil=True)
-def draw_regression(rng, XX, XY, YY, n, beta_hat, beta):
+def draw_regression(rng, XX, XY, YY, n, beta_hat, beta, held):
     """Draw (beta, sigma^2) from their posterior under p(beta, log sigma) constant.
 
     Parameters
@@ -36,33 +39,66 @@ def draw_regression(rng, XX, XY, YY, n, beta_hat, beta):
     XX, XY, YY
         (p, p), (p,), number: X'X, X'y, y'y of the n rows in which y is observed, standardised.
     beta_hat, beta
-        (p,): the least-squares fit and the draw, written.
+        (p,): the least-squares fit and the draw, written; read are coefficients in beta that are held.
+    held
+        (p,) int64: one more for every coefficient held.
 
     Returns
     -------
-    (sigma2, code); code 0, 1: columns of X dependent, 2: n <= p, 3: an exact fit, no residual variance.
+    (sigma2, code); code 0, 2: n <= rank, 3: an exact fit, no residual variance.
     """
     p = XY.size
-    if n <= p:
-        return np.nan, 2
     L = np.empty((p, p))
     copy_to(L, XX)
-    if semidefinite_cholesky(L, p, DEPENDENT, p) < p:
-        return np.nan, 1
+    rank = semidefinite_cholesky(L, p, DEPENDENT, p)
+    if n <= rank:
+        return np.nan, 2
     for x in range(p):
         beta_hat[x] = XY[x]
+    total = YY if rank == p else _less_held(L, XX, XY, YY, beta, beta_hat)
     solve_lower(L, beta_hat, p)
-    rss = YY
+    rss = total
     for x in range(p):
         rss -= beta_hat[x] ** 2
-    if not rss > EXACT * YY:
+    if not rss > EXACT * total:
         return np.nan, 3
-    sigma2 = 0.5 * rss / rng.standard_gamma(0.5 * (n - p))
+    sigma2 = 0.5 * rss / rng.standard_gamma(0.5 * (n - rank))
+    drawn = np.empty(p)
     for x in range(p):
-        beta[x] = beta_hat[x] + np.sqrt(sigma2) * rng.standard_normal()
+        drawn[x] = beta_hat[x] + np.sqrt(sigma2) * rng.standard_normal()
     solve_lower_t(L, beta_hat, p)
-    solve_lower_t(L, beta, p)
+    solve_lower_t(L, drawn, p)
+    for x in range(p):
+        if L[x, x] < 0.0:
+            beta_hat[x] = beta[x]
+            held[x] += 1
+        else:
+            beta[x] = drawn[x]
     return sigma2, 0
+
+
+@inner
+def _less_held(L, XX, XY, YY, beta, Xy):
+    """y'y and Xy <- X'y of y less the columns whose coefficients in beta are held: those of which L has none.
+
+    L <- the factor of the others, and -1 on the diagonal in place of these.
+    """
+    p, total = beta.size, YY
+    for x in range(p):
+        if L[x, x] != 0.0:
+            continue
+        total -= 2.0 * beta[x] * XY[x]
+        for y in range(p):
+            product = (XX[x, y] if x > y else XX[y, x]) * beta[x]
+            if L[y, y] == 0.0:
+                total += product * beta[y]
+            Xy[y] -= product
+    for x in range(p):
+        if L[x, x] == 0.0:
+            for y in range(x):
+                L[x, y] = 0.0
+            L[x, x], Xy[x] = -1.0, 0.0
+    return total
 
 
 @kernel(nogil=True)

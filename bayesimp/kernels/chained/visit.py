@@ -62,12 +62,16 @@ class Visit(NamedTuple):
 
 
 class BlockState(NamedTuple):
-    """Where a block stands, and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi."""
+    """Where a block stands, and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
+
+    held: how often coefficients were held (kernels/normal/effects.py).
+    """
 
     Sigma: np.ndarray
     Psi: np.ndarray
     beta: np.ndarray
     B: np.ndarray
+    held: np.ndarray
     kept_beta: np.ndarray
     kept_Sigma: np.ndarray
     kept_Psi: np.ndarray
@@ -75,7 +79,7 @@ class BlockState(NamedTuple):
 
 # Of `Visit` and `BlockState` in turn: kind and dimensions of their arrays (kernels/chained/places.py).
 VISIT = "i1 f1 i1 i1 f1 f1 f2 b1 f2 i1 i1  i1 b2 i1 i1 i1 f3 i1 i1 b2 i1 i1 f1 f1  i1  i1 f1 f2 f1  i1 f1 f2 f1  f2 f1"
-STATE = "f3 f2 f2 f3  f3 f3 f3"
+STATE = "f3 f2 f2 f3 i1  f3 f3 f3"
 
 
 @inner
@@ -112,32 +116,36 @@ def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
             )
             code = _step(
                 rng, cells, v.terms, v.block, v.updates, v.prior_Sigma, v.prior_Psi, v.Q0, v.t0,
-                Sigma, Psi, beta, B, V,
+                Sigma, Psi, beta, B, whole(states, b, 4), V,
             )  # fmt: skip
             if code:
                 return t, b, code
-            copy_to(stack(states, b, 4)[t], beta)
-            copy_to(stack(states, b, 5)[t], Sigma[0])
-            copy_to(stack(states, b, 6)[t], Psi)
+            copy_to(stack(states, b, 5)[t], beta)
+            copy_to(stack(states, b, 6)[t], Sigma[0])
+            copy_to(stack(states, b, 7)[t], Psi)
         imputed_moments(cells, V, mean[t], sd[t])
     return 0, 0, 0
 
 
 @kernel(nogil=True)
-def gibbs_step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V):
+def gibbs_step(
+    rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
+):
     """One response: `updates` Gibbs updates, then its missing values. Returns their code.
 
-    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), V (R, d - p) in place.
+    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), held (p*,), V (R, d - p) in place.
     """
-    return _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V)
+    return _step(
+        rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
+    )
 
 
 @merged
-def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V):
+def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V):
     """`gibbs_step`, as part of what calls it: a table needs one of the two, and compiles one."""
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
-    code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B)
+    code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B, held)
     if code:
         return code
     if not fill(rng, cells, terms, block, f, beta, B, Sigma, V):
@@ -147,9 +155,9 @@ def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sig
 
 @kernel(nogil=True)
 def joint_step(
-    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, V
+    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
 ):
-    """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r).
+    """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r), held (r p*,).
 
     first: whether beta and B are not yet those of a cycle.
     """
@@ -167,7 +175,7 @@ def joint_step(
             return 1
         if not invert(Psi, Psi_inverse):
             return 4
-        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
+        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
         if failed:
             return 1 + failed
         if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:

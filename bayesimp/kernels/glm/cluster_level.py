@@ -2,7 +2,7 @@
 
     normal                    y_i ~ N(x_i' beta, sigma^2),   sigma ~ half-t(3, scale)
     with a log link           y_i ~ family(exp(x_i' beta), shape),   shape^-1/2 ~ half-t(3, 1)
-    others                    y_i ~ family(x_i' beta), as in glm.py;   d ~ Gamma(2, 1/2) of an ordinal variable
+    others                    y_i ~ family(x_i' beta), as in density.py;  d ~ Gamma(2, 1/2) of an ordinal variable
 
     beta_1 ~ N(location, (TERM_SD scale)^2)
     other beta_k ~ N(0, (SLOPE_SD scale)^2),   with a log link N(0, scale^2 / (p - 1))
@@ -10,14 +10,14 @@
 (location 0, scale 1 but for normal variables and log links.) Clusters are few, perhaps fewer than predictors, so
 posteriors are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
 sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
-by the moves of glmm_gibbs.py without effects of clusters. The chain goes on from visit to visit.
+by the moves of kernels/glmm/gibbs.py without effects of clusters. The chain goes on from visit to visit.
 
 Where clusters are hardly more than predictors the prior is most of what is known of x' beta. With a log link its tails
 are multiplied: slopes of sd 2.5 each impute counts of hundreds where the largest is 4. There the predictors together have
 a prior sd of `scale`, the sd of log y, so that a priori they explain about what there is to explain.
 
-Predictive mean matching (mice's 2lonly.pmm): the normal model, donors matched as in single_level.py, observed clusters
-at the mean of beta given sigma^2.
+Predictive mean matching (mice's 2lonly.pmm): the normal model, donors matched as in kernels/chained/regression.py,
+observed clusters at the mean of beta given sigma^2.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def cluster_level_step(
     rng
         numpy.random.Generator.
     family
-        NORMAL, those of families.py, ORDINAL or CATEGORICAL (y 0..levels-1).
+        NORMAL, those of kernels/families/scalar.py, ORDINAL or CATEGORICAL (y 0..levels-1).
     X, y, observed
         (m, p) the intercept first, others with sd 1; (m,); (m,) bool.
     state

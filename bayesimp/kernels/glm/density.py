@@ -4,7 +4,7 @@ Row j of cluster i with columns x, r linear predictors, and cluster terms alpha_
 
     eta_k = offset + x' beta_k + alpha_ik,     k = 1..r
 
-    codes of families.py, NORMAL (sigma^2 = 1)   r = 1
+    codes of kernels/families/scalar.py, NORMAL (sigma^2 = 1)   r = 1
     ORDINAL, K levels        P(y >= 1 + k) = F(eta - c_k),  c_0 = 0,  c_k = d_1 + .. + d_k,  d > 0,  F logistic
     CATEGORICAL, K levels    P(y = k) = e^eta_k / (1 + sum_l e^eta_l),  r = K - 1, against level 0
 
@@ -17,7 +17,7 @@ theta = (beta_1, .., beta_r, d). Prior: independent normals for beta and alpha, 
     H = [ D  C ]    D block-diagonal in clusters,     S = G - sum_i C_i' D_i^-1 C_i
         [ C' G ]
 
-minus the second derivatives, elimination (glm_posterior.py) takes time linear in clusters.
+minus the second derivatives, elimination (posterior.py) takes time linear in clusters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mode, normal approximation and Metropolis draws of the posterior in glm.py.
+"""Mode, normal approximation and Metropolis draws of the posterior in density.py.
 
 Newton's method with H = -(second derivatives), blocks D (of cluster terms), C, G:
 

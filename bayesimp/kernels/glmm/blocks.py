@@ -23,7 +23,7 @@ At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly
 A proposal must not know the state, so its centre must not depend on where the search starts. Every target but that of
 the inverse Gaussian has one stationary point:
 
-    log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: glmm_moves.py)
+    log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: moves.py)
     with increments  F(theta, h) = log p + log prior - sum h + sum log h  is concave in (theta, h), h > 0, and
     dF / d delta = h dF / dh: as many stationary points in delta as in h
 

@@ -138,9 +138,11 @@ def fit_laplace(
     inside = no_penalty(p, q)
     if penalty is not None:
         inside = Penalty(
-            T_inverse.T @ penalty.Q0 @ T_inverse, T_inverse.T @ penalty.t0, np.asarray(penalty.power, float),
+            T_inverse.T @ penalty.Q0 @ T_inverse,
+            T_inverse.T @ penalty.t0,
+            np.asarray(penalty.power, float),
             np.ascontiguousarray(S_inverse.T @ penalty.P0 @ S_inverse),
-        )  # fmt: skip
+        )
     J_inverse = np.linalg.inv(J)
     x, u, covariance = np.zeros(len(J)), np.zeros((m, q)), np.zeros(J.shape)
     if start is not None:
@@ -156,7 +158,7 @@ def fit_laplace(
     if nodes == 1 or start is None:
         code = maximise_laplace(
             inner_rows, shape, inside, free, start is not None, GAIN, x, u, covariance, gradient, numbers
-        )  # fmt: skip
+        )
     if nodes > 1:
         code = maximise_quadrature(inner_rows, nodes, code, x, u, covariance, gradient, numbers)
     L = np.zeros((q, q))

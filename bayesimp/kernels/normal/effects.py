@@ -4,13 +4,18 @@ For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsew
 
     P_i = sum_a W_a kron (Z'Z)_ia         g_i = vec( sum_a (Z'Y)_ia W_a )        C_i = sum_a W_a kron (Z'X)_ia
 
-Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (models.md, section 1),
+Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (docs/mathematics.md, sec. 1),
 
     vec(beta) | Sigma, Psi, Y_obs        ~ N(Q^-1 t, Q^-1)
         Q = Q_0 + sum_a W_a kron (X'X)_a - sum_i U_i'U_i,   t = Q_0 mu_0 + vec(sum_a (X'Y)_a W_a) - sum_i U_i'v_i
     vec(B_i) | beta, Sigma, Psi, Y_obs   ~ N(L_i^-T (v_i - U_i vec(beta)), M_i^-1)
 
 beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
+
+Where a flat prior leaves Q singular, columns D of X being combinations of the others S, the caller may have their
+coefficients held: vec(beta)_S is drawn given vec(beta)_D as it is, which leaves the posterior invariant too.
+
+    beta_S | beta_D   ~ N(Q_SS^-1 (t_S - Q_SD beta_D), Q_SS^-1)
 """
 
 from __future__ import annotations
@@ -29,6 +34,10 @@ from bayesimp.kernels.linalg import (
     solve_lower_t,
 )
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+
+# A column is dependent where elimination leaves less than this share of its diagonal element of Q, or than this share
+# (of what round-off leaves) of its element before the clusters are taken off.
+DEPENDENT, ROUND_OFF = 1e-13, 1e-15
 
 __all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "effects_from_normals", "moments"]
 
@@ -170,10 +179,12 @@ def _factor_crosses(W, m, L, U):
 
 
 @inner
-def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
+def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held):
     """Draw beta (p, r) and B (m, q, r) into place; see the module's equations.
 
     Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zeros when flat.
+    held (r p,) int64: one more for every coefficient that the data do not determine and that is left as it is; (0,): none
+    may be.
     Returns 0, or 1 if some M_i, 2 if Q is not positive definite (beta not identified).
     """
     p, r = beta.shape
@@ -200,6 +211,9 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
                     t[k * p + x] += m.XY[a, x, j] * w
                     for h in range(p):
                         Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
+    before = np.empty(P)
+    for x in range(P):
+        before[x] = Q[x, x]
     for i in range(clusters):
         for e in range(n):
             for x in range(P):
@@ -207,20 +221,61 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B):
                 t[x] -= u * v[i, e]
                 for h in range(x + 1):
                     Q[x, h] -= u * U[i, e, h]
+    fixed = np.zeros(P, np.bool_)
+    if held.size:
+        _hold(Q, t, Q0, before, beta, fixed)
     if not cholesky(Q, P):
         return 2
     solve_lower(Q, t, P)
     for x in range(P):
         t[x] += rng.standard_normal()
     solve_lower_t(Q, t, P)
-    for k in range(r):
-        for x in range(p):
-            beta[x, k] = t[k * p + x]
+    for x in range(P):
+        if fixed[x]:
+            t[x] = beta[x % p, x // p]
+            held[x] += 1
+        beta[x % p, x // p] = t[x]
     z = np.empty(clusters * n)
     for e in range(z.size):
         z[e] = rng.standard_normal()
     _given_factors(z, L, U, v, t, B)
     return 0
+
+
+@inner
+def _hold(Q, t, Q0, before, beta, fixed):
+    """Q, t <- those of vec(beta)_S given vec(beta)_D, fixed (r p,) <- True in D; see the module.
+
+    Of D are columns that those before them leave nothing of, and that have no prior. before (r p,): the diagonal of Q
+    with the clusters not taken off.
+    """
+    p, P = beta.shape[0], fixed.size
+    L = np.empty((P, P))
+    copy_to(L, Q)
+    for x in range(P):
+        for y in range(x):
+            s = L[x, y]
+            for k in range(y):
+                s -= L[x, k] * L[y, k]
+            L[x, y] = 0.0 if fixed[y] else s / L[y, y]
+        s = L[x, x]
+        for k in range(x):
+            s -= L[x, k] * L[x, k]
+        fixed[x] = Q0[x, x] == 0.0 and s <= max(DEPENDENT * Q[x, x], ROUND_OFF * before[x])
+        L[x, x] = math.sqrt(s) if s > 0.0 else 1.0
+    for x in range(P):
+        if not fixed[x]:
+            continue
+        for y in range(P):
+            if y != x:
+                if not fixed[y]:
+                    t[y] -= (Q[x, y] if x > y else Q[y, x]) * beta[x % p, x // p]
+                if x > y:
+                    Q[x, y] = 0.0
+                else:
+                    Q[y, x] = 0.0
+        Q[x, x] = 1.0
+        t[x] = 0.0
 
 
 @inner

@@ -1,4 +1,4 @@
-"""Gibbs sampler of the joint multilevel normal model on sufficient statistics (models.md, section 1).
+"""Gibbs sampler of the joint multilevel normal model on sufficient statistics (docs/mathematics.md, sec. 1).
 
 One iteration, two blocks:
 
@@ -64,6 +64,7 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
     beta = np.zeros((p, r))
     B = np.zeros((clusters, q, r))
     RR = np.empty((m.patterns.shape[0], r, r))
+    none = np.empty(0, np.int64)  # X is complete, and has been checked
     Sigma_inverse = np.empty((r, r))
     Psi_inverse = np.empty((r * q, r * q))
     S = np.empty((r, r))
@@ -77,7 +78,7 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
             return 1
         if not invert(Psi, Psi_inverse):
             return 4
-        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B)
+        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, none)
         if failed:
             return 1 + failed
         if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:

@@ -12,7 +12,7 @@
                     Metropolis from a t at its mode; separation, dependent columns and few rows do no harm there.
                     `published`: v_i ~ N(0, I), as if the cluster had no rows
 
-The normal family, with a variance for every cluster: two_stage_normal.py.
+The normal family, with a variance for every cluster: draw_normal.py.
 
 Stage 2 takes estimates for normal and S_i for known, and leaves out failed clusters, which are not a random choice: with
 binary data and 30 rows a cluster, 90% intervals of linear predictors cover 84% (REML), with 60 rows or more 87 to 92%

@@ -41,7 +41,7 @@ DESIGNS = {
     "negative_binomial": ("negative_binomial", "log", 20, 8, [[0.8], [0.4]], [[0.6]], {"shape": 2.0}),
     "gamma": ("gamma", "log", 20, 8, [[0.5], [0.4]], [[0.6]], {"shape": 2.0}),
     "inverse_gaussian": ("inverse_gaussian", "log", 20, 8, [[0.5], [0.4]], [[0.6]], {"shape": 3.0}),
-}  # fmt: skip
+}
 SEED = 20261121
 
 
@@ -159,12 +159,15 @@ def summarise(draws: np.ndarray) -> dict:
 
     quantiles = np.quantile(draws, PROBS)
     return {
-        "mean": number(draws.mean()), "mean_mcse": number(azs.mcse(draws, method="mean")),
-        "sd": number(draws.std(ddof=1)), "sd_mcse": number(azs.mcse(draws, method="sd")),
+        "mean": number(draws.mean()),
+        "mean_mcse": number(azs.mcse(draws, method="mean")),
+        "sd": number(draws.std(ddof=1)),
+        "sd_mcse": number(azs.mcse(draws, method="sd")),
         "quantiles": [number(x) for x in quantiles],
         "quantiles_mcse": [number(azs.mcse(draws, method="quantile", prob=p)) for p in PROBS],
-        "rhat": number(azs.rhat(draws)), "ess_bulk": number(azs.ess(draws)),
-    }  # fmt: skip
+        "rhat": number(azs.rhat(draws)),
+        "ess_bulk": number(azs.ess(draws)),
+    }
 
 
 def quantities(name: str, data: dict, post) -> dict[str, np.ndarray]:

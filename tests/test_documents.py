@@ -1,0 +1,82 @@
+"""Documents: links and paths lead to files that exist, and the README stays short."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import bayesimp as bi
+
+ROOT = Path(bi.__file__).parents[1]
+FOLDERS = ("bayesimp", "models", "tests", "benchmarks", "docs", "examples", "notebooks")
+SKIPPED = {".venv", ".git", "__pycache__", "node_modules"}
+ENDING = r"\.(?:py|md|R|ipynb|toml|png)"
+HISTORY = {"CHANGELOG.md"}  # an entry names the paths of its day; only its links are checked
+
+
+def files(*endings: str) -> list[Path]:
+    inside = [p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in endings]
+    top = [p for p in ROOT.glob("*") if p.suffix in endings]
+    return [p for p in top + inside if not SKIPPED & set(p.relative_to(ROOT).parts)]
+
+
+NAMES = {p.name for p in files(".py", ".md", ".R", ".ipynb", ".toml", ".png")}
+DOCUMENTS = [p.relative_to(ROOT).as_posix() for p in files(".md")]
+CODE = [p.relative_to(ROOT).as_posix() for p in files(".py")]
+
+
+def exists(name: str, beside: Path) -> bool:
+    """Whether a path leads somewhere: from its document, the root, the package or a room; a bare name, anywhere."""
+    if "/" not in name:
+        return name in NAMES
+    package = ROOT / "bayesimp"
+    return any((start / name).exists() for start in (beside, ROOT, package, *package.iterdir()))
+
+
+def paths(text: str) -> list[str]:
+    """The names of files in a document: what stands in backticks and ends like a file."""
+    spans = re.findall(r"`([^`\n]+)`", text)
+    return [n for span in spans for n in re.findall(rf"(?<![\w./*<-])[\w][\w./-]*{ENDING}\b", span)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_relative_links_exist(document):
+    place = ROOT / document
+    links = re.findall(r"\]\(([^)\s]+)\)", place.read_text())
+    local = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+    broken = [link for link in local if not (place.parent / link).exists()]
+    assert not broken, f"{document} links to {broken}, which do not exist"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d not in HISTORY])
+def test_paths_in_documents_exist(document):
+    place = ROOT / document
+    gone = sorted({n for n in paths(place.read_text()) if not exists(n, place.parent)})
+    assert not gone, f"{document} names {gone}, which do not exist"
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_documents_named_in_code_exist(code):
+    place = ROOT / code
+    named = re.findall(r"(?<![\w./*<{-])[A-Za-z][\w/]*\.md\b", place.read_text())
+    gone = sorted({n for n in named if not exists(n, place.parent)})
+    assert not gone, f"{code} names {gone}, which do not exist"
+
+
+@pytest.mark.parametrize("code", [c for c in CODE if c.startswith(("bayesimp/", "models/"))])
+def test_modules_named_in_code_exist(code):
+    """Docstrings and comments name a module by its path, or by its name within one folder."""
+    place = ROOT / code
+    named = set(re.findall(r"(?<![\w./*<{-])[a-z_][\w/]*\.py\b", place.read_text()))
+    gone = sorted(
+        n for n in named if not ((place.parent / n).exists() or ("/" in n and exists(n, place.parent)))
+    )
+    assert not gone, f"{code} names {gone}, which do not exist"
+
+
+def test_readme_is_short_and_names_the_command_that_ci_runs():
+    readme = (ROOT / "README.md").read_text()
+    words = len(readme.split())
+    assert words <= 900, f"README.md has {words} words; long tables belong in docs/"
+    assert "notebooks/figures/" in readme and "    make demo " in readme
+    assert "    make test " in readme and "make test" in (ROOT / ".ci" / "run").read_text()
