@@ -34,6 +34,7 @@ _HOME = {
     "load": "bayesimp.imputation.storage",
     "fit_each": "bayesimp.analysis.fit",
     "pool": "bayesimp.analysis.pool",
+    "pool_components": "bayesimp.analysis.pool",
     "complete_cases": "bayesimp.analysis.side_by_side",
     "pool_by_study": "bayesimp.analysis.meta",
     "side_by_side": "bayesimp.analysis.side_by_side",

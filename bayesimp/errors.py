@@ -5,7 +5,29 @@ Every message says what is wrong, where (variable, cluster, how many rows) and w
 
 from __future__ import annotations
 
-__all__ = ["BayesimpError", "DataError", "SpecificationError", "SamplingError", "StatisticalWarning"]
+from typing import Any
+
+__all__ = [
+    "BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning", "instead_of", "must_be",
+]  # fmt: skip
+
+# how the objects of this package come about, for those who give another one
+MADE_BY = {
+    "IncompleteData": "data = bi.IncompleteData(table, cluster='...')",
+    "FCS": "model = bi.FCS(data)",
+    "Imputations": "imp = model.impute(m=20, seed=1), where model = bi.FCS(data)",
+    "Fits": "fits = imp.analyse('y ~ x + (1 | cluster)')",
+    "Sensitivity": "result = bi.sensitivity(model, analysis='y ~ x + (1 | cluster)')",
+    "Diagnosis": "diagnosis = bi.compatibility.diagnose(imp)",
+    "ImpliedPrior": "prior = bi.compatibility.implied_prior(joint, fcs)",
+}
+# what is at hand in an object that was given where a table, or a completed table, was wanted
+INSIDE = {
+    "IncompleteData": "its table is data.frame",
+    "JointNormal": "its table is model.data.frame",
+    "FCS": "its table is model.data.frame",
+    "Imputations": "its incomplete table is imp.data.frame, its first completed one imp.frame(0)",
+}
 
 
 class BayesimpError(Exception):
@@ -26,3 +48,37 @@ class SamplingError(BayesimpError, RuntimeError):
 
 class StatisticalWarning(UserWarning):
     """The result is valid, but should be read with the stated caution."""
+
+
+def must_be(value: Any, kind: str, function: str) -> None:
+    """Refuse what is not of a class of this package, and say how to make one.
+
+    Parameters
+    ----------
+    kind
+        Name of the class, or of several divided by " or "; names, because this module imports nothing.
+    function
+        The function that was called, as users write it.
+
+    Raises
+    ------
+    SpecificationError
+        The value is of another class.
+    """
+    kinds = kind.split(" or ")
+    if not {each.__name__ for each in type(value).__mro__} & set(kinds):
+        made = MADE_BY[kinds[-1]]
+        name = made.partition(" = ")[0]
+        raise SpecificationError(
+            f"{function} takes {kind}, got {type(value).__name__}: {function}({name}), with {made}."
+        )
+
+
+def instead_of(value: Any) -> str:
+    """What of an object of this package is a table, to end a message with; "" for other objects.
+
+    >>> instead_of(3)
+    ''
+    """
+    inside = INSIDE.get(type(value).__name__)
+    return "" if inside is None else f" Of {type(value).__name__}, {inside}."

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 
 from bayesimp import notation as dim
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import FAMILIES
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.models.covariance import covariance
 from bayesimp.models.joint_normal import fixed_effects
@@ -36,7 +36,6 @@ from bayesimp.models.ops import effects
 __all__ = ["WEAK", "conditional_glmm"]
 
 WEAK = pr.Priors(beta=pr.Normal(0.0, 2.5), name="weak")  # proper, so that separated data have a posterior
-ROOT_2 = np.sqrt(2.0)
 
 
 def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> pm.Model:
@@ -55,7 +54,12 @@ def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> 
     """
     priors = WEAK if priors is None else priors
     p, q, m = len(data.fixed), len(data.random), data.clusters
-    r = data.levels - 1 if data.family == "categorical" else 1
+    family = FAMILIES.get(data.family)
+    if family is None or family.response is None or data.link not in family.links:
+        raise SpecificationError(
+            f"'{data.name}': no model for family {data.family!r} with link {data.link!r}."
+        )
+    r = family.predictors(data.levels)
     labels = {
         dim.FIXED: data.fixed, dim.RESPONSE: range(r), dim.EFFECT: range(r * q), dim.EFFECT_2: range(r * q),
         dim.CLUSTER: range(m),
@@ -69,71 +73,5 @@ def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> 
             u = pm.Normal("u", 0, 1, dims=(dim.CLUSTER, dim.EFFECT))
             b = pm.Deterministic("b", effects(u, Psi), dims=(dim.CLUSTER, dim.EFFECT))
             eta += (b[data.cluster].reshape((-1, r, q)) * data.Z[:, None, :]).sum(axis=2)
-        _response(data, eta)
+        family.response(data, eta)
     return model
-
-
-def _response(data: ConditionalData, eta) -> None:
-    """The variable given its linear predictors (n, r)."""
-    given = {"name": data.name, "observed": data.y}
-    one = eta[:, 0]
-    mu = pt.exp(one)
-    match data.family, data.link:
-        case "bernoulli", "logit":
-            pm.Bernoulli(logit_p=one, **given)
-        case "bernoulli", "probit":
-            pm.Bernoulli(logit_p=_probit_as_logit(one), **given)
-        case "binomial", "logit":
-            pm.Binomial(n=data.trials, logit_p=one, **given)
-        case "binomial", "probit":
-            pm.Binomial(n=data.trials, logit_p=_probit_as_logit(one), **given)
-        case "poisson", "log":
-            pm.Poisson(mu=mu, **given)
-        case "negative_binomial", "log":
-            pm.NegativeBinomial(mu=mu, alpha=_shape(), **given)
-        case "gamma", "log":
-            k = _shape()
-            pm.Gamma(alpha=k, beta=k / mu, **given)
-        case "inverse_gaussian", "log":
-            pm.Wald(mu=mu, lam=_shape(), **given)
-        case "ordinal", "logit":
-            pm.Categorical(logit_p=_log_cumulative(one, data.levels), **given)
-        case "categorical", "logit":
-            pm.Categorical(logit_p=pt.concatenate([pt.zeros_like(eta[:, :1]), eta], axis=1), **given)
-        case _:
-            raise SpecificationError(
-                f"'{data.name}': no model for family {data.family!r} with link {data.link!r}."
-            )
-
-
-def _shape():
-    # PyTensor takes a bare 3 for single precision, and its log gamma function with it
-    variation = pm.HalfStudentT("variation", nu=pt.constant(3.0, dtype="float64"), sigma=1)
-    return pm.Deterministic("shape", variation**-2)
-
-
-def _log_cumulative(eta, levels: int):
-    """(n, K) log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l).
-
-    This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
-    float64 where |eta| > 37.
-    """
-    increments = pm.Exponential("increments", 1, shape=levels - 2)
-    cutpoints = pm.Deterministic("cutpoints", pt.concatenate([[0.0], pt.cumsum(increments)]))
-    distance = cutpoints - eta[:, None]
-    at_most, above = -pt.softplus(-distance), -pt.softplus(distance)
-    between = at_most[:, 1:] + above[:, :-1] + pt.log1mexp(-increments)
-    return pt.concatenate([at_most[:, :1], between, above[:, -1:]], axis=1)
-
-
-def _probit_as_logit(eta):
-    """logit Phi(eta), exact in both tails."""
-    return _log_normal_cdf(eta) - _log_normal_cdf(-eta)
-
-
-def _log_normal_cdf(x):
-    # each branch is given only what it can take: the gradient of the other one would be 0 * inf
-    low, high = pt.minimum(x, 0.0), pt.maximum(x, 0.0)
-    return pt.switch(
-        x < 0, pt.log(0.5 * pt.erfcx(-low / ROOT_2)) - 0.5 * low**2, pt.log1p(-0.5 * pt.erfc(high / ROOT_2))
-    )

@@ -144,6 +144,18 @@ def test_negative_values_of_a_positive_variable():
         assert "impossible values" not in set(again.events["kind"])
 
 
+def test_negative_values_of_whole_numbers():
+    """Counts that nobody declared: gamma models take no 0, poisson is what to declare; and so say analyses of them."""
+    ticks = np.random.default_rng(8).negative_binomial(0.4, 0.03, N).astype(float)
+    imp = impute(pd.DataFrame({"g": G, "x": ticks % 7, "ticks": holes(ticks)}), m=3)
+    message = imp.events.set_index("kind").loc["impossible values", "message"]
+    assert "if they are counts, declare families={'ticks': 'poisson'}" in message and "gamma" not in message
+    with pytest.raises(
+        bi.DataError, match=r"declare the family before imputing: families=\{'ticks': 'poisson'\}"
+    ):
+        imp.analyse("ticks ~ x + (1 | g)", family="poisson")
+
+
 def test_short_scales():
     scale = holes(np.random.default_rng(7).integers(1, 6, N).astype(float))
     message = (

@@ -186,6 +186,51 @@ def test_refused_in_words(plan, capsys, command, old, new, message):
     assert printed == "" and not out.exists()
 
 
+def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
+    """Quadrature, link and an offset reach the fits, those of complete rows too."""
+    table = pd.read_csv(plan.parent / "clinics.csv", dtype={"clinic": str})
+    rng = np.random.default_rng(2)
+    table["ill"] = (rng.random(len(table)) < 0.3 + 0.04 * table["clinic"].astype(int)).astype(int)
+    table["known"] = rng.normal(0, 1, len(table))
+    table.to_csv(plan.parent / "clinics.csv", index=False)
+    formula = "ill ~ pain + (1 | clinic)"
+    options = {
+        "family": "bernoulli",
+        "link": "probit",
+        "offset": "known",
+        "weights": "score",
+        "quadrature": 20,
+    }
+    lines = "\n".join(f"{key} = {value!r}" for key, value in options.items())
+    plan.write_text(plan.read_text() + f'[[analysis]]\nname = "ill"\nformula = "{formula}"\n{lines}\n')
+    assert main(["check", str(plan)]) == 0
+    assert (
+        "(bernoulli, probit, weights 'score', offset 'known', 20 nodes of quadrature, beside complete rows)"
+        in capsys.readouterr().out
+    )
+    out = plan.parent / "out"
+    assert main(["run", str(plan), "--out", str(out)]) == 0
+    imputations, found = bi.load(out / "imputations.nc"), pd.read_csv(out / "pooled_ill.csv")
+    expected = fit_each(imputations, formula, cluster="clinic", **options)
+    np.testing.assert_allclose(found["estimate"], expected.pool().estimate, rtol=1e-9)
+    complete = imputations.data.frame.dropna(subset=["ill", "pain", "score"])
+    cc = fit_each([complete], formula, cluster="clinic", **options)
+    np.testing.assert_allclose(found["cc.estimate"], cc.estimates[0], rtol=1e-9)
+    laplace = fit_each(imputations, formula, cluster="clinic", **{**options, "quadrature": 1})
+    assert np.abs(laplace.pool().estimate / found["estimate"] - 1).max() > 1e-6
+
+
+def test_columns_that_an_analysis_names_beside_its_formula_are_checked(plan, capsys):
+    change(plan, 'name = "main"', 'name = "main"\nweights = "wieght"')
+    assert main(["check", str(plan)]) == 1
+    assert "analysis[1].weights: the table has no column 'wieght'" in capsys.readouterr().err
+    table = pd.read_csv(plan.parent / "clinics.csv", dtype={"clinic": str}).assign(wieght=1.0)
+    table.loc[:2, "wieght"] = np.nan
+    table.to_csv(plan.parent / "clinics.csv", index=False)
+    assert main(["check", str(plan)]) == 1
+    assert "analysis[1].weights: 'wieght' is missing in 3 of 120 rows" in capsys.readouterr().err
+
+
 def test_an_impossible_analysis_leaves_the_others(plan, capsys):
     plan.write_text(
         plan.read_text()

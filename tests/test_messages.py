@@ -156,7 +156,7 @@ def test_advice_for_two_values_can_be_followed(values):
 
 # plans ------------------------------------------------------------------
 
-PYTHON = re.compile(r"\w+=\{|IncompleteData\(|(?<!\[model\.)priors\.[A-Z]|pandas\.|\w+=['\"]|\bbi\.")
+PYTHON = re.compile(r"\w+=\{|IncompleteData\(|(?<!\[model\.)priors\.[A-Z]|pandas\.|\w+=['\"\d]|\bbi\.")
 MESSAGES = [
     "say so: IncompleteData(..., families={'y': 'normal'}).",
     "* whole numbers: families={...: 'poisson'} or 'ordinal'",
@@ -167,6 +167,7 @@ MESSAGES = [
     "take nu > 3, or say improper=True if that is meant.",
     "pandas.to_numeric(table['a b'], errors='coerce') makes it numbers, and missing what is none.",
     "pandas.Categorical(..., categories=['low', 'high'], ordered=True)".replace("['low', 'high']", "[...]"),
+    "how far the estimates move in imputation 3. Give quadrature=20.",
     "Ask for more draws (draws=), about 3.1 times as many.",
 ]
 

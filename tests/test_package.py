@@ -15,7 +15,7 @@ ROOT = Path(bi.__file__).parents[1]
 BASE = {"errors", "notation", "events", "progress", "messages", "sections", "threads"}
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
-    "families": set(),
+    "families": {"kernels"},  # their codes
     "datasets": {"table"},
     "studies": {"table"},
     "table": {"families"},
@@ -23,7 +23,7 @@ BELOW = {  # what each room may import, besides BASE and itself
     "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods
     "methods": {"formulas", "priors"},
     "scale": {"formulas", "priors"},
-    "models": {"kernels", "priors"},
+    "models": {"kernels", "families", "priors"},
     "sampling": {"models"},
     "joint": {
         "kernels",
@@ -51,7 +51,7 @@ BELOW = {  # what each room may import, besides BASE and itself
     },
     # analysis and diagnostics inside methods
     "imputation": {"families", "table", "priors", "analysis", "diagnostics", "joint", "fcs"},
-    "analysis": {"kernels", "table", "formulas"},
+    "analysis": {"kernels", "families", "table", "formulas"},
     "diagnostics": {"kernels", "families", "table", "priors", "methods", "imputation"},
     "compatibility": {
         "table",

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -338,3 +339,79 @@ def test_no_warning_is_left_to_the_user(tmp_path):
         imp = impute(table(), "fcs")
         imp.save(tmp_path / "run.nc")
         bi.load(tmp_path / "run.nc").to_long()
+
+
+# functions of the user's own -----------------------------------------------------
+
+
+def rounded(y):
+    return np.round(y)
+
+
+def with_post(post):
+    table = pd.DataFrame({"g": np.repeat(np.arange(6), 10), "x": np.arange(60) % 7 / 7})
+    table["y"] = np.where(np.arange(60) % 5 == 0, np.nan, 3 * table["x"] + np.sin(np.arange(60)))
+    return bi.FCS(bi.IncompleteData(table, "g"), predictors={"y": "y ~ x + (1 | g)"}, post={"y": post})
+
+
+def small_run(post):
+    return with_post(post).impute(m=2, cycles=4, seed=1, progress=False)
+
+
+def test_functions_are_given_again_to_continue(tmp_path):
+    imp = small_run(lambda y: np.round(y))
+    imp.save(tmp_path / "a.nc")
+    alone = bi.load(tmp_path / "a.nc")
+    np.testing.assert_array_equal(alone.values("y"), imp.values("y"))
+    for go_on in (lambda: alone.extend(1), lambda: alone.iterate(1)):
+        with pytest.raises(
+            bi.SpecificationError, match=r"no chains to continue: .*load\(path, post=\{'y': function\}\)"
+        ):
+            go_on()
+    again = bi.load(tmp_path / "a.nc", post={"y": rounded})
+    np.testing.assert_array_equal(again.extend(1).values("y"), imp.extend(1).values("y"))
+
+
+@pytest.mark.parametrize(
+    ("post", "message"),
+    [
+        ({"z": rounded}, "no post function of 'z'; possible: 'y'"),
+        (rounded, "post takes {variable: function}, got function"),
+    ],
+)
+def test_functions_that_the_run_did_not_have(post, message, tmp_path):
+    small_run(rounded).save(tmp_path / "a.nc")
+    with pytest.raises(bi.SpecificationError, match=re.escape(message)):
+        bi.load(tmp_path / "a.nc", post=post)
+
+
+def test_functions_of_a_run_without_any(tmp_path):
+    data = with_post(rounded).data
+    bi.JointNormal(data, "y ~ x + (1 | g)").impute(2, seed=1, draws=20, tune=5).save(tmp_path / "a.nc")
+    with pytest.raises(bi.SpecificationError, match="no post function of 'y'; the run had none"):
+        bi.load(tmp_path / "a.nc", post={"y": rounded})
+
+
+def test_pickles_need_functions_with_a_name():
+    imp = pickle.loads(pickle.dumps(small_run(rounded)))
+    np.testing.assert_array_equal(imp.extend(1).values("y"), small_run(rounded).extend(1).values("y"))
+    unnamed = small_run(lambda y: np.round(y))
+    for thing in (unnamed, unnamed._run.model):
+        with pytest.raises(
+            bi.SpecificationError, match=r"post\['y'\] cannot be pickled: .*defined by def at the top"
+        ):
+            pickle.dumps(thing)
+
+
+def test_copies_and_cloudpickle_take_functions_as_they_are():
+    cloudpickle = pytest.importorskip("cloudpickle")
+    imp = small_run(lambda y: np.round(y))
+    for again in (copy.deepcopy(imp), copy.copy(imp), cloudpickle.loads(cloudpickle.dumps(imp))):
+        np.testing.assert_array_equal(again.extend(1).values("y"), imp.extend(1).values("y"))
+
+
+def test_models_of_the_users_own_need_a_name_too():
+    data = with_post(rounded).data
+    model = bi.FCS(data, {"y": bi.methods.PyMC(model=lambda data, priors: None)}, {"y": "y ~ x + (1 | g)"})
+    with pytest.raises(bi.SpecificationError, match="the PyMC model of 'y' cannot be pickled"):
+        pickle.dumps(model)

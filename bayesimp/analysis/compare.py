@@ -114,8 +114,8 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
-    for fits in (larger, smaller):
-        if fits is not None and not hasattr(fits, "estimates"):
+    for fits in (larger,) if smaller is None else (larger, smaller):
+        if not hasattr(fits, "estimates"):
             raise SpecificationError(
                 f"compare takes fits of two models, got {type(fits).__name__}: compare(imp.analyse('y ~ x + z'), "
                 "imp.analyse('y ~ x'))."

@@ -5,7 +5,7 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
-    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace`), Hessian covariance
+    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
     crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayesimp.analysis.functions import fit_by_function
-from bayesimp.analysis.generalised import FAMILIES, fit_generalised
+from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
+from bayesimp.families.registry import analysis_names
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.table.reading import as_pandas
@@ -34,7 +35,8 @@ from bayesimp.threads import one_thread
 __all__ = ["Fit", "Fits", "completed_tables", "fit_each"]
 
 Array = NDArray[np.float64]
-NORMAL = ("normal", "gaussian")
+NORMAL = analysis_names("linear")
+GENERALISED = analysis_names("laplace")
 
 
 class Fit(NamedTuple):
@@ -234,7 +236,7 @@ def fit_each(
     _mentions_cluster(formula, cluster)
     one_factor = formula.single_grouping and ":" not in formula.random[0].group
     simple = one_factor or not formula.random
-    if family in FAMILIES and simple:
+    if family in GENERALISED and simple:
         with one_thread(tables.rows * len(tables.columns)):
             result = fit_generalised(tables, formula, family, link, quadrature, **columns)
     elif family in NORMAL and simple and link is None and trials is None and quadrature == 1:
@@ -242,8 +244,8 @@ def fit_each(
             result = fit_linear(tables, formula, reml, weights, offset)
     elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
-            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(FAMILIES)}, weights and offset "
-            f"for these and the normal, all with at most one grouping factor; family is {family!r}."
+            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)}, weights and "
+            f"offset for these and the normal, all with at most one grouping factor; family is {family!r}."
         )
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
@@ -299,12 +301,17 @@ def completed_tables(imputed: Any) -> Tables:
             tables = tables._replace(
                 stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)
             )
-    elif isinstance(imputed, Iterable) and not hasattr(imputed, "columns"):
+    elif (
+        isinstance(imputed, Iterable)
+        and not isinstance(imputed, str | Fits)
+        and not hasattr(imputed, "columns")
+    ):
         frames = [as_pandas(table)[0] for table in imputed]
         tables = Tables(len(frames), frames.__getitem__)
     else:
         raise DataError(
-            f"completed tables are expected, a list of DataFrames or Imputations; got {type(imputed)}."
+            f"Completed tables are expected, got {type(imputed).__name__}: give imputations (imp = model.impute(m=20, "
+            f"seed=1)) or a list of tables, [table] if there is one only.{instead_of(imputed)}"
         )
     if tables.m == 0:
         raise DataError("there are no completed tables to analyse.")

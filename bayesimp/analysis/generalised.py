@@ -25,22 +25,17 @@ from bayesimp.analysis.linear import (
     stacks,
 )
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.families.registry import family_of
 from bayesimp.formulas.design import check_rank, design
 from bayesimp.formulas.formula import Formula
-from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.families.codes import LOGIT, PROBIT
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace, free_elements, laplace_at
 from bayesimp.kernels.lmm.components import fisher_z
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 
-__all__ = ["FAMILIES", "fit_generalised"]
+__all__ = ["fit_generalised"]
 
-LINKS = {
-    "bernoulli": {"logit": LOGIT, "probit": PROBIT},
-    "binomial": {"logit": LOGIT, "probit": PROBIT},
-    "poisson": {"log": POISSON},
-}
-FAMILIES = tuple(LINKS)
 LOOKED_AT = 3  # tables
 
 
@@ -82,14 +77,15 @@ def fit_generalised(
     SpecificationError, DataError
         The family does not have the link or option, the response does not belong to it, or columns are incomplete.
     """
-    links = LINKS[family]
+    record = family_of(family)
+    links = record.links
     if link is not None and link not in links:
         raise SpecificationError(
             f"{formula.text!r}: family {family!r} has no link {link!r}; choose {' or '.join(map(repr, links))}."
         )
-    if columns["trials"] is not None and family == "poisson":
-        raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is 'poisson'.")
-    code = links[link or next(iter(links))]
+    if columns["trials"] is not None and not record.takes_trials:
+        raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is {family!r}.")
+    code = record.code(link or next(iter(links)))
     _check_quadrature(quadrature, formula)
     extra = tuple(name for name in columns.values() if name is not None)
     if not all(isinstance(name, str) for name in extra):
@@ -184,10 +180,14 @@ def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, nam
     advice = (
         f"Give quadrature={better}." if better > nodes else "The data hardly say how large the effects are."
     )
+    where, here = "", ""
+    if len(doubts) > 1:
+        listed = ", ".join(str(t + 1) for t in tables[:10])
+        where = f" in {len(tables)} of {len(doubts)} tables (imputation{'s' * (len(tables) > 1)} {listed})"
+        here = f" in imputation {k + 1}"
     warnings.warn(
-        f"{formula.text!r}: {what} in {len(tables)} of {len(doubts)} tables (imputations "
-        f"{', '.join(str(t + 1) for t in tables[:10])}): by {better} nodes "
-        f"{how_it_moves(rows, fit, nodes, names, component)} in imputation {k + 1}. {advice}",
+        f"{formula.text!r}: {what}{where}: by {better} nodes {how_it_moves(rows, fit, nodes, names, component)}{here}. "
+        f"{advice}",
         StatisticalWarning,
         stacklevel=4,
     )
@@ -239,7 +239,7 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
     if columns["trials"] is not None and np.any((trials < 1) | (trials != np.floor(trials))):
         raise DataError(f"trials {columns['trials']!r} must be whole numbers from 1.")
     response = frame[formula.responses[0]]
-    if family == "poisson" or columns["trials"] is not None:
+    if not family_of(family).takes_trials or columns["trials"] is not None:
         y = numbers(response, starts, f"a {family} model")
     else:
         y, levels = _events(response, starts)
@@ -280,17 +280,25 @@ def _events(response: pd.Series, starts: np.ndarray) -> tuple[np.ndarray, tuple 
 
 
 def _check_response(y: np.ndarray, trials: np.ndarray, name, family: str, trials_name: str | None) -> None:
-    upper = np.full_like(y, np.inf) if family == "poisson" else trials
+    takes_trials = family_of(family).takes_trials
+    upper = trials if takes_trials else np.full_like(y, np.inf)
     wrong = (y < 0) | (y > upper) | (y != np.floor(y))
     if not wrong.any():
         return
-    need = {
-        "poisson": "counts: whole numbers from 0",
-    }.get(family, "0 or 1, bool, or a text or category of two levels; or successes, with trials=")
-    if family != "poisson" and trials_name is not None:
+    need = "0 or 1, bool, or a text or category of two levels; or successes, with trials="
+    if not takes_trials:
+        need = "counts: whole numbers from 0"
+    elif trials_name is not None:
         need = f"whole numbers from 0 to the trials in {trials_name!r}"
+    fraction = bool((y != np.floor(y)).any())
+    advice = (
+        f" If they were imputed, declare the family before imputing: families={{{name!r}: {family!r}}}."
+        if fraction
+        else ""
+    )
     raise DataError(
         f"the response {name!r} has {int(wrong.sum())} values such as {y[wrong][0]:g}; family {family!r} needs {need}."
+        f"{advice}"
     )
 
 

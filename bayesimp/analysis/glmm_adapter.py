@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.families.registry import FAMILIES
 from bayesimp.formulas.computed import Computed
 from bayesimp.formulas.design import design
 from bayesimp.formulas.formula import Formula, product_text, signed
@@ -25,9 +26,6 @@ from bayesimp.kernels.lmm.identifiability import Term, identified_together
 
 __all__ = ["fit_by_glmm"]
 
-ALIASES = {"bernoulli": "binomial", "normal": "gaussian", "negative_binomial": "negativebinomial",
-           "inverse_gaussian": "inversegaussian"}  # fmt: skip
-
 
 def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
     """Fields of `Fits`, one glmm fit for each table.
@@ -35,12 +33,18 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
     Raises
     ------
     SpecificationError
-        glmm is not installed, or refuses the model; it has none for ordinal and categorical responses.
+        glmm is not installed, or refuses the model; a family whose responses have no analysis.
     """
-    if family in ("ordinal", "categorical"):
+    record = FAMILIES.get(family)
+    if record is not None and not record.fitted_by:
+        instead = "Give a function of a table (statsmodels)."
+        if record.is_factor:
+            instead = (
+                "Analyse one level against the others (bernoulli, of a column made in the completed tables), or give a "
+                "function of a table (statsmodels)."
+            )
         raise SpecificationError(
-            f"{formula.text!r}: there is no analysis of {family} responses here. Analyse one level against the others "
-            "(bernoulli, of a column made in the completed tables), or give a function of a table (statsmodels)."
+            f"{formula.text!r}: there is no analysis of {family} responses here. {instead}"
         )
     try:
         glmm = import_module("glmm")
@@ -61,7 +65,7 @@ def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
                     glmm.fit(
                         frame,
                         text,
-                        family=ALIASES.get(family, family),
+                        family=record.glmm_name if record and record.glmm_name else family,
                         satterthwaite=False,
                         anova_test="Wald",
                         reml=reml if family == "gaussian" and formula.random else None,
@@ -96,7 +100,11 @@ def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> Non
             named.append(f"({random.columns} {'|' if random.correlated else '||'} {random.group})")
     if not terms or made.X.shape[0] <= made.X.shape[1]:
         return
-    single = None if family == "gaussian" else np.full(len(frame), family in ("bernoulli", "binomial"))
+    single = (
+        None
+        if family == "gaussian"
+        else np.full(len(frame), family in FAMILIES and FAMILIES[family].takes_trials)
+    )
     if identified_together(made.X, terms, single):
         return
     out = [

@@ -202,13 +202,15 @@ def barnard_rubin(lambda_: ArrayLike, m: int, df_complete: ArrayLike = np.inf) -
 
 
 def pool_components(
-    components: ArrayLike,
-    covariances: ArrayLike,
-    terms: Sequence[str],
-    correlation: ArrayLike,
+    components: Any,
+    covariances: ArrayLike | None = None,
+    terms: Sequence[str] = (),
+    correlation: ArrayLike = (),
     scale: str = "log",
 ) -> Pooled:
     """Pool variance components on a stated scale; correlations on Fisher's z (median: untransformed).
+
+    Of arrays, or of `Fits`: ``pool_components(fits, scale="sd")`` is ``fits.pool_components("sd")``.
 
     Rubin's rules assume a normal sampling distribution, to which the logarithm comes closest;
     ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point estimate without variance.
@@ -221,7 +223,20 @@ def pool_components(
         (c,) bool, which are correlations.
     scale
         ``"log"`` (of the sd), ``"sd"``, ``"variance"``, ``"median"`` (of the sd).
+
+    Raises
+    ------
+    SpecificationError
+        Neither fits nor arrays, a scale that is not known, an analysis without variance components.
     """
+    if hasattr(components, "component_names") and covariances is None:
+        return components.pool_components(scale)
+    if covariances is None:
+        raise SpecificationError(
+            f"pool_components takes fits, or components (M, c) with their covariances, terms and which of them are "
+            f"correlations; got {type(components).__name__}. Of imputations: "
+            "imp.analyse('y ~ x + (1 | cluster)').pool_components()."
+        )
     if scale not in SCALES:
         raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(SCALES)}.")
     phi, V = np.asarray(components, dtype=float), np.asarray(covariances, dtype=float)

@@ -8,7 +8,7 @@ imputed          every completed table, pooled by Rubin's rules
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import pandas as pd
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.formula import parse
-from bayesimp.table.incomplete import IncompleteData, as_pandas
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.reading import as_pandas
 
 __all__ = ["complete_cases", "side_by_side"]
 
@@ -85,8 +86,18 @@ def side_by_side(
     DataFrame, one row for each coefficient and variance component, columns (label, ``estimate`` or ``std.error``);
     standard errors of components are nan where their scale has none. ``attrs["rows"]``: rows analysed, by label.
     """
+    if not isinstance(results, Mapping):
+        raise SpecificationError(
+            "side_by_side takes results by label, {'imputed': imp, 'complete cases': data}; got "
+            f"{type(results).__name__}."
+        )
     columns, rows = {}, {}
     for label, result in results.items():
+        if not isinstance(result, Fits | IncompleteData | Iterable) and not hasattr(result, "frame"):
+            raise SpecificationError(
+                f"side_by_side cannot analyse {label!r}, which is {type(result).__name__}: give imputations, fits "
+                "(imp.analyse(...), before pooling), IncompleteData or a table."
+            )
         fits, rows[label] = _fits(result, analysis, options)
         table = _estimates(fits, components)
         columns[label, "estimate"], columns[label, "std.error"] = table["estimate"], table["std.error"]

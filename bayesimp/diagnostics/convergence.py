@@ -104,8 +104,8 @@ class Summary:
     def verdict(self) -> str:
         """In one line: converged, too few draws, or no mixing; and what to do."""
         if not (self.judged or self.converged):
-            longer = "cycles, `iterate(...)`" if self.chained else "draws (draws=)"
-            few = f"too few draws to judge by ({self.draws} a chain)"
+            longer = "cycles: `iterate(...)` or cycles=" if self.chained else "draws (draws=)"
+            few = f"too few draws to judge by ({self.draws} in each chain)"
             return f"NOT known to have converged: {few}. Ask for more {longer}."
         if not self.mixes:
             return (

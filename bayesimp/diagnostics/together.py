@@ -39,7 +39,7 @@ def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
 def _could(block) -> bool:
     """Whether a variable that is imputed alone could be part of a block."""
     gibbs = isinstance(block.method, Gibbs) and block.method.residual == "common"
-    alone = len(block.responses) == 1 and block.family == "normal"
+    alone = len(block.responses) == 1 and block.distribution.is_normal
     return alone and (gibbs or (isinstance(block.method, PyMC) and block.method.model is None))
 
 

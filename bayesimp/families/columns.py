@@ -18,90 +18,25 @@ whole numbers (doses of 0.5 and 1.5) are normal too; where they are imputed, an 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesimp.errors import DataError, SpecificationError
-from bayesimp.messages import listing, suggestion, where
+from bayesimp.errors import DataError
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of
+from bayesimp.messages import listing, where
 
 __all__ = [
-    "CODED",
-    "COUNTS",
-    "FAMILIES",
-    "POSITIVE",
-    "Family",
     "as_continuous",
     "encode",
     "infer",
     "positions",
     "stored_as_text",
-    "read_name",
-    "trials",
 ]
-
-CODED = ("bernoulli", "ordinal", "categorical")  # values are levels, numbered from 0
-COUNTS = ("binomial", "poisson", "negative_binomial")
-POSITIVE = ("gamma", "inverse_gaussian")
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family and the names it goes by."""
-
-    name: str
-    aliases: tuple[str, ...]
-    values: str
-
-
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("normal", ("gaussian",), "any number"),
-        Family("bernoulli", ("binary", "logistic"), "two values"),
-        Family("binomial", (), "successes; binomial(n): out of the column n"),
-        Family("poisson", ("count",), "0, 1, 2, ..."),
-        Family("negative_binomial", ("negbinomial", "nb"), "0, 1, 2, ..., overdispersed"),
-        Family("gamma", (), "positive numbers"),
-        Family("inverse_gaussian", (), "positive numbers"),
-        Family("ordinal", (), "ordered category or whole numbers"),
-        Family("categorical", ("nominal",), "any values, unordered"),
-        Family("none", (), "not imputed"),
-    )
-}
-
-
-def read_name(name: str, variable: str, columns: Collection = ()) -> str:
-    """The family meant by a name or alias; ``"binomial(n)"`` keeps the column of trials.
-
-    Spaces around its name are part of it where one of the columns of the table is called so.
-
-    Raises
-    ------
-    SpecificationError
-        Not a family.
-    """
-    if column := trials(name) if trials(name) in columns else trials(name).strip():
-        return f"binomial({column})"
-    if name == "binomial":
-        raise SpecificationError(
-            f"Family 'binomial' of '{variable}': say out of how many by the name of a column, \"binomial(n)\"; 0 and 1 "
-            "are 'bernoulli'."
-        )
-    for family in FAMILIES.values():
-        if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
-            return family.name
-    known = [known for family in FAMILIES.values() for known in (family.name, *family.aliases)]
-    raise SpecificationError(f"Family {name!r} of '{variable}' is not known. {suggestion(name, known)}")
-
-
-def trials(family: str) -> str:
-    """The column of trials of ``"binomial(n)"``, spaces and all; empty for other families."""
-    inside = isinstance(family, str) and family.startswith("binomial(") and family.endswith(")")
-    return family[len("binomial(") : -1] if inside else ""
 
 
 def infer(column: pd.Series) -> str:
@@ -135,7 +70,7 @@ def encode(
     column
         (n,), with missing cells.
     family
-        One of `FAMILIES`.
+        As `bayesimp.families.registry.family_of` takes it.
     codes, labels
         Cluster of each row and the clusters' labels, for messages.
     levels
@@ -155,19 +90,20 @@ def encode(
         A value that the family does not have: the message says which and where.
     """
     place = _Place(column, family, codes, labels)
-    if family == "none":
+    record = family_of(family)
+    if not record.is_imputable:
         raise place.error(
             "it is neither number, text nor category", column.notna().to_numpy(), "Turn it into one"
         )
-    if family.partition("(")[0] not in CODED:
+    if not record.is_coded:
         values = _numbers(column, place)
         if np.isinf(values).any():
             raise place.error(
                 "it is infinite", np.isinf(values), "Correct these values or set them to missing"
             )
-        _check_numbers(values, family.partition("(")[0], place)
+        _check_numbers(values, record, place)
         return values, ()
-    if family == "ordinal" and _kind(column) == "text" and not getattr(column.dtype, "ordered", False):
+    if record.is_ordered and _kind(column) == "text" and not getattr(column.dtype, "ordered", False):
         raise place.error(
             "the order of texts is not known", column.notna().to_numpy(),
             "Make it an ordered category, pandas.Categorical(..., categories=[...], ordered=True)",
@@ -177,24 +113,20 @@ def encode(
         place_of = np.array([levels.index(value) for value in values.tolist()] + [-1])
         return np.where(codes_of_values < 0, np.nan, place_of[codes_of_values]), levels
     levels = tuple(values.tolist())
-    if family == "bernoulli" and len(levels) > 2:
+    if 0 < record.most_levels < len(levels):
+        most = "two" if record.most_levels == 2 else str(record.most_levels)
         raise place.error(
-            f"it has {len(levels)} values ({listing(levels)}), bernoulli two", codes_of_values >= 0,
+            f"it has {len(levels)} values ({listing(levels)}), {record.name} {most}", codes_of_values >= 0,
             "Declare 'categorical' or 'ordinal', or join values",
         )  # fmt: skip
     return np.where(codes_of_values < 0, np.nan, codes_of_values), levels
 
 
-def _check_numbers(values: NDArray[np.float64], family: str, place: _Place) -> None:
+def _check_numbers(values: NDArray[np.float64], family: Family, place: _Place) -> None:
     """Refuse numbers that a family of numbers does not have."""
-    bad, what = np.zeros(len(values), dtype=bool), ""
-    if family in COUNTS:
-        bad, what = (values < 0) | (values != np.floor(values)), "a count is 0, 1, 2, ..."
-    elif family in POSITIVE:
-        bad, what = values <= 0, "its values are positive"
-    bad &= ~np.isnan(values)
+    bad = family.outside(values)
     if bad.any():
-        raise place.error(what, bad, "Correct them, or declare 'normal'")
+        raise place.error(family.support.rule, bad, "Correct them, or declare 'normal'")
 
 
 @dataclass(frozen=True)

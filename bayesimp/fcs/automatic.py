@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from bayesimp.diagnostics.convergence import glance
-from bayesimp.errors import StatisticalWarning
+from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.fcs.model import FCS
 from bayesimp.imputation.result import Imputations
+from bayesimp.sections import possible
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["impute"]
@@ -45,6 +47,11 @@ def impute(
         Print the models that were chosen, and why, and in the end one line: whether the chains have converged, and if
         not, what to do (`Imputations.summary` has it by parameter and cluster).
 
+    Raises
+    ------
+    DataError, SpecificationError
+        As `IncompleteData` and `FCS`; an option that `FCS` does not have.
+
     Warns
     -----
     StatisticalWarning
@@ -54,6 +61,12 @@ def impute(
     --------
     >>> imp = bi.impute(table, cluster="study", seed=1)     # doctest: +SKIP
     """
+    for name in options:
+        if name not in (takes := list(signature(FCS.__init__).parameters)[2:]):
+            raise SpecificationError(
+                f"impute: {name!r} is no option of FCS; {possible(name, takes)}. Options of a run, as tune and workers, "
+                "are for two steps: bi.FCS(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
+            )
     model = FCS(IncompleteData(frame, cluster, families), methods, predictors, **options)
     if show:
         print(model)

@@ -50,7 +50,7 @@ def beside_margins(
     for block in spec.blocks:
         if not (isinstance(block.method, TwoStage) or getattr(block.method, "model", None)):
             block = replace(block, random=_less_margins(block.random, seen, found, spec.written))
-            if block.family != "normal":
+            if not block.distribution.is_normal:
                 block = replace(block, fixed=_less_margins(block.fixed, seen, found, spec.written))
         blocks.append(block)
     if not found:

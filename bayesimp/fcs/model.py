@@ -26,7 +26,7 @@ from bayesimp.fcs.run import FCSRun, block_names
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
-from bayesimp.fcs.specification.declared import declared_to_dict
+from bayesimp.fcs.specification.declared import check_can_be_pickled, declared_to_dict
 from bayesimp.fcs.specification.describe import described, described_bounds
 from bayesimp.fcs.specification.records import formula_text, text
 from bayesimp.fcs.specification.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
@@ -69,7 +69,9 @@ class FCS:
         variables imputed one by one, by normal models or (one pair for all rows) by matching; others are refused.
     post
         By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
-        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds.
+        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds. Files
+        hold no code: `Imputations.save` leaves the functions out, and `bayesimp.load` takes them again. Pickles need
+        functions defined by ``def`` at the top of a module.
     where
         Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
         cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
@@ -152,8 +154,18 @@ class FCS:
         return made[seed]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is compiled is left out of copies and pickles, and made again."""
+        """What is compiled is left out of copies and pickles, and made again; lambdas cannot be pickled, and say so."""
+        check_can_be_pickled(self._functions)
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+    @property
+    def _functions(self) -> dict[str, Callable]:
+        """What is code of the user's own, by its place in the arguments."""
+        own = {f"post[{name!r}]": function for name, function in self.post.items()}
+        for block in self.spec.blocks:
+            if (model := getattr(block.method, "model", None)) is not None:
+                own[f"the PyMC model of {block.name!r}"] = model
+        return own
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
@@ -206,7 +218,7 @@ class FCS:
                 continue
             priors = pr.default() if method.priors is None else method.priors
             out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
-            if block.family == "normal" and getattr(method, "residual", "common") == "common":
+            if block.distribution.is_normal and getattr(method, "residual", "common") == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
                 out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
             out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
@@ -215,7 +227,7 @@ class FCS:
     def _beta_prior(self, chained: ChainedBlock, prior: pr.CoefficientPrior) -> pr.CoefficientPrior:
         """In the units of the data, whatever units the prior is stated in."""
         block, intercept = chained.block, 0.0
-        if prior.follows_mean and block.family in ("poisson", "negative_binomial"):
+        if prior.follows_mean and block.distribution.has_log_mean_intercept:
             intercept = float(np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]])))
         return prior.on_data(chained.scale, (len(block.fixed), block.predictors), intercept)
 

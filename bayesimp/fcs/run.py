@@ -16,7 +16,7 @@ import numpy as np
 from bayesimp import notation as nt
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.families.columns import CODED
+from bayesimp.families.registry import family_of
 from bayesimp.fcs.loop import FREE, POST, Chain, History, run_cycles, start_chain
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.declared import plain
@@ -154,7 +154,7 @@ class FCSRun:
         values = np.tile(table.full[rows, k], (len(self.chains), 1))
         V = np.stack([chain.V[at[at >= 0], k - table.p] for chain in self.chains])
         values[:, at >= 0] = table.on_data_scale(k, V)
-        if self.model.data.families.get(name) not in CODED:
+        if not family_of(self.model.data.families.get(name, "normal")).is_coded:
             return values
         levels = self.model.data.level_values(name)
         order = np.argsort(levels)  # numbers of the levels, from what stands for them in the loop
@@ -168,7 +168,7 @@ class FCSRun:
         names = block_names(model.spec)
         for chained, kept in zip(table.blocks, h.blocks, strict=True):
             block = chained.block
-            levels = model.data.levels(block.name)[1:] if block.family == "categorical" else ()
+            levels = model.data.levels(block.name)[1:] if block.distribution.predictor_per_level else ()
             texts = [str(level) for level in levels]
             part, dims = _posterior(chained, names[block.name], kept, place, texts)
             posterior |= part

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import POSITIVE
 from bayesimp.fcs.specification.bounds import limits
 from bayesimp.fcs.specification.records import Block
 from bayesimp.formulas.columns import INTERCEPT, Column
@@ -206,7 +205,7 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     offset, ou, ov, divisor = np.zeros(T), np.zeros(T), np.zeros(T), np.ones((T, rows.clusters))
     a, h, within = np.ones(len(columns)), np.zeros(len(columns)), np.zeros(T, dtype=np.bool_)
     K = np.eye(p) if any(column.base in table.residuals for column in block.fixed) else None
-    centred = centrable(block.fixed) if len(block.random) > 1 or block.family != "normal" else []
+    centred = centrable(block.fixed) if len(block.random) > 1 or not block.distribution.is_normal else []
     for k, column in enumerate(columns):
         b = base[k] = at[column.base]
         absorbed = (
@@ -231,9 +230,9 @@ def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
     places = [at[name] for name in block.responses]
     s_y, c_y = s[places].copy(), c[places].copy()
     base[len(columns) :] = places
-    if block.family != "normal":
+    if not block.distribution.is_normal:
         s_y, c_y = np.ones(block.predictors), np.zeros(block.predictors)
-        if block.family in POSITIVE and has_intercept:
+        if block.distribution.is_divided_by_mean and has_intercept:
             c_y[:] = np.log(np.nanmean(table.full[rows.fitted, places[0]]))
     elif not has_intercept:
         offset[len(columns) :], c_y = c_y / s_y, np.zeros(len(places))

@@ -51,9 +51,13 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
 def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable] | None) -> FCSRun | str:
     """The run that `fcs_state` described; or, if it cannot be continued, why not."""
     record = json.loads(attrs["specification"])
-    lacking = sorted(set(record["post"]) - set(post or {}))
+    lacking = [name for name in record["post"] if name not in (post or {})]
     if lacking:
-        return f"post functions of {', '.join(lacking)} are not in files: bayesimp.load(path, post={{...}})"
+        each = ", ".join(f"{name!r}: function" for name in lacking)
+        return (
+            "the functions of post are code, which files do not hold; give them again, bayesimp.load(path, "
+            f"post={{{each}}})"
+        )
     try:
         declared = declared_from_dict(record)
     except SpecificationError as error:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.events import Event
-from bayesimp.families.columns import CODED, POSITIVE
-from bayesimp.fcs.specification.feedback import LOGS, circle
+from bayesimp.families.record import Family
+from bayesimp.fcs.specification.feedback import circle
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.imputation.result import Imputations
 from bayesimp.messages import listing
@@ -42,17 +42,17 @@ def imputed_events(imputations: Imputations, spec: Conditionals | None = None) -
         if old != new:
             text = f"{old} in the table; imputed as {data.families[name]}, it is {new} in the completed ones"
             events.append(Event("dtype changed", name, text))
-        family = data.families[name].partition("(")[0]
-        if family in CODED:
+        family = data.variable(name).distribution
+        if family.is_coded:
             continue
         seen, drawn = data.numeric(name)[~data.missing(name)], imputations.values(name)
         if not len(seen) or not drawn.size:
             continue
-        if family == "normal" and name not in exact:
+        if family.is_normal and name not in exact:
             events += [*_few_values(name, seen), *_negative(name, seen, drawn)]
-        if family in POSITIVE:
+        if family.support.is_positive:
             events += _rounded(name, seen, drawn)
-        if name not in exact or family in LOGS:
+        if name not in exact or family.as_predictor:
             far += _far(name, family, seen, drawn)
     others = [event.where for event in far]
     return events + [_with_circle(event, others, spec) for event in far]
@@ -97,20 +97,28 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
     if not below or seen.min() < 0:
         return []
     share = f"{below / drawn.size:.1%}" if below >= 0.001 * drawn.size else "less than 0.1%"
-    zero = " (a gamma model takes no 0)" if seen.min() == 0 else ""
+    if (seen == np.floor(seen)).all():
+        declared = (
+            f"The observed values are whole numbers: if they are counts, declare families={{{name!r}: 'poisson'}}. If "
+            "not, but it cannot be negative,"
+        )
+    else:
+        declared = f"If it cannot be negative, declare families={{{name!r}: 'gamma'}}"
+        declared += " (a gamma model takes no 0)," if seen.min() == 0 else ","
     text = (
-        f"{share} of imputed values are negative (down to {drawn.min():.3g}), and none of the "
-        f"{len(seen):,} observed ones is (from {seen.min():.3g}). If it cannot be: families={{{name!r}: 'gamma'}}{zero}, "
-        f"its logarithm as the column of the table, bounds={{{name!r}: (0, None)}} in chained equations, or matching"
+        f"{share} of imputed values are negative (down to {drawn.min():.3g}), though none of the {len(seen):,} observed "
+        f"ones is (the smallest is {seen.min():.3g}). {declared} put its logarithm into the table, or in chained "
+        f"equations set bounds={{{name!r}: (0, None)}} or use matching (pmm)"
     )
     return [Event("impossible values", name, text, below)]
 
 
-def _far(name: str, family: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+def _far(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
     """Values more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
     scaled, values = seen, drawn
-    if family in LOGS:
-        scaled, values = FUNCTIONS[LOGS[family]](seen), FUNCTIONS[LOGS[family]](np.maximum(drawn, 1e-300))
+    if family.as_predictor:
+        function = FUNCTIONS[family.as_predictor]
+        scaled, values = function(seen), function(np.maximum(drawn, 1e-300))
     sd = scaled.std(ddof=1) if len(scaled) > 2 else 0.0
     if not sd > 0:
         return []

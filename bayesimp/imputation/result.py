@@ -13,7 +13,8 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event, EventTable
-from bayesimp.families.columns import CODED, COUNTS
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Imputations", "build_tree", "check_long_names"]
@@ -121,9 +122,9 @@ class Imputations:
     def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
         """A column with the imputed values of table k."""
         column, family = self._column(name), self._family(name)
-        if family in CODED:
+        if family.is_coded:
             return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
-        whole = (family in COUNTS or name in self._matched) and self._fit(name)
+        whole = (family.is_count or name in self._matched) and self._fit(name)
         return _filled(column, rows, self._cells[name][1][k], whole)
 
     def _fit(self, name: str) -> bool:
@@ -152,13 +153,14 @@ class Imputations:
         integers = [n for n in self._cells if pd.api.types.is_integer_dtype(self._column(n).dtype)]
         return frozenset(n for n in integers if (self.values(n) == np.floor(self.values(n))).all())
 
-    def _family(self, name: str) -> str:
-        return self.data.families.get(name, "normal").partition("(")[0]
+    def _family(self, name: str) -> Family:
+        """The family of a column; what the imputation made is taken for numbers."""
+        return family_of(self.data.families.get(name, "normal"))
 
     def decoded(self, name: str, k: int) -> np.ndarray:
         """(cells,) imputed values of table k as they stand in the table: levels instead of their numbers."""
         values = self._cells[name][1][k]
-        if self._family(name) not in CODED:
+        if not self._family(name).is_coded:
             return values
         levels = np.empty(len(self.data.levels(name)), dtype=object)
         levels[:] = self.data.levels(name)
@@ -180,7 +182,7 @@ class Imputations:
                 out[name] = self._column(name).array.take(again)
                 continue
             rows, values = self._cells[name]
-            if self._family(name) in CODED:
+            if self._family(name).is_coded:
                 places = [self._cells_like(name, rows, k) for k in range(first, stop)]
                 out[name] = self._column(name).array.take(np.concatenate(places))
             else:
@@ -261,19 +263,30 @@ class Imputations:
         The first `m` imputations stay as they are: a run of m, extended by n, equals a run of m + n with the
         same spacing between imputations.
         """
-        if self._run is None:
-            raise ValueError("These imputations carry no chains to continue.")
+        run = self._chains()
         if n < 1:
-            raise ValueError(f"extend by at least one imputation, got {n}")
-        return self._run.extend(self.m + n, progress)
+            raise SpecificationError(f"extend by at least one imputation, got {n}.")
+        return run.extend(self.m + n, progress)
 
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
-        if self._run is None or not hasattr(self._run, "iterate"):
-            raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+        run = self._chains()
+        if not hasattr(run, "iterate"):
+            raise SpecificationError(
+                "Only imputations by chained equations (FCS) go on in cycles; see `extend`."
+            )
         if cycles < 1:
-            raise ValueError(f"go on for at least one cycle, got {cycles}")
-        return self._run.iterate(cycles, progress)
+            raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
+        return run.iterate(cycles, progress)
+
+    def _chains(self) -> Any:
+        """What can make more of them; if there is nothing, the error says why."""
+        if self._run is None:
+            why = [event.message for event in self._events if event.kind == "cannot go on"]
+            raise SpecificationError(
+                "These imputations carry no chains to continue" + (f": {why[0]}." if why else ".")
+            )
+        return self._run
 
     def summary(self, var_names: list[str] | None = None):
         """R-hat and effective sample sizes of parameters and of imputed means and sds, and the events."""
@@ -372,7 +385,7 @@ def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters)
         nt.cluster_coordinate(name): (dim, clusters[data.codes[rows]]),
     }  # fmt: skip
     attrs = {"column": column}
-    if data.families.get(column) in CODED:
+    if column in data.families and data.variable(column).is_coded:
         attrs["levels"] = ", ".join(nt.shown(level) for level in data.levels(column))
     return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
 

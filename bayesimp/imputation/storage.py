@@ -7,15 +7,17 @@ chains stand, so that `extend` goes on).
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesimp.errors import DataError
+from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.run import FCSRun
 from bayesimp.fcs.specification.declared import plain
@@ -25,6 +27,7 @@ from bayesimp.joint.gibbs import ChainState, JointDraws
 from bayesimp.joint.normal import JointNormal
 from bayesimp.joint.run import Run
 from bayesimp.priors.records import priors_from_dict
+from bayesimp.sections import possible
 from bayesimp.table.exact import from_exact, to_exact
 from bayesimp.table.incomplete import IncompleteData
 
@@ -38,6 +41,8 @@ def save(imputations: Imputations, path) -> None:
 
     Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` stands for what is no letter or
     digit of ASCII (``Systolic_BP``); the names as they are stand in the attribute ``names`` of the group.
+    Files hold no code: the functions of ``post=`` and PyMC models of the user's own are left out. The result is whole
+    without them; to continue its chains, `load` takes the functions of ``post=`` again.
     """
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
@@ -77,12 +82,16 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
 
     Raises
     ------
-    FileNotFoundError, DataError
-        No such file; a file that `save` did not write.
+    FileNotFoundError, DataError, SpecificationError
+        No such file; a file that `save` did not write; no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SpecificationError(
+            f"load takes the path of a file that imp.save(path) wrote, got {type(path).__name__}."
+        )
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(f"{path}: there is no such file; load takes what imp.save(path) wrote.")
     engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
     with xr.open_datatree(path, engine=engine) as opened:
         attrs = dict(opened.attrs)
@@ -90,6 +99,7 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     if "bayesimp" not in attrs:
         raise DataError(f"{path} is no result that this version of bayesimp has saved.")
     record = json.loads(attrs["bayesimp"])
+    _check_post(post, record["attrs"])
     groups = {name: _from_file(group) for name, group in groups.items()}
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
     table, state = groups.pop("table"), groups.pop("state", None)
@@ -112,6 +122,19 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     }
     cells = {name: imputed[name] for name in record["imputed"]}
     return Imputations(data, cells, attrs, partial(_itself, tree), events, run)
+
+
+def _check_post(post: Any, attrs: Mapping) -> None:
+    """That the functions are by variable, of variables that had one."""
+    if post is None:
+        return
+    if not isinstance(post, Mapping):
+        raise SpecificationError(f"load: post takes {{variable: function}}, got {type(post).__name__}.")
+    had = json.loads(attrs["specification"])["post"] if attrs["model"] == "FCS" else []
+    for name in post:
+        if name not in had:
+            known = possible(name, had) if had else "the run had none"
+            raise SpecificationError(f"load: the run had no post function of {name!r}; {known}")
 
 
 def _itself(tree: xr.DataTree) -> xr.DataTree:

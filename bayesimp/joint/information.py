@@ -9,6 +9,7 @@ import numpy as np
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.families.columns import as_continuous
+from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
 from bayesimp.priors import Priors
 from bayesimp.table.incomplete import IncompleteData
@@ -92,7 +93,7 @@ def _never(pair: str, together: str, what: str) -> str:
 def _check_normal(data: IncompleteData, name: str) -> None:
     data.missing(name)  # an unknown name is refused here, with suggestions
     family = data.families[name]
-    if family != "normal":
+    if not family_of(family).is_normal:
         raise SpecificationError(
             f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; others are "
             f"imputed by chained equations (FCS). {as_continuous(data.frame[name])}"

@@ -51,7 +51,11 @@ def kernel(function=None, **options):
 
     def compiled(f):
         dispatcher = njit(cache=True, error_model="numpy", **options)(f)
-        dispatcher._cache._cache_file._source_stamp = stamp(f.__module__)
+        index, own = dispatcher._cache._cache_file, stamp(f.__module__)
+        index._source_stamp = own
+        # numba compares its version before it unpickles the signatures in an index, and the stamp only afterwards: an
+        # index from before a type of ours was moved or renamed could not be read
+        index._version = f"{index._version} {own.hex()}"
         return dispatcher
 
     return compiled if function is None else compiled(function)

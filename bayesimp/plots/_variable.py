@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesimp.families.columns import CODED, COUNTS, POSITIVE, trials
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of, trials
 from bayesimp.plots._style import Array
 from bayesimp.table.clusters import varies_within
 
@@ -40,9 +41,14 @@ class Variable:
     out_of: Array | None = None  # binomial: trials of observed, then of imputed values
 
     @property
+    def distribution(self) -> Family:
+        """The record of its family."""
+        return family_of(self.family)
+
+    @property
     def log(self) -> bool:
         """Whether its density is that of the logarithm."""
-        if self.family not in POSITIVE or len(self.observed) == 0:
+        if not self.distribution.support.is_positive or len(self.observed) == 0:
             return False
         low, high = np.quantile(self.observed, (0.01, 0.99))
         return bool(high > SKEWED * low)
@@ -100,16 +106,16 @@ class Statistic:
 
 def statistics(shown: Variable, called: str, at_most: int) -> list[Statistic]:
     """By family: the values; of counts the mean; the share of successes, of the second of two levels, of each level."""
-    if shown.unit == "clusters" and shown.family not in CODED:
+    if shown.unit == "clusters" and not shown.distribution.is_coded:
         return [Statistic(called, False, _values)]
     if shown.out_of is not None:
         total = shown.out_of
         return [
             Statistic(f"{called}: share of successes", True, lambda x, where: x.sum(-1) / total[where].sum())
         ]
-    if shown.family in COUNTS:
+    if shown.distribution.is_count:
         return [Statistic(f"{called}: mean", True, lambda x, where: x.mean(-1))]
-    if shown.family not in CODED:
+    if not shown.distribution.is_coded:
         return [Statistic(f"{called} (log scale)" if shown.log else called, False, _values)]
     every = range(len(shown.levels)) if len(shown.levels) > 2 else range(1, len(shown.levels))
     frequent = sorted(every, key=lambda level: -(shown.observed == level).sum())[:at_most]
@@ -126,7 +132,8 @@ def _share_of(level: int) -> Callable[[Array, np.ndarray], Any]:
 
 def second_level(data: IncompleteData, name: str) -> tuple[str, float, float] | None:
     """Of a variable with two levels: the name of the second, and what models compute with for the two; else None."""
-    if data.families.get(name) != "bernoulli" or len(data.levels(name)) != 2:
+    two = name in data.families and data.variable(name).distribution.is_two_valued
+    if not two or len(data.levels(name)) != 2:
         return None
     low, high = data.level_values(name)
     return str(data.levels(name)[1]), float(low), float(high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced, subplots, titled
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     at_most
         Panels. Where there are more parameters, those missed most are shown, and the title says so.
     """
+    must_be(diagnosis, "Diagnosis", "plots.plot_diagnosis")
     table = diagnosis.table
     shown = table.loc[sorted(table["miss"].nlargest(at_most).index)]
     columns = 2 if len(shown) in (2, 4) else min(len(shown), 3)

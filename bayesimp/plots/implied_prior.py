@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.compatibility.priors import ImpliedPrior
+from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, spaced, subplots
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
     prior
         From `bayesimp.compatibility.implied_prior`.
     """
+    must_be(prior, "ImpliedPrior", "plots.plot_implied_prior")
     names = list(prior.joint)
     columns = min(len(names), 4)
     lines = -(-len(names) // columns)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.families.columns import CODED, COUNTS
+from bayesimp.errors import must_be
 from bayesimp.plots._imputed_clusters import by_clusters
 from bayesimp.plots._style import (
     IMPUTED,
@@ -81,6 +81,7 @@ def plot_imputed(
     SpecificationError
         Names that are not imputed responses, or not clusters.
     """
+    must_be(imp, "Imputations", "plot_imputed")
     # not those that are computed from others
     there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")
@@ -119,9 +120,9 @@ def _panel(ax: Axes, of: Variable, shown, called: str) -> None:
     """One variable: shares of its levels, of counts, of few values; or densities."""
     imputed, together, scale = of.imputed[shown], "", ""
     different = np.unique(np.concatenate([of.observed, imputed.ravel()]))
-    if of.family in CODED:
+    if of.distribution.is_coded:
         _shares(ax, of.observed, imputed, np.arange(len(of.levels)), [str(name) for name in of.levels])
-    elif of.family in COUNTS:
+    elif of.distribution.is_count:
         lower, names, scale = _bins(np.concatenate([of.observed, imputed.ravel()]))
         first, second = (np.searchsorted(lower, x, side="right") - 1 for x in (of.observed, imputed))
         _shares(ax, first, second, np.arange(len(lower)), names)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.diagnostics.convergence import diagnose
+from bayesimp.errors import must_be
 from bayesimp.plots._chains import chain_legend, draw_course
 from bayesimp.plots._style import SMALL, Array, chosen, subplots, titled, wrapped
 from bayesimp.plots._variable import second_level
@@ -48,6 +49,7 @@ def plot_imputed_trace(
     SpecificationError
         Names that are not imputed responses or clusters.
     """
+    must_be(imp, "Imputations", "plot_imputed_trace")
     from matplotlib.ticker import MaxNLocator
 
     drawn = [name for name in imp.imputed_columns if name in imp.responses]  # not those computed from others
@@ -95,7 +97,7 @@ def _course(imp: Imputations, name: str, what: str, values) -> tuple[Array, str]
     if second is not None:
         level, low, high = second
         return (values - low) / (high - low), f"share of {level}" if what == "mean" else ""
-    coded = imp.data.families.get(name) in ("ordinal", "categorical")
+    coded = name in imp.data.families and imp.data.variable(name).distribution.is_factor
     number = coded and np.array_equal(imp.data.level_values(name), range(len(imp.data.levels(name))))
     return values, f"{what} of level" if number else what
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import SpecificationError, must_be
 from bayesimp.plots._style import WIDEST, shortened, subplots
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def plot_missing(
     SpecificationError
         Names that are not variables; no variables.
     """
+    must_be(data, "IncompleteData", "plot_missing")
     names = list(data.variables if variables is None else variables)
     for name in names:
         data.missing(name)  # raises for unknown names

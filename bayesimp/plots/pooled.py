@@ -122,5 +122,6 @@ def _table(result: Any, level: float, name: str) -> pd.DataFrame:
             ].astype(float)
     raise SpecificationError(
         f"result {name!r}: expected a Pooled, a Fit, or a table with term, estimate, conf.low and conf.high, "
-        f"got {type(result).__name__}."
+        f"got {type(result).__name__}. Give pooled estimates: fits.pool(), with "
+        "fits = imp.analyse('y ~ x + (1 | cluster)')."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.diagnostics.components import Component, components, covariance_names, overlap, view
+from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, spaced, subplots, titled
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def plot_prior_posterior(
     SpecificationError
         Other names; imputations without the model they came from; covariances that are fixed.
     """
+    must_be(imp, "Imputations", "plot_prior_posterior")
     names = chosen(var_names, covariance_names(imp), "a covariance matrix")
     quantities = components(imp, names, correlations=correlations, seed=seed)
     chosen(None, list(quantities), "a standard deviation or correlation that is not fixed")

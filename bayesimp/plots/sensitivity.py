@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, spaced, subplots, titled
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def plot_sensitivity(
     SpecificationError
         Terms that the analysis does not have.
     """
+    must_be(result, "Sensitivity", "plot_sensitivity")
     table = result.table
     known = list(table.sort_values("part", ascending=False, kind="stable")["term"].drop_duplicates())
     known.sort(key=list(table["term"].drop_duplicates()).index)

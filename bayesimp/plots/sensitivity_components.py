@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.diagnostics.components import Component, components
+from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, spaced, subplots, titled
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def plot_sensitivity_components(
     SpecificationError
         Terms that the imputation model does not have.
     """
+    must_be(result, "Sensitivity", "plot_sensitivity_components")
     import matplotlib.pyplot as plt
 
     by_prior = {name: components(imp, seed=seed) for name, imp in result.imputations.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.diagnostics.convergence import diagnose
+from bayesimp.errors import must_be
 from bayesimp.plots._chains import Chains, trace_figure
 from bayesimp.plots._style import chosen
 
@@ -40,6 +41,7 @@ def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *
     SpecificationError
         Names that are not parameters.
     """
+    must_be(imp, "Imputations", "plot_trace")
     posterior = imp.tree["posterior"].to_dataset()
     table, values = diagnose(posterior), scalars(posterior)
     known = [name for name in table.index if np.ptp(values[name]) > 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -12,11 +13,12 @@ import pandas as pd
 
 from bayesimp import priors as pr
 from bayesimp.analysis.fit import Fits, fit_each
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.sampling.chains import new_seed
+from bayesimp.sections import possible
 from bayesimp.sensitivity_analysis.grid import default_grid, named
 from bayesimp.sensitivity_analysis.result import Sensitivity
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
@@ -81,6 +83,8 @@ def sensitivity(
     >>> result = bi.sensitivity(model, analysis="y3 ~ y1 + y2 + (1 | study)", seed=1)    # doctest: +SKIP
     >>> print(result); result.plot(); result.plot_components()                           # doctest: +SKIP
     """
+    if not hasattr(model, "with_priors"):
+        must_be(model, "JointNormal or FCS", "sensitivity")
     grid = default_grid() if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
@@ -91,6 +95,7 @@ def sensitivity(
         raise SpecificationError(
             f"the model does not take the reference prior {reference!r}: {events[0][1].message}"
         )
+    _check_options(models[reference], impute)
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
     imputations: dict[str, Imputations] = {}
@@ -145,6 +150,18 @@ def _under(model: Model, analysis, m: int, seed: int, fitting: dict, options: di
 
 def _interrupted(imputations: Mapping[str, Imputations]) -> bool:
     return any(event.kind == "interrupted" for imp in imputations.values() for event in imp._events)
+
+
+def _check_options(model: Model, options: dict[str, Any]) -> None:
+    parameters = signature(model.impute).parameters
+    takes = [name for name in parameters if name not in ("m", "seed")]
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in options:
+        if name not in takes:
+            raise SpecificationError(
+                f"sensitivity: {name!r} is no option of {type(model).__name__}.impute; {possible(name, takes)}"
+            )
 
 
 def _check_analysis(analysis: str | Callable, data: IncompleteData) -> None:

@@ -100,7 +100,7 @@ def _notes(data: IncompleteData) -> list[str]:
 
 def _short_scale(data: IncompleteData, name: str) -> bool:
     column = data.frame[name]
-    if data.families[name] != "normal" or not pd.api.types.is_numeric_dtype(column.dtype):
+    if not data.variable(name).distribution.is_normal or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
     values = column.dropna().to_numpy(np.float64)
     head = np.unique(values[:1000])

@@ -42,10 +42,10 @@ def names_rows(data: IncompleteData, name: str) -> str:
     """A description of what a complete column names; empty if it may be a measurement."""
     column = data.frame[name].infer_objects()
     codes, m = data.codes, len(data.clusters)
-    if not pd.api.types.is_numeric_dtype(column.dtype) or data.families[name] in ("categorical", "ordinal"):
+    if not pd.api.types.is_numeric_dtype(column.dtype) or data.variable(name).distribution.is_factor:
         places = pd.factorize(column)[0]
         alone = not varies_within(places.astype(float), codes).any() and len(np.unique(places)) == m > 2
-        return "another name of the clusters: one value in each, no two alike" if alone else ""
+        return "another name for the clusters (one value in each, no two alike)" if alone else ""
     values = column.to_numpy(np.float64)
     whole = not pd.api.types.is_bool_dtype(column.dtype) and bool((values == np.floor(values)).all())
     if not whole or MEASURED.search(name.lower()):
@@ -55,14 +55,14 @@ def names_rows(data: IncompleteData, name: str) -> str:
     gapless = different[-1] - different[0] + 1 == len(different) or called
     if len(different) == len(values) > m:
         likely = len(values) >= LEAST and (gapless or _runs(values, codes, m))
-        return "numbers of rows: whole, no two alike" if likely else ""
+        return "numbers of the rows (whole, no two alike)" if likely else ""
     if len(different) == m and not varies_within(values, codes).any():
         of_cluster = np.empty(m)
         of_cluster[codes] = values
-        return "numbers of the clusters: one in each, no two alike" if _in_order(of_cluster, codes) else ""
+        return "numbers of the clusters (one in each, no two alike)" if _in_order(of_cluster, codes) else ""
     pairs = len(np.unique(np.column_stack([codes, values]), axis=0))
     if gapless and pairs == len(different) > 2 * m and len(different) >= LEAST:
-        return "numbers of groups of rows: whole, each in one cluster only"
+        return "numbers of groups of rows (whole, each in one cluster only)"
     return ""
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.families import columns as family_rules
+from bayesimp.families.columns import infer
+from bayesimp.families.registry import family_of, read_name, trials
 from bayesimp.messages import listing, suggestion
 from bayesimp.table import describe
 from bayesimp.table.clusters import Clusters
@@ -152,7 +153,7 @@ class IncompleteData:
     def part(self, frame: pd.DataFrame) -> IncompleteData:
         """Some of its rows, or the same with fewer values: families and levels stay those of the whole."""
         made = IncompleteData(frame, self.cluster, dict(self.families))
-        coded = [name for name in self.variables if self.families[name] in family_rules.CODED]
+        coded = [name for name in self.variables if self.variable(name).is_coded]
         made._levels = {name: self.levels(name) for name in coded}
         made._made = {}  # with the levels of the part, from checking its columns
         return made
@@ -244,19 +245,18 @@ class IncompleteData:
                 hint = suggestion(name, self.variables)
                 what = "is the cluster, which has no family" if name == self.cluster else "is not a column"
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
-        read, infer = family_rules.read_name, family_rules.infer
         return {
-            name: read(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])
+            name: read_name(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])
             for name in self.variables
         }
 
     def _check_family(self, name: str) -> None:
         """Refuse a declared family that does not fit the column."""
-        if self.families[name] != "none":
+        if family_of(self.families[name]).is_imputable:
             self._check_trials(name, self.families[name], self.numeric(name))
 
     def _check_trials(self, name: str, family: str, successes: NDArray[np.float64]) -> None:
-        column = family_rules.trials(family)
+        column = trials(family)
         if not column:
             return
         if column == name or column not in self.frame.columns:

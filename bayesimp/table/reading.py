@@ -26,7 +26,7 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
     except TypeError:
         raise DataError(
             f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
-            "collected, a file read)."
+            f"collected, a file read).{instead_of(frame)}"
         ) from None
     import pyarrow as pa
 

@@ -10,7 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
-from bayesimp.families.columns import CODED, encode
+from bayesimp.families.columns import encode
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of
 from bayesimp.table.clusters import Clusters
 
 __all__ = ["Variable", "check_finite"]
@@ -41,9 +43,14 @@ class Variable:
     known_levels: tuple | None = None
 
     @property
+    def distribution(self) -> Family:
+        """The record of its family."""
+        return family_of(self.family)
+
+    @property
     def is_coded(self) -> bool:
         """Whether its values are levels, computed with as numbers."""
-        return self.family in CODED
+        return self.distribution.is_coded
 
     @cached_property
     def missing(self) -> NDArray[np.bool_]:
@@ -106,7 +113,7 @@ def check_finite(variable: Variable) -> None:
     """
     column = variable.column
     floats = pd.api.types.is_float_dtype(column.dtype)
-    if not floats and not (column.dtype == object and variable.family == "normal"):
+    if not floats and not (column.dtype == object and variable.distribution.is_normal):
         return
     values = column.to_numpy(np.float64, na_value=np.nan) if floats else variable.numbers
     _check_size(variable, values)

@@ -52,8 +52,11 @@ def check(options: argparse.Namespace) -> int:
     tune = "" if p.tune is None else f", {p.tune} before them"
     print(f"m = {p.m}, seed {p.seed}, {p.chains} chains x {p.draws} draws{tune}, sampler '{p.sampler}'")
     for analysis in plan.analyses:
-        compared = ", compared with complete rows" if analysis.complete_case else ""
-        print(f"analysis '{analysis.name}': {analysis.formula}   ({analysis.family}{compared})")
+        said = [analysis.family, *([] if analysis.link is None else [analysis.link])]
+        said += [f"{key} '{column}'" for key, column in analysis.columns.items()]
+        said += [f"{analysis.quadrature} nodes of quadrature"] if analysis.quadrature > 1 else []
+        said += ["compared with complete rows"] if analysis.complete_case else []
+        print(f"analysis '{analysis.name}': {analysis.formula}   ({', '.join(said)})")
     if not plan.analyses:
         print("no analysis")
     print("\nThe plan can be run.")

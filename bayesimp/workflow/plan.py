@@ -21,6 +21,8 @@
     [[analysis]]
     name = "science"
     formula = "written ~ course + gender + (1 | school)"
+    # optional: family = "bernoulli", "binomial" or "poisson"; link; trials, weights, offset (names of columns);
+    # quadrature = 20 (nodes, for these families with one random effect a cluster; 1 is Laplace's approximation)
 
     [output]
     figures = true
@@ -39,6 +41,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import analysis_names, known_names
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.priors import Priors
 from bayesimp.priors.records import PRESETS, priors_from_dict
@@ -52,13 +55,14 @@ FORMATS = (".csv", ".parquet", ".feather")
 TYPES = ("string", "integer", "number", "category")
 MODELS = ("JointNormal",)
 SAMPLERS = ("auto", "gibbs", "nuts")
-ANALYSIS_FAMILIES = ("normal", "gaussian", "bernoulli", "binomial", "poisson")
+# these as in bayesimp.analysis, which this module must not import either; a test compares them, too
+LINKS_OF_FAMILY: dict[str, tuple[str, ...]] = {
+    "normal": (), "gaussian": (), "bernoulli": ("logit", "probit"), "binomial": ("logit", "probit"), "poisson": ("log",),
+}  # fmt: skip
+ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
+ANALYSIS_LINKS = ("logit", "probit", "log")
+MOST_NODES = 100
 VARIANCE_SCALES = ("log", "sd", "variance", "median")
-# as in bayesimp.families.columns, which this module must not import; a test compares them
-FAMILIES = (
-    "normal", "gaussian", "bernoulli", "binary", "logistic", "binomial", "poisson", "count", "negative_binomial",
-    "negbinomial", "nb", "gamma", "inverse_gaussian", "ordinal", "categorical", "nominal", "none",
-)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names
 
 
@@ -116,8 +120,8 @@ def _data(section: Section, plan: Path) -> DataPlan:
         section.note("", "file and example are both given; keep one" if given else nothing)
     families = section.table("families", {})
     for name, family in families.items():
-        if not isinstance(family, str) or family.lower().partition("(")[0] not in FAMILIES:
-            section.note(f"families.{name}", f"{family!r} is not a family; {possible(family, FAMILIES)}")
+        if not isinstance(family, str) or family.lower().partition("(")[0] not in known_names():
+            section.note(f"families.{name}", f"{family!r} is not a family; {possible(family, known_names())}")
     types = section.table("types", {})
     for name, kind in types.items():
         _check_type(section, name, kind)
@@ -255,9 +259,45 @@ def _analysis(section: Section, number: int) -> AnalysisPlan:
         reml=section.flag("reml", True),
         variance_scale=section.text("variance_scale", "log", VARIANCE_SCALES),
         complete_case=section.flag("complete_case", True),
-    )
+        link=section.text("link", None, ANALYSIS_LINKS),
+        trials=section.text("trials", None), weights=section.text("weights", None), offset=section.text("offset", None),
+        quadrature=section.whole("quadrature", 1, least=1, most=MOST_NODES),
+    )  # fmt: skip
+    _check_options(section, analysis)
     section.done()
     return analysis
+
+
+def _check_options(section: Section, analysis: AnalysisPlan) -> None:
+    """Options that go with some families and formulas only; as `bayesimp.analysis.fit.fit_each` has them."""
+    if analysis.family is None:
+        return  # noted already
+    links = LINKS_OF_FAMILY[analysis.family]
+    if analysis.link is not None and analysis.link not in links:
+        known = " or ".join(map(repr, links)) or "none to choose"
+        section.note("link", f"family {analysis.family!r} has no link {analysis.link!r}; possible: {known}")
+    if analysis.trials is not None and "logit" not in links:
+        section.note("trials", f"is for family 'binomial'; the family is {analysis.family!r}")
+    if analysis.quadrature in (None, 1):
+        return
+    random = () if analysis.formula is None else analysis.formula.random
+    if not links:
+        discrete = ", ".join(name for name, has in LINKS_OF_FAMILY.items() if has)
+        section.note(
+            "quadrature", f"is for families {discrete}; the family is {analysis.family!r}, fitted without it"
+        )
+    elif analysis.formula is not None and not random:
+        section.note("quadrature", "integrates over a random effect, and the formula has none; leave it out")
+    elif len(effects := [column for term in random for column in _effects(term.columns)]) > 1:
+        section.note(
+            "quadrature", f"is for one random effect a cluster, and the formula has {len(effects)} "
+            f"({', '.join(effects)}); leave it out, Laplace's approximation fits any number",
+        )  # fmt: skip
+
+
+def _effects(columns: str) -> list[str]:
+    """The columns of a random term as it is written, "1 + age"; a factor is one of them here."""
+    return ["Intercept" if part == "1" else part for part in columns.split(" + ") if part != "0"]
 
 
 def _output(section: Section) -> OutputPlan:

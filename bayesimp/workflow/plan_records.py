@@ -58,7 +58,11 @@ class ImputePlan:
 
 @dataclass(frozen=True)
 class AnalysisPlan:
-    """One analysis of the completed tables; ``complete_case``: compared with the analysis of complete rows."""
+    """One analysis of the completed tables; ``complete_case``: compared with the analysis of complete rows.
+
+
+    ``link``, ``trials``, ``weights``, ``offset`` and ``quadrature`` are those of `bayesimp.analysis.fit.fit_each`.
+    """
 
     name: str
     formula: Formula
@@ -66,6 +70,24 @@ class AnalysisPlan:
     reml: bool = True
     variance_scale: str = "log"
     complete_case: bool = True
+    link: str | None = None
+    trials: str | None = None
+    weights: str | None = None
+    offset: str | None = None
+    quadrature: int = 1
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns of the table that it names beside its formula, by key."""
+        given = {"trials": self.trials, "weights": self.weights, "offset": self.offset}
+        return {key: column for key, column in given.items() if column is not None}
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Every column that a row must have to be analysed."""
+        formula = self.formula
+        names = (*formula.responses, *formula.variables, *formula.groups, *self.columns.values())
+        return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

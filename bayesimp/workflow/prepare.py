@@ -69,6 +69,8 @@ def _check_columns(plan: Plan, columns: list[str]) -> None:
     formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
     for place, formula in formulas:
         wanted += [(place, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
+    for k, a in enumerate(plan.analyses, 1):
+        wanted += [(f"analysis[{k}].{key}", name) for key, name in a.columns.items()]
     absent = [
         f"  {place}: the table has no column '{name}'. {suggestion(name, columns)}"
         for place, name in dict.fromkeys(wanted)
@@ -85,7 +87,7 @@ def _check_complete(plan: Plan, data: IncompleteData) -> None:
         f"{where(data.missing(name), index=data.frame.index)}; "
         + (
             "put it left of ~, so that it is imputed"
-            if data.families[name] == "normal"
+            if data.variable(name).distribution.is_normal
             else f"the joint normal model does not impute the family '{data.families[name]}': fill in these "
             "cells, drop the rows from the table, or leave the variable out"
         )
@@ -93,13 +95,14 @@ def _check_complete(plan: Plan, data: IncompleteData) -> None:
         if name != data.cluster and data.missing(name).any()
     ]
     for k, analysis in enumerate(plan.analyses, 1):
-        formula = analysis.formula
-        for name in dict.fromkeys((*formula.responses, *formula.variables, *formula.groups)):
+        key_of = {name: key for key, name in analysis.columns.items()}
+        for name in analysis.needed:
             if name in plan.model.formula.responses or name == data.cluster:
                 continue
             if count := int(data.missing(name).sum()):
+                place = f"analysis[{k}].{key_of.get(name, 'formula')}"
                 refused.append(
-                    f"  analysis[{k}].formula: '{name}' is missing in {count:,} of {len(data):,} rows and is "
+                    f"  {place}: '{name}' is missing in {count:,} of {len(data):,} rows and is "
                     "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
                 )
     if refused:

@@ -205,6 +205,9 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
         "family": analysis.family,
         "reml": analysis.reml,
         "cluster": this.ready.data.cluster,
+        "link": analysis.link,
+        "quadrature": analysis.quadrature,
+        **analysis.columns,
     }
     try:
         with this.step(f"analysis {analysis.name}", "Fitting"), progress_bar() as report:
@@ -240,10 +243,10 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
 
 def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[Fits | None, tuple[int, int]]:
     """The analysis of the rows that are complete in its columns, how many these are, and of how many."""
-    frame, formula = this.ready.data.frame, analysis.formula
-    rows = frame.dropna(subset=list(dict.fromkeys((*formula.responses, *formula.variables, *formula.groups))))
+    frame = this.ready.data.frame
+    rows = frame.dropna(subset=list(analysis.needed))
     try:
-        return fit_each([rows], str(formula), **options), (len(rows), len(frame))
+        return fit_each([rows], str(analysis.formula), **options), (len(rows), len(frame))
     except BayesimpError as error:
         this.note(
             f"Analysis '{analysis.name}' cannot be made of the {len(rows):,} complete rows alone: {error}"

@@ -18,6 +18,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"priors\.Priors\((\w+)=priors\.(\w+)\([^()]*\)\)", r'type = "\2" under [model.priors.\1]'),
     (r"priors\.(Diagonal|Fixed|Normal|Weak)\b(?:\([^()]*\))?", r'the type "\1" under [model.priors]'),
     (r"improper=True", "improper = true under [model.priors]"),
+    (r"\bquadrature=(\d+)", r"quadrature = \1 under [[analysis]]"),
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
     (r"\(FCS\)|with FCS\b", "(FCS, from Python)"),

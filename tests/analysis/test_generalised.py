@@ -168,6 +168,10 @@ def test_laplace_says_where_it_is_poor_and_quadrature_cures_it():
     np.testing.assert_allclose(np.exp(good.components), 3.62964409, atol=1e-5)
     np.testing.assert_allclose(np.sqrt(good.covariances), 0.574832783, rtol=1e-4)
     assert np.abs(poor.estimates - good.estimates).max() > 1
+    with pytest.warns(
+        StatisticalWarning, match=r"approximation is poor: by .* to 3\.63\. Give"
+    ):  # nothing to number
+        fit_each(frames[:1], "y ~ (1 | clinic)", family="bernoulli")
     assert good.quadrature == 20 and good.converged.all()
     with pytest.warns(StatisticalWarning, match=r"quadrature of 2 nodes is coarse .* Give quadrature=20"):
         fit_each(frames, "y ~ (1 | clinic)", family="bernoulli", quadrature=2)

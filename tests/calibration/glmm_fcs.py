@@ -35,8 +35,8 @@ from scipy.special import expit, ndtr
 import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
+from bayesimp.families import family_of
 from bayesimp.fcs.blocks import glmm as blocks
-from bayesimp.kernels.families.scalar import LOGIT, PROBIT
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
 from tests.calibration.uniformity import p_value
@@ -279,7 +279,8 @@ def quantities(design: Design, y: np.ndarray, t: Truth) -> dict[str, float]:
 
 def score_of_imputed(design: Design, t: Truth) -> float:
     """d log p(y_mis | a eta + (1 - a) mean(eta), aux) / da at a = 1."""
-    code = PROBIT if design.link == "probit" else blocks.CODES.get(design.family, LOGIT)
+    family = family_of(design.family)
+    code = family.code(family.link(design.link))
     eta, n = t.eta[MISSING], TRIALS[MISSING] if design.family == "binomial" else 1.0
     middle, h = eta.mean(axis=0), 1e-4
     up, down = (
@@ -328,7 +329,8 @@ def together(each: list[dict[str, int]]) -> dict[str, np.ndarray]:
 def prior_on_the_working_scale():
     """The numbers of the prior of beta, taken for those of a predictor with mean 0 and sd 1."""
 
-    def beta_prior(prior, scale, r, code, y, where):
+    def beta_prior(prior, scale, block, y, where):
+        r = block.predictors
         precision = (np.asarray(prior.sd, float) ** -2.0 * np.ones((2, r))).T.ravel()
         return np.diag(precision), precision * (np.asarray(prior.mean, float) * np.ones((2, r))).T.ravel()
 

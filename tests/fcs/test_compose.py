@@ -454,7 +454,7 @@ def test_lists_and_square_tables():
     for given in (square, square.astype(bool), square.T.to_dict()):
         assert conditionals(DATA, predictors=given, compatible=False).blocks == lists.blocks
     single = conditionals(DATA, "norm", square)
-    assert "'study' is the cluster, no predictor" in block(single, "y3").notes
+    assert "'study' is the cluster, and so is not a predictor" in block(single, "y3").notes
 
 
 def mice_matrix():
@@ -710,7 +710,12 @@ def test_numbers_of_rows_are_pointed_out_but_not_occasions():
     number, dose = rng.permutation(len(FRAME)), rng.choice(10**6, len(FRAME), replace=False)
     noted = conditionals(bi.IncompleteData(FRAME.assign(number=number, dose=dose), cluster="study"))
     about = " ".join(noted.blocks[0].notes)
-    assert "'number' looks like numbers of rows" in about and "'time'" not in about and "'age'" not in about
+    assert (
+        "'number' looks like numbers of the rows (whole, no two alike), and so is not a predictor by default"
+        in about
+        and "'time'" not in about
+        and "'age'" not in about
+    )
     assert "'dose' may number the rows, and is a predictor all the same" in about
     columns = {column.base for block in noted.blocks for column in block.fixed}
     assert "number" not in columns and {"dose", "age"} <= columns

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 import bayesimp as bi
-from bayesimp.families.columns import CODED, COUNTS, POSITIVE
+from bayesimp.families import family_of
 from tests.fuzz.tables import Recipe, build
 
 M, CYCLES, DRAWS = 2, 2, 4
@@ -151,17 +151,17 @@ def _check(imp, recipe: Recipe, before: pd.DataFrame) -> None:
 
 
 def _check_values(imp, recipe: Recipe, name: str, k: int, before, after) -> None:
-    values, family = imp.values(name)[k], imp.data.families[name].partition("(")[0]
+    values, family = imp.values(name)[k], family_of(imp.data.families[name])
     assert np.isfinite(values).all(), f"infinite {name}"
-    if family in CODED:
+    if family.is_coded:
         assert after == before, f"dtype of {name}: {before} became {after}"
         assert set(imp.decoded(name, k)) <= set(imp.data.levels(name)), f"levels of {name}"
         return
     floating = pd.api.types.is_float_dtype(after)
     assert after == before or floating, f"dtype of {name}: {before} became {after}"
-    if family in POSITIVE:
+    if family.support.is_positive:
         assert (values > 0).all(), f"{name} is not positive"
-    if family in COUNTS:
+    if family.is_count:
         assert (values >= 0).all() and (values == np.floor(values)).all(), f"counts of {name}"
     if name in recipe.options.get("bounds", {}):
         low, high = _range(imp.data.numeric(name))

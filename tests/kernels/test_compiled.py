@@ -71,6 +71,18 @@ def test_an_edit_elsewhere_leaves_what_is_compiled(tmp_path):
     assert _run(tmp_path) == [12.0, 1.0]
 
 
+def test_an_index_whose_types_are_no_longer_there_is_not_read(tmp_path):
+    package = _package(tmp_path)
+    typed = (
+        "from typing import NamedTuple\n\nfrom kernels_copy.compiled import kernel\n\n\n"
+        "class {0}(NamedTuple):\n    x: float\n\n\n@kernel\ndef first(pair):\n    return pair.x\n\n\n"
+        "def call(x):\n    return first({0}(x))\n\n\ncall.stats = first.stats\n"
+    )
+    for name in ("Before", "After"):
+        (package / "user.py").write_text(typed.format(name))
+        assert _run(tmp_path) == [3.0, 0.0]
+
+
 def test_kernels_import_each_other_in_the_one_form_that_the_stamp_reads():
     folder = Path(bayesimp.kernels.__file__).parent
     for path in folder.rglob("*.py"):

@@ -13,7 +13,9 @@ from scipy.special import log_expit
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
-from bayesimp.models.conditional_glmm import WEAK, _log_cumulative, _probit_as_logit, conditional_glmm
+from bayesimp.families.binary import logit_of_mean
+from bayesimp.families.levels import log_cumulative
+from bayesimp.models.conditional_glmm import WEAK, conditional_glmm
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.models.ops import effects
 from tests.longhand import conditional_glmm as longhand
@@ -125,12 +127,12 @@ def test_effects_and_their_derivatives():
 def test_tails_do_not_underflow():
     eta = np.array([-300.0, -40.0, -9.0, 0.0, 9.0, 40.0, 300.0])
     x = pt.dvector()
-    logit = _probit_as_logit(x)
+    logit = logit_of_mean(x, "probit")
     value, slope = pytensor.function([x], [logit, pytensor.grad(logit.sum(), x)], **PLAIN)(eta)
     assert_allclose(value, stats.norm.logcdf(eta) - stats.norm.logcdf(-eta), rtol=1e-12)
     assert np.isfinite(slope).all() and (slope > 0).all()
     with pm.Model():
-        logs = _log_cumulative(x, 3)
+        logs = log_cumulative(x, 3)
         (increment,) = pm.modelcontext(None).free_RVs
     middle = pytensor.function([x, increment], logs, **PLAIN)(eta, [0.8])[:, 1]
     assert_allclose(middle, log_expit(0.8 - eta) + log_expit(eta) + np.log1p(-np.exp(-0.8)), rtol=1e-12)

@@ -53,7 +53,7 @@ def test_a_default_model_leaves_them_out_and_says_so():
     (block,) = model.spec.blocks
     assert {c.base for c in block.fixed} == {"Intercept", "visit", "score", "income", "size"}
     notes = " ".join(block.notes)
-    assert "'position' looks like numbers of rows" in notes and "'label' looks like another name" in notes
+    assert "'position' looks like numbers of the rows" in notes and "'label' looks like another name" in notes
     asked = bi.FCS(bi.IncompleteData(table[kept], "school"), predictors="y ~ position + (1 | school)")
     assert "position" in {c.base for c in asked.spec.blocks[0].fixed}
 

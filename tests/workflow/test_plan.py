@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from bayesimp import priors as pr
+from bayesimp.analysis import laplace_check
+from bayesimp.analysis.generalised import LINKS
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import FAMILIES
+from bayesimp.families import FAMILIES
 from bayesimp.workflow import plan as plans
 from bayesimp.workflow.plan import read_plan
 
@@ -180,5 +182,67 @@ def test_files_beside_the_plan_and_absolute(write, tmp_path):
     assert absolute.data.file == tmp_path / "y.parquet"
 
 
-def test_family_names_are_those_of_the_data():
-    assert set(plans.FAMILIES) == {name for f in FAMILIES.values() for name in (f.name, *f.aliases)}
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            "quadrature = 20",
+            "quadrature: is for families bernoulli, binomial, poisson; the family is 'normal'",
+        ),
+        ("family = 'bernoulli'\nquadrature = 0", "quadrature: must be a whole number of at least 1, not 0"),
+        (
+            "family = 'bernoulli'\nquadrature = 101",
+            "quadrature: must be a whole number of at most 100, not 101",
+        ),
+        ("family = 'bernoulli'\nquadratur = 9", "quadratur: is not known; did you mean 'quadrature'?"),
+        ("link = 'probit'", "link: family 'normal' has no link 'probit'; possible: none to choose"),
+        ("family = 'poisson'\nlink = 'logit'", "link: family 'poisson' has no link 'logit'; possible: 'log'"),
+        ("family = 'poisson'\ntrials = 'n'", "trials: is for family 'binomial'; the family is 'poisson'"),
+        ("weights = 3", "weights: must be text, not 3"),
+    ],
+)
+def test_options_of_an_analysis_that_do_not_go_together(write, lines, message):
+    (found,) = problems(write(GOOD + lines))
+    assert found.startswith(f"analysis[1].{message}")
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("written ~ course", "integrates over a random effect, and the formula has none"),
+        ("written ~ course + (1 + course | school)", "(Intercept, course)"),
+        ("written ~ course + (1 | school) + (1 | gender)", "(Intercept, Intercept)"),
+    ],
+)
+def test_quadrature_integrates_over_one_effect(write, formula, message):
+    text = GOOD.replace("written ~ course + (1 | school)", formula) + 'family = "poisson"\nquadrature = 20'
+    (found,) = problems(write(text))
+    assert found.startswith("analysis[1].quadrature: ") and message in found
+
+
+def test_options_of_an_analysis(write):
+    options = '"w"\nfamily = "binomial"\nlink = "probit"\ntrials = "n"\nweights = "w"\noffset = "o"\nquadrature = 20'
+    text = GOOD.replace('"written"', options).replace("+ (1 | school)", "+ (0 + course | school)")
+    # the imputation model has the same random part, and takes any
+    (analysis,) = read_plan(write(text.replace("gender + (0 + course |", "gender + (1 |"))).analyses
+    assert (analysis.link, analysis.quadrature) == ("probit", 20)
+    assert analysis.columns == {"trials": "n", "weights": "w", "offset": "o"}
+    assert analysis.needed == ("written", "course", "school", "n", "w", "o")
+
+
+def test_families_of_analyses_are_those_of_the_library():
+    assert {name: tuple(links) for name, links in LINKS.items()} == {
+        name: links for name, links in plans.LINKS_OF_FAMILY.items() if links
+    }
+    assert set(plans.ANALYSIS_LINKS) == {link for links in LINKS.values() for link in links}
+    assert plans.MOST_NODES == laplace_check.MOST
+
+
+def test_family_names_are_those_of_the_data(write):
+    names = [name for f in FAMILIES.values() for name in (f.name, *f.aliases)]
+    known = "\n".join(f'x{k} = "{name}"' for k, name in enumerate(names))
+    plan = GOOD.replace("[model]", f"[data.families]\n{known}\n\n[model]")
+    assert list(read_plan(write(plan)).data.families.values()) == names
+    (problem,) = problems(write(plan.replace('"poisson"', '"poison"')))
+    assert "'poison' is not a family; did you mean 'poisson'" in problem
+    assert plans.ANALYSIS_FAMILIES == ("normal", "gaussian", "bernoulli", "binomial", "poisson")

@@ -16,21 +16,10 @@ import pytensor
 from pytensor.graph.traversal import ancestors
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import FAMILIES, family_of
 from bayesimp.models.conditional_normal import ConditionalData
 
 __all__ = ["build", "check_draws", "wrong_values"]
-
-# what the values of a family are, and those that are not among them
-COUNTS = "0, 1, 2, ..", lambda y, rows: (y < 0) | (y != np.floor(y))
-POSITIVE = "positive numbers", lambda y, rows: y <= 0
-CODES = "the codes 0..levels-1", lambda y, rows: (y < 0) | (y != np.floor(y)) | (y >= rows.levels)
-VALUES = {
-    "normal": ("numbers", lambda y, rows: np.zeros(y.shape, dtype=bool)),
-    "bernoulli": ("0 and 1", lambda y, rows: (y != 0) & (y != 1)),
-    "binomial": ("0..trials", lambda y, rows: (y < 0) | (y != np.floor(y)) | (y > rows.trials)),
-    "poisson": COUNTS, "negative_binomial": COUNTS, "gamma": POSITIVE, "inverse_gaussian": POSITIVE,
-    "ordinal": CODES, "categorical": CODES,
-}  # fmt: skip
 
 PLAIN: dict[str, Any] = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
@@ -92,23 +81,26 @@ def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
 
 def wrong_values(y: np.ndarray, rows: ConditionalData) -> str:
     """Empty, or how many of `y` are no values of the family of `rows`, and what they ought to be."""
-    right, is_wrong = VALUES[rows.family]
-    wrong = y[~np.isfinite(y) | is_wrong(y, rows)]
+    family = family_of(rows.family)
+    highest = rows.trials if family.column_of_trials else rows.levels - 1
+    wrong = y[~np.isfinite(y) | family.outside(y, highest)]
     if len(wrong) == 0:
         return ""
-    right = right.replace("levels-1", str(rows.levels - 1))
+    right = family.support.values.replace("levels-1", str(rows.levels - 1))
     return f"{len(wrong)} of {len(y)} values (such as {wrong[0]:g}) that are not {right}"
 
 
 def _check_family(data: ConditionalData, where: str) -> None:
-    if data.family not in VALUES:
-        raise SpecificationError(f"{where}: family {data.family!r} is none of {', '.join(VALUES)}.")
-    least = {"ordinal": 3, "categorical": 2}.get(data.family, 0)
+    known = [name for name, family in FAMILIES.items() if family.is_imputable]
+    if data.family not in known:
+        raise SpecificationError(f"{where}: family {data.family!r} is none of {', '.join(known)}.")
+    family = FAMILIES[data.family]
+    least = family.least_levels
     if data.levels < least:
         raise SpecificationError(
             f"{where}: {data.family} with {data.levels} levels; at least {least} (two ordered ones are bernoulli)."
         )
-    if (data.family == "binomial") != (data.trials is not None):
+    if family.column_of_trials != (data.trials is not None):
         raise SpecificationError(f"{where}: trials are given for a binomial variable, and for no other.")
     if wrong := wrong_values(np.asarray(data.y, dtype=float), data):
         raise SpecificationError(f"{where}: the family is {data.family}, and y has {wrong}.")

@@ -15,9 +15,7 @@ from bayesimp.fcs.blocks.single_level import FATAL, fatal
 from bayesimp.fcs.loop import Chain, Parameters, summed
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.rows import cluster_values
-from bayesimp.kernels.families.scalar import NEGATIVE_BINOMIAL, POISSON
 from bayesimp.kernels.glm.cluster_level import (
-    LOG_LINKS,
     TOO_LARGE,
     WORDS,
     ClusterLevelState,
@@ -28,8 +26,6 @@ from bayesimp.kernels.glm.density import NORMAL
 from bayesimp.kernels.glm.regression import RegressionState
 
 __all__ = ["ClusterLevelBlock"]
-
-COUNTS = POISSON, NEGATIVE_BINOMIAL
 
 
 class ClusterLevelBlock(GeneralisedBlock):
@@ -72,10 +68,11 @@ class ClusterLevelBlock(GeneralisedBlock):
 
     def _location_and_scale(self, y: np.ndarray) -> tuple[float, float]:
         """For the priors of the normal family and of those with a log link; 0 and 1 else."""
-        if self.code not in (NORMAL, *LOG_LINKS):
+        family = self.chained.block.distribution
+        if not (family.is_normal or family.has_log_link):
             return 0.0, 1.0
-        logs = self.code in LOG_LINKS
-        seen = np.log(y + 0.5 * (self.code in COUNTS)) if logs else y
+        logs = family.has_log_link
+        seen = np.log(y + 0.5 * family.is_count) if logs else y
         sd = float(seen.std(ddof=1)) if len(seen) > 1 else 0.0
         mean = float(np.log(max(y.mean(), 0.5 / len(y))) if logs else y.mean())
         return mean, sd if sd > 0 else 1.0

@@ -17,14 +17,12 @@ from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
-from bayesimp.fcs.specification.feedback import LOGS, driven_by, note
+from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.draws import truncated_normals
-from bayesimp.kernels.families import scalar as fam
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows
-from bayesimp.kernels.glm.density import NORMAL
+from bayesimp.kernels.families.responses import aux_size, draw_rows
 from bayesimp.kernels.glmm.gibbs import (
     FAILURES,
     TALLIES,
@@ -40,28 +38,22 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, i
 
 __all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
 
-CODES = {
-    "poisson": fam.POISSON, "negative_binomial": fam.NEGATIVE_BINOMIAL, "gamma": fam.GAMMA,
-    "inverse_gaussian": fam.INVERSE_GAUSSIAN, "ordinal": ORDINAL, "categorical": CATEGORICAL, "normal": NORMAL,
-}  # fmt: skip
 HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
 FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundred cycles
-LOG_MEANS = (fam.POISSON, fam.NEGATIVE_BINOMIAL)
 
 
 def family_code(block: Block) -> int:
     """The kernels' code of a block's family and link."""
-    if block.family in ("bernoulli", "binomial"):
-        return fam.PROBIT if getattr(block.method, "link", "logit") == "probit" else fam.LOGIT
-    return CODES[block.family]
+    family = block.distribution
+    return family.code(family.link(getattr(block.method, "link", "logit")))
 
 
 def glmm_beta_prior(
-    prior: CoefficientPrior, scale: Any, r: int, code: int, y: np.ndarray, where: str
+    prior: CoefficientPrior, scale: Any, block: Block, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
-    Q0, t0 = beta_prior(prior, scale, r, where)
-    if prior.follows_mean and code in LOG_MEANS and scale.intercept >= 0:
+    Q0, t0 = beta_prior(prior, scale, block.predictors, where)
+    if prior.follows_mean and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
     return Q0, t0
 
@@ -97,13 +89,10 @@ class GeneralisedBlock:
 
     def _keep_aux(self, theta: Parameters) -> None:
         """The auxiliary parameters as results show them: cutpoints from the second on (the first is 0), or a shape."""
-        aux = theta.own["aux"]
-        if self.aux:
-            ordinal = self.code == ORDINAL
-            unit = self.rows.unit if self.code == fam.INVERSE_GAUSSIAN else 1.0  # the other shapes have none
-            theta.own[f"{FREE}{'cutpoints' if ordinal else 'shape'}"] = (
-                np.cumsum(aux) if ordinal else np.array(aux[0] * unit)
-            )
+        auxiliary = self.chained.block.distribution.auxiliary
+        if self.aux and auxiliary is not None:
+            unit = self.rows.unit if auxiliary.has_unit else 1.0
+            theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
         rows = self.rows
@@ -150,12 +139,12 @@ class GeneralisedBlock:
             if t != self.chained.scale.intercept
         ]
         biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
-        by_logs = block.family in LOGS
+        by_logs = bool(block.distribution.as_predictor)
         predictor = "log mean" if by_logs else "linear predictor"
         driven = driven_by(block.name, [c.block for c in table.blocks]) if by_logs else []
         if driven:
             family = next(c.block.family for c in table.blocks if driven[0] in c.block.responses)
-            why = note(driven[0], family, [block.name], {block.name: LOGS[block.family]})
+            why = note(driven[0], family, [block.name], {block.name: block.distribution.as_predictor})
         else:
             why = (
                 "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
@@ -190,9 +179,7 @@ class BayesGlmm(GeneralisedBlock):
         update = covariance_update(Psi, self.r * self.q)
         seen = int((np.diff(self.rows.first) > 0).sum())
         check_proper(update, seen, self.r * self.q, f"Psi of '{name}'", "clusters")
-        Q0, t0 = glmm_beta_prior(
-            method.priors.beta, scale, self.r, self.code, self.rows.y, f"beta of '{name}'"
-        )
+        Q0, t0 = glmm_beta_prior(method.priors.beta, scale, block, self.rows.y, f"beta of '{name}'")
         self.prior, self.Psi, self.updates = GlmmPrior(Q0, t0, update), Psi, method.inner
         self.heavy = True
 

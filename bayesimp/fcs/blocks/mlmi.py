@@ -41,7 +41,9 @@ class MlmiBlock(GeneralisedBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         scale, name = self.chained.scale, self.chained.block.name
-        self.Q0, self.t0 = glmm_beta_prior(pr.Weak(), scale, 1, self.code, self.rows.y, f"beta of '{name}'")
+        self.Q0, self.t0 = glmm_beta_prior(
+            pr.Weak(), scale, self.chained.block, self.rows.y, f"beta of '{name}'"
+        )
         Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
         assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)

@@ -36,7 +36,7 @@ def make(table: ChainedTable, number: int):
     block = table.blocks[number].block
     method = block.method
     # kernels that tables of normal variables do not need are loaded where they are used
-    if block.family != "normal" and isinstance(method, me.Gibbs):
+    if not block.distribution.is_normal and isinstance(method, me.Gibbs):
         from bayesimp.fcs.blocks.glmm import BayesGlmm
 
         return BayesGlmm(table, number)
@@ -70,7 +70,7 @@ def make(table: ChainedTable, number: int):
 
             if method.model is not None:
                 return hmc.OwnModel(table, number)
-            return (hmc.PriorModel if block.family == "normal" else hmc.GeneralisedModel)(table, number)
+            return (hmc.PriorModel if block.distribution.is_normal else hmc.GeneralisedModel)(table, number)
     raise SpecificationError(f"{method!r} is not a method of imputation.")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.glmm import family_code, glmm_beta_prior
+from bayesimp.fcs.blocks.glmm import glmm_beta_prior
 from bayesimp.fcs.blocks.normal import NormalBlock
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
 from bayesimp.fcs.blocks.pymc_user import UserConditional
@@ -26,9 +26,6 @@ from bayesimp.priors.gibbs import beta_prior
 from bayesimp.sampling.hmc_block import HmcState, events
 
 __all__ = ["GeneralisedModel", "OwnModel", "PriorModel"]
-
-LINKS = {"poisson": "log", "negative_binomial": "log", "gamma": "log", "inverse_gaussian": "log", "ordinal": "logit",
-         "categorical": "logit"}  # fmt: skip
 
 
 def _pack(state: HmcState) -> dict[str, np.ndarray]:
@@ -112,10 +109,9 @@ class OwnModel:
         block, rows = self.chained.block, self.block_rows
         f = rows.factors(chain.V)
         fixed, random = (tuple(c.name for c in part) for part in (block.fixed, block.random))
-        normal = block.family == "normal"
-        link = "identity" if normal else LINKS.get(block.family, self.link)
-        levels = len(block.levels) if block.family in ("ordinal", "categorical") else 0
-        y = rows.y + self.chained.terms.offset[-1] if normal else rows.y
+        family = block.distribution
+        levels = len(block.levels) if family.is_factor else 0
+        y = rows.y + self.chained.terms.offset[-1] if family.is_normal else rows.y
         out = []
         for y_part, (X, Z), codes, trials in (
             (y, rows.observed(chain.V, f), rows.cluster, rows.trials),
@@ -132,7 +128,7 @@ class OwnModel:
                     fixed,
                     random,
                     family=block.family,
-                    link=link,
+                    link=family.link(self.link),
                     levels=levels,
                     trials=trials if block.trials else None,
                 )
@@ -153,7 +149,7 @@ class OwnModel:
         state = _unpack(theta)
         values = self.model.step_rows(chain.rng, state, observed, missing)
         theta.own |= _pack(state) | self._free(state, observed)
-        if self.chained.block.family == "normal":
+        if self.chained.block.distribution.is_normal:
             values = values - self.chained.terms.offset[-1]
         self.block_rows.put(chain.V, values)
         return 0
@@ -184,9 +180,7 @@ class GeneralisedModel(OwnModel):
         """The priors for columns on the working scale."""
         scale, name, block = self.chained.scale, self.chained.block.name, self.chained.block
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
-        Q0, t0 = glmm_beta_prior(
-            priors.beta, scale, block.predictors, family_code(block), self.block_rows.y, f"beta of '{name}'"
-        )
+        Q0, t0 = glmm_beta_prior(priors.beta, scale, block, self.block_rows.y, f"beta of '{name}'")
         precision = np.diag(Q0)
         if not np.allclose(Q0, np.diag(precision)):
             raise SpecificationError(
@@ -217,11 +211,12 @@ class GeneralisedModel(OwnModel):
         for name in [name for name in own if name.startswith(f"{FREE}Psi_")]:
             own.pop(name)
         own.pop(f"{FREE}u")
-        if f"{FREE}variation" in own:
-            unit = self.block_rows.unit if self.chained.block.family == "inverse_gaussian" else 1.0
-            own[f"{FREE}shape"] = np.asarray(own.pop(f"{FREE}variation")) ** -2.0 * unit
-        if f"{FREE}increments" in own:
-            own[f"{FREE}cutpoints"] = np.cumsum(own.pop(f"{FREE}increments"))
+        auxiliary = self.chained.block.distribution.auxiliary
+        if auxiliary is not None and f"{FREE}{auxiliary.sampled}" in own:
+            unit = self.block_rows.unit if auxiliary.has_unit else 1.0
+            own[f"{FREE}{auxiliary.name}"] = (
+                auxiliary.from_sampled(own.pop(f"{FREE}{auxiliary.sampled}")) * unit
+            )
         return theta
 
 

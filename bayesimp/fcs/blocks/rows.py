@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.families.columns import POSITIVE
 from bayesimp.fcs.specification.values import TOLERANCE, dependent
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms, cluster_factors
@@ -48,7 +47,7 @@ class BlockRows:
         self.source, self.cluster = source[order], cluster[order].astype(np.int64)
         self.first = np.searchsorted(self.cluster, np.arange(table.clusters + 1)).astype(np.int64)
         self.levels = np.array(block.levels)
-        self.unit = float(np.exp(self.chained.scale.c[0])) if block.family != "normal" else 1.0
+        self.unit = float(np.exp(self.chained.scale.c[0])) if not block.distribution.is_normal else 1.0
         working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
         self.y = self._read(working)
         self.hole_cluster = row_cluster[self.holes].astype(np.int64)
@@ -70,7 +69,7 @@ class BlockRows:
 
     def _read(self, working: Array) -> Array:
         """The response as its model sees it, from the working scale."""
-        if self.chained.block.family == "normal":
+        if self.chained.block.distribution.is_normal:
             return working
         values = self.table.on_data_scale(self.k, working)
         if len(self.levels):
@@ -83,11 +82,11 @@ class BlockRows:
 
     def working(self, drawn: Array) -> Array:
         """Responses as the model draws them, on the working scale."""
-        if self.chained.block.family == "normal":
+        if self.chained.block.distribution.is_normal:
             return drawn
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
         working = (values - self.table.center[self.k]) / self.table.scale[self.k]
-        if self.chained.block.family in POSITIVE:
+        if self.chained.block.distribution.support.is_positive:
             return np.maximum(working, self.least)
         return working
 

@@ -79,7 +79,7 @@ def _response(s: Sight) -> list[Event]:
     if several and not varies_within(y, s.data.codes).any():
         text = f"'{s.name}' has one value in each of the {len(s.clusters):,} clusters where it is observed: a variable "
         text += f"of clusters? Method '2lonly' imputes these: methods={{'{s.name}': '2lonly'}}."
-        if s.block.family == "normal":
+        if s.block.distribution.is_normal:
             raise DataError(f"{text} Method '{s.block.method.name}' needs a variance within clusters.")
         return [Event("prior matters", f"Psi[{s.name}]", text, len(s.clusters))]
     if not several:
@@ -95,7 +95,7 @@ def _response(s: Sight) -> list[Event]:
 
 def _separated(s: Sight) -> list[Event]:
     """A predictor that tells the two values of a response apart without error: its likelihood has no maximum."""
-    if s.block.family != "bernoulli" or s.block.method.name in ("pmm", "2stage"):
+    if not s.block.distribution.is_two_valued or s.block.method.name in ("pmm", "2stage"):
         return []
     y = s.values[s.name]
     events = []

@@ -70,10 +70,9 @@ def alone(s: Sight) -> list[Event]:
     method, sizes = s.block.method, np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
     if isinstance(method, TwoStage):
         p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
-        # 5 degrees of freedom for a variance; 0 and 1 with a coefficient a row are separated, and counts are not
-        least = p + {"normal": 5, "bernoulli": 1}.get(s.block.family, 0)
+        least = p + s.block.distribution.spare_rows
         several = np.ones(len(sizes), dtype=bool)
-        if s.block.family == "bernoulli":  # values that are all equal have no finite estimate
+        if s.block.distribution.is_two_valued:  # values that are all equal have no finite estimate
             several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
         many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
         if len(many) < 2 + c:
@@ -84,7 +83,7 @@ def alone(s: Sight) -> list[Event]:
                 f"{listing(col.name for col in s.block.random)} vary{both}. Take predictors out of its formula, or use "
                 "'bayes'."
             )
-    if isinstance(method, Stratified) and s.block.family == "normal":
+    if isinstance(method, Stratified) and s.block.distribution.is_normal:
         terms = len(s.block.fixed) - 1 + len(s.clusters)
         if s.rows.sum() <= terms:
             raise SpecificationError(

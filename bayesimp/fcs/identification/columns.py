@@ -104,7 +104,7 @@ def together(s: Sight) -> list[Event]:
 
 def exact(s: Sight) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
-    if s.block.family != "normal":  # never exact: at the worst separated
+    if not s.block.distribution.is_normal:  # never exact: at the worst separated
         return []
     by_row = np.flatnonzero(s.kinds != "mean")
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
@@ -129,7 +129,7 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
         return []
     if count < p:
         return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
-    if count == p and s.block.family == "normal" and isinstance(s.block.method, Norm | PMM):
+    if count == p and s.block.distribution.is_normal and isinstance(s.block.method, Norm | PMM):
         raise SpecificationError(
             f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}): none is "
             f"left for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a prior."

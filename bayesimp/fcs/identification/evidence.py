@@ -98,7 +98,7 @@ def proper(block: Block) -> str | None:
     method = block.method
     if isinstance(method, PyMC) and method.model is not None:
         return "the model is your own: make sure that its prior is proper"
-    generalised = block.family != "normal" and isinstance(method, MLMI | Stratified | SingleLevel)
+    generalised = not block.distribution.is_normal and isinstance(method, MLMI | Stratified | SingleLevel)
     weak = isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
     priors = getattr(method, "priors", None)
     proper = priors is not None and priors.beta.is_proper

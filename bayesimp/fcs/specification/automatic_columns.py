@@ -13,7 +13,6 @@ from bayesimp.errors import SpecificationError
 from bayesimp.fcs.identification.evidence import proper, term_of
 from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.fcs.specification.columns import BaseColumns
-from bayesimp.fcs.specification.feedback import LOGS
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.specification.values import column_values, dependent, observed
@@ -92,7 +91,7 @@ def without_collinear(
     asked: columns that the user added to the default formula, which stay.
     """
     block = draft.block
-    if draft.explicit or (proper(block) and block.family not in LOGS):
+    if draft.explicit or (proper(block) and not block.distribution.has_log_link):
         return draft
     complete = [c for c in block.fixed if c.over is None and c.base in base.complete]
     asked = (*asked, *(() if isinstance(block.method, TwoStage) else block.random))  # a slope needs its mean

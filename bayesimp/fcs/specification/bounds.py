@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.families.columns import CODED
+from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.records import Block, Conditionals
 from bayesimp.messages import listing, suggestion, where
 from bayesimp.methods import ClusterLevel, PyMC
@@ -113,14 +113,11 @@ def _check_model(name: str, block: Block, family: str, by_row: bool) -> None:
             f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
         )
     matched = getattr(method, "donors", None) is not None
-    if family in CODED or (block.family != "normal" and not matched):
+    coded = family_of(family).is_coded
+    if coded or not (block.distribution.is_normal or matched):
         raise SpecificationError(
             f"{what}: bounds are for normal variables; it is {family}. Change what is drawn by post={{'{name}': ...}}"
-            + (
-                "."
-                if family in CODED
-                else f", or match: methods={{'{name}': 'pmm'}} imputes observed values."
-            )
+            + ("." if coded else f", or match: methods={{'{name}': 'pmm'}} imputes observed values.")
         )
     if matched and by_row:
         raise SpecificationError(

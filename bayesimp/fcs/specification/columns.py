@@ -161,7 +161,7 @@ class BaseColumns:
         if isinstance(atom, Level):
             return [self._level(atom, text)]
         factor = atom.arguments[0] if isinstance(atom, Call) and atom.function in FACTOR else atom
-        if isinstance(factor, Name) and self.data.families.get(factor.name) in ("ordinal", "categorical"):
+        if isinstance(factor, Name) and self._is_factor(factor.name):
             return self._indicators(factor.name, atom, reduced)
         if isinstance(atom, Name):
             return [atom.name]
@@ -187,22 +187,25 @@ class BaseColumns:
         assert isinstance(factor, Name)
         name, levels = factor.name, [str(level) for level in self._levels_of(factor.name)]
         if isinstance(atom.factor, Call) and (
-            atom.factor.function not in FACTOR
-            or self.data.families.get(name) not in ("ordinal", "categorical")
+            atom.factor.function not in FACTOR or not self._is_factor(name)
         ):
             raise error(text, _advice(atom.factor))
         if atom.level not in levels:
             what = f"its levels are {listing(levels, 20)}" if levels else "it has none: it is a number"
             raise error(text, f"'{write(atom)}' is not a level of '{name}'; {what}")
-        if self.data.families[name] == "bernoulli" and atom.level == levels[-1]:
+        if self.data.variable(name).distribution.is_two_valued and atom.level == levels[-1]:
             return name
         return self._indicators(name, atom.factor, False)[levels.index(atom.level)]
 
     def _levels_of(self, name: str) -> tuple:
         """Levels of an incomplete factor; none of what is a number and not declared to be a factor."""
-        family = self.data.families.get(name)
-        levels = self.data.levels(name) if family in ("ordinal", "categorical", "bernoulli") else ()
-        return levels if family != "bernoulli" or all(isinstance(level, str) for level in levels) else ()
+        coded = name in self.data.families and self.data.variable(name).is_coded
+        levels = self.data.levels(name) if coded else ()
+        return levels if self._is_factor(name) or all(isinstance(level, str) for level in levels) else ()
+
+    def _is_factor(self, name: str) -> bool:
+        """Whether a variable is a column of 0 and 1 for each of its levels."""
+        return name in self.data.families and self.data.variable(name).distribution.is_factor
 
     def _indicators(self, name: str, atom: Node, reduced: bool) -> list[str]:
         """Derived columns of 0 and 1, one for each level of an incomplete factor, without the first if `reduced`."""
@@ -217,7 +220,7 @@ class BaseColumns:
 
     def _label(self, base: str) -> str:
         """The name of a column; of a variable with two values that are no numbers, with the second of them."""
-        if base not in self.incomplete or self.data.families[base] != "bernoulli":
+        if base not in self.incomplete or not self.data.variable(base).distribution.is_two_valued:
             return base
         level = self.data.levels(base)[-1]
         if not isinstance(level, str):
@@ -259,9 +262,9 @@ class BaseColumns:
         self._check_name(name, text)
         if name in self.derived or name in self.complete:
             return
-        family, incomplete = self.data.families[name], name in self.incomplete
-        number = not _is_text(self.data, name) or (incomplete and family not in ("ordinal", "categorical"))
-        if family == "categorical" or not number:
+        family, incomplete = self.data.variable(name).distribution, name in self.incomplete
+        number = not _is_text(self.data, name) or (incomplete and not family.is_factor)
+        if (family.is_factor and not family.is_ordered) or not number:
             raise error(
                 text,
                 f"'{name}' is a factor, with which nothing can be computed; make a column of 0 and 1 for each level that "
@@ -284,7 +287,7 @@ class BaseColumns:
             )
         if name == INTERCEPT:
             raise error(text, f"a column cannot have the name '{INTERCEPT}'; rename it in the table")
-        if self.data.families[name] == "none":
+        if not self.data.variable(name).distribution.is_imputable:
             raise error(
                 text,
                 f"'{name}' has family 'none' ({self.data.frame[name].dtype}) and cannot be a predictor; turn it "

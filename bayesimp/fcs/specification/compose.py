@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import CODED, COUNTS, trials
+from bayesimp.families.registry import trials
 from bayesimp.fcs.specification.automatic_columns import (
     check_compatible,
     with_means,
@@ -208,12 +208,12 @@ def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[st
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:
     """Values that a variable can have; empty for counts, None for continuous ones."""
-    family = data.families[name].partition("(")[0]
-    if family in CODED:
+    family = data.variable(name).distribution
+    if family.is_coded:
         return data.level_values(name)
     if getattr(method, "donors", None) is not None:
         return np.unique(data.numeric(name)[~data.missing(name)])
-    return np.empty(0) if family in COUNTS else None
+    return np.empty(0) if family.is_count else None
 
 
 def _used(blocks: Collection[Block], base: BaseColumns) -> set[str]:
@@ -282,9 +282,10 @@ def _of_family(
     name: str, method: Method, notes: tuple[str, ...], base: BaseColumns
 ) -> tuple[Method, tuple[str, ...], str, tuple[float, ...], str | None]:
     """Method (with the priors of its family), notes, family, levels and trials of a block."""
-    data, family = base.data, base.data.families[name]
+    data, variable = base.data, base.data.variable(name)
+    family = variable.distribution
     if (
-        family == "normal" or getattr(method, "donors", None) is not None
+        family.is_normal or getattr(method, "donors", None) is not None
     ):  # observed values are matched as numbers
         return method, notes, "normal", (), None
     if isinstance(method, Gibbs) or (isinstance(method, PyMC) and method.model is None):
@@ -292,11 +293,11 @@ def _of_family(
         beta = priors.beta.for_generalised()
         if beta is not priors.beta:
             method = replace(method, priors=replace(priors, beta=beta))
-    column = trials(family)
+    column = trials(variable.family)
     if column:
         base._ingredient(column, f"trials of {name}")
-    levels = tuple(data.level_values(name).tolist()) if family in CODED else ()
-    return method, notes, "binomial" if column else family, levels, column or None
+    levels = tuple(data.level_values(name).tolist()) if family.is_coded else ()
+    return method, notes, family.name, levels, column or None
 
 
 def _check_cycle(
@@ -326,7 +327,9 @@ def _multilevel(method: Method) -> bool:
 def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
     if not incomplete:
         unread = [
-            name for name in data.variables if data.families[name] == "none" and data.missing(name).any()
+            name
+            for name in data.variables
+            if data.missing(name).any() and not data.variable(name).distribution.is_imputable
         ]
         why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
         raise SpecificationError(

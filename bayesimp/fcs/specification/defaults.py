@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.columns import as_continuous, stored_as_text, trials
+from bayesimp.families.columns import as_continuous, stored_as_text
+from bayesimp.families.registry import family_of, trials
 from bayesimp.messages import listing
 from bayesimp.methods import (
     ML,
@@ -24,6 +25,7 @@ from bayesimp.methods import (
     Gibbs,
     Method,
     Norm,
+    PyMC,
     SingleLevel,
     Stratified,
     TwoStage,
@@ -37,7 +39,7 @@ MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
 PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
 BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
 LEVELS = ("ordinal", "categorical")
-CONTINUOUS = ("normal", "gamma", "inverse_gaussian")  # two rows agree by chance never
+CONTINUOUS = ("normal", "gamma", "inverse_gaussian")
 FAMILIES: dict[type, tuple[str, ...]] = {
     ML: ("normal",),
     Norm: ("normal",),
@@ -59,11 +61,11 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
         An unordered variable of very many levels.
     """
     clusters = len(np.unique(data.codes[~data.missing(name)]))
-    normal = data.families[name] == "normal"
+    family = data.variable(name).distribution
     if of_clusters(data, name):
         return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
     levels = len(data.levels(name))
-    if data.families[name] == "categorical" and levels > MOST_LEVELS:
+    if family.predictor_per_level and levels > MOST_LEVELS:
         if hint := stored_as_text(data.frame[name]):
             raise SpecificationError(
                 f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
@@ -77,14 +79,16 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
             f"methods={{'{name}': 'bayes'}}."
         )
     why = ""
-    if levels > 2 and data.families[name] == "categorical" and (hint := stored_as_text(data.frame[name])):
+    if levels > 2 and family.predictor_per_level and (hint := stored_as_text(data.frame[name])):
         why = (
-            f"{hint}, and are imputed as categories; if they are no codes: pandas.to_numeric(table['{name}'], "
-            "errors='coerce')"
+            f"{hint}, so they are imputed as categories; if they are quantities and not codes, "
+            f"pandas.to_numeric(table['{name}'], errors='coerce') makes them numbers"
         )
     if clusters == 1:
-        single: Method = Norm() if normal else SingleLevel()
+        single: Method = Norm() if family.is_normal else SingleLevel()
         return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"
+    if not family.has_kernel:
+        return PyMC(), f"{family.name} has no compiled density: its PyMC model is sampled"
     return Bayes(), why
 
 
@@ -102,7 +106,7 @@ def of_clusters(data: IncompleteData, name: str) -> bool:
         return False
     pairs = int((rows[several] - 1).sum())
     differ = len(np.unique(values[there])) > 1
-    return differ and (data.families[name] in CONTINUOUS or pairs >= PAIRS)
+    return differ and (data.variable(name).distribution.is_continuous or pairs >= PAIRS)
 
 
 def check_family(data: IncompleteData, name: str, method: Method) -> None:
@@ -121,6 +125,11 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
+    if not (matches or isinstance(method, PyMC) or family_of(family).has_kernel):
+        raise SpecificationError(
+            f"'{name}': method '{method.name}' needs compiled code for the density of its family, and {family} has "
+            f"none (its links have no kernel). Use 'pymc', which samples its PyMC model: methods={{'{name}': 'pymc'}}."
+        )
     allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
     if allowed and plain not in allowed:
         advice = "'bayes'"
@@ -134,7 +143,7 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
             f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
         )
-    if getattr(method, "link", "logit") == "probit" and plain not in ("bernoulli", "binomial"):
+    if getattr(method, "link", "logit") == "probit" and "probit" not in family_of(family).links:
         raise SpecificationError(
             f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
         )

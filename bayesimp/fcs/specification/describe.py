@@ -25,7 +25,7 @@ def described(blocks: Iterable[Block], priors: Mapping[str, Any], levels: Mappin
         known = [p for p in ("beta", "sigma2", "Sigma", "Psi") if f"{p}_{block.name}" in priors]
         if not known:
             continue
-        responses = levels[block.name][1:] if block.family == "categorical" else block.responses
+        responses = levels[block.name][1:] if block.distribution.predictor_per_level else block.responses
         effects = effect_names([str(response) for response in responses], [c.name for c in block.random])
         names = {"beta": [c.name for c in block.fixed], "Psi": effects}
         own = getattr(block.method, "priors", None) or pr.default()

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.records import Block, Conditionals
 from bayesimp.formulas.arithmetic import OverCluster
 from bayesimp.formulas.columns import Derived
@@ -26,10 +27,8 @@ from bayesimp.methods import Method
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
-    "LOGS", "circle", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
+    "circle", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
 ]  # fmt: skip
-
-LOGS = {"poisson": "log1p", "negative_binomial": "log1p", "gamma": "log", "inverse_gaussian": "log"}
 
 
 def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[str, str]:
@@ -38,15 +37,15 @@ def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[s
     Matched values end at the largest observed one, and are none of these.
     """
     return {
-        name: LOGS[data.families[name]]
+        name: data.variable(name).distribution.as_predictor
         for name, method in methods.items()
-        if data.families[name] in LOGS and getattr(method, "donors", None) is None
+        if data.variable(name).distribution.as_predictor and getattr(method, "donors", None) is None
     }
 
 
 def unlimited(family: str, method: Method) -> bool:
     """Whether what is imputed of a variable has no limit: it is neither one of few levels nor matched."""
-    return (family == "normal" or family in LOGS) and getattr(method, "donors", None) is None
+    return not family_of(family).support.is_bounded and getattr(method, "donors", None) is None
 
 
 def feeding_back(name: str, blocks: Iterable[Block], logs: Iterable[str]) -> list[str]:
@@ -69,7 +68,7 @@ def driven_by(name: str, blocks: Sequence[Block]) -> list[str]:
 def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> str:
     """What to know of such a pair, and what to do; family: of `name`."""
     terms = listing([f"{logs[other]}({other})" for other in others])
-    bounds = "bounds= on it, " if family == "normal" else ""
+    bounds = "bounds= on it, " if family_of(family).is_normal else ""
     return (
         f"{listing(others)} and '{name}' predict each other, the former by a log link: imputed values can run away. "
         f"Stable are {terms} in the formula of '{name}', {bounds}or matching ('pmm')"

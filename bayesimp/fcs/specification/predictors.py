@@ -118,7 +118,7 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
     names, notes = [], []
     kept = base.complete["Intercept"][:, None]
     for name in data.variables:
-        if data.families[name] == "none" and name not in base.derived:
+        if not data.variable(name).distribution.is_imputable and name not in base.derived:
             notes.append(
                 f"'{name}' is {data.frame[name].dtype} (family 'none'), neither imputed nor a predictor"
             )
@@ -127,11 +127,11 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
             continue
         levels = data.frame[name].nunique()
         if levels < 2:
-            notes.append(f"'{name}' is constant, no predictor")
+            notes.append(f"'{name}' is constant, and so is not a predictor")
             continue
         if what := names_rows(data, name):
             notes.append(
-                f"'{name}' looks like {what}; no predictor by default; write it in a formula if it should be"
+                f"'{name}' looks like {what}, and so is not a predictor by default; to use it, write it in a formula"
             )
             continue
         number = is_numeric_dtype(data.frame[name].infer_objects().dtype)  # in objects, too
@@ -141,19 +141,21 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
             advice = (
                 f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and missing what is none"
                 if hint
-                else "write it in a formula if it should be"
+                else "to use it, write it in a formula"
             )
-            notes.append(f"'{name}' has {levels} levels, no predictor by default; {advice}")
+            notes.append(f"'{name}' has {levels} levels, and so is not a predictor by default; {advice}")
             continue
         columns = base.columns(Part(True, ((read(_term(name, data)),),)), name)
         new = np.column_stack([base.complete[c.base] for c in columns if c.base != "Intercept"])
         if dependent(np.hstack([kept, new]))[kept.shape[1] :].any():
-            notes.append(f"'{name}' is a combination of the complete variables before it, no predictor")
+            notes.append(
+                f"'{name}' is a combination of the complete variables before it, and so is not a predictor"
+            )
             continue
         if _like_ids(data, name):
             notes.append(
-                f"'{name}' may number the rows, and is a predictor all the same: whole numbers, no two alike in a "
-                f"cluster; families={{'{name}': 'none'}} keeps it out"
+                f"'{name}' may number the rows, and is a predictor all the same: it holds whole numbers, no two alike in "
+                f"a cluster. families={{'{name}': 'none'}} keeps it out"
             )
         kept = np.hstack([kept, new])
         names.append(name)
@@ -195,9 +197,8 @@ def _independent(
 
 def _term(name: str, data: IncompleteData) -> str:
     """A main effect in a formula; numbers that are declared to be categories are a factor."""
-    declared = data.families.get(name) in ("categorical", "ordinal") and is_numeric_dtype(
-        data.frame[name].dtype
-    )
+    factor = name in data.families and data.variable(name).distribution.is_factor
+    declared = factor and is_numeric_dtype(data.frame[name].dtype)
     return f"C({write(Name(name))})" if declared else write(Name(name))
 
 
@@ -309,7 +310,7 @@ def _as_formula(
     if name in names:
         raise SpecificationError(f"predictors: '{name}' predicts itself; take it out of its own list.")
     notes = (
-        (f"'{data.cluster}' is the cluster, no predictor",)
+        (f"'{data.cluster}' is the cluster, and so is not a predictor",)
         if len(names) < len(value) and not multilevel
         else ()
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of
 from bayesimp.formulas.columns import INTERCEPT, Column, Derived
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.methods import Method
@@ -57,7 +59,12 @@ class Block:
     @property
     def predictors(self) -> int:
         """r, the number of linear predictors: K - 1 of a categorical variable with K levels, else one a response."""
-        return len(self.levels) - 1 if self.family == "categorical" else len(self.responses)
+        return self.distribution.predictors(len(self.levels)) * len(self.responses)
+
+    @property
+    def distribution(self) -> Family:
+        """The record of its family."""
+        return family_of(self.family)
 
 
 @dataclass(frozen=True)
@@ -102,13 +109,13 @@ def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None =
 
 
 def _method(block: Block) -> str:
-    family = "" if block.family == "normal" else f" [{block.family}{_link(block)}]"
+    family = "" if block.distribution.is_normal else f" [{block.family}{_link(block)}]"
     return f"{block.method.name}{family}"
 
 
 def _link(block: Block) -> str:
-    binary = block.family == "bernoulli" or block.trials
-    return f", {getattr(block.method, 'link', 'logit')}" if binary else ""
+    several = len(block.distribution.links) > 1
+    return f", {getattr(block.method, 'link', 'logit')}" if several else ""
 
 
 def text(conditionals: Conditionals, cluster: str) -> str:

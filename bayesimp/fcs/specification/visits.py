@@ -7,6 +7,7 @@ from typing import Any
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import as_continuous
+from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.defaults import check_family, choose
 from bayesimp.messages import listing, suggestion
 from bayesimp.methods import Bayes, Gibbs, Method, Norm, PyMC, SingleLevel, read
@@ -79,7 +80,7 @@ def read_methods(
         name = next((block for block, members in grouped.items() if variable in members), variable)
         value = by_name.get(name, methods)
         told = methods is not None or name in by_name
-        unsaid = data.families[variable] == "none" and name not in (*by_name, *grouped)
+        unsaid = not family_of(data.families[variable]).is_imputable and name not in (*by_name, *grouped)
         if (told and value is None) or (isinstance(value, str) and not value) or unsaid:
             continue
         data.require_observed([variable])
@@ -98,7 +99,7 @@ def read_methods(
 
 def _read(value: Any, family: str) -> Method:
     method = read(value)
-    return Norm() if isinstance(method, SingleLevel) and family == "normal" else method
+    return Norm() if isinstance(method, SingleLevel) and family_of(family).is_normal else method
 
 
 def visits(
@@ -182,7 +183,7 @@ def _check_key(
 
 def _check_normal(block: str, name: str, data: IncompleteData) -> None:
     family = data.families[name]
-    if family != "normal" and block != name:
+    if not family_of(family).is_normal and block != name:
         raise SpecificationError(
             f"Block '{block}': '{name}' has family '{family}', and several variables are imputed jointly where all are "
             f"normal. Take it out of the block. {as_continuous(data.frame[name])}"

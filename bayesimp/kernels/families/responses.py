@@ -20,11 +20,10 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families.scalar import NEGATIVE_BINOMIAL, draw_response
+from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, ORDINAL
+from bayesimp.kernels.families.scalar import draw_response
 
 __all__ = ["CATEGORICAL", "ORDINAL", "aux_size", "cutpoints", "draw_rows", "predictors"]
-
-ORDINAL, CATEGORICAL = 6, 7
 
 
 def predictors(family: int, levels: int = 2) -> int:

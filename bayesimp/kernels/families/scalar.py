@@ -18,13 +18,20 @@ from __future__ import annotations
 import math
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.codes import (
+    GAMMA,
+    INVERSE_GAUSSIAN,
+    LOGIT,
+    NEGATIVE_BINOMIAL,
+    POISSON,
+    PROBIT,
+)
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
            "all_terms", "curvature_slope", "sum_of_logs",
            "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser",
            "split_log_likelihood"]  # fmt: skip
 
-LOGIT, PROBIT, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN = range(6)
 LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
 ROOT_2 = math.sqrt(2.0)
 LOG_2PI = math.log(2.0 * math.pi)

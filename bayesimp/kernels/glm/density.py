@@ -28,11 +28,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.families.scalar import LOGIT, all_terms, derivatives, log_likelihood, sum_of_logs
+from bayesimp.kernels.families.codes import CATEGORICAL, LOGIT, NORMAL, ORDINAL
+from bayesimp.kernels.families.scalar import all_terms, derivatives, log_likelihood, sum_of_logs
 
 __all__ = ["CATEGORICAL", "NORMAL", "ORDINAL", "Curvature", "Prior", "curvature", "evaluate", "predictors"]
-
-NORMAL, ORDINAL, CATEGORICAL = -1, 6, 7
 
 
 class Prior(NamedTuple):

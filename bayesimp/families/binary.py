@@ -1,0 +1,57 @@
+"""Families of successes out of trials.
+
+bernoulli    P(y = 1) = h(eta)                 h logistic, or Phi (link probit)
+binomial     y ~ Binomial(trials, h(eta))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bayesimp.families.record import BINARY, SUCCESSES, Family
+from bayesimp.kernels.families import codes
+
+__all__ = ["BERNOULLI", "BINOMIAL", "logit_of_mean"]
+
+ROOT_2 = np.sqrt(2.0)
+
+
+def _bernoulli(data: Any, eta: Any) -> None:
+    import pymc as pm
+
+    pm.Bernoulli(data.name, logit_p=logit_of_mean(eta[:, 0], data.link), observed=data.y)
+
+
+def _binomial(data: Any, eta: Any) -> None:
+    import pymc as pm
+
+    pm.Binomial(data.name, n=data.trials, logit_p=logit_of_mean(eta[:, 0], data.link), observed=data.y)
+
+
+def logit_of_mean(eta: Any, link: str) -> Any:
+    """logit h(eta); logit Phi(eta) is exact in both tails."""
+    return eta if link == "logit" else _log_normal_cdf(eta) - _log_normal_cdf(-eta)
+
+
+def _log_normal_cdf(x: Any) -> Any:
+    import pytensor.tensor as pt
+
+    # each branch is given only what it can take: the gradient of the other one would be 0 * inf
+    low, high = pt.minimum(x, 0.0), pt.maximum(x, 0.0)
+    return pt.switch(
+        x < 0, pt.log(0.5 * pt.erfcx(-low / ROOT_2)) - 0.5 * low**2, pt.log1p(-0.5 * pt.erfc(high / ROOT_2))
+    )
+
+
+LINKS = {"logit": codes.LOGIT, "probit": codes.PROBIT}
+# with a coefficient for every row 0 and 1 are separated, which counts are not: one row more is needed in a cluster
+BERNOULLI = Family(
+    "bernoulli", "two values", BINARY, LINKS, ("binary", "logistic"), _bernoulli,
+    most_levels=2, takes_trials=True, spare_rows=1, fitted_by="laplace", glmm_name="binomial",
+)  # fmt: skip
+BINOMIAL = Family(
+    "binomial", "successes; binomial(n): out of the column n", SUCCESSES, LINKS, (), _binomial,
+    takes_trials=True, column_of_trials=True, fitted_by="laplace", glmm_name="binomial",
+)  # fmt: skip

@@ -1,0 +1,56 @@
+"""Families of more than two levels, y = 0..K-1.
+
+ordinal        P(y <= l) = logistic(c_l - eta),    c_0 = 0,    c_l = c_(l-1) + increment_l
+categorical    P(y = l) ~ e^eta_l,                 eta_0 = 0,  eta_1..eta_(K-1) with effects of their own
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bayesimp.families.auxiliary import CUTPOINTS
+from bayesimp.families.record import LEVELS, Family
+from bayesimp.kernels.families import codes
+
+__all__ = ["CATEGORICAL", "ORDINAL", "log_cumulative"]
+
+
+def _ordinal(data: Any, eta: Any) -> None:
+    import pymc as pm
+
+    pm.Categorical(data.name, logit_p=log_cumulative(eta[:, 0], data.levels), observed=data.y)
+
+
+def _categorical(data: Any, eta: Any) -> None:
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    logit_p = pt.concatenate([pt.zeros_like(eta[:, :1]), eta], axis=1)
+    pm.Categorical(data.name, logit_p=logit_p, observed=data.y)
+
+
+def log_cumulative(eta: Any, levels: int) -> Any:
+    """(n, K) log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l).
+
+    This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
+    float64 where |eta| > 37.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    increments = pm.Exponential(CUTPOINTS.sampled, 1, shape=levels - 2)
+    cutpoints = pm.Deterministic(CUTPOINTS.name, pt.concatenate([[0.0], pt.cumsum(increments)]))
+    distance = cutpoints - eta[:, None]
+    at_most, above = -pt.softplus(-distance), -pt.softplus(distance)
+    between = at_most[:, 1:] + above[:, :-1] + pt.log1mexp(-increments)
+    return pt.concatenate([at_most[:, :1], between, above[:, -1:]], axis=1)
+
+
+ORDINAL = Family(
+    "ordinal", "ordered category or whole numbers", LEVELS, {"logit": codes.ORDINAL}, (), _ordinal, CUTPOINTS,
+    least_levels=3, is_ordered=True,
+)  # fmt: skip
+CATEGORICAL = Family(
+    "categorical", "any values, unordered", LEVELS, {"logit": codes.CATEGORICAL}, ("nominal",), _categorical,
+    least_levels=2, predictor_per_level=True,
+)  # fmt: skip

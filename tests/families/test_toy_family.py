@@ -1,0 +1,199 @@
+"""Families written in this file alone: a record is all that it takes to impute with them through method ``pymc``.
+
+lognormal    log y = eta + e,    e ~ N(0, sigma^2)              positive numbers, one parameter of its own
+geometric    P(y) = p (1 - p)^y,    mean e^eta = (1 - p) / p     counts
+"""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+import bayesimp as bi
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.families import FAMILIES, Auxiliary, Family, family_of, register
+from bayesimp.families.record import COUNTS, POSITIVE
+
+matplotlib.use("Agg")
+
+CLUSTERS, ROWS = 20, 12
+SETTINGS = {"seed": 4, "cycles": 6, "progress": False}
+COMPILED = ("bayes", "glm", "mlmi", "2stage", "sti", "2lonly", "ml", "norm")
+
+
+def lognormal_node(data, eta):
+    import pymc as pm
+
+    pm.LogNormal(data.name, mu=eta[:, 0], sigma=pm.HalfNormal("sd", 2), observed=data.y)
+
+
+def geometric_node(data, eta):
+    import pymc as pm
+
+    # PyMC's geometric counts trials from 1; a negative binomial with alpha = 1 counts failures from 0
+    pm.NegativeBinomial(data.name, mu=pm.math.exp(eta[:, 0]), alpha=1.0, observed=data.y)
+
+
+LOGNORMAL = Family(
+    "lognormal",
+    "positive numbers",
+    POSITIVE,
+    {"log": None},
+    ("log_normal",),
+    lognormal_node,
+    Auxiliary("residual_sd", "sd", np.asarray, np.asarray),
+    as_predictor="log",
+)
+GEOMETRIC = Family(
+    "geometric", "0, 1, 2, ...", COUNTS, {"log": None}, (), geometric_node, as_predictor="log1p"
+)
+
+
+@pytest.fixture(autouse=True)
+def families():
+    for family in (LOGNORMAL, GEOMETRIC):
+        register(family)
+    yield
+    for family in (LOGNORMAL, GEOMETRIC):
+        FAMILIES.pop(family.name, None)
+
+
+def table() -> pd.DataFrame:
+    """A time of about 50 that doubles with x, a count that halves with it; one cluster lacks both."""
+    rng = np.random.default_rng(8)
+    g = np.repeat(np.arange(CLUSTERS), ROWS)
+    x = rng.normal(size=len(g))
+    effect = 0.3 * rng.normal(size=(CLUSTERS, 2))[g]
+    time = np.exp(np.log(50) + np.log(2) * x + effect[:, 0] + 0.4 * rng.normal(size=len(g)))
+    falls = rng.geometric(1 / (1 + np.exp(0.8 - np.log(2) * x + effect[:, 1]))) - 1.0
+    frame = pd.DataFrame({"g": g, "x": x, "time": time, "falls": falls})
+    for name in ("time", "falls"):
+        frame.loc[(rng.random(len(g)) < 0.25) | (g == 3), name] = np.nan
+    return frame
+
+
+def data(**families: str) -> bi.IncompleteData:
+    frame = table()[["g", "x", *families]]
+    return bi.IncompleteData(frame, "g", families)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Ten imputations of the lognormal variable, and of its logarithm as a normal one."""
+    register(LOGNORMAL)
+    try:
+        ours = bi.FCS(data(time="lognormal")).impute(m=10, **SETTINGS)
+    finally:
+        FAMILIES.pop("lognormal")
+    logs = table()[["g", "x", "time"]].assign(time=lambda frame: np.log(frame["time"]))
+    return ours, bi.FCS(bi.IncompleteData(logs, "g")).impute(m=10, **SETTINGS)
+
+
+def test_imputations_are_those_of_the_normal_model_for_logarithms(run):
+    """The two models are the same but for weak priors; levels: 3 comparisons of 10 with 10 draws, .001 together."""
+    ours, normal = run
+    assert (ours.values("time") > 0).all()
+    values = [(np.log(ours.values("time")), normal.values("time"))]
+    rows = ours.rows("time")
+    x, g = table()["x"].to_numpy()[rows], table()["g"].to_numpy()[rows]
+    quantities = {
+        "mean": lambda v: v.mean(axis=1),
+        "slope": lambda v: v @ (x - x.mean()) / ((x - x.mean()) ** 2).sum(),
+        "mean where nothing is observed": lambda v: v[:, g == 3].mean(axis=1),
+    }
+    for name, of in quantities.items():
+        a, b = (of(v) for v in values[0])
+        z = (a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+        assert abs(z) < 4.7, (name, z)  # t with 18 degrees of freedom, two-sided .001 / 3, and a little more
+    assert np.polyfit(x, np.log(ours.values("time")).mean(axis=0), 1)[0] > 0.4
+
+
+def test_its_own_parameter_is_in_the_results(run):
+    ours, _ = run
+    posterior = ours.tree["posterior"]
+    sd = posterior["residual_sd_time"].to_numpy()
+    assert sd.shape == posterior["beta_time"].shape[:2]
+    assert 0.3 < sd[:, -1].mean() < 0.5
+    assert "sd_time" not in posterior
+
+
+def test_it_is_printed_summarised_and_plotted(run):
+    ours, _ = run
+    assert "lognormal" in repr(ours.data)
+    assert "pymc [lognormal]" in repr(bi.FCS(data(time="lognormal")))
+    with pytest.warns(StatisticalWarning):  # six cycles are few
+        assert "residual_sd_time" in str(ours.summary())
+    figure = bi.plots.plot_imputed(ours)
+    axis = next(ax for ax in figure.axes if "time" in ax.get_xlabel())
+    assert axis.get_xscale() == "log"  # positive values of a wide range
+
+
+def test_a_saved_run_is_loaded_and_goes_on(run, tmp_path):
+    ours, _ = run
+    ours.save(tmp_path / "run.nc")
+    again = bi.load(tmp_path / "run.nc")
+    assert again.data.families["time"] == "lognormal"
+    assert_allclose(again.values("time"), ours.values("time"), rtol=0, atol=0)
+    FAMILIES.pop("lognormal")
+    with pytest.raises(SpecificationError, match="'lognormal' of 'time' is not known"):
+        bi.load(tmp_path / "run.nc")
+
+
+def test_counts_of_a_new_family_are_counts_everywhere():
+    imputed = bi.FCS(data(falls="geometric")).impute(m=2, **SETTINGS)
+    values = imputed.values("falls")
+    assert (values >= 0).all() and (values == np.floor(values)).all() and np.ptp(values) > 2
+    assert bi.plots.plot_imputed(imputed).axes[0].get_ylabel() == "share of rows"
+    assert imputed.data.variable("falls").distribution.is_count
+
+
+def test_it_predicts_through_its_logarithm():
+    model = bi.FCS(data(time="lognormal", falls="poisson"), methods={"time": "pymc", "falls": "bayes"})
+    text = repr(model)
+    assert "falls ~ 1 + x + log(time)" in text
+    assert "log1p(falls)" in text
+
+
+def test_a_column_is_checked_against_its_support():
+    frame = table()[["g", "x", "time"]]
+    frame.loc[5, "time"] = -1.0
+    with pytest.raises(
+        DataError, match=r"'time' cannot be lognormal: its values are positive.* Found -1.0 in 1 of"
+    ):
+        bi.IncompleteData(frame, "g", {"time": "lognormal"})
+    assert bi.IncompleteData(table(), "g", {"time": "Log_Normal"}).families["time"] == "lognormal"
+
+
+@pytest.mark.parametrize("method", COMPILED)
+def test_methods_that_need_a_compiled_density_refuse_it(method):
+    with pytest.raises(SpecificationError, match=f"'time': method '{method}' .*lognormal.*'pymc'"):
+        bi.FCS(data(time="lognormal"), methods={"time": method})
+
+
+def test_the_joint_normal_model_and_analyses_refuse_it(run):
+    with pytest.raises(SpecificationError, match="'time' has family 'lognormal'"):
+        bi.JointNormal(data(time="lognormal"), "time ~ x + (1 | g)")
+    with pytest.raises(SpecificationError, match="no analysis of lognormal responses"):
+        run[0].analyse("time ~ x + (1 | g)", family="lognormal")
+
+
+def test_a_name_is_registered_once():
+    for name, taken in (("lognormal", "lognormal"), ("toy", "count")):
+        with pytest.raises(SpecificationError, match=f"the name '{taken}' is that of family"):
+            register(Family(name, "", POSITIVE, {"log": None}, (taken,)))
+    with pytest.raises(SpecificationError, match="lower case"):
+        register(Family("Toy", "", POSITIVE, {"log": None}))
+    with pytest.raises(SpecificationError, match="has no link"):
+        register(Family("toy", "", POSITIVE, {}))
+    with pytest.raises(SpecificationError, match="Did you mean 'poisson'"):
+        family_of("poison")
+    assert "toy" not in FAMILIES
+
+
+def test_a_family_without_a_kernel_says_so():
+    assert not LOGNORMAL.has_kernel and family_of("binomial(n)").has_kernel
+    with pytest.raises(KeyError, match="no kernel has the density of family 'lognormal'"):
+        LOGNORMAL.code("log")
+    others = [f for f in FAMILIES.values() if f.is_imputable and f not in (LOGNORMAL, GEOMETRIC)]
+    assert len(others) >= 9 and all(family.has_kernel for family in others)

@@ -1,0 +1,93 @@
+"""Ratios that run away: bmi from incomplete heights and weights, in a circle through what it predicts.
+
+bmi predicts y, and y predicts height and weight: where a height comes near 0, bmi is anything, so y, so the next height.
+That bmi itself predicts height is refused before the run. Chains that run away end anywhere, so no number of theirs is
+held fixed: most tables have heights of more than twenty standard deviations outside the observed ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp.errors import SpecificationError
+
+DERIVED = {"bmi": "weight / (height / 100)**2"}
+M, N = 10, 400
+
+
+def children() -> pd.DataFrame:
+    """Heights in cm of children of all ages, half of all values missing."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(20), N // 20)
+    height = 100 * np.exp(np.log(1.1) + 0.35 * rng.normal(size=N) + 0.1 * rng.normal(size=20)[g])
+    bmi = np.exp(np.log(18) + 0.25 * rng.normal(size=N))
+    y = -0.6 * bmi + 0.2 * height + 2 * rng.normal(size=N)
+    table = pd.DataFrame({"g": g, "height": height, "weight": bmi * (height / 100) ** 2, "y": y})
+    for name in ("height", "weight", "y"):
+        table.loc[rng.random(N) < 0.5, name] = np.nan
+    return table
+
+
+def impute(**options) -> bi.Imputations:
+    model = bi.FCS(bi.IncompleteData(children(), "g"), derived=DERIVED, **options)
+    return model.impute(M, cycles=100, seed=1, progress=False)
+
+
+def outside(imp: bi.Imputations, name: str) -> np.ndarray:
+    """(M,): by table, how many standard deviations of the observed values the farthest imputed one is beyond these."""
+    seen, values = children()[name].dropna(), imp.values(name)
+    return np.maximum(values - seen.max(), seen.min() - values).max(axis=1) / seen.std()
+
+
+def far(imp: bi.Imputations) -> pd.DataFrame:
+    return imp.events[imp.events["kind"] == "far outside"].set_index("where")
+
+
+def test_the_event_says_what_has_happened_and_what_cures_it():
+    imp = impute()
+    beyond = outside(imp, "height")
+    assert (beyond > 20).sum() >= M / 2 and beyond.max() > 200
+    events = far(imp)
+    assert {"height", "weight", "y"} <= set(events.index)
+    message = events.loc["height", "message"]
+    assert f"in {(beyond > 5).sum()} of {M} tables" in message
+    seen, values = children()["height"].dropna(), imp.values("height")
+    limits = seen.min() - 5 * seen.std(), seen.max() + 5 * seen.std()
+    assert events.loc["height", "count"] == ((values < limits[0]) | (values > limits[1])).sum()
+    assert "'height' -> 'bmi' -> 'y' -> 'height'" in message
+    assert "Leave one of these predictors out of its formula, or give them bounds=" in message
+    assert "blocks=" not in message  # a block of height and weight is no cure: see below
+
+
+SIZES = {"height": "~ weight + (1 | g)", "weight": "~ height + (1 | g)"}
+CURES = {
+    "bounds": {"bounds": {"height": (40, 300), "weight": (2, 200)}},
+    "height and weight without y": {"predictors": SIZES},
+    "y without bmi": {"predictors": {"y": "~ height + weight + (1 | g)"}},
+    "a block of all three": {"blocks": {"size": ["height", "weight", "y"]}},
+}
+
+
+@pytest.mark.parametrize("cure", CURES)
+def test_cures(cure):
+    """Values drawn from a normal law reach a few standard deviations beyond the observed ones."""
+    imp = impute(**CURES[cure])
+    assert max(outside(imp, "height").max(), outside(imp, "weight").max()) < 5
+    assert not {"height", "weight"} & set(far(imp).index)
+
+
+def test_a_block_of_what_bmi_is_made_of_is_no_cure():
+    imp = impute(blocks={"size": ["height", "weight"]})
+    assert outside(imp, "height").max() > 20
+    assert "'bmi' -> 'y'" in far(imp).loc["height", "message"]
+
+
+@pytest.mark.parametrize("name", ["height", "weight"])
+def test_bmi_as_a_predictor_of_what_it_is_made_of_is_refused(name):
+    with pytest.raises(
+        SpecificationError, match=f"'bmi' is computed from '{name}', so it cannot predict '{name}'"
+    ):
+        bi.FCS(bi.IncompleteData(children(), "g"), derived=DERIVED, predictors={name: "~ bmi + y + (1 | g)"})
