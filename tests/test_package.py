@@ -12,7 +12,7 @@ import pytest
 import bayesimp as bi
 
 ROOT = Path(bi.__file__).parents[1]
-BASE = {"errors", "notation", "events", "progress", "messages", "sections", "threads"}
+BASE = {"contract", "errors", "notation", "events", "progress", "messages", "sections", "threads"}
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes
@@ -50,7 +50,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "diagnostics",  # `bi.impute` says whether the chains have mixed
     },
     # analysis and diagnostics inside methods
-    "imputation": {"families", "table", "priors", "analysis", "diagnostics", "joint", "fcs"},
+    "imputation": {"families", "table", "analysis", "diagnostics"},
     "analysis": {"kernels", "families", "table", "formulas"},
     "diagnostics": {"kernels", "families", "table", "priors", "methods", "imputation"},
     "compatibility": {

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from bayesimp.diagnostics.prior_draws import WithPriors, prior_group
+from bayesimp.diagnostics.prior_draws import prior_group
 from bayesimp.errors import SpecificationError
+
+if TYPE_CHECKING:
+    from bayesimp.imputation.result import Imputations
 
 __all__ = ["Component", "components", "covariance_names", "overlap", "view"]
 
 Array = NDArray[np.float64]
 WHERE = {"Sigma": "within", "sigma2": "within", "Psi": "between"}
-
-
-class Drawn(Protocol):
-    """A posterior and its model: `Imputations`."""
-
-    @property
-    def tree(self) -> xr.DataTree: ...
-
-    @property
-    def model(self) -> WithPriors | None: ...
 
 
 @dataclass(frozen=True)
@@ -52,14 +44,14 @@ class Component:
     limits: tuple[float, float] | None
 
 
-def covariance_names(imp: Drawn) -> list[str]:
+def covariance_names(imp: Imputations) -> list[str]:
     """Covariance matrices and variances in the posterior (but not variances by cluster)."""
     arrays = imp.tree["posterior"].data_vars
     return [str(n) for n, a in arrays.items() if str(n).partition("_")[0] in WHERE and a.ndim in (2, 4)]
 
 
 def components(
-    imp: Drawn,
+    imp: Imputations,
     names: Sequence[str] | None = None,
     *,
     correlations: bool = True,

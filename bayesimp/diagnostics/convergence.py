@@ -21,7 +21,6 @@ import xarray as xr
 
 from bayesimp import notation as nt
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
-from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import StatisticalWarning
 from bayesimp.events import listed
 
@@ -198,14 +197,13 @@ def _over_clusters(stats: xr.Dataset, imputations) -> xr.Dataset:
 
 def _summary(imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summary:
     imputed = diagnose(stats)
-    draws, chained = imputations.tree["posterior"].sizes["draw"], imputations.attrs.get("model") == "FCS"
+    draws, chained = imputations.tree["posterior"].sizes["draw"], imputations.chained
     made = Summary(parameters, imputed, imputations.events, imputations.m, draws, chained)
     if not chained or made.mixes or not made.judged or imputations.model is None:
         return made
     table = pd.concat([parameters, imputed])
     bad = list(table.index[table["r_hat"] > table["r_hat_limit"]])
-    together = missing_together(imputations.model, bad)
-    return replace(made, together=together)
+    return replace(made, together=imputations.model.impute_together(bad))
 
 
 def diagnose(dataset, var_names: list[str] | None = None) -> pd.DataFrame:

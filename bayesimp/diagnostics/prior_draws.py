@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
+from bayesimp.contract import ImputationModel
 from bayesimp.events import Event
 
-__all__ = ["WithPriors", "prior_group"]
+__all__ = ["prior_group"]
 
 Array = NDArray[np.float64]
 
 
-class WithPriors(Protocol):
-    """An imputation model that knows the priors of its parameters, on the scale of the data."""
-
-    @property
-    def parameter_priors(self) -> Mapping[str, pr.CovariancePrior | pr.CoefficientPrior]: ...
-
-
 def prior_group(
-    model: WithPriors, posterior: xr.Dataset, size: int, seed: int
+    model: ImputationModel, posterior: xr.Dataset, size: int, seed: int
 ) -> tuple[xr.Dataset, list[Event]]:
     """Draws of every parameter from its prior, with the dims of `posterior` (1 chain, `size` draws).
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import indistinct
@@ -30,12 +32,14 @@ from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
 from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
-from bayesimp.sampling.chains import Report, run_chains
+from bayesimp.sampling.chains import Report, chain_rng
+from bayesimp.sampling.executors import Executor
 from bayesimp.table.clusters import varies_within
 
 __all__ = [
     "Chain",
     "Conditional",
+    "Cycles",
     "History",
     "Parameters",
     "adapt_all",
@@ -124,7 +128,8 @@ class Conditional(Protocol):
     `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them and
     fills in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a sum of bits, of each
     of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
-    `events`: what is to be said of all chains in the end.
+    `events`: what is to be said of all chains in the end. `move` takes a `Shift`, which `step` adds between the draw of
+    the parameters and the fill.
 
     Five more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
     (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
@@ -138,6 +143,8 @@ class Conditional(Protocol):
     def init(self, chain: Chain) -> Parameters: ...
 
     def step(self, chain: Chain, theta: Parameters) -> int: ...
+
+    def move(self, shift: Shift) -> None: ...
 
     def events(self, thetas: list[Parameters]) -> list[Event]: ...
 
@@ -226,54 +233,115 @@ def _donors(rng, table: ChainedTable, k: int, holes) -> np.ndarray:
     return y[first + (rng.random(len(first)) * (last - first)).astype(np.int64)]
 
 
+class Model(Protocol):
+    """What the loop asks of `FCS`."""
+
+    @property
+    def table(self) -> ChainedTable: ...
+
+    @property
+    def post_by_column(self) -> Mapping[int, Callable]: ...
+
+    def conditionals(self, seed: int) -> list[Conditional]: ...
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Cycles of chained equations: a task of `bayesimp.sampling.executors`, which can be pickled.
+
+    What is compiled or tuned is no part of the pickle, and made again where it arrives.
+    """
+
+    model: Model
+    seed: int
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"model": self.model, "seed": self.seed}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+    @cached_property
+    def parts(self) -> tuple[ChainedTable, list[Conditional], Mapping[int, Callable]]:
+        """Table, blocks and functions of the user's by column."""
+        return self.model.table, self.model.conditionals(self.seed), self.model.post_by_column
+
+    @cached_property
+    def visits(self) -> Places | None:
+        """See `_visits`."""
+        return _visits(*self.parts)
+
+    @property
+    def light(self) -> bool:
+        """Whether steps are short and called from Python, so that threads gain nothing."""
+        table, conditionals, _ = self.parts
+        heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
+        return not heavy and self.visits is None
+
+    def start(self, k: int) -> Chain:
+        """Chain k before its first cycle."""
+        table, conditionals, _ = self.parts
+        return start_chain(table, conditionals, chain_rng(self.seed, k))
+
+    def room(self, chains: Sequence[Chain], iterations: int) -> History:
+        """Arrays for the cycles of these chains."""
+        return _empty(self.parts[0], chains, iterations)
+
+    def advance(self, chain: Chain, number: int, into: History, place: int, start: int, stop: int) -> None:
+        """Cycles start .. stop-1 of a chain, in place."""
+        table, conditionals, post = self.parts
+        _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+
+    def put(self, into: History, place: int, start: int, piece: History) -> None:
+        """Copy the cycles of one chain into those of all."""
+        stop = start + piece.cycles
+        for block, own in zip(into.blocks, piece.blocks, strict=True):
+            for name, values in own.items():
+                block[name][place, start:stop] = values[0]
+        into.mean[place, start:stop], into.sd[place, start:stop] = piece.mean[0], piece.sd[0]
+
+
 def run_cycles(
-    table: ChainedTable,
-    conditionals: list[Conditional],
-    chains: list[Chain],
-    cycles: int,
-    post: Mapping[int, Callable] | None = None,
-    *,
-    workers: int | None = None,
-    report: Report | None = None,
+    task: Cycles, chains: list[Chain], cycles: int, executor: Executor, report: Report | None = None
 ) -> History:
     """Advance all chains by `cycles`, side by side; returns the kept states, fewer if the run was interrupted."""
-    history = _empty(table, chains, cycles)
-    done = 0
-    ahead = 1
-    post, stop = post or {}, threading.Event()
-    visits = _visits(table, conditionals, post)
-    heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
-    if workers is None and not heavy and visits is None:
-        workers = 1
-
-    def advance(c: int, start: int, stop: int) -> None:
-        _advance(table, conditionals, visits, chains[c], post, history, c, done + start, done + stop)
+    history = task.room(chains, cycles)
+    done, ahead, stop = 0, 1, threading.Event()
 
     def shown(_: str, k: int, total: int) -> None:
         if report is not None:
             report("imputing", done * len(chains) + k, cycles * len(chains))
 
-    while done < cycles:
-        n = min(ahead, cycles - done)
-        began = time.perf_counter()
-        finished = run_chains(advance, len(chains), n, workers=workers, report=shown, stop=stop)
-        if stop.is_set() or min(finished) < n:
-            level = max(finished) if done else min(finished)
-            # turns are short: all stop at the same cycle, as if asked for no more
-            for c, k in enumerate(finished):
-                advance(c, k, max(k, level))
-            return history.truncated(done + level)
-        done += n
-        ahead = max(1, int(n * SECONDS / max(time.perf_counter() - began, 1e-6)))
+    with executor.session(task, task.light) as session:
+        while done < cycles:
+            n = min(ahead, cycles - done)
+            began = time.perf_counter()
+            finished = session.run(chains, history, done, n, report=shown, stop=stop)
+            if stop.is_set() or min(finished) < n:
+                # turns are short: all stop at the same cycle, as if asked for no more
+                level = max(finished) if done else min(finished)
+                session.catch_up(chains, history, done, finished, level)
+                return history.truncated(done + level)
+            done += n
+            ahead = max(1, int(n * SECONDS / max(time.perf_counter() - began, 1e-6)))
     return history
 
 
 def _advance(
-    table, conditionals, visits, chain: Chain, post, history: History, c: int, start: int, stop: int
+    table,
+    conditionals,
+    visits,
+    chain: Chain,
+    post,
+    history: History,
+    c: int,
+    start: int,
+    stop: int,
+    place: int = 0,
 ) -> None:
-    """Cycles start..stop-1 of chain c; visits: see `_visits`."""
+    """Cycles start..stop-1 of chain c, kept at its place in the history; visits: see `_visits`."""
     if visits is not None:
-        _advance_compiled(table, conditionals, visits, chain, history, c, start, stop)
+        _advance_compiled(table, conditionals, visits, chain, history, c, start, stop, place)
         return
     for t in range(start, stop):
         for b, (conditional, theta) in enumerate(zip(conditionals, chain.theta, strict=True)):
@@ -287,12 +355,14 @@ def _advance(
             if table.derived:
                 _derive(table, chain, {table.names[k] for k in block.columns})
             for name, value in theta.kept().items():
-                history.blocks[b][name][c, t] = value
-        imputed_moments(table.cells, chain.V, history.mean[c, t], history.sd[c, t])
+                history.blocks[b][name][place, t] = value
+        imputed_moments(table.cells, chain.V, history.mean[place, t], history.sd[place, t])
         chain.cycles += 1
 
 
-def _visits(table: ChainedTable, conditionals, post) -> Places | None:
+def _visits(
+    table: ChainedTable, conditionals: list[Conditional], post: Mapping[int, Callable]
+) -> Places | None:
     """What whole cycles in one kernel call take; None where something is done in Python between the blocks."""
     visits = [getattr(conditional, "visit", None) for conditional in conditionals]
     whole = [visit for visit in visits if visit is not None]
@@ -300,10 +370,10 @@ def _visits(table: ChainedTable, conditionals, post) -> Places | None:
 
 
 def _advance_compiled(
-    table, conditionals, visits, chain: Chain, history: History, c: int, start: int, stop: int
+    table, conditionals, visits, chain: Chain, history: History, c: int, start: int, stop: int, place: int
 ) -> None:
     """The same where every block is a Gibbs step and nothing is computed between: in one kernel call."""
-    kept = [[block[name][c, start:stop] for name in KEPT] for block in history.blocks]
+    kept = [[block[name][place, start:stop] for name in KEPT] for block in history.blocks]
     states = places(
         [
             BlockState(theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], beta, Sigma[:, 0], Psi)
@@ -311,7 +381,7 @@ def _advance_compiled(
         ],
         STATE,
     )
-    mean, sd = history.mean[c, start:stop], history.sd[c, start:stop]
+    mean, sd = history.mean[place, start:stop], history.sd[place, start:stop]
     t, b, code = gibbs_cycles(chain.rng, table.cells, visits.table, states.table, chain.V, mean, sd)
     if code:
         chain.cycles += t
@@ -388,7 +458,7 @@ def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
             )
 
 
-def _empty(table: ChainedTable, chains: list[Chain], cycles: int) -> History:
+def _empty(table: ChainedTable, chains: Sequence[Chain], cycles: int) -> History:
     n = len(chains)
     blocks = [
         {name: np.empty((n, cycles, *value.shape)) for name, value in theta.kept().items()}

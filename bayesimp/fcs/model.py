@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bayesimp import methods as me
 from bayesimp import priors as pr
+from bayesimp.contract import CodeNotInFile, ImputationModel, Shift, register
+from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.normal import make
@@ -26,24 +28,30 @@ from bayesimp.fcs.run import FCSRun, block_names
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
-from bayesimp.fcs.specification.declared import check_can_be_pickled, declared_to_dict
+from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
 from bayesimp.fcs.specification.describe import described, described_bounds
 from bayesimp.fcs.specification.records import formula_text, text
 from bayesimp.fcs.specification.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
+from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.imputation.result import Imputations
 from bayesimp.priors.gibbs import is_conjugate
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
+from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.threads import one_thread
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["FCS"]
 
 CYCLES, DRAWS = 100, 1_000  # by default: cycles at the least, and draws kept of all imputations
 
 
-class FCS:
+@register
+class FCS(ImputationModel):
     """Imputation by chained equations, a conditional model for every incomplete variable.
 
     Parameters
@@ -79,6 +87,8 @@ class FCS:
     ignore
         (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either (but for
         a cluster that has no other rows).
+    shift
+        What is added between the draw of the parameters and the fill, see `Shift`; None: nothing.
 
     Raises
     ------
@@ -90,6 +100,8 @@ class FCS:
     >>> model = bi.FCS(data, methods={"bsi": bi.methods.IW(nu=1, v=1, compatible=True)})     # doctest: +SKIP
     >>> imp = model.impute(m=60, seed=1)                                                     # doctest: +SKIP
     """
+
+    run_type = FCSRun
 
     def __init__(
         self,
@@ -105,6 +117,7 @@ class FCS:
         post: Mapping[str, Callable] | None = None,
         where: Any = None,
         ignore: Any = None,
+        shift: Shift | None = None,
     ) -> None:
         if not isinstance(data, IncompleteData):
             raise SpecificationError(
@@ -114,6 +127,7 @@ class FCS:
         self._declared = {
             "methods": methods, "predictors": predictors, "order": order, "blocks": blocks, "derived": derived,
             "compatible": compatible, "bounds": bounds, "post": post, "where": where, "ignore": ignore,
+            "shift": shift,
         }  # fmt: skip
         self._where = masks(data, where)
         self.masked = held_out(data, self._where)
@@ -125,6 +139,7 @@ class FCS:
             self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
+        self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete)
 
     @cached_property
     def table(self) -> ChainedTable:
@@ -150,22 +165,20 @@ class FCS:
         if seed not in made:
             made.clear()
             made[seed] = [make(self.table, k) for k in range(len(self.spec.blocks))]
+            if self.shift:
+                for block in made[seed]:
+                    block.move(self.shift)
             adapt_all(self.table, made[seed], seed)
         return made[seed]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is compiled is left out of copies and pickles, and made again; lambdas cannot be pickled, and say so."""
-        check_can_be_pickled(self._functions)
+        """What is compiled is left out of copies and pickles, and made again."""
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     @property
-    def _functions(self) -> dict[str, Callable]:
-        """What is code of the user's own, by its place in the arguments."""
-        own = {f"post[{name!r}]": function for name, function in self.post.items()}
-        for block in self.spec.blocks:
-            if (model := getattr(block.method, "model", None)) is not None:
-                own[f"the PyMC model of {block.name!r}"] = model
-        return own
+    def responses(self) -> tuple[str, ...]:
+        """Variables that are imputed, derived columns apart."""
+        return tuple(self.spec.incomplete)
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
@@ -179,8 +192,7 @@ class FCS:
 
     @property
     def priors_name(self) -> str:
-        priors = [getattr(b.method, "priors", None) for b in self.spec.blocks]
-        names = {each.name for each in priors if each is not None}
+        names = {each.name for each in self.priors.values()}
         return ", ".join(sorted(names)) or "none"
 
     def filled(self, column: str) -> np.ndarray:
@@ -207,6 +219,12 @@ class FCS:
         return FCS(self.data, **{**self._declared, "methods": changed})
 
     @property
+    def priors(self) -> dict[str, pr.Priors]:  # type: ignore[override]
+        """Priors by block, of blocks that take any."""
+        found = {b.name: getattr(b.method, "priors", None) for b in self.spec.blocks}
+        return {name: each for name, each in found.items() if each is not None}
+
+    @property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
         out: dict[str, Any] = {}
@@ -231,9 +249,54 @@ class FCS:
             intercept = float(np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]])))
         return prior.on_data(chained.scale, (len(block.fixed), block.predictors), intercept)
 
-    def specification(self) -> dict:
-        """What was declared, as plain records: `bayesimp.load` makes the model again from it."""
-        return declared_to_dict(self._declared)
+    def records(self) -> dict[str, Any]:
+        """What was declared, as plain records; without the masks `where` and `ignore`, which are arrays."""
+        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        return declared_to_dict(self._declared) | shift
+
+    def specification(self) -> dict[str, Any]:
+        """What was declared, as plain records and arrays: `bayesimp.load` makes the model again from it."""
+        return self.records() | {"where": self._where or None, "ignore": self.ignore}
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described; functions: those of ``post``, which files do not hold.
+
+        Raises
+        ------
+        CodeNotInFile
+            A function is not given, or a block has a PyMC model of the user's own.
+        """
+        post, given = specification["post"], functions or {}
+        if lacking := [name for name in post if name not in given]:
+            each = ", ".join(f"{name!r}: function" for name in lacking)
+            raise CodeNotInFile(
+                "the functions of post are code, which files do not hold; give them again, bayesimp.load(path, "
+                f"post={{{each}}})"
+            )
+        try:
+            declared = declared_from_dict(specification)
+        except SpecificationError as error:
+            raise CodeNotInFile(str(error)) from None
+        return cls(
+            data, **declared, post={name: given[name] for name in post} or None,
+            where=specification.get("where"), ignore=specification.get("ignore"),
+            shift=Shift(specification.get("shift", {})),
+        )  # fmt: skip
+
+    @classmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """The specification as a file holds it."""
+        return specification_of(attrs, state)
+
+    def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
+        """Blocks for variables that are missing in the same rows, where one of them mixes badly."""
+        return missing_together(self, labels)
 
     def __repr__(self) -> str:
         n, m = len(self.data.frame), len(self.data.clusters)
@@ -263,6 +326,7 @@ class FCS:
         tune: int | None = None,
         seed: int | None = None,
         workers: int | None = None,
+        executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
         """Run m chains from m starts; the last state of each is one completed table.
@@ -278,6 +342,9 @@ class FCS:
         seed
             Same seed, same result, whatever `workers`, the order of rows, and m: the first 20 of 60 imputations are
             those of a run of 20 (with as many cycles).
+        workers, executor
+            Imputations at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            `bayesimp.sampling.executors`.
 
         Raises
         ------
@@ -299,7 +366,8 @@ class FCS:
             raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
         seed = new_seed() if seed is None else _whole("seed", seed, 0)
         workers = None if workers is None else _whole("workers", workers, 1)
-        run = FCSRun(self, seed, tune, workers)
+        read_executor(executor, workers)
+        run = FCSRun(self, seed, tune, workers, executor)
         with progress_bar(progress) as report:
             run.start(m, cycles, report)
             return run.imputations()

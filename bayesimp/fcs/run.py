@@ -9,45 +9,51 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from bayesimp import notation as nt
+from bayesimp.contract import Run, plain
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.families.registry import family_of
-from bayesimp.fcs.loop import FREE, POST, Chain, History, run_cycles, start_chain
+from bayesimp.fcs.loop import FREE, POST, Chain, Cycles, History, run_cycles
 from bayesimp.fcs.scale import ChainedBlock
-from bayesimp.fcs.specification.declared import plain
+from bayesimp.fcs.specification.feedback import circle_cure
+from bayesimp.fcs.storage import fcs_state, history_and_chains
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations, build_tree
 from bayesimp.methods import TwoStage
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import chain_rng
+from bayesimp.sampling.executors import Executor, read_executor, run_task
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesimp.fcs.model import FCS
     from bayesimp.fcs.specification.records import Conditionals
 
-__all__ = ["FCSRun", "block_names"]
+__all__ = ["FCSRun", "block_names", "run_chain"]
 
 
 @dataclass
-class FCSRun:
+class FCSRun(Run):
     """Chains at their present state, one an imputation, and the cycles kept so far."""
 
     model: FCS
     seed: int
     tune: int
     workers: int | None = None
+    executor: str | Executor | None = None
     chains: list[Chain] = field(default_factory=list)
     kept: History | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
+    chained: ClassVar[bool] = True
 
     @property
     def history(self) -> History:
@@ -58,18 +64,15 @@ class FCSRun:
     def start(self, m: int, cycles: int, report: Callable | None) -> None:
         """m chains, `cycles` cycles each."""
         began = time.perf_counter()
-        table, conditionals = self.model.table, self.model.conditionals(self.seed)
-        self.chains = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(m)]
+        task = Cycles(self.model, self.seed)
+        self.chains = [task.start(k) for k in range(m)]
         self.kept = self._cycles(self.chains, cycles, report)
         self.seconds += time.perf_counter() - began
         self._interrupted(self.history.cycles, cycles)
 
-    def _cycles(self, chains: list[Chain], cycles: int, report) -> History:
-        model = self.model
-        return run_cycles(
-            model.table, model.conditionals(self.seed), chains, cycles, model.post_by_column,
-            workers=self.workers, report=report,
-        )  # fmt: skip
+    def _cycles(self, chains: list[Chain], cycles: int, report: Callable | None) -> History:
+        executor = read_executor(self.executor, self.workers)
+        return run_cycles(Cycles(self.model, self.seed), chains, cycles, executor, report)
 
     def _interrupted(self, done: int, asked: int, kept: int = 0) -> None:
         """Record it; kept: cycles from before."""
@@ -89,8 +92,8 @@ class FCSRun:
         """The same run with m imputations in all: the new ones from their own starts, through as many cycles."""
         longer = replace(self, chains=list(self.chains))
         began = time.perf_counter()
-        table, conditionals = self.model.table, self.model.conditionals(self.seed)
-        new = [start_chain(table, conditionals, chain_rng(self.seed, k)) for k in range(len(self.chains), m)]
+        task = Cycles(self.model, self.seed)
+        new = [task.start(k) for k in range(len(self.chains), m)]
         if new:
             with progress_bar(progress) as report:
                 history = self._cycles(new, self.history.cycles, report)
@@ -125,7 +128,23 @@ class FCSRun:
         )
         tree = partial(self._tree, cells, attrs)
         made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
-        return made.with_events(imputed_events(made, self.model.spec))
+        spec = self.model.spec
+        return made.with_events(imputed_events(made, set(spec.exact), partial(circle_cure, spec=spec)))
+
+    def state(self) -> xr.Dataset:
+        """Where the chains stand, and the cycles kept (fcs/storage.py)."""
+        return fcs_state(self)
+
+    @classmethod
+    def restore(cls, model: FCS, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run of a file, chains and cycles."""
+        attrs = tree.attrs
+        history, chains = history_and_chains(model, state)
+        events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
+        return cls(
+            model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, kept=history, events=events,
+            seconds=float(attrs["seconds"]),
+        )  # fmt: skip
 
     def _cells(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Column -> (rows, values (m, cells)), rows in the order of the table."""
@@ -186,7 +205,7 @@ class FCSRun:
         model = self.model
         return {
             "model": "FCS", "formula": "; ".join(model.formulas), "responses": list(model.spec.incomplete),
-            "priors_name": model.priors_name, "specification": json.dumps(model.specification(), default=plain),
+            "priors_name": model.priors_name, "specification": json.dumps(model.records(), default=plain),
             "sampler": "chained equations", "seed": self.seed, "tune": self.tune, "m": len(self.chains),
             "chains": len(self.chains), "draws": self.history.cycles, "cycles": self.history.cycles,
             "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
@@ -213,6 +232,15 @@ class FCSRun:
             b = names.index(name)
             out += conditionals[b].events([chain.theta[b] for chain in self.chains])
         return out
+
+
+def run_chain(model: FCS, seed: int, k: int, n: int) -> tuple[Chain, History]:
+    """Chain k of a run from its start: where it stands after n cycles, and these, on the working scale.
+
+    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    """
+    task = Cycles(model, seed)
+    return run_task(task, task.start(k), k, n)
 
 
 def _choices(spec: Conditionals) -> list[Event]:

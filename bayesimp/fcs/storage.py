@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from bayesimp.errors import SpecificationError
-from bayesimp.events import Event
+from bayesimp.contract import plain
 from bayesimp.fcs.loop import Chain, History, Parameters
-from bayesimp.fcs.model import FCS
-from bayesimp.fcs.run import FCSRun
-from bayesimp.fcs.specification.declared import declared_from_dict, plain
+from bayesimp.methods import PMM, Gibbs, Norm
 
-__all__ = ["fcs_run", "fcs_state"]
+if TYPE_CHECKING:
+    from bayesimp.fcs.model import FCS
+    from bayesimp.fcs.run import FCSRun
+
+__all__ = ["fcs_state", "history_and_chains", "specification_of"]
 
 PARAMETERS = "beta", "Sigma", "Psi", "B"
 
@@ -48,32 +50,21 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
     )
 
 
-def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable] | None) -> FCSRun | str:
-    """The run that `fcs_state` described; or, if it cannot be continued, why not."""
+def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+    """The specification of the model as a file holds it: records in the attributes, masks in the state."""
+    masks = {
+        name: state[f"where_{k}"].values.astype(bool)
+        for k, name in enumerate(json.loads(state.attrs["where"]))
+    }
     record = json.loads(attrs["specification"])
-    lacking = [name for name in record["post"] if name not in (post or {})]
-    if lacking:
-        each = ", ".join(f"{name!r}: function" for name in lacking)
-        return (
-            "the functions of post are code, which files do not hold; give them again, bayesimp.load(path, "
-            f"post={{{each}}})"
-        )
-    try:
-        declared = declared_from_dict(record)
-    except SpecificationError as error:
-        return str(error)
+    return record | {"where": masks or None, "ignore": state["ignore"].values.astype(bool)}
+
+
+def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Chain]]:
+    """The cycles kept, and where the chains stand."""
     a = {str(name): variable.values for name, variable in state.data_vars.items()}
-    where = {name: a[f"where_{k}"].astype(bool) for k, name in enumerate(json.loads(state.attrs["where"]))}
-    model = FCS(
-        data, **declared, post={name: post[name] for name in record["post"]} if post else None,
-        where=where or None, ignore=a["ignore"].astype(bool),
-    )  # fmt: skip
     blocks = range(len(model.spec.blocks))
-    history = History(
-        [_of_block(a, f"kept_{b}_") for b in blocks],
-        a["mean"],
-        a["sd"],
-    )
+    history = History([_of_block(a, f"kept_{b}_") for b in blocks], a["mean"], a["sd"])
     chains = []
     generators, events = json.loads(state.attrs["generators"]), json.loads(state.attrs["chain_events"])
     for k, cycles in enumerate(json.loads(state.attrs["chain_cycles"])):
@@ -81,13 +72,14 @@ def fcs_run(data, attrs: Mapping, state: xr.Dataset, post: Mapping[str, Callable
         rng.bit_generator.state = generators[k]
         names = [block.name for block in model.spec.blocks]
         first = {name: _parameters(a, names.index(name), k) for name in names}
+        for block in model.spec.blocks:  # files written before updates were counted
+            if block.family == "normal" and isinstance(block.method, Gibbs | Norm | PMM):
+                held = np.zeros(first[block.name].beta.size, dtype=np.int64)
+                first[block.name].own.setdefault("held", held)
         theta = [first[name] for name in names]  # one state a block, however often it is visited
         V = np.ascontiguousarray(a["V"][k])
         chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))
-    return FCSRun(
-        model, int(attrs["seed"]), int(attrs["tune"]), chains=chains, kept=history,
-        events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
-    )  # fmt: skip
+    return history, chains
 
 
 def _parameters(a: Mapping[str, np.ndarray], b: int, k: int) -> Parameters:

@@ -9,13 +9,14 @@ far outside          many standard deviations outside the observed values: most 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.events import Event
 from bayesimp.families.record import Family
-from bayesimp.fcs.specification.feedback import circle
-from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.imputation.result import Imputations
 from bayesimp.messages import listing
 
@@ -29,11 +30,30 @@ ROUND_OFF = 4 * np.finfo(float).eps  # of the mean, below which a positive value
 FUNCTIONS = {"log1p": np.log1p, "log": np.log}
 
 
-def imputed_events(imputations: Imputations, spec: Conditionals | None = None) -> list[Event]:
-    """Events of all imputed columns. spec: the models, of chained equations."""
+def look_at(name: str, others: Sequence[str]) -> str:
+    """What the event of a variable whose values have run away advises, where nothing is known of the model."""
+    return "Look at the trace, at rows with extreme covariates, and at what the prior decides"
+
+
+def imputed_events(
+    imputations: Imputations,
+    exact: Collection[str] = (),
+    cure: Callable[[str, Sequence[str]], str] = look_at,
+) -> list[Event]:
+    """Events of all imputed columns.
+
+    Parameters
+    ----------
+    imputations
+        Completed tables of any engine.
+    exact
+        Variables that are imputed by values they can have.
+    cure
+        ``cure(name, others)``: advice for a variable with values far outside the observed ones, others being all such
+        variables.
+    """
     data, events = imputations.data, []
     completed = imputations.frame(0).dtypes if imputations.m else {}
-    exact = set(spec.exact) if spec else set()
     far = []
     for name in imputations.imputed_columns:
         if name not in data.families:  # made by the imputation
@@ -55,7 +75,7 @@ def imputed_events(imputations: Imputations, spec: Conditionals | None = None) -
         if name not in exact or family.as_predictor:
             far += _far(name, family, seen, drawn)
     others = [event.where for event in far]
-    return events + [_with_circle(event, others, spec) for event in far]
+    return events + [replace(event, message=f"{event.message}. {cure(event.where, others)}") for event in far]
 
 
 def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:
@@ -132,22 +152,3 @@ def _far(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np
         f"{seen.min():.4g} to {seen.max():.4g})"
     )
     return [Event("far outside", name, text, int(outside.sum()))]
-
-
-def _with_circle(event: Event, others: list[str], spec: Conditionals | None) -> Event:
-    """With the variables that drive each other, and the cure."""
-    round_ = circle(event.where, others, spec) if spec else []
-    if spec is None or not round_:
-        cure = "Look at the trace, and at rows with extreme predictors; bounds= limits them" if spec else (
-            "Look at the trace, at rows with extreme covariates, and at what the prior decides"
-        )  # fmt: skip
-        return Event(event.kind, event.where, f"{event.message}. {cure}", event.count)
-    names = listing(dict.fromkeys(round_))
-    steps = " -> ".join(repr(name) for name in round_)
-    made = {record.name for record in spec.derived} & set(round_)
-    block = "" if made else f"impute {names} in one block (blocks=), "
-    cure = (
-        f"They drive each other: {steps}, each predicting or giving the next, so that values run away. Leave one of "
-        f"these predictors out of its formula, {block}or give them bounds="
-    )
-    return Event(event.kind, event.where, f"{event.message}. {cure}", event.count)

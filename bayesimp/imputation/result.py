@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesimp import notation as nt
+from bayesimp.contract import ImputationModel, Run, model_type
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.families.record import Family
@@ -18,12 +19,6 @@ from bayesimp.families.registry import family_of
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Imputations", "build_tree", "check_long_names"]
-
-
-class Resumable(Protocol):
-    """What made the imputations and can make more of them."""
-
-    def extend(self, m: int, progress: bool | None = None) -> Imputations: ...
 
 
 class Imputations:
@@ -59,7 +54,7 @@ class Imputations:
         attrs: Mapping[str, Any],
         tree: Callable[[], xr.DataTree],
         events: Iterable[Event],
-        run: Resumable | None = None,
+        run: Run | None = None,
     ) -> None:
         """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for.
 
@@ -232,8 +227,24 @@ class Imputations:
 
     @property
     def model(self) -> Any:
-        """The model they were drawn from; None where they do not carry it."""
-        return getattr(self._run, "model", None)
+        """The `ImputationModel` they were drawn from; None where they do not carry it."""
+        return None if self._run is None else self._run.model
+
+    @property
+    def run(self) -> Run | None:
+        """The chains behind the imputations; None where they cannot go on."""
+        return self._run
+
+    @property
+    def chained(self) -> bool:
+        """Whether the draws of the posterior are cycles of chained equations."""
+        return self._engine is not None and self._engine.run_type.chained
+
+    @property
+    def _engine(self) -> type[ImputationModel] | None:
+        """The kind of model they are from, which a result knows even if it cannot go on."""
+        name = self.attrs.get("model")
+        return None if name is None else model_type(name)
 
     def with_prior_draws(self, size: int = 4000, *, seed: int = 0) -> Imputations:
         """The same with a group ``prior`` in the tree, for ``az.plot_prior_posterior(imp.tree)``.
@@ -271,7 +282,7 @@ class Imputations:
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
         run = self._chains()
-        if not hasattr(run, "iterate"):
+        if not run.chained:
             raise SpecificationError(
                 "Only imputations by chained equations (FCS) go on in cycles; see `extend`."
             )

@@ -17,16 +17,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesimp.contract import CodeNotInFile, Run, model_type, plain
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.run import FCSRun
-from bayesimp.fcs.specification.declared import plain
-from bayesimp.fcs.storage import fcs_run, fcs_state
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.gibbs import ChainState, JointDraws
-from bayesimp.joint.normal import JointNormal
-from bayesimp.joint.run import Run
-from bayesimp.priors.records import priors_from_dict
 from bayesimp.sections import possible
 from bayesimp.table.exact import from_exact, to_exact
 from bayesimp.table.incomplete import IncompleteData
@@ -47,14 +41,14 @@ def save(imputations: Imputations, path) -> None:
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
-    data, run = imputations.data, imputations._run
+    data, run = imputations.data, imputations.run
     groups = {name: group.to_dataset() for name, group in imputations.tree.children.items()}
     text, values = to_exact(data.frame)
     groups["table"] = xr.Dataset(
         {"record": ("character", _bytes(text.encode())), "values": ("byte", _bytes(values))}
     )
-    if isinstance(run, Run | FCSRun):
-        groups["state"] = _state(run) if isinstance(run, Run) else fcs_state(run)
+    if run is not None:
+        groups["state"] = run.state()
     record = {
         "cluster": data.cluster,
         "families": dict(data.families),
@@ -108,15 +102,12 @@ def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
     data._backend = _backend(record["native"])
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
-    run: Run | FCSRun | None = None
-    if state is not None and attrs["model"] == "FCS":
-        made = fcs_run(data, attrs, state, post)
-        if isinstance(made, str):
-            events += (Event("cannot go on", "chains", made),)
-        else:
-            run = made
-    elif state is not None:
-        run = _run(data, tree, state)
+    run: Run | None = None
+    if state is not None:
+        try:
+            run = _run(data, tree, state, post)
+        except CodeNotInFile as error:
+            events += (Event("cannot go on", "chains", str(error)),)
     imputed = {
         a.attrs["column"]: (a[a.dims[1]].values, a.values) for a in groups["imputed"].data_vars.values()
     }
@@ -174,43 +165,13 @@ def _bytes(data: bytes) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def _state(run: Run) -> xr.Dataset:
-    states = run.states
-    return xr.Dataset(
-        {
-            "Sigma_w": (("chain", "a", "b"), np.stack([s.Sigma for s in states])),
-            "Psi_w": (("chain", "c", "d"), np.stack([s.Psi for s in states])),
-        },
-        attrs={
-            "formula": run.model.formula.text,  # as it was written
-            "generators": json.dumps([s.rng.bit_generator.state for s in states]),
-            "run_events": json.dumps([e.as_dict() for e in run.events], default=plain),
-        },
-    )
-
-
-def _run(data: IncompleteData, tree: xr.DataTree, state: xr.Dataset) -> Run:
-    attrs = tree.attrs
-    model = JointNormal(data, state.attrs["formula"], priors_from_dict(json.loads(attrs["priors"])))
-    posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
-    mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
-    beta, Sigma, Psi = (posterior[name].to_numpy() for name in ("beta", "Sigma", "Psi"))
-    draws = JointDraws(beta, Sigma, Psi, mean, sd)
-    states = []
-    for k, generator in enumerate(json.loads(state.attrs["generators"])):
-        rng = np.random.Generator(np.random.PCG64())
-        rng.bit_generator.state = generator
-        states.append(ChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng))
-    sample_stats = (
-        {name: v.values for name, v in tree["sample_stats"].data_vars.items()}
-        if "sample_stats" in tree.children
-        else None
-    )
-    numbers = {name: int(attrs[name]) for name in ("seed", "thin", "spacing")}
-    return Run(
-        model, attrs["sampler"], **numbers, kept=draws, states=states, sample_stats=sample_stats,
-        events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
-    )  # fmt: skip
+def _run(
+    data: IncompleteData, tree: xr.DataTree, state: xr.Dataset, functions: Mapping[str, Callable] | None
+) -> Run:
+    """The chains of a saved result, by the model whose name it carries."""
+    model = model_type(tree.attrs["model"])
+    specification = model.saved_specification({str(k): v for k, v in tree.attrs.items()}, state)
+    return model.run_type.restore(model.from_specification(data, specification, functions), tree, state)
 
 
 def _backend(name: str):

@@ -5,7 +5,9 @@ The numbers are made in kernels/normal/gibbs.py; here are starting values and st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,10 +18,12 @@ from bayesimp.kernels.normal import gibbs as kernel
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.imputed import incomplete_cells
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
-from bayesimp.sampling.chains import Report, chain_rng, run_chains, run_level
+from bayesimp.sampling.chains import Report, chain_rng, run_chains
+from bayesimp.sampling.executors import Executor, ThreadExecutor, run_level
 
 __all__ = [
     "ChainState",
+    "GibbsTask",
     "JointDraws",
     "sample_gibbs",
 ]
@@ -63,9 +67,14 @@ class JointDraws:
     def draws(self) -> int:
         return self.beta.shape[1]
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All of them, in order."""
+        return self.beta, self.Sigma, self.Psi, self.mean, self.sd
+
     def __add__(self, later: JointDraws) -> JointDraws:
         """The same chains, continued."""
-        pairs = [(getattr(self, f), getattr(later, f)) for f in ("beta", "Sigma", "Psi", "mean", "sd")]
+        pairs = zip(self.arrays, later.arrays, strict=True)
         return JointDraws(*(np.concatenate(pair, axis=1) for pair in pairs))
 
     def on_data_scale(self, working: Working) -> JointDraws:
@@ -77,7 +86,8 @@ class JointDraws:
         )  # fmt: skip
 
     def truncated(self, draws: int) -> JointDraws:
-        return JointDraws(*(getattr(self, f)[:, :draws] for f in ("beta", "Sigma", "Psi", "mean", "sd")))
+        """The first draws of every chain."""
+        return JointDraws(*(a[:, :draws] for a in self.arrays))
 
 
 def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> ChainState:
@@ -91,6 +101,76 @@ def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> C
     )
 
 
+@dataclass(frozen=True)
+class GibbsTask:
+    """Iterations of the Gibbs sampler: a task of `bayesimp.sampling.executors`, which can be pickled.
+
+    Attributes
+    ----------
+    working
+        The table on the working scale.
+    priors
+        Resolved and on the working scale, but for the one of beta, which is on the scale of the data.
+    every
+        One of so many iterations is kept.
+    """
+
+    working: Working
+    priors: pr.Priors
+    every: int = 1
+
+    @cached_property
+    def constants(self) -> tuple:
+        """What the kernel reads besides the state of a chain."""
+        st, working, priors = self.working.statistics, self.working, self.priors
+        m = moments(st)
+        update_Sigma = covariance_update(priors.Sigma, st.r)
+        update_Psi = covariance_update(priors.Psi, st.r * st.q)
+        Q0, t0 = beta_prior(priors.beta, working.scale, st.r)
+        check_proper(update_Sigma, int(m.pattern_rows.sum()), st.r, "Sigma", "rows")
+        check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
+        return m, update_Sigma, update_Psi, Q0, t0, incomplete_cells(st), working.scale.offset
+
+    def room(self, chains: Sequence[ChainState], iterations: int) -> JointDraws:
+        """Arrays for the draws of these chains."""
+        st = self.working.statistics
+        rq = st.r * st.q
+        shapes = [(st.p, st.r), (st.r, st.r), (rq, rq), (st.clusters, st.r), (st.clusters, st.r)]
+        return JointDraws(*(np.empty((len(chains), iterations // self.every, *shape)) for shape in shapes))
+
+    def advance(
+        self, chain: ChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
+    ) -> None:
+        """Iterations start .. stop-1 of a chain, in place; into None: warm-up, of which nothing is kept.
+
+        Raises
+        ------
+        SamplingError
+            The chain reached a state from which it cannot go on; the message says which matrix failed.
+        """
+        if into is None:
+            every, slots = stop - start + 1, [a[0] for a in self.room([chain], 0).arrays]
+        else:
+            every, slots = (
+                self.every,
+                [a[place, start // self.every : stop // self.every] for a in into.arrays],
+            )
+        code = kernel.gibbs(chain.rng, stop - start, every, *self.constants, chain.Sigma, chain.Psi, *slots)
+        stage = "warm-up" if into is None else "sampling"
+        if code:
+            raise SamplingError(
+                f"Chain {number}, {stage}, between iterations {start} and {stop}: {FAILURES[code]}. Often a "
+                "response is (nearly) a linear combination of others, or (nearly) constant within clusters: "
+                "take it off the left side. Otherwise give beta a normal prior, or the covariances a larger nu."
+            )
+
+    def put(self, into: JointDraws, place: int, start: int, piece: JointDraws) -> None:
+        """Copy the draws of one chain into those of all."""
+        first = start // self.every
+        for a, b in zip(into.arrays, piece.arrays, strict=True):
+            a[place, first : first + b.shape[1]] = b[0]
+
+
 def sample_gibbs(
     working: Working,
     priors: pr.Priors,
@@ -100,6 +180,7 @@ def sample_gibbs(
     draws: int,
     thin: int = 1,
     workers: int | None = None,
+    executor: Executor | None = None,
     report: Report | None = None,
 ) -> JointDraws:
     """Advance the chains from `states` (updated in place) by tune + draws * thin iterations.
@@ -113,52 +194,25 @@ def sample_gibbs(
     SamplingError
         The chain reached a state from which it cannot go on; the message says which matrix failed.
     """
-    st = working.statistics
-    m, incomplete = moments(st), incomplete_cells(st)
-    update_Sigma = covariance_update(priors.Sigma, st.r)
-    update_Psi = covariance_update(priors.Psi, st.r * st.q)
-    Q0, t0 = beta_prior(priors.beta, working.scale, st.r)
-    check_proper(update_Sigma, int(m.pattern_rows.sum()), st.r, "Sigma", "rows")
-    check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
-    chains, rq = len(states), st.r * st.q
-    shapes = [(st.p, st.r), (st.r, st.r), (rq, rq), (st.clusters, st.r), (st.clusters, st.r)]
-    kept = [np.empty((chains, draws, *shape)) for shape in shapes]
+    executor = ThreadExecutor(workers) if executor is None else executor
+    task = GibbsTask(working, priors, thin)
+    kept = task.room(states, draws * thin)
+    if not _compiled(task, states, report):
+        return kept.truncated(0)
+    with executor.session(task) as session:
+        if tune and min(session.run(states, None, 0, tune, report=report, stage="warm-up")) < tune:
+            return kept.truncated(0)
+        done = run_level(session, states, kept, draws * thin, multiple=thin, report=report)
+    return kept.truncated(done // thin)
 
-    def advance(chain: int, start: int, stop: int, into: list[np.ndarray], every: int, stage: str) -> None:
-        state = states[chain]
-        slots = [a[chain, start // every : stop // every] for a in into]
-        code = kernel.gibbs(
-            state.rng, stop - start, every, m, update_Sigma, update_Psi, Q0, t0, incomplete,
-            working.scale.offset, state.Sigma, state.Psi, *slots,
-        )  # fmt: skip
-        if code:
-            raise SamplingError(
-                f"Chain {chain}, {stage}, between iterations {start} and {stop}: {FAILURES[code]}. Often a "
-                "response is (nearly) a linear combination of others, or (nearly) constant within clusters: "
-                "take it off the left side. Otherwise give beta a normal prior, or the covariances a larger nu."
-            )
 
-    if not kernel.gibbs.signatures:
-        idle = [np.empty((1, 0, *shape)) for shape in shapes]
-        compiled = run_chains(
-            lambda c, a, b: advance(c, 0, 0, idle, 1, "compiling"),
-            1,
-            1,
-            report=report,
-            stage="compiling, first use only",
-        )
-        if compiled == [0]:
-            return JointDraws(*kept).truncated(0)
-    if tune:
-        nothing = [np.empty((chains, 1, *shape)) for shape in shapes]
-        done = run_chains(
-            lambda c, a, b: advance(c, a, b, nothing, tune + 1, "warm-up"),
-            chains, tune, workers=workers, report=report, stage="warm-up",
-        )  # fmt: skip
-        if min(done) < tune:
-            return JointDraws(*kept).truncated(0)
-    every = run_level(
-        lambda c, a, b: advance(c, a, b, kept, thin, "sampling"),
-        chains, draws * thin, multiple=thin, workers=workers, report=report,
-    )  # fmt: skip
-    return JointDraws(*kept).truncated(every // thin)
+def _compiled(task: GibbsTask, states: list[ChainState], report: Report | None) -> bool:
+    """Compile the kernel, once a machine, and say so; False if this was interrupted."""
+    task.constants  # noqa: B018  # priors are refused here, before anything runs
+    if kernel.gibbs.signatures:
+        return True
+    nothing = task.room(states, 0)
+    stage = "compiling, first use only"
+    return run_chains(
+        lambda c, a, b: task.advance(states[c], c, nothing, c, 0, 0), 1, 1, report=report, stage=stage
+    ) == [1]

@@ -5,13 +5,15 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.contract import ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import Design, design
@@ -20,13 +22,19 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.information import check_information
 from bayesimp.joint.run import Run
 from bayesimp.joint.scale import Working, prepare
+from bayesimp.joint.storage import specification_of
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
+from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["JointNormal"]
 
@@ -34,7 +42,8 @@ MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 Sampler = Literal["auto", "gibbs", "nuts"]
 
 
-class JointNormal:
+@register
+class JointNormal(ImputationModel):
     """Joint multilevel normal model of all variables on the left side of a formula.
 
     Parameters
@@ -47,6 +56,8 @@ class JointNormal:
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
+    shift
+        What is added to the imputed values of a response, see `Shift`; None: nothing.
 
     Raises
     ------
@@ -59,7 +70,16 @@ class JointNormal:
     >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
     """
 
-    def __init__(self, data: IncompleteData, formula: str, priors: pr.Priors | str | None = None) -> None:
+    run_type = Run
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        formula: str,
+        priors: pr.Priors | str | None = None,
+        *,
+        shift: Shift | None = None,
+    ) -> None:
         if not isinstance(data, IncompleteData):
             raise SpecificationError(
                 f"JointNormal takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
@@ -71,6 +91,7 @@ class JointNormal:
         self.data = data
         self.formula = _checked(parse(formula), data)
         self.priors = pr.default() if priors is None else pr.read(priors)
+        self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
@@ -86,7 +107,32 @@ class JointNormal:
 
     def with_priors(self, priors: pr.Priors | str) -> JointNormal:
         """The same data and formula under other priors."""
-        return JointNormal(self.data, self.formula.text, priors)
+        return JointNormal(self.data, self.formula.text, priors, shift=self.shift)
+
+    def specification(self) -> dict[str, Any]:
+        """Formula and priors as plain records: `bayesimp.load` makes the model again from them."""
+        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described; it has no functions of the user's."""
+        priors = priors_from_dict(specification["priors"])
+        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+
+    @classmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """The specification as a file holds it."""
+        return specification_of(attrs, state)
+
+    def check_options(self, **options: Any) -> None:
+        """Refuse a sampler that does not take the priors."""
+        self._sampler(options.get("sampler", "auto"))
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
@@ -150,6 +196,7 @@ class JointNormal:
         thin: int = 1,
         sampler: Sampler = "auto",
         workers: int | None = None,
+        executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
         """Draw from the posterior and impute.
@@ -165,6 +212,9 @@ class JointNormal:
             kept draws by chain, every `thin`-th.
         sampler
             "gibbs" (conditionally conjugate priors), "nuts" (every prior), "auto": gibbs where possible.
+        workers, executor
+            Chains at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            `bayesimp.sampling.executors`. NUTS runs its chains itself.
         progress
             None: shown for runs over a second when the output is a terminal.
 
@@ -195,7 +245,8 @@ class JointNormal:
                 f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
             )
         seed = new_seed() if seed is None else int(seed)
-        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers)
+        read_executor(executor, workers)
+        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor)
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
             kept = run.draws

@@ -8,29 +8,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from bayesimp import contract
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations, build_tree
 from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.joint.rows import impute_rows
+from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.priors.records import priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import imputation_rng
+from bayesimp.sampling.executors import Executor, read_executor, run_task
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesimp.joint.normal import JointNormal
 
-__all__ = ["Run"]
+__all__ = ["Run", "run_chain"]
 
 
 @dataclass
-class Run:
+class Run(contract.Run):
     """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
 
     model: JointNormal
@@ -39,6 +44,7 @@ class Run:
     thin: int
     spacing: int
     workers: int | None = None
+    executor: str | Executor | None = None
     kept: joint_gibbs.JointDraws | None = None
     states: list[joint_gibbs.ChainState] = field(default_factory=list)
     sample_stats: dict | None = None
@@ -95,7 +101,7 @@ class Run:
         states = [replace_state(state) for state in self.states]
         new = joint_gibbs.sample_gibbs(
             self.model._working, self.model._working_priors, states,
-            tune=tune, draws=draws, thin=self.thin, workers=self.workers, report=report,
+            tune=tune, draws=draws, thin=self.thin, executor=read_executor(self.executor, self.workers), report=report,
         ).on_data_scale(self.model._working)  # fmt: skip
         if new.draws:  # else the chains stand at different iterations
             self.states = states
@@ -110,6 +116,9 @@ class Run:
         if self.kept is None and tune == 0:
             text = "NUTS cannot do without warm-up: 500 draws were used"
             self.events += (Event("not used", "tune", text),)
+        if self.kept is None and self.executor is not None:
+            text = f"NUTS runs its chains itself; executor = {self.executor!r} was not used"
+            self.events += (Event("not used", "executor", text),)
         tune, model = tune or 500, self.model
         flat = model.priors.beta.is_flat
         new, stats, events = sample_joint_nuts(
@@ -149,6 +158,7 @@ class Run:
 
     def _tree(self, cells: dict, attrs: dict):
         model, d = self.model, self.draws
+        shift = [model.shift.of(name) for name in model.responses]
         return build_tree(
             model.data,
             posterior={
@@ -156,7 +166,7 @@ class Run:
                 "Sigma": (("response", "response_2"), d.Sigma),
                 "Psi": (("effect", "effect_2"), d.Psi),
             },
-            imputed_stats={"mean": d.mean, "sd": d.sd},
+            imputed_stats={"mean": d.mean + shift if model.shift else d.mean, "sd": d.sd},
             imputed=cells,
             observed={name: model.data.numeric(name) for name in model.responses},
             coords=model._coords(),
@@ -186,7 +196,26 @@ class Run:
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
         )  # fmt: skip
         rngs = [imputation_rng(self.seed, int(number)) for number in k]
-        return impute_rows(rngs, working, mom, beta, Sigma, Psi)
+        values = impute_rows(rngs, working, mom, beta, Sigma, Psi)
+        if self.model.shift:
+            values += [self.model.shift.of(name) for name in self.model.responses]
+        return values
+
+    def state(self) -> xr.Dataset:
+        """Where the chains stand (joint/storage.py)."""
+        return joint_state(self)
+
+    @classmethod
+    def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run of a file, chains and draws."""
+        attrs = tree.attrs
+        stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
+        seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
+        return cls(
+            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model.shift), states=chain_states(state),
+            sample_stats={str(name): v.values for name, v in stats} or None,
+            events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
+        )  # fmt: skip
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with `m` imputations in all, chains continued where they stand."""
@@ -196,6 +225,20 @@ class Run:
             if needed > 0:
                 longer._advance(0, needed, report)
             return longer.imputations(m)
+
+
+def run_chain(
+    model: JointNormal, seed: int, k: int, n: int, *, tune: int = 200
+) -> tuple[joint_gibbs.ChainState, joint_gibbs.JointDraws]:
+    """Chain k of a run by Gibbs sampling from its start: where it stands after n draws, and these, working scale.
+
+    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    """
+    st = model._working.statistics
+    chain = joint_gibbs.initial_state(seed, k, model._working_priors, st.r, st.q)
+    task = joint_gibbs.GibbsTask(model._working, model._working_priors)
+    run_task(task, chain, k, tune, keep=False)
+    return run_task(task, chain, k, n)
 
 
 def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:

@@ -79,7 +79,7 @@ def plot_imputed_trace(
         heading = _heading(row, f"{imp.data.cluster} {labels[row.i]}", two)
         left.set_title(wrapped(heading, 8.4), loc="left", fontsize=SMALL, pad=8)
     for ax in axes[-1]:
-        ax.set_xlabel("cycle after warm-up" if imp.attrs.get("model") == "FCS" else "draw", fontsize=SMALL)
+        ax.set_xlabel("cycle after warm-up" if imp.chained else "draw", fontsize=SMALL)
     title = "Imputed values along the chains: their mean and standard deviation"
     if len(shown) < len(table):
         title = (

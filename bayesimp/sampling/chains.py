@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
-__all__ = ["chain_rng", "imputation_rng", "new_seed", "run_chains", "run_level"]
+__all__ = ["chain_rng", "imputation_rng", "new_seed", "run_chains"]
 
 Report = Callable[[str, int, int], None]
 
@@ -122,19 +121,3 @@ def run_chains(
             with suppress(KeyboardInterrupt):
                 f.result()
     return done
-
-
-def run_level(advance: Callable[[int, int, int], None], chains: int, iterations: int, **options: Any) -> int:
-    """The same, but that all chains stop at the same iteration, as if asked for no more.
-
-    Returns
-    -------
-    Iterations that every chain has done: all of them, or fewer if the run was interrupted; none if this was before every
-    chain had begun.
-    """
-    done = run_chains(advance, chains, iterations, **options)
-    level = max(done) if min(done) else 0
-    for chain, k in enumerate(done):
-        if k < level:
-            advance(chain, k, level)
-    return level

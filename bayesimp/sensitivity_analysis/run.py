@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, signature
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayesimp import priors as pr
 from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.formulas.formula import parse
@@ -24,21 +25,11 @@ from bayesimp.sensitivity_analysis.result import Sensitivity
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Model", "sensitivity"]
-
-
-class Model(Protocol):
-    """What can be run under several priors: `JointNormal`, `FCS`."""
-
-    data: IncompleteData
-
-    def with_priors(self, priors: pr.Priors) -> Model: ...
-
-    def impute(self, m: int, *, seed: int | None = None) -> Imputations: ...
+__all__ = ["sensitivity"]
 
 
 def sensitivity(
-    model: Model,
+    model: ImputationModel,
     priors: Mapping[str, pr.Priors] | Iterable[pr.Priors] | None = None,
     *,
     analysis: str | Callable,
@@ -55,7 +46,7 @@ def sensitivity(
     Parameters
     ----------
     model
-        `JointNormal` or `FCS`. Its own prior is used only if it is among `priors`.
+        Any `ImputationModel`: `JointNormal`, `FCS`. Its own prior is used only if it is among `priors`.
     priors
         By name; or a list, named by ``Priors.name``. `default_grid` by default, of which priors that the model does
         not take are left out with a warning and an event.
@@ -139,7 +130,7 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
     return EventTable(rows, columns=["prior", "kind", "where", "message", "count"])
 
 
-def _under(model: Model, analysis, m: int, seed: int, fitting: dict, options: dict):
+def _under(model: ImputationModel, analysis, m: int, seed: int, fitting: dict, options: dict):
     """Imputations, fits and events under one prior; statistical warnings become events."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StatisticalWarning)
@@ -152,7 +143,7 @@ def _interrupted(imputations: Mapping[str, Imputations]) -> bool:
     return any(event.kind == "interrupted" for imp in imputations.values() for event in imp._events)
 
 
-def _check_options(model: Model, options: dict[str, Any]) -> None:
+def _check_options(model: ImputationModel, options: dict[str, Any]) -> None:
     parameters = signature(model.impute).parameters
     takes = [name for name in parameters if name not in ("m", "seed")]
     if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
@@ -177,7 +168,7 @@ def _check_analysis(analysis: str | Callable, data: IncompleteData) -> None:
             )
 
 
-def _models(model: Model, grid: Mapping[str, pr.Priors], strict: bool):
+def _models(model: ImputationModel, grid: Mapping[str, pr.Priors], strict: bool):
     """The model under each prior that it takes, and events for the others; `strict`: an error instead."""
     models, events = {}, []
     for name, priors in grid.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp import notation as nt
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import DataError, SpecificationError, instead_of
 from bayesimp.messages import listing, suggestion
 
 __all__ = ["as_pandas", "check_columns"]

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bayesimp.errors import SpecificationError
-from bayesimp.families.registry import analysis_names, known_names
+from bayesimp.families.registry import analysis_names, family_of, known_names
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.priors import Priors
 from bayesimp.priors.records import PRESETS, priors_from_dict
@@ -55,12 +55,12 @@ FORMATS = (".csv", ".parquet", ".feather")
 TYPES = ("string", "integer", "number", "category")
 MODELS = ("JointNormal",)
 SAMPLERS = ("auto", "gibbs", "nuts")
-# these as in bayesimp.analysis, which this module must not import either; a test compares them, too
-LINKS_OF_FAMILY: dict[str, tuple[str, ...]] = {
-    "normal": (), "gaussian": (), "bernoulli": ("logit", "probit"), "binomial": ("logit", "probit"), "poisson": ("log",),
-}  # fmt: skip
 ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
-ANALYSIS_LINKS = ("logit", "probit", "log")
+LINKS_OF_FAMILY = dict.fromkeys(ANALYSIS_FAMILIES, ()) | {  # none to choose where least squares fit
+    name: tuple(family_of(name).links) for name in analysis_names("laplace")
+}
+ANALYSIS_LINKS = tuple(dict.fromkeys(link for links in LINKS_OF_FAMILY.values() for link in links))
+# as in bayesimp.analysis, which this module must not import; a test compares them
 MOST_NODES = 100
 VARIANCE_SCALES = ("log", "sd", "variance", "median")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bayesimp.contract import ImputationModel, model_type
 from bayesimp.datasets import examples
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.imputation.result import check_long_names
-from bayesimp.joint.normal import JointNormal
 from bayesimp.messages import suggestion, where
+from bayesimp.priors.records import priors_to_dict
 from bayesimp.table.files import read_table, with_types
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.plan_records import Plan
@@ -24,7 +25,7 @@ class Prepared:
 
     plan: Plan
     data: IncompleteData
-    model: JointNormal
+    model: ImputationModel
 
 
 def prepare(plan: Plan) -> Prepared:
@@ -41,8 +42,9 @@ def prepare(plan: Plan) -> Prepared:
     _check_complete(plan, data)
     if plan.output.completed:
         check_long_names(data.frame, "set completed = false in [output]")
-    model = JointNormal(data, str(plan.model.formula), plan.model.priors)
-    model._sampler(plan.impute.sampler)
+    declared = {"formula": str(plan.model.formula), "priors": priors_to_dict(plan.model.priors)}
+    model = model_type(plan.model.type).from_specification(data, declared)
+    model.check_options(sampler=plan.impute.sampler)
     return Prepared(plan, data, model)
 
 

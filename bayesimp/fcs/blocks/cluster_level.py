@@ -105,7 +105,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         donors = getattr(self.chained.block.method, "donors", None) or 0
         draw = cluster_level_step(
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
-            self.scale, donors, trials=self.trials[use], bounds=self.between,
+            self.scale, donors, trials=self.trials[use], bounds=self.between, shift=self.shift,
         )  # fmt: skip
         if draw.code & TOO_LARGE:
             raise SamplingError(

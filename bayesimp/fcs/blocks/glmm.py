@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.rows import BlockRows
@@ -62,6 +63,7 @@ class GeneralisedBlock:
     """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
 
     words: Mapping[int, tuple[str, str]] = {}
+    shift: float = 0.0  # added to the linear predictor of what is imputed
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
@@ -94,6 +96,11 @@ class GeneralisedBlock:
             unit = self.rows.unit if auxiliary.has_unit else 1.0
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
+    def move(self, shift: Shift) -> None:
+        """Take a shift: of a normal variable in the units of the data, of any other on the linear predictor."""
+        unit = self.table.scale[self.chained.columns[0]] if self.chained.block.distribution.is_normal else 1.0
+        self.shift = shift.of(self.chained.block.responses[0]) / float(unit)
+
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
@@ -105,6 +112,7 @@ class GeneralisedBlock:
 
     def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
         """(R,) missing values of a normal variable, between the bounds if there are any."""
+        mean = mean + self.shift
         if self.bounds is None:
             return mean + sd * chain.rng.standard_normal(len(mean))
         drawn = np.empty(len(mean))
@@ -119,6 +127,7 @@ class GeneralisedBlock:
         For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
         (p,) (None: theta.beta).
         """
+        eta = eta + self.shift
         drawn = np.empty(len(eta))
         draw_rows(chain.rng, self.code, self.rows.hole_trials, eta, theta.own["aux"], drawn)
         if not np.isfinite(drawn).all():

@@ -11,11 +11,12 @@ import numpy as np
 
 from bayesimp import methods as me
 from bayesimp import priors as pr
+from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.loop import Chain, Parameters, held_coefficients
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step
+from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step, common_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
 from bayesimp.kernels.chained.regression import draw_regression, match
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
@@ -78,6 +79,7 @@ class NormalBlock:
     """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
+    shift: np.ndarray | None = None  # (r,) what is added to what is imputed, working scale; None: nothing
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table = table
@@ -95,6 +97,18 @@ class NormalBlock:
     def events(self, thetas: list[Parameters]) -> list[Event]:
         return []
 
+    def move(self, shift: Shift) -> None:
+        """Take a shift, which is in the units of the data."""
+        numbers = [
+            shift.of(name) / s for name, s in zip(self.chained.block.responses, self._units, strict=True)
+        ]
+        self.shift = np.array(numbers) if any(numbers) else None
+
+    @property
+    def _units(self) -> np.ndarray:
+        """(r,) what one unit of the working scale of each response is in the data."""
+        return self.table.scale[list(self.chained.columns)]
+
     def moments(self, chain: Chain):
         """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
         c = self.chained
@@ -104,6 +118,10 @@ class NormalBlock:
     def fill(self, chain: Chain, theta: Parameters, f) -> int:
         """The missing values; 0, or -1 if Sigma is not positive definite."""
         c = self.chained
+        if self.shift is not None and self.sizes[2] == 1:
+            # less is taken off the response's own column, which moves its mean, before bounds are kept to
+            f = f.copy()
+            f[:, -1, 1] -= self.shift[0]
         done = fill(
             chain.rng, self.table.cells, c.terms, c.arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
         )
@@ -172,6 +190,11 @@ class Gibbs(NormalBlock):
             )  # fmt: skip
             return -code if code else self.fill(chain, theta, f)
         updates = self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
+        if self.shift is not None and self.sizes[2] == 1:
+            f, m = self.moments(chain)
+            own = theta.Sigma[0], theta.Psi, theta.beta, theta.B, theta.own["held"]
+            code = common_step(chain.rng, m, *updates, *own)
+            return -code if code else self.fill(chain, theta, f)
         state = theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], chain.V
         if self.sizes[2] == 1:
             code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
@@ -179,7 +202,18 @@ class Gibbs(NormalBlock):
             first = not theta.own["started"][0]
             code = joint_step(chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state)
             theta.own["started"][0] = 1.0
+            if (
+                self.shift is not None and not code
+            ):  # given what is observed in a row, the mean moves by as much
+                for k, number in zip(c.columns, self.shift, strict=True):
+                    chain.V[table.holes(k), k - table.p] += number
         return -code
+
+    def move(self, shift: Shift) -> None:
+        """Take a shift; cycles are then no longer one kernel call."""
+        super().move(shift)
+        if self.shift is not None:
+            self.visit = None
 
 
 class MaximumLikelihood(NormalBlock):
@@ -253,6 +287,8 @@ class MeanMatching(Regression):
         data = table.D, table.D_cluster, chain.V
         predict(cells, c.terms, c.arrays, f, beta_hat, theta.B, *data, complete, incomplete)
         predict(cells, c.terms, c.arrays, f, theta.beta, theta.B, *data, np.empty(len(table.D)), drawn)
+        if self.shift is not None:
+            drawn += self.shift[0]
         out = np.empty(int(self.holes.sum()))
         observed = np.concatenate([complete, incomplete[self.donors]])
         match(chain.rng, observed, self.values, drawn[self.holes], self.neighbours, out)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.glmm import glmm_beta_prior
@@ -87,6 +88,7 @@ class OwnModel:
     """
 
     words: dict = {}
+    shift: float = 0.0  # added to the imputed values of a normal variable, working scale
     keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -99,6 +101,23 @@ class OwnModel:
         self.link = method.link
         function, priors = self._function(method)
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
+
+    def move(self, shift: Shift) -> None:
+        """Take a shift, of a normal variable only: a model draws the others itself.
+
+        Raises
+        ------
+        SpecificationError
+            The variable is not normal.
+        """
+        block = self.chained.block
+        number = shift.of(block.responses[0])
+        if number and not block.distribution.is_normal:
+            raise SpecificationError(
+                f"'{block.name}': a PyMC model draws the values of a {block.family} variable itself, so that its linear "
+                "predictor cannot be shifted. Use 'bayes', or leave the variable out of shift."
+            )
+        self.shift = number / float(self.table.scale[self.chained.columns[0]])
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
         assert method.model is not None
@@ -150,7 +169,7 @@ class OwnModel:
         values = self.model.step_rows(chain.rng, state, observed, missing)
         theta.own |= _pack(state) | self._free(state, observed)
         if self.chained.block.distribution.is_normal:
-            values = values - self.chained.terms.offset[-1]
+            values = values - self.chained.terms.offset[-1] + self.shift
         self.block_rows.put(chain.V, values)
         return 0
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -15,7 +12,7 @@ from bayesimp import methods as me
 from bayesimp.errors import SpecificationError
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 
-__all__ = ["check_can_be_pickled", "declared_from_dict", "declared_to_dict", "plain"]
+__all__ = ["declared_from_dict", "declared_to_dict"]
 
 TYPES = {
     cls.__name__: cls
@@ -24,15 +21,6 @@ TYPES = {
         me.ClusterLevel,
     )
 }  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Real):
-        return float(value)
-    raise TypeError(f"{type(value).__name__} is not kept in files")
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,49 +33,6 @@ def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
     out["predictors"] = _predictors(declared["predictors"])
     out["post"] = sorted(declared["post"] or ())
     return out
-
-
-def check_can_be_pickled(functions: Mapping[str, Any]) -> None:
-    """Refuse functions that pickle cannot find again by their name, lambdas above all, in words that help.
-
-    Parameters
-    ----------
-    functions
-        By place, ``"post['y']"``: the functions of the user's own.
-
-    Raises
-    ------
-    SpecificationError
-        A function without a name in a module, unless it is copied or goes to a pickler that takes functions by value
-        (cloudpickle and what contains it, dill), which is told from the calls under way.
-    """
-    lost = [place for place, function in functions.items() if not _has_a_name(function)]
-    if not lost or _by_value():
-        return
-    raise SpecificationError(
-        f"{' and '.join(lost)} cannot be pickled: pickle finds functions again by their name, and this one has none in a "
-        "module (it is a lambda, or defined within a function). Give a function defined by def at the top of a module, "
-        "or pickle by cloudpickle. Imputations can also be kept without their functions: imp.save(path)."
-    )
-
-
-def _has_a_name(function: Any) -> bool:
-    try:
-        pickle.dumps(function)
-    except Exception:  # of whatever the user gave: pickle's, AttributeError, TypeError, its own
-        return False
-    return True
-
-
-def _by_value() -> bool:
-    """Whether copy, or a pickler that takes functions by value, is what asks."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module == "copy" or "cloudpickle" in module or module.startswith("dill"):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
 
 
 def declared_from_dict(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from bayesimp.methods import Method
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
-    "circle", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
+    "circle", "circle_cure", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
 ]  # fmt: skip
 
 
@@ -86,6 +86,21 @@ def circle(name: str, others: Iterable[str], spec: Conditionals) -> list[str]:
         if ways:
             return min(ways, key=len)
     return []
+
+
+def circle_cure(name: str, others: Iterable[str], spec: Conditionals) -> str:
+    """What the event of a variable whose values have run away advises: the circle that drives it, if there is one."""
+    around = circle(name, others, spec)
+    if not around:
+        return "Look at the trace, and at rows with extreme predictors; bounds= limits them"
+    names = listing(dict.fromkeys(around))
+    steps = " -> ".join(repr(each) for each in around)
+    made = {record.name for record in spec.derived} & set(around)
+    block = "" if made else f"impute {names} in one block (blocks=), "
+    return (
+        f"They drive each other: {steps}, each predicting or giving the next, so that values run away. Leave one of "
+        f"these predictors out of its formula, {block}or give them bounds="
+    )
 
 
 def computed_circles(

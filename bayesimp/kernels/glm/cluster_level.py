@@ -114,6 +114,7 @@ def cluster_level_step(
     *,
     trials=None,
     bounds=None,
+    shift=0.0,
 ) -> ClusterLevel:
     """One visit.
 
@@ -135,6 +136,8 @@ def cluster_level_step(
         (m,) of the binomial; None: one.
     bounds
         (lower, upper) of the normal draws, each by cluster without a value, in order; None: none.
+    shift
+        Added to the linear predictor of clusters without a value.
     """
     if not observed.any():
         nan = np.full((~observed).sum(), np.nan)
@@ -146,30 +149,30 @@ def cluster_level_step(
     )
     trials = np.ones(len(X)) if trials is None else trials
     if family == NORMAL:
-        return _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds)
+        return _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds, shift)
     n, r = len(y_obs), levels - 1 if family == CATEGORICAL else 1
     rows = GlmmRows(
         family, y_obs, trials[observed], np.ones(n), np.zeros(n), X_obs, np.empty((n, 0)), np.array([0, n])
     )
     slope_sd = scale / np.sqrt(max(X.shape[1] - 1, 1)) if family in LOG_LINKS else SLOPE_SD
     if family in SHAPED:
-        return _shaped(rng, rows, X_mis, location, TERM_SD * scale, slope_sd, steps, state)
+        return _shaped(rng, rows, X_mis, location, TERM_SD * scale, slope_sd, steps, state, shift)
     draw = regression(
         rng, rows, levels, np.full(r, location), slope_sd, TERM_SD * scale, steps, state.regression
     )
     values = np.full(len(X_mis), np.nan)
     if draw.code < NO_MODE:
-        values = draw_values(rng, family, X_mis @ draw.beta, draw.aux, trials[~observed])
+        values = draw_values(rng, family, X_mis @ draw.beta + shift, draw.aux, trials[~observed])
     code = draw.code | TOO_LARGE * bool(draw.code < NO_MODE and np.isnan(values).any())
     return ClusterLevel(values, draw.beta, 1.0, draw.aux, draw.accepted / steps, code)
 
 
-def _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds) -> ClusterLevel:
+def _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds, shift) -> ClusterLevel:
     """A visit to a normal variable."""
     first = np.arange(X_obs.shape[1]) == 0
     sd, mean = scale * np.where(first, TERM_SD, SLOPE_SD), np.where(first, location, 0.0)
     beta, estimated, sigma2 = _gibbs(rng, X_obs, y_obs, mean, sd, scale, steps, state.sigma2)
-    centre, values = X_mis @ beta, np.empty(len(X_mis))
+    centre, values = X_mis @ beta + shift, np.empty(len(X_mis))
     if donors:
         match(rng, X_obs @ estimated, y_obs, centre, donors, values)
     elif bounds is None:
@@ -179,7 +182,7 @@ def _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bou
     return ClusterLevel(values, beta[:, None], sigma2, np.empty(0), np.nan, 0)
 
 
-def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state) -> ClusterLevel:
+def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) -> ClusterLevel:
     """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
@@ -194,7 +197,7 @@ def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state) -> Clus
     )  # fmt: skip
     values = np.full(len(X_mis), np.nan)
     if not failed:
-        draw_rows(rng, rows.family, np.ones(len(X_mis)), X_mis @ state.beta, shape, values)
+        draw_rows(rng, rows.family, np.ones(len(X_mis)), X_mis @ state.beta + shift, shape, values)
     code = NOT_FINITE if failed else TOO_LARGE * bool(np.isnan(values).any())
     tried, accepted = tallies[1]
     return ClusterLevel(values, state.beta.copy(), 1.0, shape.copy(), accepted / max(tried, 1), code)

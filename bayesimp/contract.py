@@ -1,0 +1,266 @@
+"""What an imputation model and its run promise, so that everything after them knows no engine.
+
+    ImputationModel --impute--> Imputations --extend, iterate, save--> Run
+
+Saving and loading, results, diagnostics, plans and sensitivity analyses ask these two classes. A model is found by its
+name, which results and files carry (`model_type`); its module is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayesimp.imputation.result import Imputations
+    from bayesimp.priors import Priors
+    from bayesimp.table.incomplete import IncompleteData
+
+__all__ = [
+    "CodeNotInFile",
+    "ImputationModel",
+    "Run",
+    "Shift",
+    "model_names",
+    "model_type",
+    "plain",
+    "register",
+]
+
+MODULES = {"JointNormal": "bayesimp.joint.normal", "FCS": "bayesimp.fcs.model"}
+_registered: dict[str, type[ImputationModel]] = {}
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not kept in files")
+
+
+class CodeNotInFile(SpecificationError):
+    """A saved model contains functions of the user's, which files do not keep."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Numbers added between the draw of the parameters and the fill of the missing values.
+
+    Imputed values of a normal variable move by ``by[name]``, in the units of the data; of any other variable the
+    linear predictor does. The default moves nothing. It is the hook for imputation of values missing not at random.
+
+    Attributes
+    ----------
+    by
+        Variable -> number.
+    """
+
+    by: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, name: str) -> float:
+        """The number of a variable; 0 where none was given."""
+        return float(self.by.get(name, 0.0))
+
+    def __bool__(self) -> bool:
+        return any(self.by.values())
+
+    def checked(self, known: Sequence[str]) -> Shift:
+        """The same shift, if every variable is imputed by the model and every number is finite.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        for name, number in self.by.items():
+            if name not in known:
+                raise SpecificationError(
+                    f"shift: the model does not impute '{name}'; it imputes {', '.join(map(repr, known))}."
+                )
+            if not abs(float(number)) < float("inf"):
+                raise SpecificationError(f"shift of '{name}': a finite number, not {number!r}.")
+        return self
+
+
+class Run(ABC):
+    """Chains that can go on, and what they have drawn so far.
+
+    Attributes
+    ----------
+    model
+        The model that is sampled.
+    events
+        What could not be done as specified.
+    chained
+        Whether the run goes on in cycles of chained equations, so that `iterate` is possible.
+    """
+
+    model: Any
+    events: tuple[Event, ...]
+    chained: ClassVar[bool] = False
+
+    @abstractmethod
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with `m` imputations in all."""
+
+    def iterate(self, cycles: int, progress: bool | None = None) -> Imputations:
+        """The same imputations, `cycles` cycles further.
+
+        Raises
+        ------
+        ValueError
+            The engine does not go on in cycles.
+        """
+        raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+
+    @abstractmethod
+    def state(self) -> xr.Dataset:
+        """Everything that `restore` needs besides the model and the groups of the result."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, model: Any, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run that `state` described, so that it goes on exactly.
+
+        Parameters
+        ----------
+        model
+            The model, made again from its specification.
+        tree
+            Groups and attributes of the saved result.
+        state
+            What `state` returned.
+        """
+
+
+class ImputationModel(ABC):
+    """A model of incomplete data that imputes them.
+
+    Attributes
+    ----------
+    data
+        The incomplete table.
+    priors
+        `Priors`, or those of each block by name.
+    events
+        What could not be done as declared.
+    shift
+        See `Shift`; nothing by default.
+    run_type
+        The class of its runs.
+    """
+
+    data: IncompleteData
+    priors: Any
+    events: list[Event]
+    shift: Shift = Shift()
+    run_type: ClassVar[type[Run]]
+
+    @property
+    @abstractmethod
+    def responses(self) -> tuple[str, ...]:
+        """Variables that the model imputes."""
+
+    @property
+    @abstractmethod
+    def parameter_priors(self) -> Mapping[str, Any]:
+        """Name in the posterior -> its prior, on the scale of the data."""
+
+    @abstractmethod
+    def with_priors(self, priors: Priors | str) -> ImputationModel:
+        """The same model under other priors."""
+
+    @abstractmethod
+    def specification(self) -> dict[str, Any]:
+        """What was declared, as plain records and arrays: `from_specification` makes the model again from it."""
+
+    @classmethod
+    @abstractmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described.
+
+        Parameters
+        ----------
+        data
+            The incomplete table.
+        specification
+            What `specification` returned.
+        functions
+            Functions of the user's, by variable, which a specification only names.
+
+        Raises
+        ------
+        CodeNotInFile
+            A function is not given.
+        """
+
+    @classmethod
+    @abstractmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """The specification as a file holds it, in the attributes of the result and in the state of its run."""
+
+    @abstractmethod
+    def impute(self, m: int = 20, *args: Any, **options: Any) -> Imputations:
+        """Draw parameters and `m` completed tables.
+
+        Every engine takes the options ``seed``, ``workers``, ``executor`` and ``progress``, and further ones of its own.
+        """
+
+    def check_options(self, **options: Any) -> None:  # noqa: B027  # most models have nothing to check
+        """Refuse options of `impute` that this model cannot take, before anything is sampled.
+
+        Raises
+        ------
+        SpecificationError
+        """
+
+    def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
+        """Variables that would mix better imputed in one block, name -> variables.
+
+        Parameters
+        ----------
+        labels
+            Quantities that do not mix, as `Summary` names them.
+        """
+        return {}
+
+
+def register(cls: type[ImputationModel]) -> type[ImputationModel]:
+    """Enter a model under the name of its class; use it as a decorator."""
+    _registered[cls.__name__] = cls
+    return cls
+
+
+def model_names() -> list[str]:
+    """Names of all models: those of the package, then others that were registered."""
+    return list(dict.fromkeys((*MODULES, *_registered)))
+
+
+def model_type(name: str) -> type[ImputationModel]:
+    """The model of a name.
+
+    Raises
+    ------
+    SpecificationError
+        There is none.
+    """
+    if name not in _registered and name in MODULES:
+        import_module(MODULES[name])
+    if name not in _registered:
+        raise SpecificationError(f"{name!r} is no imputation model; there are {', '.join(model_names())}.")
+    return _registered[name]

@@ -1,0 +1,65 @@
+"""State of a run of the joint model as a dataset, and back, so that it goes on from a file exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bayesimp.contract import Shift, plain
+from bayesimp.joint.gibbs import ChainState, JointDraws
+
+if TYPE_CHECKING:
+    from bayesimp.joint.run import Run
+
+__all__ = ["chain_states", "draws_of", "joint_state", "specification_of"]
+
+
+def joint_state(run: Run) -> xr.Dataset:
+    """Covariances and generators of all chains; the draws themselves are in the groups of the result."""
+    states = run.states
+    attrs = {
+        "formula": run.model.formula.text,  # as it was written
+        "generators": json.dumps([s.rng.bit_generator.state for s in states]),
+        "run_events": json.dumps([e.as_dict() for e in run.events], default=plain),
+    }
+    if run.model.shift:
+        attrs["shift"] = json.dumps(dict(run.model.shift.by), default=plain)
+    return xr.Dataset(
+        {
+            "Sigma_w": (("chain", "a", "b"), np.stack([s.Sigma for s in states])),
+            "Psi_w": (("chain", "c", "d"), np.stack([s.Psi for s in states])),
+        },
+        attrs=attrs,
+    )
+
+
+def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+    """The specification of the model as a file holds it."""
+    out = {"formula": state.attrs["formula"], "priors": json.loads(attrs["priors"])}
+    if "shift" in state.attrs:
+        out["shift"] = json.loads(state.attrs["shift"])
+    return out
+
+
+def chain_states(state: xr.Dataset) -> list[ChainState]:
+    """Where the chains stand."""
+    states = []
+    for k, generator in enumerate(json.loads(state.attrs["generators"])):
+        rng = np.random.Generator(np.random.PCG64())
+        rng.bit_generator.state = generator
+        states.append(ChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng))
+    return states
+
+
+def draws_of(tree: xr.DataTree, shift: Shift) -> JointDraws:
+    """The draws so far, from the groups of the result; imputed means less the shift."""
+    posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
+    mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
+    if shift:
+        mean = mean - np.array([shift.of(str(name)) for name in stats["response"].values])
+    beta, Sigma, Psi = (posterior[name].to_numpy() for name in ("beta", "Sigma", "Psi"))
+    return JointDraws(beta, Sigma, Psi, mean, sd)

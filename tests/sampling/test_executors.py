@@ -1,0 +1,134 @@
+"""Executors: the same numbers wherever chains run, all level after an interruption, errors that say what to do."""
+
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import bayesimp as bi
+from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.fcs.run import run_chain as fcs_chain
+from bayesimp.joint.run import run_chain as joint_chain
+from bayesimp.sampling.executors import (
+    ProcessExecutor,
+    SerialExecutor,
+    ThreadExecutor,
+    read_executor,
+    run_level,
+    run_task,
+)
+from tests.frozen import table
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A random walk; `fails` ends it at that iteration of chain 1."""
+
+    fails: int = -1
+
+    def room(self, chains, iterations):
+        return np.zeros((len(chains), iterations))
+
+    def advance(self, chain, number, into, place, start, stop):
+        for t in range(start, stop):
+            if number == 1 and chain["steps"] == self.fails:
+                raise SamplingError("chain 1 failed")
+            chain["at"] += chain["rng"].normal()
+            chain["steps"] += 1
+            if into is not None:
+                into[place, t] = chain["at"]
+
+    def put(self, into, place, start, piece):
+        into[place, start : start + piece.shape[1]] = piece[0]
+
+
+def chains(n=3):
+    return [{"rng": np.random.default_rng(k), "at": 0.0, "steps": 0} for k in range(n)]
+
+
+def walked(executor, iterations=400, task=None, **options):
+    task = Walk() if task is None else task
+    own, into = chains(), task.room(chains(), iterations)
+    with executor.session(task) as session:
+        warm = session.run(own, None, 0, 7, stage="warm-up")
+        level = run_level(session, own, into, iterations, **options)
+    assert warm == [7] * 3
+    return own, into[:, :level], level
+
+
+EXECUTORS = [ThreadExecutor(), ThreadExecutor(1), SerialExecutor(), ProcessExecutor(2)]
+every = pytest.mark.parametrize("executor", EXECUTORS, ids=["threads", "one", "serial", "processes"])
+
+
+@every
+@pytest.mark.parametrize("multiple", [1, 9])
+def test_the_same_numbers_and_states(executor, multiple):
+    own, into, level = walked(executor, multiple=multiple)
+    for k, chain in enumerate(chains()):
+        run_task(Walk(), chain, k, 7, keep=False)
+        chain, piece = run_task(Walk(), chain, k, 400)
+        np.testing.assert_array_equal(into[k], piece[0])
+        assert own[k]["steps"] == 407 and own[k]["rng"].random() == chain["rng"].random()
+    assert level == 400
+
+
+@every
+def test_an_interruption_leaves_all_chains_level(executor):
+    struck = []
+
+    def report(stage, done, total):
+        if stage == "sampling" and done > 100 and not struck:
+            struck.append(done)
+            raise KeyboardInterrupt
+
+    own, into, level = walked(executor, 10**6, report=report)
+    assert struck and 0 < level < 10**6 and {chain["steps"] for chain in own} == {7 + level}
+    _, whole, _ = walked(SerialExecutor(), level)
+    np.testing.assert_array_equal(into, whole)
+
+
+@every
+def test_progress_ends_with_all(executor):
+    told = []
+    walked(executor, report=lambda *each: told.append(each))
+    done = [each[1] for each in told]
+    assert done == sorted(done) and told[-1] == ("sampling", 1200, 1200)
+
+
+@every
+def test_a_failure_is_raised(executor):
+    with pytest.raises(SamplingError, match="chain 1 failed"):
+        walked(executor, task=Walk(fails=50))
+
+
+def test_names_and_workers():
+    assert read_executor(None) == ThreadExecutor() and read_executor("serial", 3) == SerialExecutor(3)
+    assert read_executor(ProcessExecutor(2), 2) == ProcessExecutor(2)
+    assert read_executor(ThreadExecutor(), 2) == ThreadExecutor(2)
+    with pytest.raises(SpecificationError, match="one of 'threads', 'serial', 'processes', got 'dask'"):
+        read_executor("dask")
+    with pytest.raises(SpecificationError, match="workers = 3, but the executor has 2"):
+        read_executor(ThreadExecutor(2), 3)
+
+
+def test_what_cannot_be_pickled_is_refused_with_the_cure():
+    model = bi.FCS(bi.IncompleteData(table(), cluster="g"), post={"y": lambda y: y})
+    with pytest.raises(SpecificationError, match=r"at the top of a module .* executor='threads'"):
+        model.impute(m=2, seed=1, cycles=2, executor="processes")
+
+
+def test_one_task_is_one_chain():
+    """(model, seed, k, n) -> (chain, history): chain k of the run, from values that have been pickled."""
+    data = bi.IncompleteData(table(), cluster="g")
+    fcs, joint = bi.FCS(data), bi.JointNormal(data, "y + w ~ x + (1 | g)")
+    whole = fcs.impute(m=3, seed=5, cycles=4).run
+    chain, history = pickle.loads(pickle.dumps(fcs_chain(pickle.loads(pickle.dumps(fcs)), 5, 2, 4)))
+    np.testing.assert_array_equal(chain.V, whole.chains[2].V)
+    np.testing.assert_array_equal(history.mean[0], whole.history.mean[2])
+    run = joint.impute(m=3, seed=5, chains=3, tune=6, draws=5).run
+    state, draws = pickle.loads(pickle.dumps(joint_chain(joint, 5, 2, 5, tune=6)))
+    np.testing.assert_array_equal(state.Sigma, run.states[2].Sigma)
+    np.testing.assert_array_equal(draws.on_data_scale(joint._working).beta[0], run.draws.beta[2])
+    other, _ = fcs_chain(fcs, 5, 1, 4)
+    assert not np.array_equal(other.V, chain.V)
