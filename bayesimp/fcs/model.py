@@ -230,8 +230,7 @@ class FCS(ImputationModel):
     @property
     def priors(self) -> dict[str, pr.Priors]:  # type: ignore[override]
         """Priors by block, of blocks that take any."""
-        found = {b.name: getattr(b.method, "priors", None) for b in self.spec.blocks}
-        return {name: each for name, each in found.items() if each is not None}
+        return {b.name: b.method.priors for b in self.spec.blocks if b.method.priors is not None}
 
     @property
     def parameter_priors(self) -> dict[str, Any]:

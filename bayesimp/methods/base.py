@@ -14,7 +14,7 @@ A method of your own is a subclass; `tests/methods/test_toy_method.py` is an exa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -104,13 +104,16 @@ class Method:
         Whether it imputes several variables as one block.
     takes_priors, priors
         Whether `FCS.with_priors` may change its priors, and these; None: the default ones, or none.
-    own_model, functions
-        Whether the model is the user's own code, of which nothing is known; and all code of the user's own.
+    own_model
+        Whether the model is the user's own code, of which nothing is known.
     prior_on_Psi
         Whether the variances between clusters have a prior, on which they rest where clusters are few.
     needs_residual_rows
         Whether the residual variance of a normal variable rests on the rows beyond as many as there are coefficients,
         so that there must be some; else it has a prior.
+    holds_coefficients
+        Whether the block of a normal variable leaves coefficients that the completed data do not determine as they were,
+        and counts them (``own["held"]``).
     fits_each_cluster
         Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
     centres_products
@@ -131,6 +134,7 @@ class Method:
     priors: Priors | None = None
     prior_on_Psi: bool = True
     needs_residual_rows: bool = False
+    holds_coefficients: bool = False
     fits_each_cluster: bool = False
 
     @property
@@ -162,11 +166,6 @@ class Method:
     def centres_products(self) -> bool:
         """Whether products are replaced by what is left beside the columns that they contain."""
         return True
-
-    @property
-    def functions(self) -> dict[str, Callable[..., Any]]:
-        """Options that are code of the user's own, by what messages call them; pickle must find them by name."""
-        return {}
 
     def refusal(self, option: str, name: str) -> str:
         """Why an option is refused for a variable, and what to do; a sentence that follows ``bounds['y']: ``."""

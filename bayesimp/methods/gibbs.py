@@ -57,6 +57,7 @@ class Gibbs(Method):
     links = ("logit", "probit")
     random = "required"
     takes_priors = True
+    holds_coefficients = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", read_priors(self.priors))

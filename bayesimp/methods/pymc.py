@@ -79,11 +79,6 @@ class PyMC(Method):
         return self.model is not None
 
     @property
-    def functions(self) -> dict[str, Callable[..., Any]]:
-        """The model, if the user wrote it."""
-        return {} if self.model is None else {"the PyMC model": self.model}
-
-    @property
     def centres_products(self) -> bool:
         """A model of the user's own is given the columns as they are."""
         return not self.own_model

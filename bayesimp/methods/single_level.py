@@ -45,6 +45,7 @@ class Norm(IgnoresClusters):
 
     summary = "linear regression that ignores the clusters, for comparison"
     needs_residual_rows = True
+    holds_coefficients = True
     families = ("normal",)
 
     def alternative(self, family: str) -> str:
@@ -73,6 +74,7 @@ class PMM(IgnoresClusters):
 
     summary = "predictive mean matching that ignores the clusters, for comparison"
     needs_residual_rows = True
+    holds_coefficients = True
 
     @property
     def families(self) -> tuple[str, ...]:
