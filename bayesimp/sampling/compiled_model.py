@@ -92,6 +92,8 @@ class _Graph:
         return (
             len(ours) == len(theirs)
             and len(self.outputs) == len(other.outputs)
+            # the functions cut the point at places that are constants of theirs
+            and [np.shape(x) for x in self.point.values()] == [np.shape(x) for x in other.point.values()]
             and all(a.type == b.type for a, b in zip(ours, theirs, strict=True))
             and equal_computations([*self.outputs], [*other.outputs], [*ours], [*theirs])
         )
