@@ -205,7 +205,7 @@ def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
     plan.write_text(plan.read_text() + f'[[analysis]]\nname = "ill"\nformula = "{formula}"\n{lines}\n')
     assert main(["check", str(plan)]) == 0
     assert (
-        "(bernoulli, probit, weights 'score', offset 'known', 20 nodes of quadrature, beside complete rows)"
+        "(bernoulli, probit, weights 'score', offset 'known', 20 nodes of quadrature, compared with complete rows)"
         in capsys.readouterr().out
     )
     out = plan.parent / "out"

@@ -1,5 +1,7 @@
 """Every option of `FCS` with every method and family: kept, seen in the values, or refused before sampling.
 
+Which methods have which families, and honour which options, is read from their contract (`bayesimp.methods.Method`).
+
 bounds      drawn normal values and matched ones; else refused
 post        all                where      all
 ignore      all                derived    all numbers
@@ -15,11 +17,12 @@ from scipy import stats
 
 import bayesimp as bi
 from bayesimp import methods as me
+from bayesimp.methods.base import all_families
+from bayesimp.methods.names import METHODS as KINDS
 from bayesimp.methods.names import NAMES
 
 LEVELS = ("bernoulli", "ordinal", "categorical")
-FAMILIES = ("normal", "bernoulli", "binomial(n)", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal",
-            "categorical")  # fmt: skip
+FAMILIES = tuple("binomial(n)" if family == "binomial" else family for family in all_families())
 M, N = 16, 24
 
 
@@ -49,10 +52,6 @@ COMPILED = (
     "pymc",
     "own",
 )  # PyMC compiles for seconds: of its models the normal ones, the others in a slow test
-
-
-def is_matched(method):
-    return getattr(method, "donors", None) is not None
 
 
 def table(family, of_clusters=False, seed=0) -> pd.DataFrame:
@@ -92,15 +91,13 @@ def fcs(frame, family, method, **options):
 def families_of(name, method):
     """Those that the method has, each with its table; others are refused in words."""
     for family in FAMILIES:
-        frame = table(family, isinstance(method, me.ClusterLevel))
-        try:
-            fcs(frame, family, method)
-        except bi.SpecificationError as error:
-            assert "variables, and it is" in str(error) or "normal variables; it is" in str(error), (
-                name,
-                error,
-            )
+        frame = table(family, method.level == "cluster")
+        by_cluster = method.residual == "cluster" and family != "normal"
+        if family.partition("(")[0] not in method.families or by_cluster:
+            with pytest.raises(bi.SpecificationError, match=r"variables, and it is|normal variables; it is"):
+                fcs(frame, family, method)
             continue
+        fcs(frame, family, method)
         if name not in COMPILED or family == "normal":
             yield family, frame
 
@@ -115,6 +112,7 @@ def test_the_table_has_every_method_and_family():
     assert [name for name, families in has.items() if "normal" in families] == [
         name for name in METHODS if name not in ("mlmi", "mlmi-published")
     ]
+    assert {type(method) for method in METHODS.values()} == set(KINDS)
     assert len(METHODS) >= 16 and sum(map(len, has.values())) >= 80
 
 
@@ -124,11 +122,11 @@ def test_bounds(name):
     for family, frame in families_of(name, method):
         numbers = pd.to_numeric(frame["y"], errors="coerce")
         bounds = (numbers.min(), numbers.max()) if family not in LEVELS else (0, 1)
-        drawn = family == "normal" and name != "own"
-        if drawn or (is_matched(method) and family not in LEVELS):
+        drawn = family == "normal" and "bounds" in method.options
+        if drawn or (method.matches and family not in LEVELS):
             values = run(fcs(frame, family, method, bounds={"y": bounds})).values("y")
             assert bounds[0] <= values.min() and values.max() <= bounds[1], family
-            if not is_matched(method):  # or the check would see nothing
+            if not method.matches:  # or the check would see nothing
                 free = run(fcs(frame, family, method), 30).values("y")
                 assert free.min() < bounds[0] and free.max() > bounds[1], family
         else:
@@ -148,7 +146,7 @@ def test_post(name):
     method = METHODS[name]
     for family, frame in families_of(name, method):
         value = POSTS.get(family, 1.0)
-        if is_matched(method) and family in POSTS:  # matched values are observed ones
+        if method.matches and family in POSTS:  # matched values are observed ones
             value = float(frame["y"].dropna().iloc[0])
         imp = run(
             fcs(frame, family, method, post={"y": lambda drawn, value=value: np.full(len(drawn), value)})
@@ -161,7 +159,7 @@ def test_where_and_derived(name):
     """Cells left out stay missing, cells chosen are drawn anew; a computed column follows."""
     method = METHODS[name]
     for family, frame in families_of(name, method):
-        of_clusters = isinstance(method, me.ClusterLevel)
+        of_clusters = method.level == "cluster"
         missing = frame["y"].isna().to_numpy()
         left, held = np.zeros(M * N, bool), np.zeros(M * N, bool)
         left[np.flatnonzero(missing)[:5]] = True
@@ -192,11 +190,11 @@ def test_ignore(name):
     """Values of ignored rows that are all far off are not those of the others; and ignored rows are imputed."""
     method = METHODS[name]
     for family, frame in families_of(name, method):
-        by = frame["g"] if isinstance(method, me.ClusterLevel) else frame.index.to_series()
+        by = frame["g"] if method.level == "cluster" else frame.index.to_series()
         ignored = (by % 2 == 0).to_numpy()
         seen = ignored & frame["y"].notna().to_numpy()
         frame.loc[seen, "y"] = IGNORED[family] if family in IGNORED else frame.loc[seen, "n"].astype(float)
-        m = 12 if isinstance(method, me.ClusterLevel) else 3
+        m = 12 if method.level == "cluster" else 3
         imp = run(fcs(frame, family, method, ignore=ignored), m)
         rows = frame["y"].isna().to_numpy() & ~ignored
         values = np.concatenate([imp.frame(k)["y"].to_numpy()[rows] for k in range(m)])
@@ -232,8 +230,7 @@ def test_ignored_rows_do_not_reach_units_and_priors(family):
 def test_compatible(name):
     method = METHODS[name]
     for family, frame in families_of(name, method):
-        random = not me.ignores_clusters(method) and not getattr(method, "published", False)
-        if random or isinstance(method, me.ClusterLevel):
+        if method.without_cluster_means() is None:
             assert "cluster_mean(x)" in fcs(frame, family, method, compatible=True).formulas[0]
         else:
             with pytest.raises(bi.SpecificationError, match=r"adds no cluster means to 'y'.*in its formula"):
@@ -249,7 +246,10 @@ def test_compatible(name):
 DRAWN = [
     name
     for name, method in METHODS.items()
-    if not is_matched(method) and not name.startswith(("mlmi", "2lonly", "own"))
+    if not method.matches
+    and {"normal"} <= set(method.families)
+    and "bounds" in method.options
+    and method.level == "row"
 ]
 
 
@@ -271,9 +271,9 @@ def test_values_between_bounds_have_the_truncated_law(name):
 def test_bounds_by_row(name):
     """Detection limits: an upper bound in some rows, none in others; and bounds 30 and 3000 sds away."""
     method = METHODS[name]
-    if name.startswith(("mlmi", "own")):
+    if "bounds" not in method.options:
         return
-    of_clusters = isinstance(method, me.ClusterLevel)
+    of_clusters = method.level == "cluster"
     frame = table("normal", of_clusters)
     missing = frame["y"].isna()
     low, high = pd.Series(np.nan, frame.index), pd.Series(np.nan, frame.index)
@@ -282,7 +282,7 @@ def test_bounds_by_row(name):
     high[missing & (group == (8 if of_clusters else 3))] = -1000.0
     if of_clusters:
         low[missing & (group == 2)] = np.nan
-    if is_matched(method):
+    if method.matches:
         with pytest.raises(bi.SpecificationError, match=r"takes values of other rows.*one pair for all rows"):
             fcs(frame, "normal", method, bounds={"y": (low, high)})
         return

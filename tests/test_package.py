@@ -21,7 +21,7 @@ BELOW = {  # what each room may import, besides BASE and itself
     "table": {"families"},
     "formulas": {"families", "table"},
     "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods
-    "methods": {"formulas", "priors"},
+    "methods": {"families", "table", "formulas", "priors", "fcs"},  # table and fcs inside hooks
     "scale": {"formulas", "priors"},
     "models": {"kernels", "families", "priors"},
     "sampling": {"models"},

@@ -392,13 +392,6 @@ def test_functions_of_a_run_without_any(tmp_path):
         bi.load(tmp_path / "a.nc", post={"y": rounded})
 
 
-def test_models_of_the_users_own_need_a_name_too():
-    data = with_post(rounded).data
-    model = bi.FCS(data, {"y": bi.methods.PyMC(model=lambda data, priors: None)}, {"y": "y ~ x + (1 | g)"})
-    with pytest.raises(bi.SpecificationError, match="the PyMC model of 'y' cannot be pickled"):
-        pickle.dumps(model)
-
-
 def test_pickles_go_on():
     imp = pickle.loads(pickle.dumps(small_run(rounded)))
     np.testing.assert_array_equal(imp.extend(1).values("y"), small_run(rounded).extend(1).values("y"))

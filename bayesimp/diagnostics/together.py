@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from bayesimp.methods import Gibbs, PyMC
-
 __all__ = ["missing_together"]
 
 SHARE = 0.5  # of the missing cells of one of two variables, that are missing in both
@@ -38,9 +36,8 @@ def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
 
 def _could(block) -> bool:
     """Whether a variable that is imputed alone could be part of a block."""
-    gibbs = isinstance(block.method, Gibbs) and block.method.residual == "common"
     alone = len(block.responses) == 1 and block.distribution.is_normal
-    return alone and (gibbs or (isinstance(block.method, PyMC) and block.method.model is None))
+    return alone and block.method.joint and not block.method.own_model
 
 
 def _about(label: str, name: str) -> bool:

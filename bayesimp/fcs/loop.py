@@ -3,7 +3,7 @@
 One cycle visits the blocks in their order; a block draws its parameters given the observed values of its own responses
 and the completed values of everything else, then its missing values (Kunkel & Kaizar 2017, eq. 4):
 
-    theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Conditional.step`
+    theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Block.step`
     Y_k_mis      ~ g_k( . | Y_k_obs, Y_-k, theta_k, B_k)
 
 Columns derived from what was imputed are brought up to date before the next block; cross products and cluster means are
@@ -17,17 +17,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError
-from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import KEPT, Block, Chain, Parameters
 from bayesimp.fcs.blocks.rows import indistinct
-from bayesimp.fcs.specification.records import Block
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
@@ -37,116 +36,19 @@ from bayesimp.sampling.executors import Executor
 from bayesimp.table.clusters import varies_within
 
 __all__ = [
-    "Chain",
-    "Conditional",
+    "POST",
     "Cycles",
     "History",
-    "Parameters",
     "adapt_all",
-    "held_coefficients",
     "run_cycles",
     "start_chain",
-    "summed",
 ]
 
-KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
-FREE = "free:"  # marks those of a user's own model, among `Parameters.own`
 ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
 SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
 POST = 1 << 30  # the code of values changed by the user's function
 # incomplete rows below which light steps called from Python are quicker on one thread than on two
 ROWS_FOR_THREADS = 5_000
-
-
-@dataclass
-class Parameters:
-    """State of a block, working scale: beta (p*, r), Sigma (1 or m, r, r), Psi (rq, rq), B (m, q, r); its own."""
-
-    beta: np.ndarray
-    Sigma: np.ndarray
-    Psi: np.ndarray
-    B: np.ndarray
-    own: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def kept(self) -> dict[str, np.ndarray]:
-        """What is kept of every cycle; of a user's own model its free variables."""
-        normal = {name: getattr(self, name) for name in KEPT}
-        return {name: x for name, x in normal.items() if x.size} | {
-            name: x for name, x in self.own.items() if name.startswith(FREE)
-        }
-
-
-@dataclass
-class Chain:
-    """One imputation under way: completed incomplete rows V (R, d - p), parameters by block.
-
-    events: how often something of the kind (block, code) happened.
-    """
-
-    rng: np.random.Generator
-    V: np.ndarray
-    theta: list[Parameters]
-    cycles: int = 0
-    events: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def record(self, block: int, code: int, count: int = 1) -> None:
-        """Count what happened; the words are with the block (`Conditional.words`)."""
-        self.events[block, code] = self.events.get((block, code), 0) + count
-
-
-def summed(thetas: list[Parameters], name: str) -> np.ndarray:
-    """Sum over imputations of what blocks count by themselves."""
-    return np.sum([theta.own[name] for theta in thetas], axis=0)
-
-
-def held_coefficients(block: Block, thetas: list[Parameters]) -> list[Event]:
-    """Coefficients that the completed data did not determine, of which `own["held"]` (r p*,) counts the updates."""
-    counts = summed(thetas, "held").reshape(len(block.responses), -1).max(axis=0)
-    return [
-        Event(
-            "coefficient held",
-            f"{block.name} ~ {column.name}",
-            f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
-            f"'{block.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn "
-            "given it. Leave it out of the formula, or give beta a normal prior.",
-            int(count),
-        )
-        for column, count in zip(block.fixed, counts, strict=True)
-        if count
-    ]
-
-
-ADVICE = (
-    "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
-    "of others: leave one of them out of its formula, or give beta a normal prior."
-)
-
-
-class Conditional(Protocol):
-    """What a block of the loop can do.
-
-    `init` gives the parameters from which a chain starts, its missing values being filled in. `step` moves them and
-    fills in the missing responses in chain.V. It returns 0, or what was out of the ordinary as a sum of bits, of each
-    of which `words` says kind and message; a negative code (a key of `words` too) ends the run with `SamplingError`.
-    `events`: what is to be said of all chains in the end. `move` takes a `Shift`, which `step` adds between the draw of
-    the parameters and the fill.
-
-    Five more it may have. A method ``adapt(chain)`` tunes it on a chain of its own before the others start
-    (`adapt_all`). An attribute ``visit`` that is not None stands for `step` in the kernel that runs whole cycles. A true
-    attribute ``heavy`` says that `step` is mostly compiled code, during which another thread may run. A text ``advice``
-    ends the message of a `SamplingError`, instead of `ADVICE`. ``drawn`` (R,), of a variable of clusters: the incomplete
-    rows whose value is drawn, and not known from other rows of the cluster.
-    """
-
-    words: Mapping[int, tuple[str, str]]
-
-    def init(self, chain: Chain) -> Parameters: ...
-
-    def step(self, chain: Chain, theta: Parameters) -> int: ...
-
-    def move(self, shift: Shift) -> None: ...
-
-    def events(self, thetas: list[Parameters]) -> list[Event]: ...
 
 
 @dataclass
@@ -181,22 +83,22 @@ class History:
         )
 
 
-def adapt_all(table: ChainedTable, conditionals: list[Conditional], seed: int) -> None:
+def adapt_all(table: ChainedTable, blocks: list[Block], seed: int) -> None:
     """Tune what is to be tuned: on starting values, then again after some cycles, on a chain that is thrown away."""
-    tuned = [conditional for conditional in conditionals if hasattr(conditional, "adapt")]
+    tuned = [block for block in blocks if block.adapts]
     if not tuned:
         return
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(2, 0))))
     chain = start_chain(table, [], rng)
-    for conditional in tuned:
-        conditional.adapt(chain)
-    chain.theta = _parameters(table, conditionals, chain)
-    _advance(table, conditionals, None, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
-    for conditional in tuned:
-        conditional.adapt(chain)
+    for block in tuned:
+        block.adapt(chain)
+    chain.theta = _parameters(table, blocks, chain)
+    _advance(table, blocks, None, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
+    for block in tuned:
+        block.adapt(chain)
 
 
-def start_chain(table: ChainedTable, conditionals: list[Conditional], rng: np.random.Generator) -> Chain:
+def start_chain(table: ChainedTable, blocks: list[Block], rng: np.random.Generator) -> Chain:
     """A chain with missing values drawn at random from the observed ones: of the cluster, if it has any."""
     V = table.start.copy()
     incomplete = range(table.p, len(table.names) - len(table.derived))
@@ -206,20 +108,22 @@ def start_chain(table: ChainedTable, conditionals: list[Conditional], rng: np.ra
             V[holes, k - table.p] = _donors(rng, table, k, holes)
     table.derive(V)
     chain = Chain(rng, V, [])
-    chain.theta = _parameters(table, conditionals, chain) if conditionals else []
+    chain.theta = _parameters(table, blocks, chain) if blocks else []
     return chain
 
 
-def _parameters(table: ChainedTable, conditionals: list[Conditional], chain: Chain) -> list[Parameters]:
+def _parameters(table: ChainedTable, blocks: list[Block], chain: Chain) -> list[Parameters]:
     """Parameters by visit: the same ones where a block is visited twice in a cycle."""
     made: dict[str, Parameters] = {}
-    for chained, conditional in zip(table.blocks, conditionals, strict=True):
+    for chained, block in zip(table.blocks, blocks, strict=True):
         if chained.block.name not in made:
-            made[chained.block.name] = conditional.init(chain)
+            made[chained.block.name] = block.init(chain)
     return [made[chained.block.name] for chained in table.blocks]
 
 
-def _donors(rng, table: ChainedTable, k: int, holes) -> np.ndarray:
+def _donors(
+    rng: np.random.Generator, table: ChainedTable, k: int, holes: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """A random observed value for every hole."""
     row_cluster = table.cells.cluster[table.row_cell]
     seen = ~holes
@@ -242,7 +146,7 @@ class Model(Protocol):
     @property
     def post_by_column(self) -> Mapping[int, Callable]: ...
 
-    def conditionals(self, seed: int) -> list[Conditional]: ...
+    def conditionals(self, seed: int) -> list[Block]: ...
 
 
 @dataclass(frozen=True)
@@ -262,7 +166,7 @@ class Cycles:
         self.__dict__.update(state)
 
     @cached_property
-    def parts(self) -> tuple[ChainedTable, list[Conditional], Mapping[int, Callable]]:
+    def parts(self) -> tuple[ChainedTable, list[Block], Mapping[int, Callable]]:
         """Table, blocks and functions of the user's by column."""
         return self.model.table, self.model.conditionals(self.seed), self.model.post_by_column
 
@@ -275,7 +179,7 @@ class Cycles:
     def light(self) -> bool:
         """Whether steps are short and called from Python, so that threads gain nothing."""
         table, conditionals, _ = self.parts
-        heavy = len(table.row) >= ROWS_FOR_THREADS or any(getattr(c, "heavy", False) for c in conditionals)
+        heavy = len(table.row) >= ROWS_FOR_THREADS or any(block.heavy for block in conditionals)
         return not heavy and self.visits is None
 
     def start(self, k: int) -> Chain:
@@ -328,11 +232,11 @@ def run_cycles(
 
 
 def _advance(
-    table,
-    conditionals,
-    visits,
+    table: ChainedTable,
+    blocks: list[Block],
+    visits: Places | None,
     chain: Chain,
-    post,
+    post: Mapping[int, Callable],
     history: History,
     c: int,
     start: int,
@@ -341,36 +245,42 @@ def _advance(
 ) -> None:
     """Cycles start..stop-1 of chain c, kept at its place in the history; visits: see `_visits`."""
     if visits is not None:
-        _advance_compiled(table, conditionals, visits, chain, history, c, start, stop, place)
+        _advance_compiled(table, blocks, visits, chain, history, c, start, stop, place)
         return
     for t in range(start, stop):
-        for b, (conditional, theta) in enumerate(zip(conditionals, chain.theta, strict=True)):
-            code = conditional.step(chain, theta)
+        for b, (block, theta) in enumerate(zip(blocks, chain.theta, strict=True)):
+            code = block.step(chain, theta)
             if code:
-                _note(table, chain, conditional, b, c, int(code))
-            block = table.blocks[b]
-            for k in block.columns:
+                _note(table, chain, block, b, c, int(code))
+            columns = table.blocks[b].columns
+            for k in columns:
                 if k in post:
-                    _post(table, chain, k, post[k], b, conditional)
+                    _post(table, chain, k, post[k], b, block)
             if table.derived:
-                _derive(table, chain, {table.names[k] for k in block.columns})
+                _derive(table, chain, {table.names[k] for k in columns})
             for name, value in theta.kept().items():
                 history.blocks[b][name][place, t] = value
         imputed_moments(table.cells, chain.V, history.mean[place, t], history.sd[place, t])
         chain.cycles += 1
 
 
-def _visits(
-    table: ChainedTable, conditionals: list[Conditional], post: Mapping[int, Callable]
-) -> Places | None:
+def _visits(table: ChainedTable, blocks: list[Block], post: Mapping[int, Callable]) -> Places | None:
     """What whole cycles in one kernel call take; None where something is done in Python between the blocks."""
-    visits = [getattr(conditional, "visit", None) for conditional in conditionals]
+    visits = [block.visit for block in blocks]
     whole = [visit for visit in visits if visit is not None]
     return None if post or table.derived or len(whole) < len(visits) else places(whole, VISIT)
 
 
 def _advance_compiled(
-    table, conditionals, visits, chain: Chain, history: History, c: int, start: int, stop: int, place: int
+    table: ChainedTable,
+    blocks: list[Block],
+    visits: Places,
+    chain: Chain,
+    history: History,
+    c: int,
+    start: int,
+    stop: int,
+    place: int,
 ) -> None:
     """The same where every block is a Gibbs step and nothing is computed between: in one kernel call."""
     kept = [[block[name][place, start:stop] for name in KEPT] for block in history.blocks]
@@ -385,28 +295,26 @@ def _advance_compiled(
     t, b, code = gibbs_cycles(chain.rng, table.cells, visits.table, states.table, chain.V, mean, sd)
     if code:
         chain.cycles += t
-        _note(table, chain, conditionals[b], b, c, -code)
+        _note(table, chain, blocks[b], b, c, -code)
     chain.cycles += stop - start
 
 
-def _note(table: ChainedTable, chain: Chain, conditional: Conditional, b: int, c: int, code: int) -> None:
+def _note(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code: int) -> None:
     """Record the bits of a code; a negative one ends the run."""
     if code < 0:
-        _, message = conditional.words.get(code, ("failed", f"code {code}"))
+        _, message = block.words.get(code, ("failed", f"code {code}"))
         raise SamplingError(
             f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
-            f"{indistinct(table, chain.V, b)}{getattr(conditional, 'advice', ADVICE)}"
+            f"{indistinct(table, chain.V, b)}{block.advice}"
         )
-    for bit in conditional.words:
+    for bit in block.words:
         if bit > 0 and code & bit:
             chain.record(b, bit)
 
 
-def _post(
-    table: ChainedTable, chain: Chain, k: int, function: Callable, block: int, conditional: Conditional
-) -> None:
+def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int, block: Block) -> None:
     """Let the user's function change the values just drawn; a change is counted."""
-    holes = getattr(conditional, "drawn", table.holes(k))
+    holes = table.holes(k) if block.drawn is None else block.drawn
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
     if not len(drawn):  # of a variable of clusters, when other rows of these say all that is missing
         return
@@ -429,7 +337,7 @@ def _post(
             + (", ".join(f"{value:g}" for value in known[:10]) if len(known) else "whole numbers")
             + "."
         )
-    if hasattr(conditional, "drawn"):
+    if block.drawn is not None:
         cluster = table.cells.cluster[table.row_cell[holes]]
         if varies_within(changed, cluster).any():
             raise SamplingError(
@@ -437,7 +345,7 @@ def _post(
                 "in each: what it returns may depend on the values that it is given alone."
             )
     if (changed != drawn).any():
-        chain.record(block, POST, int((changed != drawn).sum()))
+        chain.record(b, POST, int((changed != drawn).sum()))
         chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.formulas.columns import INTERCEPT, Column, Derived
 from bayesimp.formulas.syntax import Name, write
-from bayesimp.methods import TwoStage
 from bayesimp.scale.margins import centred_columns, margins
 
 __all__ = ["Residual", "beside_margins"]
@@ -48,7 +47,7 @@ def beside_margins(
     seen = dict(zip(names, full[fitted].T, strict=True))
     blocks = []
     for block in spec.blocks:
-        if not (isinstance(block.method, TwoStage) or getattr(block.method, "model", None)):
+        if block.method.centres_products:
             block = replace(block, random=_less_margins(block.random, seen, found, spec.written))
             if not block.distribution.is_normal:
                 block = replace(block, fixed=_less_margins(block.fixed, seen, found, spec.written))

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.contract import CodeNotInFile, ImputationModel, Shift, register
 from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.normal import make
+from bayesimp.fcs.blocks.base import Block
 from bayesimp.fcs.identification.check import check_conditionals
 from bayesimp.fcs.loop import adapt_all
 from bayesimp.fcs.run import FCSRun, block_names
@@ -31,11 +30,17 @@ from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
 from bayesimp.fcs.specification.describe import described, described_bounds
 from bayesimp.fcs.specification.records import formula_text, text
-from bayesimp.fcs.specification.requests import checked_post, fitted_rows, held_out, ignored_rows, masks
+from bayesimp.fcs.specification.requests import (
+    check_ignore,
+    checked_post,
+    fitted_rows,
+    held_out,
+    ignored_rows,
+    masks,
+)
 from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.imputation.result import Imputations
-from bayesimp.priors.gibbs import is_conjugate
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
@@ -136,6 +141,7 @@ class FCS(ImputationModel):
             self.spec = conditionals(
                 self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
             )
+            check_ignore(self.spec, self.ignore)
             self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
@@ -159,12 +165,12 @@ class FCS(ImputationModel):
                 labels=list(self.data.clusters),
             )
 
-    def conditionals(self, seed: int) -> list:
+    def conditionals(self, seed: int) -> list[Block]:
         """The blocks as the loop runs them; what they compile or adapt is done once a seed."""
         made = self.__dict__.setdefault("_made", {})
         if seed not in made:
             made.clear()
-            made[seed] = [make(self.table, k) for k in range(len(self.spec.blocks))]
+            made[seed] = [b.method.block(self.table, k) for k, b in enumerate(self.spec.blocks)]
             if self.shift:
                 for block in made[seed]:
                     block.move(self.shift)
@@ -210,8 +216,11 @@ class FCS(ImputationModel):
             No block has priors.
         """
         priors = pr.read(priors)
-        changed = {b.name: _with_priors(b.method, priors) for b in self.spec.blocks}
-        if all(changed[b.name] is b.method for b in self.spec.blocks):
+        changed = {
+            b.name: b.method.with_priors(priors) if b.method.takes_priors else b.method
+            for b in self.spec.blocks
+        }
+        if not any(b.method.takes_priors for b in self.spec.blocks):
             used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))
             raise SpecificationError(
                 f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them."
@@ -221,8 +230,7 @@ class FCS(ImputationModel):
     @property
     def priors(self) -> dict[str, pr.Priors]:  # type: ignore[override]
         """Priors by block, of blocks that take any."""
-        found = {b.name: getattr(b.method, "priors", None) for b in self.spec.blocks}
-        return {name: each for name, each in found.items() if each is not None}
+        return {b.name: b.method.priors for b in self.spec.blocks if b.method.priors is not None}
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
@@ -232,11 +240,11 @@ class FCS(ImputationModel):
         for chained in self.table.blocks:
             block, scale, method = chained.block, chained.scale, chained.block.method
             name = names[block.name]
-            if not isinstance(method, me.Gibbs | me.PyMC) or getattr(method, "model", None) is not None:
+            if not method.takes_priors or method.own_model:
                 continue
             priors = pr.default() if method.priors is None else method.priors
             out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
-            if block.distribution.is_normal and getattr(method, "residual", "common") == "common":
+            if block.distribution.is_normal and method.residual == "common":
                 Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
                 out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
             out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
@@ -381,15 +389,3 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not least <= whole < 2**63:
         raise SpecificationError(f"{name} must be an integer from {least} to 2**63 - 1, got {value!r}.")
     return whole
-
-
-def _with_priors(method: me.Method, priors: pr.Priors) -> me.Method:
-    if not isinstance(method, me.Gibbs | me.PyMC):
-        return method
-    if isinstance(method, me.Gibbs) and not all(is_conjugate(p) for p in (priors.Sigma, priors.Psi)):
-        if method.residual == "cluster":
-            raise SpecificationError(
-                f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'."
-            )
-        return me.PyMC(priors, compatible=method.compatible, link=method.link)
-    return me.with_priors(method, priors)

@@ -18,13 +18,13 @@ from bayesimp.contract import Run, plain
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.families.registry import family_of
-from bayesimp.fcs.loop import FREE, POST, Chain, Cycles, History, run_cycles
+from bayesimp.fcs.blocks.base import FREE, Chain
+from bayesimp.fcs.loop import POST, Cycles, History, run_cycles
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.feedback import circle_cure
 from bayesimp.fcs.storage import fcs_state, history_and_chains
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations, build_tree
-from bayesimp.methods import TwoStage
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor, run_task
@@ -323,7 +323,7 @@ def _posterior(
         random, effect = [c.name for c in block.random], f"effect_{name}"
         names = random if len(responses) == 1 else effect_names(responses, random)
         coords |= {effect: names, f"{effect}_2": names}
-        if isinstance(block.method, TwoStage):
+        if block.method.fits_each_cluster:
             places = [block.fixed.index(column) for column in block.random]
             Psi = scale.coefficients_covariance(kept["Psi"], places)
         else:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.fcs.specification.bounds import limits
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.kernels.chained.moments import BlockArrays, Terms
 from bayesimp.priors.centred import centring
@@ -99,7 +99,7 @@ class BlockScale(EffectScale):
 class ChainedBlock:
     """One conditional model as the kernels read it; columns: places of its responses among the base columns."""
 
-    block: Block
+    block: ConditionalModel
     terms: Terms
     arrays: BlockArrays
     scale: BlockScale
@@ -129,7 +129,7 @@ def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
     return gram
 
 
-def chained_block(table, block: Block, rows: Rows, bounds) -> ChainedBlock:
+def chained_block(table, block: ConditionalModel, rows: Rows, bounds) -> ChainedBlock:
     """A block of a `ChainedTable` that has all but its blocks; bounds: (lower, upper) by variable
     (fcs/specification/bounds.py)."""
     at = {name: k for k, name in enumerate(table.names)}
@@ -155,7 +155,7 @@ def chained_block(table, block: Block, rows: Rows, bounds) -> ChainedBlock:
     pattern_rows = np.bincount(row_pattern[used], minlength=len(kinds)).astype(np.int64)
     cluster_rows = np.bincount(rows.codes[used], minlength=clusters).astype(np.int64)
     fitted_patterns = patterns
-    if getattr(block.method, "residual", "common") == "cluster":  # every cluster is a pattern of its own
+    if block.method.residual == "cluster":  # every cluster is a pattern of its own
         fitted_patterns, pattern_rows = np.ones((clusters, 1), dtype=bool), cluster_rows
         own_pattern = own_cluster
     first = table.row[table.cells.start[:-1]]  # a row of each cell of the table
@@ -174,7 +174,7 @@ def chained_block(table, block: Block, rows: Rows, bounds) -> ChainedBlock:
     return ChainedBlock(block, terms, arrays, scale, columns)
 
 
-def _bounds(table, block: Block, columns, bounds) -> tuple[Array, Array]:
+def _bounds(table, block: ConditionalModel, columns, bounds) -> tuple[Array, Array]:
     """Lower and upper bounds of the one response (R,) on the working scale, such that none is passed on the data's."""
     pair = bounds.get(block.responses[0])
     if pair is None or len(columns) > 1:
@@ -193,7 +193,7 @@ def _bounds(table, block: Block, columns, bounds) -> tuple[Array, Array]:
     return np.minimum(*out), out[1]
 
 
-def _terms(table, block: Block, at, rows: Rows) -> tuple[Terms, BlockScale]:
+def _terms(table, block: ConditionalModel, at, rows: Rows) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
     fixed_intercept, random_intercept = _intercept(block.fixed), _intercept(block.random)

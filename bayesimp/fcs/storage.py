@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from bayesimp.contract import plain
-from bayesimp.fcs.loop import Chain, History, Parameters
-from bayesimp.methods import PMM, Gibbs, Norm
+from bayesimp.fcs.blocks.base import Chain, Parameters
+from bayesimp.fcs.loop import History
 
 if TYPE_CHECKING:
     from bayesimp.fcs.model import FCS
@@ -73,7 +73,7 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
         names = [block.name for block in model.spec.blocks]
         first = {name: _parameters(a, names.index(name), k) for name in names}
         for block in model.spec.blocks:  # files written before updates were counted
-            if block.family == "normal" and isinstance(block.method, Gibbs | Norm | PMM):
+            if block.distribution.is_normal and block.method.holds_coefficients:
                 held = np.zeros(first[block.name].beta.size, dtype=np.int64)
                 first[block.name].own.setdefault("held", held)
         theta = [first[name] for name in names]  # one state a block, however often it is visited

@@ -23,8 +23,8 @@ A prior of your own is a subclass of `CovariancePrior` (`bayesimp.priors.base`);
 
 from __future__ import annotations
 
-from bayesimp.priors.base import CoefficientPrior, ComponentPrior, CovariancePrior
-from bayesimp.priors.coefficients import Flat, Normal, Weak
+from bayesimp.priors.base import ComponentPrior, CovariancePrior
+from bayesimp.priors.coefficients import CoefficientPrior, Flat, Normal, Weak
 from bayesimp.priors.diagonal import Diagonal
 from bayesimp.priors.fixed import Fixed
 from bayesimp.priors.huang_wand import HuangWand

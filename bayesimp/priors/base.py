@@ -4,7 +4,7 @@ A prior is a frozen dataclass. Defining the class registers it under its name, s
 messages know it; nothing else keeps a list of priors. There are four kinds:
 
     CovariancePrior    of a covariance matrix S (d, d), Sigma or Psi         resolve, rescale, describe, draw, ...
-    CoefficientPrior   of the fixed effects beta (p, r)                      precision, describe, draw, ...
+    CoefficientPrior   of the fixed effects beta (p, r)                      priors/coefficients.py
     ScalePrior         of a standard deviation, inside LKJ and Diagonal      priors/scales.py
     ComponentPrior     of every variance of a diagonal matrix, inside Diagonal
 
@@ -27,9 +27,9 @@ from bayesimp.errors import SpecificationError
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
-    from bayesimp.priors.density import BetaDensity, CovarianceDensity
+    from bayesimp.priors.density import CovarianceDensity
 
-__all__ = ["REGISTRY", "CoefficientPrior", "ComponentPrior", "CovariancePrior", "Prior", "names_of"]
+__all__ = ["REGISTRY", "ComponentPrior", "CovariancePrior", "Prior", "names_of"]
 
 Array = NDArray[np.float64]
 
@@ -226,7 +226,7 @@ class CovariancePrior(Prior, registered=False):
         return False
 
     def moved(self, C: Array) -> CovariancePrior:
-        """The prior of C^-1 S C^-T, which priors with `at_origin` need (`bayesimp.priors.centred`); C (d, d)."""
+        """The prior of C^-1 S C^-T, C (d, d), which priors with `at_origin` must have (`bayesimp.priors.centred`)."""
         raise TypeError(self)
 
     def squares_at_origin(self) -> Array | None:
@@ -274,92 +274,3 @@ class ComponentPrior(Prior, registered=False):
     def components_are_conjugate(self) -> bool:
         """Whether `component_update` gives one."""
         return type(self).component_update is not ComponentPrior.component_update
-
-
-@dataclass(frozen=True)
-class CoefficientPrior(Prior, registered=False):
-    """Prior of the fixed effects beta (p, r), in the units of the data unless `in_predictor_units`.
-
-    Attributes
-    ----------
-    in_predictor_units
-        Whether the numbers are about predictors of mean 0 and sd 1, and so follow the data.
-    follows_mean
-        Whether the prior of the intercept of a count is around the log of its mean.
-    """
-
-    in_predictor_units: ClassVar[bool] = False
-    follows_mean: ClassVar[bool] = False
-
-    @property
-    def is_proper(self) -> bool:
-        """Whether the prior is a distribution, so that coefficients without data have one, too."""
-        return True
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether the density is constant, so that columns of X can be made orthogonal at no price."""
-        return False
-
-    @abstractmethod
-    def describe(self, names: Sequence[str]) -> str:
-        """In words, for printed models; `names` (p,) label the columns of X."""
-
-    @abstractmethod
-    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
-        """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,).
-
-        Parameters
-        ----------
-        scale
-            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (joint/scale.py,
-            fcs/scale.py).
-        r
-            Number of responses or linear predictors.
-        where
-            Name of beta for messages.
-
-        Raises
-        ------
-        SpecificationError
-            The numbers do not fit (p, r).
-        """
-
-    @abstractmethod
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array | None:
-        """(size, \\*shape) draws of coefficients of this shape; None if there is nothing to draw from."""
-
-    @property
-    def no_draws(self) -> str:
-        """Why `draw` returns None."""
-        return "its prior is improper"
-
-    @abstractmethod
-    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
-        """The variable "beta" (p, r) of the PyMC model whose context is open."""
-
-    @abstractmethod
-    def density(self, p: int, r: int) -> BetaDensity:
-        """beta (p, r) -> log density and its derivative (p, r)."""
-
-    @abstractmethod
-    def on_working(self, scale: Any, r: int) -> CoefficientPrior:
-        """The prior of beta_w (p, r) on a working scale with diagonal T."""
-
-    def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> CoefficientPrior:
-        """The prior in the units of the data.
-
-        Parameters
-        ----------
-        scale
-            Has the place of the intercept and `marginal_beta` (fcs/scale.py).
-        shape
-            (p, r).
-        intercept
-            Where the prior of the intercept is centred, if the prior follows the mean.
-        """
-        return self
-
-    def for_generalised(self) -> CoefficientPrior:
-        """The prior that stands for this one in generalised models, whose likelihood may have no maximum."""
-        return self

@@ -64,6 +64,11 @@ class Centred(CovariancePrior, registered=False):
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
         return self.C @ self.prior.draw(rng, d, size) @ self.C.T
 
+    def moved(self, C: Array) -> CovariancePrior:
+        """The prior of C^-1 S C^-T for the C of this prior, which is the prior at the centre."""
+        assert np.array_equal(C, self.C), "a prior is moved to the centre at which it is stated"
+        return self.prior
+
     def is_proper(self, d: int) -> bool:
         return self.prior.is_proper(d)
 
@@ -125,11 +130,7 @@ def working_prior(prior: CovariancePrior, e: Array, C: Array) -> CovariancePrior
     C
         (q, q) from centred columns.
     """
-    if isinstance(prior, Centred):
-        return prior.prior.rescale(e)
-    if not np.array_equal(C, np.eye(len(C))):
-        prior = prior.moved(of_all(C, len(e)))
-    return prior.rescale(e)
+    return (prior if np.array_equal(C, np.eye(len(C))) else prior.moved(of_all(C, len(e)))).rescale(e)
 
 
 def of_all(C: Array, d: int) -> Array:

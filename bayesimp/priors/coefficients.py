@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,17 +11,106 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import CoefficientPrior
+from bayesimp.priors.base import Prior
 from bayesimp.priors.describe import numbers
 from bayesimp.priors.values import positive
 
 if TYPE_CHECKING:
     from bayesimp.priors.density import BetaDensity
 
-__all__ = ["Flat", "Normal", "Weak"]
+__all__ = ["CoefficientPrior", "Flat", "Normal", "Weak"]
 
 Array = NDArray[np.float64]
 LOG_2PI = np.log(2 * np.pi)
+
+
+@dataclass(frozen=True)
+class CoefficientPrior(Prior, registered=False):
+    """Prior of the fixed effects beta (p, r), in the units of the data unless `in_predictor_units`.
+
+    Attributes
+    ----------
+    in_predictor_units
+        Whether the numbers are about predictors of mean 0 and sd 1, and so follow the data.
+    follows_mean
+        Whether the prior of the intercept of a count is around the log of its mean.
+    """
+
+    in_predictor_units: ClassVar[bool] = False
+    follows_mean: ClassVar[bool] = False
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether the prior is a distribution, so that coefficients without data have one, too."""
+        return True
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the density is constant, so that columns of X can be made orthogonal at no price."""
+        return False
+
+    @abstractmethod
+    def describe(self, names: Sequence[str]) -> str:
+        """In words, for printed models; `names` (p,) label the columns of X."""
+
+    @abstractmethod
+    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,).
+
+        Parameters
+        ----------
+        scale
+            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (joint/scale.py,
+            fcs/scale.py).
+        r
+            Number of responses or linear predictors.
+        where
+            Name of beta for messages.
+
+        Raises
+        ------
+        SpecificationError
+            The numbers do not fit (p, r).
+        """
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array | None:
+        """(size, \\*shape) draws of coefficients of this shape; None if there is nothing to draw from."""
+
+    @property
+    def no_draws(self) -> str:
+        """Why `draw` returns None."""
+        return "its prior is improper"
+
+    @abstractmethod
+    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """The variable "beta" (p, r) of the PyMC model whose context is open."""
+
+    @abstractmethod
+    def density(self, p: int, r: int) -> BetaDensity:
+        """beta (p, r) -> log density and its derivative (p, r)."""
+
+    @abstractmethod
+    def on_working(self, scale: Any, r: int) -> CoefficientPrior:
+        """The prior of beta_w (p, r) on a working scale with diagonal T."""
+
+    def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> CoefficientPrior:
+        """The prior in the units of the data.
+
+        Parameters
+        ----------
+        scale
+            Has the place of the intercept and `marginal_beta` (fcs/scale.py).
+        shape
+            (p, r).
+        intercept
+            Where the prior of the intercept is centred, if the prior follows the mean.
+        """
+        return self
+
+    def for_generalised(self) -> CoefficientPrior:
+        """The prior that stands for this one in generalised models, whose likelihood may have no maximum."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -118,7 +208,9 @@ class Normal(CoefficientPrior):
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
         import pymc as pm
 
-        return pm.Normal("beta", *self.entries((p, r)), dims=dims)
+        # laid out in memory as they are given: another layout is another order of summation, and other last bits
+        mean, sd = (np.broadcast_to(x, (p, r)).astype(float) for x in (self.mean, self.sd))
+        return pm.Normal("beta", mean, sd, dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
         mean, sd = self.entries((p, r))

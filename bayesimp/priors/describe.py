@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesimp.priors.base import CoefficientPrior, CovariancePrior
+if TYPE_CHECKING:
+    from bayesimp.priors.base import CovariancePrior
+    from bayesimp.priors.coefficients import CoefficientPrior
 
 __all__ = ["describe", "labelled", "numbers"]
 

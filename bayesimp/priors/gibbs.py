@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import CoefficientPrior, CovariancePrior
+from bayesimp.priors.base import CovariancePrior
+from bayesimp.priors.coefficients import CoefficientPrior
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -75,6 +76,6 @@ def check_proper(update: CovarianceUpdate, n: int, d: int, where: str, what: str
 def beta_prior(prior: CoefficientPrior, scale: Any, r: int, where: str = "beta") -> tuple[Array, Array]:
     """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,), for a prior stated in the units of the data.
 
-    See `bayesimp.priors.base.CoefficientPrior.precision`.
+    See `bayesimp.priors.coefficients.CoefficientPrior.precision`.
     """
     return prior.precision(scale, r, where)

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import closest
-from bayesimp.priors.base import CoefficientPrior, CovariancePrior, names_of
-from bayesimp.priors.coefficients import Flat
+from bayesimp.priors.base import CovariancePrior, names_of
+from bayesimp.priors.coefficients import CoefficientPrior, Flat
 from bayesimp.priors.huang_wand import HuangWand
 from bayesimp.priors.inverse_wishart import InverseWishart
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import REGISTRY, CoefficientPrior, CovariancePrior, Prior, names_of
+from bayesimp.priors.base import REGISTRY, CovariancePrior, Prior, names_of
+from bayesimp.priors.coefficients import CoefficientPrior
 from bayesimp.priors.presets import PRESETS, Priors
 from bayesimp.sections import possible
 

@@ -74,7 +74,7 @@ def sensitivity(
     >>> result = bi.sensitivity(model, analysis="y3 ~ y1 + y2 + (1 | study)", seed=1)    # doctest: +SKIP
     >>> print(result); result.plot(); result.plot_components()                           # doctest: +SKIP
     """
-    if not hasattr(model, "with_priors"):
+    if not (hasattr(model, "with_priors") and hasattr(model, "impute")):
         must_be(model, "JointNormal or FCS", "sensitivity")
     grid = default_grid() if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference

@@ -69,7 +69,7 @@ def imputations(parameter, imputed, model="JointNormal"):
     }
     events = pd.DataFrame(columns=["kind", "where", "message", "count"])
     tree = xr.DataTree.from_dict(groups)
-    return SimpleNamespace(tree=tree, events=events, attrs={"model": model}, m=4)
+    return SimpleNamespace(tree=tree, events=events, attrs={"model": model}, m=4, chained=model == "FCS")
 
 
 @pytest.mark.parametrize("which", ["parameter", "imputed"])

@@ -78,7 +78,7 @@ def test_a_block_of_all_variables_is_the_joint_model():
         assert np.abs(z).max() < stats.t.isf(5e-5 / len(z), 20)
 
 
-class NoCovariances(conditional.Gibbs):
+class NoCovariances(conditional.GibbsBlock):
     """A joint block that never draws its Sigma and Psi."""
 
     def step(self, chain, theta):
@@ -89,7 +89,7 @@ class NoCovariances(conditional.Gibbs):
 def test_a_joint_block_without_draws_of_its_covariances_is_told_apart(monkeypatch):
     data = studies(12, 8, seed=2, covariate=True)
     joint = bi.JointNormal(data, "y1 + y2 ~ x + (1 | study)").impute(m=20, chains=20, draws=500, seed=1)
-    for variant, off in [(conditional.Gibbs, False), (NoCovariances, True)]:
+    for variant, off in [(conditional.GibbsBlock, False), (NoCovariances, True)]:
         method = bi.methods.Bayes(inner=1)
         model = bi.FCS(
             data, methods=method, predictors={"both": "~ x + (1 | study)"}, blocks={"both": ["y1", "y2"]}
@@ -142,7 +142,7 @@ def test_covariates_within_clusters_need_their_means_too():
     assert size[1] > 2 * size[0]
 
 
-class Parts(conditional.Gibbs):
+class Parts(conditional.GibbsBlock):
     """The block in its parts, for a variant to spoil one of them."""
 
     def __init__(self, table, number):

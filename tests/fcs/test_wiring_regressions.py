@@ -13,7 +13,15 @@ from scipy import stats
 from scipy.special import logit
 
 import bayesimp as bi
-from tests.fcs.test_wiring_families import CELLS, LEVELS, candidates, impute, rows_and_cells, table
+from tests.fcs.test_wiring_families import (
+    CELLS,
+    LEVELS,
+    candidates,
+    completed,
+    impute,
+    rows_and_cells,
+    table,
+)
 from tests.longhand.cells import Law, compare
 from tests.longhand.laws import about_the_mode
 
@@ -72,3 +80,17 @@ def test_norm():
     values = impute("normal", data, "norm", 1000, 2, random="")
     z, limit = compare("normal", law, cells, values, np.linspace(100, 500, 200))
     assert z < limit
+
+
+@pytest.mark.parametrize(
+    "method", [bi.methods.SingleLevel, bi.methods.Stratified, bi.methods.TwoStage, bi.methods.MLMI]
+)
+def test_links(method):
+    """Two values of x are fitted equally well by either link: the coefficients tell them apart, by 1.6 to 1.8."""
+    data = table("bernoulli", 2, sizes=(40, 40, 40, 40, 40))
+    random = "(1 | g)" if method is bi.methods.MLMI else ""
+    slopes = {}
+    for link in ("logit", "probit"):
+        imp = completed("bernoulli", data, method(link=link), 40, 3, random=random)
+        slopes[link] = float(imp.tree["posterior"]["beta_y"].sel(fixed_y="x").mean())
+    assert 1.4 < slopes["logit"] / slopes["probit"] < 2.1

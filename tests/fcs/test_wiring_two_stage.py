@@ -15,7 +15,7 @@ import bayesimp as bi
 from tests.fcs.test_wiring_families import CELLS, candidates, draw, impute, rows_and_cells, table
 from tests.longhand.cells import Cell, compare
 from tests.longhand.laws import Rows, no_effects
-from tests.longhand.two_stage_draws import published, two_stage
+from tests.longhand.two_stage_draws import cluster_fits, moments, published, two_stage
 
 M, REPEATS = 14, 5  # clusters, missing rows of a cell
 SIZES = *[40] * 7, 4, 0, 0, *[40] * 4  # observed rows
@@ -54,7 +54,7 @@ def clusters(family, seed, between):
 
 
 def completed(family, data, method, m, formula):
-    """Imputed values by cell (m, REPEATS)."""
+    """Imputed values by cell (m, REPEATS), and the covariances between clusters that were drawn."""
     g, x, trials, y, cell = data
     rng = np.random.default_rng(8)
     frame = pd.DataFrame(
@@ -70,7 +70,8 @@ def completed(family, data, method, m, formula):
     ).impute(m, cycles=3, seed=3, progress=False)
     assert "cluster not fitted" in set(imp.events["kind"])
     values = imp.values("y")
-    return [values[:, cell[cell >= 0] == k] for k in range(len(PLACES))]
+    Psi = imp.tree["posterior"]["Psi_y"].to_numpy()[:, -1]
+    return [values[:, cell[cell >= 0] == k] for k in range(len(PLACES))], Psi
 
 
 @pytest.mark.parametrize(
@@ -94,10 +95,13 @@ def test_two_stage(family, between, estimator, as_published):
     law = law._replace(eta=[(b[:, c] @ at[k])[:, None, None] for k, (c, _) in enumerate(PLACES)])
     formula = "~ 1" if p == 1 else "~ x + w" if between else "~ x"
     method = bi.methods.TwoStage(estimator=estimator, published=as_published)
-    z, limit = compare(
-        family, law, cells, completed(family, data, method, 600, formula), candidates(family, rows.y)
-    )
+    values, Psi = completed(family, data, method, 600, formula)
+    z, limit = compare(family, law, cells, values, candidates(family, rows.y))
     assert z < limit
+    if estimator == "moments":  # an estimate, which is not drawn
+        np.testing.assert_allclose(
+            Psi, moments(*cluster_fits(family, rows, FITTED))[None].repeat(600, 0), rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize("family", ["bernoulli", "binomial", "poisson"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesimp.fcs.specification.records import Block, Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.table import chained_table
 from bayesimp.formulas.columns import Column, Derived
 from bayesimp.kernels.chained import moments as ch
@@ -34,9 +34,11 @@ def table(seed=0, N=120, m=7, **options):
     )  # fmt: skip
     plain, y1 = (Column(ONE, ONE), Column("x", "x")), Column("within y1", "y1", within=True)
     blocks = (
-        Block("y1", ("y1",), fixed, (Column(ONE, ONE), Column("y2", "y2")), Bayes()),
-        Block("y2", ("y2",), (fixed[1], Column("y3", "y3"), y1), plain, Bayes()),  # without an intercept
-        Block(
+        ConditionalModel("y1", ("y1",), fixed, (Column(ONE, ONE), Column("y2", "y2")), Bayes()),
+        ConditionalModel(
+            "y2", ("y2",), (fixed[1], Column("y3", "y3"), y1), plain, Bayes()
+        ),  # without an intercept
+        ConditionalModel(
             "y2y3", ("y2", "y3"), (*plain, y1, Column("mean y1", ONE, (ONE, "y1"))), (plain[0], y1), Bayes()
         ),
     )

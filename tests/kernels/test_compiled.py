@@ -91,3 +91,21 @@ def test_kernels_import_each_other_in_the_one_form_that_the_stamp_reads():
                 assert not any(name.name.startswith("bayesimp") for name in node.names), path
             if isinstance(node, ast.ImportFrom) and node.level + (node.module or "").startswith("bayesimp"):
                 assert node.level == 0 and node.module != "bayesimp.kernels", path
+
+
+def test_a_cache_that_names_a_class_which_is_gone_is_made_again(tmp_path):
+    """A kernel whose argument is a class of its file; then the class has another name."""
+    package = tmp_path / "kernels_copy"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    shutil.copy(Path(bayesimp.kernels.__file__).parent / "compiled.py", package)
+    results = []
+    for name in ("Pair", "Couple"):
+        (package / "user.py").write_text(
+            "from typing import NamedTuple\n\nfrom kernels_copy.compiled import kernel\n\n\n"
+            f"class {name}(NamedTuple):\n    x: float\n\n\n"
+            "@kernel\ndef inside(pair):\n    return 2 * pair.x\n\n\n"
+            f"def call(x):\n    return inside({name}(x))\n\n\ncall.stats = inside.stats\n"
+        )
+        results.append(_run(tmp_path))
+    assert results == [[6.0, 0.0], [6.0, 0.0]]

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, xlogy
 
+from bayesimp.kernels.families import scalar as f
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
-from bayesimp.kernels.families.scalar import scalar as f
 
 __all__ = ["log_likelihood"]
 

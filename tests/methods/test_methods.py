@@ -1,11 +1,15 @@
 """Methods of FCS: what each name means, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 
 import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
+from bayesimp.methods.base import OPTIONS, all_families, from_dict
+from bayesimp.methods.names import METHODS, NAMES
 
 
 def test_public_as_methods():
@@ -98,3 +102,50 @@ def test_unknown(value, message):
 def test_refused(make, message):
     with pytest.raises(SpecificationError, match=message):
         make()
+
+
+def test_the_table_of_the_documents_is_that_of_the_contract():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    shown = text.partition("<!-- bi.methods.markdown() -->\n")[2].partition("\n<!-- end -->")[0]
+    assert shown == me.markdown()
+    assert me.markdown() in me.__doc__  # what help(bi.methods) shows
+    rows = {row["method"]: row for row in me.table()}
+    assert (
+        rows["mlmi"]["families"] == "bernoulli, binomial, poisson" and "bounds" not in rows["mlmi"]["options"]
+    )
+    assert rows["2lonly"]["level"] == "cluster" and rows["norm"]["links"] == "none"
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_method_keeps_the_contract(kind):
+    method = kind()
+    assert isinstance(method, me.Method) and method.summary and me.read(kind) == method
+    assert set(method.families) <= set(all_families()) and set(method.options) <= set(OPTIONS)
+    assert method.link in method.links or method.matches
+    assert from_dict(method.to_dict(), "y") == method
+    assert any(make() == method for make in NAMES.values())
+    assert "block" in vars(kind)
+
+
+def test_the_record_follows_the_family():
+    assert me.SingleLevel().for_family("normal") == me.Norm()
+    assert me.SingleLevel().for_family("poisson") == me.SingleLevel()
+    assert me.Bayes().for_family("normal").priors.beta == pr.Flat()
+    assert me.Bayes().for_family("poisson").priors.beta == pr.Weak()
+    assert me.PyMC(model=print).for_family("poisson") == me.PyMC(model=print)
+
+
+def test_priors_that_gibbs_has_no_update_for_take_it_to_pymc():
+    priors = pr.Priors(Psi=pr.LKJ(2.0))
+    assert me.with_priors(me.Bayes(compatible=True, link="probit"), priors) == me.PyMC(
+        priors, compatible=True, link="probit"
+    )
+    with pytest.raises(SpecificationError, match="takes conditionally conjugate priors only"):
+        me.with_priors(me.Bayes(residual="cluster"), priors)
+
+
+def test_a_model_of_the_users_own_is_in_no_file():
+    record = me.PyMC(model=print).to_dict()
+    assert record["model"] == "print"
+    with pytest.raises(SpecificationError, match="y: the PyMC model print is code of the user's own"):
+        from_dict(record, "y")

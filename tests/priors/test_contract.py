@@ -37,6 +37,7 @@ def test_rescaled_centred_draws_are_those_in_other_units(prior):
     centred = Centred(pr.resolve(prior, SDS, "Psi"), C)
     here = centred.draw(np.random.default_rng(1), 2, 20)
     assert_allclose(here, C @ centred.prior.draw(np.random.default_rng(1), 2, 20) @ C.T)
+    assert centred.moved(C) is centred.prior
     there = centred.rescale(d).draw(np.random.default_rng(1), 2, 20)
     assert_allclose(there, here / np.outer(d, d), rtol=1e-8)
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
 from bayesimp.fcs.blocks.single_level import FATAL, fatal
-from bayesimp.fcs.loop import Chain, Parameters, summed
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.rows import cluster_values
 from bayesimp.kernels.glm.cluster_level import (
@@ -102,7 +102,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted
         regression = RegressionState(*(own[name] for name in RegressionState._fields))
         state = ClusterLevelState(regression, own["sigma2"], own["coefficients"])
-        donors = getattr(self.chained.block.method, "donors", None) or 0
+        donors = self.method.donors or 0
         draw = cluster_level_step(
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
             self.scale, donors, trials=self.trials[use], bounds=self.between, shift=self.shift,

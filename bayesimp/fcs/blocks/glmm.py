@@ -8,7 +8,7 @@ table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
-from bayesimp.fcs.loop import FREE, Chain, Parameters, summed
 from bayesimp.fcs.specification.feedback import driven_by, note
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.draws import truncated_normals
@@ -43,14 +43,14 @@ HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
 FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundred cycles
 
 
-def family_code(block: Block) -> int:
+def family_code(block: ConditionalModel) -> int:
     """The kernels' code of a block's family and link."""
     family = block.distribution
-    return family.code(family.link(getattr(block.method, "link", "logit")))
+    return family.code(family.link(block.method.link))
 
 
 def glmm_beta_prior(
-    prior: CoefficientPrior, scale: Any, block: Block, y: np.ndarray, where: str
+    prior: CoefficientPrior, scale: Any, block: ConditionalModel, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
     Q0, t0 = beta_prior(prior, scale, block.predictors, where)
@@ -59,14 +59,13 @@ def glmm_beta_prior(
     return Q0, t0
 
 
-class GeneralisedBlock:
+class GeneralisedBlock(Block):
     """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
 
-    words: Mapping[int, tuple[str, str]] = {}
     shift: float = 0.0  # added to the linear predictor of what is imputed
 
     def __init__(self, table: ChainedTable, number: int) -> None:
-        self.table, self.chained = table, table.blocks[number]
+        super().__init__(table, number)
         self.rows = BlockRows(table, number)
         block = self.chained.block
         self.code, self.r = family_code(block), block.predictors
@@ -120,7 +119,13 @@ class GeneralisedBlock:
         return drawn
 
     def draw(
-        self, chain: Chain, theta: Parameters, X: np.ndarray, eta: np.ndarray, beta=None, columns=None
+        self,
+        chain: Chain,
+        theta: Parameters,
+        X: np.ndarray,
+        eta: np.ndarray,
+        beta: np.ndarray | None = None,
+        columns: Iterable[int] | None = None,
     ) -> None:
         """Draw the missing values given their linear predictors eta (R, r).
 
@@ -165,20 +170,17 @@ class GeneralisedBlock:
             f"value can be drawn from it. {why}."
         )
 
-    def events(self, thetas: list[Parameters]) -> list[Event]:
-        return []
-
 
 class BayesGlmm(GeneralisedBlock):
     """Posterior draws by Metropolis within Gibbs (`methods.Bayes`; kernels/glmm/gibbs.py)."""
 
     words = {-code: ("failed", message) for code, message in FAILURES.items()}
+    method: Gibbs
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         block, scale = self.chained.block, self.chained.scale
-        name, method = block.name, block.method
-        assert isinstance(method, Gibbs)
+        name, method = block.name, self.method
         Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
         if not is_conjugate(Psi):
             raise SpecificationError(

@@ -15,8 +15,8 @@ import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock, glmm_beta_prior
-from bayesimp.fcs.loop import Chain, Parameters, summed
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.glmm.gibbs import FAILURES as GIBBS_FAILURES
 from bayesimp.kernels.glmm.gibbs import GlmmPrior, glmm_step, new_tallies

@@ -1,6 +1,6 @@
 """Blocks of the chained-equations loop: how one conditional model draws its parameters and fills in its missing values.
 
-Every class keeps the contract of `bayesimp.fcs.loop.Conditional`: init, step, and words for what it may record.
+Blocks of one or several normal variables, on cross products (kernels/chained/moments.py).
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.loop import Chain, Parameters, held_coefficients
+from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step, common_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
 from bayesimp.kernels.chained.regression import draw_regression, match
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
+from bayesimp.kernels.normal.effects import Moments
+from bayesimp.methods import PMM, Gibbs
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
-__all__ = ["Gibbs", "MaximumLikelihood", "MeanMatching", "NormalBlock", "Regression", "make"]
+__all__ = ["GibbsBlock", "MatchingBlock", "MaximumLikelihoodBlock", "NormalBlock", "RegressionBlock"]
 
 FATAL = {
     -1: ("failed", "the residual variance left the positive numbers"),
@@ -32,58 +33,14 @@ FATAL = {
 }
 
 
-def make(table: ChainedTable, number: int):
-    """The conditional of block `number` for its method and family."""
-    block = table.blocks[number].block
-    method = block.method
-    # kernels that tables of normal variables do not need are loaded where they are used
-    if not block.distribution.is_normal and isinstance(method, me.Gibbs):
-        from bayesimp.fcs.blocks.glmm import BayesGlmm
-
-        return BayesGlmm(table, number)
-    match method:
-        case me.MLMI():
-            from bayesimp.fcs.blocks.mlmi import MlmiBlock, PublishedBlock
-
-            return (PublishedBlock if method.published else MlmiBlock)(table, number)
-        case me.TwoStage():
-            from bayesimp.fcs.blocks.two_stage import TwoStageBlock
-
-            return TwoStageBlock(table, number)
-        case me.Stratified() | me.SingleLevel():
-            from bayesimp.fcs.blocks.single_level import SingleLevelBlock
-
-            return SingleLevelBlock(table, number)
-        case me.ClusterLevel():
-            from bayesimp.fcs.blocks.cluster_level import ClusterLevelBlock
-
-            return ClusterLevelBlock(table, number)
-        case me.Gibbs():
-            return Gibbs(table, number)
-        case me.ML():
-            return MaximumLikelihood(table, number)
-        case me.Norm():
-            return Regression(table, number)
-        case me.PMM():
-            return MeanMatching(table, number)
-        case me.PyMC():
-            from bayesimp.fcs.blocks import pymc as hmc
-
-            if method.model is not None:
-                return hmc.OwnModel(table, number)
-            return (hmc.PriorModel if block.distribution.is_normal else hmc.GeneralisedModel)(table, number)
-    raise SpecificationError(f"{method!r} is not a method of imputation.")
-
-
-class NormalBlock:
+class NormalBlock(Block):
     """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
     shift: np.ndarray | None = None  # (r,) what is added to what is imputed, working scale; None: nothing
 
     def __init__(self, table: ChainedTable, number: int) -> None:
-        self.table = table
-        self.chained = table.blocks[number]
+        super().__init__(table, number)
         self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
 
     def init(self, chain: Chain) -> Parameters:
@@ -93,9 +50,6 @@ class NormalBlock:
         Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
         Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
         return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
-
-    def events(self, thetas: list[Parameters]) -> list[Event]:
-        return []
 
     def move(self, shift: Shift) -> None:
         """Take a shift, which is in the units of the data."""
@@ -109,13 +63,13 @@ class NormalBlock:
         """(r,) what one unit of the working scale of each response is in the data."""
         return self.table.scale[list(self.chained.columns)]
 
-    def moments(self, chain: Chain):
+    def moments(self, chain: Chain) -> tuple[np.ndarray, Moments]:
         """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
         c = self.chained
         f = cluster_factors(self.table.cells, c.terms, chain.V)
         return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
 
-    def fill(self, chain: Chain, theta: Parameters, f) -> int:
+    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
         """The missing values; 0, or -1 if Sigma is not positive definite."""
         c = self.chained
         if self.shift is not None and self.sizes[2] == 1:
@@ -128,17 +82,18 @@ class NormalBlock:
         return 0 if done else -1
 
 
-class Gibbs(NormalBlock):
+class GibbsBlock(NormalBlock):
     """The univariate mixed model by Gibbs updates, conditionally conjugate priors (`methods.Gibbs`).
 
     Several responses: the joint model of these given all others. residual = "cluster": a residual variance for
     every cluster.
     """
 
+    method: Gibbs
+
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        method, scale = self.chained.block.method, self.chained.scale
-        assert isinstance(method, me.Gibbs)
+        method, scale = self.method, self.chained.scale
         _, q, r = self.sizes
         name = self.chained.block.name
         self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
@@ -216,7 +171,7 @@ class Gibbs(NormalBlock):
             self.visit = None
 
 
-class MaximumLikelihood(NormalBlock):
+class MaximumLikelihoodBlock(NormalBlock):
     """Parameters from the asymptotic law of their maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -234,7 +189,7 @@ class MaximumLikelihood(NormalBlock):
         return code if code < 0 else self.fill(chain, theta, f) or code
 
 
-class Regression(NormalBlock):
+class RegressionBlock(NormalBlock):
     """Bayesian linear regression that ignores the clusters (mice's norm)."""
 
     words = {
@@ -250,7 +205,7 @@ class Regression(NormalBlock):
     def events(self, thetas: list[Parameters]) -> list[Event]:
         return held_coefficients(self.chained.block, thetas)
 
-    def parameters(self, chain: Chain, theta: Parameters):
+    def parameters(self, chain: Chain, theta: Parameters) -> tuple[np.ndarray, np.ndarray, int]:
         """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
         f, m = self.moments(chain)
         beta_hat, beta = np.empty(self.sizes[0]), theta.beta[:, 0].copy()
@@ -265,14 +220,15 @@ class Regression(NormalBlock):
         return code or self.fill(chain, theta, f)
 
 
-class MeanMatching(Regression):
+class MatchingBlock(RegressionBlock):
     """Predictive mean matching of type 1 on that regression (mice's pmm)."""
+
+    method: PMM
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        method, k = self.chained.block.method, self.chained.columns[0]
-        assert isinstance(method, me.PMM)
-        self.neighbours = method.donors
+        k = self.chained.columns[0]
+        self.neighbours = self.method.donors
         self.column = k - table.p
         self.holes = table.holes(self.column + table.p)
         self.donors = ~self.holes & table.cell_fitted[table.row_cell]

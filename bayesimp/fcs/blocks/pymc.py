@@ -14,12 +14,12 @@ from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters
 from bayesimp.fcs.blocks.glmm import glmm_beta_prior
 from bayesimp.fcs.blocks.normal import NormalBlock
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
 from bayesimp.fcs.blocks.pymc_user import UserConditional
 from bayesimp.fcs.blocks.rows import BlockRows
-from bayesimp.fcs.loop import FREE, Chain, Parameters
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.methods import PyMC
 from bayesimp.models.conditional_normal import ConditionalData
@@ -42,10 +42,12 @@ def _unpack(theta: Parameters) -> HmcState:
 class PriorModel(NormalBlock):
     """The normal conditional model under any prior of the library (`methods.PyMC(priors)`)."""
 
+    adapts = True
+    method: PyMC
+
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        method, scale, name = self.chained.block.method, self.chained.scale, self.chained.block.name
-        assert isinstance(method, PyMC)
+        method, scale, name = self.method, self.chained.scale, self.chained.block.name
         p, q, r = self.sizes
         priors = pr.default() if method.priors is None else method.priors
         Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
@@ -80,23 +82,23 @@ class PriorModel(NormalBlock):
         return events(map(_unpack, thetas), self.chained.block.name)
 
 
-class OwnModel:
+class OwnModel(Block):
     """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
 
     Of a variable that is not normal the response is as it is: 0 and 1, counts, codes of levels from 0, positive numbers
     divided by their mean.
     """
 
-    words: dict = {}
+    adapts = True
+    method: PyMC
     shift: float = 0.0  # added to the imputed values of a normal variable, working scale
     keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
-        self.table, self.chained = table, table.blocks[number]
+        super().__init__(table, number)
         self.block_rows = BlockRows(table, number)
         chain = _completed(table)
-        method = self.chained.block.method
-        assert isinstance(method, PyMC)
+        method = self.method
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.link = method.link
         function, priors = self._function(method)
@@ -160,8 +162,7 @@ class OwnModel:
     def init(self, chain: Chain) -> Parameters:
         observed = self.rows(chain)[0]
         state = self.model.start(chain.rng, observed)
-        none = np.zeros(0)
-        return Parameters(none, none, none, none, _pack(state) | self._free(state, observed))
+        return Parameters(own=_pack(state) | self._free(state, observed))
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         observed, missing = self.rows(chain)

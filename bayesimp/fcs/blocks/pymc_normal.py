@@ -64,7 +64,14 @@ class NormalConditional(HmcBlock):
     """
 
     def __init__(
-        self, priors: pr.Priors, p: int, q: int, *, transitions: int = 1, beta_prior=None, name="y"
+        self,
+        priors: pr.Priors,
+        p: int,
+        q: int,
+        *,
+        transitions: int = 1,
+        beta_prior: tuple[np.ndarray, np.ndarray] | None = None,
+        name: str = "y",
     ) -> None:
         self.p, self.q, self.transitions, self.name = p, q, transitions, name
         for prior, d, which in ((priors.Sigma, 1, "Sigma"), (priors.Psi, q, "Psi")):
@@ -152,7 +159,7 @@ class NormalConditional(HmcBlock):
             named |= dict(zip(self.structure.names, values, strict=True))
         draw.Sigma[:], draw.Psi[:] = named["Sigma"], named["Psi"]
 
-    def _effects(self, rng, m: Moments, draw: NormalDraw) -> None:
+    def _effects(self, rng: np.random.Generator, m: Moments, draw: NormalDraw) -> None:
         """beta and B of the draw, given its Sigma and Psi."""
         beta, Sigma, Psi, B = draw
         code = common_step(

@@ -114,7 +114,9 @@ class UserConditional(HmcBlock):
     def _arrays(self, rows: ConditionalData) -> tuple:
         return self.structure.filled(**{f"data.{k}": x for k, x in rows.arrays().items()})
 
-    def _draw(self, rng, state: HmcState, observed: ConditionalData, missing: ConditionalData) -> np.ndarray:
+    def _draw(
+        self, rng: np.random.Generator, state: HmcState, observed: ConditionalData, missing: ConditionalData
+    ) -> np.ndarray:
         # free variables by the observed rows (a bound may depend on them), the draw by the missing ones, whose y
         # is nan: a model that used it to draw y would be found out
         compiled = self.structure.compiled

@@ -107,7 +107,9 @@ class BlockRows:
             cluster_factors(self.table.cells, self.chained.terms, V) if self._fixed is None else self._fixed
         )
 
-    def columns(self, V: Array, f: Array, terms: Terms, source, cluster) -> Array:
+    def columns(
+        self, V: Array, f: Array, terms: Terms, source: NDArray[np.int64], cluster: NDArray[np.int64]
+    ) -> Array:
         """Some terms (n, c) of some rows; f (m, c, 2) theirs."""
         X = np.empty((len(source), len(terms.base)))
         design_rows(self.table.cells, terms, f, self.table.D, V, source, cluster, X, np.empty((len(X), 0)))
@@ -121,7 +123,9 @@ class BlockRows:
         """X and Z of the rows to be imputed."""
         return self._design(V, f, self.hole_source, self.hole_cluster)
 
-    def _design(self, V: Array, f: Array, source, cluster) -> tuple[Array, Array]:
+    def _design(
+        self, V: Array, f: Array, source: NDArray[np.int64], cluster: NDArray[np.int64]
+    ) -> tuple[Array, Array]:
         p, q = (int(n) for n in self.chained.arrays.sizes[:2])
         X, Z = np.empty((len(source), p)), np.empty((len(source), q))
         design_rows(self.table.cells, self.chained.terms, f, self.table.D, V, source, cluster, X, Z)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayesimp.fcs.blocks.base import Chain, Parameters
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
-from bayesimp.fcs.loop import Chain, Parameters
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.regression import match
 from bayesimp.kernels.glm.density import NORMAL
@@ -20,9 +20,8 @@ from bayesimp.kernels.glm.regression import (
     single_level_glm,
     stratified_step,
 )
-from bayesimp.methods import Stratified
 
-__all__ = ["FATAL", "SingleLevelBlock", "fatal"]
+__all__ = ["FATAL", "SingleLevelBlock", "StratifiedBlock", "fatal"]
 
 FATAL = 4  # codes from here on: nothing drawn
 
@@ -34,16 +33,15 @@ def fatal(code: int) -> int:
 
 
 class SingleLevelBlock(GeneralisedBlock):
-    """`methods.Stratified`, `methods.SingleLevel`."""
+    """`methods.SingleLevel`: no cluster terms."""
 
     words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
              for code, text in WORDS.items()}  # fmt: skip
+    stratified = False
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        method = self.chained.block.method
-        self.stratified = isinstance(method, Stratified)
-        self.donors = method.donors if isinstance(method, Stratified) else None
+        self.donors = self.method.donors
         self.levels = max(len(self.chained.block.levels), 2)
         at = self.chained.scale.intercept
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
@@ -85,3 +83,9 @@ class SingleLevelBlock(GeneralisedBlock):
             match(chain.rng, predicted, rows.y, eta[:, 0] + self.shift, self.donors, drawn)
         self.rows.put(chain.V, drawn)
         return int(draw.code & WEAK)
+
+
+class StratifiedBlock(SingleLevelBlock):
+    """`methods.Stratified`: a fixed effect of every cluster."""
+
+    stratified = True

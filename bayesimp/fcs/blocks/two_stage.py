@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp import methods as me
 from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
-from bayesimp.fcs.loop import Chain, Parameters, summed
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms
 from bayesimp.kernels.chained.regression import match
@@ -25,13 +24,14 @@ from bayesimp.kernels.two_stage.draw import (
     TOO_FEW,
     VARIANCES,
     WORDS,
-    TwoStage,
+    TwoStageDraw,
     TwoStageState,
     initial_state,
     two_stage_step,
 )
 from bayesimp.kernels.two_stage.meta_analysis import MOMENTS, REML, SINGULAR
 from bayesimp.messages import listing
+from bayesimp.methods import TwoStage
 
 __all__ = ["TwoStageBlock"]
 
@@ -53,12 +53,11 @@ class TwoStageBlock(GeneralisedBlock):
         "too few clusters could be fitted by themselves, or columns of clusters were dependent: drawn from one "
         "regression of all clusters, with weak normal priors. 'bayes' fits them together, and lets them differ",
     )
+    method: TwoStage
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         block, rows = self.chained.block, self.rows
-        assert isinstance(block.method, me.TwoStage)
-        self.method = block.method
         within = [t for t, column in enumerate(block.fixed) if column in block.random]
         between = [t for t in range(self.p) if t not in within]
         self.advice = (
@@ -127,7 +126,9 @@ class TwoStageBlock(GeneralisedBlock):
         self._impute(chain, theta, rows, X[n:], draw)
         return int(draw.code)
 
-    def _together(self, chain: Chain, rows: GlmmRows, T: np.ndarray, status: np.ndarray) -> TwoStage | None:
+    def _together(
+        self, chain: Chain, rows: GlmmRows, T: np.ndarray, status: np.ndarray
+    ) -> TwoStageDraw | None:
         """The draws of one regression of all clusters, in the form of the two stages; None where it has none."""
         p, m = rows.X.shape[1], len(T)
         whole = rows._replace(X=np.ascontiguousarray(np.hstack([rows.X, T[self.rows.cluster]])))
@@ -140,14 +141,24 @@ class TwoStageBlock(GeneralisedBlock):
         )
         sigma2 = np.full(m if self.code == NORMAL else 0, made.sigma2)
         none = np.empty(0)
-        return TwoStage(
+        return TwoStageDraw(
             drawn, sigma2, estimated, status, np.nan, made.beta[:, 0], np.zeros((p, p)), none, TOGETHER
         )
 
-    def _columns(self, V: np.ndarray, f: np.ndarray, which, terms: Terms, source, cluster) -> np.ndarray:
+    def _columns(
+        self,
+        V: np.ndarray,
+        f: np.ndarray,
+        which: np.ndarray,
+        terms: Terms,
+        source: np.ndarray,
+        cluster: np.ndarray,
+    ) -> np.ndarray:
         return self.rows.columns(V, np.ascontiguousarray(f[:, which]), terms, source, cluster)
 
-    def _impute(self, chain: Chain, theta: Parameters, rows, X: np.ndarray, draw) -> None:
+    def _impute(
+        self, chain: Chain, theta: Parameters, rows: GlmmRows, X: np.ndarray, draw: TwoStageDraw
+    ) -> None:
         coefficients = draw.coefficients[self.rows.hole_cluster]
         eta = np.einsum("jx,jx->j", X, coefficients)[:, None]
         if self.code != NORMAL:

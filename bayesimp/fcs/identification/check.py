@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import DataError
 from bayesimp.events import Event
-from bayesimp.fcs.identification.clusters import alone, between, variances
+from bayesimp.fcs.identification.clusters import between, variances
 from bayesimp.fcs.identification.columns import as_filled, complete, exact, incomplete, together
-from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.fcs.specification.values import filled, observed
-from bayesimp.methods import ML, PMM, ClusterLevel
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
@@ -47,20 +46,20 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     whole = filled(data, dict(zip(conditionals.complete, conditionals.X.T, strict=True)), conditionals.incomplete,
                    conditionals.derived)  # fmt: skip
     events = check_derived(conditionals, data, values)
-    by_row = [b for b in conditionals.blocks if not isinstance(b.method, ClusterLevel)]
+    by_row = [b for b in conditionals.blocks if b.method.level == "row"]
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:
-            sight = Sight(name, block, values, data, frozenset(conditionals.complete))
-            checks = (_response, variances, complete, incomplete, together, exact, alone, _separated, between)
-            for check in checks:
-                events += check(sight)
+            evidence = Evidence(name, block, values, data, frozenset(conditionals.complete))
+            for general in (_response, variances, complete, incomplete, together, exact):
+                events += general(evidence)
+            events += block.method.check(evidence) + _separated(evidence) + between(evidence)
             told = {event.where for event in events}
-            events += [event for event in as_filled(sight, whole) if event.where not in told]
+            events += [event for event in as_filled(evidence, whole) if event.where not in told]
     return events
 
 
-def _response(s: Sight) -> list[Event]:
+def _response(s: Evidence) -> list[Event]:
     y = s.values[s.name]
     low, high = y[s.rows].min(), y[s.rows].max()
     if low == high:
@@ -68,10 +67,6 @@ def _response(s: Sight) -> list[Event]:
         raise DataError(
             f"'{s.name}' is {shown} wherever it is observed ({s.seen}): it has no variance to impute from. "
             f"Fill it in, or leave it out: methods={{'{s.name}': None}}."
-        )
-    if isinstance(s.block.method, PMM) and s.rows.sum() < s.block.method.donors:
-        raise SpecificationError(
-            f"'{s.name}' is observed in {s.seen}, fewer than the {s.block.method.donors} donors of pmm; take fewer."
         )
     if not s.block.random:
         return []
@@ -84,7 +79,7 @@ def _response(s: Sight) -> list[Event]:
         return [Event("prior matters", f"Psi[{s.name}]", text, len(s.clusters))]
     if not several:
         once = f"'{s.name}' is observed in at most one row of each cluster ({s.seen}): its variances between and within"
-        if isinstance(s.block.method, ML):
+        if not s.block.method.prior_on_Psi:
             raise DataError(
                 f"{once} clusters cannot be told apart. Use 'bayes', or 'norm', which ignores clusters."
             )
@@ -93,9 +88,9 @@ def _response(s: Sight) -> list[Event]:
     return []
 
 
-def _separated(s: Sight) -> list[Event]:
+def _separated(s: Evidence) -> list[Event]:
     """A predictor that tells the two values of a response apart without error: its likelihood has no maximum."""
-    if not s.block.distribution.is_two_valued or s.block.method.name in ("pmm", "2stage"):
+    if not s.block.distribution.is_two_valued or s.block.method.fits_each_cluster:
         return []
     y = s.values[s.name]
     events = []

@@ -7,20 +7,19 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.specification.values import column_values, dependent
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
-from bayesimp.methods import ML, Stratified, TwoStage
 from bayesimp.table.clusters import varies_within
 
-__all__ = ["alone", "between", "variances"]
+__all__ = ["between", "fitted_by_themselves", "rows_for_cluster_terms", "variances"]
 
 FEW = 5  # clusters below which variances between them rest on the prior
 Array = NDArray[np.float64]
 
 
-def between(s: Sight) -> list[Event]:
+def between(s: Evidence) -> list[Event]:
     """Columns that differ between clusters only, by the column they multiply: clusters are their observations."""
     events = []
     for base in dict.fromkeys([INTERCEPT, *(c.base for c in s.block.fixed if c.over)]):
@@ -41,7 +40,7 @@ def _by_cluster(column: Column, base: str) -> Column:
     return Column(INTERCEPT, INTERCEPT) if column.base == base else column
 
 
-def _between_rank(s: Sight, names: list[str], matrix: Array) -> list[Event]:
+def _between_rank(s: Evidence, names: list[str], matrix: Array) -> list[Event]:
     m, k = matrix.shape
     if k > m:
         text = f"{k} columns differ between clusters only ({listing(names)}), and it is observed in {m} clusters."
@@ -65,36 +64,41 @@ def _between_rank(s: Sight, names: list[str], matrix: Array) -> list[Event]:
     return []
 
 
-def alone(s: Sight) -> list[Event]:
-    """Clusters that can be fitted by themselves (two stages), and rows for a term of every cluster (stratified)."""
-    method, sizes = s.block.method, np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
-    if isinstance(method, TwoStage):
-        p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
-        least = p + s.block.distribution.spare_rows
-        several = np.ones(len(sizes), dtype=bool)
-        if s.block.distribution.is_two_valued:  # values that are all equal have no finite estimate
-            several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
-        many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
-        if len(many) < 2 + c:
-            both = ", and both values occur" * (not several.all())
-            raise SpecificationError(
-                f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
-                f"'{method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
-                f"{listing(col.name for col in s.block.random)} vary{both}. Take predictors out of its formula, or use "
-                "'bayes'."
-            )
-    if isinstance(method, Stratified) and s.block.distribution.is_normal:
-        terms = len(s.block.fixed) - 1 + len(s.clusters)
-        if s.rows.sum() <= terms:
-            raise SpecificationError(
-                f"'{s.name}': {int(s.rows.sum())} rows are observed, and '{method.name}' has {terms} coefficients (a "
-                f"term for each of {len(s.clusters)} clusters): none are left for a residual variance. Take predictors "
-                "out of its formula, or use 'bayes'."
-            )
+def fitted_by_themselves(s: Evidence) -> list[Event]:
+    """Refuse two stages where too few clusters can be fitted by themselves (`TwoStage`)."""
+    sizes = np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
+    p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
+    least = p + s.block.distribution.spare_rows
+    several = np.ones(len(sizes), dtype=bool)
+    if s.block.distribution.is_two_valued:  # values that are all equal have no finite estimate
+        several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
+    many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
+    if len(many) < 2 + c:
+        both = ", and both values occur" * (not several.all())
+        raise SpecificationError(
+            f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
+            f"'{s.block.method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
+            f"{listing(col.name for col in s.block.random)} vary{both}. Take predictors out of its formula, or use "
+            "'bayes'."
+        )
     return []
 
 
-def _full_rank(s: Sight, cluster: int) -> bool:
+def rows_for_cluster_terms(s: Evidence) -> list[Event]:
+    """Refuse a term for every cluster where no rows are left for a residual variance (`Stratified`)."""
+    if not s.block.distribution.is_normal:
+        return []
+    terms = len(s.block.fixed) - 1 + len(s.clusters)
+    if s.rows.sum() <= terms:
+        raise SpecificationError(
+            f"'{s.name}': {int(s.rows.sum())} rows are observed, and '{s.block.method.name}' has {terms} coefficients (a "
+            f"term for each of {len(s.clusters)} clusters): none are left for a residual variance. Take predictors "
+            "out of its formula, or use 'bayes'."
+        )
+    return []
+
+
+def _full_rank(s: Evidence, cluster: int) -> bool:
     """Whether the complete columns that vary between rows are independent in the observed rows of a cluster."""
     places = [s.block.fixed.index(column) for column in s.block.random if column in s.block.fixed]
     X = s.X[s.rows & (s.data.codes == cluster)][:, places]
@@ -102,12 +106,12 @@ def _full_rank(s: Sight, cluster: int) -> bool:
     return not dependent(X).any() if len(X) >= X.shape[1] else False
 
 
-def variances(s: Sight) -> list[Event]:
+def variances(s: Evidence) -> list[Event]:
     """Clusters for the variances between them."""
     q, m = len(s.block.random), len(s.clusters)
     if q == 0 or s.fixed_Psi:
         return []
-    if isinstance(s.block.method, TwoStage) and m > 1:  # which says itself what few clusters leave open
+    if s.block.method.fits_each_cluster and m > 1:  # its own check says whether they suffice
         return []
     if m == 1:
         only = listing([s.data.clusters[s.clusters[0]]])
@@ -125,15 +129,15 @@ def variances(s: Sight) -> list[Event]:
     if fewest < FEW:
         text = f"'{s.name}': the variances between clusters rest on {fewest} clusters, and so"
         rest = (
-            " maximum likelihood estimates of them are poor; prefer 'bayes'."
-            if isinstance(s.block.method, ML)
-            else " strongly on the prior; compare several."
+            " strongly on the prior; compare several."
+            if s.block.method.prior_on_Psi
+            else " maximum likelihood estimates of them are poor; prefer 'bayes'."
         )
         return [Event("prior matters", f"Psi[{s.name}]", text + rest, fewest)]
     return []
 
 
-def _slope_clusters(s: Sight, column: Column) -> int:
+def _slope_clusters(s: Evidence, column: Column) -> int:
     """Clusters in which the slope of a column can be seen; at least 2."""
     z = np.where(s.rows, s.values[column.base], np.nan)
     if not varies_within(s.values[column.base], s.data.codes).any():
@@ -150,7 +154,7 @@ def _slope_clusters(s: Sight, column: Column) -> int:
     return clusters
 
 
-def _is_between(s: Sight, j: int, column: Column, base: str) -> bool:
+def _is_between(s: Evidence, j: int, column: Column, base: str) -> bool:
     if column.over:
         return column.base == base
     if base != INTERCEPT:
@@ -158,7 +162,7 @@ def _is_between(s: Sight, j: int, column: Column, base: str) -> bool:
     return s.kinds[j] == "complete" and not varies_within(s.X[:, j], s.data.codes).any()
 
 
-def _first_rows(s: Sight) -> NDArray[np.int64]:
+def _first_rows(s: Evidence) -> NDArray[np.int64]:
     """The first observed row of each cluster in which the response is observed."""
     rows = np.flatnonzero(s.rows)
     return rows[np.unique(s.data.codes[rows], return_index=True)[1]]

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.identification.evidence import Sight
+from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.specification.values import column_values, dependent
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.messages import listing
-from bayesimp.methods import PMM, ClusterLevel, Norm
 
 __all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
 
@@ -29,7 +28,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def complete(s: Sight) -> list[Event]:
+def complete(s: Evidence) -> list[Event]:
     """Complete predictors in the rows where the response is observed."""
     chosen = s.kinds == "complete"
     names = [n for n, c in zip(s.names, chosen, strict=True) if c]
@@ -51,7 +50,7 @@ def complete(s: Sight) -> list[Event]:
     )
 
 
-def incomplete(s: Sight) -> list[Event]:
+def incomplete(s: Evidence) -> list[Event]:
     """Each incomplete predictor beside the complete ones, in the rows where it and the response are observed."""
     events = []
     known = np.flatnonzero(s.kinds == "complete")
@@ -72,7 +71,7 @@ def incomplete(s: Sight) -> list[Event]:
     return events
 
 
-def together(s: Sight) -> list[Event]:
+def together(s: Evidence) -> list[Event]:
     """Incomplete predictors beside each other."""
     open_ = np.flatnonzero(s.kinds == "incomplete")
     order = [*np.flatnonzero(s.kinds == "complete"), *open_]
@@ -102,14 +101,14 @@ def together(s: Sight) -> list[Event]:
     return events
 
 
-def exact(s: Sight) -> list[Event]:
+def exact(s: Evidence) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
     if not s.block.distribution.is_normal:  # never exact: at the worst separated
         return []
     by_row = np.flatnonzero(s.kinds != "mean")
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
     # one row more is by chance, and the others' priors see to it; without a prior there is then no variance
-    least = len(by_row) + (0 if isinstance(s.block.method, Norm | PMM) and (there == s.rows).all() else 1)
+    least = len(by_row) + (0 if s.block.method.needs_residual_rows and (there == s.rows).all() else 1)
     if there.sum() <= least or np.ptp(s.values[s.name][there]) == 0:
         return []
     found = _relation(s, s.values[s.name], by_row, there)
@@ -122,14 +121,14 @@ def exact(s: Sight) -> list[Event]:
     )
 
 
-def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
+def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     """All columns, cluster means and within-cluster ones among them, once the holes are filled (`generic.filled`)."""
     count, p = int(s.rows.sum()), len(s.names)
-    if isinstance(s.block.method, ClusterLevel):  # `between` has said it
+    if s.block.method.level == "cluster":  # `between` has said it
         return []
     if count < p:
         return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
-    if count == p and s.block.distribution.is_normal and isinstance(s.block.method, Norm | PMM):
+    if count == p and s.block.distribution.is_normal and s.block.method.needs_residual_rows:
         raise SpecificationError(
             f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}): none is "
             f"left for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a prior."
@@ -159,7 +158,7 @@ def as_filled(s: Sight, values: dict[str, Array]) -> list[Event]:
     return events
 
 
-def _relation(s: Sight, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
+def _relation(s: Evidence, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
     """Columns of which x is a combination, and the rows in which they, it and the response are observed; None if of none.
 
     candidates: places of columns that are observed in `rows`. The combination found there is looked at in all rows that
@@ -202,9 +201,9 @@ def _support(matrix: Array, x: Array, members: list[int], rows: Mask) -> list[in
     return [k for k, has in zip(members, part, strict=True) if has]
 
 
-def _has_intercept(s: Sight) -> bool:
+def _has_intercept(s: Evidence) -> bool:
     return any(column.name == INTERCEPT for column in s.block.fixed)
 
 
-def _there(s: Sight, rows: Mask, what: str = "it") -> str:
+def _there(s: Evidence, rows: Mask, what: str = "it") -> str:
     return f"in the {int(rows.sum()):,} rows where {what} and '{s.name}' are observed"

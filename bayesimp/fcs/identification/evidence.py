@@ -11,22 +11,21 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.specification.values import column_values
-from bayesimp.methods import MLMI, ClusterLevel, PyMC, SingleLevel, Stratified
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Sight", "proper", "term_of"]
+__all__ = ["Evidence", "proper", "term_of"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sight:
+class Evidence:
     """What is seen of one response and its predictors."""
 
     name: str
-    block: Block
+    block: ConditionalModel
     values: dict[str, Array]
     data: IncompleteData
     complete: frozenset[str]
@@ -63,8 +62,7 @@ class Sight:
     @property
     def fixed_Psi(self) -> bool:
         """Whether the covariance of the effects is given."""
-        priors = getattr(self.block.method, "priors", None)
-        return priors is not None and priors.Psi.is_known
+        return self.block.method.fixed_Psi
 
     def unidentified(self, column: str, message: str) -> list[Event]:
         """Refuse; or, where beta has a proper prior, say that it is all there is."""
@@ -93,16 +91,9 @@ class Sight:
         return f"Drop '{column}' from the predictors of '{self.block.name}'"
 
 
-def proper(block: Block) -> str | None:
+def proper(block: ConditionalModel) -> str | None:
     """Why coefficients that the data do not determine have a proper law; None where they have none."""
-    method = block.method
-    if isinstance(method, PyMC) and method.model is not None:
-        return "the model is your own: make sure that its prior is proper"
-    generalised = not block.distribution.is_normal and isinstance(method, MLMI | Stratified | SingleLevel)
-    weak = isinstance(method, ClusterLevel) or (generalised and not getattr(method, "published", False))
-    priors = getattr(method, "priors", None)
-    proper = priors is not None and priors.beta.is_proper
-    return "its coefficient has its normal prior alone" if weak or proper else None
+    return block.method.proper_prior(block.family)
 
 
 def term_of(column: str, data: IncompleteData) -> str:

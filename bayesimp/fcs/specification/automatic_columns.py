@@ -14,11 +14,10 @@ from bayesimp.fcs.identification.evidence import proper, term_of
 from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.fcs.specification.columns import BaseColumns
 from bayesimp.fcs.specification.levels import Draft
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.specification.values import column_values, dependent, observed
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
-from bayesimp.methods import ClusterLevel, TwoStage, ignores_clusters
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
@@ -28,12 +27,10 @@ __all__ = ["check_compatible", "with_means", "without_collinear", "without_unsee
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
     """Refuse compatible=True where a method has no place for cluster means; chosen by default, it is noted."""
     block, method = draft.block, draft.block.method
-    if isinstance(method, ClusterLevel):  # has nothing but cluster means
+    reason = method.without_cluster_means()
+    if reason is None:
         return draft
-    if not ignores_clusters(method) and not getattr(method, "published", False):
-        return draft
-    text = f"compatible=True adds no cluster means to '{block.name}': method '{method.name}' "
-    text += "is as published" if not ignores_clusters(method) else "has no random effects that they go with"
+    text = f"compatible=True adds no cluster means to '{block.name}': method '{method.name}' {reason}"
     if block.name not in why:
         raise SpecificationError(
             f"{text}. Write those that you want in its formula, cluster_mean(x), or take 'bayes', 'iw', 'ml' or 'mlmi'."
@@ -94,7 +91,7 @@ def without_collinear(
     if draft.explicit or (proper(block) and not block.distribution.has_log_link):
         return draft
     complete = [c for c in block.fixed if c.over is None and c.base in base.complete]
-    asked = (*asked, *(() if isinstance(block.method, TwoStage) else block.random))  # a slope needs its mean
+    asked = (*asked, *(() if block.method.fits_each_cluster else block.random))  # a slope needs its mean
     complete.sort(key=lambda c: c.base != INTERCEPT and c not in asked)
     X = column_values(complete, base.complete, data.codes, centred=True)
     out = np.zeros(len(complete), dtype=bool)
@@ -116,7 +113,7 @@ def _left_out(draft: Draft, left: Collection[Column], text: str) -> Draft:
         return draft
     block = draft.block
     fixed, random = (tuple(c for c in part if c not in left) for part in (block.fixed, block.random))
-    random = random if isinstance(block.method, TwoStage) else block.random
+    random = random if block.method.fits_each_cluster else block.random
     notes = (*block.notes, text + listing([c.name for c in left]))
     return replace(draft, block=replace(block, fixed=fixed, random=random, notes=notes))
 
@@ -127,13 +124,12 @@ def with_means(
     values: Mapping[str, Any],
     compatible: bool | None,
     fitted: NDArray[np.bool_],
-) -> Block:
+) -> ConditionalModel:
     """The block with cluster means, where wanted or sensible."""
     block, method = draft.block, draft.block.method
-    if not block.random or isinstance(method, TwoStage):
+    if not block.random or method.without_cluster_means() is not None:
         return block
-    own: bool | None = False if getattr(method, "published", False) else getattr(method, "compatible", None)
-    wanted = compatible if own is None else own
+    wanted = compatible if method.compatible is None else method.compatible
     if wanted is False or (wanted is None and draft.explicit):
         return block
     imputed = {name for name in data.variables if data.missing(name).any()}

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.registry import family_of
-from bayesimp.fcs.specification.records import Block, Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.messages import listing, suggestion, where
-from bayesimp.methods import ClusterLevel, PyMC
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["checked_bounds", "limits"]
@@ -49,7 +48,7 @@ def checked_bounds(data: IncompleteData, bounds: Any, spec: Conditionals) -> dic
         _check_model(name, block, data.families[name], by_row)
         low, high = limits(found[name], len(data.frame))
         _check_values(name, pair, low, high, data, by_row)
-        if isinstance(block.method, ClusterLevel) and by_row:
+        if block.method.level == "cluster" and by_row:
             _check_clusters(name, low, high, data)
     return found
 
@@ -99,7 +98,7 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
     return np.where(np.isnan(values), (-np.inf, np.inf)[side], values)
 
 
-def _check_model(name: str, block: Block, family: str, by_row: bool) -> None:
+def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) -> None:
     """Refuse bounds where values are not drawn one by one from a normal law, or matched."""
     what, method = f"bounds['{name}']", block.method
     if len(block.responses) > 1:
@@ -107,12 +106,9 @@ def _check_model(name: str, block: Block, family: str, by_row: bool) -> None:
             f"{what}: '{name}' is imputed jointly with others (block '{block.name}'); bounds are for variables imputed "
             "one by one. Take it out of the block."
         )
-    if isinstance(method, PyMC) and method.model is not None:
-        raise SpecificationError(
-            f"{what}: a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node in the model "
-            f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
-        )
-    matched = getattr(method, "donors", None) is not None
+    if "bounds" not in method.options and (method.own_model or "normal" in method.families or method.matches):
+        raise SpecificationError(f"{what}: {method.refusal('bounds', name)}")
+    matched = method.matches
     coded = family_of(family).is_coded
     if coded or not (block.distribution.is_normal or matched):
         raise SpecificationError(

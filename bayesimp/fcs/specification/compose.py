@@ -31,17 +31,16 @@ from bayesimp.fcs.specification.feedback import (
     note,
     unlimited,
 )
-from bayesimp.fcs.specification.levels import Draft, at_its_level
+from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
-from bayesimp.fcs.specification.records import Block, Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.specification.values import filled
 from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.formulas.predictors import Part, Predictors
 from bayesimp.messages import listing
-from bayesimp.methods import Gibbs, Method, PyMC, TwoStage, ignores_clusters
-from bayesimp.priors import default
+from bayesimp.methods import Method
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["conditionals"]
@@ -108,7 +107,7 @@ def conditionals(
     base = BaseColumns(data, incomplete, idle, records)
     responses = {name: grouped.get(name, (name,)) for name in method_of}
     logs = drawn_by_logs(data, {v: method for n, method in method_of.items() for v in responses[n]})
-    multilevel = {name: _multilevel(method) for name, method in method_of.items()}
+    multilevel = {name: method.random == "required" for name, method in method_of.items()}
 
     def by_default(name: str) -> Given:
         taken = logs if unlimited(data.families[responses[name][0]], method_of[name]) else {}
@@ -123,7 +122,7 @@ def conditionals(
         )
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
-    drafts = [at_its_level(d, data, values) for d in drafts]
+    drafts = [d.block.method.columns(d, data, values) for d in drafts]
     drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
@@ -156,7 +155,7 @@ def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:
     return base.columns(Part(False, given.asked), given.formula.text) if given.asked else ()
 
 
-def _without(block: Block, given: Given, base: BaseColumns) -> Block:
+def _without(block: ConditionalModel, given: Given, base: BaseColumns) -> ConditionalModel:
     """The block without the cluster means that the user took off, its columns with names of their own."""
     columns = list(block.fixed)
     for atom in given.without:
@@ -211,12 +210,12 @@ def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | No
     family = data.variable(name).distribution
     if family.is_coded:
         return data.level_values(name)
-    if getattr(method, "donors", None) is not None:
+    if method is not None and method.matches:
         return np.unique(data.numeric(name)[~data.missing(name)])
     return np.empty(0) if family.is_count else None
 
 
-def _used(blocks: Collection[Block], base: BaseColumns) -> set[str]:
+def _used(blocks: Collection[ConditionalModel], base: BaseColumns) -> set[str]:
     """Base columns that blocks or the user's derived columns need, the Intercept always."""
     columns = [column for block in blocks for column in (*block.fixed, *block.random)]
     waiting = [
@@ -245,12 +244,12 @@ def _draft(
     base: BaseColumns,
 ) -> Draft:
     cluster = base.data.cluster
-    if _multilevel(method) and formula.random is None:
+    if method.random == "required" and formula.random is None:
         raise SpecificationError(
             f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
             "methods 'norm', 'pmm', 'glm', '2stage', 'sti' and '2lonly' do without."
         )
-    if not _multilevel(method) and formula.random is not None and not isinstance(method, TwoStage):
+    if method.random == "none" and formula.random is not None:
         raise SpecificationError(
             f"Formula {formula.text!r}: method '{method.name}' has no random part; take it out, or use 'bayes', 'iw', "
             "'ml', 'mlmi' or 'pymc'."
@@ -274,30 +273,24 @@ def _draft(
                 f"Formula {formula.text!r}: {column.name} is '{column.base}' less {mean.name}; take one of the three out."
             )
     return Draft(
-        Block(name, responses, fixed, random, *_of_family(responses[0], method, notes, base)), explicit
+        ConditionalModel(
+            name, responses, fixed, random, method, notes, *_of_family(responses[0], method, base)
+        ),
+        explicit,
     )
 
 
-def _of_family(
-    name: str, method: Method, notes: tuple[str, ...], base: BaseColumns
-) -> tuple[Method, tuple[str, ...], str, tuple[float, ...], str | None]:
-    """Method (with the priors of its family), notes, family, levels and trials of a block."""
+def _of_family(name: str, method: Method, base: BaseColumns) -> tuple[str, tuple[float, ...], str | None]:
+    """Family, levels and trials of a block."""
     data, variable = base.data, base.data.variable(name)
     family = variable.distribution
-    if (
-        family.is_normal or getattr(method, "donors", None) is not None
-    ):  # observed values are matched as numbers
-        return method, notes, "normal", (), None
-    if isinstance(method, Gibbs) or (isinstance(method, PyMC) and method.model is None):
-        priors = default() if method.priors is None else method.priors
-        beta = priors.beta.for_generalised()
-        if beta is not priors.beta:
-            method = replace(method, priors=replace(priors, beta=beta))
+    if family.is_normal or method.matches:  # observed values are matched as numbers
+        return "normal", (), None
     column = trials(variable.family)
     if column:
         base._ingredient(column, f"trials of {name}")
     levels = tuple(data.level_values(name).tolist()) if family.is_coded else ()
-    return method, notes, family.name, levels, column or None
+    return family.name, levels, column or None
 
 
 def _check_cycle(
@@ -318,10 +311,6 @@ def _check_cycle(
                 f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
                 f"the predictors of '{name}', and put its other ingredients there instead."
             )
-
-
-def _multilevel(method: Method) -> bool:
-    return not ignores_clusters(method)
 
 
 def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:

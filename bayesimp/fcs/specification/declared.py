@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
 from bayesimp import methods as me
-from bayesimp.errors import SpecificationError
-from bayesimp.priors.records import priors_from_dict, priors_to_dict
+from bayesimp.methods.base import from_dict
 
 __all__ = ["declared_from_dict", "declared_to_dict"]
-
-TYPES = {
-    cls.__name__: cls
-    for cls in (
-        me.Gibbs, me.ML, me.PyMC, me.Norm, me.PMM, me.MLMI, me.TwoStage, me.Stratified, me.SingleLevel,
-        me.ClusterLevel,
-    )
-}  # fmt: skip
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,29 +60,13 @@ def _methods(methods: Any) -> Any:
 def _method_to_dict(method: Any) -> Any:
     if method is None or method == "":
         return method
-    method = me.read(method)
-    out: dict[str, Any] = {"type": type(method).__name__}
-    for f in fields(method):
-        value = getattr(method, f.name)
-        if f.name == "priors":
-            value = None if value is None else priors_to_dict(value)
-        elif f.name == "model":
-            value = None if value is None else getattr(value, "__qualname__", repr(value))
-        out[f.name] = value
-    return out
+    return me.read(method).to_dict()
 
 
 def _method(record: Any, where: str) -> Any:
     if record is None or record == "":
         return record
-    options = {name: value for name, value in record.items() if name != "type"}
-    if options.get("model") is not None:
-        raise SpecificationError(
-            f"{where}: the PyMC model {options['model']} is code of the user's own and is not kept in files."
-        )
-    if options.get("priors") is not None:
-        options["priors"] = priors_from_dict(options["priors"])
-    return TYPES[record["type"]](**options)
+    return from_dict(record, where)
 
 
 def _predictors(predictors: Any) -> Any:

@@ -14,22 +14,9 @@ import numpy as np
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import as_continuous, stored_as_text
-from bayesimp.families.registry import family_of, trials
+from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
-from bayesimp.methods import (
-    ML,
-    MLMI,
-    PMM,
-    Bayes,
-    ClusterLevel,
-    Gibbs,
-    Method,
-    Norm,
-    PyMC,
-    SingleLevel,
-    Stratified,
-    TwoStage,
-)
+from bayesimp.methods import Bayes, ClusterLevel, Method, PyMC, SingleLevel
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
@@ -37,19 +24,6 @@ __all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]
 
 MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
 PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
-BINARY_AND_COUNTS = ("bernoulli", "binomial", "poisson")
-LEVELS = ("ordinal", "categorical")
-CONTINUOUS = ("normal", "gamma", "inverse_gaussian")
-FAMILIES: dict[type, tuple[str, ...]] = {
-    ML: ("normal",),
-    Norm: ("normal",),
-    PMM: ("normal", "bernoulli", "binomial", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "ordinal"),
-    MLMI: BINARY_AND_COUNTS,
-    TwoStage: ("normal", *BINARY_AND_COUNTS),
-    Stratified: ("normal", *BINARY_AND_COUNTS, *LEVELS),
-    SingleLevel: ("normal", *BINARY_AND_COUNTS, *LEVELS),
-    ClusterLevel: ("normal", *BINARY_AND_COUNTS, "negative_binomial", *CONTINUOUS[1:], *LEVELS),
-}  # fmt: skip
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
@@ -85,8 +59,10 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
             f"pandas.to_numeric(table['{name}'], errors='coerce') makes them numbers"
         )
     if clusters == 1:
-        single: Method = Norm() if family.is_normal else SingleLevel()
-        return single, "observed in one cluster only, so that clusters cannot be told apart: they are ignored"
+        return (
+            SingleLevel(),
+            "observed in one cluster only, so that clusters cannot be told apart: they are ignored",
+        )
     if not family.has_kernel:
         return PyMC(), f"{family.name} has no compiled density: its PyMC model is sampled"
     return Bayes(), why
@@ -118,36 +94,31 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
         And what to use instead.
     """
     family = data.families[name]
-    plain = "binomial" if trials(family) else family
-    matches = getattr(method, "donors", None) is not None
+    plain = family_of(family).name
     if plain == "none":
         raise SpecificationError(
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
-    if not (matches or isinstance(method, PyMC) or family_of(family).has_kernel):
-        raise SpecificationError(
-            f"'{name}': method '{method.name}' needs compiled code for the density of its family, and {family} has "
-            f"none (its links have no kernel). Use 'pymc', which samples its PyMC model: methods={{'{name}': 'pymc'}}."
-        )
-    allowed = FAMILIES[PMM] if matches else FAMILIES.get(type(method))
-    if allowed and plain not in allowed:
-        advice = "'bayes'"
+    if plain not in method.families:
+        if not (method.matches or family_of(family).has_kernel):
+            raise SpecificationError(
+                f"'{name}': method '{method.name}' needs compiled code for the density of its family, and {family} has "
+                f"none (its links have no kernel). Use 'pymc', which samples its PyMC model: "
+                f"methods={{'{name}': 'pymc'}}."
+            )
+        advice = method.alternative(plain)
         if of_clusters(data, name):
             advice = "'2lonly', for it has one value in each cluster"
-        elif plain in BINARY_AND_COUNTS and isinstance(method, ML | Norm):
-            advice = "'mlmi'" if isinstance(method, ML) else "'glm'"
-        elif plain == "normal":
-            advice = "'ml' or 'bayes'"
         raise SpecificationError(
-            f"'{name}': method '{method.name}' is for {', '.join(allowed)} variables, and it is {family}; "
+            f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, and it is {family}; "
             f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
         )
-    if getattr(method, "link", "logit") == "probit" and "probit" not in family_of(family).links:
+    if method.link == "probit" and "probit" not in family_of(family).links:
         raise SpecificationError(
             f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
         )
-    if isinstance(method, Gibbs) and method.residual == "cluster" and plain != "normal":
+    if method.residual == "cluster" and plain != "normal":
         raise SpecificationError(
             f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
         )

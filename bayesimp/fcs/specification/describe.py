@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 
 __all__ = ["described", "described_bounds"]
 
 
-def described(blocks: Iterable[Block], priors: Mapping[str, Any], levels: Mapping[str, tuple]) -> list[str]:
+def described(
+    blocks: Iterable[ConditionalModel], priors: Mapping[str, Any], levels: Mapping[str, tuple]
+) -> list[str]:
     """``y ('default'): beta flat; sigma2 ...; Psi ...`` of each block of an FCS that has priors.
 
     priors: by parameter (`FCS.parameter_priors`); levels: of the variables that have such.
@@ -28,7 +30,7 @@ def described(blocks: Iterable[Block], priors: Mapping[str, Any], levels: Mappin
         responses = levels[block.name][1:] if block.distribution.predictor_per_level else block.responses
         effects = effect_names([str(response) for response in responses], [c.name for c in block.random])
         names = {"beta": [c.name for c in block.fixed], "Psi": effects}
-        own = getattr(block.method, "priors", None) or pr.default()
+        own = block.method.priors or pr.default()
         shown = {p: priors[f"{p}_{block.name}"] for p in known}
         if own.beta.in_predictor_units:
             shown["beta"] = own.beta

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.families.registry import family_of
-from bayesimp.fcs.specification.records import Block, Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.formulas.arithmetic import OverCluster
 from bayesimp.formulas.columns import Derived
 from bayesimp.messages import listing
@@ -39,16 +39,16 @@ def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[s
     return {
         name: data.variable(name).distribution.as_predictor
         for name, method in methods.items()
-        if data.variable(name).distribution.as_predictor and getattr(method, "donors", None) is None
+        if data.variable(name).distribution.as_predictor and not method.matches
     }
 
 
 def unlimited(family: str, method: Method) -> bool:
     """Whether what is imputed of a variable has no limit: it is neither one of few levels nor matched."""
-    return not family_of(family).support.is_bounded and getattr(method, "donors", None) is None
+    return not family_of(family).support.is_bounded and not method.matches
 
 
-def feeding_back(name: str, blocks: Iterable[Block], logs: Iterable[str]) -> list[str]:
+def feeding_back(name: str, blocks: Iterable[ConditionalModel], logs: Iterable[str]) -> list[str]:
     """Variables drawn through a log link that predict `name` as they are, and that it predicts."""
     made = {response: block for block in blocks for response in block.responses}
     known = set(logs)
@@ -57,7 +57,7 @@ def feeding_back(name: str, blocks: Iterable[Block], logs: Iterable[str]) -> lis
     return [other for other in made if other in direct & back]
 
 
-def driven_by(name: str, blocks: Sequence[Block]) -> list[str]:
+def driven_by(name: str, blocks: Sequence[ConditionalModel]) -> list[str]:
     """Variables without a limit that a variable drawn through a log link predicts as it is, and that predict it."""
     others = [(other, b) for b in blocks for other in b.responses if other != name]
     return [
@@ -104,7 +104,7 @@ def circle_cure(name: str, others: Iterable[str], spec: Conditionals) -> str:
 
 
 def computed_circles(
-    blocks: Sequence[Block], derived: Iterable[Derived], values: Mapping[str, NDArray[np.float64]]
+    blocks: Sequence[ConditionalModel], derived: Iterable[Derived], values: Mapping[str, NDArray[np.float64]]
 ) -> list[tuple[str, list[str], list[str]]]:
     """Computed columns, the variables behind each, and those that it predicts and that predict these, where nothing
     limits any. ``values``: base columns without holes, by which a column is told from a sum of its ingredients."""
@@ -122,7 +122,7 @@ def computed_circles(
     return found
 
 
-def _gives(blocks: Iterable[Block], derived: Iterable[Derived]) -> dict[str, list[str]]:
+def _gives(blocks: Iterable[ConditionalModel], derived: Iterable[Derived]) -> dict[str, list[str]]:
     """Variable or computed column -> those that it predicts, or is an ingredient of."""
     out: dict[str, list[str]] = {}
     for block in blocks:

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.fcs.specification.records import Block
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.messages import listing
-from bayesimp.methods import PMM, ClusterLevel, Norm, SingleLevel, Stratified, TwoStage
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Draft", "at_its_level"]
+__all__ = [
+    "Draft", "between_clusters", "random_within_clusters", "varying_in_one_cluster", "within_clusters",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -31,51 +32,68 @@ Array = NDArray[np.float64]
 class Draft:
     """A block before cluster means are added; explicit: the user wrote a formula."""
 
-    block: Block
+    block: ConditionalModel
     explicit: bool
 
 
-def at_its_level(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
-    """The draft with columns that its method can use. ``values``: base columns without holes (`generic.filled`).
+def random_within_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
+    """The draft with random effects of all columns that vary within clusters (`TwoStage`).
+
+    ``values``: base columns without holes (`values.filled`), here and below.
 
     Raises
     ------
     SpecificationError
-        A formula with a column that the method cannot use.
-    DataError
-        A variable to be imputed once a cluster that has several values in one.
+        A formula without an intercept, or with another random part.
     """
-    match draft.block.method:
-        case TwoStage():
-            _check_intercept(draft.block)
-            varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
-            _check_random(draft.block, varying)
-            return replace(draft, block=replace(draft.block, random=tuple(varying)))
-        case Stratified():
-            _check_intercept(draft.block)
-            return replace(draft, block=_within(draft, data, values))
-        case ClusterLevel():
-            _check_one_value(draft.block, data)
-            _check_trials(draft.block, data, values)
-            return replace(draft, block=_between(draft.block, data, values))
-        case Norm() | PMM() | SingleLevel() if not draft.explicit:
-            return replace(draft, block=_in_one(draft.block, data, values))
-    return draft
+    _check_intercept(draft.block)
+    varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
+    _check_random(draft.block, varying)
+    return replace(draft, block=replace(draft.block, random=tuple(varying)))
 
 
-def _in_one(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
-    """Without columns that are constant in the one cluster in which the response is observed, if it is one."""
+def within_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
+    """The draft without columns that differ between clusters only, beside a term for every cluster (`Stratified`).
+
+    Raises
+    ------
+    SpecificationError
+        A formula without an intercept, or with such a column.
+    """
+    _check_intercept(draft.block)
+    return replace(draft, block=_within(draft, data, values))
+
+
+def between_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
+    """The draft with cluster means in the place of columns that vary within clusters (`ClusterLevel`).
+
+    Raises
+    ------
+    SpecificationError
+        A formula with a column that differs within clusters.
+    DataError
+        A response, or its trials, with several values in a cluster.
+    """
+    _check_one_value(draft.block, data)
+    _check_trials(draft.block, data, values)
+    return replace(draft, block=_between(draft.block, data, values))
+
+
+def varying_in_one_cluster(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
+    """A default draft without columns that are constant where the response is observed, if that is in one cluster."""
+    block = draft.block
     rows = ~data.missing(block.responses[0])
-    if len(np.unique(data.codes[rows])) > 1:
-        return block
+    if draft.explicit or len(np.unique(data.codes[rows])) > 1:
+        return draft
     static = [c for c in block.fixed if c.base != INTERCEPT and np.ptp(values[c.base][rows]) == 0]
     if not static:
-        return block
+        return draft
     note = f"constant in the cluster where it is observed, left out: {listing([c.name for c in static])}"
-    return replace(block, fixed=tuple(c for c in block.fixed if c not in static), notes=(*block.notes, note))
+    fixed = tuple(c for c in block.fixed if c not in static)
+    return replace(draft, block=replace(block, fixed=fixed, notes=(*block.notes, note)))
 
 
-def _check_one_value(block: Block, data: IncompleteData) -> None:
+def _check_one_value(block: ConditionalModel, data: IncompleteData) -> None:
     """Rows of a cluster that disagree: which of their values its other rows have, nobody knows."""
     (name,) = block.responses
     differ = varies_within(data.column_values(name), data.codes)
@@ -88,7 +106,7 @@ def _check_one_value(block: Block, data: IncompleteData) -> None:
         )
 
 
-def _check_trials(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> None:
+def _check_trials(block: ConditionalModel, data: IncompleteData, values: Mapping[str, Array]) -> None:
     """One number of successes a cluster is out of one number of trials."""
     if block.trials is None:
         return
@@ -101,7 +119,7 @@ def _check_trials(block: Block, data: IncompleteData, values: Mapping[str, Array
         )
 
 
-def _check_random(block: Block, varying: list[Column]) -> None:
+def _check_random(block: ConditionalModel, varying: list[Column]) -> None:
     """A random part that the user wrote is the one that the method has."""
     if block.random and set(block.random) != set(varying):
         raise SpecificationError(
@@ -110,7 +128,7 @@ def _check_random(block: Block, varying: list[Column]) -> None:
         )
 
 
-def _check_intercept(block: Block) -> None:
+def _check_intercept(block: ConditionalModel) -> None:
     if not any(c.base == INTERCEPT and c.over is None for c in block.fixed):
         raise SpecificationError(
             f"'{block.name}': method '{block.method.name}' has a term for every cluster; take the 0 out of its formula."
@@ -124,7 +142,7 @@ def _between_only(column: Column, data: IncompleteData, values: Mapping[str, Arr
     return column.over is None and not varies_within(values[column.base], data.codes).any()
 
 
-def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> ConditionalModel:
     block = draft.block
     static = [c for c in block.fixed if _between_only(c, data, values)]
     if not static:
@@ -139,7 +157,7 @@ def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> 
     return replace(block, fixed=fixed, notes=(*block.notes, f"between clusters only, left out: {names}"))
 
 
-def _between(block: Block, data: IncompleteData, values: Mapping[str, Array]) -> Block:
+def _between(block: ConditionalModel, data: IncompleteData, values: Mapping[str, Array]) -> ConditionalModel:
     columns = []
     for c in block.fixed:
         if c.within or (c.over is not None and c.base != INTERCEPT):

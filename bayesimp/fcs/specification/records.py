@@ -19,7 +19,7 @@ from bayesimp.formulas.syntax import Name, write
 from bayesimp.methods import Method
 
 __all__ = [
-    "Block",
+    "ConditionalModel",
     "Conditionals",
     "formula_text",
     "text",
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Block:
+class ConditionalModel:
     """Variables imputed together, by one model.
 
     Attributes
@@ -93,12 +93,12 @@ class Conditionals:
     X: Array
     incomplete: tuple[str, ...]
     derived: tuple[Derived, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[ConditionalModel, ...]
     exact: Mapping[str, Array] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
 
 
-def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None = None) -> str:
+def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, str] | None = None) -> str:
     """The model of a block as it will be fitted, as one could write it: ``y1 ~ 1 + y2 + (1 | study)``.
 
     ``written``: of `Conditionals`.
@@ -108,14 +108,14 @@ def formula_text(block: Block, cluster: str, written: Mapping[str, str] | None =
     return f"{left} ~ {_sum(block.fixed, written or {})}{random}"
 
 
-def _method(block: Block) -> str:
+def _method(block: ConditionalModel) -> str:
     family = "" if block.distribution.is_normal else f" [{block.family}{_link(block)}]"
     return f"{block.method.name}{family}"
 
 
-def _link(block: Block) -> str:
+def _link(block: ConditionalModel) -> str:
     several = len(block.distribution.links) > 1
-    return f", {getattr(block.method, 'link', 'logit')}" if several else ""
+    return f", {block.method.link}" if several else ""
 
 
 def text(conditionals: Conditionals, cluster: str) -> str:

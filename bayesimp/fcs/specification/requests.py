@@ -14,7 +14,7 @@ from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.messages import listing, suggestion
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
+__all__ = ["check_ignore", "checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
 
 
 def masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
@@ -98,7 +98,16 @@ def fitted_rows(
     return replace(spec, X=spec.X[~ignore]), rest
 
 
-def _incomplete(name: str, spec, what: str) -> None:
+def check_ignore(spec: Conditionals, ignore: np.ndarray) -> None:
+    """Refuse ignored rows where a method cannot leave them out of its fit."""
+    if not ignore.any():
+        return
+    for block in spec.blocks:
+        if "ignore" not in block.method.options:
+            raise SpecificationError(f"ignore: {block.method.refusal('ignore', block.name)}")
+
+
+def _incomplete(name: str, spec: Conditionals, what: str) -> None:
     if name not in spec.incomplete:
         raise SpecificationError(f"{what}: '{name}' is not imputed. {suggestion(name, spec.incomplete)}")
 
@@ -108,6 +117,9 @@ def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
         raise SpecificationError(f"post takes {{variable: function}}, got {type(post).__name__}.")
     for name, function in (post or {}).items():
         _incomplete(name, spec, "post")
+        method = next(block.method for block in spec.blocks if name in block.responses)
+        if "post" not in method.options:
+            raise SpecificationError(f"post['{name}']: {method.refusal('post', name)}")
         if not callable(function):
             raise SpecificationError(
                 f"post['{name}'] must be a function of the values drawn, got {function!r}."

@@ -10,7 +10,7 @@ from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.defaults import check_family, choose
 from bayesimp.messages import listing, suggestion
-from bayesimp.methods import Bayes, Gibbs, Method, Norm, PyMC, SingleLevel, read
+from bayesimp.methods import Bayes, Method, read
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["read_blocks", "read_methods", "visits"]
@@ -85,21 +85,17 @@ def read_methods(
             continue
         data.require_observed([variable])
         if told:
-            chosen[name] = _read(value, data.families[variable])
+            chosen[name] = read(value)
         elif name in grouped:
             chosen[name] = Bayes()
         else:
             chosen[name], why[name] = choose(data, variable)
+        chosen[name] = chosen[name].for_family(family_of(data.families[variable]).name)
         if name in grouped:
             _check_normal(name, variable, data)
         check_family(data, variable, chosen[name])
         _check_joint(name, grouped.get(name, (name,)), chosen[name])
     return chosen, why
-
-
-def _read(value: Any, family: str) -> Method:
-    method = read(value)
-    return Norm() if isinstance(method, SingleLevel) and family_of(family).is_normal else method
 
 
 def visits(
@@ -191,11 +187,9 @@ def _check_normal(block: str, name: str, data: IncompleteData) -> None:
 
 
 def _check_joint(name: str, members: tuple[str, ...], method: Method) -> None:
-    if len(members) == 1:
+    if len(members) == 1 or method.joint:
         return
-    if isinstance(method, PyMC) or (isinstance(method, Gibbs) and method.residual == "common"):
-        return
-    what = "residual='cluster'" if isinstance(method, Gibbs) else f"method '{method.name}'"
+    what = "residual='cluster'" if method.residual == "cluster" else f"method '{method.name}'"
     raise SpecificationError(
         f"Block '{name}' ({listing(members)}): {what} imputes one variable at a time; use 'bayes' or 'iw', or no block."
     )

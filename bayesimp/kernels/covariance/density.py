@@ -310,7 +310,10 @@ def draw_lkj_correlation(rng, eta, d, size):
     of Lewandowski, Kurowicka & Joe (2009, sec. 2.4), row by row of the Cholesky factor.
     """
     shape = tuple(int(n) for n in size)
-    L, left = np.zeros((*shape, d, d)), np.ones((*shape, d))  # left: what is left of the square of each row
+    L, left = (
+        np.zeros((*shape, d, d)),
+        np.ones((*shape, d)),
+    )  # left: the remainder of each row's sum of squares
     for j in range(d):
         b = np.asarray(eta + (d - 2 - j) / 2)[..., None]
         L[..., j, j] = np.sqrt(left[..., j])

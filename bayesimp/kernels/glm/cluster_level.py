@@ -53,7 +53,7 @@ from bayesimp.kernels.glm.regression import WORDS as REGRESSION_WORDS
 from bayesimp.kernels.glmm.gibbs import MOVES, GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
 
-__all__ = ["LOG_LINKS", "WORDS", "ClusterLevel", "ClusterLevelState", "cluster_level_step", "draw_values",
+__all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "cluster_level_step", "draw_values",
            "initial_cluster_level_state"]  # fmt: skip
 
 STEPS = 20  # of Gibbs or Metropolis a visit
@@ -79,7 +79,7 @@ class ClusterLevelState(NamedTuple):
     beta: np.ndarray
 
 
-class ClusterLevel(NamedTuple):
+class ClusterLevelDraw(NamedTuple):
     """values of the clusters without one, in order; beta (p, r), sigma2, aux as in `Regression`, or the shape (1,).
 
     accepted: share of Metropolis steps, nan of the normal. code: sum of keys of WORDS.
@@ -115,7 +115,7 @@ def cluster_level_step(
     trials=None,
     bounds=None,
     shift=0.0,
-) -> ClusterLevel:
+) -> ClusterLevelDraw:
     """One visit.
 
     Parameters
@@ -141,7 +141,7 @@ def cluster_level_step(
     """
     if not observed.any():
         nan = np.full((~observed).sum(), np.nan)
-        return ClusterLevel(nan, np.empty((0, 0)), np.nan, np.empty(0), np.nan, NO_VALUES)
+        return ClusterLevelDraw(nan, np.empty((0, 0)), np.nan, np.empty(0), np.nan, NO_VALUES)
     X_mis, X_obs, y_obs = (
         X[~observed],
         np.ascontiguousarray(X[observed], dtype=float),
@@ -164,10 +164,12 @@ def cluster_level_step(
     if draw.code < NO_MODE:
         values = draw_values(rng, family, X_mis @ draw.beta + shift, draw.aux, trials[~observed])
     code = draw.code | TOO_LARGE * bool(draw.code < NO_MODE and np.isnan(values).any())
-    return ClusterLevel(values, draw.beta, 1.0, draw.aux, draw.accepted / steps, code)
+    return ClusterLevelDraw(values, draw.beta, 1.0, draw.aux, draw.accepted / steps, code)
 
 
-def _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds, shift) -> ClusterLevel:
+def _normal(
+    rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds, shift
+) -> ClusterLevelDraw:
     """A visit to a normal variable."""
     first = np.arange(X_obs.shape[1]) == 0
     sd, mean = scale * np.where(first, TERM_SD, SLOPE_SD), np.where(first, location, 0.0)
@@ -179,10 +181,10 @@ def _normal(rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bou
         values = centre + np.sqrt(sigma2) * rng.standard_normal(len(X_mis))
     else:
         truncated_normals(rng, centre, np.full(len(X_mis), np.sqrt(sigma2)), *bounds, values)
-    return ClusterLevel(values, beta[:, None], sigma2, np.empty(0), np.nan, 0)
+    return ClusterLevelDraw(values, beta[:, None], sigma2, np.empty(0), np.nan, 0)
 
 
-def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) -> ClusterLevel:
+def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) -> ClusterLevelDraw:
     """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
@@ -200,7 +202,7 @@ def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) 
         draw_rows(rng, rows.family, np.ones(len(X_mis)), X_mis @ state.beta + shift, shape, values)
     code = NOT_FINITE if failed else TOO_LARGE * bool(np.isnan(values).any())
     tried, accepted = tallies[1]
-    return ClusterLevel(values, state.beta.copy(), 1.0, shape.copy(), accepted / max(tried, 1), code)
+    return ClusterLevelDraw(values, state.beta.copy(), 1.0, shape.copy(), accepted / max(tried, 1), code)
 
 
 def _gibbs(rng, X, y, mean, sd, scale, steps, state):

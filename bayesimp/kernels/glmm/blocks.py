@@ -49,14 +49,14 @@ from bayesimp.kernels.families.scalar import INVERSE_GAUSSIAN
 from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 
-__all__ = ["Block", "Workspace", "draw_block", "workspace"]
+__all__ = ["BlockTarget", "Workspace", "draw_block", "workspace"]
 
 TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
 TOGETHER = 6  # dimensions proposed at once, at most
 WIDTH, STEPS = 4.0, 40  # of slices, in standard deviations at the mode; steps out at most
 
 
-class Block(NamedTuple):
+class BlockTarget(NamedTuple):
     """What a block's target is made of.
 
     family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm/passes.py. Q (d0, d0), t (d0,): prior of the

@@ -44,7 +44,7 @@ from bayesimp.kernels.families.scalar import (
     PROBIT,
 )
 from bayesimp.kernels.families.shape import counts_above, draw_shape
-from bayesimp.kernels.glmm.blocks import Block, draw_block, workspace
+from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block, workspace
 from bayesimp.kernels.glmm.moves import (
     centre,
     centring,
@@ -121,7 +121,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
     for _ in range(updates):
         if moves & M_EFFECTS:
             predictor(rows, beta, B, True, False, base)
-            block = Block(
+            block = BlockTarget(
                 family,
                 y,
                 trials,
@@ -146,7 +146,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
         if moves & M_FIXED:
             predictor(rows, beta, B, False, True, base)
             read_fixed(beta, aux, w_fixed.theta)
-            block = Block(
+            block = BlockTarget(
                 family,
                 y,
                 trials,
@@ -176,7 +176,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
                 spread = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
                 scale_Q[e, e] = 2.0 * rng.standard_gamma(0.5 * power) / (spread + 1.0)
                 w_effects.theta[e] = 1.0
-            block = Block(
+            block = BlockTarget(
                 family,
                 y,
                 trials,

@@ -45,7 +45,7 @@ __all__ = [
     "NO_ROWS",
     "TOO_FEW",
     "WORDS",
-    "TwoStage",
+    "TwoStageDraw",
     "TwoStageState",
     "initial_state",
     "two_stage_step",
@@ -77,7 +77,7 @@ def initial_state(m: int, p: int) -> TwoStageState:
     return TwoStageState(np.full((m, p), np.nan), np.full((m, p), np.nan), np.full(m, np.nan))
 
 
-class TwoStage(NamedTuple):
+class TwoStageDraw(NamedTuple):
     """Draws of one visit.
 
     coefficients (m, p): b_i*; sigma2 (m,): of the normal, else empty. estimated (m, p): of the normal, the posterior
@@ -97,7 +97,7 @@ class TwoStage(NamedTuple):
     code: int
 
 
-def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStage:
+def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStageDraw:
     """One visit: coefficients of every cluster, drawn.
 
     Parameters
@@ -131,7 +131,7 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
     meta = meta_analysis(rng, state.fits[good], S, T[good], method, published)
     if meta is None:
         nan = np.full((m, p), np.nan)
-        return TwoStage(nan, nan[:0, 0], nan[:0], status, math.nan, nan[0], nan[:0], nan[0, :0], TOO_FEW)
+        return TwoStageDraw(nan, nan[:0, 0], nan[:0], status, math.nan, nan[0], nan[:0], nan[0, :0], TOO_FEW)
     means, L = _means(meta.beta_drawn, T, p), meta.L_drawn
     if rows.family == NORMAL:
         data = NormalFits(H, Hb, total, s2, df, status)
@@ -139,14 +139,14 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
             rng, data, meta, means, _means(meta.beta, T, p), state.log_sigma2, method, published
         )
         code = meta.code + VARIANCES * code
-        return TwoStage(coefficients, sigma2, estimated, status, accepted, meta.beta_drawn, L, law, code)
+        return TwoStageDraw(coefficients, sigma2, estimated, status, accepted, meta.beta_drawn, L, law, code)
     coefficients = gaussian_effects(H, Hb, means, L, rng.standard_normal((m, p)))
     code, share, failed = meta.code, math.nan, np.flatnonzero(status > FITTED)
     if not published and len(failed):
         accepted, lost = draw_failed(rng, rows, failed, means, L, state.effects, coefficients)
         code, share = code + UNCONDITIONAL * (lost > 0), accepted / (STEPS * len(failed))
     none = np.empty((0, p))
-    return TwoStage(coefficients, none[:, 0], none, status, share, meta.beta_drawn, L, np.empty(0), code)
+    return TwoStageDraw(coefficients, none[:, 0], none, status, share, meta.beta_drawn, L, np.empty(0), code)
 
 
 def _means(beta, T, p):

@@ -86,7 +86,7 @@ class NormalFits(NamedTuple):
 def draw_normal_clusters(rng, data, meta, means, means_hat, state, method, published):
     """sigma_i^2, then coefficients, drawn: means (m, p) are W_i beta*, means_hat W_i beta_hat, state (m,) is updated.
 
-    Returns coefficients, sigma2, estimated, accepted, log_sigma2, code as in `two_stage.TwoStage`.
+    Returns coefficients, sigma2, estimated, accepted, log_sigma2, code as in `draw.TwoStageDraw`.
     """
     m, p = means.shape
     good = data.status == FITTED

@@ -1,0 +1,181 @@
+"""`Block`: how one conditional model draws its parameters and fills in its missing values, in the chained-equations loop.
+
+A block is made once for a model and serves all chains: what belongs to a chain is in its `Chain`, and what the block
+keeps there from cycle to cycle in its `Parameters`. Besides `init` and `step` everything has a default.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.contract import Shift
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.fcs.specification.records import ConditionalModel
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.methods.base import Method
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.chained.visit import Visit
+
+__all__ = ["ADVICE", "FREE", "KEPT", "Block", "Chain", "Parameters", "held_coefficients", "summed"]
+
+Array = NDArray[np.float64]
+KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
+FREE = "free:"  # marks, among `Parameters.own`, what results show: shapes, cutpoints, variables of a user's own model
+ADVICE = (
+    "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
+    "of others: leave one of them out of its formula, or give beta a normal prior."
+)
+
+
+def _none() -> Array:
+    return np.zeros(0)
+
+
+@dataclass
+class Parameters:
+    """State of a block in one chain, working scale; an array of size 0 where the model has no such parameter.
+
+    Attributes
+    ----------
+    beta
+        (p*, r) fixed effects.
+    Sigma
+        (1, r, r) residual covariance matrix, or (m, r, r), one a cluster.
+    Psi
+        (r q, r q) covariance matrix of the random effects.
+    B
+        (m, q, r) random effects.
+    own
+        Whatever else the block keeps from cycle to cycle; names that begin with `FREE` are shown in results.
+    """
+
+    beta: Array = field(default_factory=_none)
+    Sigma: Array = field(default_factory=_none)
+    Psi: Array = field(default_factory=_none)
+    B: Array = field(default_factory=_none)
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """What is kept of every cycle."""
+        normal = {name: getattr(self, name) for name in KEPT}
+        return {name: x for name, x in normal.items() if x.size} | {
+            name: x for name, x in self.own.items() if name.startswith(FREE)
+        }
+
+
+@dataclass
+class Chain:
+    """One imputation under way: completed incomplete rows V (R, d - p), parameters by block.
+
+    events: how often something of the kind (block, code) happened.
+    """
+
+    rng: np.random.Generator
+    V: Array
+    theta: list[Parameters]
+    cycles: int = 0
+    events: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def record(self, block: int, code: int, count: int = 1) -> None:
+        """Count what happened; the words are with the block (`Block.words`)."""
+        self.events[block, code] = self.events.get((block, code), 0) + count
+
+
+def summed(thetas: list[Parameters], name: str) -> np.ndarray:
+    """Sum over imputations of what blocks count by themselves."""
+    return np.sum([theta.own[name] for theta in thetas], axis=0)
+
+
+def held_coefficients(model: ConditionalModel, thetas: list[Parameters]) -> list[Event]:
+    """Coefficients that the completed data did not determine, of which `own["held"]` (r p*,) counts the updates."""
+    counts = summed(thetas, "held").reshape(len(model.responses), -1).max(axis=0)
+    return [
+        Event(
+            "coefficient held",
+            f"{model.name} ~ {column.name}",
+            f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
+            f"'{model.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn "
+            "given it. Leave it out of the formula, or give beta a normal prior.",
+            int(count),
+        )
+        for column, count in zip(model.fixed, counts, strict=True)
+        if count
+    ]
+
+
+class Block(ABC):
+    """The sampler of one conditional model.
+
+    Attributes
+    ----------
+    table, chained, method
+        The table as the loop reads it, the conditional model in it, and its method.
+    words
+        Kind and message of each bit that `step` may return, and of its negative codes.
+    heavy
+        Whether `step` is mostly compiled code, during which another thread may run.
+    advice
+        The end of the message of a `SamplingError`: what to do.
+    visit
+        Arrays that stand for `step` in the kernel that runs whole cycles (kernels/chained/visit.py); None: `step` runs.
+    adapts
+        Whether `adapt` tunes the block before the chains start.
+    drawn
+        (R,) bool, of a cluster-level variable: incomplete rows whose value is drawn, not known from other rows of their
+        cluster. None: all that are missing.
+    """
+
+    words: Mapping[int, tuple[str, str]] = {}
+    heavy: bool = False
+    advice: str = ADVICE
+    visit: Visit | None = None
+    adapts: bool = False
+    drawn: NDArray[np.bool_] | None = None
+    method: Method
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        self.table, self.chained = table, table.blocks[number]
+        self.method = self.chained.block.method
+
+    @abstractmethod
+    def init(self, chain: Chain) -> Parameters:
+        """The parameters that a chain starts from; its missing values are filled in."""
+
+    @abstractmethod
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        """Move the parameters, and fill in the missing responses in ``chain.V``.
+
+        Returns
+        -------
+        0, or a sum of bits that say what was out of the ordinary; a negative code ends the run with `SamplingError`.
+        """
+
+    def move(self, shift: Shift) -> None:
+        """Take a shift, which `step` adds between the draw of the parameters and the fill.
+
+        Raises
+        ------
+        SpecificationError
+            The block imputes a variable that is to be shifted, and cannot.
+        """
+        moved = [name for name in self.chained.block.responses if shift.of(name)]
+        if moved:
+            raise SpecificationError(
+                f"'{moved[0]}': method '{self.method.name}' does not take a shift; use another method for it."
+            )
+
+    def adapt(self, chain: Chain) -> None:
+        """Tune on a chain of its own, which is thrown away (`loop.adapt_all`); called where ``adapts`` is true."""
+        return None
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """What is to be said of all chains in the end."""
+        return []

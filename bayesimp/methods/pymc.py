@@ -1,0 +1,136 @@
+"""`PyMC`: a conditional model sampled by NUTS, under any prior, or written by the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import family_of
+from bayesimp.methods.base import OPTIONS, Method, all_families
+from bayesimp.methods.options import Link, check_compatible, check_count, check_link
+from bayesimp.priors import Priors, default
+from bayesimp.priors import read as read_priors
+
+if TYPE_CHECKING:
+    from bayesimp.fcs.blocks.base import Block
+    from bayesimp.fcs.table import ChainedTable
+
+__all__ = ["PyMC"]
+
+
+@dataclass(frozen=True)
+class PyMC(Method):
+    """A PyMC submodel, sampled by NUTS.
+
+    Parameters
+    ----------
+    priors
+        Any prior of `bayesimp.priors`; None: the default.
+    model
+        Function (data, priors) -> pm.Model with the variable as a named node; None: the model above of its family.
+    compatible
+        As in `Gibbs`.
+    transitions
+        NUTS transitions in each visit; None: chosen by the sampler.
+    link
+        As in `Gibbs`.
+    """
+
+    priors: Priors | None = None
+    model: Callable[[Any, Priors | None], Any] | None = None
+    compatible: bool | None = None
+    transitions: int | None = None
+    link: Link = "logit"
+    name: str = "pymc"
+
+    summary = "any prior, or a PyMC model of your own, by NUTS"
+    links = ("logit", "probit")
+    random = "required"
+    joint = True
+    takes_priors = True
+
+    def __post_init__(self) -> None:
+        if self.priors is not None:
+            object.__setattr__(self, "priors", read_priors(self.priors))
+        if self.model is not None and not callable(self.model):
+            raise SpecificationError(
+                f"PyMC: model must be a function (data, priors) -> pm.Model, got {self.model!r}."
+            )
+        check_compatible(self.compatible, "PyMC")
+        if self.transitions is not None:
+            check_count(self.transitions, "transitions")
+        check_link(self.link)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """All, those without a compiled density among them."""
+        return all_families()
+
+    @property
+    def options(self) -> frozenset[str]:
+        """A model of the user's own knows nothing of bounds."""
+        return frozenset(OPTIONS) - ({"bounds"} if self.own_model else set())
+
+    @property
+    def own_model(self) -> bool:
+        """Whether the user wrote the model."""
+        return self.model is not None
+
+    @property
+    def centres_products(self) -> bool:
+        """A model of the user's own is given the columns as they are."""
+        return not self.own_model
+
+    def refusal(self, option: str, name: str) -> str:
+        """What to do instead of bounds in a model of the user's own."""
+        if option != "bounds":
+            return super().refusal(option, name)
+        return (
+            f"a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node in the model "
+            f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
+        )
+
+    def proper_prior(self, family: str) -> str | None:
+        """Of a model of the user's own only the user can say."""
+        if self.own_model:
+            return "the model is your own: make sure that its prior is proper"
+        return super().proper_prior(family)
+
+    def with_priors(self, priors: Priors) -> PyMC:
+        """With other priors, whichever they are."""
+        return replace(self, priors=priors)
+
+    def for_family(self, family: str) -> PyMC:
+        """With weak priors of the coefficients where the family is not normal and they are flat (`priors.Flat`)."""
+        priors = default() if self.priors is None else self.priors
+        if self.own_model or family_of(family).is_normal:
+            return self
+        beta = priors.beta.for_generalised()
+        return self if beta is priors.beta else replace(self, priors=replace(priors, beta=beta))
+
+    def block(self, table: ChainedTable, k: int) -> Block:
+        """The user's model, the normal model, or that of another family."""
+        from bayesimp.fcs.blocks import pymc as blocks
+
+        if self.own_model:
+            return blocks.OwnModel(table, k)
+        normal = table.blocks[k].block.distribution.is_normal
+        return blocks.PriorModel(table, k) if normal else blocks.GeneralisedModel(table, k)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A model of the user's own is code, of which files keep the name."""
+        out = super().to_dict()
+        if self.model is not None:
+            out["model"] = getattr(self.model, "__qualname__", repr(self.model))
+        return out
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any], where: str) -> Method:
+        """Refused for a model of the user's own, which is in no file."""
+        if options.get("model") is not None:
+            raise SpecificationError(
+                f"{where}: the PyMC model {options['model']} is code of the user's own and is not kept in files."
+            )
+        return super().from_options(options, where)

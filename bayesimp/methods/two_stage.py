@@ -1,0 +1,87 @@
+"""`TwoStage` (2STG): a regression in every cluster, then a meta-analysis of them (Resche-Rigon & White 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.methods.base import BINARY_AND_COUNTS, OPTIONS, Method, matched_families
+from bayesimp.methods.options import Link, check_choice, check_count, check_link, check_true_or_false
+
+if TYPE_CHECKING:
+    from bayesimp.events import Event
+    from bayesimp.fcs.blocks.base import Block
+    from bayesimp.fcs.identification.evidence import Evidence
+    from bayesimp.fcs.specification.levels import Draft
+    from bayesimp.fcs.table import ChainedTable
+    from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["TwoStage"]
+
+
+@dataclass(frozen=True)
+class TwoStage(Method):
+    """Two-stage imputation (2STG): a regression in every cluster, then a meta-analysis (Resche-Rigon & White 2018).
+
+    All coefficients differ between clusters; a normal variable has a residual variance for each cluster too.
+
+    Parameters
+    ----------
+    estimator
+        Of the covariance matrix between clusters: ``"reml"``, drawn through its Cholesky factor, or ``"moments"``
+        (DerSimonian & Laird), which is kept at its estimate, as published.
+    donors
+        Predictive mean matching with so many donors instead of draws from the model; None: no matching.
+    published
+        A cluster whose own regression fails is treated as if it had no observed value, as published; else it keeps
+        what its rows say. Either way it is named in the events.
+    link
+        As in `Gibbs`.
+    """
+
+    estimator: Literal["reml", "moments"] = "reml"
+    donors: int | None = None
+    published: bool = False
+    link: Link = "logit"
+    name: str = "2stage"
+
+    summary = "a regression in every cluster, then a meta-analysis (Resche-Rigon & White 2018)"
+    links = ("logit", "probit")
+    random = "optional"
+    options = frozenset(OPTIONS)
+    fits_each_cluster = True
+    centres_products = False  # there is no prior that could depend on an origin
+
+    def __post_init__(self) -> None:
+        check_choice(self.estimator, "TwoStage: estimator", ("reml", "moments"))
+        if self.donors is not None:
+            check_count(self.donors, "donors")
+        check_true_or_false(self.published, "TwoStage: published")
+        check_link(self.link)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Matched values may be of any family with numbers or ordered levels."""
+        return ("normal", *BINARY_AND_COUNTS) if self.donors is None else matched_families()
+
+    def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
+        """All columns that vary within clusters have coefficients that differ between clusters."""
+        from bayesimp.fcs.specification.levels import random_within_clusters
+
+        return random_within_clusters(draft, data, values)
+
+    def check(self, evidence: Evidence) -> list[Event]:
+        """Refuse a variable that too few clusters can be fitted by themselves for."""
+        from bayesimp.fcs.identification.clusters import fitted_by_themselves
+
+        return fitted_by_themselves(evidence)
+
+    def block(self, table: ChainedTable, k: int) -> Block:
+        """By rows, cluster by cluster."""
+        from bayesimp.fcs.blocks.two_stage import TwoStageBlock
+
+        return TwoStageBlock(table, k)
