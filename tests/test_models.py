@@ -81,7 +81,7 @@ def in_a_block(data, **options):
     return bi.FCS(data, blocks={"yw": ["y", "w"]}, **options)
 
 
-GIBBS = {"chains": 2, "tune": 4, "draws": 6}
+GIBBS = {"chains": 2, "tune": 4, "draws": 6, "thin": 2}
 CASES = {
     "JointNormal, gibbs": Case(joint, GIBBS, {"draws": 9}, "draws"),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),

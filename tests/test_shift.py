@@ -44,6 +44,10 @@ def test_one_of_a_block_moves_and_the_other_stays():
     ]
     np.testing.assert_allclose(runs[1].values("y"), runs[0].values("y") + C, rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(runs[1].values("w"), runs[0].values("w"))
+    table_, chains = runs[1].model.table, runs[1].run.chains
+    seen = ~np.isnan(table_.start)
+    for chain in chains:  # what is observed stays
+        np.testing.assert_array_equal(chain.V[seen], table_.start[seen])
 
 
 def test_bounds_are_kept_to():

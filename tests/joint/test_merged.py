@@ -18,7 +18,7 @@ def rows(seed=0, n=120, clusters=6):
     codes = rng.integers(clusters, size=n)
     x, w = rng.normal(3.0, 2.0, n), rng.normal(-1.0, 0.5, n)
     X, Z = np.column_stack([np.ones(n), x, w]), np.column_stack([np.ones(n), x, w, x * w])
-    Y = X @ [[1.0, -2.0], [0.5, 0.1], [0.3, 2.0]] + rng.normal(size=(n, 2)) * [2.0, 30.0]
+    Y = X @ [[1.0, -2.0], [-0.5, -10.0], [0.3, 2.0]] + rng.normal(size=(n, 2)) * [2.0, 30.0]
     Y[rng.random(n) < 0.3, 0] = np.nan
     Y[codes == 2, 1] = np.nan
     return X, Z, Y, codes, clusters
