@@ -195,10 +195,11 @@ def test_tight_priors(family):
     assert z < limit
 
 
-@pytest.mark.parametrize("family", ["bernoulli", "poisson"])
-def test_mlmi_on_few_rows(family):
+@pytest.mark.parametrize("family", ["normal", "bernoulli", "poisson"])
+def test_few_rows(family):
     """Much of what is known is the prior's doing."""
-    z, limit = against(family, "mlmi", 1000, 6, sizes=(2, 4, 2, 2, 4))
+    method = bi.methods.Bayes(NORMAL) if family == "normal" else "mlmi"
+    z, limit = against(family, method, 1000, 8, sizes=(2, 4, 2, 2, 4))
     assert z < limit
 
 
@@ -211,7 +212,7 @@ def test_slopes(method, family):
 def share_of_its_own(method, cycles=3, fitted=False):
     """How often y says whether z > 1, as it does where both are observed, in rows that lack y.
 
-    These lack z, too, whose values say nothing but what they are (by chance: 0.73 at most). fitted: so do more than half
+    These lack z, too, whose values say nothing but what they are (by chance: 0.73 at most). fitted: so do nine tenths
     of the rows with y, where z is known from w but for a little; the model of y cannot be learnt without its values.
     """
     rng = np.random.default_rng(31)
@@ -220,7 +221,7 @@ def share_of_its_own(method, cycles=3, fitted=False):
     z = 2 * w + 0.05 * rng.normal(size=n) if fitted else rng.normal(size=n)
     y = (10 * (z - 1) + rng.logistic(size=n) > 0) * 1.0
     hole = rng.random(n) < 0.25
-    no_z = hole | (rng.random(n) < 0.6) if fitted else hole
+    no_z = hole | (rng.random(n) < 0.9) if fitted else hole
     frame = pd.DataFrame({"g": g, "y": np.where(hole, np.nan, y), "z": np.where(no_z, np.nan, z), "w": w})
     random = "" if method in ("glm", "sti", "2stage") else " + (1 | g)"
     imp = bi.FCS(
@@ -236,4 +237,4 @@ def share_of_its_own(method, cycles=3, fitted=False):
 @pytest.mark.parametrize("method", ["bayes", "mlmi", "mlmi-published", "glm", "sti", "2stage"])
 def test_values_belong_to_the_predictors_of_their_own_table(method, fitted):
     """Not to those of the cycle before, nor of another row."""
-    assert share_of_its_own(method, fitted=fitted) > 0.85
+    assert share_of_its_own(method, fitted=fitted) > 0.9
