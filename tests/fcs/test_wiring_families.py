@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp.samplers import mlmi
 from tests.longhand.cells import Cell, compare
 from tests.longhand.laws import Rows, hierarchical
 
@@ -201,6 +202,21 @@ def test_few_rows(family):
     method = bi.methods.Bayes(NORMAL) if family == "normal" else "mlmi"
     z, limit = against(family, method, 1000, 8, sizes=(2, 4, 2, 2, 4))
     assert z < limit
+
+
+def test_mlmi_step_alone(monkeypatch):
+    """The update of `bayes` that follows it would make good for some of a wrong prior."""
+    monkeypatch.setattr(mlmi, "glmm_step", lambda *arguments: 0)
+    z, limit = against("bernoulli", "mlmi", 1000, 30, sizes=(2, 4, 2, 2, 4))
+    assert z < limit
+
+
+def test_known_residual_variance():
+    """In the units of the data: rows of a cell differ by nothing else. One comparison, level 1e-3."""
+    priors = bi.priors.Priors(bi.priors.Fixed([[(3 * UNIT) ** 2]]), bi.priors.HuangWand(scale=UNIT))
+    cells = impute("normal", table("normal", 1), bi.methods.Bayes(priors), 200, 2)
+    ratio = np.mean([cell.var(axis=1, ddof=1) for cell in cells]) / (3 * UNIT) ** 2
+    assert abs(ratio - 1) < 3.3 * np.sqrt(2 / (200 * len(CELLS) * (REPEATS - 1)))
 
 
 @pytest.mark.parametrize("method, family", [("bayes", "poisson"), ("mlmi", "binomial")])
