@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from bayesimp.samplers import mlmi
 
 import bayesimp as bi
+from bayesimp.fcs.blocks import mlmi
 from tests.longhand.cells import Cell, compare
 from tests.longhand.laws import Rows, hierarchical
 
