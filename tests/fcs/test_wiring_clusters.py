@@ -29,7 +29,8 @@ def clusters(family, seed):
     trials = np.ones(28, dtype=int)
     if family == "binomial":
         trials = np.r_[rng.integers(1, 12, OBSERVED), TRIALS]
-    return draw(family, 1.1 * MEANS, -0.9 * MEANS, trials, rng), trials
+    large = 5.0 if family in ("poisson", "negative_binomial") else 0.0  # counts far from their logarithms
+    return draw(family, large + 1.1 * MEANS, -0.9 * MEANS, trials, rng), trials
 
 
 def completed(family, y, trials, m):

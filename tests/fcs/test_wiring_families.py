@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp.fcs.blocks import mlmi
 from tests.longhand.cells import Cell, compare
 from tests.longhand.laws import Rows, hierarchical
 
@@ -195,11 +196,27 @@ def test_tight_priors(family):
     assert z < limit
 
 
-@pytest.mark.parametrize("family", ["bernoulli", "poisson"])
-def test_mlmi_on_few_rows(family):
+@pytest.mark.parametrize("family", ["normal", "bernoulli", "poisson"])
+def test_few_rows(family):
     """Much of what is known is the prior's doing."""
-    z, limit = against(family, "mlmi", 1000, 6, sizes=(2, 4, 2, 2, 4))
+    method = bi.methods.Bayes(NORMAL) if family == "normal" else "mlmi"
+    z, limit = against(family, method, 1000, 8, sizes=(2, 4, 2, 2, 4))
     assert z < limit
+
+
+def test_mlmi_step_alone(monkeypatch):
+    """The update of `bayes` that follows it would make good for some of a wrong prior."""
+    monkeypatch.setattr(mlmi, "glmm_step", lambda *arguments: 0)
+    z, limit = against("bernoulli", "mlmi", 1000, 30, sizes=(2, 4, 2, 2, 4))
+    assert z < limit
+
+
+def test_known_residual_variance():
+    """In the units of the data: rows of a cell differ by nothing else. One comparison, level 1e-3."""
+    priors = bi.priors.Priors(bi.priors.Fixed([[(3 * UNIT) ** 2]]), bi.priors.HuangWand(scale=UNIT))
+    cells = impute("normal", table("normal", 1), bi.methods.Bayes(priors), 200, 2)
+    ratio = np.mean([cell.var(axis=1, ddof=1) for cell in cells]) / (3 * UNIT) ** 2
+    assert abs(ratio - 1) < 3.3 * np.sqrt(2 / (200 * len(CELLS) * (REPEATS - 1)))
 
 
 @pytest.mark.parametrize("method, family", [("bayes", "poisson"), ("mlmi", "binomial")])
@@ -211,7 +228,7 @@ def test_slopes(method, family):
 def share_of_its_own(method, cycles=3, fitted=False):
     """How often y says whether z > 1, as it does where both are observed, in rows that lack y.
 
-    These lack z, too, whose values say nothing but what they are (by chance: 0.73 at most). fitted: so do more than half
+    These lack z, too, whose values say nothing but what they are (by chance: 0.73 at most). fitted: so do nine tenths
     of the rows with y, where z is known from w but for a little; the model of y cannot be learnt without its values.
     """
     rng = np.random.default_rng(31)
@@ -220,7 +237,7 @@ def share_of_its_own(method, cycles=3, fitted=False):
     z = 2 * w + 0.05 * rng.normal(size=n) if fitted else rng.normal(size=n)
     y = (10 * (z - 1) + rng.logistic(size=n) > 0) * 1.0
     hole = rng.random(n) < 0.25
-    no_z = hole | (rng.random(n) < 0.6) if fitted else hole
+    no_z = hole | (rng.random(n) < 0.9) if fitted else hole
     frame = pd.DataFrame({"g": g, "y": np.where(hole, np.nan, y), "z": np.where(no_z, np.nan, z), "w": w})
     random = "" if method in ("glm", "sti", "2stage") else " + (1 | g)"
     imp = bi.FCS(
@@ -236,4 +253,4 @@ def share_of_its_own(method, cycles=3, fitted=False):
 @pytest.mark.parametrize("method", ["bayes", "mlmi", "mlmi-published", "glm", "sti", "2stage"])
 def test_values_belong_to_the_predictors_of_their_own_table(method, fitted):
     """Not to those of the cycle before, nor of another row."""
-    assert share_of_its_own(method, fitted=fitted) > 0.85
+    assert share_of_its_own(method, fitted=fitted) > 0.9

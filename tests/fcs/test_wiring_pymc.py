@@ -11,6 +11,9 @@ import pymc as pm
 import pytest
 
 import bayesimp as bi
+from bayesimp.fcs.blocks.check_model import build
+from bayesimp.models.conditional_normal import ConditionalData
+from bayesimp.sampling.compiled_model import _graph
 from tests.fcs.test_wiring_families import NORMAL, PLANE, against, share_of_its_own
 
 
@@ -50,3 +53,20 @@ def test_a_users_own_model_has_its_trials_and_clusters():
 
 def test_values_belong_to_the_predictors_of_their_own_table():
     assert share_of_its_own(bi.methods.PyMC(bi.priors.Priors(beta=bi.priors.Weak())), cycles=10) > 0.85
+
+
+@pytest.mark.parametrize("clusters", [(4, 5), (5, 4)])
+def test_tables_with_other_numbers_of_clusters_share_no_compiled_model(clusters):
+    """What was compiled splits a point by its own sizes: effects of more clusters were read from beyond its end."""
+
+    def graph(m, rows=12):
+        codes = np.arange(rows) % m
+        X = np.column_stack([np.ones(rows), np.linspace(-1, 1, rows)])
+        data = ConditionalData("y", codes % 2 * 1.0, X, X[:, :1], codes, m, ("1", "x"), ("1",), "binomial", "logit",
+                               trials=np.ones(rows))  # fmt: skip
+        model, _ = build(successes, data, None)
+        return _graph(model, (), (), "y")[0]
+
+    first, second = clusters
+    assert not graph(first).equals(graph(second))
+    assert graph(first).equals(graph(first, rows=20))
