@@ -118,10 +118,10 @@ class Run(ABC):
 
         Raises
         ------
-        ValueError
+        SpecificationError
             The engine does not go on in cycles.
         """
-        raise ValueError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+        raise SpecificationError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
 
     @abstractmethod
     def state(self) -> xr.Dataset:

@@ -20,7 +20,8 @@ from bayesimp.contract import ImputationModel, Run, Shift, register
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
-from bayesimp.imputation.result import Imputations, build_tree
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import build_tree
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import chain_rng, new_seed
 from bayesimp.sampling.executors import Executor, read_executor, run_level

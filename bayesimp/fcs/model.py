@@ -93,7 +93,7 @@ class FCS(ImputationModel):
         (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either (but for
         a cluster that has no other rows).
     shift
-        What is added between the draw of the parameters and the fill, see `Shift`; None: nothing.
+        What is added between the draw of the parameters and the fill, see `bayesimp.contract.Shift`; None: nothing.
 
     Raises
     ------

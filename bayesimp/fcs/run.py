@@ -24,7 +24,8 @@ from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.feedback import circle_cure
 from bayesimp.fcs.storage import fcs_state, history_and_chains
 from bayesimp.imputation.events import imputed_events
-from bayesimp.imputation.result import Imputations, build_tree
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import build_tree
 from bayesimp.notation import effect_names
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor, run_task

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesimp import notation as nt
 from bayesimp.contract import ImputationModel, Run, model_type
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
+from bayesimp.imputation.columns import filled_column, floats
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Imputations", "build_tree", "check_long_names"]
+__all__ = ["Imputations", "check_long_names"]
 
 
 class Imputations:
@@ -120,7 +120,7 @@ class Imputations:
         if family.is_coded:
             return column.take(self._cells_like(name, rows, k)).set_axis(column.index)
         whole = (family.is_count or name in self._matched) and self._fit(name)
-        return _filled(column, rows, self._cells[name][1][k], whole)
+        return filled_column(column, rows, self._cells[name][1][k], whole)
 
     def _fit(self, name: str) -> bool:
         """Whether the imputed values of all tables are in the range of a column's type, if it is one of integers."""
@@ -181,7 +181,7 @@ class Imputations:
                 places = [self._cells_like(name, rows, k) for k in range(first, stop)]
                 out[name] = self._column(name).array.take(np.concatenate(places))
             else:
-                base = np.tile(_floats(self._filled(name, rows, first)), (count, 1))
+                base = np.tile(floats(self._filled(name, rows, first)), (count, 1))
                 base[:, rows] = values[first:stop]
                 out[name] = base.ravel()
         return pd.DataFrame(out)
@@ -282,10 +282,6 @@ class Imputations:
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
         run = self._chains()
-        if not run.chained:
-            raise SpecificationError(
-                "Only imputations by chained equations (FCS) go on in cycles; see `extend`."
-            )
         if cycles < 1:
             raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
         return run.iterate(cycles, progress)
@@ -332,75 +328,6 @@ class Imputations:
         return "\n".join(lines)
 
 
-def build_tree(
-    data: IncompleteData,
-    posterior: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
-    imputed_stats: Mapping[str, np.ndarray],
-    imputed: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    observed: Mapping[str, np.ndarray],
-    coords: Mapping[str, list],
-    attrs: Mapping[str, Any],
-    sample_stats: Mapping[str, np.ndarray] | None = None,
-    warmup: int = 0,
-) -> xr.DataTree:
-    """Put arrays together as a DataTree (groups: see `Imputations`).
-
-    posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
-    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
-    to groups of their own.
-    """
-    clusters = _labels(data.clusters)
-    coords = {name: [nt.shown(label) for label in labels] for name, labels in coords.items()}
-    sample = (nt.CHAIN, nt.DRAW)
-    draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
-    used = {dim for dims, _ in posterior.values() for dim in dims}
-    groups = {
-        "posterior": xr.Dataset(
-            {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},
-            coords={**draws, **{k: v for k, v in {nt.CLUSTER: clusters, **coords}.items() if k in used}},
-        ),
-        "imputed_stats": xr.Dataset(
-            {
-                name: ((*sample, nt.RESPONSE, nt.CLUSTER), np.moveaxis(a, -1, -2))
-                for name, a in imputed_stats.items()
-            },
-            coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
-        ),
-    }
-    if warmup:  # the first draws, set apart under ArviZ's name for them
-        for name in ("posterior", "imputed_stats"):
-            groups[f"warmup_{name}"] = groups[name].isel({nt.DRAW: slice(None, warmup)})
-            groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})
-    if sample_stats:
-        groups["sample_stats"] = xr.Dataset(
-            {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
-        )
-    names = nt.tree_names([*observed, *(name for name in imputed if name not in observed)])
-    groups["imputed"] = xr.Dataset(
-        {names[name]: _cells(data, name, names[name], *cells, clusters) for name, cells in imputed.items()}
-    )
-    groups["observed_data"] = xr.Dataset(
-        {names[name]: (nt.ROW, y, {"column": name}) for name, y in observed.items()},
-        coords={nt.ROW: np.arange(len(data.codes)), nt.CLUSTER_OF_ROW: (nt.ROW, clusters[data.codes])},
-    )
-    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
-    tree.attrs.update(attrs)
-    return tree
-
-
-def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters) -> xr.DataArray:
-    """Imputed values of a column as the variable `name` of the tree."""
-    dim = nt.row_dimension(name)
-    coords = {
-        nt.IMPUTATION: np.arange(len(values)), dim: rows,
-        nt.cluster_coordinate(name): (dim, clusters[data.codes[rows]]),
-    }  # fmt: skip
-    attrs = {"column": column}
-    if column in data.families and data.variable(column).is_coded:
-        attrs["levels"] = ", ".join(nt.shown(level) for level in data.levels(column))
-    return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
-
-
 def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
     """Refuse a table whose own columns have the names of the two that number stacked tables.
 
@@ -418,51 +345,3 @@ def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
 
 def _same(tree: xr.DataTree) -> xr.DataTree:
     return tree
-
-
-def _labels(clusters) -> np.ndarray:
-    """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
-    labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
-    return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])
-
-
-def _filled(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool = False) -> pd.Series:
-    """The column with `values` put in at `rows`; what cannot hold them becomes floating point (`_holding`)."""
-    dtype = column.dtype
-    if isinstance(dtype, pd.SparseDtype):
-        dense = _filled(column.sparse.to_dense(), rows, values, whole)
-        return dense.astype(pd.SparseDtype(dense.dtype, dtype.fill_value))
-    target = _holding(dtype, whole)
-    values = values if pd.api.types.is_float_dtype(target) else values.astype(np.int64)
-    if isinstance(target, np.dtype):
-        filled = (column.to_numpy() if dtype == target else _floats(column)).astype(target)
-        filled[rows] = values
-    else:
-        filled = column.astype(target).array.copy()
-        filled[rows] = pd.Series(values).astype(target).array
-    # dtype said again, for pandas >= 3 reads text in objects as its own type
-    return pd.Series(filled, index=column.index, name=column.name, dtype=filled.dtype)
-
-
-def _holding(dtype: Any, whole: bool) -> Any:
-    """The dtype of a column of numbers once values are imputed: its own if it holds such, else floating point."""
-    types = pd.api.types
-    if types.is_float_dtype(dtype) or (
-        whole and (types.is_integer_dtype(dtype) or types.is_object_dtype(dtype))
-    ):
-        return dtype
-    if isinstance(dtype, pd.ArrowDtype):
-        return pd.api.types.pandas_dtype("double[pyarrow]")
-    masked = types.is_integer_dtype(dtype) or types.is_bool_dtype(dtype)
-    return pd.Float64Dtype() if masked and not isinstance(dtype, np.dtype) else np.dtype(float)
-
-
-def _floats(column: pd.Series) -> np.ndarray:
-    """(n,) float64 with NaN, of numbers however they are stored."""
-    if isinstance(column.dtype, np.dtype) and column.dtype != object:
-        return column.to_numpy(float)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object)
-    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
-        float, na_value=np.nan
-    )

@@ -57,7 +57,7 @@ class JointNormal(ImputationModel):
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
     shift
-        What is added to the imputed values of a response, see `Shift`; None: nothing.
+        What is added to the imputed values of a response, see `bayesimp.contract.Shift`; None: nothing.
 
     Raises
     ------

@@ -16,7 +16,8 @@ from bayesimp import contract
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
-from bayesimp.imputation.result import Imputations, build_tree
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import build_tree
 from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.storage import chain_states, draws_of, joint_state

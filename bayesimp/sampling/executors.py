@@ -75,13 +75,27 @@ def run_task(task: Task, chain: Any, number: int, iterations: int, keep: bool = 
     return chain, piece
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How chains are advanced: chunks are multiples of `multiple`; `stop` ends the run, and is set by Ctrl-C."""
+
+    multiple: int
+    report: Report | None
+    stage: str
+    stop: threading.Event
+
+    def tell(self, done: Sequence[int], iterations: int) -> None:
+        """Report progress: iterations over all chains."""
+        if self.report is not None:
+            self.report(self.stage, sum(done), len(done) * iterations)
+
+
 class Session(ABC):
     """A task under way: what it holds on to (processes, the model in each) lasts for several calls."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    @abstractmethod
     def run(
         self,
         chains: list[Any],
@@ -107,6 +121,12 @@ class Session(ABC):
         -------
         Iterations done by each chain: fewer if the run was interrupted.
         """
+        pace = Pace(multiple, report, stage, threading.Event() if stop is None else stop)
+        return self._run(chains, into, start, iterations, pace)
+
+    @abstractmethod
+    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
+        """`run`, as the subclass does it."""
 
     def catch_up(self, chains: list[Any], into: Any, start: int, done: Sequence[int], level: int) -> None:
         """Bring every chain to iteration `level`, after an interruption."""
@@ -120,57 +140,32 @@ class _Threads(Session):
         super().__init__(task)
         self.workers = workers
 
-    def run(
-        self,
-        chains: list[Any],
-        into: Any,
-        start: int,
-        iterations: int,
-        *,
-        multiple: int = 1,
-        report: Report | None = None,
-        stage: str = "sampling",
-        stop: threading.Event | None = None,
-    ) -> list[int]:
+    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
         def advance(c: int, first: int, last: int) -> None:
             self.task.advance(chains[c], c, into, c, start + first, start + last)
 
         return run_chains(
             advance, len(chains), iterations,
-            multiple=multiple, workers=self.workers, report=report, stage=stage, stop=stop,
+            multiple=pace.multiple, workers=self.workers, report=pace.report, stage=pace.stage, stop=pace.stop,
         )  # fmt: skip
 
 
 class _Serial(Session):
-    def run(
-        self,
-        chains: list[Any],
-        into: Any,
-        start: int,
-        iterations: int,
-        *,
-        multiple: int = 1,
-        report: Report | None = None,
-        stage: str = "sampling",
-        stop: threading.Event | None = None,
-    ) -> list[int]:
-        done, step = [0] * len(chains), multiple
-        stop = threading.Event() if stop is None else stop
+    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
+        done, step = [0] * len(chains), pace.multiple
         try:
             while min(done, default=iterations) < iterations:
                 began, first = time.perf_counter(), done[0]
                 last = min(first + step, iterations)
                 for c, chain in enumerate(chains):
-                    if report is not None:
-                        report(stage, sum(done), len(chains) * iterations)
+                    pace.tell(done, iterations)
                     self._advance(chain, c, into, start + first, start + last)
                     done[c] = last
                 rate = (last - first) / max(time.perf_counter() - began, 1e-6)
-                step = max(int(rate * runner.CHUNK_SECONDS) // multiple, 1) * multiple
-            if report is not None:
-                report(stage, sum(done), len(chains) * iterations)
+                step = max(int(rate * runner.CHUNK_SECONDS) // pace.multiple, 1) * pace.multiple
+            pace.tell(done, iterations)
         except KeyboardInterrupt:
-            stop.set()
+            pace.stop.set()
         return done
 
     def _advance(self, chain: Any, c: int, into: Any, first: int, last: int) -> None:
@@ -189,22 +184,10 @@ class _Processes(Session):
         super().__init__(task)
         self.pool, self.workers = pool, workers
 
-    def run(
-        self,
-        chains: list[Any],
-        into: Any,
-        start: int,
-        iterations: int,
-        *,
-        multiple: int = 1,
-        report: Report | None = None,
-        stage: str = "sampling",
-        stop: threading.Event | None = None,
-    ) -> list[int]:
+    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
         done = [0] * len(chains)
-        waiting = {c: multiple for c in range(len(chains)) if iterations}
+        waiting = {c: pace.multiple for c in range(len(chains)) if iterations}
         running: dict[Future, tuple[int, int, float]] = {}
-        stop = threading.Event() if stop is None else stop
 
         def collect(futures: set[Future]) -> None:
             for future in futures:
@@ -215,21 +198,19 @@ class _Processes(Session):
                 done[c] += step
                 if done[c] < iterations:
                     rate = step / max(time.perf_counter() - began, 1e-6)
-                    waiting[c] = max(int(rate * ROUND_SECONDS) // multiple, 1) * multiple
+                    waiting[c] = max(int(rate * ROUND_SECONDS) // pace.multiple, 1) * pace.multiple
 
         try:
-            while (running or waiting) and not stop.is_set():
+            while (running or waiting) and not pace.stop.is_set():
                 while waiting and len(running) < self.workers:
                     c = min(waiting, key=lambda c: done[c])
                     step = min(waiting.pop(c), iterations - done[c])
                     running[self._submit(chains[c], c, step, into is not None)] = c, step, time.perf_counter()
-                if report is not None:
-                    report(stage, sum(done), len(chains) * iterations)
+                pace.tell(done, iterations)
                 collect(wait(running, timeout=runner.CHUNK_SECONDS, return_when=FIRST_COMPLETED)[0])
-            if report is not None:
-                report(stage, sum(done), len(chains) * iterations)
+            pace.tell(done, iterations)
         except KeyboardInterrupt:
-            stop.set()
+            pace.stop.set()
         with suppress(KeyboardInterrupt):
             collect(set(wait(running)[0]))
         return done

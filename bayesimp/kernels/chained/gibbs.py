@@ -40,15 +40,12 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import (
-    DIAGONAL_HALF_T,
     FIXED,
-    HUANG_WAND,
-    invert,
     update_covariance,
 )
 from bayesimp.kernels.linalg import cholesky, copy_to, fill
-from bayesimp.kernels.normal.effects import Moments, draw_beta_and_effects
-from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.effects import Moments
+from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.kernels.normal.statistics import SufficientStatistics
 
@@ -90,14 +87,9 @@ def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
 def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
     """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
-    if not invert(Psi, Psi_inverse):
-        return 4
-    failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
-    if failed:
-        return 1 + failed
-    if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
-        d = q if prior_Psi.kind == HUANG_WAND else np.int64(1)
-        rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
+    code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held)
+    if code:
+        return code
     seen = np.int64(0)
     if prior_Psi.kind != FIXED:
         fill(T, 0.0)

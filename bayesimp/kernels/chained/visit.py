@@ -32,9 +32,7 @@ from bayesimp.kernels.chained.moments import (
 from bayesimp.kernels.chained.places import flags, matrix, matrix_of_flags, reals, stack, whole
 from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.covariance.update import (
-    DIAGONAL_HALF_T,
     FIXED,
-    HUANG_WAND,
     CovarianceUpdate,
     invert,
     update_covariance,
@@ -42,8 +40,8 @@ from bayesimp.kernels.covariance.update import (
 from bayesimp.kernels.linalg import copy_to
 from bayesimp.kernels.linalg import fill as fill_matrix
 from bayesimp.kernels.normal.complete import complete
-from bayesimp.kernels.normal.effects import draw_beta_and_effects, pattern_weights
-from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.effects import pattern_weights
+from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
 
 __all__ = ["STATE", "VISIT", "BlockState", "Visit", "gibbs_cycles", "gibbs_step", "joint_step"]
@@ -173,14 +171,9 @@ def joint_step(
         W, ok = pattern_weights(Sigma[0], m.patterns)
         if not (ok and invert(Sigma[0], Sigma_inverse)):
             return 1
-        if not invert(Psi, Psi_inverse):
-            return 4
-        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
-        if failed:
-            return 1 + failed
-        if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
-            d = r * q if prior_Psi.kind == HUANG_WAND else np.int64(1)
-            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
+        code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held)
+        if code:
+            return code
     if not fill(rng, cells, terms, block, f, beta, B, Sigma, V):
         return 1
     return 0

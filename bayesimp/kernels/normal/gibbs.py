@@ -20,17 +20,15 @@ import numpy as np
 
 from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.covariance.update import (
-    DIAGONAL_HALF_T,
     FIXED,
-    HUANG_WAND,
     invert,
     update_covariance,
 )
 from bayesimp.kernels.linalg import copy_to, fill
 from bayesimp.kernels.normal.complete import complete
-from bayesimp.kernels.normal.effects import draw_beta_and_effects, pattern_weights
+from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
-from bayesimp.kernels.normal.rescale import rescale_effects
+from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
 
 __all__ = ["gibbs"]
@@ -76,14 +74,9 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
         W, ok = pattern_weights(Sigma, m.patterns)
         if not (ok and invert(Sigma, Sigma_inverse)):
             return 1
-        if not invert(Psi, Psi_inverse):
-            return 4
-        failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, none)
-        if failed:
-            return 1 + failed
-        if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
-            d = r * q if prior_Psi.kind == HUANG_WAND else np.int64(1)
-            rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
+        code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, none)
+        if code:
+            return code
         if (t + 1) % thin == 0:
             # state kept: the (Sigma, Psi) that this (beta, B) was drawn with
             k = (t + 1) // thin - 1

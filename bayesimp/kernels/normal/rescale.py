@@ -29,9 +29,11 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND, invert
 from bayesimp.kernels.linalg import fill
+from bayesimp.kernels.normal.effects import draw_beta_and_effects
 
-__all__ = ["rescale_effects"]
+__all__ = ["draw_and_rescale_effects", "rescale_effects"]
 
 
 @inner
@@ -103,3 +105,24 @@ def rescale_effects(rng, nu, sd, d, W, m, beta, B, Psi, Psi_inverse):
         for i in range(clusters):
             B[i, e % q, e // q] *= alpha
     return accepted
+
+
+@inner
+def draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held):
+    """beta, B given Sigma (by its weights W) and Psi, then the module's move where the prior of Psi has one.
+
+    In place: beta (p, r), B (m, q, r), Psi and Psi_inverse (rq, rq).
+
+    Returns
+    -------
+    0, or what failed: 4 Psi not positive definite, else 1 + the code of `draw_beta_and_effects`.
+    """
+    if not invert(Psi, Psi_inverse):
+        return 4
+    failed = draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held)
+    if failed:
+        return 1 + failed
+    if prior_Psi.kind == HUANG_WAND or prior_Psi.kind == DIAGONAL_HALF_T:
+        d = Psi.shape[0] if prior_Psi.kind == HUANG_WAND else np.int64(1)
+        rescale_effects(rng, prior_Psi.nu, prior_Psi.sd, d, W, m, beta, B, Psi, Psi_inverse)
+    return 0

@@ -1,0 +1,90 @@
+"""Arrays of a run as the `xarray.DataTree` of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesimp import notation as nt
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["build_tree"]
+
+
+def build_tree(
+    data: IncompleteData,
+    posterior: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+    imputed_stats: Mapping[str, np.ndarray],
+    imputed: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    observed: Mapping[str, np.ndarray],
+    coords: Mapping[str, list],
+    attrs: Mapping[str, Any],
+    sample_stats: Mapping[str, np.ndarray] | None = None,
+    warmup: int = 0,
+) -> xr.DataTree:
+    """Put arrays together as a DataTree (groups: see `Imputations`).
+
+    posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
+    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
+    to groups of their own.
+    """
+    clusters = _labels(data.clusters)
+    coords = {name: [nt.shown(label) for label in labels] for name, labels in coords.items()}
+    sample = (nt.CHAIN, nt.DRAW)
+    draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
+    used = {dim for dims, _ in posterior.values() for dim in dims}
+    groups = {
+        "posterior": xr.Dataset(
+            {name: ((*sample, *dims), array) for name, (dims, array) in posterior.items()},
+            coords={**draws, **{k: v for k, v in {nt.CLUSTER: clusters, **coords}.items() if k in used}},
+        ),
+        "imputed_stats": xr.Dataset(
+            {
+                name: ((*sample, nt.RESPONSE, nt.CLUSTER), np.moveaxis(a, -1, -2))
+                for name, a in imputed_stats.items()
+            },
+            coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
+        ),
+    }
+    if warmup:  # the first draws, set apart under ArviZ's name for them
+        for name in ("posterior", "imputed_stats"):
+            groups[f"warmup_{name}"] = groups[name].isel({nt.DRAW: slice(None, warmup)})
+            groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})
+    if sample_stats:
+        groups["sample_stats"] = xr.Dataset(
+            {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
+        )
+    names = nt.tree_names([*observed, *(name for name in imputed if name not in observed)])
+    groups["imputed"] = xr.Dataset(
+        {names[name]: _cells(data, name, names[name], *cells, clusters) for name, cells in imputed.items()}
+    )
+    groups["observed_data"] = xr.Dataset(
+        {names[name]: (nt.ROW, y, {"column": name}) for name, y in observed.items()},
+        coords={nt.ROW: np.arange(len(data.codes)), nt.CLUSTER_OF_ROW: (nt.ROW, clusters[data.codes])},
+    )
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attrs)
+    return tree
+
+
+def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters) -> xr.DataArray:
+    """Imputed values of a column as the variable `name` of the tree."""
+    dim = nt.row_dimension(name)
+    coords = {
+        nt.IMPUTATION: np.arange(len(values)), dim: rows,
+        nt.cluster_coordinate(name): (dim, clusters[data.codes[rows]]),
+    }  # fmt: skip
+    attrs = {"column": column}
+    if column in data.families and data.variable(column).is_coded:
+        attrs["levels"] = ", ".join(nt.shown(level) for level in data.levels(column))
+    return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
+
+
+def _labels(clusters) -> np.ndarray:
+    """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
+    labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
+    return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])
