@@ -208,9 +208,7 @@ class Normal(CoefficientPrior):
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
         import pymc as pm
 
-        # laid out in memory as they are given: another layout is another order of summation, and other last bits
-        mean, sd = (np.broadcast_to(x, (p, r)).astype(float) for x in (self.mean, self.sd))
-        return pm.Normal("beta", mean, sd, dims=dims)
+        return pm.Normal("beta", *self.entries((p, r)), dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
         mean, sd = self.entries((p, r))
