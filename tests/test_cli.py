@@ -265,20 +265,18 @@ def test_a_column_called_as_a_long_table_calls_its_own_is_refused_before_samplin
     assert main(["check", str(plan)]) == 0
 
 
-def interrupt_when(monkeypatch, name: str, call: int):
-    """KeyboardInterrupt at a call of the function that waits for a chain."""
-    from bayesimp.sampling import chains
+def interrupt_at(monkeypatch, stage: str, least: int):
+    """KeyboardInterrupt at the first report of a stage of sampling that has done `least` iterations or more."""
+    from bayesimp.progress import Report
 
-    calls = []
-    wait = getattr(chains, name)
+    struck = []
 
-    def interrupted(*args, **options):
-        calls.append(args)
-        if len(calls) == call:
+    def strike(self, at, done, total):
+        if at == stage and least <= done and not struck:
+            struck.append(done)
             raise KeyboardInterrupt
-        return wait(*args, **options)
 
-    monkeypatch.setattr(chains, name, interrupted)
+    monkeypatch.setattr(Report, "__call__", strike)
 
 
 def test_interrupted_while_sampling_keeps_the_imputations_made(plan, monkeypatch, capsys):
@@ -286,7 +284,7 @@ def test_interrupted_while_sampling_keeps_the_imputations_made(plan, monkeypatch
     change(plan, "m = 4", "m = 100")
     change(plan, "figures = false", "figures = false\ncompleted = false")
     out = plan.parent / "out"
-    interrupt_when(monkeypatch, "wait", 6)
+    interrupt_at(monkeypatch, "sampling", 40_000)
     assert main(["run", str(plan), "--out", str(out)]) == 130
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "interrupted" and 0 < record["m"] <= record["m_planned"]
@@ -299,7 +297,7 @@ def test_interrupted_while_sampling_keeps_the_imputations_made(plan, monkeypatch
 def test_interrupted_before_the_first_imputation(plan, monkeypatch, capsys):
     change(plan, "tune = 50", "tune = 50_000_000")
     out = plan.parent / "out"
-    interrupt_when(monkeypatch, "wait", 1)
+    interrupt_at(monkeypatch, "warm-up", 0)
     assert main(["run", str(plan), "--out", str(out)]) == 130
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert (out / "missingness.csv").exists() and not (out / "imputations.nc").exists()

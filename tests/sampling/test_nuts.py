@@ -88,10 +88,13 @@ def test_interruption_keeps_what_there_is(normal):
     out = sample_nuts(
         normal[0], chains=2, tune=200, draws=200_000, seed=1, report=interrupt, evaluate="pytensor", cores=2
     )
-    kept = out.draws["mu"].shape[1]
-    assert out.interrupted and 0 < kept < 200_000
-    assert all(np.all(np.isfinite(x)) and x.shape[:2] == (2, kept) for x in out.draws.values())
+    # a chain that the machine left far behind is dropped (`_kept`), so one chain or two come back
+    chains, kept = out.draws["mu"].shape[:2]
+    assert out.interrupted and chains in (1, 2) and 0 < kept < 200_000
+    assert all(np.all(np.isfinite(x)) for x in out.draws.values())
+    assert all(x.shape[:2] == (chains, kept) for x in [*out.draws.values(), *out.stats.values()])
     assert out.events[0]["kind"] == "interrupted" and out.events[0]["count"] == kept
+    assert f"{kept} of 200000 draws of {chains} chains" in out.events[0]["message"]
 
 
 def test_funnel_and_separate_modes_are_reported():
