@@ -1,8 +1,8 @@
 """Priors on a covariance matrix S (d x d) as PyMC distributions.
 
-    InverseWishart(nu, V)     |S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)                    nu > d - 1, real
-    HuangWand(nu, scale)      |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
-    LKJCovariance(eta, sd)    S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
+    InverseWishartCovariance(nu, V)   |S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)                    nu > d - 1, real
+    HuangWandCovariance(nu, scale)    |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
+    LKJCovariance(eta, sd)            S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
 
 Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for
 them, are in `bayesimp.kernels.covariance.density`. They are our own because PyMC (6.4.0, checked) has no
@@ -27,7 +27,14 @@ from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models import ops
 from bayesimp.priors.base import CovariancePrior
 
-__all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance", "float64", "scale_data"]
+__all__ = [
+    "HuangWandCovariance",
+    "InverseWishartCovariance",
+    "LKJCovariance",
+    "covariance",
+    "float64",
+    "scale_data",
+]
 
 
 class ScaleCorrelation(Transform):
@@ -60,7 +67,7 @@ class InverseWishartRV(RandomVariable):
         return kernels.draw_inverse_wishart(rng, nu, scale, size)
 
 
-class InverseWishart(Continuous):
+class InverseWishartCovariance(Continuous):
     """Inverse-Wishart with real degrees of freedom.
 
     Parameters
@@ -78,7 +85,7 @@ class InverseWishart(Continuous):
     @classmethod
     def dist(cls, nu, V=None, *, scale=None, **kwargs):
         if (V is None) == (scale is None):
-            raise ValueError("InverseWishart: give exactly one of V and scale.")
+            raise ValueError("InverseWishartCovariance: give exactly one of V and scale.")
         if scale is None:
             scale = np.linalg.inv(V)
             scale = (scale + scale.mT) / 2
@@ -112,7 +119,7 @@ class HuangWandRV(_ScaleVectorRV):
         return kernels.draw_huang_wand(rng, nu, scale, size)
 
 
-class HuangWand(Continuous):
+class HuangWandCovariance(Continuous):
     """Half-t(nu, scale_k) standard deviations; at nu = 2 every correlation uniform (Huang & Wand 2013).
 
     Parameters

@@ -4,7 +4,7 @@
     inverse_wishart, huang_wand, lkj (S, numbers)      log p(S)                           kernels.covariance
     from_free(free, precision), to_free(S, precision)  free parameters <-> S              kernels.covariance
     effects(u, Psi)                                    u L', L L' = Psi                   kernels.factor
-    Product()(A, B)                                    A B with few rows or columns       in loops
+    MatrixProduct()(A, B)                              A B with few rows or columns       in loops
 
 Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing
 costs a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and
@@ -25,14 +25,23 @@ from bayesimp.kernels.covariance import density as kernels
 from bayesimp.kernels.covariance import factor
 from bayesimp.kernels.normal.marginal import log_likelihood
 
-__all__ = ["Product", "effects", "from_free", "huang_wand", "inverse_wishart", "lkj", "marginal", "to_free"]
+__all__ = [
+    "MatrixProduct",
+    "effects",
+    "from_free",
+    "huang_wand",
+    "inverse_wishart",
+    "lkj",
+    "marginal",
+    "to_free",
+]
 
 VERSION = int.from_bytes(
     STAMP[:4], "big"
 )  # of the kernels: PyTensor's cache of compiled functions asks for it
 
 
-class Density(Op):
+class DensityOp(Op):
     """Scalar log density and its gradients with respect to the first `wrt` inputs; the rest are numbers."""
 
     __props__: tuple[str, ...] = ()
@@ -58,19 +67,19 @@ class Density(Op):
         return slopes + [grad_undefined(self, i, x, reason) for i, x in rest]
 
 
-class Marginal(Density):
+class Marginal(DensityOp):
     wrt, kernel = 3, staticmethod(log_likelihood)
 
 
-class InverseWishartDensity(Density):
+class InverseWishartDensity(DensityOp):
     kernel = staticmethod(kernels.inverse_wishart)
 
 
-class HuangWandDensity(Density):
+class HuangWandDensity(DensityOp):
     kernel = staticmethod(kernels.huang_wand)
 
 
-class LKJDensity(Density):
+class LKJDensity(DensityOp):
     """The family of the standard deviations is part of the Op."""
 
     __props__ = ("family",)
@@ -144,7 +153,7 @@ class ToFree(Op):
         outputs[0][0] = kernels.to_free(inputs[0], self.precision)
 
 
-class Product(Op):
+class MatrixProduct(Op):
     """A B in loops: compiled in a second, where numba's product (PyTensor's Dot) takes fifteen."""
 
     __props__: tuple[str, ...] = ()
@@ -221,7 +230,7 @@ def _(op, node, **kwargs):
     return call, VERSION
 
 
-@register_funcify_default_op_cache_key(Product)
+@register_funcify_default_op_cache_key(MatrixProduct)
 def _(op, node, **kwargs):
     @numba_njit
     def call(A, B):

@@ -40,7 +40,7 @@ LOOKED_AT = 3  # tables
 
 
 @dataclass(frozen=True)
-class Stack:
+class GlmmStack:
     """Tables one below the other: y, trials, weight, offset, codes (N,), X (N, p), Z (N, q), starts (tables + 1,)."""
 
     y: np.ndarray
@@ -93,14 +93,14 @@ def fit_generalised(
             f"{formula.text!r}: {', '.join(columns)} are names of columns of the tables."
         )
 
-    def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
+    def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> GlmmStack:
         return _stack(frame, lengths, formula, family, columns)
 
     blocks = None
     fits: list[LaplaceFit] = []
     doubts: list[float] = []
     worst: tuple[int, GlmmRows, LaplaceFit] | None = None
-    known: Stack | None = None
+    known: GlmmStack | None = None
     for stack in stacks(tables, formula, make, extra):
         if known is not None:
             _check_same(known, stack, formula)
@@ -193,7 +193,7 @@ def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, nam
     )
 
 
-def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:
+def _check_identified(rows: GlmmRows, stack: GlmmStack, formula: Formula, k: int) -> None:
     """Refuse random effects that fixed ones absorb or that the rows cannot tell apart; rows of weight 0 do not count."""
     labels = Labels(stack.fixed, stack.random, formula.random[0].group)
     there = rows.weight > 0
@@ -213,7 +213,7 @@ def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) ->
     check_identified(A, B, len(codes), free, T, labels, where, single)
 
 
-def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
+def _check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
     if (known.fixed, known.random, known.levels) != (stack.fixed, stack.random, stack.levels):
         raise SpecificationError(
             f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that "
@@ -221,7 +221,7 @@ def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
         )
 
 
-def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
+def _stack(frame, lengths, formula: Formula, family: str, columns) -> GlmmStack:
     starts, n = np.cumsum([0, *lengths]), len(frame)
     codes, clusters = cluster_codes(frame, formula)
     made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
@@ -244,7 +244,7 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
     else:
         y, levels = _events(response, starts)
     _check_response(y, trials, response.name, family, columns["trials"])
-    return Stack(
+    return GlmmStack(
         y,
         trials,
         of["weights"],
@@ -302,7 +302,7 @@ def _check_response(y: np.ndarray, trials: np.ndarray, name, family: str, trials
     )
 
 
-def _fields(fits: list[LaplaceFit], stack: Stack, formula: Formula, correlated: bool) -> dict:
+def _fields(fits: list[LaplaceFit], stack: GlmmStack, formula: Formula, correlated: bool) -> dict:
     p, q = len(stack.fixed), len(stack.random)
     moved = [_components(fit, correlated) for fit in fits]
     components = np.array([values for values, _ in moved])

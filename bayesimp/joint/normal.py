@@ -20,7 +20,7 @@ from bayesimp.formulas.design import Design, design
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.information import check_information
-from bayesimp.joint.run import Run
+from bayesimp.joint.run import JointRun
 from bayesimp.joint.scale import Working, prepare
 from bayesimp.joint.storage import specification_of
 from bayesimp.notation import effect_names
@@ -70,7 +70,7 @@ class JointNormal(ImputationModel):
     >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
     """
 
-    run_type = Run
+    run_type = JointRun
 
     def __init__(
         self,
@@ -246,7 +246,9 @@ class JointNormal(ImputationModel):
             )
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor)
+        run = JointRun(
+            self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor
+        )
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
             kept = run.draws

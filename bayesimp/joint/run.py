@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from bayesimp.joint.normal import JointNormal
 
-__all__ = ["Run", "run_chain"]
+__all__ = ["JointRun", "run_chain"]
 
 
 @dataclass
-class Run(contract.Run):
+class JointRun(contract.Run):
     """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
 
     model: JointNormal

@@ -13,12 +13,12 @@ from bayesimp.contract import Shift, plain
 from bayesimp.joint.gibbs import ChainState, JointDraws
 
 if TYPE_CHECKING:
-    from bayesimp.joint.run import Run
+    from bayesimp.joint.run import JointRun
 
 __all__ = ["chain_states", "draws_of", "joint_state", "specification_of"]
 
 
-def joint_state(run: Run) -> xr.Dataset:
+def joint_state(run: JointRun) -> xr.Dataset:
     """Covariances and generators of all chains; the draws themselves are in the groups of the result."""
     states = run.states
     attrs = {

@@ -20,7 +20,7 @@ from bayesimp.plots._style import (
     titled,
     wrapped,
 )
-from bayesimp.plots._variable import Statistic, Variable, statistics, variable
+from bayesimp.plots._variable import PlottedVariable, Statistic, statistics, variable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def by_clusters(imp: Imputations, names: list[str], clusters, at_most: int, labe
     return figure
 
 
-def _title(panels, shown: dict[str, Variable], some: bool) -> str:
+def _title(panels, shown: dict[str, PlottedVariable], some: bool) -> str:
     summaries = [each for _, each in panels if each.summary]
     kinds = {"mean" if each.title.endswith(": mean") else "share" for each in summaries}
     parts = [SUMMARY["both" if len(kinds) == 2 else kinds.pop()]] if kinds else []
@@ -122,7 +122,7 @@ def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tupl
     return sorted(possible[first[:at_most]]), len(possible)
 
 
-def _lines(ax: Axes, of: Variable, each: Statistic, places: list[int], every: list[str]) -> bool:
+def _lines(ax: Axes, of: PlottedVariable, each: Statistic, places: list[int], every: list[str]) -> bool:
     """Intervals of the clusters, one below the other; returns whether one of them has no observed values."""
     systematic = False
     for line, place in enumerate(places):

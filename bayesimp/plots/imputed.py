@@ -22,7 +22,7 @@ from bayesimp.plots._style import (
     subplots,
     wrapped,
 )
-from bayesimp.plots._variable import Variable, variable
+from bayesimp.plots._variable import PlottedVariable, variable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, of: Variable, shown, called: str) -> None:
+def _panel(ax: Axes, of: PlottedVariable, shown, called: str) -> None:
     """One variable: shares of its levels, of counts, of few values; or densities."""
     imputed, together, scale = of.imputed[shown], "", ""
     different = np.unique(np.concatenate([of.observed, imputed.ravel()]))

@@ -78,7 +78,6 @@ class HuangWand(Scaled, CovariancePrior):
         return MatrixDensity(d, True, huang_wand, (float(self.nu), vector(self.scales, d, "HuangWand")))
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        from bayesimp.models.covariance import HuangWand as Variable
-        from bayesimp.models.covariance import scale_data
+        from bayesimp.models.covariance import HuangWandCovariance, scale_data
 
-        return Variable(name, self.nu, scale_data(name, self.scales), dims=dims)
+        return HuangWandCovariance(name, self.nu, scale_data(name, self.scales), dims=dims)

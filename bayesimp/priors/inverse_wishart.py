@@ -114,11 +114,12 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return MatrixDensity(d, True, inverse_wishart, (nu, symmetric(np.linalg.inv(V))))
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        from bayesimp.models.covariance import InverseWishart as Variable
-        from bayesimp.models.covariance import scale_data
+        from bayesimp.models.covariance import InverseWishartCovariance, scale_data
 
         nu, V = self.numbers
-        return Variable(name, nu, scale=scale_data(name, symmetric(np.linalg.inv(V))), dims=dims)
+        return InverseWishartCovariance(
+            name, nu, scale=scale_data(name, symmetric(np.linalg.inv(V))), dims=dims
+        )
 
     def is_proper(self, d: int) -> bool:
         return self.nu is not None and self.nu > d - 1

@@ -32,7 +32,7 @@ from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random.type import RandomType
 
-from bayesimp.models.ops import Product
+from bayesimp.models.ops import MatrixProduct
 
 __all__ = ["CompiledModel", "Structure", "compile_model"]
 
@@ -198,7 +198,7 @@ def _in_loops(fgraph, node):
     if not (A.type.ndim == B.type.ndim == 2 and A.dtype == B.dtype == "float64"):
         return None
     narrow = any(n is not None and n <= NARROW for n in (A.type.shape[0], B.type.shape[1]))
-    return [Product()(A, B)] if narrow else None
+    return [MatrixProduct()(A, B)] if narrow else None
 
 
 def _function(inputs, outputs):

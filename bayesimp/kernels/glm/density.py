@@ -31,10 +31,10 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.codes import CATEGORICAL, LOGIT, NORMAL, ORDINAL
 from bayesimp.kernels.families.scalar import all_terms, derivatives, log_likelihood, sum_of_logs
 
-__all__ = ["CATEGORICAL", "NORMAL", "ORDINAL", "Curvature", "Prior", "curvature", "evaluate", "predictors"]
+__all__ = ["CATEGORICAL", "NORMAL", "ORDINAL", "Curvature", "GlmPrior", "curvature", "evaluate", "predictors"]
 
 
-class Prior(NamedTuple):
+class GlmPrior(NamedTuple):
     """beta ~ N(mean, 1 / precision), (p r,); d ~ Gamma(shape, rate); alpha_ik ~ N(centre_k, 1 / term_precision)."""
 
     mean: np.ndarray

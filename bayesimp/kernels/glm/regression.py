@@ -34,7 +34,7 @@ from scipy.special import logit, ndtri
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.scalar import LOGIT, PROBIT
-from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL, Prior, curvature, evaluate
+from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL, GlmPrior, curvature, evaluate
 from bayesimp.kernels.glm.posterior import draw_normal, find_mode, metropolis, variances
 
 __all__ = ["SLOPE_SD", "TERM_SD", "WORDS", "Regression", "RegressionState", "initial_regression_state",
@@ -157,7 +157,7 @@ def regression(rng, rows, levels, eta, slope_sd, term_sd, steps, state) -> Regre
     precision, mean = np.full(p * r, slope_sd**-2.0), np.zeros(p * r)
     if m == 0:
         precision[::p], mean[::p] = term_sd**-2.0, eta
-    prior = Prior(mean, precision, *INCREMENTS, eta, term_sd**-2.0)
+    prior = GlmPrior(mean, precision, *INCREMENTS, eta, term_sd**-2.0)
     fresh = np.isnan(state.mode).any() or np.isnan(state.terms).any()
     if fresh:
         _start(rows, levels, eta, state)
@@ -193,7 +193,7 @@ def _split(theta, alpha, p, seen):
 @inner
 def _in_units_of(prior, sigma2):
     """The prior for the likelihood of a normal with variance 1, of which sigma2 is the unit."""
-    return Prior(prior.mean, sigma2 * prior.precision, prior.shape, prior.rate, prior.centre,
+    return GlmPrior(prior.mean, sigma2 * prior.precision, prior.shape, prior.rate, prior.centre,
                  sigma2 * prior.term_precision)  # fmt: skip
 
 

@@ -42,8 +42,8 @@ from bayesimp.kernels.glmm.modes import (
     workspace,
 )
 from bayesimp.kernels.laplace.hessian import (
+    ClusterSums,
     Directions,
-    Moments,
     add_hessian,
     directions,
     fourth_moments,
@@ -78,7 +78,7 @@ class Evaluation(NamedTuple):
     w: Work
     slope: np.ndarray
     bend: np.ndarray
-    m: Moments
+    m: ClusterSums
     d: Directions
     Q: np.ndarray
     M: np.ndarray

@@ -32,12 +32,20 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, merged, reduction
 from bayesimp.kernels.linalg import fill
 
-__all__ = ["Directions", "Moments", "add_hessian", "directions", "fourth_moments", "moments", "sum_moments"]
+__all__ = [
+    "Directions",
+    "ClusterSums",
+    "add_hessian",
+    "directions",
+    "fourth_moments",
+    "moments",
+    "sum_moments",
+]
 
 BLOCK = 512  # rows at a time, columns one after the other, in the nearest cache
 
 
-class Moments(NamedTuple):
+class ClusterSums(NamedTuple):
     """Sums over the rows of a cluster, s = p + q: S (s,), C (s, s), D (s, q, q), E (s, s); W (s, BLOCK) and the next two
     (BLOCK,) are work."""
 
@@ -70,7 +78,7 @@ class Directions(NamedTuple):
 def moments(p, q):
     """Work space for `sum_moments`."""
     s = p + q
-    return Moments(
+    return ClusterSums(
         np.empty(s), np.empty((s, s)), np.empty((s, q, q)), np.empty((s, s)),
         np.empty((s, BLOCK)), np.empty(BLOCK), np.empty(BLOCK),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.lmm.components import components_of
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
-from bayesimp.kernels.lmm.search import Prepared, prepare_tables, search, second_derivatives
+from bayesimp.kernels.lmm.search import PreparedTables, prepare_tables, search, second_derivatives
 
 __all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
@@ -136,7 +136,7 @@ def fit_mixed_models(
     _refuse(wrong, p, M, labels)
     for k in range(M):
         check_identified(A[k], B[k], int(n[k]), free, Tz[k], labels, _table(k, M))
-    prepared = Prepared(A, B, c, n, free, reml)
+    prepared = PreparedTables(A, B, c, n, free, reml)
     begin = np.full((M, d), np.nan)
     if start is not None:  # in orthonormal columns of Z = Q_z Tz
         begin[0] = (Tz[0] @ _lower(np.asarray(start, dtype=float)[None], free, q)[0])[free[:, 0], free[:, 1]]

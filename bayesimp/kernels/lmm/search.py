@@ -22,7 +22,7 @@ from bayesimp.kernels.lmm.deviance import (
     workspace,
 )
 
-__all__ = ["Prepared", "descend", "prepare_tables", "search"]
+__all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
@@ -180,7 +180,7 @@ def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converge
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTables:
     """Products of prepared rows: A (M, m, q, q), B (M, m, q, p), c (M, m, q), n (M,); `profiled_deviance`."""
 
     A: np.ndarray
@@ -190,9 +190,11 @@ class Prepared:
     free: np.ndarray
     reml: bool
 
-    def at(self, tables) -> Prepared:
+    def at(self, tables) -> PreparedTables:
         """Some of the tables."""
-        return Prepared(self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml)
+        return PreparedTables(
+            self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml
+        )
 
     def descend(self, theta, held=None, evaluations: int = EVALUATIONS) -> Descent:
         """`descend` from a copy of theta (M, d)."""
@@ -226,7 +228,7 @@ class Descent:
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
-def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
+def search(prepared: PreparedTables, theta) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is made again from where it ended. One that ends at a
@@ -255,7 +257,7 @@ def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
     return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
 
 
-def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
+def second_derivatives(prepared: PreparedTables, end: Descent) -> np.ndarray:
     """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
     M, d = end.theta.shape
     sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel, reduction
 from bayesimp.kernels.families.scalar import POISSON, all_terms, sum_of_logs
-from bayesimp.kernels.glm.density import Prior, curvature
+from bayesimp.kernels.glm.density import GlmPrior, curvature
 from bayesimp.kernels.glm.posterior import find_mode, metropolis
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.linalg import (
@@ -233,7 +233,7 @@ def draw_failed(rng, rows, failed, means, L, effects, coefficients):
     """coefficients of failed clusters <- from their exact conditional laws; the numbers of accepted steps and of
     clusters without a mode, left as they are."""
     p, accepted = L.shape[0], 0
-    prior = Prior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)
+    prior = GlmPrior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)
     h, none, mode = curvature(p, 0, 1), np.empty((0, 1)), np.empty(p)
     bounds, levels, lost = np.zeros(2, np.int64), np.int64(2), 0
     for i in failed:

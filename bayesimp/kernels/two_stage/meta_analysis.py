@@ -41,7 +41,7 @@ from bayesimp.kernels.two_stage.reml import (
     reml,
 )
 
-__all__ = ["MOMENTS", "REML", "WORDS", "MetaAnalysis", "meta_analysis"]
+__all__ = ["MOMENTS", "REML", "WORDS", "MetaAnalysisDraw", "meta_analysis"]
 
 REML, MOMENTS = 0, 1
 TRUNCATED = 8
@@ -53,7 +53,7 @@ WORDS = {
 }
 
 
-class MetaAnalysis(NamedTuple):
+class MetaAnalysisDraw(NamedTuple):
     """beta (p + c,), L (p, p): estimates; beta_drawn, L_drawn: draws; deviance: -2 log restricted likelihood, or nan.
 
     code: sum of the keys of WORDS that apply.
@@ -83,7 +83,7 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
 
     Returns
     -------
-    MetaAnalysis, or None where clusters are too few (n < 2 + c) or columns T depend on each other.
+    MetaAnalysisDraw, or None where clusters are too few (n < 2 + c) or columns T depend on each other.
     """
     b, S, T = (np.ascontiguousarray(a, dtype=float) for a in (b, S, T))  # compiled for that layout alone
     (n, p), c = b.shape, T.shape[1]
@@ -100,7 +100,7 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
         L, code = _moments(b, S, T, beta)
         L_drawn, deviance = L, math.nan
     draw_mean(b, S, T, L, L if published else L_drawn, rng.standard_normal(p + c), beta, beta_drawn)
-    return MetaAnalysis(beta, L, beta_drawn, L_drawn, deviance, code)
+    return MetaAnalysisDraw(beta, L, beta_drawn, L_drawn, deviance, code)
 
 
 def _moments(b, S, T, beta):
