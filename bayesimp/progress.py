@@ -42,6 +42,7 @@ class Report:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
+        """Take Ctrl-C while the block runs, unless somebody else handles it."""
         before = signal.getsignal(signal.SIGINT)
         inside = isinstance(getattr(before, "__self__", None), Report)  # one run makes another
         if threading.current_thread() is not threading.main_thread() or not (

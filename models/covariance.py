@@ -47,16 +47,21 @@ class ScaleCorrelation(Transform):
         self.precision = precision
 
     def backward(self, value, *inputs):
+        """S from its free parameters."""
         return ops.from_free(value, self.precision)[0]
 
     def forward(self, value, *inputs):
+        """Free parameters from S."""
         return ops.to_free(value, self.precision)
 
     def log_jac_det(self, value, *inputs):
+        """Log determinant of the Jacobian of `backward`."""
         return ops.from_free(value, self.precision)[1]
 
 
 class InverseWishartRV(RandomVariable):
+    """Random variable behind `InverseWishartCovariance`."""
+
     name = "inverse_wishart"
     signature = "(),(d,d)->(d,d)"
     dtype = "floatX"
@@ -64,6 +69,7 @@ class InverseWishartRV(RandomVariable):
 
     @classmethod
     def rng_fn(cls, rng, nu, scale, size):
+        """Independent draws (*size, d, d)."""
         return kernels.draw_inverse_wishart(rng, nu, scale, size)
 
 
@@ -84,6 +90,7 @@ class InverseWishartCovariance(Continuous):
 
     @classmethod
     def dist(cls, nu, V=None, *, scale=None, **kwargs):
+        """The distribution without a name; exactly one of V and scale is given."""
         if (V is None) == (scale is None):
             raise ValueError("InverseWishartCovariance: give exactly one of V and scale.")
         if scale is None:
@@ -92,10 +99,12 @@ class InverseWishartCovariance(Continuous):
         return super().dist(float64(nu, scale), **kwargs)
 
     def support_point(rv, size, nu, scale):
+        """The mode, where sampling starts."""
         d = scale.shape[-1]
         return pt.broadcast_to(scale / (nu + d + 1)[..., None, None], rv.shape)
 
     def logp(S, nu, scale):
+        """Log density at S."""
         return ops.inverse_wishart(S, nu, scale)
 
 
@@ -110,12 +119,15 @@ class _ScaleVectorRV(RandomVariable):
 
 
 class HuangWandRV(_ScaleVectorRV):
+    """Random variable behind `HuangWandCovariance`."""
+
     name = "huang_wand"
     signature = "(),(d)->(d,d)"
     _print_name = ("HuangWand", "\\operatorname{HuangWand}")
 
     @classmethod
     def rng_fn(cls, rng, nu, scale, size):
+        """Independent draws (*size, d, d)."""
         return kernels.draw_huang_wand(rng, nu, scale, size)
 
 
@@ -134,16 +146,21 @@ class HuangWandCovariance(Continuous):
 
     @classmethod
     def dist(cls, nu, scale, **kwargs):
+        """The distribution without a name."""
         return super().dist(float64(nu, scale), **kwargs)
 
     def support_point(rv, size, nu, scale):
+        """diag(scale^2), where sampling starts."""
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
 
     def logp(S, nu, scale):
+        """Log density at S."""
         return ops.huang_wand(S, nu, scale)
 
 
 class LKJCovarianceRV(_ScaleVectorRV):
+    """Random variable behind `LKJCovariance`; the family of the standard deviations is part of it."""
+
     name = "lkj_covariance"
     signature = "(),(d),()->(d,d)"
     _print_name = ("LKJCovariance", "\\operatorname{LKJCovariance}")
@@ -154,6 +171,7 @@ class LKJCovarianceRV(_ScaleVectorRV):
         self.family = family
 
     def rng_fn(self, rng, eta, scale, nu, size):
+        """Independent draws (*size, d, d)."""
         return kernels.draw_lkj_covariance(rng, eta, scale, nu, self.family, size)
 
 
@@ -174,14 +192,17 @@ class LKJCovariance(Continuous):
 
     @classmethod
     def rv_op(cls, eta, scale, nu, *, family, **kwargs):
+        """The random variable for a family of standard deviations."""
         return LKJCovarianceRV(family)(eta, scale, nu, **kwargs)
 
     @classmethod
     def dist(cls, eta, sd, *, scale=None, **kwargs):
+        """The distribution without a name."""
         numbers = float64(eta, sd.scale if scale is None else scale, sd.degrees)
         return super().dist(numbers, family=sd.family, **kwargs)
 
     def support_point(rv, size, eta, scale, nu):
+        """diag(scale^2), where sampling starts."""
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
 
 

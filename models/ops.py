@@ -48,19 +48,23 @@ class DensityOp(Op):
     wrt = 1
 
     def make_node(self, *inputs):
+        """The node: a scalar, and a gradient for each of the first `wrt` inputs."""
         inputs = [pt.as_tensor_variable(x) for x in inputs]
         return Apply(self, inputs, [pt.dscalar(), *(x.type() for x in inputs[: self.wrt])])
 
     def perform(self, node, inputs, outputs):
+        """Call the kernel."""
         # numba kernels take numbers as numbers, not as arrays without dimensions
         inputs = [x.item() if x.ndim == 0 else x for x in inputs]
         for store, x in zip(outputs, self.kernel(*inputs), strict=True):
             store[0] = np.asarray(x)
 
     def infer_shape(self, node, shapes):
+        """A scalar, and gradients shaped like their inputs."""
         return [(), *shapes[: self.wrt]]
 
     def pullback(self, inputs, outputs, cotangents):
+        """The gradients times the cotangent of the density; hyperparameters have none."""
         reason = "hyperparameters are numbers or data here, not random variables"
         slopes = [cotangents[0] * gradient for gradient in outputs[1:]]
         rest = list(enumerate(inputs))[self.wrt :]
@@ -68,14 +72,20 @@ class DensityOp(Op):
 
 
 class Marginal(DensityOp):
+    """log p(y_obs | beta, Sigma, Psi), with gradients by the three."""
+
     wrt, kernel = 3, staticmethod(log_likelihood)
 
 
 class InverseWishartDensity(DensityOp):
+    """Log density of an inverse-Wishart, with its gradient by S."""
+
     kernel = staticmethod(kernels.inverse_wishart)
 
 
 class HuangWandDensity(DensityOp):
+    """Log density of a Huang-Wand prior, with its gradient by S."""
+
     kernel = staticmethod(kernels.huang_wand)
 
 
@@ -88,6 +98,7 @@ class LKJDensity(DensityOp):
         self.family = family
 
     def kernel(self, S, eta, scale, nu):
+        """Log density and gradient by S."""
         return kernels.lkj(S, eta, scale, nu, self.family)
 
 
@@ -100,15 +111,18 @@ class FromFree(Op):
         self.precision = precision
 
     def make_node(self, free):
+        """The node: S (d, d) and the log Jacobian."""
         free = pt.as_tensor_variable(free)
         d = _dimension(free.type.shape[-1])
         return Apply(self, [free], [pt.TensorType("float64", (d, d))(), pt.dscalar()])
 
     def perform(self, node, inputs, outputs):
+        """Call the kernel."""
         S, jacobian = kernels.from_free(inputs[0], self.precision)
         outputs[0][0], outputs[1][0] = S, np.asarray(jacobian)
 
     def pullback(self, inputs, outputs, cotangents):
+        """`PullFree` at the cotangents of S and of the log Jacobian."""
         S_bar, jacobian_bar = (
             pt.zeros_like(x) if isinstance(bar.type, DisconnectedType) else bar
             for x, bar in zip(outputs, cotangents, strict=True)
@@ -125,14 +139,17 @@ class PullFree(Op):
         self.precision = precision
 
     def make_node(self, free, S, S_bar, jacobian_bar):
+        """The node: a derivative shaped like `free`."""
         inputs = [pt.as_tensor_variable(x) for x in (free, S, S_bar, jacobian_bar)]
         return Apply(self, inputs, [inputs[0].type()])
 
     def perform(self, node, inputs, outputs):
+        """Call the kernel."""
         free, S, S_bar, jacobian_bar = inputs
         outputs[0][0] = kernels.pull_free(free, self.precision, S, S_bar, float(jacobian_bar))
 
     def infer_shape(self, node, shapes):
+        """The shape of `free`."""
         return [shapes[0]]
 
 
@@ -145,11 +162,13 @@ class ToFree(Op):
         self.precision = precision
 
     def make_node(self, S):
+        """The node: d (d + 1) / 2 free parameters."""
         S = pt.as_tensor_variable(S)
         d = S.type.shape[-1]
         return Apply(self, [S], [pt.TensorType("float64", (d * (d + 1) // 2,))()])
 
     def perform(self, node, inputs, outputs):
+        """Call the kernel."""
         outputs[0][0] = kernels.to_free(inputs[0], self.precision)
 
 
@@ -159,13 +178,16 @@ class MatrixProduct(Op):
     __props__: tuple[str, ...] = ()
 
     def make_node(self, A, B):
+        """The node: a matrix."""
         shape = A.type.shape[0], B.type.shape[1]
         return Apply(self, [A, B], [pt.TensorType("float64", shape)()])
 
     def perform(self, node, inputs, outputs):
+        """A B by NumPy."""
         outputs[0][0] = inputs[0] @ inputs[1]
 
     def infer_shape(self, node, shapes):
+        """Rows of A, columns of B."""
         return [(shapes[0][0], shapes[1][1])]
 
 
@@ -175,19 +197,23 @@ class Effects(Op):
     __props__: tuple[str, ...] = ()
 
     def make_node(self, u, Psi):
+        """The node: effects shaped like `u`."""
         inputs = [pt.as_tensor_variable(x) for x in (u, Psi)]
         return Apply(self, inputs, [inputs[0].type()])
 
     def perform(self, node, inputs, outputs):
+        """Call the kernel."""
         u, Psi = inputs
         if u.shape[1:] != Psi.shape[1:]:
             raise ValueError(f"effects: u has shape {u.shape}, Psi {Psi.shape}.")
         outputs[0][0] = factor.effects(u, Psi)
 
     def infer_shape(self, node, shapes):
+        """The shape of `u`."""
         return [shapes[0]]
 
     def pullback(self, inputs, outputs, cotangents):
+        """`PullEffects` at the cotangent of the effects."""
         return PullEffects()(*inputs, cotangents[0])
 
 
@@ -197,14 +223,17 @@ class PullEffects(Op):
     __props__: tuple[str, ...] = ()
 
     def make_node(self, u, Psi, b_bar):
+        """The node: derivatives shaped like `u` and `Psi`."""
         inputs = [pt.as_tensor_variable(x) for x in (u, Psi, b_bar)]
         return Apply(self, inputs, [inputs[0].type(), inputs[1].type()])
 
     def perform(self, node, inputs, outputs):
+        """Call the kernel."""
         for store, x in zip(outputs, factor.pull_effects(*inputs), strict=True):
             store[0] = x
 
     def infer_shape(self, node, shapes):
+        """The shapes of `u` and `Psi`."""
         return list(shapes[:2])
 
 
@@ -330,10 +359,12 @@ def inverse_wishart(S, nu, scale):
 
 
 def huang_wand(S, nu, scale):
+    """Log density of a Huang-Wand prior at S, a scalar."""
     return HuangWandDensity()(S, nu, scale)[0]
 
 
 def lkj(S, eta, scale, nu, family: int):
+    """Log density at S, a scalar; `family` numbers the prior of the standard deviations."""
     return LKJDensity(family).make_node(S, eta, scale, nu).outputs[0]
 
 
@@ -343,6 +374,7 @@ def from_free(free, precision: bool):
 
 
 def to_free(S, precision: bool):
+    """Free parameters (d (d + 1) / 2,) of S (d, d)."""
     return ToFree(precision)(S)
 
 

@@ -42,6 +42,7 @@ class Stack:
     random: tuple[str, ...]
 
     def tables(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Response, X, Z and cluster codes of each completed table in turn."""
         for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
             yield self.y[start:stop], self.X[start:stop], self.Z[start:stop], self.codes[start:stop]
 

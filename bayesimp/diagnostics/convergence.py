@@ -68,10 +68,12 @@ class Summary:
 
     @property
     def worst_r_hat(self) -> float:
+        """The largest R-hat of all parameters and imputed statistics; nan if there are none."""
         return float(max(self._all("r_hat"), default=np.nan))
 
     @property
     def smallest_ess(self) -> float:
+        """The smallest effective sample size, bulk or tail; nan if there are none."""
         return float(min((*self._all("ess_bulk"), *self._all("ess_tail")), default=np.nan))
 
     @property

@@ -64,6 +64,7 @@ class History:
 
     @property
     def cycles(self) -> int:
+        """The number of cycles that are kept."""
         return self.mean.shape[1]
 
     def joined(self, other: History, axis: int) -> History:
@@ -76,6 +77,7 @@ class History:
         return History(blocks, *pair)
 
     def truncated(self, cycles: int) -> History:
+        """The history of the first `cycles` cycles."""
         return History(
             [{k: v[:, :cycles] for k, v in b.items()} for b in self.blocks],
             self.mean[:, :cycles],
@@ -141,12 +143,15 @@ class Model(Protocol):
     """What the loop asks of `FCS`."""
 
     @property
-    def table(self) -> ChainedTable: ...
+    def table(self) -> ChainedTable:
+        """The table as the loop reads it."""
 
     @property
-    def post_by_column(self) -> Mapping[int, Callable]: ...
+    def post_by_column(self) -> Mapping[int, Callable]:
+        """Column of the table -> function that post-processes its imputed values."""
 
-    def conditionals(self, seed: int) -> list[Block]: ...
+    def conditionals(self, seed: int) -> list[Block]:
+        """The blocks in the order of their visits, made for one run."""
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ class FCS(ImputationModel):
 
     @cached_property
     def table(self) -> ChainedTable:
+        """The table as the loop reads it: numbers, designs, and the places of missing values."""
         names, frame = self.spec.incomplete, self.masked.frame
         Y = np.column_stack([self.masked.column_values(name) for name in names])
         own = [d.column for d in self.spec.derived if d.column is not None and d.column in frame.columns]
@@ -188,6 +189,7 @@ class FCS(ImputationModel):
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
+        """Column of the table -> function that post-processes its imputed values."""
         return {self.table.names.index(name): f for name, f in self.post.items()}
 
     @property
@@ -198,6 +200,7 @@ class FCS(ImputationModel):
 
     @property
     def priors_name(self) -> str:
+        """The names of the priors in use, joined by commas."""
         names = {each.name for each in self.priors.values()}
         return ", ".join(sorted(names)) or "none"
 

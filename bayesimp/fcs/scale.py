@@ -57,6 +57,7 @@ class BlockScale(EffectScale):
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
+        """(r q,) the units of the cluster effects."""
         return self.e
 
     @property
@@ -77,6 +78,7 @@ class BlockScale(EffectScale):
         return beta
 
     def working_beta(self, beta: Array) -> Array:
+        """Fixed effects (..., p, r) in working units, from those in the units of the data."""
         beta = np.array(beta, dtype=float)
         if self.intercept >= 0:
             beta[..., self.intercept, :] -= self.c
@@ -87,6 +89,7 @@ class BlockScale(EffectScale):
         return self.beta(mean_w), np.sqrt(self.T**2 @ sd_w**2) * self.s
 
     def Sigma(self, Sigma_w: Array) -> Array:
+        """Sigma (..., r, r) in the units of the data, from working units."""
         return Sigma_w * np.outer(self.s, self.s)
 
     def coefficients_covariance(self, Psi_w: Array, columns: list[int]) -> Array:

@@ -65,6 +65,7 @@ class ChainedTable:
 
     @property
     def clusters(self) -> int:
+        """The number of clusters, m."""
         return len(self.order)
 
     def holes(self, k: int) -> NDArray[np.bool_]:

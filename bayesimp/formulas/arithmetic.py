@@ -92,6 +92,7 @@ class OverCluster:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns that the mean is computed from."""
         return () if self.of is None else self.of.names
 
     def __str__(self) -> str:

@@ -52,6 +52,7 @@ class Predictors:
 
     @property
     def text(self) -> str:
+        """The formula as it was written."""
         return self.formula.text
 
 

@@ -69,6 +69,7 @@ class Imputations:
 
     @cached_property
     def tree(self) -> xr.DataTree:
+        """Parameters, imputed values and statistics as a DataTree; made at the first call."""
         return self._make_tree()
 
     @property
@@ -78,6 +79,7 @@ class Imputations:
 
     @property
     def responses(self) -> list[str]:
+        """The imputed variables."""
         return list(self.attrs["responses"])
 
     @property
@@ -93,6 +95,7 @@ class Imputations:
 
     @property
     def events(self) -> pd.DataFrame:
+        """The log of deviations from the request, one event a row."""
         return EventTable([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:

@@ -61,10 +61,12 @@ class JointDraws:
 
     @property
     def chains(self) -> int:
+        """The number of chains."""
         return self.beta.shape[0]
 
     @property
     def draws(self) -> int:
+        """The number of draws kept in each chain."""
         return self.beta.shape[1]
 
     @property

@@ -148,6 +148,7 @@ class JointNormal(ImputationModel):
 
     @property
     def responses(self) -> tuple[str, ...]:
+        """The variables on the left-hand side of the formula."""
         return self.formula.responses
 
     @property

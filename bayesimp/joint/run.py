@@ -59,6 +59,7 @@ class JointRun(contract.Run):
         return self.kept
 
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        """Start the chains, tune them, and keep the first draws."""
         working = self.model._working
         st = working.statistics
         self.states = [

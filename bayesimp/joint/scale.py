@@ -55,12 +55,15 @@ class Scale(EffectScale):
         return self.T @ (beta_w + self.offset) * self.s
 
     def Sigma(self, Sigma_w: Array) -> Array:
+        """Sigma (..., r, r) in the units of the data, from working units."""
         return Sigma_w * np.outer(self.s, self.s)
 
     def working_beta(self, beta: Array) -> Array:
+        """Fixed effects (..., p, r) in working units, from those in the units of the data."""
         return np.linalg.solve(self.T, beta / self.s) - self.offset
 
     def working_Sigma(self, Sigma: Array) -> Array:
+        """Sigma (r, r) in working units, from the units of the data."""
         return Sigma / np.outer(self.s, self.s)
 
 

@@ -68,6 +68,7 @@ def _few(axis) -> None:
 
 
 def heading(item: Chains) -> str:
+    """The title of a panel: the parameter with its R-hat."""
     scale = " (log scale)" if item.log else ""
     return f"{item.name}{scale}     " + (
         f"R-hat {item.r_hat:.3f}" if np.isfinite(item.r_hat) else "does not move"
@@ -96,6 +97,7 @@ def trace_figure(items: Sequence[Chains], title: str) -> Figure:
 
 
 def chain_legend(figure: Figure, chains: int) -> None:
+    """Add a legend with the colours of the chains."""
     from matplotlib.lines import Line2D
 
     handles = [

@@ -53,15 +53,19 @@ class Centred(CovariancePrior, registered=False):
     C: Array
 
     def resolve(self, sds: Array, where: str) -> Centred:
+        """The prior itself, which is made from a resolved one."""
         return self
 
     def rescale(self, d: Array) -> Centred:
+        """The same in other units: of the prior at the centre, and of C."""
         return Centred(self.prior.rescale(d), self.C * d / np.asarray(d)[:, None])
 
     def describe(self, names: Sequence[str]) -> str:
+        """The prior at the centre in words, with the centre."""
         return f"{self.prior.describe(names)}, of the effects {_centre(self.C, names)}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) draws of C S C', S drawn at the centre."""
         return self.C @ self.prior.draw(rng, d, size) @ self.C.T
 
     def moved(self, C: Array) -> CovariancePrior:
@@ -70,9 +74,11 @@ class Centred(CovariancePrior, registered=False):
         return self.prior
 
     def is_proper(self, d: int) -> bool:
+        """Whether the prior at the centre is proper."""
         return self.prior.is_proper(d)
 
     def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
+        """Refuse an improper prior at the centre."""
         self.prior.require_proper(d, where, sampler, cure)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:

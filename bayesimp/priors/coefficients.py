@@ -121,34 +121,43 @@ class Flat(CoefficientPrior):
 
     @property
     def is_proper(self) -> bool:
+        """False: a flat prior cannot be drawn from."""
         return False
 
     @property
     def is_flat(self) -> bool:
+        """True."""
         return True
 
     def describe(self, names: Sequence[str]) -> str:
+        """The text "flat"."""
         return "flat"
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Zero precision (r p, r p), and zero precision times mean (r p,)."""
         size = r * len(scale.T)
         return np.zeros((size, size)), np.zeros(size)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        """None: a flat prior has no draws."""
         return None
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """`pm.Flat`."""
         import pymc as pm
 
         return pm.Flat("beta", dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
+        """Log density and gradient, both zero."""
         return lambda beta: (0.0, 0.0)
 
     def on_working(self, scale: Any, r: int) -> Flat:
+        """The prior itself, which is flat in any units."""
         return self
 
     def for_generalised(self) -> Weak:
+        """`Weak`: without a proper prior, coefficients of separated data have no posterior."""
         return Weak()
 
 
@@ -183,9 +192,11 @@ class Normal(CoefficientPrior):
         return mean, sd
 
     def describe(self, names: Sequence[str]) -> str:
+        """Mean and standard deviation in words."""
         return f"normal, mean {numbers(self.mean)}, sd {numbers(self.sd)}"
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Q0 (r p, r p) and t0 = Q0 mu0 (r p,) of vec(beta) in working units."""
         # beta = T beta_w diag(s): Q0 is block diagonal with blocks s_k^2 T' D_k T, D_k = diag(1/sd_k^2)
         p = len(scale.T)
         Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
@@ -203,14 +214,17 @@ class Normal(CoefficientPrior):
         return Q0, t0
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array:
+        """(size, p, r) independent draws."""
         return np.asarray(self.mean) + np.asarray(self.sd) * rng.standard_normal((size, *shape))
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """`pm.Normal`."""
         import pymc as pm
 
         return pm.Normal("beta", *self.entries((p, r)), dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
+        """Log density of beta (p, r) and its gradient, as a function."""
         mean, sd = self.entries((p, r))
         constant = -float(np.log(sd).sum()) - 0.5 * p * r * LOG_2PI
 
@@ -221,6 +235,7 @@ class Normal(CoefficientPrior):
         return normal
 
     def on_working(self, scale: Any, r: int) -> Normal:
+        """The prior of beta_w = beta / (T_xx s_k)."""
         unit = np.outer(np.diag(scale.T), scale.s)  # beta_w = beta / (T_xx s_k)
         return Normal(np.asarray(self.mean) / unit, np.asarray(self.sd) / unit)
 
@@ -254,6 +269,7 @@ class Weak(CoefficientPrior):
         positive(self.intercept, "Weak: intercept")
 
     def describe(self, names: Sequence[str]) -> str:
+        """Both standard deviations in words."""
         return f"normal, sd {self.sd:g} for a predictor of sd 1, {self.intercept:g} for the intercept"
 
     def standard_deviations(self, p: int, r: int, intercept: int) -> Array:
@@ -264,21 +280,26 @@ class Weak(CoefficientPrior):
         return sd
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Q0 (r p, r p) and t0 = 0 (r p,) of vec(beta) in working units."""
         p = len(scale.T)
         sd = self.standard_deviations(p, r, getattr(scale, "intercept", 0))
         return np.diag(1.0 / sd.T.ravel() ** 2), np.zeros(r * p)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        """None: see `no_draws`."""
         return None
 
     @property
     def no_draws(self) -> str:
+        """Why there are no draws, for messages."""
         return "its prior is in units of the predictors"
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """Raise `SpecificationError`: the units of the predictors are not known here."""
         raise SpecificationError(self._without_scale("a PyMC model"))
 
     def density(self, p: int, r: int) -> BetaDensity:
+        """Raise `SpecificationError`: the units of the predictors are not known here."""
         raise SpecificationError(self._without_scale("a log density"))
 
     def _without_scale(self, what: str) -> str:
@@ -288,10 +309,12 @@ class Weak(CoefficientPrior):
         )
 
     def on_working(self, scale: Any, r: int) -> Normal:
+        """The normal prior in working units."""
         p = len(scale.T)
         return Normal(np.zeros((p, r)), self.standard_deviations(p, r, getattr(scale, "intercept", 0)))
 
     def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> Normal:
+        """The normal prior in the units of the data, its mean at the given intercept."""
         mean, sd = np.zeros(shape), self.standard_deviations(*shape, scale.intercept)
         if scale.intercept >= 0:
             mean[scale.intercept] = intercept

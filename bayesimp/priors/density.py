@@ -59,6 +59,7 @@ class MatrixDensity:
 
     @property
     def size(self) -> int:
+        """The number of free parameters, d (d + 1) / 2."""
         return self.d * (self.d + 1) // 2
 
     def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
@@ -71,6 +72,7 @@ class MatrixDensity:
         return S, value + jacobian, pull
 
     def free(self, S: Array) -> Array:
+        """The free parameters of S (d, d)."""
         return kernels.to_free(np.array(S, dtype=float), self.precision)
 
 
@@ -109,6 +111,7 @@ class DiagonalDensity:
         return S, value, pull
 
     def free(self, S: Array) -> Array:
+        """The free parameters (d,) of a diagonal matrix S: logarithms of variances or standard deviations."""
         return np.log(np.diagonal(S)) / self.power
 
 
@@ -123,4 +126,5 @@ class KnownDensity:
         return self.S, 0.0, lambda rest: free
 
     def free(self, S: Array) -> Array:
+        """(0,): a known matrix has no free parameters."""
         return np.zeros(0)

@@ -38,6 +38,7 @@ class HmcBlock:
 
     @property
     def compiled(self) -> CompiledModel:
+        """The compiled model."""
         assert self.structure is not None, "nothing is left to sample"
         return self.structure.compiled
 
@@ -54,6 +55,7 @@ class HmcBlock:
         return trace
 
     def transition(self, rng, state: HmcState, arrays: tuple, count: int) -> None:
+        """Move `state` by `count` transitions, and count acceptance and divergences."""
         if self.adaptation is None:
             raise SamplingError(
                 f"The model of '{self.name}' has not been adapted: call adapt() before start()."

@@ -50,6 +50,7 @@ class Sensitivity:
 
     @property
     def priors(self) -> list[str]:
+        """The names of the priors that were compared."""
         return list(self.imputations)
 
     @cached_property

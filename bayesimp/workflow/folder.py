@@ -92,6 +92,7 @@ class Folder:
         return self.root / name
 
     def table(self, name: str, table: pd.DataFrame, index: bool = False) -> None:
+        """Write a table as CSV."""
         table.to_csv(self.path(name), index=index)
 
     def figure(self, name: str, draw: Callable[[], Any]) -> None:
@@ -115,6 +116,7 @@ class Folder:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
+        """Add the seconds that the block takes to those of `step`."""
         began = time.perf_counter()
         try:
             yield

@@ -78,6 +78,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         return mean, sd if sd > 0 else 1.0
 
     def init(self, chain: Chain) -> Parameters:
+        """The initial regression; empty clusters get values drawn from the observed ones."""
         theta = super().init(chain)
         state = initial_cluster_level_state(self.code, self.p, self.levels)
         theta.own |= state.regression._asdict()
@@ -94,6 +95,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.rows.put(chain.V, every[self.rows.hole_cluster])
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One regression on a row for each cluster, and values for the clusters without one."""
         own = theta.own
         X = np.empty((self.table.clusters, self.p))
         cluster_values(self.rows.factors(chain.V), X)
@@ -126,6 +128,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         return int(draw.code)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Rows that were known from their cluster, and the acceptance of the Metropolis steps."""
         name, out = self.chained.block.name, []
         if self.filled:
             text = "rows filled in with the value that other rows of their cluster have"

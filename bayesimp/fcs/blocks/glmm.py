@@ -80,6 +80,7 @@ class GeneralisedBlock(Block):
         )
 
     def init(self, chain: Chain) -> Parameters:
+        """Zero coefficients, effects and Psi; shapes of one."""
         rq = self.r * self.q
         theta = Parameters(
             np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
@@ -101,6 +102,7 @@ class GeneralisedBlock(Block):
         self.shift = shift.of(self.chained.block.responses[0]) / float(unit)
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
+        """The rows where the variable is observed, with the predictors as completed in `V`."""
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
 
@@ -195,6 +197,7 @@ class BayesGlmm(GeneralisedBlock):
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
+        """A dispersed start (`glmm_start`), with tallies of Metropolis steps."""
         theta = super().init(chain)
         Psi = self.Psi.known_value
         theta.Psi = theta.Psi if Psi is None else Psi
@@ -207,6 +210,7 @@ class BayesGlmm(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One transition of all parameters, then a fill."""
         f = self.rows.factors(chain.V)
         own = theta.own
         code = glmm_step(
@@ -220,6 +224,7 @@ class BayesGlmm(GeneralisedBlock):
         return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The acceptance of the Metropolis steps, and which of them never moved."""
         tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         name = self.chained.block.name
         shares = [

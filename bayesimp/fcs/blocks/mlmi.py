@@ -51,11 +51,13 @@ class MlmiBlock(GeneralisedBlock):
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with tallies of proposals and acceptances."""
         theta = super().init(chain)
         theta.own |= {"tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies()}
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A Laplace fit, a draw around it, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
         k = self.p + self.q * (self.q + 1) // 2
@@ -84,6 +86,7 @@ class MlmiBlock(GeneralisedBlock):
         return code
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The acceptance of the proposals."""
         n = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
         text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
@@ -107,6 +110,7 @@ class PublishedBlock(GeneralisedBlock):
         self.incomplete[self.rows.hole_cluster] = True
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with the state of the published algorithm."""
         theta = super().init(chain)
         p, q, m = self.p, self.q, self.table.clusters
         theta.own |= published.new_state(m, p, q)._asdict()
@@ -114,6 +118,7 @@ class PublishedBlock(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One step of the published algorithm, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
         state = published.PublishedState(*(own[name] for name in published.PublishedState._fields))
         code = published.published_step(

@@ -121,6 +121,7 @@ class GibbsBlock(NormalBlock):
         self.visit = None if r > 1 or self.by_cluster else Visit(*common)
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with covariance matrices that are known at their values."""
         theta = super().init(chain)
         Sigma, Psi = self.Sigma.known_value, self.Psi.known_value
         theta.Sigma = theta.Sigma if Sigma is None else Sigma[None]
@@ -133,9 +134,11 @@ class GibbsBlock(NormalBlock):
         return theta
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Coefficients that the completed data did not determine."""
         return held_coefficients(self.chained.block, thetas)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One Gibbs iteration, then a fill."""
         c, table = self.chained, self.table
         if self.by_cluster:
             f, m = self.moments(chain)
@@ -182,6 +185,7 @@ class MaximumLikelihoodBlock(NormalBlock):
         self.words = {**FAILURES, **EVENTS}
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw around the maximum-likelihood estimate, then a fill."""
         f, m = self.moments(chain)
         q = self.sizes[1]
         Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which nothing here needs
@@ -198,11 +202,13 @@ class RegressionBlock(NormalBlock):
     }
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with counts of held coefficients."""
         theta = super().init(chain)
         theta.own["held"] = np.zeros(theta.beta.size, dtype=np.int64)
         return theta
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Coefficients that the completed data did not determine."""
         return held_coefficients(self.chained.block, thetas)
 
     def parameters(self, chain: Chain, theta: Parameters) -> tuple[np.ndarray, np.ndarray, int]:
@@ -216,6 +222,7 @@ class RegressionBlock(NormalBlock):
         return f, beta_hat[:, None], -code
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw of the regression, then a fill."""
         f, _, code = self.parameters(chain, theta)
         return code or self.fill(chain, theta, f)
 
@@ -235,6 +242,7 @@ class MatchingBlock(RegressionBlock):
         self.values = np.concatenate([table.D[:, k], table.start[self.donors, self.column]])
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw of the regression, then values taken from donors with similar predictions."""
         f, beta_hat, code = self.parameters(chain, theta)
         if code:
             return code

@@ -63,14 +63,17 @@ class PriorModel(NormalBlock):
         )
 
     def adapt(self, chain: Chain) -> None:
+        """Tune step size and metric of HMC on the completed data of this chain."""
         self.model.adapt(chain.rng, self.moments(chain)[1])
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with a state of HMC."""
         theta = super().init(chain)
         theta.own |= _pack(self.model.start(chain.rng, self.moments(chain)[1]))
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """HMC transitions, a draw of what is integrated out, then a fill."""
         f, m = self.moments(chain)
         state = _unpack(theta)
         theta.beta, Sigma, theta.Psi, theta.B = self.model.step(chain.rng, state, m)
@@ -79,6 +82,7 @@ class PriorModel(NormalBlock):
         return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Divergences and acceptance of HMC."""
         return events(map(_unpack, thetas), self.chained.block.name)
 
 
@@ -157,14 +161,17 @@ class OwnModel(Block):
         return out[0], out[1]
 
     def adapt(self, chain: Chain) -> None:
+        """Tune step size and metric of HMC on the completed data of this chain."""
         self.model.adapt(chain.rng, self.rows(chain)[0])
 
     def init(self, chain: Chain) -> Parameters:
+        """A state of HMC; the user's free variables are kept as parameters."""
         observed = self.rows(chain)[0]
         state = self.model.start(chain.rng, observed)
         return Parameters(own=_pack(state) | self._free(state, observed))
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """HMC transitions of the user's model, then missing values drawn from it."""
         observed, missing = self.rows(chain)
         state = _unpack(theta)
         values = self.model.step_rows(chain.rng, state, observed, missing)
@@ -178,6 +185,7 @@ class OwnModel(Block):
         return {f"{FREE}{name}": x for name, x in self.model.parameters(state, observed).items()}
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Divergences and acceptance of HMC."""
         return events(map(_unpack, thetas), self.chained.block.name)
 
 
@@ -215,10 +223,12 @@ class GeneralisedModel(OwnModel):
         return pr.Priors(Psi=Psi, beta=beta, name=priors.name)
 
     def init(self, chain: Chain) -> Parameters:
+        """As `OwnModel.init`, with parameters under the names of other methods."""
         theta = super().init(chain)
         return self._named(theta)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """As `OwnModel.step`, with parameters under the names of other methods."""
         code = super().step(chain, theta)
         self._named(theta)
         return code

@@ -47,6 +47,7 @@ class SingleLevelBlock(GeneralisedBlock):
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
 
     def init(self, chain: Chain) -> Parameters:
+        """The initial regression, with one intercept for each cluster if stratified."""
         theta = super().init(chain)
         m = self.table.clusters
         state = initial_regression_state(self.code, self.p, self.levels, m if self.stratified else 0)
@@ -57,6 +58,7 @@ class SingleLevelBlock(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw of the regression, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
         rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.columns]))

@@ -83,6 +83,7 @@ class TwoStageBlock(GeneralisedBlock):
         return terms._replace(base=terms.base[which])
 
     def init(self, chain: Chain) -> Parameters:
+        """Zero coefficients, and the initial state of fits and meta-analysis."""
         m, p = self.table.clusters, len(self.within)
         Sigma = np.ones((m, 1, 1)) if self.code == NORMAL else np.zeros((0, 0, 0))
         own = {
@@ -92,6 +93,7 @@ class TwoStageBlock(GeneralisedBlock):
         return Parameters(np.zeros((self.p, 1)), Sigma, np.zeros((p, p)), np.zeros((m, p, 1)), own)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A fit in every cluster, a meta-analysis, draws for every cluster, then a fill."""
         f = self.rows.factors(chain.V)
         own = theta.own
         X = self._columns(chain.V, f, self.within, self.terms, self.source, self.cluster)

@@ -53,6 +53,7 @@ def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
 
 
 def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
+    """(N,) bool, the rows that no model is fitted to; checked to leave at least two clusters."""
     if ignore is None:
         return np.zeros(len(data.frame), dtype=bool)
     rows = _bool(ignore, data, "ignore")
@@ -113,6 +114,7 @@ def _incomplete(name: str, spec: Conditionals, what: str) -> None:
 
 
 def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
+    """Variable -> function that post-processes its imputed values; checked against the methods."""
     if not isinstance(post, Mapping | None):
         raise SpecificationError(f"post takes {{variable: function}}, got {type(post).__name__}.")
     for name, function in (post or {}).items():

@@ -92,6 +92,7 @@ class Workspace(NamedTuple):
 
 @inner
 def workspace(d):
+    """Work space for a block of d coefficients."""
     return Workspace(
         np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros((d, d)), np.zeros((d, d))
     )

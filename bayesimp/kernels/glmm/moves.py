@@ -244,6 +244,7 @@ def read_effects(b, theta):
 
 @inner
 def write_effects(theta, b):
+    """b (q, r) <- theta, response by response."""
     q, r = b.shape
     for k in range(r):
         for l in range(q):
@@ -263,6 +264,7 @@ def read_fixed(beta, aux, theta):
 
 @inner
 def write_fixed(theta, beta, aux):
+    """beta (p, r) and aux <- theta; the last elements of theta are logarithms of aux."""
     p, r = beta.shape
     for k in range(r):
         for x in range(p):

@@ -62,6 +62,7 @@ def orthonormalise(W, block, T):
 
 @inner
 def sum_of_squares(w):
+    """w'w."""
     s = 0.0
     for i in range(w.shape[0]):
         s += w[i] * w[i]

@@ -160,6 +160,7 @@ def in_wedge(rng, k, s, a):
 
 @inner
 def normal_cdf(x):
+    """The standard normal distribution function."""
     return 0.5 * math.erfc(-x / ROOT_2)
 
 

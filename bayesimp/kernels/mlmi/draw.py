@@ -112,6 +112,7 @@ def t_log_density(squares, n):
 
 @inner
 def squared(v, n):
+    """v'v over the first n elements."""
     s = 0.0
     for a in range(n):
         s += v[a] * v[a]

@@ -45,6 +45,7 @@ class IncompleteCells(NamedTuple):
 
 
 def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
+    """The cells with missing responses, with means and centred cross products of what is observed."""
     s = statistics
     keep = ~s.patterns[s.cell_pattern].all(1)
     rows, gram = s.cell_rows[keep], s.gram[keep]
