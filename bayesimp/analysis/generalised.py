@@ -224,7 +224,7 @@ def _check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
 def _stack(frame, lengths, formula: Formula, family: str, columns) -> GlmmStack:
     starts, n = np.cumsum([0, *lengths]), len(frame)
     codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
+    made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
     of = {
         role: np.full(n, 0.0 if role == "offset" else 1.0)
         if name is None

@@ -88,13 +88,13 @@ def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> Non
     A group with one level is left to glmm, which removes its term and says so.
     """
     means = formula.cluster_of_means if formula.over_clusters else None
-    clusters = None if means is None else pd.factorize(frame[means])[0]
+    of_means = None if means is None else pd.factorize(frame[means])[0]
     terms, named = [], []
     for random in formula.random:
         names = [node.name for node in walk(read(random.group)) if isinstance(node, Name)]
         codes = frame.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy()
         if codes.max() > 0:
-            made = design(replace(formula, random=(random,)), frame, clusters=clusters)
+            made = design(replace(formula, random=(random,)), frame, codes=of_means)
             free = free_elements(made.Z.shape[1], None if random.correlated else range(made.Z.shape[1]))
             terms.append(Term(made.Z, codes, free))
             named.append(f"({random.columns} {'|' if random.correlated else '||'} {random.group})")

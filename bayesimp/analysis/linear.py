@@ -165,7 +165,7 @@ def _stack(
 ) -> Stack:
     starts = np.cumsum([0, *lengths])
     codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
+    made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
     response = frame[formula.responses[0]]
     y = numbers(response, starts, "a normal model")
     X, Z, jacobian = made.X, made.Z, np.zeros(len(lengths))

@@ -92,7 +92,7 @@ class JointNormal(ImputationModel):
         self.formula = _checked(parse(formula), data)
         self.priors = pr.default() if priors is None else pr.read(priors)
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
-        self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
+        self.design: Design = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
         scale = self._working.scale
