@@ -11,7 +11,8 @@ inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pymc as pm
@@ -26,6 +27,11 @@ from pytensor.tensor.variable import TensorVariable
 from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models import ops
 from bayesimp.priors.base import CovariancePrior
+
+if TYPE_CHECKING:
+    from pytensor.graph.basic import Variable
+
+    from bayesimp.priors.scales import ScalePrior
 
 __all__ = [
     "HuangWandCovariance",
@@ -43,18 +49,18 @@ class ScaleCorrelation(Transform):
     name = "free"
     ndim_supp = 1
 
-    def __init__(self, precision: bool):
+    def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def backward(self, value, *inputs):
+    def backward(self, value: TensorVariable, *inputs: Variable) -> TensorVariable:
         """S from its free parameters."""
         return ops.from_free(value, self.precision)[0]
 
-    def forward(self, value, *inputs):
+    def forward(self, value: TensorVariable, *inputs: Variable) -> TensorVariable:
         """Free parameters from S."""
         return ops.to_free(value, self.precision)
 
-    def log_jac_det(self, value, *inputs):
+    def log_jac_det(self, value: TensorVariable, *inputs: Variable) -> TensorVariable:
         """Log determinant of the Jacobian of `backward`."""
         return ops.from_free(value, self.precision)[1]
 
@@ -68,7 +74,9 @@ class InverseWishartRV(RandomVariable):
     _print_name = ("InverseWishart", "\\operatorname{InverseWishart}")
 
     @classmethod
-    def rng_fn(cls, rng, nu, scale, size):
+    def rng_fn(
+        cls, rng: np.random.Generator, nu: float, scale: np.ndarray, size: tuple[int, ...] | None
+    ) -> np.ndarray:
         """Independent draws (*size, d, d)."""
         return kernels.draw_inverse_wishart(rng, nu, scale, size)
 
@@ -89,7 +97,14 @@ class InverseWishartCovariance(Continuous):
     rv_op = InverseWishartRV()
 
     @classmethod
-    def dist(cls, nu, V=None, *, scale=None, **kwargs):
+    def dist(
+        cls,
+        nu: ArrayLike | TensorVariable,
+        V: np.ndarray | None = None,
+        *,
+        scale: ArrayLike | TensorVariable | None = None,
+        **kwargs: Any,
+    ) -> TensorVariable:
         """The distribution without a name; exactly one of V and scale is given."""
         if (V is None) == (scale is None):
             raise ValueError("InverseWishartCovariance: give exactly one of V and scale.")
@@ -98,12 +113,12 @@ class InverseWishartCovariance(Continuous):
             scale = (scale + scale.mT) / 2
         return super().dist(float64(nu, scale), **kwargs)
 
-    def support_point(rv, size, nu, scale):
+    def support_point(rv, size: Variable, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
         """The mode, where sampling starts."""
         d = scale.shape[-1]
         return pt.broadcast_to(scale / (nu + d + 1)[..., None, None], rv.shape)
 
-    def logp(S, nu, scale):
+    def logp(S, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
         """Log density at S."""
         return ops.inverse_wishart(S, nu, scale)
 
@@ -113,7 +128,9 @@ class _ScaleVectorRV(RandomVariable):
 
     dtype = "floatX"
 
-    def _supp_shape_from_params(self, dist_params, param_shapes=None):
+    def _supp_shape_from_params(
+        self, dist_params: Sequence[TensorVariable], param_shapes: Sequence[tuple] | None = None
+    ) -> tuple:
         d = dist_params[1].shape[-1] if param_shapes is None else param_shapes[1][-1]
         return (d, d)
 
@@ -126,7 +143,9 @@ class HuangWandRV(_ScaleVectorRV):
     _print_name = ("HuangWand", "\\operatorname{HuangWand}")
 
     @classmethod
-    def rng_fn(cls, rng, nu, scale, size):
+    def rng_fn(
+        cls, rng: np.random.Generator, nu: float, scale: np.ndarray, size: tuple[int, ...] | None
+    ) -> np.ndarray:
         """Independent draws (*size, d, d)."""
         return kernels.draw_huang_wand(rng, nu, scale, size)
 
@@ -145,15 +164,17 @@ class HuangWandCovariance(Continuous):
     rv_op = HuangWandRV()
 
     @classmethod
-    def dist(cls, nu, scale, **kwargs):
+    def dist(
+        cls, nu: ArrayLike | TensorVariable, scale: ArrayLike | TensorVariable, **kwargs: Any
+    ) -> TensorVariable:
         """The distribution without a name."""
         return super().dist(float64(nu, scale), **kwargs)
 
-    def support_point(rv, size, nu, scale):
+    def support_point(rv, size: Variable, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
         """diag(scale^2), where sampling starts."""
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
 
-    def logp(S, nu, scale):
+    def logp(S, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
         """Log density at S."""
         return ops.huang_wand(S, nu, scale)
 
@@ -166,11 +187,13 @@ class LKJCovarianceRV(_ScaleVectorRV):
     _print_name = ("LKJCovariance", "\\operatorname{LKJCovariance}")
     __props__ = (*RandomVariable.__props__, "family")  # type: ignore[assignment]  # a field more than its base
 
-    def __init__(self, family: int = kernels.HALF_T, **kwargs):
+    def __init__(self, family: int = kernels.HALF_T, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.family = family
 
-    def rng_fn(self, rng, eta, scale, nu, size):
+    def rng_fn(
+        self, rng: np.random.Generator, eta: float, scale: np.ndarray, nu: float, size: tuple[int, ...] | None
+    ) -> np.ndarray:
         """Independent draws (*size, d, d)."""
         return kernels.draw_lkj_covariance(rng, eta, scale, nu, self.family, size)
 
@@ -191,38 +214,58 @@ class LKJCovariance(Continuous):
     rv_type = LKJCovarianceRV
 
     @classmethod
-    def rv_op(cls, eta, scale, nu, *, family, **kwargs):
+    def rv_op(
+        cls, eta: TensorVariable, scale: TensorVariable, nu: TensorVariable, *, family: int, **kwargs: Any
+    ) -> TensorVariable:
         """The random variable for a family of standard deviations."""
         return LKJCovarianceRV(family)(eta, scale, nu, **kwargs)
 
     @classmethod
-    def dist(cls, eta, sd, *, scale=None, **kwargs):
+    def dist(
+        cls,
+        eta: ArrayLike | TensorVariable,
+        sd: ScalePrior,
+        *,
+        scale: ArrayLike | TensorVariable | None = None,
+        **kwargs: Any,
+    ) -> TensorVariable:
         """The distribution without a name."""
         numbers = float64(eta, sd.scale if scale is None else scale, sd.degrees)
         return super().dist(numbers, family=sd.family, **kwargs)
 
-    def support_point(rv, size, eta, scale, nu):
+    def support_point(
+        rv, size: Variable, eta: TensorVariable, scale: TensorVariable, nu: TensorVariable
+    ) -> TensorVariable:
         """diag(scale^2), where sampling starts."""
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
 
 
 @_logprob.register(LKJCovarianceRV)
-def _lkj_logprob(op, values, rng, size, eta, scale, nu, **kwargs):
+def _lkj_logprob(
+    op: LKJCovarianceRV,
+    values: Sequence[TensorVariable],
+    rng: Variable,
+    size: Variable,
+    eta: TensorVariable,
+    scale: TensorVariable,
+    nu: TensorVariable,
+    **kwargs: Any,
+) -> TensorVariable:
     return ops.lkj(values[0], eta, scale, nu, op.family)
 
 
 @_default_transform.register(InverseWishartRV)
 @_default_transform.register(HuangWandRV)
-def _through_precision(op, rv):
+def _through_precision(op: RandomVariable, rv: TensorVariable) -> ScaleCorrelation:
     return ScaleCorrelation(precision=True)
 
 
 @_default_transform.register(LKJCovarianceRV)
-def _direct(op, rv):
+def _direct(op: RandomVariable, rv: TensorVariable) -> ScaleCorrelation:
     return ScaleCorrelation(precision=False)
 
 
-def _on_diagonal(x):
+def _on_diagonal(x: TensorVariable) -> TensorVariable:
     return x[..., None] * np.eye(x.type.shape[-1])
 
 

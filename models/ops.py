@@ -13,8 +13,12 @@ its gradient comes with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytensor.tensor as pt
+from numpy.typing import ArrayLike, NDArray
 from pytensor.gradient import DisconnectedType, grad_undefined
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
@@ -24,6 +28,10 @@ from bayesimp.kernels.compiled import STAMP
 from bayesimp.kernels.covariance import density as kernels
 from bayesimp.kernels.covariance import factor
 from bayesimp.kernels.normal.marginal import log_likelihood
+
+if TYPE_CHECKING:
+    from pytensor.graph.basic import Variable
+    from pytensor.tensor.variable import TensorVariable
 
 __all__ = [
     "MatrixProduct",
@@ -36,6 +44,7 @@ __all__ = [
     "to_free",
 ]
 
+type TensorLike = Variable | ArrayLike  # what becomes an input of a node
 VERSION = int.from_bytes(
     STAMP[:4], "big"
 )  # of the kernels: PyTensor's cache of compiled functions asks for it
@@ -47,23 +56,25 @@ class DensityOp(Op):
     __props__: tuple[str, ...] = ()
     wrt = 1
 
-    def make_node(self, *inputs):
+    def make_node(self, *inputs: TensorLike) -> Apply:
         """The node: a scalar, and a gradient for each of the first `wrt` inputs."""
         inputs = [pt.as_tensor_variable(x) for x in inputs]
         return Apply(self, inputs, [pt.dscalar(), *(x.type() for x in inputs[: self.wrt])])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         # numba kernels take numbers as numbers, not as arrays without dimensions
         inputs = [x.item() if x.ndim == 0 else x for x in inputs]
         for store, x in zip(outputs, self.kernel(*inputs), strict=True):
             store[0] = np.asarray(x)
 
-    def infer_shape(self, node, shapes):
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple]) -> list[tuple]:
         """A scalar, and gradients shaped like their inputs."""
         return [(), *shapes[: self.wrt]]
 
-    def pullback(self, inputs, outputs, cotangents):
+    def pullback(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence[Variable]
+    ) -> list[Variable]:
         """The gradients times the cotangent of the density; hyperparameters have none."""
         reason = "hyperparameters are numbers or data here, not random variables"
         slopes = [cotangents[0] * gradient for gradient in outputs[1:]]
@@ -94,10 +105,10 @@ class LKJDensity(DensityOp):
 
     __props__ = ("family",)
 
-    def __init__(self, family: int):
+    def __init__(self, family: int) -> None:
         self.family = family
 
-    def kernel(self, S, eta, scale, nu):
+    def kernel(self, S: NDArray, eta: float, scale: NDArray, nu: float) -> tuple[float, NDArray]:
         """Log density and gradient by S."""
         return kernels.lkj(S, eta, scale, nu, self.family)
 
@@ -107,21 +118,23 @@ class FromFree(Op):
 
     __props__ = ("precision",)
 
-    def __init__(self, precision: bool):
+    def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def make_node(self, free):
+    def make_node(self, free: TensorLike) -> Apply:
         """The node: S (d, d) and the log Jacobian."""
         free = pt.as_tensor_variable(free)
         d = _dimension(free.type.shape[-1])
         return Apply(self, [free], [pt.TensorType("float64", (d, d))(), pt.dscalar()])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         S, jacobian = kernels.from_free(inputs[0], self.precision)
         outputs[0][0], outputs[1][0] = S, np.asarray(jacobian)
 
-    def pullback(self, inputs, outputs, cotangents):
+    def pullback(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence[Variable]
+    ) -> list[Variable]:
         """`PullFree` at the cotangents of S and of the log Jacobian."""
         S_bar, jacobian_bar = (
             pt.zeros_like(x) if isinstance(bar.type, DisconnectedType) else bar
@@ -135,20 +148,22 @@ class PullFree(Op):
 
     __props__ = ("precision",)
 
-    def __init__(self, precision: bool):
+    def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def make_node(self, free, S, S_bar, jacobian_bar):
+    def make_node(
+        self, free: TensorLike, S: TensorLike, S_bar: TensorLike, jacobian_bar: TensorLike
+    ) -> Apply:
         """The node: a derivative shaped like `free`."""
         inputs = [pt.as_tensor_variable(x) for x in (free, S, S_bar, jacobian_bar)]
         return Apply(self, inputs, [inputs[0].type()])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         free, S, S_bar, jacobian_bar = inputs
         outputs[0][0] = kernels.pull_free(free, self.precision, S, S_bar, float(jacobian_bar))
 
-    def infer_shape(self, node, shapes):
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple]) -> list[tuple]:
         """The shape of `free`."""
         return [shapes[0]]
 
@@ -158,16 +173,16 @@ class ToFree(Op):
 
     __props__ = ("precision",)
 
-    def __init__(self, precision: bool):
+    def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def make_node(self, S):
+    def make_node(self, S: TensorLike) -> Apply:
         """The node: d (d + 1) / 2 free parameters."""
         S = pt.as_tensor_variable(S)
         d = S.type.shape[-1]
         return Apply(self, [S], [pt.TensorType("float64", (d * (d + 1) // 2,))()])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         outputs[0][0] = kernels.to_free(inputs[0], self.precision)
 
@@ -177,16 +192,16 @@ class MatrixProduct(Op):
 
     __props__: tuple[str, ...] = ()
 
-    def make_node(self, A, B):
+    def make_node(self, A: TensorLike, B: TensorLike) -> Apply:
         """The node: a matrix."""
         shape = A.type.shape[0], B.type.shape[1]
         return Apply(self, [A, B], [pt.TensorType("float64", shape)()])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """A B by NumPy."""
         outputs[0][0] = inputs[0] @ inputs[1]
 
-    def infer_shape(self, node, shapes):
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple]) -> list[tuple]:
         """Rows of A, columns of B."""
         return [(shapes[0][0], shapes[1][1])]
 
@@ -196,23 +211,25 @@ class Effects(Op):
 
     __props__: tuple[str, ...] = ()
 
-    def make_node(self, u, Psi):
+    def make_node(self, u: TensorLike, Psi: TensorLike) -> Apply:
         """The node: effects shaped like `u`."""
         inputs = [pt.as_tensor_variable(x) for x in (u, Psi)]
         return Apply(self, inputs, [inputs[0].type()])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         u, Psi = inputs
         if u.shape[1:] != Psi.shape[1:]:
             raise ValueError(f"effects: u has shape {u.shape}, Psi {Psi.shape}.")
         outputs[0][0] = factor.effects(u, Psi)
 
-    def infer_shape(self, node, shapes):
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple]) -> list[tuple]:
         """The shape of `u`."""
         return [shapes[0]]
 
-    def pullback(self, inputs, outputs, cotangents):
+    def pullback(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence[Variable]
+    ) -> list[Variable]:
         """`PullEffects` at the cotangent of the effects."""
         return PullEffects()(*inputs, cotangents[0])
 
@@ -222,47 +239,47 @@ class PullEffects(Op):
 
     __props__: tuple[str, ...] = ()
 
-    def make_node(self, u, Psi, b_bar):
+    def make_node(self, u: TensorLike, Psi: TensorLike, b_bar: TensorLike) -> Apply:
         """The node: derivatives shaped like `u` and `Psi`."""
         inputs = [pt.as_tensor_variable(x) for x in (u, Psi, b_bar)]
         return Apply(self, inputs, [inputs[0].type(), inputs[1].type()])
 
-    def perform(self, node, inputs, outputs):
+    def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         for store, x in zip(outputs, factor.pull_effects(*inputs), strict=True):
             store[0] = x
 
-    def infer_shape(self, node, shapes):
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple]) -> list[tuple]:
         """The shapes of `u` and `Psi`."""
         return list(shapes[:2])
 
 
 @register_funcify_default_op_cache_key(Effects)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     kernel = factor.effects
 
     @numba_njit
-    def call(u, Psi):
+    def call(u: NDArray, Psi: NDArray) -> NDArray:
         return kernel(u, Psi)
 
     return call, VERSION
 
 
 @register_funcify_default_op_cache_key(PullEffects)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     kernel = factor.pull_effects
 
     @numba_njit
-    def call(u, Psi, b_bar):
+    def call(u: NDArray, Psi: NDArray, b_bar: NDArray) -> tuple[NDArray, ...]:
         return kernel(u, Psi, b_bar)
 
     return call, VERSION
 
 
 @register_funcify_default_op_cache_key(MatrixProduct)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     @numba_njit
-    def call(A, B):
+    def call(A: NDArray, B: NDArray) -> NDArray:
         if A.shape[1] != B.shape[0]:
             raise ValueError("matrix product: columns of the first are not as many as rows of the second")
         out = np.zeros((A.shape[0], B.shape[1]))
@@ -276,9 +293,17 @@ def _(op, node, **kwargs):
 
 
 @register_funcify_default_op_cache_key(Marginal)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     @numba_njit
-    def call(beta, Sigma, Psi, observed, cells, gram, total):
+    def call(
+        beta: NDArray,
+        Sigma: NDArray,
+        Psi: NDArray,
+        observed: NDArray,
+        cells: NDArray,
+        gram: NDArray,
+        total: NDArray,
+    ) -> tuple[NDArray, ...]:
         value, dbeta, dSigma, dPsi = log_likelihood(beta, Sigma, Psi, observed, cells, gram, total)
         return np.asarray(value), dbeta, dSigma, dPsi
 
@@ -287,11 +312,11 @@ def _(op, node, **kwargs):
 
 @register_funcify_default_op_cache_key(InverseWishartDensity)
 @register_funcify_default_op_cache_key(HuangWandDensity)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     kernel = op.kernel
 
     @numba_njit
-    def call(S, nu, scale):
+    def call(S: NDArray, nu: NDArray, scale: NDArray) -> tuple[NDArray, ...]:
         value, dS = kernel(S, nu.item(), scale)
         return np.asarray(value), dS
 
@@ -299,11 +324,11 @@ def _(op, node, **kwargs):
 
 
 @register_funcify_default_op_cache_key(LKJDensity)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     family, kernel = op.family, kernels.lkj
 
     @numba_njit
-    def call(S, eta, scale, nu):
+    def call(S: NDArray, eta: NDArray, scale: NDArray, nu: NDArray) -> tuple[NDArray, ...]:
         value, dS = kernel(S, eta.item(), scale, nu.item(), family)
         return np.asarray(value), dS
 
@@ -311,11 +336,11 @@ def _(op, node, **kwargs):
 
 
 @register_funcify_default_op_cache_key(FromFree)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     precision, kernel = op.precision, kernels.from_free
 
     @numba_njit
-    def call(free):
+    def call(free: NDArray) -> tuple[NDArray, ...]:
         S, jacobian = kernel(free, precision)
         return S, np.asarray(jacobian)
 
@@ -323,22 +348,22 @@ def _(op, node, **kwargs):
 
 
 @register_funcify_default_op_cache_key(PullFree)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     precision, kernel = op.precision, kernels.pull_free
 
     @numba_njit
-    def call(free, S, S_bar, jacobian_bar):
+    def call(free: NDArray, S: NDArray, S_bar: NDArray, jacobian_bar: NDArray) -> NDArray:
         return kernel(free, precision, S, S_bar, jacobian_bar.item())
 
     return call, VERSION
 
 
 @register_funcify_default_op_cache_key(ToFree)
-def _(op, node, **kwargs):
+def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     precision, kernel = op.precision, kernels.to_free
 
     @numba_njit
-    def call(S):
+    def call(S: NDArray) -> NDArray:
         return kernel(S, precision)
 
     return call, VERSION
@@ -348,36 +373,44 @@ def _dimension(free: int) -> int:
     return int((np.sqrt(8 * free + 1) - 1) / 2 + 0.5)
 
 
-def marginal(beta, Sigma, Psi, observed, cells, gram, total):
+def marginal(
+    beta: TensorLike,
+    Sigma: TensorLike,
+    Psi: TensorLike,
+    observed: TensorLike,
+    cells: TensorLike,
+    gram: TensorLike,
+    total: TensorLike,
+) -> TensorVariable:
     """Log p(y_obs | beta, Sigma, Psi), a scalar; see `bayesimp.kernels.normal.marginal.log_likelihood`."""
     return Marginal()(beta, Sigma, Psi, observed, cells, gram, total)[0]
 
 
-def inverse_wishart(S, nu, scale):
+def inverse_wishart(S: TensorLike, nu: TensorLike, scale: TensorLike) -> TensorVariable:
     """Log density, a scalar; see `bayesimp.kernels.covariance.density`, as for all that follow."""
     return InverseWishartDensity()(S, nu, scale)[0]
 
 
-def huang_wand(S, nu, scale):
+def huang_wand(S: TensorLike, nu: TensorLike, scale: TensorLike) -> TensorVariable:
     """Log density of a Huang-Wand prior at S, a scalar."""
     return HuangWandDensity()(S, nu, scale)[0]
 
 
-def lkj(S, eta, scale, nu, family: int):
+def lkj(S: TensorLike, eta: TensorLike, scale: TensorLike, nu: TensorLike, family: int) -> TensorVariable:
     """Log density at S, a scalar; `family` numbers the prior of the standard deviations."""
     return LKJDensity(family).make_node(S, eta, scale, nu).outputs[0]
 
 
-def from_free(free, precision: bool):
+def from_free(free: TensorLike, precision: bool) -> list[TensorVariable]:
     """(S, log Jacobian)."""
     return FromFree(precision)(free)
 
 
-def to_free(S, precision: bool):
+def to_free(S: TensorLike, precision: bool) -> TensorVariable:
     """Free parameters (d (d + 1) / 2,) of S (d, d)."""
     return ToFree(precision)(S)
 
 
-def effects(u, Psi):
+def effects(u: TensorLike, Psi: TensorLike) -> TensorVariable:
     """(m, d): rows of covariance Psi from rows u of covariance I."""
     return Effects()(u, Psi)

@@ -9,8 +9,9 @@ Components (log standard deviations, Fisher's z) have theirs by the delta method
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,9 @@ from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace, free_elements, laplace_at
 from bayesimp.kernels.lmm.components import fisher_z
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
 
 __all__ = ["fit_generalised"]
 
@@ -68,7 +72,7 @@ class GlmmStack:
 
 
 def fit_generalised(
-    tables, formula: Formula, family: str, link: str | None, quadrature: int, **columns: str | None
+    tables: Tables, formula: Formula, family: str, link: str | None, quadrature: int, **columns: str | None
 ) -> dict:
     """Fields of `Fits`; quadrature: number of nodes, 1 for Laplace; columns: names (or None) of trials, weights, offset.
 
@@ -153,7 +157,7 @@ def fit_generalised(
     return fields
 
 
-def _check_quadrature(quadrature, formula: Formula) -> None:
+def _check_quadrature(quadrature: object, formula: Formula) -> None:
     whole = isinstance(quadrature, int | np.integer) and not isinstance(quadrature, bool)
     if not whole or not 1 <= quadrature <= MOST:
         raise SpecificationError(
@@ -173,7 +177,16 @@ def _several_effects(formula: Formula, random: tuple[str, ...]) -> str:
     )
 
 
-def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, names, component) -> None:
+def _warn_of_doubts(
+    formula: Formula,
+    nodes: int,
+    doubts: np.ndarray,
+    k: int,
+    rows: GlmmRows,
+    fit: LaplaceFit,
+    names: Sequence[str],
+    component: str,
+) -> None:
     tables = np.flatnonzero(doubts > 1.0)
     what = "Laplace's approximation is poor" if nodes == 1 else f"quadrature of {nodes} nodes is coarse"
     better = cure(nodes)
@@ -221,7 +234,9 @@ def _check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
         )
 
 
-def _stack(frame, lengths, formula: Formula, family: str, columns) -> GlmmStack:
+def _stack(
+    frame: pd.DataFrame, lengths: list[int], formula: Formula, family: str, columns: Mapping[str, str | None]
+) -> GlmmStack:
     starts, n = np.cumsum([0, *lengths]), len(frame)
     codes, clusters = cluster_codes(frame, formula)
     made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
@@ -279,7 +294,9 @@ def _events(response: pd.Series, starts: np.ndarray) -> tuple[np.ndarray, tuple 
     return (response == levels[1]).to_numpy(dtype=float), tuple(levels)
 
 
-def _check_response(y: np.ndarray, trials: np.ndarray, name, family: str, trials_name: str | None) -> None:
+def _check_response(
+    y: np.ndarray, trials: np.ndarray, name: Hashable, family: str, trials_name: str | None
+) -> None:
     takes_trials = family_of(family).takes_trials
     upper = trials if takes_trials else np.full_like(y, np.inf)
     wrong = (y < 0) | (y > upper) | (y != np.floor(y))

@@ -129,7 +129,7 @@ def predictive_draws(
 
 
 def _posterior(
-    frame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
+    frame: pd.DataFrame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
 ) -> dict[str, Array]:
     """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), chains one after the other."""
     columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]

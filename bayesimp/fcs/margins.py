@@ -25,7 +25,7 @@ class Residual:
     names: tuple[str, ...]
     weights: tuple[float, ...]
 
-    def __call__(self, values: Mapping[str, Array], *_) -> Array:
+    def __call__(self, values: Mapping[str, Array], *_: object) -> Array:
         own, *others = (weight * values[name] for name, weight in zip(self.names, self.weights, strict=True))
         for other in others:
             own = own + other

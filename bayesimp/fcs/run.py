@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import Run, plain
@@ -180,7 +181,7 @@ class FCSRun(Run):
         order = np.argsort(levels)  # numbers of the levels, from what stands for them in the loop
         return order[np.searchsorted(levels[order], values)].astype(float)
 
-    def _tree(self, cells: dict, attrs: dict):
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, table, h = self.model, self.model.table, self.history
         place = np.argsort(table.order)
         posterior: dict[str, tuple] = {}
@@ -286,7 +287,11 @@ def block_names(spec: Conditionals) -> dict[str, str]:
 
 
 def _posterior(
-    chained: ChainedBlock, name: str, kept: dict[str, np.ndarray], place, levels
+    chained: ChainedBlock,
+    name: str,
+    kept: dict[str, np.ndarray],
+    place: NDArray[np.int64],
+    levels: Sequence[str],
 ) -> tuple[dict, dict]:
     """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates.
 

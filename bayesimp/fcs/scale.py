@@ -18,7 +18,9 @@ link are divided by their mean, so that c_y is its log.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,10 @@ from bayesimp.kernels.chained.moments import BlockArrays, Terms
 from bayesimp.priors.centred import centring
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.products import centrable, expansion
+
+if TYPE_CHECKING:
+    from bayesimp.fcs.specification.bounds import Bound
+    from bayesimp.fcs.table import ChainedTable
 
 __all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
 
@@ -132,7 +138,9 @@ def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
     return gram
 
 
-def chained_block(table, block: ConditionalModel, rows: Rows, bounds) -> ChainedBlock:
+def chained_block(
+    table: ChainedTable, block: ConditionalModel, rows: Rows, bounds: Mapping[str, tuple[Bound, Bound]]
+) -> ChainedBlock:
     """A block of a `ChainedTable` that has all but its blocks; bounds: (lower, upper) by variable
     (fcs/specification/bounds.py)."""
     at = {name: k for k, name in enumerate(table.names)}
@@ -177,7 +185,12 @@ def chained_block(table, block: ConditionalModel, rows: Rows, bounds) -> Chained
     return ChainedBlock(block, terms, arrays, scale, columns)
 
 
-def _bounds(table, block: ConditionalModel, columns, bounds) -> tuple[Array, Array]:
+def _bounds(
+    table: ChainedTable,
+    block: ConditionalModel,
+    columns: Sequence[int],
+    bounds: Mapping[str, tuple[Bound, Bound]],
+) -> tuple[Array, Array]:
     """Lower and upper bounds of the one response (R,) on the working scale, such that none is passed on the data's."""
     pair = bounds.get(block.responses[0])
     if pair is None or len(columns) > 1:
@@ -196,7 +209,9 @@ def _bounds(table, block: ConditionalModel, columns, bounds) -> tuple[Array, Arr
     return np.minimum(*out), out[1]
 
 
-def _terms(table, block: ConditionalModel, at, rows: Rows) -> tuple[Terms, BlockScale]:
+def _terms(
+    table: ChainedTable, block: ConditionalModel, at: Mapping[str, int], rows: Rows
+) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
     fixed_intercept, random_intercept = _intercept(block.fixed), _intercept(block.random)
@@ -250,7 +265,7 @@ def _terms(table, block: ConditionalModel, at, rows: Rows) -> tuple[Terms, Block
     return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K)
 
 
-def _beside(table, part: tuple[Column, ...]) -> Array:
+def _beside(table: ChainedTable, part: tuple[Column, ...]) -> Array:
     """M (q, q) with Z_r = Z M, Z_r columns less their margins (scale/margins.py); b = M b_r."""
     made = [table.residuals.get(column.base) for column in part]
     own = [column.base if r is None else r.names[0] for column, r in zip(part, made, strict=True)]
@@ -261,7 +276,9 @@ def _beside(table, part: tuple[Column, ...]) -> Array:
     return M
 
 
-def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
+def _totals(
+    table: ChainedTable, rows: Rows, u: NDArray[np.int64], v: NDArray[np.int64], ou: Array, ov: Array
+) -> tuple[Array, NDArray, NDArray]:
     """For columns averaged over: totals by cluster of rows without a hole, and the cells of averaged rows with one."""
     known, lists = np.zeros((len(u), rows.clusters)), []
     first = table.row[table.cells.start[:-1]]

@@ -117,11 +117,11 @@ class ChainedTable:
 def chained_table(
     spec: Conditionals,
     Y: Array,
-    codes,
+    codes: NDArray[np.integer],
     clusters: int,
     *,
     filled: Mapping[str, Array] | None = None,
-    ignore=None,
+    ignore: NDArray[np.bool_] | None = None,
     bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
     labels: Sequence[object] | None = None,
 ) -> ChainedTable:
@@ -172,7 +172,14 @@ def chained_table(
     return replace(table, blocks=blocks)
 
 
-def _with_derived(spec: Conditionals, base: Array, names, filled, codes, counted) -> Array:
+def _with_derived(
+    spec: Conditionals,
+    base: Array,
+    names: Sequence[str],
+    filled: Mapping[str, Array],
+    codes: NDArray[np.integer],
+    counted: NDArray[np.bool_],
+) -> Array:
     """Base columns (N, d) on the scale of the data; derived ones as far as their ingredients are observed."""
     columns = {name: base[:, k] for k, name in enumerate(names[: base.shape[1]])}
     for derived in spec.derived:

@@ -252,7 +252,7 @@ def _children(node: Node) -> tuple[Node, ...]:
 class _Parser:
     """Precedence climbing over a list of (kind, value)."""
 
-    def __init__(self, tokens: list[tuple[str, str]], whole: str):
+    def __init__(self, tokens: list[tuple[str, str]], whole: str) -> None:
         self.tokens, self.whole, self.position, self.depth = tokens, whole, 0, 0
 
     def here(self) -> str:

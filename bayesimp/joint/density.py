@@ -84,7 +84,7 @@ class JointDensity:
         """theta; of a matrix with a diagonal prior its diagonal, of a fixed one nothing."""
         return np.concatenate([np.ravel(beta), self._Sigma.free(Sigma), self._Psi.free(Psi)])
 
-    def _split(self, theta):
+    def _split(self, theta: Array) -> tuple[Array, Array, Array]:
         i, j = self._cuts
         return theta[:i], theta[i:j], theta[j:]
 

@@ -34,6 +34,7 @@ from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
+    import pymc as pm
     import xarray as xr
 
 __all__ = ["JointNormal"]
@@ -177,7 +178,7 @@ class JointNormal(ImputationModel):
         ]
         return "\n".join(lines)
 
-    def pymc_model(self):
+    def pymc_model(self) -> pm.Model:
         """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out."""
         from bayesimp.kernels.normal.statistics import collect
         from bayesimp.models.joint_normal import joint_normal

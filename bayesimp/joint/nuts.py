@@ -122,7 +122,9 @@ def _centre(working: Working, earlier: JointDraws | None) -> tuple[np.ndarray, n
     return scale.working_beta(beta), scale.working_Sigma(Sigma), scale.working_Psi(Psi)
 
 
-def _statistics(working: Working, beta, Sigma, Psi, seed: int, done: int):
+def _statistics(
+    working: Working, beta: np.ndarray, Sigma: np.ndarray, Psi: np.ndarray, seed: int, done: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Drawn means and sds of the missing values, (chains, draws, m, r), in the units of the data."""
     st, scale = working.statistics, working.scale
     m, cells = moments(st), incomplete_cells(st)

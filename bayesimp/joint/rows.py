@@ -22,7 +22,9 @@ __all__ = ["impute_rows"]
 AT_ONCE = 4_000_000  # random numbers held at a time
 
 
-def impute_rows(rngs: Sequence, working: Working, m: Moments, beta, Sigma, Psi) -> np.ndarray:
+def impute_rows(
+    rngs: Sequence, working: Working, m: Moments, beta: np.ndarray, Sigma: np.ndarray, Psi: np.ndarray
+) -> np.ndarray:
     """Completed sets of the incomplete rows, one for each draw of the parameters.
 
     Parameters

@@ -158,7 +158,7 @@ class JointRun(contract.Run):
                 cells[name] = row[order], values[:, order, k]
         return cells
 
-    def _tree(self, cells: dict, attrs: dict):
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, d = self.model, self.draws
         shift = [model.shift.of(name) for name in model.responses]
         return build_tree(

@@ -17,6 +17,7 @@ or on the order of the table, so that the same seed gives the same imputations h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,14 +100,14 @@ class Working:
 
 
 def prepare(
-    X,
-    Z,
-    Y,
-    codes,
+    X: Array,
+    Z: Array,
+    Y: Array,
+    codes: NDArray[np.integer],
     clusters: int,
-    responses,
-    fixed,
-    random=None,
+    responses: Sequence[str],
+    fixed: Sequence[str],
+    random: Sequence[str] | None = None,
     *,
     flat: bool = True,
     orthogonal: bool = True,
@@ -162,7 +163,7 @@ def prepare(
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
-def _standard_deviations(Y, missing, responses) -> Array:
+def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequence[str]) -> Array:
     seen = (~missing).sum(0)
     for name, n in zip(responses, seen, strict=True):
         if n == 0:
@@ -181,7 +182,7 @@ def _standard_deviations(Y, missing, responses) -> Array:
     return np.sqrt(squares / np.maximum(seen - 1, 1))
 
 
-def _orthogonal_basis(X, Y, missing) -> Array:
+def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree.
 
     Columns that depend on each other have no such basis: they are brought to mean square 1, no more.
@@ -200,14 +201,14 @@ def _orthogonal_basis(X, Y, missing) -> Array:
     return T * np.where(ones | (association >= 0), signs, -signs)
 
 
-def _column_sds(Z) -> Array:
+def _column_sds(Z: Array) -> Array:
     """Unit of each column of Z: its standard deviation; its root mean square where it is constant."""
     sd = Z.std(axis=0)
     rms = np.sqrt((Z**2).mean(axis=0))
     return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
 
 
-def _centre(Z, random) -> tuple[Array, Array]:
+def _centre(Z: Array, random: Sequence[str] | None) -> tuple[Array, Array]:
     """Centred columns Z C, and C (q, q)."""
     names = [f"z{l}" for l in range(Z.shape[1])] if random is None else list(random)
     for l in np.flatnonzero((np.ptp(Z, axis=0) == 0) & (Z[:1] != 0).all(axis=0))[:1]:
@@ -215,7 +216,7 @@ def _centre(Z, random) -> tuple[Array, Array]:
     return centred_columns(Z, names)
 
 
-def _not_identified(X, name, fixed) -> str:
+def _not_identified(X: Array, name: str, fixed: Sequence[str]) -> str:
     R = np.linalg.qr(X / np.maximum(np.abs(X).max(axis=0), 1e-300), mode="r")
     weak = [
         column for column, d in zip(fixed, np.abs(np.diag(R)), strict=False) if d < 1e-8 * np.sqrt(len(X))
@@ -229,7 +230,16 @@ def _not_identified(X, name, fixed) -> str:
     )
 
 
-def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset) -> IncompleteRows:
+def _incomplete_rows(
+    X_w: Array,
+    Z_w: Array,
+    Y_w: Array,
+    Y: Array,
+    codes_w: NDArray[np.int64],
+    missing: NDArray[np.bool_],
+    statistics: SufficientStatistics,
+    offset: Array,
+) -> IncompleteRows:
     row = np.flatnonzero(missing.any(1))
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, overload
 
 from numba import njit
 
@@ -43,13 +45,17 @@ def stamp(module: str) -> bytes:
     return _digest(sorted(found))
 
 
-def kernel(function=None, **options):
+@overload
+def kernel[F: Callable](function: F) -> F: ...
+@overload
+def kernel[F: Callable](function: None = None, **options: Any) -> Callable[[F], F]: ...
+def kernel[F: Callable](function: F | None = None, **options: Any) -> F | Callable[[F], F]:
     """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows what a kernel is made of.
 
     NumPy's rules for division by zero: no branch that raises, half the time to compile.
     """
 
-    def compiled(f):
+    def compiled(f: F) -> F:
         dispatcher = njit(cache=True, error_model="numpy", **options)(f)
         index, own = dispatcher._cache._cache_file, stamp(f.__module__)
         index._source_stamp = own

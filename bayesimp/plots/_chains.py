@@ -12,6 +12,7 @@ from bayesimp.plots._style import CYCLE, GREY, SMALL, Array, density, spaced, su
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 CENTRAL = (0.005, 0.995)  # the part of the draws that densities show
@@ -59,7 +60,7 @@ def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _few(axis) -> None:
+def _few(axis: Axis) -> None:
     """A logarithmic axis with few ticks."""
     from matplotlib.ticker import LogLocator, NullLocator
 

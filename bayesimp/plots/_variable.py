@@ -79,7 +79,7 @@ def variable(imp: Imputations, name: str) -> PlottedVariable:
     )
 
 
-def _one_a_cluster(data: IncompleteData, values: Array, rows, imputed: Array) -> bool:
+def _one_a_cluster(data: IncompleteData, values: Array, rows: np.ndarray, imputed: Array) -> bool:
     """Whether the variable is constant in every cluster, as observed and as imputed."""
     if np.max(data.sizes) == 1 or varies_within(values, data.codes).any():
         return False

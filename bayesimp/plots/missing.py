@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +72,7 @@ def plot_missing(
     return ax
 
 
-def _colours(share):
+def _colours(share: np.ndarray) -> np.ndarray:
     """(..., 3) colours of shares of missing rows."""
     from matplotlib.colors import to_rgb
 
@@ -83,7 +83,7 @@ def _colours(share):
     )
 
 
-def _map(ax: Axes, share) -> None:
+def _map(ax: Axes, share: np.ndarray) -> None:
     """One rectangle for each variable and cluster."""
     rows, columns = share.shape
     # lines between cells help the eye only as long as cells are wide
@@ -106,7 +106,7 @@ def _map(ax: Axes, share) -> None:
     ax.set_ylim(rows - 0.5, -0.5)
 
 
-def _runs(flags):
+def _runs(flags: np.ndarray) -> Iterator[tuple[int, int]]:
     """Start and stop of each run of True."""
     change = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return zip(change[::2], change[1::2], strict=True)
@@ -134,7 +134,7 @@ def _upright(data: IncompleteData) -> bool:
     return sum(len(label) + 2 for label in _labels(data)) > 70
 
 
-def _sizes(ax: Axes, sizes) -> None:
+def _sizes(ax: Axes, sizes: np.ndarray) -> None:
     """Bars of the clusters' sizes, above the map."""
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 

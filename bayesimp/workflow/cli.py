@@ -10,10 +10,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bayesimp.errors import BayesimpError
 from bayesimp.workflow.words import in_plan_words
+
+if TYPE_CHECKING:
+    from bayesimp.workflow.plan import Plan
+    from bayesimp.workflow.prepare import Prepared
 
 __all__ = ["main"]
 
@@ -80,7 +86,7 @@ def demo(options: argparse.Namespace) -> int:
     return _carry_out(None, options.out, options.overwrite or again)
 
 
-def _carry_out(plan, out: Path, overwrite: bool) -> int:
+def _carry_out(plan: Plan | None, out: Path, overwrite: bool) -> int:
     """`plan` None: the demonstration."""
     from bayesimp.workflow.folder import Folder
 
@@ -102,14 +108,14 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
     return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
 
 
-def _prepared(plan):
+def _prepared(plan: Plan) -> Prepared:
     with _waiting("Reading the data"):
         from bayesimp.workflow.prepare import prepare
 
         return prepare(plan)
 
 
-def _waiting(what: str):
+def _waiting(what: str) -> AbstractContextManager[None]:
     from bayesimp.progress import waiting
 
     return waiting(what)

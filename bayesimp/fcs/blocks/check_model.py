@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pymc as pm
@@ -19,12 +19,17 @@ from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import FAMILIES, family_of
 from bayesimp.models.conditional_normal import ConditionalData
 
+if TYPE_CHECKING:
+    from bayesimp.priors import Priors
+
 __all__ = ["build", "check_draws", "wrong_values"]
 
 PLAIN: dict[str, Any] = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
 
-def build(function: Callable, data: ConditionalData, priors) -> tuple[pm.Model, ConditionalData]:
+def build(
+    function: Callable, data: ConditionalData, priors: Priors | None
+) -> tuple[pm.Model, ConditionalData]:
     """The user's model on variables to be filled with rows, and the probe.
 
     Raises

@@ -99,7 +99,7 @@ class NormalConditional(HmcBlock):
             return
         arrays, draw = self._arrays(moments)
 
-        def move(theta, C, e):
+        def move(theta: np.ndarray, C: np.ndarray, e: float) -> np.ndarray:
             self._covariances(theta, arrays, draw)
             self._effects(rng, moments, draw)
             return self.move(rng, theta, arrays, C, e, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.sampling.compiled_model import Structure, compile_model
 from bayesimp.sampling.hmc import adapt
 from bayesimp.sampling.hmc_block import HmcBlock, HmcState
+
+if TYPE_CHECKING:
+    from bayesimp.priors import Priors
 
 __all__ = ["UserConditional"]
 
@@ -54,7 +58,7 @@ class UserConditional(HmcBlock):
         self,
         function: Callable,
         data: ConditionalData,
-        priors=None,
+        priors: Priors | None = None,
         *,
         transitions: int = 3,
         keep: tuple[str, ...] = (),

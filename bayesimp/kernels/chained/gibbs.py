@@ -34,7 +34,7 @@ p(beta, b, Psi, sigma | y) as it is, and drawing the b_i of clusters without row
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,10 @@ from bayesimp.kernels.normal.effects import Moments
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
 
 __all__ = ["VariancesPrior", "cluster_step", "common_step", "moments_by_cluster"]
 
@@ -84,7 +88,20 @@ def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
 
 
 @inner
-def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
+def _step_1(
+    rng: np.random.Generator,
+    m: Moments,
+    W: Stack,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Psi: Matrix,
+    Psi_inverse: Matrix,
+    T: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
     code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held)
@@ -112,7 +129,7 @@ def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
 
 
 @inner
-def _times_normals(rng, L, B, i):
+def _times_normals(rng: np.random.Generator, L: Matrix, B: Stack, i: int) -> None:
     """B_i (q, 1) <- L z, z standard normal."""
     q = L.shape[0]
     for l in range(q):
@@ -125,7 +142,20 @@ def _times_normals(rng, L, B, i):
 
 
 @kernel(nogil=True)
-def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held):
+def common_step(
+    rng: np.random.Generator,
+    m: Moments,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Matrix,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """Advance the univariate sampler by `updates` updates, in place.
 
     Parameters
@@ -174,7 +204,21 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
 
 
 @kernel(nogil=True)
-def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B, held):
+def cluster_step(
+    rng: np.random.Generator,
+    m: Moments,
+    updates: int,
+    prior_Psi: CovarianceUpdate,
+    prior: VariancesPrior,
+    Q0: Matrix,
+    t0: Vector,
+    sigma2: Vector,
+    s0_a: Vector,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """Advance the sampler with a residual variance for every cluster by `updates` updates, in place.
 
     Parameters
@@ -226,7 +270,9 @@ def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, b
 
 
 @inner
-def _slice(rng, z, e, RR, rows, prior):
+def _slice(
+    rng: np.random.Generator, z: Vector, e: int, RR: Stack, rows: IntVector, prior: VariancesPrior
+) -> None:
     """z_e <- a point of its conditional, by stepping out (width 1, a factor of e) and shrinking (Neal 2003)."""
     level = _log_density(z, RR, rows, prior) - rng.standard_exponential()
     centre = z[e]
@@ -251,7 +297,7 @@ def _slice(rng, z, e, RR, rows, prior):
 
 
 @inner
-def _log_density(z, RR, rows, prior):
+def _log_density(z: Vector, RR: Stack, rows: IntVector, prior: VariancesPrior) -> float:
     """Log density of z = (log s0, log h) given R, the sigma_i^2 integrated out, but for a constant.
 
     With x = a/2 = 1/h^2 and k = n_i/2 a cluster's term is
@@ -270,7 +316,7 @@ def _log_density(z, RR, rows, prior):
 
 
 @inner
-def _log_rising(x, k):
+def _log_rising(x: float, k: float) -> float:
     """log Gamma(x + k) - log Gamma(x) - k log x; by Stirling's series where x is large, where lgamma cancels."""
     if x < 100.0:
         return math.lgamma(x + k) - math.lgamma(x) - k * math.log(x)

@@ -30,6 +30,7 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.kernels.normal.effects import Moments, pattern_weights
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
 
 __all__ = [
     "BlockArrays",
@@ -104,14 +105,14 @@ class BlockArrays(NamedTuple):
 
 
 @inner
-def _value(cells, V, row, b):
+def _value(cells: Cells, V: Matrix, row: int, b: int) -> float:
     """D_b of an incomplete row."""
     p = cells.X.shape[1]
     return cells.X[row, b] if b < p else V[row, b - p]
 
 
 @kernel(nogil=True)
-def cluster_factors(cells, terms, V):
+def cluster_factors(cells: Cells, terms: Terms, V: Matrix) -> Stack:
     """f (m, T, 2): f_i and o_i of the columns in each cluster."""
     T, m = terms.divisor.shape
     p = cells.X.shape[1]
@@ -143,7 +144,7 @@ def cluster_factors(cells, terms, V):
 
 
 @inner
-def _add_open(cells, c, V, S):
+def _add_open(cells: Cells, c: int, V: Matrix, S: Matrix) -> None:
     """S (d, d), lower triangle <- S + the products of cell c that involve a hole."""
     p, d = cells.X.shape[1], S.shape[0]
     for j in range(p, d):
@@ -161,7 +162,7 @@ def _add_open(cells, c, V, S):
 
 
 @kernel(nogil=True)
-def block_moments(cells, terms, block, f, V):
+def block_moments(cells: Cells, terms: Terms, block: BlockArrays, f: Stack, V: Matrix) -> Moments:
     """`Moments` (kernels/normal/effects.py) of a conditional model over the rows where something of it is observed."""
     p, q, r, m = block.sizes[0], block.sizes[1], block.sizes[2], block.sizes[3]
     T = terms.base.size
@@ -219,7 +220,9 @@ def block_moments(cells, terms, block, f, V):
 
 
 @inner
-def _coefficients(terms, block, f, i, beta, B, g):
+def _coefficients(
+    terms: Terms, block: BlockArrays, f: Stack, i: int, beta: Matrix, B: Stack, g: Matrix
+) -> None:
     """g (d, r) <- coefficients on D of x*'beta + z*'b_i - o, the mean of each response's own column of D."""
     p, q, r = block.sizes[0], block.sizes[1], block.sizes[2]
     for b in range(g.shape[0]):
@@ -235,7 +238,17 @@ def _coefficients(terms, block, f, i, beta, B, g):
 
 
 @kernel(nogil=True)
-def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
+def fill(
+    rng: np.random.Generator,
+    cells: Cells,
+    terms: Terms,
+    block: BlockArrays,
+    f: Stack,
+    beta: Matrix,
+    B: Stack,
+    Sigma: Stack,
+    V: Matrix,
+) -> bool:
     """Draw the missing responses of a block into V, given its parameters and what is observed in the same row.
 
         y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K ),   K = Sigma_OO^-1 Sigma_OM
@@ -297,7 +310,19 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
 
 
 @kernel(nogil=True)
-def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete):
+def predict(
+    cells: Cells,
+    terms: Terms,
+    block: BlockArrays,
+    f: Stack,
+    beta: Matrix,
+    B: Stack,
+    D: Matrix,
+    cluster: IntVector,
+    V: Matrix,
+    complete: Vector,
+    incomplete: Vector,
+) -> None:
     """Means of the response of a block of one: of complete rows D (n, d) in their clusters, and of incomplete ones.
 
     complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
@@ -326,7 +351,7 @@ def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete
 
 
 @kernel(nogil=True)
-def imputed_moments(cells, V, mean, sd):
+def imputed_moments(cells: Cells, V: Matrix, mean: Matrix, sd: Matrix) -> None:
     """mean, sd (m, k) <- of the imputed values of the first k columns of Y by cluster, nan where nothing is missing."""
     m = mean.shape[0]
     for k in range(mean.shape[1]):

@@ -10,8 +10,8 @@ that reads the table cannot; the arrays must outlive it. Whole numbers are int64
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -19,6 +19,12 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.notation import BoolMatrix, BoolVector, IntArray, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from numba.core.base import BaseContext
+    from numba.core.typing import Context
+    from numba.core.typing.templates import Signature
 
 __all__ = ["Places", "flags", "matrix", "matrix_of_flags", "places", "reals", "stack", "whole"]
 
@@ -73,47 +79,49 @@ def _leaves(record: tuple) -> Iterator:
 
 
 @intrinsic
-def _pointer(typing, address):
+def _pointer(typing: Context, address: types.Type) -> tuple[Signature, Callable]:
     """An address as a pointer."""
 
-    def code(context, builder, signature, args):
+    def code(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, args: Sequence[ir.Value]
+    ) -> ir.Value:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.int64), code
 
 
 @inner
-def reals(places, b, k):
+def reals(places: IntArray, b: int, k: int) -> Vector:
     """Array k of record b, float64 (n_0,)."""
     return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.float64)
 
 
 @inner
-def whole(places, b, k):
+def whole(places: IntArray, b: int, k: int) -> IntVector:
     """int64 (n_0,)."""
     return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.int64)
 
 
 @inner
-def flags(places, b, k):
+def flags(places: IntArray, b: int, k: int) -> BoolVector:
     """bool (n_0,)."""
     return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.bool_)
 
 
 @inner
-def matrix(places, b, k):
+def matrix(places: IntArray, b: int, k: int) -> Matrix:
     """float64 (n_0, n_1)."""
     return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
 
 
 @inner
-def matrix_of_flags(places, b, k):
+def matrix_of_flags(places: IntArray, b: int, k: int) -> BoolMatrix:
     """bool (n_0, n_1)."""
     return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
 
 
 @inner
-def stack(places, b, k):
+def stack(places: IntArray, b: int, k: int) -> Stack:
     """float64 (n_0, n_1, n_2)."""
     n = places[b, k, 1], places[b, k, 2], places[b, k, 3]
     return carray(_pointer(places[b, k, 0]), n, np.float64)

@@ -23,6 +23,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import copy_to, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["draw_regression", "match"]
 
@@ -31,7 +32,16 @@ EXACT = 1e-13  # share of y'y that an exact fit leaves as round-off
 
 
 @kernel(nogil=True)
-def draw_regression(rng, XX, XY, YY, n, beta_hat, beta, held):
+def draw_regression(
+    rng: np.random.Generator,
+    XX: Matrix,
+    XY: Vector,
+    YY: float,
+    n: int,
+    beta_hat: Vector,
+    beta: Vector,
+    held: IntVector,
+) -> tuple[float, int]:
     """Draw (beta, sigma^2) from their posterior under p(beta, log sigma) constant.
 
     Parameters
@@ -78,7 +88,7 @@ def draw_regression(rng, XX, XY, YY, n, beta_hat, beta, held):
 
 
 @inner
-def _less_held(L, XX, XY, YY, beta, Xy):
+def _less_held(L: Matrix, XX: Matrix, XY: Vector, YY: float, beta: Vector, Xy: Vector) -> float:
     """y'y and Xy <- X'y of y less the columns whose coefficients in beta are held: those of which L has none.
 
     L <- the factor of the others, and -1 on the diagonal in place of these.
@@ -102,7 +112,14 @@ def _less_held(L, XX, XY, YY, beta, Xy):
 
 
 @kernel(nogil=True)
-def match(rng, predicted_observed, values_observed, predicted_missing, donors, out):
+def match(
+    rng: np.random.Generator,
+    predicted_observed: Vector,
+    values_observed: Vector,
+    predicted_missing: Vector,
+    donors: int,
+    out: Vector,
+) -> None:
     """out (M,) <- values of donors by predictive mean matching, in time (n + M) log n + M donors.
 
     predicted_observed, values_observed (n,): x' beta_hat and y of the observed rows; predicted_missing (M,):
@@ -124,7 +141,7 @@ def match(rng, predicted_observed, values_observed, predicted_missing, donors, o
 
 
 @inner
-def _donor(rng, predicted, at, k):
+def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> int:
     """Place of a donor for the prediction `at` among sorted predictions (n,), k of them near."""
     n = predicted.size
     low = _first(predicted, at, 0.0, False)
@@ -147,7 +164,7 @@ def _donor(rng, predicted, at, k):
 
 
 @inner
-def _first(predicted, at, bound, strict):
+def _first(predicted: Vector, at: float, bound: float, strict: bool) -> int:
     """The first j with predicted[j] - at >= bound, or > bound; n if there is none. A difference: as ties are seen."""
     low, high = 0, predicted.size
     while low < high:

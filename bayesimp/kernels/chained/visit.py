@@ -16,7 +16,7 @@ their own methods in every session; one array for all blocks would hold the cros
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,11 @@ from bayesimp.kernels.normal.complete import complete
 from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
+from bayesimp.notation import IntArray, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.chained.moments import Cells
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["STATE", "VISIT", "BlockState", "Visit", "gibbs_cycles", "gibbs_step", "joint_step"]
 
@@ -81,7 +86,7 @@ STATE = "f3 f2 f2 f3 i1  f3 f3 f3"
 
 
 @inner
-def _visit(p, b):
+def _visit(p: IntArray, b: int) -> Visit:
     """The `Visit` of block b. p: places of the arrays."""
     terms = Terms(
         whole(p, b, 0), reals(p, b, 1), whole(p, b, 2), whole(p, b, 3), reals(p, b, 4), reals(p, b, 5), matrix(p, b, 6),
@@ -98,7 +103,15 @@ def _visit(p, b):
 
 
 @kernel(nogil=True)
-def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
+def gibbs_cycles(
+    rng: np.random.Generator,
+    cells: Cells,
+    visits: IntArray,
+    states: IntArray,
+    V: Matrix,
+    mean: Stack,
+    sd: Stack,
+) -> tuple[int, int, int]:
     """n cycles. visits, states: places of the arrays of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
 
     Returns (cycle, block, code) of a failure, code 0 if there is none.
@@ -127,8 +140,22 @@ def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
 
 @kernel(nogil=True)
 def gibbs_step(
-    rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
-):
+    rng: np.random.Generator,
+    cells: Cells,
+    terms: Terms,
+    block: BlockArrays,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Stack,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+    V: Matrix,
+) -> int:
     """One response: `updates` Gibbs updates, then its missing values. Returns their code.
 
     Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), held (p*,), V (R, d - p) in place.
@@ -139,7 +166,23 @@ def gibbs_step(
 
 
 @merged
-def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V):
+def _step(
+    rng: np.random.Generator,
+    cells: Cells,
+    terms: Terms,
+    block: BlockArrays,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Stack,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+    V: Matrix,
+) -> int:
     """`gibbs_step`, as part of what calls it: a table needs one of the two, and compiles one."""
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
@@ -153,8 +196,23 @@ def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sig
 
 @kernel(nogil=True)
 def joint_step(
-    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
-):
+    rng: np.random.Generator,
+    cells: Cells,
+    terms: Terms,
+    block: BlockArrays,
+    first: bool,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Stack,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+    V: Matrix,
+) -> int:
     """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r), held (r p*,).
 
     first: whether beta and B are not yet those of a cycle.
@@ -180,7 +238,16 @@ def joint_step(
 
 
 @inner
-def _draw_covariances(rng, m, prior_Sigma, prior_Psi, Sigma, Psi, beta, B):
+def _draw_covariances(
+    rng: np.random.Generator,
+    m: Moments,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Sigma: Matrix,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+) -> int:
     """Sigma and Psi in place, given beta and B; missing values as a cross product (kernels/normal/complete.py)."""
     clusters, q, r = B.shape
     A = m.patterns.shape[0]

@@ -34,6 +34,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.normal.marginal import symmetric_inverse
+from bayesimp.notation import Array, Matrix, Vector
 
 __all__ = [
     "EXPONENTIAL", "HALF_NORMAL", "HALF_T", "INVERSE_GAMMA", "diagonal", "draw_huang_wand", "draw_inverse_wishart",
@@ -49,7 +50,7 @@ INVERSE_GAMMA = 3  # of diagonal: on variances
 
 
 @kernel(nogil=True)
-def inverse_wishart(S, nu, scale):
+def inverse_wishart(S: Matrix, nu: float, scale: Matrix) -> tuple[float, Matrix]:
     """(log p(S), dS); `nu` a number, `scale` (d, d), as in ``scipy.stats.invwishart(nu, scale)``."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
@@ -64,7 +65,7 @@ def inverse_wishart(S, nu, scale):
 
 
 @kernel(nogil=True)
-def huang_wand(S, nu, scale):
+def huang_wand(S: Matrix, nu: float, scale: Vector) -> tuple[float, Matrix]:
     """(log p(S), dS); `nu` a number, `scale` (d,)."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
@@ -82,7 +83,7 @@ def huang_wand(S, nu, scale):
 
 
 @kernel(nogil=True)
-def lkj(S, eta, scale, nu, family):
+def lkj(S: Matrix, eta: float, scale: Vector, nu: float, family: int) -> tuple[float, Matrix]:
     """(log p(S), dS); `scale` (d,); `family` HALF_T (`nu` df), HALF_NORMAL or EXPONENTIAL."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
@@ -100,7 +101,7 @@ def lkj(S, eta, scale, nu, family):
 
 
 @kernel(nogil=True)
-def diagonal(free, nu, scale, family):
+def diagonal(free: Vector, nu: float, scale: Vector, family: int) -> tuple[Matrix, float, Vector]:
     """(S, log p, dlog p) of a diagonal S on the free scale, Jacobian included.
 
     `free` (d,) is log s_k, with INVERSE_GAMMA log s_k^2; `nu`, `scale` (d,), `family` as in `lkj`.
@@ -123,7 +124,7 @@ def diagonal(free, nu, scale, family):
 
 
 @inner
-def _log_sd(x, nu, family):
+def _log_sd(x: float, nu: float, family: int) -> tuple[float, float]:
     """Log density of a standard deviation in units of its scale, and its derivative."""
     if family == HALF_T:
         constant = math.lgamma(0.5 * (nu + 1)) - math.lgamma(0.5 * nu) - 0.5 * math.log(math.pi * nu)
@@ -135,7 +136,7 @@ def _log_sd(x, nu, family):
 
 
 @inner
-def _log_gamma_d(x, d):
+def _log_gamma_d(x: float, d: int) -> float:
     value = 0.25 * d * (d - 1) * math.log(math.pi)
     for k in range(d):
         value += math.lgamma(x - 0.5 * k)
@@ -143,7 +144,7 @@ def _log_gamma_d(x, d):
 
 
 @inner
-def _combine(a, A, b, B):
+def _combine(a: float, A: Matrix, b: float, B: Matrix) -> None:
     """A <- a A + b B. A loop: expressions in arrays compile for seconds."""
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
@@ -151,7 +152,7 @@ def _combine(a, A, b, B):
 
 
 @inner
-def _sandwich(A, B):
+def _sandwich(A: Matrix, B: Matrix) -> Matrix:
     """A B A for symmetric A."""
     d = len(A)
     AB, out = np.zeros((d, d)), np.zeros((d, d))
@@ -170,7 +171,7 @@ def _sandwich(A, B):
 
 
 @inner
-def _rows(free, d):
+def _rows(free: Vector, d: int) -> tuple[Matrix, Matrix, Vector]:
     """C of `free`, and u_kj = sinh(x_kj), n_k^2 = 1 + sum_j u_kj^2."""
     C, u, n2 = np.zeros((d, d)), np.zeros((d, d)), np.ones(d)
     at = d
@@ -186,7 +187,7 @@ def _rows(free, d):
 
 
 @kernel(nogil=True)
-def from_free(free, precision):
+def from_free(free: Vector, precision: bool) -> tuple[Matrix, float]:
     """S and log|dS / d free| at `free` = (y_1..y_d, x_21, x_31, x_32, ...); `precision`: G is K."""
     d = int((math.sqrt(8 * len(free) + 1) - 1) / 2 + 0.5)
     C, _, _ = _rows(free, d)
@@ -206,7 +207,7 @@ def from_free(free, precision):
 
 
 @kernel(nogil=True)
-def pull_free(free, precision, S, S_bar, jacobian_bar):
+def pull_free(free: Vector, precision: bool, S: Matrix, S_bar: Matrix, jacobian_bar: float) -> Vector:
     """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by those."""
     d = len(S)
     C, u, n2 = _rows(free, d)
@@ -235,7 +236,7 @@ def pull_free(free, precision, S, S_bar, jacobian_bar):
 
 
 @kernel(nogil=True)
-def to_free(S, precision):
+def to_free(S: Matrix, precision: bool) -> Vector:
     """The free parameters of S."""
     d = len(S)
     G = symmetric_inverse(S)[0] if precision else S
@@ -256,7 +257,7 @@ def to_free(S, precision):
 
 
 @inner
-def _transposed_inverse(C):
+def _transposed_inverse(C: Matrix) -> Matrix:
     """C^-T of a lower triangular C."""
     d = len(C)
     M = np.zeros((d, d))
@@ -271,7 +272,9 @@ def _transposed_inverse(C):
 # --- exact draws ----------------------------------------------------------------------------------
 
 
-def draw_inverse_wishart(rng, nu, scale, size=None):
+def draw_inverse_wishart(
+    rng: np.random.Generator, nu: float, scale: Array, size: tuple[int, ...] | None = None
+) -> Array:
     """By Bartlett's decomposition: (\\*size, d, d) for `nu` (...) and `scale` (..., d, d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
     d = scale.shape[-1]
@@ -282,7 +285,9 @@ def draw_inverse_wishart(rng, nu, scale, size=None):
     return F.mT @ F
 
 
-def draw_huang_wand(rng, nu, scale, size=None):
+def draw_huang_wand(
+    rng: np.random.Generator, nu: float, scale: Array, size: tuple[int, ...] | None = None
+) -> Array:
     """By its hierarchy: (\\*size, d, d) for `nu` (...) and `scale` (..., d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
     d = scale.shape[-1]
@@ -292,7 +297,9 @@ def draw_huang_wand(rng, nu, scale, size=None):
     return draw_inverse_wishart(rng, nu + d - 1, diagonal, shape)
 
 
-def draw_standard_deviations(rng, scale, nu, family, size=None):
+def draw_standard_deviations(
+    rng: np.random.Generator, scale: Vector, nu: Array, family: int, size: tuple[int, ...] | None = None
+) -> Array:
     """Standard deviations from `family`: (\\*size, d) for `scale` (..., d) and `nu` (...)."""
     scale, nu = np.asarray(scale, dtype=float), np.asarray(nu, dtype=float)
     shape = (*_batch(size, scale.shape[:-1], nu.shape), scale.shape[-1])
@@ -303,7 +310,7 @@ def draw_standard_deviations(rng, scale, nu, family, size=None):
     return scale * rng.standard_exponential(size=shape)
 
 
-def draw_lkj_correlation(rng, eta, d, size):
+def draw_lkj_correlation(rng: np.random.Generator, eta: Array, d: int, size: tuple[int, ...]) -> Array:
     """(\\*size, d, d) correlation matrices, density proportional to det(R)^(eta - 1); `eta` (...).
 
     Partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the C-vine
@@ -324,7 +331,14 @@ def draw_lkj_correlation(rng, eta, d, size):
     return L @ L.mT
 
 
-def draw_lkj_covariance(rng, eta, scale, nu, family, size=None):
+def draw_lkj_covariance(
+    rng: np.random.Generator,
+    eta: float,
+    scale: Vector,
+    nu: float,
+    family: int,
+    size: tuple[int, ...] | None = None,
+) -> Array:
     """diag(s) R diag(s) with R ~ LKJ(eta): (\\*size, d, d) for `eta`, `nu` (...) and `scale` (..., d)."""
     eta, scale, nu = (np.asarray(x, dtype=float) for x in (eta, scale, nu))
     shape = _batch(size, eta.shape, scale.shape[:-1], nu.shape)
@@ -332,5 +346,5 @@ def draw_lkj_covariance(rng, eta, scale, nu, family, size=None):
     return s[..., :, None] * draw_lkj_correlation(rng, eta, scale.shape[-1], shape) * s[..., None, :]
 
 
-def _batch(size, *shapes):
+def _batch(size: tuple[int, ...] | None, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_shapes(*shapes) if size is None else tuple(int(n) for n in size)

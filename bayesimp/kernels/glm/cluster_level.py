@@ -52,6 +52,7 @@ from bayesimp.kernels.glm.regression import (
 from bayesimp.kernels.glm.regression import WORDS as REGRESSION_WORDS
 from bayesimp.kernels.glmm.gibbs import MOVES, GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import BoolVector, Matrix, Vector
 
 __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "cluster_level_step", "draw_values",
            "initial_cluster_level_state"]  # fmt: skip
@@ -100,21 +101,21 @@ def initial_cluster_level_state(family: int, p: int, levels: int = 2) -> Cluster
 
 
 def cluster_level_step(
-    rng,
-    family,
-    X,
-    y,
-    observed,
-    state,
-    levels=2,
-    location=0.0,
-    scale=1.0,
-    donors=0,
-    steps=STEPS,
+    rng: np.random.Generator,
+    family: int,
+    X: Matrix,
+    y: Vector,
+    observed: BoolVector,
+    state: ClusterLevelState,
+    levels: int = 2,
+    location: float = 0.0,
+    scale: float = 1.0,
+    donors: int = 0,
+    steps: int = STEPS,
     *,
-    trials=None,
-    bounds=None,
-    shift=0.0,
+    trials: Vector | None = None,
+    bounds: None = None,
+    shift: float = 0.0,
 ) -> ClusterLevelDraw:
     """One visit.
 
@@ -168,7 +169,17 @@ def cluster_level_step(
 
 
 def _normal(
-    rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds, shift
+    rng: np.random.Generator,
+    X_obs: Matrix,
+    y_obs: Vector,
+    X_mis: Matrix,
+    state: ClusterLevelState,
+    location: float,
+    scale: float,
+    donors: int,
+    steps: int,
+    bounds: None,
+    shift: float,
 ) -> ClusterLevelDraw:
     """A visit to a normal variable."""
     first = np.arange(X_obs.shape[1]) == 0
@@ -184,7 +195,17 @@ def _normal(
     return ClusterLevelDraw(values, beta[:, None], sigma2, np.empty(0), np.nan, 0)
 
 
-def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) -> ClusterLevelDraw:
+def _shaped(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    X_mis: Matrix,
+    location: float,
+    term_sd: float,
+    slope_sd: float,
+    steps: int,
+    state: ClusterLevelState,
+    shift: float,
+) -> ClusterLevelDraw:
     """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
@@ -205,7 +226,16 @@ def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) 
     return ClusterLevelDraw(values, state.beta.copy(), 1.0, shape.copy(), accepted / max(tried, 1), code)
 
 
-def _gibbs(rng, X, y, mean, sd, scale, steps, state):
+def _gibbs(
+    rng: np.random.Generator,
+    X: Matrix,
+    y: Vector,
+    mean: Vector,
+    sd: Vector,
+    scale: float,
+    steps: int,
+    state: Vector,
+) -> tuple[Vector, Vector, float]:
     """beta, its mean given sigma^2, sigma^2; state (1,) <- sigma^2."""
     XX, right, n = X.T @ X, X.T @ (y - X @ mean), len(y)
     sigma2 = state[0] if np.isfinite(state[0]) else scale**2
@@ -222,7 +252,9 @@ def _gibbs(rng, X, y, mean, sd, scale, steps, state):
     return beta, estimated, sigma2
 
 
-def draw_values(rng, family, eta, aux, trials=1):
+def draw_values(
+    rng: np.random.Generator, family: int, eta: Matrix, aux: Vector, trials: Vector | None = 1
+) -> Vector:
     """(M,) values of a discrete family at predictors eta (M, r); aux (K - 2,): increments of cutpoints; trials (M,)."""
     M, u = len(eta), rng.random(len(eta))
     if family in (LOGIT, PROBIT):

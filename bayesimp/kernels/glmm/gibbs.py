@@ -59,6 +59,7 @@ from bayesimp.kernels.glmm.moves import (
     write_fixed,
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
 
@@ -98,7 +99,21 @@ def new_tallies() -> np.ndarray:
 
 
 @kernel(nogil=True)
-def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies):
+def _updates(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    counts: Vector,
+    above: Vector,
+    slices: int,
+    updates: int,
+    moves: int,
+    prior: GlmmPrior,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Stack,
+    tallies: IntMatrix,
+) -> int:
     """`glmm_step`. counts (K,): of levels; above: kernels/families/shape.py."""
     n, p = rows.X.shape
     m, q, r = B.shape
@@ -203,7 +218,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
     return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
 
 
-def _events(rows, counts) -> float:
+def _events(rows: GlmmRows, counts: Vector) -> float:
     """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
@@ -215,7 +230,16 @@ def _events(rows, counts) -> float:
 
 
 def glmm_step(
-    rng, rows: GlmmRows, updates: int, prior: GlmmPrior, beta, aux, Psi, B, tallies, moves: int = ALL_MOVES
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    updates: int,
+    prior: GlmmPrior,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Stack,
+    tallies: IntMatrix,
+    moves: int = ALL_MOVES,
 ) -> int:
     """`updates` updates of the state, which changes in place; then effects of clusters without rows.
 
@@ -252,7 +276,15 @@ def glmm_step(
     return _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies)
 
 
-def glmm_start(rng, rows, prior, beta, aux, Psi, B):
+def glmm_start(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    prior: GlmmPrior,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Stack,
+) -> int:
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
     beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.kernels.lmm.search import BOUNDARY
+from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = ["components_of", "fisher_z"]
 
@@ -14,7 +17,9 @@ AT_BOUND = 1 - 1e-8  # a correlation that counts as 1
 FLAT = 1e-7  # of the largest eigenvalue of a Hessian, by differences
 
 
-def components_of(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple[Array, Array]:
+def components_of(
+    Lambda: Array, sigma2: Vector, free: IntMatrix, Tz: Stack, signs: Stack, hessian: Stack, theta: Matrix
+) -> tuple[Array, Array]:
     """log sd, atanh correlations, log sigma, and their covariance by the delta method.
 
     With l_a rows of Lambda and s_a = |l_a|:  log sd_a = log(s_a sigma),   rho_ab = l_a'l_b / s_a s_b,
@@ -67,7 +72,7 @@ def components_of(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tup
     return values, covariance
 
 
-def _put_zeros(values: Array, s: Array, pairs) -> None:
+def _put_zeros(values: Array, s: Array, pairs: Sequence[tuple[int, int]]) -> None:
     """-inf for log sds of zero, nan for their correlations, instead of what rounding leaves of them.
 
     s (M, q): sds relative to sigma, columns of Z of mean square 1.

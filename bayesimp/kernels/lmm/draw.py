@@ -24,6 +24,7 @@ which needs no inverse of Psi*, and is the draw from N(0, Psi*) where Z_i has no
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,6 +40,10 @@ from bayesimp.kernels.lmm.variances import (
     factor_cluster,
     fisher_information,
 )
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["EVENTS", "FAILURES", "draw_effects_given", "ml_step"]
 
@@ -97,7 +102,17 @@ ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; met only where t
 
 
 @kernel
-def draw_effects_given(rng, first, A, B, c, beta, Psi, sigma, b):
+def draw_effects_given(
+    rng: np.random.Generator,
+    first: IntVector,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    beta: Vector,
+    Psi: Matrix,
+    sigma: float,
+    b: Matrix,
+) -> None:
     """b (clusters, q) ~ p(b_i | y; beta, sigma, Psi) from A = Z'Z, B = Z'X, c = Z'y of cells; Psi may be singular."""
     clusters, q = b.shape
     Lambda, H, u = np.zeros((q, q)), np.empty((q, q)), np.empty(q)
@@ -130,7 +145,18 @@ def draw_effects_given(rng, first, A, B, c, beta, Psi, sigma, b):
 
 
 @inner
-def on_data_scale(alpha, G, T, scale, fixed, Psi_unit, b, beta, Psi, B):
+def on_data_scale(
+    alpha: Vector,
+    G: Matrix,
+    T: Matrix,
+    scale: float,
+    fixed: Vector,
+    Psi_unit: Matrix,
+    b: Matrix,
+    beta: Matrix,
+    Psi: Matrix,
+    B: Stack,
+) -> None:
     """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- what they are in the units of the moments; `ml_estimate`."""
     p, q = beta.shape[0], Psi.shape[0]
     for x in range(p):
@@ -151,7 +177,9 @@ def on_data_scale(alpha, G, T, scale, fixed, Psi_unit, b, beta, Psi, B):
 
 
 @kernel(nogil=True)
-def ml_step(rng, m, theta, beta, Sigma, Psi, B):
+def ml_step(
+    rng: np.random.Generator, m: Moments, theta: Vector, beta: Matrix, Sigma: Matrix, Psi: Matrix, B: Stack
+) -> int:
     """One draw of a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- the module's law.
 
     Parameters

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.notation import IntMatrix, Matrix, Stack
 
 __all__ = ["Labels", "Term", "check_identified", "identified", "identified_together"]
 
@@ -153,7 +154,14 @@ def _independent(inner: Array, squares: Array) -> bool:
 
 
 def check_identified(
-    A, B, n: int, free, T, labels: Labels | None, where: str, single: Array | None = None
+    A: Stack,
+    B: Stack,
+    n: int,
+    free: IntMatrix,
+    T: Matrix,
+    labels: Labels | None,
+    where: str,
+    single: Array | None = None,
 ) -> None:
     """Refuse variance components that n rows cannot tell from the fixed effects or from each other.
 
@@ -202,7 +210,9 @@ def _refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels,
     )
 
 
-def _remedy(A, B, n: int, correlated: bool, T, labels: Labels, single) -> str:
+def _remedy(
+    A: Array, B: Array, n: int, correlated: bool, T: Matrix, labels: Labels, single: Array | None
+) -> str:
     """The largest random part within this one that is identified."""
     for kept, pairs in _smaller(len(T), correlated):
         U = T[:, kept]  # the kept columns of Z, in the orthonormal ones

@@ -21,6 +21,7 @@ from bayesimp.kernels.lmm.deviance import (
     sum_of_squares,
     workspace,
 )
+from bayesimp.notation import Array, BoolVector, IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
 
@@ -36,7 +37,7 @@ STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
 @merged
-def update_inverse_hessian(H, s, y, scaled):
+def update_inverse_hessian(H: Matrix, s: Vector, y: Vector, scaled: bool) -> bool:
     """BFGS (Nocedal & Wright 2006, eq. 6.17; 6.20 first), skipped where curvature is not positive."""
     d = s.shape[0]
     Hy = np.zeros(d)
@@ -59,7 +60,19 @@ def update_inverse_hessian(H, s, y, scaled):
 
 
 @merged
-def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
+def minimise(
+    theta: Vector,
+    held: float,
+    evaluations: int,
+    free: IntMatrix,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    n: int,
+    reml: bool,
+    work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
+    g: Vector,
+) -> tuple[float, bool]:
     """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
     d = theta.shape[0]
     H, scaled = np.eye(d), False
@@ -102,7 +115,9 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
 
 
 @merged
-def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
+def prepare(
+    y: Vector, X: Matrix, Z: Matrix, block: IntVector, zeros: IntVector, Tx: Matrix, Tz: Matrix, alpha: Vector
+) -> tuple[int, float]:
     """X, Z <- orthonormal rows (those of Z of mean square 1), y <- residual of X with mean square 1.
 
     Returns what is wrong (0 nothing; 1 + c or -1 - c: column c of X or Z depends on others; 1 + p: X fits y
@@ -134,7 +149,22 @@ def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
 
 
 @kernel(nogil=True)
-def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong):
+def prepare_tables(
+    y: Vector,
+    X: Matrix,
+    Z: Matrix,
+    codes: IntVector,
+    starts: IntVector,
+    block: IntVector,
+    A: Array,
+    B: Array,
+    c: Stack,
+    Tx: Stack,
+    Tz: Stack,
+    alpha: Matrix,
+    scale: Vector,
+    wrong: IntVector,
+) -> None:
     """`prepare` and `cluster_products` of rows starts[k]:starts[k+1] of y, X (N, p), Z (N, q), codes (N,).
 
     Outputs have a leading axis of tables and are zero on entry.
@@ -156,7 +186,23 @@ def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale,
 
 
 @kernel(nogil=True)
-def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converged, beta, R, scalars):
+def descend(
+    theta: Matrix,
+    held: Vector,
+    evaluations: int,
+    free: IntMatrix,
+    A: Array,
+    B: Array,
+    c: Stack,
+    n: IntVector,
+    reml: bool,
+    value: Vector,
+    g: Matrix,
+    converged: BoolVector,
+    beta: Matrix,
+    R: Stack,
+    scalars: Matrix,
+) -> None:
     """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
 
     ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
@@ -190,13 +236,13 @@ class PreparedTables:
     free: np.ndarray
     reml: bool
 
-    def at(self, tables) -> PreparedTables:
+    def at(self, tables: IntVector) -> PreparedTables:
         """Some of the tables."""
         return PreparedTables(
             self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml
         )
 
-    def descend(self, theta, held=None, evaluations: int = EVALUATIONS) -> Descent:
+    def descend(self, theta: Matrix, held: Vector = None, evaluations: int = EVALUATIONS) -> Descent:
         """`descend` from a copy of theta (M, d)."""
         theta = np.array(theta, dtype=float)
         M, p = len(theta), self.B.shape[3]
@@ -222,13 +268,13 @@ class Descent:
     R: np.ndarray
     scalars: np.ndarray
 
-    def take(self, tables, other: Descent) -> None:
+    def take(self, tables: IntVector, other: Descent) -> None:
         """Put ``other`` in the place of some of the tables."""
         for field in fields(self):
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
-def search(prepared: PreparedTables, theta) -> tuple[Descent, np.ndarray]:
+def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is made again from where it ended. One that ends at a

@@ -16,6 +16,8 @@ Other covariance priors: kernels/covariance/update.py.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
@@ -30,13 +32,21 @@ from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
+from bayesimp.notation import Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.kernels.normal.effects import Moments
+    from bayesimp.kernels.normal.imputed import IncompleteCells
 
 __all__ = ["gibbs"]
 
 
 @kernel(nogil=True)
-def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, offset, Sigma, Psi,
-          beta_draws, Sigma_draws, Psi_draws, mean_draws, sd_draws):  # fmt: skip
+def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prior_Sigma: CovarianceUpdate,
+          prior_Psi: CovarianceUpdate, Q0: Matrix, t0: Vector, incomplete: IncompleteCells, offset: Matrix,
+          Sigma: Matrix, Psi: Matrix, beta_draws: Stack, Sigma_draws: Stack, Psi_draws: Stack, mean_draws: Stack,
+          sd_draws: Stack) -> int:  # fmt: skip
     """Run the chain from (Sigma, Psi), which are updated in place; keep every `thin`-th state.
 
     Parameters

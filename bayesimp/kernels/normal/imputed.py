@@ -24,6 +24,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import Matrix, Stack
 
 __all__ = ["IncompleteCells", "draw_imputed_statistics", "incomplete_cells"]
 
@@ -58,7 +59,9 @@ def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
 
 
 @inner
-def _coefficients(W, Sigma, beta, offset, q, c, root_s):
+def _coefficients(
+    W: Stack, Sigma: Matrix, beta: Matrix, offset: Matrix, q: int, c: Stack, root_s: Matrix
+) -> None:
     """c (A, r, p+q+r), sqrt(s) (A, r) <- what does not depend on the cluster: all of c but the part of Z."""
     A, r, _ = W.shape
     p = beta.shape[0]
@@ -79,7 +82,17 @@ def _coefficients(W, Sigma, beta, offset, q, c, root_s):
 
 
 @inner
-def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
+def draw_imputed_statistics(
+    rng: np.random.Generator,
+    cells: IncompleteCells,
+    offset: Matrix,
+    W: Stack,
+    Sigma: Matrix,
+    beta: Matrix,
+    B: Stack,
+    mean: Matrix,
+    sd: Matrix,
+) -> None:
     """mean, sd (m, r) <- a draw of mean and sd (denominator n - 1) of the missing values; nan where none.
 
     offset (p, r): coefficients on X to be added to the values, as taken off before (their fixed part).

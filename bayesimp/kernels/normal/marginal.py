@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import Array, Matrix, Stack, Vector
 
 __all__ = [
     "MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data", "symmetric_inverse",
@@ -77,7 +78,15 @@ def marginal_data(statistics: SufficientStatistics) -> MarginalData:
 
 
 @kernel(nogil=True)
-def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
+def log_likelihood(
+    beta: Matrix,
+    Sigma: Matrix,
+    Psi: Matrix,
+    observed: NDArray[np.int32],
+    cells: NDArray[np.int32],
+    gram: Stack,
+    total: Stack,
+) -> tuple[float, Matrix, Matrix, Matrix]:
     """Log density of the observed values and its gradient.
 
     Parameters
@@ -124,7 +133,9 @@ def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
     return value, dbeta, dSigma, dPsi
 
 
-def log_likelihood_by_cluster(beta, Sigma, Psi, statistics: SufficientStatistics) -> NDArray[np.float64]:
+def log_likelihood_by_cluster(
+    beta: Array, Sigma: Array, Psi: Array, statistics: SufficientStatistics
+) -> NDArray[np.float64]:
     """Log density of the observed values of each cluster, at each draw.
 
     Parameters
@@ -145,7 +156,15 @@ def log_likelihood_by_cluster(beta, Sigma, Psi, statistics: SufficientStatistics
 
 
 @kernel(nogil=True)
-def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
+def _by_cluster(
+    beta: Stack,
+    Sigma: Stack,
+    Psi: Stack,
+    observed: NDArray[np.int32],
+    cells: NDArray[np.int32],
+    gram: Stack,
+    clusters: int,
+) -> Matrix:
     (draws, p, r), s = beta.shape, Psi.shape[1]
     out = np.zeros((draws, clusters))
     L, P, V, M = np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s))
@@ -171,7 +190,7 @@ def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
 
 
 @inner
-def _cholesky(A, L):
+def _cholesky(A: Matrix, L: Matrix) -> bool:
     """L <- lower Cholesky factor of A; False where A is not positive definite."""
     for i in range(len(A)):
         for j in range(i + 1):
@@ -188,7 +207,7 @@ def _cholesky(A, L):
 
 
 @inner
-def _inverse_lower(L, M):
+def _inverse_lower(L: Matrix, M: Matrix) -> None:
     """M <- L^-1, both lower triangular."""
     for j in range(len(L)):
         M[j, j] = 1 / L[j, j]
@@ -200,7 +219,7 @@ def _inverse_lower(L, M):
 
 
 @kernel(nogil=True)
-def symmetric_inverse(S):
+def symmetric_inverse(S: Matrix) -> tuple[Matrix, float]:
     """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
     d = len(S)
     L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, d))
@@ -219,7 +238,7 @@ def symmetric_inverse(S):
 
 
 @inner
-def _quadratic(A, B, AB, out):
+def _quadratic(A: Matrix, B: Matrix, AB: Matrix, out: Matrix) -> None:
     """out <- B'A B, with A B left in AB."""
     s = len(A)
     for i in range(s):
@@ -235,7 +254,7 @@ def _quadratic(A, B, AB, out):
 
 
 @inner
-def _precisions(Sigma, observed, W, logdet):
+def _precisions(Sigma: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector) -> bool:
     """W_a, logdet Sigma[O_a, O_a] for every pattern; False where Sigma is not positive definite."""
     r = len(Sigma)
     if not _cholesky(Sigma, np.zeros((r, r))):
@@ -261,7 +280,9 @@ def _precisions(Sigma, observed, W, logdet):
 
 
 @inner
-def _fixed_part(beta, observed, W, logdet, total, R2, XR):
+def _fixed_part(
+    beta: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector, total: Stack, R2: Stack, XR: Stack
+) -> float:
     """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; leaves R'R_a in R2, X'R_a in XR."""
     p, r = beta.shape
     y = total.shape[1] - r  # first column of Y
@@ -287,7 +308,7 @@ def _fixed_part(beta, observed, W, logdet, total, R2, XR):
 
 
 @inner
-def _ZR(beta, G, l, k):
+def _ZR(beta: Matrix, G: Matrix, l: int, k: int) -> float:
     """Row l, column k of Z'R = Z'Y - Z'X beta."""
     p, r = beta.shape
     z, y = 1 + p, len(G) - r
@@ -298,7 +319,9 @@ def _ZR(beta, G, l, k):
 
 
 @inner
-def _information(beta, W, cells, gram, start, P, h):
+def _information(
+    beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: int, P: Matrix, h: Vector
+) -> int:
     """P_i and h_i of the cluster whose cells begin at `start`; returns where they end."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
@@ -320,7 +343,7 @@ def _information(beta, W, cells, gram, start, P, h):
 
 
 @inner
-def _posterior(L, P, h, M, V, b):
+def _posterior(L: Matrix, P: Matrix, h: Vector, M: Matrix, V: Matrix, b: Vector) -> float:
     """V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
     s = len(h)
     _quadratic(P, L, M, V)
@@ -352,7 +375,17 @@ def _posterior(L, P, h, M, V, b):
 
 
 @inner
-def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
+def _add_residuals(
+    beta: Matrix,
+    b: Vector,
+    V: Matrix,
+    cells: NDArray[np.int32],
+    gram: Stack,
+    start: int,
+    stop: int,
+    T: Stack,
+    XR: Stack,
+) -> None:
     """From R'R and X'R to E[(R - ZB)'(R - ZB)] and X'(R - ZB), cell by cell."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
@@ -372,7 +405,7 @@ def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
 
 
 @inner
-def _add_dPsi(P, V, h, b, M, PVP, dPsi):
+def _add_dPsi(P: Matrix, V: Matrix, h: Vector, b: Vector, M: Matrix, PVP: Matrix, dPsi: Matrix) -> None:
     """dPsi += 1/2 (g g' - (P - P V P)), g = h - P b."""
     s = len(h)
     g = np.empty(s)

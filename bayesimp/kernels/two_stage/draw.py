@@ -22,7 +22,7 @@ binary data and 30 rows a cluster, 90% intervals of linear predictors cover 84% 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,10 @@ from bayesimp.kernels.two_stage.cluster_fits import (
 from bayesimp.kernels.two_stage.draw_normal import NormalFits, draw_normal_clusters, gaussian_effects
 from bayesimp.kernels.two_stage.meta_analysis import REML, meta_analysis
 from bayesimp.kernels.two_stage.meta_analysis import WORDS as META_WORDS
+from bayesimp.notation import Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = [
     "FAILED",
@@ -97,7 +101,14 @@ class TwoStageDraw(NamedTuple):
     code: int
 
 
-def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStageDraw:
+def two_stage_step(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    T: Matrix,
+    state: TwoStageState,
+    method: int = REML,
+    published: bool = False,
+) -> TwoStageDraw:
     """One visit: coefficients of every cluster, drawn.
 
     Parameters
@@ -149,7 +160,7 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
     return TwoStageDraw(coefficients, none[:, 0], none, status, share, meta.beta_drawn, L, np.empty(0), code)
 
 
-def _means(beta, T, p):
+def _means(beta: Vector, T: Matrix, p: int) -> Matrix:
     """W_i beta, (m, p)."""
     means = np.empty((len(T), p))
     means[:] = beta[:p]

@@ -40,6 +40,7 @@ from bayesimp.kernels.two_stage.reml import (
     draw_mean,
     reml,
 )
+from bayesimp.notation import Matrix, Stack, Vector
 
 __all__ = ["MOMENTS", "REML", "WORDS", "MetaAnalysisDraw", "meta_analysis"]
 
@@ -67,7 +68,9 @@ class MetaAnalysisDraw(NamedTuple):
     code: int
 
 
-def meta_analysis(rng, b, S, T, method=REML, published=False):
+def meta_analysis(
+    rng: np.random.Generator, b: Matrix, S: Stack, T: Matrix, method: int = REML, published: bool = False
+) -> MetaAnalysisDraw | None:
     """Estimate beta and Psi = L L', and draw them.
 
     Parameters
@@ -103,7 +106,7 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
     return MetaAnalysisDraw(beta, L, beta_drawn, L_drawn, deviance, code)
 
 
-def _moments(b, S, T, beta):
+def _moments(b: Matrix, S: Stack, T: Matrix, beta: Vector) -> tuple[Matrix, int]:
     """L_hat and code; beta is that of Psi = 0."""
     (n, p), k = b.shape, len(beta)
     W = np.zeros((n, p, k))
