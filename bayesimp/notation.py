@@ -29,6 +29,7 @@ Array = NDArray[np.float64]  # any number of axes
 IntVector = NDArray[np.int64]
 IntMatrix = NDArray[np.int64]
 IntArray = NDArray[np.int64]
+Integer = int | np.int64  # numba compiles the two once, where the second is written out
 BoolVector = NDArray[np.bool_]
 BoolMatrix = NDArray[np.bool_]
 

@@ -108,9 +108,9 @@ class InverseWishartCovariance(Continuous):
         """The distribution without a name; exactly one of V and scale is given."""
         if (V is None) == (scale is None):
             raise ValueError("InverseWishartCovariance: give exactly one of V and scale.")
-        if scale is None:
-            scale = np.linalg.inv(V)
-            scale = (scale + scale.mT) / 2
+        if V is not None:
+            inverse = np.linalg.inv(V)
+            scale = (inverse + inverse.mT) / 2
         return super().dist(float64(nu, scale), **kwargs)
 
     def support_point(rv, size: Variable, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:

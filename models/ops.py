@@ -55,17 +55,18 @@ class DensityOp(Op):
 
     __props__: tuple[str, ...] = ()
     wrt = 1
+    kernel: Callable[..., tuple]
 
-    def make_node(self, *inputs: TensorLike) -> Apply:
+    def make_node(self, *inputs: Variable) -> Apply:
         """The node: a scalar, and a gradient for each of the first `wrt` inputs."""
-        inputs = [pt.as_tensor_variable(x) for x in inputs]
-        return Apply(self, inputs, [pt.dscalar(), *(x.type() for x in inputs[: self.wrt])])
+        tensors = [pt.as_tensor_variable(x) for x in inputs]
+        return Apply(self, tensors, [pt.dscalar(), *(x.type() for x in tensors[: self.wrt])])
 
     def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
         # numba kernels take numbers as numbers, not as arrays without dimensions
-        inputs = [x.item() if x.ndim == 0 else x for x in inputs]
-        for store, x in zip(outputs, self.kernel(*inputs), strict=True):
+        arguments = [x.item() if x.ndim == 0 else x for x in inputs]
+        for store, x in zip(outputs, self.kernel(*arguments), strict=True):
             store[0] = np.asarray(x)
 
     def infer_shape(self, node: Apply, shapes: Sequence[tuple]) -> list[tuple]:
@@ -77,7 +78,7 @@ class DensityOp(Op):
     ) -> list[Variable]:
         """The gradients times the cotangent of the density; hyperparameters have none."""
         reason = "hyperparameters are numbers or data here, not random variables"
-        slopes = [cotangents[0] * gradient for gradient in outputs[1:]]
+        slopes = [pt.mul(cotangents[0], gradient) for gradient in outputs[1:]]
         rest = list(enumerate(inputs))[self.wrt :]
         return slopes + [grad_undefined(self, i, x, reason) for i, x in rest]
 
@@ -121,9 +122,9 @@ class FromFree(Op):
     def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def make_node(self, free: TensorLike) -> Apply:
+    def make_node(self, *inputs: Variable) -> Apply:
         """The node: S (d, d) and the log Jacobian."""
-        free = pt.as_tensor_variable(free)
+        (free,) = map(pt.as_tensor_variable, inputs)
         d = _dimension(free.type.shape[-1])
         return Apply(self, [free], [pt.TensorType("float64", (d, d))(), pt.dscalar()])
 
@@ -140,7 +141,7 @@ class FromFree(Op):
             pt.zeros_like(x) if isinstance(bar.type, DisconnectedType) else bar
             for x, bar in zip(outputs, cotangents, strict=True)
         )
-        return [PullFree(self.precision)(inputs[0], outputs[0], S_bar, jacobian_bar)]
+        return _outputs(PullFree(self.precision), inputs[0], outputs[0], S_bar, jacobian_bar)
 
 
 class PullFree(Op):
@@ -151,12 +152,10 @@ class PullFree(Op):
     def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def make_node(
-        self, free: TensorLike, S: TensorLike, S_bar: TensorLike, jacobian_bar: TensorLike
-    ) -> Apply:
-        """The node: a derivative shaped like `free`."""
-        inputs = [pt.as_tensor_variable(x) for x in (free, S, S_bar, jacobian_bar)]
-        return Apply(self, inputs, [inputs[0].type()])
+    def make_node(self, *inputs: Variable) -> Apply:
+        """The node: a derivative shaped like `free`, from free, S, S_bar and jacobian_bar."""
+        free, S, S_bar, jacobian_bar = map(pt.as_tensor_variable, inputs)
+        return Apply(self, [free, S, S_bar, jacobian_bar], [free.type()])
 
     def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
@@ -176,9 +175,9 @@ class ToFree(Op):
     def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def make_node(self, S: TensorLike) -> Apply:
+    def make_node(self, *inputs: Variable) -> Apply:
         """The node: d (d + 1) / 2 free parameters."""
-        S = pt.as_tensor_variable(S)
+        (S,) = map(pt.as_tensor_variable, inputs)
         d = S.type.shape[-1]
         return Apply(self, [S], [pt.TensorType("float64", (d * (d + 1) // 2,))()])
 
@@ -192,8 +191,9 @@ class MatrixProduct(Op):
 
     __props__: tuple[str, ...] = ()
 
-    def make_node(self, A: TensorLike, B: TensorLike) -> Apply:
+    def make_node(self, *inputs: Variable) -> Apply:
         """The node: a matrix."""
+        A, B = map(pt.as_tensor_variable, inputs)
         shape = A.type.shape[0], B.type.shape[1]
         return Apply(self, [A, B], [pt.TensorType("float64", shape)()])
 
@@ -211,10 +211,10 @@ class Effects(Op):
 
     __props__: tuple[str, ...] = ()
 
-    def make_node(self, u: TensorLike, Psi: TensorLike) -> Apply:
-        """The node: effects shaped like `u`."""
-        inputs = [pt.as_tensor_variable(x) for x in (u, Psi)]
-        return Apply(self, inputs, [inputs[0].type()])
+    def make_node(self, *inputs: Variable) -> Apply:
+        """The node: effects shaped like `u`, from u and Psi."""
+        u, Psi = map(pt.as_tensor_variable, inputs)
+        return Apply(self, [u, Psi], [u.type()])
 
     def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
@@ -231,7 +231,7 @@ class Effects(Op):
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence[Variable]
     ) -> list[Variable]:
         """`PullEffects` at the cotangent of the effects."""
-        return PullEffects()(*inputs, cotangents[0])
+        return _outputs(PullEffects(), *inputs, cotangents[0])
 
 
 class PullEffects(Op):
@@ -239,10 +239,10 @@ class PullEffects(Op):
 
     __props__: tuple[str, ...] = ()
 
-    def make_node(self, u: TensorLike, Psi: TensorLike, b_bar: TensorLike) -> Apply:
-        """The node: derivatives shaped like `u` and `Psi`."""
-        inputs = [pt.as_tensor_variable(x) for x in (u, Psi, b_bar)]
-        return Apply(self, inputs, [inputs[0].type(), inputs[1].type()])
+    def make_node(self, *inputs: Variable) -> Apply:
+        """The node: derivatives shaped like `u` and `Psi`, from u, Psi and b_bar."""
+        u, Psi, b_bar = map(pt.as_tensor_variable, inputs)
+        return Apply(self, [u, Psi, b_bar], [u.type(), Psi.type()])
 
     def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
@@ -255,7 +255,7 @@ class PullEffects(Op):
 
 
 @register_funcify_default_op_cache_key(Effects)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: Effects, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     kernel = factor.effects
 
     @numba_njit
@@ -266,7 +266,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(PullEffects)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: PullEffects, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     kernel = factor.pull_effects
 
     @numba_njit
@@ -277,7 +277,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(MatrixProduct)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: MatrixProduct, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     @numba_njit
     def call(A: NDArray, B: NDArray) -> NDArray:
         if A.shape[1] != B.shape[0]:
@@ -293,7 +293,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(Marginal)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: Marginal, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     @numba_njit
     def call(
         beta: NDArray,
@@ -312,7 +312,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 @register_funcify_default_op_cache_key(InverseWishartDensity)
 @register_funcify_default_op_cache_key(HuangWandDensity)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: DensityOp, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     kernel = op.kernel
 
     @numba_njit
@@ -324,7 +324,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(LKJDensity)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: LKJDensity, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     family, kernel = op.family, kernels.lkj
 
     @numba_njit
@@ -336,7 +336,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(FromFree)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: FromFree, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     precision, kernel = op.precision, kernels.from_free
 
     @numba_njit
@@ -348,7 +348,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(PullFree)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: PullFree, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     precision, kernel = op.precision, kernels.pull_free
 
     @numba_njit
@@ -359,7 +359,7 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 @register_funcify_default_op_cache_key(ToFree)
-def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+def _(op: ToFree, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
     precision, kernel = op.precision, kernels.to_free
 
     @numba_njit
@@ -367,6 +367,11 @@ def _(op: Op, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
         return kernel(S, precision)
 
     return call, VERSION
+
+
+def _outputs(op: Op, *inputs: TensorLike) -> list[Any]:
+    """The outputs of an Op, which are tensors here."""
+    return op.make_node(*map(pt.as_tensor_variable, inputs)).outputs
 
 
 def _dimension(free: int) -> int:
@@ -383,34 +388,34 @@ def marginal(
     total: TensorLike,
 ) -> TensorVariable:
     """Log p(y_obs | beta, Sigma, Psi), a scalar; see `bayesimp.kernels.normal.marginal.log_likelihood`."""
-    return Marginal()(beta, Sigma, Psi, observed, cells, gram, total)[0]
+    return _outputs(Marginal(), beta, Sigma, Psi, observed, cells, gram, total)[0]
 
 
 def inverse_wishart(S: TensorLike, nu: TensorLike, scale: TensorLike) -> TensorVariable:
     """Log density, a scalar; see `bayesimp.kernels.covariance.density`, as for all that follow."""
-    return InverseWishartDensity()(S, nu, scale)[0]
+    return _outputs(InverseWishartDensity(), S, nu, scale)[0]
 
 
 def huang_wand(S: TensorLike, nu: TensorLike, scale: TensorLike) -> TensorVariable:
     """Log density of a Huang-Wand prior at S, a scalar."""
-    return HuangWandDensity()(S, nu, scale)[0]
+    return _outputs(HuangWandDensity(), S, nu, scale)[0]
 
 
 def lkj(S: TensorLike, eta: TensorLike, scale: TensorLike, nu: TensorLike, family: int) -> TensorVariable:
     """Log density at S, a scalar; `family` numbers the prior of the standard deviations."""
-    return LKJDensity(family).make_node(S, eta, scale, nu).outputs[0]
+    return _outputs(LKJDensity(family), S, eta, scale, nu)[0]
 
 
 def from_free(free: TensorLike, precision: bool) -> list[TensorVariable]:
     """(S, log Jacobian)."""
-    return FromFree(precision)(free)
+    return _outputs(FromFree(precision), free)
 
 
 def to_free(S: TensorLike, precision: bool) -> TensorVariable:
     """Free parameters (d (d + 1) / 2,) of S (d, d)."""
-    return ToFree(precision)(S)
+    return _outputs(ToFree(precision), S)[0]
 
 
 def effects(u: TensorLike, Psi: TensorLike) -> TensorVariable:
     """(m, d): rows of covariance Psi from rows u of covariance I."""
-    return Effects()(u, Psi)
+    return _outputs(Effects(), u, Psi)[0]

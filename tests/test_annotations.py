@@ -53,6 +53,10 @@ def undocumented(tree: ast.Module) -> Iterator[str]:
         for node in ast.iter_child_nodes(owner):
             if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
                 continue
+            if any(
+                ast.unparse(d) == "overload" for d in node.decorator_list
+            ):  # the implementation has the docstring
+                continue
             if not ast.get_docstring(node):
                 yield prefix + node.name
             if isinstance(node, ast.ClassDef):

@@ -205,11 +205,13 @@ def _d3_of_fits(larger: Fits, smaller: Fits | None) -> MultiTest:
             "the smaller model is not nested in the larger one: it has other variance components "
             f"({', '.join(sorted(others))})."
         )
-    own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
+    of_larger, of_smaller = larger.likelihood, smaller.likelihood
+    assert of_larger is not None and of_smaller is not None  # checked above
+    own, average = (2 * (of_larger(at) - of_smaller(at)) for at in ("own", "average"))
     k = larger.parameters - smaller.parameters
     if k <= 0:
         raise SpecificationError("the larger model has no more parameters than the smaller one.")
-    if own.mean() < -1e-6 * (1 + np.abs(larger.likelihood("own")).mean()):
+    if own.mean() < -1e-6 * (1 + np.abs(of_larger("own")).mean()):
         raise SpecificationError(
             f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which is impossible "
             "of the same rows, weights and offset: fit both alike."

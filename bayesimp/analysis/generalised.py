@@ -9,9 +9,9 @@ Components (log standard deviations, Fisher's z) have theirs by the delta method
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -157,7 +157,7 @@ def fit_generalised(
     return fields
 
 
-def _check_quadrature(quadrature: object, formula: Formula) -> None:
+def _check_quadrature(quadrature: Any, formula: Formula) -> None:
     whole = isinstance(quadrature, int | np.integer) and not isinstance(quadrature, bool)
     if not whole or not 1 <= quadrature <= MOST:
         raise SpecificationError(
@@ -184,7 +184,7 @@ def _warn_of_doubts(
     k: int,
     rows: GlmmRows,
     fit: LaplaceFit,
-    names: Sequence[str],
+    names: tuple[str, ...],
     component: str,
 ) -> None:
     tables = np.flatnonzero(doubts > 1.0)

@@ -184,7 +184,7 @@ def glance(imputations: Imputations) -> Summary:
     if sum(int(np.isfinite(stats[v][0, 0]).sum()) for v in stats.data_vars) > GLANCED:
         stats = _over_clusters(stats, imputations)
     posterior = tree["posterior"].to_dataset()
-    small = [v for v in posterior.data_vars if posterior[v][0, 0].size <= GLANCED]
+    small = [str(v) for v in posterior.data_vars if posterior[v][0, 0].size <= GLANCED]
     return _summary(imputations, diagnose(posterior, small), stats)
 
 
@@ -217,7 +217,7 @@ def diagnose(dataset: xr.Dataset, var_names: list[str] | None = None) -> pd.Data
     For a symmetric matrix (last two dims ``a``, ``a_2``) only the lower triangle is shown.
     """
     labels, columns = [], []
-    for name in var_names or list(dataset.data_vars):
+    for name in var_names or [str(v) for v in dataset.data_vars]:
         array = dataset[name].transpose("chain", "draw", ...)
         values = array.values.reshape(*array.shape[:2], -1)
         for k, index in enumerate(np.ndindex(array.shape[2:])):

@@ -299,7 +299,7 @@ def _posterior(
     predictor.
     """
     block, scale = chained.block, chained.scale
-    responses = levels or list(block.responses)
+    responses = list(levels or block.responses)
     dim = f"level_{name}" if levels else f"response_{name}"
     coords: dict[str, list] = {}
     out: dict[str, tuple] = {}

@@ -117,7 +117,7 @@ class ChainedTable:
 def chained_table(
     spec: Conditionals,
     Y: Array,
-    codes: NDArray[np.integer],
+    codes: NDArray[np.int64],
     clusters: int,
     *,
     filled: Mapping[str, Array] | None = None,
@@ -191,7 +191,7 @@ def _with_derived(
             known &= ~np.isnan(columns[i])
         if isinstance(derived.evaluate, OverCluster):  # of clusters, known where all of it is
             known = over_clusters(known.astype(float), codes, counted) == 1
-        if derived.column in filled:
+        if derived.column is not None and derived.column in filled:
             own = filled[derived.column]
             values = np.where(np.isnan(own), values, own)
             known &= np.isnan(own)

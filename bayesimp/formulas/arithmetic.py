@@ -228,7 +228,7 @@ def _is_row_by_row(node: Call) -> bool:
     return name in ELEMENTWISE or node.function in ("I", *CLUSTER)
 
 
-def _compute(node: Node, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def _compute(node: Node, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | np.float64:
     match node:
         case Name(name):
             return values[name]

@@ -14,9 +14,11 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.errors import SamplingError
 from bayesimp.joint.scale import Working
+from bayesimp.kernels.covariance.update import CovarianceUpdate
 from bayesimp.kernels.normal import gibbs as kernel
-from bayesimp.kernels.normal.effects import moments
-from bayesimp.kernels.normal.imputed import incomplete_cells
+from bayesimp.kernels.normal.effects import Moments, moments
+from bayesimp.kernels.normal.imputed import IncompleteCells, incomplete_cells
+from bayesimp.notation import Array
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 from bayesimp.sampling.chains import Report, chain_rng, run_chains
 from bayesimp.sampling.executors import Executor, ThreadExecutor, run_level
@@ -122,7 +124,9 @@ class GibbsTask:
     every: int = 1
 
     @cached_property
-    def constants(self) -> tuple:
+    def constants(
+        self,
+    ) -> tuple[Moments, CovarianceUpdate, CovarianceUpdate, Array, Array, IncompleteCells, Array]:
         """What the kernel reads besides the state of a chain."""
         st, working, priors = self.working.statistics, self.working, self.priors
         m = moments(st)
@@ -157,7 +161,20 @@ class GibbsTask:
                 self.every,
                 [a[place, start // self.every : stop // self.every] for a in into.arrays],
             )
-        code = kernel.gibbs(chain.rng, stop - start, every, *self.constants, chain.Sigma, chain.Psi, *slots)
+        beta, Sigma, Psi, mean, sd = slots
+        code = kernel.gibbs(
+            chain.rng,
+            stop - start,
+            every,
+            *self.constants,
+            chain.Sigma,
+            chain.Psi,
+            beta,
+            Sigma,
+            Psi,
+            mean,
+            sd,
+        )
         stage = "warm-up" if into is None else "sampling"
         if code:
             raise SamplingError(

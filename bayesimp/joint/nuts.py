@@ -134,8 +134,8 @@ def _statistics(
     for chain in range(beta.shape[0]):
         key = np.random.SeedSequence(seed, spawn_key=(STATISTICS, chain, done))
         rng = np.random.Generator(np.random.PCG64(key))
-        own = [np.ascontiguousarray(a[chain]) for a in theta]
-        if not draw_statistics(rng, m, cells, scale.offset, *own, mean[chain], sd[chain]):
+        b, S, P = (np.ascontiguousarray(a[chain]) for a in theta)
+        if not draw_statistics(rng, m, cells, scale.offset, b, S, P, mean[chain], sd[chain]):
             raise SamplingError(f"Chain {chain}: a draw of Sigma or Psi is not positive definite.")
     place = np.argsort(working.order)
     return mean[:, :, place] * scale.s, sd[:, :, place] * scale.s

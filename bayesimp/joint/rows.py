@@ -46,14 +46,13 @@ def impute_rows(
     rows, st = working.rows, working.statistics
     out = np.empty((len(rngs), *rows.Y.shape))
     numbers = st.clusters * st.r * st.q + int((~st.patterns).sum(1)[rows.pattern].sum())
-    theta = [np.ascontiguousarray(a) for a in (beta, Sigma, Psi)]
+    b, S, P = (np.ascontiguousarray(a) for a in (beta, Sigma, Psi))
     step = max(AT_ONCE // max(numbers, 1), 1)
     for first in range(0, len(rngs), step):
         part = slice(first, first + step)
         z = np.array([rng.standard_normal(numbers) for rng in rngs[part]])
-        own = [a[part] for a in theta]
         if not missing_from_normals(
-            z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, *own, out[part]
+            z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, b[part], S[part], P[part], out[part]
         ):
             raise SamplingError("A posterior draw of Sigma or Psi is not positive definite.")
     out += rows.fixed

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from numba import njit
 
@@ -45,17 +45,35 @@ def stamp(module: str) -> bytes:
     return _digest(sorted(found))
 
 
+class Kernel[**P, R](Protocol):
+    """A compiled function, which numba calls a dispatcher."""
+
+    signatures: list[tuple]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it, after compilation for arguments of these types."""
+        ...
+
+
+class Compiler(Protocol):
+    """A decorator that compiles a function."""
+
+    def __call__[**P, R](self, function: Callable[P, R], /) -> Kernel[P, R]:
+        """The function, compiled at its first call."""
+        ...
+
+
 @overload
-def kernel[F: Callable](function: F) -> F: ...
+def kernel[**P, R](function: Callable[P, R]) -> Kernel[P, R]: ...
 @overload
-def kernel[F: Callable](function: None = None, **options: Any) -> Callable[[F], F]: ...
-def kernel[F: Callable](function: F | None = None, **options: Any) -> F | Callable[[F], F]:
+def kernel(function: None = None, **options: Any) -> Compiler: ...
+def kernel(function: Callable | None = None, **options: Any) -> Any:
     """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows what a kernel is made of.
 
     NumPy's rules for division by zero: no branch that raises, half the time to compile.
     """
 
-    def compiled(f: F) -> F:
+    def compiled(f: Callable) -> Any:
         dispatcher = njit(cache=True, error_model="numpy", **options)(f)
         index, own = dispatcher._cache._cache_file, stamp(f.__module__)
         index._source_stamp = own

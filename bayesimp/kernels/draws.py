@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import cholesky, copy_to
-from bayesimp.notation import Matrix, Vector
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["draw_inverse_wishart", "draw_wishart_identity", "truncated_normal", "truncated_normals"]
 
@@ -16,7 +16,7 @@ FARTHEST = 1e100  # sds to a bound: squares of more overflow
 
 
 @inner
-def _bartlett(rng: np.random.Generator, df: float, A: Matrix, n: int) -> None:
+def _bartlett(rng: np.random.Generator, df: float | np.int64, A: Matrix, n: Integer) -> None:
     """Lower triangle of A: A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below, so that A A' ~ Wishart(df, I)."""
     for i in range(n):
         A[i, i] = math.sqrt(2.0 * rng.standard_gamma(0.5 * (df - i)))
@@ -56,7 +56,7 @@ def draw_inverse_wishart(rng: np.random.Generator, df: float, scale: Matrix, out
 
 
 @inner
-def draw_wishart_identity(rng: np.random.Generator, df: int, out: Matrix, n: int) -> None:
+def draw_wishart_identity(rng: np.random.Generator, df: Integer, out: Matrix, n: Integer) -> None:
     """out <- out + W, W = V'V with V (df, n) standard normal: Wishart(df, I), singular when df < n."""
     if df < n:
         v = np.empty(n)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.notation import Matrix, Vector
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = [
     "cholesky",
@@ -39,7 +39,7 @@ def fill(out: Matrix, value: float) -> None:
 
 
 @inner
-def cholesky(A: Matrix, n: int) -> bool:
+def cholesky(A: Matrix, n: Integer) -> bool:
     """A <- L with A = L L', upper triangle untouched. Returns False if A is not positive definite."""
     for i in range(n):
         for j in range(i):
@@ -68,7 +68,7 @@ def cholesky_log_det(A: Matrix, n: int) -> float:
 
 
 @inner
-def semidefinite_cholesky(A: Matrix, n: int, tolerance: float, limit: int) -> int:
+def semidefinite_cholesky(A: Matrix, n: Integer, tolerance: float, limit: Integer) -> int:
     """A <- L with A = L L' for A positive semidefinite; columns of pivots <= tolerance * A_jj become zero.
 
     limit: the rank is known not to exceed it; pivots after that many are round-off. Returns the rank. The upper
@@ -115,7 +115,7 @@ def solve_lower_t(L: Matrix, b: Vector, n: int) -> None:
 
 
 @inner
-def inverse_from_cholesky(L: Matrix, out: Matrix, n: int) -> None:
+def inverse_from_cholesky(L: Matrix, out: Matrix, n: Integer) -> None:
     """out <- (L L')^-1, full symmetric; L is not changed."""
     for c in range(n):
         # column c of L^-1, kept in the lower triangle of out

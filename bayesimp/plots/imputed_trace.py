@@ -121,7 +121,7 @@ def _pairs(
     rows = []
     for name in names:
         missing = np.bincount(imp.data.codes[imp.data.missing(name)], minlength=len(labels))
-        for i in np.flatnonzero(missing):
+        for i in np.flatnonzero(missing).tolist():
             if labels[i] not in wanted:
                 continue
             by = [r_hat.get(f"{what}[{name}, {labels[i]}]", np.nan) for what in ("mean", "sd")]

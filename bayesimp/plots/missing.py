@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.plots._style import WIDEST, shortened, subplots
@@ -72,7 +73,7 @@ def plot_missing(
     return ax
 
 
-def _colours(share: np.ndarray) -> np.ndarray:
+def _colours(share: ArrayLike) -> np.ndarray:
     """(..., 3) colours of shares of missing rows."""
     from matplotlib.colors import to_rgb
 
@@ -153,7 +154,8 @@ def _legend(ax: Axes, own: bool) -> None:
 
     handles = [Patch(facecolor=COMPLETE, edgecolor="#bdbdbd", label="complete")]
     handles += [
-        Patch(facecolor=_colours(share), label=f"{share:.0%} of rows missing") for share in (0.1, 0.5, 0.9)
+        Patch(facecolor=tuple(_colours(share)), label=f"{share:.0%} of rows missing")
+        for share in (0.1, 0.5, 0.9)
     ]
     handles.append(
         Patch(

@@ -75,7 +75,7 @@ def _panel(ax: Axes, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
         if term not in table.index:
             continue
         row = table.loc[term]
-        style = {"color": CYCLE[line % len(CYCLE)], "linewidth": 1.6}
+        style: dict[str, Any] = {"color": CYCLE[line % len(CYCLE)], "linewidth": 1.6}
         if np.isfinite(row[["conf.low", "conf.high"]].to_numpy(float)).all():
             ax.plot([row["conf.low"], row["conf.high"]], [line, line], **style)
         elif np.isfinite(row["estimate"]):
@@ -99,7 +99,7 @@ def _panel(ax: Axes, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _say(ax: Axes, line: int, text: str) -> None:
-    at = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+    at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
     ax.text(0.99, line - 0.12, text, fontsize=SMALL, color=GREY, **at)
 
 

@@ -176,7 +176,7 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     density, *rest = graph.outputs
     drawn = [rest.pop()] if graph.free else []
     (value, *natural), point = join_nonshared_inputs(graph.point, [density, *rest], graph.values)
-    gradient = pytensor.gradient.grad(value, point)
+    gradient: Any = pytensor.gradient.grad(value, point)
     call = _function([point, *graph.arrays], [value, gradient])
     call(start, *arrays)  # compiled for arrays of these types, here
     (compiled,) = call.overloads.values()
@@ -202,10 +202,10 @@ def _remember_addresses(call: Any, compiled: Any) -> None:
 @node_rewriter([Dot])
 def _in_loops(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None:
     A, B = node.inputs
-    if not (A.type.ndim == B.type.ndim == 2 and A.dtype == B.dtype == "float64"):
+    if not (A.type.ndim == B.type.ndim == 2 and A.type.dtype == B.type.dtype == "float64"):
         return None
     narrow = any(n is not None and n <= NARROW for n in (A.type.shape[0], B.type.shape[1]))
-    return [MatrixProduct()(A, B)] if narrow else None
+    return MatrixProduct().make_node(A, B).outputs if narrow else None
 
 
 def _function(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Any:

@@ -192,8 +192,8 @@ def _arrays(
     posterior, stats = tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
     finished = np.isfinite(np.asarray(stats["logp"].values, dtype=float))
     chains, keep = _kept(finished.sum(axis=1), all_chains)
-    kept = {name: posterior[name].values[chains, :keep] for name in names or posterior.data_vars}
-    scalars = {name: x.values[chains, :keep] for name, x in stats.items() if x.dims == ("chain", "draw")}
+    kept = {str(name): posterior[name].values[chains, :keep] for name in names or posterior.data_vars}
+    scalars = {str(name): x.values[chains, :keep] for name, x in stats.items() if x.dims == ("chain", "draw")}
     return kept, scalars
 
 

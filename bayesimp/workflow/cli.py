@@ -95,7 +95,7 @@ def _carry_out(plan: Plan | None, out: Path, overwrite: bool) -> int:
             from bayesimp.workflow.demo import Story, demo_plan
 
         plan, captions, command = demo_plan(), Story(), "demo"
-        ready, keep_out = _prepared(plan), ()
+        ready, keep_out = _prepared(plan), tuple[Path, ...]()
     else:
         ready, captions, command = _prepared(plan), None, "run"
         keep_out = tuple(path for path in (plan.path, plan.data.file) if path is not None)

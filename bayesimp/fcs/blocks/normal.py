@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
@@ -153,12 +154,15 @@ class GibbsBlock(NormalBlock):
             own = theta.Sigma[0], theta.Psi, theta.beta, theta.B, theta.own["held"]
             code = common_step(chain.rng, m, *updates, *own)
             return -code if code else self.fill(chain, theta, f)
-        state = theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], chain.V
+        state = theta.Sigma, theta.Psi, theta.beta, theta.B
+        held: NDArray[np.int64] = theta.own["held"]
         if self.sizes[2] == 1:
-            code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
+            code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state, held, chain.V)
         else:
             first = not theta.own["started"][0]
-            code = joint_step(chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state)
+            code = joint_step(
+                chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state, held, chain.V
+            )
             theta.own["started"][0] = 1.0
             if (
                 self.shift is not None and not code

@@ -91,7 +91,8 @@ class NormalConditional(HmcBlock):
         kept = [v.name for v in model.deterministics if v.name not in self._constants]
         free = [v for v in model.free_RVs if v.name != "beta"]
         self.structure = compile_model(model, given=["beta"], keep=kept) if free else None
-        self._known = tuple(CovarianceUpdate(FIXED, 0.0, np.zeros((k, k)), np.ones(k)) for k in (1, q))
+        known_Sigma, known_Psi = (CovarianceUpdate(FIXED, 0.0, np.zeros((k, k)), np.ones(k)) for k in (1, q))
+        self._known = known_Sigma, known_Psi
 
     def adapt(self, rng: np.random.Generator, moments: Moments) -> None:
         """Warm up on these data; step size and metric are kept for all imputations from here on."""

@@ -30,7 +30,7 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.kernels.normal.effects import Moments, pattern_weights
-from bayesimp.notation import IntVector, Matrix, Stack, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = [
     "BlockArrays",
@@ -267,7 +267,7 @@ def fill(
     by_cluster = Sigma.shape[0] > 1
     bounded = block.lower.size > 0
     last, last_pattern = np.int64(-1), np.int64(-1)
-    u = np.int64(0)
+    u: Integer = np.int64(0)
     for at in range(block.missing_cell.size):
         c, a = block.missing_cell[at], block.missing_pattern[at]
         i = cells.cluster[c]

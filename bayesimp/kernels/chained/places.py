@@ -11,7 +11,7 @@ that reads the table cannot; the arrays must outlive it. Whole numbers are int64
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from llvmlite import ir
@@ -90,38 +90,41 @@ def _pointer(typing: Context, address: types.Type) -> tuple[Signature, Callable]
     return types.voidptr(types.int64), code
 
 
+_at = cast(Callable[[int], Any], _pointer)  # numba supplies the typing context of the call
+
+
 @inner
 def reals(places: IntArray, b: int, k: int) -> Vector:
     """Array k of record b, float64 (n_0,)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.float64)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.float64)
 
 
 @inner
 def whole(places: IntArray, b: int, k: int) -> IntVector:
     """int64 (n_0,)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.int64)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.int64)
 
 
 @inner
 def flags(places: IntArray, b: int, k: int) -> BoolVector:
     """bool (n_0,)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.bool_)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.bool_)
 
 
 @inner
 def matrix(places: IntArray, b: int, k: int) -> Matrix:
     """float64 (n_0, n_1)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
 
 
 @inner
 def matrix_of_flags(places: IntArray, b: int, k: int) -> BoolMatrix:
     """bool (n_0, n_1)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
 
 
 @inner
 def stack(places: IntArray, b: int, k: int) -> Stack:
     """float64 (n_0, n_1, n_2)."""
     n = places[b, k, 1], places[b, k, 2], places[b, k, 3]
-    return carray(_pointer(places[b, k, 0]), n, np.float64)
+    return carray(_at(places[b, k, 0]), n, np.float64)

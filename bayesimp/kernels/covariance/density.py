@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.normal.marginal import symmetric_inverse
@@ -273,7 +274,7 @@ def _transposed_inverse(C: Matrix) -> Matrix:
 
 
 def draw_inverse_wishart(
-    rng: np.random.Generator, nu: float, scale: Array, size: tuple[int, ...] | None = None
+    rng: np.random.Generator, nu: ArrayLike, scale: ArrayLike, size: tuple[int, ...] | None = None
 ) -> Array:
     """By Bartlett's decomposition: (\\*size, d, d) for `nu` (...) and `scale` (..., d, d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
@@ -286,7 +287,7 @@ def draw_inverse_wishart(
 
 
 def draw_huang_wand(
-    rng: np.random.Generator, nu: float, scale: Array, size: tuple[int, ...] | None = None
+    rng: np.random.Generator, nu: ArrayLike, scale: ArrayLike, size: tuple[int, ...] | None = None
 ) -> Array:
     """By its hierarchy: (\\*size, d, d) for `nu` (...) and `scale` (..., d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
@@ -298,7 +299,11 @@ def draw_huang_wand(
 
 
 def draw_standard_deviations(
-    rng: np.random.Generator, scale: Vector, nu: Array, family: int, size: tuple[int, ...] | None = None
+    rng: np.random.Generator,
+    scale: ArrayLike,
+    nu: ArrayLike,
+    family: int,
+    size: tuple[int, ...] | None = None,
 ) -> Array:
     """Standard deviations from `family`: (\\*size, d) for `scale` (..., d) and `nu` (...)."""
     scale, nu = np.asarray(scale, dtype=float), np.asarray(nu, dtype=float)
@@ -310,7 +315,7 @@ def draw_standard_deviations(
     return scale * rng.standard_exponential(size=shape)
 
 
-def draw_lkj_correlation(rng: np.random.Generator, eta: Array, d: int, size: tuple[int, ...]) -> Array:
+def draw_lkj_correlation(rng: np.random.Generator, eta: ArrayLike, d: int, size: tuple[int, ...]) -> Array:
     """(\\*size, d, d) correlation matrices, density proportional to det(R)^(eta - 1); `eta` (...).
 
     Partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the C-vine
@@ -322,7 +327,7 @@ def draw_lkj_correlation(rng: np.random.Generator, eta: Array, d: int, size: tup
         np.ones((*shape, d)),
     )  # left: the remainder of each row's sum of squares
     for j in range(d):
-        b = np.asarray(eta + (d - 2 - j) / 2)[..., None]
+        b = (np.asarray(eta, dtype=float) + (d - 2 - j) / 2)[..., None]
         L[..., j, j] = np.sqrt(left[..., j])
         if j < d - 1:
             partial = 2 * rng.beta(b, b, (*shape, d - 1 - j)) - 1
@@ -333,9 +338,9 @@ def draw_lkj_correlation(rng: np.random.Generator, eta: Array, d: int, size: tup
 
 def draw_lkj_covariance(
     rng: np.random.Generator,
-    eta: float,
-    scale: Vector,
-    nu: float,
+    eta: ArrayLike,
+    scale: ArrayLike,
+    nu: ArrayLike,
     family: int,
     size: tuple[int, ...] | None = None,
 ) -> Array:

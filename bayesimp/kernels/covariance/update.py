@@ -19,7 +19,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.draws import draw_inverse_wishart
 from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
-from bayesimp.notation import Matrix
+from bayesimp.notation import Integer, Matrix
 
 __all__ = [
     "DIAGONAL_HALF_T",
@@ -58,7 +58,7 @@ class CovarianceUpdate(NamedTuple):
 
 @inner
 def update_covariance(
-    rng: np.random.Generator, prior: CovarianceUpdate, S: Matrix, n: int, inverse: Matrix, out: Matrix
+    rng: np.random.Generator, prior: CovarianceUpdate, S: Matrix, n: Integer, inverse: Matrix, out: Matrix
 ) -> bool:
     """out ~ p(covariance | n vectors with cross product S); out holds the current value, inverse its inverse.
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from bayesimp.kernels.chained.regression import match
@@ -114,7 +115,7 @@ def cluster_level_step(
     steps: int = STEPS,
     *,
     trials: Vector | None = None,
-    bounds: None = None,
+    bounds: tuple[Vector, Vector] | None = None,
     shift: float = 0.0,
 ) -> ClusterLevelDraw:
     """One visit.
@@ -178,7 +179,7 @@ def _normal(
     scale: float,
     donors: int,
     steps: int,
-    bounds: None,
+    bounds: tuple[Vector, Vector] | None,
     shift: float,
 ) -> ClusterLevelDraw:
     """A visit to a normal variable."""
@@ -253,7 +254,7 @@ def _gibbs(
 
 
 def draw_values(
-    rng: np.random.Generator, family: int, eta: Matrix, aux: Vector, trials: Vector | None = 1
+    rng: np.random.Generator, family: int, eta: Matrix, aux: Vector, trials: ArrayLike = 1
 ) -> Vector:
     """(M,) values of a discrete family at predictors eta (M, r); aux (K - 2,): increments of cutpoints; trials (M,)."""
     M, u = len(eta), rng.random(len(eta))

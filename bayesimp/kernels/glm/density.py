@@ -30,7 +30,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.codes import CATEGORICAL, LOGIT, NORMAL, ORDINAL
 from bayesimp.kernels.families.scalar import all_terms, derivatives, log_likelihood, sum_of_logs
-from bayesimp.notation import IntVector, Matrix, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
@@ -63,7 +63,7 @@ class Curvature(NamedTuple):
 
 
 @inner
-def predictors(family: int, levels: int) -> int:
+def predictors(family: int, levels: Integer) -> Integer:
     """r."""
     return levels - 1 if family == CATEGORICAL else 1
 
@@ -82,7 +82,7 @@ def curvature(P: int, m: int, r: int) -> Curvature:
 @inner
 def evaluate(
     rows: GlmmRows,
-    levels: int,
+    levels: Integer,
     bounds: IntVector,
     prior: GlmPrior,
     theta: Vector,
@@ -161,7 +161,9 @@ def _prior(prior: GlmPrior, n_beta: int, theta: Vector, alpha: Matrix, h: Curvat
 
 
 @inner
-def _add(X: Matrix, j: int, cuts: int, score: float, minus: float, i: int, terms: bool, h: Curvature) -> None:
+def _add(
+    X: Matrix, j: int, cuts: Integer, score: float, minus: float, i: int, terms: bool, h: Curvature
+) -> None:
     """Derivatives of a row in eta - c_cuts: design (x, -1 for the first `cuts` increments, 1 for the term)."""
     p = X.shape[1]
     for a in range(p + cuts):
@@ -181,7 +183,7 @@ def _ordinal(
     X: Matrix,
     j: int,
     y: int,
-    levels: int,
+    levels: Integer,
     w: float,
     eta: float,
     theta: Vector,

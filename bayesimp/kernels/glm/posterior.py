@@ -19,7 +19,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.glm.density import evaluate, predictors
 from bayesimp.kernels.linalg import semidefinite_cholesky, solve_lower, solve_lower_t
-from bayesimp.notation import IntVector, Matrix, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.glm.density import Curvature, GlmPrior
@@ -63,7 +63,7 @@ def _factor(h: Curvature) -> bool:
 @inner
 def find_mode(
     rows: GlmmRows,
-    levels: int,
+    levels: Integer,
     bounds: IntVector,
     prior: GlmPrior,
     theta: Vector,
@@ -192,7 +192,7 @@ def variances(h: Curvature, out: Vector, out_alpha: Matrix) -> None:
 def metropolis(
     rng: np.random.Generator,
     rows: GlmmRows,
-    levels: int,
+    levels: Integer,
     bounds: IntVector,
     prior: GlmPrior,
     steps: int,

@@ -48,7 +48,7 @@ from bayesimp.kernels.families.responses import CATEGORICAL
 from bayesimp.kernels.families.scalar import INVERSE_GAUSSIAN
 from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
-from bayesimp.notation import IntVector, Matrix, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
 __all__ = ["BlockTarget", "Workspace", "draw_block", "workspace"]
 
@@ -76,7 +76,7 @@ class BlockTarget(NamedTuple):
     shape: float
     cuts: np.ndarray
     counts: np.ndarray
-    slices: int
+    slices: Integer
 
 
 class Workspace(NamedTuple):
@@ -124,7 +124,7 @@ def _add_increments(block: BlockTarget, theta: Vector, full: bool, g: Vector, H:
 
 @inner
 def _evaluate(
-    block: BlockTarget, start: int, stop: int, theta: Vector, full: bool, g: Vector, H: Matrix
+    block: BlockTarget, start: Integer, stop: int, theta: Vector, full: bool, g: Vector, H: Matrix
 ) -> float:
     """log T(theta) of the module but for a constant; g, H (lower triangle) its derivatives if `full`."""
     d0 = block.t.size
@@ -157,7 +157,7 @@ def _evaluate(
 
 
 @inner
-def _find_mode(block: BlockTarget, start: int, stop: int, value: float, w: Workspace) -> int:
+def _find_mode(block: BlockTarget, start: Integer, stop: int, value: float, w: Workspace) -> int:
     """Newton from w.mode, where log T is `value` and w.g, w.H its derivatives; ends with w.L L' = H at the mode.
 
     Returns 0, 1 if it did not converge, 2 if H is not positive definite, 3 if log T is not finite.
@@ -198,7 +198,7 @@ def _find_mode(block: BlockTarget, start: int, stop: int, value: float, w: Works
 def _propose(
     rng: np.random.Generator,
     block: BlockTarget,
-    start: int,
+    start: Integer,
     stop: int,
     w: Workspace,
     first: int,
@@ -233,7 +233,7 @@ def _propose(
 
 
 @inner
-def _along(block: BlockTarget, start: int, stop: int, w: Workspace, s: float) -> float:
+def _along(block: BlockTarget, start: Integer, stop: int, w: Workspace, s: float) -> float:
     """log T at theta + s step, which is left in w.trial."""
     for a in range(w.theta.size):
         w.trial[a] = w.theta[a] + s * w.step[a]
@@ -242,7 +242,7 @@ def _along(block: BlockTarget, start: int, stop: int, w: Workspace, s: float) ->
 
 @inner
 def _slice(
-    rng: np.random.Generator, block: BlockTarget, start: int, stop: int, w: Workspace, now: float
+    rng: np.random.Generator, block: BlockTarget, start: Integer, stop: int, w: Workspace, now: float
 ) -> float:
     """w.theta moved along a column of L^-T by slice sampling; log T there is `now` before, and returned after."""
     d = w.theta.size
@@ -277,12 +277,12 @@ def _slice(
 def draw_block(
     rng: np.random.Generator,
     block: BlockTarget,
-    start: int,
+    start: Integer,
     stop: int,
     w: Workspace,
     tally: IntVector,
     modes: IntVector,
-) -> int:
+) -> Integer:
     """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
 
     Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is a centre no

@@ -21,7 +21,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.responses import ORDINAL
 from bayesimp.kernels.families.scalar import LOGIT, NEGATIVE_BINOMIAL, POISSON, derivatives, log_likelihood
-from bayesimp.notation import Matrix, Vector
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["add_categorical", "add_ordinal_with_cuts", "add_scalar"]
 
@@ -54,7 +54,7 @@ def add_scalar(
     trials: Vector,
     base: Matrix,
     D: Matrix,
-    start: int,
+    start: Integer,
     stop: int,
     theta: Vector,
     shape: float,
@@ -118,7 +118,7 @@ def add_ordinal_with_cuts(
     y: Vector,
     base: Matrix,
     D: Matrix,
-    start: int,
+    start: Integer,
     stop: int,
     theta: Vector,
     cuts: Vector,
@@ -174,7 +174,7 @@ def add_categorical(
     base: Matrix,
     D: Matrix,
     shared: bool,
-    start: int,
+    start: Integer,
     stop: int,
     theta: Vector,
     full: bool,

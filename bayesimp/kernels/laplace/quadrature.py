@@ -110,9 +110,10 @@ class _Sums(NamedTuple):
     def terms(self, u: Matrix) -> tuple[Matrix, Matrix, Matrix, Matrix, Matrix]:
         """At effects u (m, K): f + u^2 / 2 (m, K); s, C, D, E (N, K)."""
         eta = self.fixed[:, None] + self.l * self.z[:, None] * u[self.cluster]
-        value, derivatives = np.zeros(u.shape), [np.empty(eta.shape) for _ in range(4)]
-        terms_of_rows(self.rows, self.cluster, eta, value, *derivatives)
-        return value, *derivatives
+        value = np.zeros(u.shape)
+        s, C, D, E = (np.empty(eta.shape) for _ in range(4))
+        terms_of_rows(self.rows, self.cluster, eta, value, s, C, D, E)
+        return value, s, C, D, E
 
     def over(self, terms: Matrix, power: int) -> Matrix:
         """sum_j z_j^power terms_j (m, K)."""

@@ -88,7 +88,7 @@ class LaplaceFit(NamedTuple):
         return not self.code & NOT_CONVERGED
 
 
-def free_elements(q: int, blocks: None = None) -> np.ndarray:
+def free_elements(q: int, blocks: ArrayLike | None = None) -> np.ndarray:
     """(d, 2) rows and columns of the lower triangle, by columns; within blocks only: (1 + x || g) is [0, 1]."""
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)
     pairs = [(a, b) for b in range(q) for a in range(b, q) if block[a] == block[b]]
@@ -100,7 +100,7 @@ def no_penalty(p: int, q: int) -> Penalty:
     return Penalty(np.zeros((p, p)), np.zeros(p), np.zeros(q), np.zeros((q, q)))
 
 
-def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks: None = None,
+def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks: ArrayLike | None = None,
                 start: LaplaceFit | None = None, nodes: int = 1) -> LaplaceFit:  # fmt: skip
     """Fit a generalised linear mixed model with one grouping factor; q = 0: a generalised linear model.
 

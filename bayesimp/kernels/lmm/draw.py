@@ -203,9 +203,9 @@ def ml_step(
         return failed
     free = np.empty((d, 2), np.int64)
     k = 0
-    for b in range(q):
-        for a in range(b, q):
-            free[k, 0], free[k, 1] = a, b
+    for e in range(q):
+        for a in range(e, q):
+            free[k, 0], free[k, 1] = a, e
             k += 1
     unit, fixed, R, scalars = np.empty((1, d)), np.empty((1, p)), np.empty((1, p, p)), np.empty((1, 2))
     converged, singular = maximise(free, A, Bx, c, n, unit, fixed, R, scalars)

@@ -193,7 +193,7 @@ def log_likelihood(
     """
     y, X, Z, codes = np.asarray(y, float), np.asarray(X, float), np.asarray(Z, float), np.asarray(codes)
     r = y - X @ np.asarray(beta)
-    values, vectors = np.linalg.eigh(Psi)
+    values, vectors = np.linalg.eigh(np.asarray(Psi))
     ZW = Z @ (vectors * np.sqrt(np.maximum(values, 0.0)))  # rounding only: Psi is a covariance matrix
     q = Z.shape[1]
     H, v = np.zeros((clusters, q, q)), np.zeros((clusters, q))

@@ -21,7 +21,7 @@ from bayesimp.kernels.lmm.deviance import (
     sum_of_squares,
     workspace,
 )
-from bayesimp.notation import Array, BoolVector, IntMatrix, IntVector, Matrix, Stack, Vector
+from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
 
@@ -63,7 +63,7 @@ def update_inverse_hessian(H: Matrix, s: Vector, y: Vector, scaled: bool) -> boo
 def minimise(
     theta: Vector,
     held: float,
-    evaluations: int,
+    evaluations: Integer,
     free: IntMatrix,
     A: Stack,
     B: Stack,
@@ -189,7 +189,7 @@ def prepare_tables(
 def descend(
     theta: Matrix,
     held: Vector,
-    evaluations: int,
+    evaluations: Integer,
     free: IntMatrix,
     A: Array,
     B: Array,
@@ -242,7 +242,7 @@ class PreparedTables:
             self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml
         )
 
-    def descend(self, theta: Matrix, held: Vector = None, evaluations: int = EVALUATIONS) -> Descent:
+    def descend(self, theta: Matrix, held: Vector | None = None, evaluations: int = EVALUATIONS) -> Descent:
         """`descend` from a copy of theta (M, d)."""
         theta = np.array(theta, dtype=float)
         M, p = len(theta), self.B.shape[3]

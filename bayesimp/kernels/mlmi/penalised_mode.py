@@ -94,8 +94,8 @@ def _sums(rows: GlmmRows, shape: float, L: Matrix, beta: Vector, u: Matrix, cold
         for a in range(q):
             value -= 0.5 * u[i, a] ** 2
             w.g[i, a] = 0.0
-            for c in range(q):
-                w.A[i, a, c] = 0.0
+            for k in range(q):
+                w.A[i, a, k] = 0.0
             for x in range(p):
                 w.M[i, x, a] = 0.0
         for j in range(rows.first[i], rows.first[i + 1]):

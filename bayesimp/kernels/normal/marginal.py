@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.statistics import SufficientStatistics
-from bayesimp.notation import Array, Matrix, Stack, Vector
+from bayesimp.notation import Array, Integer, Matrix, Stack, Vector
 
 __all__ = [
     "MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data", "symmetric_inverse",
@@ -114,7 +114,9 @@ def log_likelihood(
     P, V, M, PVP = np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s))
     h, b = np.zeros(s), np.zeros(s)
     value = _fixed_part(beta, observed, W, logdet, total, T, XR)
-    start = np.int64(0)  # a literal 0 has a type of its own: all that takes it would be compiled twice
+    start: Integer = np.int64(
+        0
+    )  # a literal 0 has a type of its own: all that takes it would be compiled twice
     while start < len(cells):
         stop = _information(beta, W, cells, gram, start, P, h)
         value += _posterior(L, P, h, M, V, b)
@@ -149,9 +151,9 @@ def log_likelihood_by_cluster(
     """
     beta, Sigma, Psi = (np.asarray(x, dtype=float) for x in (beta, Sigma, Psi))
     front = beta.shape[:-2]
-    flat = [np.ascontiguousarray(x.reshape(-1, *x.shape[-2:])) for x in (beta, Sigma, Psi)]
+    b, S, P = (np.ascontiguousarray(x.reshape(-1, *x.shape[-2:])) for x in (beta, Sigma, Psi))
     data = marginal_data(statistics)
-    out = _by_cluster(*flat, data.observed, data.cells, data.gram, statistics.clusters)
+    out = _by_cluster(b, S, P, data.observed, data.cells, data.gram, statistics.clusters)
     return out.reshape(*front, statistics.clusters)
 
 
@@ -175,7 +177,7 @@ def _by_cluster(
         if not (_cholesky(Psi[d], L) and _precisions(Sigma[d], observed, W, logdet)):
             out[d] = -np.inf
             continue
-        start = np.int64(0)
+        start: Integer = np.int64(0)
         while start < len(cells):
             i = cells[start, 0]
             stop = _information(beta[d], W, cells, gram, start, P, h)
@@ -320,8 +322,8 @@ def _ZR(beta: Matrix, G: Matrix, l: int, k: int) -> float:
 
 @inner
 def _information(
-    beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: int, P: Matrix, h: Vector
-) -> int:
+    beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: Integer, P: Matrix, h: Vector
+) -> Integer:
     """P_i and h_i of the cluster whose cells begin at `start`; returns where they end."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
@@ -381,8 +383,8 @@ def _add_residuals(
     V: Matrix,
     cells: NDArray[np.int32],
     gram: Stack,
-    start: int,
-    stop: int,
+    start: Integer,
+    stop: Integer,
     T: Stack,
     XR: Stack,
 ) -> None:

@@ -33,7 +33,7 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND, invert
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.effects import draw_beta_and_effects
-from bayesimp.notation import IntVector, Matrix, Stack, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -75,7 +75,7 @@ def rescale_effects(
     rng: np.random.Generator,
     nu: float,
     sd: Vector,
-    d: int,
+    d: Integer,
     W: Stack,
     m: Moments,
     beta: Matrix,

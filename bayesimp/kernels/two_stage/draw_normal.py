@@ -103,6 +103,7 @@ def draw_normal_clusters(
     """
     m, p = means.shape
     good = data.status == FITTED
+    variance: Vector
     half = 0.5 * data.df[good]
     estimate, variance = np.log(data.s2[good]), 2.0 / (data.df[good] - 4.0)
     if not published:
@@ -110,8 +111,9 @@ def draw_normal_clusters(
     logs = meta_analysis(
         rng, estimate[:, None], variance[:, None, None], np.empty((len(half), 0)), method, published
     )
+    assert logs is not None, "there are fewer fitted clusters than two"
     mu, tau = logs.beta_drawn[0], abs(logs.L_drawn[0, 0])
-    z = rng.standard_normal(m)
+    z: Vector = rng.standard_normal((m,))
     shrunk = tau**2 / (tau**2 + variance)
     log_sigma2 = mu + tau * z
     log_sigma2[good] = mu + shrunk * (estimate - mu) + np.sqrt(shrunk * variance) * z[good]
@@ -163,6 +165,10 @@ def _failed_variances(
         new = z + length * rng.standard_normal(len(z))
         after = log_density(new)
         taken = np.log(rng.random(len(z))) < after - value
-        z, value, accepted = np.where(taken, new, z), np.where(taken, after, value), accepted + taken.sum()
+        z, value, accepted = (
+            np.where(taken, new, z),
+            np.where(taken, after, value),
+            accepted + int(taken.sum()),
+        )
     state[failed] = z
     return accepted / (STEPS * len(z))
