@@ -1,6 +1,7 @@
 """The Gibbs sampler of the joint normal model as chains: init -> State; run(State) -> kept draws.
 
-The numbers are made in kernels/normal/gibbs.py; here are starting values and storage, priors are read by priors/gibbs.py.
+The computation is in kernels/normal/gibbs.py, priors are read by priors/gibbs.py; this file has starting values and
+storage.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ FAILURES = {
 
 @dataclass
 class ChainState:
-    """Where a chain stands, enough to continue it exactly: (Sigma, Psi) on the working scale, generator."""
+    """The state of a chain, from which it continues exactly: (Sigma, Psi) on the working scale, and the generator."""
 
     Sigma: np.ndarray
     Psi: np.ndarray
@@ -73,16 +74,16 @@ class JointDraws:
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """All of them, in order."""
+        """All arrays, in order."""
         return self.beta, self.Sigma, self.Psi, self.mean, self.sd
 
     def __add__(self, later: JointDraws) -> JointDraws:
-        """The same chains, continued."""
+        """These draws followed by those of the same chains, continued."""
         pairs = zip(self.arrays, later.arrays, strict=True)
         return JointDraws(*(np.concatenate(pair, axis=1) for pair in pairs))
 
     def on_data_scale(self, working: Working) -> JointDraws:
-        """From the working scale and canonical order of clusters to the units and clusters of the table."""
+        """The draws in the units and clusters of the table, from the working scale and canonical order of clusters."""
         scale, place = working.scale, np.argsort(working.order)
         return JointDraws(
             scale.beta(self.beta), scale.Sigma(self.Sigma), scale.Psi(self.Psi),
@@ -95,7 +96,7 @@ class JointDraws:
 
 
 def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> ChainState:
-    """Dispersed start: standard deviations of the working scale times log-normal factors, no correlations."""
+    """A dispersed start: standard deviations of the working scale times log-normal factors, without correlations."""
     rng = chain_rng(seed, chain)
     Sigma = np.diag(np.exp(rng.normal(0.0, 0.5, r)))
     Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
@@ -114,9 +115,9 @@ class GibbsTask:
     working
         The table on the working scale.
     priors
-        Resolved and on the working scale, but for the one of beta, which is on the scale of the data.
+        Resolved priors on the working scale, except that of beta, which is on the scale of the data.
     every
-        One of so many iterations is kept.
+        Every `every`-th iteration is kept.
     """
 
     working: Working
@@ -127,7 +128,7 @@ class GibbsTask:
     def constants(
         self,
     ) -> tuple[Moments, CovarianceUpdate, CovarianceUpdate, Array, Array, IncompleteCells, Array]:
-        """What the kernel reads besides the state of a chain."""
+        """The kernel's arguments besides the state of a chain."""
         st, working, priors = self.working.statistics, self.working, self.priors
         m = moments(st)
         update_Sigma = covariance_update(priors.Sigma, st.r)
@@ -147,7 +148,7 @@ class GibbsTask:
     def advance(
         self, chain: ChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
     ) -> None:
-        """Iterations start .. stop-1 of a chain, in place; into None: warm-up, of which nothing is kept.
+        """Run iterations start .. stop-1 of a chain, in place; without `into` (warm-up) nothing is kept.
 
         Raises
         ------
@@ -204,9 +205,9 @@ def sample_gibbs(
 ) -> JointDraws:
     """Advance the chains from `states` (updated in place) by tune + draws * thin iterations.
 
-    Priors are resolved and on the working scale, but for the one of beta, which is on the scale of the data.
-    Returns the kept draws; fewer than asked for, of equal number by chain, if the run was interrupted. Then the states
-    are those of the last draw kept, but where none is.
+    Priors are resolved and on the working scale, except that of beta, which is on the scale of the data. Returns the kept
+    draws; if the run was interrupted, fewer than requested, the same number for each chain. The states are then those of
+    the last draw kept, if there is one.
 
     Raises
     ------
@@ -226,7 +227,7 @@ def sample_gibbs(
 
 
 def _compiled(task: GibbsTask, states: list[ChainState], report: Report | None) -> bool:
-    """Compile the kernel, once a machine, and say so; False if this was interrupted."""
+    """Compile the kernel, once per machine, and report it; False if this was interrupted."""
     task.constants  # noqa: B018  # priors are refused here, before anything runs
     if kernel.gibbs.signatures:
         return True

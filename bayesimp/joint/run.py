@@ -1,4 +1,4 @@
-"""A run of a joint model that can go on: from its chains to `Imputations`."""
+"""A run of a joint model that can be continued, from its chains to `Imputations`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["JointRun", "run_chain"]
 
 @dataclass
 class JointRun(contract.Run):
-    """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
+    """A run that can be continued: the states of its chains, and the draws so far in the units of the data."""
 
     model: JointNormal
     sampler: str
@@ -54,7 +54,7 @@ class JointRun(contract.Run):
 
     @property
     def draws(self) -> joint_gibbs.JointDraws:
-        """Draws so far, once the run has started."""
+        """The draws so far; the run must have started."""
         assert self.kept is not None
         return self.kept
 
@@ -70,12 +70,12 @@ class JointRun(contract.Run):
         self._advance(tune, draws, report)
 
     def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
-        """Further draws; of an interrupted run those that there are.
+        """Make further draws; an interrupted run keeps those that it has.
 
         Raises
         ------
         SamplingError
-            There is none at all.
+            There are no draws at all.
         """
         began, chains = time.perf_counter(), len(self.states)
         sample = self._gibbs if self.sampler == "gibbs" else self._nuts
@@ -136,7 +136,7 @@ class JointRun(contract.Run):
         return new
 
     def imputations(self, m: int) -> Imputations:
-        """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        """Imputations 0..m-1; imputation k uses draw (k // chains + 1) * spacing - 1 of chain k % chains."""
         possible = self.draws.chains * (self.draws.draws // self.spacing)
         events = self.events
         if possible < m:
@@ -204,12 +204,12 @@ class JointRun(contract.Run):
         return values
 
     def state(self) -> xr.Dataset:
-        """Where the chains stand (joint/storage.py)."""
+        """The states of the chains (joint/storage.py)."""
         return joint_state(self)
 
     @classmethod
     def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, chains and draws."""
+        """The run that a file holds, with its chains and draws."""
         attrs = tree.attrs
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
@@ -220,7 +220,7 @@ class JointRun(contract.Run):
         )  # fmt: skip
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all, chains continued where they stand."""
+        """The same run with `m` imputations in all; its chains are continued from their states."""
         needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
         longer = replace(self)
         with progress_bar(progress) as report:
@@ -232,9 +232,9 @@ class JointRun(contract.Run):
 def run_chain(
     model: JointNormal, seed: int, k: int, n: int, *, tune: int = 200
 ) -> tuple[joint_gibbs.ChainState, joint_gibbs.JointDraws]:
-    """Chain k of a run by Gibbs sampling from its start: where it stands after n draws, and these, working scale.
+    """Chain k of a Gibbs run from its start: its state after n draws, and the draws, on the working scale.
 
-    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    This is one task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
     """
     st = model._working.statistics
     chain = joint_gibbs.initial_state(seed, k, model._working_priors, st.r, st.q)

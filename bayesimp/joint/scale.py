@@ -7,12 +7,12 @@ response on X, s the standard deviations of the responses, Z C the centred colum
     beta  = T (beta_w + offset) diag(s),   offset = T^-1 beta_0 diag(1/s)
     Sigma = diag(s) Sigma_w diag(s),       Psi = E Psi_w E',   E = (I_r kron C) diag(e),   e_{kq+l} = s_k / u_l
 
-Sums of squares then lose no digits to large means, and a change of unit or origin changes nothing that a sampler sees.
-Columns of Z are centred, since priors are (priors/centred.py): beside an intercept less their means; products and powers
-less what they contain (scale/margins.py).
+Sums of squares then lose no digits to large means, and the sampler's input does not depend on units or origins. Columns
+of Z are centred because priors are (priors/centred.py): their means are subtracted if Z has an intercept, and products
+and powers have the columns that they contain subtracted (scale/margins.py).
 
-Order. Clusters, and the rows to be imputed, are put in an order that depends on the values alone, not on labels
-or on the order of the table, so that the same seed gives the same imputations however the table is arranged.
+Order. The order of clusters and of the rows to be imputed depends on values alone, not on labels or on the order of the
+table, so that the same seed gives the same imputations however the table is arranged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DEPENDENT = 1e-10  # sine of the angle between a column of X and the others belo
 
 @dataclass(frozen=True)
 class Scale(EffectScale):
-    """Back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
+    """The way back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
 
     T: Array
     offset: Array
@@ -48,11 +48,11 @@ class Scale(EffectScale):
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
-        """e (r q,): unit of each cluster effect."""
+        """e (r q,), the unit of each cluster effect."""
         return (self.s[:, None] / self.u[None, :]).ravel()
 
     def beta(self, beta_w: Array) -> Array:
-        """(..., p, r) on the scale of the data."""
+        """Fixed effects (..., p, r) in the units of the data, from working units."""
         return self.T @ (beta_w + self.offset) * self.s
 
     def Sigma(self, Sigma_w: Array) -> Array:
@@ -72,8 +72,8 @@ class Scale(EffectScale):
 class IncompleteRows:
     """Rows with something missing, in canonical order.
 
-    row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r):
-    working scale, Y with NaN where missing; fixed (R, r): X_w offset, what was taken off Y / s.
+    row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r): on the working
+    scale, Y with NaN where missing; fixed (R, r): X_w offset, which was subtracted from Y / s.
     """
 
     row: NDArray[np.int64]
@@ -87,9 +87,9 @@ class IncompleteRows:
 
 @dataclass(frozen=True)
 class Working:
-    """All that a sampler needs: statistics and incomplete rows on the working scale, and the way back.
+    """A sampler's input: statistics and incomplete rows on the working scale, and the way back.
 
-    order (m,): the cluster of the table that stands at each canonical place; start (p, r): least squares.
+    order (m,): the table's cluster at each canonical place; start (p, r): least squares.
     """
 
     statistics: SufficientStatistics
@@ -123,19 +123,19 @@ def prepare(
     responses, fixed
         Names of the columns of Y and X, for messages.
     random
-        Names of the columns of Z, which say what they contain (`margins`). None: nothing but the intercept.
+        Names of the columns of Z, which tell what the columns contain (`margins`). None: nothing but the intercept.
     flat
-        Whether beta has a flat prior: it must then be estimable from the rows that are observed.
+        Whether beta has a flat prior, so that it must be estimable from the observed rows.
     orthogonal
-        False: T is diagonal and nothing is taken off (offset 0), so that independent priors of the entries of
-        beta stay independent.
+        False: T is diagonal and nothing is subtracted (offset 0), so that independent priors of the entries of beta stay
+        independent.
 
     Raises
     ------
     DataError
-        A response without observed values, or constant.
+        A response has no observed values, or is constant.
     SpecificationError
-        A fixed effect that the observed rows of a response do not identify.
+        The observed rows of a response do not identify a fixed effect.
     """
     missing = np.isnan(Y)
     s = _standard_deviations(Y, missing, responses)
@@ -185,7 +185,7 @@ def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequen
 def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree.
 
-    Columns that depend on each other have no such basis: they are brought to mean square 1, no more.
+    Dependent columns have no such basis; they are only scaled to mean square 1.
     """
     N, p = X.shape
     length = np.sqrt((X**2).sum(axis=0))

@@ -1,4 +1,4 @@
-"""State of a run of the joint model as a dataset, and back, so that it goes on from a file exactly."""
+"""The state of a run of the joint model as a dataset and back, so that a run continues exactly from a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def joint_state(run: JointRun) -> xr.Dataset:
 
 
 def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-    """The specification of the model as a file holds it."""
+    """The specification of the model in a file."""
     out = {"formula": state.attrs["formula"], "priors": json.loads(attrs["priors"])}
     if "shift" in state.attrs:
         out["shift"] = json.loads(state.attrs["shift"])
@@ -46,7 +46,7 @@ def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, A
 
 
 def chain_states(state: xr.Dataset) -> list[ChainState]:
-    """Where the chains stand."""
+    """The states of the chains."""
     states = []
     for k, generator in enumerate(json.loads(state.attrs["generators"])):
         rng = np.random.Generator(np.random.PCG64())
@@ -56,7 +56,7 @@ def chain_states(state: xr.Dataset) -> list[ChainState]:
 
 
 def draws_of(tree: xr.DataTree, shift: Shift) -> JointDraws:
-    """The draws so far, from the groups of the result; imputed means less the shift."""
+    """The draws so far, from the groups of the result; the shift is subtracted from imputed means."""
     posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
     mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
     if shift:

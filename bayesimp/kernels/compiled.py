@@ -55,7 +55,7 @@ class Kernel[**P, R](Protocol):
         ...
 
 
-class Compiler(Protocol):
+class CompileDecorator(Protocol):
     """A decorator that compiles a function."""
 
     def __call__[**P, R](self, function: Callable[P, R], /) -> Kernel[P, R]:
@@ -66,7 +66,7 @@ class Compiler(Protocol):
 @overload
 def kernel[**P, R](function: Callable[P, R]) -> Kernel[P, R]: ...
 @overload
-def kernel(function: None = None, **options: Any) -> Compiler: ...
+def kernel(function: None = None, **options: Any) -> CompileDecorator: ...
 def kernel(function: Callable | None = None, **options: Any) -> Any:
     """``njit(cache=True, error_model="numpy", **options)`` with a cache that knows what a kernel is made of.
 

@@ -31,9 +31,9 @@ class CoefficientPrior(Prior, registered=False):
     Attributes
     ----------
     in_predictor_units
-        Whether the numbers are about predictors of mean 0 and sd 1, and so follow the data.
+        Whether the numbers refer to predictors with mean 0 and sd 1, and thus depend on the data.
     follows_mean
-        Whether the prior of the intercept of a count is around the log of its mean.
+        Whether the prior of a count's intercept is centred at the log of the count's mean.
     """
 
     in_predictor_units: ClassVar[bool] = False
@@ -41,17 +41,17 @@ class CoefficientPrior(Prior, registered=False):
 
     @property
     def is_proper(self) -> bool:
-        """Whether the prior is a distribution, so that coefficients without data have one, too."""
+        """Whether the prior is a distribution, so that coefficients without data have a proper posterior."""
         return True
 
     @property
     def is_flat(self) -> bool:
-        """Whether the density is constant, so that columns of X can be made orthogonal at no price."""
+        """Whether the density is constant, so that making columns of X orthogonal does not change the prior."""
         return False
 
     @abstractmethod
     def describe(self, names: Sequence[str]) -> str:
-        """In words, for printed models; `names` (p,) label the columns of X."""
+        """The prior in words, for printed models; `names` (p,) label the columns of X."""
 
     @abstractmethod
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
@@ -60,7 +60,7 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         scale
-            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (joint/scale.py,
+            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) up to a constant (joint/scale.py,
             fcs/scale.py).
         r
             Number of responses or linear predictors.
@@ -75,7 +75,7 @@ class CoefficientPrior(Prior, registered=False):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array | None:
-        """(size, \\*shape) draws of coefficients of this shape; None if there is nothing to draw from."""
+        """(size, \\*shape) draws of coefficients with this shape; None if the prior cannot be drawn from."""
 
     @property
     def no_draws(self) -> str:
@@ -100,22 +100,22 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         scale
-            Has the place of the intercept and `marginal_beta` (fcs/scale.py).
+            Has `intercept`, the place of the intercept, and `marginal_beta` (fcs/scale.py).
         shape
             (p, r).
         intercept
-            Where the prior of the intercept is centred, if the prior follows the mean.
+            The centre of the intercept's prior, if the prior follows the mean.
         """
         return self
 
     def for_generalised(self) -> CoefficientPrior:
-        """The prior that stands for this one in generalised models, whose likelihood may have no maximum."""
+        """The prior that replaces this one in generalised models, whose likelihood may have no maximum."""
         return self
 
 
 @dataclass(frozen=True)
 class Flat(CoefficientPrior):
-    """p(beta) constant. In generalised models, whose likelihood may have no maximum, it stands for `Weak`."""
+    """p(beta) constant. Generalised models, whose likelihood may have no maximum, replace it by `Weak`."""
 
     PLACE: ClassVar[int] = 8
 
@@ -163,7 +163,7 @@ class Flat(CoefficientPrior):
 
 @dataclass(frozen=True)
 class Normal(CoefficientPrior):
-    """Independent normals on the entries of beta, in the units of the data.
+    """Independent normal priors on the entries of beta, in the units of the data.
 
     Parameters
     ----------
@@ -242,19 +242,18 @@ class Normal(CoefficientPrior):
 
 @dataclass(frozen=True)
 class Weak(CoefficientPrior):
-    """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
+    """Weak normal priors on the coefficients of generalised models, for predictors in any units.
 
-    Each coefficient is that of a predictor with mean 0 and standard deviation 1; of a product or a power, that of what
-    is left of it beside its parts, so that the origin does not matter (`bayesimp.scale.margins`). The prior keeps
-    coefficients finite where a predictor separates the values of a binary variable: then the likelihood alone has no
-    maximum.
+    The prior refers to the coefficients of predictors with mean 0 and standard deviation 1; for a product or a power, of
+    its residual on its parts, so that the origin does not matter (`bayesimp.scale.margins`). It keeps coefficients finite
+    when a predictor separates the values of a binary variable, where the likelihood alone has no maximum.
 
     Parameters
     ----------
     sd
-        Of a coefficient: at 2.5, an odds ratio of 12 for one standard deviation is within one sd of the prior.
+        Prior sd of a coefficient. At 2.5, one sd of the prior is an odds ratio of 12 per sd of the predictor.
     intercept
-        Of the intercept, around 0 for the logit and probit, around the log of the mean for a log link.
+        Prior sd of the intercept, centred at 0 for the logit and probit links and at the log of the mean for a log link.
     """
 
     PLACE: ClassVar[int] = 10
@@ -304,7 +303,7 @@ class Weak(CoefficientPrior):
 
     def _without_scale(self, what: str) -> str:
         return (
-            f"priors.Weak() is about standardised predictors, and {what} of the columns as they are needs numbers in "
+            f"priors.Weak() refers to standardised predictors, and {what} of unscaled columns needs numbers in "
             "their units: give priors.Normal(mean, sd)."
         )
 

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Diagonal(CovariancePrior):
-    """Independent components; of Psi with slopes, those at centred columns of Z.
+    """Independent components; for Psi with slopes, independent at centred columns of Z.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
     S | a ~ IW(nu + d - 1, scale matrix 2 nu diag(1/a)),   a_k ~ InvGamma(1/2, 1/scale_k^2)      Huang & Wand 2013, eq. 2
     => sd_k ~ half-t(nu, scale_k); nu = 2: every correlation uniform on (-1, 1)
 
-A new prior on a covariance matrix is written after this file: what `bayesimp.priors.base.CovariancePrior` asks for, and
-the numbers that it needs as fields of a dataclass.
+Use this file as a template for a new prior on a covariance matrix: it defines what `bayesimp.priors.base.CovariancePrior`
+asks for, with its parameters as the fields of a dataclass.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class HuangWand(Scaled, CovariancePrior):
     Parameters
     ----------
     scale, times_sd
-        Scales of the half-t distributions, on that of the data or as a multiple of the variables' standard deviations
-        (1 if neither is given).
+        Scales of the half-t distributions, in the units of the data or as multiples of the variables' standard
+        deviations (1 if neither is given).
     nu
         Degrees of freedom, positive.
     """

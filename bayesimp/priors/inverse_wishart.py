@@ -33,20 +33,20 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     Parameters
     ----------
     nu
-        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer that is proper (pan's
+        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer for which the prior is proper (pan's
         default).
     V
         Number (times the identity) or (d, d) positive definite matrix, in units of 1 / variance.
     improper
-        Allow nu <= d - 1, where the density has no finite integral. For comparison with software that does so
-        (jomo); the posterior is proper once there are more than d - 1 - nu rows. Gibbs only.
+        Allow nu <= d - 1, where the density has no finite integral, for comparison with software that does so (jomo).
+        The posterior is proper once there are more than d - 1 - nu rows. Gibbs sampling only.
     marginal
-        ``nu`` is that of each variance and not of the matrix, which gets nu + d - 1: then S_kk ~ IW(nu, V_kk)
-        for diagonal V, whatever d (proper for every nu > 0).
+        ``nu`` refers to each variance; the matrix gets nu + d - 1 degrees of freedom. Then S_kk ~ IW(nu, V_kk) for
+        diagonal V and any d (proper for every nu > 0).
     centred
-        Of Psi with slopes: the prior is that of the effects at centred columns of Z (`bayesimp.priors.centred`), as all
-        priors of Psi but `Fixed` are. False: of the effects at the columns as they are in the table, to the letter of
-        pan and jomo, or for a V that is a guess of Psi as it is reported.
+        For Psi with slopes: whether the prior refers to the effects at centred columns of Z (`bayesimp.priors.centred`),
+        as all priors of Psi except `Fixed` do. False: it refers to the effects at the table's columns, exactly as in pan
+        and jomo, or for a V that is a guess at the reported Psi.
     """
 
     ARRAYS: ClassVar[frozenset[str]] = frozenset({"V"})
@@ -77,7 +77,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         if nu <= d - 1 and not self.improper:
             raise SpecificationError(
                 f"InverseWishart on {where}: nu = {nu:g} is too small for a proper prior on a {d} x {d} "
-                f"matrix; take nu > {d - 1} (nu=None takes {d}), or say improper=True if that is meant."
+                f"matrix; take nu > {d - 1} (nu=None takes {d}), or set improper=True if that is intended."
             )
         V = np.asarray(self.V, dtype=float)
         V = float(V) * np.eye(d) if V.ndim == 0 else V

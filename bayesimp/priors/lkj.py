@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LKJ(CovariancePrior):
-    """LKJ(eta) on the correlations times a prior on the standard deviations. NUTS only.
+    """LKJ(eta) on the correlations times a prior on the standard deviations; sampled by NUTS only.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Priors of standard deviations, inside `LKJ` and `Diagonal`, and the scale that they share with `HuangWand`.
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard deviation of
-the variable (``times_sd=``), in which case it follows the data when their unit changes.
+the variable (``times_sd=``), in which case it changes with the unit of the data.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
     Attributes
     ----------
     family
-        Code of the density in `bayesimp.kernels.covariance.density`, which has it in units of the scale: HALF_T,
-        HALF_NORMAL, EXPONENTIAL.
+        Code of the density in `bayesimp.kernels.covariance.density`: HALF_T, HALF_NORMAL or EXPONENTIAL, in units of the
+        scale.
     """
 
     @property
@@ -90,13 +90,13 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom of the families that have them; the kernels read none of the others."""
+        """Degrees of freedom, for families that have them; for others, kernels ignore the number."""
         return 1.0
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """Name of the family: ``"half-normal"``."""
+        """Name of the family, such as ``"half-normal"``."""
 
     @abstractmethod
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
@@ -145,7 +145,7 @@ class HalfT(ScalePrior):
     Parameters
     ----------
     scale, times_sd
-        Its scale, on that of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+        Its scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
     nu
         Degrees of freedom, positive.
     """
@@ -197,7 +197,7 @@ class HalfNormal(ScalePrior):
     Parameters
     ----------
     scale, times_sd
-        Its scale, on that of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+        Its scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
     """
 
     PLACE: ClassVar[int] = 6
@@ -228,7 +228,7 @@ class Exponential(ScalePrior):
     Parameters
     ----------
     scale, times_sd
-        Its mean, on the scale of the data or as a multiple of the variable's standard deviation (1 if neither is
+        Its mean, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is
         given).
     """
 

@@ -128,7 +128,7 @@ class JointHistory:
         return self.like([a[:, :draws] for a in self.arrays], self.cells[:, : draws // spacing])
 
     def __add__(self, later: JointHistory) -> JointHistory:
-        """The same chains, continued."""
+        """These draws followed by those of the same chains, continued."""
         pairs = zip(self.arrays, later.arrays, strict=True)
         joined = [np.concatenate(pair, axis=1) for pair in pairs]
         return self.like(joined, np.concatenate([self.cells, later.cells], axis=1))

@@ -56,7 +56,7 @@ class FactorScale:
         return self.C / self.a
 
     def beta(self, beta_w: Array) -> Array:
-        """(..., p, r) on the scale of the data."""
+        """Fixed effects (..., p, r) in the units of the data, from working units."""
         beta = self.T @ beta_w * self.s
         if self.intercept >= 0:
             beta[..., self.intercept, :] += self.c
