@@ -33,7 +33,7 @@ def impute(
 ) -> Imputations:
     """Impute a table by chained equations, with methods chosen by family, level and number of observed clusters.
 
-    The same as ``FCS(IncompleteData(frame, cluster, families), methods, predictors, **options).impute(m, ...)``.
+    This is ``FCS(IncompleteData(frame, cluster, families), methods, predictors, **options).impute(m, ...)``.
 
     Parameters
     ----------
@@ -44,18 +44,18 @@ def impute(
     methods, predictors, options
         See `FCS`.
     show
-        Print the models that were chosen, and why, and in the end one line: whether the chains have converged, and if
-        not, what to do (`Imputations.summary` has it by parameter and cluster).
+        Print the models that were chosen, with reasons, and at the end one line that says whether the chains have
+        converged and, if not, what to do (`Imputations.summary` has details by parameter and cluster).
 
     Raises
     ------
     DataError, SpecificationError
-        As `IncompleteData` and `FCS`; an option that `FCS` does not have.
+        As for `IncompleteData` and `FCS`; also for an option that `FCS` does not have.
 
     Warns
     -----
     StatisticalWarning
-        The chains do not mix, whether `show` or not; that draws are too few, though they mix, is printed only.
+        The chains do not mix (whatever `show`). If they mix but there are too few draws, this is only printed.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def impute(
         if name not in (takes := list(signature(FCS.__init__).parameters)[2:]):
             raise SpecificationError(
                 f"impute: {name!r} is no option of FCS; {possible(name, takes)}. Options of a run, as tune and workers, "
-                "are for two steps: bi.FCS(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
+                "need two steps: bi.FCS(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
             )
     model = FCS(IncompleteData(frame, cluster, families), methods, predictors, **options)
     if show:

@@ -1,12 +1,11 @@
 """Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi/draw.py.
 
 A visit is a step around the fit, then one update of the sampler of `methods.Bayes` (kernels/glmm/gibbs.py). Both leave
-the same posterior invariant, and the first alone comes near Psi = 0 too rarely where clusters are small. Both together
-against NUTS: tests/fcs/test_glmm_criteria.py. Priors are those that `methods.Bayes` has by default: the two differ
-in how they move, not in what they draw from.
+the same posterior invariant; the first alone comes near Psi = 0 too rarely if clusters are small.
+tests/fcs/test_glmm_criteria.py compares the pair with NUTS. Priors are the defaults of `methods.Bayes`: the two methods
+draw from the same posterior by different moves.
 
-The published algorithm (kernels/mlmi/published.py) has no priors, and counts how often it departs from what it is meant
-to draw.
+The published algorithm (kernels/mlmi/published.py) has no priors, and counts how often it departs from its target.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from bayesimp.priors.gibbs import covariance_update
 
 __all__ = ["MlmiBlock", "PublishedBlock"]
 
-GIBBS = 100  # codes of that update stand apart from those of the fit
+GIBBS = 100  # offset of that update's codes from those of the fit
 
 
 class MlmiBlock(GeneralisedBlock):
@@ -45,7 +44,7 @@ class MlmiBlock(GeneralisedBlock):
             pr.Weak(), scale, self.chained.block, self.rows.y, f"beta of '{name}'"
         )
         Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
-        assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
+        assert isinstance(Psi, pr.HuangWand), "the default prior, for which the proposal is made"
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
         self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
         self.heavy = True
@@ -131,7 +130,7 @@ class PublishedBlock(GeneralisedBlock):
         return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """Every departure from what is meant to be drawn, of how many."""
+        """How often each departure from the target occurred, and out of how many."""
         name = self.chained.block.name
         n = dict(zip(published.PUBLISHED_TALLIES, summed(thetas, "tallies"), strict=True))
         out = []

@@ -1,7 +1,4 @@
-"""Blocks of the chained-equations loop: how one conditional model draws its parameters and fills in its missing values.
-
-Blocks of one or several normal variables, on cross products (kernels/chained/moments.py).
-"""
+"""Blocks of one or several normal variables, which work on cross products (kernels/chained/moments.py)."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, i
 __all__ = ["GibbsBlock", "MatchingBlock", "MaximumLikelihoodBlock", "NormalBlock", "RegressionBlock"]
 
 FATAL = {
-    -1: ("failed", "the residual variance left the positive numbers"),
+    -1: ("failed", "the residual variance is no longer positive"),
     -2: ("failed", "the precision of a cluster's effects is not positive definite"),
     -3: ("failed", "the fixed effects are not identified"),
     -4: ("failed", "Psi lost its positive definiteness"),
@@ -35,17 +32,17 @@ FATAL = {
 
 
 class NormalBlock(Block):
-    """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
+    """The common part of these methods: parameters of the right shape, draws of missing values from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
-    shift: np.ndarray | None = None  # (r,) what is added to what is imputed, working scale; None: nothing
+    shift: np.ndarray | None = None  # (r,) added to imputed values, on the working scale; None: nothing
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
 
     def init(self, chain: Chain) -> Parameters:
-        """Standard deviations of the working scale times log-normal factors, no correlations."""
+        """Standard deviations of the working scale times log-normal factors, without correlations."""
         p, q, r = self.sizes
         rng = chain.rng
         Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
@@ -61,20 +58,20 @@ class NormalBlock(Block):
 
     @property
     def _units(self) -> np.ndarray:
-        """(r,) what one unit of the working scale of each response is in the data."""
+        """(r,) the unit of the working scale of each response, in the units of the data."""
         return self.table.scale[list(self.chained.columns)]
 
     def moments(self, chain: Chain) -> tuple[np.ndarray, Moments]:
-        """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
+        """Factors of the columns by cluster, and moments of the rows where the responses are observed."""
         c = self.chained
         f = cluster_factors(self.table.cells, c.terms, chain.V)
         return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
 
     def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
-        """The missing values; 0, or -1 if Sigma is not positive definite."""
+        """Draw the missing values; returns 0, or -1 if Sigma is not positive definite."""
         c = self.chained
         if self.shift is not None and self.sizes[2] == 1:
-            # less is taken off the response's own column, which moves its mean, before bounds are kept to
+            # subtracting less from the response's own column moves its mean, before bounds apply
             f = f.copy()
             f[:, -1, 1] -= self.shift[0]
         done = fill(
@@ -84,10 +81,10 @@ class NormalBlock(Block):
 
 
 class GibbsBlock(NormalBlock):
-    """The univariate mixed model by Gibbs updates, conditionally conjugate priors (`methods.Gibbs`).
+    """The univariate mixed model by Gibbs updates with conditionally conjugate priors (`methods.Gibbs`).
 
-    Several responses: the joint model of these given all others. residual = "cluster": a residual variance for
-    every cluster.
+    Several responses have a joint model given all other variables. With residual = "cluster" every cluster has its own
+    residual variance.
     """
 
     method: Gibbs
@@ -192,7 +189,7 @@ class MaximumLikelihoodBlock(NormalBlock):
         """A draw around the maximum-likelihood estimate, then a fill."""
         f, m = self.moments(chain)
         q = self.sizes[1]
-        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which nothing here needs
+        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which is not used here
         code = self._step(chain.rng, m, Lambda, theta.beta, theta.Sigma[0], theta.Psi, theta.B)
         return code if code < 0 else self.fill(chain, theta, f) or code
 
@@ -201,7 +198,7 @@ class RegressionBlock(NormalBlock):
     """Bayesian linear regression that ignores the clusters (mice's norm)."""
 
     words = {
-        -2: ("failed", "there are no more observed rows than predictors that they tell apart"),
+        -2: ("failed", "there are no more observed rows than linearly independent predictors"),
         -3: ("failed", "the predictors explain it exactly"),
     }
 
@@ -216,7 +213,7 @@ class RegressionBlock(NormalBlock):
         return held_coefficients(self.chained.block, thetas)
 
     def parameters(self, chain: Chain, theta: Parameters) -> tuple[np.ndarray, np.ndarray, int]:
-        """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
+        """Draw theta; returns factors by cluster, the least-squares fit, and a code."""
         f, m = self.moments(chain)
         beta_hat, beta = np.empty(self.sizes[0]), theta.beta[:, 0].copy()
         n = int(self.chained.arrays.pattern_rows[0])
@@ -232,7 +229,7 @@ class RegressionBlock(NormalBlock):
 
 
 class MatchingBlock(RegressionBlock):
-    """Predictive mean matching of type 1 on that regression (mice's pmm)."""
+    """Predictive mean matching, type 1, based on that regression (mice's pmm)."""
 
     method: PMM
 

@@ -1,7 +1,7 @@
-"""Blocks of the chained-equations loop that sample a PyMC model: any prior, or a model of the user's own.
+"""Blocks of the chained-equations loop that sample a PyMC model: with any prior, or a user's own model.
 
-What is sampled, and how: fcs/blocks/pymc_normal.py, fcs/blocks/pymc_user.py. Here they are given what a cycle
-has changed, and their state is kept with the parameters of the chain.
+The samplers are in fcs/blocks/pymc_normal.py and fcs/blocks/pymc_user.py. The blocks pass them the data of each cycle and
+keep their state with the parameters of the chain.
 """
 
 from __future__ import annotations
@@ -89,14 +89,16 @@ class PriorModel(NormalBlock):
 class OwnModel(Block):
     """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
 
-    Of a variable that is not normal the response is as it is: 0 and 1, counts, codes of levels from 0, positive numbers
-    divided by their mean.
+    A non-normal response is not standardised: it is 0 and 1, counts, level codes from 0, or positive numbers divided by
+    their mean.
     """
 
     adapts = True
     method: PyMC
     shift: float = 0.0  # added to the imputed values of a normal variable, working scale
-    keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
+    keep: tuple[
+        str, ...
+    ] = ()  # computed quantities of the model that are kept in addition to its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -109,7 +111,7 @@ class OwnModel(Block):
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
 
     def move(self, shift: Shift) -> None:
-        """Take a shift, of a normal variable only: a model draws the others itself.
+        """Take a shift of a normal variable; for other variables the model itself draws the values.
 
         Raises
         ------
@@ -130,7 +132,7 @@ class OwnModel(Block):
         return method.model, method.priors
 
     def rows(self, chain: Chain) -> tuple[ConditionalData, ConditionalData]:
-        """Rows with the variable observed (and fitted), and rows with it missing, as this cycle has them."""
+        """The current rows in which the variable is observed (and fitted), and those in which it is missing."""
         block, rows = self.chained.block, self.block_rows
         f = rows.factors(chain.V)
         fixed, random = (tuple(c.name for c in part) for part in (block.fixed, block.random))
@@ -213,7 +215,7 @@ class GeneralisedModel(OwnModel):
         if not np.allclose(Q0, np.diag(precision)):
             raise SpecificationError(
                 f"'{name}': a normal prior in the units of the data is correlated when predictors are centred, "
-                "which its PyMC model does not take. Use priors.Weak(), which is about centred predictors, or 'bayes'."
+                "which its PyMC model does not take. Use priors.Weak(), which refers to centred predictors, or 'bayes'."
             )
         beta: pr.Flat | pr.Normal = pr.Flat()
         if precision.any():
@@ -234,10 +236,10 @@ class GeneralisedModel(OwnModel):
         return code
 
     def _named(self, theta: Parameters) -> Parameters:
-        """beta and Psi as other blocks have them, shape and cutpoints as results show them."""
+        """Name beta and Psi as other blocks do, and shape and cutpoints as results show them."""
         own = theta.own
         theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
-        # where Psi is computed from other variables (standard deviations, Psi at centred columns), these say no more
+        # variables from which Psi is computed (standard deviations, Psi at centred columns) are redundant
         for name in [name for name in own if name.startswith(f"{FREE}Psi_")]:
             own.pop(name)
         own.pop(f"{FREE}u")
@@ -251,7 +253,7 @@ class GeneralisedModel(OwnModel):
 
 
 def _completed(table: ChainedTable) -> Chain:
-    """A chain to look at the shape of the rows: its missing values are the means."""
+    """A chain whose missing values are the means, to find the shapes of the rows."""
     V = np.nan_to_num(table.start)
     table.derive(V)
     return Chain(np.random.default_rng(0), V, [])

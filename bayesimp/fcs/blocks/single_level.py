@@ -1,4 +1,4 @@
-"""Blocks of the loop by regressions whose cluster terms are fixed effects, or that have none.
+"""Blocks of the loop for regressions with fixed cluster terms, or with none.
 
 Stratified imputation (STI) and single-level generalised models: kernels/glm/regression.py.
 """
@@ -23,17 +23,17 @@ from bayesimp.kernels.glm.regression import (
 
 __all__ = ["FATAL", "SingleLevelBlock", "StratifiedBlock", "fatal"]
 
-FATAL = 4  # codes from here on: nothing drawn
+FATAL = 4  # codes from here on mean that nothing was drawn
 
 
 def fatal(code: int) -> int:
-    """The first of the reasons for which nothing was drawn, as a negative code."""
+    """The first reason why nothing was drawn, as a negative code."""
     reasons = int(code) & -FATAL
     return -(reasons & -reasons)
 
 
 class SingleLevelBlock(GeneralisedBlock):
-    """`methods.SingleLevel`: no cluster terms."""
+    """`methods.SingleLevel`, which has no cluster terms."""
 
     words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
              for code, text in WORDS.items()}  # fmt: skip
@@ -88,6 +88,6 @@ class SingleLevelBlock(GeneralisedBlock):
 
 
 class StratifiedBlock(SingleLevelBlock):
-    """`methods.Stratified`: a fixed effect of every cluster."""
+    """`methods.Stratified`, with a fixed effect for every cluster."""
 
     stratified = True
