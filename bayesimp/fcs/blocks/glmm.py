@@ -164,8 +164,8 @@ class GeneralisedBlock(Block):
         else:
             why = (
                 "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
-                "its imputed values (bounds=), or leave it out of the formula. In a cluster without observed values, heavy "
-                "tails of Psi can be the only cause if few clusters inform it: take a tighter prior"
+                "its imputed values (bounds=), or leave it out of the formula. In a cluster without observed values, "
+                "heavy tails of Psi can be the only cause if few clusters inform it: take a tighter prior"
             )
         return (
             f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}: no "

@@ -93,7 +93,8 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
     if values is None or len(values) != n:
         shape = f"shape {np.shape(bound)}" if np.ndim(bound) else repr(bound)
         raise SpecificationError(
-            f"{what} must be (lower, upper), each a number, None, or {n:,} numbers, one per row of the table; got {shape}."
+            f"{what} must be (lower, upper), each a number, None, or {n:,} numbers, one per row of the table; "
+            f"got {shape}."
         )
     return np.where(np.isnan(values), (-np.inf, np.inf)[side], values)
 
