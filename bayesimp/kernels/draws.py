@@ -79,11 +79,11 @@ def draw_wishart_identity(rng: np.random.Generator, df: Integer, out: Matrix, n:
 
 @inner
 def truncated_normal(rng: np.random.Generator, mean: float, sd: float, lower: float, upper: float) -> float:
-    """A normal draw between two bounds, exactly (Robert 1995): by rejection from what envelops it best.
+    """An exact normal draw between two bounds (Robert 1995), by rejection from the best envelope.
 
-    The normal itself where the interval holds the mean; else the exponential from the nearer bound, or the
-    uniform where the interval is short. nan where the mean or sd is not finite, or the bounds so many sds away that the
-    law cannot be told from the nearer bound.
+    The envelope is the normal itself if the interval holds the mean; otherwise the exponential from the nearer bound,
+    or the uniform if the interval is short. nan if the mean or sd is not finite, or if the bounds are so many sds away
+    that the law cannot be distinguished from the nearer bound.
     """
     a, b = (lower - mean) / sd, (upper - mean) / sd
     flip = b < 0.0

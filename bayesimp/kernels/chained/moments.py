@@ -1,11 +1,11 @@
-"""Chained equations on cross products: what one conditional model needs, and the missing values that it draws.
+"""Chained equations on cross products: the moments of one conditional model, and draws of its missing values.
 
 A table in m clusters has d base columns D = [X, Y]: X (p columns, the first is 1) complete, Y incomplete or computed
 from incomplete ones. Incomplete rows lie in cells (cluster i, missingness pattern); an imputation is their V, the
-completed values of Y. Everything else is shared: the cross products of what is observed, with zeros in the holes,
-are made once, and those of a completed table follow from the rows that have holes alone,
+completed values of Y. Everything else is shared: cross products of the observed values, with zeros for missing ones, are
+computed once, and those of a completed table follow from the incomplete rows alone,
 
-    (D'D)_jb = (D'D with zeros)_jb + sum over rows with a hole at j or b of D_j D_b
+    (D'D)_jb = (D'D with zeros)_jb + sum of D_j D_b over rows with j or b missing
 
 A conditional model y_k = X* beta + Z* b_i + e has columns (terms)
 
@@ -16,7 +16,7 @@ so that its cross products over any set of rows of one cluster follow from those
 
     <s, t> = f_si f_ti ( S_bc + o_ti S_b0 + o_si S_0c + o_si o_ti S_00 ),     s on column b, t on column c
 
-Nothing is carried from visit to visit but V, so that cluster means of imputed predictors cannot be stale.
+Only V is carried from visit to visit, so that cluster means of imputed predictors cannot be stale.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cells(NamedTuple):
     """The incomplete rows, shared by all imputations.
 
     X (R, p): their complete columns; rows are sorted by cell, those of cell c being start[c]..start[c+1]-1;
-    cluster (C,), sorted. missing (C, d - p): columns of Y with a hole.
+    cluster (C,), sorted. missing (C, d - p): which columns of Y are missing.
     """
 
     X: np.ndarray
@@ -63,7 +63,7 @@ class Terms(NamedTuple):
     base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,).
     divisor (T, m): f_i is the total over the cluster divided by this: its rows for a mean, a constant for a sum.
     within (T,): whether the mean (of u = 0 and v = b) is subtracted instead, f_i = 1.
-    known (T, m): the total over rows without a hole at u or v; open_first (T + 1,), open_cells: cells with one.
+    known (T, m): the total over rows with u and v observed; open_first (T + 1,), open_cells: cells where one is missing.
     """
 
     base: np.ndarray
@@ -84,7 +84,7 @@ class BlockArrays(NamedTuple):
 
     sizes (4,): p*, q, r, m. patterns (A, r): which of its responses are observed; pattern_rows (A,): rows that are
     fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), with known
-    (Cb, d, d), D'D with zeros in the holes, and the cells of the table with holes in them,
+    (Cb, d, d), D'D with zeros for missing values, and the table's cells with missing values,
     member[member_first[c]..]. missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their
     place in missing_patterns (A', r). lower, upper: bounds of the one response (R,), by incomplete row, or none (0,).
     """
@@ -128,7 +128,7 @@ def cluster_factors(cells: Cells, terms: Terms, V: Matrix) -> Stack:
             c = terms.open_cells[at]
             start, stop = cells.start[c], cells.start[c + 1]
             s = 0.0
-            if u == 0:  # a mean of v, which has the hole
+            if u == 0:  # a mean of v, which is missing
                 for row in range(start, stop):
                     s += V[row, v - p]
                 s += (stop - start) * ov
@@ -145,7 +145,7 @@ def cluster_factors(cells: Cells, terms: Terms, V: Matrix) -> Stack:
 
 @inner
 def _add_open(cells: Cells, c: int, V: Matrix, S: Matrix) -> None:
-    """S (d, d), lower triangle <- S + the products of cell c that involve a hole."""
+    """S (d, d), lower triangle <- S + the products of cell c that involve missing values."""
     p, d = cells.X.shape[1], S.shape[0]
     for j in range(p, d):
         if not cells.missing[c, j - p]:
@@ -253,8 +253,8 @@ def fill(
 
         y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K ),   K = Sigma_OO^-1 Sigma_OM
 
-    beta (p*, r), B (m, q, r); Sigma (1, r, r), or (m, 1, 1): one residual variance a cluster. Between bounds: the normal
-    truncated to them (blocks of one response). Returns False if Sigma is not positive definite.
+    beta (p*, r), B (m, q, r); Sigma (1, r, r), or (m, 1, 1) for a residual variance in each cluster. With bounds, the
+    normal is truncated (blocks of one response). Returns False if Sigma is not positive definite.
     """
     p, r, d = cells.X.shape[1], block.sizes[2], block.known.shape[1]
     n_fixed = block.sizes[0] + block.sizes[1]
@@ -323,7 +323,7 @@ def predict(
     complete: Vector,
     incomplete: Vector,
 ) -> None:
-    """Means of the response of a block of one: of complete rows D (n, d) in their clusters, and of incomplete ones.
+    """Means of the response of a block with one response, in complete rows D (n, d) and in incomplete rows.
 
     complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
     """

@@ -1,10 +1,11 @@
 """Records of arrays by their places in memory, so that one compiled loop takes any number of them.
 
-numba compiles a function anew for every length of a tuple, with all that it calls for each element. A table of places
+numba compiles a function again for every length of a tuple, with everything that it calls for each element. A table of
+places
 
     places[b, k] = (address, n_0, n_1, n_2)    of array k of record b, shape (n_0, ..), 1 to 3 dimensions, C order
 
-has one type however many records there are. `places` looks at dtype, order and dimensions of every array, for the kernel
+has one type for any number of records. `places` checks dtype, order and dimensions of every array, because the kernel
 that reads the table cannot; the arrays must outlive it. Whole numbers are int64, truth values bool, others float64.
 """
 
@@ -30,7 +31,7 @@ __all__ = ["Places", "flags", "matrix", "matrix_of_flags", "places", "reals", "s
 
 
 class Places(NamedTuple):
-    """table (b, k, 4): see the module. arrays: those of all records, kept here so that they stay where they are."""
+    """table (b, k, 4): see the module. arrays: those of all records, kept alive here."""
 
     table: np.ndarray
     arrays: list[np.ndarray]
@@ -42,14 +43,14 @@ def places(records: Sequence[tuple], layout: str) -> Places:
     Parameters
     ----------
     records
-        Tuples of arrays, numbers and such tuples, all alike; a number becomes an array of one.
+        Tuples of arrays, numbers and such tuples, all of the same form; a number becomes an array of length one.
     layout
         Kind and dimensions of each array in turn: 'f2 i1 b1', ...
 
     Raises
     ------
     TypeError
-        If an array is not as the layout has it, or not contiguous in C order.
+        An array does not match the layout, or is not contiguous in C order.
     """
     wanted = layout.split()
     out = np.zeros((len(records), len(wanted), 4), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""One variable given all others, the clusters ignored: Bayesian linear regression, predictive mean matching.
+"""One variable given all others, ignoring clusters: Bayesian linear regression and predictive mean matching.
 
 With beta_hat the least-squares fit on the n rows where y is observed, RSS its residual sum of squares, and the
 prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, without its ridge):
@@ -8,8 +8,8 @@ prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, witho
     y_mis                ~ N(x' beta, sigma^2)                             `norm`
     y_mis                = y of a donor                                    predictive mean matching
 
-Columns that are combinations of those before them have their coefficients held as they are, in beta_hat and beta; the
-others are drawn given these, on n - rank(X) degrees of freedom.
+Coefficients of columns that are combinations of earlier columns keep their values, in beta_hat and beta; the others are
+drawn given these, on n - rank(X) degrees of freedom.
 
 A donor of a missing value is one of the k observed rows whose x' beta_hat is nearest to the x' beta of the missing
 row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows as far as the k-th nearest
@@ -49,9 +49,9 @@ def draw_regression(
     XX, XY, YY
         (p, p), (p,), number: X'X, X'y, y'y of the n rows in which y is observed, standardised.
     beta_hat, beta
-        (p,): the least-squares fit and the draw, written; read are coefficients in beta that are held.
+        (p,): the least-squares fit and the draw, written; coefficients in beta that are held are read.
     held
-        (p,) int64: one more for every coefficient held.
+        (p,) int64: incremented for every coefficient that is held.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def match(
 
 @inner
 def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> int:
-    """Place of a donor for the prediction `at` among sorted predictions (n,), k of them near."""
+    """The place of a donor for the prediction `at` among sorted predictions (n,), one of the k nearest."""
     n = predicted.size
     low = _first(predicted, at, 0.0, False)
     high = low
@@ -152,7 +152,9 @@ def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> in
         else:
             high += 1
     distance = max(at - predicted[low], predicted[high - 1] - at)
-    tied = _first(predicted, at, -distance, False)  # tied, nearer, tied: by bisection, for ties may be many
+    tied = _first(
+        predicted, at, -distance, False
+    )  # tied, nearer, tied: by bisection, as there may be many ties
     nearer = _first(predicted, at, -distance, True)
     c = max(_first(predicted, at, distance, False) - nearer, 0)
     t = _first(predicted, at, distance, True) - tied - c

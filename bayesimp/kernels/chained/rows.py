@@ -54,7 +54,7 @@ def design_rows(
 
 @kernel(nogil=True)
 def cluster_values(f: Stack, X: Matrix) -> None:
-    """X (m, p) <- the columns of a model of clusters, all of them constants or means over clusters."""
+    """X (m, p) <- the columns of a cluster-level model, which are constants or cluster means."""
     for i in range(X.shape[0]):
         for t in range(X.shape[1]):
             X[i, t] = f[i, t, 0] * (1.0 + f[i, t, 1])

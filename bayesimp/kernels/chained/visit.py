@@ -7,11 +7,11 @@ with which the missing values are then filled in:
     Sigma | E'E of the completed rows, Psi | B      given beta, B of the last cycle (not at the first)
     beta, B | Sigma, Psi, Y_obs                     then the rescale move for half-t standard deviations
 
-`gibbs_cycles` runs cycles of blocks of one response each: the default path, on which Python would cost as much again as
-the numbers (1.4 to 1.7 times the time of `gibbs_cycles` for 2 to 10 variables in 450 rows). It reads the blocks from a
-table of places (kernels/chained/places.py) and is compiled once. As a tuple of blocks it was compiled for every number of
-variables, 3 s for two and 405 s for 60, to loops that took 1.1 to 1.25 times as long; numba's typed lists compile
-their own methods in every session; one array for all blocks would hold the cross products twice.
+`gibbs_cycles` runs cycles of blocks with one response each. This is the default path, on which Python would add much
+(1.4 to 1.7 times the time of `gibbs_cycles` for 2 to 10 variables in 450 rows). It reads the blocks from a table of
+places (kernels/chained/places.py) and is compiled once. With a tuple of blocks, it had to be compiled for every number of
+variables (3 s for two, 405 s for 60), and its loops took 1.1 to 1.25 times as long; numba's typed lists compile their
+own methods in every session; one array for all blocks would hold the cross products twice.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = ["STATE", "VISIT", "BlockState", "Visit", "gibbs_cycles", "gibbs_step"
 
 
 class Visit(NamedTuple):
-    """What a visit to a block of one response needs beside its state; see `gibbs_step`."""
+    """The arguments of a visit to a block with one response, except its state; see `gibbs_step`."""
 
     terms: Terms
     block: BlockArrays
@@ -65,7 +65,7 @@ class Visit(NamedTuple):
 
 
 class BlockState(NamedTuple):
-    """Where a block stands, and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
+    """The state of a block, and arrays for the states of n cycles: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
 
     held: how often coefficients were held (kernels/normal/effects.py).
     """
@@ -112,7 +112,7 @@ def gibbs_cycles(
     mean: Stack,
     sd: Stack,
 ) -> tuple[int, int, int]:
-    """n cycles. visits, states: places of the arrays of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
+    """Run n cycles. visits, states: places of arrays of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
 
     Returns (cycle, block, code) of a failure, code 0 if there is none.
     """
@@ -183,7 +183,7 @@ def _step(
     held: IntVector,
     V: Matrix,
 ) -> int:
-    """`gibbs_step`, as part of what calls it: a table needs one of the two, and compiles one."""
+    """`gibbs_step`, inlined in its caller: a table needs only one of the two, and compiles one."""
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
     code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B, held)
@@ -215,7 +215,7 @@ def joint_step(
 ) -> int:
     """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r), held (r p*,).
 
-    first: whether beta and B are not yet those of a cycle.
+    first: whether this is the first cycle, so that beta and B are not yet drawn.
     """
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)

@@ -1,4 +1,4 @@
-"""Distributions of a covariance matrix S (d x d): density and slope, exact draws, free parameters.
+"""Distributions of a covariance matrix S (d x d): density and gradient, exact draws, free parameters.
 
 With K = S^-1, s_k = S_kk^1/2 and log Gamma_d the multivariate gamma function, log p(S) is
 
@@ -146,7 +146,7 @@ def _log_gamma_d(x: float, d: int) -> float:
 
 @inner
 def _combine(a: float, A: Matrix, b: float, B: Matrix) -> None:
-    """A <- a A + b B. A loop: expressions in arrays compile for seconds."""
+    """A <- a A + b B, as a loop, because array expressions take seconds to compile."""
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
             A[i, j] = a * A[i, j] + b * B[i, j]
@@ -209,7 +209,7 @@ def from_free(free: Vector, precision: bool) -> tuple[Matrix, float]:
 
 @kernel(nogil=True)
 def pull_free(free: Vector, precision: bool, S: Matrix, S_bar: Matrix, jacobian_bar: float) -> Vector:
-    """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by those."""
+    """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by S and by the log Jacobian."""
     d = len(S)
     C, u, n2 = _rows(free, d)
     G_bar = np.zeros((d, d))

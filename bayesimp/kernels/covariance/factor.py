@@ -2,7 +2,7 @@
 
     b_i = L u_i,      L L' = Psi,      u_i ~ N(0, I)
 
-The derivative of L is that of the algorithm that computes it, line by line backwards (Smith 1995, "Differentiation of
+The derivative of L is obtained by reversing the algorithm that computes it line by line (Smith 1995, "Differentiation of
 the Cholesky algorithm").
 """
 

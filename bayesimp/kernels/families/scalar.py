@@ -34,7 +34,9 @@ __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_B
            "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser",
            "split_log_likelihood"]  # fmt: skip
 
-LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
+LARGEST_LOG_MEAN = (
+    34.0  # above this, a count is no longer exact in float64: such means are refused, not clipped
+)
 ROOT_2 = math.sqrt(2.0)
 LOG_2PI = math.log(2.0 * math.pi)
 

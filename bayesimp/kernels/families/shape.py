@@ -56,7 +56,7 @@ def _sum(family: int, y: Vector, eta: Matrix) -> float:
 def _log_density(
     family: int, y: Vector, mu: Matrix, above: Vector, fixed_sum: float, scale: float, delta: float
 ) -> float:
-    """log p(delta | rest) but for a constant."""
+    """log p(delta | rest) up to a constant."""
     if abs(delta) > LARGEST:
         return -math.inf
     k, n = math.exp(delta), y.size

@@ -1,4 +1,4 @@
-"""A variable of clusters (constant within each), imputed from a table of one row per cluster.
+"""A cluster-level variable (constant within clusters), imputed from a table with one row per cluster.
 
     normal                    y_i ~ N(x_i' beta, sigma^2),   sigma ~ half-t(3, scale)
     with a log link           y_i ~ family(exp(x_i' beta), shape),   shape^-1/2 ~ half-t(3, 1)
@@ -10,11 +10,12 @@
 (location 0, scale 1 but for normal variables and log links.) Clusters are few, perhaps fewer than predictors, so
 posteriors are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
 sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
-by the moves of kernels/glmm/gibbs.py without effects of clusters. The chain goes on from visit to visit.
+by the moves of kernels/glmm/gibbs.py without cluster effects. The chain continues from visit to visit.
 
-Where clusters are hardly more than predictors the prior is most of what is known of x' beta. With a log link its tails
-are multiplied: slopes of sd 2.5 each impute counts of hundreds where the largest is 4. There the predictors together have
-a prior sd of `scale`, the sd of log y, so that a priori they explain about what there is to explain.
+If there are hardly more clusters than predictors, most information about x' beta comes from the prior. With a log link
+its tails multiply: slopes with sd 2.5 each impute counts of hundreds when the largest observed count is 4. Therefore,
+with a log link, all predictors together have a prior sd of `scale`, the sd of log y, so that a priori they explain
+about all of it.
 
 Predictive mean matching (mice's 2lonly.pmm): the normal model, donors matched as in kernels/chained/regression.py,
 observed clusters at the mean of beta given sigma^2.
@@ -96,7 +97,7 @@ class ClusterLevelDraw(NamedTuple):
 
 
 def initial_cluster_level_state(family: int, p: int, levels: int = 2) -> ClusterLevelState:
-    """Of a first visit."""
+    """The state of a first visit."""
     regression_state = initial_regression_state(family, p, levels)
     return ClusterLevelState(regression_state, np.full(1, np.nan), np.full((p, 1), np.nan))
 
@@ -139,7 +140,7 @@ def cluster_level_step(
     bounds
         (lower, upper) of the normal draws, each by cluster without a value, in order; None: none.
     shift
-        Added to the linear predictor of clusters without a value.
+        Number added to the linear predictor of clusters without a value.
     """
     if not observed.any():
         nan = np.full((~observed).sum(), np.nan)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_normal", "find_mode", "metropolis", "variances"]
 
-DEPENDENT = 1e-10  # share of a diagonal element that elimination leaves, below which H is singular
+DEPENDENT = 1e-10  # share of a diagonal element left by elimination, below which H is singular
 EVALUATIONS = 100  # of a search
 DECREMENT = 1e-9  # twice the log density still to gain
 LONG = 1e-3  # a step that long which gains nothing more: the mode is infinite

@@ -20,8 +20,8 @@ which is mice's `norm` as Lambda -> 0; dependent columns do no harm. Priors in u
 N(0, 2.5^2 sigma^2) is strong where predictors or clusters explain nearly everything: residual variances came out three
 times too large with clusters 35 residual sds apart.
 
-A cluster without the variable gets the average of the drawn terms: nothing of their variance, which is what makes
-stratified imputation of a systematically missing variable too certain (Jolani 2025).
+A cluster without the variable gets the average of the drawn terms, without their variance; this makes stratified
+imputation of a systematically missing variable too certain (Jolani 2025).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Regression(NamedTuple):
 
 
 def initial_regression_state(family: int, p: int, levels: int = 2, m: int = 0) -> RegressionState:
-    """Of a first visit: p columns of X with the intercept; m clusters of a stratified model, 0 of a single-level one."""
+    """The state of a first visit, for p columns of X with the intercept, and m clusters (0 for a single-level model)."""
     r = levels - 1 if family == CATEGORICAL else 1
     P = (p - (m > 0)) * r + (levels - 2 if family == ORDINAL else 0)
     return RegressionState(*(np.full(shape, np.nan) for shape in (P, (m, r), P, 1)))
@@ -161,7 +161,7 @@ def centre(rows: GlmmRows, levels: int) -> Vector:
 
 
 def _start(rows: GlmmRows, levels: int, eta: Vector, state: RegressionState) -> None:
-    """state <- where Newton's method starts at first: no slopes, the overall frequencies of the levels."""
+    """state <- the first start of Newton's method: no slopes, and the overall frequencies of the levels."""
     p, r, m = rows.X.shape[1], len(eta), len(state.terms)
     state.mode[:], state.terms[:] = 0.0, eta
     if m == 0:
@@ -221,7 +221,7 @@ def _split(theta: Vector, alpha: Matrix, p: int, seen: BoolVector) -> tuple[Matr
 
 @inner
 def _in_units_of(prior: GlmPrior, sigma2: float) -> GlmPrior:
-    """The prior for the likelihood of a normal with variance 1, of which sigma2 is the unit."""
+    """The prior for the likelihood of a normal with variance 1, in units of sigma2."""
     return GlmPrior(prior.mean, sigma2 * prior.precision, prior.shape, prior.rate, prior.centre,
                  sigma2 * prior.term_precision)  # fmt: skip
 
@@ -236,7 +236,7 @@ def _rss(
     alpha: Matrix,
     h: Curvature,
 ) -> float:
-    """Weighted residual sum of squares of a normal."""
+    """Weighted residual sum of squares of a normal model."""
     flat = _in_units_of(prior, 0.0)
     return -2.0 * evaluate(rows, levels, bounds, flat, theta, alpha, h, theta.size < 0)
 
@@ -268,9 +268,10 @@ def _draw(
     theta: Vector,
     alpha: Matrix,
 ) -> tuple[float, int, int, int, int]:
-    """mode, terms <- the mode from where they are; theta, alpha <- a draw; sigma2, weak, rejected, accepted, code.
+    """mode, terms <- the mode, searched from their values; theta, alpha <- a draw; sigma2, weak, rejected, accepted,
+    code.
 
-    Of a normal variance (1,) is sigma2 of the visit before (nan: its estimate is made first), and sigma2 afterwards.
+    For a normal, variance (1,) is sigma2 of the last visit (nan: it is estimated first), and the new sigma2 on return.
     """
     P, (m, r) = mode.size, terms.shape
     n, n_beta, normal = rows.y.size, rows.X.shape[1] * r, rows.family == NORMAL

@@ -2,7 +2,7 @@
 
     target      log T(theta) = log-likelihood of the block's rows + log prior          (kernels/glmm/passes.py)
     proposal    theta' = mode + L^-T z,   L L' = H = -d^2 log T at the mode,   z ~ t_nu(0, I) in k of the d dimensions
-                at a time, the others as they are,   nu = 8 + k
+                at a time, the others fixed,   nu = 8 + k
     accepted with probability  min(1, T(theta') q(z) / (T(theta) q(z')))                  (Gamerman & Lopes 2006, 6.3.3)
 
 Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
@@ -101,7 +101,7 @@ def workspace(d: int) -> Workspace:
 
 @inner
 def _set_cuts(block: BlockTarget, theta: Vector) -> None:
-    """Cutpoints from the log increments, where theta has them."""
+    """Set the cutpoints from the log increments, if theta has them."""
     for k in range(theta.size - block.t.size):
         block.cuts[k + 1] = block.cuts[k] + math.exp(theta[block.t.size + k])
 
@@ -126,7 +126,7 @@ def _add_increments(block: BlockTarget, theta: Vector, full: bool, g: Vector, H:
 def _evaluate(
     block: BlockTarget, start: Integer, stop: int, theta: Vector, full: bool, g: Vector, H: Matrix
 ) -> float:
-    """log T(theta) of the module but for a constant; g, H (lower triangle) its derivatives if `full`."""
+    """log T(theta) of the module up to a constant; g, H (lower triangle) <- its derivatives if `full`."""
     d0 = block.t.size
     _set_cuts(block, theta)
     if full:
@@ -158,7 +158,8 @@ def _evaluate(
 
 @inner
 def _find_mode(block: BlockTarget, start: Integer, stop: int, value: float, w: Workspace) -> int:
-    """Newton from w.mode, where log T is `value` and w.g, w.H its derivatives; ends with w.L L' = H at the mode.
+    """Newton's method from w.mode, where log T is `value` and w.g, w.H are its derivatives; ends with w.L L' = H at the
+    mode.
 
     Returns 0, 1 if it did not converge, 2 if H is not positive definite, 3 if log T is not finite.
     """

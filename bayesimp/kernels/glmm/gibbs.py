@@ -76,7 +76,7 @@ TALLIES = {
     "modes": ("sought", "found"),
     "shape": ("draws", "evaluations"),
 }
-RARE = 10  # rows of a level, below which the log of its increment is far from normal: a slice for it
+RARE = 10  # rows of a level, below which the log of its increment is far from normal and is slice sampled
 T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
 FAILURES = {
     1: "Psi lost its positive definiteness",
@@ -244,7 +244,7 @@ def glmm_step(
     tallies: IntMatrix,
     moves: int = ALL_MOVES,
 ) -> int:
-    """`updates` updates of the state, which changes in place; then effects of clusters without rows.
+    """Make `updates` updates of the state in place; then draw the effects of clusters without rows.
 
     Parameters
     ----------

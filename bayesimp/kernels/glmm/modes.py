@@ -2,7 +2,7 @@
 
     eta_ij = offset_ij + x_ij' beta + z_ij' b_i,     b_i = L u_i,     u_i ~ N(0, I),     Psi = L L'
 
-The log density of u_i given y_i is, but for a constant,
+The log density of u_i given y_i is, up to a constant,
 
     h_i(u) = sum_j w_ij log p(y_ij | eta_ij) - u'u / 2
 

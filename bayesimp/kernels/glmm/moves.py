@@ -1,16 +1,17 @@
-"""Moves of a generalised linear mixed model along which the likelihood is constant, or one number a scale; parts.
+"""Moves of a generalised linear mixed model along which the likelihood is constant, or needs one number per scale.
 
 Centring. Let column c of X be, in every cluster with rows, a combination of those of Z: x_jc = z_j' a_ic (the
-intercept, a random slope, a variable of clusters times a random column). For such columns C, A_i = (a_ic), any delta,
+intercept, a random slope, a cluster-level variable times a random column). For such columns C, A_i = (a_ic), any delta,
 
     beta_C -> beta_C + delta,     b_i -> b_i - A_i delta                       (for each of the r predictors)
 
-leaves X beta + Z b as it is. So delta is normal given everything (Yu & Meng 2011, interweaving; Liu & Sabatti 2000):
+leaves X beta + Z b unchanged. So delta is normal given everything (Yu & Meng 2011, interweaving; Liu & Sabatti 2000):
 
     precision   Q0_CC + sum_i A_i' Psi^-1 A_i,       precision x mean   t0_C - (Q0 beta)_C + sum_i A_i' Psi^-1 b_i
 
-The sums are over clusters with rows; the others are drawn anew when all is done. Without it the intercept creeps where
-clusters are large: given the b_i it is known as well as all rows tell, given the rows only as well as m clusters do.
+The sums are over clusters with rows; the effects of the others are drawn again at the end. Without this move the
+intercept moves slowly if clusters are large: given the b_i it is as certain as all rows make it, but given the rows
+only as m clusters make it.
 
 Scales. As kernels/normal/rescale.py, all effects at once: b_ie -> alpha_e b_ie, Psi -> A Psi A, A = diag(alpha). With
 R = Psi^-1 and half-t standard deviations (Huang-Wand: d = r q; independent: d = 1),

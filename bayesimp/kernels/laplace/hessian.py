@@ -1,4 +1,4 @@
-"""Exact Hessian of the Laplace log-likelihood of a generalised linear mixed model, one cluster at a time.
+"""The exact Hessian of the Laplace log-likelihood of a generalised linear mixed model, one cluster at a time.
 
 In the notation of kernels/laplace/criterion.py, with w_j = (x_j, z_j) and E_j = dD_j / d eta (weights included), all
 that depends on the rows of a cluster are the sums

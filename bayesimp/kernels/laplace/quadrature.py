@@ -1,4 +1,4 @@
-"""Log-likelihood of a generalised linear mixed model with one effect a cluster, by adaptive Gauss-Hermite quadrature.
+"""Log-likelihood of a generalised linear mixed model with one effect per cluster, by adaptive Gauss-Hermite quadrature.
 
     L_i = int exp f_i(u) du / sqrt(2 pi),    f_i(u) = sum_j w_ij log p(y_ij | eta_ij) - u^2 / 2
     eta_ij = o_ij + x_ij'beta + l z_ij u

@@ -36,7 +36,7 @@ EVALUATIONS = 200
 
 
 def ascent(hessian: Matrix, gradient: Vector, keep: BoolVector) -> tuple[Vector, bool]:
-    """Newton's step in the kept elements, with as much of a ridge as it takes; and whether it took none."""
+    """Newton's step in the kept elements, with as large a ridge as needed; and whether none was needed."""
     step, ridge = np.zeros(len(gradient)), 0.0
     minus, unit = -hessian[np.ix_(keep, keep)], np.eye(int(keep.sum()))
     while True:

@@ -151,7 +151,7 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
         u[:] = start.u
         covariance[:] = J_inverse @ start.covariance @ J_inverse.T
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
-    # einsum: the threads of a BLAS would still spin, and slow the fit, when it has long begun
+    # einsum, because the threads of a BLAS would still spin and slow down the following fit
     X, Z = (np.einsum("ja,ab->jb", W, inverse) for W, inverse in ((rows.X, T_inverse), (rows.Z, S_inverse)))
     inner_rows = rows._replace(X=X, Z=Z)
     code = 0

@@ -61,7 +61,7 @@ def components_of(
     at_zero = (free[:, 0] == free[:, 1]) & (np.abs(theta) < BOUNDARY)
     rows = np.zeros((M, q, q))  # of Lambda in orthonormal columns of Z
     rows[:, free[:, 0], free[:, 1]] = theta
-    # a step in theta that is a change by its own size, where sigma is small beside it
+    # for small sigma, a step in theta is relative to its size
     size = np.ones((M, d + 1))
     size[:, :d] = np.maximum(1.0, np.linalg.norm(rows, axis=2))[:, free[:, 0]]
     J, hessian = J * size[:, None], hessian * size[:, :, None] * size[:, None]
@@ -73,7 +73,7 @@ def components_of(
 
 
 def _put_zeros(values: Array, s: Array, pairs: Sequence[tuple[int, int]]) -> None:
-    """-inf for log sds of zero, nan for their correlations, instead of what rounding leaves of them.
+    """Set log sds of zero to -inf and their correlations to nan, instead of round-off.
 
     s (M, q): sds relative to sigma, columns of Z of mean square 1.
     """
@@ -85,7 +85,7 @@ def _put_zeros(values: Array, s: Array, pairs: Sequence[tuple[int, int]]) -> Non
 
 
 def fisher_z(rho: ArrayLike) -> Array:
-    """atanh of correlations; -inf or inf where they are at their bound but for rounding."""
+    """atanh of correlations; -inf or inf if they are at their bound up to rounding."""
     rho = np.asarray(rho, dtype=float)
     at_bound = np.abs(rho) > AT_BOUND
     return np.where(at_bound, np.copysign(np.inf, rho), np.arctanh(np.where(at_bound, 0.0, rho)))

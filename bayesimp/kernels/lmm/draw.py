@@ -10,9 +10,9 @@ Kunkel & Kaizar 2017, sec. 2.3.1, for any q. With V_i = sigma I + Z_i Psi Z_i' a
 
 (The paper prints N(0, Psi*) for every i: its clusters to impute have no y_i.)
 
-Estimates: kernels/lmm/estimate.py, Psi = sigma Lambda Lambda', a function of the data alone: the search starts
-from a fixed point, not from the cycle before, which would be no faster.
-All is drawn in its orthonormal columns, and carried back at the end.
+Estimates come from kernels/lmm/estimate.py, with Psi = sigma Lambda Lambda'. They depend on the data alone, because the
+search starts from a fixed point; starting from the last cycle would not be faster.
+Everything is drawn for orthonormal columns, and transformed back at the end.
 
 Effects: with Psi* = sigma* Lambda Lambda' (of the draw), L L' = I + Lambda'Z_i'Z_i Lambda, z standard normal,
 
@@ -70,7 +70,7 @@ EVENTS = {
     ),
     RARE: (
         "truncation rarely met",
-        "the normal of the variances has little mass where they are positive; drawn from there exactly",
+        "the normal law of the variances has little mass on positive values; the draw from these is exact",
     ),
     EXHAUSTED: (
         "estimate used as draw",
@@ -96,9 +96,9 @@ FAILURES = {
         "identified",
     ),
     -3: ("failed", "its fixed effects reproduce it exactly, or it has values that are not finite"),
-}  # negative answers of `ml_step`, likewise
+}  # negative answers of `ml_step`, in the same form
 
-ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; met only where the estimate, singular, is used
+ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; it occurs only if the estimate is used and is singular
 
 
 @kernel
@@ -157,7 +157,7 @@ def on_data_scale(
     Psi: Matrix,
     B: Stack,
 ) -> None:
-    """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- what they are in the units of the moments; `ml_estimate`."""
+    """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- their values in the units of the moments."""
     p, q = beta.shape[0], Psi.shape[0]
     for x in range(p):
         beta[x, 0] = 0.0
@@ -180,7 +180,8 @@ def on_data_scale(
 def ml_step(
     rng: np.random.Generator, m: Moments, theta: Vector, beta: Matrix, Sigma: Matrix, Psi: Matrix, B: Stack
 ) -> int:
-    """One draw of a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- the module's law.
+    """Draw a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- a draw from the module's
+    law.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ A direction u of the random effects whose values Z_i u lie, in every cluster, in
 effects: u' (sum_i A_i - C_i) u = 0.
 
 A family without a dispersion has the G_f without I. A row that is one trial, 0 or 1, has the variance that its mean
-gives: it says something about Psi beside other rows only. So the Z_i E_f Z_i' must also be independent where the
+gives: it informs Psi only together with other rows. So the Z_i E_f Z_i' must also be independent where the
 diagonal elements of such rows j are left out: sum_i tr(A_i E_f A_i E_g) - sum_j (z_j'E_f z_j)(z_j'E_g z_j).
 
 Crossed and nested terms have no clusters in common. There the matrices are applied to random vectors, as many at least as
@@ -115,7 +115,7 @@ def _absorbed(A: Array, B: Array, correlated: bool) -> Array:
 
 
 def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Array | None = None) -> bool:
-    """Whether no combination of components leaves the covariance of the contrasts as it is.
+    """Whether every combination of components changes the covariance of the contrasts.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def check_identified(
     others = ", and the residual" if single is None else ""
     if single is not None and len(single):
         others = (
-            ", of single yes / no answers, which say something of them beside others in their cluster only"
+            ", of single yes / no answers, which are informative only together with others in their cluster"
         )
     raise SpecificationError(
         f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the variances apart (random "

@@ -30,9 +30,9 @@ START = 0.5  # relative standard deviation to start from: intraclass correlation
 AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
 RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
-NEAR = 1e-7  # decrease in sight that is near enough where rounding of the deviance hides it
-EVALUATIONS = 500  # of a search,
-AGAIN = 3  # and how often it may be made again from where it ended
+NEAR = 1e-7  # predicted decrease that is small enough if rounding of the deviance hides it
+EVALUATIONS = 500  # evaluations in a search,
+AGAIN = 3  # and how often it may be repeated from its last point
 STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
@@ -73,7 +73,7 @@ def minimise(
     work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
     g: Vector,
 ) -> tuple[float, bool]:
-    """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
+    """theta <- the end of BFGS from theta, g <- gradient; returns the deviance, and whether no decrease is left."""
     d = theta.shape[0]
     H, scaled = np.eye(d), False
     s, y, trial, g_trial = np.zeros(d), np.empty(d), theta.copy(), np.empty(d)
@@ -97,7 +97,7 @@ def minimise(
         copy_vector(theta, trial)
         copy_vector(g, g_trial)
         if after == value and -slope < NEAR:
-            # begun at the optimum, as of an equal table: steps change nothing that the deviance can show
+            # started at the optimum, as for an equal table: steps do not change the deviance visibly
             return value, True
         value, slope, length = after, 0.0, 0.0
         for a in range(d):
@@ -277,7 +277,7 @@ class Descent:
 def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
-    A search that ends far off (effects much larger than sigma) is made again from where it ended. One that ends at a
+    A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
     variance of zero, stationary by symmetry, be it a minimum or not, is made again from near zero. A diagonal element
     that zero serves as well becomes zero. Also returns (M,) singular.
     """

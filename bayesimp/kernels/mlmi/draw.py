@@ -1,4 +1,4 @@
-"""One draw of a conditional generalised linear mixed model: multilevel imputation after Jolani (2025), made exact.
+"""A draw of a conditional generalised linear mixed model: multilevel imputation after Jolani (2025), made exact.
 
     eta_ij = offset_ij + x_ij'beta + z_ij'b_i,     b_i = L u_i,     Psi = L L',     kernels/glmm/modes.py
 
@@ -70,7 +70,7 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps of a visit; fcs/blocks/mlmi.py adds a Gibbs update
+TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps in a visit; fcs/blocks/mlmi.py adds a Gibbs update
 DF = 5.0  # of the proposals
 GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation
 NEAR = 1e-8  # Newton decrement of modes, one more step follows
@@ -79,7 +79,7 @@ WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prio
 
 @inner
 def log_prior(x: Vector, p: int, Q0: Matrix, t0: Vector, nu: float, scale: Vector, L: Matrix) -> float:
-    """log p(beta) + log p(L), but for constants; -inf where L is singular."""
+    """log p(beta) + log p(L), up to constants; -inf if L is singular."""
     q, value = L.shape[0], 0.0
     for a in range(p):
         slope = t0[a]
@@ -111,7 +111,7 @@ def t_noise(rng: np.random.Generator, out: Vector, n: int) -> None:
 
 @inner
 def t_log_density(squares: float, n: int) -> float:
-    """Of the multivariate t, from the squared distance, but for a constant."""
+    """Log density of the multivariate t from the squared distance, up to a constant."""
     return -0.5 * (DF + n) * math.log1p(squares / DF)
 
 
@@ -158,7 +158,7 @@ def draw_given_fit(
 
     Returns
     -------
-    0, or `FAILED` if the likelihood is not finite at the state the chain stands in.
+    0, or `FAILED` if the likelihood is not finite at the state of the chain.
     """
     (m, q), p, k = B.shape, beta.shape[0], fit.shape[0]
     w, L = workspace(rows.y.shape[0], q), np.zeros((q, q))

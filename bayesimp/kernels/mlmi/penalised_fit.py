@@ -2,7 +2,7 @@
 
     eta_ij = offset_ij + x_ij'beta + z_ij'L u_i,     L = L(theta), Psi = L L'
 
-Not a maximum of the likelihood: beta is where the joint density is highest, not where the integral is.
+It does not maximise the likelihood: beta maximises the joint density, not the integral.
 
 1. beta, u given theta: the joint mode, of log density f, with K, F, g_i, A_i, M_i, H_i
 (kernels/mlmi/penalised_mode.py). So
@@ -110,7 +110,7 @@ def _renew(metric: Matrix, s: Vector, y: Vector) -> None:
 
 @inner
 def _has_ended(rows: GlmmRows, L: Matrix, theta: Vector, w: Joint) -> bool:
-    """Whether the estimate is where slopes vanish, not far out where separated data stop a search."""
+    """Whether the gradient vanishes at the estimate, rather than the search stopping far out on separated data."""
     b = np.empty(L.shape[0])
     for l in range(theta.shape[0]):
         if abs(theta[l]) > FAR:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Joint", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
 
 STEPS = 100  # of Newton
-ENOUGH = 1e-7  # share of the penalised deviance: a step that gained no more was the last (lme4's tolPwrss);
-THERE = 1e-10  # and where no more could be gained, none is made
+ENOUGH = 1e-7  # share of the penalised deviance: a step that gains no more is the last (lme4's tolPwrss);
+THERE = 1e-10  # and if no more can be gained, no step is made
 COLLINEAR = 1e-12  # part of a column's square that is left after the others
 
 
@@ -210,7 +210,7 @@ def _move(beta: Vector, u: Matrix, t: float, w: Joint) -> None:
 def joint_mode(
     rows: GlmmRows, shape: float, top: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: Joint
 ) -> float:
-    """beta, u <- step 1 from where they are, w at them. Returns V, -inf if the steps do not end. top: f_max."""
+    """beta, u <- step 1 from their values, with w at them. Returns V, or -inf if the steps do not end. top: f_max."""
     before, t, decrement, q = -math.inf, 1.0, math.inf, L.shape[0]
     for k in range(STEPS):
         guessed = cold and k == 0

@@ -83,8 +83,8 @@ SMALL, START = 0.05, 0.2  # a standard deviation as small is tried again from he
 
 
 class PublishedState(NamedTuple):
-    """The last estimates, where the next fit starts: theta (d,), metric (d, d), beta (p,), u (m, q); cold (1,): whether
-    there are none."""
+    """The last estimates, from which the next fit starts: theta (d,), metric (d, d), beta (p,), u (m, q); cold (1,):
+    whether there are none."""
 
     theta: np.ndarray
     metric: np.ndarray

@@ -13,7 +13,7 @@ Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (d
 beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
 
 Where a flat prior leaves Q singular, columns D of X being combinations of the others S, the caller may have their
-coefficients held: vec(beta)_S is drawn given vec(beta)_D as it is, which leaves the posterior invariant too.
+coefficients held: vec(beta)_S is drawn given the current vec(beta)_D, which leaves the posterior invariant too.
 
     beta_S | beta_D   ~ N(Q_SS^-1 (t_S - Q_SD beta_D), Q_SS^-1)
 """
@@ -194,8 +194,8 @@ def draw_beta_and_effects(
     """Draw beta (p, r) and B (m, q, r) into place; see the module's equations.
 
     Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zeros when flat.
-    held (r p,) int64: one more for every coefficient that the data do not determine and that is left as it is; (0,): none
-    may be.
+    held (r p,) int64: incremented for every coefficient that the data do not determine and that keeps its value; (0,):
+    none may be.
     Returns 0, or 1 if some M_i, 2 if Q is not positive definite (beta not identified).
     """
     p, r = beta.shape
@@ -258,7 +258,7 @@ def _hold(Q: Matrix, t: Vector, Q0: Matrix, before: Vector, beta: Matrix, fixed:
     """Q, t <- those of vec(beta)_S given vec(beta)_D, fixed (r p,) <- True in D; see the module.
 
     Of D are columns that those before them leave nothing of, and that have no prior. before (r p,): the diagonal of Q
-    with the clusters not taken off.
+    before the clusters are subtracted.
     """
     p, P = beta.shape[0], fixed.size
     L = np.empty((P, P))

@@ -56,9 +56,9 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
     Q0, t0
         (r p, r p), (r p,): precision, and precision times mean, of the normal prior of vec(beta); zero if flat.
     incomplete, offset
-        Incomplete cells and the part of the mean taken off beforehand (kernels/normal/imputed.py).
+        Incomplete cells, and the part of the mean that was subtracted beforehand (kernels/normal/imputed.py).
     beta_draws (D, p, r), Sigma_draws (D, r, r), Psi_draws (D, rq, rq)
-        Where kept states go; D = iterations // thin.
+        Arrays for the kept states; D = iterations // thin.
     mean_draws, sd_draws
         (D, m, r): drawn mean and sd of the missing values by cluster and response, nan where none is missing.
 
@@ -77,7 +77,7 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
     Psi_inverse = np.empty((r * q, r * q))
     S = np.empty((r, r))
     T = np.empty((r * q, r * q))
-    N = np.int64(0)  # a literal 0 would be a type of its own, and compile what it is handed to twice
+    N = np.int64(0)  # a literal 0 has its own type, so that functions called with it would be compiled twice
     for a in range(m.pattern_rows.size):
         N += m.pattern_rows[a]
     for t in range(iterations):
@@ -88,7 +88,7 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
         if code:
             return code
         if (t + 1) % thin == 0:
-            # state kept: the (Sigma, Psi) that this (beta, B) was drawn with
+            # the state that is kept has the (Sigma, Psi) with which this (beta, B) was drawn
             k = (t + 1) // thin - 1
             copy_to(beta_draws[k], beta)
             copy_to(Sigma_draws[k], Sigma)

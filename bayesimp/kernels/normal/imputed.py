@@ -62,7 +62,7 @@ def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
 def _coefficients(
     W: Stack, Sigma: Matrix, beta: Matrix, offset: Matrix, q: int, c: Stack, root_s: Matrix
 ) -> None:
-    """c (A, r, p+q+r), sqrt(s) (A, r) <- what does not depend on the cluster: all of c but the part of Z."""
+    """c (A, r, p+q+r), sqrt(s) (A, r) <- the parts that do not depend on the cluster: all of c except the part of Z."""
     A, r, _ = W.shape
     p = beta.shape[0]
     for a in range(A):
@@ -95,7 +95,7 @@ def draw_imputed_statistics(
 ) -> None:
     """mean, sd (m, r) <- a draw of mean and sd (denominator n - 1) of the missing values; nan where none.
 
-    offset (p, r): coefficients on X to be added to the values, as taken off before (their fixed part).
+    offset (p, r): coefficients on X to be added to the values, from which they were subtracted (their fixed part).
     """
     clusters, q, r = B.shape
     p = beta.shape[0]

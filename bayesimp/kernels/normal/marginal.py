@@ -44,7 +44,7 @@ LOG_2PI = np.log(2 * np.pi)
 
 @dataclass(frozen=True)
 class MarginalData:
-    """What the likelihood needs of a table, as the arrays `log_likelihood` takes, in its order.
+    """The data for the likelihood: the arrays that `log_likelihood` takes, in its order.
 
     Integers are 32 bits because `pm.Data` makes them so: one compiled kernel serves both.
 
@@ -116,7 +116,7 @@ def log_likelihood(
     value = _fixed_part(beta, observed, W, logdet, total, T, XR)
     start: Integer = np.int64(
         0
-    )  # a literal 0 has a type of its own: all that takes it would be compiled twice
+    )  # a literal 0 has its own type, so that functions called with it would be compiled twice
     while start < len(cells):
         stop = _information(beta, W, cells, gram, start, P, h)
         value += _posterior(L, P, h, M, V, b)
@@ -324,7 +324,7 @@ def _ZR(beta: Matrix, G: Matrix, l: int, k: int) -> float:
 def _information(
     beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: Integer, P: Matrix, h: Vector
 ) -> Integer:
-    """P_i and h_i of the cluster whose cells begin at `start`; returns where they end."""
+    """P_i and h_i <- those of the cluster whose cells begin at `start`; returns the end of its cells."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
     fill(P, 0.0)

@@ -6,7 +6,7 @@ interweaving with the non-centred form, Yu & Meng 2011):
 
     b_ie -> alpha b_ie,     Psi -> A Psi A,  A = diag(1, .., alpha, .., 1)
 
-The density of B given Psi does not change but for a Jacobian, so that alpha has density
+The density of B given Psi changes only by a Jacobian, so that alpha has density
 
     p(alpha) ~ L(alpha) pi(A Psi A) |alpha|^d,      L(alpha) ~ exp( lambda_e alpha - Lambda_ee alpha^2 / 2 - .. )
 

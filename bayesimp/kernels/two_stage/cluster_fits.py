@@ -1,7 +1,7 @@
-"""Every cluster by itself: maximum likelihood or least squares, and draws where that has no finite estimate.
+"""Fits of single clusters by maximum likelihood or least squares, and draws if there is no finite estimate.
 
-Newton's method from where the visit before ended, columns of the cluster one after the other in memory. It ends with
-a step from where twice the log likelihood still to gain, g'H^-1 g, is below 1e-6: after it that is about 1e-12. The
+Newton's method starts where the last visit ended; columns of a cluster are contiguous in memory. The last step is made
+when twice the remaining gain in log-likelihood, g'H^-1 g, is below 1e-6; after it the gain is about 1e-12. The
 information is that of the last evaluation, a thousandth of a standard error away.
 """
 
@@ -140,7 +140,7 @@ def fit_normal(
 
 @inner
 def _log_likelihood(rows: GlmmRows, start: int, n: int, c: _Cluster) -> float:
-    """Of a cluster, up to a constant, at c.eta; c.score, c.weight <- its derivatives in eta."""
+    """Log-likelihood of a cluster at c.eta, up to a constant; c.score, c.weight <- its derivatives in eta."""
     value, product = 0.0, 1.0
     for j in range(n):
         w, trials = rows.weight[start + j], rows.trials[start + j]
@@ -154,7 +154,7 @@ def _log_likelihood(rows: GlmmRows, start: int, n: int, c: _Cluster) -> float:
 
 @inner
 def _newton(rows: GlmmRows, start: int, n: int, c: _Cluster, b: Vector, H: Matrix) -> int:
-    """b <- the maximum of the likelihood of a cluster, H <- information, c.G <- its factor; FITTED or why not."""
+    """b <- the maximum of a cluster's likelihood, H <- information, c.G <- its factor; returns FITTED or the reason."""
     p, value, t = b.size, -math.inf, 1.0
     for x in range(p):
         c.step[x] = 0.0
@@ -242,7 +242,7 @@ def draw_failed(
     coefficients: Matrix,
 ) -> tuple[int, int]:
     """coefficients of failed clusters <- from their exact conditional laws; the numbers of accepted steps and of
-    clusters without a mode, left as they are."""
+    clusters without a mode, which keep their values."""
     p, accepted = L.shape[0], 0
     prior = GlmPrior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)
     h, none, mode = curvature(p, 0, 1), np.empty((0, 1)), np.empty(p)

@@ -58,7 +58,7 @@ __all__ = [
 TOO_FEW, UNCONDITIONAL = 16, 512
 VARIANCES = 32  # codes of the meta-analysis of log variances are multiplied by it
 WORDS = META_WORDS | {
-    TOO_FEW: "too few clusters can be fitted by themselves, or columns of clusters are dependent; nothing drawn"
+    TOO_FEW: "too few clusters can be fitted on their own, or cluster-level columns are dependent; nothing was drawn"
 }
 WORDS |= {UNCONDITIONAL: "no mode was found for a cluster whose own fit failed: drawn as if it had no rows"}
 WORDS |= {VARIANCES * key: f"residual variances: {words}" for key, words in META_WORDS.items()}
@@ -77,7 +77,7 @@ class TwoStageState(NamedTuple):
 
 
 def initial_state(m: int, p: int) -> TwoStageState:
-    """Of a first visit."""
+    """The state of a first visit."""
     return TwoStageState(np.full((m, p), np.nan), np.full((m, p), np.nan), np.full(m, np.nan))
 
 
@@ -119,7 +119,7 @@ def two_stage_step(
         GlmmRows, family LOGIT, PROBIT, POISSON or glm.NORMAL (y with mean 0, sd 1). The coefficients of all columns of
         X, the intercept first, vary between clusters; Z is not used. Columns constant in clusters belong to T.
     T
-        (m, c): columns of clusters, c = 0 for none; the coefficients of cluster i hold its W_i beta*.
+        (m, c): cluster-level columns, c = 0 for none; the coefficients of cluster i include its W_i beta*.
     state
         `initial_state`, updated in place.
     method

@@ -2,7 +2,7 @@
 
     b_i ~ N(W_i beta, V_i),   V_i = Psi + S_i,   Psi = L L',   i = 1..n,   S_i known
 
-W_i = [I, e_1 t_i']: p means and, on the first of them, the regression on c columns t_i of clusters (c = 0: none).
+W_i = [I, e_1 t_i']: p means and, for the first of them, the regression on c cluster-level columns t_i (c = 0: none).
 
 REML. With C^-1 = sum W_i'V_i^-1 W_i, beta_hat = C sum W_i'V_i^-1 b_i, r_i = b_i - W_i beta_hat,
 
@@ -20,7 +20,7 @@ P_ij = W_i C W_j' K_j and A = I - P,
     Q   = sum K_i r_i r_i',     E Q = sum K_i (S_i - W_i C W_i') + sum_ij K_i A_ij Psi A_ij'
 
 is solved for Psi, made symmetric and, by its eigenvalues, positive semidefinite. As published it is not drawn:
-Psi* = Psi_hat, so imputations do not know that Psi is estimated (improper in Rubin's sense).
+Psi* = Psi_hat, so imputations ignore that Psi is estimated (improper in Rubin's sense).
 
 beta* ~ N(beta_hat, C) at Psi*, its exact law given Psi* under a flat prior; as published at Psi_hat.
 """
@@ -48,7 +48,7 @@ REML, MOMENTS = 0, 1
 TRUNCATED = 8
 WORDS = {
     SINGULAR: "the covariance matrix between clusters is estimated as singular",
-    UNDETERMINED: "clusters are too few to determine their covariance matrix; what they leave open is not drawn",
+    UNDETERMINED: "there are too few clusters to determine their covariance matrix; the undetermined part is not drawn",
     NOT_CONVERGED: "the search for the covariance matrix between clusters ended before its maximum",
     TRUNCATED: "the moment estimate of the covariance between clusters was not positive semidefinite, and made so",
 }
@@ -78,7 +78,7 @@ def meta_analysis(
     rng
         numpy.random.Generator.
     b, S, T
-        (n, p), (n, p, p), (n, c): estimates, their covariance matrices (positive definite), columns of clusters.
+        (n, p), (n, p, p), (n, c): estimates, their covariance matrices (positive definite), cluster-level columns.
     method
         REML or MOMENTS.
     published
@@ -86,7 +86,7 @@ def meta_analysis(
 
     Returns
     -------
-    MetaAnalysisDraw, or None where clusters are too few (n < 2 + c) or columns T depend on each other.
+    MetaAnalysisDraw, or None if there are too few clusters (n < 2 + c) or columns T depend on each other.
     """
     b, S, T = (np.ascontiguousarray(a, dtype=float) for a in (b, S, T))  # compiled for that layout alone
     (n, p), c = b.shape, T.shape[1]

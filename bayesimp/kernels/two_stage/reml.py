@@ -212,7 +212,7 @@ def _first_metric(L: Matrix, w: _Work, H: Matrix) -> bool:
 
 @inner
 def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float, bool]:
-    """L <- where BFGS ends; the deviance and whether no decrease is left. Armijo's rule; as in mixed_model_search."""
+    """L <- the end of BFGS, with Armijo's rule; returns the deviance and whether no decrease is left."""
     p = L.shape[0]
     d = p * (p + 1) // 2
     H, scaled, trial = np.eye(d), False, np.zeros((p, p))
@@ -261,7 +261,7 @@ def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float
 def _second_derivatives(
     b: Matrix, S: Stack, T: Matrix, L: Matrix, scale: Vector, w: _Work, H: Matrix
 ) -> None:
-    """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L is left as it is."""
+    """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L is unchanged."""
     p, k = L.shape[0], 0
     fill(H, 0.0)
     for x in range(p):
