@@ -29,6 +29,7 @@ _HOME = {
     "simulate_studies": "bayesimp.studies.simulate",
     "FCS": "bayesimp.fcs.model",
     "JointNormal": "bayesimp.joint.normal",
+    "JointGLMM": "bayesimp.joint.glmm.model",
     "Imputations": "bayesimp.imputation.result",
     "impute": "bayesimp.fcs.automatic",
     "load": "bayesimp.imputation.storage",

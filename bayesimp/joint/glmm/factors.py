@@ -60,8 +60,8 @@ class Factor:
         Fixed and random terms, as printed.
     is_analysis
         Whether it is an analysis of the user's.
-    family
-        Of the response.
+    family_name
+        Of the response, as `IncompleteData.families` has it.
     code
         Of family and link, in kernels.
     levels
@@ -75,12 +75,17 @@ class Factor:
     response: str
     formula: str
     is_analysis: bool
-    family: Family
+    family_name: str
     code: int
     levels: tuple
     fixed: tuple[Column, ...]
     random: tuple[Column, ...]
     at_cluster: bool
+
+    @property
+    def family(self) -> Family:
+        """The record of its family."""
+        return family_of(self.family_name)
 
     @property
     def predictors(self) -> int:
@@ -312,7 +317,7 @@ def _factor(
         _check_between(data, formula, fixed, base)
     levels = record.levels if family.is_coded else ()
     code = family.code(family.link(""))
-    return Factor(name, formula.text, is_analysis, family, code, levels, fixed, random, at_cluster)
+    return Factor(name, formula.text, is_analysis, record.family, code, levels, fixed, random, at_cluster)
 
 
 def _check_between(
