@@ -31,7 +31,7 @@ _HOME = {
     "JointNormal": "bayesimp.joint.normal",
     "JointGLMM": "bayesimp.joint.glmm.model",
     "Imputations": "bayesimp.imputation.result",
-    "impute": "bayesimp.fcs.automatic",
+    "impute": "bayesimp.workflow.automatic",
     "load": "bayesimp.imputation.storage",
     "fit_each": "bayesimp.analysis.fit",
     "pool": "bayesimp.analysis.pool",

@@ -2,7 +2,7 @@
 
 One sweep, factor by factor in order:
 
-    beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, glmm.py
+    beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, factors/glmm.py
     b_ki | b_-ki, completed variables
     missing cells of y_k | everything else                                     kernels/factors/cells.py
     effects and missing cells of clusters without observed values, together    kernels/factors/together.py

@@ -61,6 +61,8 @@ class JointGLMM(ImputationModel):
     effects
         ``"joint"``: one Psi for the effects of all factors; ``"separate"``: one for each factor, so that effects of
         different variables are independent.
+    links
+        Response -> link, ``{"y": "probit"}``, where it is not the default of its family.
     shift
         See `bayesimp.contract.Shift`; on the linear predictor where a value is missing.
 
@@ -87,6 +89,7 @@ class JointGLMM(ImputationModel):
         priors: pr.Priors | str | None = None,
         *,
         effects: str = "joint",
+        links: Mapping[str, str] | None = None,
         shift: Shift | None = None,
     ) -> None:
         if not isinstance(data, IncompleteData):
@@ -101,7 +104,9 @@ class JointGLMM(ImputationModel):
                 f"The analysis is a formula, such as 'y ~ x + (1 | {data.cluster})', or several; got {analysis!r}."
             )
         self.data = data
-        self.request = Request(analyses, dict(factors or {}), None if order is None else tuple(order))
+        self.request = Request(
+            analyses, dict(factors or {}), None if order is None else tuple(order), dict(links or {})
+        )
         self.separate = effects == "separate"
         self.priors = pr.default() if priors is None else pr.read(priors)
         self.factors, base = read_factors(data, self.request)
@@ -168,6 +173,7 @@ class JointGLMM(ImputationModel):
     def _arguments(self) -> dict[str, Any]:
         return {
             "analysis": self.request.analyses, "factors": self.request.factors, "order": self.request.order,
+            "links": self.request.links,
             "priors": self.priors, "effects": "separate" if self.separate else "joint", "shift": self.shift,
         }  # fmt: skip
 
