@@ -9,7 +9,7 @@ an analysis before it, all others after it, so that no factor but the analysis s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.record import Family
@@ -41,11 +41,14 @@ class Request:
         Response -> formula, in the place of the default one.
     order
         Responses in the order of their factors; None: chosen.
+    links
+        Response -> link, where it is not the default of its family.
     """
 
     analyses: tuple[str, ...]
     factors: Mapping[str, str]
     order: tuple[str, ...] | None
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Factor:
         Fixed and random terms, as printed.
     is_analysis
         Whether it is an analysis of the user's.
-    family
-        Of the response.
+    family_name
+        Of the response, as `IncompleteData.families` has it.
     code
         Of family and link, in kernels.
     levels
@@ -75,12 +78,17 @@ class Factor:
     response: str
     formula: str
     is_analysis: bool
-    family: Family
+    family_name: str
     code: int
     levels: tuple
     fixed: tuple[Column, ...]
     random: tuple[Column, ...]
     at_cluster: bool
+
+    @property
+    def family(self) -> Family:
+        """The record of its family."""
+        return family_of(self.family_name)
 
     @property
     def predictors(self) -> int:
@@ -110,7 +118,21 @@ def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, 
     idle = tuple(name for name in data.variables if data.missing(name).any() and name not in incomplete)
     base = BaseColumns(data, incomplete, idle)
     analyses = {parse(text).responses[0] for text in request.analyses}
-    return tuple(_factor(data, name, formulas[name], base, name in analyses) for name in order), base
+    _check_links(data, request.links, order)
+    links = dict.fromkeys(order, "") | dict(request.links)
+    factors = (_factor(data, name, formulas[name], base, name in analyses, links[name]) for name in order)
+    return tuple(factors), base
+
+
+def _check_links(data: IncompleteData, links: Mapping[str, str], order: Sequence[str]) -> None:
+    for name, link in links.items():
+        if name not in order:
+            raise SpecificationError(f"links: '{name}' has no factor; {suggestion(name, order)}")
+        known = data.variable(name).distribution.links
+        if link not in known:
+            raise SpecificationError(
+                f"links: '{name}' is {data.families[name]}, whose link is {' or '.join(map(repr, known))}, not {link!r}."
+            )
 
 
 def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
@@ -292,7 +314,7 @@ def _as_predictor(name: str, family: Family) -> str:
 
 
 def _factor(
-    data: IncompleteData, name: str, formula: Predictors, base: BaseColumns, is_analysis: bool
+    data: IncompleteData, name: str, formula: Predictors, base: BaseColumns, is_analysis: bool, link: str
 ) -> Factor:
     record = data.variable(name)
     family = family_of(record.family)
@@ -311,8 +333,8 @@ def _factor(
     if at_cluster:
         _check_between(data, formula, fixed, base)
     levels = record.levels if family.is_coded else ()
-    code = family.code(family.link(""))
-    return Factor(name, formula.text, is_analysis, family, code, levels, fixed, random, at_cluster)
+    code = family.code(family.link(link))
+    return Factor(name, formula.text, is_analysis, record.family, code, levels, fixed, random, at_cluster)
 
 
 def _check_between(

@@ -2,7 +2,7 @@
 
 One sweep, factor by factor in order:
 
-    beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, glmm.py
+    beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, factors/glmm.py
     b_ki | b_-ki, completed variables
     missing cells of y_k | everything else                                     kernels/factors/cells.py
     effects and missing cells of clusters without observed values, together    kernels/factors/together.py
@@ -23,7 +23,7 @@ from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.covariance.update import FIXED
-from bayesimp.kernels.factors.cells import State, draw_cells
+from bayesimp.kernels.factors.cells import State, draw_cells, workspace
 from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.effects import draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
@@ -296,6 +296,7 @@ class _Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
+        self.work = [workspace(a, table.cells, k) for k in range(K)]
         for k in range(K):
             self._refresh(k)
 
@@ -310,7 +311,7 @@ class _Sampler:
             if table.cells.start[k] < table.cells.start[k + 1]:
                 chain.failed += draw_cells(
                     chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor,
-                    self.state,
+                    self.state, self.work[k],
                 )  # fmt: skip
         for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
             if prior.kind != FIXED and len(Psi):

@@ -9,8 +9,8 @@ S_l is the row j alone, or all rows of the cluster where y_k enters factor l thr
 value in a cluster. How it is drawn depends on the family:
 
     ENUMERATE   levels, and successes out of trials: all values are weighed
-    GAUSSIAN    normal, every child normal and linear in y_k: exactly normal,
-                    precision  1 / sd_k^2 + sum (d eta_l / d y)^2 / sd_l^2
+    GAUSSIAN    normal, every child normal and linear in y_k: exactly normal, so that three values of its log density,
+                at eta_kj and one sd_k below and above, give mean and variance
     SLICE       other numbers, on the log scale if they are positive: slice sampling (Neal 2003)
     COUNT       unbounded counts: slice sampling on whole numbers
 
@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.factors.columns import DEEPEST, Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
-from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN
+from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
 
 __all__ = [
     "COUNT",
@@ -37,8 +37,9 @@ __all__ = [
     "Cells",
     "FactorArrays",
     "State",
+    "Work",
     "draw_cells",
-    "eta_of",
+    "workspace",
 ]
 
 ENUMERATE, GAUSSIAN, SLICE, COUNT = range(4)
@@ -144,20 +145,26 @@ class State(NamedTuple):
     cuts: np.ndarray
 
 
-class _Place(NamedTuple):
-    """The cell at work: factor, row, cluster, and rows that its children are evaluated in."""
+class Work(NamedTuple):
+    """Work space of `draw_cells`, a = 0, 1, .. counting the children of one factor.
 
-    k: int
-    j: int
-    i: int
-    start: int
-    stop: int
-    rest: np.ndarray  # (A, rows of the cluster, r) predictors without the columns that depend on the cell
-    eta: np.ndarray  # (r,)
+    rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; coefficient (a, t, r)
+    and column (a, t): of those that do, count (a,) of them. eta, own (r,): of a child, and of the cell's own factor.
+    search (8,), weight (levels,): see `_next`.
+    """
+
+    rest: np.ndarray
+    coefficient: np.ndarray
+    column: np.ndarray
+    count: np.ndarray
+    eta: np.ndarray
+    own: np.ndarray
     stack: np.ndarray
+    search: np.ndarray
+    weight: np.ndarray
 
 
-@inner
+@merged
 def _coefficient(arrays, state, l, c, t, i):
     """Coefficient of column t, counted within factor l, in predictor c."""
     p = arrays.fixed[l]
@@ -167,8 +174,8 @@ def _coefficient(arrays, state, l, c, t, i):
     return state.B[i, arrays.effect[l] + c * q + t - p]
 
 
-@inner
-def eta_of(arrays, state, l, j, i, eta):
+@merged
+def _set_predictors(arrays, state, l, j, i, eta):
     """eta (r,) <- linear predictors of factor l in row j."""
     first = arrays.column[l]
     for c in range(arrays.predictors[l]):
@@ -178,112 +185,186 @@ def eta_of(arrays, state, l, j, i, eta):
         eta[c] = s
 
 
-@inner
-def _rows_of(arrays, cells, place, a):
-    """First row and one after the last in which child a is evaluated."""
-    if cells.wide[a] or arrays.at_cluster[place.k]:
-        return place.start, place.stop
-    return place.j, place.j + 1
+@merged
+def _prepare(arrays, cells, state, k, j, i, work):
+    """The work space for a cell: predictors of its own factor, and of its children what does not depend on it."""
+    _set_predictors(arrays, state, k, j, i, work.own)
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        child = cells.child[k] + a
+        l = cells.of[child]
+        first, r = arrays.column[l], arrays.predictors[l]
+        count = 0
+        for t in range(arrays.column[l + 1] - first):
+            if cells.active[child, first + t]:
+                work.column[a, count] = first + t
+                for c in range(r):
+                    work.coefficient[a, count, c] = _coefficient(arrays, state, l, c, t, i)
+                count += 1
+        work.count[a] = count
+        start, stop = j, j + 1
+        if cells.wide[child] or arrays.at_cluster[k]:
+            start, stop = arrays.first[i], arrays.first[i + 1]
+        for at in range(start, stop):
+            _set_predictors(arrays, state, l, at, i, work.eta)
+            for c in range(r):
+                s = work.eta[c]
+                for t in range(count):
+                    s -= state.X[at, work.column[a, t]] * work.coefficient[a, t, c]
+                work.rest[a, at - start, c] = s
 
 
-@inner
-def _set_rest(arrays, cells, state, place):
-    for a in range(cells.child[place.k], cells.child[place.k + 1]):
-        l = cells.of[a]
-        first = arrays.column[l]
-        start, stop = _rows_of(arrays, cells, place, a)
-        for j in range(start, stop):
-            for c in range(arrays.predictors[l]):
-                s = arrays.offset[j, l]
-                for t in range(arrays.column[l + 1] - first):
-                    if not cells.active[a, first + t]:
-                        s += state.X[j, first + t] * _coefficient(arrays, state, l, c, t, place.i)
-                place.rest[a, j - start, c] = s
-
-
-@inner
-def _put(arrays, cells, state, means, divisor, place, v):
-    """The cell gets the value v, and means over its cluster follow."""
-    variable = arrays.variable[place.k]
-    if arrays.at_cluster[place.k]:
-        for j in range(place.start, place.stop):
-            state.V[j, variable] = v
+@merged
+def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
+    """The cell gets the value y, and means over its cluster follow."""
+    v = arrays.center[k] + arrays.unit[k] * y
+    if arrays.level[k + 1] > arrays.level[k]:
+        v = arrays.value[arrays.level[k] + int(y)]
+    variable = arrays.variable[k]
+    if arrays.at_cluster[k]:
+        for at in range(arrays.first[i], arrays.first[i + 1]):
+            state.V[at, variable] = v
     else:
-        state.V[place.j, variable] = v
-    for e in range(cells.mean[place.k], cells.mean[place.k + 1]):
-        at = cells.mean_of[e]
-        state.M[place.i, at] = cluster_mean(
-            means, divisor, at, state.V, state.M, place.start, place.stop, place.i, place.stack
+        state.V[j, variable] = v
+    for e in range(cells.mean[k], cells.mean[k + 1]):
+        mean = cells.mean_of[e]
+        state.M[i, mean] = cluster_mean(
+            means, divisor, mean, state.V, state.M, arrays.first[i], arrays.first[i + 1], i, stack
         )
 
 
-@inner
-def _set_eta(arrays, cells, state, programs, place, a, j, at):
-    """place.eta <- linear predictors of child a in row j at the present value of the cell."""
-    l = cells.of[a]
-    first = arrays.column[l]
-    for c in range(arrays.predictors[l]):
-        place.eta[c] = place.rest[a, at, c]
-    for t in range(arrays.column[l + 1] - first):
-        if cells.active[a, first + t]:
-            x = column(programs, first + t, state.V, state.M, j, place.i, place.stack)
-            for c in range(arrays.predictors[l]):
-                place.eta[c] += x * _coefficient(arrays, state, l, c, t, place.i)
-
-
-@inner
-def _children(arrays, cells, state, programs, place):
-    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell; -inf where it is not a number."""
+@merged
+def _children(arrays, cells, state, programs, k, j, i, work):
+    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell."""
     total = 0.0
-    for a in range(cells.child[place.k], cells.child[place.k + 1]):
-        l = cells.of[a]
-        start, stop = _rows_of(arrays, cells, place, a)
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        child = cells.child[k] + a
+        l = cells.of[child]
+        family, r, shape = arrays.family[l], arrays.predictors[l], state.shape[l]
         last = arrays.level[l + 1] - arrays.level[l] - 1
-        for j in range(start, stop):
-            if arrays.used[j, l]:
-                _set_eta(arrays, cells, state, programs, place, a, j, j - start)
-                total += log_density(
-                    arrays.family[l], state.Y[j, l], arrays.trials[j, l], place.eta, arrays.predictors[l],
-                    state.shape[l], state.cuts[l], last, False,
-                )  # fmt: skip
-    return total if total == total else -math.inf
+        start, stop = j, j + 1
+        if cells.wide[child] or arrays.at_cluster[k]:
+            start, stop = arrays.first[i], arrays.first[i + 1]
+        for at in range(start, stop):
+            if not arrays.used[at, l]:
+                continue
+            for c in range(r):
+                work.eta[c] = work.rest[a, at - start, c]
+            for t in range(work.count[a]):
+                x = column(programs, work.column[a, t], state.V, state.M, at, i, work.stack)
+                for c in range(r):
+                    work.eta[c] += x * work.coefficient[a, t, c]
+            total += log_density(
+                family, state.Y[at, l], arrays.trials[at, l], work.eta, r, shape, state.cuts, l, last, False
+            )
+    return total
+
+
+@merged
+def _commit(arrays, cells, state, programs, k, j, i, y, work):
+    """The cell became y; columns that depend on it follow."""
+    if arrays.at_cluster[k]:
+        for at in range(arrays.first[i], arrays.first[i + 1]):
+            state.Y[at, k] = y
+    else:
+        state.Y[j, k] = y
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        start, stop = j, j + 1
+        if cells.wide[cells.child[k] + a] or arrays.at_cluster[k]:
+            start, stop = arrays.first[i], arrays.first[i + 1]
+        for t in range(work.count[a]):
+            for at in range(start, stop):
+                state.X[at, work.column[a, t]] = column(
+                    programs, work.column[a, t], state.V, state.M, at, i, work.stack
+                )
 
 
 @inner
-def _value(arrays, k, y):
-    """The number that formulas compute with where the model sees y."""
-    if arrays.level[k + 1] > arrays.level[k]:
-        return arrays.value[arrays.level[k] + int(y)]
-    return arrays.center[k] + arrays.unit[k] * y
+def _width(family, shape, eta):
+    """About two standard deviations of a cell given its own factor alone."""
+    if family < 0:
+        return 2.0 * shape
+    if family == GAMMA or family == INVERSE_GAUSSIAN:
+        return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
+    mean = math.exp(min(eta, 30.0))
+    return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / shape if family == NEGATIVE_BINOMIAL else 0.0))
+
+
+# `search`: phase, and numbers of it. The target is evaluated at one place in the code, whatever is drawn: `_first` says
+# where to begin, and `_next` takes the value found and says where to evaluate it next, or that the draw is done.
+DONE, FIRST, DOWN, UP, SHRINK = -1.0, 0.0, 1.0, 2.0, 3.0
+PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, COUNT_OF = range(8)
 
 
 @inner
-def _log_target(arrays, cells, state, programs, means, divisor, place, own, y):
-    """log p(y | .) of the module but for a constant; own (r,): linear predictors of the cell's own factor."""
-    k = place.k
-    last = arrays.level[k + 1] - arrays.level[k] - 1
-    _put(arrays, cells, state, means, divisor, place, _value(arrays, k, y))
-    value = log_density(
-        arrays.family[k], y, arrays.trials[place.j, k], own, arrays.predictors[k], state.shape[k], state.cuts[k],
-        last, True,
-    )  # fmt: skip
-    return value + _children(arrays, cells, state, programs, place)
+def _first(rng, kind, y, center, width, positive, count, search):
+    """Where the target is evaluated first: on the scale of the search, logarithms of positive numbers."""
+    search[PHASE] = FIRST
+    search[COUNT_OF] = count
+    if kind == ENUMERATE:
+        search[NOW] = 0.0
+    elif kind == GAUSSIAN:
+        search[NOW] = center
+        search[LOW] = width
+    else:
+        search[NOW] = y + rng.random() if kind == COUNT else (math.log(y) if positive else y)
+        search[LOW] = search[NOW] - width * rng.random()
+        search[HIGH] = search[LOW] + width
+        search[LEFT] = math.floor(STEPS * rng.random())
+        search[RIGHT] = STEPS - 1.0 - search[LEFT]
+    return search[NOW]
 
 
 @inner
-def _enumerate(rng, arrays, cells, state, programs, means, divisor, place, own, weight):
-    """A level, or a number of successes, drawn with its probability."""
-    k = place.k
-    count = arrays.level[k + 1] - arrays.level[k]
-    if count == 0:
-        count = int(arrays.trials[place.j, k]) + 1
-    highest = -math.inf
+def _next(rng, kind, at, value, width, search, weight):
+    """The next place, after the target had `value` at the place `at`; the draw itself once search[PHASE] is DONE."""
+    if kind == ENUMERATE:
+        return _next_level(rng, at, value, search, weight)
+    if kind == GAUSSIAN:
+        return _next_of_three(rng, value, search, weight)
+    phase = search[PHASE]
+    if phase == FIRST:
+        search[HEIGHT] = value - rng.standard_exponential()
+        search[PHASE] = DOWN
+        return search[LOW]
+    outside = value > search[HEIGHT]
+    if phase == DOWN:
+        if outside and search[LEFT] > 0.0:
+            search[LOW] -= width
+            search[LEFT] -= 1.0
+            return search[LOW]
+        search[PHASE] = UP
+        return search[HIGH]
+    if phase == UP:
+        if outside and search[RIGHT] > 0.0:
+            search[HIGH] += width
+            search[RIGHT] -= 1.0
+            return search[HIGH]
+        search[PHASE] = SHRINK
+    elif value >= search[HEIGHT]:
+        search[PHASE] = DONE
+        return at
+    elif search[HIGH] - search[LOW] < 1e-12 * (1.0 + abs(search[NOW])):
+        search[PHASE] = DONE
+        return search[NOW]
+    else:
+        search[LOW if at < search[NOW] else HIGH] = at
+    return search[LOW] + (search[HIGH] - search[LOW]) * rng.random()
+
+
+@inner
+def _next_level(rng, at, value, search, weight):
+    """Levels 0, 1, .. one after the other, and then one of them with its probability; nan where none has any."""
+    count = int(search[COUNT_OF])
+    level = int(at)
+    weight[level] = value
+    if level + 1 < count:
+        return at + 1.0
+    search[PHASE] = DONE
+    highest, total = -math.inf, 0.0
     for y in range(count):
-        weight[y] = _log_target(arrays, cells, state, programs, means, divisor, place, own, float(y))
         highest = max(highest, weight[y])
     if not abs(highest) < math.inf:
         return math.nan
-    total = 0.0
     for y in range(count):
         weight[y] = math.exp(weight[y] - highest)
         total += weight[y]
@@ -292,156 +373,91 @@ def _enumerate(rng, arrays, cells, state, programs, means, divisor, place, own, 
         u -= weight[y]
         if u < 0.0:
             return float(y)
-    return float(count - 1)
+    return at
 
 
 @inner
-def _gaussian(rng, arrays, cells, state, programs, means, divisor, place, own):
-    """A normal draw: children are linear in y, so two values of it give intercept and slope of every predictor."""
-    k = place.k
-    precision = 1.0 / state.shape[k] ** 2
-    pull = own[0] * precision
-    for side in range(2):
-        _put(arrays, cells, state, means, divisor, place, _value(arrays, k, float(side)))
-        for a in range(cells.child[k], cells.child[k + 1]):
-            l = cells.of[a]
-            start, stop = _rows_of(arrays, cells, place, a)
-            for j in range(start, stop):
-                if not arrays.used[j, l]:
-                    continue
-                _set_eta(arrays, cells, state, programs, place, a, j, j - start)
-                if side == 0:
-                    place.rest[a, j - start, 1] = place.eta[0]
-                    continue
-                zero = place.rest[a, j - start, 1]
-                slope = (place.eta[0] - zero) / state.shape[l]
-                precision += slope * slope
-                pull += slope * (state.Y[j, l] - zero) / state.shape[l]
-    return pull / precision + rng.standard_normal() / math.sqrt(precision)
+def _next_of_three(rng, value, search, weight):
+    """A normal draw from values f0, f-, f+ of a quadratic log density: precision -(f+ - 2 f0 + f-) / h^2."""
+    phase, h = int(search[PHASE]), search[LOW]
+    weight[phase] = value
+    search[PHASE] = phase + 1.0
+    if phase < 2:
+        return search[NOW] + (h if phase == 1 else -h)
+    search[PHASE] = DONE
+    precision = (2.0 * weight[0] - weight[1] - weight[2]) / (h * h)
+    slope = (weight[2] - weight[1]) / (2.0 * h)
+    return search[NOW] + slope / precision + rng.standard_normal() / math.sqrt(precision)
 
 
-@inner
-def _slice(rng, arrays, cells, state, programs, means, divisor, place, own, width, whole):
-    """One update of a number: stepping out and shrinking, on the log scale for positive families.
-
-    `whole`: on whole numbers y >= 0, as the slice of the step function x -> log p(floor(x)).
-    """
-    k, j = place.k, place.j
-    log_scale = arrays.family[k] == GAMMA or arrays.family[k] == INVERSE_GAUSSIAN
-    y = state.Y[j, k]
-    now = y + rng.random() if whole else (math.log(y) if log_scale else y)
-    at = now
-    height, low, high = 0.0, 0.0, 0.0
-    steps_low, steps_high = 0, 0
-    phase = 0  # 0 the present point, 1 stepping down, 2 stepping up, 3 shrinking: one place where the target is evaluated
-    while True:
-        candidate = math.floor(at) if whole else (math.exp(at) if log_scale else at)
-        if whole and candidate < 0.0:
-            value = -math.inf
-        else:
-            value = _log_target(arrays, cells, state, programs, means, divisor, place, own, candidate)
-            if log_scale:
-                value += at  # the Jacobian of the logarithm
-        if phase == 0:
-            height = value - rng.standard_exponential()
-            low = now - width * rng.random()
-            high = low + width
-            steps_low = int(STEPS * rng.random())
-            steps_high = STEPS - 1 - steps_low
-            phase, at = 1, low
-        elif phase == 1:
-            if value > height and steps_low > 0:
-                low -= width
-                steps_low -= 1
-                at = low
-            else:
-                phase, at = 2, high
-        elif phase == 2:
-            if value > height and steps_high > 0:
-                high += width
-                steps_high -= 1
-                at = high
-            else:
-                phase = 3
-                at = low + (high - low) * rng.random()
-        else:
-            if value >= height:
-                return candidate
-            if high - low < 1e-12 * (1.0 + abs(now)):
-                return y
-            if at < now:
-                low = at
-            else:
-                high = at
-            at = low + (high - low) * rng.random()
-
-
-@inner
-def _width(arrays, state, k, eta):
-    """About the standard deviation of the cell given its own factor alone."""
-    family = arrays.family[k]
-    if family < 0:
-        return 2.0 * state.shape[k]
-    if family == GAMMA or family == INVERSE_GAUSSIAN:
-        return 2.0 / math.sqrt(state.shape[k]) if state.shape[k] > 0.25 else 4.0
-    mean = math.exp(min(eta, 30.0))
-    return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / state.shape[k] if state.shape[k] > 0.0 else 0.0))
-
-
-@kernel(nogil=True)
-def draw_cells(
-    rng, k, arrays: FactorArrays, cells: Cells, programs: Programs, means: Programs, divisor, state: State
-):
-    """All missing cells of the variable of factor k, one after the other; V, Y, M and X of `state` follow.
-
-    divisor (m, e): see kernels/factors/columns.py. Returns the number of cells whose conditional has no finite value.
-    """
-    rows, most = 1, 1
+def workspace(arrays, cells, k):
+    rows, most, active = 1, 1, 1
     for i in range(arrays.first.size - 1):
         rows = max(rows, arrays.first[i + 1] - arrays.first[i])
     for l in range(arrays.family.size):
         most = max(most, arrays.predictors[l])
-    levels = arrays.level[k + 1] - arrays.level[k]
+        active = max(active, arrays.column[l + 1] - arrays.column[l])
+    levels = max(3, arrays.level[k + 1] - arrays.level[k])
     for c in range(cells.start[k], cells.start[k + 1]):
         levels = max(levels, int(arrays.trials[cells.row[c], k]) + 1)
-    rest = np.empty((cells.of.size, rows, max(most, 2)))
-    eta, own, stack, weight = np.empty(most), np.empty(most), np.empty(DEEPEST), np.empty(levels)
+    children = cells.child[k + 1] - cells.child[k]
+    return Work(
+        np.empty((children, rows, most)), np.empty((children, active, most)),
+        np.empty((children, active), dtype=np.int64), np.empty(children, dtype=np.int64), np.empty(most),
+        np.empty(most), np.empty(DEEPEST), np.empty(8), np.empty(levels),
+    )  # fmt: skip
+
+
+@kernel(nogil=True, _nrt=False)
+def draw_cells(
+    rng,
+    k,
+    arrays: FactorArrays,
+    cells: Cells,
+    programs: Programs,
+    means: Programs,
+    divisor,
+    state: State,
+    work: Work,
+):
+    """All missing cells of the variable of factor k, one after the other; V, Y, M and X of `state` follow.
+
+    divisor (m, e): see kernels/factors/columns.py. Returns the number of cells whose conditional has no finite value,
+    which keep their own.
+
+    Nothing is allocated here, so that numba need not count references (``_nrt``): in these loops over single rows that
+    takes nine tenths of the time.
+    """
+    kind, family, shape, r = cells.kind[k], arrays.family[k], state.shape[k], arrays.predictors[k]
+    positive = family == GAMMA or family == INVERSE_GAUSSIAN
+    last = arrays.level[k + 1] - arrays.level[k] - 1
     failed = 0
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]
-        place = _Place(k, j, i, arrays.first[i], arrays.first[i + 1], rest, eta, stack)
-        eta_of(arrays, state, k, j, i, own)
-        _set_rest(arrays, cells, state, place)
-        kind = cells.kind[k]
-        if kind == ENUMERATE:
-            y = _enumerate(rng, arrays, cells, state, programs, means, divisor, place, own, weight)
-        elif kind == GAUSSIAN:
-            y = _gaussian(rng, arrays, cells, state, programs, means, divisor, place, own)
-        else:
-            width = _width(arrays, state, k, own[0])
-            y = _slice(rng, arrays, cells, state, programs, means, divisor, place, own, width, kind == COUNT)
-        if not abs(y) < math.inf:
-            failed += 1
-            y = state.Y[j, k]
-        _commit(arrays, cells, state, programs, means, divisor, place, y)
+        _prepare(arrays, cells, state, k, j, i, work)
+        count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
+        width = shape if kind == GAUSSIAN else _width(family, shape, work.own[0])
+        at = _first(rng, kind, state.Y[j, k], work.own[0], width, positive, count, work.search)
+        before = state.Y[j, k]
+        while True:
+            y = math.floor(at) if kind == COUNT else (math.exp(at) if kind == SLICE and positive else at)
+            if work.search[PHASE] == DONE:
+                if not abs(y) < math.inf:
+                    failed += 1
+                    y = before
+            value = -math.inf
+            if y >= 0.0 or kind != COUNT:
+                _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
+                if work.search[PHASE] == DONE:
+                    break
+                value = log_density(
+                    family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
+                ) + _children(arrays, cells, state, programs, k, j, i, work)
+                if kind == SLICE and positive:
+                    value += at  # the Jacobian of the logarithm
+                if not value == value:
+                    value = -math.inf
+            at = _next(rng, kind, at, value, width, work.search, work.weight)
+        _commit(arrays, cells, state, programs, k, j, i, y, work)
     return failed
-
-
-@inner
-def _commit(arrays, cells, state, programs, means, divisor, place, y):
-    """The cell becomes y; columns that depend on it follow."""
-    k = place.k
-    _put(arrays, cells, state, means, divisor, place, _value(arrays, k, y))
-    if arrays.at_cluster[k]:
-        for j in range(place.start, place.stop):
-            state.Y[j, k] = y
-    else:
-        state.Y[place.j, k] = y
-    for a in range(cells.child[k], cells.child[k + 1]):
-        l = cells.of[a]
-        start, stop = _rows_of(arrays, cells, place, a)
-        for t in range(arrays.column[l], arrays.column[l + 1]):
-            if cells.active[a, t]:
-                for j in range(start, stop):
-                    state.X[j, t] = column(programs, t, state.V, state.M, j, place.i, place.stack)

@@ -18,15 +18,15 @@ def _log_logistic(x):
 
 
 @inner
-def _log_ordinal(level, eta, cuts, last):
+def _log_ordinal(level, eta, cuts, k, last):
     """log P(y = level), levels 0 .. last (kernels/families/responses.py)."""
     total = 0.0
     if level < last:
-        total += _log_logistic(cuts[level] - eta)
+        total += _log_logistic(cuts[k, level] - eta)
     if level > 0:
-        total += _log_logistic(eta - cuts[level - 1])
+        total += _log_logistic(eta - cuts[k, level - 1])
         if level < last:
-            total += math.log(-math.expm1(cuts[level - 1] - cuts[level]))
+            total += math.log(-math.expm1(cuts[k, level - 1] - cuts[k, level]))
     return total
 
 
@@ -43,17 +43,17 @@ def _log_categorical(level, eta, r):
 
 
 @inner
-def log_density(family, y, trials, eta, r, shape, cuts, last, full):
+def log_density(family, y, trials, eta, r, shape, cuts, k, last, full):
     """log p(y | eta) but for a constant; without the terms that lack eta unless `full`.
 
     y: number, or position of a level; eta (r,) or longer; shape: the residual standard deviation of NORMAL, the shape of
-    families with one; cuts (last,): cutpoints of ORDINAL, whose levels are 0 .. last.
+    families with one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last.
     """
     if family == NORMAL:
         z = (y - eta[0]) / shape
         return -0.5 * z * z
     if family == ORDINAL:
-        return _log_ordinal(int(y), eta[0], cuts, last)
+        return _log_ordinal(int(y), eta[0], cuts, k, last)
     if family == CATEGORICAL:
         return _log_categorical(int(y), eta, r)
     value = log_likelihood(family, y, trials, eta[0], shape)
