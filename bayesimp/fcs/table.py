@@ -23,7 +23,7 @@ from bayesimp.fcs.specification.bounds import Bound
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.formulas.arithmetic import OverCluster, over_clusters
 from bayesimp.formulas.columns import Derived
-from bayesimp.kernels.chained.moments import Cells
+from bayesimp.kernels.chained.moments import RowCells
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
 __all__ = ["ChainedTable", "chained_table"]
@@ -49,7 +49,7 @@ class ChainedTable:
     center: Array
     scale: Array
     order: NDArray[np.int64]
-    cells: Cells
+    cells: RowCells
     D: Array
     D_cluster: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -221,7 +221,7 @@ def _scales(full: Array) -> tuple[Array, Array]:
     return center, scale
 
 
-def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
+def _cells(rows: Rows, p: int) -> tuple[RowCells, NDArray, NDArray, NDArray]:
     """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
     W, codes = rows.W, rows.codes
     holes = np.isnan(W[:, p:])
@@ -235,5 +235,5 @@ def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
     new[1:] = (key[1:] != key[:-1]).any(1)
     first = row[new]
     start = np.append(np.flatnonzero(new), len(row)).astype(np.int64)
-    cells = Cells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
+    cells = RowCells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
     return cells, row, np.cumsum(new) - 1, rows.fitted[first]

@@ -25,7 +25,7 @@ from bayesimp.sampling.chains import Report, chain_rng, run_chains
 from bayesimp.sampling.executors import Executor, ThreadExecutor, run_level
 
 __all__ = [
-    "ChainState",
+    "NormalChainState",
     "GibbsTask",
     "JointDraws",
     "sample_gibbs",
@@ -40,7 +40,7 @@ FAILURES = {
 
 
 @dataclass
-class ChainState:
+class NormalChainState:
     """The state of a chain, from which it continues exactly: (Sigma, Psi) on the working scale, and the generator."""
 
     Sigma: np.ndarray
@@ -95,13 +95,13 @@ class JointDraws:
         return JointDraws(*(a[:, :draws] for a in self.arrays))
 
 
-def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> ChainState:
+def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> NormalChainState:
     """A dispersed start: standard deviations of the working scale times log-normal factors, without correlations."""
     rng = chain_rng(seed, chain)
     Sigma = np.diag(np.exp(rng.normal(0.0, 0.5, r)))
     Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
     known_Sigma, known_Psi = priors.Sigma.known_value, priors.Psi.known_value
-    return ChainState(
+    return NormalChainState(
         Sigma if known_Sigma is None else known_Sigma, Psi if known_Psi is None else known_Psi, rng
     )
 
@@ -138,7 +138,7 @@ class GibbsTask:
         check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
         return m, update_Sigma, update_Psi, Q0, t0, incomplete_cells(st), working.scale.offset
 
-    def room(self, chains: Sequence[ChainState], iterations: int) -> JointDraws:
+    def room(self, chains: Sequence[NormalChainState], iterations: int) -> JointDraws:
         """Arrays for the draws of these chains."""
         st = self.working.statistics
         rq = st.r * st.q
@@ -146,7 +146,7 @@ class GibbsTask:
         return JointDraws(*(np.empty((len(chains), iterations // self.every, *shape)) for shape in shapes))
 
     def advance(
-        self, chain: ChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
+        self, chain: NormalChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
     ) -> None:
         """Run iterations start .. stop-1 of a chain, in place; without `into` (warm-up) nothing is kept.
 
@@ -194,7 +194,7 @@ class GibbsTask:
 def sample_gibbs(
     working: Working,
     priors: pr.Priors,
-    states: list[ChainState],
+    states: list[NormalChainState],
     *,
     tune: int,
     draws: int,
@@ -226,7 +226,7 @@ def sample_gibbs(
     return kept.truncated(done // thin)
 
 
-def _compiled(task: GibbsTask, states: list[ChainState], report: Report | None) -> bool:
+def _compiled(task: GibbsTask, states: list[NormalChainState], report: Report | None) -> bool:
     """Compile the kernel, once per machine, and report it; False if this was interrupted."""
     task.constants  # noqa: B018  # priors are refused here, before anything runs
     if kernel.gibbs.signatures:

@@ -47,7 +47,7 @@ class JointRun(contract.Run):
     workers: int | None = None
     executor: str | Executor | None = None
     kept: joint_gibbs.JointDraws | None = None
-    states: list[joint_gibbs.ChainState] = field(default_factory=list)
+    states: list[joint_gibbs.NormalChainState] = field(default_factory=list)
     sample_stats: dict | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
@@ -231,7 +231,7 @@ class JointRun(contract.Run):
 
 def run_chain(
     model: JointNormal, seed: int, k: int, n: int, *, tune: int = 200
-) -> tuple[joint_gibbs.ChainState, joint_gibbs.JointDraws]:
+) -> tuple[joint_gibbs.NormalChainState, joint_gibbs.JointDraws]:
     """Chain k of a Gibbs run from its start: its state after n draws, and the draws, on the working scale.
 
     This is one task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
@@ -243,8 +243,8 @@ def run_chain(
     return run_task(task, chain, k, n)
 
 
-def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:
+def replace_state(state: joint_gibbs.NormalChainState) -> joint_gibbs.NormalChainState:
     """A copy, so that the result that is extended stays as it is and can be extended again."""
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = state.rng.bit_generator.state
-    return joint_gibbs.ChainState(state.Sigma.copy(), state.Psi.copy(), rng)
+    return joint_gibbs.NormalChainState(state.Sigma.copy(), state.Psi.copy(), rng)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bayesimp.contract import Shift, plain
-from bayesimp.joint.gibbs import ChainState, JointDraws
+from bayesimp.joint.gibbs import JointDraws, NormalChainState
 
 if TYPE_CHECKING:
     from bayesimp.joint.run import JointRun
@@ -45,13 +45,15 @@ def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, A
     return out
 
 
-def chain_states(state: xr.Dataset) -> list[ChainState]:
+def chain_states(state: xr.Dataset) -> list[NormalChainState]:
     """The states of the chains."""
     states = []
     for k, generator in enumerate(json.loads(state.attrs["generators"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generator
-        states.append(ChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng))
+        states.append(
+            NormalChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng)
+        )
     return states
 
 

@@ -92,7 +92,8 @@ def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> Fact
         A prior without a conjugate update, or improper where the data do not make up for it.
     """
     groups, place = blocks_of(table.factors, separate)
-    blocks, updates, known, start = [], [], [], 0
+    blocks, updates, start = [], [], 0
+    known: list[Array | None] = []
     for group in groups:
         d = sum(table.factors[k].effects for k in group)
         blocks.append(range(start, start + d))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -58,7 +58,9 @@ def history_and_chains(model: JointGLMM, state: xr.Dataset) -> tuple[JointHistor
     for c, generator in enumerate(generators):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generator
-        own = {name: [np.ascontiguousarray(part[c]) for part in parts("now", name)] for name in LISTS}
-        plain_arrays = {name: np.ascontiguousarray(a[f"now_{name}"][c]) for name in ARRAYS}
+        own: dict[str, Any] = {
+            name: [np.ascontiguousarray(part[c]) for part in parts("now", name)] for name in LISTS
+        }
+        plain_arrays: dict[str, Any] = {name: np.ascontiguousarray(a[f"now_{name}"][c]) for name in ARRAYS}
         chains.append(ChainState(rng=rng, failed=failed[c], **own, **plain_arrays))
     return history, chains

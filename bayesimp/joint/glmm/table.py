@@ -76,6 +76,7 @@ class FactorTable:
 
     @property
     def clusters(self) -> int:
+        """The number of clusters, m."""
         return len(self.order)
 
     def columns_of(self, k: int) -> tuple[slice, slice]:
@@ -222,10 +223,12 @@ def _cells(
             missing &= np.isin(np.arange(len(V)), first[:-1])
         rows += np.flatnonzero(missing).tolist()
         start.append(len(rows))
-    ints = [np.array(x, dtype=np.int64) for x in (start, rows, kind, child, of)]
+    starts, cells, kinds, children, parents = (
+        np.array(x, dtype=np.int64) for x in (start, rows, kind, child, of)
+    )
     return Cells(
-        *ints, np.array(wide, dtype=bool), np.array(active, dtype=bool).reshape(len(of), T),
-        np.array(mean, dtype=np.int64), np.array(mean_of, dtype=np.int64),
+        starts, cells, kinds, children, parents, np.array(wide, dtype=bool),
+        np.array(active, dtype=bool).reshape(len(of), T), np.array(mean, dtype=np.int64), np.array(mean_of, dtype=np.int64),
     ), leaf  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = [
     "BlockArrays",
-    "Cells",
+    "RowCells",
     "Terms",
     "block_moments",
     "cluster_factors",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-class Cells(NamedTuple):
+class RowCells(NamedTuple):
     """The incomplete rows, shared by all imputations.
 
     X (R, p): their complete columns; rows are sorted by cell, those of cell c being start[c]..start[c+1]-1;
@@ -105,14 +105,14 @@ class BlockArrays(NamedTuple):
 
 
 @inner
-def _value(cells: Cells, V: Matrix, row: int, b: int) -> float:
+def _value(cells: RowCells, V: Matrix, row: int, b: int) -> float:
     """D_b of an incomplete row."""
     p = cells.X.shape[1]
     return cells.X[row, b] if b < p else V[row, b - p]
 
 
 @kernel(nogil=True)
-def cluster_factors(cells: Cells, terms: Terms, V: Matrix) -> Stack:
+def cluster_factors(cells: RowCells, terms: Terms, V: Matrix) -> Stack:
     """f (m, T, 2): f_i and o_i of the columns in each cluster."""
     T, m = terms.divisor.shape
     p = cells.X.shape[1]
@@ -144,7 +144,7 @@ def cluster_factors(cells: Cells, terms: Terms, V: Matrix) -> Stack:
 
 
 @inner
-def _add_open(cells: Cells, c: int, V: Matrix, S: Matrix) -> None:
+def _add_open(cells: RowCells, c: int, V: Matrix, S: Matrix) -> None:
     """S (d, d), lower triangle <- S + the products of cell c that involve missing values."""
     p, d = cells.X.shape[1], S.shape[0]
     for j in range(p, d):
@@ -162,7 +162,7 @@ def _add_open(cells: Cells, c: int, V: Matrix, S: Matrix) -> None:
 
 
 @kernel(nogil=True)
-def block_moments(cells: Cells, terms: Terms, block: BlockArrays, f: Stack, V: Matrix) -> Moments:
+def block_moments(cells: RowCells, terms: Terms, block: BlockArrays, f: Stack, V: Matrix) -> Moments:
     """`Moments` (kernels/normal/effects.py) of a conditional model over the rows where something of it is observed."""
     p, q, r, m = block.sizes[0], block.sizes[1], block.sizes[2], block.sizes[3]
     T = terms.base.size
@@ -240,7 +240,7 @@ def _coefficients(
 @kernel(nogil=True)
 def fill(
     rng: np.random.Generator,
-    cells: Cells,
+    cells: RowCells,
     terms: Terms,
     block: BlockArrays,
     f: Stack,
@@ -311,7 +311,7 @@ def fill(
 
 @kernel(nogil=True)
 def predict(
-    cells: Cells,
+    cells: RowCells,
     terms: Terms,
     block: BlockArrays,
     f: Stack,
@@ -351,7 +351,7 @@ def predict(
 
 
 @kernel(nogil=True)
-def imputed_moments(cells: Cells, V: Matrix, mean: Matrix, sd: Matrix) -> None:
+def imputed_moments(cells: RowCells, V: Matrix, mean: Matrix, sd: Matrix) -> None:
     """mean, sd (m, k) <- of the imputed values of the first k columns of Y by cluster, nan where nothing is missing."""
     m = mean.shape[0]
     for k in range(mean.shape[1]):

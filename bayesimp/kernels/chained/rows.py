@@ -13,14 +13,14 @@ from bayesimp.kernels.compiled import kernel
 from bayesimp.notation import IntVector, Matrix, Stack
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.chained.moments import Cells, Terms
+    from bayesimp.kernels.chained.moments import RowCells, Terms
 
 __all__ = ["cluster_values", "design_rows", "linear_predictors"]
 
 
 @kernel(nogil=True)
 def design_rows(
-    cells: Cells,
+    cells: RowCells,
     terms: Terms,
     f: Stack,
     D: Matrix,

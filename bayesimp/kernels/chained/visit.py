@@ -46,7 +46,7 @@ from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.notation import IntArray, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.chained.moments import Cells
+    from bayesimp.kernels.chained.moments import RowCells
     from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["STATE", "VISIT", "BlockState", "Visit", "gibbs_cycles", "gibbs_step", "joint_step"]
@@ -105,7 +105,7 @@ def _visit(p: IntArray, b: int) -> Visit:
 @kernel(nogil=True)
 def gibbs_cycles(
     rng: np.random.Generator,
-    cells: Cells,
+    cells: RowCells,
     visits: IntArray,
     states: IntArray,
     V: Matrix,
@@ -141,7 +141,7 @@ def gibbs_cycles(
 @kernel(nogil=True)
 def gibbs_step(
     rng: np.random.Generator,
-    cells: Cells,
+    cells: RowCells,
     terms: Terms,
     block: BlockArrays,
     updates: int,
@@ -168,7 +168,7 @@ def gibbs_step(
 @merged
 def _step(
     rng: np.random.Generator,
-    cells: Cells,
+    cells: RowCells,
     terms: Terms,
     block: BlockArrays,
     updates: int,
@@ -197,7 +197,7 @@ def _step(
 @kernel(nogil=True)
 def joint_step(
     rng: np.random.Generator,
-    cells: Cells,
+    cells: RowCells,
     terms: Terms,
     block: BlockArrays,
     first: bool,

@@ -28,6 +28,7 @@ from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.factors.columns import DEEPEST, Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
 from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = [
     "COUNT",
@@ -149,14 +150,14 @@ class Work(NamedTuple):
     """Work space of `draw_cells`, a = 0, 1, .. counting the children of one factor.
 
     rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; coefficient (a, t, r)
-    and column (a, t): of those that do, count (a,) of them. eta, own (r,): of a child, and of the cell's own factor.
+    and column (a, t): of those that do, active (a,) of them. eta, own (r,): of a child, and of the cell's own factor.
     search (8,), weight (levels,): see `_next`.
     """
 
     rest: np.ndarray
     coefficient: np.ndarray
     column: np.ndarray
-    count: np.ndarray
+    active: np.ndarray
     eta: np.ndarray
     own: np.ndarray
     stack: np.ndarray
@@ -165,7 +166,7 @@ class Work(NamedTuple):
 
 
 @merged
-def _coefficient(arrays, state, l, c, t, i):
+def _coefficient(arrays: FactorArrays, state: State, l: Integer, c: int, t: int, i: int) -> float:
     """Coefficient of column t, counted within factor l, in predictor c."""
     p = arrays.fixed[l]
     if t < p:
@@ -175,7 +176,7 @@ def _coefficient(arrays, state, l, c, t, i):
 
 
 @merged
-def _set_predictors(arrays, state, l, j, i, eta):
+def _set_predictors(arrays: FactorArrays, state: State, l: Integer, j: int, i: int, eta: Vector) -> None:
     """eta (r,) <- linear predictors of factor l in row j."""
     first = arrays.column[l]
     for c in range(arrays.predictors[l]):
@@ -186,7 +187,9 @@ def _set_predictors(arrays, state, l, j, i, eta):
 
 
 @merged
-def _prepare(arrays, cells, state, k, j, i, work):
+def _prepare(
+    arrays: FactorArrays, cells: Cells, state: State, k: Integer, j: int, i: int, work: Work
+) -> None:
     """The work space for a cell: predictors of its own factor, and of its children what does not depend on it."""
     _set_predictors(arrays, state, k, j, i, work.own)
     for a in range(cells.child[k + 1] - cells.child[k]):
@@ -200,7 +203,7 @@ def _prepare(arrays, cells, state, k, j, i, work):
                 for c in range(r):
                     work.coefficient[a, count, c] = _coefficient(arrays, state, l, c, t, i)
                 count += 1
-        work.count[a] = count
+        work.active[a] = count
         start, stop = j, j + 1
         if cells.wide[child] or arrays.at_cluster[k]:
             start, stop = arrays.first[i], arrays.first[i + 1]
@@ -214,7 +217,18 @@ def _prepare(arrays, cells, state, k, j, i, work):
 
 
 @merged
-def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
+def _put(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    means: Programs,
+    divisor: Matrix,
+    k: Integer,
+    j: int,
+    i: int,
+    y: float,
+    stack: Vector,
+) -> None:
     """The cell gets the value y, and means over its cluster follow."""
     v = arrays.center[k] + arrays.unit[k] * y
     if arrays.level[k + 1] > arrays.level[k]:
@@ -233,7 +247,16 @@ def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
 
 
 @merged
-def _children(arrays, cells, state, programs, k, j, i, work):
+def _children(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    programs: Programs,
+    k: Integer,
+    j: int,
+    i: int,
+    work: Work,
+) -> float:
     """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell."""
     total = 0.0
     for a in range(cells.child[k + 1] - cells.child[k]):
@@ -249,7 +272,7 @@ def _children(arrays, cells, state, programs, k, j, i, work):
                 continue
             for c in range(r):
                 work.eta[c] = work.rest[a, at - start, c]
-            for t in range(work.count[a]):
+            for t in range(work.active[a]):
                 x = column(programs, work.column[a, t], state.V, state.M, at, i, work.stack)
                 for c in range(r):
                     work.eta[c] += x * work.coefficient[a, t, c]
@@ -260,7 +283,17 @@ def _children(arrays, cells, state, programs, k, j, i, work):
 
 
 @merged
-def _commit(arrays, cells, state, programs, k, j, i, y, work):
+def _commit(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    programs: Programs,
+    k: Integer,
+    j: int,
+    i: int,
+    y: float,
+    work: Work,
+) -> None:
     """The cell became y; columns that depend on it follow."""
     if arrays.at_cluster[k]:
         for at in range(arrays.first[i], arrays.first[i + 1]):
@@ -271,7 +304,7 @@ def _commit(arrays, cells, state, programs, k, j, i, y, work):
         start, stop = j, j + 1
         if cells.wide[cells.child[k] + a] or arrays.at_cluster[k]:
             start, stop = arrays.first[i], arrays.first[i + 1]
-        for t in range(work.count[a]):
+        for t in range(work.active[a]):
             for at in range(start, stop):
                 state.X[at, work.column[a, t]] = column(
                     programs, work.column[a, t], state.V, state.M, at, i, work.stack
@@ -279,7 +312,7 @@ def _commit(arrays, cells, state, programs, k, j, i, y, work):
 
 
 @inner
-def _width(family, shape, eta):
+def _width(family: int, shape: float, eta: float) -> float:
     """About two standard deviations of a cell given its own factor alone."""
     if family < 0:
         return 2.0 * shape
@@ -296,7 +329,16 @@ PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, COUNT_OF = range(8)
 
 
 @inner
-def _first(rng, kind, y, center, width, positive, count, search):
+def _first(
+    rng: np.random.Generator,
+    kind: int,
+    y: float,
+    center: float,
+    width: float,
+    positive: bool,
+    count: int,
+    search: Vector,
+) -> float:
     """Where the target is evaluated first: on the scale of the search, logarithms of positive numbers."""
     search[PHASE] = FIRST
     search[COUNT_OF] = count
@@ -315,7 +357,9 @@ def _first(rng, kind, y, center, width, positive, count, search):
 
 
 @inner
-def _next(rng, kind, at, value, width, search, weight):
+def _next(
+    rng: np.random.Generator, kind: int, at: float, value: float, width: float, search: Vector, weight: Vector
+) -> float:
     """The next place, after the target had `value` at the place `at`; the draw itself once search[PHASE] is DONE."""
     if kind == ENUMERATE:
         return _next_level(rng, at, value, search, weight)
@@ -352,7 +396,7 @@ def _next(rng, kind, at, value, width, search, weight):
 
 
 @inner
-def _next_level(rng, at, value, search, weight):
+def _next_level(rng: np.random.Generator, at: float, value: float, search: Vector, weight: Vector) -> float:
     """Levels 0, 1, .. one after the other, and then one of them with its probability; nan where none has any."""
     count = int(search[COUNT_OF])
     level = int(at)
@@ -377,7 +421,7 @@ def _next_level(rng, at, value, search, weight):
 
 
 @inner
-def _next_of_three(rng, value, search, weight):
+def _next_of_three(rng: np.random.Generator, value: float, search: Vector, weight: Vector) -> float:
     """A normal draw from values f0, f-, f+ of a quadratic log density: precision -(f+ - 2 f0 + f-) / h^2."""
     phase, h = int(search[PHASE]), search[LOW]
     weight[phase] = value
@@ -390,7 +434,8 @@ def _next_of_three(rng, value, search, weight):
     return search[NOW] + slope / precision + rng.standard_normal() / math.sqrt(precision)
 
 
-def workspace(arrays, cells, k):
+def workspace(arrays: FactorArrays, cells: Cells, k: int) -> Work:
+    """Work space for the missing cells of factor k."""
     rows, most, active = 1, 1, 1
     for i in range(arrays.first.size - 1):
         rows = max(rows, arrays.first[i + 1] - arrays.first[i])
@@ -410,16 +455,16 @@ def workspace(arrays, cells, k):
 
 @kernel(nogil=True, _nrt=False)
 def draw_cells(
-    rng,
-    k,
+    rng: np.random.Generator,
+    k: Integer,
     arrays: FactorArrays,
     cells: Cells,
     programs: Programs,
     means: Programs,
-    divisor,
+    divisor: Matrix,
     state: State,
     work: Work,
-):
+) -> int:
     """All missing cells of the variable of factor k, one after the other; V, Y, M and X of `state` follow.
 
     divisor (m, e): see kernels/factors/columns.py. Returns the number of cells whose conditional has no finite value,

@@ -12,12 +12,13 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import HUANG_WAND, CovarianceUpdate, invert, update_covariance
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["conditional_means", "conditional_prior", "draw_covariance", "mixing_precision", "scaled"]
 
 
 @inner
-def conditional_prior(R, B, start, stop, Q, t):
+def conditional_prior(R: Matrix, B: Matrix, start: Integer, stop: Integer, Q: Matrix, t: Matrix) -> None:
     """Q (d, d) <- R_kk, t (m, d) <- t_i; the effects of the factor are start .. stop - 1 of B (m, D)."""
     for e in range(start, stop):
         for f in range(start, stop):
@@ -32,7 +33,7 @@ def conditional_prior(R, B, start, stop, Q, t):
 
 
 @inner
-def conditional_means(Q, t, L, mean):
+def conditional_means(Q: Matrix, t: Matrix, L: Matrix, mean: Matrix) -> bool:
     """mean (m, d) <- Q^-1 t_i; L (d, d) <- Cholesky factor of Q. False where Q is not positive definite."""
     d = Q.shape[0]
     copy_to(L, Q)
@@ -47,7 +48,9 @@ def conditional_means(Q, t, L, mean):
 
 
 @inner
-def mixing_precision(rng, prior, R, start, stop, out):
+def mixing_precision(
+    rng: np.random.Generator, prior: CovarianceUpdate, R: Matrix, start: Integer, stop: Integer, out: Matrix
+) -> None:
     """out (d, d) <- diagonal precisions of the scales alpha of the factor's effects (kernels/glmm/moves.py, Scales).
 
     b_e -> alpha_e b_e, Psi -> A Psi A has density  L(alpha) prod_e (nu R_ee s_e^2 + alpha_e^2)^-(nu + D)/2  for standard
@@ -61,7 +64,7 @@ def mixing_precision(rng, prior, R, start, stop, out):
 
 
 @inner
-def scaled(alpha, start, B, Psi, R):
+def scaled(alpha: Vector, start: Integer, B: Matrix, Psi: Matrix, R: Matrix) -> None:
     """B, Psi and R = Psi^-1 once the scales alpha of the effects from `start` on are drawn."""
     for a in range(alpha.size):
         e = start + a
@@ -75,7 +78,9 @@ def scaled(alpha, start, B, Psi, R):
 
 
 @kernel(nogil=True)
-def draw_covariance(rng, prior: CovarianceUpdate, start, stop, B, Psi):
+def draw_covariance(
+    rng: np.random.Generator, prior: CovarianceUpdate, start: Integer, stop: Integer, B: Matrix, Psi: Matrix
+) -> bool:
     """A block of Psi, effects start .. stop - 1, given B (m, D). Returns whether all was positive definite."""
     d = stop - start
     S, old, inverse = np.zeros((d, d)), np.empty((d, d)), np.empty((d, d))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = [
-    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "dot", "effects_of", "factor", "find_mode",
+    "ModeWork", "at_effects", "cluster_log_likelihood", "conditional_modes", "dot", "effects_of", "factor", "find_mode",
     "fixed_part", "sum_rows", "workspace",
 ]  # fmt: skip
 
@@ -42,7 +42,7 @@ ROUNDING = 1e-9  # decrement below which a search that cannot go on has ended in
 EVALUATIONS = 200
 
 
-class Work(NamedTuple):
+class ModeWork(NamedTuple):
     """Work arrays. eta0, score, curvature (n,) of rows; g, b, step, trial (q,), A, H (q, q) of the cluster at hand.
 
     After `find_mode`: g = Z's, A = Z'CZ (lower triangle), H <- its Cholesky factor, all at the mode; b = L u.
@@ -60,9 +60,9 @@ class Work(NamedTuple):
 
 
 @inner
-def workspace(n: int, q: int) -> Work:
+def workspace(n: int, q: int) -> ModeWork:
     """Work arrays for n rows and q effects."""
-    return Work(
+    return ModeWork(
         np.empty(n), np.empty(n), np.empty(n), np.empty(q), np.empty(q), np.empty(q), np.empty(q),
         np.empty((q, q)), np.empty((q, q)),
     )  # fmt: skip
@@ -99,7 +99,7 @@ def effects_of(L: Matrix, u: Vector, b: Vector) -> None:
 
 
 @inner
-def sum_rows(rows: GlmmRows, i: int, w: Work) -> None:
+def sum_rows(rows: GlmmRows, i: int, w: ModeWork) -> None:
     """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; sums of two columns, the usual case, in one loop."""
     if rows.Z.shape[1] == 2:
         g0, g1, A00, A10, A11 = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -123,7 +123,7 @@ def sum_rows(rows: GlmmRows, i: int, w: Work) -> None:
 
 
 @inner
-def at_effects(rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: Work) -> None:
+def at_effects(rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: ModeWork) -> None:
     """w.b <- L u; w.score, w.curvature of the rows of cluster i, w.g and w.A <- there."""
     effects_of(L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
@@ -134,7 +134,7 @@ def at_effects(rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: Wo
 
 
 @inner
-def factor(L: Matrix, w: Work) -> bool:
+def factor(L: Matrix, w: ModeWork) -> bool:
     """w.H <- the Cholesky factor of I + L'AL; w.A is completed to a full matrix. False if A is not finite."""
     q = L.shape[0]
     for a in range(q):
@@ -154,7 +154,7 @@ def factor(L: Matrix, w: Work) -> bool:
 
 
 @inner
-def gradient(L: Matrix, w: Work, u: Vector, out: Vector) -> None:
+def gradient(L: Matrix, w: ModeWork, u: Vector, out: Vector) -> None:
     """out <- L'g - u."""
     q = u.shape[0]
     for c in range(q):
@@ -164,10 +164,12 @@ def gradient(L: Matrix, w: Work, u: Vector, out: Vector) -> None:
 
 
 @inner
-def find_mode(rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: Work, tolerance: float) -> bool:
+def find_mode(
+    rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: ModeWork, tolerance: float
+) -> bool:
     """u (q,) <- the mode of cluster i, from u, to a Newton decrement below the tolerance. Returns whether it was found.
 
-    w is left as at u (`Work`), and w.step is what Newton's next step would be.
+    w is left as at u (`ModeWork`), and w.step is what Newton's next step would be.
     """
     q = u.shape[0]
     t, decrement, first, from_zero = 0.0, math.inf, True, False

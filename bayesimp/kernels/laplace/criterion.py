@@ -33,7 +33,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.families.scalar import all_terms, log_normaliser, sum_of_logs
 from bayesimp.kernels.glmm.modes import (
-    Work,
+    ModeWork,
     dot,
     effects_of,
     factor,
@@ -79,7 +79,7 @@ class Evaluation(NamedTuple):
     shrinkage (q,) the sum over clusters of the diagonals of Q; information (p, p) of beta given Psi, lower triangle."""
 
     L: np.ndarray
-    w: Work
+    w: ModeWork
     slope: np.ndarray
     bend: np.ndarray
     m: ClusterSums

@@ -18,7 +18,7 @@ from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 from bayesimp.notation import IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.glmm.modes import Work
+    from bayesimp.kernels.glmm.modes import ModeWork
     from bayesimp.kernels.glmm.rows import GlmmRows
     from bayesimp.kernels.laplace.criterion import Penalty
 
@@ -88,7 +88,7 @@ def pooled_start(rows: GlmmRows, shape: float, penalty: Penalty, x: Vector, eta0
 
 
 @merged
-def variance_start(rows: GlmmRows, shape: float, free: IntMatrix, x: Vector, L: Matrix, w: Work) -> None:
+def variance_start(rows: GlmmRows, shape: float, free: IntMatrix, x: Vector, L: Matrix, w: ModeWork) -> None:
     """theta in x <- diagonal, by moments of the scores at b = 0; w.eta0 holds the linear predictors without effects."""
     q, p = L.shape[0], rows.X.shape[1]
     zero, excess, squares = np.zeros(q), np.zeros(q), np.full(q, 1e-300)

@@ -27,7 +27,7 @@ from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_
 from bayesimp.notation import IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.glmm.modes import Work
+    from bayesimp.kernels.glmm.modes import ModeWork
     from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Coordinates", "from_coordinates", "make_coordinates", "to_coordinates"]
@@ -56,7 +56,7 @@ def make_coordinates(
     covariance: Matrix,
     u: Matrix,
     L: Matrix,
-    w: Work,
+    w: ModeWork,
 ) -> tuple[Coordinates, bool]:
     """`Coordinates` at the mode with modes u (m, q) of effects, and whether they are defined; L, w are work."""
     (m, q), p, d = u.shape, Q0.shape[0], free.shape[0]
@@ -124,7 +124,7 @@ def phi_of(x: Vector, p: int, free: IntMatrix, L: Matrix, out: Vector) -> None:
 
 
 @inner
-def fixed_root(c: Coordinates, L: Matrix, w: Work) -> float:
+def fixed_root(c: Coordinates, L: Matrix, w: ModeWork) -> float:
     """c.K <- the Cholesky factor of F(L); the log of the Jacobian of the module, -inf where F is not definite."""
     p, q, m = c.K.shape[0], L.shape[0], c.ZZ.shape[0]
     half = np.empty((q, p))
@@ -155,7 +155,7 @@ def fixed_root(c: Coordinates, L: Matrix, w: Work) -> float:
 
 
 @inner
-def to_coordinates(c: Coordinates, x: Vector, free: IntMatrix, L: Matrix, w: Work, v: Vector) -> float:
+def to_coordinates(c: Coordinates, x: Vector, free: IntMatrix, L: Matrix, w: ModeWork, v: Vector) -> float:
     """v <- coordinates of x = (beta, theta), L that of theta; log of the Jacobian."""
     p, d = c.slope.shape
     phi_of(x, p, free, L, v)
@@ -179,7 +179,7 @@ def to_coordinates(c: Coordinates, x: Vector, free: IntMatrix, L: Matrix, w: Wor
 
 
 @inner
-def from_coordinates(c: Coordinates, v: Vector, free: IntMatrix, L: Matrix, w: Work, x: Vector) -> float:
+def from_coordinates(c: Coordinates, v: Vector, free: IntMatrix, L: Matrix, w: ModeWork, x: Vector) -> float:
     """x <- (beta, theta) at coordinates v, L <- that of theta; log of the Jacobian."""
     p, d = c.slope.shape
     phi = np.empty(d)
