@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
@@ -25,9 +26,10 @@ from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.cells import State, draw_cells, workspace
 from bayesimp.kernels.factors.columns import all_columns, all_means
-from bayesimp.kernels.factors.effects import draw_covariance
+from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
+from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
 from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.responses import aux_size, draw_rows
 from bayesimp.kernels.families.shape import counts_above
@@ -39,6 +41,11 @@ from bayesimp.sampling.chains import chain_rng
 __all__ = ["ChainState", "FactorTask", "JointHistory", "start_chain"]
 
 Array = NDArray[np.float64]
+
+TARGET, GAIN = (
+    0.3,
+    0.2,
+)  # acceptance of the move of effects and cells together, and how fast its step is tuned
 
 
 @dataclass
@@ -57,6 +64,9 @@ class ChainState:
         By block of effects: (D, D), (m, D).
     tallies
         (K, 5, 2) of `bayesimp.kernels.glmm.gibbs.TALLIES`.
+    step, moved
+        (K,) sqrt(1 - rho^2) of the move of effects and cells together (kernels/factors/together.py), tuned in warm-up;
+        (K, 2) how often it was proposed and accepted.
     failed
         Cells whose conditional distribution had no finite value and that kept their own.
     """
@@ -70,6 +80,8 @@ class ChainState:
     B: list[Array]
     rng: np.random.Generator
     tallies: NDArray[np.int64]
+    step: Array
+    moved: NDArray[np.int64]
     failed: int = 0
 
 
@@ -162,7 +174,8 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
         V, Y, [np.zeros((len(f.fixed), f.predictors)) for f in table.factors], aux,
         np.where(np.isnan(priors.known_sd), sd, priors.known_sd), Psi,
         [np.zeros((table.clusters, len(block))) for block in priors.blocks], rng,
-        np.zeros((len(table.factors), len(TALLIES), 2), dtype=np.int64),
+        np.zeros((len(table.factors), len(TALLIES), 2), dtype=np.int64), np.full(len(table.factors), 0.5),
+        np.zeros((len(table.factors), 2), dtype=np.int64),
     )  # fmt: skip
 
 
@@ -238,7 +251,7 @@ class FactorTask:
         """
         sampler = _Sampler(self.table, self.priors, chain, f"Chain {number}")
         for iteration in range(start, stop):
-            sampler.sweep()
+            sampler.sweep(tune=into is None)
             if into is not None and (iteration + 1) % self.every == 0:
                 self._keep(sampler, into, place, (iteration + 1) // self.every - 1)
 
@@ -300,8 +313,8 @@ class _Sampler:
         for k in range(K):
             self._refresh(k)
 
-    def sweep(self) -> None:
-        """One update of everything."""
+    def sweep(self, tune: bool = False) -> None:
+        """One update of everything; `tune`: in warm-up, where steps are tuned."""
         table, chain = self.table, self.chain
         for k in range(len(table.factors)):
             failed = self._normal(k) if table.factors[k].code == NORMAL else self._generalised(k)
@@ -313,10 +326,66 @@ class _Sampler:
                     chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor,
                     self.state, self.work[k],
                 )  # fmt: skip
+                if len(table.bare[k]):
+                    self._together(k, tune)
         for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
             if prior.kind != FIXED and len(Psi):
                 if not draw_covariance(chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi):
                     raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+
+    def _together(self, k: int, tune: bool) -> None:
+        """Effects and cells of factor k in clusters where it is never observed."""
+        table, chain, factor = self.table, self.chain, self.table.factors[k]
+        block, at = self.priors.place[k]
+        B, stop = chain.B[block], at + factor.effects
+        mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
+        if not fine:
+            raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+        rho, accepted = np.sqrt(1.0 - chain.step[k] ** 2), 0
+        for i in table.bare[k]:
+            w = solve_triangular(
+                L, chain.rng.standard_normal(factor.effects), trans=1, lower=True, check_finite=False
+            )
+            moved = mean[i] + rho * (B[i, at:stop] - mean[i]) + chain.step[k] * w
+            accepted += self._accept_together(k, i, moved)
+        if tune:
+            share = accepted / len(table.bare[k])
+            chain.step[k] = min(chain.step[k] * np.exp(GAIN * (share - TARGET)), 1.0)
+        else:
+            chain.moved[k] += len(table.bare[k]), accepted
+
+    def _accept_together(self, k: int, i: int, moved: Array) -> bool:
+        """Whether the effects of factor k in cluster i become `moved`, and its responses those that go with them."""
+        table, chain, factor, a = self.table, self.chain, self.table.factors[k], self.table.arrays
+        rows = np.arange(a.first[i], a.first[i + 1])
+        block, at = self.priors.place[k]
+        q, own = len(factor.random), slice(at, at + factor.effects)
+        change = (moved - chain.B[block][i, own]).reshape(factor.predictors, q)
+        before = self._predictors(k, rows)
+        Z = self.state.X[rows, table.columns_of(k)[1]]
+        after = before + Z @ (table.scales[k].random @ change.T)
+        fixed = a, table.cells, table.programs, table.means, table.divisor, self.state, self.work[k]
+        place = np.int64(k), np.int64(i)
+        now = later_factors(*place, *fixed)
+        y, proposed = chain.Y[rows, k], np.empty(len(rows))
+        last = np.int64(a.level[k + 1] - a.level[k] - 1)
+        coupled_responses(
+            chain.rng, a.family[k], y, np.ascontiguousarray(a.trials[rows, k]), before, np.ascontiguousarray(after),
+            self.state.shape[k], self.state.cuts, np.int64(k), last, proposed,
+        )  # fmt: skip
+        chain.Y[rows, k] = proposed
+        ratio = later_factors(*place, *fixed) - now
+        if not np.log(chain.rng.random()) < ratio:
+            chain.Y[rows, k] = y
+            later_factors(*place, *fixed)  # V and means go back
+            return False
+        chain.B[block][i, own] = moved
+        first = a.effect[k]
+        self.state.B[i, first : first + factor.effects] = (
+            table.scales[k].random @ moved.reshape(factor.predictors, q).T
+        ).T.ravel()
+        follow_columns(*place, a, table.cells, table.programs, self.state, self.work[k])
+        return True
 
     def completed(self) -> list[Array]:
         """By factor: the missing responses, as models see them; those of leaves are drawn here."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["glmm_state", "history_and_chains"]
 
 LISTS = "beta", "aux", "Psi", "B"
-ARRAYS = "V", "Y", "sd", "tallies"
+ARRAYS = "V", "Y", "sd", "tallies", "step", "moved"
 
 
 def glmm_state(run: GLMMRun) -> xr.Dataset:

@@ -175,7 +175,7 @@ def _coefficient(arrays, state, l, c, t, i):
 
 
 @merged
-def _set_predictors(arrays, state, l, j, i, eta):
+def linear_predictors(arrays, state, l, j, i, eta):
     """eta (r,) <- linear predictors of factor l in row j."""
     first = arrays.column[l]
     for c in range(arrays.predictors[l]):
@@ -186,9 +186,19 @@ def _set_predictors(arrays, state, l, j, i, eta):
 
 
 @merged
-def _prepare(arrays, cells, state, k, j, i, work):
-    """The work space for a cell: predictors of its own factor, and of its children what does not depend on it."""
-    _set_predictors(arrays, state, k, j, i, work.own)
+def _scope(arrays, cells, child, k, j, i, whole):
+    """The first row in which a child is evaluated, and the one after the last: the row j, or all rows of the cluster."""
+    if whole or cells.wide[child] or arrays.at_cluster[k]:
+        return arrays.first[i], arrays.first[i + 1]
+    return j, j + 1
+
+
+@merged
+def set_rest(arrays, cells, state, k, j, i, whole, work):
+    """The work space: columns of the children that depend on the cell, and predictors without them.
+
+    `whole`: for all rows of the cluster, whatever the children.
+    """
     for a in range(cells.child[k + 1] - cells.child[k]):
         child = cells.child[k] + a
         l = cells.of[child]
@@ -201,11 +211,9 @@ def _prepare(arrays, cells, state, k, j, i, work):
                     work.coefficient[a, count, c] = _coefficient(arrays, state, l, c, t, i)
                 count += 1
         work.count[a] = count
-        start, stop = j, j + 1
-        if cells.wide[child] or arrays.at_cluster[k]:
-            start, stop = arrays.first[i], arrays.first[i + 1]
+        start, stop = _scope(arrays, cells, child, k, j, i, whole)
         for at in range(start, stop):
-            _set_predictors(arrays, state, l, at, i, work.eta)
+            linear_predictors(arrays, state, l, at, i, work.eta)
             for c in range(r):
                 s = work.eta[c]
                 for t in range(count):
@@ -233,7 +241,7 @@ def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
 
 
 @merged
-def _children(arrays, cells, state, programs, k, j, i, work):
+def child_density(arrays, cells, state, programs, k, j, i, whole, work):
     """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell."""
     total = 0.0
     for a in range(cells.child[k + 1] - cells.child[k]):
@@ -241,9 +249,7 @@ def _children(arrays, cells, state, programs, k, j, i, work):
         l = cells.of[child]
         family, r, shape = arrays.family[l], arrays.predictors[l], state.shape[l]
         last = arrays.level[l + 1] - arrays.level[l] - 1
-        start, stop = j, j + 1
-        if cells.wide[child] or arrays.at_cluster[k]:
-            start, stop = arrays.first[i], arrays.first[i + 1]
+        start, stop = _scope(arrays, cells, child, k, j, i, whole)
         for at in range(start, stop):
             if not arrays.used[at, l]:
                 continue
@@ -260,17 +266,10 @@ def _children(arrays, cells, state, programs, k, j, i, work):
 
 
 @merged
-def _commit(arrays, cells, state, programs, k, j, i, y, work):
-    """The cell became y; columns that depend on it follow."""
-    if arrays.at_cluster[k]:
-        for at in range(arrays.first[i], arrays.first[i + 1]):
-            state.Y[at, k] = y
-    else:
-        state.Y[j, k] = y
+def set_columns(arrays, cells, state, programs, k, j, i, whole, work):
+    """Columns that depend on the cell follow it."""
     for a in range(cells.child[k + 1] - cells.child[k]):
-        start, stop = j, j + 1
-        if cells.wide[cells.child[k] + a] or arrays.at_cluster[k]:
-            start, stop = arrays.first[i], arrays.first[i + 1]
+        start, stop = _scope(arrays, cells, cells.child[k] + a, k, j, i, whole)
         for t in range(work.count[a]):
             for at in range(start, stop):
                 state.X[at, work.column[a, t]] = column(
@@ -435,7 +434,8 @@ def draw_cells(
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]
-        _prepare(arrays, cells, state, k, j, i, work)
+        linear_predictors(arrays, state, k, j, i, work.own)
+        set_rest(arrays, cells, state, k, j, i, False, work)
         count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
         width = shape if kind == GAUSSIAN else _width(family, shape, work.own[0])
         at = _first(rng, kind, state.Y[j, k], work.own[0], width, positive, count, work.search)
@@ -453,11 +453,16 @@ def draw_cells(
                     break
                 value = log_density(
                     family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
-                ) + _children(arrays, cells, state, programs, k, j, i, work)
+                ) + child_density(arrays, cells, state, programs, k, j, i, False, work)
                 if kind == SLICE and positive:
                     value += at  # the Jacobian of the logarithm
                 if not value == value:
                     value = -math.inf
             at = _next(rng, kind, at, value, width, work.search, work.weight)
-        _commit(arrays, cells, state, programs, k, j, i, y, work)
+        if arrays.at_cluster[k]:
+            for row in range(arrays.first[i], arrays.first[i + 1]):
+                state.Y[row, k] = y
+        else:
+            state.Y[j, k] = y
+        set_columns(arrays, cells, state, programs, k, j, i, False, work)
     return failed
