@@ -146,7 +146,6 @@ class JointGLMM(ImputationModel):
 
     @property
     def responses(self) -> tuple[str, ...]:
-        """The responses of the factors, in their order."""
         return tuple(factor.response for factor in self.factors)
 
     @cached_property
@@ -242,7 +241,7 @@ class JointGLMM(ImputationModel):
         *,
         seed: int | None = None,
         chains: int = 4,
-        tune: int = 500,
+        tune: int = 200,
         draws: int = 1000,
         thin: int = 1,
         keep_effects: bool = False,

@@ -21,7 +21,8 @@ from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
-from bayesimp.joint.glmm.gibbs import ChainState, FactorTask, JointHistory
+from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
 from bayesimp.joint.glmm.posterior import posterior
 from bayesimp.joint.glmm.storage import glmm_state, history_and_chains
 from bayesimp.kernels.glmm.gibbs import TALLIES
@@ -161,7 +162,7 @@ class GLMMRun(contract.Run):
         values = table.arrays.center[f] + table.arrays.unit[f] * y
         return np.rint(values) if table.factors[f].family.is_count else values
 
-    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
+    def _tree(self, cells: dict, attrs: dict):
         model, h, table = self.model, self.history, self.model.table
         variables, coords = posterior(model, h)
         incomplete = [k for k, rows in enumerate(table.missing) if len(rows)]

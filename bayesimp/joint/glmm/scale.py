@@ -56,7 +56,7 @@ class FactorScale:
         return self.C / self.a
 
     def beta(self, beta_w: Array) -> Array:
-        """Fixed effects (..., p, r) in the units of the data, from working units."""
+        """(..., p, r) on the scale of the data."""
         beta = self.T @ beta_w * self.s
         if self.intercept >= 0:
             beta[..., self.intercept, :] += self.c

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = [
     "CONSTANT", "FUNCTIONS", "MEAN", "OPERATORS", "VARIABLE", "Programs", "all_columns", "all_means", "cluster_mean",
@@ -52,7 +51,7 @@ class Programs(NamedTuple):
 
 
 @inner
-def _function(code: int, x: float) -> float:
+def _function(code, x):
     """One of FUNCTIONS."""
     if code == 14:
         return -x
@@ -74,7 +73,7 @@ def _function(code: int, x: float) -> float:
 
 
 @inner
-def _operator(code: int, a: float, b: float) -> float:
+def _operator(code, a, b):
     """One of OPERATORS."""
     if code == 3:
         return a + b
@@ -100,7 +99,7 @@ def _operator(code: int, a: float, b: float) -> float:
 
 
 @inner
-def column(programs: Programs, t: int, V: Matrix, M: Matrix, j: int, i: int, stack: Vector) -> float:
+def column(programs, t, V, M, j, i, stack):
     """Column t in row j of cluster i. V (n, v), M (m, e); stack (DEEPEST,): work space."""
     top = -1
     for k in range(programs.start[t], programs.start[t + 1]):
@@ -122,17 +121,7 @@ def column(programs: Programs, t: int, V: Matrix, M: Matrix, j: int, i: int, sta
 
 
 @inner
-def cluster_mean(
-    means: Programs,
-    divisor: Matrix,
-    e: int,
-    V: Matrix,
-    M: Matrix,
-    start: int,
-    stop: int,
-    i: int,
-    stack: Vector,
-) -> float:
+def cluster_mean(means, divisor, e, V, M, start, stop, i, stack):
     """Mean e of cluster i, whose rows are start .. stop - 1."""
     total = 0.0
     for j in range(start, stop):
@@ -141,7 +130,7 @@ def cluster_mean(
 
 
 @kernel(nogil=True)
-def all_means(means: Programs, divisor: Matrix, V: Matrix, first: IntVector, M: Matrix) -> None:
+def all_means(means, divisor, V, first, M):
     """M (m, e) <- all means. divisor (m, e): rows of the cluster, or 1 for a sum; first (m + 1,): rows of cluster i."""
     stack = np.empty(DEEPEST)
     for i in range(M.shape[0]):
@@ -150,9 +139,7 @@ def all_means(means: Programs, divisor: Matrix, V: Matrix, first: IntVector, M: 
 
 
 @kernel(nogil=True)
-def all_columns(
-    programs: Programs, V: Matrix, M: Matrix, cluster: IntVector, rows: IntVector, X: Matrix
-) -> None:
+def all_columns(programs, V, M, cluster, rows, X):
     """X (n, T) <- all columns in some rows."""
     stack = np.empty(DEEPEST)
     for j in rows:

@@ -6,8 +6,6 @@ place of N(0, Psi); Psi itself is drawn with all factors' effects.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
@@ -29,11 +27,6 @@ from bayesimp.kernels.glmm.moves import (
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.linalg import solve_lower_t
-from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
-
-if TYPE_CHECKING:
-    from bayesimp.kernels.glmm.blocks import Workspace
-    from bayesimp.kernels.glmm.moves import Centring
 
 __all__ = ["glmm_factor_step"]
 
@@ -41,7 +34,7 @@ T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)  # rows of tallies, as 
 
 
 @inner
-def _own(B: Matrix, at: Integer, out: Stack) -> None:
+def _own(B, at, out):
     """out (m, q, r) <- the factor's effects, columns of B (m, D) from `at` on."""
     m, q, r = out.shape
     for i in range(m):
@@ -51,7 +44,7 @@ def _own(B: Matrix, at: Integer, out: Stack) -> None:
 
 
 @inner
-def _put_back(own: Stack, at: Integer, B: Matrix) -> None:
+def _put_back(own, at, B):
     m, q, r = own.shape
     for i in range(m):
         for k in range(r):
@@ -60,7 +53,7 @@ def _put_back(own: Stack, at: Integer, B: Matrix) -> None:
 
 
 @inner
-def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) -> None:
+def _without_rows(rng, L, mean, b):
     """b (q, r) ~ N(mean, Q^-1), L the Cholesky factor of Q."""
     d = mean.size
     z = np.empty(d)
@@ -73,17 +66,7 @@ def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) 
 
 
 @inner
-def _draw_effects(
-    rng: np.random.Generator,
-    rows: GlmmRows,
-    block: BlockTarget,
-    t: Matrix,
-    L: Matrix,
-    mean: Matrix,
-    b: Stack,
-    w: Workspace,
-    tallies: IntMatrix,
-) -> Integer:
+def _draw_effects(rng, rows, block, t, L, mean, b, w, tallies):
     """EFFECTS of every cluster."""
     for i in range(b.shape[0]):
         if rows.first[i] == rows.first[i + 1]:
@@ -102,17 +85,7 @@ def _draw_effects(
 
 
 @inner
-def _centre(
-    rng: np.random.Generator,
-    rows: GlmmRows,
-    centred: Centring,
-    Q0: Matrix,
-    t0: Vector,
-    Q: Matrix,
-    mean: Matrix,
-    beta: Matrix,
-    b: Stack,
-) -> None:
+def _centre(rng, rows, centred, Q0, t0, Q, mean, beta, b):
     """CENTRE: beta and effects together, which have the prior means `mean`."""
     m, q, r = b.shape
     for side in range(2):
@@ -126,22 +99,22 @@ def _centre(
 
 @kernel(nogil=True)
 def glmm_factor_step(
-    rng: np.random.Generator,
+    rng,
     rows: GlmmRows,
-    counts: Vector,
-    above: Vector,
-    slices: Integer,
-    Q0: Matrix,
-    t0: Vector,
+    counts,
+    above,
+    slices,
+    Q0,
+    t0,
     psi_prior: CovarianceUpdate,
-    shape_scale: float,
-    at: Integer,
-    beta: Matrix,
-    aux: Vector,
-    Psi: Matrix,
-    B: Matrix,
-    tallies: IntMatrix,
-) -> int:
+    shape_scale,
+    at,
+    beta,
+    aux,
+    Psi,
+    B,
+    tallies,
+):
     """One update of the parameters of a factor that is not normal.
 
     Parameters

@@ -27,24 +27,12 @@ from bayesimp.kernels.covariance.update import (
 )
 from bayesimp.kernels.factors.effects import conditional_prior, mixing_precision, scaled
 from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
-from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = ["normal_step"]
 
 
 @inner
-def _products(
-    X: Matrix,
-    Z: Matrix,
-    y: Vector,
-    start: int,
-    stop: int,
-    XX: Matrix,
-    XZ: Matrix,
-    ZZ: Matrix,
-    Xy: Vector,
-    Zy: Vector,
-) -> None:
+def _products(X, Z, y, start, stop, XX, XZ, ZZ, Xy, Zy):
     """Cross products of rows start .. stop - 1; XX and Xy are added to, the others overwritten."""
     p, q = X.shape[1], Z.shape[1]
     fill(XZ, 0.0)
@@ -65,7 +53,7 @@ def _products(
 
 
 @inner
-def _draw_normal(rng: np.random.Generator, H: Matrix, t: Vector, d: int) -> bool:
+def _draw_normal(rng, H, t, d):
     """t <- draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. False if it is not p.d."""
     if not cholesky(H, d):
         return False
@@ -77,22 +65,7 @@ def _draw_normal(rng: np.random.Generator, H: Matrix, t: Vector, d: int) -> bool
 
 
 @inner
-def _draw_beta(
-    rng: np.random.Generator,
-    X: Matrix,
-    Z: Matrix,
-    y: Vector,
-    first: IntVector,
-    Q0: Matrix,
-    t0: Vector,
-    Q: Matrix,
-    t: Matrix,
-    variance: float,
-    beta: Vector,
-    WW: Stack,
-    ZX: Stack,
-    Zys: Matrix,
-) -> int:
+def _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZX, Zys):
     """BETA; leaves the Cholesky factors of W_i in WW (m, q, q), Z'X in ZX (m, p, q) and Z'y in Zys (m, q)."""
     p, q, m = X.shape[1], Z.shape[1], first.size - 1
     H, h, Xy = np.zeros((p, p)), np.empty(p), np.zeros(p)
@@ -133,17 +106,7 @@ def _draw_beta(
 
 
 @inner
-def _draw_effects(
-    rng: np.random.Generator,
-    beta: Vector,
-    t: Matrix,
-    variance: float,
-    WW: Stack,
-    ZX: Stack,
-    Zys: Matrix,
-    at: Integer,
-    B: Matrix,
-) -> None:
+def _draw_effects(rng, beta, t, variance, WW, ZX, Zys, at, B):
     """EFFECTS of all clusters, into the columns of B from `at` on."""
     m, p, q = ZX.shape
     u = np.empty(q)
@@ -162,17 +125,7 @@ def _draw_effects(
 
 
 @inner
-def _residuals(
-    X: Matrix,
-    Z: Matrix,
-    y: Vector,
-    first: IntVector,
-    beta: Vector,
-    B: Matrix,
-    at: Integer,
-    out: Vector,
-    effects: bool,
-) -> None:
+def _residuals(X, Z, y, first, beta, B, at, out, effects):
     """out (n,) <- y - X beta, less Z b if `effects`."""
     for i in range(first.size - 1):
         for j in range(first[i], first[i + 1]):
@@ -186,17 +139,7 @@ def _residuals(
 
 
 @inner
-def _draw_scales(
-    rng: np.random.Generator,
-    Z: Matrix,
-    first: IntVector,
-    residual: Vector,
-    B: Matrix,
-    at: Integer,
-    variance: float,
-    H: Matrix,
-    alpha: Vector,
-) -> bool:
+def _draw_scales(rng, Z, first, residual, B, at, variance, H, alpha):
     """alpha (q,) of SCALE; H (q, q) comes as the mixing precisions. residual: y - X beta."""
     q = Z.shape[1]
     u = np.empty(q)
@@ -214,21 +157,21 @@ def _draw_scales(
 
 @kernel(nogil=True)
 def normal_step(
-    rng: np.random.Generator,
-    X: Matrix,
-    Z: Matrix,
-    y: Vector,
-    first: IntVector,
-    Q0: Matrix,
-    t0: Vector,
+    rng,
+    X,
+    Z,
+    y,
+    first,
+    Q0,
+    t0,
     sigma_prior: CovarianceUpdate,
     psi_prior: CovarianceUpdate,
-    at: Integer,
-    beta: Vector,
-    sd: Vector,
-    Psi: Matrix,
-    B: Matrix,
-) -> int:
+    at,
+    beta,
+    sd,
+    Psi,
+    B,
+):
     """One update of the parameters of a normal factor.
 
     Parameters
