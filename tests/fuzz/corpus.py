@@ -380,4 +380,4 @@ PENDING = {
     "bayes of 1e15 + noise in clusters of one row",
     "the log mean of a multiple of its predictor runs away",
 }
-KNOWN = ("residual variance left", "the log mean is")
+KNOWN = ("residual variance is no longer positive", "the log mean is")
