@@ -38,7 +38,7 @@ def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict[str, 
     own = [
         name
         for name in parameters.index
-        if name.startswith("beta_y") or name.count("[y:") and name.count(", y:")
+        if name.startswith("beta_y") or (name.count("[y:") and name.count(", y:"))
     ]
     return {
         "seconds": imp.attrs["seconds"],
@@ -50,10 +50,11 @@ def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict[str, 
 
 
 def joint_glmm() -> list[str]:
-    """Jolani's design, 10 x 300, binary outcome with a random slope, a binary covariate and a count incomplete: two chains
-    x (300 + 1,500) sweeps, two workers, kernels compiled. Smallest effective sample sizes of the analysis' own parameters
-    (beta and Psi of y), of all parameters, of imputed means and standard deviations by study; seconds for 1,000 effective
-    draws of every parameter of the analysis (goal: 20). Below, the same without the move of effects and values together."""
+    """Jolani's design, 10 x 300, binary outcome with a random slope, a binary covariate and a count incomplete: two
+    chains x (300 + 1,500) sweeps, two workers, kernels compiled. Smallest effective sample sizes of the analysis' own
+    parameters (beta and Psi of y), of all parameters, of imputed means and standard deviations by study; seconds for
+    1,000 effective draws of every parameter of the analysis (goal: 20). Below, the same without the move of effects and
+    values together."""
     model = bi.JointGLMM(jolani(), ANALYSIS)
     lines = [
         "| | seconds | ms a sweep and worker | analysis | all parameters | imputed | seconds for 1,000 |",
@@ -88,8 +89,9 @@ def joint_glmm_rows() -> list[str]:
 
 
 def joint_glmm_default() -> list[str]:
-    """A default imputation (m = 20, four chains x (200 + 1,000) sweeps) of a table with the shape of Hsb82, 7,185 pupils in
-    160 schools, half of one covariate missing, whose product with a variable of schools is in the analysis (goal: 3 s)."""
+    """A default imputation (m = 20, four chains x (200 + 1,000) sweeps) of a table with the shape of Hsb82, about 7,200
+    pupils in 160 schools, half of one covariate missing, whose product with a variable of schools is in the analysis
+    (goal: 3 s)."""
     rng = np.random.default_rng(7)
     sizes = rng.integers(20, 70, 160)
     g = np.repeat(np.arange(160), sizes)
