@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from bayesimp.errors import SamplingError
 from bayesimp.fcs.blocks.base import KEPT, LASTING, Block, Chain, Parameters
 from bayesimp.fcs.blocks.rows import indistinct
+from bayesimp.fcs.runaway import ran_away
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
@@ -194,7 +195,13 @@ class Cycles:
     def advance(self, chain: Chain, number: int, into: History, place: int, start: int, stop: int) -> None:
         """Cycles start .. stop-1 of a chain, in place."""
         table, conditionals, post = self.parts
-        _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+        try:
+            _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+        except SamplingError as error:
+            circle = ran_away(table, chain.V)
+            if not circle:
+                raise
+            raise SamplingError(f"{error} {circle}") from error
 
     def put(self, into: History, place: int, start: int, piece: History) -> None:
         """Copy the cycles of one chain into those of all."""

@@ -27,6 +27,7 @@ from bayesimp.fcs.specification.automatic_columns import (
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.feedback import (
     computed_circles,
+    computed_from_itself,
     drawn_by_logs,
     feeding_back,
     note,
@@ -312,9 +313,9 @@ def _check_cycle(
                     f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
                     "take it out of the formula."
                 )
+            derived = tuple(base.derived.values())
             raise SpecificationError(
-                f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
-                f"the predictors of '{name}', and put its other ingredients there instead."
+                computed_from_itself(name, which, part, derived, part in base.data.variables)
             )
 
 
