@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesimp import priors as pr
-from bayesimp.arguments import generator, pair, whole
+from bayesimp.arguments import generator, numbers, pair, whole
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.errors import SpecificationError
@@ -68,6 +68,8 @@ def plot_predictive_qq(
         raise SpecificationError(f"designs must be pairs (rows a cluster, clusters), got {designs!r}.")
     pairs = [pair(design, "designs: rows a cluster and clusters") for design in designs]
     designs = [(whole(n, "designs: rows a cluster"), whole(m, "designs: clusters", 2)) for n, m in pairs]
+    Sigma, Psi = numbers(Sigma, "Sigma", (2, 2)), numbers(Psi, "Psi", (2, 2))
+    joint, fcs = pr.read("pan" if joint is None else joint), pr.read("mice" if fcs is None else fcs)
     rng, persons, draws = generator(seed), whole(persons, "persons"), whole(draws, "draws")
     figure, axes = subplots(
         len(designs),
