@@ -241,7 +241,7 @@ class JointGLMM(ImputationModel):
         *,
         seed: int | None = None,
         chains: int = 4,
-        tune: int = 500,
+        tune: int = 200,
         draws: int = 1000,
         thin: int = 1,
         keep_effects: bool = False,

@@ -19,7 +19,7 @@ from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
 from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
-from bayesimp.kernels.factors.cells import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells, FactorArrays
+from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells, FactorArrays
 from bayesimp.kernels.factors.columns import Programs, all_columns, all_means
 from bayesimp.kernels.factors.together import can_move_together
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
@@ -227,10 +227,13 @@ def _cells(
             missing &= np.isin(np.arange(len(V)), first[:-1])
         rows += np.flatnonzero(missing).tolist()
         start.append(len(rows))
-    ints = [np.array(x, dtype=np.int64) for x in (start, rows, kind, child, of)]
+
+    def ints(x: list) -> NDArray[np.int64]:
+        return np.array(x, dtype=np.int64)
+
     return Cells(
-        *ints, np.array(wide, dtype=bool), np.array(active, dtype=bool).reshape(len(of), T),
-        np.array(mean, dtype=np.int64), np.array(mean_of, dtype=np.int64),
+        ints(start), ints(rows), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
+        np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
     ), leaf  # fmt: skip
 
 

@@ -24,15 +24,8 @@ from __future__ import annotations
 import math
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.factors.cells import (
-    Cells,
-    FactorArrays,
-    State,
-    Work,
-    child_density,
-    set_columns,
-    set_rest,
-)
+from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
+from bayesimp.kernels.factors.cells import child_density, set_columns, set_rest
 from bayesimp.kernels.factors.columns import Programs, cluster_mean
 from bayesimp.kernels.families.codes import (
     GAMMA,
