@@ -198,7 +198,8 @@ def _is_between(s: Evidence, j: int, column: Column, base: str) -> bool:
         return column.base == base
     if base != INTERCEPT:
         return column.base == base
-    return s.kinds[j] == "complete" and not varies_within(s.X[:, j], s.data.codes).any()
+    plain = s.kinds[j] == "complete" and not column.within
+    return plain and not varies_within(s.values[column.base], s.data.codes).any()
 
 
 def _first_rows(s: Evidence) -> NDArray[np.int64]:

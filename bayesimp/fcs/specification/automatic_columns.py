@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
+    "Seen",
     "check_compatible",
     "with_means",
     "without_collinear",
@@ -116,13 +117,28 @@ def without_collinear(
     )
 
 
-def without_unseen(
-    draft: Draft,
-    data: IncompleteData,
-    base: BaseColumns,
-    fitted: NDArray[np.bool_],
-    asked: Collection[Column] = (),
-) -> Draft:
+class Seen(NamedTuple):
+    """What is observed in the rows that models are fitted to: these rows, base columns there, names of complete ones."""
+
+    data: IncompleteData
+    values: dict[str, NDArray[np.float64]]
+    complete: frozenset[str]
+
+    @classmethod
+    def of(cls, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]) -> Seen:
+        """Once all formulas are known, which make the base columns."""
+        complete = {name: x[fitted] for name, x in base.complete.items()}
+        part = data if fitted.all() else data.part(data.frame[fitted])
+        return cls(
+            part, observed(part, complete, base.incomplete, base.derived.values()), frozenset(complete)
+        )
+
+    def evidence(self, response: str, block: ConditionalModel) -> Evidence:
+        """What is seen of a response of a block."""
+        return Evidence(response, block, self.values, self.data, self.complete)
+
+
+def without_unseen(draft: Draft, seen: Seen, asked: Collection[Column] = ()) -> Draft:
     """Of a default formula: without incomplete columns whose coefficients the observed cells say nothing of.
 
     First those that are never observed with the response, or are constant or combinations of complete columns where both
@@ -138,7 +154,7 @@ def without_unseen(
         (
             (response, left)
             for response in block.responses
-            if (left := _unseen(_evidence(response, block, data, base, fitted), asked))
+            if (left := _unseen(seen.evidence(response, block), asked))
         ),
         None,
     )
@@ -151,7 +167,7 @@ def without_unseen(
         each = f"(each {why})" if len(columns) > 1 else why
         draft = _left_out(draft, columns, f"automatic predictor left out{whose}: ", f" {each}")
     # those that are left may be observed together in more rows
-    return without_unseen(draft, data, base, fitted, asked)
+    return without_unseen(draft, seen, asked)
 
 
 def _unseen(s: Evidence, asked: Collection[Column]) -> dict[Column, str]:
@@ -166,32 +182,14 @@ def _unseen(s: Evidence, asked: Collection[Column]) -> dict[Column, str]:
     return {s.block.fixed[j]: why for j, why in combined(s, order) if s.block.fixed[j] not in asked}
 
 
-def _evidence(
-    response: str,
-    block: ConditionalModel,
-    data: IncompleteData,
-    base: BaseColumns,
-    fitted: NDArray[np.bool_],
-) -> Evidence:
-    """What is seen of a response in the rows that models are fitted to."""
-    complete = {name: x[fitted] for name, x in base.complete.items()}
-    part = data if fitted.all() else data.part(data.frame[fitted])
-    values = observed(part, complete, base.incomplete, base.derived.values())
-    return Evidence(response, block, values, part, frozenset(complete))
-
-
 def without_combined_means(
-    block: ConditionalModel,
-    data: IncompleteData,
-    base: BaseColumns,
-    fitted: NDArray[np.bool_],
-    automatic: Collection[Column],
+    block: ConditionalModel, seen: Seen, automatic: Collection[Column]
 ) -> ConditionalModel:
     """Without automatic cluster means that are combinations of others in the clusters where the response is observed."""
     if not automatic or proper(block):
         return block
     for name in block.responses:
-        s = _evidence(name, block, data, base, fitted)
+        s = seen.evidence(name, block)
         left = [block.fixed[j] for j in combined_means(s, automatic)]
         text = f"combinations of other columns in the {len(s.clusters)} clusters where '{name}' is observed, left out: "
         block = _left_out(Draft(block, False), left, text).block

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import trials
 from bayesimp.fcs.specification.automatic_columns import (
+    Seen,
     check_compatible,
     with_means,
     without_collinear,
@@ -132,12 +133,13 @@ def conditionals(
     asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
     drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
     drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
-    drafts = [without_unseen(d, data, base, fitted, asked[d.block.name]) for d in drafts]
+    seen = Seen.of(data, base, fitted)
+    drafts = [without_unseen(d, seen, asked[d.block.name]) for d in drafts]
     drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     drafts = _with_circles(drafts, base, values)
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
     added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
-    made = {name: without_combined_means(b, data, base, fitted, added[name]) for name, b in made.items()}
+    made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
     made = {name: _without(block, given[name], base) for name, block in made.items()}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
