@@ -81,6 +81,17 @@ class Shift:
     def __bool__(self) -> bool:
         return any(self.by.values())
 
+    def describe(self, moves_predictor: Callable[[str], bool] = lambda name: False) -> list[str]:
+        """One line of a printed model for every variable that is moved.
+
+        moves_predictor: whether it is the linear predictor of a variable that moves.
+        """
+        return [
+            f"shift of {name}: {float(number):+g}" + " on its linear predictor" * moves_predictor(name)
+            for name, number in self.by.items()
+            if number
+        ]
+
     def checked(self, known: Sequence[str]) -> Shift:
         """The same shift, if every variable is imputed by the model and every number is finite.
 

@@ -353,7 +353,7 @@ def test_with_priors_changes_the_blocks_that_take_priors():
 def test_refusals_name_what_is_wrong(model):
     with pytest.raises(bi.SpecificationError, match="FCS takes IncompleteData, got DataFrame"):
         bi.FCS(frame())
-    with pytest.raises(bi.SpecificationError, match="cycle"):
+    with pytest.raises(bi.SpecificationError, match="circle 'y1' -> 'r' -> 'y1'"):
         bi.FCS(data(), derived={"r": "y1 / y3"}, predictors={"y1": "~ r + (1 | study)"})
     with pytest.raises(bi.SpecificationError, match="tune = 12 leaves none"):
         run(model, tune=12)

@@ -316,6 +316,8 @@ class FCS(ImputationModel):
         lines += [f"  priors of {text}" for text in self._described_priors()]
         lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
         lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
+        family = {name: block.distribution for block in self.spec.blocks for name in block.responses}
+        lines += [f"  {line}" for line in self.shift.describe(lambda name: not family[name].is_normal)]
         lines += [f"  note: {event.where}: {event.message}" for event in self.events]
         return "\n".join(lines)
 

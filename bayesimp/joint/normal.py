@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import ImputationModel, Shift, register
+from bayesimp.contract import CodeNotInFile, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import Design, design
@@ -121,8 +121,19 @@ class JointNormal(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model that `specification` described; it has no functions of the user's."""
-        priors = priors_from_dict(specification["priors"])
+        """The model that `specification` described; it has no functions of the user's.
+
+        Raises
+        ------
+        CodeNotInFile
+            A prior is of a class that this session has not defined.
+        """
+        try:
+            priors = priors_from_dict(specification["priors"])
+        except CodeNotInFile:
+            raise
+        except SpecificationError as error:  # a file from before modules were named
+            raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
         return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
 
     @classmethod
@@ -171,6 +182,7 @@ class JointNormal(ImputationModel):
             f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
+            *(f"  {line}" for line in self.shift.describe()),
             f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
             *(f"  note: {event.message}" for event in self.events),
         ]
