@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CodeNotInFile",
+    "Contents",
     "ImputationModel",
     "Run",
     "Shift",
@@ -90,6 +91,23 @@ class Shift:
             if not abs(float(number)) < float("inf"):
                 raise SpecificationError(f"shift of '{name}': a finite number, not {number!r}.")
         return self
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the model of one incomplete variable contains of the other variables, to be compared with an analysis.
+
+    Attributes
+    ----------
+    formula
+        Its conditional mean given all others, as a formula: ``"x ~ 1 + y + cluster_mean(y) + (1 + w | school)"``.
+    clusters
+        How it knows the clusters: ``"random"`` effects, a ``"fixed"`` effect of each, values ``"of clusters"``
+        themselves (one row a cluster), or ``"ignored"``.
+    """
+
+    formula: str
+    clusters: Literal["random", "fixed", "of clusters", "ignored"] = "random"
 
 
 class Run(ABC):
@@ -228,6 +246,33 @@ class ImputationModel(ABC):
         ------
         SpecificationError
         """
+
+    def contents(self) -> Mapping[str, Contents] | None:
+        """What the model of each variable contains; variables of which nothing is known, such as those that code of the
+        user's imputes, are left out. None, the default: nothing is known of any, and analyses cannot be compared with it.
+        """
+        return None
+
+    def definitions(self) -> Mapping[str, str]:
+        """Columns that the model computes from others, name -> expression, each after those that it needs."""
+        return {}
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+    ) -> str | None:
+        """The call that makes this model with further terms, as a user would write it; None where there is none.
+
+        Parameters
+        ----------
+        fixed, random
+            By variable, terms that its model lacks, and terms whose random slopes it lacks.
+        clusters
+            Variables whose models lack effects of the clusters.
+        """
+        return None
 
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Variables that would mix better imputed in one block, name -> variables.

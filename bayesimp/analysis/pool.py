@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.events import Event, EventTable
 
 __all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
 
@@ -51,6 +52,8 @@ class Pooled:
         (k,) the scale each estimate was pooled on: ``"estimate"`` unless it is a variance component.
     notes
         By term, why an estimate or its interval is missing.
+    log
+        How the analysis compares with the imputation model, see `events`.
     """
 
     terms: tuple[str, ...]
@@ -67,6 +70,12 @@ class Pooled:
     covariance: Array
     scale: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    log: tuple[Event, ...] = ()
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis, see `Fits`."""
+        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     @property
     def std_error(self) -> Array:

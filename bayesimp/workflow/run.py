@@ -193,6 +193,8 @@ class _Watched:
 
     def __init__(self, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
         self.m, self._imputations, self._report = imputations.m, imputations, report
+        self.model, self.rows = imputations.model, imputations.rows
+        self.imputed_columns = imputations.imputed_columns
 
     def frame(self, k: int) -> pd.DataFrame:
         self._report("fitting", k, self.m)
