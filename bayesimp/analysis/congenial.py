@@ -22,7 +22,7 @@ from typing import Any
 from bayesimp.analysis.gaps import Gap, Need, Verdict
 from bayesimp.analysis.observed import Observed
 from bayesimp.contract import Contents, ImputationModel
-from bayesimp.formulas.formula import Formula, has_intercept, parse, signed
+from bayesimp.formulas.formula import Formula, RandomTerm, has_intercept, parse, signed
 from bayesimp.formulas.span import (
     CONSTANT,
     Atom,
@@ -36,7 +36,7 @@ from bayesimp.formulas.span import (
     times,
     written,
 )
-from bayesimp.formulas.syntax import Name, read, write
+from bayesimp.formulas.syntax import Name, column_names, read, write
 
 __all__ = ["congeniality"]
 
@@ -59,8 +59,8 @@ def congeniality(
     imputed
         Variables with imputed cells; None: those of the model that have missing cells.
     table
-        A completed table, by which columns are recognised that are combinations of others in this table; None: no such
-        columns are recognised.
+        A completed table, by which columns are recognised that are combinations of others in it; None: the rows of the
+        incomplete one that are complete in these columns.
     offset
         Column of known parts of the linear predictor, which is a term with the coefficient 1.
     """
@@ -97,12 +97,19 @@ class _Question:
         self.reader = Reader(definitions, linear)
         self.inner = Reader(definitions, linear, by_cluster=True)
         self.response = self.reader.variable(self.analysis.responses[0])
-        self.fixed = [(written(term), self.reader.columns(term)) for term in terms(self.analysis.fixed)]
+        self.fixed, by_cluster = [], []
+        for term in terms(self.analysis.fixed):
+            rest = tuple(atom for atom in term if set(column_names(atom)) != {self.model.data.cluster})
+            if rest == term:
+                self.fixed.append((written(term), self.reader.columns(term)))
+            else:  # a fixed effect of each cluster
+                right = f"0 + {written(rest)}" if rest else "1"
+                by_cluster.append(RandomTerm(right, write(Name(self.model.data.cluster))))
         if self.offset is not None:
             self.fixed.append((write(Name(self.offset)), [self.reader.variable(self.offset)]))
         self.random = [
             (random, [(written(term), self.inner.columns(term)) for term in terms(random.columns)])
-            for random in self.analysis.random
+            for random in (*self.analysis.random, *by_cluster)
         ]
         columns = [self.response, *(c for _, each in self.fixed for c in each)]
         columns += [c for _, part in self.random for _, each in part for c in each]
@@ -129,13 +136,11 @@ class _Question:
         return list({(gap.kind, gap.lacks): gap for gap in gaps}.values())
 
     def _lacking(self, need: Need, span: Sequence[Polynomial], contents: Contents) -> list[Monomial]:
-        lacks = lacking(span, need.columns)
-        if contents.clusters == "of clusters" and lacks:
-            means = [self.reader.mean(column) for column in need.columns]
-            return [m for m in lacking(span, means) if not contains(span, need.columns[0])]
-        if need.any_form:
-            return [m for m in lacks if not _in_some_form(m, span)]
-        return lacks
+        columns = need.columns
+        if contents.clusters == "of clusters":  # what varies within clusters stands there as its mean
+            columns = [self.reader.mean(column) for column in columns if not contains(span, column)]
+        lacks = lacking(span, columns)
+        return [m for m in lacks if not _in_some_form(m, span)] if need.any_form else lacks
 
     def _of_response(self, name: str) -> list[Need]:
         """p(y | x, ...) has the terms of the analysis; those that the variable itself is in cannot predict it."""
@@ -173,8 +178,8 @@ class _Question:
         """c y, or the cluster mean of it, of a term c x; None where it is y itself."""
         assert factor is not None
         rest, in_mean = factor
-        column = times({rest: 1.0}, self.response)
-        column = self.reader.mean(column) if in_mean else column
+        product: Polynomial = times({rest: 1.0}, self.response)
+        column = self.reader.mean(product) if in_mean else product
         if not rest and not in_mean:
             return None
         inner = self._by_response(rest)

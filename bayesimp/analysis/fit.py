@@ -23,6 +23,7 @@ from scipy import stats
 
 from bayesimp.analysis.congenial import congeniality
 from bayesimp.analysis.functions import fit_by_function
+from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
@@ -176,6 +177,8 @@ class Fits:
     def _heading(self) -> str:
         doubts = f", {int((~self.converged).sum())} not converged" if not self.converged.all() else ""
         doubts += f", {int(self.singular.sum())} singular" if self.singular.any() else ""
+        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
+        doubts += f", not congenial: {gaps} of .events" if gaps else ""
         return f"Fits({self.analysis!r}, m={len(self)}{doubts}" + (")" if len(self) == 1 else "")
 
 

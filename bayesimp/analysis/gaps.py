@@ -10,8 +10,9 @@ from bayesimp.events import Event
 from bayesimp.formulas.span import Monomial, Polynomial, spelled
 from bayesimp.messages import listing
 
-__all__ = ["Gap", "Need", "Verdict"]
+__all__ = ["NOT_CONGENIAL", "Gap", "Need", "Verdict"]
 
+NOT_CONGENIAL = "not congenial"  # kind of events
 MOST_LINES = 6  # of gaps in a warning
 
 
@@ -178,7 +179,7 @@ class Verdict:
         for gap in self.gaps:
             cure = "" if gap.call is None else f". Impute with {gap.call}"
             made.append(
-                Event("not congenial", gap.variable, f"{gap.message}{cure}", cells.get(gap.variable, 1))
+                Event(NOT_CONGENIAL, gap.variable, f"{gap.message}{cure}", cells.get(gap.variable, 1))
             )
         made += [
             Event("congenial approximately", gap.variable, gap.message, cells.get(gap.variable, 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bayesimp.contract import Contents, ImputationModel
 from bayesimp.errors import BayesimpError
@@ -18,6 +19,7 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Observed"]
 
+Array = NDArray[Any]
 ROWS = 5_000  # by which a column is compared with others
 TOLERANCE = 1e-7
 
@@ -28,13 +30,12 @@ class Observed:
     Parameters
     ----------
     table
-        A completed table, or None.
+        A completed table, or None: rows of the incomplete one.
     """
 
     def __init__(self, model: ImputationModel, analysis: Formula, table: pd.DataFrame | None) -> None:
         self.data: IncompleteData = model.data
-        self.table = table
-        self._designs: dict[str, Any] = {}
+        self.analysis, self.table = analysis, table
 
     @cached_property
     def linear(self) -> frozenset[str]:
@@ -45,7 +46,7 @@ class Observed:
         family, column = self.data.variable(name).distribution, self.data.frame[name]
         if family.is_two_valued or self.is_factor(name):
             return True
-        return not self.data.missing(name).any() and column.nunique() <= 2
+        return not self.data.missing(name).any() and column[:ROWS].nunique() <= 2 and column.nunique() <= 2
 
     def is_factor(self, name: str) -> bool:
         """Whether a column stands for its levels."""
@@ -76,9 +77,11 @@ class Observed:
 
         So is the cluster mean of a variable of clusters, and a column that the imputation model left out for others.
         """
-        if self.table is None or contents.clusters == "of clusters":
+        if contents.clusters == "of clusters":
             return False
-        X, columns = self._columns(parse(contents.formula).fixed), self._columns(" + ".join(["1", *lacks]))
+        formula, asked = parse(contents.formula), parse(" ~ " + " + ".join(lacks))
+        frame, codes = self._rows({*formula.columns, *asked.columns})
+        X, columns = self._columns(formula, frame, codes), self._columns(asked, frame, codes)
         if X is None or columns is None or len(X) <= 2 * X.shape[1]:
             return False
         scale = np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
@@ -86,13 +89,19 @@ class Observed:
         left = columns - X @ np.linalg.lstsq(X, columns, rcond=TOLERANCE)[0]
         return bool((np.linalg.norm(left, axis=0) < TOLERANCE * scale).all())
 
-    def _columns(self, right: str) -> np.ndarray | None:
-        """Columns of a right-hand side in the completed table, of up to `ROWS` rows; None where they cannot be made."""
-        if right not in self._designs:
-            formula = replace(parse(f"~ {right}"), cluster_of_means=self.data.cluster)
-            try:
-                made = design(formula, self.table, clusters=self.data.codes).X
-            except BayesimpError:
-                made = None
-            self._designs[right] = made if made is None else made[:: max(len(made) // ROWS, 1)]
-        return self._designs[right]
+    def _rows(self, names: set[str]) -> tuple[pd.DataFrame, Array]:
+        """Rows that are complete in some columns, and their clusters."""
+        if self.table is not None:
+            return self.table, self.data.codes
+        frame = self.data.frame
+        there = frame[[name for name in frame.columns if name in names]].notna().all(axis=1).to_numpy()
+        return frame[there], np.unique(self.data.codes[there], return_inverse=True)[1]
+
+    def _columns(self, formula: Formula, frame: pd.DataFrame, codes: Array) -> Array | None:
+        """Columns of the fixed part, of up to `ROWS` rows; None where they cannot be made."""
+        formula = replace(formula, random=(), cluster_of_means=self.data.cluster)
+        try:
+            made = design(formula, frame, clusters=codes).X
+        except BayesimpError:
+            return None
+        return made[:: max(len(made) // ROWS, 1)]

@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, EventTable
 
@@ -118,7 +119,10 @@ class Pooled:
     def __repr__(self) -> str:
         """What fits a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
-        return "\n".join([*lines, *(f"{term}: {why}" for term, why in self.notes.items())])
+        lines += [f"{term}: {why}" for term, why in self.notes.items()]
+        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
+        lines += [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)

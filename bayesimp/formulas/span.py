@@ -263,6 +263,11 @@ def times(*columns: Polynomial) -> dict[Monomial, float]:
 
 def contains(span: Sequence[Polynomial], column: Polynomial) -> bool:
     """Whether a column is a linear combination of others, whatever the values of the variables."""
+    free = {key for each in span if len(each) == 1 for key, number in each.items() if number}
+    column = {key: number for key, number in column.items() if key not in free}
+    if not column:
+        return True
+    span = [{k: v for k, v in each.items() if k not in free} for each in span if len(each) > 1]
     places = {key: j for j, key in enumerate(dict.fromkeys(k for each in (*span, column) for k in each))}
     rows = [*span, column]
     matrix = np.zeros((len(rows), len(places)))
@@ -270,6 +275,8 @@ def contains(span: Sequence[Polynomial], column: Polynomial) -> bool:
         for key, number in each.items():
             matrix[i, places[key]] = number
     matrix /= np.maximum(np.abs(matrix).max(axis=1, keepdims=True), 1e-300)
+    if len(rows) == 1:
+        return False
     left = matrix[-1] - matrix[:-1].T @ np.linalg.lstsq(matrix[:-1].T, matrix[-1], rcond=None)[0]
     return bool(np.abs(left).max() < 1e-9)
 

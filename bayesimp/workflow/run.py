@@ -229,6 +229,8 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
             if components is not None:
                 components = components.merge(components_of(complete), on="term", how="left")
     this.folder.table(f"pooled_{analysis.name}.csv", table)
+    if fits.log:
+        this.folder.table(f"events_{analysis.name}.csv", fits.events)
     this.caption(this.captions.pooled(analysis, table, rows))
     this.say(as_text(table))
     if components is not None:
