@@ -113,7 +113,10 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
         "random slope": f"has no random slope of {lacks}",
         "cluster effects": f"has no effects of {lacks}",
     }[need.kind]
-    why = f", which {_slope_of(need)}{need.term} implies" if need.role == "implied" else ""
+    why = {
+        "implied": f", which {_slope_of(need)}{need.term} implies",
+        "beside": "" if need.kind == "variable" else ", on which the response depends as well",
+    }.get(need.role, "")
     return f"the model of '{variable}' {what}{why}"
 
 

@@ -58,9 +58,7 @@ def check(options: argparse.Namespace) -> int:
         said += [f"{analysis.quadrature} nodes of quadrature"] if analysis.quadrature > 1 else []
         said += ["compared with complete rows"] if analysis.complete_case else []
         print(f"analysis '{analysis.name}': {analysis.formula}   ({', '.join(said)})")
-        verdict = congeniality(
-            ready.model, parse(str(analysis.formula)), offset=analysis.columns.get("offset")
-        )
+        verdict = congeniality(ready.model, analysis.formula, offset=analysis.columns.get("offset"))
         if text := verdict.warning():
             _say(f"Note: {text}")
     if not plan.analyses:
