@@ -319,7 +319,12 @@ class FCS(ImputationModel):
         clusters: Sequence[str] = (),
     ) -> str | None:
         """The call with further terms."""
-        return call_with(self.spec, self.data, self._declared, fixed, random, clusters)
+        given = {name: value for name, value in self._declared.items() if value is not None}
+        if not self.ignore.any():
+            given.pop("ignore", None)  # loaded models have one that ignores nothing
+        if not self.shift:
+            given.pop("shift", None)
+        return call_with(self.spec, self.data, given, fixed, random, clusters)
 
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Blocks for variables that are missing in the same rows, where one of them mixes badly."""

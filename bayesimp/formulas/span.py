@@ -10,7 +10,8 @@ is not taken apart:
     poly(x, 3)              x, x x, x x x
 
 So ``within(x) + cluster_mean(x)`` contains ``x``, and ``x * w`` contains ``scale(x):w``. A variable with two values
-is linear in all its functions, and a factor stands for the columns of all its levels.
+is linear in all its functions, and a factor stands for the columns of all its levels but the first; that in ``sex:x``
+without ``x`` it has all of them (R's rule), so that ``x`` is contained, is not seen.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bayesimp.contract import Contents
-from bayesimp.fcs.specification.records import ConditionalModel, Conditionals, summed
-from bayesimp.formulas.predictors import addition
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals, formula_text, summed
+from bayesimp.formulas.predictors import addition, edit
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.table.incomplete import IncompleteData
 
@@ -53,7 +53,7 @@ def call_with(
     random: Mapping[str, Sequence[str]],
     clusters: Sequence[str],
 ) -> str | None:
-    """The call with these terms; "..." stands for arguments that the user gave, which stay.
+    """The call with these terms; "..." stands for other arguments that the user gave, which stay.
 
     Methods without random effects give way to ``bayes`` where such are asked for, if the variable is observed in more
     than one cluster.
@@ -73,18 +73,40 @@ def call_with(
                 methods[block.name] = "bayes"
         if not terms and not slopes:
             continue
-        now = summed(block.random, spec.written) if block.random else "1"
-        added = addition(terms, slopes, now, group)
-        if declared["predictors"] is None:
-            predictors[block.name] = f"~ . + {added}"
-        else:
-            predictors[block.name] = f"~ {summed(block.fixed, spec.written)} + {added}"
-            if block.random and not slopes:
-                predictors[block.name] += f" + ({now} | {group})"
+        predictors[block.name] = _longer(block, spec, group, declared.get("predictors"), terms, slopes)
     if not predictors and not methods:
         return None
-    others = any(value is not None for name, value in declared.items() if name not in ("predictors", "shift"))
-    parts = ["data", *(["..."] if others or declared["predictors"] is not None else [])]
+    if predictors and "predictors" in declared:
+        predictors = _as_before(spec, data, declared["predictors"]) | predictors
+    parts = ["data", *(["..."] if declared.keys() - {"predictors"} else [])]
     parts += [f"methods={methods!r}"] if methods else []
     parts += [f"predictors={predictors!r}"] if predictors else []
     return f"bi.FCS({', '.join(parts)})"
+
+
+def _longer(
+    block: ConditionalModel,
+    spec: Conditionals,
+    group: str,
+    declared: Any,
+    terms: Sequence[str],
+    slopes: Sequence[str],
+) -> str:
+    """The formula of a block with further terms: an edit of its default, as long as that is what it is."""
+    now = summed(block.random, spec.written) if block.random else "1"
+    added = addition(terms, slopes, now, group)
+    own = declared.get(block.name) if isinstance(declared, Mapping) else None
+    if declared is None or (isinstance(declared, Mapping) and own is None):
+        return f"~ . + {added}"
+    change = edit(own) if isinstance(own, str) else None
+    if change is not None and change.random is None:
+        return f"{own} + {added}"
+    random = f" + ({now} | {group})" if block.random and not slopes else ""
+    return f"~ {summed(block.fixed, spec.written)} + {added}{random}"
+
+
+def _as_before(spec: Conditionals, data: IncompleteData, declared: Any) -> dict[str, Any]:
+    """Predictors that were declared, by block."""
+    if isinstance(declared, Mapping):
+        return dict(declared)
+    return {block.name: formula_text(block, data.cluster, spec.written) for block in spec.blocks}
