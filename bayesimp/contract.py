@@ -104,10 +104,16 @@ class Contents:
     clusters
         How it knows the clusters: ``"random"`` effects, a ``"fixed"`` effect of each, values ``"of clusters"``
         themselves (one row a cluster), or ``"ignored"``.
+    is_normal
+        Whether its distribution is normal, with a residual variance.
+    own_variances
+        Whether each cluster has a residual variance of its own.
     """
 
     formula: str
     clusters: Literal["random", "fixed", "of clusters", "ignored"] = "random"
+    is_normal: bool = True
+    own_variances: bool = False
 
 
 class Run(ABC):
@@ -262,6 +268,7 @@ class ImputationModel(ABC):
         fixed: Mapping[str, Sequence[str]],
         random: Mapping[str, Sequence[str]],
         clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
     ) -> str | None:
         """The call that makes this model with further terms, as a user would write it; None where there is none.
 
@@ -271,6 +278,8 @@ class ImputationModel(ABC):
             By variable, terms that its model lacks, and terms whose random slopes it lacks.
         clusters
             Variables whose models lack effects of the clusters.
+        variances
+            Variables whose models lack a residual variance for each cluster.
         """
         return None
 

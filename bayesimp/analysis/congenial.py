@@ -125,14 +125,16 @@ class _Question:
         needs += [] if contents.clusters == "of clusters" else self._of_random(name, is_response, contents)
         gaps = []
         for need in needs:
-            if need.kind in ("nonlinear in itself", "cluster effects"):
+            if need.kind:
                 gaps.append(Gap.of(name, need, need.text))
                 continue
             lacks = self._lacking(need, slopes if need.random else span, contents)
             if not lacks:
-                gaps += [Gap.of(name, need, approximate=True)] if need.approximate else []
+                gaps += [Gap.of(name, need, need.term, approximate=True)] if need.approximate else []
             elif not (not need.random and self.observed.combination(contents, [spelled(m) for m in lacks])):
                 gaps += [Gap.of(name, replace(need, kind=_kind(m, need)), need.spelled(m)) for m in lacks]
+        lacking_terms = {gap.term for gap in gaps if gap.kind not in ("approximate", "in part")}
+        gaps = [g for g in gaps if g.kind not in ("approximate", "in part") or g.term not in lacking_terms]
         return list({(gap.kind, gap.lacks): gap for gap in gaps}.values())
 
     def _lacking(self, need: Need, span: Sequence[Polynomial], contents: Contents) -> list[Monomial]:
@@ -165,26 +167,34 @@ class _Question:
                 if any(factor is None for factor in factors):
                     nonlinear.append(text)
                     continue
-                for factor in factors:
-                    need = self._implied(text, factor)
-                    needs += [] if need is None else [need]
+                needs += [n for factor in factors if factor for n in self._implied(name, text, factor)]
         needs += [
             Need(text, [], "itself", kind="nonlinear in itself", text=text)
             for text in dict.fromkeys(nonlinear)
         ]
         return needs
 
-    def _implied(self, text: str, factor: tuple[Monomial, bool] | None) -> Need | None:
-        """c y, or the cluster mean of it, of a term c x; None where it is y itself."""
-        assert factor is not None
+    def _implied(self, name: str, text: str, factor: tuple[Monomial, bool]) -> list[Need]:
+        """c y, or the cluster mean of it, of a term c x, and the part of c c that belongs to it; none where c is 1.
+
+        A variable with levels is then closely compatible: c (y - a) x - c c x / 2 is linear in x. A normal one would need
+        the variance 1 / (c c / sigma^2 + 1 / tau^2), which changes with c.
+        """
         rest, in_mean = factor
-        product: Polynomial = times({rest: 1.0}, self.response)
-        column = self.reader.mean(product) if in_mean else product
         if not rest and not in_mean:
-            return None
+            return []
+        product: Polynomial = times({rest: 1.0}, self.response)
         inner = self._by_response(rest)
-        text_of_need = f"cluster_mean({' * '.join(inner.split(':'))})" if in_mean else inner
-        return Need(text, [column], "implied", text=text_of_need, approximate=bool(rest))
+        if in_mean:
+            spelling = f"cluster_mean({' * '.join(inner.split(':'))})"
+            return [Need(text, [self.reader.mean(product)], "implied", text=spelling, approximate=bool(rest))]
+        role = "closely" if name in self.observed.linear else "implied"
+        square = self.reader.times({rest: 1.0}, {rest: 1.0})
+        (squared,) = square
+        return [
+            Need(text, [product], role, text=inner, approximate=True),
+            Need(text, [square], role, text=spelled(squared)),
+        ]
 
     def _by_response(self, rest: Monomial) -> str:
         """The response times what a covariate is multiplied by, as one would write it."""
@@ -202,11 +212,16 @@ class _Question:
             if has_intercept(signed(read(random.columns))) and contents.clusters == "ignored":
                 needs.append(Need(random.label, [], "group", kind="cluster effects", text=random.group))
             for text, columns in part:
-                needs += list(self._slope(name, text, columns, is_response))
+                needs += list(self._slope(name, text, columns, is_response, contents))
         return needs
 
-    def _slope(self, name: str, text: str, columns: list[Polynomial], is_response: bool) -> Iterator[Need]:
-        """z of (z | cluster) in the model of y; of x, z as well, or y in the place of x."""
+    def _slope(
+        self, name: str, text: str, columns: list[Polynomial], is_response: bool, contents: Contents
+    ) -> Iterator[Need]:
+        """z of (z | cluster) in the model of y; of x, z as well, or y in the place of x.
+
+        The precision of a normal x then differs between clusters, as its relation to y does.
+        """
         for column in columns:
             if name not in _names(column):
                 yield Need(text, [column], "the response" if is_response else "beside", random=True)
@@ -220,7 +235,9 @@ class _Question:
                 else:
                     implied = times({factor[0]: 1.0}, self.response)
                     spelling = self._by_response(factor[0])
-                    yield Need(text, [implied], "implied", random=True, text=spelling, approximate=True)
+                    yield Need(text, [implied], "closely", random=True, text=spelling, approximate=True)
+                    if contents.is_normal and not contents.own_variances:
+                        yield Need(text, [], "group", kind="residual variances", text="residual variances")
 
 
 def _names(column: Polynomial) -> frozenset[str]:

@@ -27,8 +27,8 @@ class Need:
     columns
         Columns of the model's fixed part, or of its random part if ``random``.
     role
-        Of the columns: ``"the response"``; ``"beside"``, of a covariate; ``"implied"`` by the term; ``"itself"``,
-        ``"group"``.
+        Of the columns: ``"the response"``; ``"beside"``, of a covariate; ``"implied"`` by the term, or so that a model
+        that has them is ``"closely"`` compatible; ``"itself"``, ``"group"``.
     kind
         Given where no columns are to be compared.
     text
@@ -62,7 +62,9 @@ class Gap:
     ----------
     kind
         ``"variable"``, ``"interaction"``, ``"nonlinear term"``, ``"cluster mean"``, ``"random slope"``,
-        ``"cluster effects"``; ``"nonlinear in itself"``: the analysis is not linear in the imputed covariate.
+        ``"cluster effects"``, ``"residual variances"`` (one for each cluster); ``"nonlinear in itself"``: the analysis
+        is not linear in the imputed covariate; ``"in part"``: the model has what products imply for its mean, and lacks
+        what they imply for its variance.
     term
         The term of the analysis.
     variable
@@ -73,7 +75,7 @@ class Gap:
         A sentence.
     call
         The call that mends it; None where there is none.
-    approximately
+    in_part
         Whether the call gives a model that is compatible in its mean only.
     """
 
@@ -83,19 +85,27 @@ class Gap:
     lacks: str
     message: str
     call: str | None = None
-    approximately: bool = False
+    in_part: bool = False
 
     @classmethod
     def of(cls, variable: str, need: Need, lacks: str = "", approximate: bool = False) -> Gap:
         """Of what a model should contain; approximate: it does, and is still not exactly compatible."""
         if approximate:
+            whole = f"{_slope_of(need)}{need.term}"
+            if need.role == "closely":
+                message = (
+                    f"the model of '{variable}' has what {whole} implies, and is compatible approximately"
+                )
+                return cls("approximate", need.term, variable, lacks, message)
             message = (
-                f"the model of '{variable}' is compatible with {_slope_of(need)}{need.term} in its mean only, so that "
-                "the imputations are approximate"
+                f"the model of '{variable}' has the products that {whole} implies, but a variance that does not change "
+                "with them, so that much of the bias stays"
             )
-            return cls("approximate", need.term, variable, lacks, message)
+            return cls("in part", need.term, variable, lacks, message)
         text = sentence(variable, need, lacks)
-        return cls(need.kind, need.term, variable, lacks, text, approximately=need.approximate)
+        return cls(
+            need.kind, need.term, variable, lacks, text, in_part=need.approximate and need.role != "closely"
+        )
 
 
 def sentence(variable: str, need: Need, lacks: str) -> str:
@@ -104,6 +114,11 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
         return (
             f"{need.term} is not linear in '{variable}', and no model of FCS or JointNormal that imputes '{variable}' is "
             "compatible with that"
+        )
+    if need.kind == "residual variances":
+        return (
+            f"the model of '{variable}' has one residual variance for all clusters, and the random slope of {need.term} "
+            "implies one for each"
         )
     what = {
         "variable": f"leaves out {lacks}",
@@ -115,6 +130,7 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
     }[need.kind]
     why = {
         "implied": f", which {_slope_of(need)}{need.term} implies",
+        "closely": f", which {_slope_of(need)}{need.term} implies",
         "beside": "" if need.kind == "variable" else ", on which the response depends as well",
     }.get(need.role, "")
     return f"the model of '{variable}' {what}{why}"
@@ -171,7 +187,7 @@ class Verdict:
         if self.call is None:
             return text
         how = [f"all but {_terms(gap for gap in self.gaps if gap.call is None)}"]
-        how += [f"{_terms(gap for gap in self.gaps if gap.approximately)} approximately"]
+        how += [f"{_terms(gap for gap in self.gaps if gap.in_part)} only in part"]
         kept = [text for text in how if not text.startswith(" ") and not text.endswith("but ")]
         said = f" ({'; '.join(kept)})" if kept else ""
         return f"{text}\nImpute with it{said}: {self.call}"
@@ -211,14 +227,16 @@ def _call(model: ImputationModel, gaps: Sequence[Gap]) -> str | None:
     """
     fixed: dict[str, list[str]] = {}
     random: dict[str, list[str]] = {}
-    clusters = []
+    clusters, variances = [], []
     for gap in gaps:
-        if gap.kind == "cluster effects":
+        if gap.kind == "residual variances":
+            variances.append(gap.variable)
+        elif gap.kind == "cluster effects":
             clusters.append(gap.variable)
         elif gap.kind == "random slope":
             random.setdefault(gap.variable, []).append(gap.lacks)
-        elif gap.kind != "nonlinear in itself":
+        elif gap.kind not in ("nonlinear in itself", "in part"):
             fixed.setdefault(gap.variable, []).append(gap.lacks)
-    if not (fixed or random or clusters):
+    if not (fixed or random or clusters or variances):
         return None
-    return model.call_with(fixed, random, clusters)
+    return model.call_with(fixed, random, clusters, variances)

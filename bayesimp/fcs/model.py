@@ -317,6 +317,7 @@ class FCS(ImputationModel):
         fixed: Mapping[str, Sequence[str]],
         random: Mapping[str, Sequence[str]],
         clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
     ) -> str | None:
         """The call with further terms."""
         given = {name: value for name, value in self._declared.items() if value is not None}
@@ -324,7 +325,7 @@ class FCS(ImputationModel):
             given.pop("ignore", None)  # loaded models have one that ignores nothing
         if not self.shift:
             given.pop("shift", None)
-        return call_with(self.spec, self.data, given, fixed, random, clusters)
+        return call_with(self.spec, self.data, given, fixed, random, clusters, variances)
 
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Blocks for variables that are missing in the same rows, where one of them mixes badly."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["call_with", "contents"]
 
+OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
+
 
 def contents(formula: Formula) -> dict[str, Contents]:
     """By response: X, the other responses, their cluster means (through Psi), and the random part that all share.
@@ -33,7 +35,10 @@ def contents(formula: Formula) -> dict[str, Contents]:
 
 
 def call_with(
-    model: JointNormal, fixed: Mapping[str, Sequence[str]], random: Mapping[str, Sequence[str]]
+    model: JointNormal,
+    fixed: Mapping[str, Sequence[str]],
+    random: Mapping[str, Sequence[str]],
+    variances: Sequence[str],
 ) -> str:
     """The joint model with further terms, if these are of complete variables that are no responses; else FCS.
 
@@ -45,7 +50,7 @@ def call_with(
         list(dict.fromkeys(t for each in part.values() for t in each)) for part in (fixed, random)
     )
     asked = parse(" ~ " + " + ".join(["1", *terms, *slopes])).variables
-    if not any(name in formula.responses or model.data.missing(name).any() for name in asked):
+    if not variances and not any(n in formula.responses or model.data.missing(n).any() for n in asked):
         (old,) = formula.random
         columns = " + ".join([old.columns, *slopes])
         left = " + ".join(write(Name(name)) for name in formula.responses)
@@ -56,4 +61,5 @@ def call_with(
         name: f"~ . + {addition(fixed.get(name, ()), random.get(name, ()), '1', cluster)}"
         for name in dict.fromkeys((*fixed, *random))
     }
-    return f"bi.FCS(data, predictors={edits!r})"
+    own = ", ".join(f"{name!r}: {OWN_VARIANCES}" for name in variances)
+    return f"bi.FCS(data, {f'methods={{{own}}}, ' if own else ''}predictors={edits!r})"

@@ -140,9 +140,10 @@ class JointNormal(ImputationModel):
         fixed: Mapping[str, Sequence[str]],
         random: Mapping[str, Sequence[str]],
         clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
     ) -> str:
         """The call with further terms: of FCS, where a joint normal model has no place for them."""
-        return call_with(self, fixed, random)
+        return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that does not take the priors."""

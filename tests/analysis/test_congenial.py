@@ -74,7 +74,8 @@ def days(**options):
 
 
 SLOPES = {"x": "~ . + (1 + y | g)", "y": "~ . + (1 + x | g)"}
-PRODUCTS = {"x": "~ . + y:w", "y": "~ . + x:w"}
+PRODUCTS = {"x": "~ . + y:w + I(w**2)", "y": "~ . + x:w"}
+OWN = {"x": bi.methods.Gibbs(residual="cluster")}
 CASES = {
     # silent: complete variables only, or nothing that the models lack
     "complete": (lambda: only("x"), "z ~ w * sex + I(w**2) + (1 + w | g)", []),
@@ -100,9 +101,23 @@ CASES = {
     "slope of a covariate": (
         lambda: only("y", "x"),
         "y ~ x + (1 + x | g)",
-        ["random slope: x lacks y", "random slope: y lacks x"],
+        ["random slope: x lacks y", "residual variances: x lacks residual variances", "random slope: y lacks x"],
     ),
-    "slope of a covariate mended": (lambda: only("y", "x", predictors=SLOPES), "y ~ x + (1 + x | g)", []),
+    "slope of a covariate mended": (
+        lambda: only("y", "x", predictors=SLOPES, methods=OWN),
+        "y ~ x + (1 + x | g)",
+        [],
+    ),
+    "slope of a covariate with one variance": (
+        lambda: only("y", "x", predictors=SLOPES),
+        "y ~ x + (1 + x | g)",
+        ["residual variances: x lacks residual variances"],
+    ),
+    "slope of a covariate with two values": (
+        lambda: only("b"),
+        "y ~ b + (1 + b | g)",
+        ["random slope: b lacks y"],
+    ),
     "slope within": (
         lambda: only("y", predictors={"y": "~ w + (1 + within(w) | g)"}),
         "y ~ w + (1 + w | g)",
@@ -120,7 +135,7 @@ CASES = {
     "joint, slope of a response": (
         lambda: joint("y + x ~ w + (1 + w | g)", "yx"),
         "y ~ x + w + (1 + x | g)",
-        ["random slope: x lacks y", "random slope: y lacks x"],
+        ["random slope: x lacks y", "residual variances: x lacks residual variances", "random slope: y lacks x"],
     ),
     "joint without a slope": (
         lambda: joint("y + x ~ w + (1 | g)", "yx"),
@@ -133,23 +148,45 @@ CASES = {
     "school mended": (
         lambda: only("x", predictors={"x": "~ . + y:sex"}),
         "y ~ x * sex + (1 | g)",
-        [],
+        ["in part: x lacks x:sex"],
     ),
     "product, both incomplete": (
         lambda: only("y", "x"),
         "y ~ x * w + (1 | g)",
-        ["interaction: x lacks y:w", "interaction: y lacks x:w"],
+        ["interaction: x lacks y:w", "nonlinear term: x lacks I(w ** 2)", "interaction: y lacks x:w"],
     ),
-    "product mended": (lambda: only("y", "x", predictors=PRODUCTS), "y ~ x * w + (1 | g)", []),
+    "product mended": (
+        lambda: only("y", "x", predictors=PRODUCTS),
+        "y ~ x * w + (1 | g)",
+        ["in part: x lacks x:w"],
+    ),
+    "product, covariates complete, mended": (
+        lambda: only("y", predictors={"y": "~ . + x:w"}),
+        "y ~ x * w + (1 | g)",
+        [],
+    ),
+    "product with two values": (
+        lambda: only("b"),
+        "y ~ b * w + (1 | g)",
+        ["interaction: b lacks y:w", "nonlinear term: b lacks I(w ** 2)"],
+    ),
+    "product with two values mended": (
+        lambda: only("b", predictors={"b": "~ . + y:w + I(w**2)"}),
+        "y ~ b * w + (1 | g)",
+        [],
+    ),
     "product mended in one": (
         lambda: only("y", "x", predictors={"y": "~ . + x:w"}),
         "y ~ x * w + (1 | g)",
-        ["interaction: x lacks y:w"],
+        ["interaction: x lacks y:w", "nonlinear term: x lacks I(w ** 2)"],
     ),
     "product of two covariates": (
         lambda: only("x", "v"),
         "y ~ x * v + (1 | g)",
-        ["interaction: x lacks y:v", "interaction: v lacks y:x"],
+        [
+            "interaction: x lacks y:v", "nonlinear term: x lacks I(v ** 2)",
+            "interaction: v lacks y:x", "nonlinear term: v lacks I(x ** 2)",
+        ],
     ),
     "product beside a covariate": (
         lambda: only("x"),
@@ -159,23 +196,26 @@ CASES = {
     "product with a factor": (
         lambda: only("s"),
         "y ~ s * w + (1 | g)",
-        ["interaction: s lacks y:w"],
+        ["interaction: s lacks y:w", "nonlinear term: s lacks I(w ** 2)"],
     ),
     "product as arithmetic": (lambda: only("y"), "y ~ I(w * z) + (1 | g)", ["interaction: y lacks I(w * z)"]),
     "derived product": (
-        lambda: only("y", "x", derived={"xw": "x * w"}, predictors={"x": "~ . + y:w"}),
+        lambda: only("y", "x", derived={"xw": "x * w"}, predictors={"x": "~ . + y:w + I(w**2)"}),
         "y ~ x * w + (1 | g)",
-        [],
+        ["in part: x lacks x:w"],
     ),
     "derived in the analysis": (
         lambda: only("y", "x", derived={"xw": "x * w"}),
         "y ~ x + w + xw + (1 | g)",
-        ["interaction: x lacks y:w"],
+        ["interaction: x lacks y:w", "nonlinear term: x lacks I(w ** 2)"],
     ),
     "joint, product of responses": (
         lambda: joint("y + x + v ~ w + (1 | g)", "yxv"),
         "y ~ x * v + (1 | g)",
-        ["interaction: x lacks y:v", "interaction: v lacks y:x", "interaction: y lacks x:v"],
+        [
+            "interaction: x lacks y:v", "nonlinear term: x lacks I(v ** 2)",
+            "interaction: v lacks y:x", "nonlinear term: v lacks I(x ** 2)", "interaction: y lacks x:v",
+        ],
     ),
     "joint, product of complete ones": (
         lambda: joint("y + x ~ w + sex + w:sex + (1 | g)", "yx"),
@@ -183,14 +223,14 @@ CASES = {
         [],
     ),
     "joint, response on the right": (
-        lambda: joint("x ~ y + w + y:w + (1 | g)", "x"),
+        lambda: joint("x ~ y + w + y:w + I(w**2) + (1 | g)", "x"),
         "y ~ x * w + (1 | g)",
-        [],
+        ["in part: x lacks x:w"],
     ),
     "cluster-level product": (
         cluster_level,
         "y ~ x * level + (1 | g)",
-        ["cluster mean: level lacks cluster_mean(x * y)"],
+        ["cluster mean: level lacks cluster_mean(x * y)", "cluster mean: level lacks cluster_mean(I(x ** 2))"],
     ),
     # nonlinear terms
     "square of a complete one": (
@@ -318,7 +358,7 @@ WRONG = {
     "covariates need no other terms": (Question, "_of_covariate", of_covariate_without("beside")),
     "nonlinear covariates are all right": (Question, "_of_covariate", of_covariate_without("itself")),
     "responses need no terms": (Question, "_of_response", lambda self, name: []),
-    "slopes of covariates imply none of the response": (Question, "_slope", slopes_without("implied")),
+    "slopes of covariates imply none of the response": (Question, "_slope", slopes_without("closely")),
     "covariates need no other slopes": (Question, "_slope", slopes_without("beside")),
     "responses need no slopes": (Question, "_slope", slopes_without("the response")),
     "products are their variables": (congenial, "lacking", by_names_alone),
@@ -343,28 +383,36 @@ MENDED = [n for n, (_, _, expected) in CASES.items() if expected and not n.start
 
 @pytest.mark.parametrize("name", MENDED)
 def test_the_call_that_is_printed_mends(name):
-    """What is left are terms that are not linear in an imputed covariate, which no call mends."""
+    """What is left no call mends: nonlinear terms of an imputed covariate, and its products if it is a number."""
     _, analysis, expected = CASES[name]
     model = built(name)
     verdict = congeniality(model, parse(analysis))
-    stay = [gap for gap in expected if gap.startswith("nonlinear in itself")]
+    stay = [gap for gap in expected if gap.startswith(("nonlinear in itself", "in part"))]
     if len(stay) == len(expected):
         assert verdict.call is None
         return
     declared = {k: v for k, v in getattr(model, "_declared", {}).items() if v is not None}
     call = verdict.call.replace(" ...,", "")
-    assert ("..." in verdict.call) == bool(declared.keys() - {"predictors"}), verdict.call
+    assert ("..." in verdict.call) == any(f"{name}=" not in verdict.call for name in declared), verdict.call
     kept = {k: v for k, v in declared.items() if f"{k}=" not in call}
     mended = eval(call[:-1] + ", **kept)", {"bi": bi, "data": model.data, "kept": kept})
-    assert found(mended, analysis) == stay
+    left = found(mended, analysis)
+    partly = [f"in part: {gap.variable} lacks {gap.term}" for gap in verdict.gaps if gap.in_part]
+    assert set(left) == {*stay, *partly}
 
 
-def test_a_model_with_the_products_is_compatible_in_its_mean():
-    verdict = congeniality(built("product mended"), parse("y ~ x * w + (1 | g)"))
+def test_a_model_with_the_products_of_a_variable_with_levels_is_compatible_approximately():
+    verdict = congeniality(built("product with two values mended"), parse("y ~ b * w + (1 | g)"))
     assert not verdict.gaps and verdict.warning() is None
-    assert [(gap.variable, gap.term) for gap in verdict.approximate] == [("x", "x:w")]
-    (event,) = verdict.events({"x": 7})
-    assert event.kind == "congenial approximately" and event.where == "x" and event.count == 7
+    assert [(gap.variable, gap.term) for gap in verdict.approximate] == [("b", "b:w")]
+    (event,) = verdict.events({"b": 7})
+    assert event.kind == "congenial approximately" and event.where == "b" and event.count == 7
+
+
+def test_a_model_with_the_products_of_a_number_still_warns():
+    """Most of the bias stays: tests/calibration/CONGENIAL_RESULTS.md."""
+    verdict = congeniality(built("product mended"), parse("y ~ x * w + (1 | g)"))
+    assert "much of the bias stays" in verdict.warning() and verdict.call is None
 
 
 def test_an_offset_is_a_term():
@@ -375,12 +423,13 @@ def test_an_offset_is_a_term():
 
 def test_a_warning_names_each_gap_and_the_call_once():
     text = congeniality(built("product, both incomplete"), parse("y ~ x * w + (1 | g)")).warning()
-    head, first, second, call = text.split("\n")
+    head, first, square, second, call = text.split("\n")
     assert head.startswith("'y ~ x * w + (1 | g)' contains what the imputation model lacks.")
     assert first == "  - the model of 'x' has no product y:w, which x:w implies"
+    assert square == "  - the model of 'x' has no I(w ** 2), which x:w implies"
     assert second == "  - the model of 'y' has no product x:w"
-    expected = "bi.FCS(data, predictors={'x': '~ . + y:w', 'y': '~ . + x:w'})"
-    assert call == f"Impute with it (x:w approximately): {expected}"
+    expected = "bi.FCS(data, predictors={'x': '~ . + y:w + I(w ** 2)', 'y': '~ . + x:w'})"
+    assert call == f"Impute with it (x:w only in part): {expected}"
 
 
 def test_a_warning_has_few_lines():

@@ -15,6 +15,8 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["call_with", "contents"]
 
+OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
+
 
 def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
     """By variable; those of models of the user's own are left out.
@@ -33,7 +35,12 @@ def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
                 *others,
                 *(f"cluster_mean({other})" for other in others),
             ]
-            out[name] = Contents(f"{write(Name(name))} ~ {' + '.join(right)}{random}", _clusters(block))
+            out[name] = Contents(
+                f"{write(Name(name))} ~ {' + '.join(right)}{random}",
+                _clusters(block),
+                block.distribution.is_normal,
+                block.method.residual == "cluster" or block.method.fits_each_cluster,
+            )
     return out
 
 
@@ -52,6 +59,7 @@ def call_with(
     fixed: Mapping[str, Sequence[str]],
     random: Mapping[str, Sequence[str]],
     clusters: Sequence[str],
+    variances: Sequence[str] = (),
 ) -> str | None:
     """The call with these terms; "..." stands for other arguments that the user gave, which stay.
 
@@ -59,7 +67,8 @@ def call_with(
     than one cluster.
     """
     group = write(Name(data.cluster))
-    predictors, methods = {}, {}
+    predictors: dict[str, Any] = {}
+    methods: dict[str, str] = {}  # as code
     for block in {block.name: block for block in spec.blocks}.values():
         terms, slopes = (
             list(dict.fromkeys(t for name in block.responses for t in part.get(name, ())))
@@ -70,7 +79,9 @@ def call_with(
             if any(len(np.unique(data.codes[~data.missing(name)])) < 2 for name in block.responses):
                 slopes = []
             else:
-                methods[block.name] = "bayes"
+                methods[block.name] = repr("bayes")
+        if len(block.responses) == 1 and block.name in variances:
+            methods[block.name] = OWN_VARIANCES
         if not terms and not slopes:
             continue
         predictors[block.name] = _longer(block, spec, group, declared.get("predictors"), terms, slopes)
@@ -78,8 +89,13 @@ def call_with(
         return None
     if predictors and "predictors" in declared:
         predictors = _as_before(spec, data, declared["predictors"]) | predictors
-    parts = ["data", *(["..."] if declared.keys() - {"predictors"} else [])]
-    parts += [f"methods={methods!r}"] if methods else []
+    parts = [
+        "data",
+        *(["..."] if declared.keys() - {"predictors", *(["methods"] if methods else [])} else []),
+    ]
+    if methods:
+        methods = _methods_before(spec, declared.get("methods")) | methods
+        parts.append(f"methods={{{', '.join(f'{name!r}: {code}' for name, code in methods.items())}}}")
     parts += [f"predictors={predictors!r}"] if predictors else []
     return f"bi.FCS({', '.join(parts)})"
 
@@ -110,3 +126,11 @@ def _as_before(spec: Conditionals, data: IncompleteData, declared: Any) -> dict[
     if isinstance(declared, Mapping):
         return dict(declared)
     return {block.name: formula_text(block, data.cluster, spec.written) for block in spec.blocks}
+
+
+def _methods_before(spec: Conditionals, declared: Any) -> dict[str, str]:
+    """Methods that were declared by name, by block; of records only the name is known here."""
+    if isinstance(declared, str):
+        return {block.name: repr(declared) for block in spec.blocks}
+    own = declared if isinstance(declared, Mapping) else {}
+    return {name: repr(getattr(method, "name", method)) for name, method in own.items()}
