@@ -75,8 +75,9 @@ class Gap:
         A sentence.
     call
         The call that mends it; None where there is none.
-    in_part
-        Whether the call gives a model that is compatible in its mean only.
+    how
+        How well the call mends it: ``"approximately"``, ``"only in part"`` (compatible in the mean alone), or "" for a
+        model that contains the term.
     """
 
     kind: str
@@ -85,7 +86,7 @@ class Gap:
     lacks: str
     message: str
     call: str | None = None
-    in_part: bool = False
+    how: str = ""
 
     @classmethod
     def of(cls, variable: str, need: Need, lacks: str = "", approximate: bool = False) -> Gap:
@@ -103,9 +104,8 @@ class Gap:
             )
             return cls("in part", need.term, variable, lacks, message)
         text = sentence(variable, need, lacks)
-        return cls(
-            need.kind, need.term, variable, lacks, text, in_part=need.approximate and need.role != "closely"
-        )
+        how = ("approximately" if need.role == "closely" else "only in part") if need.approximate else ""
+        return cls(need.kind, need.term, variable, lacks, text, how=how)
 
 
 def sentence(variable: str, need: Need, lacks: str) -> str:
@@ -186,10 +186,16 @@ class Verdict:
         )
         if self.call is None:
             return text
-        how = [f"all but {_terms(gap for gap in self.gaps if gap.call is None)}"]
-        how += [f"{_terms(gap for gap in self.gaps if gap.in_part)} only in part"]
-        kept = [text for text in how if not text.startswith(" ") and not text.endswith("but ")]
-        said = f" ({'; '.join(kept)})" if kept else ""
+        ways = {"all but": [gap for gap in self.gaps if gap.call is None]}
+        ways |= {
+            how: [gap for gap in self.gaps if gap.how == how] for how in ("only in part", "approximately")
+        }
+        how = [
+            f"{way} {_terms(gaps)}" if way == "all but" else f"{_terms(gaps)} {way}"
+            for way, gaps in ways.items()
+            if gaps
+        ]
+        said = f" ({'; '.join(how)})" if how else ""
         return f"{text}\nImpute with it{said}: {self.call}"
 
     def events(self, cells: Mapping[str, int]) -> tuple[Event, ...]:

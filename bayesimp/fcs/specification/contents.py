@@ -89,10 +89,8 @@ def call_with(
         return None
     if predictors and "predictors" in declared:
         predictors = _as_before(spec, data, declared["predictors"]) | predictors
-    parts = [
-        "data",
-        *(["..."] if declared.keys() - {"predictors", *(["methods"] if methods else [])} else []),
-    ]
+    shown = {*(["predictors"] if predictors else []), *(["methods"] if methods else [])}
+    parts = ["data", *(["..."] if declared.keys() - shown else [])]
     if methods:
         methods = _methods_before(spec, declared.get("methods")) | methods
         parts.append(f"methods={{{', '.join(f'{name!r}: {code}' for name, code in methods.items())}}}")
