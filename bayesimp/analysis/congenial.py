@@ -154,7 +154,8 @@ class _Question:
 
     def _of_covariate(self, name: str) -> list[Need]:
         """p(x | y, ...) has c y for each product c x of the analysis, and what the analysis has beside it."""
-        needs = [Need(write(Name(self.analysis.responses[0])), [self.response], "the response")]
+        response = write(Name(self.analysis.responses[0]))
+        needs = [Need(response, [self.response], "the response", any_form=True)]
         nonlinear = []
         for text, columns in self.fixed:
             with_it = [c for c in columns if name in _names(c)]

@@ -36,7 +36,8 @@ class Need:
     approximate
         Whether a model that has them is compatible in its mean only.
     any_form
-        Whether a function of the variable will do: other covariates in the model of a covariate.
+        Whether a function of the variable will do: in the model of a covariate, whose own distribution is no law of the
+        analysis.
     """
 
     term: str
