@@ -37,7 +37,11 @@ __all__ = [
     "register",
 ]
 
-MODULES = {"JointNormal": "bayesimp.joint.normal", "FCS": "bayesimp.fcs.model"}
+MODULES = {
+    "JointNormal": "bayesimp.joint.normal",
+    "JointGLMM": "bayesimp.joint.glmm.model",
+    "FCS": "bayesimp.fcs.model",
+}
 _registered: dict[str, type[ImputationModel]] = {}
 
 
@@ -59,7 +63,9 @@ class Shift:
     """Numbers added between the draw of the parameters and the fill of the missing values.
 
     Imputed values of a normal variable move by ``by[name]``, in the units of the data; of any other variable the
-    linear predictor does. The default moves nothing. It is the hook for imputation of values missing not at random.
+    linear predictor does. In a joint GLMM the mean or linear predictor of its own factor does, where it is missing, so
+    that a variable on which others depend moves by less. The default moves nothing. It is the hook for imputation of
+    values missing not at random.
 
     Attributes
     ----------

@@ -47,7 +47,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "models",
         "sampling",
         "imputation",
-        "diagnostics",  # `bi.impute` says whether the chains have mixed
+        "diagnostics",  # what mixes together, to be imputed together
     },
     # analysis and diagnostics inside methods
     "imputation": {"families", "table", "analysis", "diagnostics"},

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.fcs.identification.evidence import proper, term_of
 from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
-from bayesimp.fcs.specification.columns import BaseColumns
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.specification.values import column_values, dependent, observed
+from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
 from bayesimp.table.clusters import varies_within

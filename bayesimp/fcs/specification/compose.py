@@ -22,7 +22,6 @@ from bayesimp.fcs.specification.automatic_columns import (
     without_collinear,
     without_unseen_levels,
 )
-from bayesimp.fcs.specification.columns import BaseColumns
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.feedback import (
     computed_circles,
@@ -37,6 +36,7 @@ from bayesimp.fcs.specification.predictors import default_predictors, read_predi
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.specification.values import filled
 from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
+from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.formulas.predictors import Part, Predictors
 from bayesimp.messages import listing
