@@ -114,12 +114,16 @@ class Contents:
         Whether its distribution is normal, with a residual variance.
     own_variances
         Whether each cluster has a residual variance of its own.
+    is_factor
+        Whether it is a factor of a joint distribution, from the product of which missing values are drawn, instead of
+        the distribution of the variable given all others.
     """
 
     formula: str
     clusters: Literal["random", "fixed", "of clusters", "ignored"] = "random"
     is_normal: bool = True
     own_variances: bool = False
+    is_factor: bool = False
 
 
 class Run(ABC):

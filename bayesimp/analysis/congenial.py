@@ -15,7 +15,7 @@ docs/mathematics.md, section 9, has the rules. What the models contain they say 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,14 +72,24 @@ def congeniality(
     question = _Question(model, analysis, offset, Observed(model, analysis, table))
     found: list[Gap] = []
     unknown = []
-    for name in imputed:
-        if name in model.definitions() or name not in question.names:
-            continue
+    concerned = [n for n in imputed if n not in model.definitions() and n in question.names]
+    response = analysis.responses[0]
+    if concerned and response in contents and contents[response].is_factor:
+        concerned = [response]  # its factor is a part of the distribution of every variable in it
+    for name in concerned:
         if name not in contents:
             unknown.append(name)
-            continue
-        found += question.gaps_of(name, contents[name])
-    return Verdict.of(model, analysis.text, found, tuple(unknown))
+        else:
+            found += [gap for gap in question.gaps_of(name, contents[name]) if not _later(gap, contents)]
+    return Verdict.of(model, analysis, found, tuple(unknown), offset)
+
+
+def _later(gap: Gap, contents: Mapping[str, Contents]) -> bool:
+    """Whether a variable that a factor lacks has a factor of its own that contains the first: they are related there."""
+    other = contents.get(gap.term)
+    if gap.kind != "variable" or other is None or not other.is_factor:
+        return False
+    return gap.variable in parse(other.formula).variables
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from bayesimp.contract import ImputationModel
 from bayesimp.events import Event
+from bayesimp.formulas.formula import Formula
 from bayesimp.formulas.span import Monomial, Polynomial, spelled
 from bayesimp.messages import listing
 
@@ -166,13 +167,22 @@ class Verdict:
 
     @classmethod
     def of(
-        cls, model: ImputationModel, analysis: str, found: Sequence[Gap], unknown: tuple[str, ...]
+        cls,
+        model: ImputationModel,
+        analysis: Formula,
+        found: Sequence[Gap],
+        unknown: tuple[str, ...],
+        offset: str | None,
     ) -> Verdict:
-        """With the calls that the model knows."""
+        """With the calls: of the same engine where it mends, else of the one that takes the analysis as a factor."""
         gaps = tuple(gap for gap in found if gap.kind != "approximate")
         about = tuple(gap for gap in found if gap.kind == "approximate")
-        each = tuple(replace(gap, call=_call(model, [gap])) for gap in gaps)
-        return cls(analysis, each, about, unknown, False, _call(model, gaps))
+        factor = _as_factor(model, analysis, offset)
+        if factor is not None and any(gap.how or _call(model, [gap]) is None for gap in gaps):
+            gaps = tuple(replace(gap, call=factor, how="") for gap in gaps)
+            return cls(analysis.text, gaps, about, unknown, False, factor)
+        gaps = tuple(replace(gap, call=_call(model, [gap])) for gap in gaps)
+        return cls(analysis.text, gaps, about, unknown, False, _call(model, gaps))
 
     def warning(self) -> str | None:
         """What to tell the user: the gaps, one a line, and the call; None if there are none."""
@@ -226,12 +236,21 @@ def _terms(gaps: Iterable[Gap]) -> str:
     return ", ".join(dict.fromkeys(gap.term for gap in gaps))
 
 
-def _call(model: ImputationModel, gaps: Sequence[Gap]) -> str | None:
-    """The call that makes a model with what the gaps name.
+def _as_factor(model: ImputationModel, analysis: Formula, offset: str | None) -> str | None:
+    """The call of the engine that takes the analysis as a factor of its model; None for analyses that it does not take.
 
-    A model that takes the analysis itself as one of its factors belongs here, before all others, once there is one: it
-    mends every gap, those that are nonlinear in an imputed covariate included.
+    It mends every gap, those that are nonlinear in an imputed covariate included.
     """
+    cluster = model.data.cluster
+    grouped = not analysis.random or (analysis.single_grouping and analysis.cluster == cluster)
+    derived = not set(model.definitions()).isdisjoint(analysis.columns)
+    if offset is not None or not grouped or analysis.independent or analysis.stateful or derived:
+        return None
+    return f"bi.JointGLMM(data, {analysis.text!r})"
+
+
+def _call(model: ImputationModel, gaps: Sequence[Gap]) -> str | None:
+    """The call that makes the same model with what the gaps name."""
     fixed: dict[str, list[str]] = {}
     random: dict[str, list[str]] = {}
     clusters, variances = [], []

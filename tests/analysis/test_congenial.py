@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
-from bayesimp.analysis import congenial
+from bayesimp.analysis import congenial, gaps
 from bayesimp.analysis.congenial import congeniality
 from bayesimp.errors import StatisticalWarning
 from bayesimp.formulas.formula import parse
@@ -378,29 +378,55 @@ def test_wrong_rules_are_noticed(wrong, monkeypatch):
     assert not all(agrees(name) for name in CASES)
 
 
+LEFT = ("nonlinear in itself", "in part")
 MENDED = [n for n, (_, _, expected) in CASES.items() if expected and not n.startswith(("other cl",))]
 
 
 @pytest.mark.parametrize("name", MENDED)
 def test_the_call_that_is_printed_mends(name):
-    """What is left no call mends: nonlinear terms of an imputed covariate, and its products if it is a number."""
+    """What no call mends: nonlinear terms of an imputed covariate in analyses that the joint GLMM does not take."""
     _, analysis, expected = CASES[name]
     model = built(name)
     verdict = congeniality(model, parse(analysis))
-    stay = [gap for gap in expected if gap.startswith(("nonlinear in itself", "in part"))]
-    if len(stay) == len(expected):
-        assert verdict.call is None
+    if verdict.call is None or "JointGLMM" in verdict.call:
+        assert all(gap.startswith(LEFT) for gap in expected) or "JointGLMM" in (verdict.call or "")
+        if verdict.call:
+            assert found(eval(verdict.call, {"bi": bi, "data": model.data}), analysis) == []
         return
     declared = {k: v for k, v in getattr(model, "_declared", {}).items() if v is not None}
     call = verdict.call.replace(" ...,", "")
     assert ("..." in verdict.call) == any(f"{name}=" not in verdict.call for name in declared), verdict.call
     kept = {k: v for k, v in declared.items() if f"{k}=" not in call}
     mended = eval(call[:-1] + ", **kept)", {"bi": bi, "data": model.data, "kept": kept})
-    left = found(mended, analysis)
     partly = [
         f"in part: {gap.variable} lacks {gap.term}" for gap in verdict.gaps if gap.how == "only in part"
     ]
-    assert set(left) == {*stay, *partly}
+    assert set(found(mended, analysis)) == set(partly)
+
+
+@pytest.mark.parametrize(
+    "name", ["product, both incomplete", "slope of a covariate", "product with two values"]
+)
+def test_terms_of_fcs_mend_as_far_as_they_can(name):
+    """Where the printed call is of the joint GLMM: FCS with all terms lacks nothing that terms can give it."""
+    _, analysis, _ = CASES[name]
+    model = built(name)
+    verdict = congeniality(model, parse(analysis))
+    longer = eval(gaps._call(model, verdict.gaps), {"bi": bi, "data": model.data})
+    assert all(gap.startswith("in part") for gap in found(longer, analysis))
+
+
+def test_the_joint_glmm_contains_its_analysis_and_no_more():
+    model = bi.JointGLMM(table("yx"), "y ~ x * w + (1 | g)")
+    assert (
+        found(model, "y ~ x * w + (1 | g)")
+        == found(model, "y ~ x + w")
+        == found(model, "x ~ y + (1 | g)")
+        == []
+    )
+    assert found(model, "y ~ x * w + (1 + x | g)") == ["random slope: y lacks x"]
+    assert found(model, "y ~ x + I(x**2) + (1 | g)") == ["nonlinear term: y lacks I(x ** 2)"]
+    assert found(model, "z ~ w * sex + (1 | g)") == []  # complete
 
 
 def test_a_model_with_the_products_of_a_variable_with_levels_is_compatible_approximately():
@@ -414,7 +440,10 @@ def test_a_model_with_the_products_of_a_variable_with_levels_is_compatible_appro
 def test_a_model_with_the_products_of_a_number_still_warns():
     """Most of the bias stays: tests/calibration/CONGENIAL_RESULTS.md."""
     verdict = congeniality(built("product mended"), parse("y ~ x * w + (1 | g)"))
-    assert "much of the bias stays" in verdict.warning() and verdict.call is None
+    assert (
+        "much of the bias stays" in verdict.warning()
+        and verdict.call == "bi.JointGLMM(data, 'y ~ x * w + (1 | g)')"
+    )
 
 
 def test_an_offset_is_a_term():
@@ -430,8 +459,7 @@ def test_a_warning_names_each_gap_and_the_call_once():
     assert first == "  - the model of 'x' has no product y:w, which x:w implies"
     assert square == "  - the model of 'x' has no I(w ** 2), which x:w implies"
     assert second == "  - the model of 'y' has no product x:w"
-    expected = "bi.FCS(data, predictors={'x': '~ . + y:w + I(w ** 2)', 'y': '~ . + x:w'})"
-    assert call == f"Impute with it (x:w only in part): {expected}"
+    assert call == "Impute with it: bi.JointGLMM(data, 'y ~ x * w + (1 | g)')"
 
 
 def test_a_warning_has_few_lines():
