@@ -22,7 +22,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
     (rf"bi\.JointNormal\(data, {QUOTED}\)", r'formula = "\1" under [model]'),
-    (r"(bi\.FCS\(data, [^\n]*\))", r"\1 (from Python)"),
+    (r"(bi\.(?:FCS|JointGLMM)\(data, [^\n]*\))", r"\1 (from Python)"),
     (r"in \.events of the fits", "in events_*.csv"),
     (r"\(FCS\)|with FCS\b", "(FCS, from Python)"),
 )  # fmt: skip
