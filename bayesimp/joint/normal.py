@@ -5,7 +5,7 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import CodeNotInFile, ImputationModel, Shift, register
+from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import Design, design
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
 from bayesimp.joint.run import Run
 from bayesimp.joint.scale import Working, prepare
@@ -140,6 +141,20 @@ class JointNormal(ImputationModel):
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
         """The specification as a file holds it."""
         return specification_of(attrs, state)
+
+    def contents(self) -> dict[str, Contents]:
+        """The conditional models that the joint one implies."""
+        return contents(self.formula)
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str:
+        """The call with further terms: of FCS, where a joint normal model has no place for them."""
+        return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that does not take the priors."""
