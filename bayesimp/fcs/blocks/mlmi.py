@@ -35,6 +35,7 @@ class MlmiBlock(GeneralisedBlock):
         **FAILURES,
         **EVENTS,
         **{-GIBBS - code: ("failed", text) for code, text in GIBBS_FAILURES.items()},
+        **GeneralisedBlock.words,
     }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -81,8 +82,7 @@ class MlmiBlock(GeneralisedBlock):
         failed = glmm_step(*update)
         if failed:
             return -GIBBS - failed
-        self.fill(chain, theta, f)
-        return code
+        return code | self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """The acceptance of the proposals."""
@@ -100,7 +100,8 @@ class PublishedBlock(GeneralisedBlock):
             "no fit",
             published.FAILURES[published.FAILED][1]
             + "; the values of the last visit are kept, as in his code",
-        )
+        ),
+        **GeneralisedBlock.words,
     }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -126,8 +127,7 @@ class PublishedBlock(GeneralisedBlock):
         )  # fmt: skip
         if code == published.FAILED:
             return 1
-        self.fill(chain, theta, f)
-        return 0
+        return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """How often each departure from the target occurred, and out of how many."""
