@@ -88,10 +88,14 @@ class Models(Protocol):
     """What a circle is looked for in: conditional models, and columns computed from others."""
 
     @property
-    def blocks(self) -> Sequence[ConditionalModel]: ...
+    def blocks(self) -> Sequence[ConditionalModel]:
+        """The conditional models."""
+        ...
 
     @property
-    def derived(self) -> Sequence[Derived]: ...
+    def derived(self) -> Sequence[Derived]:
+        """The columns computed from others."""
+        ...
 
 
 def circle(name: str, others: Iterable[str], spec: Models) -> list[str]:
