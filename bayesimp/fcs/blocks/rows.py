@@ -77,7 +77,7 @@ class BlockRows:
         return values / self.unit
 
     def put(self, V: Array, drawn: Array, there: NDArray[np.bool_] | None = None) -> None:
-        """Put imputed responses, as the model drew them, into the completed rows of a chain; only in ``there``, if given."""
+        """Put imputed responses, as the model drew them, into the completed rows of a chain; ``there``: which of them."""
         if there is None:
             V[self._hole_rows, self.column] = self.working(drawn)
         else:
