@@ -1,6 +1,9 @@
 """Simulation studies of imputation methods, on published designs and on questions of your own.
 
     delete      values taken away from any complete table, by cluster and by row; `Systematic`, `Sporadic`
+    Study       scenarios x replicates x methods, run and continued; `Scenario`, `Analysis`, `method`
+    read        the results of a study in a folder
+    summarise   performance with Monte Carlo standard errors; `compare`: two methods on the same data sets
 
 Names are loaded when they are first used.
 """
@@ -11,6 +14,16 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Analysis": "records",
+    "Estimate": "records",
+    "Scenario": "records",
+    "Study": "study",
+    "StudyResult": "result",
+    "compare": "summaries",
+    "method": "tested",
+    "read": "result",
+    "rubin": "records",
+    "summarise": "summaries",
     "delete": "deletion",
     "Deleted": "deletion",
     "Sporadic": "mechanisms",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +25,6 @@ __all__ = ["Sporadic", "Systematic", "driver_names", "drivers", "intercept", "me
 
 Array = NDArray[np.float64]
 Strengths = Mapping[str, float | Mapping[Any, float]]
-NONE: Strengths = MappingProxyType({})
 OF_CLUSTERS = re.compile(r"(within|cluster_mean)\((.+)\)")
 
 
@@ -53,7 +51,7 @@ class Sporadic:
     """
 
     share: float
-    on: Strengths = field(default=NONE)
+    on: Strengths = field(default_factory=dict)
     unit: Literal["sd", "raw"] = "sd"
     at: Literal["rows", "mean"] = "rows"
     between: float = 0.0
@@ -88,7 +86,7 @@ class Systematic:
     share: float | None = None
     count: int | None = None
     clusters: tuple[Any, ...] | None = None
-    on: Strengths = field(default=NONE)
+    on: Strengths = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = [x for x in (self.share, self.count, self.clusters) if x is not None]
