@@ -17,7 +17,8 @@ BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes
     "datasets": {"table"},
-    "studies": {"table"},
+    # joint and fcs inside methods under test
+    "studies": {"families", "table", "formulas", "priors", "methods", "analysis", "joint", "fcs"},
     "table": {"families"},
     "formulas": {"families", "table"},
     "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,13 +131,18 @@ class Study:
         counted = sum(k < replicates for k in units["replicate"].to_pylist())
         return StudyResult(units, description, complete=counted == wanted and not interrupted)
 
+    @property
+    def _tested(self) -> Mapping[str, Any]:
+        assert isinstance(self.methods, Mapping)  # since `__post_init__`
+        return self.methods
+
     def description(self) -> dict[str, Any]:
         """What the study is, as JSON: what a continued run is compared with, and what its tables need."""
         return {
             "seed": self.seed,
             "pool": described(self.pool),
             "scenarios": {s.name: described(s) for s in self.scenarios},
-            "methods": {name: described(how) for name, how in self.methods.items()},
+            "methods": {name: described(how) for name, how in self._tested.items()},
         }
 
     def _agreed(self, folder: Path, mine: dict[str, Any]) -> dict[str, Any]:
@@ -159,11 +165,10 @@ class Study:
 
     def _tasks(self, replicates: int, done: set[tuple[str, int, str]]) -> list[Task]:
         """Data sets and the methods still to be tried on them, the scenarios in turn."""
-        assert isinstance(self.methods, Mapping)
         tasks = []
         for replicate in range(replicates):
             for scenario in self.scenarios:
-                todo = {n: m for n, m in self.methods.items() if (scenario.name, replicate, n) not in done}
+                todo = {n: m for n, m in self._tested.items() if (scenario.name, replicate, n) not in done}
                 if todo:
                     tasks.append((scenario, replicate, todo))
         return tasks
@@ -223,6 +228,4 @@ def _until(tasks: Iterable[Task], stop: float | None) -> Iterator[Task]:
 
 def _json(value: Any) -> Any:
     """As it comes back from a file."""
-    import json
-
     return json.loads(json.dumps(value))

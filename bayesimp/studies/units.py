@@ -1,7 +1,7 @@
 """One unit of a study: a method on a data set. What goes wrong belongs to the result, as do events and warnings.
 
-Random numbers: `SeedSequence(seed, spawn_key=(scenario, replicate, step))`, names by their checksums. So they depend neither
-on the other scenarios and methods of the study, nor on the number of workers, nor on what was done before.
+Random numbers: `SeedSequence(seed, spawn_key=(scenario, replicate, step))`, names by their checksums. So they depend
+neither on the other scenarios and methods of the study, nor on the number of workers, nor on what was done before.
 """
 
 from __future__ import annotations

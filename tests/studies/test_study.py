@@ -87,6 +87,12 @@ def test_numbers_depend_neither_on_other_scenarios_nor_on_other_methods(uninterr
     assert alone.estimates.equals(both)
 
 
+def test_results_are_in_the_order_of_the_study(uninterrupted):
+    units = uninterrupted.units
+    assert units["method"].tolist() == ["REF", "joint", "ML", "broken", "slow"] * 12
+    assert units["replicate"].tolist() == np.repeat(list(range(6)) * 2, 5).tolist()
+
+
 def test_more_replicates_and_methods_are_added(tmp_path, uninterrupted):
     small().run(2, tmp_path)
     added = small(slow=slow).run(6, tmp_path)

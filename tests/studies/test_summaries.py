@@ -120,15 +120,9 @@ def test_rubin_is_that_of_the_package():
     fits = imp.analyse("y2 ~ y1 + (1 | study)")
     rows = {e.term: e for e in bi.studies.rubin(fits)}
     pooled = fits.pool().to_frame().set_index("term")
+    columns = ["estimate", "std.error", "df", "conf.low", "conf.high"]
     for term in pooled.index:
-        for mine, theirs in (
-            ("estimate", "estimate"),
-            ("se", "std.error"),
-            ("df", "df"),
-            ("low", "conf.low"),
-            ("high", "conf.high"),
-        ):
-            assert getattr(rows[term], mine) == pytest.approx(pooled.loc[term, theirs], rel=1e-10)
+        assert rows[term][1:6] == pytest.approx(tuple(pooled.loc[term, columns]), rel=1e-10)
         assert rows[term].z_high == pytest.approx(rows[term].estimate + 1.959964 * rows[term].se, rel=1e-6)
     for scale, kind in (("variance", "var"), ("sd", "sd")):
         components = fits.pool_components(scale)
