@@ -2,6 +2,8 @@
 
     delete      values taken away from any complete table, by cluster and by row; `Systematic`, `Sporadic`
     Study       scenarios x replicates x methods, run and continued; `Scenario`, `Analysis`, `method`
+    Design      simulated tables of any families, effects and sizes: the first step of a scenario
+    kunkel2017  the simulations of Kunkel & Kaizar (2017) as studies; jolani2025: those of Jolani (2025)
     read        the results of a study in a folder
     summarise   performance with Monte Carlo standard errors; `compare`: two methods on the same data sets
 
@@ -15,11 +17,16 @@ from typing import Any
 
 _HOME = {
     "Analysis": "records",
+    "ClusterSizes": "design",
+    "Design": "design",
     "Estimate": "records",
     "Scenario": "records",
     "Study": "study",
     "StudyResult": "result",
+    "Variable": "design",
     "compare": "summaries",
+    "jolani2025": "jolani",
+    "kunkel2017": "kunkel_kaizar",
     "method": "tested",
     "read": "result",
     "rubin": "records",

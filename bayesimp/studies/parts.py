@@ -25,7 +25,8 @@ __all__ = ["SCHEMA", "as_table", "read_description", "read_parts", "write_descri
 NUMBERS = [name for name in Estimate._fields if name != "term"]
 SCHEMA = pa.schema([
     ("scenario", pa.string()), ("replicate", pa.int64()), ("method", pa.string()), ("error", pa.string()),
-    ("seconds", pa.float64()), ("tables", pa.int64()), ("singular", pa.int64()), ("unconverged", pa.int64()),
+    ("seconds", pa.float64()), ("cpu", pa.float64()),
+    ("tables", pa.int64()), ("singular", pa.int64()), ("unconverged", pa.int64()),
     ("estimates", pa.list_(pa.struct([("term", pa.string()), *((name, pa.float64()) for name in NUMBERS)]))),
     ("events", pa.list_(pa.struct([
         ("kind", pa.string()), ("where", pa.string()), ("message", pa.string()), ("count", pa.int64()),

@@ -37,7 +37,7 @@ class StudyResult:
 
     @property
     def units(self) -> pd.DataFrame:
-        """One row for each scenario, replicate and method: error, seconds, numbers of tables, singular, unconverged."""
+        """One row for each scenario, replicate and method: error, seconds, cpu, tables, singular, unconverged."""
         return self.table.drop_columns(["estimates", "events"]).to_pandas()
 
     @property

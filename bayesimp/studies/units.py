@@ -53,14 +53,14 @@ def run_replicate(
         units = []
         for name, method in methods.items():
             gathered.clear()
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.thread_time()
             result = _carried_out(
                 case, method, pool, seed_of(seed, scenario.name, replicate, IMPUTE, name), gathered
             )
             units.append(
                 {"scenario": scenario.name, "replicate": replicate, "method": name}
                 | result
-                | {"seconds": time.perf_counter() - began}
+                | {"seconds": time.perf_counter() - began, "cpu": time.thread_time() - cpu}
             )
         return units
 
@@ -87,7 +87,7 @@ def _carried_out(case: Case, method: Any, pool: Callable, seed: int, gathered: l
 
 
 def _empty() -> Unit:
-    counts = {"seconds": 0.0, "tables": None, "singular": None, "unconverged": None}
+    counts = {"seconds": 0.0, "cpu": 0.0, "tables": None, "singular": None, "unconverged": None}
     return {"error": None, **counts, "estimates": [], "events": []}
 
 
