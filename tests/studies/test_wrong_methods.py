@@ -1,7 +1,7 @@
 """Coverage, at a number of replicates that is run here, tells wrong methods from right ones.
 
-The mean of y1 over 30 studies of 4 rows, missing in 20 of the studies; m = 10. A method is rejected if the coverage of its 95%
-interval is over 4 binomial standard errors below 95%: one such test in 30,000 rejects a method that covers 95%.
+The mean of y1 over 30 studies of 4 rows, missing in 20 of the studies; m = 10. A method is rejected if the coverage of
+its 95% interval is over 4 binomial standard errors below 95%: one such test in 30,000 rejects a method that covers 95%.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ import pytest
 import bayesimp as bi
 from bayesimp.studies import Analysis, Scenario, Study, Systematic, delete, method
 
-REPLICATES = 200
+REPLICATES = 400
 SIGMA, PSI = np.array([[1.0, 0.3], [0.3, 1.0]]), np.array([[2.0, 0.2], [0.2, 1.0]])
 FORMULA = ["y1 ~ y2 + (1 | study)"]
 
