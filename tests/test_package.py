@@ -17,8 +17,8 @@ BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes
     "datasets": {"table"},
-    # joint and fcs inside methods under test
-    "studies": {"families", "table", "formulas", "priors", "methods", "analysis", "joint", "fcs"},
+    # joint, fcs and plots inside methods and functions
+    "studies": {"families", "table", "formulas", "priors", "methods", "analysis", "joint", "fcs", "plots"},
     "table": {"families"},
     "formulas": {"families", "table"},
     "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods

@@ -4,6 +4,7 @@
     Study       scenarios x replicates x methods, run and continued; `Scenario`, `Analysis`, `method`
     Design      simulated tables of any families, effects and sizes: the first step of a scenario
     kunkel2017  the simulations of Kunkel & Kaizar (2017) as studies; jolani2025: those of Jolani (2025)
+    calibrate   is the computation right for data like yours? overimpute: does the model predict what you observed?
     read        the results of a study in a folder
     summarise   performance with Monte Carlo standard errors; `compare`: two methods on the same data sets
 
@@ -24,10 +25,12 @@ _HOME = {
     "Study": "study",
     "StudyResult": "result",
     "Variable": "design",
+    "calibrate": "calibration",
     "compare": "summaries",
     "jolani2025": "jolani",
     "kunkel2017": "kunkel_kaizar",
     "method": "tested",
+    "overimpute": "overimputation",
     "read": "result",
     "rubin": "records",
     "summarise": "summaries",
