@@ -638,7 +638,7 @@ def test_a_variable_of_clusters_is_not_one_by_chance():
     frame = pd.DataFrame(
         {"g": np.repeat(np.arange(6), 2), "y": [0, 0, 1, 1, 0, 0, 1, 1, 1, 1, np.nan, np.nan]}
     )
-    from bayesimp.fcs.specification.defaults import of_clusters
+    from bayesimp.table.cluster_level import of_clusters
 
     assert not of_clusters(bi.IncompleteData(frame, cluster="g"), "y")
     more = pd.concat([frame.assign(g=frame["g"] + 6 * k) for k in range(3)])

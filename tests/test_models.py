@@ -21,7 +21,7 @@ from bayesimp import priors as pr
 from bayesimp.contract import ImputationModel, Shift, model_names, model_type
 from tests.toy_model import Toy
 
-PACKAGE = {"JointNormal", "FCS"}
+PACKAGE = {"JointNormal", "JointGLMM", "FCS"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Case:
         Options of a run that `extend` by two imputations must equal, besides m.
     iterations
         Name of the option that says how long chains are.
+    shifted
+        A normal variable that no other variable of the sweep is drawn given.
     """
 
     make: Callable[..., ImputationModel]
@@ -41,6 +43,7 @@ class Case:
     longer: dict[str, Any] = field(default_factory=dict)
     iterations: str = "cycles"
     ordinal: bool = False
+    shifted: str = "y"
 
     def model(self, frame: pd.DataFrame | None = None, **options: Any) -> Any:
         frame = table(self.ordinal) if frame is None else frame
@@ -81,9 +84,14 @@ def in_a_block(data, **options):
     return bi.FCS(data, blocks={"yw": ["y", "w"]}, **options)
 
 
+def with_analysis(data, **options):
+    return bi.JointGLMM(data, "w ~ y * x + (1 | g)", {"o": "o ~ y + (1 | g)"}, **options)
+
+
 GIBBS = {"chains": 2, "tune": 4, "draws": 6, "thin": 2}
 CASES = {
     "JointNormal, gibbs": Case(joint, GIBBS, {"draws": 9}, "draws"),
+    "JointGLMM": Case(with_analysis, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),
     "FCS, several methods": Case(mixed, {"cycles": 4}, ordinal=True),
     "FCS, one block": Case(in_a_block, {"cycles": 4}),
@@ -103,7 +111,9 @@ def test_every_model_of_the_package_is_here():
     tested = {type(case.model()).__name__ for case in CASES.values()}
     assert tested == set(model_names()) and PACKAGE <= tested
     assert all(model_type(name).__name__ == name for name in tested)
-    with pytest.raises(bi.SpecificationError, match="no imputation model; there are JointNormal, FCS"):
+    with pytest.raises(
+        bi.SpecificationError, match="no imputation model; there are JointNormal, JointGLMM, FCS"
+    ):
         model_type("Joint")
 
 
@@ -139,7 +149,7 @@ def check_workers(case: Case) -> None:
 
 
 def check_executor(case: Case, executor: str = "serial") -> None:
-    here, there = case.run(), case.run(executor=executor, workers=2)
+    here, there = case.run(), case.run(executor=executor, workers=1 if executor == "serial" else 2)
     assert same(here, there)
     assert here.tree["posterior"].to_dataset().equals(there.tree["posterior"].to_dataset())
     assert same(here.extend(2), there.extend(2))
@@ -274,7 +284,7 @@ def check_priors(case: Case) -> None:
 def check_shift(case: Case) -> None:
     """A shift of 0 changes nothing; one of c moves the last variable that is visited by c, given the same parameters."""
     frame = table(case.ordinal)
-    name, options = "y", dict(case.options)
+    name, options = case.shifted, dict(case.options)
     if case.make is not Toy and case.iterations == "cycles":
         name, options = "w", {"cycles": 1}
     as_it_is = case.run(frame, **options)

@@ -12,7 +12,17 @@ import pytest
 import bayesimp as bi
 
 ROOT = Path(bi.__file__).parents[1]
-BASE = {"contract", "errors", "notation", "events", "progress", "messages", "sections", "threads"}
+BASE = {
+    "arguments",
+    "contract",
+    "errors",
+    "notation",
+    "events",
+    "progress",
+    "messages",
+    "sections",
+    "threads",
+}
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes
@@ -48,7 +58,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "models",
         "sampling",
         "imputation",
-        "diagnostics",  # `bi.impute` says whether the chains have mixed
+        "diagnostics",  # what mixes together, to be imputed together
     },
     # analysis and diagnostics inside methods
     "imputation": {"families", "table", "analysis", "diagnostics"},

@@ -17,13 +17,12 @@ from bayesimp.families.columns import as_continuous, stored_as_text
 from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
 from bayesimp.methods import Bayes, ClusterLevel, Method, PyMC, SingleLevel
-from bayesimp.table.clusters import varies_within
+from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["MOST_LEVELS", "check_family", "choose", "of_clusters"]
+__all__ = ["MOST_LEVELS", "check_family", "choose"]
 
 MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
-PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
@@ -66,23 +65,6 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     if not family.has_kernel:
         return PyMC(), f"{family.name} has no compiled density: its PyMC model is sampled"
     return Bayes(), why
-
-
-def of_clusters(data: IncompleteData, name: str) -> bool:
-    """Whether a variable has one value in every cluster where it is observed, and not by chance.
-
-    A number is one of clusters if two rows of a cluster never differ; one with few values (levels, counts) only if
-    `PAIRS` pairs of rows agree. At least two clusters must have rows to compare, and differ.
-    """
-    values = data.column_values(name)
-    there = ~np.isnan(values)
-    rows = np.bincount(data.codes[there], minlength=len(data.clusters))
-    several = rows > 1
-    if several.sum() < 2 or varies_within(values, data.codes).any():
-        return False
-    pairs = int((rows[several] - 1).sum())
-    differ = len(np.unique(values[there])) > 1
-    return differ and (data.variable(name).distribution.is_continuous or pairs >= PAIRS)
 
 
 def check_family(data: IncompleteData, name: str, method: Method) -> None:

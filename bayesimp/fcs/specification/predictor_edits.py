@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bayesimp.fcs.specification.columns import BaseColumns
+from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.formula import RandomTerm, has_intercept, signed
 from bayesimp.formulas.predictors import MEANS, Edit, Predictors, predictors, terms_of
 from bayesimp.formulas.syntax import Call, Name, Node, Number, Op, column_names, error, read, write

@@ -11,10 +11,10 @@ from pandas.api.types import is_numeric_dtype
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import stored_as_text
-from bayesimp.fcs.specification.columns import BaseColumns
 from bayesimp.fcs.specification.defaults import MOST_LEVELS
 from bayesimp.fcs.specification.predictor_edits import Given, edited
 from bayesimp.fcs.specification.values import dependent
+from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.formula import signed
 from bayesimp.formulas.predictors import Edit, Part, edit, predictors
 from bayesimp.formulas.syntax import Name, read, read_sides, write
@@ -53,7 +53,8 @@ def read_predictors(
         text, explicit, notes = _as_formula(name, value, data, multilevel[name])
         formula = predictors(text)
         _check_left(formula.formula.responses, name, responses)
-        found[name] = Given(formula, explicit, notes)
+        asked = () if explicit else formula.fixed.terms  # of a list, or a row of a table
+        found[name] = Given(formula, explicit, notes, asked=asked)
     rest = [name for name in responses if name not in found]
     if every is None:
         return found | {name: default(name) for name in rest}

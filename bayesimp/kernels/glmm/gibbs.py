@@ -60,7 +60,10 @@ from bayesimp.kernels.glmm.moves import (
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
 
-__all__ = ["ALL_MOVES", "FAILURES", "MOVES", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies"]
+__all__ = [
+    "ALL_MOVES", "FAILURES", "MOVES", "RARE", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies",
+    "rare_events",
+]  # fmt: skip
 
 MOVES = {"effects": 1, "fixed": 2, "centre": 4, "covariance": 8, "scale": 16, "aux": 32}
 M_EFFECTS, M_FIXED, M_CENTRE, M_COVARIANCE, M_SCALE, M_AUX = MOVES.values()
@@ -203,7 +206,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
     return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
 
 
-def _events(rows, counts) -> float:
+def rare_events(rows, counts) -> float:
     """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
@@ -246,7 +249,7 @@ def glmm_step(
         np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
     )
     above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
-    slices = 1 + beta.size // 4 if _events(rows, counts) < 10 * len(beta) else 0
+    slices = 1 + beta.size // 4 if rare_events(rows, counts) < 10 * len(beta) else 0
     if rows.family == ORDINAL:
         slices += int((counts < RARE).sum())
     return _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies)

@@ -1,0 +1,1 @@
+"""The joint GLMM: an imputation model that contains the analysis."""

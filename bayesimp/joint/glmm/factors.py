@@ -1,0 +1,269 @@
+"""The factors of a joint GLMM: which variables have one, in which order, and given what.
+
+    p(y_1, .., y_K | complete variables)  =  prod_k p(y_k | y_1 .. y_k-1, complete variables)
+
+Every response of an analysis has its analysis as factor. Every other incomplete variable has a factor too: covariates of
+an analysis before it, all others after it, so that no factor but the analysis says what the analysis is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.record import Family
+from bayesimp.families.registry import family_of
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import Column
+from bayesimp.formulas.formula import parse
+from bayesimp.formulas.predictors import Predictors, predictors
+from bayesimp.formulas.syntax import Name, write
+from bayesimp.joint.glmm.order import order_of
+from bayesimp.messages import listing, suggestion
+from bayesimp.table.cluster_level import of_clusters
+from bayesimp.table.ids import names_rows
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Factor", "Request", "read_factors"]
+
+MOST_LEVELS = 10  # of a complete factor that is a predictor by default
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for.
+
+    Attributes
+    ----------
+    analyses
+        Formulas of analyses, each with one response.
+    factors
+        Response -> formula, in the place of the default one.
+    order
+        Responses in the order of their factors; None: chosen.
+    links
+        Response -> link, where it is not the default of its family.
+    """
+
+    analyses: tuple[str, ...]
+    factors: Mapping[str, str]
+    order: tuple[str, ...] | None
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor: a multilevel generalised linear model of a response.
+
+    Attributes
+    ----------
+    response
+        Its name.
+    formula
+        Fixed and random terms, as printed.
+    is_analysis
+        Whether it is an analysis of the user's.
+    family_name
+        Of the response, as `IncompleteData.families` has it.
+    code
+        Of family and link, in kernels.
+    levels
+        Values behind the positions 0, 1, ..; empty for numbers.
+    fixed, random
+        Columns.
+    at_cluster
+        Whether the response has one value in a cluster.
+    """
+
+    response: str
+    formula: str
+    is_analysis: bool
+    family_name: str
+    code: int
+    levels: tuple
+    fixed: tuple[Column, ...]
+    random: tuple[Column, ...]
+    at_cluster: bool
+
+    @property
+    def family(self) -> Family:
+        """The record of its family."""
+        return family_of(self.family_name)
+
+    @property
+    def predictors(self) -> int:
+        """r, the number of linear predictors."""
+        return self.family.predictors(len(self.levels))
+
+    @property
+    def effects(self) -> int:
+        """Number of cluster effects."""
+        return self.predictors * len(self.random)
+
+
+def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, ...], BaseColumns]:
+    """All factors in order, and the base columns that their formulas use.
+
+    Raises
+    ------
+    SpecificationError
+        A formula that is none, or cannot be a factor; a circle of formulas; names that are no columns.
+    """
+    formulas = _formulas(data, request)
+    order = order_of(data, request.order, formulas)
+    for name in order:
+        if name not in formulas:
+            formulas[name] = predictors(_default(data, name, order, formulas))
+    incomplete = tuple(name for name in order if data.missing(name).any())
+    idle = tuple(name for name in data.variables if data.missing(name).any() and name not in incomplete)
+    base = BaseColumns(data, incomplete, idle)
+    analyses = {parse(text).responses[0] for text in request.analyses}
+    _check_links(data, request.links, order)
+    links = dict.fromkeys(order, "") | dict(request.links)
+    factors = (_factor(data, name, formulas[name], base, name in analyses, links[name]) for name in order)
+    return tuple(factors), base
+
+
+def _check_links(data: IncompleteData, links: Mapping[str, str], order: Sequence[str]) -> None:
+    for name, link in links.items():
+        if name not in order:
+            raise SpecificationError(f"links: '{name}' has no factor; {suggestion(name, order)}")
+        known = data.variable(name).distribution.links
+        if link not in known:
+            raise SpecificationError(
+                f"links: '{name}' is {data.families[name]}, whose link is {' or '.join(map(repr, known))}, not {link!r}."
+            )
+
+
+def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
+    """Response -> formula that was given."""
+    given: dict[str, Predictors] = {}
+    for text in request.analyses:
+        name, formula = _read(data, text, None)
+        if name in given:
+            raise SpecificationError(
+                f"Two analyses have the response '{name}': '{given[name].text}' and '{text}'. One factor cannot be both; "
+                "give the larger, which contains the other."
+            )
+        given[name] = formula
+    for name, text in request.factors.items():
+        if name in given:
+            raise SpecificationError(
+                f"factors: '{name}' is the response of the analysis '{given[name].text}', which is its factor."
+            )
+        if name not in data.variables:
+            raise SpecificationError(
+                f"factors: '{name}' is not a variable. {suggestion(name, data.variables)}"
+            )
+        given[name] = _read(data, text, name)[1]
+    return given
+
+
+def _read(data: IncompleteData, text: str, response: str | None) -> tuple[str, Predictors]:
+    formula = predictors(text)
+    found = formula.formula.responses
+    if response is not None and found and found != (response,):
+        raise SpecificationError(
+            f"factors: the formula of '{response}', '{text}', has another response, {listing(found)}."
+        )
+    name = response or (found[0] if len(found) == 1 else "")
+    if not name:
+        raise SpecificationError(
+            f"Analysis '{text}': it needs one response on the left of ~, such as 'y ~ x + (1 | {data.cluster})'; it has "
+            f"{len(found) or 'none'}."
+        )
+    unknown = [v for v in (name, *formula.formula.variables) if v not in data.variables and v != data.cluster]
+    if unknown:
+        raise SpecificationError(
+            f"Formula '{text}': the table has no column '{unknown[0]}'. {suggestion(unknown[0], data.variables)}"
+        )
+    if name in formula.formula.variables:
+        raise SpecificationError(
+            f"Formula '{text}': '{name}' is on both sides of ~; take it off one of them."
+        )
+    group = formula.formula.cluster
+    if formula.random is not None and group != data.cluster:
+        raise SpecificationError(
+            f"Formula '{text}' groups by '{group}', the data by '{data.cluster}'; they must be the same."
+        )
+    return name, formula
+
+
+def _default(
+    data: IncompleteData, name: str, order: Sequence[str], formulas: Mapping[str, Predictors]
+) -> str:
+    """Formula of a variable without one: complete variables and the factors before it, and a random intercept."""
+    at_cluster = of_clusters(data, name)
+    used = {v for formula in formulas.values() for v in formula.formula.variables}
+    terms = []
+    for other in data.variables:
+        if other == name or (at_cluster and not _one_value(data, other)):
+            continue
+        record = data.variable(other)
+        if other in order:
+            if order.index(other) < order.index(name):
+                terms.append(_as_predictor(other, record.distribution))
+        elif not record.missing.any() and record.distribution.is_imputable:
+            few = not record.distribution.is_factor or len(record.levels) <= MOST_LEVELS
+            varies = data.frame[other].nunique() > 1
+            if varies and (other in used or (few and not names_rows(data, other))):
+                terms.append(write(Name(other)))
+    right = " + ".join(terms or ["1"])
+    random = "" if at_cluster else f" + (1 | {write(Name(data.cluster))})"
+    return f"{write(Name(name))} ~ {right}{random}"
+
+
+def _one_value(data: IncompleteData, name: str) -> bool:
+    """Whether a variable has one value in a cluster, complete or not."""
+    record = data.variable(name)
+    if not record.distribution.is_imputable:
+        return False
+    return of_clusters(data, name) or not data.grouping.varying(record.values).any()
+
+
+def _as_predictor(name: str, family: Family) -> str:
+    text = write(Name(name))
+    return f"{family.as_predictor}({text})" if family.as_predictor else text
+
+
+def _factor(
+    data: IncompleteData, name: str, formula: Predictors, base: BaseColumns, is_analysis: bool, link: str
+) -> Factor:
+    record = data.variable(name)
+    family = family_of(record.family)
+    if not family.has_kernel and not family.is_normal:
+        raise SpecificationError(
+            f"'{name}': the joint model needs compiled code for the density of its family, and {record.family} has none."
+        )
+    at_cluster = of_clusters(data, name)
+    if at_cluster and formula.random is not None:
+        raise SpecificationError(
+            f"'{formula.text}': '{name}' has one value in each cluster, so that its model has no cluster effects; take "
+            "the random part out."
+        )
+    fixed = base.columns(formula.fixed, formula.text)
+    random = base.columns(formula.random, formula.text) if formula.random is not None else ()
+    if at_cluster:
+        _check_between(data, formula, fixed, base)
+    levels = record.levels if family.is_coded else ()
+    code = family.code(family.link(link))
+    return Factor(name, formula.text, is_analysis, record.family, code, levels, fixed, random, at_cluster)
+
+
+def _check_between(
+    data: IncompleteData, formula: Predictors, fixed: tuple[Column, ...], base: BaseColumns
+) -> None:
+    """Columns of a variable of clusters have one value in a cluster."""
+    for column in fixed:
+        if column.over is not None and column.base == "Intercept":
+            continue
+        roots = base.roots(column.base)
+        moving = [v for v in roots if not of_clusters(data, v)]
+        values = base.complete.get(column.base)
+        varies = values is not None and data.grouping.varying(values).any()
+        if moving or varies or column.within:
+            raise SpecificationError(
+                f"'{formula.text}': the response has one value in each cluster, and '{column.name}' differs within "
+                f"clusters; write cluster_mean({column.name})."
+            )

@@ -1,0 +1,188 @@
+"""Chains of the joint GLMM as tasks of an executor, and the draws that they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.joint.glmm.chain import ChainState, numbers, start_chain
+from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
+from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.families.responses import aux_size
+from bayesimp.priors import Priors
+
+__all__ = ["FactorTask", "JointHistory"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class JointHistory:
+    """Kept draws, on the working scale, chains first.
+
+    Attributes
+    ----------
+    beta, aux
+        By factor: (chains, D, p, r), (chains, D, a).
+    sd
+        (chains, D, K).
+    Psi
+        By block: (chains, D, d, d).
+    B
+        By block: (chains, D, m, d), or (chains, 0, m, d) where effects are not kept.
+    mean, spread
+        (chains, D, m, K): mean and standard deviation of the imputed values of each cluster; NaN where there are none.
+    cells
+        (chains, C, c): imputed values every `spacing` draws, factor by factor.
+    """
+
+    beta: list[Array]
+    aux: list[Array]
+    sd: Array
+    Psi: list[Array]
+    B: list[Array]
+    mean: Array
+    spread: Array
+    cells: Array
+
+    @property
+    def chains(self) -> int:
+        return self.sd.shape[0]
+
+    @property
+    def draws(self) -> int:
+        return self.sd.shape[1]
+
+    @property
+    def arrays(self) -> list[Array]:
+        """All of them but the cells."""
+        return [*self.beta, *self.aux, self.sd, *self.Psi, *self.B, self.mean, self.spread]
+
+    def like(self, arrays: Sequence[Array], cells: Array) -> JointHistory:
+        """The same record with other arrays, in the order of `arrays`."""
+        parts = iter(arrays)
+        take = lambda count: [next(parts) for _ in range(count)]  # noqa: E731
+        beta, aux, (sd,) = take(len(self.beta)), take(len(self.aux)), take(1)
+        Psi, B, (mean,), (spread,) = take(len(self.Psi)), take(len(self.B)), take(1), take(1)
+        return JointHistory(beta, aux, sd, Psi, B, mean, spread, cells)
+
+    def truncated(self, draws: int, spacing: int) -> JointHistory:
+        """The first draws of every chain."""
+        return self.like([a[:, :draws] for a in self.arrays], self.cells[:, : draws // spacing])
+
+    def __add__(self, later: JointHistory) -> JointHistory:
+        """The same chains, continued."""
+        pairs = zip(self.arrays, later.arrays, strict=True)
+        joined = [np.concatenate(pair, axis=1) for pair in pairs]
+        return self.like(joined, np.concatenate([self.cells, later.cells], axis=1))
+
+
+@dataclass(frozen=True)
+class FactorTask:
+    """Sweeps of the Gibbs sampler: a task of `bayesimp.sampling.executors`, which can be pickled.
+
+    Attributes
+    ----------
+    table, priors
+        The table as the sampler reads it; priors as the model has them.
+    separate
+        Whether the effects of each factor are independent of those of others.
+    every
+        One of so many sweeps is kept.
+    spacing
+        One of so many kept draws has its cells kept.
+    effects
+        Whether cluster effects are kept.
+    """
+
+    table: FactorTable
+    model_priors: Priors
+    separate: bool = False
+    every: int = 1
+    spacing: int = 1
+    effects: bool = False
+
+    @cached_property
+    def priors(self) -> FactorPriors:
+        """Priors as kernels read them."""
+        return factor_priors(self.table, self.model_priors, self.separate)
+
+    @cached_property
+    def counted(self) -> int:
+        """Number of cells that are imputed, over all factors."""
+        return sum(len(rows) for rows in self.table.missing)
+
+    def start(self, seed: int, chain: int) -> ChainState:
+        return start_chain(self.table, self.priors, seed, chain)
+
+    def room(self, chains: Sequence[ChainState], iterations: int) -> JointHistory:
+        """Arrays for the draws of these chains."""
+        c, D, m, K = len(chains), iterations // self.every, self.table.clusters, len(self.table.factors)
+        kept = D if self.effects else 0
+        factors, blocks = self.table.factors, self.priors.blocks
+        return JointHistory(
+            [np.empty((c, D, len(f.fixed), f.predictors)) for f in factors],
+            [np.empty((c, D, aux_size(f.code, len(f.levels)))) for f in factors],
+            np.empty((c, D, K)), [np.empty((c, D, len(b), len(b))) for b in blocks],
+            [np.empty((c, kept, m, len(b))) for b in blocks], np.empty((c, D, m, K)), np.empty((c, D, m, K)),
+            np.empty((c, D // self.spacing, self.counted)),
+        )  # fmt: skip
+
+    def advance(
+        self, chain: ChainState, number: int, into: JointHistory | None, place: int, start: int, stop: int
+    ) -> None:
+        """Sweeps start .. stop - 1 of a chain, in place; into None: warm-up, of which nothing is kept.
+
+        Raises
+        ------
+        SamplingError
+            The chain reached a state from which it cannot go on.
+        """
+        sampler = Sampler(self.table, self.priors, chain, f"Chain {number}")
+        for iteration in range(start, stop):
+            sampler.sweep(tune=into is None)
+            if into is not None and (iteration + 1) % self.every == 0:
+                self._keep(sampler, into, place, (iteration + 1) // self.every - 1)
+
+    def _keep(self, sampler: Sampler, into: JointHistory, place: int, draw: int) -> None:
+        chain = sampler.chain
+        for k in range(len(self.table.factors)):
+            into.beta[k][place, draw] = chain.beta[k]
+            into.aux[k][place, draw] = chain.aux[k]
+        into.sd[place, draw] = chain.sd
+        for b in range(len(chain.Psi)):
+            into.Psi[b][place, draw] = chain.Psi[b]
+            if self.effects:
+                into.B[b][place, draw] = chain.B[b]
+        values = sampler.completed()
+        self._describe(values, into.mean[place, draw], into.spread[place, draw])
+        if (draw + 1) % self.spacing == 0:
+            into.cells[place, (draw + 1) // self.spacing - 1] = np.concatenate(values) if values else []
+
+    def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
+        """Mean and standard deviation by cluster of the imputed values of each variable."""
+        mean[:], spread[:] = np.nan, np.nan
+        cluster, m = self.table.arrays.cluster, self.table.clusters
+        for k, (rows, y) in enumerate(zip(self.table.missing, values, strict=True)):
+            if not len(rows):
+                continue
+            v, codes = numbers(self.table, k, y), cluster[rows]
+            count = np.bincount(codes, minlength=m)
+            with np.errstate(invalid="ignore"):
+                mean[:, k] = np.bincount(codes, v, m) / count
+                square = np.bincount(codes, (v - mean[codes, k]) ** 2, m)
+                spread[:, k] = np.sqrt(square / count)
+
+    def put(self, into: JointHistory, place: int, start: int, piece: JointHistory) -> None:
+        """Copy the draws of one chain into those of all."""
+        first = start // self.every
+        for a, b in zip(into.arrays, piece.arrays, strict=True):
+            if b.shape[1]:
+                a[place, first : first + b.shape[1]] = b[0]
+        at = first // self.spacing
+        into.cells[place, at : at + piece.cells.shape[1]] = piece.cells[0]

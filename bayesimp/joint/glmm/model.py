@@ -1,0 +1,312 @@
+"""The joint GLMM: an imputation model of which the analysis is a part.
+
+    p(y_1, .., y_K, b)  =  N(b | 0, Psi)  prod_k p_k(y_k | y_1 .. y_k-1, b_k),       b = (b_1 .. b_K) in every cluster
+    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki
+
+x and z are any columns that a formula can make of complete variables and of those before y_k: products, powers, cluster
+means. So the analysis of the user's is one factor, and values are imputed as they are distributed given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.contract import Contents, ImputationModel, Shift, register
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.imputation.result import Imputations
+from bayesimp.joint.glmm.factors import Request, read_factors
+from bayesimp.joint.glmm.posterior import effects_of, tree_name
+from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
+from bayesimp.joint.glmm.run import GLMMRun
+from bayesimp.joint.glmm.table import FactorTable, factor_table
+from bayesimp.priors.describe import describe
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import new_seed
+from bayesimp.sampling.executors import Executor, read_executor
+from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["JointGLMM"]
+
+
+@register
+class JointGLMM(ImputationModel):
+    """Joint multilevel GLMM of all incomplete variables, in which each analysis is a factor.
+
+    Parameters
+    ----------
+    data
+        The incomplete table.
+    analysis
+        A formula, or several: ``"y ~ x * treat + (1 + x | study)"``, with one response and at most one random term on the
+        cluster. The families of responses are those of `data`.
+    factors
+        Response -> formula of its factor, for variables that are not the response of an analysis. Default: complete
+        variables and those before it, and a random intercept (none for a variable with one value in a cluster).
+    order
+        Responses in the order of their factors, so that each comes after those in its formula. Default: covariates of
+        the analyses, variables of clusters first and then by number of missing values; the analyses; other variables.
+    priors
+        As of `JointNormal`: ``Sigma`` is that of each residual variance, ``Psi`` of the effects of all factors together,
+        ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).
+    effects
+        ``"joint"``: one Psi for the effects of all factors; ``"separate"``: one for each factor, so that effects of
+        different variables are independent.
+    links
+        Response -> link, ``{"y": "probit"}``, where it is not the default of its family.
+    shift
+        See `bayesimp.contract.Shift`; on the linear predictor where a value is missing.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The data cannot support the model, or the formulas are no sequence of factors; the message says which.
+
+    Examples
+    --------
+    >>> model = bi.JointGLMM(data, "y ~ x * treat + (1 + x | study)")               # doctest: +SKIP
+    >>> imp = model.impute(m=20, seed=1)                                            # doctest: +SKIP
+    >>> imp.analyse("y ~ x * treat + (1 + x | study)").pool()                       # doctest: +SKIP
+    """
+
+    run_type = GLMMRun
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        analysis: str | Sequence[str],
+        factors: Mapping[str, str] | None = None,
+        order: Sequence[str] | None = None,
+        priors: pr.Priors | str | None = None,
+        *,
+        effects: str = "joint",
+        links: Mapping[str, str] | None = None,
+        shift: Shift | None = None,
+    ) -> None:
+        if not isinstance(data, IncompleteData):
+            raise SpecificationError(
+                f"JointGLMM takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
+            )
+        if effects not in ("joint", "separate"):
+            raise SpecificationError(f"effects must be 'joint' or 'separate', got {effects!r}.")
+        analyses = (analysis,) if isinstance(analysis, str) else tuple(analysis)
+        if not analyses or not all(isinstance(text, str) for text in analyses):
+            raise SpecificationError(
+                f"The analysis is a formula, such as 'y ~ x + (1 | {data.cluster})', or several; got {analysis!r}."
+            )
+        self.data = data
+        self.request = Request(
+            analyses, dict(factors or {}), None if order is None else tuple(order), dict(links or {})
+        )
+        self.separate = effects == "separate"
+        self.priors = pr.default() if priors is None else pr.read(priors)
+        self.factors, base = read_factors(data, self.request)
+        self._check_variation()
+        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
+        factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
+        self.events: list[Event] = self._notes()
+
+    def _check_variation(self) -> None:
+        for factor in self.factors:
+            values = self.data.numeric(factor.response)
+            seen = values[~np.isnan(values)]
+            if len(np.unique(seen)) < 2:
+                raise DataError(
+                    f"'{factor.response}' has one value, {seen[0]:g}, in all {len(seen):,} rows in which it is observed: "
+                    "nothing can be learnt of its distribution; leave it out of the table, or fill it in."
+                )
+
+    def _notes(self) -> list[Event]:
+        """Clusters in which a variable is never observed rest on the model; variables that are left incomplete."""
+        out, data = [], self.data
+        for factor in self.factors:
+            counts = data.grouping.count(data.missing(factor.response))
+            lacking = int((counts == data.sizes).sum())
+            if lacking and not factor.at_cluster:
+                text = (
+                    f"never observed in {lacking} of {len(data.clusters)} clusters: what is imputed there rests on the "
+                    "distribution of effects between clusters"
+                )
+                out.append(Event("systematically missing", factor.response, text, lacking))
+        left = [name for name in data.variables if data.missing(name).any() and name not in self.responses]
+        if left:
+            text = "not imputed, for their family is 'none'; they stay incomplete"
+            out.append(Event("not imputed", ", ".join(left), text, len(left)))
+        return out
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return tuple(factor.response for factor in self.factors)
+
+    @cached_property
+    def parameter_priors(self) -> dict[str, Any]:
+        """Name in the posterior -> its prior, on the scale of the data."""
+        out: dict[str, Any] = {}
+        for k, factor in enumerate(self.factors):
+            scale, family = self.table.scales[k], factor.family
+            own = factor_beta(self.priors.beta, factor)
+            intercept = float(np.log(self.table.observed[k].mean())) if family.has_log_mean_intercept else 0.0
+            shape = (len(factor.fixed), factor.predictors)
+            out[f"beta_{tree_name(factor)}"] = own.on_data(scale, shape, intercept)
+            if family.is_normal:
+                out[f"sigma2_{tree_name(factor)}"] = resolved_variance(self.priors, self.table, k)
+        for group in blocks_of(self.factors, self.separate)[0]:
+            if sum(self.factors[k].effects for k in group):
+                end = f"_{tree_name(self.factors[group[0]])}" if self.separate else ""
+                out[f"Psi{end}"] = resolved_Psi(self.priors, self.table, group)[0]
+        return out
+
+    def with_priors(self, priors: pr.Priors | str) -> JointGLMM:
+        """The same model under other priors."""
+        return JointGLMM(self.data, **(self._arguments() | {"priors": priors}))
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "analysis": self.request.analyses, "factors": self.request.factors, "order": self.request.order,
+            "links": self.request.links,
+            "priors": self.priors, "effects": "separate" if self.separate else "joint", "shift": self.shift,
+        }  # fmt: skip
+
+    def contents(self) -> dict[str, Contents]:
+        """The factors."""
+        out = {}
+        for factor in self.factors:
+            clusters: Any = "of clusters" if factor.at_cluster else "random" if factor.random else "ignored"
+            normal = factor.family.is_normal
+            out[factor.response] = Contents(factor.formula, clusters, normal, is_factor=True)
+        return out
+
+    def specification(self) -> dict[str, Any]:
+        """Formulas, order and priors as plain records."""
+        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        own = self._arguments() | {"priors": priors_to_dict(self.priors)}
+        del own["shift"]
+        return own | shift
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described; it has no functions of the user's."""
+        own = dict(specification)
+        shift = Shift(own.pop("shift", {}))
+        return cls(data, **(own | {"priors": priors_from_dict(own["priors"])}), shift=shift)
+
+    @classmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """The specification as a file holds it."""
+        import json
+
+        return json.loads(attrs["specification"])
+
+    def __repr__(self) -> str:
+        data, K = self.data, len(self.factors)
+        lines = [
+            f"JointGLMM: {len(data)} rows in {len(data.clusters)} clusters; {K} factors, in order:",
+        ]
+        for factor in self.factors:
+            count = int(data.missing(factor.response).sum())
+            what = "analysis" if factor.is_analysis else "imputation"
+            level = ", one value in a cluster" if factor.at_cluster else ""
+            lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing)")
+        lines.append(f"  priors '{self.priors.name}', on the scale of the data:")
+        for name, prior in self.parameter_priors.items():
+            if name.startswith("Psi"):
+                group = next(
+                    g
+                    for g in blocks_of(self.factors, self.separate)[0]
+                    if not self.separate or name == f"Psi_{tree_name(self.factors[g[0]])}"
+                )
+                labels = [label for k in group for label in effects_of(self.factors[k])]
+            else:
+                factor = next(f for f in self.factors if name.endswith(f"_{tree_name(f)}"))
+                labels = (
+                    [column.name for column in factor.fixed] if name.startswith("beta") else [factor.response]
+                )
+            lines.append(f"    {name}: {describe(prior, labels)}")
+        if self.shift:
+            lines.append(
+                "  shift of what is imputed: " + ", ".join(f"{k} {v:+g}" for k, v in self.shift.by.items())
+            )
+        lines += [f"  note: {event.where}: {event.message}" for event in self.events]
+        return "\n".join(lines)
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        seed: int | None = None,
+        chains: int = 4,
+        tune: int = 200,
+        draws: int = 1000,
+        thin: int = 1,
+        keep_effects: bool = False,
+        workers: int | None = None,
+        executor: str | Executor | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Draw from the posterior and impute.
+
+        Parameters
+        ----------
+        m
+            Completed tables. They come from draws evenly spaced over all chains.
+        seed
+            Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
+        chains, tune, draws, thin
+            Independent chains; sweeps thrown away at their start; kept draws by chain, every `thin`-th.
+        keep_effects
+            Keep the effects of every cluster in the posterior (variable ``B``).
+        workers, executor
+            Chains at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            `bayesimp.sampling.executors`.
+        progress
+            None: shown for runs over a second when the output is a terminal.
+
+        Returns
+        -------
+        Imputations, whose tree has the posterior of the analyses' own parameters: ``beta_<response>``.
+
+        Raises
+        ------
+        SpecificationError
+            m, chains, ... are out of range.
+        SamplingError
+            The run was interrupted before the first imputation, or a chain failed.
+        """
+        counts = {
+            "m": (m, 1),
+            "chains": (chains, 1),
+            "thin": (thin, 1),
+            "draws": (draws, 1),
+            "tune": (tune, 0),
+        }
+        for name, (value, least) in counts.items():
+            if int(value) != value or value < least:
+                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        per_chain = -(-m // chains)
+        if draws < per_chain:
+            raise SpecificationError(
+                f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
+            )
+        seed = new_seed() if seed is None else int(seed)
+        read_executor(executor, workers)
+        run = GLMMRun(self, seed, thin, draws // per_chain, 1, keep_effects, workers, executor)
+        with progress_bar(progress) as report:
+            run.start(chains, tune, draws, report)
+            if run.history.draws < draws:
+                run.fit_spacing(m)
+            return run.imputations(m)

@@ -1,0 +1,86 @@
+"""Draws of a joint GLMM in the units of the data, under the names of the result.
+
+beta_<y>, sigma2_<y>, shape_<y>, cutpoints_<y>     of the factor of y
+Psi                                                of the effects of all factors (or Psi_<y>, where they are separate)
+B                                                  effects by cluster, where they were kept
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesimp import notation as nt
+from bayesimp.joint.glmm.prior import blocks_of
+from bayesimp.joint.glmm.scale import joint_scale
+from bayesimp.scale.effects import of_all
+
+if TYPE_CHECKING:
+    from bayesimp.joint.glmm.factors import Factor
+    from bayesimp.joint.glmm.gibbs import JointHistory
+    from bayesimp.joint.glmm.model import JointGLMM
+
+__all__ = ["effects_of", "posterior", "tree_name"]
+
+
+def tree_name(factor: Factor) -> str:
+    """How the variables of a factor end."""
+    return nt.in_tree(factor.response)
+
+
+def effects_of(factor: Factor) -> list[str]:
+    """Names of its effects: ``"y:Intercept"``, or ``"y[level]:Intercept"`` with a predictor for each level."""
+    names = [factor.response]
+    if factor.family.predictor_per_level:
+        names = [f"{factor.response}[{level}]" for level in factor.levels[1:]]
+    return nt.effect_names(names, [column.name for column in factor.random])
+
+
+def posterior(model: JointGLMM, h: JointHistory) -> tuple[dict[str, tuple], dict[str, list]]:
+    """Variables of the posterior, name -> (dims, array (chains, draws, ...)), and their coordinates."""
+    variables: dict[str, tuple] = {}
+    coords: dict[str, list] = {}
+    for k, factor in enumerate(model.factors):
+        for name, dims, array, own in _of_factor(model, h, k, factor):
+            variables[name] = dims, array
+            coords |= own
+    groups, _ = blocks_of(model.factors, model.separate)
+    place = np.argsort(model.table.order)
+    for b, group in enumerate(groups):
+        labels = [label for k in group for label in effects_of(model.factors[k])]
+        if not labels:
+            continue
+        end = f"_{tree_name(model.factors[group[0]])}" if model.separate else ""
+        scale = joint_scale([model.table.scales[k] for k in group])
+        effect = f"effect{end}"
+        coords |= {effect: labels, f"{effect}_2": labels}
+        variables[f"Psi{end}"] = (effect, f"{effect}_2"), scale.Psi(h.Psi[b])
+        if h.B[b].shape[1]:
+            B = (h.B[b] * scale.effects) @ of_all(scale.C, len(scale.effects)).T
+            variables[f"B{end}"] = (nt.CLUSTER, effect), B[:, :, place]
+    return variables, coords
+
+
+def _of_factor(
+    model: JointGLMM, h: JointHistory, k: int, factor: Factor
+) -> Iterator[tuple[str, tuple[str, ...], Any, dict[str, list]]]:
+    table, end = model.table, tree_name(factor)
+    beta, fixed = table.scales[k].beta(h.beta[k]), f"fixed_{end}"
+    labels: dict[str, list] = {fixed: [column.name for column in factor.fixed]}
+    if factor.family.predictor_per_level:
+        level = f"level_{end}"
+        yield f"beta_{end}", (fixed, level), beta, labels | {level: [str(x) for x in factor.levels[1:]]}
+    else:
+        yield f"beta_{end}", (fixed,), beta[..., 0], labels
+    if factor.family.is_normal:
+        yield f"sigma2_{end}", (), (h.sd[:, :, k] * table.scales[k].s[0]) ** 2, {}
+    auxiliary = factor.family.auxiliary
+    if auxiliary is None or not h.aux[k].shape[-1]:
+        return
+    name, unit = f"{auxiliary.name}_{end}", table.arrays.unit[k] if auxiliary.has_unit else 1.0
+    flat = h.aux[k].reshape(-1, h.aux[k].shape[-1])
+    made = np.array([auxiliary.from_kernel(aux) * unit for aux in flat])
+    made = made.reshape(*h.aux[k].shape[:2], *made.shape[1:])
+    yield name, tuple(f"{name}_{axis}" for axis in range(made.ndim - 2)), made, {}

@@ -1,0 +1,140 @@
+"""Priors of a joint GLMM as its kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.joint.glmm.factors import Factor
+from bayesimp.joint.glmm.scale import JointScale, joint_scale
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.covariance.update import CovarianceUpdate
+from bayesimp.priors import CovariancePrior
+from bayesimp.priors.coefficients import CoefficientPrior
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
+
+__all__ = ["FactorPriors", "blocks_of", "factor_beta", "factor_priors", "resolved_Psi", "resolved_variance"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FactorPriors:
+    """Priors on the working scale.
+
+    Attributes
+    ----------
+    beta
+        By factor: precision (r p, r p) of vec(beta), and precision times mean.
+    variance
+        By factor: of the residual variance; read for normal responses only.
+    blocks
+        Effects of each block of Psi, as places among all effects.
+    updates, known
+        By block: the conjugate update of Psi, and Psi itself if it is known.
+    place
+        By factor: the block of its effects, and where they begin in it.
+    known_sd
+        (K,) residual standard deviations that are known, else NaN.
+    """
+
+    beta: list[tuple[Array, Array]]
+    variance: list[CovarianceUpdate]
+    blocks: list[range]
+    updates: list[CovarianceUpdate]
+    known: list[Array | None]
+    place: list[tuple[int, int]]
+    known_sd: Array
+
+
+def blocks_of(factors: Sequence[Factor], separate: bool) -> tuple[list[list[int]], list[tuple[int, int]]]:
+    """Factors whose effects are in each block of Psi; by factor, its block and the place of its effects in it."""
+    groups = [[k] for k, f in enumerate(factors)] if separate else [list(range(len(factors)))]
+    place = [(0, 0)] * len(factors)
+    for b, group in enumerate(groups):
+        at = 0
+        for k in group:
+            place[k] = (b, at)
+            at += factors[k].effects
+    return groups, place
+
+
+def factor_beta(prior: CoefficientPrior, factor: Factor) -> CoefficientPrior:
+    """The prior of a factor's coefficients: weak where it is flat and the likelihood may have no maximum."""
+    return prior if factor.family.is_normal else prior.for_generalised()
+
+
+def resolved_variance(priors: pr.Priors, table: FactorTable, k: int) -> CovariancePrior:
+    """The prior of a residual variance with every number explicit, in the units of the data."""
+    return pr.resolve(priors.Sigma, table.scales[k].s, f"sigma2 of '{table.factors[k].response}'")
+
+
+def resolved_Psi(
+    priors: pr.Priors, table: FactorTable, group: Sequence[int]
+) -> tuple[CovariancePrior, JointScale]:
+    """The prior of a block of Psi in the units of the data, and the scale of its effects."""
+    scale = joint_scale([table.scales[k] for k in group])
+    names = ", ".join(f"'{table.factors[k].response}'" for k in group)
+    return scale.Psi_prior(priors.Psi, f"Psi of {names}"), scale
+
+
+def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> FactorPriors:
+    """Priors of all factors.
+
+    Raises
+    ------
+    SpecificationError
+        A prior without a conjugate update, or improper where the data do not make up for it.
+    """
+    groups, place = blocks_of(table.factors, separate)
+    blocks: list[range] = []
+    updates: list[CovarianceUpdate] = []
+    known: list[Array | None] = []
+    start = 0
+    for group in groups:
+        d = sum(table.factors[k].effects for k in group)
+        blocks.append(range(start, start + d))
+        start += d
+        if d == 0:
+            updates.append(CovarianceUpdate(4, 0.0, np.zeros((0, 0)), np.zeros(0)))
+            known.append(None)
+            continue
+        prior, scale = resolved_Psi(priors, table, group)
+        working = scale.working_Psi_prior(prior)
+        updates.append(_update(working, d, "Psi"))
+        check_proper(updates[-1], table.clusters, d, "Psi", "clusters")
+        known.append(working.known_value)
+    beta, variance, known_sd = [], [], np.full(len(table.factors), np.nan)
+    for k, factor in enumerate(table.factors):
+        scale_k = table.scales[k]
+        own = factor_beta(priors.beta, factor)
+        Q0, t0 = beta_prior(own, scale_k, factor.predictors, f"beta of '{factor.response}'")
+        if own.follows_mean and factor.family.has_log_mean_intercept and scale_k.intercept >= 0:
+            t0[scale_k.intercept] = Q0[scale_k.intercept, scale_k.intercept] * np.log(
+                table.observed[k].mean()
+            )
+        beta.append((np.ascontiguousarray(Q0), np.ascontiguousarray(t0)))
+        if not factor.family.is_normal:
+            variance.append(CovarianceUpdate(4, 0.0, np.zeros((1, 1)), np.zeros(1)))
+            continue
+        Sigma = pr.rescale(resolved_variance(priors, table, k), scale_k.s)
+        update = _update(Sigma, 1, f"sigma2 of '{factor.response}'")
+        check_proper(update, len(table.rows[k]), 1, f"sigma2 of '{factor.response}'", "rows")
+        variance.append(update)
+        if Sigma.known_value is not None:
+            known_sd[k] = np.sqrt(Sigma.known_value[0, 0])
+    return FactorPriors(beta, variance, blocks, updates, known, place, known_sd)
+
+
+def _update(prior: CovariancePrior, d: int, where: str) -> CovarianceUpdate:
+    if not prior.is_conjugate:
+        raise SpecificationError(
+            f"{where}: the Gibbs sampler of the joint GLMM has no update for {type(prior).__name__}; take HuangWand, "
+            "InverseWishart or Diagonal."
+        )
+    return covariance_update(prior, d)

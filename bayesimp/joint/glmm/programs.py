@@ -1,0 +1,250 @@
+"""Columns of factors as programs for the kernels (kernels/factors/columns.py), and how they depend on each variable.
+
+A column is independent of a variable, linear in it, or neither; what a missing cell's conditional distribution looks like
+follows from that. Functions whose argument could leave their domain are refused here, before anything is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bayesimp.errors import SpecificationError
+from bayesimp.formulas.arithmetic import Expression, Indicator, Product
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import INTERCEPT, Column
+from bayesimp.formulas.syntax import Call, Minus, Name, Node, Number, Op, write
+from bayesimp.kernels.factors.columns import CONSTANT, FUNCTIONS, MEAN, OPERATORS, VARIABLE, Programs
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Compiler", "degree"]
+
+Token = tuple[int, float]
+NONLINEAR = 2  # degree of anything that is not linear
+LOGARITHMS = ("log", "log2", "log10")
+
+
+@dataclass
+class Compiler:
+    """Programs of the columns asked for so far.
+
+    Attributes
+    ----------
+    data, base
+        The table, and the base columns of the formulas.
+    variables
+        Base columns that programs read, in the order in which kernels keep them.
+    means
+        Programs of what is averaged over clusters, and whether it is a sum.
+    """
+
+    data: IncompleteData
+    base: BaseColumns
+    variables: list[str] = field(default_factory=list)
+    means: dict[tuple[tuple[Token, ...], bool], int] = field(default_factory=dict)
+
+    def column(self, column: Column, text: str) -> tuple[Token, ...]:
+        """The program of a column; ``text`` is the formula, for messages."""
+        tokens = self._base(column.base, text)
+        if column.within:
+            return (*tokens, (MEAN, float(self._mean(tokens, False))), _operator("-"))
+        if column.over is None:
+            return tokens
+        inner = self._product(column.over, text)
+        mean = (MEAN, float(self._mean(inner, column.sum)))
+        return (mean,) if column.base == INTERCEPT else (*tokens, mean, _operator("*"))
+
+    def register(self, name: str) -> int:
+        """Place of a base column among the variables."""
+        if name not in self.variables:
+            self.variables.append(name)
+        return self.variables.index(name)
+
+    def _mean(self, tokens: tuple[Token, ...], sum: bool) -> int:
+        return self.means.setdefault((tokens, sum), len(self.means))
+
+    def _product(self, names: Sequence[str], text: str) -> tuple[Token, ...]:
+        factors = [self._base(name, text) for name in names if name != INTERCEPT]
+        if not factors:
+            return ((CONSTANT, 1.0),)
+        tokens = factors[0]
+        for factor in factors[1:]:
+            tokens = (*tokens, *factor, _operator("*"))
+        return tokens
+
+    def _base(self, name: str, text: str) -> tuple[Token, ...]:
+        if name == INTERCEPT:
+            return ((CONSTANT, 1.0),)
+        derived = self.base.derived.get(name)
+        if derived is None:
+            return ((VARIABLE, float(self.register(name))),)
+        evaluate = derived.evaluate
+        match evaluate:
+            case Product():
+                return self._product(evaluate.names, text)
+            case Indicator():
+                return (
+                    *self._base(evaluate.name, text), (CONSTANT, evaluate.value), _operator("-"), _function("abs"),
+                    (CONSTANT, evaluate.tolerance), _operator("<"),
+                )  # fmt: skip
+            case Expression():
+                return tuple(self._tokens(evaluate.node, text))
+        raise SpecificationError(f"Formula '{text}': '{name}' cannot be a column of a joint GLMM.")
+
+    def _tokens(self, node: Node, text: str) -> Iterator[Token]:
+        match node:
+            case Name(name):
+                yield from self._base(name, text)
+            case Number(value):
+                yield CONSTANT, float(value)
+            case Minus(argument):
+                yield from self._tokens(argument, text)
+                yield _function("minus")
+            case Op(symbol, left, right):
+                self._check_operator(node, text)
+                yield from self._tokens(left, text)
+                yield from self._tokens(right, text)
+                yield _operator(symbol)
+            case Call("I", (argument,), _):
+                yield from self._tokens(argument, text)
+            case Call(function, (argument,), _):
+                name = function.removeprefix("np.")
+                self._check_function(name, node, argument, text)
+                yield from self._tokens(argument, text)
+                yield _function(name)
+            case _:
+                raise SpecificationError(
+                    f"Formula '{text}': '{write(node)}' cannot be a column of a joint GLMM."
+                )
+
+    def _check_operator(self, node: Op, text: str) -> None:
+        """Quotients by, and broken or negative powers of, something incomplete that may be 0 or negative."""
+        if node.symbol == "/" and self._moves(node.right) and not self._above(node.right, 0.0):
+            raise self._outside(node, text, "may be divided by 0")
+        if node.symbol == "**" and self._moves(node.left):
+            power = node.right
+            whole = isinstance(power, Number) and power.value >= 0 and float(power.value).is_integer()
+            if not whole and not self._above(node.left, 0.0):
+                raise self._outside(node, text, "has no value below 0")
+        if node.symbol == "**" and self._moves(node.right):
+            raise self._outside(node, text, "has an imputed variable in the exponent")
+
+    def _check_function(self, name: str, node: Call, argument: Node, text: str) -> None:
+        if not self._moves(argument):
+            return
+        if name in LOGARITHMS and not self._above(argument, 0.0):
+            raise self._outside(node, text, "has no value at 0 and below")
+        if name == "log1p" and not self._above(argument, -1.0):
+            raise self._outside(node, text, "has no value at -1 and below")
+        if name == "sqrt" and not self._above(argument, -1e-300):
+            raise self._outside(node, text, "has no value below 0")
+
+    def _moves(self, node: Node) -> bool:
+        return any(self.base.roots(name) for name in _names(node))
+
+    def _above(self, node: Node, bound: float) -> bool:
+        """Whether every value that can be imputed is above a bound."""
+        least = self._least(node)
+        return least is not None and least > bound
+
+    def _least(self, node: Node) -> float | None:
+        """The largest known number below which no value lies (an open bound counts as just above it); None: none."""
+        match node:
+            case Number(value):
+                return float(value)
+            case Call("I", (argument,), _):
+                return self._least(argument)
+            case Name(name):
+                if name not in self.base.incomplete:
+                    known = self.base.complete.get(name)
+                    return None if known is None else float(np.min(known))
+                family = self.data.variable(name).distribution
+                if family.support.is_positive:
+                    return 1e-300
+                if family.is_coded:
+                    return float(self.data.level_values(name).min())
+                return 0.0 if family.is_count else None
+            case Op("+", left, right):
+                a, b = self._least(left), self._least(right)
+                return None if a is None or b is None else a + b
+            case Op("*", left, right):
+                a, b = self._least(left), self._least(right)
+                return None if a is None or b is None or a < 0 or b < 0 else a * b
+            case Op("**", left, Number(value)) if value == 2:
+                return 0.0
+            case Call("exp", _, _):
+                return 1e-300
+        return None
+
+    def _outside(self, node: Node, text: str, why: str) -> SpecificationError:
+        names = sorted({root for name in _names(node) for root in self.base.roots(name)})
+        name = names[0]
+        family = self.data.families[name]
+        return SpecificationError(
+            f"Formula '{text}': '{write(node)}' {why}, and '{name}' is imputed as {family}, which can have such values. "
+            f"Put {write(node)} into the table as a column and impute that, or declare a family without them "
+            f"(families={{'{name}': 'gamma'}} for positive numbers)."
+        )
+
+    def programs(self, columns: Sequence[tuple[Token, ...]]) -> Programs:
+        """Programs one behind the other."""
+        tokens = [token for column in columns for token in column]
+        start = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
+        return Programs(
+            np.array([code for code, _ in tokens], dtype=np.int64),
+            np.array([argument for _, argument in tokens], dtype=np.float64),
+            start.astype(np.int64),
+        )
+
+    @property
+    def averaged(self) -> list[tuple[Token, ...]]:
+        """Programs of the means, in order."""
+        return [tokens for tokens, _ in self.means]
+
+
+def degree(tokens: Sequence[Token], variable: int, of_mean: Callable[[int], int]) -> int:
+    """0 where a column does not depend on a variable, 1 where it is linear in it, else `NONLINEAR`.
+
+    of_mean: degree of a mean over the cluster.
+    """
+    stack: list[int] = []
+    for code, argument in tokens:
+        if code == VARIABLE:
+            stack.append(int(argument == variable))
+        elif code == CONSTANT:
+            stack.append(0)
+        elif code == MEAN:
+            stack.append(of_mean(int(argument)))
+        elif code in OPERATORS.values():
+            b, a = stack.pop(), stack.pop()
+            stack.append(_combined(code, a, b))
+        else:
+            a = stack.pop()
+            stack.append(a if a == 0 or code == FUNCTIONS["minus"] else NONLINEAR)
+    return stack[0]
+
+
+def _combined(code: int, a: int, b: int) -> int:
+    if code in (OPERATORS["+"], OPERATORS["-"]):
+        return max(a, b)
+    if code == OPERATORS["*"]:
+        return min(a + b, NONLINEAR)
+    if code == OPERATORS["/"] and b == 0:
+        return a
+    return NONLINEAR if a or b else 0
+
+
+def _operator(symbol: str) -> Token:
+    return OPERATORS[symbol], 0.0
+
+
+def _function(name: str) -> Token:
+    return FUNCTIONS[name], 0.0
+
+
+def _names(node: Node) -> Iterator[str]:
+    from bayesimp.formulas.syntax import walk
+
+    return (inner.name for inner in walk(node) if isinstance(inner, Name))

@@ -1,0 +1,125 @@
+"""Between the scale on which a joint GLMM is sampled and that of the data.
+
+Factor k has working columns X_w = X T_k, each of mean 0 and standard deviation 1 given what it contains
+(scale/margins.py), and a working response y_w = (y - c) / s of a normal variable; then
+
+    beta = T_k beta_w s_k,  + c_k in the intercept,      b_k = C_k diag(1 / a) b_kw s_k
+
+and the effects of all factors have Psi = E Psi_w E', E = C diag(e), C block diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.scale.effects import EffectScale
+from bayesimp.scale.margins import centred_columns
+
+__all__ = ["FactorScale", "JointScale", "factor_scale", "joint_scale"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FactorScale:
+    """Of one factor.
+
+    Attributes
+    ----------
+    s, c
+        (r,) unit and origin of a normal response; of other families, 1 and a constant in the linear predictor.
+    T
+        (p, p) working coefficients to those of the columns of the table.
+    C
+        (q, q) effects of centred columns of Z to those of the table's columns.
+    a
+        (q,) standard deviations of the centred columns of Z.
+    intercept
+        Its place among the fixed columns, or -1.
+    """
+
+    s: Array
+    c: Array
+    T: Array
+    C: Array
+    a: Array
+    intercept: int
+
+    @property
+    def random(self) -> Array:
+        """(q, q) working effects to those of the table's columns, in units of the working response."""
+        return self.C / self.a
+
+    def beta(self, beta_w: Array) -> Array:
+        """(..., p, r) on the scale of the data."""
+        beta = self.T @ beta_w * self.s
+        if self.intercept >= 0:
+            beta[..., self.intercept, :] += self.c
+        return beta
+
+    def working_beta(self, beta: Array) -> Array:
+        """The inverse of `beta`."""
+        beta = np.array(beta, dtype=float)
+        if self.intercept >= 0:
+            beta[..., self.intercept, :] -= self.c
+        return np.linalg.solve(self.T, beta / self.s)
+
+    def marginal_beta(self, mean_w: Array, sd_w: Array) -> tuple[Array, Array]:
+        """Means and standard deviations (p, r) of independent coefficients with these on the working scale."""
+        return self.beta(mean_w), np.sqrt(self.T**2 @ sd_w**2) * self.s
+
+
+@dataclass(frozen=True)
+class JointScale(EffectScale):
+    """Of the effects of all factors: units e (d,), and C (d, d)."""
+
+    effects: Array
+    C: Array
+
+
+def factor_scale(
+    X: Array, Z: Array, fixed: Sequence[str], random: Sequence[str], s: Array, c: Array
+) -> FactorScale:
+    """The scale of a factor.
+
+    Parameters
+    ----------
+    X, Z
+        (n, p), (n, q) columns in rows that are representative; no NaN.
+    fixed, random
+        Their names as a formula spells them.
+    s, c
+        (r,) of the response.
+    """
+    X_c, T = centred_columns(X, fixed)
+    T = T / _spread(X_c)
+    Z_c, C = centred_columns(Z, random)
+    intercept = list(fixed).index(INTERCEPT) if INTERCEPT in fixed else -1
+    if intercept < 0:
+        c = np.zeros_like(c)
+    return FactorScale(s, c, T, C, _spread(Z_c), intercept)
+
+
+def joint_scale(scales: Sequence[FactorScale]) -> JointScale:
+    """The scale of the effects of several factors, in order, predictor by predictor."""
+    effects = [np.concatenate([s / scale.a for s in scale.s]) for scale in scales]
+    blocks = [scale.C for scale in scales for _ in scale.s]
+    d = sum(len(block) for block in blocks)
+    C, at = np.zeros((d, d)), 0
+    for block in blocks:
+        C[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    return JointScale(np.concatenate(effects) if effects else np.zeros(0), C)
+
+
+def _spread(X: Array) -> Array:
+    """Standard deviation of each column; its size where it is constant."""
+    sd = X.std(axis=0)
+    size = np.sqrt((X**2).mean(axis=0)) if len(X) else np.ones(X.shape[1])
+    constant = sd <= 1e-10 * np.maximum(size, 1e-300)
+    return np.where(constant, np.where(size > 0, size, 1.0), sd)

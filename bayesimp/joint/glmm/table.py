@@ -1,0 +1,364 @@
+"""The table as the sampler of a joint GLMM reads it: rows in an order of their own, columns as programs, missing cells.
+
+Clusters and rows are put in an order that depends on values alone, so that a seed gives the same imputations however
+the table is arranged. A variable that is in no other factor (a leaf) is imputed only where tables are completed: its own
+factor then uses the rows in which it is observed, and nothing waits for its imputed values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.contract import Shift
+from bayesimp.families.registry import trials
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.joint.glmm.factors import Factor
+from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
+from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
+from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells, FactorArrays
+from bayesimp.kernels.factors.columns import Programs, all_columns, all_means
+from bayesimp.kernels.factors.together import can_move_together
+from bayesimp.scale.order import KEY_DIGITS, cluster_order
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["FactorTable", "factor_table"]
+
+Array = NDArray[np.float64]
+LEAST_ROWS = 30  # with all variables of a factor, from which on its scale is theirs alone
+
+
+@dataclass(frozen=True)
+class FactorTable:
+    """All that is shared between chains.
+
+    Attributes
+    ----------
+    factors
+        In order.
+    row, order
+        (n,) place in the table of each row; (m,) cluster of the table at each place.
+    arrays, cells, programs, means, divisor
+        For kernels/factors/cells.py.
+    V, Y
+        (n, v), (n, K) variables and responses with NaN where they are to be imputed.
+    rows, starts
+        By factor: the rows in which it is used, and where those of each cluster begin (m + 1,).
+    leaf
+        (K,) whether the variable is in no other factor.
+    missing
+        By factor: the rows in which its response is to be imputed; for a variable of clusters all rows of the cluster.
+    bare
+        By factor: clusters in which its response is never observed, and effects and values can move together.
+    observed
+        By factor: sorted observed values, from which chains start.
+    scales, joint
+        Between working scale and data.
+    """
+
+    factors: tuple[Factor, ...]
+    row: NDArray[np.int64]
+    order: NDArray[np.int64]
+    arrays: FactorArrays
+    cells: Cells
+    programs: Programs
+    means: Programs
+    divisor: Array
+    V: Array
+    Y: Array
+    rows: tuple[NDArray[np.int64], ...]
+    starts: tuple[NDArray[np.int64], ...]
+    leaf: NDArray[np.bool_]
+    missing: tuple[NDArray[np.int64], ...]
+    bare: tuple[NDArray[np.int64], ...]
+    observed: tuple[Array, ...]
+    scales: tuple[FactorScale, ...]
+    joint: JointScale
+
+    @property
+    def clusters(self) -> int:
+        return len(self.order)
+
+    def columns_of(self, k: int) -> tuple[slice, slice]:
+        """Fixed and random columns of factor k."""
+        first, last = self.arrays.column[k], self.arrays.column[k + 1]
+        p = self.arrays.fixed[k]
+        return slice(first, first + p), slice(first + p, last)
+
+
+def factor_table(
+    data: IncompleteData, factors: tuple[Factor, ...], base: BaseColumns, shift: Shift
+) -> FactorTable:
+    """Put a table into the form in which the sampler reads it."""
+    compiler = Compiler(data, base)
+    columns = [
+        [compiler.column(column, factor.formula) for column in (*factor.fixed, *factor.random)]
+        for factor in factors
+    ]
+    places = [compiler.register(factor.response) for factor in factors]
+    order, row = _rows(data, compiler, factors)
+    codes = np.empty(data.codes.max() + 1, dtype=np.int64)
+    codes[order] = np.arange(len(order))
+    cluster = codes[data.codes][row]
+    first = np.searchsorted(cluster, np.arange(len(order) + 1)).astype(np.int64)
+    V = np.column_stack([_values(data, base, name) for name in compiler.variables])[row]
+    for k, factor in enumerate(factors):
+        if factor.at_cluster:
+            _spread_over_clusters(V[:, places[k]], cluster)
+    Y, center, unit = _responses(data, factors, V, places)
+    programs = compiler.programs([tokens for part in columns for tokens in part])
+    means = compiler.programs(compiler.averaged)
+    size = np.diff(first).astype(float)
+    divisor = np.column_stack(
+        [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
+    )
+    cells, leaf = _cells(factors, places, columns, compiler, V, first)
+    used = _used(factors, V, places, leaf, first)
+    arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
+    X = _representative(V, programs, means, divisor, cluster, first)
+    scales = _scales(factors, arrays, X, Y, used, base)
+    rows = tuple(np.flatnonzero(used[:, k]) for k in range(len(factors)))
+    starts = tuple(np.searchsorted(cluster[r], np.arange(len(order) + 1)).astype(np.int64) for r in rows)
+    missing = tuple(np.flatnonzero(np.isnan(Y[:, k])) for k in range(len(factors)))
+    bare = tuple(_bare(factor, leaf[k], Y[:, k], cluster) for k, factor in enumerate(factors))
+    observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
+    return FactorTable(
+        factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
+        scales, joint_scale(scales),
+    )  # fmt: skip
+
+
+def _values(data: IncompleteData, base: BaseColumns, name: str) -> Array:
+    """(n,) a base column in the order of the table, NaN where it is missing."""
+    return base.complete[name] if name in base.complete else np.array(data.column_values(name))
+
+
+def _rows(
+    data: IncompleteData, compiler: Compiler, factors: Sequence[Factor]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Clusters and rows in an order that depends on values alone."""
+    Y = np.column_stack([data.numeric(factor.response) for factor in factors])
+    names = [name for name in compiler.variables if name in compiler.base.complete]
+    covariates = np.column_stack([compiler.base.complete[name] for name in names] or [np.zeros((len(Y), 0))])
+    spread = covariates.std(axis=0)
+    covariates = np.round(
+        (covariates - covariates.mean(axis=0)) / np.where(spread > 0, spread, 1.0), KEY_DIGITS
+    )
+    order = cluster_order(Y, covariates, data.codes, len(data.clusters))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    keys = [*covariates.T, *np.where(np.isnan(Y), np.inf, Y).T, place[data.codes]]
+    return order, np.lexsort(keys).astype(np.int64)
+
+
+def _spread_over_clusters(v: Array, cluster: NDArray[np.int64]) -> None:
+    """A variable of clusters that is observed in some rows of a cluster is known in all of them."""
+    there = ~np.isnan(v)
+    known = np.full(cluster[-1] + 1, np.nan)
+    known[cluster[there]] = v[there]
+    v[~there] = known[cluster[~there]]
+
+
+def _responses(
+    data: IncompleteData, factors: Sequence[Factor], V: Array, places: Sequence[int]
+) -> tuple[Array, Array, Array]:
+    """Responses as their models see them (n, K), and origin and unit of numbers (K,)."""
+    Y, center, unit = np.empty((len(V), len(factors))), np.zeros(len(factors)), np.ones(len(factors))
+    for k, factor in enumerate(factors):
+        v = V[:, places[k]]
+        if factor.family.is_coded:
+            values = data.level_values(factor.response)
+            by_value = np.argsort(values)
+            at = np.searchsorted(values[by_value], v)
+            Y[:, k] = np.where(np.isnan(v), np.nan, by_value[np.minimum(at, len(values) - 1)])
+            continue
+        if factor.family.is_normal:
+            center[k], unit[k] = np.nanmean(v), np.nanstd(v)
+        elif factor.family.is_divided_by_mean:
+            unit[k] = np.nanmean(v)
+        unit[k] = unit[k] if unit[k] > 0 else 1.0
+        Y[:, k] = (v - center[k]) / unit[k]
+    return Y, center, unit
+
+
+def _cells(
+    factors: Sequence[Factor],
+    places: Sequence[int],
+    columns: Sequence[Sequence[tuple]],
+    compiler: Compiler,
+    V: Array,
+    first: NDArray[np.int64],
+) -> tuple[Cells, NDArray[np.bool_]]:
+    """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
+    flat = [tokens for part in columns for tokens in part]
+    begin = np.concatenate([[0], np.cumsum([len(part) for part in columns])])
+    K, T = len(factors), len(flat)
+    rows, start, kind, child, of, wide, active, mean, mean_of = [], [0], [], [0], [], [], [], [0], []
+    leaf = np.ones(K, dtype=bool)
+    for k in range(K):
+        of_mean = [degree(tokens, places[k], lambda e: 0) for tokens in compiler.averaged]
+        degrees = np.array(
+            [degree(tokens, places[k], of_mean.__getitem__) for tokens in flat], dtype=np.int64
+        )
+        in_mean = np.array(
+            [any(c == 2 and of_mean[int(a)] for c, a in tokens) for tokens in flat], dtype=bool
+        )
+        linear = True
+        for l in range(K):
+            own = slice(begin[l], begin[l + 1])
+            if not degrees[own].any():
+                continue
+            leaf[k] = False
+            of.append(l)
+            wide.append(bool(in_mean[own].any()))
+            mask = np.zeros(T, dtype=bool)
+            mask[own] = degrees[own] > 0
+            active.append(mask)
+            linear &= factors[l].family.is_normal and not (degrees[own] >= NONLINEAR).any()
+        child.append(len(of))
+        mean_of += [e for e, d in enumerate(of_mean) if d]
+        mean.append(len(mean_of))
+        kind.append(_kind(factors[k], linear))
+        missing = np.isnan(V[:, places[k]]) & (not leaf[k])
+        if factors[k].at_cluster:
+            missing &= np.isin(np.arange(len(V)), first[:-1])
+        rows += np.flatnonzero(missing).tolist()
+        start.append(len(rows))
+
+    def ints(x: list) -> NDArray[np.int64]:
+        return np.array(x, dtype=np.int64)
+
+    return Cells(
+        ints(start), ints(rows), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
+        np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
+    ), leaf  # fmt: skip
+
+
+def _bare(factor: Factor, leaf: bool, y: Array, cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Clusters in which nothing of a response is observed, of factors with effects that other factors wait for."""
+    if leaf or not factor.effects or not can_move_together(factor.code):
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.bincount(cluster, ~np.isnan(y)) == 0).astype(np.int64)
+
+
+def _kind(factor: Factor, linear: bool) -> int:
+    """How a missing cell is drawn (kernels/factors/cells.py)."""
+    family = factor.family
+    if family.is_coded or family.takes_trials:
+        return ENUMERATE
+    if family.is_normal:
+        return GAUSSIAN if linear else SLICE
+    return COUNT if family.is_count else SLICE
+
+
+def _used(
+    factors: Sequence[Factor],
+    V: Array,
+    places: Sequence[int],
+    leaf: NDArray[np.bool_],
+    first: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """(n, K) whether a row counts in a factor: of a leaf, where it is observed; of a variable of clusters, once."""
+    used = ~(np.isnan(V[:, places]) & leaf)
+    once = np.zeros(len(V), dtype=bool)
+    once[first[:-1]] = True
+    for k, factor in enumerate(factors):
+        if factor.at_cluster:
+            used[:, k] &= once
+    return used
+
+
+def _arrays(
+    data: IncompleteData,
+    factors: Sequence[Factor],
+    places: Sequence[int],
+    columns: Sequence[Sequence[tuple]],
+    center: Array,
+    unit: Array,
+    V: Array,
+    used: NDArray[np.bool_],
+    cluster: NDArray[np.int64],
+    first: NDArray[np.int64],
+    row: NDArray[np.int64],
+    shift: Shift,
+) -> FactorArrays:
+    def ends(sizes: Sequence[int]) -> NDArray[np.int64]:
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    r = [factor.predictors for factor in factors]
+    p = [len(factor.fixed) for factor in factors]
+    values = [data.level_values(f.response) if f.family.is_coded else np.zeros(0) for f in factors]
+    n_trials, offset = np.ones(used.shape), np.zeros(used.shape)
+    for k, factor in enumerate(factors):
+        if column := trials(data.families[factor.response]):
+            n_trials[:, k] = data.frame[column].to_numpy(float)[row]
+        moved = shift.of(factor.response) / (unit[k] if factor.family.is_normal else 1.0)
+        offset[np.isnan(V[:, places[k]]), k] = moved
+    return FactorArrays(
+        np.array([factor.code for factor in factors], dtype=np.int64), np.array(r, dtype=np.int64),
+        np.array(p, dtype=np.int64), ends([len(part) for part in columns]),
+        ends([a * b for a, b in zip(p, r, strict=True)]), ends([factor.effects for factor in factors]),
+        np.array(places, dtype=np.int64), center, unit, ends([len(v) for v in values]), np.concatenate(values),
+        np.array([factor.at_cluster for factor in factors]), n_trials, offset, used, cluster, first,
+    )  # fmt: skip
+
+
+def _representative(
+    V: Array,
+    programs: Programs,
+    means: Programs,
+    divisor: Array,
+    cluster: NDArray[np.int64],
+    first: NDArray[np.int64],
+) -> Array:
+    """(n, T) columns where missing values are filled with observed ones, evenly from the least to the largest."""
+    filled = V.copy()
+    for v in filled.T:
+        hole = np.flatnonzero(np.isnan(v))
+        if len(hole):
+            seen = np.sort(v[~np.isnan(v)])
+            # far steps through the sorted values, so that neighbours in the table get values that are not alike
+            v[hole] = seen[(np.arange(len(hole)) * 0.6180339887498949 % 1.0 * len(seen)).astype(np.int64)]
+    M, X = np.zeros(divisor.shape), np.empty((len(V), len(programs.start) - 1))
+    all_means(means, divisor, filled, first, M)
+    all_columns(programs, filled, M, cluster, np.arange(len(V)), X)
+    return X
+
+
+def _scales(
+    factors: Sequence[Factor],
+    arrays: FactorArrays,
+    X: Array,
+    Y: Array,
+    used: NDArray[np.bool_],
+    base: BaseColumns,
+) -> tuple[FactorScale, ...]:
+    """The scale of every factor, in the rows in which its response is observed."""
+    out = []
+    for k, factor in enumerate(factors):
+        begin, p = arrays.column[k], arrays.fixed[k]
+        rows = used[:, k] & ~np.isnan(Y[:, k])
+        if rows.sum() < LEAST_ROWS:
+            rows = used[:, k]
+        fixed, random = (
+            [_written(column.name, base) for column in part] for part in (factor.fixed, factor.random)
+        )
+        s, c = np.ones(factor.predictors), np.zeros(factor.predictors)
+        if factor.family.is_normal:
+            s, c = arrays.unit[k : k + 1].copy(), arrays.center[k : k + 1].copy()
+        elif factor.family.is_divided_by_mean:
+            c = np.log(arrays.unit[k : k + 1])
+        out.append(
+            factor_scale(
+                X[rows, begin : begin + p], X[rows, begin + p : arrays.column[k + 1]], fixed, random, s, c
+            )
+        )
+    return tuple(out)
+
+
+def _written(name: str, base: BaseColumns) -> str:
+    """A column as a formula spells it."""
+    return base.written.get(name, name)

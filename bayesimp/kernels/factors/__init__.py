@@ -1,0 +1,1 @@
+"""Kernels of the joint GLMM: a sequence of multilevel factors with common cluster effects."""

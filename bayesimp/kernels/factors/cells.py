@@ -1,0 +1,235 @@
+"""Missing values of one variable of a joint GLMM, each from its conditional distribution given everything else.
+
+Factors k = 1..K, each a multilevel GLMM of variable y_k given variables before it (models/joint_glmm.py). Let l run over
+the children of k, the factors in whose columns y_k appears; then for a missing cell of row j, cluster i
+
+    p(y_kj | .)  ~  p_k(y_kj | eta_kj)  prod_l prod_{j' in S_l} p_l(y_lj' | eta_lj'(y_kj))
+
+S_l is the row j alone, or all rows of the cluster where y_k enters factor l through a cluster mean, or where y_k has one
+value in a cluster. How it is drawn depends on the family:
+
+    ENUMERATE   levels, and successes out of trials: all values are weighed
+    GAUSSIAN    normal, every child normal and linear in y_k: exactly normal, with
+                    precision  1 / sd_k^2 + sum (d eta_l / d y)^2 / sd_l^2
+                    mean       eta_kj + sum (d eta_l / d y) (y_l - eta_l(eta_kj)) / sd_l^2  / precision
+    SLICE       other numbers, on the log scale if they are positive: slice sampling (Neal 2003)
+    COUNT       unbounded counts: slice sampling on whole numbers
+
+All leave the conditional distribution invariant; nothing is approximated or tuned.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bayesimp.kernels.compiled import kernel, merged
+from bayesimp.kernels.factors.arrays import COUNT, GAUSSIAN, SLICE, Cells, FactorArrays, State, Work
+from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
+from bayesimp.kernels.factors.density import log_density
+from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place, slice_width
+from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN
+
+__all__ = ["child_density", "draw_cells", "linear_predictors", "set_columns", "set_rest"]
+
+
+@merged
+def _coefficient(arrays, state, l, c, t, i):
+    """Coefficient of column t, counted within factor l, in predictor c."""
+    p = arrays.fixed[l]
+    if t < p:
+        return state.beta[arrays.coefficient[l] + c * p + t]
+    q = arrays.column[l + 1] - arrays.column[l] - p
+    return state.B[i, arrays.effect[l] + c * q + t - p]
+
+
+@merged
+def linear_predictors(arrays, state, l, j, i, eta):
+    """eta (r,) <- linear predictors of factor l in row j."""
+    first = arrays.column[l]
+    for c in range(arrays.predictors[l]):
+        s = arrays.offset[j, l]
+        for t in range(arrays.column[l + 1] - first):
+            s += state.X[j, first + t] * _coefficient(arrays, state, l, c, t, i)
+        eta[c] = s
+
+
+@merged
+def _scope(arrays, cells, child, k, j, i, whole):
+    """The first row in which a child is evaluated, and the one after the last: the row j, or all rows of the cluster."""
+    if whole or cells.wide[child] or arrays.at_cluster[k]:
+        return arrays.first[i], arrays.first[i + 1]
+    return j, j + 1
+
+
+@merged
+def set_rest(arrays, cells, state, k, j, i, whole, work):
+    """The work space: columns of the children that depend on the cell, and predictors without them.
+
+    `whole`: for all rows of the cluster, whatever the children.
+    """
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        child = cells.child[k] + a
+        l = cells.of[child]
+        first, r = arrays.column[l], arrays.predictors[l]
+        count = 0
+        for t in range(arrays.column[l + 1] - first):
+            if cells.active[child, first + t]:
+                work.column[a, count] = first + t
+                for c in range(r):
+                    work.coefficient[a, count, c] = _coefficient(arrays, state, l, c, t, i)
+                count += 1
+        work.active[a] = count
+        start, stop = _scope(arrays, cells, child, k, j, i, whole)
+        for at in range(start, stop):
+            linear_predictors(arrays, state, l, at, i, work.eta)
+            for c in range(r):
+                s = work.eta[c]
+                for t in range(count):
+                    s -= state.X[at, work.column[a, t]] * work.coefficient[a, t, c]
+                work.rest[a, at - start, c] = s
+
+
+@merged
+def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
+    """The cell gets the value y, and means over its cluster follow."""
+    v = arrays.center[k] + arrays.unit[k] * y
+    if arrays.level[k + 1] > arrays.level[k]:
+        v = arrays.value[arrays.level[k] + int(y)]
+    variable = arrays.variable[k]
+    if arrays.at_cluster[k]:
+        for at in range(arrays.first[i], arrays.first[i + 1]):
+            state.V[at, variable] = v
+    else:
+        state.V[j, variable] = v
+    for e in range(cells.mean[k], cells.mean[k + 1]):
+        mean = cells.mean_of[e]
+        state.M[i, mean] = cluster_mean(
+            means, divisor, mean, state.V, state.M, arrays.first[i], arrays.first[i + 1], i, stack
+        )
+
+
+@merged
+def child_density(arrays, cells, state, programs, k, j, i, whole, work):
+    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell."""
+    total = 0.0
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        child = cells.child[k] + a
+        l = cells.of[child]
+        family, r, shape = arrays.family[l], arrays.predictors[l], state.shape[l]
+        last = arrays.level[l + 1] - arrays.level[l] - 1
+        start, stop = _scope(arrays, cells, child, k, j, i, whole)
+        for at in range(start, stop):
+            if not arrays.used[at, l]:
+                continue
+            for c in range(r):
+                work.eta[c] = work.rest[a, at - start, c]
+            for t in range(work.active[a]):
+                x = column(programs, work.column[a, t], state.V, state.M, at, i, work.stack)
+                for c in range(r):
+                    work.eta[c] += x * work.coefficient[a, t, c]
+            total += log_density(
+                family, state.Y[at, l], arrays.trials[at, l], work.eta, r, shape, state.cuts, l, last, False
+            )
+    return total
+
+
+@merged
+def set_columns(arrays, cells, state, programs, k, j, i, whole, work):
+    """Columns that depend on the cell follow it."""
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        start, stop = _scope(arrays, cells, cells.child[k] + a, k, j, i, whole)
+        for t in range(work.active[a]):
+            for at in range(start, stop):
+                state.X[at, work.column[a, t]] = column(
+                    programs, work.column[a, t], state.V, state.M, at, i, work.stack
+                )
+
+
+@merged
+def _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, work):
+    """GAUSSIAN: the predictors of the children at y = eta_kj, and one unit above, give their slopes."""
+    precision, pull = 1.0 / state.shape[k] ** 2, 0.0
+    for side in range(2):
+        _put(arrays, cells, state, means, divisor, k, j, i, work.own[0] + side, work.stack)
+        for a in range(cells.child[k + 1] - cells.child[k]):
+            child = cells.child[k] + a
+            l = cells.of[child]
+            start, stop = _scope(arrays, cells, child, k, j, i, False)
+            for at in range(start, stop):
+                if not arrays.used[at, l]:
+                    continue
+                eta = work.rest[a, at - start, 0]
+                for t in range(work.active[a]):
+                    x = column(programs, work.column[a, t], state.V, state.M, at, i, work.stack)
+                    eta += x * work.coefficient[a, t, 0]
+                if side == 0:
+                    work.center[a, at - start] = eta
+                    continue
+                slope = (eta - work.center[a, at - start]) / state.shape[l]
+                precision += slope * slope
+                pull += slope * (state.Y[at, l] - work.center[a, at - start]) / state.shape[l]
+    return work.own[0] + pull / precision + rng.standard_normal() / math.sqrt(precision)
+
+
+@kernel(nogil=True, _nrt=False)
+def draw_cells(
+    rng,
+    k,
+    arrays: FactorArrays,
+    cells: Cells,
+    programs: Programs,
+    means: Programs,
+    divisor,
+    state: State,
+    work: Work,
+):
+    """All missing cells of the variable of factor k, one after the other; V, Y, M and X of `state` follow.
+
+    divisor (m, e): see kernels/factors/columns.py. Returns the number of cells whose conditional has no finite value,
+    which keep their own.
+
+    Nothing is allocated here, so that numba need not count references (``_nrt``): in these loops over single rows that
+    takes nine tenths of the time.
+    """
+    kind, family, shape, r = cells.kind[k], arrays.family[k], state.shape[k], arrays.predictors[k]
+    positive = family == GAMMA or family == INVERSE_GAUSSIAN
+    last = arrays.level[k + 1] - arrays.level[k] - 1
+    failed = 0
+    for c in range(cells.start[k], cells.start[k + 1]):
+        j = cells.row[c]
+        i = arrays.cluster[j]
+        linear_predictors(arrays, state, k, j, i, work.own)
+        set_rest(arrays, cells, state, k, j, i, False, work)
+        count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
+        width = slice_width(family, shape, work.own[0])
+        at = first_place(rng, kind, state.Y[j, k], width, positive, count, work.search)
+        before = state.Y[j, k]
+        if kind == GAUSSIAN:
+            at = _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, work)
+            work.search[PHASE] = DONE
+        while True:
+            y = math.floor(at) if kind == COUNT else (math.exp(at) if kind == SLICE and positive else at)
+            if work.search[PHASE] == DONE:
+                if not abs(y) < math.inf:
+                    failed += 1
+                    y = before
+            value = -math.inf
+            if y >= 0.0 or kind != COUNT:
+                _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
+                if work.search[PHASE] == DONE:
+                    break
+                value = log_density(
+                    family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
+                ) + child_density(arrays, cells, state, programs, k, j, i, False, work)
+                if kind == SLICE and positive:
+                    value += at  # the Jacobian of the logarithm
+                if not value == value:
+                    value = -math.inf
+            at = next_place(rng, kind, at, value, width, work.search, work.weight)
+        if arrays.at_cluster[k]:
+            for row in range(arrays.first[i], arrays.first[i + 1]):
+                state.Y[row, k] = y
+        else:
+            state.Y[j, k] = y
+        set_columns(arrays, cells, state, programs, k, j, i, False, work)
+    return failed

@@ -1,0 +1,60 @@
+"""Log density of one response of a factor given its linear predictors, of every family."""
+
+from __future__ import annotations
+
+import math
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
+from bayesimp.kernels.families.scalar import log_likelihood, log_normaliser
+
+__all__ = ["log_density"]
+
+
+@inner
+def _log_logistic(x):
+    """log 1 / (1 + e^-x)."""
+    return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
+
+
+@inner
+def _log_ordinal(level, eta, cuts, k, last):
+    """log P(y = level), levels 0 .. last (kernels/families/responses.py)."""
+    total = 0.0
+    if level < last:
+        total += _log_logistic(cuts[k, level] - eta)
+    if level > 0:
+        total += _log_logistic(eta - cuts[k, level - 1])
+        if level < last:
+            total += math.log(-math.expm1(cuts[k, level - 1] - cuts[k, level]))
+    return total
+
+
+@inner
+def _log_categorical(level, eta, r):
+    """log P(y = level), levels 0 .. r."""
+    highest, total = 0.0, 0.0
+    for c in range(r):
+        highest = max(highest, eta[c])
+    for c in range(r):
+        total += math.exp(eta[c] - highest)
+    own = eta[level - 1] if level > 0 else 0.0
+    return own - highest - math.log(total + math.exp(-highest))
+
+
+@inner
+def log_density(family, y, trials, eta, r, shape, cuts, k, last, full):
+    """log p(y | eta) but for a constant; without the terms that lack eta unless `full`.
+
+    y: number, or position of a level; eta (r,) or longer; shape: the residual standard deviation of NORMAL, the shape of
+    families with one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last.
+    """
+    if family == NORMAL:
+        z = (y - eta[0]) / shape
+        return -0.5 * z * z
+    if family == ORDINAL:
+        return _log_ordinal(int(y), eta[0], cuts, k, last)
+    if family == CATEGORICAL:
+        return _log_categorical(int(y), eta, r)
+    value = log_likelihood(family, y, trials, eta[0], shape)
+    return value + log_normaliser(family, y, trials, shape) if full else value

@@ -1,0 +1,224 @@
+"""Parameters of one normal factor of a joint GLMM, given the completed variables and the effects of other factors.
+
+y_ij = x_ij' beta + z_ij' b_i + e_ij,   e_ij ~ N(0, sigma^2),   b_i ~ N(Q^-1 t_i, Q^-1),   beta ~ N(Q0^-1 t0, Q0^-1)
+
+BETA     beta | sigma^2, effects integrated out     precision  Q0 + sum_i X'X / sigma^2 - X'Z W_i^-1 Z'X / sigma^4
+                                                    times mean t0 + sum_i X'y / sigma^2 - X'Z W_i^-1 u_i / sigma^2
+EFFECTS  b_i | beta                                 precision  W_i = Z'Z / sigma^2 + Q,   times mean
+                                                    u_i = Z'(y - X beta) / sigma^2 + t_i
+SCALE    b_e -> alpha_e b_e with Psi                normal given mixing precisions (kernels/factors/effects.py)
+SIGMA    sigma^2 | residuals                        conjugate
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.covariance.update import (
+    DIAGONAL_HALF_T,
+    FIXED,
+    HUANG_WAND,
+    CovarianceUpdate,
+    invert,
+    update_covariance,
+)
+from bayesimp.kernels.factors.effects import conditional_prior, mixing_precision, scaled
+from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
+
+__all__ = ["normal_step"]
+
+
+@inner
+def _products(X, Z, y, start, stop, XX, XZ, ZZ, Xy, Zy):
+    """Cross products of rows start .. stop - 1; XX and Xy are added to, the others overwritten."""
+    p, q = X.shape[1], Z.shape[1]
+    fill(XZ, 0.0)
+    fill(ZZ, 0.0)
+    for l in range(q):
+        Zy[l] = 0.0
+    for j in range(start, stop):
+        for a in range(p):
+            Xy[a] += X[j, a] * y[j]
+            for b in range(a + 1):
+                XX[a, b] += X[j, a] * X[j, b]
+            for l in range(q):
+                XZ[a, l] += X[j, a] * Z[j, l]
+        for l in range(q):
+            Zy[l] += Z[j, l] * y[j]
+            for h in range(l + 1):
+                ZZ[l, h] += Z[j, l] * Z[j, h]
+
+
+@inner
+def _draw_normal(rng, H, t, d):
+    """t <- draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. False if it is not p.d."""
+    if not cholesky(H, d):
+        return False
+    solve_lower(H, t, d)
+    for a in range(d):
+        t[a] += rng.standard_normal()
+    solve_lower_t(H, t, d)
+    return True
+
+
+@inner
+def _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZX, Zys):
+    """BETA; leaves the Cholesky factors of W_i in WW (m, q, q), Z'X in ZX (m, p, q) and Z'y in Zys (m, q)."""
+    p, q, m = X.shape[1], Z.shape[1], first.size - 1
+    H, h, Xy = np.zeros((p, p)), np.empty(p), np.zeros(p)
+    ZZ, v = np.empty((q, q)), np.empty(q)
+    correction, pull = np.zeros((p, p)), np.zeros(p)
+    for i in range(m):
+        _products(X, Z, y, first[i], first[i + 1], H, ZX[i], ZZ, Xy, Zys[i])
+        for l in range(q):
+            for k in range(l + 1):
+                WW[i, l, k] = ZZ[l, k] / variance + Q[l, k]
+        if not cholesky(WW[i], q):
+            return 2
+        if first[i] == first[i + 1]:
+            continue
+        half = np.empty((p, q))  # rows L^-1 Z'x_a
+        for a in range(p):
+            for l in range(q):
+                half[a, l] = ZX[i, a, l]
+            solve_lower(WW[i], half[a], q)
+        for l in range(q):
+            v[l] = Zys[i, l] / variance + t[i, l]
+        solve_lower(WW[i], v, q)
+        for a in range(p):
+            for l in range(q):
+                pull[a] += half[a, l] * v[l]
+            for b in range(a + 1):
+                for l in range(q):
+                    correction[a, b] += half[a, l] * half[b, l]
+    for a in range(p):
+        h[a] = t0[a] + (Xy[a] - pull[a]) / variance
+        for b in range(a + 1):
+            H[a, b] = Q0[a, b] + (H[a, b] - correction[a, b] / variance) / variance
+    if not _draw_normal(rng, H, h, p):
+        return 3
+    for a in range(p):
+        beta[a] = h[a]
+    return 0
+
+
+@inner
+def _draw_effects(rng, beta, t, variance, WW, ZX, Zys, at, B):
+    """EFFECTS of all clusters, into the columns of B from `at` on."""
+    m, p, q = ZX.shape
+    u = np.empty(q)
+    for i in range(m):
+        for l in range(q):
+            s = Zys[i, l]
+            for a in range(p):
+                s -= ZX[i, a, l] * beta[a]
+            u[l] = s / variance + t[i, l]
+        solve_lower(WW[i], u, q)
+        for l in range(q):
+            u[l] += rng.standard_normal()
+        solve_lower_t(WW[i], u, q)
+        for l in range(q):
+            B[i, at + l] = u[l]
+
+
+@inner
+def _residuals(X, Z, y, first, beta, B, at, out, effects):
+    """out (n,) <- y - X beta, less Z b if `effects`."""
+    for i in range(first.size - 1):
+        for j in range(first[i], first[i + 1]):
+            s = y[j]
+            for a in range(X.shape[1]):
+                s -= X[j, a] * beta[a]
+            if effects:
+                for l in range(Z.shape[1]):
+                    s -= Z[j, l] * B[i, at + l]
+            out[j] = s
+
+
+@inner
+def _draw_scales(rng, Z, first, residual, B, at, variance, H, alpha):
+    """alpha (q,) of SCALE; H (q, q) comes as the mixing precisions. residual: y - X beta."""
+    q = Z.shape[1]
+    u = np.empty(q)
+    for l in range(q):
+        alpha[l] = 0.0
+    for i in range(first.size - 1):
+        for j in range(first[i], first[i + 1]):
+            for l in range(q):
+                u[l] = Z[j, l] * B[i, at + l]
+                alpha[l] += u[l] * residual[j] / variance
+                for h in range(l + 1):
+                    H[l, h] += u[l] * u[h] / variance
+    return _draw_normal(rng, H, alpha, q)
+
+
+@kernel(nogil=True)
+def normal_step(
+    rng,
+    X,
+    Z,
+    y,
+    first,
+    Q0,
+    t0,
+    sigma_prior: CovarianceUpdate,
+    psi_prior: CovarianceUpdate,
+    at,
+    beta,
+    sd,
+    Psi,
+    B,
+):
+    """One update of the parameters of a normal factor.
+
+    Parameters
+    ----------
+    X, Z, y, first
+        (n, p), (n, q), (n,) rows in which the factor is used, by cluster: those of cluster i are first[i] ..
+    Q0, t0
+        Prior of beta: precision (p, p), and precision times mean (p,).
+    sigma_prior, psi_prior
+        Of the variance, (1, 1), and of the block of Psi in which the factor's effects are.
+    at
+        Place of the factor's effects among the columns of B (m, D).
+    beta (p,), sd (1,), Psi (D, D), B (m, D)
+        The state, which changes in place.
+
+    Returns
+    -------
+    0, or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`.
+    """
+    n, p, q, m = X.shape[0], X.shape[1], Z.shape[1], first.size - 1
+    R, Q, t = np.empty(Psi.shape), np.empty((q, q)), np.empty((m, q))
+    if not invert(Psi, R):
+        return 1
+    conditional_prior(R, B, at, at + q, Q, t)
+    WW, ZX, Zys = np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q))
+    variance = sd[0] * sd[0]
+    failed = _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZX, Zys)
+    if failed:
+        return failed
+    _draw_effects(rng, beta, t, variance, WW, ZX, Zys, at, B)
+    residual = np.empty(n)
+    if q > 0 and (psi_prior.kind == HUANG_WAND or psi_prior.kind == DIAGONAL_HALF_T):
+        H, alpha = np.empty((q, q)), np.empty(q)
+        mixing_precision(rng, psi_prior, R, at, at + q, H)
+        _residuals(X, Z, y, first, beta, B, at, residual, False)
+        if not _draw_scales(rng, Z, first, residual, B, at, variance, H, alpha):
+            return 4
+        scaled(alpha, at, B, Psi, R)
+    if sigma_prior.kind == FIXED:
+        return 0
+    _residuals(X, Z, y, first, beta, B, at, residual, True)
+    S, inverse, out = np.zeros((1, 1)), np.empty((1, 1)), np.empty((1, 1))
+    for j in range(n):
+        S[0, 0] += residual[j] * residual[j]
+    out[0, 0] = variance
+    inverse[0, 0] = 1.0 / variance
+    if not update_covariance(rng, sigma_prior, S, n, inverse, out):
+        return 1
+    sd[0] = math.sqrt(out[0, 0])
+    return 0

@@ -1,0 +1,343 @@
+"""Calibration of the joint GLMM from the table to the completed table: `python -m tests.calibration.joint_glmm`.
+
+Parameters are drawn from explicit priors with SciPy, tables are simulated longhand, cells are deleted, and the whole of
+`bi.JointGLMM(...).impute(...)` runs on them: ranks of parameters, of imputed cells, and of their association with the
+response of the analysis are uniform if kernels, columns, scales and the way back to the table are right. `--datasets 300`
+rewrites JOINT_GLMM_RESULTS.md.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from subprocess import run
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+import bayesimp as bi
+from bayesimp import priors as pr
+from tests.calibration import sbc
+from tests.calibration.run import LEVEL, SEED, row
+
+DRAWS = sbc.DRAWS
+CLUSTERS, ROWS = 8, 8
+g = np.repeat(np.arange(CLUSTERS), ROWS)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A joint GLMM with known priors.
+
+    simulate: rng -> complete table, name of a posterior variable -> its true value, in the units of the data.
+    holes: variable -> the cluster in which it is never observed (None: none), besides a quarter of its other cells.
+    """
+
+    analysis: str
+    factors: dict[str, str]
+    priors: pr.Priors
+    simulate: Callable[[np.random.Generator], tuple[pd.DataFrame, dict[str, np.ndarray]]]
+    holes: dict[str, int | None]
+    families: dict[str, str] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()  # variables of clusters, deleted by clusters
+
+    def model(self, frame: pd.DataFrame) -> bi.JointGLMM:
+        data = bi.IncompleteData(frame, "g", self.families)
+        return bi.JointGLMM(data, self.analysis, self.factors, priors=self.priors)
+
+
+def effects(rng, prior, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Psi (d, d) from its prior, and effects (n, d) by row."""
+    Psi = sbc.draw_covariance(rng, prior, d)
+    return Psi, rng.multivariate_normal(np.zeros(d), Psi, CLUSTERS, method="cholesky")[g]
+
+
+def coefficients(rng, p: int) -> np.ndarray:
+    return rng.normal(0.0, 1.0, p)
+
+
+BETA = pr.Normal(0.0, 1.0)
+SIGMA = pr.InverseWishart(6.0, 1 / 6.0)
+HALF_T = pr.HuangWand(nu=4.0, scale=0.7)
+HUANG = pr.Priors(SIGMA, HALF_T, BETA)
+WISHART = pr.Priors(SIGMA, pr.InverseWishart(7.0, 0.3, centred=False), BETA)
+
+
+def noise(rng) -> tuple[float, np.ndarray]:
+    """A residual variance from its prior, and residuals."""
+    variance = sbc.draw_covariance(rng, SIGMA, 1)[0, 0]
+    return variance, rng.normal(0.0, np.sqrt(variance), len(g))
+
+
+def interaction(rng):
+    """Two incomplete covariates and their product."""
+    Psi, b = effects(rng, HALF_T, 3)
+    beta_x, beta_w, beta_y = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 4)
+    (s_x, e_x), (s_y, e_y) = noise(rng), noise(rng)
+    x = beta_x[0] + b[:, 0] + e_x
+    w = (rng.random(len(g)) < expit(beta_w[0] + beta_w[1] * x + b[:, 1])).astype(float)
+    y = beta_y[0] + beta_y[1] * x + beta_y[2] * w + beta_y[3] * x * w + b[:, 2] + e_y
+    truth = {
+        "beta_x": beta_x,
+        "beta_w": beta_w,
+        "beta_y": beta_y,
+        "sigma2_x": s_x,
+        "sigma2_y": s_y,
+        "Psi": Psi,
+    }
+    return pd.DataFrame({"g": g, "x": x, "w": w, "y": y}), truth
+
+
+def slope(rng):
+    """A random slope of an incomplete covariate, effects correlated across factors."""
+    Psi, b = effects(rng, WISHART.Psi, 3)
+    beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 2)
+    (s_x, e_x), (s_y, e_y) = noise(rng), noise(rng)
+    x = beta_x[0] + b[:, 0] + e_x
+    y = beta_y[0] + b[:, 1] + (beta_y[1] + b[:, 2]) * x + e_y
+    truth = {"beta_x": beta_x, "beta_y": beta_y, "sigma2_x": s_x, "sigma2_y": s_y, "Psi": Psi}
+    return pd.DataFrame({"g": g, "x": x, "y": y}), truth
+
+
+def levels(rng):
+    """Ordinal and nominal covariates of a binary response."""
+    Psi, b = effects(rng, HALF_T, 4)
+    beta_o, beta_c = coefficients(rng, 1), rng.normal(0.0, 1.0, (3, 2))
+    beta_y, increments = coefficients(rng, 5), rng.exponential(size=1)
+    latent = beta_o[0] + b[:, 0] + rng.logistic(size=len(g))
+    o = (latent > 0).astype(int) + (latent > increments[0])
+    dummies = np.column_stack([np.ones(len(g)), o == 1, o == 2])
+    eta = np.column_stack([np.zeros(len(g)), dummies @ beta_c + b[:, 1:3]])
+    c = (eta + rng.gumbel(size=eta.shape)).argmax(axis=1)
+    X = np.column_stack([dummies, c == 1, c == 2])
+    y = (rng.random(len(g)) < expit(X @ beta_y + b[:, 3])).astype(float)
+    frame = pd.DataFrame({"g": g, "y": y})
+    frame["o"] = pd.Categorical.from_codes(o, ["a", "b", "c"], ordered=True)
+    frame["c"] = pd.Categorical.from_codes(c, ["p", "q", "r"])
+    truth = {"beta_o": beta_o, "beta_c": beta_c, "beta_y": beta_y, "Psi": Psi,
+             "cutpoints_o": np.concatenate([[0.0], increments])[1:]}  # fmt: skip
+    return frame, truth
+
+
+def counts(rng):
+    """A count, and a positive variable given it, both through logarithms in the analysis."""
+    Psi, b = effects(rng, pr.HuangWand(nu=8.0, scale=0.3), 3)
+    beta_k, beta_s, beta_y = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 3)
+    k = rng.poisson(np.exp(np.minimum(beta_k[0] + b[:, 0], 20.0))).astype(float)
+    shape = rng.standard_t(3) ** -2.0
+    mean = np.exp(beta_s[0] + beta_s[1] * np.log1p(k) + b[:, 1])
+    s = mean * rng.gamma(shape, 1 / shape, len(g))
+    variance, e = noise(rng)
+    with np.errstate(divide="ignore"):
+        y = beta_y[0] + beta_y[1] * np.log1p(k) + beta_y[2] * np.log(s) + b[:, 2] + e
+    truth = {
+        "beta_k": beta_k,
+        "beta_s": beta_s,
+        "beta_y": beta_y,
+        "shape_s": shape,
+        "sigma2_y": variance,
+        "Psi": Psi,
+    }
+    return pd.DataFrame({"g": g, "k": k, "s": s, "y": y}), truth
+
+
+def means(rng):
+    """A variable of clusters, and the mean of an incomplete variable over its cluster."""
+    Psi, b = effects(rng, HALF_T, 2)
+    beta_z, beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 4)
+    z = (rng.random(CLUSTERS) < expit(beta_z[0])).astype(float)[g]
+    (s_x, e_x), (s_y, e_y) = noise(rng), noise(rng)
+    x = beta_x[0] + beta_x[1] * z + b[:, 0] + e_x
+    mean = np.bincount(g, x)[g] / ROWS
+    y = beta_y[0] + beta_y[1] * z + beta_y[2] * x + beta_y[3] * mean + b[:, 1] + e_y
+    truth = {
+        "beta_z": beta_z,
+        "beta_x": beta_x,
+        "beta_y": beta_y,
+        "sigma2_x": s_x,
+        "sigma2_y": s_y,
+        "Psi": Psi,
+    }
+    return pd.DataFrame({"g": g, "z": z, "x": x, "y": y}), truth
+
+
+def square(rng):
+    """A power of an incomplete covariate, of a count."""
+    Psi, b = effects(rng, pr.HuangWand(nu=8.0, scale=0.3), 2)
+    beta_x, beta_y = coefficients(rng, 1), rng.normal(0.0, [1.0, 0.5, 0.3])
+    s_x, e_x = noise(rng)
+    x = beta_x[0] + b[:, 0] + e_x
+    y = rng.poisson(np.exp(np.clip(beta_y[0] + beta_y[1] * x + beta_y[2] * x**2 + b[:, 1], -30, 30))).astype(
+        float
+    )
+    truth = {"beta_x": beta_x, "beta_y": beta_y, "sigma2_x": s_x, "Psi": Psi}
+    return pd.DataFrame({"g": g, "x": x, "y": y}), truth
+
+
+SQUARE = pr.Priors(SIGMA, pr.HuangWand(nu=8.0, scale=0.3), BETA)
+DESIGNS = {
+    "interaction": Design(
+        "y ~ x * w + (1 | g)", {"x": "x ~ 1 + (1 | g)", "w": "w ~ x + (1 | g)"}, HUANG, interaction,
+        {"x": 1, "w": 2, "y": 3}, {"w": "bernoulli"},
+    ),
+    "random slope": Design("y ~ x + (1 + x | g)", {}, WISHART, slope, {"x": 1, "y": 3}),
+    "levels": Design(
+        "y ~ o + c + (1 | g)", {"o": "o ~ 1 + (1 | g)", "c": "c ~ o + (1 | g)"}, HUANG, levels, {"o": 1, "c": 2},
+        {"y": "bernoulli"},
+    ),
+    "counts": Design(
+        "y ~ log1p(k) + log(s) + (1 | g)", {"k": "k ~ 1 + (1 | g)", "s": "s ~ log1p(k) + (1 | g)"},
+        pr.Priors(SIGMA, pr.HuangWand(nu=8.0, scale=0.3), BETA), counts, {"k": 1, "s": 2, "y": 3},
+        {"k": "poisson", "s": "gamma"},
+    ),
+    "cluster means": Design(
+        "y ~ z + x + cluster_mean(x) + (1 | g)", {"z": "z ~ 1", "x": "x ~ z + (1 | g)"}, HUANG, means,
+        {"z": None, "x": 1, "y": None}, {"z": "bernoulli"}, ("z",),
+    ),
+    "square": Design("y ~ x + I(x**2) + (1 | g)", {}, SQUARE, square, {"x": 1, "y": 3}, {"y": "poisson"}),
+}  # fmt: skip
+
+
+def delete(rng, design: Design, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with cells deleted at random, and whole clusters."""
+    frame = frame.copy()
+    for name, systematic in design.holes.items():
+        lost = rng.random(len(frame)) < 0.25
+        if name in design.whole:
+            lost = (rng.random(CLUSTERS) < 0.25)[g]
+        if systematic is not None:
+            lost |= g == systematic
+        frame.loc[lost, name] = np.nan if frame[name].dtype == float else None
+    return frame
+
+
+def quantities(design: Design, frame: pd.DataFrame, posterior, values) -> dict[str, np.ndarray]:
+    """Name -> (L,): parameters, imputed cells, and products of imputed cells with the response of the analysis.
+
+    posterior: name -> (L, ...); values: variable -> (L, n) completed, levels as positions.
+    """
+    out = {}
+    for name, a in posterior.items():
+        if name == "Psi":
+            d = a.shape[-1]
+            out |= {f"Psi[{i},{j}]": a[:, i, j] for i in range(d) for j in range(i + 1)}
+            continue
+        flat = a.reshape(len(a), -1)
+        out |= {f"{name}[{k}]": flat[:, k] for k in range(flat.shape[1])}
+    y = values["y"] - values["y"].mean(axis=1, keepdims=True)
+    for name in design.holes:
+        lost = np.flatnonzero(frame[name].isna())
+        v = values[name]
+        out[f"cell of {name}"] = v[:, lost[len(lost) // 2]]
+        out[f"mean of {name}"] = v[:, lost].mean(axis=1)
+        out[f"{name} with y"] = (
+            (v[:, lost] * y[:, lost]).mean(axis=1) if name != "y" else y[:, lost].std(axis=1)
+        )
+    return out
+
+
+def positions(data: bi.IncompleteData, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Variable -> (n,) numbers, positions of levels."""
+    return {
+        name: frame[name].cat.codes.to_numpy(float)
+        if isinstance(frame[name].dtype, pd.CategoricalDtype)
+        else frame[name].to_numpy(float)
+        for name in data.variables
+    }
+
+
+def ranks(
+    design: Design, datasets: int, seed: int, tune: int = 150, thin: int = 6, spoil=None
+) -> dict[str, np.ndarray]:
+    """Name -> (datasets,) ranks of the truth, 0..DRAWS.
+
+    Tables that no analyst would impute (`usable`) are skipped: that is decided by what is observed alone, so that ranks
+    stay uniform. spoil: model -> the same model with something wrong.
+    """
+    out: dict[str, list[int]] = {}
+    k = done = 0
+    while done < datasets:
+        rng = np.random.default_rng([seed, k])
+        k += 1
+        complete, truth = design.simulate(rng)
+        frame = delete(rng, design, complete)
+        if not usable(design, frame):
+            continue
+        done += 1
+        model = design.model(frame) if spoil is None else spoil(design.model(frame))
+        imp = model.impute(
+            DRAWS, seed=int(rng.integers(2**31)), chains=1, tune=tune, draws=DRAWS * thin, progress=False
+        )
+        tree = imp.tree["posterior"]
+        kept = {name: tree[name].values[0, thin - 1 :: thin] for name in truth if name in tree}
+        if "cutpoints_o" in kept:  # the first is 0
+            kept["cutpoints_o"] = kept["cutpoints_o"][:, -1:]
+        completed = [positions(model.data, imp.frame(d)) for d in range(DRAWS)]
+        values = {name: np.stack([table[name] for table in completed]) for name in completed[0]}
+        true = quantities(
+            design, frame, {name: np.asarray(a, float)[None] for name, a in truth.items()},
+            {name: v[None] for name, v in positions(model.data, complete).items()},
+        )  # fmt: skip
+        for name, drawn in quantities(design, frame, kept, values).items():
+            ties = rng.random(DRAWS) < rng.random()  # of discrete values: below or above, at random
+            below = (drawn < true[name][0]) | ((drawn == true[name][0]) & ties)
+            out.setdefault(name, []).append(int(below.sum()))
+    return {name: np.array(r) for name, r in out.items()}
+
+
+def usable(design: Design, frame: pd.DataFrame) -> bool:
+    """Whether every variable has two observed values and a missing one, and no number is too extreme to be held."""
+    for name in frame.columns.drop("g"):
+        seen = frame[name].dropna()
+        if seen.nunique() < 2 or (name in design.holes and len(seen) == len(frame)):
+            return False
+        if isinstance(seen.dtype, pd.CategoricalDtype):
+            if seen.nunique() < len(seen.cat.categories):
+                return False
+        elif design.families.get(name) == "gamma" and not seen.between(1e-8, 1e8).all():
+            return False
+        elif design.families.get(name) == "poisson" and seen.max() > 1e4:
+            return False
+    return all(
+        frame.groupby("g")[n].nunique().max() < 2 and frame[n].dropna().nunique() == 2 for n in design.whole
+    )
+
+
+def right(datasets: int, report=print) -> dict[str, float]:
+    """p-value of each design, Bonferroni over its quantities."""
+    out = {}
+    for name, design in DESIGNS.items():
+        found = ranks(design, datasets, SEED)
+        out[name] = sbc.overall(found)
+        report(row(name, found))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", type=int, default=300)
+    parser.add_argument("--only", nargs="*", default=list(DESIGNS))
+    options = parser.parse_args()
+    began = time.perf_counter()
+    for name in options.only:
+        t = time.perf_counter()
+        found = ranks(DESIGNS[name], options.datasets, SEED)
+        print(row(name, found), f"{time.perf_counter() - t:.0f} s", flush=True)
+        for key, p in sorted(sbc.p_values(found).items(), key=lambda pair: pair[1])[:4]:
+            print("     ", key, f"{p:.3g}", np.histogram(found[key], 10, (0, DRAWS))[0])
+    print(
+        f"{time.perf_counter() - began:.0f} s",
+        platform.python_version(),
+        date.today(),
+        Path(__file__).name,
+        run,
+        LEVEL,
+    )
+
+
+if __name__ == "__main__":
+    main()
