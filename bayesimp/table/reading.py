@@ -11,7 +11,7 @@ from bayesimp import notation as nt
 from bayesimp.errors import DataError, SpecificationError, instead_of
 from bayesimp.messages import listing, suggestion
 
-__all__ = ["as_pandas", "check_columns"]
+__all__ = ["as_native", "as_pandas", "check_columns"]
 
 
 def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
@@ -40,6 +40,23 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
             f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
             "leave them out of the table."
         ) from None
+
+
+def as_native(frame: pd.DataFrame, kind: Any) -> Any:
+    """A pandas table as the kind that `as_pandas` named (polars and pyarrow have no index)."""
+    if kind is None:
+        return frame
+    import narwhals as nw
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    made = nw.from_arrow(table, backend=kind)
+    if kind is nw.Implementation.POLARS:  # whose categories with an order are Enum
+        kinds = {name: dtype for name, dtype in frame.dtypes.items() if getattr(dtype, "ordered", False)}
+        made = made.with_columns(
+            nw.col(name).cast(nw.Enum(list(dtype.categories))) for name, dtype in kinds.items()
+        )
+    return made.to_native()
 
 
 def _nullable() -> dict:
