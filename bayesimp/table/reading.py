@@ -80,6 +80,7 @@ def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
 
 
 def check_columns(frame: pd.DataFrame, cluster: str) -> None:
+    """Refuse tables without rows or with ambiguous column names, and clusters that are not one column."""
     if not isinstance(cluster, str):
         inside = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
         hint = f": cluster={inside[0]!r}" if len(inside) == 1 else ""

@@ -182,7 +182,7 @@ def _normal_variables(data: IncompleteData, methods: Any) -> list[str]:
 
 
 def _seen_together(data: IncompleteData, names: Sequence[str]) -> bool:
-    """Whether each two of the variables are observed in the same row somewhere: otherwise their covariance is the prior."""
+    """Whether each two of the variables are observed in one row somewhere; otherwise their covariance is the prior."""
     seen = np.column_stack([~data.missing(name) for name in names]).astype(float)
     return bool((seen.T @ seen > 0).all())
 

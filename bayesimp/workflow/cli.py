@@ -10,10 +10,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bayesimp.errors import BayesimpError
 from bayesimp.workflow.words import in_plan_words
+
+if TYPE_CHECKING:
+    from bayesimp.workflow.plan import Plan
+    from bayesimp.workflow.prepare import Prepared
 
 __all__ = ["main"]
 
@@ -97,7 +103,7 @@ def reproduce(options: argparse.Namespace) -> int:
     return DONE if complete or options.minutes is not None else INTERRUPTED
 
 
-def _carry_out(plan, out: Path, overwrite: bool) -> int:
+def _carry_out(plan: Plan | None, out: Path, overwrite: bool) -> int:
     """`plan` None: the demonstration."""
     from bayesimp.workflow.folder import Folder
 
@@ -106,7 +112,7 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
             from bayesimp.workflow.demo import Story, demo_plan
 
         plan, captions, command = demo_plan(), Story(), "demo"
-        ready, keep_out = _prepared(plan), ()
+        ready, keep_out = _prepared(plan), tuple[Path, ...]()
     else:
         ready, captions, command = _prepared(plan), None, "run"
         keep_out = tuple(path for path in (plan.path, plan.data.file) if path is not None)
@@ -119,14 +125,14 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
     return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
 
 
-def _prepared(plan):
+def _prepared(plan: Plan) -> Prepared:
     with _waiting("Reading the data"):
         from bayesimp.workflow.prepare import prepare
 
         return prepare(plan)
 
 
-def _waiting(what: str):
+def _waiting(what: str) -> AbstractContextManager[None]:
     from bayesimp.progress import waiting
 
     return waiting(what)

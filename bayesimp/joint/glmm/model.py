@@ -146,6 +146,7 @@ class JointGLMM(ImputationModel):
 
     @property
     def responses(self) -> tuple[str, ...]:
+        """The responses of the factors, in their order."""
         return tuple(factor.response for factor in self.factors)
 
     @cached_property
