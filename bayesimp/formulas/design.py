@@ -23,7 +23,7 @@ from bayesimp.formulas.syntax import Level, Name, Node, label, read
 from bayesimp.messages import suggestion, where
 from bayesimp.table.clusters import Clusters
 
-__all__ = ["Design", "check_rank", "design"]
+__all__ = ["DesignMatrices", "check_rank", "design"]
 
 MOST_LEVELS = 20  # of a factor with fractions among its levels
 LEAST, MOST = 1e-145, 1e145  # of the largest number of a column: sums of its squares are taken
@@ -32,7 +32,7 @@ TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other col
 
 
 @dataclass(frozen=True)
-class Design:
+class DesignMatrices:
     """Design matrices of a formula.
 
     Attributes
@@ -59,7 +59,7 @@ def design(
     *,
     clusters: Clusters | None = None,
     codes: NDArray[np.integer] | None = None,
-) -> Design:
+) -> DesignMatrices:
     """Design matrices of a formula with at most one random term.
 
     Parameters
@@ -110,7 +110,7 @@ def design(
         _check_finite(matrix, names, formula, place)
         check_rank(matrix, names, f"{part} of {formula.text!r}")
     terms_X, terms_Z = (tuple(product_text(node) for node in part) for part in (fixed, random))
-    return Design(X, Z, labels_X, labels_Z, terms_X, terms_Z)
+    return DesignMatrices(X, Z, labels_X, labels_Z, terms_X, terms_Z)
 
 
 def check_rank(

@@ -16,7 +16,7 @@ from bayesimp import priors as pr
 from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.formulas.design import Design, design
+from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import call_with, contents
@@ -94,7 +94,7 @@ class JointNormal(ImputationModel):
         self.formula = _checked(parse(formula), data)
         self.priors = pr.default() if priors is None else pr.read(priors)
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
-        self.design: Design = design(self.formula, data.frame, clusters=data.grouping)
+        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
         scale = self._working.scale

@@ -24,7 +24,7 @@ _HOME = {
     "Scenario": "records",
     "Study": "study",
     "StudyResult": "result",
-    "Variable": "design",
+    "SimulatedVariable": "design",
     "calibrate": "calibration",
     "compare": "summaries",
     "jolani2025": "jolani",

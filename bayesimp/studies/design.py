@@ -25,14 +25,14 @@ from scipy.special import expit, ndtr
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import FAMILIES
 
-__all__ = ["ClusterSizes", "Design", "Variable"]
+__all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
 
 Array = NDArray[Any]
 FACTOR = re.compile(r"(within|cluster_mean)\((\w+)\)|(\w+)\[(\w+)\]|(\w+)")
 
 
 @dataclass(frozen=True)
-class Variable:
+class SimulatedVariable:
     """One variable, given those before it.
 
     Parameters
@@ -115,7 +115,7 @@ class Design:
     Parameters
     ----------
     variables
-        `Variable` records, in an order in which each depends on those before it.
+        `SimulatedVariable` records, in an order in which each depends on those before it.
     clusters
         Number of clusters.
     sizes
@@ -131,7 +131,7 @@ class Design:
         Psi does not fit the effects or is no covariance, terms that do not exist yet.
     """
 
-    variables: Sequence[Variable]
+    variables: Sequence[SimulatedVariable]
     clusters: int
     sizes: int | Sequence[int] | ClusterSizes
     Psi: ArrayLike = ()
@@ -209,7 +209,9 @@ class Design:
             log = b @ over - over @ np.asarray(self.Psi) @ over / 2
         return self.sizes.least + rng.poisson((self.sizes.mean - self.sizes.least) * np.exp(log))
 
-    def _term(self, term: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: Variable) -> Array:
+    def _term(
+        self, term: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
+    ) -> Array:
         """(N,) or (m,) a product of columns."""
         first = np.searchsorted(codes, np.arange(self.clusters))
         out = np.ones(len(codes))
@@ -218,7 +220,7 @@ class Design:
         return out[first] if v.level == "cluster" else out
 
     def _factor(
-        self, factor: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: Variable
+        self, factor: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
     ) -> Array | float:
         if factor == "Intercept":
             return 1.0
@@ -244,7 +246,7 @@ class Design:
         return values
 
 
-def _drawn(v: Variable, eta: Array, rng: np.random.Generator) -> Array:
+def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
     """Values given linear predictors (n, r), as numbers; levels from 0."""
     x = eta[:, 0]
     match v.family:
@@ -269,7 +271,7 @@ def _drawn(v: Variable, eta: Array, rng: np.random.Generator) -> Array:
     raise SpecificationError(f"'{v.name}': variables of family {v.family!r} are not simulated.")
 
 
-def _labelled(v: Variable, values: Array) -> Any:
+def _labelled(v: SimulatedVariable, values: Array) -> Any:
     if v.family in ("ordinal", "categorical"):
         return pd.Categorical.from_codes(values, list(v.levels), ordered=v.family == "ordinal")
     return values

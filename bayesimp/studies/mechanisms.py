@@ -107,6 +107,7 @@ class Systematic:
 
 
 def check_share(share: float, what: str) -> None:
+    """Refuse a share that is not between 0 and 1."""
     if not 0 < share < 1:
         raise SpecificationError(f"{what}: share must be between 0 and 1, got {share!r}.")
 

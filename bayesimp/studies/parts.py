@@ -37,6 +37,7 @@ DESCRIPTION, FOLDER = "study.json", "parts"
 
 
 def as_table(units: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Results of units, one a row, in the columns that parts have."""
     return pa.Table.from_pylist(list(units), schema=SCHEMA)
 
 
@@ -61,6 +62,7 @@ def read_parts(out: Path) -> pa.Table:
 
 
 def each_once(table: pa.Table) -> pa.Table:
+    """Each unit once: one that ended well in preference to one that failed, and the latest."""
     keys = table.select([*KEY, "error"]).to_pandas()
     keys["failed"] = keys["error"].notna()
     keys["place"] = range(len(keys))
@@ -87,6 +89,7 @@ def ordered(table: pa.Table, scenarios: Iterable[str], methods: Iterable[str]) -
 
 
 def write_description(out: Path, description: Mapping[str, Any]) -> None:
+    """Write what the study is, whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{DESCRIPTION}.unfinished"
     unfinished.write_text(json.dumps(description, indent=1) + "\n")
@@ -94,6 +97,7 @@ def write_description(out: Path, description: Mapping[str, Any]) -> None:
 
 
 def read_description(out: Path) -> dict[str, Any] | None:
+    """What the study in a folder is; None if there is none."""
     path = out / DESCRIPTION
     if not path.exists():
         if any((out / FOLDER).glob("*.parquet")):

@@ -108,6 +108,7 @@ class Case:
 
     @classmethod
     def make(cls, scenario: Scenario, generate_seed: int, delete_seed: int) -> Case:
+        """The data set of a scenario with these seeds."""
         complete = scenario.generate(seed=generate_seed)
         holed = scenario.delete(complete, seed=delete_seed)
         deleted = None

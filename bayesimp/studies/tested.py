@@ -32,6 +32,7 @@ class Reference:
     """REF: the complete table, before anything was deleted."""
 
     def tables(self, case: Case) -> list[Any]:
+        """The complete table."""
         return [case.complete]
 
 
@@ -40,6 +41,7 @@ class CompleteCases:
     """CCA: rows that are complete in the columns of the analysis (in all columns, if it is a function)."""
 
     def tables(self, case: Case) -> list[Any]:
+        """The rows in which nothing that the analysis needs is missing."""
         analysis = case.scenario.analysis
         columns = list(parse(analysis.formula).columns) if isinstance(analysis, Analysis) else None
         return [case.holed.dropna(subset=columns)]

@@ -18,9 +18,9 @@ def data(slope: bool = False) -> bi.IncompleteData:
         effects = ["Intercept", "z"]
         design = bi.studies.Design(
             [
-                bi.studies.Variable("z", "normal", {"Intercept": 5.0}),
-                bi.studies.Variable("y1", "normal", {"z": 0.5}, effects),
-                bi.studies.Variable("y2", "normal", {"z": -0.5, "y1": 0.5}, effects),
+                bi.studies.SimulatedVariable("z", "normal", {"Intercept": 5.0}),
+                bi.studies.SimulatedVariable("y1", "normal", {"z": 0.5}, effects),
+                bi.studies.SimulatedVariable("y2", "normal", {"z": -0.5, "y1": 0.5}, effects),
             ],
             20, 10, 0.5 * np.eye(4) + 0.2, cluster="study",
         )  # fmt: skip
@@ -117,10 +117,12 @@ def mixed(seed: int = 2) -> bi.IncompleteData:
     """Normal, binary, count and ordinal variables in 12 clusters."""
     design = bi.studies.Design(
         [
-            bi.studies.Variable("x", effects=["Intercept"]),
-            bi.studies.Variable("b", "bernoulli", {"x": 0.8}),
-            bi.studies.Variable("c", "poisson", {"Intercept": 0.5, "x": 0.3}),
-            bi.studies.Variable("g", "ordinal", {"x": 0.5, "Intercept": 0.5}, levels=list("uvw"), increments=[1.0]),
+            bi.studies.SimulatedVariable("x", effects=["Intercept"]),
+            bi.studies.SimulatedVariable("b", "bernoulli", {"x": 0.8}),
+            bi.studies.SimulatedVariable("c", "poisson", {"Intercept": 0.5, "x": 0.3}),
+            bi.studies.SimulatedVariable(
+                "g", "ordinal", {"x": 0.5, "Intercept": 0.5}, levels=list("uvw"), increments=[1.0]
+            ),
         ],
         12, 25, [[0.5]],
     )  # fmt: skip

@@ -6,7 +6,8 @@ from scipy.special import expit, ndtr
 
 import bayesimp as bi
 from bayesimp.errors import SpecificationError
-from bayesimp.studies import ClusterSizes, Design, Variable
+from bayesimp.studies import ClusterSizes, Design
+from bayesimp.studies import SimulatedVariable as Variable
 
 N = 40_000
 # family: variable, mean and variance of a value with eta = 0.3

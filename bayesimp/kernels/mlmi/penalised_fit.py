@@ -30,7 +30,7 @@ from bayesimp.notation import IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
-    from bayesimp.kernels.mlmi.penalised_mode import Joint
+    from bayesimp.kernels.mlmi.penalised_mode import JointMode
 
 __all__ = ["FAILED", "FITTED", "LARGE", "penalised_fit"]
 
@@ -42,7 +42,7 @@ FAR = 10.0  # standard deviation of effects (log odds, log means) of clusters th
 
 
 @inner
-def _slopes(rows: GlmmRows, free: IntMatrix, L: Matrix, u: Matrix, w: Joint, out: Vector) -> None:
+def _slopes(rows: GlmmRows, free: IntMatrix, L: Matrix, u: Matrix, w: JointMode, out: Vector) -> None:
     """out (d,) <- dV / dtheta at the joint mode."""
     (m, q), p = u.shape, rows.X.shape[1]
     side, side_u, r, v = np.zeros(p), np.zeros((m, q)), np.zeros((m, q)), np.empty(q)
@@ -109,7 +109,7 @@ def _renew(metric: Matrix, s: Vector, y: Vector) -> None:
 
 
 @inner
-def _has_ended(rows: GlmmRows, L: Matrix, theta: Vector, w: Joint) -> bool:
+def _has_ended(rows: GlmmRows, L: Matrix, theta: Vector, w: JointMode) -> bool:
     """Whether the gradient vanishes at the estimate, rather than the search stopping far out on separated data."""
     b = np.empty(L.shape[0])
     for l in range(theta.shape[0]):

@@ -34,7 +34,7 @@ from bayesimp.notation import Matrix, Vector
 if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
 
-__all__ = ["Joint", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
+__all__ = ["JointMode", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
 
 STEPS = 100  # of Newton
 ENOUGH = 1e-7  # share of the penalised deviance: a step that gains no more is the last (lme4's tolPwrss);
@@ -42,7 +42,7 @@ THERE = 1e-10  # and if no more can be gained, no step is made
 COLLINEAR = 1e-12  # part of a column's square that is left after the others
 
 
-class Joint(NamedTuple):
+class JointMode(NamedTuple):
     """By row: slope D; by cluster: g (m, q), A (m, q, q), M (m, p, q), roots of H (m, q, q), half = root^-1 L'M'
     (m, q, p); score X's (p,), F (p, p) and its root; step (p,), step_u (m, q): Newton's."""
 
@@ -60,9 +60,9 @@ class Joint(NamedTuple):
 
 
 @inner
-def joint(n: int, m: int, p: int, q: int) -> Joint:
+def joint(n: int, m: int, p: int, q: int) -> JointMode:
     """Work arrays for n rows, m clusters, p and q columns."""
-    return Joint(
+    return JointMode(
         np.empty(n), np.empty((m, q)), np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q, q)),
         np.empty((m, q, p)), np.empty(p), np.empty((p, p)), np.empty((p, p)), np.empty(p), np.empty((m, q)),
     )  # fmt: skip
@@ -81,7 +81,9 @@ def highest(rows: GlmmRows, out: Vector) -> None:
 
 
 @inner
-def _sums(rows: GlmmRows, shape: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: Joint) -> float:
+def _sums(
+    rows: GlmmRows, shape: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: JointMode
+) -> float:
     """Sums of rows in w at (beta, u); returns f. cold: at `guess`, beta and u zero, s such that a step leads from there
     to where it would from the guess."""
     (m, q), p = u.shape, beta.shape[0]
@@ -125,7 +127,7 @@ def _sums(rows: GlmmRows, shape: float, L: Matrix, beta: Vector, u: Matrix, cold
 
 
 @inner
-def _factor(L: Matrix, w: Joint) -> float:
+def _factor(L: Matrix, w: JointMode) -> float:
     """Roots of H and F, half; returns sum_i log|H_i| / 2, nan if K is singular."""
     m, q, p = w.half.shape
     AL, log_det = np.empty((q, q)), 0.0
@@ -174,7 +176,7 @@ def _factor(L: Matrix, w: Joint) -> float:
 
 
 @inner
-def solve(w: Joint, side: Vector, side_u: Matrix) -> float:
+def solve(w: JointMode, side: Vector, side_u: Matrix) -> float:
     """(side (p,), side_u (m, q)) <- K^-1 of them; returns their product with what they were."""
     m, q, p = w.half.shape
     product = 0.0
@@ -197,7 +199,7 @@ def solve(w: Joint, side: Vector, side_u: Matrix) -> float:
 
 
 @inner
-def _move(beta: Vector, u: Matrix, t: float, w: Joint) -> None:
+def _move(beta: Vector, u: Matrix, t: float, w: JointMode) -> None:
     """(beta, u) <- moved by t of the step."""
     for x in range(beta.shape[0]):
         beta[x] += t * w.step[x]
@@ -208,7 +210,7 @@ def _move(beta: Vector, u: Matrix, t: float, w: Joint) -> None:
 
 @inner
 def joint_mode(
-    rows: GlmmRows, shape: float, top: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: Joint
+    rows: GlmmRows, shape: float, top: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: JointMode
 ) -> float:
     """beta, u <- step 1 from their values, with w at them. Returns V, or -inf if the steps do not end. top: f_max."""
     before, t, decrement, q = -math.inf, 1.0, math.inf, L.shape[0]
@@ -258,7 +260,7 @@ def mode_from(
     u_0: Matrix,
     beta: Vector,
     u: Matrix,
-    w: Joint,
+    w: JointMode,
 ) -> float:
     """`joint_mode` from (beta_0, u_0)."""
     copy_mode(beta, u, beta_0, u_0)
