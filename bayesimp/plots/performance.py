@@ -142,14 +142,20 @@ def _colour(k: int) -> str:
 def _check(
     summary: pd.DataFrame, term: str, measure: str, across: str, panels: str | None, lines: str
 ) -> None:
+    columns = {"scenario", "method", "term", "measure", "value", "mcse", "n", "truth"}
+    if not isinstance(summary, pd.DataFrame) or not columns <= set(summary.columns):
+        raise SpecificationError(
+            f"summary is the table that result.summary() of a study gives ({', '.join(sorted(columns))}); got "
+            f"{type(summary).__name__}."
+        )
     for what, value in (("term", term), ("measure", measure)):
         known = list(dict.fromkeys(summary[what]))
         if value not in known:
-            raise SpecificationError(f"The summary has no {what} {value!r}. {suggestion(value, known)}")
-    for label in (across, panels):
-        if label is not None and label not in summary.columns:
+            raise SpecificationError(f"The summary has no {what} {value!r}. {suggestion(str(value), known)}")
+    for label in (across, *(() if panels is None else (panels,))):
+        if label not in list(summary.columns):
             raise SpecificationError(
-                f"The scenarios have no label {label!r}. {suggestion(label, list(summary.columns))}"
+                f"across, panels: the scenarios have no label {label!r}. {suggestion(str(label), list(summary.columns))}"
             )
     if lines not in ("mcse", "se"):
         raise SpecificationError(f"lines is 'mcse' or 'se', got {lines!r}.")
