@@ -6,11 +6,15 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bayesimp.studies.reproduce import NOT_REPRODUCED, Reproduction, options_text, reproduce, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["reproduce_paper"]
 
@@ -41,6 +45,8 @@ def reproduce_paper(
     done.table.to_csv(out / "table.csv", index=False)
     if len(done.claims):
         done.claims.to_csv(out / "claims.csv", index=False)
+    if figure := _figure(done):
+        figure.savefig(out / "figure.png", dpi=110)
     for name, result in done.results.items():
         result.summary().to_csv(out / f"{name}_summary.csv", index=False)
     say("\n".join(lines))
@@ -66,6 +72,24 @@ def report(done: Reproduction, command: str) -> list[str]:
     lines += ["", *(_kunkel(done.table) + _alone(done) if done.paper == "kunkel2017" else _jolani(done))]
     lines += ["## Events", "", *_events(done), "", "## What is not compared", ""]
     return lines + [f"- {what}: {why}." for what, why in NOT_REPRODUCED[done.paper].items()]
+
+
+def _figure(done: Reproduction) -> Figure:
+    """Kunkel & Kaizar's figure 5 with the published numbers; the bias of Jolani's alpha1 (by n: his figure 1)."""
+    from bayesimp.plots.performance import plot_performance
+
+    ours = pd.concat([result.summary() for result in done.results.values()], ignore_index=True)
+    if done.paper == "jolani2025":
+        across = "systematic" if ours["studies"].nunique() == 1 else "studies"
+        first = ours[(ours["outcome"] == ours["outcome"].iloc[0]) & (ours["mechanism"] == "MAR")]
+        if across == "studies":
+            first = first[first["systematic"] == first["systematic"].min()]
+        return plot_performance(first, "x1", "bias", across=across, panels="heterogeneity")
+    psi = ours["term"].str.fullmatch(r"var\((Intercept|z) \| study\)") & ours["psi33"].isna()
+    ours = ours[psi].assign(term="psi", setting=lambda frame: frame["setting"].fillna(0).astype(int))
+    theirs = done.table[done.table["term"].str.startswith("var(") & (done.table["term"] != "var(residual)")]
+    theirs = theirs[theirs["psi33"].isna()].rename(columns={"published": "estimate"})
+    return plot_performance(ours, "psi", "mean", across="setting", panels="simulation", published=theirs)
 
 
 def _kunkel(table: pd.DataFrame) -> list[str]:
