@@ -166,6 +166,24 @@ class JointGLMM(ImputationModel):
                 out[f"Psi{end}"] = resolved_Psi(self.priors, self.table, group)[0]
         return out
 
+    def pymc_model(self) -> Any:
+        """The model as a `pymc.Model` (models/joint_glmm.py is its definition).
+
+        Returns
+        -------
+        Its free variables are on the working scale; ``beta_<y>``, ``sigma2_<y>``, ``shape_<y>``, ``cutpoints_<y>``,
+        ``Psi`` and ``B`` are those of the posterior, ``imputed_<y>`` the missing numbers that other factors depend on.
+        Missing levels are summed out. `pymc.model_to_graphviz` draws it, if graphviz is installed.
+
+        Raises
+        ------
+        SpecificationError
+            An improper prior of a variance; missing cells that can neither be free nor summed out.
+        """
+        from bayesimp.joint.glmm.definition import pymc_model
+
+        return pymc_model(self).model
+
     def with_priors(self, priors: pr.Priors | str) -> JointGLMM:
         """The same model under other priors."""
         return JointGLMM(self.data, **(self._arguments() | {"priors": priors}))
