@@ -12,7 +12,17 @@ import pytest
 import bayesimp as bi
 
 ROOT = Path(bi.__file__).parents[1]
-BASE = {"contract", "errors", "notation", "events", "progress", "messages", "sections", "threads"}
+BASE = {
+    "arguments",
+    "contract",
+    "errors",
+    "notation",
+    "events",
+    "progress",
+    "messages",
+    "sections",
+    "threads",
+}
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes

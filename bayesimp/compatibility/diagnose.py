@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesimp.arguments import chosen, generator
 from bayesimp.compatibility.implied import Conditional, implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
@@ -132,6 +133,8 @@ def diagnose(
     SpecificationError
         Not of a joint model, or of one response only, or with Sigma and Psi fixed; names that are not responses.
     """
+    chosen(aggregate, "aggregate", ("mean", "sum", "line"))
+    generator(seed)
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
     model = getattr(getattr(imp, "_run", None), "model", None)
     if not isinstance(model, JointNormal) or len(model.responses) < 2:
@@ -171,6 +174,8 @@ def diagnose(
 def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[str]:
     if responses is None:
         return imp.imputed_columns or imp.responses
+    if not isinstance(responses, str | Sequence):
+        raise SpecificationError(f"responses must be names, got {responses!r}.")
     names = [responses] if isinstance(responses, str) else list(responses)
     unknown = [name for name in names if name not in imp.responses]
     if unknown or not names:

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError
-from bayesimp.fcs.blocks.base import KEPT, Block, Chain, Parameters
+from bayesimp.fcs.blocks.base import KEPT, LASTING, Block, Chain, Parameters
 from bayesimp.fcs.blocks.rows import indistinct
+from bayesimp.fcs.runaway import ran_away
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
@@ -194,7 +195,13 @@ class Cycles:
     def advance(self, chain: Chain, number: int, into: History, place: int, start: int, stop: int) -> None:
         """Cycles start .. stop-1 of a chain, in place."""
         table, conditionals, post = self.parts
-        _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+        try:
+            _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+        except SamplingError as error:
+            circle = ran_away(table, chain.V)
+            if not circle:
+                raise
+            raise SamplingError(f"{error} {circle}") from error
 
     def put(self, into: History, place: int, start: int, piece: History) -> None:
         """Copy the cycles of one chain into those of all."""
@@ -249,9 +256,11 @@ def _advance(
         return
     for t in range(start, stop):
         for b, (block, theta) in enumerate(zip(blocks, chain.theta, strict=True)):
-            code = block.step(chain, theta)
+            code = int(block.step(chain, theta))
+            if not block.visited(chain, code):
+                _fail(table, chain, block, b, c, code)
             if code:
-                _note(table, chain, block, b, c, int(code))
+                chain.note(b, code, block.words)
             columns = table.blocks[b].columns
             for k in columns:
                 if k in post:
@@ -295,21 +304,20 @@ def _advance_compiled(
     t, b, code = gibbs_cycles(chain.rng, table.cells, visits.table, states.table, chain.V, mean, sd)
     if code:
         chain.cycles += t
-        _note(table, chain, blocks[b], b, c, -code)
+        _fail(table, chain, blocks[b], b, c, -code)
     chain.cycles += stop - start
 
 
-def _note(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code: int) -> None:
-    """Record the bits of a code; a negative one ends the run."""
-    if code < 0:
-        _, message = block.words.get(code, ("failed", f"code {code}"))
-        raise SamplingError(
-            f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
-            f"{indistinct(table, chain.V, b)}{block.advice}"
-        )
-    for bit in block.words:
-        if bit > 0 and code & bit:
-            chain.record(b, bit)
+def _fail(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code: int) -> None:
+    """End the run with what a negative code means."""
+    _, message = block.words.get(code, ("failed", f"code {code}"))
+    name = table.blocks[b].block.name
+    lasting = chain.failing.get(name, 0)
+    again = f" in the last {lasting} cycles" if lasting >= LASTING else ""
+    raise SamplingError(
+        f"Imputation {c}, cycle {chain.cycles + 1}, '{name}': {message}{again}. "
+        f"{indistinct(table, chain.V, b)}{block.advice}"
+    )
 
 
 def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int, block: Block) -> None:

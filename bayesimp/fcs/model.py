@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import CodeNotInFile, ImputationModel, Shift, register
+from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -27,6 +27,7 @@ from bayesimp.fcs.run import FCSRun, block_names
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
+from bayesimp.fcs.specification.contents import call_with, contents
 from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
 from bayesimp.fcs.specification.describe import described, described_bounds
 from bayesimp.fcs.specification.records import formula_text, text
@@ -302,6 +303,30 @@ class FCS(ImputationModel):
         """The specification as a file holds it."""
         return specification_of(attrs, state)
 
+    def contents(self) -> dict[str, Contents]:
+        """What the model of each variable contains."""
+        return contents(self.spec, self.data.cluster)
+
+    def definitions(self) -> dict[str, str]:
+        """Columns of ``derived=``, in an order in which each can be computed from those before."""
+        user = self._declared["derived"] or {}
+        return {d.name: user[d.name] for d in self.spec.derived if d.name in user}
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str | None:
+        """The call with further terms."""
+        given = {name: value for name, value in self._declared.items() if value is not None}
+        if not self.ignore.any():
+            given.pop("ignore", None)  # loaded models have one that ignores nothing
+        if not self.shift:
+            given.pop("shift", None)
+        return call_with(self.spec, self.data, given, fixed, random, clusters, variances)
+
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Blocks for variables that are missing in the same rows, where one of them mixes badly."""
         return missing_together(self, labels)
@@ -316,6 +341,8 @@ class FCS(ImputationModel):
         lines += [f"  priors of {text}" for text in self._described_priors()]
         lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
         lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
+        family = {name: block.distribution for block in self.spec.blocks for name in block.responses}
+        lines += [f"  {line}" for line in self.shift.describe(lambda name: not family[name].is_normal)]
         lines += [f"  note: {event.where}: {event.message}" for event in self.events]
         return "\n".join(lines)
 

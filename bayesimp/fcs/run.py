@@ -225,6 +225,11 @@ class FCSRun(Run):
                 ("changed by post", "imputed values changed by the user's function") if code == POST
                 else conditionals[block].words[code]
             )  # fmt: skip
+            if code < 0:
+                kind = "variable held"
+                message += (
+                    ", as the others were completed: nothing was drawn, and its values stayed as they were"
+                )
             if code != POST:
                 message += f" ({count / visits:.0%} of {visits:,} visits)"
             out.append(Event(kind, self.model.table.blocks[block].block.name, message, count))

@@ -44,6 +44,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
                 [[[*key, count] for key, count in chain.events.items()] for chain in chains]
             ),
             "chain_cycles": json.dumps([chain.cycles for chain in chains]),
+            "chain_failing": json.dumps([chain.failing for chain in chains]),
             "where": json.dumps(list(model._where)),
             "run_events": json.dumps([event.as_dict() for event in run.events], default=plain),
         },
@@ -67,6 +68,9 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
     history = History([_of_block(a, f"kept_{b}_") for b in blocks], a["mean"], a["sd"])
     chains = []
     generators, events = json.loads(state.attrs["generators"]), json.loads(state.attrs["chain_events"])
+    failing = json.loads(state.attrs.get("chain_failing", "null")) or [
+        {} for _ in events
+    ]  # files from before
     for k, cycles in enumerate(json.loads(state.attrs["chain_cycles"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generators[k]
@@ -78,7 +82,7 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
                 first[block.name].own.setdefault("held", held)
         theta = [first[name] for name in names]  # one state a block, however often it is visited
         V = np.ascontiguousarray(a["V"][k])
-        chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))
+        chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}, failing[k]))
     return history, chains
 
 

@@ -5,7 +5,7 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import ImputationModel, Shift, register
+from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import Design, design
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
 from bayesimp.joint.run import Run
 from bayesimp.joint.scale import Working, prepare
@@ -121,14 +122,39 @@ class JointNormal(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model that `specification` described; it has no functions of the user's."""
-        priors = priors_from_dict(specification["priors"])
+        """The model that `specification` described; it has no functions of the user's.
+
+        Raises
+        ------
+        CodeNotInFile
+            A prior is of a class that this session has not defined.
+        """
+        try:
+            priors = priors_from_dict(specification["priors"])
+        except CodeNotInFile:
+            raise
+        except SpecificationError as error:  # a file from before modules were named
+            raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
         return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
         """The specification as a file holds it."""
         return specification_of(attrs, state)
+
+    def contents(self) -> dict[str, Contents]:
+        """The conditional models that the joint one implies."""
+        return contents(self.formula)
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str:
+        """The call with further terms: of FCS, where a joint normal model has no place for them."""
+        return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that does not take the priors."""
@@ -171,6 +197,7 @@ class JointNormal(ImputationModel):
             f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
+            *(f"  {line}" for line in self.shift.describe()),
             f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
             *(f"  note: {event.message}" for event in self.events),
         ]

@@ -116,6 +116,8 @@ class Method:
         and counts them (``own["held"]``).
     fits_each_cluster
         Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
+    cluster_indicators
+        Whether each cluster has a fixed effect.
     centres_products
         Whether products and powers are replaced by what is left beside the columns that they contain, so that a prior
         on their coefficients does not depend on an origin. Results are those of the columns as they were written.
@@ -136,6 +138,7 @@ class Method:
     needs_residual_rows: bool = False
     holds_coefficients: bool = False
     fits_each_cluster: bool = False
+    cluster_indicators: bool = False
 
     @property
     def families(self) -> tuple[str, ...]:

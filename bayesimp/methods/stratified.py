@@ -46,6 +46,7 @@ class Stratified(Method):
     summary = "cluster indicators as fixed effects, for comparison"
     links = ("logit", "probit")
     options = frozenset(OPTIONS)
+    cluster_indicators = True
 
     def __post_init__(self) -> None:
         if self.donors is not None:

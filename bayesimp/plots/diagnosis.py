@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from bayesimp.arguments import whole
 from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced, subplots, titled
 
@@ -31,6 +32,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
         Panels. Where there are more parameters, those missed most are shown, and the title says so.
     """
     must_be(diagnosis, "Diagnosis", "plots.plot_diagnosis")
+    at_most = whole(at_most, "at_most")
     table = diagnosis.table
     shown = table.loc[sorted(table["miss"].nlargest(at_most).index)]
     columns = 2 if len(shown) in (2, 4) else min(len(shown), 3)

@@ -69,9 +69,12 @@ class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
     def to_dict(self) -> dict[str, Any]:
         """The prior as a record of plain values, which JSON and TOML can hold: ``{"type": "HalfT", "nu": 3.0}``.
 
-        Parameters that are None are left out. `bayesimp.priors.records.prior_from_dict` goes back.
+        Parameters that are None are left out; of a class that is not the library's, its module is named.
+        `bayesimp.priors.records.prior_from_dict` goes back.
         """
         out: dict[str, Any] = {"type": type(self).__name__}
+        if not type(self).__module__.startswith("bayesimp."):
+            out["module"] = type(self).__module__
         for f in fields(self):
             value = getattr(self, f.name)
             if value is not None:

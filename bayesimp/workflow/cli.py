@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Read the plan and the data, and report what would be done."""
+    from bayesimp.analysis.congenial import congeniality
     from bayesimp.workflow.plan import read_plan
 
     plan = read_plan(options.plan)
@@ -57,6 +58,9 @@ def check(options: argparse.Namespace) -> int:
         said += [f"{analysis.quadrature} nodes of quadrature"] if analysis.quadrature > 1 else []
         said += ["compared with complete rows"] if analysis.complete_case else []
         print(f"analysis '{analysis.name}': {analysis.formula}   ({', '.join(said)})")
+        verdict = congeniality(ready.model, analysis.formula, offset=analysis.columns.get("offset"))
+        if text := verdict.warning():
+            _say(f"Note: {text}")
     if not plan.analyses:
         print("no analysis")
     print("\nThe plan can be run.")

@@ -193,6 +193,8 @@ class _Watched:
 
     def __init__(self, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
         self.m, self._imputations, self._report = imputations.m, imputations, report
+        self.model, self.rows = imputations.model, imputations.rows
+        self.imputed_columns = imputations.imputed_columns
 
     def frame(self, k: int) -> pd.DataFrame:
         self._report("fitting", k, self.m)
@@ -227,6 +229,8 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
             if components is not None:
                 components = components.merge(components_of(complete), on="term", how="left")
     this.folder.table(f"pooled_{analysis.name}.csv", table)
+    if fits.log:
+        this.folder.table(f"events_{analysis.name}.csv", fits.events)
     this.caption(this.captions.pooled(analysis, table, rows))
     this.say(as_text(table))
     if components is not None:

@@ -24,10 +24,25 @@ from bayesimp.methods.base import Method
 if TYPE_CHECKING:
     from bayesimp.kernels.chained.visit import Visit
 
-__all__ = ["ADVICE", "FREE", "KEPT", "Block", "Chain", "Parameters", "held_coefficients", "summed"]
+__all__ = [
+    "ADVICE",
+    "BEYOND",
+    "FREE",
+    "KEPT",
+    "LASTING",
+    "Block",
+    "Chain",
+    "Parameters",
+    "held_coefficients",
+    "summed",
+]
 
 Array = NDArray[np.float64]
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
+BEYOND = (
+    1 << 28
+)  # the bit of a visit in which values stayed as they were, for nothing could be drawn in their rows
+LASTING = 10  # visits in succession in which nothing could be drawn, from which on the run ends
 FREE = "free:"  # marks, among `Parameters.own`, what results show: shapes, cutpoints, variables of a user's own model
 ADVICE = (
     "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
@@ -75,7 +90,8 @@ class Parameters:
 class Chain:
     """One imputation under way: completed incomplete rows V (R, d - p), parameters by block.
 
-    events: how often something of the kind (block, code) happened.
+    events: how often something of the kind (block, code) happened. failing: visits in succession, up to the last one,
+    in which a block could not draw, by its name.
     """
 
     rng: np.random.Generator
@@ -83,10 +99,21 @@ class Chain:
     theta: list[Parameters]
     cycles: int = 0
     events: dict[tuple[int, int], int] = field(default_factory=dict)
+    failing: dict[str, int] = field(default_factory=dict)
 
     def record(self, block: int, code: int, count: int = 1) -> None:
         """Count what happened; the words are with the block (`Block.words`)."""
         self.events[block, code] = self.events.get((block, code), 0) + count
+
+    def note(self, block: int, code: int, words: Mapping[int, tuple[str, str]]) -> None:
+        """Count the bits of a code that ``words`` knows, or a negative code as it is."""
+        for each in [code] if code < 0 else [bit for bit in words if bit > 0 and code & bit]:
+            self.record(block, each)
+
+    def passing(self, block: str, failed: bool) -> bool:
+        """Whether a failure of a block is not yet a lasting one; called once a visit."""
+        self.failing[block] = self.failing.get(block, 0) + 1 if failed else 0
+        return self.failing[block] < LASTING
 
 
 def summed(thetas: list[Parameters], name: str) -> np.ndarray:
@@ -128,6 +155,9 @@ class Block(ABC):
         Arrays that stand for `step` in the kernel that runs whole cycles (kernels/chained/visit.py); None: `step` runs.
     adapts
         Whether `adapt` tunes the block before the chains start.
+    holds
+        Negative codes after which everything stands as it did before the visit. It is then passed over, and an event says
+        so, unless that happened in `LASTING` visits in succession: values that others complete in another way may do.
     drawn
         (R,) bool, of a cluster-level variable: incomplete rows whose value is drawn, not known from other rows of their
         cluster. None: all that are missing.
@@ -138,6 +168,7 @@ class Block(ABC):
     advice: str = ADVICE
     visit: Visit | None = None
     adapts: bool = False
+    holds: frozenset[int] = frozenset()
     drawn: NDArray[np.bool_] | None = None
     method: Method
 
@@ -157,6 +188,17 @@ class Block(ABC):
         -------
         0, or a sum of bits that say what was out of the ordinary; a negative code ends the run with `SamplingError`.
         """
+
+    def visited(self, chain: Chain, code: int) -> bool:
+        """Whether the run goes on after the code of a step; called once a visit.
+
+        Values that were never drawn need not keep to bounds, so that blocks with bounds do not stand still.
+        """
+        if code & BEYOND and code > 0:  # counted where it happened, `GeneralisedBlock.draw`
+            return True
+        failed = code < 0
+        passing = chain.passing(self.chained.block.name, failed)
+        return not failed or (passing and code in self.holds and not self.chained.arrays.lower.size)
 
     def move(self, shift: Shift) -> None:
         """Take a shift, which `step` adds between the draw of the parameters and the fill.

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import BEYOND, Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
 from bayesimp.fcs.blocks.single_level import FATAL, fatal
 from bayesimp.fcs.table import ChainedTable
@@ -31,8 +31,11 @@ __all__ = ["ClusterLevelBlock"]
 class ClusterLevelBlock(GeneralisedBlock):
     """`methods.ClusterLevel`."""
 
-    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
-             for code, text in WORDS.items()}  # fmt: skip
+    words = {
+        **{(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+           for code, text in WORDS.items()},
+        **GeneralisedBlock.words,
+    }  # fmt: skip
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -93,6 +96,12 @@ class ClusterLevelBlock(GeneralisedBlock):
         every[self.empty] = values
         self.rows.put(chain.V, every[self.rows.hole_cluster])
 
+    def _present(self, chain: Chain) -> np.ndarray:
+        """(clusters without a known value,): the values that they have now."""
+        rows, now = self.rows, np.full(self.table.clusters, np.nan)
+        now[rows.hole_cluster] = rows._read(chain.V[np.flatnonzero(rows.holes), rows.column])
+        return now[self.empty]
+
     def step(self, chain: Chain, theta: Parameters) -> int:
         own = theta.own
         X = np.empty((self.table.clusters, self.p))
@@ -107,12 +116,15 @@ class ClusterLevelBlock(GeneralisedBlock):
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
             self.scale, donors, trials=self.trials[use], bounds=self.between, shift=self.shift,
         )  # fmt: skip
-        if draw.code & TOO_LARGE:
+        too_large = bool(draw.code & TOO_LARGE)
+        if too_large and (
+            draw.code & ~TOO_LARGE >= FATAL or not chain.passing(self.chained.block.name, True)
+        ):
             raise SamplingError(
                 f"'{self.chained.block.name}': {WORDS[TOO_LARGE]}. The cluster means of a predictor have too "
                 "wide a range: take its logarithm, or leave it out."
             )
-        if draw.code >= FATAL:
+        if draw.code & ~TOO_LARGE >= FATAL:
             return fatal(draw.code)
         theta.beta[self.columns] = draw.beta
         if self.code == NORMAL:
@@ -122,8 +134,13 @@ class ClusterLevelBlock(GeneralisedBlock):
             self._keep_aux(theta)
         if np.isfinite(draw.accepted):
             own["accepted"] += draw.accepted, 1.0
-        self._put(chain, draw.values)
-        return int(draw.code)
+        self._put(
+            chain,
+            np.where(np.isfinite(draw.values), draw.values, self._present(chain))
+            if too_large
+            else draw.values,
+        )
+        return BEYOND | int(draw.code & ~TOO_LARGE) if too_large else int(draw.code)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         name, out = self.chained.block.name, []

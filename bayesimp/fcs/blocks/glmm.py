@@ -8,7 +8,7 @@ table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import ConditionalModel
@@ -63,6 +63,14 @@ class GeneralisedBlock(Block):
     """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
 
     shift: float = 0.0  # added to the linear predictor of what is imputed
+    words: Mapping[int, tuple[str, str]] = {
+        BEYOND: (
+            "values held",
+            "the log mean of some rows was out of range, so that nothing could be drawn there: their values stayed as "
+            "they were. Take the logarithm of a predictor of wide range, give bounds= to what is imputed of it, or leave "
+            "it out of the formula",
+        )
+    }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -104,10 +112,12 @@ class GeneralisedBlock(Block):
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
 
-    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> None:
-        """Draw the missing values from the model at theta."""
+    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
+        """Draw the missing values from the model at theta; 0 or `BEYOND`."""
         X, Z = self.rows.missing(chain.V, f)
-        self.draw(chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B))
+        return self.draw(
+            chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)
+        )
 
     def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
         """(R,) missing values of a normal variable, between the bounds if there are any."""
@@ -126,21 +136,58 @@ class GeneralisedBlock(Block):
         eta: np.ndarray,
         beta: np.ndarray | None = None,
         columns: Iterable[int] | None = None,
-    ) -> None:
+    ) -> int:
         """Draw the missing values given their linear predictors eta (R, r).
+
+        Where a log mean is out of range the value stays as it is, for the next cycle may have other predictors, effects
+        and coefficients; but not in `LASTING` visits in succession.
 
         For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
         (p,) (None: theta.beta).
+
+        Returns
+        -------
+        0, or `BEYOND` where values stayed.
+
+        Raises
+        ------
+        SamplingError
+            It is an observed predictor far from those that the model was fitted to, or has lasted.
         """
         eta = eta + self.shift
         drawn = np.empty(len(eta))
         draw_rows(chain.rng, self.code, self.rows.hole_trials, eta, theta.own["aux"], drawn)
-        if not np.isfinite(drawn).all():
-            beta = theta.beta[:, 0] if beta is None else beta
-            columns = range(self.p) if columns is None else columns
-            j = int(np.argmax(~np.isfinite(drawn)))
+        there = np.isfinite(drawn)
+        if there.all():
+            self.rows.put(chain.V, drawn)
+            return 0
+        beta = theta.beta[:, 0] if beta is None else beta
+        columns = list(range(self.p) if columns is None else columns)
+        beyond = [int(j) for j in np.flatnonzero(~there)]
+        far = [self._extrapolates(chain, j, eta[j, 0], X[j], (X * beta)[j], columns) for j in beyond]
+        if any(far) or not chain.passing(self.chained.block.name, True):
+            j = beyond[int(np.argmax(far))]
             raise SamplingError(self._out_of_range(j, eta[j, 0], (X * beta)[j], columns))
-        self.rows.put(chain.V, drawn)
+        self.rows.put(chain.V, drawn, there)
+        return BEYOND
+
+    def _extrapolates(
+        self, chain: Chain, j: int, eta: float, x: np.ndarray, parts: np.ndarray, columns: list[int]
+    ) -> bool:
+        """Whether the largest part of a log mean out of range is that of an observed value, far from those fitted to.
+
+        So it is where the linear predictor is no log mean, or is not finite: another cycle mends neither.
+        """
+        if not self.chained.block.distribution.has_log_link or not np.isfinite(eta):
+            return True
+        sizes = [(abs(part), k) for k, part in enumerate(parts) if columns[k] != self.chained.scale.intercept]
+        size, k = max(sizes, default=(0.0, 0))
+        if size <= abs(eta - parts.sum()) or self.rows.imputed(
+            columns[k], j
+        ):  # effects of the cluster, or imputed
+            return False
+        fitted = self.rows.observed(chain.V, self.rows.factors(chain.V))[0][:, columns[k]]
+        return bool(np.abs(x[k] - fitted.mean()) > 2 * np.ptp(fitted))
 
     def _out_of_range(self, j: int, eta: float, parts: np.ndarray, columns: Iterable[int]) -> str:
         """Which row, and what makes its log mean so large; parts of it by these columns of the model."""
@@ -174,7 +221,7 @@ class GeneralisedBlock(Block):
 class BayesGlmm(GeneralisedBlock):
     """Posterior draws by Metropolis within Gibbs (`methods.Bayes`; kernels/glmm/gibbs.py)."""
 
-    words = {-code: ("failed", message) for code, message in FAILURES.items()}
+    words = {**{-code: ("failed", message) for code, message in FAILURES.items()}, **GeneralisedBlock.words}
     method: Gibbs
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -216,8 +263,7 @@ class BayesGlmm(GeneralisedBlock):
         if code:
             return -code
         self._keep_aux(theta)
-        self.fill(chain, theta, f)
-        return 0
+        return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))

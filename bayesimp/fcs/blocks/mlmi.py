@@ -36,6 +36,7 @@ class MlmiBlock(GeneralisedBlock):
         **FAILURES,
         **EVENTS,
         **{-GIBBS - code: ("failed", text) for code, text in GIBBS_FAILURES.items()},
+        **GeneralisedBlock.words,
     }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -80,8 +81,7 @@ class MlmiBlock(GeneralisedBlock):
         failed = glmm_step(*update)
         if failed:
             return -GIBBS - failed
-        self.fill(chain, theta, f)
-        return code
+        return code | self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         n = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
@@ -98,7 +98,8 @@ class PublishedBlock(GeneralisedBlock):
             "no fit",
             published.FAILURES[published.FAILED][1]
             + "; the values of the last visit are kept, as in his code",
-        )
+        ),
+        **GeneralisedBlock.words,
     }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -122,8 +123,7 @@ class PublishedBlock(GeneralisedBlock):
         )  # fmt: skip
         if code == published.FAILED:
             return 1
-        self.fill(chain, theta, f)
-        return 0
+        return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Every departure from what is meant to be drawn, of how many."""

@@ -180,6 +180,7 @@ class MaximumLikelihoodBlock(NormalBlock):
         super().__init__(table, number)
         self._step = ml_step
         self.words = {**FAILURES, **EVENTS}
+        self.holds = frozenset(FAILURES)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         f, m = self.moments(chain)
@@ -196,6 +197,7 @@ class RegressionBlock(NormalBlock):
         -2: ("failed", "there are no more observed rows than predictors that they tell apart"),
         -3: ("failed", "the predictors explain it exactly"),
     }
+    holds = frozenset(words)
 
     def init(self, chain: Chain) -> Parameters:
         theta = super().init(chain)
@@ -212,7 +214,8 @@ class RegressionBlock(NormalBlock):
         n = int(self.chained.arrays.pattern_rows[0])
         products = m.XX[0], np.ascontiguousarray(m.XY[0, :, 0]), m.YY[0, 0, 0]
         sigma2, code = draw_regression(chain.rng, *products, n, beta_hat, beta, theta.own["held"])
-        theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
+        if not code:
+            theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
         return f, beta_hat[:, None], -code
 
     def step(self, chain: Chain, theta: Parameters) -> int:

@@ -76,9 +76,29 @@ class BlockRows:
             return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
         return values / self.unit
 
-    def put(self, V: Array, drawn: Array) -> None:
-        """Imputed responses, as the model drew them, into the completed rows of a chain."""
-        V[self._hole_rows, self.column] = self.working(drawn)
+    def put(self, V: Array, drawn: Array, there: NDArray[np.bool_] | None = None) -> None:
+        """Imputed responses, as the model drew them, into the completed rows of a chain; of ``there`` only, if given."""
+        if there is None:
+            V[self._hole_rows, self.column] = self.working(drawn)
+        else:
+            V[self._hole_rows[there], self.column] = self.working(drawn[there])
+
+    def imputed(self, t: int, j: int) -> bool:
+        """Whether column t of the model is imputed, or has imputed parts, in row j of those to be imputed."""
+        column, table = self.chained.block.fixed[t], self.table
+        at = {name: k for k, name in enumerate(table.names)}
+        derived = {record.name: record for record in table.derived}
+
+        def holed(name: str) -> bool:
+            if name in derived:
+                return any(holed(inner) for inner in derived[name].ingredients)
+            k = at[name]
+            return k >= table.p and bool(table.holes(k)[self._hole_rows[j]])
+
+        over = column.over or (column.base,) * bool(
+            column.within
+        )  # the mean of a cluster in which one is imputed
+        return holed(column.base) or any(at.get(name, 0) >= table.p for name in over)
 
     def working(self, drawn: Array) -> Array:
         """Responses as the model draws them, on the working scale."""

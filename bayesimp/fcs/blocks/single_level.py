@@ -35,8 +35,12 @@ def fatal(code: int) -> int:
 class SingleLevelBlock(GeneralisedBlock):
     """`methods.SingleLevel`: no cluster terms."""
 
-    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
-             for code, text in WORDS.items()}  # fmt: skip
+    words = {
+        **{(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+           for code, text in WORDS.items()},
+        **GeneralisedBlock.words,
+    }  # fmt: skip
+    holds = frozenset(-code for code in WORDS if code >= FATAL)
     stratified = False
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -72,8 +76,7 @@ class SingleLevelBlock(GeneralisedBlock):
         X = np.ascontiguousarray(X[:, self.columns])
         eta = X @ draw.beta + draw.B[self.rows.hole_cluster, 0]
         if self.code != NORMAL:
-            self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
-            return int(draw.code & WEAK)
+            return int(draw.code & WEAK) | self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
         theta.Sigma[0, 0, 0] = draw.sigma2
         if self.donors is None:
             drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2))

@@ -47,6 +47,7 @@ class TwoStageBlock(GeneralisedBlock):
         for code, text in WORDS.items()
         if code not in (TOO_FEW, VARIANCES * SINGULAR)
     }
+    words |= GeneralisedBlock.words
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
     words[TOGETHER] = (
         "clusters together",
@@ -123,8 +124,7 @@ class TwoStageBlock(GeneralisedBlock):
         theta.B[:, self.place, 0] = draw.coefficients
         if self.code == NORMAL:
             theta.Sigma[:, 0, 0] = draw.sigma2
-        self._impute(chain, theta, rows, X[n:], draw)
-        return int(draw.code)
+        return int(draw.code) | self._impute(chain, theta, rows, X[n:], draw)
 
     def _together(
         self, chain: Chain, rows: GlmmRows, T: np.ndarray, status: np.ndarray
@@ -158,12 +158,11 @@ class TwoStageBlock(GeneralisedBlock):
 
     def _impute(
         self, chain: Chain, theta: Parameters, rows: GlmmRows, X: np.ndarray, draw: TwoStageDraw
-    ) -> None:
+    ) -> int:
         coefficients = draw.coefficients[self.rows.hole_cluster]
         eta = np.einsum("jx,jx->j", X, coefficients)[:, None]
         if self.code != NORMAL:
-            self.draw(chain, theta, X, eta, coefficients, self.within)
-            return
+            return self.draw(chain, theta, X, eta, coefficients, self.within)
         if self.method.donors is None:
             drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2)[self.rows.hole_cluster])
         else:
@@ -171,6 +170,7 @@ class TwoStageBlock(GeneralisedBlock):
             predicted = (rows.X * draw.estimated[self.rows.cluster]).sum(axis=1)
             match(chain.rng, predicted, rows.y, eta[:, 0] + self.shift, self.method.donors, drawn)
         self.rows.put(chain.V, drawn)
+        return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """The clusters that could not be fitted by themselves, named."""

@@ -98,6 +98,8 @@ def proper(block: ConditionalModel) -> str | None:
 
 def term_of(column: str, data: IncompleteData) -> str:
     """The term of a formula that a column belongs to: ``sex:y2`` of ``sex[M]:y2``."""
+    if "[" not in column:
+        return column
     for name in data.variables:
         for head in (f"C({name})", name):
             column = re.sub(rf"(?<![^:]){re.escape(head)}\[.*?\](?=:|$)", head.replace("\\", r"\\"), column)

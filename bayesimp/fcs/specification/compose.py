@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import trials
 from bayesimp.fcs.specification.automatic_columns import (
+    Seen,
     check_compatible,
     with_means,
     without_collinear,
+    without_combined_means,
+    without_unseen,
     without_unseen_levels,
 )
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.feedback import (
     computed_circles,
+    computed_from_itself,
     drawn_by_logs,
     feeding_back,
     note,
@@ -123,15 +127,19 @@ def conditionals(
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
     drafts = [d.block.method.columns(d, data, values) for d in drafts]
-    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
         drafts = [check_compatible(d, why) for d in drafts]
     asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
     drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
     drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
+    seen = Seen.of(data, base, fitted)
+    drafts = [without_unseen(d, seen, asked[d.block.name]) for d in drafts]
+    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     drafts = _with_circles(drafts, base, values)
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
+    added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
+    made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
     made = {name: _without(block, given[name], base) for name, block in made.items()}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
@@ -307,9 +315,9 @@ def _check_cycle(
                     f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
                     "take it out of the formula."
                 )
+            derived = tuple(base.derived.values())
             raise SpecificationError(
-                f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
-                f"the predictors of '{name}', and put its other ingredients there instead."
+                computed_from_itself(name, which, part, derived, part in base.data.variables)
             )
 
 

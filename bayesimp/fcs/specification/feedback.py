@@ -14,21 +14,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.families.registry import family_of
-from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.arithmetic import OverCluster
-from bayesimp.formulas.columns import Derived
+from bayesimp.formulas.columns import INTERCEPT, Derived
 from bayesimp.messages import listing
 from bayesimp.methods import Method
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
-    "circle", "circle_cure", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
-]  # fmt: skip
+    "circle",
+    "circle_cure",
+    "computed_circles",
+    "computed_from_itself",
+    "drawn_by_logs",
+    "driven_by",
+    "feeding_back",
+    "note",
+    "unlimited",
+]
 
 
 def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[str, str]:
@@ -75,7 +84,17 @@ def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> 
     )
 
 
-def circle(name: str, others: Iterable[str], spec: Conditionals) -> list[str]:
+class Models(Protocol):
+    """What a circle is looked for in: conditional models, and columns computed from others."""
+
+    @property
+    def blocks(self) -> Sequence[ConditionalModel]: ...
+
+    @property
+    def derived(self) -> Sequence[Derived]: ...
+
+
+def circle(name: str, others: Iterable[str], spec: Models) -> list[str]:
     """The shortest way from a variable back to itself, each predicting or giving the next: through a computed column
     if there is one, else through one of ``others``; empty if there is none."""
     gives = _gives(spec.blocks, spec.derived)
@@ -88,7 +107,7 @@ def circle(name: str, others: Iterable[str], spec: Conditionals) -> list[str]:
     return []
 
 
-def circle_cure(name: str, others: Iterable[str], spec: Conditionals) -> str:
+def circle_cure(name: str, others: Iterable[str], spec: Models) -> str:
     """What the event of a variable whose values have run away advises: the circle that drives it, if there is one."""
     around = circle(name, others, spec)
     if not around:
@@ -100,6 +119,25 @@ def circle_cure(name: str, others: Iterable[str], spec: Conditionals) -> str:
     return (
         f"They drive each other: {steps}, each predicting or giving the next, so that values run away. Leave one of "
         f"these predictors out of its formula, {block}or give them bounds="
+    )
+
+
+def computed_from_itself(
+    block: str, name: str, column: str, derived: Sequence[Derived], in_table: bool
+) -> str:
+    """Why a column that is computed from a variable cannot be a predictor in its block: the circle, and what to do."""
+    way = _way(_gives((), derived), name, column)
+    around = " -> ".join(repr(each) for each in (*way, name))
+    own = {record.name: record for record in derived}
+    others = sorted(
+        {v for step in way if step in own for v in own[step].ingredients if v not in (*way, INTERCEPT)}
+    )
+    instead = f" and put {listing(others)} there instead" if others else ""
+    variable = f", or impute '{column}' as a variable of its own: take it out of derived=" if in_table else ""
+    return (
+        f"'{column}' is computed from '{name}', so it cannot predict '{name}': each would give the next in the circle "
+        f"{around}, and imputed values run away in such circles. Take '{column}' out of the predictors of "
+        f"'{block}'{instead}{variable}."
     )
 
 

@@ -53,7 +53,8 @@ def read_predictors(
         text, explicit, notes = _as_formula(name, value, data, multilevel[name])
         formula = predictors(text)
         _check_left(formula.formula.responses, name, responses)
-        found[name] = Given(formula, explicit, notes)
+        asked = () if explicit else formula.fixed.terms  # of a list, or a row of a table
+        found[name] = Given(formula, explicit, notes, asked=asked)
     rest = [name for name in responses if name not in found]
     if every is None:
         return found | {name: default(name) for name in rest}

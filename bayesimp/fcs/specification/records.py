@@ -22,6 +22,7 @@ __all__ = [
     "ConditionalModel",
     "Conditionals",
     "formula_text",
+    "summed",
     "text",
 ]
 
@@ -104,8 +105,8 @@ def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, st
     ``written``: of `Conditionals`.
     """
     left = " + ".join(write(Name(name)) for name in block.responses)
-    random = f" + ({_sum(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
-    return f"{left} ~ {_sum(block.fixed, written or {})}{random}"
+    random = f" + ({summed(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
+    return f"{left} ~ {summed(block.fixed, written or {})}{random}"
 
 
 def _method(block: ConditionalModel) -> str:
@@ -141,7 +142,8 @@ def text(conditionals: Conditionals, cluster: str) -> str:
     return "\n".join(lines)
 
 
-def _sum(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
+def summed(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
+    """Columns as the right-hand side of a formula, with 1 or 0 for the intercept."""
     names = ["1" if column.name == INTERCEPT else _text(column, written) for column in columns]
     return " + ".join(names if "1" in names else ["0", *names])
 

@@ -1,14 +1,4 @@
-"""The Gibbs sampler of a joint GLMM as chains: start -> ChainState; sweeps; kept draws.
-
-One sweep, factor by factor in order:
-
-    beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, factors/glmm.py
-    b_ki | b_-ki, completed variables
-    missing cells of y_k | everything else                                     kernels/factors/cells.py
-    effects and missing cells of clusters without observed values, together    kernels/factors/together.py
-
-and then Psi given all effects. Missing cells of leaves are drawn where a draw is kept.
-"""
+"""Chains of the joint GLMM as tasks of an executor, and the draws that they keep."""
 
 from __future__ import annotations
 
@@ -19,58 +9,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.errors import SamplingError
+from bayesimp.joint.glmm.chain import ChainState, numbers, start_chain
 from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
+from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
-from bayesimp.kernels.covariance.update import FIXED
-from bayesimp.kernels.factors.cells import State, draw_cells, workspace
-from bayesimp.kernels.factors.columns import all_columns, all_means
-from bayesimp.kernels.factors.effects import draw_covariance
-from bayesimp.kernels.factors.glmm import glmm_factor_step
-from bayesimp.kernels.factors.normal import normal_step
-from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, NORMAL, ORDINAL
-from bayesimp.kernels.families.responses import aux_size, draw_rows
-from bayesimp.kernels.families.shape import counts_above
-from bayesimp.kernels.glmm.gibbs import FAILURES, RARE, TALLIES, rare_events
-from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.families.responses import aux_size
 from bayesimp.priors import Priors
-from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["ChainState", "FactorTask", "JointHistory", "start_chain"]
+__all__ = ["FactorTask", "JointHistory"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass
-class ChainState:
-    """Where a chain is, enough to continue it exactly; parameters on the working scale.
-
-    Attributes
-    ----------
-    V, Y
-        (n, v), (n, K) completed variables and responses, rows in the sampler's order; NaN in the cells of leaves.
-    beta, aux
-        By factor: (p, r), (a,).
-    sd
-        (K,) residual standard deviations of normal responses.
-    Psi, B
-        By block of effects: (D, D), (m, D).
-    tallies
-        (K, 5, 2) of `bayesimp.kernels.glmm.gibbs.TALLIES`.
-    failed
-        Cells whose conditional distribution had no finite value and that kept their own.
-    """
-
-    V: Array
-    Y: Array
-    beta: list[Array]
-    aux: list[Array]
-    sd: Array
-    Psi: list[Array]
-    B: list[Array]
-    rng: np.random.Generator
-    tallies: NDArray[np.int64]
-    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,47 +82,6 @@ class JointHistory:
         return self.like(joined, np.concatenate([self.cells, later.cells], axis=1))
 
 
-def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int) -> ChainState:
-    """A dispersed start: missing values drawn from observed ones, scales at random, no effects."""
-    rng = chain_rng(seed, chain)
-    V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
-    for k, factor in enumerate(table.factors):
-        if table.leaf[k] or not len(table.missing[k]):
-            continue
-        rows = table.missing[k]
-        drawn = rng.choice(table.observed[k], len(rows))
-        if factor.at_cluster:
-            drawn = rng.choice(table.observed[k], table.clusters)[arrays.cluster[rows]]
-        Y[rows, k] = drawn
-        V[rows, arrays.variable[k]] = _numbers(table, k, drawn)
-    aux = [
-        np.ones(aux_size(f.code, len(f.levels)))
-        if f.code == ORDINAL
-        else np.exp(rng.normal(0.0, 0.5, aux_size(f.code, len(f.levels))))
-        for f in table.factors
-    ]
-    Psi = [
-        np.diag(np.exp(rng.normal(-1.5, 1.0, len(block)))) if known is None else known.copy()
-        for block, known in zip(priors.blocks, priors.known, strict=True)
-    ]
-    sd = np.array([np.exp(rng.normal(0.0, 0.3)) if f.code == NORMAL else 1.0 for f in table.factors])
-    return ChainState(
-        V, Y, [np.zeros((len(f.fixed), f.predictors)) for f in table.factors], aux,
-        np.where(np.isnan(priors.known_sd), sd, priors.known_sd), Psi,
-        [np.zeros((table.clusters, len(block))) for block in priors.blocks], rng,
-        np.zeros((len(table.factors), len(TALLIES), 2), dtype=np.int64),
-    )  # fmt: skip
-
-
-def _numbers(table: FactorTable, k: int, y: Array) -> Array:
-    """What formulas compute with where the model of factor k sees y."""
-    a = table.arrays
-    first, last = a.level[k], a.level[k + 1]
-    if last > first:
-        return a.value[first:last][y.astype(np.int64)]
-    return a.center[k] + a.unit[k] * y
-
-
 @dataclass(frozen=True)
 class FactorTask:
     """Sweeps of the Gibbs sampler: a task of `bayesimp.sampling.executors`, which can be pickled.
@@ -236,13 +143,13 @@ class FactorTask:
         SamplingError
             The chain reached a state from which it cannot go on.
         """
-        sampler = _Sampler(self.table, self.priors, chain, f"Chain {number}")
+        sampler = Sampler(self.table, self.priors, chain, f"Chain {number}")
         for iteration in range(start, stop):
-            sampler.sweep()
+            sampler.sweep(tune=into is None)
             if into is not None and (iteration + 1) % self.every == 0:
                 self._keep(sampler, into, place, (iteration + 1) // self.every - 1)
 
-    def _keep(self, sampler: _Sampler, into: JointHistory, place: int, draw: int) -> None:
+    def _keep(self, sampler: Sampler, into: JointHistory, place: int, draw: int) -> None:
         chain = sampler.chain
         for k in range(len(self.table.factors)):
             into.beta[k][place, draw] = chain.beta[k]
@@ -264,7 +171,7 @@ class FactorTask:
         for k, (rows, y) in enumerate(zip(self.table.missing, values, strict=True)):
             if not len(rows):
                 continue
-            v, codes = _numbers(self.table, k, y), cluster[rows]
+            v, codes = numbers(self.table, k, y), cluster[rows]
             count = np.bincount(codes, minlength=m)
             with np.errstate(invalid="ignore"):
                 mean[:, k] = np.bincount(codes, v, m) / count
@@ -279,155 +186,3 @@ class FactorTask:
                 a[place, first : first + b.shape[1]] = b[0]
         at = first // self.spacing
         into.cells[place, at : at + piece.cells.shape[1]] = piece.cells[0]
-
-
-class _Sampler:
-    """A chain with what follows from its state: columns, coefficients of the table's columns, cutpoints."""
-
-    def __init__(self, table: FactorTable, priors: FactorPriors, chain: ChainState, label: str) -> None:
-        self.table, self.priors, self.chain, self.label = table, priors, chain, label
-        a = table.arrays
-        n, K = chain.Y.shape
-        M, X = np.zeros(table.divisor.shape), np.empty((n, a.column[-1]))
-        all_means(table.means, table.divisor, chain.V, a.first, M)
-        all_columns(table.programs, chain.V, M, a.cluster, np.arange(n), X)
-        most = max((len(aux) for aux in chain.aux), default=0) + 1
-        self.state = State(
-            chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
-            np.ones(K), np.zeros((K, most)),
-        )  # fmt: skip
-        self.work = [workspace(a, table.cells, k) for k in range(K)]
-        for k in range(K):
-            self._refresh(k)
-
-    def sweep(self) -> None:
-        """One update of everything."""
-        table, chain = self.table, self.chain
-        for k in range(len(table.factors)):
-            failed = self._normal(k) if table.factors[k].code == NORMAL else self._generalised(k)
-            if failed:
-                raise SamplingError(f"{self.label}, factor '{table.factors[k].formula}': {FAILURES[failed]}.")
-            self._refresh(k)
-            if table.cells.start[k] < table.cells.start[k + 1]:
-                chain.failed += draw_cells(
-                    chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor,
-                    self.state, self.work[k],
-                )  # fmt: skip
-        for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
-            if prior.kind != FIXED and len(Psi):
-                if not draw_covariance(chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi):
-                    raise SamplingError(f"{self.label}: {FAILURES[1]}.")
-
-    def completed(self) -> list[Array]:
-        """By factor: the missing responses, as models see them; those of leaves are drawn here."""
-        return [
-            self._leaf(k) if self.table.leaf[k] and len(rows) else self.chain.Y[rows, k]
-            for k, rows in enumerate(self.table.missing)
-        ]
-
-    def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p) and Z_w (n, q) of some rows."""
-        fixed, random = self.table.columns_of(k)
-        scale, X = self.table.scales[k], self.state.X
-        every = len(rows) == len(X)
-        X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
-        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
-
-    def _normal(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
-        y = chain.Y[rows, k] - table.arrays.offset[rows, k]
-        block, at = self.priors.place[k]
-        beta = np.ascontiguousarray(chain.beta[k][:, 0])
-        failed = normal_step(
-            chain.rng, X, Z, y, table.starts[k], *self.priors.beta[k], self.priors.variance[k],
-            self.priors.updates[block], np.int64(at), beta, chain.sd[k : k + 1], chain.Psi[block], chain.B[block],
-        )  # fmt: skip
-        chain.beta[k][:, 0] = beta
-        return int(failed)
-
-    def _generalised(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
-        factor, a = table.factors[k], table.arrays
-        y = np.ascontiguousarray(chain.Y[rows, k])
-        glmm = GlmmRows(
-            factor.code, y, np.ascontiguousarray(a.trials[rows, k]), np.ones(len(rows)),
-            np.ascontiguousarray(a.offset[rows, k]), X, Z, table.starts[k],
-        )  # fmt: skip
-        levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
-        counts = (
-            np.bincount(y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
-        )
-        above = counts_above(y) if factor.code == NEGATIVE_BINOMIAL else np.zeros(0)
-        p, r = chain.beta[k].shape
-        slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
-        if factor.code == ORDINAL:
-            slices += int((counts < RARE).sum())
-        block, at = self.priors.place[k]
-        return int(glmm_factor_step(
-            chain.rng, glmm, counts, above, np.int64(slices), *self.priors.beta[k], self.priors.updates[block], 1.0,
-            np.int64(at), chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block], chain.tallies[k],
-        ))  # fmt: skip
-
-    def _refresh(self, k: int) -> None:
-        """Coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
-
-        A move of the scales of one factor's effects changes no other factor's.
-        """
-        chain, a, scale = self.chain, self.table.arrays, self.table.scales[k]
-        factor = self.table.factors[k]
-        self.state.beta[a.coefficient[k] : a.coefficient[k + 1]] = (scale.T @ chain.beta[k]).T.ravel()
-        block, at = self.priors.place[k]
-        q = len(factor.random)
-        for c in range(factor.predictors):
-            own = chain.B[block][:, at + c * q : at + (c + 1) * q]
-            first = a.effect[k] + c * q
-            self.state.B[:, first : first + q] = own @ scale.random.T
-        if factor.code == NORMAL:
-            self.state.shape[k] = chain.sd[k]
-        elif factor.code == ORDINAL:
-            self.state.cuts[k, 1 : 1 + len(chain.aux[k])] = np.cumsum(chain.aux[k])
-        elif len(chain.aux[k]):
-            self.state.shape[k] = chain.aux[k][0]
-
-    def _leaf(self, k: int) -> Array:
-        """Draws of the missing cells of a variable that is in no other factor."""
-        table, chain, rows = self.table, self.chain, self.table.missing[k]
-        factor, a = table.factors[k], table.arrays
-        once = rows
-        if factor.at_cluster:
-            once = rows[np.isin(rows, a.first[:-1])]
-        eta = self._predictors(k, once)
-        if factor.code == NORMAL:
-            y = eta[:, 0] + chain.sd[k] * chain.rng.standard_normal(len(once))
-        else:
-            y = np.empty(len(once))
-            trials = np.ascontiguousarray(a.trials[once, k])
-            draw_rows(chain.rng, factor.code, trials, eta, chain.aux[k], y)
-            if not np.isfinite(y).all():
-                j = int(np.argmax(~np.isfinite(y)))
-                raise SamplingError(
-                    f"{self.label}, '{factor.response}' ({factor.family.name}): the linear predictor is {eta[j, 0]:.3g} "
-                    f"in row {int(table.row[once[j]])} of the table: no value can be drawn from it. Take the logarithm "
-                    "of a predictor with so wide a range, or a tighter prior."
-                )
-        if not factor.at_cluster:
-            return y
-        of_cluster = np.empty(table.clusters)
-        of_cluster[a.cluster[once]] = y
-        return of_cluster[a.cluster[rows]]
-
-    def _predictors(self, k: int, rows: NDArray[np.int64]) -> Array:
-        """(rows, r) linear predictors of factor k."""
-        table, a = self.table, self.table.arrays
-        fixed, random = table.columns_of(k)
-        X, Z = self.state.X[rows, fixed], self.state.X[rows, random]
-        q, factor = Z.shape[1], table.factors[k]
-        eta = np.empty((len(rows), factor.predictors))
-        beta = self.state.beta[a.coefficient[k] : a.coefficient[k + 1]].reshape(factor.predictors, -1)
-        for c in range(factor.predictors):
-            first = a.effect[k] + c * q
-            B = self.state.B[a.cluster[rows], first : first + q]
-            eta[:, c] = a.offset[rows, k] + X @ beta[c] + (Z * B).sum(axis=1)
-        return eta

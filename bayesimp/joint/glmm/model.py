@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import ImputationModel, Shift, register
+from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
@@ -195,6 +195,15 @@ class JointGLMM(ImputationModel):
             "priors": self.priors, "effects": "separate" if self.separate else "joint", "shift": self.shift,
         }  # fmt: skip
 
+    def contents(self) -> dict[str, Contents]:
+        """The factors."""
+        out = {}
+        for factor in self.factors:
+            clusters: Any = "of clusters" if factor.at_cluster else "random" if factor.random else "ignored"
+            normal = factor.family.is_normal
+            out[factor.response] = Contents(factor.formula, clusters, normal, is_factor=True)
+        return out
+
     def specification(self) -> dict[str, Any]:
         """Formulas, order and priors as plain records."""
         shift = {"shift": dict(self.shift.by)} if self.shift else {}
@@ -259,7 +268,7 @@ class JointGLMM(ImputationModel):
         *,
         seed: int | None = None,
         chains: int = 4,
-        tune: int = 500,
+        tune: int = 200,
         draws: int = 1000,
         thin: int = 1,
         keep_effects: bool = False,

@@ -43,9 +43,9 @@ def posterior(model: JointGLMM, h: JointHistory) -> tuple[dict[str, tuple], dict
     variables: dict[str, tuple] = {}
     coords: dict[str, list] = {}
     for k, factor in enumerate(model.factors):
-        for name, dims, array, labels in _of_factor(model, h, k, factor):
+        for name, dims, array, own in _of_factor(model, h, k, factor):
             variables[name] = dims, array
-            coords |= labels
+            coords |= own
     groups, _ = blocks_of(model.factors, model.separate)
     place = np.argsort(model.table.order)
     for b, group in enumerate(groups):

@@ -102,7 +102,10 @@ def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> Fact
         A prior without a conjugate update, or improper where the data do not make up for it.
     """
     groups, place = blocks_of(table.factors, separate)
-    blocks, updates, known, start = [], [], [], 0
+    blocks: list[range] = []
+    updates: list[CovarianceUpdate] = []
+    known: list[Array | None] = []
+    start = 0
     for group in groups:
         d = sum(table.factors[k].effects for k in group)
         blocks.append(range(start, start + d))

@@ -21,7 +21,8 @@ from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
-from bayesimp.joint.glmm.gibbs import ChainState, FactorTask, JointHistory
+from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
 from bayesimp.joint.glmm.posterior import posterior
 from bayesimp.joint.glmm.storage import glmm_state, history_and_chains
 from bayesimp.kernels.glmm.gibbs import TALLIES

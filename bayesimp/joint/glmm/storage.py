@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from bayesimp.contract import plain
-from bayesimp.joint.glmm.gibbs import ChainState, JointHistory
+from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.gibbs import JointHistory
 
 if TYPE_CHECKING:
     from bayesimp.joint.glmm.model import JointGLMM
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["glmm_state", "history_and_chains"]
 
 LISTS = "beta", "aux", "Psi", "B"
-ARRAYS = "V", "Y", "sd", "tallies"
+ARRAYS = "V", "Y", "sd", "tallies", "step", "moved"
 
 
 def glmm_state(run: GLMMRun) -> xr.Dataset:
@@ -58,7 +59,7 @@ def history_and_chains(model: JointGLMM, state: xr.Dataset) -> tuple[JointHistor
     for c, generator in enumerate(generators):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generator
-        own = {name: [np.ascontiguousarray(part[c]) for part in parts("now", name)] for name in LISTS}
-        plain_arrays = {name: np.ascontiguousarray(a[f"now_{name}"][c]) for name in ARRAYS}
-        chains.append(ChainState(rng=rng, failed=failed[c], **own, **plain_arrays))
+        beta, aux, Psi, B = ([np.ascontiguousarray(part[c]) for part in parts("now", name)] for name in LISTS)
+        V, Y, sd, tallies, step, moved = (np.ascontiguousarray(a[f"now_{name}"][c]) for name in ARRAYS)
+        chains.append(ChainState(V, Y, beta, aux, sd, Psi, B, rng, tallies, step, moved, failed[c]))
     return history, chains

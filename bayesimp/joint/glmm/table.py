@@ -19,8 +19,9 @@ from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
 from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
-from bayesimp.kernels.factors.cells import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells, FactorArrays
+from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells, FactorArrays
 from bayesimp.kernels.factors.columns import Programs, all_columns, all_means
+from bayesimp.kernels.factors.together import can_move_together
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 from bayesimp.table.incomplete import IncompleteData
 
@@ -50,6 +51,8 @@ class FactorTable:
         (K,) whether the variable is in no other factor.
     missing
         By factor: the rows in which its response is to be imputed; for a variable of clusters all rows of the cluster.
+    bare
+        By factor: clusters in which its response is never observed, and effects and values can move together.
     observed
         By factor: sorted observed values, from which chains start.
     scales, joint
@@ -70,6 +73,7 @@ class FactorTable:
     starts: tuple[NDArray[np.int64], ...]
     leaf: NDArray[np.bool_]
     missing: tuple[NDArray[np.int64], ...]
+    bare: tuple[NDArray[np.int64], ...]
     observed: tuple[Array, ...]
     scales: tuple[FactorScale, ...]
     joint: JointScale
@@ -119,9 +123,10 @@ def factor_table(
     rows = tuple(np.flatnonzero(used[:, k]) for k in range(len(factors)))
     starts = tuple(np.searchsorted(cluster[r], np.arange(len(order) + 1)).astype(np.int64) for r in rows)
     missing = tuple(np.flatnonzero(np.isnan(Y[:, k])) for k in range(len(factors)))
+    bare = tuple(_bare(factor, leaf[k], Y[:, k], cluster) for k, factor in enumerate(factors))
     observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
     return FactorTable(
-        factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, observed,
+        factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
         scales, joint_scale(scales),
     )  # fmt: skip
 
@@ -222,11 +227,21 @@ def _cells(
             missing &= np.isin(np.arange(len(V)), first[:-1])
         rows += np.flatnonzero(missing).tolist()
         start.append(len(rows))
-    ints = [np.array(x, dtype=np.int64) for x in (start, rows, kind, child, of)]
+
+    def ints(x: list) -> NDArray[np.int64]:
+        return np.array(x, dtype=np.int64)
+
     return Cells(
-        *ints, np.array(wide, dtype=bool), np.array(active, dtype=bool).reshape(len(of), T),
-        np.array(mean, dtype=np.int64), np.array(mean_of, dtype=np.int64),
+        ints(start), ints(rows), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
+        np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
     ), leaf  # fmt: skip
+
+
+def _bare(factor: Factor, leaf: bool, y: Array, cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Clusters in which nothing of a response is observed, of factors with effects that other factors wait for."""
+    if leaf or not factor.effects or not can_move_together(factor.code):
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.bincount(cluster, ~np.isnan(y)) == 0).astype(np.int64)
 
 
 def _kind(factor: Factor, linear: bool) -> int:

@@ -13,7 +13,14 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import HUANG_WAND, CovarianceUpdate, invert, update_covariance
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 
-__all__ = ["conditional_means", "conditional_prior", "draw_covariance", "mixing_precision", "scaled"]
+__all__ = [
+    "conditional_law",
+    "conditional_means",
+    "conditional_prior",
+    "draw_covariance",
+    "mixing_precision",
+    "scaled",
+]
 
 
 @inner
@@ -72,6 +79,19 @@ def scaled(alpha, start, B, Psi, R):
             Psi[f, e] *= alpha[a]
             R[e, f] /= alpha[a]
             R[f, e] /= alpha[a]
+
+
+@kernel(nogil=True)
+def conditional_law(Psi, B, start, stop):
+    """Means (m, d) of the effects start .. stop - 1 given the others, the Cholesky factor (d, d) of their precision, and
+    whether both could be computed."""
+    d, m = stop - start, B.shape[0]
+    R, Q, t = np.empty(Psi.shape), np.empty((d, d)), np.empty((m, d))
+    mean, L = np.zeros((m, d)), np.zeros((d, d))
+    if not invert(Psi, R):
+        return mean, L, False
+    conditional_prior(R, B, start, stop, Q, t)
+    return mean, L, conditional_means(Q, t, L, mean)
 
 
 @kernel(nogil=True)

@@ -75,7 +75,7 @@ class BlockTarget(NamedTuple):
     shape: float
     cuts: np.ndarray
     counts: np.ndarray
-    slices: int
+    slices: int | np.int64
 
 
 class Workspace(NamedTuple):

@@ -1,0 +1,98 @@
+"""A chain of the joint GLMM: where it starts, and everything that it needs to go on exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.joint.glmm.prior import FactorPriors
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.families.codes import NORMAL, ORDINAL
+from bayesimp.kernels.families.responses import aux_size
+from bayesimp.kernels.glmm.gibbs import TALLIES
+from bayesimp.sampling.chains import chain_rng
+
+__all__ = ["ChainState", "numbers", "start_chain"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class ChainState:
+    """Where a chain is, enough to continue it exactly; parameters on the working scale.
+
+    Attributes
+    ----------
+    V, Y
+        (n, v), (n, K) completed variables and responses, rows in the sampler's order; NaN in the cells of leaves.
+    beta, aux
+        By factor: (p, r), (a,).
+    sd
+        (K,) residual standard deviations of normal responses.
+    Psi, B
+        By block of effects: (D, D), (m, D).
+    tallies
+        (K, 5, 2) of `bayesimp.kernels.glmm.gibbs.TALLIES`.
+    step, moved
+        (K,) sqrt(1 - rho^2) of the move of effects and cells together (kernels/factors/together.py), tuned in warm-up;
+        (K, 2) how often it was proposed and accepted.
+    failed
+        Cells whose conditional distribution had no finite value and that kept their own.
+    """
+
+    V: Array
+    Y: Array
+    beta: list[Array]
+    aux: list[Array]
+    sd: Array
+    Psi: list[Array]
+    B: list[Array]
+    rng: np.random.Generator
+    tallies: NDArray[np.int64]
+    step: Array
+    moved: NDArray[np.int64]
+    failed: int = 0
+
+
+def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int) -> ChainState:
+    """A dispersed start: missing values drawn from observed ones, scales at random, no effects."""
+    rng = chain_rng(seed, chain)
+    V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
+    for k, factor in enumerate(table.factors):
+        if table.leaf[k] or not len(table.missing[k]):
+            continue
+        rows = table.missing[k]
+        drawn = rng.choice(table.observed[k], len(rows))
+        if factor.at_cluster:
+            drawn = rng.choice(table.observed[k], table.clusters)[arrays.cluster[rows]]
+        Y[rows, k] = drawn
+        V[rows, arrays.variable[k]] = numbers(table, k, drawn)
+    aux = [
+        np.ones(aux_size(f.code, len(f.levels)))
+        if f.code == ORDINAL
+        else np.exp(rng.normal(0.0, 0.5, aux_size(f.code, len(f.levels))))
+        for f in table.factors
+    ]
+    Psi = [
+        np.diag(np.exp(rng.normal(-1.5, 1.0, len(block)))) if known is None else known.copy()
+        for block, known in zip(priors.blocks, priors.known, strict=True)
+    ]
+    sd = np.array([np.exp(rng.normal(0.0, 0.3)) if f.code == NORMAL else 1.0 for f in table.factors])
+    return ChainState(
+        V, Y, [np.zeros((len(f.fixed), f.predictors)) for f in table.factors], aux,
+        np.where(np.isnan(priors.known_sd), sd, priors.known_sd), Psi,
+        [np.zeros((table.clusters, len(block))) for block in priors.blocks], rng,
+        np.zeros((len(table.factors), len(TALLIES), 2), dtype=np.int64), np.full(len(table.factors), 0.5),
+        np.zeros((len(table.factors), 2), dtype=np.int64),
+    )  # fmt: skip
+
+
+def numbers(table: FactorTable, k: int, y: Array) -> Array:
+    """What formulas compute with where the model of factor k sees y."""
+    a = table.arrays
+    first, last = a.level[k], a.level[k + 1]
+    if last > first:
+        return a.value[first:last][y.astype(np.int64)]
+    return a.center[k] + a.unit[k] * y

@@ -1,0 +1,249 @@
+"""One sweep of the Gibbs sampler of a joint GLMM, factor by factor in order.
+
+    beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, factors/glmm.py
+    b_ki | b_-ki, completed variables
+    missing cells of y_k | everything else                                     kernels/factors/cells.py
+    effects and missing cells of clusters without observed values, together    kernels/factors/together.py
+
+and then Psi given all effects. Missing cells of leaves are drawn where a draw is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from bayesimp.errors import SamplingError
+from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.prior import FactorPriors
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.covariance.update import FIXED
+from bayesimp.kernels.factors.arrays import State, workspace
+from bayesimp.kernels.factors.cells import draw_cells
+from bayesimp.kernels.factors.columns import all_columns, all_means
+from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
+from bayesimp.kernels.factors.glmm import glmm_factor_step
+from bayesimp.kernels.factors.normal import normal_step
+from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
+from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, NORMAL, ORDINAL
+from bayesimp.kernels.families.responses import draw_rows
+from bayesimp.kernels.families.shape import counts_above
+from bayesimp.kernels.glmm.gibbs import FAILURES, RARE, rare_events
+from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = ["Sampler"]
+
+Array = NDArray[np.float64]
+TARGET, GAIN = (
+    0.3,
+    0.2,
+)  # acceptance of the move of effects and cells together, and how fast its step is tuned
+
+
+class Sampler:
+    """A chain with what follows from its state: columns, coefficients of the table's columns, cutpoints."""
+
+    def __init__(self, table: FactorTable, priors: FactorPriors, chain: ChainState, label: str) -> None:
+        self.table, self.priors, self.chain, self.label = table, priors, chain, label
+        a = table.arrays
+        n, K = chain.Y.shape
+        M, X = np.zeros(table.divisor.shape), np.empty((n, a.column[-1]))
+        all_means(table.means, table.divisor, chain.V, a.first, M)
+        all_columns(table.programs, chain.V, M, a.cluster, np.arange(n), X)
+        most = max((len(aux) for aux in chain.aux), default=0) + 1
+        self.state = State(
+            chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
+            np.ones(K), np.zeros((K, most)),
+        )  # fmt: skip
+        self.work = [workspace(a, table.cells, k) for k in range(K)]
+        for k in range(K):
+            self._refresh(k)
+
+    def sweep(self, tune: bool = False) -> None:
+        """One update of everything; `tune`: in warm-up, where steps are tuned."""
+        table, chain = self.table, self.chain
+        for k in range(len(table.factors)):
+            failed = self._normal(k) if table.factors[k].code == NORMAL else self._generalised(k)
+            if failed:
+                raise SamplingError(f"{self.label}, factor '{table.factors[k].formula}': {FAILURES[failed]}.")
+            self._refresh(k)
+            if table.cells.start[k] < table.cells.start[k + 1]:
+                chain.failed += draw_cells(
+                    chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor,
+                    self.state, self.work[k],
+                )  # fmt: skip
+                if len(table.bare[k]):
+                    self._together(k, tune)
+        for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
+            if prior.kind != FIXED and len(Psi):
+                if not draw_covariance(chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi):
+                    raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+
+    def _together(self, k: int, tune: bool) -> None:
+        """Effects and cells of factor k in clusters where it is never observed."""
+        table, chain, factor = self.table, self.chain, self.table.factors[k]
+        block, at = self.priors.place[k]
+        B, stop = chain.B[block], at + factor.effects
+        mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
+        if not fine:
+            raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+        rho, accepted = np.sqrt(1.0 - chain.step[k] ** 2), 0
+        for i in table.bare[k]:
+            w = solve_triangular(
+                L, chain.rng.standard_normal(factor.effects), trans=1, lower=True, check_finite=False
+            )
+            moved = mean[i] + rho * (B[i, at:stop] - mean[i]) + chain.step[k] * w
+            accepted += self._accept_together(k, i, moved)
+        if tune:
+            share = accepted / len(table.bare[k])
+            chain.step[k] = min(chain.step[k] * np.exp(GAIN * (share - TARGET)), 1.0)
+        else:
+            chain.moved[k] += len(table.bare[k]), accepted
+
+    def _accept_together(self, k: int, i: int, moved: Array) -> bool:
+        """Whether the effects of factor k in cluster i become `moved`, and its responses those that go with them."""
+        table, chain, factor, a = self.table, self.chain, self.table.factors[k], self.table.arrays
+        rows = np.arange(a.first[i], a.first[i + 1])
+        block, at = self.priors.place[k]
+        q, own = len(factor.random), slice(at, at + factor.effects)
+        change = (moved - chain.B[block][i, own]).reshape(factor.predictors, q)
+        before = self._predictors(k, rows)
+        Z = self.state.X[rows, table.columns_of(k)[1]]
+        after = before + Z @ (table.scales[k].random @ change.T)
+        fixed = a, table.cells, table.programs, table.means, table.divisor, self.state, self.work[k]
+        place = np.int64(k), np.int64(i)
+        now = later_factors(*place, *fixed)
+        y, proposed = chain.Y[rows, k], np.empty(len(rows))
+        last = np.int64(a.level[k + 1] - a.level[k] - 1)
+        coupled_responses(
+            chain.rng, a.family[k], y, np.ascontiguousarray(a.trials[rows, k]), before, np.ascontiguousarray(after),
+            self.state.shape[k], self.state.cuts, np.int64(k), last, proposed,
+        )  # fmt: skip
+        chain.Y[rows, k] = proposed
+        ratio = later_factors(*place, *fixed) - now
+        if not np.log(chain.rng.random()) < ratio:
+            chain.Y[rows, k] = y
+            later_factors(*place, *fixed)  # V and means go back
+            return False
+        chain.B[block][i, own] = moved
+        first = a.effect[k]
+        self.state.B[i, first : first + factor.effects] = (
+            table.scales[k].random @ moved.reshape(factor.predictors, q).T
+        ).T.ravel()
+        follow_columns(*place, a, table.cells, table.programs, self.state, self.work[k])
+        return True
+
+    def completed(self) -> list[Array]:
+        """By factor: the missing responses, as models see them; those of leaves are drawn here."""
+        return [
+            self._leaf(k) if self.table.leaf[k] and len(rows) else self.chain.Y[rows, k]
+            for k, rows in enumerate(self.table.missing)
+        ]
+
+    def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Working columns X_w (n, p) and Z_w (n, q) of some rows."""
+        fixed, random = self.table.columns_of(k)
+        scale, X = self.table.scales[k], self.state.X
+        every = len(rows) == len(X)
+        X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
+        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
+
+    def _normal(self, k: int) -> int:
+        table, chain, rows = self.table, self.chain, self.table.rows[k]
+        X, Z = self._design(k, rows)
+        y = chain.Y[rows, k] - table.arrays.offset[rows, k]
+        block, at = self.priors.place[k]
+        beta = np.ascontiguousarray(chain.beta[k][:, 0])
+        failed = normal_step(
+            chain.rng, X, Z, y, table.starts[k], *self.priors.beta[k], self.priors.variance[k],
+            self.priors.updates[block], np.int64(at), beta, chain.sd[k : k + 1], chain.Psi[block], chain.B[block],
+        )  # fmt: skip
+        chain.beta[k][:, 0] = beta
+        return int(failed)
+
+    def _generalised(self, k: int) -> int:
+        table, chain, rows = self.table, self.chain, self.table.rows[k]
+        X, Z = self._design(k, rows)
+        factor, a = table.factors[k], table.arrays
+        y = np.ascontiguousarray(chain.Y[rows, k])
+        glmm = GlmmRows(
+            factor.code, y, np.ascontiguousarray(a.trials[rows, k]), np.ones(len(rows)),
+            np.ascontiguousarray(a.offset[rows, k]), X, Z, table.starts[k],
+        )  # fmt: skip
+        levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
+        counts = (
+            np.bincount(y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
+        )
+        above = counts_above(y) if factor.code == NEGATIVE_BINOMIAL else np.zeros(0)
+        p, r = chain.beta[k].shape
+        slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
+        if factor.code == ORDINAL:
+            slices += int((counts < RARE).sum())
+        block, at = self.priors.place[k]
+        return int(glmm_factor_step(
+            chain.rng, glmm, counts, above, np.int64(slices), *self.priors.beta[k], self.priors.updates[block], 1.0,
+            np.int64(at), chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block], chain.tallies[k],
+        ))  # fmt: skip
+
+    def _refresh(self, k: int) -> None:
+        """Coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
+
+        A move of the scales of one factor's effects changes no other factor's.
+        """
+        chain, a, scale = self.chain, self.table.arrays, self.table.scales[k]
+        factor = self.table.factors[k]
+        self.state.beta[a.coefficient[k] : a.coefficient[k + 1]] = (scale.T @ chain.beta[k]).T.ravel()
+        block, at = self.priors.place[k]
+        q = len(factor.random)
+        for c in range(factor.predictors):
+            own = chain.B[block][:, at + c * q : at + (c + 1) * q]
+            first = a.effect[k] + c * q
+            self.state.B[:, first : first + q] = own @ scale.random.T
+        if factor.code == NORMAL:
+            self.state.shape[k] = chain.sd[k]
+        elif factor.code == ORDINAL:
+            self.state.cuts[k, 1 : 1 + len(chain.aux[k])] = np.cumsum(chain.aux[k])
+        elif len(chain.aux[k]):
+            self.state.shape[k] = chain.aux[k][0]
+
+    def _leaf(self, k: int) -> Array:
+        """Draws of the missing cells of a variable that is in no other factor."""
+        table, chain, rows = self.table, self.chain, self.table.missing[k]
+        factor, a = table.factors[k], table.arrays
+        once = rows
+        if factor.at_cluster:
+            once = rows[np.isin(rows, a.first[:-1])]
+        eta = self._predictors(k, once)
+        if factor.code == NORMAL:
+            y = eta[:, 0] + chain.sd[k] * chain.rng.standard_normal(len(once))
+        else:
+            y = np.empty(len(once))
+            trials = np.ascontiguousarray(a.trials[once, k])
+            draw_rows(chain.rng, factor.code, trials, eta, chain.aux[k], y)
+            if not np.isfinite(y).all():
+                j = int(np.argmax(~np.isfinite(y)))
+                raise SamplingError(
+                    f"{self.label}, '{factor.response}' ({factor.family.name}): the linear predictor is {eta[j, 0]:.3g} "
+                    f"in row {int(table.row[once[j]])} of the table: no value can be drawn from it. Take the logarithm "
+                    "of a predictor with so wide a range, or a tighter prior."
+                )
+        if not factor.at_cluster:
+            return y
+        of_cluster = np.empty(table.clusters)
+        of_cluster[a.cluster[once]] = y
+        return of_cluster[a.cluster[rows]]
+
+    def _predictors(self, k: int, rows: NDArray[np.int64]) -> Array:
+        """(rows, r) linear predictors of factor k."""
+        table, a = self.table, self.table.arrays
+        fixed, random = table.columns_of(k)
+        X, Z = self.state.X[rows, fixed], self.state.X[rows, random]
+        q, factor = Z.shape[1], table.factors[k]
+        eta = np.empty((len(rows), factor.predictors))
+        beta = self.state.beta[a.coefficient[k] : a.coefficient[k + 1]].reshape(factor.predictors, -1)
+        for c in range(factor.predictors):
+            first = a.effect[k] + c * q
+            B = self.state.B[a.cluster[rows], first : first + q]
+            eta[:, c] = a.offset[rows, k] + X @ beta[c] + (Z * B).sum(axis=1)
+        return eta

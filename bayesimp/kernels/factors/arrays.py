@@ -1,0 +1,151 @@
+"""The factors of a joint GLMM, their missing cells and the state of a chain, as the kernels read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.factors.columns import DEEPEST
+
+__all__ = ["COUNT", "ENUMERATE", "GAUSSIAN", "SLICE", "Cells", "FactorArrays", "State", "Work", "workspace"]
+
+ENUMERATE, GAUSSIAN, SLICE, COUNT = range(4)  # how a missing cell is drawn (kernels/factors/cells.py)
+
+
+class FactorArrays(NamedTuple):
+    """What K factors are, as the kernels read them; T columns, n rows sorted by cluster, m clusters.
+
+    Attributes
+    ----------
+    family, predictors, fixed
+        (K,) code, number r of linear predictors, number p of fixed columns.
+    column, coefficient, effect
+        (K + 1,) where the columns of a factor begin (fixed ones, then random ones), its coefficients (entry c p + t of
+        predictor c), and its effects (entry c q + l).
+    variable
+        (K,) the variable that is its response.
+    center, unit
+        (K,) y = (v - center) / unit for numbers v.
+    level, value
+        (K + 1,) where its levels begin, and the numbers that stand for them.
+    at_cluster
+        (K,) whether the response has one value in a cluster; then only the first row of each cluster is used.
+    trials, offset, used
+        (n, K) trials of binomials, else 1; known part of the linear predictors; whether the row counts in the factor.
+    cluster, first
+        (n,) cluster of each row; (m + 1,) rows of cluster i are first[i] .. first[i + 1] - 1.
+    """
+
+    family: np.ndarray
+    predictors: np.ndarray
+    fixed: np.ndarray
+    column: np.ndarray
+    coefficient: np.ndarray
+    effect: np.ndarray
+    variable: np.ndarray
+    center: np.ndarray
+    unit: np.ndarray
+    level: np.ndarray
+    value: np.ndarray
+    at_cluster: np.ndarray
+    trials: np.ndarray
+    offset: np.ndarray
+    used: np.ndarray
+    cluster: np.ndarray
+    first: np.ndarray
+
+
+class Cells(NamedTuple):
+    """Missing cells, and where their variables appear.
+
+    Attributes
+    ----------
+    start, row
+        (K + 1,), (C,) the rows of the missing cells of factor k are row[start[k]] .. ; of a variable with one value in a
+        cluster the first row of the cluster.
+    kind
+        (K,) how they are drawn.
+    child, of, wide
+        (K + 1,), (A,), (A,) children of factor k: of[child[k]] ..; whether y_k enters through a mean over the cluster.
+    active
+        (A, T) whether a column depends on y_k.
+    mean, mean_of
+        (K + 1,), (.,) means over clusters that depend on y_k.
+    """
+
+    start: np.ndarray
+    row: np.ndarray
+    kind: np.ndarray
+    child: np.ndarray
+    of: np.ndarray
+    wide: np.ndarray
+    active: np.ndarray
+    mean: np.ndarray
+    mean_of: np.ndarray
+
+
+class State(NamedTuple):
+    """What a chain has.
+
+    Attributes
+    ----------
+    V, Y
+        (n, v) variables as formulas compute with them; (n, K) responses as their models see them.
+    M, X
+        (m, e) means over clusters; (n, T) columns.
+    beta, B
+        Coefficients, and effects (m, d), of the columns X and of responses Y.
+    shape
+        (K,) residual standard deviation of normal responses, or the shape of families with one.
+    cuts
+        (K, c) cutpoints of ordinal responses.
+    """
+
+    V: np.ndarray
+    Y: np.ndarray
+    M: np.ndarray
+    X: np.ndarray
+    beta: np.ndarray
+    B: np.ndarray
+    shape: np.ndarray
+    cuts: np.ndarray
+
+
+class Work(NamedTuple):
+    """Work space of `draw_cells`, a = 0, 1, .. counting the children of one factor.
+
+    rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; center (a, rows): with
+    them, at one value of it; coefficient (a, t, r) and column (a, t): of those that do, active (a,) of them. eta, own
+    (r,): of a child, and of the cell's own factor.
+    search (8,), weight (levels,): see `_next`.
+    """
+
+    rest: np.ndarray
+    center: np.ndarray
+    coefficient: np.ndarray
+    column: np.ndarray
+    active: np.ndarray
+    eta: np.ndarray
+    own: np.ndarray
+    stack: np.ndarray
+    search: np.ndarray
+    weight: np.ndarray
+
+
+def workspace(arrays, cells, k):
+    rows, most, active = 1, 1, 1
+    for i in range(arrays.first.size - 1):
+        rows = max(rows, arrays.first[i + 1] - arrays.first[i])
+    for l in range(arrays.family.size):
+        most = max(most, arrays.predictors[l])
+        active = max(active, arrays.column[l + 1] - arrays.column[l])
+    levels = max(1, arrays.level[k + 1] - arrays.level[k])
+    for c in range(cells.start[k], cells.start[k + 1]):
+        levels = max(levels, int(arrays.trials[cells.row[c], k]) + 1)
+    children = cells.child[k + 1] - cells.child[k]
+    return Work(
+        np.empty((children, rows, most)), np.empty((children, rows)), np.empty((children, active, most)),
+        np.empty((children, active), dtype=np.int64), np.empty(children, dtype=np.int64), np.empty(most),
+        np.empty(most), np.empty(DEEPEST), np.empty(8), np.empty(levels),
+    )  # fmt: skip

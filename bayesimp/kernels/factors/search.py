@@ -1,0 +1,111 @@
+"""Where the log density of a missing cell is evaluated next: level after level, or as slice sampling says (Neal 2003).
+
+The density is evaluated at one place in the code (kernels/factors/cells.py), whatever is drawn, so that it is compiled
+once: `first_place` says where to begin, `next_place` takes the value found there and says where to go on, or that the
+draw is done. What is known of the search is kept in an array:
+
+    PHASE    of the search; DONE once the last place is the draw
+    HEIGHT   of the slice               LOW, HIGH    its ends so far        LEFT, RIGHT    steps outwards that are left
+    NOW      the present value          LEVELS       number of levels
+"""
+
+from __future__ import annotations
+
+import math
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE
+from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
+
+__all__ = ["DONE", "PHASE", "first_place", "next_place", "slice_width"]
+
+STEPS = 50  # of a slice outwards, at most
+DONE, FIRST, DOWN, UP, SHRINK = -1.0, 0.0, 1.0, 2.0, 3.0
+PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, LEVELS = range(8)
+
+
+@inner
+def slice_width(family, shape, eta):
+    """About two standard deviations of a cell given its own factor alone."""
+    if family < 0:
+        return 2.0 * shape
+    if family == GAMMA or family == INVERSE_GAUSSIAN:
+        return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
+    mean = math.exp(min(eta, 30.0))
+    return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / shape if family == NEGATIVE_BINOMIAL else 0.0))
+
+
+@inner
+def first_place(rng, kind, y, width, positive, count, search):
+    """Where the target is evaluated first: on the scale of the search, logarithms of positive numbers."""
+    search[PHASE] = FIRST
+    search[LEVELS] = count
+    if kind == ENUMERATE:
+        search[NOW] = 0.0
+    else:
+        search[NOW] = y + rng.random() if kind == COUNT else (math.log(y) if positive else y)
+        search[LOW] = search[NOW] - width * rng.random()
+        search[HIGH] = search[LOW] + width
+        search[LEFT] = math.floor(STEPS * rng.random())
+        search[RIGHT] = STEPS - 1.0 - search[LEFT]
+    return search[NOW]
+
+
+@inner
+def next_place(rng, kind, at, value, width, search, weight):
+    """The next place, after the target had `value` at the place `at`; the draw itself once search[PHASE] is DONE."""
+    if kind == ENUMERATE:
+        return _next_level(rng, at, value, search, weight)
+    phase = search[PHASE]
+    if phase == FIRST:
+        search[HEIGHT] = value - rng.standard_exponential()
+        search[PHASE] = DOWN
+        return search[LOW]
+    outside = value > search[HEIGHT]
+    if phase == DOWN:
+        if outside and search[LEFT] > 0.0:
+            search[LOW] -= width
+            search[LEFT] -= 1.0
+            return search[LOW]
+        search[PHASE] = UP
+        return search[HIGH]
+    if phase == UP:
+        if outside and search[RIGHT] > 0.0:
+            search[HIGH] += width
+            search[RIGHT] -= 1.0
+            return search[HIGH]
+        search[PHASE] = SHRINK
+    elif value >= search[HEIGHT]:
+        search[PHASE] = DONE
+        return at
+    elif search[HIGH] - search[LOW] < 1e-12 * (1.0 + abs(search[NOW])):
+        search[PHASE] = DONE
+        return search[NOW]
+    else:
+        search[LOW if at < search[NOW] else HIGH] = at
+    return search[LOW] + (search[HIGH] - search[LOW]) * rng.random()
+
+
+@inner
+def _next_level(rng, at, value, search, weight):
+    """Levels 0, 1, .. one after the other, and then one of them with its probability; nan where none has any."""
+    count = int(search[LEVELS])
+    level = int(at)
+    weight[level] = value
+    if level + 1 < count:
+        return at + 1.0
+    search[PHASE] = DONE
+    highest, total = -math.inf, 0.0
+    for y in range(count):
+        highest = max(highest, weight[y])
+    if not abs(highest) < math.inf:
+        return math.nan
+    for y in range(count):
+        weight[y] = math.exp(weight[y] - highest)
+        total += weight[y]
+    u = rng.random() * total
+    for y in range(count):
+        u -= weight[y]
+        if u < 0.0:
+            return float(y)
+    return at

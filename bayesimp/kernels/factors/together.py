@@ -1,0 +1,156 @@
+"""Effects of one factor and missing values of its response, moved together in clusters where none is observed.
+
+Where a cluster lacks a variable altogether, its effects follow the imputed values, and these the effects: each step of
+one given the other is small when the cluster is large. Here both move along the ridge between them. Given the effects
+of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the proposal
+
+    b' = mu + rho (b - mu) + sqrt(1 - rho^2) w,       w ~ N(0, Q^-1)
+
+leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant along with it:
+
+    normal                      y' = y + z'(b' - b): the residual stays
+    gamma                       y' = y exp(z'(b' - b)): the ratio to the mean stays
+    binary, binomial            successes turn into failures, or the reverse, as the probability falls or rises from
+                                p to p': each of the n - y failures with probability (p' - p) / (1 - p), say
+    Poisson                     y' ~ Binomial(y, mu' / mu) as the mean falls, y' = y + Poisson(mu' - mu) as it rises
+    ordinal, nominal            the quantile u of y in the order of the levels stays, y' is the quantile u at b'
+
+so that the move is accepted with probability min(1, ratio of the likelihoods of the later factors), which alone it
+changes. rho is tuned in warm-up.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
+from bayesimp.kernels.factors.cells import child_density, set_columns, set_rest
+from bayesimp.kernels.factors.columns import Programs, cluster_mean
+from bayesimp.kernels.families.codes import (
+    GAMMA,
+    INVERSE_GAUSSIAN,
+    LOGIT,
+    NEGATIVE_BINOMIAL,
+    NORMAL,
+    ORDINAL,
+    POISSON,
+    PROBIT,
+)
+from bayesimp.kernels.families.scalar import inverse_link
+
+__all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
+
+
+def can_move_together(family: int) -> bool:
+    """Whether the family has a move of the module."""
+    return family not in (NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN)
+
+
+@inner
+def _flipped(rng, y, trials, p, q):
+    """Successes out of trials of probability q, coupled with y of probability p."""
+    out = y
+    if q > p:
+        for _ in range(int(trials - y)):
+            if rng.random() * (1.0 - p) < q - p:
+                out += 1.0
+    else:
+        for _ in range(int(y)):
+            if rng.random() * p < p - q:
+                out -= 1.0
+    return out
+
+
+@inner
+def _thinned(rng, y, mu, nu):
+    """A Poisson count of mean nu, coupled with y of mean mu."""
+    if nu > mu:
+        return y + float(rng.poisson(nu - mu))
+    out = 0.0
+    for _ in range(int(y)):
+        if rng.random() * mu < nu:
+            out += 1.0
+    return out
+
+
+@inner
+def _below(family, level, eta, cuts, k, last):
+    """P(y < level): of ORDINAL 1 / (1 + e^(eta - c)), of CATEGORICAL a sum."""
+    if level == 0:
+        return 0.0
+    if level > last:
+        return 1.0
+    if family == ORDINAL:
+        x = cuts[k, level - 1] - eta[0]
+        return 1.0 / (1.0 + math.exp(-x)) if x >= 0.0 else math.exp(x) / (1.0 + math.exp(x))
+    highest = 0.0
+    for c in range(last):
+        highest = max(highest, eta[c])
+    total, below = math.exp(-highest), math.exp(-highest)
+    for c in range(last):
+        weight = math.exp(eta[c] - highest)
+        total += weight
+        if c + 1 < level:
+            below += weight
+    return below / total
+
+
+@inner
+def _coupled(rng, family, y, trials, before, after, shape, cuts, k, last):
+    """The response at linear predictors `after`, coupled with y at `before`."""
+    if family == NORMAL:
+        return y + after[0] - before[0]
+    if family == GAMMA:
+        return y * math.exp(after[0] - before[0])
+    if family == LOGIT or family == PROBIT:
+        return _flipped(rng, y, trials, inverse_link(family, before[0]), inverse_link(family, after[0]))
+    if family == POISSON:
+        return _thinned(rng, y, math.exp(before[0]), math.exp(after[0]))
+    level = int(y)
+    low = _below(family, level, before, cuts, k, last)
+    u = low + rng.random() * (_below(family, level + 1, before, cuts, k, last) - low)
+    out = 0
+    while out < last and _below(family, out + 1, after, cuts, k, last) <= u:
+        out += 1
+    return float(out)
+
+
+@kernel(nogil=True)
+def coupled_responses(rng, family, y, trials, before, after, shape, cuts, k, last, out):
+    """out (n,) <- responses at linear predictors `after` (n, r), coupled with y (n,) at `before` as the module says."""
+    for j in range(y.size):
+        out[j] = _coupled(rng, family, y[j], trials[j], before[j], after[j], shape, cuts, k, last)
+
+
+@kernel(nogil=True, _nrt=False)
+def later_factors(
+    k,
+    i,
+    arrays: FactorArrays,
+    cells: Cells,
+    programs: Programs,
+    means: Programs,
+    divisor,
+    state: State,
+    work: Work,
+):
+    """Log-likelihood of the children of factor k in cluster i; V and means over the cluster follow its responses Y."""
+    start, stop = arrays.first[i], arrays.first[i + 1]
+    set_rest(arrays, cells, state, k, start, i, True, work)
+    for j in range(start, stop):
+        y = state.Y[j, k]
+        v = arrays.center[k] + arrays.unit[k] * y
+        if arrays.level[k + 1] > arrays.level[k]:
+            v = arrays.value[arrays.level[k] + int(y)]
+        state.V[j, arrays.variable[k]] = v
+    for e in range(cells.mean[k], cells.mean[k + 1]):
+        mean = cells.mean_of[e]
+        state.M[i, mean] = cluster_mean(means, divisor, mean, state.V, state.M, start, stop, i, work.stack)
+    return child_density(arrays, cells, state, programs, k, start, i, True, work)
+
+
+@kernel(nogil=True, _nrt=False)
+def follow_columns(k, i, arrays: FactorArrays, cells: Cells, programs: Programs, state: State, work: Work):
+    """Columns of the children in cluster i follow V, after `later_factors` for the same cluster."""
+    set_columns(arrays, cells, state, programs, k, arrays.first[i], i, True, work)
