@@ -1,12 +1,13 @@
 """Columns of a joint GLMM on PyTensor variables: the programs that kernels run, run symbolically.
 
-Both samplers read one definition of the columns, `bayesimp.kernels.factors.columns`. A column of complete variables stays an
-array of numbers, so that it costs no node of the graph.
+Both samplers read one definition of the columns, `bayesimp.kernels.factors.columns`. A column of complete variables
+stays an array of numbers, so that it costs no node of the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -16,7 +17,7 @@ from bayesimp.kernels.factors.columns import CONSTANT, FUNCTIONS, MEAN, OPERATOR
 
 __all__ = ["Column", "column"]
 
-Column = np.ndarray | Variable  # (n,) numbers, known or of the model
+Column = Any  # (n,) numbers: an array where they are known, a variable where they are of the model
 
 
 def column(
@@ -73,13 +74,13 @@ def _as_number(compare: Callable) -> Callable:
     return lambda a, b: pt.cast(compare(a, b), "float64")
 
 
-BINARY = {OPERATORS[symbol]: pair for symbol, pair in {
+BINARY: dict[int, tuple[Callable, Callable]] = {OPERATORS[symbol]: pair for symbol, pair in {
     "+": (np.add, pt.add), "-": (np.subtract, pt.sub), "*": (np.multiply, pt.mul), "/": (np.divide, pt.true_div),
     "**": (_power, _symbolic_power), "==": (np.equal, _as_number(pt.eq)), "!=": (np.not_equal, _as_number(pt.neq)),
     "<": (np.less, _as_number(pt.lt)), "<=": (np.less_equal, _as_number(pt.le)),
     ">": (np.greater, _as_number(pt.gt)), ">=": (np.greater_equal, _as_number(pt.ge)),
 }.items()}  # fmt: skip
-UNARY = {FUNCTIONS[name]: pair for name, pair in {
+UNARY: dict[int, tuple[Callable, Callable]] = {FUNCTIONS[name]: pair for name, pair in {
     "minus": (np.negative, pt.neg), "log": (np.log, pt.log), "log1p": (np.log1p, pt.log1p),
     "log2": (np.log2, pt.log2), "log10": (np.log10, pt.log10), "exp": (np.exp, pt.exp),
     "expm1": (np.expm1, pt.expm1), "sqrt": (np.sqrt, pt.sqrt), "abs": (np.abs, pt.abs),

@@ -1,6 +1,6 @@
 """Joint generalised linear mixed model of several variables, of which an analysis is a part (docs/mathematics.md).
 
-    p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij),       factor k = 1..K, row j of cluster i
+    p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij)    factor k = 1..K, row j of cluster i
 
     eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z columns made of complete variables and of y_1 .. y_k-1
     p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k)
@@ -10,174 +10,43 @@
 
 Missing cells, besides those of variables that are in no other factor, which integrate to 1:
 
-    numbers             free: y = eta + sigma e, or log y = eta + e for positive ones, with e flat and the Jacobian
+    numbers             free: y = eta + sigma e, or log y = eta + e for positive ones; e flat, and the Jacobian
     levels, successes   summed out: prod_i sum_g prod_j sum_h prod_k p_k, over the values g of the missing variables of
                         cluster i and h of the missing cells of row j (models/levels.py)
 
-e moves all cells of a cluster along with its effects, and the cells that e says little about are about normal in it; where
-a level that eta depends on is missing itself, its first value stands for it, which changes e but not the model.
+The cells of a cluster move along with its effects, and e is about N(0, 1) where later factors say little about y. Where
+eta itself depends on a missing level, its first value stands for it in the definition of e: another e, the same model.
 
-Everything is on the working scale of `bayesimp.joint.glmm.scale`, in which variables and columns have standard deviation 1;
-beta_<y>, sigma2_<y>, Psi, B in the units of the data are functions of it.
+Everything is on the working scale of `bayesimp.joint.glmm.scale`, on which variables and columns have a standard
+deviation of 1; beta_<y>, sigma2_<y>, Psi and B are functions of it, in the units of the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
-from pytensor.graph.basic import Variable
+from pytensor.tensor.variable import TensorVariable
 
 from bayesimp import notation as dim
 from bayesimp.errors import SpecificationError
-from bayesimp.families.auxiliary import CUTPOINTS, SHAPE, shape_node
+from bayesimp.families.auxiliary import SHAPE, shape_node
 from bayesimp.families.binary import logit_of_mean
 from bayesimp.families.levels import log_cumulative
-from bayesimp.families.registry import family_of
-from bayesimp.kernels.factors.columns import Programs
-from bayesimp.models.columns import Column, column
+from bayesimp.models.columns import Column
+from bayesimp.models.completed import Completed
+from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
 from bayesimp.models.levels import Levels, Places, expand
 from bayesimp.models.ops import effects
-from bayesimp.priors.base import CovariancePrior
 
-__all__ = ["EffectBlock", "GLMMFactor", "JointData", "JointModel", "joint_glmm"]
+__all__ = ["JointModel", "joint_glmm"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class GLMMFactor:
-    """One factor: p_k(y_k | y_1 .. y_k-1, b_k).
-
-    Attributes
-    ----------
-    name
-        Of the response, as the names of parameters end.
-    family, link, levels
-        Of the response; levels: labels of its values, or empty.
-    fixed, random
-        Names of the columns of x and z; their programs are ``first``, ``first + 1``, ..
-    first
-        Number of its first column.
-    T, s, c
-        (p, p), (r,), (r,): beta = T beta_w diag(s), + c in the row `intercept` (-1: none).
-    R
-        (q, q): effects of the columns z are R b_w.
-    beta_mean, beta_precision
-        (r p,), (r p, r p) of vec(beta_w); precision 0: flat.
-    variance
-        Prior of the residual variance on the working scale, of normal responses.
-    block, at
-        The block of its effects, and where they begin in it.
-    variable
-        Its number among the variables.
-    center, unit
-        y = (v - center) / unit for a variable v of numbers.
-    values
-        Numbers that formulas compute with, level by level.
-    used
-        (n,) whether a row counts in the factor.
-    trials, offset
-        (n,) trials of binomials, else 1; known part of the linear predictor.
-    at_cluster
-        Whether the response has one value in a cluster; then the first row of each cluster counts.
-    """
-
-    name: str
-    family: str
-    link: str
-    levels: tuple[str, ...]
-    fixed: tuple[str, ...]
-    random: tuple[str, ...]
-    first: int
-    T: Array
-    s: Array
-    c: Array
-    intercept: int
-    R: Array
-    beta_mean: Array
-    beta_precision: Array
-    variance: CovariancePrior | None
-    block: int
-    at: int
-    variable: int
-    center: float
-    unit: float
-    values: Array
-    used: NDArray[np.bool_]
-    trials: Array
-    offset: Array
-    at_cluster: bool
-
-    @property
-    def predictors(self) -> int:
-        """r."""
-        return family_of(self.family).predictors(len(self.levels))
-
-    @property
-    def is_summed(self) -> bool:
-        """Whether missing cells are summed out: of levels, and of successes out of trials."""
-        return family_of(self.family).is_coded or family_of(self.family).takes_trials
-
-
-@dataclass(frozen=True)
-class EffectBlock:
-    """Effects with one covariance matrix.
-
-    Attributes
-    ----------
-    end
-        How the names of its variables end; empty where there is one block.
-    labels
-        (d,) names of the effects.
-    prior
-        Of Psi_w, resolved.
-    E
-        (d, d): Psi = E Psi_w E', b = E b_w.
-    """
-
-    end: str
-    labels: tuple[str, ...]
-    prior: CovariancePrior
-    E: Array
-
-
-@dataclass(frozen=True)
-class JointData:
-    """All that the model needs.
-
-    Attributes
-    ----------
-    factors, blocks
-        In order.
-    V, Y
-        (n, v), (n, K) variables and responses, rows sorted by cluster, NaN where missing.
-    cluster
-        (n,) from 0.
-    programs, means, divisor
-        Columns, and means over clusters: their programs, and the numbers (m, e) by which sums over a cluster are divided.
-    labels
-        (m,) of the clusters.
-    row
-        (n,) place of each row in the table, a label.
-    """
-
-    factors: Sequence[GLMMFactor]
-    blocks: Sequence[EffectBlock]
-    V: Array
-    Y: Array
-    cluster: Ints
-    programs: Programs
-    means: Programs
-    divisor: Array
-    labels: Sequence
-    row: Ints
 
 
 class JointModel(NamedTuple):
@@ -197,7 +66,7 @@ class JointModel(NamedTuple):
 
     model: pm.Model
     places: Places
-    weights: Variable | None
+    weights: TensorVariable | None
     cells: Mapping[int, Ints]
 
 
@@ -213,13 +82,12 @@ def joint_glmm(data: JointData) -> JointModel:
     places = expand(data.V, data.Y, data.cluster, levels, [f.name for f in data.factors])
     with pm.Model(coords=_coords(data)) as model:
         B = [_effects(block, len(data.labels)) for block in data.blocks]
-        state = _State(data, places, B)
-        for k, factor in enumerate(data.factors):
-            state.add(k, factor, _parameters(factor))
-        weights = state.summed()
+        table = Completed(data, places, B)
+        parts = [_add(table, k, factor, _parameters(factor)) for k, factor in enumerate(data.factors)]
+        weights = _weights(parts, len(places.row) - places.single)
         if weights is not None:
             pm.Potential("missing levels", _log_sum(weights, places))
-    return JointModel(model, places, weights, state.cells)
+    return JointModel(model, places, weights, table.cells)
 
 
 def _coords(data: JointData) -> dict[str, Sequence]:
@@ -229,7 +97,7 @@ def _coords(data: JointData) -> dict[str, Sequence]:
         out |= {name: list(block.labels), f"{name}_2": list(block.labels)}
     for f in data.factors:
         out |= {f"fixed_{f.name}": list(f.fixed)}
-        if f.predictors > 1 or family_of(f.family).predictor_per_level:
+        if f.predictors > 1 or f.distribution.predictor_per_level:
             out[f"level_{f.name}"] = list(f.levels[1:])
         if f.variance is not None:
             out |= {f"response_{f.name}": [f.name], f"response_{f.name}_2": [f.name]}
@@ -239,8 +107,8 @@ def _coords(data: JointData) -> dict[str, Sequence]:
 class _Parameters(NamedTuple):
     """beta_w (p, r); the residual sd, shape or None; levels of ordinal variables add their own."""
 
-    beta: Variable
-    scale: Variable | None
+    beta: TensorVariable
+    scale: TensorVariable | None
 
 
 def _parameters(f: GLMMFactor) -> _Parameters:
@@ -256,24 +124,27 @@ def _parameters(f: GLMMFactor) -> _Parameters:
         root = np.linalg.cholesky(np.linalg.inv(precision))
         z = pm.Normal(name, 0.0, 1.0, shape=(r * p,))
         beta = (f.beta_mean + (root * z).sum(axis=1)).reshape((r, p)).T
-    per_level = family_of(f.family).predictor_per_level
+    per_level = f.distribution.predictor_per_level
     made = pt.dot(f.T, beta) * f.s
     if f.intercept >= 0:
         made = made + f.c * (np.arange(p) == f.intercept)[:, None]
     dims = (f"fixed_{f.name}", f"level_{f.name}")
-    pm.Deterministic(f"beta_{f.name}", made if per_level else made[:, 0], dims=dims if per_level else dims[:1])
+    pm.Deterministic(
+        f"beta_{f.name}", made if per_level else made[:, 0], dims=dims if per_level else dims[:1]
+    )
     if f.variance is not None:
         dims = (f"response_{f.name}", f"response_{f.name}_2")
         variance = f.variance.distribution(f"working_sigma2_{f.name}", 1, dims)[0, 0]
         pm.Deterministic(f"sigma2_{f.name}", variance * f.s[0] ** 2)
         return _Parameters(beta, pt.sqrt(variance))
-    if family_of(f.family).auxiliary is not None and family_of(f.family).auxiliary.name == SHAPE.name:
-        unit = f.unit if family_of(f.family).auxiliary.has_unit else 1.0
+    auxiliary = f.distribution.auxiliary
+    if auxiliary is not None and auxiliary.name == SHAPE.name:
+        unit = f.unit if auxiliary.has_unit else 1.0
         return _Parameters(beta, shape_node(f.name, unit))
     return _Parameters(beta, None)
 
 
-def _effects(block: EffectBlock, m: int) -> Variable | None:
+def _effects(block: EffectBlock, m: int) -> TensorVariable | None:
     """b_w (m, d)."""
     d, end = len(block.labels), block.end
     if not d:
@@ -287,124 +158,48 @@ def _effects(block: EffectBlock, m: int) -> Variable | None:
     return b
 
 
-class _State:
-    """Variables completed so far, factor by factor."""
+def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tuple[Ints, TensorVariable]:
+    """Factor k: its missing numbers become free, and its density is added where nothing is summed over.
 
-    def __init__(self, data: JointData, places: Places, B: list) -> None:
-        self.data, self.places, self.B = data, places, B
-        self.free: dict[int, tuple[Ints, Variable]] = {}  # variable -> (n,) number of its cell or -1, its values
-        self.response: dict[int, Variable] = {}  # factor -> its missing cells, as its model sees them
-        self.cells: dict[int, Ints] = {}
-        self.means: dict[int, Column] = {}
-        self.parts: list[tuple[Ints, Variable]] = []
-
-    def add(self, k: int, f: GLMMFactor, parameters: _Parameters) -> None:
-        """Factor k: its missing numbers become free, and its density is added to the model."""
-        y, rows = self.data.Y[:, k], np.flatnonzero(f.used)
-        if not f.is_summed and np.isnan(y[rows]).any():
-            self._complete(k, f, parameters, rows[np.isnan(y[rows])])
-        at = np.flatnonzero(f.used[self.places.row])
-        eta = self._predictors(f, parameters, at)
-        log_p = _log_density(f, self._responses(k, at), eta, f.trials[self.places.row[at]], parameters)
-        single = int((at < self.places.single).sum())
-        pm.Potential(f"p({f.name})", log_p[:single].sum() if single < len(at) else log_p.sum())
-        if single < len(at):
-            self.parts.append((at[single:] - self.places.single, log_p[single:]))
-
-    def summed(self) -> Variable | None:
-        """sum_k log p_k at the places that are summed over."""
-        count = len(self.places.row) - self.places.single
-        total = None
-        for at, log_p in self.parts:
-            own = log_p if len(at) == count else pt.inc_subtensor(pt.zeros(count)[at], log_p)
-            total = own if total is None else total + own
-        return total
-
-    def _complete(self, k: int, f: GLMMFactor, parameters: _Parameters, rows: Ints) -> None:
-        """Missing numbers as free variables: y = eta + sigma e, or log y = eta + e."""
-        eta = self._predictors(f, parameters, self.places.reference[rows])[0]
-        e = pm.Flat(f"e_{f.name}", shape=(len(rows),))
-        if f.variance is not None:
-            y, jacobian = eta + parameters.scale * e, len(rows) * pt.log(parameters.scale)
-        else:
-            y, jacobian = pt.exp(eta + e), (eta + e).sum()
-        pm.Potential(f"Jacobian({f.name})", jacobian)
-        v = pm.Deterministic(f"imputed_{f.name}", f.center + f.unit * y)
-        cell = np.full(len(f.used), -1)
-        cell[rows] = np.arange(len(rows))
-        if f.at_cluster:
-            of_cluster = np.full(len(self.data.labels), -1)
-            of_cluster[self.data.cluster[rows]] = np.arange(len(rows))
-            missing = np.isnan(self.data.Y[:, k])
-            cell[missing] = of_cluster[self.data.cluster[missing]]
-        self.free[f.variable] = cell, v
-        self.response[k], self.cells[k] = y, rows
-
-    def _responses(self, k: int, at: Ints) -> Column:
-        y = self.places.Y[at, k]
-        return self._filled(y, self.free[self.data.factors[k].variable][0][self.places.row[at]],
-                            self.response[k]) if k in self.response else y  # fmt: skip
-
-    def _variable(self, v: int, at: Ints) -> Column:
-        known = self.places.V[at, v]
-        if v not in self.free:
-            return known
-        cell, values = self.free[v]
-        return self._filled(known, cell[self.places.row[at]], values)
-
-    @staticmethod
-    def _filled(known: Array, cell: Ints, values: Variable) -> Column:
-        """Known numbers, with values[cell] where cell is not -1."""
-        if (cell < 0).all():
-            return known
-        if (cell >= 0).all():
-            return values[cell]
-        index = np.where(cell < 0, np.arange(len(known)), len(known) + cell)
-        return pt.concatenate([np.where(cell < 0, known, 0.0), values])[index]
-
-    def _mean(self, e: int, at: Ints) -> Column:
-        """Mean e over the clusters of some places."""
-        if e not in self.means:
-            base, G = self.places.base, len(self.places.cluster)
-            inner = column(self.data.means, e, lambda v: self._variable(v, base), lambda _: np.nan)
-            divisor, group = self.data.divisor[self.places.cluster, e], self.places.group[base]
-            if isinstance(inner, Variable):
-                self.means[e] = pt.inc_subtensor(pt.zeros(G)[group], inner) / divisor
-            else:
-                self.means[e] = np.bincount(group, np.broadcast_to(inner, group.shape), G) / divisor
-        return self.means[e][self.places.group[at]]
-
-    def _predictors(self, f: GLMMFactor, parameters: _Parameters, at: Ints) -> list[Variable]:
-        """r linear predictors (places,)."""
-        p, q, programs = len(f.fixed), len(f.random), self.data.programs
-        columns = [
-            column(programs, f.first + t, lambda v: self._variable(v, at), lambda e: self._mean(e, at))
-            for t in range(p + q)
-        ]
-        known = [not isinstance(x, Variable) for x in columns]
-        X = np.column_stack(
-            [np.broadcast_to(x if k else 0.0, at.shape) for x, k in zip(columns[:p], known[:p], strict=True)]
-        )
-        coefficients = pt.dot(f.T, parameters.beta)
-        cluster = self.data.cluster[self.places.row[at]]
-        own = self.B[f.block][:, f.at : f.at + q * f.predictors][cluster] if q else None
-        out = []
-        for c in range(f.predictors):
-            eta = pt.dot(X @ f.T, parameters.beta[:, c]) + f.offset[self.places.row[at]]
-            for t in range(p):
-                if not known[t]:
-                    eta = eta + columns[t] * coefficients[t, c]
-            for l in range(q):
-                z = sum(columns[p + t] * f.R[t, l] for t in range(q) if f.R[t, l])
-                eta = eta + z * own[:, c * q + l]
-            out.append(eta)
-        return out
+    Returns places that are summed over, counted from the first of them, and log p_k there.
+    """
+    places, y, rows = table.places, table.data.Y[:, k], np.flatnonzero(f.used)
+    if not f.is_summed and np.isnan(y[rows]).any():
+        _free_numbers(table, k, f, parameters, rows[np.isnan(y[rows])])
+    at = np.flatnonzero(f.used[places.row])
+    eta = table.predictors(f, parameters.beta, at)
+    log_p = _log_density(f, table.responses(k, at), eta, f.trials[places.row[at]], parameters.scale)
+    single = int((at < places.single).sum())
+    pm.Potential(f"p({f.name})", log_p[:single].sum())
+    return at[single:] - places.single, log_p[single:]
 
 
-def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, parameters: _Parameters) -> Variable:
-    """log p(y | eta) of each place."""
-    k, one = parameters.scale, eta[0]
-    match family_of(f.family).name:
+def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters, rows: Ints) -> None:
+    """y = eta + sigma e, or log y = eta + e, for the missing numbers of factor k."""
+    eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
+    e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
+    if f.variance is not None:
+        y, jacobian = eta + sigma * e, len(rows) * pt.log(sigma)
+    else:
+        y, jacobian = pt.exp(eta + e), (eta + e).sum()
+    pm.Potential(f"Jacobian({f.name})", jacobian)
+    table.fill(k, f, rows, y, pm.Deterministic(f"imputed_{f.name}", f.center + f.unit * y))
+
+
+def _weights(parts: Sequence[tuple[Ints, TensorVariable]], count: int) -> TensorVariable | None:
+    """sum_k log p_k at the places that are summed over."""
+    if not count:
+        return None
+    total = pt.zeros(count)
+    for at, log_p in parts:
+        total = total + (log_p if len(at) == count else pt.inc_subtensor(pt.zeros(count)[at], log_p))
+    return total
+
+
+def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, k: Any) -> TensorVariable:
+    """log p(y | eta) of each place; k: the residual sd or shape."""
+    one = eta[0]
+    match f.distribution.name:
         case "normal":
             return -0.5 * ((y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi)
         case "bernoulli" | "binomial":
@@ -431,7 +226,7 @@ def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, parameters:
     )
 
 
-def _log_sum(weights: Variable, places: Places) -> Variable:
+def _log_sum(weights: TensorVariable, places: Places) -> TensorVariable:
     """sum_i log sum_g prod_j sum_h exp(weights)."""
     by_row = _log_sum_rows(weights, places.sums - places.single)
     if not len(places.groups):
@@ -441,7 +236,7 @@ def _log_sum(weights: Variable, places: Places) -> Variable:
     return by_group[alone].sum() + _log_sum_rows(by_group, places.groups).sum()
 
 
-def _log_sum_rows(x: Variable, index: Ints) -> Variable:
+def _log_sum_rows(x: TensorVariable, index: Ints) -> TensorVariable:
     """log sum_h exp x[index[:, h]] by row; a negative index counts for nothing."""
     return pt.logsumexp(x[np.maximum(index, 0)] + np.where(index < 0, -np.inf, 0.0), axis=1)
 
@@ -449,7 +244,9 @@ def _log_sum_rows(x: Variable, index: Ints) -> Variable:
 def _missing_levels(data: JointData) -> list[Levels]:
     """What is summed out; missing cells that can neither be free nor summed out are refused."""
     averaged = {
-        int(argument) for code, argument in zip(data.means.code, data.means.argument, strict=True) if code == 0
+        int(argument)
+        for code, argument in zip(data.means.code, data.means.argument, strict=True)
+        if code == 0
     }
     out = []
     for k, f in enumerate(data.factors):
@@ -457,7 +254,7 @@ def _missing_levels(data: JointData) -> list[Levels]:
         if not len(rows):
             continue
         if not f.is_summed:
-            if family_of(f.family).is_count:
+            if f.distribution.is_count:
                 raise SpecificationError(
                     f"'{f.name}' is a count and a covariate with {len(rows):,} missing cells: NUTS cannot sum over "
                     "numbers without an end. Use sampler='gibbs'."

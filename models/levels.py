@@ -124,7 +124,7 @@ def expand(V: Array, Y: Array, cluster: Ints, levels: Sequence[Levels], names: S
 
 
 def _check(cells: dict[int, list[tuple[Levels, Array]]], what: str, names: Sequence[str]) -> None:
-    for at, own in cells.items():
+    for own in cells.values():
         count = int(np.prod([len(values) for _, values in own]))
         if count > MOST_COMBINATIONS:
             who = ", ".join(f"'{names[one.factor]}'" for one, _ in own)
@@ -194,8 +194,8 @@ class _Made:
         self.sum_group.append(group)
 
     def places(self) -> Places:
-        joined = [np.concatenate(part) for part in (self.rows, self.group, self.own_V, self.own_Y, self.base)]
-        row, group, V, Y, base = joined
+        row, group, base = (np.concatenate(part) for part in (self.rows, self.group, self.base))
+        V, Y = np.concatenate(self.own_V), np.concatenate(self.own_Y)
         return Places(
             row, group, V, Y, len(self.single), np.array(self.of_group), base, self.reference, _padded(self.sums),
             np.array(self.sum_group, dtype=np.int64), _padded(self.groups),

@@ -125,7 +125,11 @@ def _complete(columns, laws, theta, b) -> float:
     for law in laws:
         y = columns[law.response]
         X = np.column_stack([np.broadcast_to(x, n) for x in law.fixed(columns)])
-        Z = np.column_stack([np.broadcast_to(z, n) for z in law.random(columns)]) if law.random else np.zeros((n, 0))
+        Z = (
+            np.column_stack([np.broadcast_to(z, n) for z in law.random(columns)])
+            if law.random
+            else np.zeros((n, 0))
+        )
         beta = theta[f"beta_{law.response}"].reshape(X.shape[1], -1)
         q, r = Z.shape[1], beta.shape[1]
         own = b[first : first + q * r].reshape(r, q)

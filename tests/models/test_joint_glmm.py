@@ -15,9 +15,12 @@ from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.joint.glmm.definition import pymc_model
 from bayesimp.models import joint_glmm as definition
+from bayesimp.models.completed import Completed
 from tests.longhand.joint_glmm import Law, log_posterior
 
-PRIORS = pr.Priors(pr.InverseWishart(5.0, 0.3), pr.InverseWishart(8.0, 0.4, centred=False), pr.Normal(0.0, 1.5))
+PRIORS = pr.Priors(
+    pr.InverseWishart(5.0, 0.3), pr.InverseWishart(8.0, 0.4, centred=False), pr.Normal(0.0, 1.5)
+)
 CLUSTERS, ROWS = 4, 6
 ONE = lambda c: [1.0]  # noqa: E731
 
@@ -46,7 +49,13 @@ def product_and_slope():
     laws = [
         Law("x", "normal", ONE, ONE, free=True),
         Law("t", "bernoulli", lambda c: [1.0, c["x"]], ONE, levels=2),
-        Law("y", "normal", lambda c: [1.0, c["x"], c["t"], c["x"] * c["t"]], lambda c: [1.0, c["x"]], leaf=True),
+        Law(
+            "y",
+            "normal",
+            lambda c: [1.0, c["x"], c["t"], c["x"] * c["t"]],
+            lambda c: [1.0, c["x"]],
+            leaf=True,
+        ),
     ]
     return frame, {"t": "bernoulli"}, "y ~ x * t + (1 + x | g)", {}, ("x", "t", "y"), laws
 
@@ -176,7 +185,9 @@ def longhand(model, joint, frame, laws, theta, **options):
         for row, value in zip(model.table.row[rows], values, strict=True):
             at = own.g == frame.g[row] if law.at_cluster else own.index == row
             own.loc[at, law.response] = value
-            jacobian += 0.5 * np.log(theta[f"sigma2_{law.response}"]) if law.family == "normal" else np.log(value)
+            jacobian += (
+                0.5 * np.log(theta[f"sigma2_{law.response}"]) if law.family == "normal" else np.log(value)
+            )
     sd = {law.response: 1.5 for law in laws}
     return jacobian + log_posterior(own, laws, theta, beta_sd=sd, Sigma=(5.0, 0.3), Psi=(8.0, 0.4), **options)
 
@@ -197,3 +208,132 @@ def differences(name, joint=None, laws=None, change=lambda theta: theta):
 def test_density_is_longhand(name):
     ours, theirs = differences(name)
     assert_allclose(ours, theirs, rtol=1e-9, atol=1e-8)
+
+
+def without_a_factor(monkeypatch):
+    """The factor of the last response is missing from the sum over levels."""
+    weights = definition._weights
+    monkeypatch.setattr(definition, "_weights", lambda parts, count: weights(parts[:-1], count))
+
+
+def independent_effects(monkeypatch):
+    """Effects of different factors do not know of each other."""
+    monkeypatch.setattr(definition, "effects", lambda u, Psi: u * Psi.diagonal() ** 0.5)
+
+
+def stale_means(monkeypatch):
+    """Means over a cluster do not follow the value of its incomplete level."""
+    right = Completed._mean
+
+    def stale(self, e, at):
+        right(self, e, at)
+        return self._means[e][self.data.cluster[self.places.row[at]]]
+
+    monkeypatch.setattr(Completed, "_mean", stale)
+
+
+def no_jacobian(monkeypatch):
+    """Missing numbers change their scale with sigma, and the density does not know."""
+    right = definition.pm.Potential
+    monkeypatch.setattr(
+        definition.pm, "Potential", lambda name, x: right(name, 0.0 * x if name.startswith("Jacobian") else x)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong,name",
+    [
+        (without_a_factor, "product_and_slope"),
+        (without_a_factor, "levels"),
+        (independent_effects, "product_and_slope"),
+        (stale_means, "between"),
+        (no_jacobian, "positive"),
+    ],
+)
+def test_wrong_variants_are_told_apart(monkeypatch, wrong, name):
+    model = model_of(name)[0]
+    wrong(monkeypatch)
+    ours, theirs = differences(name, pymc_model(model))
+    assert np.abs(ours - theirs).max() > 1e-2
+
+
+def test_gradient():
+    """Along random directions, where rows are summed over and numbers are free."""
+    joint = pymc_model(model_of("between")[0])
+    model = joint.model
+    values = [model.rvs_to_values[v] for v in model.free_RVs]
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        density = model.logp()
+        f = pytensor.function(values, [density, *pytensor.grad(density, values)], on_unused_input="ignore")
+    points, _ = evaluator(joint)
+    rng, h = np.random.default_rng(2), 1e-5
+    for point in points:
+        way = [rng.normal(size=np.shape(x)) for x in point]
+        ends = [float(f(*[x + s * h * w for x, w in zip(point, way, strict=True)])[0]) for s in (1, -1)]
+        along = sum(float((g * w).sum()) for g, w in zip(f(*point)[1:], way, strict=True))
+        assert_allclose((ends[0] - ends[1]) / (2 * h), along, rtol=1e-5)
+
+
+KINDS = {
+    "Huang-Wand": pr.default(),
+    "LKJ": pr.Priors(Psi=pr.LKJ(2.0, pr.HalfT())),
+    "diagonal": pr.Priors(Psi=pr.Diagonal(pr.HalfNormal())),
+    "inverse-Wishart": pr.pan(),
+}
+
+
+@pytest.mark.parametrize("prior", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("effects", ["joint", "separate"])
+def test_every_kind_of_prior(prior, effects):
+    """The posterior's own names, finite densities; one Psi of all effects or one of each factor."""
+    frame, families, formula, factors, order, _ = product_and_slope()
+    data = bi.IncompleteData(frame, cluster="g", families=families)
+    model = bi.JointGLMM(data, formula, factors, order, prior, effects=effects)
+    points, call = evaluator(pymc_model(model))
+    value, theta = call(points[0])
+    ends = [""] if effects == "joint" else ["_x", "_t", "_y"]
+    assert np.isfinite(value)
+    assert {f"Psi{end}" for end in ends} | {
+        "beta_x",
+        "beta_t",
+        "beta_y",
+        "sigma2_x",
+        "sigma2_y",
+    } <= theta.keys()
+    assert set(model.pymc_model().named_vars) >= theta.keys()
+
+
+def table(**columns):
+    rng, frame, _ = base(9)
+    frame["y"] = rng.normal(size=len(frame))
+    for name, values in columns.items():
+        frame[name] = values
+    return frame
+
+
+def refused(frame, formula, match, families=None, **options):
+    data = bi.IncompleteData(frame, cluster="g", families=families or {})
+    model = bi.JointGLMM(data, formula, **options)
+    with pytest.raises(SpecificationError, match=match):
+        model.pymc_model()
+
+
+def test_what_nuts_cannot_do_is_refused():
+    rng = np.random.default_rng(3)
+    n = CLUSTERS * ROWS
+    gaps = np.where(rng.random(n) < 0.3, np.nan, 1.0)
+    count = table(c=rng.poisson(3.0, n) * gaps)
+    refused(count, "y ~ c + (1 | g)", "'c' is a count and a covariate.*sampler='gibbs'", {"c": "poisson"})
+    binary = table(t=rng.integers(0, 2, n) * gaps)
+    refused(
+        binary,
+        "y ~ t + cluster_mean(t) + (1 | g)",
+        "'t' has .* mean of it over the cluster",
+        {"t": "bernoulli"},
+    )
+    many = table(**{f"t{k}": rng.integers(0, 2, n) * gaps for k in range(7)})
+    names = [f"t{k}" for k in range(7)]
+    formula = f"y ~ {' + '.join(names)} + (1 | g)"
+    refused(many, formula, r"more than 64 combinations .*: 128\)", dict.fromkeys(names, "bernoulli"))
+    number = table(x=rng.normal(size=n) * gaps)
+    refused(number, "y ~ x + (1 | g)", "improper", priors="jomo")

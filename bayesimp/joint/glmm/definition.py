@@ -15,7 +15,8 @@ from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:
     from bayesimp.joint.glmm.model import JointGLMM
-    from bayesimp.models.joint_glmm import EffectBlock, GLMMFactor, JointData, JointModel
+    from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
+    from bayesimp.models.joint_glmm import JointModel
 
 __all__ = ["joint_data", "pymc_model"]
 
@@ -37,7 +38,7 @@ def pymc_model(model: JointGLMM) -> JointModel:
 
 def joint_data(model: JointGLMM) -> JointData:
     """Factors, priors and table on the working scale."""
-    from bayesimp.models.joint_glmm import JointData
+    from bayesimp.models.joint_data import JointData
 
     table, data = model.table, model.data
     groups, place = blocks_of(table.factors, model.separate)
@@ -49,7 +50,7 @@ def joint_data(model: JointGLMM) -> JointData:
 
 
 def _factor(model: JointGLMM, k: int, block: int, at: int) -> GLMMFactor:
-    from bayesimp.models.joint_glmm import GLMMFactor
+    from bayesimp.models.joint_data import GLMMFactor
 
     table = model.table
     factor, scale, a = table.factors[k], table.scales[k], table.arrays
@@ -71,7 +72,7 @@ def _factor(model: JointGLMM, k: int, block: int, at: int) -> GLMMFactor:
 
 
 def _block(model: JointGLMM, group: Sequence[int]) -> EffectBlock:
-    from bayesimp.models.joint_glmm import EffectBlock
+    from bayesimp.models.joint_data import EffectBlock
 
     table = model.table
     labels = tuple(label for k in group for label in effects_of(table.factors[k]))

@@ -233,7 +233,9 @@ class GLMMNutsRun(GLMMRun):
             "executor": (self.executor is not None,
                          f"NUTS runs its chains itself; executor = {self.executor!r} was not used"),
         }  # fmt: skip
-        self.events += tuple(Event("not used", where, text) for where, (is_so, text) in ignored.items() if is_so)
+        self.events += tuple(
+            Event("not used", where, text) for where, (is_so, text) in ignored.items() if is_so
+        )
         self.thin = 1
         if chains * draws * self.task.counted > MOST_CELLS:
             self.stride = self.spacing

@@ -18,7 +18,15 @@ from bayesimp.priors import CovariancePrior
 from bayesimp.priors.coefficients import CoefficientPrior
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 
-__all__ = ["FactorPriors", "beta_of", "blocks_of", "factor_beta", "factor_priors", "resolved_Psi", "resolved_variance"]
+__all__ = [
+    "FactorPriors",
+    "beta_of",
+    "blocks_of",
+    "factor_beta",
+    "factor_priors",
+    "resolved_Psi",
+    "resolved_variance",
+]
 
 Array = NDArray[np.float64]
 

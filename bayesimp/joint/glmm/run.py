@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +228,7 @@ class GLMMRun(contract.Run):
         if attrs["sampler"] == "nuts":
             from bayesimp.joint.glmm.nuts import GLMMNutsRun
 
-            cls = GLMMNutsRun
+            cls = cast(type[Self], GLMMNutsRun)
         return cls(
             model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
             effects=bool(int(state.attrs["effects"])), chains=chains, kept=history,
