@@ -51,7 +51,7 @@ def column(
     return stack[0]
 
 
-def _applied(pair: tuple[Callable, Callable], *arguments: Column) -> Column:
+def _applied(pair: tuple[Any, Any], *arguments: Column) -> Column:
     """A function of arrays, or of variables as soon as one argument is one."""
     of_numbers, of_variables = pair
     if any(isinstance(a, Variable) for a in arguments):
@@ -74,13 +74,13 @@ def _as_number(compare: Callable) -> Callable:
     return lambda a, b: pt.cast(compare(a, b), "float64")
 
 
-BINARY: dict[int, tuple[Callable, Callable]] = {OPERATORS[symbol]: pair for symbol, pair in {
+BINARY: dict[int, tuple[Any, Any]] = {OPERATORS[symbol]: pair for symbol, pair in {
     "+": (np.add, pt.add), "-": (np.subtract, pt.sub), "*": (np.multiply, pt.mul), "/": (np.divide, pt.true_div),
     "**": (_power, _symbolic_power), "==": (np.equal, _as_number(pt.eq)), "!=": (np.not_equal, _as_number(pt.neq)),
     "<": (np.less, _as_number(pt.lt)), "<=": (np.less_equal, _as_number(pt.le)),
     ">": (np.greater, _as_number(pt.gt)), ">=": (np.greater_equal, _as_number(pt.ge)),
 }.items()}  # fmt: skip
-UNARY: dict[int, tuple[Callable, Callable]] = {FUNCTIONS[name]: pair for name, pair in {
+UNARY: dict[int, tuple[Any, Any]] = {FUNCTIONS[name]: pair for name, pair in {
     "minus": (np.negative, pt.neg), "log": (np.log, pt.log), "log1p": (np.log1p, pt.log1p),
     "log2": (np.log2, pt.log2), "log10": (np.log10, pt.log10), "exp": (np.exp, pt.exp),
     "expm1": (np.expm1, pt.expm1), "sqrt": (np.sqrt, pt.sqrt), "abs": (np.abs, pt.abs),

@@ -148,6 +148,6 @@ def _update(prior: CovariancePrior, d: int, where: str) -> CovarianceUpdate:
     if not prior.is_conjugate:
         raise SpecificationError(
             f"{where}: the Gibbs sampler of the joint GLMM has no update for {type(prior).__name__}; take HuangWand, "
-            "InverseWishart or Diagonal."
+            "InverseWishart or Diagonal, or sampler='nuts'."
         )
     return covariance_update(prior, d)
