@@ -34,6 +34,7 @@ class Law:
     at_cluster: bool = False
     link: str = "logit"
     trials: str = ""
+    shift: float = 0.0  # of the linear predictor where the column missing_<response> is 1
 
 
 def log_density(law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1) -> float:
@@ -135,6 +136,8 @@ def _complete(columns, laws, theta, b) -> float:
         own = b[first : first + q * r].reshape(r, q)
         first += q * r
         eta = X @ beta + Z @ own.T
+        if law.shift:
+            eta = eta + law.shift * columns[f"missing_{law.response}"][:, None]
         extra = {
             "shape": theta.get(f"shape_{law.response}"), "cuts": theta.get(f"cutpoints_{law.response}"),
             "sigma2": theta.get(f"sigma2_{law.response}"),

@@ -4,6 +4,8 @@ Differences of the log density between random points, where constants and the li
 cancel; what does not cancel is the Jacobian of the missing numbers, sigma or the number itself, which is added longhand.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytensor
@@ -12,6 +14,7 @@ from numpy.testing import assert_allclose
 
 import bayesimp as bi
 from bayesimp import priors as pr
+from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.joint.glmm.definition import pymc_model
 from bayesimp.models import joint_glmm as definition
@@ -208,6 +211,20 @@ def differences(name, joint=None, laws=None, change=lambda theta: theta):
 def test_density_is_longhand(name):
     ours, theirs = differences(name)
     assert_allclose(ours, theirs, rtol=1e-9, atol=1e-8)
+
+
+def test_shift_is_in_the_predictors_of_missing_cells():
+    """Of a number in its unit, of a level on the linear predictor."""
+    model, frame, laws = model_of("product_and_slope", shift=Shift({"x": 1.5, "t": -0.7}))
+    shifted = [replace(law, shift={"x": 1.5, "t": -0.7}.get(law.response, 0.0)) for law in laws]
+    joint = pymc_model(model)
+    points, call = evaluator(joint)
+    found = [call(point) for point in points]
+    ours = np.array([value for value, _ in found])
+    marked = frame.assign(**{f"missing_{y}": frame[y].isna().astype(float) for y in ("x", "t")})
+    for own, same in ((shifted, True), (laws, False)):
+        theirs = np.array([longhand(model, joint, marked, own, theta) for _, theta in found])
+        assert np.allclose(ours - ours[0], theirs - theirs[0], rtol=1e-9, atol=1e-8) is same
 
 
 def without_a_factor(monkeypatch):
