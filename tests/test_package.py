@@ -27,7 +27,8 @@ BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes
     "datasets": {"table"},
-    "studies": {"table"},
+    # joint, fcs and plots inside methods and functions
+    "studies": {"families", "table", "formulas", "priors", "methods", "analysis", "joint", "fcs", "plots"},
     "table": {"families"},
     "formulas": {"families", "table"},
     "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods

@@ -13,6 +13,7 @@ import pytest
 import bayesimp as bi
 from bayesimp import compatibility as co
 from bayesimp import plots
+from tests.plots.test_performance import summary
 
 QUESTION = "y ~ x + (1 | g)"
 RNG = np.random.default_rng(0)
@@ -74,7 +75,7 @@ OTHERS = {
     "take no object": ["load_brain_injury", "load_exam", "load_kidney", "simulate_ipd", "simulate_studies",
                        "default_grid"],
     "not made by hand": ["Imputations"],
-    "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors"],
+    "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors", "studies"],
 }  # fmt: skip
 
 
@@ -149,6 +150,7 @@ CONDITIONALS = [co.implied_conditional(S2, S2, k, n=5) for k in (0, 1)]
 FEW = {"draws": 40}
 NO_MATRIX_GIVEN = [value for value in NO_MATRIX if value is not None]  # where None is the default
 IW = bi.priors.InverseWishart(1.0, 1.0)
+SUMMARY = summary()
 ARRAYS = {
     "implied_conditional": (co.implied_conditional, {"Sigma": S2, "Psi": S2, "k": 0, "n": 5}, {
         "Sigma": [*NO_MATRIX, S3, np.zeros((2, 2))],
@@ -198,6 +200,10 @@ ARRAYS = {
         "designs": [TEXT, None, 3, [], [3], [(3,)], [("a", 3)], [(0, 3)], [(3, 2.5)]], "persons": NO_COUNT,
         "draws": NO_COUNT, "Sigma": [*NO_MATRIX_GIVEN, S3], "Psi": [*NO_MATRIX_GIVEN, S3],
         "seed": NO_SEED, "joint": NO_PRIOR, "fcs": NO_PRIOR}),
+    "plot_performance": (plots.plot_performance, {
+        "summary": SUMMARY, "term": "x", "measure": "bias", "across": "n_studies", "panels": "kind", "lines": "mcse"}, {
+        "summary": [TEXT, None, 3, S2], "term": [TEXT, None, 3], "measure": [TEXT, None, 3], "across": [TEXT, None, 3],
+        "panels": [TEXT, 3], "lines": [TEXT, None, 3]}),
     "plot_variance_priors": (plots.plot_variance_priors, {"priors": {"IW": IW}, "limit": 4.0, "sd": 1.0}, {
         "priors": [TEXT, 3, [IW], {"a": 3}, bi.priors.default()], "implied": [TEXT, 3, S2],
         "limit": [*NO_NUMBER, 0, -1], "sd": [*NO_NUMBER, 0, -1]}),

@@ -10,7 +10,7 @@ predictor without the incomplete covariate x, and c x the part with it (c is 1, 
 
 c that is not constant makes the variance of x vary too, so that a model with the products c y is compatible in its mean
 only: approximate. Where the analysis is not linear in x, no conditional model of x that is linear in y is compatible.
-docs/mathematics.md, section 9, has the rules. What the models contain they say themselves: `contract.Contents`.
+docs/mathematics.md, "Congenial analyses", has the rules. What the models contain they say: `contract.Contents`.
 """
 
 from __future__ import annotations

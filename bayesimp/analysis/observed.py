@@ -101,7 +101,7 @@ class Observed:
         """Columns of the fixed part, of up to `ROWS` rows; None where they cannot be made."""
         formula = replace(formula, random=(), cluster_of_means=self.data.cluster)
         try:
-            made = design(formula, frame, clusters=codes).X
+            made = design(formula, frame, codes=codes).X
         except BayesimpError:
             return None
         return made[:: max(len(made) // ROWS, 1)]

@@ -327,6 +327,6 @@ def as_text(table: pd.DataFrame) -> str:
     return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
 
 
-def _t(df: Array):
+def _t(df: Array) -> Any:
     """t distribution; normal for infinite df, nan for df that are no number above 0."""
     return stats.t(np.where(df > 0, df, np.nan))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from bayesimp.compatibility.implied import Conditional, implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.normal import JointNormal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -65,7 +68,7 @@ class Diagnosis:
         """In posterior standard deviations."""
         return float(self.table["miss"].max())
 
-    def plot(self, at_most: int = 9):
+    def plot(self, at_most: int = 9) -> Figure:
         """See `bayesimp.plots.plot_diagnosis`."""
         from bayesimp.plots.diagnosis import plot_diagnosis
 
@@ -241,7 +244,9 @@ def _line(random: Sequence[str], column: str) -> str:
     return "intercept of {}" if column == "Intercept" else f"slope of {{}} on {column}"
 
 
-def _misses(theta: Array, group, labels: list[str], n: Array, model) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _misses(
+    theta: Array, group: NDArray[np.int64], labels: list[str], n: Array, model: JointNormal
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By cluster and by parameter, from theta (draws, designs, P)."""
     weights = np.bincount(group) / len(group)
     one = np.einsum("duP,u->dP", theta, weights)

@@ -50,6 +50,7 @@ class JointFromConditionals:
 
     @property
     def exists(self) -> bool:
+        """Whether some joint model implies these conditional models."""
         return not self.violations
 
     def __str__(self) -> str:

@@ -155,7 +155,7 @@ def _check_table(frame: pd.DataFrame, response: str, given: str, cluster: str) -
 
 
 def _posterior(
-    frame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
+    frame: pd.DataFrame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
 ) -> dict[str, Array]:
     """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), chains one after the other."""
     columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]

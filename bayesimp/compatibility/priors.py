@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,9 @@ from bayesimp.arguments import generator, numbers, whole
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.priors.draws import draw_covariance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ImpliedPrior", "implied_prior"]
 
@@ -55,7 +59,7 @@ class ImpliedPrior:
     n: int
     names: tuple[str, str]
 
-    def plot(self):
+    def plot(self) -> Figure:
         """See `bayesimp.plots.plot_implied_prior`."""
         from bayesimp.plots.implied_prior import plot_implied_prior
 
@@ -114,7 +118,9 @@ def implied_prior(
     return ImpliedPrior(of_joint, of_fcs, Sigma, Psi, k, n, (joint.name, fcs.name))
 
 
-def _draw(rng, prior: pr.CovariancePrior, sds: Sequence[float] | Array, where: str, draws: int) -> Array:
+def _draw(
+    rng: np.random.Generator, prior: pr.CovariancePrior, sds: Sequence[float] | Array, where: str, draws: int
+) -> Array:
     return draw_covariance(rng, pr.resolve(prior, sds, where), len(sds), draws)
 
 

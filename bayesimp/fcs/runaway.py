@@ -17,7 +17,7 @@ from bayesimp.imputation.events import far_outside
 __all__ = ["ran_away"]
 
 
-class Models(NamedTuple):
+class DrawnModels(NamedTuple):
     """What a circle is looked for in (`feedback.circle`)."""
 
     blocks: Sequence[ConditionalModel]
@@ -48,6 +48,6 @@ def ran_away(table: ChainedTable, V: NDArray[np.float64]) -> str:
                 far[name] = f"'{name}' ({worst:.3g}; observed {np.nanmin(seen):.3g} to {np.nanmax(seen):.3g})"
     if not far:
         return ""
-    cure = circle_cure(next(iter(far)), list(far), Models(blocks, table.derived))
+    cure = circle_cure(next(iter(far)), list(far), DrawnModels(blocks, table.derived))
     have = "has" if len(far) == 1 else "have"
     return f"By then imputed values of {', '.join(list(far.values())[:5])} {have} run away. {cure}."

@@ -53,6 +53,7 @@ class Predictors:
 
     @property
     def text(self) -> str:
+        """The formula as it was written."""
         return self.formula.text
 
 

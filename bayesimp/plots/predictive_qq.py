@@ -100,7 +100,7 @@ def plot_predictive_qq(
     return figure
 
 
-def _panel(ax: Axes, joint, fcs) -> None:
+def _panel(ax: Axes, joint: np.ndarray, fcs: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator
 
     x, y = (np.quantile(v, LEVELS) for v in (joint, fcs))

@@ -96,7 +96,9 @@ def _styles() -> list[str]:
     return ["-", "--", "-.", ":", "-", "--", "-."]
 
 
-def _curves(prior: pr.CovariancePrior, limit: float, far):
+def _curves(
+    prior: pr.CovariancePrior, limit: float, far: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Density on a grid up to `limit`, share beyond `far`: exact where the law is known, else by draws."""
     law = prior.variance_law()
     if law is not None:
@@ -106,5 +108,5 @@ def _curves(prior: pr.CovariancePrior, limit: float, far):
     return variance_density(x, limit), _beyond(x, far)
 
 
-def _beyond(x, values):
+def _beyond(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     return 1 - np.searchsorted(np.sort(x), values) / len(x)

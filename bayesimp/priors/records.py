@@ -38,7 +38,7 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     where
         Place of the record for messages: ``"priors.Psi"``.
     kinds
-        Base classes of the priors that may be there; all priors if left out.
+        Base classes of the priors that are allowed here; all priors by default.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
     Raises
     ------
     SpecificationError
-        Unknown preset, part, type or parameter; the message names the place.
+        A preset, part, type or parameter is unknown; the message names the place.
     """
     if isinstance(record, str):
         if record not in PRESETS:

@@ -272,6 +272,7 @@ class ThreadExecutor(Executor):
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Run tasks in threads of this process; light ones in one thread by default."""
         yield _Threads(task, 1 if light and self.workers is None else self.workers)
 
 
@@ -294,6 +295,7 @@ class SerialExecutor(Executor):
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Run tasks one after the other."""
         yield _Serial(task)
 
 
@@ -307,6 +309,7 @@ class ProcessExecutor(Executor):
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Run tasks in processes of their own, to which the task is sent once."""
         workers = self.workers or os.cpu_count() or 1
         try:
             pickled = pickle.dumps(task)

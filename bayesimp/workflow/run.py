@@ -39,18 +39,23 @@ class Captions:
     """The text between the tables; `bayesimp.workflow.demo` has more."""
 
     def missing(self, ready: Prepared) -> str:
+        """Heading of the summary of missing values."""
         return "What is missing"
 
     def imputing(self, ready: Prepared) -> str:
+        """Heading of the imputation."""
         return "The imputation model"
 
     def convergence(self, summary: Summary) -> str:
+        """Heading of the diagnostics."""
         return "Convergence"
 
     def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
+        """Heading of an analysis."""
         return f"Analysis '{analysis.name}': {analysis.formula}"
 
     def files(self, folder: Folder) -> str:
+        """Which files were written, and where."""
         return fill(f"Written to {folder.root}: {', '.join(folder.files)}", 100, break_on_hyphens=False)
 
 

@@ -319,7 +319,7 @@ def test_log_links_are_undone_by_default_where_values_could_run_away():
     by = {b.name: names(b.fixed) for b in c.blocks}
     assert {"log1p(visits)", "log(cost)"} < set(by["y1"]) and "log(cost)" in by["visits"]
     assert {"visits", "cost"} < set(by["ill"])
-    assert "log1p(visits), log(cost): with counts" in block(c, "y1").notes[0]
+    assert "log1p(visits), log(cost): with untransformed counts" in block(c, "y1").notes[0]
     assert not any("with counts" in n for n in block(c, "ill").notes)
     others = {"ill": "bayes", "cost": "bayes", "visits": "sti"}
     matched = conditionals(counts(), {"y1": "pmm", **others})

@@ -29,7 +29,7 @@ def by_numbers(have: list[str], column: str) -> bool:
     """Whether the columns of a term lie in the span of others, in a table."""
 
     def columns(text):
-        made = design(parse(f"~ 1 + {text}"), FRAME, clusters=CLUSTERS).X[:, 1:]
+        made = design(parse(f"~ 1 + {text}"), FRAME, codes=CLUSTERS).X[:, 1:]
         return (made - made.mean(axis=0)) / made.std(axis=0)
 
     X, y = np.column_stack([columns(text) for text in have]), columns(column)

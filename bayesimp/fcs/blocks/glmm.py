@@ -1,9 +1,9 @@
-"""Blocks of the chained-equations loop for one variable that is not normal: its generalised linear mixed model.
+"""Blocks of the chained-equations loop for one non-normal variable, by its generalised linear mixed model.
 
     g(E y) = X* beta + Z* b_i,    b_i ~ N(0, Psi)        Jolani 2025, sec. 2.4
 
-Rows count here: the likelihood is not a function of cross products. A visit makes the rows anew from the completed
-table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
+The likelihood is not a function of cross products, so rows are needed. A visit builds the rows from the completed table
+(fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, i
 __all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
 
 HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
-FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundred cycles
+FEW_ACCEPTED = 0.1  # share of steps; chains that accept fewer hardly move in a hundred cycles
 
 
 def family_code(block: ConditionalModel) -> int:
-    """The kernels' code of a block's family and link."""
+    """The kernels' code for a block's family and link."""
     family = block.distribution
     return family.code(family.link(block.method.link))
 
@@ -52,7 +52,7 @@ def family_code(block: ConditionalModel) -> int:
 def glmm_beta_prior(
     prior: CoefficientPrior, scale: Any, block: ConditionalModel, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
+    """Q0, t0 as for `beta_prior`; a weak prior of a count's intercept is centred at the log of the count's mean."""
     Q0, t0 = beta_prior(prior, scale, block.predictors, where)
     if prior.follows_mean and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
@@ -60,9 +60,9 @@ def glmm_beta_prior(
 
 
 class GeneralisedBlock(Block):
-    """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
+    """The common part of these methods: rows, parameters of the right shape, draws of missing values from the model."""
 
-    shift: float = 0.0  # added to the linear predictor of what is imputed
+    shift: float = 0.0  # added to the linear predictor of imputed values
     words: Mapping[int, tuple[str, str]] = {
         BEYOND: (
             "values held",
@@ -88,6 +88,7 @@ class GeneralisedBlock(Block):
         )
 
     def init(self, chain: Chain) -> Parameters:
+        """Zero coefficients, effects and Psi; shapes of one."""
         rq = self.r * self.q
         theta = Parameters(
             np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
@@ -97,18 +98,19 @@ class GeneralisedBlock(Block):
         return theta
 
     def _keep_aux(self, theta: Parameters) -> None:
-        """The auxiliary parameters as results show them: cutpoints from the second on (the first is 0), or a shape."""
+        """Store the auxiliary parameters for the results: cutpoints from the second on (the first is 0), or a shape."""
         auxiliary = self.chained.block.distribution.auxiliary
         if self.aux and auxiliary is not None:
             unit = self.rows.unit if auxiliary.has_unit else 1.0
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
     def move(self, shift: Shift) -> None:
-        """Take a shift: of a normal variable in the units of the data, of any other on the linear predictor."""
+        """Take a shift: in the units of the data for a normal variable, otherwise on the linear predictor."""
         unit = self.table.scale[self.chained.columns[0]] if self.chained.block.distribution.is_normal else 1.0
         self.shift = shift.of(self.chained.block.responses[0]) / float(unit)
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
+        """The rows where the variable is observed, with the predictors as completed in `V`."""
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
 
@@ -190,10 +192,10 @@ class GeneralisedBlock(Block):
         return bool(np.abs(x[k] - fitted.mean()) > 2 * np.ptp(fitted))
 
     def _out_of_range(self, j: int, eta: float, parts: np.ndarray, columns: Iterable[int]) -> str:
-        """Which row, and what makes its log mean so large; parts of it by these columns of the model."""
+        """The row with the largest log mean and the columns that contribute to it, for messages."""
         block, table = self.chained.block, self.table
         row = int(table.row[np.flatnonzero(self.rows.holes)[j]])
-        # the intercept says nothing about the row
+        # the intercept does not distinguish rows
         sizes = [
             (abs(part), part, block.fixed[t].name)
             for part, t in zip(parts, columns, strict=True)
@@ -209,8 +211,8 @@ class GeneralisedBlock(Block):
         else:
             why = (
                 "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
-                "what is imputed of it (bounds=), or leave it out of the formula. In a cluster without observed values "
-                "heavy tails of Psi can do it alone, where few clusters say what it is: take a tighter prior"
+                "its imputed values (bounds=), or leave it out of the formula. In a cluster without observed values, "
+                "heavy tails of Psi can be the only cause if few clusters inform it: take a tighter prior"
             )
         return (
             f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}: no "
@@ -242,6 +244,7 @@ class BayesGlmm(GeneralisedBlock):
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
+        """A dispersed start (`glmm_start`), with tallies of Metropolis steps."""
         theta = super().init(chain)
         Psi = self.Psi.known_value
         theta.Psi = theta.Psi if Psi is None else Psi
@@ -254,6 +257,7 @@ class BayesGlmm(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One transition of all parameters, then a fill."""
         f = self.rows.factors(chain.V)
         own = theta.own
         code = glmm_step(
@@ -266,6 +270,7 @@ class BayesGlmm(GeneralisedBlock):
         return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The acceptance rate of the Metropolis steps, and steps that hardly moved."""
         tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         name = self.chained.block.name
         shares = [
@@ -284,6 +289,6 @@ class BayesGlmm(GeneralisedBlock):
             events.append(Event("slow mixing", name, text, 1))
         sought, found = tally["modes"]
         if found < sought:
-            text = "searches for a mode did not end; proposals from where they stood are valid, but rarely accepted"
+            text = "searches for a mode did not converge; proposals from their last points are valid, but rarely accepted"
             events.append(Event("mode not found", name, text, int(sought - found)))
         return events

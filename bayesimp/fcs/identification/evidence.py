@@ -42,6 +42,7 @@ class Evidence:
 
     @cached_property
     def X(self) -> Array:
+        """(rows, p) the fixed columns, with centred predictors."""
         return column_values(self.block.fixed, self.values, self.data.codes, centred=True)
 
     @cached_property
@@ -53,10 +54,12 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
+        """Names of the columns of `X`."""
         return [column.name for column in self.block.fixed]
 
     @property
     def seen(self) -> str:
+        """The numbers of rows and clusters in words."""
         return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
 
     @property

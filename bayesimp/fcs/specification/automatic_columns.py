@@ -1,4 +1,4 @@
-"""Columns that a block has by default: cluster means added, what its rows do not tell apart left out; noted."""
+"""Default columns of a block: cluster means are added, columns that its rows cannot distinguish are left out; noted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
-    """Refuse compatible=True where a method has no place for cluster means; chosen by default, it is noted."""
+    """Refuse compatible=True for a method that cannot use cluster means; for a method chosen by default, note it."""
     block, method = draft.block, draft.block.method
     reason = method.without_cluster_means()
     if reason is None:
@@ -55,9 +55,9 @@ def without_unseen_levels(
     fitted: NDArray[np.bool_],
     asked: Collection[Column] = (),
 ) -> Draft:
-    """Of a default formula: without levels of a factor that its response tells nothing of, if others remain.
+    """Drop from a default formula levels of a factor that the observed rows cannot distinguish, if others remain.
 
-    asked: columns that the user added to the default formula, which stay.
+    asked: columns that the user added to the default formula; they stay.
     """
     block = draft.block
     if draft.explicit or proper(block):
@@ -90,12 +90,12 @@ def without_collinear(
     fitted: NDArray[np.bool_],
     asked: Collection[Column] = (),
 ) -> Draft:
-    """Of a default formula: without complete columns that are combinations of others wherever the response is observed.
+    """Drop from a default formula complete columns that are combinations of others wherever the response is observed.
 
-    Those of rows that are fewer than the columns stay, for `identified` to refuse: which to leave out nothing says. Of
-    generalised models, whose priors are proper, such a column says as much as its prior, and is left out where that acts
-    on a log mean: its factor exp(N(0, 2.5^2)) for a standard deviation of the column leaves the numbers.
-    asked: columns that the user added to the default formula, which stay.
+    If there are fewer rows than columns, they stay, and `identified` refuses the model, because it is arbitrary which to
+    drop. In generalised models, whose priors are proper, such a column has only its prior; it is dropped if the prior
+    acts on a log mean, where its factor exp(N(0, 2.5^2)) per standard deviation of the column could overflow.
+    asked: columns that the user added to the default formula; they stay.
     """
     block = draft.block
     if draft.explicit or (proper(block) and not block.distribution.has_log_link):
@@ -197,7 +197,7 @@ def without_combined_means(
 
 
 def _left_out(draft: Draft, left: Collection[Column], text: str, why: str = "") -> Draft:
-    """The draft without these columns, and a note that says so."""
+    """The draft without these columns, with a note about it."""
     if not left:
         return draft
     block = draft.block
@@ -214,7 +214,7 @@ def with_means(
     compatible: bool | None,
     fitted: NDArray[np.bool_],
 ) -> ConditionalModel:
-    """The block with cluster means, where wanted or sensible."""
+    """The block with cluster means, if requested or sensible."""
     block, method = draft.block, draft.block.method
     if not block.random or method.without_cluster_means() is not None:
         return block

@@ -147,6 +147,7 @@ class JointGLMM(ImputationModel):
 
     @property
     def responses(self) -> tuple[str, ...]:
+        """The responses of the factors, in their order."""
         return tuple(factor.response for factor in self.factors)
 
     @property

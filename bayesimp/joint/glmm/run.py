@@ -163,7 +163,7 @@ class GLMMRun(contract.Run):
         values = table.arrays.center[f] + table.arrays.unit[f] * y
         return np.rint(values) if table.factors[f].family.is_count else values
 
-    def _tree(self, cells: dict, attrs: dict):
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, h, table = self.model, self.history, self.model.table
         variables, coords = posterior(model, h)
         incomplete = [k for k, rows in enumerate(table.missing) if len(rows)]
