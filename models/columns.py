@@ -60,12 +60,12 @@ def _applied(pair: tuple[Any, Any], *arguments: Column) -> Column:
         return np.asarray(of_numbers(*arguments), dtype=float)
 
 
-def _power(a, b):
+def _power(a: Column, b: Column) -> Column:
     square = isinstance(b, np.float64) and b == 2.0
     return a * a if square else np.power(a, b)
 
 
-def _symbolic_power(a, b):
+def _symbolic_power(a: Column, b: Column) -> Column:
     constant = getattr(b, "data", None)
     return a * a if constant is not None and np.ndim(constant) == 0 and constant == 2.0 else a**b
 

@@ -13,7 +13,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from bayesimp.models.columns import Column, column
 from bayesimp.models.joint_data import GLMMFactor, JointData
-from bayesimp.models.levels import Places
+from bayesimp.models.levels import ExpandedRows
 
 __all__ = ["Completed"]
 
@@ -39,7 +39,7 @@ class Completed:
         Factor -> rows (c,) of its missing numbers.
     """
 
-    def __init__(self, data: JointData, places: Places, B: Sequence[TensorVariable | None]) -> None:
+    def __init__(self, data: JointData, places: ExpandedRows, B: Sequence[TensorVariable | None]) -> None:
         self.data, self.places, self.B = data, places, B
         self.cells: dict[int, Ints] = {}
         self._response: dict[

@@ -40,7 +40,7 @@ from bayesimp.families.levels import log_cumulative
 from bayesimp.models.columns import Column
 from bayesimp.models.completed import Completed
 from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
-from bayesimp.models.levels import Levels, Places, expand
+from bayesimp.models.levels import ExpandedRows, Levels, expand
 from bayesimp.models.ops import effects
 
 __all__ = ["JointModel", "joint_glmm"]
@@ -65,7 +65,7 @@ class JointModel(NamedTuple):
     """
 
     model: pm.Model
-    places: Places
+    places: ExpandedRows
     weights: TensorVariable | None
     cells: Mapping[int, Ints]
 
@@ -226,7 +226,7 @@ def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, k: Any) -> 
     )
 
 
-def _log_sum(weights: TensorVariable, places: Places) -> TensorVariable:
+def _log_sum(weights: TensorVariable, places: ExpandedRows) -> TensorVariable:
     """sum_i log sum_g prod_j sum_h exp(weights)."""
     by_row = _log_sum_rows(weights, places.sums - places.single)
     if not len(places.groups):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["MOST_COMBINATIONS", "MOST_PLACES", "Levels", "Places", "expand"]
+__all__ = ["MOST_COMBINATIONS", "MOST_PLACES", "Levels", "ExpandedRows", "expand"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,7 +49,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Places:
+class ExpandedRows:
     """Places (i, g, j, h): first those of rows in which nothing is summed over, then the others, row by row.
 
     Attributes
@@ -87,7 +87,7 @@ class Places:
     groups: Ints
 
 
-def expand(V: Array, Y: Array, cluster: Ints, levels: Sequence[Levels], names: Sequence[str]) -> Places:
+def expand(V: Array, Y: Array, cluster: Ints, levels: Sequence[Levels], names: Sequence[str]) -> ExpandedRows:
     """All places.
 
     Parameters
@@ -193,10 +193,10 @@ class _Made:
         self.sums.append(places)
         self.sum_group.append(group)
 
-    def places(self) -> Places:
+    def places(self) -> ExpandedRows:
         row, group, base = (np.concatenate(part) for part in (self.rows, self.group, self.base))
         V, Y = np.concatenate(self.own_V), np.concatenate(self.own_Y)
-        return Places(
+        return ExpandedRows(
             row, group, V, Y, len(self.single), np.array(self.of_group), base, self.reference, _padded(self.sums),
             np.array(self.sum_group, dtype=np.int64), _padded(self.groups),
         )  # fmt: skip

@@ -36,7 +36,7 @@ from bayesimp.sampling.chains import Report, chain_rng
 if TYPE_CHECKING:
     from bayesimp.joint.glmm.model import JointGLMM
     from bayesimp.models.joint_glmm import JointModel
-    from bayesimp.models.levels import Places
+    from bayesimp.models.levels import ExpandedRows
 
 __all__ = ["GLMMNutsRun", "draw_places", "sample_joint_glmm_nuts"]
 
@@ -194,7 +194,7 @@ def _fill(table: FactorTable, k: int, rows: NDArray[np.int64], values: Array, V:
     Y[rows, k] = (values - a.center[k]) / a.unit[k]
 
 
-def draw_places(rng: np.random.Generator, weights: Array, places: Places) -> NDArray[np.int64]:
+def draw_places(rng: np.random.Generator, weights: Array, places: ExpandedRows) -> NDArray[np.int64]:
     """A place for every row that is summed over, with its probability.
 
     Parameters
