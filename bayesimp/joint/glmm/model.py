@@ -113,7 +113,8 @@ class JointGLMM(ImputationModel):
         self._check_variation()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
-        factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
+        if self.is_conjugate:
+            factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
         self.events: list[Event] = self._notes()
 
     def _check_variation(self) -> None:
@@ -149,6 +150,11 @@ class JointGLMM(ImputationModel):
         """The responses of the factors, in their order."""
         return tuple(factor.response for factor in self.factors)
 
+    @property
+    def is_conjugate(self) -> bool:
+        """Whether the Gibbs sampler can be used."""
+        return self.priors.Sigma.is_conjugate and self.priors.Psi.is_conjugate
+
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
@@ -166,6 +172,24 @@ class JointGLMM(ImputationModel):
                 end = f"_{tree_name(self.factors[group[0]])}" if self.separate else ""
                 out[f"Psi{end}"] = resolved_Psi(self.priors, self.table, group)[0]
         return out
+
+    def pymc_model(self) -> Any:
+        """The model as a `pymc.Model` (models/joint_glmm.py is its definition).
+
+        Returns
+        -------
+        Its free variables are on the working scale; ``beta_<y>``, ``sigma2_<y>``, ``shape_<y>``, ``cutpoints_<y>``,
+        ``Psi`` and ``B`` are those of the posterior, ``imputed_<y>`` the missing numbers that other factors depend on.
+        Missing levels are summed out. `pymc.model_to_graphviz` draws it, if graphviz is installed.
+
+        Raises
+        ------
+        SpecificationError
+            An improper prior of a variance; missing cells that can neither be free nor summed out.
+        """
+        from bayesimp.joint.glmm.definition import pymc_model
+
+        return pymc_model(self).model
 
     def with_priors(self, priors: pr.Priors | str) -> JointGLMM:
         """The same model under other priors."""
@@ -254,6 +278,7 @@ class JointGLMM(ImputationModel):
         tune: int = 200,
         draws: int = 1000,
         thin: int = 1,
+        sampler: str = "auto",
         keep_effects: bool = False,
         workers: int | None = None,
         executor: str | Executor | None = None,
@@ -269,6 +294,9 @@ class JointGLMM(ImputationModel):
             Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
         chains, tune, draws, thin
             Independent chains; sweeps thrown away at their start; kept draws by chain, every `thin`-th.
+        sampler
+            "gibbs" (conditionally conjugate priors), "nuts" (every proper prior; missing levels are summed out), "auto":
+            gibbs where possible. The same posterior; NUTS takes about a minute to begin, and keeps every draw.
         keep_effects
             Keep the effects of every cluster in the posterior (variable ``B``).
         workers, executor
@@ -284,7 +312,7 @@ class JointGLMM(ImputationModel):
         Raises
         ------
         SpecificationError
-            m, chains, ... are out of range.
+            m, chains, ... are out of range; the sampler does not take the priors, or (NUTS) the missing cells.
         SamplingError
             The run was interrupted before the first imputation, or a chain failed.
         """
@@ -305,9 +333,21 @@ class JointGLMM(ImputationModel):
             )
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = GLMMRun(self, seed, thin, draws // per_chain, 1, keep_effects, workers, executor)
+        kind = GLMMRun
+        if self._sampler(sampler) == "nuts":
+            from bayesimp.joint.glmm.nuts import GLMMNutsRun
+
+            kind = GLMMNutsRun
+        run = kind(self, seed, thin, draws // per_chain, 1, keep_effects, workers, executor)
         with progress_bar(progress) as report:
             run.start(chains, tune, draws, report)
             if run.history.draws < draws:
                 run.fit_spacing(m)
             return run.imputations(m)
+
+    def _sampler(self, sampler: str) -> str:
+        if sampler not in ("auto", "gibbs", "nuts"):
+            raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
+        if sampler == "gibbs" and not self.is_conjugate:
+            factor_priors(self.table, self.priors, self.separate)  # says which prior, and what to take
+        return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler
