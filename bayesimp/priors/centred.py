@@ -101,12 +101,21 @@ def centring(centre: ArrayLike, intercept: int) -> Array:
 
 
 def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
-    """Columns from which only a constant is subtracted, with it; `names` (d,) label the effects, response by response."""
-    intercept = next((i for i, name in enumerate(names) if name.endswith(INTERCEPT)), None)
-    if intercept is None:
-        return {}
-    alone = np.flatnonzero((C[intercept] != 0) & ((C != 0).sum(axis=0) == 2))
-    return {names[int(j)]: float(-C[intercept, j]) for j in alone}
+    """Columns from which only a constant is subtracted, with it.
+
+    Parameters
+    ----------
+    C
+        (d, d) or (q, q), effects of centred columns to those of the table's.
+    names
+        Its columns, ``"x"`` or ``"y:x"``; those of several responses are named once.
+    """
+    found: dict[str, float] = {}
+    for j in np.flatnonzero((C != 0).sum(axis=0) == 2):
+        (i,) = (k for k in np.flatnonzero(C[:, j]) if k != j)
+        if names[i].endswith(INTERCEPT):
+            found[names[j].removeprefix(names[i].removesuffix(INTERCEPT))] = float(-C[i, j])
+    return found
 
 
 def resolve_effects(prior: CovariancePrior, sds: ArrayLike, C: Array, where: str) -> CovariancePrior:
@@ -146,8 +155,7 @@ def of_all(C: Array, d: int) -> Array:
 
 
 def _centre(C: Array, names: Sequence[str]) -> str:
-    """The effects to which a prior refers: "at year = 2019.5"; columns are those of the first response."""
-    prefix = names[0].partition(":")[0] + ":" if names[0].endswith(":Intercept") else ""
-    at = ", ".join(f"{name.removeprefix(prefix)} = {value:.6g}" for name, value in centres(C, names).items())
+    """The effects to which a prior refers: "at year = 2019.5"."""
+    at = ", ".join(f"{name} = {value:.6g}" for name, value in centres(C, names).items())
     more = "products and powers less what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
     return " and ".join(text for text in (at and f"at {at}", more and f"of {more}") if text)
