@@ -127,12 +127,16 @@ class Compiler:
             return
         if self._moves(node.right):
             if not self._above(node.left, 0.0):
-                raise self._outside(node, text, "has an imputed exponent of a number that may be 0 or negative")
+                raise self._outside(
+                    node, text, "has an imputed exponent of a number that may be 0 or negative"
+                )
         elif self._moves(node.left):
             power = node.right.value if isinstance(node.right, Number) else -1.0
             whole = power >= 0 and float(power).is_integer()
             if not whole and not self._above(node.left, 0.0, or_equal=power > 0):
-                raise self._outside(node, text, f"has no value {'below 0' if power > 0 else 'at 0 and below'}")
+                raise self._outside(
+                    node, text, f"has no value {'below 0' if power > 0 else 'at 0 and below'}"
+                )
 
     def _check_function(self, name: str, node: Call, argument: Node, text: str) -> None:
         if not self._moves(argument):

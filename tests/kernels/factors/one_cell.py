@@ -69,6 +69,7 @@ class Case:
     shift: dict[str, float] = field(default_factory=dict)
     row: int = 7
     seed: int = 1
+    strength: float = 0.5  # standard deviation of coefficients, on the scale of the sampler
 
 
 class OneCell:
@@ -81,20 +82,26 @@ class OneCell:
         lost = {name: rng.random(N) < 0.3 for name in (*case.holes, case.target)}
         for name in lost:
             whole = name in ("z", "zn")
-            lost[name] = (G == G[case.row]) if whole else lost[name] | (np.arange(N) == case.row) & (name == case.target)
+            lost[name] = (
+                (G == G[case.row])
+                if whole
+                else lost[name] | (np.arange(N) == case.row) & (name == case.target)
+            )
             frame.loc[lost[name], name] = np.nan
         self.lost = lost
         *others, last = ((name, f"{name} ~ {text}") for name, (text, _, _) in case.factors.items())
         families = {name: family for name, family in FAMILIES.items() if name in case.factors}
         data = bi.IncompleteData(frame.drop(columns=[] if "t" in case.factors else "size"), "g", families)
-        self.model = bi.JointGLMM(data, last[1], dict(others), shift=Shift(case.shift) if case.shift else None)
+        self.model = bi.JointGLMM(
+            data, last[1], dict(others), shift=Shift(case.shift) if case.shift else None
+        )
         assert self.model.table.factors == self.model.factors
         self.names = self.model.responses
         tab = self.model.table
         chain = start_chain(tab, factor_priors(tab, self.model.priors, False), case.seed, 0)
         self.sampler = Sampler(tab, factor_priors(tab, self.model.priors, False), chain, "")
         state = self.sampler.state
-        state.beta[:] = rng.normal(0.0, 0.5, state.beta.size)
+        state.beta[:] = rng.normal(0.0, case.strength, state.beta.size)
         state.B[:] = rng.normal(0.0, 0.5, state.B.shape)
         state.shape[:] = np.exp(rng.normal(0.3, 0.3, state.shape.size))
         state.cuts[:, 1:] = np.cumsum(np.exp(rng.normal(0, 0.3, state.cuts[:, 1:].shape)), axis=1)

@@ -68,7 +68,9 @@ def column(text, values=VALUES):
 
 
 @pytest.mark.parametrize("symbol", OPERATORS)
-@pytest.mark.parametrize("pair", ["a{}c", "(b){}(a)", "c{}a", "b{}2", "b{}0.5", "2{}b", "(0*a){}(0*b)", "a{}(c*0)"])
+@pytest.mark.parametrize(
+    "pair", ["a{}c", "(b){}(a)", "c{}a", "b{}2", "b{}0.5", "2{}b", "(0*a){}(0*b)", "a{}(c*0)"]
+)
 def test_operators(symbol, pair):
     """NaN ** 0 is 1 for the kernels: nothing is NaN while a chain runs."""
     text = pair.format(f" {symbol} ")
@@ -87,7 +89,18 @@ def test_functions(function, argument):
 def test_domains_have_no_other_values_than_numpy():
     edges = {"a": np.array([-1.0, 0.0, -0.0, -2.0, 1e-320, 800.0, -800.0, 1.0, -1e-300, 1e308]), **{
         name: VALUES[name] for name in "bc"}}  # fmt: skip
-    for text in ("log(a)", "log1p(a)", "log2(a)", "log10(a)", "sqrt(a)", "exp(a)", "expm1(a)", "1 / a", "a**2", "a**3"):
+    for text in (
+        "log(a)",
+        "log1p(a)",
+        "log2(a)",
+        "log10(a)",
+        "sqrt(a)",
+        "exp(a)",
+        "expm1(a)",
+        "1 / a",
+        "a**2",
+        "a**3",
+    ):
         made, expected = column(text, edges)
         np.testing.assert_allclose(made, expected, rtol=1e-13, err_msg=text)
 
