@@ -111,9 +111,7 @@ def test_every_model_of_the_package_is_here():
     tested = {type(case.model()).__name__ for case in CASES.values()}
     assert tested == set(model_names()) and PACKAGE <= tested
     assert all(model_type(name).__name__ == name for name in tested)
-    with pytest.raises(
-        bi.SpecificationError, match="no imputation model; there are JointNormal, JointGLMM, FCS"
-    ):
+    with pytest.raises(bi.SpecificationError, match="no imputation model; there are JointNormal, JointGLMM, FCS"):
         model_type("Joint")
 
 

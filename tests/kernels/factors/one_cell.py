@@ -203,7 +203,7 @@ class OneCell:
         """Chi-square of draws of whole numbers below `levels`, cells of little probability together."""
         p = softmax(self.log_law(np.arange(levels, dtype=float)))
         many = p * len(draws) >= 10
-        assert many.sum() >= 2 and p[-1] < 1e-3 or levels <= 6
+        assert (many.sum() >= 2 and p[-1] < 1e-3) or levels <= 6
         seen = np.bincount(draws.astype(int), minlength=levels)[:levels]
         if p[~many].sum() * len(draws) < 5:
             return float(stats.chisquare(seen[many], p[many] / p[many].sum() * seen[many].sum()).pvalue)

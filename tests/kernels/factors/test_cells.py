@@ -1,7 +1,7 @@
 """Missing cells of a joint GLMM against their full conditional, computed longhand (tests/kernels/factors/one_cell.py).
 
-Chi-square tests of discrete variables, Kolmogorov-Smirnov of continuous ones; slices are thinned, so that draws are nearly
-independent. A right kernel is rejected with probability LEVEL in each case (28 of them); wrong variants fall below REJECTED.
+Chi-square tests of discrete variables, Kolmogorov-Smirnov of continuous ones; slices are thinned, so that draws are
+nearly independent. A right kernel is rejected with probability LEVEL in each case; wrong variants fall below REJECTED.
 """
 
 import numpy as np
@@ -33,39 +33,168 @@ ORDINAL = f("o + x + (1 | g)", lambda d: (1, d.x, d.o == 1, d.o == 2))
 NOMINAL = f("x * c + (1 | g)", lambda d: (1, d.x, d.c == 1, d.c == 2, d.x * (d.c == 1), d.x * (d.c == 2)))
 
 DISCRETE = {
-    "binary, product in a normal child, logistic child": (case("w", ("y",), x=own["x"], v=f("w + (1 | g)", lambda d: (1, d.w)), y=XW), 2),
+    "binary, product in a normal child, logistic child": (
+        case("w", ("y",), x=own["x"], v=f("w + (1 | g)", lambda d: (1, d.w)), y=XW),
+        2,
+    ),
     "binary with a random slope": (case("w", y=f("w + (w | g)", lambda d: (1, d.w), lambda d: (1, d.w))), 2),
-    "binary, its cluster mean": (case("w", y=f("w + cluster_mean(w) + (1 | g)", lambda d: (1, d.w, mean(d.w)))), 2),
-    "binary, a child that is missing itself": (case("w", ("v", "y"), seed=4, v=f("w + (1 | g)", lambda d: (1, d.w)), y=f("w + v + (1 | g)", lambda d: (1, d.w, d.v))), 2),
-    "ordinal": (case("o", seed=2, x=own["x"], k=f("o + (1 | g)", lambda d: (1, d.o == 1, d.o == 2)), y=ORDINAL), 3),
-    "nominal": (case("c", seed=6, strength=1.0, x=own["x"], o=f("c + (1 | g)", lambda d: (1, d.c == 1, d.c == 2)), y=NOMINAL), 3),
-    "nominal of nominal": (case("c", y=own["x"], o=own["o"], x=f("c + (c | g)", lambda d: (1, d.c == 1, d.c == 2), lambda d: (1, d.c == 1, d.c == 2))), 3),
-    "levels in nominal and ordinal children": (case("o", ("c",), c=f("o + (1 | g)", lambda d: (1, d.o == 1, d.o == 2)), w=f("c + o + (1 | g)", lambda d: (1, d.c == 1, d.c == 2, d.o == 1, d.o == 2))), 3),
-    "binomial": (case("t", row=12, strength=0.1, y=f("t + I(t**2) + (1 | g)", lambda d: (1, d.t, d.t**2))), 6),
-    "of clusters": (case("z", z=f("1", one, none), x=f("z + (1 | g)", lambda d: (1, d.z)), y=f("z * x + (1 | g)", lambda d: (1, d.z, d.x, d.z * d.x))), 2),
-    "shifted": (case("w", shift={"w": 1.5, "y": -2.0}, holes=("y",), y=f("w + (1 | g)", lambda d: (1, d.w))), 2),
+    "binary, its cluster mean": (
+        case("w", y=f("w + cluster_mean(w) + (1 | g)", lambda d: (1, d.w, mean(d.w)))),
+        2,
+    ),
+    "binary, a child that is missing itself": (
+        case(
+            "w",
+            ("v", "y"),
+            seed=4,
+            v=f("w + (1 | g)", lambda d: (1, d.w)),
+            y=f("w + v + (1 | g)", lambda d: (1, d.w, d.v)),
+        ),
+        2,
+    ),
+    "ordinal": (
+        case("o", seed=2, x=own["x"], k=f("o + (1 | g)", lambda d: (1, d.o == 1, d.o == 2)), y=ORDINAL),
+        3,
+    ),
+    "nominal": (
+        case(
+            "c",
+            seed=6,
+            strength=1.0,
+            x=own["x"],
+            o=f("c + (1 | g)", lambda d: (1, d.c == 1, d.c == 2)),
+            y=NOMINAL,
+        ),
+        3,
+    ),
+    "nominal of nominal": (
+        case(
+            "c",
+            y=own["x"],
+            o=own["o"],
+            x=f("c + (c | g)", lambda d: (1, d.c == 1, d.c == 2), lambda d: (1, d.c == 1, d.c == 2)),
+        ),
+        3,
+    ),
+    "levels in nominal and ordinal children": (
+        case(
+            "o",
+            ("c",),
+            c=f("o + (1 | g)", lambda d: (1, d.o == 1, d.o == 2)),
+            w=f("c + o + (1 | g)", lambda d: (1, d.c == 1, d.c == 2, d.o == 1, d.o == 2)),
+        ),
+        3,
+    ),
+    "binomial": (
+        case("t", row=12, strength=0.1, y=f("t + I(t**2) + (1 | g)", lambda d: (1, d.t, d.t**2))),
+        6,
+    ),
+    "of clusters": (
+        case(
+            "z",
+            z=f("1", one, none),
+            x=f("z + (1 | g)", lambda d: (1, d.z)),
+            y=f("z * x + (1 | g)", lambda d: (1, d.z, d.x, d.z * d.x)),
+        ),
+        2,
+    ),
+    "shifted": (
+        case("w", shift={"w": 1.5, "y": -2.0}, holes=("y",), y=f("w + (1 | g)", lambda d: (1, d.w))),
+        2,
+    ),
     "poisson": (case("k", y=f("log1p(k) + (1 | g)", lambda d: (1, np.log1p(d.k)))), 60),
-    "poisson, counts as children": (case("k", nb=f("log1p(k) + (1 | g)", lambda d: (1, np.log1p(d.k))), y=f("nb + k + (1 | g)", lambda d: (1, d.nb, d.k))), 60),
-    "negative binomial": (case("nb", y=f("I(log1p(nb)**2) + (1 | g)", lambda d: (1, np.log1p(d.nb) ** 2))), 150),
-    "count in a cluster mean": (case("k", y=f("k + cluster_mean(k) + (1 | g)", lambda d: (1, d.k, mean(d.k)))), 60),
-}  # fmt: skip
+    "poisson, counts as children": (
+        case(
+            "k",
+            nb=f("log1p(k) + (1 | g)", lambda d: (1, np.log1p(d.k))),
+            y=f("nb + k + (1 | g)", lambda d: (1, d.nb, d.k)),
+        ),
+        60,
+    ),
+    "negative binomial": (
+        case("nb", y=f("I(log1p(nb)**2) + (1 | g)", lambda d: (1, np.log1p(d.nb) ** 2))),
+        150,
+    ),
+    "count in a cluster mean": (
+        case("k", y=f("k + cluster_mean(k) + (1 | g)", lambda d: (1, d.k, mean(d.k)))),
+        60,
+    ),
+}
 
 NUMBERS = {
-    "normal children": (case("x", w=own["w"], u=f("x + (1 | g)", lambda d: (1, d.x)), y=f("x * w + u + (x | g)", lambda d: (1, d.w, d.u, d.x, d.x * d.w), lambda d: (1, d.x))), GAUSSIAN),
-    "cluster mean": (case("x", seed=2, strength=1.0, y=f("x + cluster_mean(x) + (1 | g)", lambda d: (1, d.x, mean(d.x)))), GAUSSIAN),
-    "within": (case("x", ("y",), y=f("within(x) + (within(x) | g)", lambda d: (1, within(d.x)), lambda d: (1, within(d.x)))), GAUSSIAN),
-    "mean of a product": (case("x", w=own["w"], strength=1.5, y=f("w + x + w:cluster_mean(x:w) + (1 | g)", lambda d: (1, d.w, d.x, d.w * mean(d.x * d.w)))), GAUSSIAN),
-    "normal, shifted": (case("x", ("y",), shift={"x": 2.0, "y": -1.0}, y=f("x + (1 | g)", lambda d: (1, d.x))), GAUSSIAN),
-    "normal of clusters": (case("zn", zn=f("1", one, none), y=f("zn + (zn | g)", lambda d: (1, d.zn), lambda d: (1, d.zn))), GAUSSIAN),
-    "poisson child": (case("x", k=f("x + (1 | g)", lambda d: (1, d.x)), y=f("k + x + (1 | g)", lambda d: (1, d.k, d.x))), SLICE),
+    "normal children": (
+        case(
+            "x",
+            w=own["w"],
+            u=f("x + (1 | g)", lambda d: (1, d.x)),
+            y=f("x * w + u + (x | g)", lambda d: (1, d.w, d.u, d.x, d.x * d.w), lambda d: (1, d.x)),
+        ),
+        GAUSSIAN,
+    ),
+    "cluster mean": (
+        case("x", seed=2, strength=1.0, y=f("x + cluster_mean(x) + (1 | g)", lambda d: (1, d.x, mean(d.x)))),
+        GAUSSIAN,
+    ),
+    "within": (
+        case(
+            "x",
+            ("y",),
+            y=f("within(x) + (within(x) | g)", lambda d: (1, within(d.x)), lambda d: (1, within(d.x))),
+        ),
+        GAUSSIAN,
+    ),
+    "mean of a product": (
+        case(
+            "x",
+            w=own["w"],
+            strength=1.5,
+            y=f("w + x + w:cluster_mean(x:w) + (1 | g)", lambda d: (1, d.w, d.x, d.w * mean(d.x * d.w))),
+        ),
+        GAUSSIAN,
+    ),
+    "normal, shifted": (
+        case("x", ("y",), shift={"x": 2.0, "y": -1.0}, y=f("x + (1 | g)", lambda d: (1, d.x))),
+        GAUSSIAN,
+    ),
+    "normal of clusters": (
+        case("zn", zn=f("1", one, none), y=f("zn + (zn | g)", lambda d: (1, d.zn), lambda d: (1, d.zn))),
+        GAUSSIAN,
+    ),
+    "poisson child": (
+        case("x", k=f("x + (1 | g)", lambda d: (1, d.x)), y=f("k + x + (1 | g)", lambda d: (1, d.k, d.x))),
+        SLICE,
+    ),
     "square": (case("x", y=f("x + I(x**2) + (1 | g)", lambda d: (1, d.x, d.x**2))), SLICE),
-    "square of a mean's variable": (case("x", seed=2, strength=1.0, y=f("x + cluster_mean(I(x**2)) + (1 | g)", lambda d: (1, d.x, mean(d.x**2)))), SLICE),
-    "logistic and ordinal children": (case("x", w=f("x + (1 | g)", lambda d: (1, d.x)), o=f("w + x + (1 | g)", lambda d: (1, d.w, d.x)), y=own["x"]), SLICE),
+    "square of a mean's variable": (
+        case(
+            "x",
+            seed=2,
+            strength=1.0,
+            y=f("x + cluster_mean(I(x**2)) + (1 | g)", lambda d: (1, d.x, mean(d.x**2))),
+        ),
+        SLICE,
+    ),
+    "logistic and ordinal children": (
+        case(
+            "x",
+            w=f("x + (1 | g)", lambda d: (1, d.x)),
+            o=f("w + x + (1 | g)", lambda d: (1, d.w, d.x)),
+            y=own["x"],
+        ),
+        SLICE,
+    ),
     "comparison": (case("x", y=f("x + I(x > 1) + (1 | g)", lambda d: (1, d.x, d.x > 1))), SLICE),
     "gamma": (case("s", y=f("log(s) + (1 | g)", lambda d: (1, np.log(d.s)))), SLICE),
-    "gamma, gamma child": (case("s", i=f("log(s) + (1 | g)", lambda d: (1, np.log(d.s))), y=f("I(1 / s) + (1 | g)", lambda d: (1, 1 / d.s))), SLICE),
+    "gamma, gamma child": (
+        case(
+            "s",
+            i=f("log(s) + (1 | g)", lambda d: (1, np.log(d.s))),
+            y=f("I(1 / s) + (1 | g)", lambda d: (1, 1 / d.s)),
+        ),
+        SLICE,
+    ),
     "inverse gaussian": (case("i", y=f("i + (1 | g)", lambda d: (1, d.i))), SLICE),
-}  # fmt: skip
+}
 
 
 def thin(kind: int) -> int:

@@ -166,9 +166,22 @@ def test_degree_against_differences(text):
 
 @pytest.mark.parametrize(
     "text, of_a, of_b",
-    [("a + b", 1, 1), ("a * b", 1, 1), ("a * a", 2, 0), ("a**2", 2, 0), ("a / b", 1, 2), ("a / 2 - b", 1, 1), ("exp(b) * a", 1, 2),
-     ("-a * 3", 1, 0), ("a > 1", 2, 0), ("abs(a)", 2, 0), ("(a + b) * (a - b)", 2, 2), ("b / (1 + a)", 2, 1), ("a * b * c", 1, 1)],
-)  # fmt: skip
+    [
+        ("a + b", 1, 1),
+        ("a * b", 1, 1),
+        ("a * a", 2, 0),
+        ("a**2", 2, 0),
+        ("a / b", 1, 2),
+        ("a / 2 - b", 1, 1),
+        ("exp(b) * a", 1, 2),
+        ("-a * 3", 1, 0),
+        ("a > 1", 2, 0),
+        ("abs(a)", 2, 0),
+        ("(a + b) * (a - b)", 2, 2),
+        ("b / (1 + a)", 2, 1),
+        ("a * b * c", 1, 1),
+    ],
+)
 def test_degree_of_known_formulas(text, of_a, of_b):
     compiler = Unchecked(None, Base(d=expression(text, text)))
     for name in NAMES:
