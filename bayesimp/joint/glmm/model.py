@@ -9,7 +9,7 @@ means. So the analysis of the user's is one factor, and values are imputed as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +21,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.factors import Request, read_factors
+from bayesimp.joint.glmm.identification import check_identified
 from bayesimp.joint.glmm.posterior import effects_of, tree_name
 from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
 from bayesimp.joint.glmm.run import GLMMRun
@@ -98,11 +99,20 @@ class JointGLMM(ImputationModel):
             )
         if effects not in ("joint", "separate"):
             raise SpecificationError(f"effects must be 'joint' or 'separate', got {effects!r}.")
-        analyses = (analysis,) if isinstance(analysis, str) else tuple(analysis)
+        listed = isinstance(analysis, Iterable) and not isinstance(analysis, str)
+        analyses: tuple = tuple(analysis) if listed else (analysis,)
         if not analyses or not all(isinstance(text, str) for text in analyses):
             raise SpecificationError(
                 f"The analysis is a formula, such as 'y ~ x + (1 | {data.cluster})', or several; got {analysis!r}."
             )
+        for name, given in (("factors", factors), ("links", links)):
+            if given is not None and not _is_text_by_name(given):
+                example = "{'x': 'x ~ z'}" if name == "factors" else "{'y': 'probit'}"
+                raise SpecificationError(
+                    f"{name} is a dict of text by response, such as {example}; got {given!r}."
+                )
+        if isinstance(order, str):
+            raise SpecificationError(f"order is a list of responses, got {order!r}.")
         self.data = data
         self.request = Request(
             analyses, dict(factors or {}), None if order is None else tuple(order), dict(links or {})
@@ -113,6 +123,7 @@ class JointGLMM(ImputationModel):
         self._check_variation()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
+        check_identified(self.table, self.priors)
         factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
         self.events: list[Event] = self._notes()
 
@@ -301,3 +312,9 @@ class JointGLMM(ImputationModel):
             if run.history.draws < draws:
                 run.fit_spacing(m)
             return run.imputations(m)
+
+
+def _is_text_by_name(given: object) -> bool:
+    return isinstance(given, Mapping) and all(
+        isinstance(name, str) and isinstance(text, str) for name, text in given.items()
+    )

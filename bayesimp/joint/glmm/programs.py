@@ -199,8 +199,8 @@ class Compiler:
             f"Put {written} into the table as a column and impute that, or declare a family without them "
             f"(families={{'{name}': 'gamma'}} for positive numbers)."
             if family.is_normal
-            else f"Add a number that keeps it inside, as in log({write(Name(name))} + 1), or put {written} into the table "
-            "as a column and impute that."
+            else f"Add a number that keeps it inside, as in log({write(Name(name))} + 1), or put {written} into the "
+            "table as a column and impute that."
         )
         return SpecificationError(
             f"Formula '{text}': '{written}' {why}, and '{name}' is imputed as {self.data.families[name]}, which can have "

@@ -238,7 +238,8 @@ def test_mean_and_variance_are_exact(name):
 
 @pytest.mark.parametrize(
     "name, child",
-    [("binary, product in a normal child, logistic child", "y"), ("ordinal", "k"), ("nominal", "o"), ("of clusters", "x")],
+    [("binary, product in a normal child, logistic child", "y"), ("ordinal", "k"), ("nominal", "o"),
+     ("of clusters", "x")],
 )  # fmt: skip
 def test_a_child_left_out_is_noticed(name, child):
     given, levels = DISCRETE[name]

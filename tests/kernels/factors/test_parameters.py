@@ -134,9 +134,13 @@ def test_Psi_given_the_effects():
     law = stats.invwishart(6.0 + m, S + b.T @ b)
     i, j = np.tril_indices(3)
     expected = law.rvs(3000, random_state=1)
-    # logarithms of sds and correlations, whose moments exist
-    scale = lambda P: np.column_stack([0.5 * np.log(P[:, k, k]) for k in range(3)] + [  # noqa: E731
-        np.arctanh(P[:, a, c] / np.sqrt(P[:, a, a] * P[:, c, c])) for a, c in zip(i, j, strict=True) if a != c])  # fmt: skip
+
+    def scale(P):
+        """Logarithms of sds, and correlations on Fisher's scale."""
+        sd = np.sqrt(np.einsum("dii->di", P))
+        pairs = [P[:, a, c] / (sd[:, a] * sd[:, c]) for a, c in zip(i, j, strict=True) if a != c]
+        return np.column_stack([np.log(sd), *map(np.arctanh, pairs)])
+
     assert mc.two_samples(mc.with_products(scale(draws)), mc.with_products(scale(expected))) > LEVEL
     wrong = stats.invwishart(6.0 + m, S + 0.5 * b.T @ b).rvs(3000, random_state=1)
     assert mc.two_samples(mc.with_products(scale(draws)), mc.with_products(scale(wrong))) < REJECTED
