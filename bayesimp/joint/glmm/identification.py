@@ -1,13 +1,13 @@
 """Columns of factors that no data could tell apart, refused before anything is sampled.
 
-Complete columns are checked where formulas are read (formulas/design.py). Here are those with missing values, at values
-that stand for what can be imputed (`table.representative`): a column that is a combination of others there is one
-whatever is imputed, ``x + I(2 * x)`` or ``x + within(x) + cluster_mean(x)``.
+Complete columns are checked where formulas are read (formulas/design.py). Here are those with missing values: a column
+that is a combination of others wherever incomplete variables vary freely is one whatever is imputed, as in
+``x + I(2 * x)`` or ``x + within(x) + cluster_mean(x)``; and a flat prior needs what is observed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,43 +15,91 @@ from numpy.typing import NDArray
 from bayesimp.errors import DataError
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
+from bayesimp.formulas.formula import parse
+from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.prior import factor_beta
 from bayesimp.joint.glmm.table import FactorTable, representative
 from bayesimp.priors import Priors
+from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["check_identified"]
 
 Array = NDArray[np.float64]
 
 
-def check_identified(table: FactorTable, priors: Priors) -> None:
+def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, own: Collection[str]) -> None:
     """Refuse factors whose columns are combinations of each other, or that a flat prior leaves without information.
+
+    own: responses whose formulas are the user's.
 
     Raises
     ------
     DataError
-        Columns that are combinations of others; under a flat prior, a response that is observed in too few rows.
+        Columns that are combinations of others; under a flat prior, a response that is observed in too few rows, or a
+        level that is hardly observed together with it.
     """
     a = table.arrays
-    X = representative(table.V, table.programs, table.means, table.divisor, a.cluster, a.first)
+    seen, possible = (
+        representative(V, table.programs, table.means, table.divisor, a.cluster, a.first)
+        for V in (table.V, _possible(table))
+    )
     for k, factor in enumerate(table.factors):
         fixed, random = table.columns_of(k)
-        names = [column.name for column in factor.fixed]
-        rows = table.rows[k]
-        _check(X[rows, fixed], names, f"fixed part of '{factor.formula}'")
-        _check(
-            X[rows, random], [column.name for column in factor.random], f"random part of '{factor.formula}'"
-        )
-        if factor_beta(priors.beta, factor).is_proper:
-            continue
-        seen = rows[~np.isnan(table.Y[rows, k])]
-        where = f"fixed part of '{factor.formula}', in the {len(seen):,} rows in which '{factor.response}' is observed,"
         try:
-            _check(X[seen, fixed], names, where)
+            _check_factor(table, priors, data, k, seen[:, fixed], possible[:, fixed], possible[:, random])
         except DataError as error:
-            raise DataError(
-                f"{error} Or give the coefficients a proper prior, priors=Priors(beta=Normal(0, 10))."
-            ) from None
+            if factor.response in own:
+                raise
+            cure = f"That is the formula by default; to give another: factors={{'{factor.response}': '...'}}."
+            raise DataError(f"{error} {cure}") from None
+
+
+def _possible(table: FactorTable) -> Array:
+    """(n, v) variables where incomplete ones have every value that is observed of them about as often as others."""
+    V, rng, a = table.V.copy(), np.random.default_rng(0), table.arrays
+    for factor, v in zip(table.factors, a.variable, strict=True):
+        lost = np.isnan(V[:, v])
+        if lost.any():
+            drawn = rng.choice(np.unique(V[~lost, v]), len(V))
+            V[:, v] = drawn[a.first[a.cluster]] if factor.at_cluster else drawn
+    return V
+
+
+def _check_factor(
+    table: FactorTable, priors: Priors, data: IncompleteData, k: int, X: Array, possible: Array, Z: Array
+) -> None:
+    """X: fixed columns at values that stand for what is missing; possible, Z: where incomplete variables vary freely."""
+    factor, rows = table.factors[k], table.rows[k]
+    names = [column.name for column in factor.fixed]
+    if not names:
+        raise DataError(f"Formula '{factor.formula}': its fixed part has no column; give it an intercept.")
+    if len(rows) >= len(names):
+        _check(possible[rows], names, f"fixed part of '{factor.formula}'")
+    labels = [column.name for column in factor.random]
+    if len(rows) >= len(labels):
+        _check(Z[rows], labels, f"random part of '{factor.formula}'")
+    if factor_beta(priors.beta, factor).is_proper:
+        return
+    seen = rows[~np.isnan(table.Y[rows, k])]
+    _check_seen(X[seen], names, factor, [factor.response])
+    for name in parse(factor.formula).variables:
+        if name in data.variables and data.missing(name).any() and data.variable(name).is_coded:
+            both = seen[~data.missing(name)[table.row[seen]]]
+            # variables never observed together are tied by the model of one of them
+            if len(both) >= len(names):
+                _check_seen(X[both], names, factor, [factor.response, name])
+
+
+def _check_seen(X: Array, names: Sequence[str], factor: Factor, observed: Sequence[str]) -> None:
+    """What a flat prior cannot do without."""
+    there = f"{' and '.join(map(repr, observed))} {'are' if observed[1:] else 'is'} observed"
+    where = f"fixed part of '{factor.formula}' where {there}"
+    try:
+        _check(X, names, where)
+    except DataError as error:
+        raise DataError(
+            f"{error} Or give coefficients a proper prior, priors=Priors(beta=Normal(0, 10))."
+        ) from None
 
 
 def _check(X: Array, names: Sequence[str], what: str) -> None:

@@ -123,7 +123,8 @@ class JointGLMM(ImputationModel):
         self._check_variation()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
-        check_identified(self.table, self.priors)
+        own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
+        check_identified(self.table, self.priors, data, own)
         factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
         self.events: list[Event] = self._notes()
 
@@ -149,6 +150,12 @@ class JointGLMM(ImputationModel):
                     "distribution of effects between clusters"
                 )
                 out.append(Event("systematically missing", factor.response, text, lacking))
+            if factor.left_out:
+                text = (
+                    f"{', '.join(map(repr, factor.left_out))}: combinations of other complete variables where "
+                    f"'{factor.response}' is observed, and so not among its predictors"
+                )
+                out.append(Event("predictors", factor.response, text, len(factor.left_out)))
         left = [name for name in data.variables if data.missing(name).any() and name not in self.responses]
         if left:
             text = "not imputed, for their family is 'none'; they stay incomplete"

@@ -1,4 +1,4 @@
-"""The posterior of a joint GLMM where it is known: that of the joint normal model, of one factor alone, and in other units.
+"""The posterior of a joint GLMM where it is known: the joint normal model, one factor alone, the same in other units.
 
 Monte Carlo comparisons of means of independent chains, in batches; level LEVEL after Bonferroni over quantities.
 """
@@ -64,7 +64,7 @@ def imputed_means(imp):
 def as_joint(imp, separate=False):
     """beta, Sigma, Psi of (x, y) that the factors imply, and the logarithm of the ratio of the two priors.
 
-    x = a + b_x + e_x and y = c + G x + b_y + e_y give means (a, c + G a), effects and residuals L b and L e, L = [1 0; G 1].
+    x = a + b_x + e_x and y = c + G x + b_y + e_y give means (a, c + G a), effects L b and residuals L e, L = [1 0; G 1].
     The Jacobians are 1, but d(Sigma) = s_x d(s_x) d(s_y) dG.
     """
     tree = imp.tree["posterior"]
@@ -103,10 +103,10 @@ def of_joint_normal():
     )
 
 
-def of_factors(effects="joint"):
+def of_factors(effects="joint", draws=2000):
     """Quantities, and weights that turn the priors of the factors into those of the joint model."""
     model = bi.JointGLMM(two_variables(), "y ~ x + (1 | g)", priors=IW, effects=effects)
-    imp = model.impute(4, chains=4, tune=200, draws=2500, **RUN)
+    imp = model.impute(4, chains=4, tune=200, draws=draws, **RUN)
     beta, Sigma, Psi, log_weight = as_joint(imp, effects == "separate")
     return quantities(beta, Sigma, Psi, imputed_means(imp)), log_weight
 
@@ -129,7 +129,7 @@ def test_all_normal_factors_are_the_joint_normal_model():
 
 
 def test_effects_that_are_independent_across_factors_are_another_model():
-    values, log_weight = of_factors("separate")
+    values, log_weight = of_factors("separate", 1000)
     assert p_weighted(values, 0 * log_weight, of_joint_normal()) < REJECTED
 
 
@@ -173,8 +173,8 @@ def test_one_normal_factor_is_the_joint_model_of_one_response():
 def test_one_binary_factor_is_what_chained_equations_draw_from():
     """With one incomplete variable FCS has one conditional model, whose cycles are a chain."""
     data, formula = one_response(True), "y ~ a + (1 | g)"
-    own = bi.JointGLMM(data, formula).impute(4, chains=4, tune=200, draws=2500, **RUN).tree["posterior"]
-    chained = bi.FCS(data, "bayes", formula).impute(8, cycles=1250, tune=250, **RUN).tree["posterior"]
+    own = bi.JointGLMM(data, formula).impute(4, chains=4, tune=150, draws=1200, **RUN).tree["posterior"]
+    chained = bi.FCS(data, "bayes", formula).impute(8, cycles=700, tune=150, **RUN).tree["posterior"]
     log = lambda Psi: np.log(Psi.reshape(*Psi.shape[:2], -1)[..., :1])  # noqa: E731
     pair = [
         np.concatenate(
