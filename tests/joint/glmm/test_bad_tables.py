@@ -1,4 +1,4 @@
-"""Tables at the edge of what can be imputed: a joint GLMM works on them, or refuses them before sampling, in its own words."""
+"""Tables at the edge of what can be imputed: a joint GLMM works on them, or refuses them in its own words."""
 
 import warnings
 

@@ -70,6 +70,8 @@ class Case:
     row: int = 7
     seed: int = 1
     strength: float = 0.5  # standard deviation of coefficients, on the scale of the sampler
+    bare: bool = False  # the target is missing in the whole cluster of the row
+    links: dict[str, str] = field(default_factory=dict)
 
 
 class OneCell:
@@ -87,14 +89,15 @@ class OneCell:
                 if whole
                 else lost[name] | (np.arange(N) == case.row) & (name == case.target)
             )
+            if name == case.target and case.bare:
+                lost[name] |= G == G[case.row]
             frame.loc[lost[name], name] = np.nan
         self.lost = lost
         *others, last = ((name, f"{name} ~ {text}") for name, (text, _, _) in case.factors.items())
         families = {name: family for name, family in FAMILIES.items() if name in case.factors}
         data = bi.IncompleteData(frame.drop(columns=[] if "t" in case.factors else "size"), "g", families)
-        self.model = bi.JointGLMM(
-            data, last[1], dict(others), shift=Shift(case.shift) if case.shift else None
-        )
+        shift = Shift(case.shift) if case.shift else None
+        self.model = bi.JointGLMM(data, last[1], dict(others), shift=shift, links=case.links)
         assert self.model.table.factors == self.model.factors
         self.names = self.model.responses
         tab = self.model.table
