@@ -52,7 +52,7 @@ _HOME = {
     "plot_trace": "bayesimp.plots.trace",
 }
 __version__ = version("bayesimp")
-_MODULES = ("analysis", "compatibility", "methods", "models", "plots", "priors")
+_MODULES = ("analysis", "compatibility", "methods", "models", "plots", "priors", "studies")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CodeNotInFile",
+    "Contents",
     "ImputationModel",
     "Run",
     "Shift",
@@ -81,6 +82,17 @@ class Shift:
     def __bool__(self) -> bool:
         return any(self.by.values())
 
+    def describe(self, moves_predictor: Callable[[str], bool] = lambda name: False) -> list[str]:
+        """One line of a printed model for every variable that is moved.
+
+        moves_predictor: whether it is the linear predictor of a variable that moves.
+        """
+        return [
+            f"shift of {name}: {float(number):+g}" + " on its linear predictor" * moves_predictor(name)
+            for name, number in self.by.items()
+            if number
+        ]
+
     def checked(self, known: Sequence[str]) -> Shift:
         """The same shift, if every variable is imputed by the model and every number is finite.
 
@@ -96,6 +108,33 @@ class Shift:
             if not abs(float(number)) < float("inf"):
                 raise SpecificationError(f"shift of '{name}': a finite number, not {number!r}.")
         return self
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the model of one incomplete variable contains of the other variables, to be compared with an analysis.
+
+    Attributes
+    ----------
+    formula
+        Its conditional mean given all others, as a formula: ``"x ~ 1 + y + cluster_mean(y) + (1 + w | school)"``.
+    clusters
+        How it knows the clusters: ``"random"`` effects, a ``"fixed"`` effect of each, values ``"of clusters"``
+        themselves (one row a cluster), or ``"ignored"``.
+    is_normal
+        Whether its distribution is normal, with a residual variance.
+    own_variances
+        Whether each cluster has a residual variance of its own.
+    is_factor
+        Whether it is a factor of a joint distribution, from the product of which missing values are drawn, instead of
+        the distribution of the variable given all others.
+    """
+
+    formula: str
+    clusters: Literal["random", "fixed", "of clusters", "ignored"] = "random"
+    is_normal: bool = True
+    own_variances: bool = False
+    is_factor: bool = False
 
 
 class Run(ABC):
@@ -234,6 +273,36 @@ class ImputationModel(ABC):
         ------
         SpecificationError
         """
+
+    def contents(self) -> Mapping[str, Contents] | None:
+        """What the model of each variable contains; variables of which nothing is known, such as those that code of the
+        user's imputes, are left out. None, the default: nothing is known of any, and analyses cannot be compared with it.
+        """
+        return None
+
+    def definitions(self) -> Mapping[str, str]:
+        """Columns that the model computes from others, name -> expression, each after those that it needs."""
+        return {}
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str | None:
+        """The call that makes this model with further terms, as a user would write it; None where there is none.
+
+        Parameters
+        ----------
+        fixed, random
+            By variable, terms that its model lacks, and terms whose random slopes it lacks.
+        clusters
+            Variables whose models lack effects of the clusters.
+        variances
+            Variables whose models lack a residual variance for each cluster.
+        """
+        return None
 
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Variables that would mix better imputed in one block, name -> variables.

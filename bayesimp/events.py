@@ -32,6 +32,7 @@ class Event:
     count: int = 1
 
     def as_dict(self) -> dict:
+        """The event as a dictionary, by the names of its attributes."""
         return asdict(self)
 
 

@@ -18,6 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
+# Arrays by the number of their axes, for annotations; docstrings name the axes by the symbols above: beta (p, r).
+Vector = NDArray[np.float64]  # (n,)
+Matrix = NDArray[np.float64]  # (n, d)
+Stack = NDArray[np.float64]  # (k, n, d)
+Array = NDArray[np.float64]  # any number of axes
+IntVector = NDArray[np.int64]
+IntMatrix = NDArray[np.int64]
+IntArray = NDArray[np.int64]
+Integer = int | np.int64  # numba compiles the two once, where the second is written out
+BoolVector = NDArray[np.bool_]
+BoolMatrix = NDArray[np.bool_]
+
 # Dimensions. `draw` (posterior) and `imputation` (completed table) are never interchangeable.
 # "response" and not "variable", and never "group": ArviZ's plots use those two names themselves.
 CHAIN = "chain"

@@ -9,6 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["progress_bar", "waiting"]
 
@@ -34,7 +39,7 @@ class Report:
             raise KeyboardInterrupt
         self._draw(stage, done, total)
 
-    def pressed(self, signum, frame) -> None:
+    def pressed(self, signum: int, frame: FrameType | None) -> None:
         """What Ctrl-C calls."""
         self._pressed += 1
         if not self._holding or self._pressed > 2:
@@ -42,6 +47,7 @@ class Report:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
+        """Take Ctrl-C while the block runs, unless somebody else handles it."""
         before = signal.getsignal(signal.SIGINT)
         inside = isinstance(getattr(before, "__self__", None), Report)  # one run makes another
         if threading.current_thread() is not threading.main_thread() or not (
@@ -87,7 +93,7 @@ def progress_bar(show: bool | None = None) -> Iterator[Report]:
             live[0].stop()
 
 
-def _start():
+def _start() -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

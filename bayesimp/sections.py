@@ -52,6 +52,7 @@ class Section:
         self.problems.append(f"{'.'.join(part for part in (self.path, key) if part) or 'plan'}: {problem}")
 
     def text(self, key: str, default: Any = REQUIRED, choices: Sequence[str] = (), why: str = "") -> Any:
+        """A text that is not empty, one of `choices` if there are any."""
         value = self._value(key, str, default, why)
         if isinstance(value, str) and key in self.record:
             if not value.strip():
@@ -63,11 +64,13 @@ class Section:
         return value
 
     def flag(self, key: str, default: bool) -> bool:
+        """true or false."""
         return self._value(key, bool, default)
 
     def whole(
         self, key: str, default: Any = REQUIRED, least: int = 0, most: int = 2**63 - 1, why: str = ""
     ) -> Any:
+        """A whole number from `least` to `most`."""
         value = self._value(key, int, default, why)
         if isinstance(value, int) and not least <= value <= most:
             bound = f"at least {least}" if value < least else f"at most {most}"
@@ -76,9 +79,11 @@ class Section:
         return value
 
     def table(self, key: str, default: Any = REQUIRED, why: str = "") -> dict[str, Any]:
+        """A table within the table; empty if it is absent or wrong."""
         return self._value(key, dict, default, why) or {}
 
     def list_of_texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts; empty if it is absent or wrong."""
         value = self._value(key, list, [])
         if not all(isinstance(item, str) for item in value or []):
             self.note(key, f'must be a list of texts, such as ["NA", "-99"], not {_shown(value)}')

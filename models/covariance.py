@@ -1,8 +1,8 @@
 """Priors on a covariance matrix S (d x d) as PyMC distributions.
 
-    InverseWishart(nu, V)     |S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)                    nu > d - 1, real
-    HuangWand(nu, scale)      |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
-    LKJCovariance(eta, sd)    S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
+    InverseWishartCovariance(nu, V)   |S|^-(nu+d+1)/2 exp(-tr(V^-1 S^-1)/2)                    nu > d - 1, real
+    HuangWandCovariance(nu, scale)    |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
+    LKJCovariance(eta, sd)            S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
 
 Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for
 them, are in `bayesimp.kernels.covariance.density`. They are our own because PyMC (6.4.0, checked) has no
@@ -11,7 +11,8 @@ inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pymc as pm
@@ -27,7 +28,19 @@ from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models import ops
 from bayesimp.priors.base import CovariancePrior
 
-__all__ = ["HuangWand", "InverseWishart", "LKJCovariance", "covariance", "float64", "scale_data"]
+if TYPE_CHECKING:
+    from pytensor.graph.basic import Variable
+
+    from bayesimp.priors.scales import ScalePrior
+
+__all__ = [
+    "HuangWandCovariance",
+    "InverseWishartCovariance",
+    "LKJCovariance",
+    "covariance",
+    "float64",
+    "scale_data",
+]
 
 
 class ScaleCorrelation(Transform):
@@ -36,31 +49,39 @@ class ScaleCorrelation(Transform):
     name = "free"
     ndim_supp = 1
 
-    def __init__(self, precision: bool):
+    def __init__(self, precision: bool) -> None:
         self.precision = precision
 
-    def backward(self, value, *inputs):
+    def backward(self, value: TensorVariable, *inputs: Variable) -> TensorVariable:
+        """S from its free parameters."""
         return ops.from_free(value, self.precision)[0]
 
-    def forward(self, value, *inputs):
+    def forward(self, value: TensorVariable, *inputs: Variable) -> TensorVariable:
+        """Free parameters from S."""
         return ops.to_free(value, self.precision)
 
-    def log_jac_det(self, value, *inputs):
+    def log_jac_det(self, value: TensorVariable, *inputs: Variable) -> TensorVariable:
+        """Log determinant of the Jacobian of `backward`."""
         return ops.from_free(value, self.precision)[1]
 
 
 class InverseWishartRV(RandomVariable):
+    """Random variable behind `InverseWishartCovariance`."""
+
     name = "inverse_wishart"
     signature = "(),(d,d)->(d,d)"
     dtype = "floatX"
     _print_name = ("InverseWishart", "\\operatorname{InverseWishart}")
 
     @classmethod
-    def rng_fn(cls, rng, nu, scale, size):
+    def rng_fn(
+        cls, rng: np.random.Generator, nu: float, scale: np.ndarray, size: tuple[int, ...] | None
+    ) -> np.ndarray:
+        """Independent draws (*size, d, d)."""
         return kernels.draw_inverse_wishart(rng, nu, scale, size)
 
 
-class InverseWishart(Continuous):
+class InverseWishartCovariance(Continuous):
     """Inverse-Wishart with real degrees of freedom.
 
     Parameters
@@ -76,19 +97,29 @@ class InverseWishart(Continuous):
     rv_op = InverseWishartRV()
 
     @classmethod
-    def dist(cls, nu, V=None, *, scale=None, **kwargs):
+    def dist(
+        cls,
+        nu: ArrayLike | TensorVariable,
+        V: np.ndarray | None = None,
+        *,
+        scale: ArrayLike | TensorVariable | None = None,
+        **kwargs: Any,
+    ) -> TensorVariable:
+        """The distribution without a name; exactly one of V and scale is given."""
         if (V is None) == (scale is None):
-            raise ValueError("InverseWishart: give exactly one of V and scale.")
-        if scale is None:
-            scale = np.linalg.inv(V)
-            scale = (scale + scale.mT) / 2
+            raise ValueError("InverseWishartCovariance: give exactly one of V and scale.")
+        if V is not None:
+            inverse = np.linalg.inv(V)
+            scale = (inverse + inverse.mT) / 2
         return super().dist(float64(nu, scale), **kwargs)
 
-    def support_point(rv, size, nu, scale):
+    def support_point(rv, size: Variable, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
+        """The mode, where sampling starts."""
         d = scale.shape[-1]
         return pt.broadcast_to(scale / (nu + d + 1)[..., None, None], rv.shape)
 
-    def logp(S, nu, scale):
+    def logp(S, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
+        """Log density at S."""
         return ops.inverse_wishart(S, nu, scale)
 
 
@@ -97,22 +128,29 @@ class _ScaleVectorRV(RandomVariable):
 
     dtype = "floatX"
 
-    def _supp_shape_from_params(self, dist_params, param_shapes=None):
+    def _supp_shape_from_params(
+        self, dist_params: Sequence[TensorVariable], param_shapes: Sequence[tuple] | None = None
+    ) -> tuple:
         d = dist_params[1].shape[-1] if param_shapes is None else param_shapes[1][-1]
         return (d, d)
 
 
 class HuangWandRV(_ScaleVectorRV):
+    """Random variable behind `HuangWandCovariance`."""
+
     name = "huang_wand"
     signature = "(),(d)->(d,d)"
     _print_name = ("HuangWand", "\\operatorname{HuangWand}")
 
     @classmethod
-    def rng_fn(cls, rng, nu, scale, size):
+    def rng_fn(
+        cls, rng: np.random.Generator, nu: float, scale: np.ndarray, size: tuple[int, ...] | None
+    ) -> np.ndarray:
+        """Independent draws (*size, d, d)."""
         return kernels.draw_huang_wand(rng, nu, scale, size)
 
 
-class HuangWand(Continuous):
+class HuangWandCovariance(Continuous):
     """Half-t(nu, scale_k) standard deviations; at nu = 2 every correlation uniform (Huang & Wand 2013).
 
     Parameters
@@ -126,27 +164,37 @@ class HuangWand(Continuous):
     rv_op = HuangWandRV()
 
     @classmethod
-    def dist(cls, nu, scale, **kwargs):
+    def dist(
+        cls, nu: ArrayLike | TensorVariable, scale: ArrayLike | TensorVariable, **kwargs: Any
+    ) -> TensorVariable:
+        """The distribution without a name."""
         return super().dist(float64(nu, scale), **kwargs)
 
-    def support_point(rv, size, nu, scale):
+    def support_point(rv, size: Variable, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
+        """diag(scale^2), where sampling starts."""
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
 
-    def logp(S, nu, scale):
+    def logp(S, nu: TensorVariable, scale: TensorVariable) -> TensorVariable:
+        """Log density at S."""
         return ops.huang_wand(S, nu, scale)
 
 
 class LKJCovarianceRV(_ScaleVectorRV):
+    """Random variable behind `LKJCovariance`; the family of the standard deviations is part of it."""
+
     name = "lkj_covariance"
     signature = "(),(d),()->(d,d)"
     _print_name = ("LKJCovariance", "\\operatorname{LKJCovariance}")
     __props__ = (*RandomVariable.__props__, "family")  # type: ignore[assignment]  # a field more than its base
 
-    def __init__(self, family: int = kernels.HALF_T, **kwargs):
+    def __init__(self, family: int = kernels.HALF_T, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.family = family
 
-    def rng_fn(self, rng, eta, scale, nu, size):
+    def rng_fn(
+        self, rng: np.random.Generator, eta: float, scale: np.ndarray, nu: float, size: tuple[int, ...] | None
+    ) -> np.ndarray:
+        """Independent draws (*size, d, d)."""
         return kernels.draw_lkj_covariance(rng, eta, scale, nu, self.family, size)
 
 
@@ -166,35 +214,58 @@ class LKJCovariance(Continuous):
     rv_type = LKJCovarianceRV
 
     @classmethod
-    def rv_op(cls, eta, scale, nu, *, family, **kwargs):
+    def rv_op(
+        cls, eta: TensorVariable, scale: TensorVariable, nu: TensorVariable, *, family: int, **kwargs: Any
+    ) -> TensorVariable:
+        """The random variable for a family of standard deviations."""
         return LKJCovarianceRV(family)(eta, scale, nu, **kwargs)
 
     @classmethod
-    def dist(cls, eta, sd, *, scale=None, **kwargs):
+    def dist(
+        cls,
+        eta: ArrayLike | TensorVariable,
+        sd: ScalePrior,
+        *,
+        scale: ArrayLike | TensorVariable | None = None,
+        **kwargs: Any,
+    ) -> TensorVariable:
+        """The distribution without a name."""
         numbers = float64(eta, sd.scale if scale is None else scale, sd.degrees)
         return super().dist(numbers, family=sd.family, **kwargs)
 
-    def support_point(rv, size, eta, scale, nu):
+    def support_point(
+        rv, size: Variable, eta: TensorVariable, scale: TensorVariable, nu: TensorVariable
+    ) -> TensorVariable:
+        """diag(scale^2), where sampling starts."""
         return pt.broadcast_to(_on_diagonal(scale**2), rv.shape)
 
 
 @_logprob.register(LKJCovarianceRV)
-def _lkj_logprob(op, values, rng, size, eta, scale, nu, **kwargs):
+def _lkj_logprob(
+    op: LKJCovarianceRV,
+    values: Sequence[TensorVariable],
+    rng: Variable,
+    size: Variable,
+    eta: TensorVariable,
+    scale: TensorVariable,
+    nu: TensorVariable,
+    **kwargs: Any,
+) -> TensorVariable:
     return ops.lkj(values[0], eta, scale, nu, op.family)
 
 
 @_default_transform.register(InverseWishartRV)
 @_default_transform.register(HuangWandRV)
-def _through_precision(op, rv):
+def _through_precision(op: RandomVariable, rv: TensorVariable) -> ScaleCorrelation:
     return ScaleCorrelation(precision=True)
 
 
 @_default_transform.register(LKJCovarianceRV)
-def _direct(op, rv):
+def _direct(op: RandomVariable, rv: TensorVariable) -> ScaleCorrelation:
     return ScaleCorrelation(precision=False)
 
 
-def _on_diagonal(x):
+def _on_diagonal(x: TensorVariable) -> TensorVariable:
     return x[..., None] * np.eye(x.type.shape[-1])
 
 

@@ -92,13 +92,38 @@ def test_one_line_at_the_end(capsys):
 
 
 def test_chains_that_do_not_mix_are_said_and_cured_as_advised(capsys):
+    alone = {"a": "bayes", "b": "bayes"}  # by default they are one block
     with pytest.warns(bi.StatisticalWarning, match=r"Does NOT mix.*blocks=\{'together': \['a', 'b'\]\}"):
-        bi.impute(skewed(), "g", m=10, cycles=60, seed=1, progress=False, show=False)
+        bi.impute(skewed(), "g", m=10, cycles=60, methods=alone, seed=1, progress=False, show=False)
     assert capsys.readouterr().out == ""
-    imp = bi.impute(skewed(), "g", m=10, cycles=300, seed=1, progress=False, blocks={"together": ["a", "b"]})
-    assert (
-        capsys.readouterr().out.strip().splitlines()[-1].startswith("Converged") and imp.summary().converged
-    )
+    for cure in ({"blocks": {"together": ["a", "b"]}}, {}):
+        imp = bi.impute(skewed(), "g", m=10, cycles=300, seed=1, progress=False, **cure)
+        assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Converged")
+        assert imp.summary().converged
+
+
+def test_normal_variables_are_one_block_unless_something_is_chosen():
+    table = skewed()
+    assert [block.responses for block in impute(table).model.spec.blocks] == [("a", "b")]
+    for chosen in (
+        {"methods": {"a": "bayes"}},
+        {"predictors": ["a ~ b + (1 | g)"]},
+        {"blocks": {}},
+        {"derived": {"c": "a + b"}},
+    ):
+        blocks = impute(table, **chosen).model.spec.blocks
+        assert sorted(block.responses for block in blocks) == [("a",), ("b",)]
+
+
+def test_a_block_that_cannot_be_is_imputed_one_by_one():
+    table = skewed()
+    imp = impute(table, bounds={"a": (-1000, None)})
+    assert len(imp.model.spec.blocks) == 2
+    said = imp.events.query("where == 'a, b' and kind == 'by default'")["message"]
+    assert said.str.startswith("imputed one by one, because one block for all of them is refused").sum() == 1
+    odd = np.arange(len(table)) % 2 == 1
+    table.loc[odd, "a"], table.loc[~odd, "b"] = np.nan, np.nan  # never seen together
+    assert len(impute(table).model.spec.blocks) == 2
 
 
 def test_default_cycles_can_meet_the_criterion():

@@ -204,19 +204,27 @@ def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
     lines = "\n".join(f"{key} = {value!r}" for key, value in options.items())
     plan.write_text(plan.read_text() + f'[[analysis]]\nname = "ill"\nformula = "{formula}"\n{lines}\n')
     assert main(["check", str(plan)]) == 0
+    said = capsys.readouterr().out
     assert (
         "(bernoulli, probit, weights 'score', offset 'known', 20 nodes of quadrature, compared with complete rows)"
-        in capsys.readouterr().out
+        in said
     )
+    lacks = "Note: 'ill ~ pain + (1 | clinic)' contains what the imputation model lacks"
+    longer = 'Impute with it: formula = "score + pain ~ 1 + age + grade + ill + known + (1 | clinic)" under [model]'
+    assert lacks in said and longer in said
     out = plan.parent / "out"
     assert main(["run", str(plan), "--out", str(out)]) == 0
+    notes = json.loads((out / "run.json").read_text())["notes"]
+    assert any(longer in note for note in notes) and lacks in capsys.readouterr().out
+    assert list(pd.read_csv(out / "events_ill.csv")["kind"]) == ["not congenial"] * 2
     imputations, found = bi.load(out / "imputations.nc"), pd.read_csv(out / "pooled_ill.csv")
-    expected = fit_each(imputations, formula, cluster="clinic", **options)
+    tables = list(imputations)
+    expected = fit_each(tables, formula, cluster="clinic", **options)
     np.testing.assert_allclose(found["estimate"], expected.pool().estimate, rtol=1e-9)
     complete = imputations.data.frame.dropna(subset=["ill", "pain", "score"])
     cc = fit_each([complete], formula, cluster="clinic", **options)
     np.testing.assert_allclose(found["cc.estimate"], cc.estimates[0], rtol=1e-9)
-    laplace = fit_each(imputations, formula, cluster="clinic", **{**options, "quadrature": 1})
+    laplace = fit_each(tables, formula, cluster="clinic", **{**options, "quadrature": 1})
     assert np.abs(laplace.pool().estimate / found["estimate"] - 1).max() > 1e-6
 
 

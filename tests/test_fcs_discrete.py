@@ -549,7 +549,7 @@ def test_two_stage_in_the_units_of_the_data():
 def test_two_stage_names_the_clusters_that_it_cannot_fit():
     frame = table()[["study", "x", "smoke"]]
     frame["smoke"] = frame["smoke"].mask((frame["study"] == "s5") & frame["smoke"].notna(), "no")
-    for published, then in ((False, "drawn from what their rows say"), (True, "as published")):
+    for published, then in ((False, "drawn from their rows and the other clusters"), (True, "as published")):
         imp = impute(frame, methods=bi.methods.TwoStage(published=published))
         event = imp.events[imp.events["kind"] == "cluster not fitted"].iloc[0]
         assert (

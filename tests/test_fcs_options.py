@@ -329,15 +329,15 @@ HOLES = FRAME["y"].isna()
 @pytest.mark.parametrize(
     "pair, error, message",
     [
-        ((np.nan, 1), bi.SpecificationError, "nan is no bound; give None"),
+        ((np.nan, 1), bi.SpecificationError, "nan is not a bound; give None"),
         ((np.inf, None), bi.SpecificationError, "empty"),
         ((None, -np.inf), bi.SpecificationError, "empty"),
         ((1, 0), bi.SpecificationError, "empty"),
         ((True, 2), bi.SpecificationError, "must be .lower, upper."),
         ("ab", bi.SpecificationError, "must be .lower, upper."),
         ((0, "1"), bi.SpecificationError, "must be .lower, upper."),
-        ((0, np.ones(3)), bi.SpecificationError, r"384 numbers, one a row of the table; got shape \(3,"),
-        ((0, np.ones((M * N, 2))), bi.SpecificationError, r"one a row of the table; got shape \(384, 2"),
+        ((0, np.ones(3)), bi.SpecificationError, r"384 numbers, one per row of the table; got shape \(3,"),
+        ((0, np.ones((M * N, 2))), bi.SpecificationError, r"one per row of the table; got shape \(384, 2"),
         ((0, HOLES.where(HOLES).sort_index(ascending=False)), bi.SpecificationError, "another index"),
         ((np.where(HOLES, 3.0, np.nan), 2), bi.SpecificationError, r"no value is between 3 and 2 in \d+ of 384 rows"),
         ((None, np.full(M * N, 0.01)), bi.DataError, r"outside their row's bounds in \d+ of 384 rows .*nan in"),

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.fuzz.corpus import CORPUS, KNOWN, PENDING
+from tests.fuzz.corpus import CORPUS, MUST_COMPLETE
 from tests.fuzz.outcome import outcome
 from tests.fuzz.tables import draw
 
@@ -12,7 +12,7 @@ TABLES, MANY = 300, 10_000
 
 
 def run(seeds, folder) -> tuple[Counter, list[str]]:
-    """How they ended, and the failures that are not known; every fourth is saved and loaded too."""
+    """How they ended, and the failures; every fourth is saved and loaded too."""
     ends: Counter = Counter()
     failures = []
     for seed in seeds:
@@ -22,8 +22,7 @@ def run(seeds, folder) -> tuple[Counter, list[str]]:
         except Exception as error:
             end = "failed"
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            if not any(known in text for known in KNOWN):
-                failures.append(f"{text[:200]}\n    {recipe}")
+            failures.append(f"{text[:200]}\n    {recipe}")
         ends[end] += 1
     return ends, failures
 
@@ -31,7 +30,7 @@ def run(seeds, folder) -> tuple[Counter, list[str]]:
 def test_random_tables(tmp_path):
     ends, failures = run(range(TABLES), tmp_path)
     assert not failures, "\n".join(failures)
-    assert ends["completed"] > 0.3 * TABLES and ends["failed"] < 0.1 * TABLES, ends
+    assert ends["completed"] > 0.3 * TABLES, ends
 
 
 @pytest.mark.slow
@@ -41,12 +40,7 @@ def test_many_random_tables(tmp_path):
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True)] if name in PENDING else [])
-        for name in CORPUS
-    ],
-)
+@pytest.mark.parametrize("name", CORPUS)
 def test_tables_that_failed(name, tmp_path):
-    outcome(CORPUS[name], tmp_path)
+    end = outcome(CORPUS[name], tmp_path)
+    assert end == "completed" or name not in MUST_COMPLETE, end

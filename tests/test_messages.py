@@ -164,7 +164,7 @@ MESSAGES = [
     "or fix Psi: priors.Priors(Psi=priors.Fixed(...)).",
     "give beta a normal prior (priors.Normal), which",
     "prior priors.Diagonal(...) instead.",
-    "take nu > 3, or say improper=True if that is meant.",
+    "take nu > 3, or set improper=True if that is intended.",
     "pandas.to_numeric(table['a b'], errors='coerce') makes it numbers, and missing what is none.",
     "pandas.Categorical(..., categories=['low', 'high'], ordered=True)".replace("['low', 'high']", "[...]"),
     "how far the estimates move in imputation 3. Give quadrature=20.",

@@ -12,12 +12,23 @@ import pytest
 import bayesimp as bi
 
 ROOT = Path(bi.__file__).parents[1]
-BASE = {"contract", "errors", "notation", "events", "progress", "messages", "sections", "threads"}
+BASE = {
+    "arguments",
+    "contract",
+    "errors",
+    "notation",
+    "events",
+    "progress",
+    "messages",
+    "sections",
+    "threads",
+}
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
     "families": {"kernels"},  # their codes
     "datasets": {"table"},
-    "studies": {"table"},
+    # joint, fcs and plots inside methods and functions
+    "studies": {"families", "table", "formulas", "priors", "methods", "analysis", "joint", "fcs", "plots"},
     "table": {"families"},
     "formulas": {"families", "table"},
     "priors": {"kernels", "formulas", "models"},  # PyMC distributions, inside methods

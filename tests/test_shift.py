@@ -101,6 +101,22 @@ def test_a_shift_is_saved(tmp_path):
         assert model.with_priors("mice").shift == model.shift
 
 
+def test_printed_models_show_a_shift():
+    """What is drawn depends on it as on a prior."""
+    data = bi.IncompleteData(table("bernoulli"), cluster="g", families={"y": "bernoulli"})
+    shown = repr(bi.FCS(data, shift=Shift({"y": -0.5, "w": 2})))
+    assert (
+        "\n  shift of y: -0.5 on its linear predictor\n" in f"{shown}\n"
+        and "\n  shift of w: +2\n" in f"{shown}\n"
+    )
+    for shift in (None, Shift({"w": 0.0})):
+        assert "shift" not in repr(bi.FCS(data, shift=shift))
+    data = bi.IncompleteData(table(), cluster="g")
+    joint = bi.JointNormal(data, "y + w ~ x + (1 | g)", shift=Shift({"w": 2}))
+    assert "\n  shift of w: +2\n" in repr(joint) and "shift of y" not in repr(joint)
+    assert "shift" not in repr(bi.JointNormal(data, "y + w ~ x + (1 | g)"))
+
+
 def test_what_cannot_be_shifted_is_refused():
     data = bi.IncompleteData(table(), cluster="g")
     for model in (bi.FCS, lambda data, shift: bi.JointNormal(data, "y + w ~ x + (1 | g)", shift=shift)):

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp import compatibility as co
 from bayesimp import plots
+from tests.plots.test_performance import summary
 
 QUESTION = "y ~ x + (1 | g)"
 RNG = np.random.default_rng(0)
@@ -40,6 +42,7 @@ FUNCTIONS = {
     "IncompleteData": (lambda o: bi.IncompleteData(o, "g"), "table", r"bi\.FCS\(data\)|pandas|no column 'g'"),
     "FCS": (bi.FCS, "data", r"bi\.IncompleteData\("),
     "JointNormal": (lambda o: bi.JointNormal(o, "y ~ x + (1 | g)"), "data", r"bi\.IncompleteData\("),
+    "JointGLMM": (lambda o: bi.JointGLMM(o, "y ~ x + (1 | g)"), "data", r"bi\.IncompleteData\("),
     "impute": (lambda o: bi.impute(o, cluster="g", **IMPUTE), "table", r"bi\.FCS\(data\)|pandas|no column 'g'"),
     "load": (bi.load, "", r"imp\.save\(path\)"),
     "fit_each": (lambda o: bi.fit_each(o, QUESTION), "imp", r"imp = model\.impute\(|pandas"),
@@ -73,7 +76,7 @@ OTHERS = {
     "take no object": ["load_brain_injury", "load_exam", "load_kidney", "simulate_ipd", "simulate_studies",
                        "default_grid"],
     "not made by hand": ["Imputations"],
-    "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors"],
+    "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors", "studies"],
 }  # fmt: skip
 
 
@@ -130,3 +133,117 @@ def test_options_that_a_run_does_not_have(objects):
         bi.impute(FRAME, "g", bound={"y": (0, None)})
     with pytest.raises(bi.SpecificationError, match=r"'tune' is no option of FCS; .*\.impute\(m, tune="):
         bi.impute(FRAME, "g", tune=3)
+
+
+# --- functions of plain numbers and arrays: each argument in turn is given what it is not
+
+S2, S3 = np.array([[2.0, 0.5], [0.5, 1.0]]), np.eye(3)
+TEXT, OBJECT, RAGGED, NAN = "abc", object(), [[1.0, 2.0], [3.0]], np.array([[np.nan, 0.0], [0.0, 1.0]])
+NO_MATRIX = [TEXT, OBJECT, RAGGED, NAN, None, 3, [1.0, 2.0], np.ones((2, 3)), {"a": 1}, 1j * S2]
+NO_NUMBER = [TEXT, OBJECT, None, [1, 2], np.nan, np.inf, True, {}]
+NO_COUNT = [TEXT, OBJECT, None, [1, 2], np.nan, 0, -1, 2.5, True]
+NO_SEED = [TEXT, OBJECT, None, -1, 2.5, True]
+NO_PRIOR = [3, [1, 2], OBJECT, S2]
+PAIRS = pd.DataFrame(
+    {"cluster": np.repeat(np.arange(6), 5), "y1": RNG.normal(size=30), "y2": RNG.normal(size=30)}
+)
+CONDITIONALS = [co.implied_conditional(S2, S2, k, n=5) for k in (0, 1)]
+FEW = {"draws": 40}
+NO_MATRIX_GIVEN = [value for value in NO_MATRIX if value is not None]  # where None is the default
+IW = bi.priors.InverseWishart(1.0, 1.0)
+SUMMARY = summary()
+ARRAYS = {
+    "implied_conditional": (co.implied_conditional, {"Sigma": S2, "Psi": S2, "k": 0, "n": 5}, {
+        "Sigma": [*NO_MATRIX, S3, np.zeros((2, 2))],
+        "Psi": [*NO_MATRIX, S3], "k": [TEXT, OBJECT, None, -1, 2, 0.5, [0]], "n": [TEXT, OBJECT, None, RAGGED, np.nan]}),
+    "implied_conditional, slopes": (co.implied_conditional, {"Sigma": S2, "Psi": np.eye(4), "ZZ": S2}, {
+        "ZZ": [TEXT, None, 3, S3, RAGGED, NAN, np.ones((5, 3, 2))]}),
+    "implied_conditional, draws": (co.implied_conditional,
+                                   {"Sigma": np.tile(S2, (4, 1, 1)), "Psi": np.tile(S2, (4, 1, 1)), "n": np.ones(4)}, {
+        "Sigma": [np.tile(S2, (3, 1, 1))], "Psi": [np.tile(S2, (3, 1, 1))], "n": [np.ones(3), np.ones((4, 5))]}),
+    "Conditional.fixed_effects": (CONDITIONALS[0].fixed_effects, {"beta": np.ones((3, 2))}, {
+        "beta": [TEXT, None, 3, [1.0, 2.0], np.ones((3, 3)), RAGGED, NAN]}),
+    "contextual_bound": (co.contextual_bound, {"effect_variance": 1.0, "sigma": 1.0, "psi": 1.0, "n": [3, 4]}, {
+        "effect_variance": [TEXT, None, RAGGED, np.nan, -1, [1, 2, 3]], "sigma": [TEXT, None, 0, -1, [1, 2, 3]],
+        "psi": [TEXT, None, -1, [1, 2, 3]], "n": [TEXT, None, 0, -2]}),
+    "joint_from_conditionals": (co.joint_from_conditionals, {"conditionals": CONDITIONALS, "tolerance": 1e-6}, {
+        "conditionals": [TEXT, None, 3, S2, [S2, S2], CONDITIONALS[0], CONDITIONALS[:1], []],
+        "tolerance": [*NO_NUMBER, -1]}),
+    "simulate_pair": (co.simulate_pair, {"m": 3, "n": 4, "Sigma": S2, "Psi": S2, "seed": 1}, {
+        "m": NO_COUNT, "n": NO_COUNT, "Sigma": [*NO_MATRIX, S3], "Psi": [*NO_MATRIX, S3], "seed": NO_SEED}),
+    "predictive_draws": (co.predictive_draws, {"frame": PAIRS, "rows": [0, 7], "response": "y1", "given": "y2",
+                                                          "cluster": "cluster", "seed": 1, **FEW}, {
+        "frame": [TEXT, None, 3, S2, PAIRS["y1"], PAIRS.assign(y1=np.nan), PAIRS.assign(y2="a"), PAIRS[["y1"]]],
+        "rows": [TEXT, None, 3, [], [-1], [30], [0.5], S2, RAGGED], "response": [3, None, "y9", ["y1"], S2],
+        "given": [3, None, "y9", S2], "cluster": [3, None, "y9", S2], "draws": NO_COUNT, "seed": NO_SEED,
+        "joint": NO_PRIOR, "fcs": NO_PRIOR}),
+    "implied_prior": (co.implied_prior, {"n": 5, "r": 2, "k": 1, "sds": 1.0, "seed": 1, **FEW}, {
+        "n": NO_COUNT, "r": [*NO_COUNT, 1], "k": [TEXT, OBJECT, None, -1, 2, 0.5], "draws": NO_COUNT, "seed": NO_SEED,
+        "sds": [TEXT, OBJECT, None, np.nan, 0, -1, [1, 2, 3], S2, RAGGED], "joint": NO_PRIOR, "fcs": NO_PRIOR}),
+    "kunkel_kaizar": (co.kunkel_kaizar, {"rho": 0.5, "sigma_12": 90.0, "scale": 1.0}, {
+        "rho": NO_NUMBER, "sigma_12": NO_NUMBER, "scale": [*NO_NUMBER, 0, -1]}),
+    "simulate_studies": (bi.simulate_studies, {"sizes": [3, 4], "Sigma": S2, "Psi": S2, "missing": {"y1": [0]},
+                                               "seed": 1}, {
+        "sizes": [TEXT, OBJECT, None, 3, [], [0], [2.5], ["a"], [[1]], S2], "Sigma": [*NO_MATRIX, S3],
+        "Psi": [*NO_MATRIX, S3],
+        "missing": [TEXT, 3, ["y1"], {"y1": 0}, {"y9": [0]}, {"y1": [2]}, {"y1": "a"}, {"y1": [0.5]}], "seed": NO_SEED}),
+    "simulate_ipd": (bi.simulate_ipd, {"studies": 3, "rows": 5, "heterogeneity": "weak", "outcome": "continuous",
+                                       "systematic": 0.1, "sporadic": 0.1, "seed": 1}, {
+        "studies": NO_COUNT, "rows": NO_COUNT, "heterogeneity": [TEXT, None, 3, ["weak"], {}], "seed": NO_SEED,
+        "outcome": [TEXT, None, 3, ["binary"]], "systematic": [*NO_NUMBER, -0.1, 1], "sporadic": [*NO_NUMBER, 0, 1]}),
+    "load_kidney": (bi.load_kidney, {"seed": 1}, {"seed": NO_SEED}),
+    "plot_implied_conditionals": (plots.plot_implied_conditionals, {
+        "Sigma": S2, "variances": [1, 2], "correlations": [0.5], "sizes": (1, 9), "names": ("a", "b")}, {
+        "Sigma": [*NO_MATRIX_GIVEN, S3, -S2], "variances": [TEXT, 3, [1], [1, 2, 3], RAGGED, [-1, 1]],
+        "correlations": [TEXT, None, 0.5, [], [1.0], ["a"], S2],
+        "sizes": [TEXT, None, 3, (1,), (3, 2), (0, 5), (1.5, 3)], "names": [None, 3, ("a",), "ab"]}),
+    "plot_predictive_qq": (plots.plot_predictive_qq, {"designs": [(3, 5)], "persons": 2, "seed": 1, **FEW}, {
+        "designs": [TEXT, None, 3, [], [3], [(3,)], [("a", 3)], [(0, 3)], [(3, 2.5)]], "persons": NO_COUNT,
+        "draws": NO_COUNT, "Sigma": [*NO_MATRIX_GIVEN, S3], "Psi": [*NO_MATRIX_GIVEN, S3],
+        "seed": NO_SEED, "joint": NO_PRIOR, "fcs": NO_PRIOR}),
+    "plot_performance": (plots.plot_performance, {
+        "summary": SUMMARY, "term": "x", "measure": "bias", "across": "n_studies", "panels": "kind", "lines": "mcse"}, {
+        "summary": [TEXT, None, 3, S2], "term": [TEXT, None, 3], "measure": [TEXT, None, 3], "across": [TEXT, None, 3],
+        "panels": [TEXT, 3], "lines": [TEXT, None, 3]}),
+    "plot_variance_priors": (plots.plot_variance_priors, {"priors": {"IW": IW}, "limit": 4.0, "sd": 1.0}, {
+        "priors": [TEXT, 3, [IW], {"a": 3}, bi.priors.default()], "implied": [TEXT, 3, S2],
+        "limit": [*NO_NUMBER, 0, -1], "sd": [*NO_NUMBER, 0, -1]}),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arguments_that_are_no_numbers_or_of_another_shape(name):
+    function, good, wrong = ARRAYS[name]
+    function(**good)
+    plt.close("all")
+    for argument, values in wrong.items():
+        for value in values:
+            with pytest.raises(bi.BayesimpError) as caught:
+                function(**{**good, argument: value})
+            said = re.search(rf"\b{argument.rstrip('s')}", str(caught.value), flags=re.IGNORECASE)
+            assert said or argument in {"joint", "fcs", "implied", "frame", "rows"}, (
+                f"{argument}={value!r}: {caught.value}"
+            )
+    plt.close("all")
+
+
+def test_every_function_of_plain_arrays_is_there():
+    covered = {name.partition(",")[0] for name in (*ARRAYS, *FUNCTIONS)}
+    covered |= {name.partition(".")[2] for name in covered}
+    for module in (co, plots):
+        functions = {name for name in module.__all__ if not name[0].isupper()}
+        assert functions <= covered, functions - covered
+    assert {"simulate_ipd", "simulate_studies", "load_kidney"} <= covered
+
+
+def test_options_of_diagnose_and_its_figure(objects):
+    for options in (
+        {"aggregate": "median"},
+        {"aggregate": 3},
+        {"responses": 3},
+        {"responses": []},
+        {"seed": "a"},
+    ):
+        with pytest.raises(bi.SpecificationError):
+            co.diagnose(objects["joint"], **options)

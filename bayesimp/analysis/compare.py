@@ -22,12 +22,17 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.notation import Array
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Fits
 
 __all__ = ["MultiTest", "compare", "d1", "d2", "d3"]
 
@@ -99,7 +104,9 @@ def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
     return _result("D3", average.mean() / (k * (1 + r)), k, _df_li(r, k, M), r)
 
 
-def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np.inf) -> MultiTest:
+def compare(
+    larger: Fits, smaller: Fits | None = None, method: str = "D1", *, df_complete: float = np.inf
+) -> MultiTest:
     """Test a model against a smaller one nested in it; both from `bayesimp.analysis.fit_each`.
 
     Parameters
@@ -142,7 +149,7 @@ def compare(larger, smaller=None, method: str = "D1", *, df_complete: float = np
     )
 
 
-def _check_nested(larger, smaller, others: list[str]) -> None:
+def _check_nested(larger: Fits, smaller: Fits, others: list[str]) -> None:
     """Refuse a smaller model that is not the larger one without some terms."""
     why = []
     if others:
@@ -176,7 +183,7 @@ def _canonical(name: str) -> str:
     return ":".join(sorted(parts))
 
 
-def _d3_of_fits(larger, smaller) -> MultiTest:
+def _d3_of_fits(larger: Fits, smaller: Fits | None) -> MultiTest:
     if smaller is None:
         raise SpecificationError("D3 needs both models: compare(larger, smaller, 'D3').")
     for fits in (larger, smaller):
@@ -198,11 +205,13 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
             "the smaller model is not nested in the larger one: it has other variance components "
             f"({', '.join(sorted(others))})."
         )
-    own, average = (2 * (larger.likelihood(at) - smaller.likelihood(at)) for at in ("own", "average"))
+    of_larger, of_smaller = larger.likelihood, smaller.likelihood
+    assert of_larger is not None and of_smaller is not None  # checked above
+    own, average = (2 * (of_larger(at) - of_smaller(at)) for at in ("own", "average"))
     k = larger.parameters - smaller.parameters
     if k <= 0:
         raise SpecificationError("the larger model has no more parameters than the smaller one.")
-    if own.mean() < -1e-6 * (1 + np.abs(larger.likelihood("own")).mean()):
+    if own.mean() < -1e-6 * (1 + np.abs(of_larger("own")).mean()):
         raise SpecificationError(
             f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which is impossible "
             "of the same rows, weights and offset: fit both alike."
@@ -211,7 +220,7 @@ def _d3_of_fits(larger, smaller) -> MultiTest:
     return d3(own, average, k)
 
 
-def _warn_of_boundary(larger, smaller) -> None:
+def _warn_of_boundary(larger: Fits, smaller: Fits) -> None:
     """Of tested variance components, where fits are singular: the chi-squared law is not that of the statistic then."""
     kept = {_canonical(name) for name in smaller.component_names}
     tested = [name for name in larger.component_names if _canonical(name) not in kept]
@@ -226,7 +235,7 @@ def _warn_of_boundary(larger, smaller) -> None:
         )
 
 
-def _shape(Q) -> tuple[int, int]:
+def _shape(Q: Array) -> tuple[int, int]:
     M, k = Q.shape
     if M < 2:
         raise SpecificationError(

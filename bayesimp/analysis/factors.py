@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from bayesimp.errors import DataError
 from bayesimp.formulas.formula import Formula
 
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
+
 __all__ = ["check_levels"]
 
 
-def check_levels(tables, formula: Formula) -> None:
+def check_levels(tables: Tables, formula: Formula) -> None:
     """Refuse C(x) of a number with fractions that are in one of the first two tables and not in the other.
 
     Raises

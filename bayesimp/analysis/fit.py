@@ -21,11 +21,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from bayesimp.analysis.congenial import congeniality
 from bayesimp.analysis.functions import fit_by_function
+from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
+from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
+from bayesimp.events import Event, EventTable
 from bayesimp.families.registry import analysis_names
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
@@ -88,6 +92,8 @@ class Fits:
         (M,) deviations of generalised fits, bits of `bayesimp.kernels.laplace.fit.EVENTS`; else None.
     quadrature
         Number of nodes by which the log-likelihood was computed.
+    log
+        How the analysis compares with the imputation model (`bayesimp.analysis.congenial`), see `events`.
     """
 
     analysis: str
@@ -105,6 +111,12 @@ class Fits:
     likelihood: Callable[[str], Array] | None = None
     codes: NDArray[np.int64] | None = None
     quadrature: int = 1
+    log: tuple[Event, ...] = ()
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis."""
+        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:
         return len(self.estimates)
@@ -123,14 +135,17 @@ class Fits:
     def pool(self, df_complete: ArrayLike | None = None) -> Pooled:
         """Rubin's rules on the coefficients; ``.to_frame()`` has the columns of R's mice."""
         dfcom = self.df_complete if df_complete is None else df_complete
-        return pool(self.estimates, self.covariances, dfcom, terms=self.names)
+        return replace(pool(self.estimates, self.covariances, dfcom, terms=self.names), log=self.log)
 
     def pool_components(self, scale: str = "log") -> Pooled:
         """Variance components pooled on ``scale``: log, sd, variance or median; see `pool_components`."""
         if not self.component_names:
             raise SpecificationError(f"the analysis {self.analysis!r} has no variance components.")
         correlation = [name.startswith("cor(") for name in self.component_names]
-        return pool_components(self.components, self.components_cov, self.component_names, correlation, scale)
+        pooled = pool_components(
+            self.components, self.components_cov, self.component_names, correlation, scale
+        )
+        return replace(pooled, log=self.log)
 
     def to_frame(self) -> pd.DataFrame:
         """Long table: imputation (from 1), term, estimate, std.error, converged, singular."""
@@ -162,6 +177,8 @@ class Fits:
     def _heading(self) -> str:
         doubts = f", {int((~self.converged).sum())} not converged" if not self.converged.all() else ""
         doubts += f", {int(self.singular.sum())} singular" if self.singular.any() else ""
+        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
+        doubts += f", not congenial: {gaps} of .events" if gaps else ""
         return f"Fits({self.analysis!r}, m={len(self)}{doubts}" + (")" if len(self) == 1 else "")
 
 
@@ -251,7 +268,7 @@ def fit_each(
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
         result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
-    fits = Fits(analysis, **result)
+    fits = Fits(analysis, **result, log=_compare(imputed, formula, offset))
     if fits.codes is not None:
         _warn_of_codes(fits)
     astray = ~fits.converged
@@ -266,6 +283,19 @@ def fit_each(
             stacklevel=2,
         )
     return fits
+
+
+def _compare(imputed: Any, formula: Formula, offset: str | None) -> tuple[Event, ...]:
+    """Compare the analysis with the model of imputations that carry theirs; a warning, and events."""
+    model = getattr(imputed, "model", None)
+    if not isinstance(model, ImputationModel):
+        return ()
+    cells = {name: len(imputed.rows(name)) for name in imputed.imputed_columns if len(imputed.rows(name))}
+    verdict = congeniality(model, formula, cells, imputed.frame(0), offset)
+    text = verdict.warning()
+    if text is not None:
+        warnings.warn(text, StatisticalWarning, stacklevel=3)
+    return verdict.events(cells)
 
 
 def _warn_of_codes(fits: Fits) -> None:

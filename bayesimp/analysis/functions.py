@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bayesimp.errors import SpecificationError
 
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
+
 __all__ = ["fit_by_function", "read_result"]
 
 
-def fit_by_function(tables, function: Callable[[pd.DataFrame], Any]) -> dict:
+def fit_by_function(tables: Tables, function: Callable[[pd.DataFrame], Any]) -> dict:
     """Fields of `Fits` from ``function`` applied to every table."""
     results = [read_result(function(tables.frame(k)), k) for k in range(tables.m)]
     names = results[0][0]

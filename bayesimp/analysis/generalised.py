@@ -9,8 +9,9 @@ Components (log standard deviations, Fisher's z) have theirs by the delta method
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,13 +35,16 @@ from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace, free_elemen
 from bayesimp.kernels.lmm.components import fisher_z
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
+
 __all__ = ["fit_generalised"]
 
 LOOKED_AT = 3  # tables
 
 
 @dataclass(frozen=True)
-class Stack:
+class GlmmStack:
     """Tables one below the other: y, trials, weight, offset, codes (N,), X (N, p), Z (N, q), starts (tables + 1,)."""
 
     y: np.ndarray
@@ -68,7 +72,7 @@ class Stack:
 
 
 def fit_generalised(
-    tables, formula: Formula, family: str, link: str | None, quadrature: int, **columns: str | None
+    tables: Tables, formula: Formula, family: str, link: str | None, quadrature: int, **columns: str | None
 ) -> dict:
     """Fields of `Fits`; quadrature: number of nodes, 1 for Laplace; columns: names (or None) of trials, weights, offset.
 
@@ -93,14 +97,14 @@ def fit_generalised(
             f"{formula.text!r}: {', '.join(columns)} are names of columns of the tables."
         )
 
-    def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> Stack:
+    def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> GlmmStack:
         return _stack(frame, lengths, formula, family, columns)
 
     blocks = None
     fits: list[LaplaceFit] = []
     doubts: list[float] = []
     worst: tuple[int, GlmmRows, LaplaceFit] | None = None
-    known: Stack | None = None
+    known: GlmmStack | None = None
     for stack in stacks(tables, formula, make, extra):
         if known is not None:
             _check_same(known, stack, formula)
@@ -153,7 +157,7 @@ def fit_generalised(
     return fields
 
 
-def _check_quadrature(quadrature, formula: Formula) -> None:
+def _check_quadrature(quadrature: Any, formula: Formula) -> None:
     whole = isinstance(quadrature, int | np.integer) and not isinstance(quadrature, bool)
     if not whole or not 1 <= quadrature <= MOST:
         raise SpecificationError(
@@ -173,7 +177,16 @@ def _several_effects(formula: Formula, random: tuple[str, ...]) -> str:
     )
 
 
-def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, names, component) -> None:
+def _warn_of_doubts(
+    formula: Formula,
+    nodes: int,
+    doubts: np.ndarray,
+    k: int,
+    rows: GlmmRows,
+    fit: LaplaceFit,
+    names: tuple[str, ...],
+    component: str,
+) -> None:
     tables = np.flatnonzero(doubts > 1.0)
     what = "Laplace's approximation is poor" if nodes == 1 else f"quadrature of {nodes} nodes is coarse"
     better = cure(nodes)
@@ -193,7 +206,7 @@ def _warn_of_doubts(formula: Formula, nodes: int, doubts, k: int, rows, fit, nam
     )
 
 
-def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) -> None:
+def _check_identified(rows: GlmmRows, stack: GlmmStack, formula: Formula, k: int) -> None:
     """Refuse random effects that fixed ones absorb or that the rows cannot tell apart; rows of weight 0 do not count."""
     labels = Labels(stack.fixed, stack.random, formula.random[0].group)
     there = rows.weight > 0
@@ -213,7 +226,7 @@ def _check_identified(rows: GlmmRows, stack: Stack, formula: Formula, k: int) ->
     check_identified(A, B, len(codes), free, T, labels, where, single)
 
 
-def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
+def _check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
     if (known.fixed, known.random, known.levels) != (stack.fixed, stack.random, stack.levels):
         raise SpecificationError(
             f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that "
@@ -221,10 +234,12 @@ def _check_same(known: Stack, stack: Stack, formula: Formula) -> None:
         )
 
 
-def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
+def _stack(
+    frame: pd.DataFrame, lengths: list[int], formula: Formula, family: str, columns: Mapping[str, str | None]
+) -> GlmmStack:
     starts, n = np.cumsum([0, *lengths]), len(frame)
     codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
+    made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
     of = {
         role: np.full(n, 0.0 if role == "offset" else 1.0)
         if name is None
@@ -244,7 +259,7 @@ def _stack(frame, lengths, formula: Formula, family: str, columns) -> Stack:
     else:
         y, levels = _events(response, starts)
     _check_response(y, trials, response.name, family, columns["trials"])
-    return Stack(
+    return GlmmStack(
         y,
         trials,
         of["weights"],
@@ -279,7 +294,9 @@ def _events(response: pd.Series, starts: np.ndarray) -> tuple[np.ndarray, tuple 
     return (response == levels[1]).to_numpy(dtype=float), tuple(levels)
 
 
-def _check_response(y: np.ndarray, trials: np.ndarray, name, family: str, trials_name: str | None) -> None:
+def _check_response(
+    y: np.ndarray, trials: np.ndarray, name: Hashable, family: str, trials_name: str | None
+) -> None:
     takes_trials = family_of(family).takes_trials
     upper = trials if takes_trials else np.full_like(y, np.inf)
     wrong = (y < 0) | (y > upper) | (y != np.floor(y))
@@ -302,7 +319,7 @@ def _check_response(y: np.ndarray, trials: np.ndarray, name, family: str, trials
     )
 
 
-def _fields(fits: list[LaplaceFit], stack: Stack, formula: Formula, correlated: bool) -> dict:
+def _fields(fits: list[LaplaceFit], stack: GlmmStack, formula: Formula, correlated: bool) -> dict:
     p, q = len(stack.fixed), len(stack.random)
     moved = [_components(fit, correlated) for fit in fits]
     components = np.array([values for values, _ in moved])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,10 +26,13 @@ from bayesimp.kernels.laplace.record import free_elements
 from bayesimp.kernels.lmm.components import fisher_z
 from bayesimp.kernels.lmm.identifiability import Term, identified_together
 
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
+
 __all__ = ["fit_by_glmm"]
 
 
-def fit_by_glmm(tables, formula: Formula, family: str, reml: bool) -> dict:
+def fit_by_glmm(tables: Tables, formula: Formula, family: str, reml: bool) -> dict:
     """Fields of `Fits`, one glmm fit for each table.
 
     Raises
@@ -88,13 +93,13 @@ def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> Non
     A group with one level is left to glmm, which removes its term and says so.
     """
     means = formula.cluster_of_means if formula.over_clusters else None
-    clusters = None if means is None else pd.factorize(frame[means])[0]
+    of_means = None if means is None else pd.factorize(frame[means])[0]
     terms, named = [], []
     for random in formula.random:
         names = [node.name for node in walk(read(random.group)) if isinstance(node, Name)]
         codes = frame.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy()
         if codes.max() > 0:
-            made = design(replace(formula, random=(random,)), frame, clusters=clusters)
+            made = design(replace(formula, random=(random,)), frame, codes=of_means)
             free = free_elements(made.Z.shape[1], None if random.correlated else range(made.Z.shape[1]))
             terms.append(Term(made.Z, codes, free))
             named.append(f"({random.columns} {'|' if random.correlated else '||'} {random.group})")
@@ -188,7 +193,7 @@ def _name(name: str) -> str:
     return "Intercept" if name == "(Intercept)" else name
 
 
-def _component_names(fit) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+def _component_names(fit: Any) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     sds, correlations = [], []
     for group, terms in fit.re_groups:
         terms = [_name(term) for term in terms]
@@ -201,7 +206,7 @@ def _component_names(fit) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     return (*sds, *correlations), (False,) * len(sds) + (True,) * len(correlations)
 
 
-def _components(fit, correlation) -> np.ndarray:
+def _components(fit: Any, correlation: Sequence[bool]) -> np.ndarray:
     """log standard deviations, then Fisher z; ``varcorr`` holds each factor's lower triangle by columns."""
     sds, zs = [], []
     for (_, terms), triangle in zip(fit.re_groups, fit.varcorr, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from bayesimp.formulas.formula import Formula
 from bayesimp.kernels.lmm.fit import fit_mixed_models, log_likelihood
 from bayesimp.kernels.lmm.identifiability import Labels
 from bayesimp.messages import listing
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
 
 __all__ = ["component_names", "fit_linear", "stacks"]
 
@@ -42,12 +46,13 @@ class Stack:
     random: tuple[str, ...]
 
     def tables(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Response, X, Z and cluster codes of each completed table in turn."""
         for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
             yield self.y[start:stop], self.X[start:stop], self.Z[start:stop], self.codes[start:stop]
 
 
 def fit_linear(
-    tables, formula: Formula, reml: bool, weights: str | None = None, offset: str | None = None
+    tables: Tables, formula: Formula, reml: bool, weights: str | None = None, offset: str | None = None
 ) -> dict:
     """Fields of `Fits` for a formula with at most one random term, normal errors.
 
@@ -94,7 +99,12 @@ def fit_linear(
     }  # fmt: skip
 
 
-def stacks(tables, formula: Formula, make, extra: tuple[str, ...] = ()) -> Iterator:
+def stacks[S](
+    tables: Tables,
+    formula: Formula,
+    make: Callable[[pd.DataFrame, list[int], Formula], S],
+    extra: tuple[str, ...] = (),
+) -> Iterator[S]:
     """Stacks of at most `STACK` rows (at least one table; only one if a column depends on all rows).
 
     make: called with the stacked columns of the formula, the extra ones, and the lengths.
@@ -121,7 +131,7 @@ def stacks(tables, formula: Formula, make, extra: tuple[str, ...] = ()) -> Itera
             held, rows = [], 0
 
 
-def _check_known(columns, names: list[str], formula: Formula) -> None:
+def _check_known(columns: Collection[Hashable], names: list[str], formula: Formula) -> None:
     unknown = [name for name in names if name not in columns]
     if unknown:
         raise SpecificationError(
@@ -164,7 +174,7 @@ def _stack(
 ) -> Stack:
     starts = np.cumsum([0, *lengths])
     codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame, clusters=clusters_of_means(frame, formula, starts))
+    made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
     response = frame[formula.responses[0]]
     y = numbers(response, starts, "a normal model")
     X, Z, jacobian = made.X, made.Z, np.zeros(len(lengths))
@@ -191,7 +201,7 @@ def numbers(column: pd.Series, starts: np.ndarray, what: str, role: str = "respo
     return values
 
 
-def check_complete(name, complete: np.ndarray, starts: np.ndarray, role: str = "response") -> None:
+def check_complete(name: Hashable, complete: np.ndarray, starts: np.ndarray, role: str = "response") -> None:
     """Refuse a column with missing or infinite values."""
     if not complete.all():
         k = int(np.searchsorted(starts, np.argmin(complete), side="right"))
@@ -251,7 +261,9 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
     }  # fmt: skip
 
 
-def _likelihood_at(stacks: Iterator[Stack], formula: Formula, beta, Psi, sigma2: float) -> np.ndarray:
+def _likelihood_at(
+    stacks: Iterator[Stack], formula: Formula, beta: np.ndarray, Psi: np.ndarray, sigma2: float
+) -> np.ndarray:
     """(M,) log-likelihoods of the tables at the same parameters."""
     values = []
     for stack in stacks:

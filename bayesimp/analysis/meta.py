@@ -17,7 +17,7 @@ imputations by Rubin's rules, and the studies are combined once:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,9 @@ def pool_by_study(
     return StudyPooling(table.assign(weight=weights), pd.DataFrame(overall), left_out)
 
 
-def _fits_of_study(frames: list[pd.DataFrame], analysis, study, options: dict[str, Any]) -> Fits:
+def _fits_of_study(
+    frames: list[pd.DataFrame], analysis: str | Callable, study: Hashable, options: dict[str, Any]
+) -> Fits:
     """The fits within a study; warnings name it.
 
     Raises
@@ -232,7 +234,7 @@ def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
     return found if deviance(found) < deviance(0.0) else 0.0
 
 
-def _cochran(y, v) -> float:
+def _cochran(y: np.ndarray, v: np.ndarray) -> float:
     u = 1 / np.asarray(v)
     return float(u @ (y - u @ y / u.sum()) ** 2)
 

@@ -25,7 +25,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.events import Event, EventTable
 
 __all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
 
@@ -51,6 +53,8 @@ class Pooled:
         (k,) the scale each estimate was pooled on: ``"estimate"`` unless it is a variance component.
     notes
         By term, why an estimate or its interval is missing.
+    log
+        How the analysis compares with the imputation model, see `events`.
     """
 
     terms: tuple[str, ...]
@@ -67,6 +71,12 @@ class Pooled:
     covariance: Array
     scale: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    log: tuple[Event, ...] = ()
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis, see `Fits`."""
+        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     @property
     def std_error(self) -> Array:
@@ -109,7 +119,10 @@ class Pooled:
     def __repr__(self) -> str:
         """What fits a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
-        return "\n".join([*lines, *(f"{term}: {why}" for term, why in self.notes.items())])
+        lines += [f"{term}: {why}" for term, why in self.notes.items()]
+        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
+        lines += [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
@@ -314,6 +327,6 @@ def as_text(table: pd.DataFrame) -> str:
     return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
 
 
-def _t(df: Array):
+def _t(df: Array) -> Any:
     """t distribution; normal for infinite df, nan for df that are no number above 0."""
     return stats.t(np.where(df > 0, df, np.nan))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.formula import parse
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import as_pandas
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.pool import Pooled
 
 __all__ = ["complete_cases", "side_by_side"]
 
@@ -147,6 +150,6 @@ def _estimates(fits: Fits, scale: str) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _frame(pooled) -> pd.DataFrame:
+def _frame(pooled: Pooled) -> pd.DataFrame:
     table = pooled.to_frame()
     return table.set_index("term")[["estimate", "std.error"]]

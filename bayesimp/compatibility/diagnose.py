@@ -17,16 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesimp.arguments import chosen, generator
 from bayesimp.compatibility.implied import Conditional, implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.normal import JointNormal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -64,7 +68,7 @@ class Diagnosis:
         """In posterior standard deviations."""
         return float(self.table["miss"].max())
 
-    def plot(self, at_most: int = 9):
+    def plot(self, at_most: int = 9) -> Figure:
         """See `bayesimp.plots.plot_diagnosis`."""
         from bayesimp.plots.diagnosis import plot_diagnosis
 
@@ -132,6 +136,8 @@ def diagnose(
     SpecificationError
         Not of a joint model, or of one response only, or with Sigma and Psi fixed; names that are not responses.
     """
+    chosen(aggregate, "aggregate", ("mean", "sum", "line"))
+    generator(seed)
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
     model = getattr(getattr(imp, "_run", None), "model", None)
     if not isinstance(model, JointNormal) or len(model.responses) < 2:
@@ -171,6 +177,8 @@ def diagnose(
 def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[str]:
     if responses is None:
         return imp.imputed_columns or imp.responses
+    if not isinstance(responses, str | Sequence):
+        raise SpecificationError(f"responses must be names, got {responses!r}.")
     names = [responses] if isinstance(responses, str) else list(responses)
     unknown = [name for name in names if name not in imp.responses]
     if unknown or not names:
@@ -236,7 +244,9 @@ def _line(random: Sequence[str], column: str) -> str:
     return "intercept of {}" if column == "Intercept" else f"slope of {{}} on {column}"
 
 
-def _misses(theta: Array, group, labels: list[str], n: Array, model) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _misses(
+    theta: Array, group: NDArray[np.int64], labels: list[str], n: Array, model: JointNormal
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By cluster and by parameter, from theta (draws, designs, P)."""
     weights = np.bincount(group) / len(group)
     one = np.einsum("duP,u->dP", theta, weights)

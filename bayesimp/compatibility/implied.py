@@ -37,6 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesimp.arguments import broadcast, numbers, whole
 from bayesimp.errors import SpecificationError
 
 __all__ = ["Conditional", "contextual_bound", "implied_conditional"]
@@ -113,7 +114,8 @@ class Conditional:
             (..., q, q, p) [l, h, x]: of (column l of Z) x (sum over the cluster of column h of Z times column x
             of X); minus C applied to beta_o.
         """
-        beta = np.asarray(beta, dtype=float)
+        beta = numbers(beta, "beta", ("p", self.within.shape[-1] + 1), leading=True)
+        broadcast("beta and the conditional model", beta.shape[:-2], self.within.shape[:-1])
         others = np.delete(beta, self.k, axis=-1)
         on_rows = beta[..., self.k] - np.einsum("...xj,...j->...x", others, self.within)
         return on_rows, -np.einsum("...ljh,...xj->...lhx", self.contextual, others)
@@ -145,15 +147,23 @@ def implied_conditional(
     -----
     Kunkel & Kaizar (2017), eq. 7-8, for r = 2 and random intercepts (sign corrected).
     """
-    Sigma, Psi = np.asarray(Sigma, dtype=float), np.asarray(Psi, dtype=float)
-    r, q = _sizes(Sigma, Psi, k)
+    Sigma = numbers(Sigma, "Sigma", ("r", "r"), leading=True)
+    Psi = numbers(Psi, "Psi", ("r q", "r q"), leading=True)
+    r, q = _sizes(Sigma, Psi)
+    k = whole(k, "k, the place of a variable,", 0, r - 1)
     G = _gram(n, ZZ, q)
+    broadcast("Sigma, Psi and n or ZZ", Sigma.shape[:-2], Psi.shape[:-2], G.shape[:-2])
     o = np.delete(np.arange(r), k)
     e_k, e_o = k * q + np.arange(q), (o[:, None] * q + np.arange(q)).ravel()
     S_oo, S_ok = Sigma[..., o[:, None], o], Sigma[..., o, k]
     P_kk, P_ko, P_oo = (Psi[..., a[:, None], b] for a, b in ((e_k, e_k), (e_k, e_o), (e_o, e_o)))
 
-    w = np.linalg.solve(S_oo, S_ok[..., None])[..., 0]
+    try:
+        w = np.linalg.solve(S_oo, S_ok[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        raise SpecificationError(
+            f"Sigma of the variables other than {k} is singular: one of them is a combination of others within clusters."
+        ) from None
     s = Sigma[..., k, k] - (S_ok * w).sum(-1)
     w_I = _kron_identity(w[..., None, :], q)  # w' kron I, (q, (r-1) q)
     I_G = _identity_kron(G, r - 1)
@@ -162,7 +172,7 @@ def implied_conditional(
     T = P_kk - w_I @ _t(P_ko) - K @ _t(w_I) - C @ I_G @ _t(K)
     T = (T + _t(T)) / 2
     return Conditional(
-        k, w, C.reshape(*C.shape[:-1], r - 1, q), s, T, G, None if n is None else np.asarray(n)
+        k, w, C.reshape(*C.shape[:-1], r - 1, q), s, T, G, None if n is None else numbers(n, "n")
     )
 
 
@@ -173,20 +183,28 @@ def contextual_bound(effect_variance: ArrayLike, sigma: ArrayLike, psi: ArrayLik
     variable and T is the variance of the intercept given it: beyond, Psi is not positive definite
     (Kunkel & Kaizar 2017, eq. 13). A flat prior on C ignores this bound.
     """
-    T, sigma, psi, n = (np.asarray(v, dtype=float) for v in (effect_variance, sigma, psi, n))
+    given = {"effect_variance": effect_variance, "sigma": sigma, "psi": psi, "n": n}
+    T, sigma, psi, n = (numbers(value, what) for what, value in given.items())
+    broadcast(", ".join(given), T.shape, sigma.shape, psi.shape, n.shape)
+    for what, least in (
+        ("effect_variance", T.min()),
+        ("sigma", sigma.min()),
+        ("psi", psi.min()),
+        ("n", n.min()),
+    ):
+        if least < 0 or (what in ("sigma", "n") and least == 0):
+            raise SpecificationError(f"{what} must be positive, got values down to {least:g}.")
     return np.sqrt(T * psi / (sigma * (n * psi + sigma)))
 
 
-def _sizes(Sigma: Array, Psi: Array, k: int) -> tuple[int, int]:
+def _sizes(Sigma: Array, Psi: Array) -> tuple[int, int]:
     r, rq = Sigma.shape[-1], Psi.shape[-1]
-    if Sigma.shape[-2:] != (r, r) or Psi.shape[-2:] != (rq, rq) or rq % r:
+    if rq == 0 or r == 0 or rq % r:
         raise SpecificationError(
             f"Sigma must be (..., r, r) and Psi (..., r q, r q); got {Sigma.shape} and {Psi.shape}."
         )
     if r < 2:
         raise SpecificationError("A conditional model needs at least two variables; Sigma is 1 x 1.")
-    if not 0 <= k < r:
-        raise SpecificationError(f"k = {k} is not one of the variables 0 .. {r - 1}.")
     return r, rq // r
 
 
@@ -198,8 +216,8 @@ def _gram(n: ArrayLike | None, ZZ: ArrayLike | None, q: int) -> Array:
                 f"Psi has {q} effects for each variable: give "
                 + ("n=, the rows of the clusters." if q == 1 else "ZZ=, Z'Z of the clusters (..., q, q).")
             )
-        return np.asarray(n, dtype=float)[..., None, None]
-    G = np.asarray(ZZ, dtype=float)
+        return numbers(n, "n")[..., None, None]
+    G = numbers(ZZ, "ZZ")
     if G.shape[-2:] != (q, q):
         raise SpecificationError(
             f"ZZ must be (..., {q}, {q}) as Psi has {q} effects a variable, got {G.shape}."

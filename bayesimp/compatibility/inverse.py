@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.arguments import number
 from bayesimp.compatibility.implied import Conditional
 from bayesimp.errors import SpecificationError
 
@@ -49,6 +50,7 @@ class JointFromConditionals:
 
     @property
     def exists(self) -> bool:
+        """Whether some joint model implies these conditional models."""
         return not self.violations
 
     def __str__(self) -> str:
@@ -85,6 +87,12 @@ def joint_from_conditionals(
     SpecificationError
         There is not one for each variable, ZZ differ or are singular, or variances are not positive.
     """
+    if not isinstance(conditionals, Sequence) or not all(isinstance(c, Conditional) for c in conditionals):
+        raise SpecificationError(
+            "joint_from_conditionals takes a list of conditionals, one for each variable: "
+            f"[implied_conditional(Sigma, Psi, k, n=n) for k in range(r)]; got {type(conditionals).__name__}."
+        )
+    tolerance = number(tolerance, "tolerance", low=0)
     conditionals = sorted(conditionals, key=lambda c: c.k)
     _check(conditionals)
     r, q = len(conditionals), conditionals[0].ZZ.shape[-1]

@@ -19,11 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import is_numeric_dtype
 
 from bayesimp import priors as pr
+from bayesimp.arguments import generator, numbers, whole
 from bayesimp.compatibility.implied import implied_conditional
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import SpecificationError, instead_of
 from bayesimp.joint.normal import JointNormal
+from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["PredictiveDraws", "predictive_draws", "simulate_pair"]
@@ -54,10 +57,11 @@ class PredictiveDraws:
 
 def simulate_pair(m: int, n: int, Sigma: ArrayLike, Psi: ArrayLike, seed: int = 0) -> pd.DataFrame:
     """Complete y1, y2 of n rows in each of m clusters (column ``cluster``), means 0, random intercepts."""
-    rng = np.random.default_rng(seed)
+    rng, m, n = generator(seed), whole(m, "m"), whole(n, "n")
+    Sigma, Psi = numbers(Sigma, "Sigma", (2, 2)), numbers(Psi, "Psi", (2, 2))
     cluster = np.repeat(np.arange(m), n)
-    B = rng.multivariate_normal(np.zeros(2), np.asarray(Psi), size=m)
-    Y = B[cluster] + rng.multivariate_normal(np.zeros(2), np.asarray(Sigma), size=m * n)
+    B = rng.multivariate_normal(np.zeros(2), Psi, size=m)
+    Y = B[cluster] + rng.multivariate_normal(np.zeros(2), Sigma, size=m * n)
     return pd.DataFrame({"cluster": cluster, "y1": Y[:, 0], "y2": Y[:, 1]})
 
 
@@ -94,14 +98,18 @@ def predictive_draws(
     SpecificationError
         Missing values; rows that are not in the table.
     """
+    _check_table(frame, response, given, cluster)
+    draws = whole(draws, "draws")
+    generator(seed)
     if frame[[response, given, cluster]].isna().any(axis=None):
         raise SpecificationError(
             "predictive_draws compares models on complete data; the table has missing cells."
         )
-    place = np.asarray(rows, dtype=np.int64)
-    if place.size == 0 or place.min() < 0 or place.max() >= len(frame):
+    found = numbers(rows, "rows", ("R",))
+    place = found.astype(np.int64)
+    if place.size == 0 or place.min() < 0 or place.max() >= len(frame) or (place != found).any():
         raise SpecificationError(f"rows must be places in the table, 0 .. {len(frame) - 1}, got {rows}.")
-    joint, fcs = pr.read(joint or "pan"), pr.read(fcs or "mice")
+    joint, fcs = pr.read("pan" if joint is None else joint), pr.read("mice" if fcs is None else fcs)
     by_cluster = frame.groupby(cluster, observed=True)[given]
     means = by_cluster.transform("mean").to_numpy()[place]
     sizes = by_cluster.transform("size").to_numpy()[place]
@@ -128,8 +136,26 @@ def predictive_draws(
     )
 
 
+def _check_table(frame: pd.DataFrame, response: str, given: str, cluster: str) -> None:
+    """A pandas table with the three columns, two of them numbers."""
+    if not isinstance(frame, pd.DataFrame):
+        raise SpecificationError(
+            f"predictive_draws takes a complete pandas table, got {type(frame).__name__}.{instead_of(frame)}"
+        )
+    for what, name in (("response", response), ("given", given), ("cluster", cluster)):
+        if not isinstance(name, str) or name not in frame.columns:
+            raise SpecificationError(
+                f"predictive_draws: the table has no column {name!r}; {what}= names one of "
+                f"{listing(frame.columns, 30)}."
+            )
+        if what != "cluster" and not is_numeric_dtype(frame[name].dtype):
+            raise SpecificationError(
+                f"predictive_draws: '{name}' ({what}=) is {frame[name].dtype}, and must be a number."
+            )
+
+
 def _posterior(
-    frame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
+    frame: pd.DataFrame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
 ) -> dict[str, Array]:
     """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), chains one after the other."""
     columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]

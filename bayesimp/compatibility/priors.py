@@ -11,14 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp import priors as pr
+from bayesimp.arguments import generator, numbers, whole
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.priors.draws import draw_covariance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ImpliedPrior", "implied_prior"]
 
@@ -54,7 +59,7 @@ class ImpliedPrior:
     n: int
     names: tuple[str, str]
 
-    def plot(self):
+    def plot(self) -> Figure:
         """See `bayesimp.plots.plot_implied_prior`."""
         from bayesimp.plots.implied_prior import plot_implied_prior
 
@@ -94,11 +99,13 @@ def implied_prior(
     SpecificationError
         An improper joint prior has nothing to draw from; a prior that does not fit r variables.
     """
-    joint, fcs = joint or pr.pan(), fcs or pr.mice()
-    if not 0 <= k < r or r < 2:
-        raise SpecificationError(f"k = {k} is not one of at least two variables 0 .. {r - 1}.")
-    rng = np.random.default_rng(seed)
-    sds = np.broadcast_to(np.asarray(sds, dtype=float), (r,))
+    joint, fcs = (pr.pan() if joint is None else pr.read(joint)), (pr.mice() if fcs is None else pr.read(fcs))
+    r, n, draws, rng = whole(r, "r", 2), whole(n, "n"), whole(draws, "draws"), generator(seed)
+    k = whole(k, "k, the place of a variable,", 0, r - 1)
+    given = numbers(sds, "sds")
+    sds = np.broadcast_to(numbers(given, "sds", (r,)) if given.ndim else given, (r,))
+    if not (sds > 0).all():
+        raise SpecificationError(f"sds must be positive, got {sds.tolist()}.")
     Sigma, Psi = (_draw(rng, getattr(joint, name), sds, name, draws) for name in ("Sigma", "Psi"))
     c = implied_conditional(Sigma, Psi, k, n=n)
     others = [""] if r == 2 else [f" of y{j + 1}" for j in range(r) if j != k]
@@ -111,7 +118,9 @@ def implied_prior(
     return ImpliedPrior(of_joint, of_fcs, Sigma, Psi, k, n, (joint.name, fcs.name))
 
 
-def _draw(rng, prior: pr.CovariancePrior, sds: Sequence[float] | Array, where: str, draws: int) -> Array:
+def _draw(
+    rng: np.random.Generator, prior: pr.CovariancePrior, sds: Sequence[float] | Array, where: str, draws: int
+) -> Array:
     return draw_covariance(rng, pr.resolve(prior, sds, where), len(sds), draws)
 
 

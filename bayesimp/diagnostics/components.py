@@ -17,6 +17,8 @@ from bayesimp.diagnostics.prior_draws import prior_group
 from bayesimp.errors import SpecificationError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesimp.imputation.result import Imputations
 
 __all__ = ["Component", "components", "covariance_names", "overlap", "view"]
@@ -109,7 +111,7 @@ def overlap(component: Component) -> float:
     return float(np.minimum(p, q).sum())
 
 
-def _labels(array, variable: str) -> list[str]:
+def _labels(array: xr.DataArray, variable: str) -> list[str]:
     """Names of the rows of a matrix; in a conditional model, preceded by its variable."""
     if array.ndim == 2:
         return [variable]

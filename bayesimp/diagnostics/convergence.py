@@ -11,9 +11,9 @@ Two questions are kept apart: whether the chains mix (R-hat, against a limit tha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from bayesimp import notation as nt
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
 from bayesimp.errors import StatisticalWarning
 from bayesimp.events import listed
+
+if TYPE_CHECKING:
+    from bayesimp.imputation.result import Imputations
 
 __all__ = ["ESS_LIMIT", "R_HAT_LIMIT", "Summary", "diagnose", "glance", "summarise"]
 
@@ -68,10 +71,12 @@ class Summary:
 
     @property
     def worst_r_hat(self) -> float:
+        """The largest R-hat of all parameters and imputed statistics; nan if there are none."""
         return float(max(self._all("r_hat"), default=np.nan))
 
     @property
     def smallest_ess(self) -> float:
+        """The smallest effective sample size, bulk or tail; nan if there are none."""
         return float(min((*self._all("ess_bulk"), *self._all("ess_tail")), default=np.nan))
 
     @property
@@ -161,7 +166,7 @@ def _text(frame: pd.DataFrame) -> str:
     return frame.to_string(formatters=formats, float_format=lambda x: f"{x:.4g}")
 
 
-def summarise(imputations, var_names: list[str] | None = None) -> Summary:
+def summarise(imputations: Imputations, var_names: list[str] | None = None) -> Summary:
     """Diagnose an `Imputations` object; a StatisticalWarning if it has not converged."""
     tree = imputations.tree
     summary = _summary(
@@ -172,18 +177,18 @@ def summarise(imputations, var_names: list[str] | None = None) -> Summary:
     return summary
 
 
-def glance(imputations) -> Summary:
+def glance(imputations: Imputations) -> Summary:
     """The same, quickly and without a warning: with many clusters, only the means over all of them."""
     tree = imputations.tree
     stats = tree["imputed_stats"].to_dataset()
     if sum(int(np.isfinite(stats[v][0, 0]).sum()) for v in stats.data_vars) > GLANCED:
         stats = _over_clusters(stats, imputations)
     posterior = tree["posterior"].to_dataset()
-    small = [v for v in posterior.data_vars if posterior[v][0, 0].size <= GLANCED]
+    small = [str(v) for v in posterior.data_vars if posterior[v][0, 0].size <= GLANCED]
     return _summary(imputations, diagnose(posterior, small), stats)
 
 
-def _over_clusters(stats: xr.Dataset, imputations) -> xr.Dataset:
+def _over_clusters(stats: xr.Dataset, imputations: Imputations) -> xr.Dataset:
     """Means of the imputed means and sds over clusters, by their missing cells."""
     counts = imputations.data.counts.loc[list(stats[nt.RESPONSE].values)].to_numpy(float)
     out = {}
@@ -195,7 +200,7 @@ def _over_clusters(stats: xr.Dataset, imputations) -> xr.Dataset:
     return xr.Dataset(out, coords={nt.RESPONSE: stats[nt.RESPONSE]})
 
 
-def _summary(imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summary:
+def _summary(imputations: Imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summary:
     imputed = diagnose(stats)
     draws, chained = imputations.tree["posterior"].sizes["draw"], imputations.chained
     made = Summary(parameters, imputed, imputations.events, imputations.m, draws, chained)
@@ -206,13 +211,13 @@ def _summary(imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summar
     return replace(made, together=imputations.model.impute_together(bad))
 
 
-def diagnose(dataset, var_names: list[str] | None = None) -> pd.DataFrame:
+def diagnose(dataset: xr.Dataset, var_names: list[str] | None = None) -> pd.DataFrame:
     """One row for each scalar of a dataset with dims (chain, draw, ...), constants and all-nan left out.
 
     For a symmetric matrix (last two dims ``a``, ``a_2``) only the lower triangle is shown.
     """
     labels, columns = [], []
-    for name in var_names or list(dataset.data_vars):
+    for name in var_names or [str(v) for v in dataset.data_vars]:
         array = dataset[name].transpose("chain", "draw", ...)
         values = array.values.reshape(*array.shape[:2], -1)
         for k, index in enumerate(np.ndindex(array.shape[2:])):
@@ -226,7 +231,7 @@ def diagnose(dataset, var_names: list[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(_statistics(np.stack(columns, axis=-1)), index=labels)[COLUMNS]
 
 
-def _upper(dims, index) -> bool:
+def _upper(dims: Sequence[Hashable], index: tuple[int, ...]) -> bool:
     return len(dims) == 2 and dims[1] == f"{dims[0]}_2" and index[1] > index[0]
 
 

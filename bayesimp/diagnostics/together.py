@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 __all__ = ["missing_together"]
 
 SHARE = 0.5  # of the missing cells of one of two variables, that are missing in both
 
 
-def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
+def missing_together(model: Any, labels: Sequence[str]) -> dict[str, list[str]]:
     """Blocks, name -> variables, of variables of an FCS model that are missing together and of which one mixes badly.
 
     labels: of the quantities that do (`convergence.diagnose`).
@@ -34,7 +35,7 @@ def missing_together(model, labels: Sequence[str]) -> dict[str, list[str]]:
     return {f"together{'' if k == 1 else f'_{k}'}": group for k, group in enumerate(wanted, 1)}
 
 
-def _could(block) -> bool:
+def _could(block: Any) -> bool:
     """Whether a variable that is imputed alone could be part of a block."""
     alone = len(block.responses) == 1 and block.distribution.is_normal
     return alone and block.method.joint and not block.method.own_model

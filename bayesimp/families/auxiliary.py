@@ -22,11 +22,19 @@ SHAPE_WITH_UNIT = replace(SHAPE, has_unit=True)
 CUTPOINTS = Auxiliary("cutpoints", "increments", np.cumsum, np.cumsum)
 
 
-def shape_node() -> Any:
-    """The shape k as a node of the PyMC model that is open, with its prior."""
+def shape_node(response: str = "", unit: float = 1.0) -> Any:
+    """The shape k as a node of the PyMC model that is open, with its prior.
+
+    response: how its names end, in a model of several responses; unit: what the shape that is reported is multiplied by.
+    """
     import pymc as pm
     import pytensor.tensor as pt
 
     # PyTensor takes a bare 3 for single precision, and its log gamma function with it
-    variation = pm.HalfStudentT(SHAPE.sampled, nu=pt.constant(3.0, dtype="float64"), sigma=1)
-    return pm.Deterministic(SHAPE.name, variation**-2)
+    end = f"_{response}" if response else ""
+    variation = pm.HalfStudentT(f"{SHAPE.sampled}{end}", nu=pt.constant(3.0, dtype="float64"), sigma=1)
+    shape = variation**-2
+    if unit == 1.0:
+        return pm.Deterministic(f"{SHAPE.name}{end}", shape)
+    pm.Deterministic(f"{SHAPE.name}{end}", shape * unit)
+    return shape

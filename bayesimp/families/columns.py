@@ -18,8 +18,9 @@ whole numbers (doses of 0.5 and 1.5) are normal too; where they are imputed, an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,10 @@ def infer(column: pd.Series) -> str:
 
 
 def encode(
-    column: pd.Series, family: str, codes=None, labels=None, levels: tuple | None = None
+    column: pd.Series,
+    family: str,
+    words: Callable[[NDArray[np.bool_]], str] | None = None,
+    levels: tuple | None = None,
 ) -> tuple[NDArray[np.float64], tuple]:
     """A column as numbers.
 
@@ -71,8 +75,8 @@ def encode(
         (n,), with missing cells.
     family
         As `bayesimp.families.registry.family_of` takes it.
-    codes, labels
-        Cluster of each row and the clusters' labels, for messages.
+    words
+        Words for rows, as `bayesimp.table.clusters.Clusters.where` has them; None: rows only.
     levels
         Levels that are known, where the column is a part of another; None: those of the column.
 
@@ -89,7 +93,7 @@ def encode(
     DataError
         A value that the family does not have: the message says which and where.
     """
-    place = _Place(column, family, codes, labels)
+    place = _Place(column, family, words or partial(where, index=column.index))
     record = family_of(family)
     if not record.is_imputable:
         raise place.error(
@@ -135,14 +139,13 @@ class _Place:
 
     column: pd.Series
     family: str
-    codes: NDArray | None
-    labels: Sequence | None
+    words: Callable[[NDArray[np.bool_]], str]
 
     def error(self, problem: str, rows: NDArray[np.bool_], advice: str) -> DataError:
         values = listing(pd.unique(self.column[rows])[:6], most=3)
         return DataError(
             f"Variable '{self.column.name}' cannot be {self.family}: {problem}. Found {values} "
-            f"{where(rows, self.codes, self.labels, self.column.index)}. {advice}."
+            f"{self.words(rows)}. {advice}."
         )
 
 

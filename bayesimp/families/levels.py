@@ -29,17 +29,18 @@ def _categorical(data: Any, eta: Any) -> None:
     pm.Categorical(data.name, logit_p=logit_p, observed=data.y)
 
 
-def log_cumulative(eta: Any, levels: int) -> Any:
+def log_cumulative(eta: Any, levels: int, response: str = "") -> Any:
     """(n, K) log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l).
 
     This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
-    float64 where |eta| > 37.
+    float64 where |eta| > 37. response: how the names of its variables end, in a model of several responses.
     """
     import pymc as pm
     import pytensor.tensor as pt
 
-    increments = pm.Exponential(CUTPOINTS.sampled, 1, shape=levels - 2)
-    cutpoints = pm.Deterministic(CUTPOINTS.name, pt.concatenate([[0.0], pt.cumsum(increments)]))
+    end = f"_{response}" if response else ""
+    increments = pm.Exponential(f"{CUTPOINTS.sampled}{end}", 1, shape=levels - 2)
+    cutpoints = pm.Deterministic(f"{CUTPOINTS.name}{end}", pt.concatenate([[0.0], pt.cumsum(increments)]))
     distance = cutpoints - eta[:, None]
     at_most, above = -pt.softplus(-distance), -pt.softplus(distance)
     between = at_most[:, 1:] + above[:, :-1] + pt.log1mexp(-increments)

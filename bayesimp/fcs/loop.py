@@ -6,8 +6,8 @@ and the completed values of everything else, then its missing values (Kunkel & K
     theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Block.step`
     Y_k_mis      ~ g_k( . | Y_k_obs, Y_-k, theta_k, B_k)
 
-Columns derived from what was imputed are brought up to date before the next block; cross products and cluster means are
-made anew at every visit (kernels/chained/moments.py). The draw of theta_k is a Markov transition that leaves its
+Columns derived from imputed values are updated before the next block; cross products and cluster means are recomputed at
+every visit (kernels/chained/moments.py). The draw of theta_k is a Markov transition that leaves its
 conditional posterior invariant and starts where the last cycle ended (`Gibbs`, `PyMC`), or an independent draw (`ML`,
 `Norm`).
 """
@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError
-from bayesimp.fcs.blocks.base import KEPT, Block, Chain, Parameters
+from bayesimp.fcs.blocks.base import KEPT, LASTING, Block, Chain, Parameters
 from bayesimp.fcs.blocks.rows import indistinct
+from bayesimp.fcs.runaway import ran_away
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
@@ -44,18 +45,18 @@ __all__ = [
     "start_chain",
 ]
 
-ADAPT = 10  # cycles before a second tuning, on values that are no longer the random starting ones
-SECONDS = 0.2  # imputations take turns of about this length, so that an interruption finds them level
+ADAPT = 10  # cycles before a second tuning, which no longer sees the random starting values
+SECONDS = 0.2  # imputations take turns of about this length, so that an interrupt stops all of them at the same cycle
 POST = 1 << 30  # the code of values changed by the user's function
-# incomplete rows below which light steps called from Python are quicker on one thread than on two
+# incomplete rows below which light steps called from Python are faster on one thread than on two
 ROWS_FOR_THREADS = 5_000
 
 
 @dataclass
 class History:
-    """Kept cycles of all chains, working scale.
+    """The kept cycles of all chains, on the working scale.
 
-    blocks: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, variables): of what is imputed.
+    blocks: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, variables): of imputed values.
     """
 
     blocks: list[dict[str, np.ndarray]]
@@ -64,10 +65,11 @@ class History:
 
     @property
     def cycles(self) -> int:
+        """The number of cycles that are kept."""
         return self.mean.shape[1]
 
     def joined(self, other: History, axis: int) -> History:
-        """Later cycles (axis 1) or further chains (axis 0)."""
+        """This history followed by later cycles (axis 1) or further chains (axis 0)."""
         blocks = [
             {k: np.concatenate([a[k], b[k]], axis) for k in a}
             for a, b in zip(self.blocks, other.blocks, strict=True)
@@ -76,6 +78,7 @@ class History:
         return History(blocks, *pair)
 
     def truncated(self, cycles: int) -> History:
+        """The history of the first `cycles` cycles."""
         return History(
             [{k: v[:, :cycles] for k, v in b.items()} for b in self.blocks],
             self.mean[:, :cycles],
@@ -84,7 +87,7 @@ class History:
 
 
 def adapt_all(table: ChainedTable, blocks: list[Block], seed: int) -> None:
-    """Tune what is to be tuned: on starting values, then again after some cycles, on a chain that is thrown away."""
+    """Tune blocks that need it, on starting values and again after some cycles, on a chain that is discarded."""
     tuned = [block for block in blocks if block.adapts]
     if not tuned:
         return
@@ -99,7 +102,7 @@ def adapt_all(table: ChainedTable, blocks: list[Block], seed: int) -> None:
 
 
 def start_chain(table: ChainedTable, blocks: list[Block], rng: np.random.Generator) -> Chain:
-    """A chain with missing values drawn at random from the observed ones: of the cluster, if it has any."""
+    """A chain with missing values drawn at random from observed ones, those of the cluster if it has any."""
     V = table.start.copy()
     incomplete = range(table.p, len(table.names) - len(table.derived))
     for k in incomplete:
@@ -113,7 +116,7 @@ def start_chain(table: ChainedTable, blocks: list[Block], rng: np.random.Generat
 
 
 def _parameters(table: ChainedTable, blocks: list[Block], chain: Chain) -> list[Parameters]:
-    """Parameters by visit: the same ones where a block is visited twice in a cycle."""
+    """Parameters by visit; a block that is visited twice in a cycle has one state."""
     made: dict[str, Parameters] = {}
     for chained, block in zip(table.blocks, blocks, strict=True):
         if chained.block.name not in made:
@@ -124,7 +127,7 @@ def _parameters(table: ChainedTable, blocks: list[Block], chain: Chain) -> list[
 def _donors(
     rng: np.random.Generator, table: ChainedTable, k: int, holes: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """A random observed value for every hole."""
+    """A random observed value for every missing cell."""
     row_cluster = table.cells.cluster[table.row_cell]
     seen = ~holes
     y = np.concatenate([table.D[:, k], table.start[seen, k - table.p]])
@@ -138,22 +141,25 @@ def _donors(
 
 
 class Model(Protocol):
-    """What the loop asks of `FCS`."""
+    """The part of `FCS` that the loop uses."""
 
     @property
-    def table(self) -> ChainedTable: ...
+    def table(self) -> ChainedTable:
+        """The table in the form that the loop reads."""
 
     @property
-    def post_by_column(self) -> Mapping[int, Callable]: ...
+    def post_by_column(self) -> Mapping[int, Callable]:
+        """Column of the table -> function that post-processes its imputed values."""
 
-    def conditionals(self, seed: int) -> list[Block]: ...
+    def conditionals(self, seed: int) -> list[Block]:
+        """The blocks in the order of their visits, made for one run."""
 
 
 @dataclass(frozen=True)
 class Cycles:
     """Cycles of chained equations: a task of `bayesimp.sampling.executors`, which can be pickled.
 
-    What is compiled or tuned is no part of the pickle, and made again where it arrives.
+    Compiled and tuned parts are not pickled; they are made again after unpickling.
     """
 
     model: Model
@@ -167,7 +173,7 @@ class Cycles:
 
     @cached_property
     def parts(self) -> tuple[ChainedTable, list[Block], Mapping[int, Callable]]:
-        """Table, blocks and functions of the user's by column."""
+        """The table, the blocks, and the user's functions by column."""
         return self.model.table, self.model.conditionals(self.seed), self.model.post_by_column
 
     @cached_property
@@ -177,13 +183,13 @@ class Cycles:
 
     @property
     def light(self) -> bool:
-        """Whether steps are short and called from Python, so that threads gain nothing."""
+        """Whether steps are short and called from Python, so that threads would not help."""
         table, conditionals, _ = self.parts
         heavy = len(table.row) >= ROWS_FOR_THREADS or any(block.heavy for block in conditionals)
         return not heavy and self.visits is None
 
     def start(self, k: int) -> Chain:
-        """Chain k before its first cycle."""
+        """Chain k, before its first cycle."""
         table, conditionals, _ = self.parts
         return start_chain(table, conditionals, chain_rng(self.seed, k))
 
@@ -192,9 +198,15 @@ class Cycles:
         return _empty(self.parts[0], chains, iterations)
 
     def advance(self, chain: Chain, number: int, into: History, place: int, start: int, stop: int) -> None:
-        """Cycles start .. stop-1 of a chain, in place."""
+        """Run cycles start .. stop-1 of a chain, in place."""
         table, conditionals, post = self.parts
-        _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+        try:
+            _advance(table, conditionals, self.visits, chain, post, into, number, start, stop, place)
+        except SamplingError as error:
+            circle = ran_away(table, chain.V)
+            if not circle:
+                raise
+            raise SamplingError(f"{error} {circle}") from error
 
     def put(self, into: History, place: int, start: int, piece: History) -> None:
         """Copy the cycles of one chain into those of all."""
@@ -208,7 +220,7 @@ class Cycles:
 def run_cycles(
     task: Cycles, chains: list[Chain], cycles: int, executor: Executor, report: Report | None = None
 ) -> History:
-    """Advance all chains by `cycles`, side by side; returns the kept states, fewer if the run was interrupted."""
+    """Advance all chains by `cycles` in parallel; returns the kept states, fewer if the run was interrupted."""
     history = task.room(chains, cycles)
     done, ahead, stop = 0, 1, threading.Event()
 
@@ -222,7 +234,7 @@ def run_cycles(
             began = time.perf_counter()
             finished = session.run(chains, history, done, n, report=shown, stop=stop)
             if stop.is_set() or min(finished) < n:
-                # turns are short: all stop at the same cycle, as if asked for no more
+                # turns are short: all chains stop at the same cycle, as if the run had been that long
                 level = max(finished) if done else min(finished)
                 session.catch_up(chains, history, done, finished, level)
                 return history.truncated(done + level)
@@ -243,15 +255,17 @@ def _advance(
     stop: int,
     place: int = 0,
 ) -> None:
-    """Cycles start..stop-1 of chain c, kept at its place in the history; visits: see `_visits`."""
+    """Run cycles start..stop-1 of chain c and keep them at its place in the history; visits: see `_visits`."""
     if visits is not None:
         _advance_compiled(table, blocks, visits, chain, history, c, start, stop, place)
         return
     for t in range(start, stop):
         for b, (block, theta) in enumerate(zip(blocks, chain.theta, strict=True)):
-            code = block.step(chain, theta)
+            code = int(block.step(chain, theta))
+            if not block.visited(chain, code):
+                _fail(table, chain, block, b, c, code)
             if code:
-                _note(table, chain, block, b, c, int(code))
+                chain.note(b, code, block.words)
             columns = table.blocks[b].columns
             for k in columns:
                 if k in post:
@@ -265,7 +279,7 @@ def _advance(
 
 
 def _visits(table: ChainedTable, blocks: list[Block], post: Mapping[int, Callable]) -> Places | None:
-    """What whole cycles in one kernel call take; None where something is done in Python between the blocks."""
+    """The arguments of whole cycles in one kernel call; None if anything happens in Python between blocks."""
     visits = [block.visit for block in blocks]
     whole = [visit for visit in visits if visit is not None]
     return None if post or table.derived or len(whole) < len(visits) else places(whole, VISIT)
@@ -282,7 +296,7 @@ def _advance_compiled(
     stop: int,
     place: int,
 ) -> None:
-    """The same where every block is a Gibbs step and nothing is computed between: in one kernel call."""
+    """The same in one kernel call, if every block is a Gibbs step and nothing is computed between blocks."""
     kept = [[block[name][place, start:stop] for name in KEPT] for block in history.blocks]
     states = places(
         [
@@ -295,28 +309,29 @@ def _advance_compiled(
     t, b, code = gibbs_cycles(chain.rng, table.cells, visits.table, states.table, chain.V, mean, sd)
     if code:
         chain.cycles += t
-        _note(table, chain, blocks[b], b, c, -code)
+        _fail(table, chain, blocks[b], b, c, -code)
     chain.cycles += stop - start
 
 
-def _note(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code: int) -> None:
-    """Record the bits of a code; a negative one ends the run."""
-    if code < 0:
-        _, message = block.words.get(code, ("failed", f"code {code}"))
-        raise SamplingError(
-            f"Imputation {c}, cycle {chain.cycles + 1}, '{table.blocks[b].block.name}': {message}. "
-            f"{indistinct(table, chain.V, b)}{block.advice}"
-        )
-    for bit in block.words:
-        if bit > 0 and code & bit:
-            chain.record(b, bit)
+def _fail(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code: int) -> None:
+    """End the run with what a negative code means."""
+    _, message = block.words.get(code, ("failed", f"code {code}"))
+    name = table.blocks[b].block.name
+    lasting = chain.failing.get(name, 0)
+    again = f" in the last {lasting} cycles" if lasting >= LASTING else ""
+    raise SamplingError(
+        f"Imputation {c}, cycle {chain.cycles + 1}, '{name}': {message}{again}. "
+        f"{indistinct(table, chain.V, b)}{block.advice}"
+    )
 
 
 def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int, block: Block) -> None:
     """Let the user's function change the values just drawn; a change is counted."""
     holes = table.holes(k) if block.drawn is None else block.drawn
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
-    if not len(drawn):  # of a variable of clusters, when other rows of these say all that is missing
+    if not len(
+        drawn
+    ):  # for a cluster-level variable, when other rows of the clusters determine all missing values
         return
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
@@ -350,7 +365,7 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int,
 
 
 def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
-    """Derived columns that rest on changed ones, in order."""
+    """Recompute derived columns that depend on changed ones, in order."""
     names = []
     for derived in table.derived:
         if changed & set(derived.ingredients):

@@ -1,4 +1,4 @@
-"""Products and powers of conditional models as what is left of them beside what they contain (scale/margins.py)."""
+"""Products and powers of conditional models as residuals on the columns that they contain (scale/margins.py)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Residual:
-    """What is left of a base column, the first of `names`, beside its margins: sum_j weights_j names_j."""
+    """The residual of a base column, the first of `names`, on its margins: sum_j weights_j names_j."""
 
     names: tuple[str, ...]
     weights: tuple[float, ...]
 
-    def __call__(self, values: Mapping[str, Array], *_) -> Array:
+    def __call__(self, values: Mapping[str, Array], *_: object) -> Array:
         own, *others = (weight * values[name] for name, weight in zip(self.names, self.weights, strict=True))
         for other in others:
             own = own + other
@@ -35,12 +35,12 @@ class Residual:
 def beside_margins(
     spec: Conditionals, names: Sequence[str], full: Array, fitted: NDArray[np.bool_]
 ) -> tuple[Conditionals, dict[str, Residual]]:
-    """Products and powers that have a prior, on new base columns: `Residual`, fitted where all of it is observed.
+    """Put products and powers that have a prior on new base columns, `Residual`, fitted where all of it is observed.
 
-    Those of Z, and those of X where beta has the weak prior of a generalised model (`priors.Weak`). names (d,), full
-    (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. The intercept's share is
-    left to the centring of base columns.
-    Two-stage models have no prior, a model of the user's own is given the columns as they are.
+    These are those of Z, and those of X if beta has the weak prior of a generalised model (`priors.Weak`). names (d,),
+    full (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. The intercept's
+    share is left to the centring of base columns. Two-stage models have no prior, and a user's own model gets the
+    columns as written.
     """
     found: dict[str, Residual] = {}
     values = dict(zip(names, full.T, strict=True))
@@ -68,7 +68,7 @@ def _less_margins(
     found: dict[str, Residual],
     written: Mapping[str, str],
 ) -> tuple[Column, ...]:
-    """X* or Z* with products and powers on what is left of them, which is added to `found`."""
+    """X* or Z* with products and powers replaced by their residuals, which are added to `found`."""
     plain = [column for column in part if column.over is None and not column.within]
     own, moved = [column.base for column in plain], {}
     texts = [name if name == INTERCEPT else written.get(name, write(Name(name))) for name in own]
@@ -76,7 +76,9 @@ def _less_margins(
         parts = [own[j] for j in inside]
         Z = np.column_stack([values[name] for name in (*parts, own[l])])
         Z = Z[~np.isnan(Z).any(axis=1)]
-        if set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1:  # nothing, or seen together in hardly a row
+        if (
+            set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1
+        ):  # nothing, or observed together in hardly any row
             continue
         weights = centred_columns(Z, [texts[j] for j in (*inside, l)])[1][:, -1]
         used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]

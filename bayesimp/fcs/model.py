@@ -1,9 +1,10 @@
-"""Fully conditional specification: one conditional model a variable, visited in turn (Kunkel & Kaizar 2017, sec. 2.2).
+"""Fully conditional specification: a conditional model for each variable, visited in turn (Kunkel & Kaizar 2017, sec.
+2.2).
 
     y_k = X*_k beta*_k + Z*_k b_ki + e,   b_ki ~ N(0, psi*_k),   e ~ N(0, sigma*_k)
-    g(E y_k) = X*_k beta*_k + Z*_k b_ki      for variables that are not normal (Jolani 2025, sec. 2.4)
+    g(E y_k) = X*_k beta*_k + Z*_k b_ki      for non-normal variables (Jolani 2025, sec. 2.4)
 
-X*_k and Z*_k may hold any other variables, imputed ones among them, and their means by cluster.
+X*_k and Z*_k may hold any other variables, including imputed ones, and their cluster means.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import CodeNotInFile, ImputationModel, Shift, register
+from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -27,6 +28,7 @@ from bayesimp.fcs.run import FCSRun, block_names
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
+from bayesimp.fcs.specification.contents import call_with, contents
 from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
 from bayesimp.fcs.specification.describe import described, described_bounds
 from bayesimp.fcs.specification.records import formula_text, text
@@ -52,53 +54,54 @@ if TYPE_CHECKING:
 
 __all__ = ["FCS"]
 
-CYCLES, DRAWS = 100, 1_000  # by default: cycles at the least, and draws kept of all imputations
+CYCLES, DRAWS = 100, 1_000  # defaults: least number of cycles, and draws kept over all imputations
 
 
 @register
 class FCS(ImputationModel):
-    """Imputation by chained equations, a conditional model for every incomplete variable.
+    """Imputation by chained equations, with a conditional model for every incomplete variable.
 
     Parameters
     ----------
     data
         The incomplete table.
     methods
-        One for all, or by variable: ``"bayes"``, ``"iw"``, ``"ml"``, ``"mlmi"``, ``"2stage"``, ``"sti"``, ``"2lonly"``,
-        ``"pymc"``, ``"norm"``, ``"glm"``, ``"pmm"``, names of mice's methods (``"2l.pan"``), or records of
-        `bayesimp.methods`. Default: by family, level and number of observed clusters
-        (`bayesimp.fcs.specification.defaults`); printing the model says what was chosen, and why.
+        A method for all variables, or by variable: ``"bayes"``, ``"iw"``, ``"ml"``, ``"mlmi"``, ``"2stage"``,
+        ``"sti"``, ``"2lonly"``, ``"pymc"``, ``"norm"``, ``"glm"``, ``"pmm"``, names of mice's methods (``"2l.pan"``),
+        or records of `bayesimp.methods`. The default depends on family, level and number of observed clusters
+        (`bayesimp.fcs.specification.defaults`); the printed model says what was chosen, and why.
     predictors
         By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
         predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``,
-        ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default, of one variable or (the text alone) of all.
+        ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default for one variable or (as a single text) for all.
     order, blocks, derived, compatible
         Order of the visits; variables imputed jointly, by name of block; columns computed from others
         (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
         See `bayesimp.fcs.specification.compose.conditionals`.
     bounds
-        (lower, upper) by variable, None for no bound: values are drawn from the normal truncated to them. Either may be
-        (n,) numbers, one a row of the table, nan for none: detection limits, ``(0, table["limit"].where(missing))``. For
-        variables imputed one by one, by normal models or (one pair for all rows) by matching; others are refused.
+        (lower, upper) by variable, None for no bound: values are drawn from the truncated normal. Either may be (n,)
+        numbers, one per row of the table, with nan for no bound, such as detection limits,
+        ``(0, table["limit"].where(missing))``. Bounds need variables that are imputed one by one, by normal models or
+        (with one pair for all rows) by matching; others are refused.
     post
-        By variable, a function of the values just drawn (a copy) that returns those to be used instead. They are
-        numbers; levels that are none stand as their place, from 0, in ``data.levels(name)``. Comes after bounds. Files
-        hold no code: `Imputations.save` leaves the functions out, and `bayesimp.load` takes them again. Pickles need
-        functions defined by ``def`` at the top of a module.
+        By variable, a function of the values just drawn (a copy) that returns the values to be used instead. Values are
+        numbers; levels that are not numbers are given by their position, from 0, in ``data.levels(name)``. It is applied
+        after bounds. Files hold no code: `Imputations.save` leaves the functions out, and `bayesimp.load` takes them
+        again. Pickling needs functions defined by ``def`` at the top of a module.
     where
-        Which cells are to be filled in: table of bool or, by variable, an array; default: the missing ones. A missing
-        cell that is left out is imputed for the models' sake and stays missing in the completed tables; an observed
-        cell that is chosen is held out, and imputed as if it were missing.
+        Which cells to fill in, as a table of bool or an array by variable; by default the missing cells. A missing cell
+        that is not chosen is imputed within the models but stays missing in the completed tables; an observed cell that
+        is chosen is held out and imputed as if it were missing.
     ignore
-        (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either (but for
-        a cluster that has no other rows).
+        (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either, except
+        in a cluster that has no other rows.
     shift
-        What is added between the draw of the parameters and the fill, see `bayesimp.contract.Shift`; None: nothing.
+        Numbers added between the draw of the parameters and the fill (see `bayesimp.contract.Shift`); None: nothing.
 
     Raises
     ------
     DataError, SpecificationError
-        A conditional model that the data cannot identify, or a predictor that depends on the variable itself.
+        The data do not identify a conditional model, or a predictor depends on the variable itself.
 
     Examples
     --------
@@ -149,6 +152,7 @@ class FCS(ImputationModel):
 
     @cached_property
     def table(self) -> ChainedTable:
+        """The table in the form that the loop reads: numbers, designs, and the places of missing values."""
         names, frame = self.spec.incomplete, self.masked.frame
         Y = np.column_stack([self.masked.column_values(name) for name in names])
         own = [d.column for d in self.spec.derived if d.column is not None and d.column in frame.columns]
@@ -166,7 +170,7 @@ class FCS(ImputationModel):
             )
 
     def conditionals(self, seed: int) -> list[Block]:
-        """The blocks as the loop runs them; what they compile or adapt is done once a seed."""
+        """The blocks that the loop runs; they compile and adapt once per seed."""
         made = self.__dict__.setdefault("_made", {})
         if seed not in made:
             made.clear()
@@ -178,37 +182,39 @@ class FCS(ImputationModel):
         return made[seed]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is compiled is left out of copies and pickles, and made again."""
+        """The state for copies and pickles, without compiled parts, which are made again."""
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     @property
     def responses(self) -> tuple[str, ...]:
-        """Variables that are imputed, derived columns apart."""
+        """The variables that are imputed, without derived columns."""
         return tuple(self.spec.incomplete)
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
+        """Column of the table -> function that post-processes its imputed values."""
         return {self.table.names.index(name): f for name, f in self.post.items()}
 
     @property
     def formulas(self) -> list[str]:
-        """The conditional models as they are fitted; as ``predictors=`` they give the same models."""
+        """The formulas of the fitted conditional models; given as ``predictors=``, they lead to the same models."""
         blocks = {block.name: block for block in self.spec.blocks}  # one may be visited twice
         return [formula_text(block, self.data.cluster, self.spec.written) for block in blocks.values()]
 
     @property
     def priors_name(self) -> str:
+        """The names of the priors in use, joined by commas."""
         names = {each.name for each in self.priors.values()}
         return ", ".join(sorted(names)) or "none"
 
     def filled(self, column: str) -> np.ndarray:
-        """(n,) bool: cells of a column that completed tables show imputed."""
+        """(n,) bool: cells of a column that are imputed in completed tables."""
         return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
 
     def with_priors(self, priors: pr.Priors | str) -> FCS:
         """The same model with other priors (records, or the name of a preset) in every block that takes priors.
 
-        Blocks by Gibbs sampling take to PyMC where the priors are not conditionally conjugate.
+        Gibbs blocks change to PyMC if the priors are not conditionally conjugate.
 
         Raises
         ------
@@ -229,12 +235,12 @@ class FCS(ImputationModel):
 
     @property
     def priors(self) -> dict[str, pr.Priors]:  # type: ignore[override]
-        """Priors by block, of blocks that take any."""
+        """Priors by block, for blocks that take priors."""
         return {b.name: b.method.priors for b in self.spec.blocks if b.method.priors is not None}
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
-        """Name in the posterior -> prior of it, on the scale of the data; for blocks that have priors."""
+        """Name in the posterior -> its prior on the scale of the data, for blocks that have priors."""
         out: dict[str, Any] = {}
         names = block_names(self.spec)
         for chained in self.table.blocks:
@@ -251,19 +257,19 @@ class FCS(ImputationModel):
         return out
 
     def _beta_prior(self, chained: ChainedBlock, prior: pr.CoefficientPrior) -> pr.CoefficientPrior:
-        """In the units of the data, whatever units the prior is stated in."""
+        """The prior in the units of the data, whatever its own units."""
         block, intercept = chained.block, 0.0
         if prior.follows_mean and block.distribution.has_log_mean_intercept:
             intercept = float(np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]])))
         return prior.on_data(chained.scale, (len(block.fixed), block.predictors), intercept)
 
     def records(self) -> dict[str, Any]:
-        """What was declared, as plain records; without the masks `where` and `ignore`, which are arrays."""
+        """The user's declarations as plain records, without the masks `where` and `ignore`, which are arrays."""
         shift = {"shift": dict(self.shift.by)} if self.shift else {}
         return declared_to_dict(self._declared) | shift
 
     def specification(self) -> dict[str, Any]:
-        """What was declared, as plain records and arrays: `bayesimp.load` makes the model again from it."""
+        """The user's declarations as plain records and arrays, from which `bayesimp.load` rebuilds the model."""
         return self.records() | {"where": self._where or None, "ignore": self.ignore}
 
     @classmethod
@@ -278,7 +284,7 @@ class FCS(ImputationModel):
         Raises
         ------
         CodeNotInFile
-            A function is not given, or a block has a PyMC model of the user's own.
+            A function is not given, or a block has a user's own PyMC model.
         """
         post, given = specification["post"], functions or {}
         if lacking := [name for name in post if name not in given]:
@@ -299,11 +305,35 @@ class FCS(ImputationModel):
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-        """The specification as a file holds it."""
+        """The specification stored in a file."""
         return specification_of(attrs, state)
 
+    def contents(self) -> dict[str, Contents]:
+        """What the model of each variable contains."""
+        return contents(self.spec, self.data.cluster)
+
+    def definitions(self) -> dict[str, str]:
+        """Columns of ``derived=``, in an order in which each can be computed from those before."""
+        user = self._declared["derived"] or {}
+        return {d.name: user[d.name] for d in self.spec.derived if d.name in user}
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str | None:
+        """The call with further terms."""
+        given = {name: value for name, value in self._declared.items() if value is not None}
+        if not self.ignore.any():
+            given.pop("ignore", None)  # loaded models have one that ignores nothing
+        if not self.shift:
+            given.pop("shift", None)
+        return call_with(self.spec, self.data, given, fixed, random, clusters, variances)
+
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
-        """Blocks for variables that are missing in the same rows, where one of them mixes badly."""
+        """Blocks for variables that are missing in the same rows, if one of them mixes badly."""
         return missing_together(self, labels)
 
     def __repr__(self) -> str:
@@ -316,6 +346,8 @@ class FCS(ImputationModel):
         lines += [f"  priors of {text}" for text in self._described_priors()]
         lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
         lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
+        family = {name: block.distribution for block in self.spec.blocks for name in block.responses}
+        lines += [f"  {line}" for line in self.shift.describe(lambda name: not family[name].is_normal)]
         lines += [f"  note: {event.where}: {event.message}" for event in self.events]
         return "\n".join(lines)
 
@@ -337,35 +369,35 @@ class FCS(ImputationModel):
         executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
-        """Run m chains from m starts; the last state of each is one completed table.
+        """Run m chains from m starts; the last state of each chain is one completed table.
 
         Parameters
         ----------
         m
-            Completed tables.
+            Number of completed tables.
         cycles, tune
-            Visits to every block, and how many of the first are kept apart as warm-up (default: half), so that
-            convergence is judged by the rest. Default: 100 for 20 imputations or more; for fewer as many as keep 1,000
-            draws in all, without which no run could have the 400 effective draws that `summary` asks for.
+            Number of cycles, and how many of the first are set apart as warm-up (default: half), so that convergence is
+            judged by the rest. By default there are 100 cycles for 20 or more imputations; for fewer imputations, enough
+            to keep 1,000 draws in all, without which no run could reach the 400 effective draws that `summary` asks for.
         seed
-            Same seed, same result, whatever `workers`, the order of rows, and m: the first 20 of 60 imputations are
-            those of a run of 20 (with as many cycles).
+            The same seed gives the same result, whatever `workers`, the order of rows, and m: the first 20 of 60
+            imputations are those of a run of 20 (with as many cycles).
         workers, executor
-            Imputations at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            Number of imputations run at a time, and where: "threads" (None), "processes", "serial", or an executor of
             `bayesimp.sampling.executors`.
 
         Raises
         ------
         SpecificationError
-            m, cycles, ... out of range.
+            m, cycles, ... are out of range.
         SamplingError
             A block cannot go on (the message names it), or the run was interrupted before its first cycle.
 
         Notes
         -----
-        What is kept of every cycle, to judge convergence, takes 16 bytes for each imputation, cluster and variable:
-        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is kept once: an imputation
-        adds the values of its incomplete rows.
+        The record of every cycle, by which convergence is judged, takes 16 bytes for each imputation, cluster and
+        variable: 1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each
+        imputation adds the values of its incomplete rows.
         """
         m = _whole("m", m, 1)
         cycles = max(CYCLES, -(-2 * DRAWS // m)) if cycles is None else _whole("cycles", cycles, 1)
@@ -382,7 +414,7 @@ class FCS(ImputationModel):
 
 
 def _whole(name: str, value: Any, least: int) -> int:
-    """A whole number of 63 bits, which is what files keep."""
+    """Refuse anything but a whole number of 63 bits, which files can hold."""
     if isinstance(value, bool) or not isinstance(value, Real) or float(value) != float(value) // 1:
         raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
     whole = int(value)  # type: ignore[call-overload]  # every real number that is whole

@@ -1,17 +1,18 @@
-"""A run of chained equations that can go on: more cycles, or more imputations."""
+"""A run of chained equations that can be continued with more cycles or more imputations."""
 
 from __future__ import annotations
 
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import Run, plain
@@ -43,7 +44,7 @@ __all__ = ["FCSRun", "block_names", "run_chain"]
 
 @dataclass
 class FCSRun(Run):
-    """Chains at their present state, one an imputation, and the cycles kept so far."""
+    """The current states of the chains, one per imputation, and the cycles kept so far."""
 
     model: FCS
     seed: int
@@ -58,12 +59,12 @@ class FCSRun(Run):
 
     @property
     def history(self) -> History:
-        """Cycles so far, once the run has started."""
+        """The cycles so far; the run must have started."""
         assert self.kept is not None
         return self.kept
 
     def start(self, m: int, cycles: int, report: Callable | None) -> None:
-        """m chains, `cycles` cycles each."""
+        """Run m chains of `cycles` cycles each."""
         began = time.perf_counter()
         task = Cycles(self.model, self.seed)
         self.chains = [task.start(k) for k in range(m)]
@@ -76,7 +77,7 @@ class FCSRun(Run):
         return run_cycles(Cycles(self.model, self.seed), chains, cycles, executor, report)
 
     def _interrupted(self, done: int, asked: int, kept: int = 0) -> None:
-        """Record it; kept: cycles from before."""
+        """Record an interruption; `kept` is the number of earlier cycles."""
         if done == 0:
             raise SamplingError(
                 "The run was interrupted before its first cycle: nothing to keep. Run it again."
@@ -86,11 +87,11 @@ class FCSRun(Run):
                 f"stopped by the user: {done} of {asked} cycles kept; imputations are those of the last cycle"
             )
             if done + kept <= self.tune:
-                text += f". All are warm-up (tune = {self.tune}), and stand in the posterior nevertheless"
+                text += f". All are warm-up (tune = {self.tune}), but are part of the posterior"
             self.events += (Event("interrupted", "cycles", text),)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with m imputations in all: the new ones from their own starts, through as many cycles."""
+        """The same run with m imputations in all; the new ones have their own starts and as many cycles."""
         longer = replace(self, chains=list(self.chains))
         began = time.perf_counter()
         task = Cycles(self.model, self.seed)
@@ -100,14 +101,14 @@ class FCSRun(Run):
                 history = self._cycles(new, self.history.cycles, report)
             if history.cycles < self.history.cycles:
                 raise SamplingError(
-                    "Interrupted: the further imputations are not complete. The first ones stay as they are."
+                    "Interrupted: the further imputations are not complete. The first ones are unchanged."
                 )
             longer.chains, longer.kept = [*self.chains, *new], self.history.joined(history, 0)
         longer.seconds += time.perf_counter() - began
         return longer.imputations()
 
     def iterate(self, cycles: int, progress: bool | None = None) -> Imputations:
-        """The same imputations, `cycles` cycles further."""
+        """The same imputations after `cycles` more cycles."""
         longer = replace(self, chains=[copy.deepcopy(chain) for chain in self.chains])
         began = time.perf_counter()
         with progress_bar(progress) as report:
@@ -133,12 +134,12 @@ class FCSRun(Run):
         return made.with_events(imputed_events(made, set(spec.exact), partial(circle_cure, spec=spec)))
 
     def state(self) -> xr.Dataset:
-        """Where the chains stand, and the cycles kept (fcs/storage.py)."""
+        """The states of the chains and the cycles kept (fcs/storage.py)."""
         return fcs_state(self)
 
     @classmethod
     def restore(cls, model: FCS, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, chains and cycles."""
+        """The run that a file holds, with its chains and cycles."""
         attrs = tree.attrs
         history, chains = history_and_chains(model, state)
         events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
@@ -159,13 +160,13 @@ class FCSRun(Run):
             column = derived.column
             if column is None:
                 continue
-            every = column not in data.frame.columns  # a column that the table does not have: all of it
+            every = column not in data.frame.columns  # all of a column that the table does not have
             rows = np.flatnonzero(model.filled(column) & (every or data.missing(column)))
             out[column] = rows, self._values(derived.name, rows)
         return out
 
     def _values(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """(m, len(rows)) a base column at rows of the table, completed; data scale."""
+        """(m, len(rows)) a completed base column at rows of the table, on the scale of the data."""
         table = self.model.table
         k = table.names.index(name)
         place = np.full(len(table.full), -1)
@@ -177,10 +178,10 @@ class FCSRun(Run):
         if not family_of(self.model.data.families.get(name, "normal")).is_coded:
             return values
         levels = self.model.data.level_values(name)
-        order = np.argsort(levels)  # numbers of the levels, from what stands for them in the loop
+        order = np.argsort(levels)  # positions of the levels, from their numbers in the loop
         return order[np.searchsorted(levels[order], values)].astype(float)
 
-    def _tree(self, cells: dict, attrs: dict):
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, table, h = self.model, self.model.table, self.history
         place = np.argsort(table.order)
         posterior: dict[str, tuple] = {}
@@ -213,7 +214,7 @@ class FCSRun(Run):
         }  # fmt: skip
 
     def _chain_events(self) -> list[Event]:
-        """What the blocks recorded, summed over imputations."""
+        """The events that the blocks recorded, summed over imputations."""
         total: dict[tuple[int, int], int] = {}
         for chain in self.chains:
             for key, count in chain.events.items():
@@ -225,6 +226,11 @@ class FCSRun(Run):
                 ("changed by post", "imputed values changed by the user's function") if code == POST
                 else conditionals[block].words[code]
             )  # fmt: skip
+            if code < 0:
+                kind = "variable held"
+                message += (
+                    ", as the others were completed: nothing was drawn, and its values stayed as they were"
+                )
             if code != POST:
                 message += f" ({count / visits:.0%} of {visits:,} visits)"
             out.append(Event(kind, self.model.table.blocks[block].block.name, message, count))
@@ -236,16 +242,16 @@ class FCSRun(Run):
 
 
 def run_chain(model: FCS, seed: int, k: int, n: int) -> tuple[Chain, History]:
-    """Chain k of a run from its start: where it stands after n cycles, and these, on the working scale.
+    """Chain k of a run from its start: its state after n cycles, and the cycles, on the working scale.
 
-    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    This is one task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
     """
     task = Cycles(model, seed)
     return run_task(task, task.start(k), k, n)
 
 
 def _choices(spec: Conditionals) -> list[Event]:
-    """What defaults chose, or left out, in the models of the blocks."""
+    """Events for what defaults chose, or left out, in the models of the blocks."""
     about: dict[str, list[str]] = {}
     for block in {block.name: block for block in spec.blocks}.values():
         for note in block.notes:
@@ -254,7 +260,7 @@ def _choices(spec: Conditionals) -> list[Event]:
 
 
 def _origins(model: FCS) -> list[Event]:
-    """Priors at an origin that is far from the data; slopes that the prior cannot tell apart."""
+    """Events for priors at an origin far from the data, and for slopes that the prior cannot distinguish."""
     out, priors, table, names = {}, model.parameter_priors, model.table, block_names(model.spec)
     for chained in table.blocks:
         name, random, scale = f"Psi_{names[chained.block.name]}", chained.block.random, chained.scale
@@ -269,9 +275,9 @@ def _origins(model: FCS) -> list[Event]:
 
 
 def block_names(spec: Conditionals) -> dict[str, str]:
-    """Block -> what it is called in the tree: its name, with "_" behind where this is taken.
+    """Block -> its name in the tree, with "_" appended if that is taken.
 
-    The second dimensions of "y" are called as the first ones of "y_2", which may differ from them.
+    The second dimensions of "y" have the names of the first dimensions of "y_2", which may differ from them.
     """
     blocks = {block.name: block for block in spec.blocks}
     names: dict[str, str] = {}
@@ -286,20 +292,24 @@ def block_names(spec: Conditionals) -> dict[str, str]:
 
 
 def _posterior(
-    chained: ChainedBlock, name: str, kept: dict[str, np.ndarray], place, levels
+    chained: ChainedBlock,
+    name: str,
+    kept: dict[str, np.ndarray],
+    place: NDArray[np.int64],
+    levels: Sequence[str],
 ) -> tuple[dict, dict]:
-    """Posterior variables of a block on the data scale, name -> (dims, array), and their coordinates.
+    """Posterior variables of a block on the scale of the data, name -> (dims, array), and their coordinates.
 
-    name: of the block, in the tree; levels: those of a categorical response but the first, each of which has a linear
+    name: the block's name in the tree; levels: those of a categorical response except the first, each with a linear
     predictor.
     """
     block, scale = chained.block, chained.scale
-    responses = levels or list(block.responses)
+    responses = list(levels or block.responses)
     dim = f"level_{name}" if levels else f"response_{name}"
     coords: dict[str, list] = {}
     out: dict[str, tuple] = {}
     for key, a in kept.items():
-        if key.startswith(FREE):  # of a model of the user's own; shapes and cutpoints
+        if key.startswith(FREE):  # variables of a user's own model; shapes and cutpoints
             own = f"{key.removeprefix(FREE)}_{name}"
             out[own] = tuple(f"{own}_{axis}" for axis in range(a.ndim - 2)), a
     if "beta" in kept:

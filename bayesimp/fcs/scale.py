@@ -6,19 +6,21 @@ With w = (D - c) / s for every base column (fcs/table.py), a conditional model y
     beta_t = s_y beta_tw / a_t,        beta_0 = s_y beta_0w + c_y - sum_t beta_t h_t
     sigma^2 = s_y^2 sigma^2_w,         Psi = E Psi_w E',  E = (I_r kron C) diag(e),  e_l = s_y / a_l
 
-where h_t is not zero only beside an intercept, which takes it up: in the fixed part, and in the random part, where
+where h_t is nonzero only if there is an intercept to absorb it: in the fixed part, and in the random part, where
 C_0l = -h_l (priors/centred.py; slopes on products and powers: scale/margins.py). h_t is a mean of observed values, the
 same in every cycle. Products with cluster means are centred in the same way in models with slopes, which need them all,
-and in generalised ones, whose beta has a prior (scale/products.py): then K^-1 diag(1/a) is in the place of what a and h
-make.
+and in generalised models, whose beta has a prior (scale/products.py); then K^-1 diag(1/a) replaces the matrix made from a
+and h.
 
-A generalised model has s_y = 1 and c_y = 0, for its linear predictor has no unit; but positive responses with a log
-link are divided by their mean, so that c_y is its log.
+A generalised model has s_y = 1 and c_y = 0 because its linear predictor has no unit. Positive responses with a log link,
+however, are divided by their mean, so that c_y is the log of that mean.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +34,21 @@ from bayesimp.priors.centred import centring
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.products import centrable, expansion
 
+if TYPE_CHECKING:
+    from bayesimp.fcs.specification.bounds import Bound
+    from bayesimp.fcs.table import ChainedTable
+
 __all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
 
 Array = NDArray[np.float64]
-MOST_RESPONSES = 62  # of a block: a pattern of its missing values is one integer of 64 bits
+MOST_RESPONSES = 62  # responses of a block: a pattern of its missing values is one integer of 64 bits
 
 
 @dataclass(frozen=True)
 class BlockScale(EffectScale):
-    """Between the working scale and the data's, for one block; see the module.
+    """The way from the working scale to that of the data, and back, for one block; see the module.
 
-    s, c (r,): of the responses, or of the linear predictors of a generalised model; a, h (p*,): of the fixed columns;
+    s, c (r,): for the responses, or for the linear predictors of a generalised model; a, h (p*,): for the fixed columns;
     e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1; K (p*, p*) or None.
     """
 
@@ -57,6 +63,7 @@ class BlockScale(EffectScale):
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
+        """(r q,) the units of the cluster effects."""
         return self.e
 
     @property
@@ -70,13 +77,14 @@ class BlockScale(EffectScale):
         return T
 
     def beta(self, beta_w: Array) -> Array:
-        """(..., p*, r) on the scale of the data."""
+        """Fixed effects (..., p*, r) in the units of the data, from working units."""
         beta = self.T @ beta_w * self.s
         if self.intercept >= 0:
             beta[..., self.intercept, :] += self.c
         return beta
 
     def working_beta(self, beta: Array) -> Array:
+        """Fixed effects (..., p, r) in working units, from those in the units of the data."""
         beta = np.array(beta, dtype=float)
         if self.intercept >= 0:
             beta[..., self.intercept, :] -= self.c
@@ -87,17 +95,18 @@ class BlockScale(EffectScale):
         return self.beta(mean_w), np.sqrt(self.T**2 @ sd_w**2) * self.s
 
     def Sigma(self, Sigma_w: Array) -> Array:
+        """Sigma (..., r, r) in the units of the data, from working units."""
         return Sigma_w * np.outer(self.s, self.s)
 
     def coefficients_covariance(self, Psi_w: Array, columns: list[int]) -> Array:
-        """Of the coefficients of some fixed columns, the intercept among them, in every cluster (two-stage models)."""
+        """Covariance between clusters of the coefficients of some fixed columns (two-stage models)."""
         T = self.T[np.ix_(columns, columns)] * self.s[0]
         return T @ Psi_w @ T.T
 
 
 @dataclass(frozen=True)
 class ChainedBlock:
-    """One conditional model as the kernels read it; columns: places of its responses among the base columns."""
+    """One conditional model in the form that kernels read; columns: places of its responses among the base columns."""
 
     block: ConditionalModel
     terms: Terms
@@ -108,7 +117,7 @@ class ChainedBlock:
 
 @dataclass(frozen=True)
 class Rows:
-    """The table on the working scale: W (N, d) with nan in the holes, canonical codes, which rows enter what."""
+    """The table on the working scale: W (N, d) with nan where missing, canonical codes, and the rows that are used."""
 
     W: Array
     codes: NDArray[np.int64]
@@ -118,7 +127,7 @@ class Rows:
 
 
 def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
-    """(count, d, d) D'D of the rows with each index, holes as zeros; rows of index -1 are left out."""
+    """(count, d, d) D'D of the rows with each index, with missing cells as zeros; rows with index -1 are left out."""
     D = np.nan_to_num(W)
     gram = np.zeros((count, W.shape[1], W.shape[1]))
     order = np.argsort(index, kind="stable")
@@ -129,15 +138,17 @@ def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
     return gram
 
 
-def chained_block(table, block: ConditionalModel, rows: Rows, bounds) -> ChainedBlock:
-    """A block of a `ChainedTable` that has all but its blocks; bounds: (lower, upper) by variable
+def chained_block(
+    table: ChainedTable, block: ConditionalModel, rows: Rows, bounds: Mapping[str, tuple[Bound, Bound]]
+) -> ChainedBlock:
+    """A block of a `ChainedTable`, which has no blocks yet; bounds: (lower, upper) by variable
     (fcs/specification/bounds.py)."""
     at = {name: k for k, name in enumerate(table.names)}
     columns = tuple(at[name] for name in block.responses)
     r, clusters = len(columns), rows.clusters
     if r > MOST_RESPONSES:
         raise SpecificationError(
-            f"Block '{block.name}' has {r} variables; {MOST_RESPONSES} at most can be imputed jointly. Make it several."
+            f"Block '{block.name}' has {r} variables; {MOST_RESPONSES} at most can be imputed jointly. Split it."
         )
     powers = 1 << np.arange(r)
     row_bits = ~np.isnan(rows.W[:, columns]) @ powers
@@ -155,7 +166,7 @@ def chained_block(table, block: ConditionalModel, rows: Rows, bounds) -> Chained
     pattern_rows = np.bincount(row_pattern[used], minlength=len(kinds)).astype(np.int64)
     cluster_rows = np.bincount(rows.codes[used], minlength=clusters).astype(np.int64)
     fitted_patterns = patterns
-    if block.method.residual == "cluster":  # every cluster is a pattern of its own
+    if block.method.residual == "cluster":  # every cluster has its own pattern
         fitted_patterns, pattern_rows = np.ones((clusters, 1), dtype=bool), cluster_rows
         own_pattern = own_cluster
     first = table.row[table.cells.start[:-1]]  # a row of each cell of the table
@@ -174,8 +185,13 @@ def chained_block(table, block: ConditionalModel, rows: Rows, bounds) -> Chained
     return ChainedBlock(block, terms, arrays, scale, columns)
 
 
-def _bounds(table, block: ConditionalModel, columns, bounds) -> tuple[Array, Array]:
-    """Lower and upper bounds of the one response (R,) on the working scale, such that none is passed on the data's."""
+def _bounds(
+    table: ChainedTable,
+    block: ConditionalModel,
+    columns: Sequence[int],
+    bounds: Mapping[str, tuple[Bound, Bound]],
+) -> tuple[Array, Array]:
+    """Bounds of the one response (R,) on the working scale, rounded so that none is exceeded on the scale of the data."""
     pair = bounds.get(block.responses[0])
     if pair is None or len(columns) > 1:
         return np.empty(0), np.empty(0)
@@ -193,7 +209,9 @@ def _bounds(table, block: ConditionalModel, columns, bounds) -> tuple[Array, Arr
     return np.minimum(*out), out[1]
 
 
-def _terms(table, block: ConditionalModel, at, rows: Rows) -> tuple[Terms, BlockScale]:
+def _terms(
+    table: ChainedTable, block: ConditionalModel, at: Mapping[str, int], rows: Rows
+) -> tuple[Terms, BlockScale]:
     """Fixed, random and response columns of a block on the working scale, and the way back."""
     c, s = table.center, table.scale
     fixed_intercept, random_intercept = _intercept(block.fixed), _intercept(block.random)
@@ -210,7 +228,7 @@ def _terms(table, block: ConditionalModel, at, rows: Rows) -> tuple[Terms, Block
         b = base[k] = at[column.base]
         absorbed = (
             has_intercept if k < p else random_intercept >= 0
-        )  # a constant added to the column is taken up by the intercept
+        )  # the intercept absorbs a constant added to the column
         if column.within:  # a unit, and no origin
             a[k], within[k], u[k], v[k], divisor[k] = s[b], True, 0, b, size
             continue
@@ -247,8 +265,8 @@ def _terms(table, block: ConditionalModel, at, rows: Rows) -> tuple[Terms, Block
     return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K)
 
 
-def _beside(table, part: tuple[Column, ...]) -> Array:
-    """M (q, q) with Z_r = Z M, Z_r columns less their margins (scale/margins.py); b = M b_r."""
+def _beside(table: ChainedTable, part: tuple[Column, ...]) -> Array:
+    """M (q, q) with Z_r = Z M, where Z_r are the columns less their margins (scale/margins.py); b = M b_r."""
     made = [table.residuals.get(column.base) for column in part]
     own = [column.base if r is None else r.names[0] for column, r in zip(part, made, strict=True)]
     M = np.eye(len(own))
@@ -258,8 +276,10 @@ def _beside(table, part: tuple[Column, ...]) -> Array:
     return M
 
 
-def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
-    """For columns averaged over: totals by cluster of rows without a hole, and the cells of averaged rows with one."""
+def _totals(
+    table: ChainedTable, rows: Rows, u: NDArray[np.int64], v: NDArray[np.int64], ou: Array, ov: Array
+) -> tuple[Array, NDArray, NDArray]:
+    """For averaged columns: totals by cluster over complete rows, and the cells of averaged rows with missing values."""
     known, lists = np.zeros((len(u), rows.clusters)), []
     first = table.row[table.cells.start[:-1]]
     for t in range(len(u)):
@@ -276,7 +296,7 @@ def _totals(table, rows: Rows, u, v, ou, ov) -> tuple[Array, NDArray, NDArray]:
 
 
 def _intercept(part: tuple[Column, ...]) -> int:
-    """Its place, or -1."""
+    """The place of the intercept, or -1."""
     return next((k for k, column in enumerate(part) if _is_constant(column)), -1)
 
 

@@ -1,4 +1,4 @@
-"""State of a run of chained equations as a dataset, and back, so that it goes on from a file exactly."""
+"""The state of a run of chained equations as a dataset and back, so that a run continues exactly from a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARAMETERS = "beta", "Sigma", "Psi", "B"
 
 
 def fcs_state(run: FCSRun) -> xr.Dataset:
-    """Values, parameters and generators of all chains, the cycles kept, and the arrays of the specification."""
+    """Values, parameters and generators of all chains, the kept cycles, and the arrays of the specification."""
     chains, history, model = run.chains, run.history, run.model
     arrays = {"V": np.stack([chain.V for chain in chains]), "mean": history.mean, "sd": history.sd}
     for b, kept in enumerate(history.blocks):
@@ -44,6 +44,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
                 [[[*key, count] for key, count in chain.events.items()] for chain in chains]
             ),
             "chain_cycles": json.dumps([chain.cycles for chain in chains]),
+            "chain_failing": json.dumps([chain.failing for chain in chains]),
             "where": json.dumps(list(model._where)),
             "run_events": json.dumps([event.as_dict() for event in run.events], default=plain),
         },
@@ -51,7 +52,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
 
 
 def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-    """The specification of the model as a file holds it: records in the attributes, masks in the state."""
+    """The specification of the model in a file: records in the attributes, masks in the state."""
     masks = {
         name: state[f"where_{k}"].values.astype(bool)
         for k, name in enumerate(json.loads(state.attrs["where"]))
@@ -61,12 +62,15 @@ def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, A
 
 
 def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Chain]]:
-    """The cycles kept, and where the chains stand."""
+    """The kept cycles and the states of the chains."""
     a = {str(name): variable.values for name, variable in state.data_vars.items()}
     blocks = range(len(model.spec.blocks))
     history = History([_of_block(a, f"kept_{b}_") for b in blocks], a["mean"], a["sd"])
     chains = []
     generators, events = json.loads(state.attrs["generators"]), json.loads(state.attrs["chain_events"])
+    failing = json.loads(state.attrs.get("chain_failing", "null")) or [
+        {} for _ in events
+    ]  # files from before
     for k, cycles in enumerate(json.loads(state.attrs["chain_cycles"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generators[k]
@@ -76,9 +80,9 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
             if block.distribution.is_normal and block.method.holds_coefficients:
                 held = np.zeros(first[block.name].beta.size, dtype=np.int64)
                 first[block.name].own.setdefault("held", held)
-        theta = [first[name] for name in names]  # one state a block, however often it is visited
+        theta = [first[name] for name in names]  # one state per block, however often it is visited
         V = np.ascontiguousarray(a["V"][k])
-        chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}))
+        chains.append(Chain(rng, V, theta, cycles, {(b, c): n for b, c, n in events[k]}, failing[k]))
     return history, chains
 
 
@@ -89,5 +93,5 @@ def _parameters(a: Mapping[str, np.ndarray], b: int, k: int) -> Parameters:
 
 
 def _of_block(a: Mapping[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
-    """Arrays whose name starts so, by the rest of it: shapes, cutpoints, variables of the user's own model among them."""
+    """Arrays whose names start with a prefix, by the rest of the name (shapes, cutpoints, users' own variables)."""
     return {name.removeprefix(start): values for name, values in a.items() if name.startswith(start)}

@@ -1,10 +1,10 @@
-"""The table as the chained-equations loop reads it: working scale, canonical order, cells.
+"""The table in the form that the chained-equations loop reads: working scale, canonical order, cells.
 
-Every base column is brought to mean 0 and standard deviation 1 of its observed values in the rows that models are fitted
-to, w = (D - c) / s; the first is the constant 1. What that makes of a conditional model: fcs/scale.py.
+Every base column is scaled so that its observed values, in the rows that models are fitted to, have mean 0 and standard
+deviation 1, w = (D - c) / s; the first is the constant 1. fcs/scale.py derives the conditional models on this scale.
 
-Clusters and rows are put in an order that depends on
-values alone (joint/scale.py), so that a seed gives the same imputations however the table is arranged.
+The order of clusters and rows depends on values alone (joint/scale.py), so that a seed gives the same imputations however
+the table is arranged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bayesimp.fcs.specification.bounds import Bound
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.formulas.arithmetic import OverCluster, over_clusters
 from bayesimp.formulas.columns import Derived
-from bayesimp.kernels.chained.moments import Cells
+from bayesimp.kernels.chained.moments import RowCells
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
 __all__ = ["ChainedTable", "chained_table"]
@@ -33,15 +33,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ChainedTable:
-    """All that is shared between imputations.
+    """Everything that imputations share.
 
     names (d,): base columns, `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at each
     canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
     incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
     cell_fitted (C,): whether models are fitted to the rows of a cell.
-    full (N, d): base columns as they are in the table, data scale. residuals: what some of them, made for slopes on
-    products and powers, are made of. exact: by base column, values that it can have, sorted
-    (none: whole numbers). labels (m,): of the clusters, in the table's order.
+    full (N, d): base columns on the scale of the data. residuals: definitions of the columns made for slopes on products
+    and powers. exact: by base column, the sorted values that it can have (empty: whole numbers). labels (m,): labels of
+    the clusters, in the table's order.
     """
 
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class ChainedTable:
     center: Array
     scale: Array
     order: NDArray[np.int64]
-    cells: Cells
+    cells: RowCells
     D: Array
     D_cluster: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -65,6 +65,7 @@ class ChainedTable:
 
     @property
     def clusters(self) -> int:
+        """The number of clusters, m."""
         return len(self.order)
 
     def holes(self, k: int) -> NDArray[np.bool_]:
@@ -72,7 +73,7 @@ class ChainedTable:
         return self.cells.missing[self.row_cell, k - self.p]
 
     def derive(self, V: Array, names: tuple[str, ...] | None = None) -> list[int]:
-        """Compute derived columns of the incomplete rows anew, into V; returns their places among the base columns."""
+        """Recompute derived columns of the incomplete rows in V; returns their places among the base columns."""
         if not self.derived:
             return []
         changed = []
@@ -82,7 +83,7 @@ class ChainedTable:
                 continue
             k = at[derived.name]
             ingredients = {i: self._data(at[i], V) for i in derived.ingredients}
-            # a mean over a cluster that changes is a hole in all its rows, so that all of them are here
+            # a cluster mean that changes is missing in all rows of the cluster, so that all of them are here
             codes, counted = self.cells.cluster[self.row_cell], self.cell_fitted[self.row_cell]
             values = np.broadcast_to(derived.evaluate(ingredients, codes, counted), codes.shape)
             holes = self.holes(k)
@@ -92,12 +93,12 @@ class ChainedTable:
 
     @cached_property
     def D_order(self) -> NDArray[np.int64]:
-        """(n,) complete rows by cluster, then by values: the same rows in any table, however arranged."""
+        """(n,) complete rows by cluster, then by values; the same however the table is arranged."""
         keys = [np.round(column, KEY_DIGITS) for column in self.D.T[1:]]
         return np.lexsort([*keys, self.D_cluster])
 
     def _data(self, k: int, V: Array) -> Array:
-        """A base column of the incomplete rows on the scale of the data."""
+        """A base column in the incomplete rows, on the scale of the data."""
         return self.on_data_scale(k, self.cells.X[:, k] if k < self.p else V[:, k - self.p])
 
     def on_data_scale(self, k: int, working: Array) -> Array:
@@ -116,20 +117,20 @@ class ChainedTable:
 def chained_table(
     spec: Conditionals,
     Y: Array,
-    codes,
+    codes: NDArray[np.int64],
     clusters: int,
     *,
     filled: Mapping[str, Array] | None = None,
-    ignore=None,
+    ignore: NDArray[np.bool_] | None = None,
     bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
     labels: Sequence[object] | None = None,
 ) -> ChainedTable:
-    """Put a table into the form in which the loop reads it.
+    """Put a table into the form that the loop reads.
 
     Parameters
     ----------
     spec
-        What is imputed, and how.
+        The conditional models.
     Y
         (N, r) values of `spec.incomplete`, nan where to be imputed.
     codes, clusters
@@ -141,7 +142,7 @@ def chained_table(
     bounds
         (lower, upper) by incomplete variable, on the scale of the data (fcs/specification/bounds.py).
     labels
-        (m,) of the clusters, for messages.
+        (m,) labels of the clusters, for messages.
     """
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
@@ -157,7 +158,7 @@ def chained_table(
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes = place[codes]
-    # clusters of ignored rows only: means over these
+    # clusters with only ignored rows have means over these
     alone = np.bincount(codes[~ignore], minlength=clusters) == 0
     rows = Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
     cells, row, row_cell, cell_fitted = _cells(rows, p)
@@ -171,8 +172,15 @@ def chained_table(
     return replace(table, blocks=blocks)
 
 
-def _with_derived(spec: Conditionals, base: Array, names, filled, codes, counted) -> Array:
-    """Base columns (N, d) on the scale of the data; derived ones as far as their ingredients are observed."""
+def _with_derived(
+    spec: Conditionals,
+    base: Array,
+    names: Sequence[str],
+    filled: Mapping[str, Array],
+    codes: NDArray[np.integer],
+    counted: NDArray[np.bool_],
+) -> Array:
+    """Base columns (N, d) on the scale of the data; derived ones where their ingredients are observed."""
     columns = {name: base[:, k] for k, name in enumerate(names[: base.shape[1]])}
     for derived in spec.derived:
         with np.errstate(all="ignore"):
@@ -181,9 +189,9 @@ def _with_derived(spec: Conditionals, base: Array, names, filled, codes, counted
         known = np.ones(len(base), dtype=bool)
         for i in derived.ingredients:
             known &= ~np.isnan(columns[i])
-        if isinstance(derived.evaluate, OverCluster):  # of clusters, known where all of it is
+        if isinstance(derived.evaluate, OverCluster):  # a cluster mean is known if all of its values are
             known = over_clusters(known.astype(float), codes, counted) == 1
-        if derived.column in filled:
+        if derived.column is not None and derived.column in filled:
             own = filled[derived.column]
             values = np.where(np.isnan(own), values, own)
             known &= np.isnan(own)
@@ -199,7 +207,7 @@ def _with_derived(spec: Conditionals, base: Array, names, filled, codes, counted
 
 
 def _scales(full: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of the observed values of each base column; 0 and 1 for the constant."""
+    """Mean and standard deviation of the observed values of each base column; 0 and 1 for constants."""
     d = full.shape[1]
     center, scale = np.zeros(d), np.ones(d)
     for k in range(1, d):
@@ -213,11 +221,11 @@ def _scales(full: Array) -> tuple[Array, Array]:
     return center, scale
 
 
-def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
+def _cells(rows: Rows, p: int) -> tuple[RowCells, NDArray, NDArray, NDArray]:
     """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
     W, codes = rows.W, rows.codes
     holes = np.isnan(W[:, p:])
-    # patterns as numbers in the order of their bits, the last column first; packed, for columns may be more than 64
+    # patterns as numbers in the order of their bits, the last column first; packed, as there may be more than 64 columns
     pattern = np.unique(np.packbits(holes[:, ::-1], axis=1), axis=0, return_inverse=True)[1].ravel()
     row = np.flatnonzero(holes.any(1))
     keys = [np.round(W[row][:, k], KEY_DIGITS) for k in range(1, p)] + list(W[row][:, p:].T)
@@ -227,5 +235,5 @@ def _cells(rows: Rows, p: int) -> tuple[Cells, NDArray, NDArray, NDArray]:
     new[1:] = (key[1:] != key[:-1]).any(1)
     first = row[new]
     start = np.append(np.flatnonzero(new), len(row)).astype(np.int64)
-    cells = Cells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
+    cells = RowCells(np.ascontiguousarray(W[row][:, :p]), start, codes[first].astype(np.int64), holes[first])
     return cells, row, np.cumsum(new) - 1, rows.fitted[first]

@@ -55,7 +55,7 @@ class Expression:
     node: Node
     source: Node | None = None
 
-    def __call__(self, values: Mapping[str, NDArray[np.float64]], *_) -> NDArray[np.float64]:
+    def __call__(self, values: Mapping[str, NDArray[np.float64]], *_: object) -> NDArray[np.float64]:
         with np.errstate(all="ignore"):
             return np.asarray(_compute(self.node, values), dtype=np.float64)
 
@@ -92,6 +92,7 @@ class OverCluster:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns that the mean is computed from."""
         return () if self.of is None else self.of.names
 
     def __str__(self) -> str:
@@ -104,7 +105,7 @@ class Product:
 
     names: tuple[str, ...]
 
-    def __call__(self, values: Mapping[str, NDArray[np.float64]], *_) -> NDArray[np.float64]:
+    def __call__(self, values: Mapping[str, NDArray[np.float64]], *_: object) -> NDArray[np.float64]:
         result = values[self.names[0]]
         for name in self.names[1:]:
             result = result * values[name]
@@ -125,7 +126,7 @@ class Indicator:
     value: float
     tolerance: float
 
-    def __call__(self, values: Mapping[str, NDArray[np.float64]], *_) -> NDArray[np.float64]:
+    def __call__(self, values: Mapping[str, NDArray[np.float64]], *_: object) -> NDArray[np.float64]:
         x = values[self.name]
         return np.where(np.isnan(x), np.nan, np.abs(x - self.value) < self.tolerance)
 
@@ -227,7 +228,7 @@ def _is_row_by_row(node: Call) -> bool:
     return name in ELEMENTWISE or node.function in ("I", *CLUSTER)
 
 
-def _compute(node: Node, values: Mapping[str, NDArray[np.float64]]):
+def _compute(node: Node, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | np.float64:
     match node:
         case Name(name):
             return values[name]

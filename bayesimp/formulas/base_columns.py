@@ -245,7 +245,7 @@ class BaseColumns:
         right = " + ".join(terms)
         if right not in self._built:
             formula = Formula(text, (), right)
-            made = design(formula, self.data.frame, codes=self.data.codes, labels=self.data.clusters)
+            made = design(formula, self.data.frame, clusters=self.data.grouping)
             for name, values, term in zip(made.fixed, made.X.T, made.terms, strict=True):
                 self._keep(name, values, text)
                 self.written[name] = term

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from itertools import combinations, product
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,9 @@ from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import has_intercept, product_text
 from bayesimp.formulas.syntax import Level, Name, Node, Number, Op, Text, error, label, replaced, walk, write
 from bayesimp.formulas.terms import ELEMENTWISE
+
+if TYPE_CHECKING:
+    from formulae.matrices import CommonEffectsMatrix
 
 __all__ = ["by_formulae"]
 
@@ -75,7 +79,7 @@ def by_formulae(
     return matrix, nodes
 
 
-def _built(text: str, frame: pd.DataFrame):
+def _built(text: str, frame: pd.DataFrame) -> CommonEffectsMatrix:
     functions = {name: getattr(np, name) for name in ELEMENTWISE}
     # as the whole environment, so that nothing is looked up in a caller's frame
     environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
@@ -105,7 +109,7 @@ def _atoms(node: Node) -> list[Node]:
     return [node]
 
 
-def _columns(term, atoms: dict[str, Node]) -> list[Node]:
+def _columns(term: Any, atoms: dict[str, Node]) -> list[Node]:
     """The columns of a term of formulae."""
     if term.kind == "intercept":
         return [Name("Intercept")]

@@ -8,8 +8,9 @@ formulae sees renamed columns, whatever the names in the table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,16 +21,18 @@ from bayesimp.formulas.computed import Computed
 from bayesimp.formulas.formula import Formula, plain_terms, product_text, signed
 from bayesimp.formulas.syntax import Level, Name, Node, label, read
 from bayesimp.messages import suggestion, where
+from bayesimp.table.clusters import Clusters
 
-__all__ = ["Design", "check_rank", "design"]
+__all__ = ["DesignMatrices", "check_rank", "design"]
 
 MOST_LEVELS = 20  # of a factor with fractions among its levels
 LEAST, MOST = 1e-145, 1e145  # of the largest number of a column: sums of its squares are taken
+Place = Callable[[NDArray[np.bool_]], str]  # words for the rows concerned (`bayesimp.messages.where`)
 TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
 
 
 @dataclass(frozen=True)
-class Design:
+class DesignMatrices:
     """Design matrices of a formula.
 
     Attributes
@@ -54,10 +57,9 @@ def design(
     formula: Formula,
     frame: pd.DataFrame,
     *,
+    clusters: Clusters | None = None,
     codes: NDArray[np.integer] | None = None,
-    labels: Sequence | None = None,
-    clusters: NDArray[np.integer] | None = None,
-) -> Design:
+) -> DesignMatrices:
     """Design matrices of a formula with at most one random term.
 
     Parameters
@@ -66,10 +68,10 @@ def design(
         From `bayesimp.formulas.formula.parse`. Responses and group are ignored.
     frame
         The table, n rows.
-    codes, labels
-        Cluster of each row, and the clusters' labels, for messages.
     clusters
-        (n,) cluster of each row, from 0, for `cluster_mean` and the like; ``codes`` if not given.
+        The clusters of the rows, for `cluster_mean` and the like and for messages.
+    codes
+        (n,) cluster of each row, from 0, for `cluster_mean` and the like, where the rows are those of several tables.
 
     Raises
     ------
@@ -89,13 +91,14 @@ def design(
         hint = suggestion(unknown[0], frame.columns)
         raise SpecificationError(f"Formula {formula.text!r}: the table has no column '{unknown[0]}'. {hint}")
     columns = frame[list(formula.variables)]
-    _check_complete(columns, formula, codes, labels)
+    place = clusters.where if clusters is not None else partial(where, index=frame.index)
+    _check_complete(columns, formula, place)
     columns = pd.DataFrame(
         {name: _plain(columns[name], formula.uses[name]) for name in columns}, index=frame.index
     )
 
     _check_levels(columns, formula, intercept=formula.fixed.split()[0] == "1")
-    computed = Computed(columns, formula.text, codes if clusters is None else clusters)
+    computed = Computed(columns, formula.text, codes if clusters is None else clusters.codes)
     X, fixed = _matrix(formula.fixed, computed, formula)
     Z: NDArray[np.float64] = np.empty((len(frame), 0))
     random: list[Node] = []
@@ -104,10 +107,10 @@ def design(
     labels_X, labels_Z = (tuple(label(node) for node in part) for part in (fixed, random))
     for matrix, names, part in ((X, labels_X, "fixed part"), (Z, labels_Z, "random part")):
         _check_labels(names, formula)
-        _check_finite(matrix, names, formula, codes, labels, frame.index)
+        _check_finite(matrix, names, formula, place)
         check_rank(matrix, names, f"{part} of {formula.text!r}")
     terms_X, terms_Z = (tuple(product_text(node) for node in part) for part in (fixed, random))
-    return Design(X, Z, labels_X, labels_Z, terms_X, terms_Z)
+    return DesignMatrices(X, Z, labels_X, labels_Z, terms_X, terms_Z)
 
 
 def check_rank(
@@ -173,13 +176,13 @@ def check_rank(
     )
 
 
-def _check_complete(columns: pd.DataFrame, formula: Formula, codes, labels) -> None:
+def _check_complete(columns: pd.DataFrame, formula: Formula, place: Place) -> None:
     for name in columns:
         missing = columns[name].isna().to_numpy()
         if missing.any():
             left = " + ".join([*formula.responses, str(name)])
             raise DataError(
-                f"Covariate '{name}' is missing {where(missing, codes, labels, columns.index)}. In an "
+                f"Covariate '{name}' is missing {place(missing)}. In an "
                 f"imputation model move it to the left side of ~ so that it is imputed ('{left} ~ ...'); in an analysis "
                 "have it imputed first; or leave these rows out."
             )
@@ -187,7 +190,7 @@ def _check_complete(columns: pd.DataFrame, formula: Formula, codes, labels) -> N
             infinite = np.isinf(columns[name].to_numpy(np.float64))
             if infinite.any():
                 raise DataError(
-                    f"Covariate '{name}' is infinite {where(infinite, codes, labels, columns.index)}; "
+                    f"Covariate '{name}' is infinite {place(infinite)}; "
                     "correct these values or set them to missing."
                 )
 
@@ -300,13 +303,12 @@ def _check_labels(names: Sequence[str], formula: Formula) -> None:
         )
 
 
-def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None:
+def _check_finite(matrix: NDArray[np.float64], names: Sequence[str], formula: Formula, place: Place) -> None:
     finite = np.isfinite(matrix)
     if not finite.all():
         j = int(np.argmin(finite.all(axis=0)))
-        place = where(~finite[:, j], codes, labels, index)
         raise DataError(
-            f"Formula {formula.text!r}: '{names[j]}' has no finite value {place}; "
+            f"Formula {formula.text!r}: '{names[j]}' has no finite value {place(~finite[:, j])}; "
             "a logarithm of 0 or a division by 0? Correct these values or use another transformation."
         )
     largest = np.abs(matrix).max(axis=0, initial=0.0)
@@ -315,8 +317,8 @@ def _check_finite(matrix, names, formula: Formula, codes, labels, index) -> None
         j = int(np.argmax(odd))
         large = largest[j] >= MOST
         what, cure = ("large", "Divide") if large else ("small", "Multiply")
-        place = where(np.abs(matrix[:, j]) >= MOST if large else matrix[:, j] != 0, codes, labels, index)
+        rows = np.abs(matrix[:, j]) >= MOST if large else matrix[:, j] != 0
         raise DataError(
             f"Formula {formula.text!r}: '{names[j]}' has numbers so {what} ({largest[j]:.3g}) that their squares "
-            f"cannot be held, {place}. {cure} the column, or take another unit."
+            f"cannot be held, {place(rows)}. {cure} the column, or take another unit."
         )

@@ -8,6 +8,7 @@ A default formula is edited by ``~ . + x``, ``~ . - x`` and ``~ . + (1 + x | stu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bayesimp.formulas.formula import Formula, parse, signed
@@ -28,7 +29,7 @@ from bayesimp.formulas.syntax import (
 from bayesimp.formulas.terms import CLUSTER as OF_CLUSTERS
 from bayesimp.formulas.terms import FACTOR, STATEFUL, WITHIN
 
-__all__ = ["MEANS", "Edit", "Part", "Predictors", "edit", "over", "predictors", "terms_of"]
+__all__ = ["MEANS", "Edit", "Part", "Predictors", "addition", "edit", "over", "predictors", "terms_of"]
 
 MEANS = ("cluster_mean", "cluster_sum")
 Term = tuple[Node, ...]
@@ -52,6 +53,7 @@ class Predictors:
 
     @property
     def text(self) -> str:
+        """The formula as it was written."""
         return self.formula.text
 
 
@@ -127,6 +129,20 @@ def edit(text: str) -> Edit | None:
 def terms_of(node: Node) -> list[Term]:
     """The products of atoms that a term means: ``a * b`` is a, b and a:b."""
     return _expand(node)
+
+
+def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: str) -> str:
+    """What a formula gains by further terms and random slopes: ``x:w + (1 + x | school)``.
+
+    Parameters
+    ----------
+    random
+        Columns of the random part so far, which those of the slopes join.
+
+    >>> addition(["x:w"], ["x"], "1", "school")
+    'x:w + (1 + x | school)'
+    """
+    return " + ".join([*terms, *([f"({' + '.join([random, *slopes])} | {group})"] if slopes else [])])
 
 
 def over(atom: Node, text: str) -> tuple[Node, ...]:

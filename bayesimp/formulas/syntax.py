@@ -54,26 +54,36 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Name:
+    """The name of a column."""
+
     name: str
 
 
 @dataclass(frozen=True)
 class Number:
+    """A number."""
+
     value: int | float
 
 
 @dataclass(frozen=True)
 class Text:
+    """A quoted text."""
+
     value: str
 
 
 @dataclass(frozen=True)
 class Minus:
+    """A node with a minus sign in front."""
+
     argument: Node
 
 
 @dataclass(frozen=True)
 class Op:
+    """Two nodes joined by an operator."""
+
     symbol: str
     left: Node
     right: Node
@@ -81,6 +91,8 @@ class Op:
 
 @dataclass(frozen=True)
 class Call:
+    """A function with its arguments."""
+
     function: str
     arguments: tuple[Node, ...]
     keywords: tuple[tuple[str, Node], ...] = ()
@@ -240,7 +252,7 @@ def _children(node: Node) -> tuple[Node, ...]:
 class _Parser:
     """Precedence climbing over a list of (kind, value)."""
 
-    def __init__(self, tokens: list[tuple[str, str]], whole: str):
+    def __init__(self, tokens: list[tuple[str, str]], whole: str) -> None:
         self.tokens, self.whole, self.position, self.depth = tokens, whole, 0, 0
 
     def here(self) -> str:

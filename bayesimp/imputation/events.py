@@ -20,7 +20,7 @@ from bayesimp.families.record import Family
 from bayesimp.imputation.result import Imputations
 from bayesimp.messages import listing
 
-__all__ = ["imputed_events"]
+__all__ = ["far_outside", "imputed_events"]
 
 FEW_VALUES = 12  # of a count or short scale, at most
 FAR = (
@@ -133,16 +133,21 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
     return [Event("impossible values", name, text, below)]
 
 
-def _far(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
-    """Values more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
+def far_outside(family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values are more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
     scaled, values = seen, drawn
     if family.as_predictor:
         function = FUNCTIONS[family.as_predictor]
         scaled, values = function(seen), function(np.maximum(drawn, 1e-300))
     sd = scaled.std(ddof=1) if len(scaled) > 2 else 0.0
     if not sd > 0:
-        return []
-    outside = (values < scaled.min() - FAR * sd) | (values > scaled.max() + FAR * sd)
+        return np.zeros(drawn.shape, dtype=bool)
+    return (values < scaled.min() - FAR * sd) | (values > scaled.max() + FAR * sd)
+
+
+def _far(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+    """Values more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
+    outside = far_outside(family, seen, drawn)
     if not outside.any():
         return []
     tables = int(outside.any(axis=1).sum())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,10 @@ from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.imputation.columns import filled_column, floats
 from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Fits
+    from bayesimp.diagnostics.convergence import Summary
 
 __all__ = ["Imputations", "check_long_names"]
 
@@ -69,6 +74,7 @@ class Imputations:
 
     @cached_property
     def tree(self) -> xr.DataTree:
+        """Parameters, imputed values and statistics as a DataTree; made at the first call."""
         return self._make_tree()
 
     @property
@@ -78,6 +84,7 @@ class Imputations:
 
     @property
     def responses(self) -> list[str]:
+        """The imputed variables."""
         return list(self.attrs["responses"])
 
     @property
@@ -93,6 +100,7 @@ class Imputations:
 
     @property
     def events(self) -> pd.DataFrame:
+        """The log of deviations from the request, one event a row."""
         return EventTable([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:
@@ -186,7 +194,7 @@ class Imputations:
                 out[name] = base.ravel()
         return pd.DataFrame(out)
 
-    def to_frame(self, k: int):
+    def to_frame(self, k: int) -> Any:
         """Completed table k (0 .. m-1), of the kind that the data came in (pandas, polars, Arrow)."""
         return self.data.to_native(self.frame(k))
 
@@ -295,20 +303,20 @@ class Imputations:
             )
         return self._run
 
-    def summary(self, var_names: list[str] | None = None):
+    def summary(self, var_names: list[str] | None = None) -> Summary:
         """R-hat and effective sample sizes of parameters and of imputed means and sds, and the events."""
         from bayesimp.diagnostics.convergence import summarise
 
         return summarise(self, var_names)
 
-    def analyse(self, analysis, **options):
+    def analyse(self, analysis: str | Callable[[pd.DataFrame], Any], **options: Any) -> Fits:
         """Fit an analysis to every completed table; see `bayesimp.analysis.fit_each`."""
         from bayesimp.analysis.fit import fit_each
 
         options.setdefault("cluster", self.data.cluster)
         return fit_each(self, analysis, **options)
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to netCDF (``.nc``) or zarr (``.zarr``); `bayesimp.load` reads it back exactly."""
         from bayesimp.imputation.storage import save
 

@@ -30,7 +30,7 @@ __all__ = ["load", "save"]
 LONGEST = 100  # characters of a name in a file
 
 
-def save(imputations: Imputations, path) -> None:
+def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     """Write to `path` (.nc or .zarr).
 
     Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` stands for what is no letter or
@@ -65,7 +65,7 @@ def save(imputations: Imputations, path) -> None:
         tree.to_zarr(path, mode="w")
 
 
-def load(path, post: Mapping[str, Callable] | None = None) -> Imputations:
+def load(path: str | os.PathLike[str], post: Mapping[str, Callable] | None = None) -> Imputations:
     """Read what `save` wrote; chains can be continued with `extend` and `iterate`.
 
     Parameters
@@ -174,7 +174,7 @@ def _run(
     return model.run_type.restore(model.from_specification(data, specification, functions), tree, state)
 
 
-def _backend(name: str):
+def _backend(name: str) -> Any:
     """narwhals' name of the kind of table that the user gave; None for pandas."""
     if not name:
         return None

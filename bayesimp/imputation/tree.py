@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,9 @@ def build_tree(
     return tree
 
 
-def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters) -> xr.DataArray:
+def _cells(
+    data: IncompleteData, column: str, name: str, rows: np.ndarray, values: np.ndarray, clusters: np.ndarray
+) -> xr.DataArray:
     """Imputed values of a column as the variable `name` of the tree."""
     dim = nt.row_dimension(name)
     coords = {
@@ -84,7 +86,7 @@ def _cells(data: IncompleteData, column: str, name: str, rows, values, clusters)
     return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
 
 
-def _labels(clusters) -> np.ndarray:
+def _labels(clusters: Iterable) -> np.ndarray:
     """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
     labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
     return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])

@@ -4,9 +4,9 @@
                        + log |d(Sigma, Psi) / dtheta|
     theta = (beta by rows, free parameters of Sigma, free parameters of Psi)
 
-models/joint_normal.py is the definition of the model; this is the same function, constants included, of the
-same free parameters (tests/joint/test_density.py). It is here because it calls kernels that numba
-keeps on disk: nothing is left to compile, where PyTensor's graph takes half a minute.
+models/joint_normal.py defines the model; this is the same function of the same free parameters, constants included
+(tests/joint/test_density.py). It exists because its kernels are cached on disk by numba, so that nothing is left to
+compile, whereas PyTensor's graph takes half a minute.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ Array = NDArray[np.float64]
 
 
 class JointDensity:
-    """The function above.
+    """The log posterior density of the module, as a function.
 
     Parameters
     ----------
     statistics
         Grams of the cells of the table; see `bayesimp.kernels.normal.statistics.collect`.
     priors
-        Resolved: every number explicit (`bayesimp.priors.resolve`), and proper but for a flat beta; `takes` says which.
+        Resolved priors (`bayesimp.priors.resolve`), all proper except that beta may be flat; `takes` says which are
+        known.
 
     Attributes
     ----------
     size
         n, the length of theta.
 
-    It holds no state that a call changes: chains in threads share one.
+    A call changes no state, so chains in several threads can share one object.
     """
 
     def __init__(self, statistics: SufficientStatistics, priors: pr.Priors) -> None:
@@ -60,7 +61,7 @@ class JointDensity:
         return all(prior.density(d, where) is not None for prior, d, where in parts)
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
-        """Log density, -inf where it is zero to machine precision, and gradient (n,)."""
+        """Log density (-inf where the density is zero to machine precision) and gradient (n,)."""
         b, free_Sigma, free_Psi = self._split(theta)
         beta = b.reshape(self._shape)
         Sigma, log_Sigma, to_Sigma = self._Sigma(free_Sigma)
@@ -81,10 +82,10 @@ class JointDensity:
         return {"beta": b.reshape(self._shape).copy(), "Sigma": Sigma.copy(), "Psi": Psi.copy()}
 
     def flatten(self, beta: Array, Sigma: Array, Psi: Array) -> Array:
-        """theta; of a matrix with a diagonal prior its diagonal, of a fixed one nothing."""
+        """theta; it holds the diagonal of a matrix with a diagonal prior, and nothing of a fixed matrix."""
         return np.concatenate([np.ravel(beta), self._Sigma.free(Sigma), self._Psi.free(Psi)])
 
-    def _split(self, theta):
+    def _split(self, theta: Array) -> tuple[Array, Array, Array]:
         i, j = self._cuts
         return theta[:i], theta[i:j], theta[j:]
 

@@ -1,6 +1,7 @@
 """The Gibbs sampler of the joint normal model as chains: init -> State; run(State) -> kept draws.
 
-The numbers are made in kernels/normal/gibbs.py; here are starting values and storage, priors are read by priors/gibbs.py.
+The computation is in kernels/normal/gibbs.py, priors are read by priors/gibbs.py; this file has starting values and
+storage.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.errors import SamplingError
 from bayesimp.joint.scale import Working
+from bayesimp.kernels.covariance.update import CovarianceUpdate
 from bayesimp.kernels.normal import gibbs as kernel
-from bayesimp.kernels.normal.effects import moments
-from bayesimp.kernels.normal.imputed import incomplete_cells
+from bayesimp.kernels.normal.effects import Moments, moments
+from bayesimp.kernels.normal.imputed import IncompleteCells, incomplete_cells
+from bayesimp.notation import Array
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 from bayesimp.sampling.chains import Report, chain_rng, run_chains
 from bayesimp.sampling.executors import Executor, ThreadExecutor, run_level
 
 __all__ = [
-    "ChainState",
+    "NormalChainState",
     "GibbsTask",
     "JointDraws",
     "sample_gibbs",
@@ -37,8 +40,8 @@ FAILURES = {
 
 
 @dataclass
-class ChainState:
-    """Where a chain stands, enough to continue it exactly: (Sigma, Psi) on the working scale, generator."""
+class NormalChainState:
+    """The state of a chain, from which it continues exactly: (Sigma, Psi) on the working scale, and the generator."""
 
     Sigma: np.ndarray
     Psi: np.ndarray
@@ -61,24 +64,26 @@ class JointDraws:
 
     @property
     def chains(self) -> int:
+        """The number of chains."""
         return self.beta.shape[0]
 
     @property
     def draws(self) -> int:
+        """The number of draws kept in each chain."""
         return self.beta.shape[1]
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """All of them, in order."""
+        """All arrays, in order."""
         return self.beta, self.Sigma, self.Psi, self.mean, self.sd
 
     def __add__(self, later: JointDraws) -> JointDraws:
-        """The same chains, continued."""
+        """These draws followed by those of the same chains, continued."""
         pairs = zip(self.arrays, later.arrays, strict=True)
         return JointDraws(*(np.concatenate(pair, axis=1) for pair in pairs))
 
     def on_data_scale(self, working: Working) -> JointDraws:
-        """From the working scale and canonical order of clusters to the units and clusters of the table."""
+        """The draws in the units and clusters of the table, from the working scale and canonical order of clusters."""
         scale, place = working.scale, np.argsort(working.order)
         return JointDraws(
             scale.beta(self.beta), scale.Sigma(self.Sigma), scale.Psi(self.Psi),
@@ -90,13 +95,13 @@ class JointDraws:
         return JointDraws(*(a[:, :draws] for a in self.arrays))
 
 
-def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> ChainState:
-    """Dispersed start: standard deviations of the working scale times log-normal factors, no correlations."""
+def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> NormalChainState:
+    """A dispersed start: standard deviations of the working scale times log-normal factors, without correlations."""
     rng = chain_rng(seed, chain)
     Sigma = np.diag(np.exp(rng.normal(0.0, 0.5, r)))
     Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
     known_Sigma, known_Psi = priors.Sigma.known_value, priors.Psi.known_value
-    return ChainState(
+    return NormalChainState(
         Sigma if known_Sigma is None else known_Sigma, Psi if known_Psi is None else known_Psi, rng
     )
 
@@ -110,9 +115,9 @@ class GibbsTask:
     working
         The table on the working scale.
     priors
-        Resolved and on the working scale, but for the one of beta, which is on the scale of the data.
+        Resolved priors on the working scale, except that of beta, which is on the scale of the data.
     every
-        One of so many iterations is kept.
+        Every `every`-th iteration is kept.
     """
 
     working: Working
@@ -120,8 +125,10 @@ class GibbsTask:
     every: int = 1
 
     @cached_property
-    def constants(self) -> tuple:
-        """What the kernel reads besides the state of a chain."""
+    def constants(
+        self,
+    ) -> tuple[Moments, CovarianceUpdate, CovarianceUpdate, Array, Array, IncompleteCells, Array]:
+        """The kernel's arguments besides the state of a chain."""
         st, working, priors = self.working.statistics, self.working, self.priors
         m = moments(st)
         update_Sigma = covariance_update(priors.Sigma, st.r)
@@ -131,7 +138,7 @@ class GibbsTask:
         check_proper(update_Psi, st.clusters, st.r * st.q, "Psi", "clusters")
         return m, update_Sigma, update_Psi, Q0, t0, incomplete_cells(st), working.scale.offset
 
-    def room(self, chains: Sequence[ChainState], iterations: int) -> JointDraws:
+    def room(self, chains: Sequence[NormalChainState], iterations: int) -> JointDraws:
         """Arrays for the draws of these chains."""
         st = self.working.statistics
         rq = st.r * st.q
@@ -139,9 +146,9 @@ class GibbsTask:
         return JointDraws(*(np.empty((len(chains), iterations // self.every, *shape)) for shape in shapes))
 
     def advance(
-        self, chain: ChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
+        self, chain: NormalChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
     ) -> None:
-        """Iterations start .. stop-1 of a chain, in place; into None: warm-up, of which nothing is kept.
+        """Run iterations start .. stop-1 of a chain, in place; without `into` (warm-up) nothing is kept.
 
         Raises
         ------
@@ -155,7 +162,20 @@ class GibbsTask:
                 self.every,
                 [a[place, start // self.every : stop // self.every] for a in into.arrays],
             )
-        code = kernel.gibbs(chain.rng, stop - start, every, *self.constants, chain.Sigma, chain.Psi, *slots)
+        beta, Sigma, Psi, mean, sd = slots
+        code = kernel.gibbs(
+            chain.rng,
+            stop - start,
+            every,
+            *self.constants,
+            chain.Sigma,
+            chain.Psi,
+            beta,
+            Sigma,
+            Psi,
+            mean,
+            sd,
+        )
         stage = "warm-up" if into is None else "sampling"
         if code:
             raise SamplingError(
@@ -174,7 +194,7 @@ class GibbsTask:
 def sample_gibbs(
     working: Working,
     priors: pr.Priors,
-    states: list[ChainState],
+    states: list[NormalChainState],
     *,
     tune: int,
     draws: int,
@@ -185,9 +205,9 @@ def sample_gibbs(
 ) -> JointDraws:
     """Advance the chains from `states` (updated in place) by tune + draws * thin iterations.
 
-    Priors are resolved and on the working scale, but for the one of beta, which is on the scale of the data.
-    Returns the kept draws; fewer than asked for, of equal number by chain, if the run was interrupted. Then the states
-    are those of the last draw kept, but where none is.
+    Priors are resolved and on the working scale, except that of beta, which is on the scale of the data. Returns the kept
+    draws; if the run was interrupted, fewer than requested, the same number for each chain. The states are then those of
+    the last draw kept, if there is one.
 
     Raises
     ------
@@ -206,8 +226,8 @@ def sample_gibbs(
     return kept.truncated(done // thin)
 
 
-def _compiled(task: GibbsTask, states: list[ChainState], report: Report | None) -> bool:
-    """Compile the kernel, once a machine, and say so; False if this was interrupted."""
+def _compiled(task: GibbsTask, states: list[NormalChainState], report: Report | None) -> bool:
+    """Compile the kernel, once per machine, and report it; False if this was interrupted."""
     task.constants  # noqa: B018  # priors are refused here, before anything runs
     if kernel.gibbs.signatures:
         return True

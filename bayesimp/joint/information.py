@@ -1,4 +1,4 @@
-"""What the observed cells can say about a joint model, before anything is sampled."""
+"""Whether the observed cells identify a joint model, checked before sampling."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["check_information"]
 
 
 def check_information(data: IncompleteData, responses: tuple[str, ...], priors: Priors) -> list[Event]:
-    """Refuse what cannot be estimated; note what rests on the prior alone.
+    """Refuse what cannot be estimated; note what depends on the prior alone.
 
     Returns
     -------
-    Events of kind "prior only": pairs of responses never seen in the same row (their residual covariance) or
-    in the same cluster (the covariance of their effects), responses observed in few clusters; "another level":
-    responses with one value in each group of a column that is not the cluster.
+    Events of kind "prior only", for pairs of responses never observed in the same row (their residual covariance) or in
+    the same cluster (the covariance of their effects) and for responses observed in few clusters; and of kind "another
+    level", for responses with one value in each group of a column that is not the cluster.
 
     Raises
     ------
     SpecificationError
-        A response whose family is not normal.
+        The family of a response is not normal.
     DataError
-        A response without observed values, or observed in one cluster only while Psi is to be estimated.
+        A response has no observed values, or is observed in only one cluster although Psi is to be estimated.
     """
     for name in responses:
         _check_normal(data, name)
@@ -71,7 +71,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
 
 
 def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> None:
-    """Refuse a response that is one value in every cluster: it belongs to clusters, not to rows."""
+    """Refuse a response that is constant within every cluster, and so is a cluster-level variable."""
     y = data.numeric(name)
     there = ~np.isnan(y)
     low, high = np.full(len(seen), np.inf), np.full(len(seen), -np.inf)

@@ -1,12 +1,12 @@
-"""The working scale from sufficient statistics alone, so that tables which may not be put together can share one.
+"""The working scale from sufficient statistics alone, so that tables which cannot be pooled can share one scale.
 
-Each holder of rows collects statistics in the units of the data (`kernels.normal.statistics.collect`, with codes of
-clusters that all holders agree on); their sum has the cross products from which scale.py's formulae follow:
+Each holder of rows collects statistics in the units of the data (`kernels.normal.statistics.collect`, with cluster codes
+that all holders agree on). Their sum holds the cross products for the formulae of scale.py:
 
     X'X = N T^-T T^-1,    beta_0k = (X'X)_k^-1 (X'Y)_k,    s_k^2 = (Y'Y - (1'Y)^2 / n_k)_k / (n_k - 1)
 
-where (.)_k sums over the rows in which response k is observed. Squares keep half the digits of what they are made of:
-columns far from 0 in units of their standard deviation are to be centred first, which `prepare`, on rows, does not need.
+where (.)_k sums over the rows in which response k is observed. Squaring loses half of the digits, so columns that are
+many standard deviations away from 0 must be centred first; `prepare`, which works on rows, does not need this.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ DEPENDENT = 1e-12  # smallest pivot of the scaled X'X below which columns of X a
 def scale_from_statistics(
     statistics: SufficientStatistics, responses: Sequence[str], random: Sequence[str] | None = None
 ) -> Scale:
-    """The scale that `bayesimp.joint.scale.prepare` finds from rows, from their cross products.
+    """The scale of `bayesimp.joint.scale.prepare`, computed from cross products instead of rows.
 
     Parameters
     ----------
     statistics
-        In the units of the data; the sum of those of several tables, or of one.
+        Statistics in the units of the data, of one table or summed over several.
     responses
         (r,) names, for messages.
     random
-        (q,) names of the columns of Z, which say what they contain. None: nothing but the intercept.
+        (q,) names of the columns of Z, which tell what the columns contain. None: nothing but the intercept.
 
     Returns
     -------
@@ -50,9 +50,9 @@ def scale_from_statistics(
     Raises
     ------
     DataError
-        A response with fewer than two observed values, or constant.
+        A response has fewer than two observed values, or is constant.
     SpecificationError
-        Columns of X that are dependent, over all rows or over those in which a response is observed.
+        Columns of X are dependent, over all rows or over those in which a response is observed.
     """
     p, q, r = statistics.p, statistics.q, statistics.r
     x, z = slice(1, 1 + p), slice(1 + p, 1 + p + q)
@@ -85,7 +85,7 @@ def scale_from_statistics(
 
 
 def _observed(statistics: SufficientStatistics, k: int) -> Array:
-    """(d, d) cross products of the rows in which response k is observed."""
+    """(d, d) cross products over the rows in which response k is observed."""
     return statistics.gram[statistics.patterns[statistics.cell_pattern, k]].sum(axis=0)
 
 

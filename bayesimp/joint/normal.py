@@ -5,7 +5,7 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import ImputationModel, Shift, register
+from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.formulas.design import Design, design
+from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
-from bayesimp.joint.run import Run
+from bayesimp.joint.run import JointRun
 from bayesimp.joint.scale import Working, prepare
 from bayesimp.joint.storage import specification_of
 from bayesimp.notation import effect_names
@@ -34,6 +35,7 @@ from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
+    import pymc as pm
     import xarray as xr
 
 __all__ = ["JointNormal"]
@@ -44,20 +46,20 @@ Sampler = Literal["auto", "gibbs", "nuts"]
 
 @register
 class JointNormal(ImputationModel):
-    """Joint multilevel normal model of all variables on the left side of a formula.
+    """Joint multilevel normal model of all variables on the left-hand side of a formula.
 
     Parameters
     ----------
     data
         The incomplete table.
     formula
-        ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete one that
-        should inform them), fixed effects, and one random part. The right side must be complete.
+        ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete variable that
+        should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete.
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
     shift
-        What is added to the imputed values of a response, see `bayesimp.contract.Shift`; None: nothing.
+        Numbers added to the imputed values of responses (see `bayesimp.contract.Shift`); None: nothing.
 
     Raises
     ------
@@ -70,7 +72,7 @@ class JointNormal(ImputationModel):
     >>> imp = model.impute(m=60, seed=1)                                            # doctest: +SKIP
     """
 
-    run_type = Run
+    run_type = JointRun
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class JointNormal(ImputationModel):
         self.formula = _checked(parse(formula), data)
         self.priors = pr.default() if priors is None else pr.read(priors)
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
-        self.design: Design = design(self.formula, data.frame, codes=data.codes, labels=data.clusters)
+        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
         scale = self._working.scale
@@ -110,7 +112,7 @@ class JointNormal(ImputationModel):
         return JointNormal(self.data, self.formula.text, priors, shift=self.shift)
 
     def specification(self) -> dict[str, Any]:
-        """Formula and priors as plain records: `bayesimp.load` makes the model again from them."""
+        """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
         shift = {"shift": dict(self.shift.by)} if self.shift else {}
         return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
 
@@ -121,14 +123,39 @@ class JointNormal(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model that `specification` described; it has no functions of the user's."""
-        priors = priors_from_dict(specification["priors"])
+        """The model that `specification` described; it has no functions of the user's.
+
+        Raises
+        ------
+        CodeNotInFile
+            A prior is of a class that this session has not defined.
+        """
+        try:
+            priors = priors_from_dict(specification["priors"])
+        except CodeNotInFile:
+            raise
+        except SpecificationError as error:  # a file from before modules were named
+            raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
         return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-        """The specification as a file holds it."""
+        """The specification stored in a file."""
         return specification_of(attrs, state)
+
+    def contents(self) -> dict[str, Contents]:
+        """The conditional models that the joint one implies."""
+        return contents(self.formula)
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str:
+        """The call with further terms: of FCS, where a joint normal model has no place for them."""
+        return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that does not take the priors."""
@@ -136,7 +163,7 @@ class JointNormal(ImputationModel):
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
-        """Name in the posterior -> prior of it, on the scale of the data (of slopes: `priors.centred.Centred`)."""
+        """Name in the posterior -> its prior on the scale of the data (with slopes: `priors.centred.Centred`)."""
         return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
 
     def _prepare(self, orthogonal: bool = True) -> Working:
@@ -148,6 +175,7 @@ class JointNormal(ImputationModel):
 
     @property
     def responses(self) -> tuple[str, ...]:
+        """The variables on the left-hand side of the formula."""
         return self.formula.responses
 
     @property
@@ -171,12 +199,13 @@ class JointNormal(ImputationModel):
             f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
+            *(f"  {line}" for line in self.shift.describe()),
             f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
             *(f"  note: {event.message}" for event in self.events),
         ]
         return "\n".join(lines)
 
-    def pymc_model(self):
+    def pymc_model(self) -> pm.Model:
         """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out."""
         from bayesimp.kernels.normal.statistics import collect
         from bayesimp.models.joint_normal import joint_normal
@@ -204,19 +233,19 @@ class JointNormal(ImputationModel):
         Parameters
         ----------
         m
-            Completed tables. They come from draws evenly spaced over all chains.
+            Number of completed tables, taken from draws evenly spaced over all chains.
         seed
-            Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
+            The same seed gives the same result, whatever `workers` and the order of the rows. None: drawn and recorded.
         chains, tune, draws, thin
-            Independent chains; iterations thrown away at their start (default 200 for Gibbs, 500 for NUTS);
-            kept draws by chain, every `thin`-th.
+            Number of independent chains; iterations discarded at their start (default 200 for Gibbs, 500 for NUTS); draws
+            kept per chain, every `thin`-th.
         sampler
             "gibbs" (conditionally conjugate priors), "nuts" (every prior), "auto": gibbs where possible.
         workers, executor
-            Chains at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
             `bayesimp.sampling.executors`. NUTS runs its chains itself.
         progress
-            None: shown for runs over a second when the output is a terminal.
+            Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
 
         Raises
         ------
@@ -227,8 +256,8 @@ class JointNormal(ImputationModel):
 
         Notes
         -----
-        A run that is interrupted (Ctrl-C) once sampling has begun keeps the draws there are, with an event; all chains
-        are cut to the same length, and `extend` goes on from there. A third Ctrl-C ends it at once.
+        A run that is interrupted (Ctrl-C) once sampling has begun keeps its draws, with an event; all chains are cut to
+        the same length, and `extend` continues from there. A third Ctrl-C ends the run at once.
         """
         chosen = self._sampler(sampler)
         for name, value, least in [
@@ -246,7 +275,9 @@ class JointNormal(ImputationModel):
             )
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = Run(self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor)
+        run = JointRun(
+            self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor
+        )
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
             kept = run.draws
@@ -275,7 +306,7 @@ class JointNormal(ImputationModel):
 
 
 def _checked(formula: Formula, data: IncompleteData) -> Formula:
-    """The formula, if the joint model can take it."""
+    """The parsed formula, if the joint model can take it."""
     if not formula.responses:
         raise SpecificationError(
             f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."

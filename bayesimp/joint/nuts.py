@@ -1,9 +1,9 @@
-"""NUTS on the joint normal model: every prior, same result as Gibbs.
+"""NUTS on the joint normal model, for every prior; its results agree with Gibbs sampling.
 
-The density is that of models/joint_normal.py, from kernels alone (joint/density.py), on a working
-scale (joint/scale.py); draws come back in the units of the data. A prior whose density kernels do not know is
-sampled as part of the PyMC model itself, which is slower to start. NUTS gives parameters only: means and sds
-of the missing values are drawn afterwards, exactly, for every kept draw.
+The density is that of models/joint_normal.py, computed by kernels alone (joint/density.py) on a working scale
+(joint/scale.py); draws come back in the units of the data. If kernels do not know the density of a prior, the PyMC model
+itself is sampled, which is slower to start. NUTS gives parameters only; means and sds of the missing values are drawn
+exactly for every kept draw afterwards.
 
 Benchmarks' table (15 clusters of 30, r = 2, p = 2, default priors), 2 chains x (500 + 1000), 2 shared cores:
 
@@ -11,7 +11,7 @@ Benchmarks' table (15 clusters of 30, r = 2, p = 2, default priors), 2 chains x 
     this          10 s                     1.6 s (import nutpie)    36 us         1.7 to 1.9 s  1650
     PyMC model    32 to 40 s               2 s and imports          33 us         1.7 s         1550
 
-An evaluation is 12 us of likelihood; most of the rest of the time is nutpie's own.
+An evaluation of the likelihood takes 12 us; most of the remaining time is nutpie's.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ def sample_joint_nuts(
     Parameters
     ----------
     working, priors
-        What the model is built from; Sigma and Psi on the working scale, beta on the scale of the data (if it
-        has a normal prior, `working` must be the one with diagonal T).
+        Data and priors of the model; priors of Sigma and Psi on the working scale, of beta on the scale of the data (for
+        a normal prior of beta, `working` must have a diagonal T).
     imputed_on
         The working data on which missing values are drawn.
     earlier
-        Draws so far, in the units of the data, if the run is continued: NUTS warms up anew from their mean.
+        The draws so far, in the units of the data, if the run is continued: NUTS warms up again from their mean.
 
     Raises
     ------
     KeyboardInterrupt
-        Interrupted before there was a draw to keep; later the draws there are come back, of fewer chains where these
-        had not begun.
+        The run was interrupted before there was a draw to keep. An interrupt after that returns the draws so far, without
+        chains that had not begun.
     """
     st, scale, done = working.statistics, working.scale, 0 if earlier is None else earlier.draws
     priors = replace(priors, beta=priors.beta.on_working(scale, st.r))
@@ -82,7 +82,7 @@ def sample_joint_nuts(
         def start(seed: int) -> np.ndarray:
             return centre + np.random.default_rng(seed).uniform(-1.0, 1.0, len(centre))
 
-        # the density is called from Python: chains that take turns are faster than chains that fight for the interpreter
+        # the density is called from Python, so chains that take turns are faster than chains that compete for the GIL
         density = Density(posterior.size, posterior, posterior.expand, start)
         result = sample_density(density, cores=workers or 1, **settings)
     else:
@@ -103,7 +103,7 @@ def _words(*key: int) -> np.ndarray:
 
 
 def _by_pymc(working: Working, priors: pr.Priors, workers: int | None, settings: dict[str, Any]) -> NutsDraws:
-    """The PyMC model itself, of priors whose densities kernels do not know. Chains start at its own support point."""
+    """Sample the PyMC model itself, if kernels lack the density of a prior. Chains start at its own support point."""
     from bayesimp.models.joint_normal import joint_normal
     from bayesimp.sampling.nuts import sample_nuts
 
@@ -114,7 +114,7 @@ def _by_pymc(working: Working, priors: pr.Priors, workers: int | None, settings:
 
 
 def _centre(working: Working, earlier: JointDraws | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where chains start before they are dispersed: least squares and unit variances, or the mean so far."""
+    """The point around which starts are dispersed: least squares and unit variances, or the mean of the draws so far."""
     st, scale = working.statistics, working.scale
     if earlier is None:
         return working.start, np.eye(st.r), 0.2 * np.eye(st.r * st.q)
@@ -122,7 +122,9 @@ def _centre(working: Working, earlier: JointDraws | None) -> tuple[np.ndarray, n
     return scale.working_beta(beta), scale.working_Sigma(Sigma), scale.working_Psi(Psi)
 
 
-def _statistics(working: Working, beta, Sigma, Psi, seed: int, done: int):
+def _statistics(
+    working: Working, beta: np.ndarray, Sigma: np.ndarray, Psi: np.ndarray, seed: int, done: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Drawn means and sds of the missing values, (chains, draws, m, r), in the units of the data."""
     st, scale = working.statistics, working.scale
     m, cells = moments(st), incomplete_cells(st)
@@ -132,8 +134,8 @@ def _statistics(working: Working, beta, Sigma, Psi, seed: int, done: int):
     for chain in range(beta.shape[0]):
         key = np.random.SeedSequence(seed, spawn_key=(STATISTICS, chain, done))
         rng = np.random.Generator(np.random.PCG64(key))
-        own = [np.ascontiguousarray(a[chain]) for a in theta]
-        if not draw_statistics(rng, m, cells, scale.offset, *own, mean[chain], sd[chain]):
+        b, S, P = (np.ascontiguousarray(a[chain]) for a in theta)
+        if not draw_statistics(rng, m, cells, scale.offset, b, S, P, mean[chain], sd[chain]):
             raise SamplingError(f"Chain {chain}: a draw of Sigma or Psi is not positive definite.")
     place = np.argsort(working.order)
     return mean[:, :, place] * scale.s, sd[:, :, place] * scale.s

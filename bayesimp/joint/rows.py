@@ -1,4 +1,4 @@
-"""Missing values given draws of the parameters: exact, row by row, whichever sampler made the draws.
+"""Exact draws of missing values given draws of the parameters from any sampler, row by row.
 
 Given (beta, Sigma, Psi) and the observed values, B is drawn with the missing values integrated out
 (kernels/normal/effects.py); then, row by row, with mu = x'beta + z'B_i, K = Sigma_OO^-1 Sigma_OM,
@@ -22,13 +22,15 @@ __all__ = ["impute_rows"]
 AT_ONCE = 4_000_000  # random numbers held at a time
 
 
-def impute_rows(rngs: Sequence, working: Working, m: Moments, beta, Sigma, Psi) -> np.ndarray:
-    """Completed sets of the incomplete rows, one for each draw of the parameters.
+def impute_rows(
+    rngs: Sequence, working: Working, m: Moments, beta: np.ndarray, Sigma: np.ndarray, Psi: np.ndarray
+) -> np.ndarray:
+    """Draw the missing values of the incomplete rows, once for each draw of the parameters.
 
     Parameters
     ----------
     rngs
-        (M,) generators, one for each set, so that a set does not depend on how many there are.
+        (M,) generators, one for each draw, so that a draw does not depend on M.
     beta (M, p, r), Sigma (M, r, r), Psi (M, rq, rq)
         On the working scale.
 
@@ -39,19 +41,18 @@ def impute_rows(rngs: Sequence, working: Working, m: Moments, beta, Sigma, Psi) 
     Raises
     ------
     SamplingError
-        A Sigma or Psi is not positive definite.
+        A draw of Sigma or Psi is not positive definite.
     """
     rows, st = working.rows, working.statistics
     out = np.empty((len(rngs), *rows.Y.shape))
     numbers = st.clusters * st.r * st.q + int((~st.patterns).sum(1)[rows.pattern].sum())
-    theta = [np.ascontiguousarray(a) for a in (beta, Sigma, Psi)]
+    b, S, P = (np.ascontiguousarray(a) for a in (beta, Sigma, Psi))
     step = max(AT_ONCE // max(numbers, 1), 1)
     for first in range(0, len(rngs), step):
         part = slice(first, first + step)
         z = np.array([rng.standard_normal(numbers) for rng in rngs[part]])
-        own = [a[part] for a in theta]
         if not missing_from_normals(
-            z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, *own, out[part]
+            z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, b[part], S[part], P[part], out[part]
         ):
             raise SamplingError("A posterior draw of Sigma or Psi is not positive definite.")
     out += rows.fixed

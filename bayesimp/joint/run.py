@@ -1,4 +1,4 @@
-"""A run of a joint model that can go on: from its chains to `Imputations`."""
+"""A run of a joint model that can be continued, from its chains to `Imputations`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from bayesimp.joint.normal import JointNormal
 
-__all__ = ["Run", "run_chain"]
+__all__ = ["JointRun", "run_chain"]
 
 
 @dataclass
-class Run(contract.Run):
-    """A run that can go on: chains at their present state, and draws so far, in the units of the data."""
+class JointRun(contract.Run):
+    """A run that can be continued: the states of its chains, and the draws so far in the units of the data."""
 
     model: JointNormal
     sampler: str
@@ -47,18 +47,19 @@ class Run(contract.Run):
     workers: int | None = None
     executor: str | Executor | None = None
     kept: joint_gibbs.JointDraws | None = None
-    states: list[joint_gibbs.ChainState] = field(default_factory=list)
+    states: list[joint_gibbs.NormalChainState] = field(default_factory=list)
     sample_stats: dict | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
 
     @property
     def draws(self) -> joint_gibbs.JointDraws:
-        """Draws so far, once the run has started."""
+        """The draws so far; the run must have started."""
         assert self.kept is not None
         return self.kept
 
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        """Start the chains, tune them, and keep the first draws."""
         working = self.model._working
         st = working.statistics
         self.states = [
@@ -69,12 +70,12 @@ class Run(contract.Run):
         self._advance(tune, draws, report)
 
     def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
-        """Further draws; of an interrupted run those that there are.
+        """Make further draws; an interrupted run keeps those that it has.
 
         Raises
         ------
         SamplingError
-            There is none at all.
+            There are no draws at all.
         """
         began, chains = time.perf_counter(), len(self.states)
         sample = self._gibbs if self.sampler == "gibbs" else self._nuts
@@ -135,7 +136,7 @@ class Run(contract.Run):
         return new
 
     def imputations(self, m: int) -> Imputations:
-        """Imputations 0..m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        """Imputations 0..m-1; imputation k uses draw (k // chains + 1) * spacing - 1 of chain k % chains."""
         possible = self.draws.chains * (self.draws.draws // self.spacing)
         events = self.events
         if possible < m:
@@ -157,7 +158,7 @@ class Run(contract.Run):
                 cells[name] = row[order], values[:, order, k]
         return cells
 
-    def _tree(self, cells: dict, attrs: dict):
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, d = self.model, self.draws
         shift = [model.shift.of(name) for name in model.responses]
         return build_tree(
@@ -203,12 +204,12 @@ class Run(contract.Run):
         return values
 
     def state(self) -> xr.Dataset:
-        """Where the chains stand (joint/storage.py)."""
+        """The states of the chains (joint/storage.py)."""
         return joint_state(self)
 
     @classmethod
     def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, chains and draws."""
+        """The run that a file holds, with its chains and draws."""
         attrs = tree.attrs
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
@@ -219,7 +220,7 @@ class Run(contract.Run):
         )  # fmt: skip
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all, chains continued where they stand."""
+        """The same run with `m` imputations in all; its chains are continued from their states."""
         needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
         longer = replace(self)
         with progress_bar(progress) as report:
@@ -230,10 +231,10 @@ class Run(contract.Run):
 
 def run_chain(
     model: JointNormal, seed: int, k: int, n: int, *, tune: int = 200
-) -> tuple[joint_gibbs.ChainState, joint_gibbs.JointDraws]:
-    """Chain k of a run by Gibbs sampling from its start: where it stands after n draws, and these, working scale.
+) -> tuple[joint_gibbs.NormalChainState, joint_gibbs.JointDraws]:
+    """Chain k of a Gibbs run from its start: its state after n draws, and the draws, on the working scale.
 
-    One task of a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    This is one task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
     """
     st = model._working.statistics
     chain = joint_gibbs.initial_state(seed, k, model._working_priors, st.r, st.q)
@@ -242,8 +243,8 @@ def run_chain(
     return run_task(task, chain, k, n)
 
 
-def replace_state(state: joint_gibbs.ChainState) -> joint_gibbs.ChainState:
+def replace_state(state: joint_gibbs.NormalChainState) -> joint_gibbs.NormalChainState:
     """A copy, so that the result that is extended stays as it is and can be extended again."""
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = state.rng.bit_generator.state
-    return joint_gibbs.ChainState(state.Sigma.copy(), state.Psi.copy(), rng)
+    return joint_gibbs.NormalChainState(state.Sigma.copy(), state.Psi.copy(), rng)

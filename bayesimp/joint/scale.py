@@ -7,16 +7,17 @@ response on X, s the standard deviations of the responses, Z C the centred colum
     beta  = T (beta_w + offset) diag(s),   offset = T^-1 beta_0 diag(1/s)
     Sigma = diag(s) Sigma_w diag(s),       Psi = E Psi_w E',   E = (I_r kron C) diag(e),   e_{kq+l} = s_k / u_l
 
-Sums of squares then lose no digits to large means, and a change of unit or origin changes nothing that a sampler sees.
-Columns of Z are centred, since priors are (priors/centred.py): beside an intercept less their means; products and powers
-less what they contain (scale/margins.py).
+Sums of squares then lose no digits to large means, and the sampler's input does not depend on units or origins. Columns
+of Z are centred because priors are (priors/centred.py): their means are subtracted if Z has an intercept, and products
+and powers have the columns that they contain subtracted (scale/margins.py).
 
-Order. Clusters, and the rows to be imputed, are put in an order that depends on the values alone, not on labels
-or on the order of the table, so that the same seed gives the same imputations however the table is arranged.
+Order. The order of clusters and of the rows to be imputed depends on values alone, not on labels or on the order of the
+table, so that the same seed gives the same imputations however the table is arranged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ DEPENDENT = 1e-10  # sine of the angle between a column of X and the others belo
 
 @dataclass(frozen=True)
 class Scale(EffectScale):
-    """Back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
+    """The way back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
 
     T: Array
     offset: Array
@@ -47,20 +48,23 @@ class Scale(EffectScale):
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
-        """e (r q,): unit of each cluster effect."""
+        """e (r q,), the unit of each cluster effect."""
         return (self.s[:, None] / self.u[None, :]).ravel()
 
     def beta(self, beta_w: Array) -> Array:
-        """(..., p, r) on the scale of the data."""
+        """Fixed effects (..., p, r) in the units of the data, from working units."""
         return self.T @ (beta_w + self.offset) * self.s
 
     def Sigma(self, Sigma_w: Array) -> Array:
+        """Sigma (..., r, r) in the units of the data, from working units."""
         return Sigma_w * np.outer(self.s, self.s)
 
     def working_beta(self, beta: Array) -> Array:
+        """Fixed effects (..., p, r) in working units, from those in the units of the data."""
         return np.linalg.solve(self.T, beta / self.s) - self.offset
 
     def working_Sigma(self, Sigma: Array) -> Array:
+        """Sigma (r, r) in working units, from the units of the data."""
         return Sigma / np.outer(self.s, self.s)
 
 
@@ -68,8 +72,8 @@ class Scale(EffectScale):
 class IncompleteRows:
     """Rows with something missing, in canonical order.
 
-    row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r):
-    working scale, Y with NaN where missing; fixed (R, r): X_w offset, what was taken off Y / s.
+    row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r): on the working
+    scale, Y with NaN where missing; fixed (R, r): X_w offset, which was subtracted from Y / s.
     """
 
     row: NDArray[np.int64]
@@ -83,9 +87,9 @@ class IncompleteRows:
 
 @dataclass(frozen=True)
 class Working:
-    """All that a sampler needs: statistics and incomplete rows on the working scale, and the way back.
+    """A sampler's input: statistics and incomplete rows on the working scale, and the way back.
 
-    order (m,): the cluster of the table that stands at each canonical place; start (p, r): least squares.
+    order (m,): the table's cluster at each canonical place; start (p, r): least squares.
     """
 
     statistics: SufficientStatistics
@@ -96,14 +100,14 @@ class Working:
 
 
 def prepare(
-    X,
-    Z,
-    Y,
-    codes,
+    X: Array,
+    Z: Array,
+    Y: Array,
+    codes: NDArray[np.integer],
     clusters: int,
-    responses,
-    fixed,
-    random=None,
+    responses: Sequence[str],
+    fixed: Sequence[str],
+    random: Sequence[str] | None = None,
     *,
     flat: bool = True,
     orthogonal: bool = True,
@@ -119,19 +123,19 @@ def prepare(
     responses, fixed
         Names of the columns of Y and X, for messages.
     random
-        Names of the columns of Z, which say what they contain (`margins`). None: nothing but the intercept.
+        Names of the columns of Z, which tell what the columns contain (`margins`). None: nothing but the intercept.
     flat
-        Whether beta has a flat prior: it must then be estimable from the rows that are observed.
+        Whether beta has a flat prior, so that it must be estimable from the observed rows.
     orthogonal
-        False: T is diagonal and nothing is taken off (offset 0), so that independent priors of the entries of
-        beta stay independent.
+        False: T is diagonal and nothing is subtracted (offset 0), so that independent priors of the entries of beta stay
+        independent.
 
     Raises
     ------
     DataError
-        A response without observed values, or constant.
+        A response has no observed values, or is constant.
     SpecificationError
-        A fixed effect that the observed rows of a response do not identify.
+        The observed rows of a response do not identify a fixed effect.
     """
     missing = np.isnan(Y)
     s = _standard_deviations(Y, missing, responses)
@@ -159,7 +163,7 @@ def prepare(
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
-def _standard_deviations(Y, missing, responses) -> Array:
+def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequence[str]) -> Array:
     seen = (~missing).sum(0)
     for name, n in zip(responses, seen, strict=True):
         if n == 0:
@@ -178,10 +182,10 @@ def _standard_deviations(Y, missing, responses) -> Array:
     return np.sqrt(squares / np.maximum(seen - 1, 1))
 
 
-def _orthogonal_basis(X, Y, missing) -> Array:
+def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree.
 
-    Columns that depend on each other have no such basis: they are brought to mean square 1, no more.
+    Dependent columns have no such basis; they are only scaled to mean square 1.
     """
     N, p = X.shape
     length = np.sqrt((X**2).sum(axis=0))
@@ -197,14 +201,14 @@ def _orthogonal_basis(X, Y, missing) -> Array:
     return T * np.where(ones | (association >= 0), signs, -signs)
 
 
-def _column_sds(Z) -> Array:
+def _column_sds(Z: Array) -> Array:
     """Unit of each column of Z: its standard deviation; its root mean square where it is constant."""
     sd = Z.std(axis=0)
     rms = np.sqrt((Z**2).mean(axis=0))
     return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
 
 
-def _centre(Z, random) -> tuple[Array, Array]:
+def _centre(Z: Array, random: Sequence[str] | None) -> tuple[Array, Array]:
     """Centred columns Z C, and C (q, q)."""
     names = [f"z{l}" for l in range(Z.shape[1])] if random is None else list(random)
     for l in np.flatnonzero((np.ptp(Z, axis=0) == 0) & (Z[:1] != 0).all(axis=0))[:1]:
@@ -212,7 +216,7 @@ def _centre(Z, random) -> tuple[Array, Array]:
     return centred_columns(Z, names)
 
 
-def _not_identified(X, name, fixed) -> str:
+def _not_identified(X: Array, name: str, fixed: Sequence[str]) -> str:
     R = np.linalg.qr(X / np.maximum(np.abs(X).max(axis=0), 1e-300), mode="r")
     weak = [
         column for column, d in zip(fixed, np.abs(np.diag(R)), strict=False) if d < 1e-8 * np.sqrt(len(X))
@@ -226,7 +230,16 @@ def _not_identified(X, name, fixed) -> str:
     )
 
 
-def _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset) -> IncompleteRows:
+def _incomplete_rows(
+    X_w: Array,
+    Z_w: Array,
+    Y_w: Array,
+    Y: Array,
+    codes_w: NDArray[np.int64],
+    missing: NDArray[np.bool_],
+    statistics: SufficientStatistics,
+    offset: Array,
+) -> IncompleteRows:
     row = np.flatnonzero(missing.any(1))
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}

@@ -1,4 +1,4 @@
-"""State of a run of the joint model as a dataset, and back, so that it goes on from a file exactly."""
+"""The state of a run of the joint model as a dataset and back, so that a run continues exactly from a file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import xarray as xr
 
 from bayesimp.contract import Shift, plain
-from bayesimp.joint.gibbs import ChainState, JointDraws
+from bayesimp.joint.gibbs import JointDraws, NormalChainState
 
 if TYPE_CHECKING:
-    from bayesimp.joint.run import Run
+    from bayesimp.joint.run import JointRun
 
 __all__ = ["chain_states", "draws_of", "joint_state", "specification_of"]
 
 
-def joint_state(run: Run) -> xr.Dataset:
+def joint_state(run: JointRun) -> xr.Dataset:
     """Covariances and generators of all chains; the draws themselves are in the groups of the result."""
     states = run.states
     attrs = {
@@ -38,25 +38,27 @@ def joint_state(run: Run) -> xr.Dataset:
 
 
 def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-    """The specification of the model as a file holds it."""
+    """The specification of the model in a file."""
     out = {"formula": state.attrs["formula"], "priors": json.loads(attrs["priors"])}
     if "shift" in state.attrs:
         out["shift"] = json.loads(state.attrs["shift"])
     return out
 
 
-def chain_states(state: xr.Dataset) -> list[ChainState]:
-    """Where the chains stand."""
+def chain_states(state: xr.Dataset) -> list[NormalChainState]:
+    """The states of the chains."""
     states = []
     for k, generator in enumerate(json.loads(state.attrs["generators"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generator
-        states.append(ChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng))
+        states.append(
+            NormalChainState(state["Sigma_w"].values[k].copy(), state["Psi_w"].values[k].copy(), rng)
+        )
     return states
 
 
 def draws_of(tree: xr.DataTree, shift: Shift) -> JointDraws:
-    """The draws so far, from the groups of the result; imputed means less the shift."""
+    """The draws so far, from the groups of the result; the shift is subtracted from imputed means."""
     posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
     mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
     if shift:

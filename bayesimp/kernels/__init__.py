@@ -1,1 +1,1 @@
-"""Numbers only: functions on arrays, without pandas, xarray or PyMC."""
+"""Computations on arrays only, without pandas, xarray or PyMC."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import cholesky, copy_to
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["draw_inverse_wishart", "draw_wishart_identity", "truncated_normal", "truncated_normals"]
 
@@ -15,7 +16,7 @@ FARTHEST = 1e100  # sds to a bound: squares of more overflow
 
 
 @inner
-def _bartlett(rng, df, A, n):
+def _bartlett(rng: np.random.Generator, df: float | np.int64, A: Matrix, n: Integer) -> None:
     """Lower triangle of A: A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below, so that A A' ~ Wishart(df, I)."""
     for i in range(n):
         A[i, i] = math.sqrt(2.0 * rng.standard_gamma(0.5 * (df - i)))
@@ -24,7 +25,7 @@ def _bartlett(rng, df, A, n):
 
 
 @inner
-def draw_inverse_wishart(rng, df, scale, out, n):
+def draw_inverse_wishart(rng: np.random.Generator, df: float, scale: Matrix, out: Matrix, n: int) -> bool:
     """out ~ IW(df, scale): density |S|^-(df+n+1)/2 exp(-tr(scale S^-1)/2). Returns False if scale is not p.d.
 
     Bartlett: scale = L L', A lower triangular with A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below;
@@ -55,7 +56,7 @@ def draw_inverse_wishart(rng, df, scale, out, n):
 
 
 @inner
-def draw_wishart_identity(rng, df, out, n):
+def draw_wishart_identity(rng: np.random.Generator, df: Integer, out: Matrix, n: Integer) -> None:
     """out <- out + W, W = V'V with V (df, n) standard normal: Wishart(df, I), singular when df < n."""
     if df < n:
         v = np.empty(n)
@@ -77,12 +78,12 @@ def draw_wishart_identity(rng, df, out, n):
 
 
 @inner
-def truncated_normal(rng, mean, sd, lower, upper):
-    """A normal draw between two bounds, exactly (Robert 1995): by rejection from what envelops it best.
+def truncated_normal(rng: np.random.Generator, mean: float, sd: float, lower: float, upper: float) -> float:
+    """An exact normal draw between two bounds (Robert 1995), by rejection from the best envelope.
 
-    The normal itself where the interval holds the mean; else the exponential from the nearer bound, or the
-    uniform where the interval is short. nan where the mean or sd is not finite, or the bounds so many sds away that the
-    law cannot be told from the nearer bound.
+    The envelope is the normal itself if the interval holds the mean; otherwise the exponential from the nearer bound,
+    or the uniform if the interval is short. nan if the mean or sd is not finite, or if the bounds are so many sds away
+    that the law cannot be distinguished from the nearer bound.
     """
     a, b = (lower - mean) / sd, (upper - mean) / sd
     flip = b < 0.0
@@ -112,7 +113,9 @@ def truncated_normal(rng, mean, sd, lower, upper):
 
 
 @kernel(nogil=True)
-def truncated_normals(rng, mean, sd, lower, upper, out):
+def truncated_normals(
+    rng: np.random.Generator, mean: Vector, sd: Vector, lower: Vector, upper: Vector, out: Vector
+) -> None:
     """out (n,) <- `truncated_normal` at mean, sd, lower, upper (n,)."""
     for j in range(out.size):
         out[j] = truncated_normal(rng, mean[j], sd[j], lower[j], upper[j])

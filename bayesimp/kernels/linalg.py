@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = [
     "cholesky",
@@ -22,7 +23,7 @@ __all__ = [
 
 
 @inner
-def copy_to(out, A):
+def copy_to(out: Matrix, A: Matrix) -> None:
     """out <- A, both 2-d. A loop: numba's slice assignment compiles for seconds (broadcasting and its errors)."""
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
@@ -30,7 +31,7 @@ def copy_to(out, A):
 
 
 @inner
-def fill(out, value):
+def fill(out: Matrix, value: float) -> None:
     """out <- value, 2-d."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -38,7 +39,7 @@ def fill(out, value):
 
 
 @inner
-def cholesky(A, n):
+def cholesky(A: Matrix, n: Integer) -> bool:
     """A <- L with A = L L', upper triangle untouched. Returns False if A is not positive definite."""
     for i in range(n):
         for j in range(i):
@@ -56,7 +57,7 @@ def cholesky(A, n):
 
 
 @inner
-def cholesky_log_det(A, n):
+def cholesky_log_det(A: Matrix, n: int) -> float:
     """As `cholesky`; returns log det A, nan if A is not positive definite."""
     if not cholesky(A, n):
         return math.nan
@@ -67,7 +68,7 @@ def cholesky_log_det(A, n):
 
 
 @inner
-def semidefinite_cholesky(A, n, tolerance, limit):
+def semidefinite_cholesky(A: Matrix, n: Integer, tolerance: float, limit: Integer) -> int:
     """A <- L with A = L L' for A positive semidefinite; columns of pivots <= tolerance * A_jj become zero.
 
     limit: the rank is known not to exceed it; pivots after that many are round-off. Returns the rank. The upper
@@ -94,7 +95,7 @@ def semidefinite_cholesky(A, n, tolerance, limit):
 
 
 @inner
-def solve_lower(L, b, n):
+def solve_lower(L: Matrix, b: Vector, n: int) -> None:
     """b <- L^-1 b."""
     for i in range(n):
         s = b[i]
@@ -104,7 +105,7 @@ def solve_lower(L, b, n):
 
 
 @inner
-def solve_lower_t(L, b, n):
+def solve_lower_t(L: Matrix, b: Vector, n: int) -> None:
     """b <- L^-T b."""
     for i in range(n - 1, -1, -1):
         s = b[i]
@@ -114,7 +115,7 @@ def solve_lower_t(L, b, n):
 
 
 @inner
-def inverse_from_cholesky(L, out, n):
+def inverse_from_cholesky(L: Matrix, out: Matrix, n: Integer) -> None:
     """out <- (L L')^-1, full symmetric; L is not changed."""
     for c in range(n):
         # column c of L^-1, kept in the lower triangle of out

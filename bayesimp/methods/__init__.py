@@ -1,12 +1,12 @@
-"""Conditional models of one variable (or block) given all others, as records: how FCS imputes it.
+"""Conditional models of one variable (or block) given all others, as records that say how FCS imputes it.
 
     y = X* beta + Z* b + e,    b_i ~ N(0, Psi),    e ~ N(0, sigma^2)        Kunkel & Kaizar 2017, sec. 2.3
 
-Variables that are not normal have generalised models, g(E y) = X* beta + Z* b (Jolani 2025, sec. 2.4). `Bayes`, `IW`,
+Non-normal variables have generalised models, g(E y) = X* beta + Z* b (Jolani 2025, sec. 2.4). `Bayes`, `IW`,
 `ML`, `PyMC` and `MLMI` are multilevel models; `TwoStage` fits each cluster by itself; `ClusterLevel` is for variables
 that have one value in each cluster; `Stratified`, `Norm`, `SingleLevel` and `PMM` are there for comparison.
 
-A compatible model has cluster means of the other variables among the columns of X*.
+In a compatible model the columns of X* include cluster means of the other variables.
 """
 
 from __future__ import annotations

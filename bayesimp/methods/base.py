@@ -1,7 +1,7 @@
 """`Method`: the contract between a conditional method and the rest of the package.
 
-A method is a frozen record of options. What the checks, the defaults, the printed model, the README's table and the
-option tests need to know of it, they read from its attributes; what it does, it does in four hooks:
+A method is a frozen record of options. The checks, the defaults, the printed model, the README's table and the option
+tests read its attributes; the method acts through four hooks:
 
     for_family(family)              the record that is used for a variable of this family
     columns(draft, data, values)    the columns of its conditional model
@@ -56,7 +56,7 @@ RandomPart = Literal["required", "optional", "none"]
 
 
 def all_families() -> tuple[str, ...]:
-    """Every family that can be imputed, those that the user registered among them."""
+    """All families that can be imputed, including those that the user has registered."""
     return tuple(name for name, family in FAMILIES.items() if family.is_imputable)
 
 
@@ -66,59 +66,61 @@ def compiled_families() -> tuple[str, ...]:
 
 
 def matched_families() -> tuple[str, ...]:
-    """Families whose values are numbers or ordered, so that predictions of them have distances."""
+    """Families whose values are numbers or ordered levels, so that distances between predictions make sense."""
     return tuple(name for name in compiled_families() if not FAMILIES[name].predictor_per_level)
 
 
 class Method:
-    """A conditional model of one variable (or block) given all others: how FCS imputes it.
+    """A conditional model of one variable (or block) given all others, by which FCS imputes it.
 
-    Subclasses are frozen dataclasses whose fields are the options of the user; what is below is overridden where it
-    differs, by a class attribute or a property.
+    Subclasses are frozen dataclasses whose fields are the user's options. They override the attributes below, by class
+    attributes or properties, where the defaults do not fit.
 
     Attributes
     ----------
     name
-        What printed models, events and errors call it.
+        The name that printed models, events and errors use.
     summary
         What it does, in a few words, for the table of methods (`bayesimp.methods.table`).
     families
-        Families of variables that it has a model for, ``"binomial"`` among them; others are refused.
+        Families of variables that it has a model for, including ``"binomial"``; others are refused.
     links
-        Links that it offers for variables with two values and binomial ones; ``link`` is the one chosen.
+        Links that it offers for binary and binomial variables; ``link`` is the one chosen.
     level
         ``"row"``: a value in each row; ``"cluster"``: one in each cluster.
     random
-        Random part of its formula: ``"required"``, ``"optional"`` (the method chooses the columns), ``"none"``.
+        Whether its formula has a random part: ``"required"``, ``"optional"`` (the method chooses it) or ``"none"``.
     options
-        Arguments of `FCS` that it honours, of `OPTIONS`. Others are refused, in the words of `refusal`. ``"bounds"``:
-        its block draws between ``BlockArrays.lower`` and ``upper``. ``"post"``: values may be changed after they are
-        drawn. ``"ignore"``: its block is fitted to `BlockRows.observed` or `BlockArrays` only.
+        Arguments of `FCS`, among `OPTIONS`, that it supports. Others are refused with the message of `refusal`.
+        ``"bounds"``: its block draws between ``BlockArrays.lower`` and ``upper``. ``"post"``: values may be changed after
+        they are drawn. ``"ignore"``: its block is fitted to `BlockRows.observed` or `BlockArrays` only.
     matches, donors
-        Whether it imputes observed values, read as numbers; of so many candidates where the user chooses.
+        Whether it imputes observed values, and from how many candidates if the user may choose.
     residual
         ``"cluster"``: each cluster has a residual variance of its own.
     compatible
-        What the user said of cluster means: True, False, or None where FCS decides.
+        Whether cluster means are included: True, False, or None if FCS decides.
     joint
         Whether it imputes several variables as one block.
     takes_priors, priors
-        Whether `FCS.with_priors` may change its priors, and these; None: the default ones, or none.
+        Whether `FCS.with_priors` may change its priors, and the priors; None: the default ones, or none.
     own_model
-        Whether the model is the user's own code, of which nothing is known.
+        Whether the model is the user's own code, about which nothing is known.
     prior_on_Psi
-        Whether the variances between clusters have a prior, on which they rest where clusters are few.
+        Whether the variances between clusters have a prior, which matters when there are few clusters.
     needs_residual_rows
-        Whether the residual variance of a normal variable rests on the rows beyond as many as there are coefficients,
-        so that there must be some; else it has a prior.
+        Whether the residual variance of a normal variable has no prior, so that there must be more rows than
+        coefficients.
     holds_coefficients
-        Whether the block of a normal variable leaves coefficients that the completed data do not determine as they were,
-        and counts them (``own["held"]``).
+        Whether the block of a normal variable keeps the current values of coefficients that the completed data do not
+        determine, and counts these updates (``own["held"]``).
     fits_each_cluster
         Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
+    cluster_indicators
+        Whether each cluster has a fixed effect.
     centres_products
-        Whether products and powers are replaced by what is left beside the columns that they contain, so that a prior
-        on their coefficients does not depend on an origin. Results are those of the columns as they were written.
+        Whether products and powers are replaced by their residuals on the columns that they contain, so that a prior on
+        their coefficients does not depend on the origin. Results refer to the columns as the user wrote them.
     """
 
     name: str = "method"
@@ -136,6 +138,7 @@ class Method:
     needs_residual_rows: bool = False
     holds_coefficients: bool = False
     fits_each_cluster: bool = False
+    cluster_indicators: bool = False
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -144,7 +147,7 @@ class Method:
 
     @property
     def options(self) -> frozenset[str]:
-        """Arguments of `FCS` that it honours."""
+        """Arguments of `FCS` that it supports."""
         return frozenset({"post", "ignore"})
 
     @property
@@ -164,7 +167,7 @@ class Method:
 
     @property
     def centres_products(self) -> bool:
-        """Whether products are replaced by what is left beside the columns that they contain."""
+        """Whether products are replaced by their residuals on the columns that they contain."""
         return True
 
     def refusal(self, option: str, name: str) -> str:
@@ -172,15 +175,15 @@ class Method:
         return f"method '{self.name}' does not honour {option}=; take it out for '{name}', or use 'bayes'."
 
     def alternative(self, family: str) -> str:
-        """The method to use for a family that this one has no model for, as in an error message."""
+        """The method that an error message suggests for a family that this one has no model for."""
         return "'ml' or 'bayes'" if family == "normal" else "'bayes'"
 
     def without_cluster_means(self) -> str | None:
-        """Why cluster means of predictors do not join its columns (ends "method 'x' ..."); None: they may."""
+        """Why cluster means of predictors cannot be among its columns (ends "method 'x' ..."); None: they can be."""
         return None if self.random == "required" else "has no random effects that they go with"
 
     def proper_prior(self, family: str) -> str | None:
-        """Why coefficients that the data do not determine have a proper posterior; None where they have none."""
+        """Why coefficients that the data do not determine have a proper posterior; None if they do not have one."""
         proper = self.priors is not None and self.priors.beta.is_proper
         return "its coefficient has its normal prior alone" if proper else None
 
@@ -204,7 +207,7 @@ class Method:
         return self
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """The draft with the columns that the method can use; by default as it is.
+        """The draft with the columns that the method can use; by default it is unchanged.
 
         Parameters
         ----------
@@ -225,7 +228,7 @@ class Method:
         return draft
 
     def check(self, evidence: Evidence) -> list[Event]:
-        """What the observed cells say about this model beside the general checks; notes, or an error.
+        """Check this model against the observed cells, in addition to the general checks; returns notes.
 
         Raises
         ------
@@ -239,7 +242,7 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__} must define block(table, k).")
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, for files: ``type`` and its options."""
+        """The record as plain values for files: ``type`` and its options."""
         out: dict[str, Any] = {"type": _key(type(self))}
         for option in fields(cast(Any, self)):
             value = getattr(self, option.name)
@@ -248,14 +251,14 @@ class Method:
 
     @classmethod
     def from_options(cls, options: dict[str, Any], where: str) -> Method:
-        """The record from the options that `to_dict` wrote; ``where``: the block that it belongs to, for messages."""
+        """The record from the options that `to_dict` wrote; messages name ``where``, the block that it belongs to."""
         if options.get("priors") is not None:
             options["priors"] = priors_from_dict(options["priors"])
         return cls(**options)
 
 
 def from_dict(record: Mapping[str, Any], where: str) -> Method:
-    """The method from what `Method.to_dict` made.
+    """The method that a dictionary made by `Method.to_dict` describes.
 
     Parameters
     ----------
@@ -267,7 +270,7 @@ def from_dict(record: Mapping[str, Any], where: str) -> Method:
     Raises
     ------
     SpecificationError
-        A class that this session has not defined, or an option that is in no file (code of the user's own).
+        This session has not defined the class, or an option is the user's own code, which no file holds.
     """
     kind = known_methods().get(record["type"])
     if kind is None:
@@ -280,13 +283,13 @@ def from_dict(record: Mapping[str, Any], where: str) -> Method:
 
 
 def _key(kind: type[Method]) -> str:
-    """What files call a method: its class, with the module where it is not one of the package's."""
+    """The name of a method in files: its class, with the module if it is not one of the package's."""
     own = kind.__module__.startswith("bayesimp.methods.")
     return kind.__name__ if own else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def known_methods() -> dict[str, type[Method]]:
-    """Every method that this session has defined, by what files call it; of two of one name the later."""
+    """Every method that this session has defined, by its name in files; of two with one name, the later."""
     found: dict[str, type[Method]] = {}
     waiting: list[type[Method]] = [Method]
     while waiting:

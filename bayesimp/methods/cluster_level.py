@@ -1,4 +1,4 @@
-"""`ClusterLevel`: variables with one value in each cluster, imputed once a cluster."""
+"""`ClusterLevel`: cluster-level variables, imputed once per cluster."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["ClusterLevel"]
 
 @dataclass(frozen=True)
 class ClusterLevel(Method):
-    """A variable of clusters: one value a cluster, from the cluster means of the predictors (mice's 2lonly.norm).
+    """A cluster-level variable: one value per cluster, from the cluster means of the predictors (mice's 2lonly.norm).
 
-    The Bayesian regression of its family, whichever it is, on one row a cluster (kernels/glm/cluster_level.py). With
-    a log link (counts, gamma, inverse Gaussian) the predictors together have a prior sd of that of log y.
+    The Bayesian regression of its family is fitted to one row per cluster (kernels/glm/cluster_level.py). With a log link
+    (counts, gamma, inverse Gaussian) the prior sd of all predictors together is the sd of log y.
 
     Parameters
     ----------
     donors
-        Predictive mean matching among clusters (2lonly.pmm), with so many donors; None: no matching.
+        Number of donors for predictive mean matching among clusters (2lonly.pmm); None: no matching.
     """
 
     donors: int | None = None
     name: str = "2lonly"
 
-    summary = "cluster-level variables: one value a cluster, from cluster means"
+    summary = "cluster-level variables: one value per cluster, from cluster means"
     level = "cluster"
     options = frozenset(OPTIONS)
 
@@ -47,7 +47,7 @@ class ClusterLevel(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All; matched values may be of any family with numbers or ordered levels."""
+        """All families; for matching, those with numbers or ordered levels."""
         return compiled_families() if self.donors is None else matched_families()
 
     def without_cluster_means(self) -> str | None:
@@ -59,13 +59,13 @@ class ClusterLevel(Method):
         return "its coefficient has its normal prior alone"
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """Cluster means in the place of columns that vary within clusters."""
+        """Replace columns that vary within clusters by their cluster means."""
         from bayesimp.fcs.specification.levels import between_clusters
 
         return between_clusters(draft, data, values)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By clusters."""
+        """The sampler on one row per cluster."""
         from bayesimp.fcs.blocks.cluster_level import ClusterLevelBlock
 
         return ClusterLevelBlock(table, k)

@@ -25,25 +25,25 @@ __all__ = ["IW", "Bayes", "Gibbs"]
 class Gibbs(Method):
     """Bayesian multilevel model, by Gibbs sampling. Usually made by `Bayes` or `IW`.
 
-    A variable that is not normal has the generalised model of its family, by Metropolis steps within Gibbs.
+    A non-normal variable has the generalised model of its family, sampled by Metropolis steps within Gibbs.
 
     Parameters
     ----------
     priors
-        Conditionally conjugate priors of sigma^2 (``Sigma``), ``Psi`` and ``beta``, or the name of a preset. Where
-        beta is flat, the coefficients of a variable that is not normal have the weak priors of `priors.Weak`.
+        Conditionally conjugate priors on sigma^2 (``Sigma``), ``Psi`` and ``beta``, or the name of a preset. If beta is
+        flat, the coefficients of a non-normal variable have the weak priors of `priors.Weak`.
     residual
         ``"common"``: one sigma^2; ``"cluster"``: one for each cluster (mice's 2l.norm).
     compatible
-        True: with cluster means of the other variables; False: without; None: chosen by FCS, and noted.
+        True: with cluster means of the other variables; False: without; None: FCS chooses, and notes its choice.
     inner
-        Gibbs updates in each visit of the variable. Five make a cycle two to four times as long as one; with 12
-        clusters they triple the effective draws of Psi in a cycle (with 60 they add a sixth), more add little. With one
-        update Psi and sigma^2 still remember the cycle before: with 12 small clusters imputed means and sds are off by
-        .01 of their posterior sd (root mean square), with five by less than Monte Carlo error shows
-        (tests/calibration/INNER_RESULTS.md).
+        Gibbs updates in each visit of the variable. Five updates take two to four times as long as one. With 12 clusters
+        they triple the effective draws of Psi per cycle (with 60 clusters they add a sixth); more updates add little.
+        After a single update Psi and sigma^2 still depend on the previous cycle: with 12 small clusters, imputed means
+        and sds are off by .01 of their posterior sd (root mean square); with five updates, by less than Monte Carlo error
+        shows (tests/calibration/INNER_RESULTS.md).
     link
-        Of variables with two values or binomial: ``"logit"`` or ``"probit"``.
+        Link of binary and binomial variables: ``"logit"`` or ``"probit"``.
     """
 
     priors: Priors = field(default_factory=default)
@@ -68,7 +68,7 @@ class Gibbs(Method):
 
     @property
     def options(self) -> frozenset[str]:
-        """All of them."""
+        """All families."""
         return frozenset(OPTIONS)
 
     @property
@@ -77,7 +77,7 @@ class Gibbs(Method):
         return self.residual == "common"
 
     def with_priors(self, priors: Priors) -> Method:
-        """With other priors; by `PyMC` where Gibbs sampling has no update for them.
+        """The method with other priors: `PyMC` if Gibbs sampling has no update for them.
 
         Raises
         ------
@@ -93,12 +93,12 @@ class Gibbs(Method):
         return PyMC(priors, compatible=self.compatible, link=self.link)
 
     def for_family(self, family: str) -> Gibbs:
-        """With weak priors of the coefficients where the family is not normal and they are flat (`priors.Flat`)."""
+        """For a non-normal family, flat priors of the coefficients (`priors.Flat`) are replaced by weak ones."""
         beta = self.priors.beta if family_of(family).is_normal else self.priors.beta.for_generalised()
         return self if beta is self.priors.beta else replace(self, priors=replace(self.priors, beta=beta))
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By cross products where the variable is normal, else by rows."""
+        """The sampler: on cross products for a normal variable, otherwise row by row."""
         # kernels that tables of normal variables do not need are loaded where they are used
         if not table.blocks[k].block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm
@@ -116,7 +116,7 @@ def Bayes(
     inner: int = 5,
     link: Link = "logit",
 ) -> Gibbs:
-    """`Gibbs` with the library's default prior, which follows the unit of the data."""
+    """`Gibbs` with the library's default prior, which scales with the data."""
     return Gibbs(default() if priors is None else read_priors(priors), residual, compatible, inner, link)
 
 
@@ -134,7 +134,7 @@ def IW(
     nu
         None: the number of random effects q. ``IW()`` then has the prior of mice's 2l.pan.
     v
-        V = v I, in units of 1 / variance: sensible on standardised variables only. Simulation 5 of the paper
+        V = v I, in units of 1 / variance, which is sensible for standardised variables only. Simulation 5 of the paper
         compares nu = 1, 1.6 and 5 with v = 1.
     """
     priors = Priors(

@@ -7,7 +7,7 @@ Rows are the variables imputed, columns their predictors, codes those of mice (2
                                               3   fixed effect and cluster mean
                                               4   fixed effect, random slope and cluster mean
 
-mitml numbers otherwise (-2 cluster, 1 imputed, 2 fixed, 3 random): its types are no predictor matrix.
+mitml uses other codes (-2 cluster, 1 imputed, 2 fixed, 3 random); its types are not a predictor matrix.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def from_mice(matrix: Any, data: Any) -> dict[str, str]:
     ----------
     matrix
         DataFrame with the names of variables as index and columns, or dict of dicts (row -> column -> code).
-        Codes as in the docstring of the module. Rows of complete variables are not looked at, as in mice.
+        Codes are those in the docstring of the module. Rows of complete variables are ignored, as in mice.
     data
         The `IncompleteData`; its cluster must be the column with code -2, where there is one.
 
     Returns
     -------
-    dict variable -> formula, for ``predictors=``. A row with a cluster has a random intercept, as in mice; one without
-    is for methods that ignore the clusters.
+    dict variable -> formula, for ``predictors=``. A row with a cluster has a random intercept, as in mice; a row without
+    one is meant for methods that ignore the clusters.
 
     Raises
     ------
     SpecificationError
-        Names that are not columns, other codes, another cluster, a variable that predicts itself.
+        A name is not a column, a code is unknown, the cluster is another one, or a variable predicts itself.
     """
     rows = {
         str(name): {str(column): _code(code, name, column) for column, code in row.items()}

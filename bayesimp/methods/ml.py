@@ -32,11 +32,11 @@ class ML(Method):
         check_compatible(self.compatible, "ML")
 
     def alternative(self, family: str) -> str:
-        """Its counterpart for binary variables and counts draws around fits, too."""
+        """`MLMI` for binary variables and counts, which also draws around fits."""
         return "'mlmi'" if family in BINARY_AND_COUNTS else super().alternative(family)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By cross products."""
+        """The sampler on cross products."""
         from bayesimp.fcs.blocks.normal import MaximumLikelihoodBlock
 
         return MaximumLikelihoodBlock(table, k)

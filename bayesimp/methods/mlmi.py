@@ -19,16 +19,16 @@ __all__ = ["MLMI"]
 class MLMI(Method):
     """Multilevel imputation of binary variables and counts by fitted models (Jolani 2025, sec. 2.4).
 
-    Every visit fits the model by the full Laplace approximation; proposes (beta, Psi) around the fit, accepted by
-    Metropolis; draws the effects of clusters with observed values from their exact conditional at the parameters drawn;
-    and makes one update of the sampler of `Bayes`. Priors are `Bayes`'s defaults.
+    Every visit fits the model by the full Laplace approximation, proposes (beta, Psi) around the fit and accepts or
+    rejects by Metropolis, draws the effects of clusters with observed values from their exact conditional at these
+    parameters, and makes one update of the sampler of `Bayes`. Priors are the defaults of `Bayes`.
 
     Parameters
     ----------
     published
-        The published algorithm to the letter, for comparison: penalised fit, Wishart draws by the predicted effects,
-        and an accept-reject step that ends after 250 tries with a draw that knows nothing of the cluster's own values.
-        How often it does so is among the events, and how often it had no fit and kept the values of the last visit.
+        The published algorithm to the letter, for comparison: a penalised fit, Wishart draws based on the predicted
+        effects, and an accept-reject step that after 250 tries ends with a draw that ignores the cluster's own values.
+        Events say how often this happens, and how often there was no fit and the values of the last visit were kept.
     link, compatible
         As in `Gibbs`.
     """
@@ -49,7 +49,7 @@ class MLMI(Method):
         check_compatible(self.compatible, "MLMI")
 
     def without_cluster_means(self) -> str | None:
-        """The published algorithm has the columns of the paper."""
+        """The columns of the paper, for the published algorithm."""
         return "is as published" if self.published else None
 
     def proper_prior(self, family: str) -> str | None:
@@ -57,7 +57,7 @@ class MLMI(Method):
         return None if self.published else "its coefficient has its normal prior alone"
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By rows."""
+        """The sampler, which works row by row."""
         from bayesimp.fcs.blocks.mlmi import MlmiBlock, PublishedBlock
 
         return PublishedBlock(table, k) if self.published else MlmiBlock(table, k)

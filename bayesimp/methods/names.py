@@ -53,7 +53,7 @@ def ignores_clusters(method: Method) -> bool:
 
 
 def read(value: str | Method | Callable[[], Method]) -> Method:
-    """The record meant by a name; a record is returned as it is, and a class made into one with its defaults.
+    """The record that a name stands for; a record is returned unchanged, a class as a record with its defaults.
 
     Names: ``"bayes"``, ``"iw"``, ``"ml"``, ``"pymc"``, each also with ``"-c"`` for ``compatible=True``;
     ``"norm"``, ``"pmm"``, ``"glm"``, ``"mlmi"``, ``"mlmi-published"``, ``"2stage"``, ``"sti"``, ``"2lonly"``; of R:
@@ -65,7 +65,7 @@ def read(value: str | Method | Callable[[], Method]) -> Method:
     Raises
     ------
     SpecificationError
-        Not a method, with suggestions; or one that is not available yet.
+        It is not a method (the message suggests some), or it is not available yet.
     """
     if isinstance(value, Method):
         return value
@@ -94,24 +94,24 @@ def with_priors(method: Method, priors: Priors) -> Method:
     Raises
     ------
     SpecificationError
-        A method without priors.
+        The method has no priors.
     """
     return method.with_priors(priors)
 
 
 def table() -> list[dict[str, str]]:
-    """What each method of the package does and can, one row a method, from its contract (`Method`).
+    """What each method of the package does, one row per method, read from its attributes (`Method`).
 
     Returns
     -------
     Rows with the columns "method" (its name), "what it does", "families", "level", "random effects", "links" and
-    "options" of `FCS` that it honours.
+    "options" of `FCS` that it supports.
     """
     return [_row(method()) for method in METHODS]
 
 
 def markdown() -> str:
-    """`table` as Markdown, as it is in the README."""
+    """`table` as Markdown, for the README."""
     rows = table()
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,4 +1,4 @@
-"""Checks of the options that methods have, with errors that say what is possible."""
+"""Checks of methods' options, with errors that list what is possible."""
 
 from __future__ import annotations
 

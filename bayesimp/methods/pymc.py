@@ -1,4 +1,4 @@
-"""`PyMC`: a conditional model sampled by NUTS, under any prior, or written by the user."""
+"""`PyMC`: a conditional model sampled by NUTS, under any prior or written by the user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PyMC(Method):
     priors
         Any prior of `bayesimp.priors`; None: the default.
     model
-        Function (data, priors) -> pm.Model with the variable as a named node; None: the model above of its family.
+        Function (data, priors) -> pm.Model with the variable as a named node; None: the model of the variable's family.
     compatible
         As in `Gibbs`.
     transitions
@@ -65,12 +65,12 @@ class PyMC(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All, those without a compiled density among them."""
+        """All families, including those without a compiled density."""
         return all_families()
 
     @property
     def options(self) -> frozenset[str]:
-        """A model of the user's own knows nothing of bounds."""
+        """Arguments of `FCS` that it supports: a user's own model does not know bounds."""
         return frozenset(OPTIONS) - ({"bounds"} if self.own_model else set())
 
     @property
@@ -80,11 +80,11 @@ class PyMC(Method):
 
     @property
     def centres_products(self) -> bool:
-        """A model of the user's own is given the columns as they are."""
+        """Whether products are replaced by residuals; a user's own model gets the columns as written."""
         return not self.own_model
 
     def refusal(self, option: str, name: str) -> str:
-        """What to do instead of bounds in a model of the user's own."""
+        """Why an option is refused, with what to do instead of bounds in a user's own model."""
         if option != "bounds":
             return super().refusal(option, name)
         return (
@@ -93,17 +93,17 @@ class PyMC(Method):
         )
 
     def proper_prior(self, family: str) -> str | None:
-        """Of a model of the user's own only the user can say."""
+        """Why the posterior is proper, which only the user can say of their own model."""
         if self.own_model:
             return "the model is your own: make sure that its prior is proper"
         return super().proper_prior(family)
 
     def with_priors(self, priors: Priors) -> PyMC:
-        """With other priors, whichever they are."""
+        """The method with any other priors."""
         return replace(self, priors=priors)
 
     def for_family(self, family: str) -> PyMC:
-        """With weak priors of the coefficients where the family is not normal and they are flat (`priors.Flat`)."""
+        """For a non-normal family, flat priors of the coefficients (`priors.Flat`) are replaced by weak ones."""
         priors = default() if self.priors is None else self.priors
         if self.own_model or family_of(family).is_normal:
             return self
@@ -120,7 +120,7 @@ class PyMC(Method):
         return blocks.PriorModel(table, k) if normal else blocks.GeneralisedModel(table, k)
 
     def to_dict(self) -> dict[str, Any]:
-        """A model of the user's own is code, of which files keep the name."""
+        """The record as plain values; of a user's own model, which is code, files keep the name."""
         out = super().to_dict()
         if self.model is not None:
             out["model"] = getattr(self.model, "__qualname__", repr(self.model))
@@ -128,7 +128,7 @@ class PyMC(Method):
 
     @classmethod
     def from_options(cls, options: dict[str, Any], where: str) -> Method:
-        """Refused for a model of the user's own, which is in no file."""
+        """The record from a file; refused for a user's own model, which no file holds."""
         if options.get("model") is not None:
             raise SpecificationError(
                 f"{where}: the PyMC model {options['model']} is code of the user's own and is not kept in files."

@@ -26,12 +26,12 @@ __all__ = ["PMM", "Norm", "SingleLevel"]
 
 
 class IgnoresClusters(Method):
-    """What methods that ignore the clusters share."""
+    """The common part of methods that ignore the clusters."""
 
     options = frozenset(OPTIONS)
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """Without default columns that are constant in the one cluster where the response is observed."""
+        """Drop default columns that are constant in the one cluster where the response is observed."""
         from bayesimp.fcs.specification.levels import varying_in_one_cluster
 
         return varying_in_one_cluster(draft, data, values)
@@ -49,11 +49,11 @@ class Norm(IgnoresClusters):
     families = ("normal",)
 
     def alternative(self, family: str) -> str:
-        """Its counterpart for binary variables and counts ignores the clusters, too."""
+        """`SingleLevel` for binary variables and counts, which also ignores the clusters."""
         return "'glm'" if family in BINARY_AND_COUNTS else super().alternative(family)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By cross products."""
+        """The sampler on cross products."""
         from bayesimp.fcs.blocks.normal import RegressionBlock
 
         return RegressionBlock(table, k)
@@ -66,7 +66,7 @@ class PMM(IgnoresClusters):
     Parameters
     ----------
     donors
-        Observed rows with the closest predictions, one of which gives its value.
+        Number of observed rows with the closest predictions; one of them, drawn at random, gives its value.
     """
 
     donors: int = 5
@@ -78,7 +78,7 @@ class PMM(IgnoresClusters):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Those with numbers or ordered levels."""
+        """Families with numbers or ordered levels."""
         return matched_families()
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class PMM(IgnoresClusters):
         return []
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """Regression, then matching."""
+        """The sampler: a regression, then matching."""
         from bayesimp.fcs.blocks.normal import MatchingBlock
 
         return MatchingBlock(table, k)
@@ -115,15 +115,15 @@ class SingleLevel(IgnoresClusters):
         check_link(self.link)
 
     def proper_prior(self, family: str) -> str | None:
-        """Coefficients of models that are not normal have weak normal priors."""
+        """Coefficients of non-normal models have weak normal priors."""
         return "its coefficient has its normal prior alone" if not family_of(family).is_normal else None
 
     def for_family(self, family: str) -> Method:
-        """`Norm` of a normal variable."""
+        """`Norm` for a normal variable."""
         return Norm() if family_of(family).is_normal else self
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By rows."""
+        """The sampler, which works row by row."""
         from bayesimp.fcs.blocks.single_level import SingleLevelBlock
 
         return SingleLevelBlock(table, k)

@@ -1,4 +1,4 @@
-"""`Stratified` (STI): a fixed effect of every cluster, for comparison."""
+"""`Stratified` (STI): a fixed effect for every cluster, for comparison."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["Stratified"]
 class Stratified(Method):
     """Stratified imputation (STI): cluster indicators as fixed effects; for comparison.
 
-    Linear, logistic, Poisson, ordinal or multinomial regression by the variable's family. A cluster without observed
-    values gets the average of the others' terms, so that their differences are not imputed there.
+    The regression is linear, logistic, Poisson, ordinal or multinomial, depending on the variable's family. A cluster
+    without observed values gets the average of the other clusters' terms, so their differences are not imputed there.
 
     Parameters
     ----------
     donors
-        Predictive mean matching (normal variables), with so many donors; None: no matching.
+        Number of donors for predictive mean matching (normal variables); None: no matching.
     link
         As in `Gibbs`.
     """
@@ -46,6 +46,7 @@ class Stratified(Method):
     summary = "cluster indicators as fixed effects, for comparison"
     links = ("logit", "probit")
     options = frozenset(OPTIONS)
+    cluster_indicators = True
 
     def __post_init__(self) -> None:
         if self.donors is not None:
@@ -54,27 +55,27 @@ class Stratified(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Matched values may be of any family with numbers or ordered levels."""
+        """The families with a model; for matching, those with numbers or ordered levels."""
         return ("normal", *BINARY_AND_COUNTS, *LEVELS) if self.donors is None else matched_families()
 
     def proper_prior(self, family: str) -> str | None:
-        """Coefficients of models that are not normal have weak normal priors."""
+        """Coefficients of non-normal models have weak normal priors."""
         return "its coefficient has its normal prior alone" if not family_of(family).is_normal else None
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """Without columns that differ between clusters only, which the indicators take up."""
+        """Drop columns that differ only between clusters, because the indicators absorb them."""
         from bayesimp.fcs.specification.levels import within_clusters
 
         return within_clusters(draft, data, values)
 
     def check(self, evidence: Evidence) -> list[Event]:
-        """Refuse a normal variable with no rows left for a residual variance."""
+        """Refuse a normal variable with no rows left to estimate a residual variance."""
         from bayesimp.fcs.identification.clusters import rows_for_cluster_terms
 
         return rows_for_cluster_terms(evidence)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By rows."""
+        """The sampler, which works row by row."""
         from bayesimp.fcs.blocks.single_level import StratifiedBlock
 
         return StratifiedBlock(table, k)

@@ -32,13 +32,13 @@ class TwoStage(Method):
     Parameters
     ----------
     estimator
-        Of the covariance matrix between clusters: ``"reml"``, drawn through its Cholesky factor, or ``"moments"``
-        (DerSimonian & Laird), which is kept at its estimate, as published.
+        Estimator of the covariance matrix between clusters: ``"reml"``, drawn through its Cholesky factor, or
+        ``"moments"`` (DerSimonian & Laird), held at its estimate, as published.
     donors
-        Predictive mean matching with so many donors instead of draws from the model; None: no matching.
+        Number of donors for predictive mean matching, which replaces draws from the model; None: no matching.
     published
-        A cluster whose own regression fails is treated as if it had no observed value, as published; else it keeps
-        what its rows say. Either way it is named in the events.
+        Whether a cluster whose own regression fails is treated as if it had no observed values, as published; otherwise
+        its rows still count. Events name the cluster in either case.
     link
         As in `Gibbs`.
     """
@@ -65,23 +65,23 @@ class TwoStage(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Matched values may be of any family with numbers or ordered levels."""
+        """The families with a model; for matching, those with numbers or ordered levels."""
         return ("normal", *BINARY_AND_COUNTS) if self.donors is None else matched_families()
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """All columns that vary within clusters have coefficients that differ between clusters."""
+        """Let the coefficients of all columns that vary within clusters differ between clusters."""
         from bayesimp.fcs.specification.levels import random_within_clusters
 
         return random_within_clusters(draft, data, values)
 
     def check(self, evidence: Evidence) -> list[Event]:
-        """Refuse a variable that too few clusters can be fitted by themselves for."""
+        """Refuse a variable for which too few clusters can be fitted on their own."""
         from bayesimp.fcs.identification.clusters import fitted_by_themselves
 
         return fitted_by_themselves(evidence)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """By rows, cluster by cluster."""
+        """The sampler, which works cluster by cluster."""
         from bayesimp.fcs.blocks.two_stage import TwoStageBlock
 
         return TwoStageBlock(table, k)

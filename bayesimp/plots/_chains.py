@@ -12,6 +12,7 @@ from bayesimp.plots._style import CYCLE, GREY, SMALL, Array, density, spaced, su
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 CENTRAL = (0.005, 0.995)  # the part of the draws that densities show
@@ -59,7 +60,7 @@ def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _few(axis) -> None:
+def _few(axis: Axis) -> None:
     """A logarithmic axis with few ticks."""
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -68,6 +69,7 @@ def _few(axis) -> None:
 
 
 def heading(item: Chains) -> str:
+    """The title of a panel: the parameter with its R-hat."""
     scale = " (log scale)" if item.log else ""
     return f"{item.name}{scale}     " + (
         f"R-hat {item.r_hat:.3f}" if np.isfinite(item.r_hat) else "does not move"
@@ -96,6 +98,7 @@ def trace_figure(items: Sequence[Chains], title: str) -> Figure:
 
 
 def chain_legend(figure: Figure, chains: int) -> None:
+    """Add a legend with the colours of the chains."""
     from matplotlib.lines import Line2D
 
     handles = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from bayesimp.plots._style import (
     titled,
     wrapped,
 )
-from bayesimp.plots._variable import Statistic, Variable, statistics, variable
+from bayesimp.plots._variable import PlottedVariable, Statistic, statistics, variable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,13 @@ SUMMARY = {
 }
 
 
-def by_clusters(imp: Imputations, names: list[str], clusters, at_most: int, labels) -> Figure:
+def by_clusters(
+    imp: Imputations,
+    names: list[str],
+    clusters: Sequence | None,
+    at_most: int,
+    labels: Mapping[str, str] | None,
+) -> Figure:
     """A panel for each variable (of several levels: for each level), a line for each cluster."""
     every = [str(c) for c in imp.data.clusters]
     asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
@@ -77,7 +84,7 @@ def by_clusters(imp: Imputations, names: list[str], clusters, at_most: int, labe
     return figure
 
 
-def _title(panels, shown: dict[str, Variable], some: bool) -> str:
+def _title(panels: Sequence[tuple[str, Statistic]], shown: dict[str, PlottedVariable], some: bool) -> str:
     summaries = [each for _, each in panels if each.summary]
     kinds = {"mean" if each.title.endswith(": mean") else "share" for each in summaries}
     parts = [SUMMARY["both" if len(kinds) == 2 else kinds.pop()]] if kinds else []
@@ -111,7 +118,9 @@ def _how_many(shown: int, possible: int, named: bool) -> str:
     return f"{shown} cluster{'' if shown == 1 else 's'}{what}"
 
 
-def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tuple[list[int], int]:
+def _pick(
+    imp: Imputations, name: str, asked: Sequence[bool], at_most: int, named: bool
+) -> tuple[list[int], int]:
     """Clusters to show in their own order, and how many there are to choose from.
 
     Those with imputed values; all that the user named.
@@ -122,7 +131,7 @@ def _pick(imp: Imputations, name: str, asked, at_most: int, named: bool) -> tupl
     return sorted(possible[first[:at_most]]), len(possible)
 
 
-def _lines(ax: Axes, of: Variable, each: Statistic, places: list[int], every: list[str]) -> bool:
+def _lines(ax: Axes, of: PlottedVariable, each: Statistic, places: list[int], every: list[str]) -> bool:
     """Intervals of the clusters, one below the other; returns whether one of them has no observed values."""
     systematic = False
     for line, place in enumerate(places):
@@ -146,7 +155,7 @@ def _lines(ax: Axes, of: Variable, each: Statistic, places: list[int], every: li
     return systematic
 
 
-def _interval(ax: Axes, height: float, x, colour: str, marker: str) -> None:
+def _interval(ax: Axes, height: float, x: np.ndarray, colour: str, marker: str) -> None:
     ax.plot(np.quantile(x, OUTER), [height] * 2, color=colour, linewidth=0.8)
     ax.plot(np.quantile(x, INNER), [height] * 2, color=colour, linewidth=2.5, solid_capstyle="butt")
     ax.plot(

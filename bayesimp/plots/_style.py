@@ -6,12 +6,16 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from os.path import commonprefix  # character by character
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -55,7 +59,7 @@ def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
     return plt.subplots(*args, FigureClass=_figure_class(), **options)
 
 
-def titled(figure, text: str) -> None:
+def titled(figure: Figure, text: str) -> None:
     """A title above the figure, in as many lines as its width needs."""
     figure.suptitle(wrapped(text, figure.get_figwidth() - 0.3, "medium"), fontsize="medium")
 
@@ -122,7 +126,7 @@ def chosen(names: Sequence[str] | str | None, known: Sequence[str], what: str) -
     return asked
 
 
-def spaced(ax) -> None:
+def spaced(ax: Axes) -> None:
     """Without the box, and with few ticks."""
     from matplotlib.ticker import MaxNLocator
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
     from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Statistic", "Variable", "second_level", "statistics", "variable"]
+__all__ = ["Statistic", "PlottedVariable", "second_level", "statistics", "variable"]
 
 SKEWED = 20  # positive values whose 99 % quantile is so many times their 1 % quantile: on a logarithmic axis
 
 
 @dataclass(frozen=True)
-class Variable:
+class PlottedVariable:
     """Observed and imputed values of one variable.
 
     observed (n,), with the cluster of each in observed_at; imputed (m, c), in imputed_at (c,): rows, or clusters where
@@ -54,7 +54,7 @@ class Variable:
         return bool(high > SKEWED * low)
 
 
-def variable(imp: Imputations, name: str) -> Variable:
+def variable(imp: Imputations, name: str) -> PlottedVariable:
     """A variable of imputations."""
     data, rows, imputed = imp.data, imp.rows(name), imp.values(name)
     values = data.numeric(name)
@@ -66,7 +66,7 @@ def variable(imp: Imputations, name: str) -> Variable:
         first = np.unique(data.codes[rows], return_index=True)[1]
         rows, imputed = rows[first], imputed[:, first]
     column = trials(data.families[name])
-    return Variable(
+    return PlottedVariable(
         name,
         data.families[name].partition("(")[0],
         values[there],
@@ -79,7 +79,7 @@ def variable(imp: Imputations, name: str) -> Variable:
     )
 
 
-def _one_a_cluster(data: IncompleteData, values: Array, rows, imputed: Array) -> bool:
+def _one_a_cluster(data: IncompleteData, values: Array, rows: np.ndarray, imputed: Array) -> bool:
     """Whether the variable is constant in every cluster, as observed and as imputed."""
     if np.max(data.sizes) == 1 or varies_within(values, data.codes).any():
         return False
@@ -104,7 +104,7 @@ class Statistic:
     of: Callable[[Array, np.ndarray], Array]
 
 
-def statistics(shown: Variable, called: str, at_most: int) -> list[Statistic]:
+def statistics(shown: PlottedVariable, called: str, at_most: int) -> list[Statistic]:
     """By family: the values; of counts the mean; the share of successes, of the second of two levels, of each level."""
     if shown.unit == "clusters" and not shown.distribution.is_coded:
         return [Statistic(called, False, _values)]

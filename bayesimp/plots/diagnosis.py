@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bayesimp.arguments import whole
 from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced, subplots, titled
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -31,6 +33,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
         Panels. Where there are more parameters, those missed most are shown, and the title says so.
     """
     must_be(diagnosis, "Diagnosis", "plots.plot_diagnosis")
+    at_most = whole(at_most, "at_most")
     table = diagnosis.table
     shown = table.loc[sorted(table["miss"].nlargest(at_most).index)]
     columns = 2 if len(shown) in (2, 4) else min(len(shown), 3)
@@ -64,7 +67,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, row, clusters, label: str) -> None:
+def _panel(ax: Axes, row: Any, clusters: pd.DataFrame, label: str) -> None:
     ax.axhspan(row.one_low, row.one_high, color=GREY, alpha=0.2, linewidth=0)
     ax.axhline(
         row.one_value,

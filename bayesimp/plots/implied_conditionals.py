@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesimp.arguments import numbers, pair, whole
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.errors import SpecificationError
@@ -54,13 +55,21 @@ def plot_implied_conditionals(
     import matplotlib.pyplot as plt
 
     published = kunkel_kaizar()
-    S = np.asarray(published[0] if Sigma is None else Sigma, dtype=float)
-    sd = np.sqrt(np.diag(published[1]) if variances is None else np.asarray(variances, dtype=float))
-    if S.shape != (2, 2) or sd.shape != (2,) or not all(-1 < rho < 1 for rho in correlations):
-        raise SpecificationError("Give Sigma (2, 2), two variances, and correlations between -1 and 1.")
+    S = numbers(published[0] if Sigma is None else Sigma, "Sigma", (2, 2))
+    variances = numbers(np.diag(published[1]) if variances is None else variances, "variances", (2,))
+    correlations = numbers(correlations, "correlations", ("any",)).tolist()
+    if not correlations or not all(-1 < rho < 1 for rho in correlations) or (variances < 0).any():
+        raise SpecificationError("Give correlations between -1 and 1, and variances of at least 0.")
+    if not (np.diag(S) > 0).all():
+        raise SpecificationError("Sigma must have positive variances.")
+    sd = np.sqrt(variances)
+    least, most = (whole(size, "sizes, of clusters,") for size in pair(sizes, "sizes"))
+    names = pair(names, "names")
+    if least >= most:
+        raise SpecificationError(f"sizes must be the smallest and the largest number of rows, got {sizes}.")
     within = S[0, 1] / np.sqrt(S[0, 0] * S[1, 1])
     nearest = min(correlations, key=lambda rho: abs(rho - within))
-    n = np.arange(sizes[0], sizes[1] + 1)
+    n = np.arange(least, most + 1)
     figure, axes = subplots(1, 3, figsize=(10, 3.4), layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(correlations)))
     for rho, colour in sorted(zip(correlations, map(tuple, colours), strict=True), reverse=True):
@@ -78,7 +87,7 @@ def plot_implied_conditionals(
         spaced(ax)
         ax.set_title(title, fontsize=SMALL)
         ax.set_xlabel("rows in the cluster", fontsize=SMALL)
-        ax.set_xlim(0, sizes[1])
+        ax.set_xlim(0, most)
     for ax in axes[:2]:
         ax.axhline(0, color="black", linewidth=0.6, zorder=0)
     axes[2].set_ylim(bottom=0)

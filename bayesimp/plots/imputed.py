@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from bayesimp.plots._style import (
     subplots,
     wrapped,
 )
-from bayesimp.plots._variable import Variable, variable
+from bayesimp.plots._variable import PlottedVariable, variable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ def plot_imputed(
     return _densities(imp, names, labels)
 
 
-def _densities(imp: Imputations, names: list[str], labels) -> Figure:
+def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | None) -> Figure:
     from matplotlib.lines import Line2D
 
     columns = min(len(names), 3)
@@ -116,7 +116,7 @@ def _densities(imp: Imputations, names: list[str], labels) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, of: Variable, shown, called: str) -> None:
+def _panel(ax: Axes, of: PlottedVariable, shown: np.ndarray, called: str) -> None:
     """One variable: shares of its levels, of counts, of few values; or densities."""
     imputed, together, scale = of.imputed[shown], "", ""
     different = np.unique(np.concatenate([of.observed, imputed.ravel()]))
@@ -142,7 +142,7 @@ def _panel(ax: Axes, of: Variable, shown, called: str) -> None:
 
 
 def _curves(ax: Axes, observed: Array, imputed: Array, log: bool = False) -> None:
-    def draw(x, **style):
+    def draw(x: Array, **style: Any) -> None:
         grid, height = density(np.log(x) if log else x)
         ax.plot(np.exp(grid) if log else grid, height, **style)
 

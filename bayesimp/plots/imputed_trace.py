@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from bayesimp.plots._style import SMALL, Array, chosen, subplots, titled, wrappe
 from bayesimp.plots._variable import second_level
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.figure import Figure
 
     from bayesimp.imputation.result import Imputations
@@ -91,7 +92,7 @@ def plot_imputed_trace(
     return figure
 
 
-def _course(imp: Imputations, name: str, what: str, values) -> tuple[Array, str]:
+def _course(imp: Imputations, name: str, what: str, values: Array) -> tuple[Array, str]:
     """What is drawn, and its name; no name if the other panel says the same."""
     second = second_level(imp.data, name)
     if second is not None:
@@ -102,7 +103,7 @@ def _course(imp: Imputations, name: str, what: str, values) -> tuple[Array, str]
     return values, f"{what} of level" if number else what
 
 
-def _heading(row, cluster: str, two_levels: bool) -> str:
+def _heading(row: Any, cluster: str, two_levels: bool) -> str:
     cells = f"all {row.cells} missing" if row.cells == row.rows else f"{row.cells} of {row.rows} missing"
     by = [
         f"R-hat of the {what} {r_hat:.3f}" if np.isfinite(r_hat) else f"no R-hat of the {what}"
@@ -111,14 +112,16 @@ def _heading(row, cluster: str, two_levels: bool) -> str:
     return f"{row.response}, {cluster}: {cells}     {', '.join(by)}"
 
 
-def _pairs(stats, names, labels, wanted, imp) -> pd.DataFrame:
+def _pairs(
+    stats: xr.Dataset, names: Sequence[str], labels: Sequence[str], wanted: Collection[str], imp: Imputations
+) -> pd.DataFrame:
     """One row for each response and cluster with imputed values."""
     r_hat = diagnose(stats)["r_hat"]
     responses = [str(r) for r in stats["response"].values]
     rows = []
     for name in names:
         missing = np.bincount(imp.data.codes[imp.data.missing(name)], minlength=len(labels))
-        for i in np.flatnonzero(missing):
+        for i in np.flatnonzero(missing).tolist():
             if labels[i] not in wanted:
                 continue
             by = [r_hat.get(f"{what}[{name}, {labels[i]}]", np.nan) for what in ("mean", "sd")]

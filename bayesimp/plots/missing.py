@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.plots._style import WIDEST, shortened, subplots
@@ -72,7 +73,7 @@ def plot_missing(
     return ax
 
 
-def _colours(share):
+def _colours(share: ArrayLike) -> np.ndarray:
     """(..., 3) colours of shares of missing rows."""
     from matplotlib.colors import to_rgb
 
@@ -83,7 +84,7 @@ def _colours(share):
     )
 
 
-def _map(ax: Axes, share) -> None:
+def _map(ax: Axes, share: np.ndarray) -> None:
     """One rectangle for each variable and cluster."""
     rows, columns = share.shape
     # lines between cells help the eye only as long as cells are wide
@@ -106,7 +107,7 @@ def _map(ax: Axes, share) -> None:
     ax.set_ylim(rows - 0.5, -0.5)
 
 
-def _runs(flags):
+def _runs(flags: np.ndarray) -> Iterator[tuple[int, int]]:
     """Start and stop of each run of True."""
     change = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return zip(change[::2], change[1::2], strict=True)
@@ -134,7 +135,7 @@ def _upright(data: IncompleteData) -> bool:
     return sum(len(label) + 2 for label in _labels(data)) > 70
 
 
-def _sizes(ax: Axes, sizes) -> None:
+def _sizes(ax: Axes, sizes: np.ndarray) -> None:
     """Bars of the clusters' sizes, above the map."""
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
@@ -153,7 +154,8 @@ def _legend(ax: Axes, own: bool) -> None:
 
     handles = [Patch(facecolor=COMPLETE, edgecolor="#bdbdbd", label="complete")]
     handles += [
-        Patch(facecolor=_colours(share), label=f"{share:.0%} of rows missing") for share in (0.1, 0.5, 0.9)
+        Patch(facecolor=tuple(_colours(share)), label=f"{share:.0%} of rows missing")
+        for share in (0.1, 0.5, 0.9)
     ]
     handles.append(
         Patch(

@@ -13,6 +13,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, shortened, spaced, subplots, titled, wrapped
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_pooled"]
@@ -68,13 +69,13 @@ def plot_pooled(
     return figure
 
 
-def _panel(ax, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
+def _panel(ax: Axes, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
     right = ax.get_yaxis_transform()
     for line, table in enumerate(tables.values()):
         if term not in table.index:
             continue
         row = table.loc[term]
-        style = {"color": CYCLE[line % len(CYCLE)], "linewidth": 1.6}
+        style: dict[str, Any] = {"color": CYCLE[line % len(CYCLE)], "linewidth": 1.6}
         if np.isfinite(row[["conf.low", "conf.high"]].to_numpy(float)).all():
             ax.plot([row["conf.low"], row["conf.high"]], [line, line], **style)
         elif np.isfinite(row["estimate"]):
@@ -97,8 +98,8 @@ def _panel(ax, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
     ax.set_title(wrapped(term, 5.5), loc="left", fontsize=SMALL, fontweight="bold")
 
 
-def _say(ax, line: int, text: str) -> None:
-    at = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+def _say(ax: Axes, line: int, text: str) -> None:
+    at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
     ax.text(0.99, line - 0.12, text, fontsize=SMALL, color=GREY, **at)
 
 

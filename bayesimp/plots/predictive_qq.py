@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesimp import priors as pr
+from bayesimp.arguments import generator, numbers, pair, whole
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
+from bayesimp.errors import SpecificationError
 from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, subplots, titled
 
 if TYPE_CHECKING:
@@ -54,10 +56,21 @@ def plot_predictive_qq(
         Priors, see `bayesimp.compatibility.predictive_draws`.
     draws, seed
         Posterior draws of each model; seed of data, persons and draws.
+
+    Raises
+    ------
+    SpecificationError
+        Designs, numbers or matrices that are none.
     """
     published = kunkel_kaizar(0.85, 0.65 * np.sqrt(122 * 147), 1 / 1.75)
     Sigma, Psi = (b if a is None else a for a, b in zip((Sigma, Psi), published, strict=True))
-    rng = np.random.default_rng(seed)
+    if not isinstance(designs, Sequence) or isinstance(designs, str) or not len(designs):
+        raise SpecificationError(f"designs must be pairs (rows a cluster, clusters), got {designs!r}.")
+    pairs = [pair(design, "designs: rows a cluster and clusters") for design in designs]
+    designs = [(whole(n, "designs: rows a cluster"), whole(m, "designs: clusters", 2)) for n, m in pairs]
+    Sigma, Psi = numbers(Sigma, "Sigma", (2, 2)), numbers(Psi, "Psi", (2, 2))
+    joint, fcs = pr.read("pan" if joint is None else joint), pr.read("mice" if fcs is None else fcs)
+    rng, persons, draws = generator(seed), whole(persons, "persons"), whole(draws, "draws")
     figure, axes = subplots(
         len(designs),
         persons,
@@ -87,7 +100,7 @@ def plot_predictive_qq(
     return figure
 
 
-def _panel(ax: Axes, joint, fcs) -> None:
+def _panel(ax: Axes, joint: np.ndarray, fcs: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator
 
     x, y = (np.quantile(v, LEVELS) for v in (joint, fcs))

@@ -11,6 +11,7 @@ from bayesimp.errors import must_be
 from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, spaced, subplots, titled
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -71,7 +72,7 @@ def plot_sensitivity(
     return figure
 
 
-def _panel(ax: Axes, rows, priors: Sequence[str], reference: str, term: str) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, priors: Sequence[str], reference: str, term: str) -> None:
     base = rows.loc[reference]
     if np.isfinite(base["std.error"]):
         low, high = (base["estimate"] + sign * base["std.error"] for sign in (-1, 1))

@@ -13,6 +13,8 @@ from bayesimp.plots._chains import Chains, trace_figure
 from bayesimp.plots._style import chosen
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
     from matplotlib.figure import Figure
 
     from bayesimp.imputation.result import Imputations
@@ -57,13 +59,13 @@ def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *
     return trace_figure([Chains(n, values[n], table.at[n, "r_hat"]) for n in shown], title)
 
 
-def largest(r_hat, names: list[str], at_most: int) -> list[str]:
+def largest(r_hat: pd.Series, names: list[str], at_most: int) -> list[str]:
     """At most so many of the names, those with the largest R-hat, in their own order."""
     worst = r_hat.loc[names].sort_values(ascending=False, kind="stable").index[:at_most]
     return [name for name in names if name in set(worst)]
 
 
-def scalars(dataset) -> dict[str, np.ndarray]:
+def scalars(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     """(chain, draw) arrays under the names that `diagnose` gives them."""
     out = {}
     for name in dataset.data_vars:

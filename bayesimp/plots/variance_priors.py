@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.arguments import number
 from bayesimp.compatibility.priors import EFFECT, ImpliedPrior
+from bayesimp.errors import SpecificationError, must_be
 from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced, subplots, titled
 from bayesimp.plots.implied_prior import variance_density
 from bayesimp.priors.draws import draw_covariance
@@ -49,6 +51,17 @@ def plot_variance_priors(
     SpecificationError
         A prior that is improper.
     """
+    limit, sd = number(limit, "limit", low=0), number(sd, "sd", low=0)
+    if priors is not None and not (
+        isinstance(priors, Mapping)
+        and all(isinstance(prior, pr.CovariancePrior) for prior in priors.values())
+    ):
+        raise SpecificationError(
+            f"priors must be {{label: prior of a covariance matrix}}, as in {{'IW': priors.InverseWishart(1, 1)}}, got "
+            f"{priors!r}."
+        )
+    if implied is not None:
+        must_be(implied, "ImpliedPrior", "plots.plot_variance_priors")
     chosen = priors or {f"IW({nu:g}, 1)": pr.InverseWishart(nu, 1.0) for nu in (1.0, 1.6, 5.0)}
     figure, (left, right) = subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     far = np.geomspace(limit / 100, 1000 * limit, 200)
@@ -83,7 +96,9 @@ def _styles() -> list[str]:
     return ["-", "--", "-.", ":", "-", "--", "-."]
 
 
-def _curves(prior: pr.CovariancePrior, limit: float, far):
+def _curves(
+    prior: pr.CovariancePrior, limit: float, far: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Density on a grid up to `limit`, share beyond `far`: exact where the law is known, else by draws."""
     law = prior.variance_law()
     if law is not None:
@@ -93,5 +108,5 @@ def _curves(prior: pr.CovariancePrior, limit: float, far):
     return variance_density(x, limit), _beyond(x, far)
 
 
-def _beyond(x, values):
+def _beyond(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     return 1 - np.searchsorted(np.sort(x), values) / len(x)

@@ -11,14 +11,14 @@ A covariance matrix S (d x d; ``Sigma``: d = r, ``Psi``: d = r q) takes one of
     Fixed(value)             known
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard
-deviation of the variable (``times_sd=``), in which case it follows the data when their unit changes.
+deviation of the variable (``times_sd=``), in which case it changes with the unit of the data.
 
 With random slopes, priors of Psi are those of the effects at centred columns of Z: with Z C the columns of Z less their
 means, Psi = (I kron C) Psi_c (I kron C)' and Psi_c ~ prior (`bayesimp.priors.centred`). "Years 2015..2024" and "years
-since 2015" so have the same prior; Psi is reported at the table's origin. Only `Fixed` and
-``InverseWishart(centred=False)`` are of Psi itself.
+since 2015" thus have the same prior; Psi is reported at the table's origin. Only `Fixed` and
+``InverseWishart(centred=False)`` are priors of Psi itself.
 
-A prior of your own is a subclass of `CovariancePrior` (`bayesimp.priors.base`); no list of priors has to be told of it.
+To write your own prior, subclass `CovariancePrior` (`bayesimp.priors.base`); it need not be added to any list.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """The contract of a prior, and the registry by which files and messages find priors by name.
 
 A prior is a frozen dataclass. Defining the class registers it under its name, so that plan files, saved results and
-messages know it; nothing else keeps a list of priors. There are four kinds:
+messages know it; nothing else keeps a list of priors. There are four kinds, for
 
-    CovariancePrior    of a covariance matrix S (d, d), Sigma or Psi         resolve, rescale, describe, draw, ...
-    CoefficientPrior   of the fixed effects beta (p, r)                      priors/coefficients.py
-    ScalePrior         of a standard deviation, inside LKJ and Diagonal      priors/scales.py
-    ComponentPrior     of every variance of a diagonal matrix, inside Diagonal
+    CovariancePrior    a covariance matrix S (d, d), Sigma or Psi            resolve, rescale, describe, draw, ...
+    CoefficientPrior   the fixed effects beta (p, r)                         priors/coefficients.py
+    ScalePrior         a standard deviation, inside LKJ and Diagonal         priors/scales.py
+    ComponentPrior     every variance of a diagonal matrix, inside Diagonal
 
 A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must have `resolve`, `rescale`,
-`describe`, `draw` and `distribution`; the latter is enough for NUTS and for FCS with PyMC. With `update` it is sampled by
-Gibbs, with `density` NUTS does without PyMC. What else engines ask has a default here.
+`describe`, `draw` and `distribution`; these suffice for NUTS and for FCS with PyMC. `update` adds Gibbs sampling, and
+`density` lets NUTS run without PyMC. Everything else that the engines ask for has a default here.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ REGISTRY: dict[str, type[Prior]] = {}
 
 @dataclass(frozen=True)
 class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
-    """What all priors share: a name in files, and their parameters as plain records.
+    """The common part of all priors: a name in files, and parameters as plain records.
 
     Attributes
     ----------
     ARRAYS
-        Names of parameters that may be vectors or matrices; all others are numbers, or true or false.
+        Names of parameters that may be vectors or matrices; all others are numbers or flags.
     INNER
         Names of parameters that are priors themselves, with the kinds of prior that they take.
     PLACE
-        Where messages list the prior; without it, behind those of the library.
+        The prior's place in lists within messages; by default, after those of the library.
     """
 
     ARRAYS: ClassVar[frozenset[str]] = frozenset()
@@ -69,9 +69,12 @@ class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
     def to_dict(self) -> dict[str, Any]:
         """The prior as a record of plain values, which JSON and TOML can hold: ``{"type": "HalfT", "nu": 3.0}``.
 
-        Parameters that are None are left out. `bayesimp.priors.records.prior_from_dict` goes back.
+        Parameters that are None are left out; of a class that is not the library's, its module is named.
+        `bayesimp.priors.records.prior_from_dict` goes back.
         """
         out: dict[str, Any] = {"type": type(self).__name__}
+        if not type(self).__module__.startswith("bayesimp."):
+            out["module"] = type(self).__module__
         for f in fields(self):
             value = getattr(self, f.name)
             if value is not None:
@@ -98,8 +101,8 @@ def names_of(*kinds: type[Prior]) -> tuple[str, ...]:
 class CovariancePrior(Prior, registered=False):
     """Prior of a covariance matrix S (d, d).
 
-    A user states it with numbers left open (``times_sd=``, ``nu=None``); `resolve` makes every number explicit in the
-    units of the data, and all other methods are called on what it returns.
+    Users may leave numbers open (``times_sd=``, ``nu=None``); `resolve` makes every number explicit in the units of the
+    data, and all other methods are called on its result.
     """
 
     @abstractmethod
@@ -121,7 +124,7 @@ class CovariancePrior(Prior, registered=False):
 
     @abstractmethod
     def rescale(self, d: Array) -> CovariancePrior:
-        """The prior of D^-1 S D^-1, D = diag(d), d (d,) positive: S in other units."""
+        """The prior of D^-1 S D^-1, which is S in other units; D = diag(d), d (d,) positive."""
 
     @abstractmethod
     def describe(self, names: Sequence[str]) -> str:
@@ -129,16 +132,16 @@ class CovariancePrior(Prior, registered=False):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
-        """(size, d, d) independent draws, of a proper prior."""
+        """(size, d, d) independent draws; the prior must be proper."""
 
     @abstractmethod
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        """The prior as a variable of the PyMC model whose context is open; PyMC is imported here and not before.
+        """The prior as a variable of the PyMC model whose context is open. Import PyMC here, not earlier.
 
         Parameters
         ----------
         name
-            Of the variable; further variables are called ``<name>_...``.
+            Name of the variable; further variables are called ``<name>_...``.
         d
             Size of the matrix.
         dims
@@ -146,12 +149,12 @@ class CovariancePrior(Prior, registered=False):
 
         Returns
         -------
-        A free variable or a Deterministic (d, d). Numbers that follow the data are best `pm.Data`
-        (`bayesimp.models.covariance.scale_data`), so that another table needs no new compilation.
+        A free variable or a Deterministic (d, d). Numbers that depend on the data should be `pm.Data`
+        (`bayesimp.models.covariance.scale_data`), so that the model need not be compiled again for another table.
         """
 
     def update(self, d: int) -> CovarianceUpdate | None:
-        """The conjugate update of S given normal vectors, as kernels read it; None: there is none.
+        """The conjugate update of S given normal vectors, as kernels read it; None if there is none.
 
         Parameters
         ----------
@@ -162,18 +165,18 @@ class CovariancePrior(Prior, registered=False):
 
     @property
     def is_conjugate(self) -> bool:
-        """Whether `update` gives one; asked of priors that are not resolved, too."""
+        """Whether the prior has an `update`; it need not be resolved."""
         return type(self).update is not CovariancePrior.update
 
     def density(self, d: int, where: str) -> CovarianceDensity | None:
-        """Log density on the free parameters of `bayesimp.kernels.covariance.density`; None: PyMC has to give it.
+        """Log density on the free parameters of `bayesimp.kernels.covariance.density`; None if only PyMC has it.
 
         Parameters
         ----------
         d
             Size of the matrix.
         where
-            Its name for messages.
+            Name of the matrix for messages.
 
         Raises
         ------
@@ -194,11 +197,11 @@ class CovariancePrior(Prior, registered=False):
         d
             Size of the matrix.
         where
-            Its name: ``"Psi"``.
+            Name of the matrix, such as ``"Psi"``.
         sampler
-            What needs a proper prior: ``"NUTS"``.
+            What needs a proper prior, such as ``"NUTS"``.
         cure
-            What to do, a sentence for the end of the message.
+            A sentence that ends the message and says what to do.
 
         Raises
         ------
@@ -222,7 +225,7 @@ class CovariancePrior(Prior, registered=False):
 
     @property
     def at_origin(self) -> bool:
-        """Whether as a prior of Psi it is about the effects at the table's columns of Z, and not at centred ones."""
+        """Whether, as a prior of Psi, it refers to the effects at the table's columns of Z, not at centred columns."""
         return False
 
     def moved(self, C: Array) -> CovariancePrior:
@@ -230,21 +233,21 @@ class CovariancePrior(Prior, registered=False):
         raise TypeError(self)
 
     def squares_at_origin(self) -> Array | None:
-        """(d, d) sum of squares that the prior adds to that of effects at the table's origin; None: it adds none."""
+        """(d, d) sum of squares that the prior adds to that of effects at the table's origin; None if it adds none."""
         return None
 
     def variance_law(self) -> Any | None:
-        """For d = 1 the distribution of the variance as scipy has it; None: it has to be seen by draws."""
+        """For d = 1, the distribution of the variance in SciPy; None if only draws can show it."""
         return None
 
 
 @dataclass(frozen=True)
 class ComponentPrior(Prior, registered=False):
-    """Prior of each variance of a diagonal matrix, what `Diagonal` takes; S_11, ..., S_dd are independent."""
+    """Prior of each variance of a diagonal matrix, as `Diagonal` takes it; S_11, ..., S_dd are independent."""
 
     @abstractmethod
     def resolve_components(self, sds: Array, where: str) -> Self:
-        """Every number explicit, in the units of the data, with one for each component; see `CovariancePrior.resolve`."""
+        """The same prior with one explicit number for each component; see `CovariancePrior.resolve`."""
 
     @abstractmethod
     def rescale_components(self, d: Array) -> Self:
@@ -252,7 +255,7 @@ class ComponentPrior(Prior, registered=False):
 
     @abstractmethod
     def describe_components(self, names: Sequence[str]) -> str:
-        """In words, after "diagonal, "; `names` (d,) label the components."""
+        """The words that follow "diagonal, "; `names` (d,) label the components."""
 
     @abstractmethod
     def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
@@ -267,10 +270,10 @@ class ComponentPrior(Prior, registered=False):
         """Log density of the diagonal matrix on free parameters (d,)."""
 
     def component_update(self, d: int) -> CovarianceUpdate | None:
-        """The conjugate update of the diagonal matrix; None: there is none."""
+        """The conjugate update of the diagonal matrix; None if there is none."""
         return None
 
     @property
     def components_are_conjugate(self) -> bool:
-        """Whether `component_update` gives one."""
+        """Whether there is a `component_update`."""
         return type(self).component_update is not ComponentPrior.component_update

@@ -1,17 +1,18 @@
 """Priors of Psi are those of the effects at centred columns of Z.
 
-Effects b of the columns as they are in the table and effects b_c of the centred columns Z_c = Z C are the same model,
+The effects b of the table's columns and the effects b_c of the centred columns Z_c = Z C give the same model,
 
     Z b = Z_c b_c,    b = C b_c,    Psi = (I_r kron C) Psi_c (I_r kron C)'
 
-and a prior is given to Psi_c. C = I but C_0l = -c_l for a column with centre c_l beside an intercept (row 0), its mean
-over the observed values, once and for all; products and powers of other columns are less these (scale/margins.py).
+and the prior is that of Psi_c. C = I except that C_0l = -c_l for a column with centre c_l next to an intercept (row 0).
+A centre is the mean of the observed values and stays fixed; products and powers have the columns that they contain
+subtracted (scale/margins.py).
 
-Intercepts at year 0 of "year = 2015..2024" are 2019 slopes away from the data, and their variance 2019^2 times that of
-the slopes: a prior with the scale of the data on *that* intercept, and no opinion on the correlation, which has to be
--.9999, leaves the slopes next to no variance (pan, 2l.pan, jomo do so; lme4 has no prior). At the centre the prior says
-of "year" what it says of "years since 2015", and adding a constant to any predictor changes only what is reported as the
-intercept. Psi is reported at the table's origin, as lme4 prints it.
+For "year = 2015..2024" the intercept at year 0 is 2019 slopes away from the data, and its variance is 2019^2 times that
+of the slopes. A prior with the scale of the data on *that* intercept, and without information on the correlation, which
+must be -.9999, leaves almost no variance to the slopes (pan, 2l.pan and jomo do this; lme4 has no prior). At the
+centre, the prior is the same for "year" and for "years since 2015", and adding a constant to a predictor changes only
+the reported intercept. Psi is reported at the table's origin, as lme4 prints it.
 
 Two kinds of prior are statements about Psi itself: `priors.Fixed`, and `priors.InverseWishart(centred=False)`. They are
 moved to the centre exactly, since S ~ IW(nu, V) gives C^-1 S C^-T ~ IW(nu, C'V C).
@@ -39,7 +40,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Centred(CovariancePrior, registered=False):
-    """The prior of C S C' for S ~ `prior`. It is made of priors that users state, and is in no file.
+    """The prior of C S C' for S ~ `prior`. It is derived from a user's prior and is never stored.
 
     Parameters
     ----------
@@ -53,15 +54,19 @@ class Centred(CovariancePrior, registered=False):
     C: Array
 
     def resolve(self, sds: Array, where: str) -> Centred:
+        """The prior itself, which is made from a resolved one."""
         return self
 
     def rescale(self, d: Array) -> Centred:
+        """The same in other units, both in the prior at the centre and in C."""
         return Centred(self.prior.rescale(d), self.C * d / np.asarray(d)[:, None])
 
     def describe(self, names: Sequence[str]) -> str:
+        """The prior at the centre in words, followed by the centre."""
         return f"{self.prior.describe(names)}, of the effects {_centre(self.C, names)}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) draws of C S C', S drawn at the centre."""
         return self.C @ self.prior.draw(rng, d, size) @ self.C.T
 
     def moved(self, C: Array) -> CovariancePrior:
@@ -70,9 +75,11 @@ class Centred(CovariancePrior, registered=False):
         return self.prior
 
     def is_proper(self, d: int) -> bool:
+        """Whether the prior at the centre is proper."""
         return self.prior.is_proper(d)
 
     def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
+        """Refuse an improper prior at the centre."""
         self.prior.require_proper(d, where, sampler, cure)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
@@ -85,7 +92,7 @@ class Centred(CovariancePrior, registered=False):
 
 
 def centring(centre: ArrayLike, intercept: int) -> Array:
-    """C (q, q) of the module; centre (q,), intercept: its place among the columns of Z, or -1."""
+    """C (q, q) of the module from centres (q,); `intercept` is its place among the columns of Z, or -1."""
     centre = np.asarray(centre, dtype=float)
     C = np.eye(len(centre))
     if intercept >= 0:
@@ -94,7 +101,7 @@ def centring(centre: ArrayLike, intercept: int) -> Array:
 
 
 def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
-    """Columns that are less a constant and nothing else, with it; names (d,): of the effects, response by response."""
+    """Columns from which only a constant is subtracted, with it; `names` (d,) label the effects, response by response."""
     intercept = next((i for i, name in enumerate(names) if name.endswith(INTERCEPT)), None)
     if intercept is None:
         return {}
@@ -103,14 +110,14 @@ def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
 
 
 def resolve_effects(prior: CovariancePrior, sds: ArrayLike, C: Array, where: str) -> CovariancePrior:
-    """`priors.resolve` for Psi: every number explicit, in the units of the data.
+    """`priors.resolve` for Psi: the prior with every number explicit, in the units of the data.
 
     Parameters
     ----------
     sds
         (r q,) units of the effects; ``times_sd`` multiplies them.
     C
-        (q, q) from centred columns, the same for all responses.
+        (q, q) matrix of the module, the same for all responses.
     """
     resolved = resolve(prior, sds, where)
     if np.array_equal(C, np.eye(len(C))) or resolved.at_origin:
@@ -119,16 +126,16 @@ def resolve_effects(prior: CovariancePrior, sds: ArrayLike, C: Array, where: str
 
 
 def working_prior(prior: CovariancePrior, e: Array, C: Array) -> CovariancePrior:
-    """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', for what `resolve_effects` gives.
+    """The prior of Psi_w, Psi = (I kron C) diag(e) Psi_w diag(e) (I kron C)', from the result of `resolve_effects`.
 
     Parameters
     ----------
     prior
-        Of Psi.
+        Prior of Psi.
     e
         (r q,) units of the effects.
     C
-        (q, q) from centred columns.
+        (q, q) matrix of the module.
     """
     return (prior if np.array_equal(C, np.eye(len(C))) else prior.moved(of_all(C, len(e)))).rescale(e)
 
@@ -139,8 +146,8 @@ def of_all(C: Array, d: int) -> Array:
 
 
 def _centre(C: Array, names: Sequence[str]) -> str:
-    """Of which effects a prior is: "at year = 2019.5"; columns are those of the first response."""
+    """The effects to which a prior refers: "at year = 2019.5"; columns are those of the first response."""
     prefix = names[0].partition(":")[0] + ":" if names[0].endswith(":Intercept") else ""
     at = ", ".join(f"{name.removeprefix(prefix)} = {value:.6g}" for name, value in centres(C, names).items())
-    more = "products and powers beside what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
+    more = "products and powers less what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
     return " and ".join(text for text in (at and f"at {at}", more and f"of {more}") if text)

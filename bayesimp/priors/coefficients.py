@@ -31,9 +31,9 @@ class CoefficientPrior(Prior, registered=False):
     Attributes
     ----------
     in_predictor_units
-        Whether the numbers are about predictors of mean 0 and sd 1, and so follow the data.
+        Whether the numbers refer to predictors with mean 0 and sd 1, and thus depend on the data.
     follows_mean
-        Whether the prior of the intercept of a count is around the log of its mean.
+        Whether the prior of a count's intercept is centred at the log of the count's mean.
     """
 
     in_predictor_units: ClassVar[bool] = False
@@ -41,17 +41,17 @@ class CoefficientPrior(Prior, registered=False):
 
     @property
     def is_proper(self) -> bool:
-        """Whether the prior is a distribution, so that coefficients without data have one, too."""
+        """Whether the prior is a distribution, so that coefficients without data have a proper posterior."""
         return True
 
     @property
     def is_flat(self) -> bool:
-        """Whether the density is constant, so that columns of X can be made orthogonal at no price."""
+        """Whether the density is constant, so that making columns of X orthogonal does not change the prior."""
         return False
 
     @abstractmethod
     def describe(self, names: Sequence[str]) -> str:
-        """In words, for printed models; `names` (p,) label the columns of X."""
+        """The prior in words, for printed models; `names` (p,) label the columns of X."""
 
     @abstractmethod
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
@@ -60,7 +60,7 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         scale
-            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) but for a constant (joint/scale.py,
+            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) up to a constant (joint/scale.py,
             fcs/scale.py).
         r
             Number of responses or linear predictors.
@@ -75,7 +75,7 @@ class CoefficientPrior(Prior, registered=False):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array | None:
-        """(size, \\*shape) draws of coefficients of this shape; None if there is nothing to draw from."""
+        """(size, \\*shape) draws of coefficients with this shape; None if the prior cannot be drawn from."""
 
     @property
     def no_draws(self) -> str:
@@ -100,61 +100,70 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         scale
-            Has the place of the intercept and `marginal_beta` (fcs/scale.py).
+            Has `intercept`, the place of the intercept, and `marginal_beta` (fcs/scale.py).
         shape
             (p, r).
         intercept
-            Where the prior of the intercept is centred, if the prior follows the mean.
+            The centre of the intercept's prior, if the prior follows the mean.
         """
         return self
 
     def for_generalised(self) -> CoefficientPrior:
-        """The prior that stands for this one in generalised models, whose likelihood may have no maximum."""
+        """The prior that replaces this one in generalised models, whose likelihood may have no maximum."""
         return self
 
 
 @dataclass(frozen=True)
 class Flat(CoefficientPrior):
-    """p(beta) constant. In generalised models, whose likelihood may have no maximum, it stands for `Weak`."""
+    """p(beta) constant. Generalised models, whose likelihood may have no maximum, replace it by `Weak`."""
 
     PLACE: ClassVar[int] = 8
 
     @property
     def is_proper(self) -> bool:
+        """False: a flat prior cannot be drawn from."""
         return False
 
     @property
     def is_flat(self) -> bool:
+        """True."""
         return True
 
     def describe(self, names: Sequence[str]) -> str:
+        """The text "flat"."""
         return "flat"
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Zero precision (r p, r p), and zero precision times mean (r p,)."""
         size = r * len(scale.T)
         return np.zeros((size, size)), np.zeros(size)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        """None: a flat prior has no draws."""
         return None
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """`pm.Flat`."""
         import pymc as pm
 
         return pm.Flat("beta", dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
+        """Log density and gradient, both zero."""
         return lambda beta: (0.0, 0.0)
 
     def on_working(self, scale: Any, r: int) -> Flat:
+        """The prior itself, which is flat in any units."""
         return self
 
     def for_generalised(self) -> Weak:
+        """`Weak`: without a proper prior, coefficients of separated data have no posterior."""
         return Weak()
 
 
 @dataclass(frozen=True)
 class Normal(CoefficientPrior):
-    """Independent normals on the entries of beta, in the units of the data.
+    """Independent normal priors on the entries of beta, in the units of the data.
 
     Parameters
     ----------
@@ -183,9 +192,11 @@ class Normal(CoefficientPrior):
         return mean, sd
 
     def describe(self, names: Sequence[str]) -> str:
+        """Mean and standard deviation in words."""
         return f"normal, mean {numbers(self.mean)}, sd {numbers(self.sd)}"
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Q0 (r p, r p) and t0 = Q0 mu0 (r p,) of vec(beta) in working units."""
         # beta = T beta_w diag(s): Q0 is block diagonal with blocks s_k^2 T' D_k T, D_k = diag(1/sd_k^2)
         p = len(scale.T)
         Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)
@@ -203,14 +214,17 @@ class Normal(CoefficientPrior):
         return Q0, t0
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array:
+        """(size, p, r) independent draws."""
         return np.asarray(self.mean) + np.asarray(self.sd) * rng.standard_normal((size, *shape))
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """`pm.Normal`."""
         import pymc as pm
 
         return pm.Normal("beta", *self.entries((p, r)), dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
+        """Log density of beta (p, r) and its gradient, as a function."""
         mean, sd = self.entries((p, r))
         constant = -float(np.log(sd).sum()) - 0.5 * p * r * LOG_2PI
 
@@ -221,25 +235,25 @@ class Normal(CoefficientPrior):
         return normal
 
     def on_working(self, scale: Any, r: int) -> Normal:
+        """The prior of beta_w = beta / (T_xx s_k)."""
         unit = np.outer(np.diag(scale.T), scale.s)  # beta_w = beta / (T_xx s_k)
         return Normal(np.asarray(self.mean) / unit, np.asarray(self.sd) / unit)
 
 
 @dataclass(frozen=True)
 class Weak(CoefficientPrior):
-    """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
+    """Weak normal priors on the coefficients of generalised models, for predictors in any units.
 
-    Each coefficient is that of a predictor with mean 0 and standard deviation 1; of a product or a power, that of what
-    is left of it beside its parts, so that the origin does not matter (`bayesimp.scale.margins`). The prior keeps
-    coefficients finite where a predictor separates the values of a binary variable: then the likelihood alone has no
-    maximum.
+    The prior refers to the coefficients of predictors with mean 0 and standard deviation 1; for a product or a power, of
+    its residual on its parts, so that the origin does not matter (`bayesimp.scale.margins`). It keeps coefficients finite
+    when a predictor separates the values of a binary variable, where the likelihood alone has no maximum.
 
     Parameters
     ----------
     sd
-        Of a coefficient: at 2.5, an odds ratio of 12 for one standard deviation is within one sd of the prior.
+        Prior sd of a coefficient. At 2.5, one sd of the prior is an odds ratio of 12 per sd of the predictor.
     intercept
-        Of the intercept, around 0 for the logit and probit, around the log of the mean for a log link.
+        Prior sd of the intercept, centred at 0 for the logit and probit links and at the log of the mean for a log link.
     """
 
     PLACE: ClassVar[int] = 10
@@ -254,6 +268,7 @@ class Weak(CoefficientPrior):
         positive(self.intercept, "Weak: intercept")
 
     def describe(self, names: Sequence[str]) -> str:
+        """Both standard deviations in words."""
         return f"normal, sd {self.sd:g} for a predictor of sd 1, {self.intercept:g} for the intercept"
 
     def standard_deviations(self, p: int, r: int, intercept: int) -> Array:
@@ -264,34 +279,41 @@ class Weak(CoefficientPrior):
         return sd
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Q0 (r p, r p) and t0 = 0 (r p,) of vec(beta) in working units."""
         p = len(scale.T)
         sd = self.standard_deviations(p, r, getattr(scale, "intercept", 0))
         return np.diag(1.0 / sd.T.ravel() ** 2), np.zeros(r * p)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        """None: see `no_draws`."""
         return None
 
     @property
     def no_draws(self) -> str:
+        """Why there are no draws, for messages."""
         return "its prior is in units of the predictors"
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """Raise `SpecificationError`: the units of the predictors are not known here."""
         raise SpecificationError(self._without_scale("a PyMC model"))
 
     def density(self, p: int, r: int) -> BetaDensity:
+        """Raise `SpecificationError`: the units of the predictors are not known here."""
         raise SpecificationError(self._without_scale("a log density"))
 
     def _without_scale(self, what: str) -> str:
         return (
-            f"priors.Weak() is about standardised predictors, and {what} of the columns as they are needs numbers in "
+            f"priors.Weak() refers to standardised predictors, and {what} of unscaled columns needs numbers in "
             "their units: give priors.Normal(mean, sd)."
         )
 
     def on_working(self, scale: Any, r: int) -> Normal:
+        """The normal prior in working units."""
         p = len(scale.T)
         return Normal(np.zeros((p, r)), self.standard_deviations(p, r, getattr(scale, "intercept", 0)))
 
     def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> Normal:
+        """The normal prior in the units of the data, its mean at the given intercept."""
         mean, sd = np.zeros(shape), self.standard_deviations(*shape, scale.intercept)
         if scale.intercept >= 0:
             mean[scale.intercept] = intercept

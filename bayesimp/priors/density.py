@@ -1,8 +1,8 @@
 """Log densities of priors on a covariance matrix, on the free parameters in which NUTS moves.
 
-Each has a `size`; called with that many free parameters it returns S, log p(S) + log |Jacobian|, and the function from
-d/dS of the rest of the log density to d/dfree of all. `free` undoes it. Kernels do the work
-(`bayesimp.kernels.covariance.density`), so nothing is compiled here, and chains in threads share one.
+Each has a `size`. Called with that many free parameters, it returns S, log p(S) + log |Jacobian|, and a function that
+takes d/dS of the rest of the log density to d/dfree of the whole. `free` is the inverse. The work is done by kernels
+(`bayesimp.kernels.covariance.density`), so nothing is compiled here, and chains in several threads can share a density.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CovarianceDensity(Protocol):
         """Number of free parameters."""
 
     def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
-        """S (d, d), log density with the Jacobian, and d/dS (d, d) of the rest -> d/dfree (size,) of all."""
+        """S (d, d); log density with the Jacobian; the function from d/dS (d, d) of the rest to d/dfree (size,)."""
 
     def free(self, S: Array) -> Array:
         """The free parameters (size,) of S (d, d)."""
@@ -38,7 +38,7 @@ class CovarianceDensity(Protocol):
 
 @dataclass(frozen=True)
 class MatrixDensity:
-    """Of a full matrix, with the free parameters of its precision or of the matrix itself.
+    """Density of a full matrix, on the free parameters of its precision or of the matrix itself.
 
     Parameters
     ----------
@@ -59,6 +59,7 @@ class MatrixDensity:
 
     @property
     def size(self) -> int:
+        """The number of free parameters, d (d + 1) / 2."""
         return self.d * (self.d + 1) // 2
 
     def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
@@ -71,19 +72,20 @@ class MatrixDensity:
         return S, value + jacobian, pull
 
     def free(self, S: Array) -> Array:
+        """The free parameters of S (d, d)."""
         return kernels.to_free(np.array(S, dtype=float), self.precision)
 
 
 @dataclass(frozen=True)
 class DiagonalDensity:
-    """Of a diagonal matrix: free parameters are log standard deviations, or log variances if these are inverse-gamma.
+    """Density of a diagonal matrix, on log standard deviations, or on log variances if these are inverse-gamma.
 
     Parameters
     ----------
     size
         d.
     nu
-        Degrees of freedom, of the families that have them.
+        Degrees of freedom, for families that have them.
     scale
         (d,) scales of the standard deviations, or of the inverse-gamma variances.
     family
@@ -109,12 +111,13 @@ class DiagonalDensity:
         return S, value, pull
 
     def free(self, S: Array) -> Array:
+        """The free parameters (d,) of a diagonal matrix S: logarithms of variances or standard deviations."""
         return np.log(np.diagonal(S)) / self.power
 
 
 @dataclass(frozen=True)
 class KnownDensity:
-    """Of a matrix S (d, d) that is known: no free parameters."""
+    """Density of a known matrix S (d, d), which has no free parameters."""
 
     S: Array
     size: int = 0
@@ -123,4 +126,5 @@ class KnownDensity:
         return self.S, 0.0, lambda rest: free
 
     def free(self, S: Array) -> Array:
+        """(0,): a known matrix has no free parameters."""
         return np.zeros(0)

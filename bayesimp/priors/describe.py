@@ -21,7 +21,7 @@ def describe(prior: CovariancePrior | CoefficientPrior, names: Sequence[str]) ->
     Parameters
     ----------
     prior
-        Of a covariance matrix (d, d) or of beta (p, r), every number explicit.
+        A prior of a covariance matrix (d, d) or of beta (p, r), with every number explicit.
     names
         (d,) or (p,) labels of the components or of the columns of X.
     """

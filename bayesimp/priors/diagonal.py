@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Diagonal(CovariancePrior):
-    """Independent components; of Psi with slopes, those at centred columns of Z.
+    """Independent components; for Psi with slopes, independent at centred columns of Z.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ class Diagonal(CovariancePrior):
     variances: ComponentPrior = field(default_factory=HalfT)
 
     def resolve(self, sds: Array, where: str) -> Diagonal:
+        """The same with every variance's prior explicit; see `CovariancePrior.resolve`."""
         if not isinstance(self.variances, ComponentPrior):
             raise SpecificationError(
                 f"{self!r} is not a prior on a covariance matrix ({where}); variances must be HalfT, HalfNormal, "
@@ -47,25 +48,32 @@ class Diagonal(CovariancePrior):
         return Diagonal(self.variances.resolve_components(sds, where))
 
     def rescale(self, d: Array) -> Diagonal:
+        """The prior of the variances divided by d^2."""
         return Diagonal(self.variances.rescale_components(d))
 
     def describe(self, names: Sequence[str]) -> str:
+        """The text "diagonal, " and the prior of the variances in words."""
         return f"diagonal, {self.variances.describe_components(names)}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) diagonal matrices."""
         return self.variances.draw_components(rng, d, size)[:, :, None] * np.eye(d)
 
     def update(self, d: int) -> CovarianceUpdate | None:
+        """The conjugate update of the variances, or None."""
         return self.variances.component_update(d)
 
     @property
     def is_conjugate(self) -> bool:
+        """Whether the variances have a conjugate update."""
         return isinstance(self.variances, ComponentPrior) and self.variances.components_are_conjugate
 
     def density(self, d: int, where: str) -> CovarianceDensity:
+        """Log density of the variances on free parameters (d,)."""
         return self.variances.component_density(d)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        """A Deterministic (d, d) of the variances."""
         import pymc as pm
 
         variances = self.variances.component_distribution(name, dims[:1])

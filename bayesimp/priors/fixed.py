@@ -39,31 +39,39 @@ class Fixed(CovariancePrior):
 
     @property
     def known_value(self) -> Array:
+        """The matrix (d, d)."""
         return np.array(self.value, dtype=float)
 
     def resolve(self, sds: Array, where: str) -> Fixed:
+        """The same matrix, checked to be (d, d) and positive definite."""
         return Fixed(positive_definite(np.asarray(self.value, dtype=float), len(sds), f"Fixed {where}"))
 
     def rescale(self, d: Array) -> Fixed:
+        """The matrix in other units."""
         return Fixed(np.asarray(self.value) / np.outer(d, d))
 
     def describe(self, names: Sequence[str]) -> str:
+        """The matrix in words."""
         return f"fixed at {numbers(self.value)}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) copies of the matrix."""
         return np.broadcast_to(self.known_value, (size, d, d)).copy()
 
     def update(self, d: int) -> CovarianceUpdate:
+        """The update that leaves the matrix unchanged."""
         from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 
         return CovarianceUpdate(FIXED, 0.0, np.zeros((d, d)), np.ones(d))
 
     def density(self, d: int, where: str) -> CovarianceDensity:
+        """The density of a known matrix, which has no free parameters."""
         from bayesimp.priors.density import KnownDensity
 
         return KnownDensity(self.known_value)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        """A Deterministic (d, d)."""
         import pymc as pm
         import pytensor.tensor as pt
 
@@ -73,8 +81,10 @@ class Fixed(CovariancePrior):
 
     @property
     def at_origin(self) -> bool:
+        """True: the matrix is stated for the effects at the table's columns of Z."""
         return True
 
     def moved(self, C: Array) -> Fixed:
+        """C^-1 S C^-T, known as well."""
         back = np.linalg.inv(C)
         return Fixed(symmetric(back @ np.asarray(self.value) @ back.T))

@@ -48,14 +48,14 @@ def covariance_update(prior: CovariancePrior, d: int) -> CovarianceUpdate:
 
 
 def check_proper(update: CovarianceUpdate, n: int, d: int, where: str, what: str) -> None:
-    """Refuse an improper prior that the data do not make up for.
+    """Refuse an improper prior if the posterior is improper too.
 
     Parameters
     ----------
     update
         The prior of a (d, d) matrix.
     n
-        Number of rows or clusters (`what`) with data on the matrix.
+        Number of rows or clusters (`what`) that inform the matrix.
     where
         Name of the matrix for the message.
 

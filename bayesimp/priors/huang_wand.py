@@ -3,8 +3,8 @@
     S | a ~ IW(nu + d - 1, scale matrix 2 nu diag(1/a)),   a_k ~ InvGamma(1/2, 1/scale_k^2)      Huang & Wand 2013, eq. 2
     => sd_k ~ half-t(nu, scale_k); nu = 2: every correlation uniform on (-1, 1)
 
-A new prior on a covariance matrix is written after this file: what `bayesimp.priors.base.CovariancePrior` asks for, and
-the numbers that it needs as fields of a dataclass.
+Use this file as a template for a new prior on a covariance matrix: it defines what `bayesimp.priors.base.CovariancePrior`
+asks for, with its parameters as the fields of a dataclass.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class HuangWand(Scaled, CovariancePrior):
     Parameters
     ----------
     scale, times_sd
-        Scales of the half-t distributions, on that of the data or as a multiple of the variables' standard deviations
-        (1 if neither is given).
+        Scales of the half-t distributions, in the units of the data or as multiples of the variables' standard
+        deviations (1 if neither is given).
     nu
         Degrees of freedom, positive.
     """
@@ -52,33 +52,39 @@ class HuangWand(Scaled, CovariancePrior):
         positive(self.nu, "HuangWand: nu")
 
     def resolve(self, sds: Array, where: str) -> HuangWand:
+        """The same with a scale (d,) for each component."""
         return self.with_scales(sds)
 
     def rescale(self, d: Array) -> HuangWand:
+        """The same with scales divided by d."""
         return self.over(d)
 
     def describe(self, names: Sequence[str]) -> str:
+        """The half-t standard deviations in words, and that correlations are uniform for nu = 2."""
         correlations = ", correlations uniform" if self.nu == 2 and len(names) > 1 else ""
         return f"Huang-Wand, sd ~ half-t({self.nu:g}) of scale {labelled(self.scales, names)}{correlations}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) independent draws."""
         from bayesimp.kernels.covariance.density import draw_huang_wand
 
         return draw_huang_wand(rng, self.nu, np.broadcast_to(self.scales, (d,)), (size,))
 
     def update(self, d: int) -> CovarianceUpdate:
+        """The conjugate update, through auxiliary variables (Huang & Wand 2013, eq. 2)."""
         from bayesimp.kernels.covariance.update import HUANG_WAND, CovarianceUpdate
 
         return CovarianceUpdate(HUANG_WAND, float(self.nu), np.zeros((d, d)), self.scales)
 
     def density(self, d: int, where: str) -> CovarianceDensity:
+        """Log density on the free parameters of the precision."""
         from bayesimp.kernels.covariance.density import huang_wand
         from bayesimp.priors.density import MatrixDensity
 
         return MatrixDensity(d, True, huang_wand, (float(self.nu), vector(self.scales, d, "HuangWand")))
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        from bayesimp.models.covariance import HuangWand as Variable
-        from bayesimp.models.covariance import scale_data
+        """`bayesimp.models.covariance.HuangWandCovariance`."""
+        from bayesimp.models.covariance import HuangWandCovariance, scale_data
 
-        return Variable(name, self.nu, scale_data(name, self.scales), dims=dims)
+        return HuangWandCovariance(name, self.nu, scale_data(name, self.scales), dims=dims)

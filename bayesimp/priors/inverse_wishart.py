@@ -33,20 +33,20 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     Parameters
     ----------
     nu
-        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer that is proper (pan's
+        Degrees of freedom, more than d - 1. ``None``: d, the smallest integer for which the prior is proper (pan's
         default).
     V
         Number (times the identity) or (d, d) positive definite matrix, in units of 1 / variance.
     improper
-        Allow nu <= d - 1, where the density has no finite integral. For comparison with software that does so
-        (jomo); the posterior is proper once there are more than d - 1 - nu rows. Gibbs only.
+        Allow nu <= d - 1, where the density has no finite integral, for comparison with software that does so (jomo).
+        The posterior is proper once there are more than d - 1 - nu rows. Gibbs sampling only.
     marginal
-        ``nu`` is that of each variance and not of the matrix, which gets nu + d - 1: then S_kk ~ IW(nu, V_kk)
-        for diagonal V, whatever d (proper for every nu > 0).
+        ``nu`` refers to each variance; the matrix gets nu + d - 1 degrees of freedom. Then S_kk ~ IW(nu, V_kk) for
+        diagonal V and any d (proper for every nu > 0).
     centred
-        Of Psi with slopes: the prior is that of the effects at centred columns of Z (`bayesimp.priors.centred`), as all
-        priors of Psi but `Fixed` are. False: of the effects at the columns as they are in the table, to the letter of
-        pan and jomo, or for a V that is a guess of Psi as it is reported.
+        For Psi with slopes: whether the prior refers to the effects at centred columns of Z (`bayesimp.priors.centred`),
+        as all priors of Psi except `Fixed` do. False: it refers to the effects at the table's columns, exactly as in pan
+        and jomo, or for a V that is a guess at the reported Psi.
     """
 
     ARRAYS: ClassVar[frozenset[str]] = frozenset({"V"})
@@ -71,12 +71,13 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     # --- of a matrix ------------------------------------------------------------------------------
 
     def resolve(self, sds: Array, where: str) -> InverseWishart:
+        """The same with float nu and V (d, d); see `CovariancePrior.resolve`."""
         d = len(sds)
         nu = float(d if self.nu is None else self.nu + (d - 1 if self.marginal else 0))
         if nu <= d - 1 and not self.improper:
             raise SpecificationError(
                 f"InverseWishart on {where}: nu = {nu:g} is too small for a proper prior on a {d} x {d} "
-                f"matrix; take nu > {d - 1} (nu=None takes {d}), or say improper=True if that is meant."
+                f"matrix; take nu > {d - 1} (nu=None takes {d}), or set improper=True if that is intended."
             )
         V = np.asarray(self.V, dtype=float)
         V = float(V) * np.eye(d) if V.ndim == 0 else V
@@ -84,10 +85,12 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return InverseWishart(nu, V, self.improper, centred=self.centred)
 
     def rescale(self, d: Array) -> InverseWishart:
+        """The same with D V D."""
         # S ~ IW(nu, scale V^-1)  =>  D^-1 S D^-1 ~ IW(nu, scale D^-1 V^-1 D^-1), that is V -> D V D
         return replace(self, V=np.asarray(self.V) * np.outer(d, d))
 
     def describe(self, names: Sequence[str]) -> str:
+        """nu and V in words."""
         nu, V = self.numbers
         diagonal = np.array_equal(V, np.diag(np.diag(V)))
         equal = diagonal and np.ptp(np.diag(V)) == 0
@@ -95,18 +98,21 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return f"inverse-Wishart(nu = {nu:g}, V = {text})" + (", improper" if self.improper else "")
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) independent draws."""
         from bayesimp.kernels.covariance.density import draw_inverse_wishart
 
         nu, V = self.numbers
         return draw_inverse_wishart(rng, nu, np.linalg.inv(V), (size,))
 
     def update(self, d: int) -> CovarianceUpdate:
+        """The conjugate update."""
         from bayesimp.kernels.covariance.update import INVERSE_WISHART, CovarianceUpdate
 
         nu, V = self.numbers
         return CovarianceUpdate(INVERSE_WISHART, nu, np.linalg.inv(V), np.ones(d))
 
     def density(self, d: int, where: str) -> CovarianceDensity:
+        """Log density on the free parameters of the precision."""
         from bayesimp.kernels.covariance.density import inverse_wishart
         from bayesimp.priors.density import MatrixDensity
 
@@ -114,16 +120,20 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return MatrixDensity(d, True, inverse_wishart, (nu, symmetric(np.linalg.inv(V))))
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        from bayesimp.models.covariance import InverseWishart as Variable
-        from bayesimp.models.covariance import scale_data
+        """`bayesimp.models.covariance.InverseWishartCovariance`."""
+        from bayesimp.models.covariance import InverseWishartCovariance, scale_data
 
         nu, V = self.numbers
-        return Variable(name, nu, scale=scale_data(name, symmetric(np.linalg.inv(V))), dims=dims)
+        return InverseWishartCovariance(
+            name, nu, scale=scale_data(name, symmetric(np.linalg.inv(V))), dims=dims
+        )
 
     def is_proper(self, d: int) -> bool:
+        """Whether nu > d - 1."""
         return self.nu is not None and self.nu > d - 1
 
     def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
+        """Refuse nu <= d - 1; see `CovariancePrior.require_proper`."""
         if not self.is_proper(d):
             raise SpecificationError(
                 f"The prior on {where} is improper (nu = {self.nu:g}, d = {d}): {sampler} needs nu > {d - 1}. {cure}"
@@ -131,16 +141,20 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
     @property
     def at_origin(self) -> bool:
+        """Whether the prior is of Psi itself, ``centred=False``."""
         return not self.centred
 
     def moved(self, C: Array) -> InverseWishart:
+        """The prior of C^-1 S C^-T, which is inverse-Wishart too."""
         # S ~ IW(nu, V)  =>  C^-1 S C^-T ~ IW(nu, C'V C)
         return replace(self, V=symmetric(C.T @ np.asarray(self.V) @ C))
 
     def squares_at_origin(self) -> Array | None:
+        """V^-1 (d, d) if the prior is of Psi itself, else None."""
         return None if self.centred else np.linalg.inv(np.asarray(self.V))
 
     def variance_law(self) -> Any | None:
+        """For d = 1 the inverse gamma distribution of the variance; None if it is improper."""
         from scipy import stats
 
         nu, V = self.numbers
@@ -149,22 +163,27 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     # --- of each variance, in one dimension: IW(nu, v) = InvGamma(nu/2, 1/(2v)) --------------------
 
     def resolve_components(self, sds: Array, where: str) -> InverseWishart:
+        """The same with float nu and V (d,), one number for each variance."""
         v = vector(self.V, len(sds), f"Diagonal(InverseWishart) on {where}: V")
         positive(v, f"Diagonal(InverseWishart) on {where}: V")
         return InverseWishart(1.0 if self.nu is None else float(self.nu), v)
 
     def rescale_components(self, d: Array) -> InverseWishart:
+        """The same with V d^2."""
         return InverseWishart(self.nu, np.asarray(self.V) * d**2)
 
     def describe_components(self, names: Sequence[str]) -> str:
+        """nu and V of each variance in words."""
         nu, v = self.numbers
         return f"variances ~ IW({nu:g}, {numbers(v)}) each"
 
     def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d) inverse gamma draws."""
         nu, v = self.numbers
         return 1 / (rng.gamma(nu / 2, 1.0, (size, d)) * 2 * v)
 
     def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
+        """``<name>_variance`` (d,), `pm.InverseGamma`."""
         import pymc as pm
 
         from bayesimp.models.covariance import float64, scale_data
@@ -174,6 +193,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return pm.InverseGamma(f"{name}_variance", alpha, beta, dims=dims)
 
     def component_density(self, d: int) -> CovarianceDensity:
+        """Log density on the logarithms of the variances."""
         from bayesimp.kernels.covariance.density import INVERSE_GAMMA
         from bayesimp.priors.density import DiagonalDensity
 
@@ -181,6 +201,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return DiagonalDensity(d, nu, 1 / (2 * vector(v, d, "V")), INVERSE_GAMMA)
 
     def component_update(self, d: int) -> CovarianceUpdate:
+        """The conjugate update of each variance."""
         from bayesimp.kernels.covariance.update import DIAGONAL_INVERSE_GAMMA, CovarianceUpdate
 
         nu, v = self.numbers

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LKJ(CovariancePrior):
-    """LKJ(eta) on the correlations times a prior on the standard deviations. NUTS only.
+    """LKJ(eta) on the correlations times a prior on the standard deviations; sampled by NUTS only.
 
     Parameters
     ----------
@@ -47,6 +47,7 @@ class LKJ(CovariancePrior):
         positive(self.eta, "LKJ: eta")
 
     def resolve(self, sds: Array, where: str) -> LKJ:
+        """The same with a scale (d,) for each standard deviation."""
         if not isinstance(self.sd, ScalePrior):
             raise SpecificationError(
                 f"LKJ on {where}: sd must be a prior of a standard deviation ({', '.join(names_of(ScalePrior))}), got "
@@ -55,18 +56,22 @@ class LKJ(CovariancePrior):
         return replace(self, sd=self.sd.with_scales(sds))
 
     def rescale(self, d: Array) -> LKJ:
+        """The same with scales divided by d."""
         return replace(self, sd=self.sd.over(d))
 
     def describe(self, names: Sequence[str]) -> str:
+        """eta and the prior of the standard deviations in words."""
         return f"LKJ({self.eta:g}) correlations, {self.sd.describe_components(names)}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d, d) independent draws."""
         from bayesimp.kernels.covariance.density import draw_lkj_covariance
 
         scale = np.broadcast_to(self.sd.scales, (d,))
         return draw_lkj_covariance(rng, self.eta, scale, self.sd.degrees, self.sd.family, (size,))
 
     def density(self, d: int, where: str) -> CovarianceDensity:
+        """Log density on the free parameters of the matrix."""
         from bayesimp.kernels.covariance.density import lkj
         from bayesimp.priors.density import MatrixDensity
 
@@ -74,6 +79,7 @@ class LKJ(CovariancePrior):
         return MatrixDensity(d, False, lkj, numbers)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
+        """`bayesimp.models.covariance.LKJCovariance`."""
         from bayesimp.models.covariance import LKJCovariance, scale_data
 
         return LKJCovariance(name, self.eta, self.sd, scale=scale_data(name, self.sd.scales), dims=dims)

@@ -32,12 +32,12 @@ class Priors:
     beta
         Prior of the fixed effects (p, r).
     name
-        Labels tables and figures.
+        Label in tables and figures.
 
     Raises
     ------
     SpecificationError
-        A part is not a prior of that kind.
+        A part is not a prior of the right kind.
     """
 
     Sigma: CovariancePrior = field(default_factory=HuangWand)
@@ -57,7 +57,7 @@ class Priors:
 def default() -> Priors:
     """Half-t(2) standard deviations with the scale of each variable, uniform correlations, flat beta.
 
-    Multiplying a variable by any number changes nothing but the unit, adding one nothing but the intercept.
+    Multiplying a variable by a number changes only its unit; adding a number changes only the intercept.
     """
     return Priors(name="default")
 
@@ -65,8 +65,9 @@ def default() -> Priors:
 def pan() -> Priors:
     """R pan's usual prior (also mitml's panImpute): IW(r, I) on Sigma, IW(r q, I) on Psi, flat beta.
 
-    Sensible on standardised variables only: the identity has the unit of the data. Slopes are on centred columns, as
-    pan's users have to make them: pan puts the prior at 0, wherever the data are (``InverseWishart(centred=False)``).
+    It is sensible for standardised variables only, because the identity has the unit of the data. Slopes refer to centred
+    columns, which pan's users have to centre themselves: pan puts the prior at 0, wherever the data are
+    (``InverseWishart(centred=False)``).
     """
     return Priors(Sigma=InverseWishart(), Psi=InverseWishart(), name="pan")
 
@@ -86,12 +87,12 @@ PRESETS = {"default": default, "pan": pan, "mice": mice, "jomo": jomo}
 
 
 def read(priors: Priors | str) -> Priors:
-    """The priors meant by the name of a preset; `Priors` as they are.
+    """The priors that the name of a preset stands for; `Priors` are returned unchanged.
 
     Raises
     ------
     SpecificationError
-        Neither.
+        It is neither a preset nor `Priors`.
     """
     if isinstance(priors, Priors):
         return priors
@@ -111,7 +112,7 @@ def iw(nu: float, v: float = 1.0) -> Priors:
     """Kunkel & Kaizar's IW(nu, v) on every variance between clusters (2017, simulation 5), flat beta.
 
     Psi has nu + d - 1 degrees of freedom, so that each of its d variances is IW(nu, v) = InvGamma(nu/2, 1/(2v)),
-    as in a conditional model with one effect. Sigma keeps the IW(1, 1) of R mice, read in the same way.
+    as in a conditional model with one effect. Sigma keeps the IW(1, 1) of R mice, interpreted in the same way.
     `iw(1)` is `pan()`.
     """
     Sigma, Psi = InverseWishart(1.0, 1.0, marginal=True), InverseWishart(nu, v, marginal=True)
@@ -124,7 +125,7 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
     Parameters
     ----------
     prior
-        Of a covariance matrix (d, d).
+        Prior of a covariance matrix (d, d).
     sds
         (d,) standard deviation of the variable behind each component (``times_sd`` multiplies it).
     where
@@ -138,7 +139,7 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
     Raises
     ------
     SpecificationError
-        Shape does not fit, V or value not positive definite, nu <= d - 1 (improper).
+        The shape does not fit, V or value is not positive definite, or nu <= d - 1 (improper).
     """
     _require_covariance(prior, where)
     return prior.resolve(np.asarray(sds, dtype=float), where)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesimp.contract import CodeNotInFile
 from bayesimp.errors import SpecificationError
 from bayesimp.priors.base import REGISTRY, CovariancePrior, Prior, names_of
 from bayesimp.priors.coefficients import CoefficientPrior
@@ -37,12 +38,14 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     where
         Place of the record for messages: ``"priors.Psi"``.
     kinds
-        Base classes of the priors that may be there; all priors if left out.
+        Base classes of the priors that are allowed here; all priors by default.
 
     Raises
     ------
     SpecificationError
         Unknown, unsuited or missing type or parameter, or a value that is none; the message names the place.
+    CodeNotInFile
+        A class of the user's own that this session has not defined.
     """
     allowed = names_of(*(kinds or (Prior,)))
     if not isinstance(record, dict) or "type" not in record:
@@ -50,12 +53,14 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
             f"{where}: expected a table with a type ({', '.join(allowed)}), got {_shown(record)}."
         )
     name = record["type"]
+    if isinstance(name, str) and name not in TYPES and isinstance(record.get("module"), str):
+        raise CodeNotInFile(_own(name, record["module"], where))
     if not isinstance(name, str) or name not in TYPES:
         raise SpecificationError(f"{where}.type: {_shown(name)} is not known; {possible(name, allowed)}.")
     if name not in allowed:
         raise SpecificationError(f"{where}.type: {name} is not a prior for it; choose {', '.join(allowed)}.")
     known = [f.name for f in fields(TYPES[name])]
-    values = {key: value for key, value in record.items() if key != "type"}
+    values = {key: value for key, value in record.items() if key not in ("type", "module")}
     for key in values:
         if key not in known:
             takes = possible(key, known) if known else "it takes nothing"
@@ -81,7 +86,7 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
     Raises
     ------
     SpecificationError
-        Unknown preset, part, type or parameter; the message names the place.
+        A preset, part, type or parameter is unknown; the message names the place.
     """
     if isinstance(record, str):
         if record not in PRESETS:
@@ -104,6 +109,17 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
         if part in record
     }
     return Priors(**parts, name=name)
+
+
+def _own(name: str, module: str, where: str) -> str:
+    """What to do about a prior whose class this session does not know."""
+    first = (
+        "Define the class, as the script did that saved it" if module == "__main__" else f"Import '{module}'"
+    )
+    return (
+        f"{where}: prior {name} of the module '{module}' is not known in this session. {first}, then load the file "
+        "again; loading a file never imports code that the file names"
+    )
 
 
 def _required(f: Field[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Priors of standard deviations, inside `LKJ` and `Diagonal`, and the scale that they share with `HuangWand`.
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard deviation of
-the variable (``times_sd=``), in which case it follows the data when their unit changes.
+the variable (``times_sd=``), in which case it changes with the unit of the data.
 """
 
 from __future__ import annotations
@@ -79,29 +79,31 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
     Attributes
     ----------
     family
-        Code of the density in `bayesimp.kernels.covariance.density`, which has it in units of the scale: HALF_T,
-        HALF_NORMAL, EXPONENTIAL.
+        Code of the density in `bayesimp.kernels.covariance.density`: HALF_T, HALF_NORMAL or EXPONENTIAL, in units of the
+        scale.
     """
 
     @property
     @abstractmethod
-    def family(self) -> int: ...
+    def family(self) -> int:
+        """The number by which kernels know the distribution."""
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom of the families that have them; the kernels read none of the others."""
+        """Degrees of freedom, for families that have them; for others, kernels ignore the number."""
         return 1.0
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """Name of the family: ``"half-normal"``."""
+        """Name of the family, such as ``"half-normal"``."""
 
     @abstractmethod
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
         """The standard deviations (d,) as variable `name` of the open PyMC model; scale (d,) is a PyMC variable."""
 
     def describe_components(self, names: Sequence[str]) -> str:
+        """The distribution of the standard deviations in words, with their scales."""
         return f"sd ~ {self.words} of scale {labelled(self.scales, names)}"
 
     def draw_sd(self, rng: np.random.Generator, d: int, size: int) -> Array:
@@ -112,20 +114,25 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
         return draw_standard_deviations(rng, scale, self.degrees, self.family, (size,))
 
     def resolve_components(self, sds: Array, where: str) -> Self:
+        """The same with a scale (d,) for each standard deviation."""
         return self.with_scales(sds)
 
     def rescale_components(self, d: Array) -> Self:
+        """The same with scales divided by d."""
         return self.over(d)
 
     def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
+        """(size, d) squares of drawn standard deviations."""
         return self.draw_sd(rng, d, size) ** 2
 
     def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
+        """The square of ``<name>_sd`` (d,)."""
         from bayesimp.models.covariance import scale_data
 
         return self.sd_distribution(f"{name}_sd", scale_data(name, self.scales), dims) ** 2
 
     def component_density(self, d: int) -> CovarianceDensity:
+        """Log density on the logarithms of the standard deviations."""
         from bayesimp.priors.density import DiagonalDensity
 
         return DiagonalDensity(d, self.degrees, vector(self.scales, d, type(self).__name__), self.family)
@@ -138,7 +145,7 @@ class HalfT(ScalePrior):
     Parameters
     ----------
     scale, times_sd
-        Its scale, on that of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+        Its scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
     nu
         Degrees of freedom, positive.
     """
@@ -153,24 +160,29 @@ class HalfT(ScalePrior):
 
     @property
     def family(self) -> int:
+        """The number by which kernels know half-t."""
         from bayesimp.kernels.covariance.density import HALF_T
 
         return HALF_T
 
     @property
     def degrees(self) -> float:
+        """nu."""
         return float(self.nu)
 
     @property
     def words(self) -> str:
+        """The distribution without its scale, in words."""
         return f"half-t({self.nu:g})"
 
     def component_update(self, d: int) -> CovarianceUpdate:
+        """The conjugate update of each variance, through an auxiliary variable."""
         from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, CovarianceUpdate
 
         return CovarianceUpdate(DIAGONAL_HALF_T, float(self.nu), np.zeros((d, d)), self.scales)
 
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        """`pm.HalfStudentT`."""
         import pymc as pm
 
         from bayesimp.models.covariance import float64
@@ -185,22 +197,25 @@ class HalfNormal(ScalePrior):
     Parameters
     ----------
     scale, times_sd
-        Its scale, on that of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+        Its scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
     """
 
     PLACE: ClassVar[int] = 6
 
     @property
     def family(self) -> int:
+        """The number by which kernels know half-normal."""
         from bayesimp.kernels.covariance.density import HALF_NORMAL
 
         return HALF_NORMAL
 
     @property
     def words(self) -> str:
+        """The distribution without its scale, in words."""
         return "half-normal"
 
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        """`pm.HalfNormal`."""
         import pymc as pm
 
         return pm.HalfNormal(name, sigma=scale, dims=dims)
@@ -213,7 +228,7 @@ class Exponential(ScalePrior):
     Parameters
     ----------
     scale, times_sd
-        Its mean, on the scale of the data or as a multiple of the variable's standard deviation (1 if neither is
+        Its mean, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is
         given).
     """
 
@@ -221,15 +236,18 @@ class Exponential(ScalePrior):
 
     @property
     def family(self) -> int:
+        """The number by which kernels know the exponential distribution."""
         from bayesimp.kernels.covariance.density import EXPONENTIAL
 
         return EXPONENTIAL
 
     @property
     def words(self) -> str:
+        """The distribution without its scale, in words."""
         return "exponential"
 
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
+        """`pm.Exponential`."""
         import pymc as pm
 
         return pm.Exponential(name, scale=scale, dims=dims)

@@ -25,7 +25,7 @@ def positive(value: ArrayLike, what: str) -> None:
     Raises
     ------
     SpecificationError
-        At least one number is zero, negative, infinite or not a number.
+        A number is zero, negative, infinite or NaN.
     """
     array = np.asarray(value, dtype=float)
     if not (np.all(np.isfinite(array)) and np.all(array > 0)):
@@ -33,12 +33,12 @@ def positive(value: ArrayLike, what: str) -> None:
 
 
 def vector(value: ArrayLike, d: int, what: str) -> Array:
-    """A number or d numbers as an array (d,) of its own.
+    """One number or d numbers as a new array (d,).
 
     Raises
     ------
     SpecificationError
-        Another number of values; `what` names them in the message.
+        The number of values is another; `what` names them in the message.
     """
     array = np.asarray(value, dtype=float)
     if array.ndim > 1 or (array.ndim == 1 and len(array) != d):
@@ -52,7 +52,7 @@ def positive_definite(matrix: Array, d: int, what: str) -> Array:
     Raises
     ------
     SpecificationError
-        Another shape, not symmetric, or not positive definite; `what` names the matrix in the message.
+        The shape is another, or the matrix is not symmetric or not positive definite; `what` names it in the message.
     """
     if matrix.shape != (d, d):
         raise SpecificationError(f"{what} must be a {d} x {d} matrix, got shape {matrix.shape}.")
@@ -65,5 +65,5 @@ def positive_definite(matrix: Array, d: int, what: str) -> Array:
 
 
 def symmetric(matrix: Array) -> Array:
-    """(S + S') / 2, which takes round-off out of a matrix (d, d) that is symmetric by construction."""
+    """(S + S') / 2, which removes round-off from a matrix (d, d) that is symmetric by construction."""
     return (matrix + matrix.T) / 2

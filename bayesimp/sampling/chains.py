@@ -30,10 +30,12 @@ def new_seed() -> int:
 
 
 def chain_rng(seed: int, chain: int) -> np.random.Generator:
+    """The generator of a chain."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(0, chain))))
 
 
 def imputation_rng(seed: int, imputation: int) -> np.random.Generator:
+    """The generator of an imputation from the draws of a joint model."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1, imputation))))
 
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -32,7 +32,12 @@ from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random.type import RandomType
 
-from bayesimp.models.ops import Product
+from bayesimp.models.ops import MatrixProduct
+
+if TYPE_CHECKING:
+    import pymc as pm
+    from pytensor.graph.basic import Apply
+    from pytensor.graph.fg import FunctionGraph
 
 __all__ = ["CompiledModel", "Structure", "compile_model"]
 
@@ -109,7 +114,7 @@ _lock = threading.Lock()
 
 
 def compile_model(
-    model, *, given: Sequence[str] = (), keep: Sequence[str] = (), draw: str | None = None
+    model: pm.Model, *, given: Sequence[str] = (), keep: Sequence[str] = (), draw: str | None = None
 ) -> Structure:
     """Compile, unless a model of this structure has been.
 
@@ -135,7 +140,9 @@ def compile_model(
     return Structure(compiled, (*names, *keep), len(names), shared, start)
 
 
-def _graph(model, given, keep, draw) -> tuple[_Graph, dict[str, np.ndarray]]:
+def _graph(
+    model: pm.Model, given: Sequence[str], keep: Sequence[str], draw: str | None
+) -> tuple[_Graph, dict[str, np.ndarray]]:
     """Graphs in which shared variables have become inputs, and the values of these."""
     free = [v for v in model.free_RVs if v.name not in given]
     values = [model.rvs_to_values[v] for v in free]
@@ -169,7 +176,7 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     density, *rest = graph.outputs
     drawn = [rest.pop()] if graph.free else []
     (value, *natural), point = join_nonshared_inputs(graph.point, [density, *rest], graph.values)
-    gradient = pytensor.gradient.grad(value, point)
+    gradient: Any = pytensor.gradient.grad(value, point)
     call = _function([point, *graph.arrays], [value, gradient])
     call(start, *arrays)  # compiled for arrays of these types, here
     (compiled,) = call.overloads.values()
@@ -182,7 +189,7 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     )  # fmt: skip
 
 
-def _remember_addresses(call, compiled) -> None:
+def _remember_addresses(call: Any, compiled: Any) -> None:
     """numba looks up where a function that is handed on lies, at every call and for 0.1 ms: once will do."""
     names = compiled.fndesc.llvm_func_name, compiled.fndesc.llvm_cfunc_wrapper_name
     addresses = {name: compiled.library.get_pointer_to_function(name) for name in names}
@@ -193,15 +200,15 @@ def _remember_addresses(call, compiled) -> None:
 
 
 @node_rewriter([Dot])
-def _in_loops(fgraph, node):
+def _in_loops(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None:
     A, B = node.inputs
-    if not (A.type.ndim == B.type.ndim == 2 and A.dtype == B.dtype == "float64"):
+    if not (A.type.ndim == B.type.ndim == 2 and A.type.dtype == B.type.dtype == "float64"):
         return None
     narrow = any(n is not None and n <= NARROW for n in (A.type.shape[0], B.type.shape[1]))
-    return [Product()(A, B)] if narrow else None
+    return MatrixProduct().make_node(A, B).outputs if narrow else None
 
 
-def _function(inputs, outputs):
+def _function(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Any:
     # parameters out of their range are points of density zero, not errors (as in pymc.compile)
     mode = pytensor.compile.mode.get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
     mode = mode.register((dfs_rewriter(_in_loops), 48))
@@ -209,7 +216,7 @@ def _function(inputs, outputs):
     return function.vm.jit_fn
 
 
-def _plain(graph: _Graph, drawn) -> Callable:
+def _plain(graph: _Graph, drawn: Variable) -> Callable:
     """Run node by node, not compiled: once a cycle this is faster than handing generators to numba."""
     mode = pytensor.compile.mode.get_mode("FAST_COMPILE").including("random_make_inplace")
     generators = [pytensor.In(g, mutable=True) for g in graph.generators]
@@ -217,7 +224,7 @@ def _plain(graph: _Graph, drawn) -> Callable:
     function = pytensor.function(inputs, drawn, mode=mode, on_unused_input="ignore", trust_input=True)
     lock = threading.Lock()  # it works in storage of its own
 
-    def draw(*arguments):
+    def draw(*arguments: Any) -> np.ndarray:
         with lock:
             return np.array(function(*arguments), dtype=float)
 

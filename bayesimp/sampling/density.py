@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from nutpie.compiled_pyfunc import PyFuncModel
+    from nutpie.sample import CompiledModel
 
 __all__ = ["Density", "NutsDraws", "Report", "run_nuts", "sample_density"]
 
@@ -42,7 +47,7 @@ class Density:
     expand: Callable[[NDArray], dict[str, NDArray]]
     start: Callable[[int], NDArray]
 
-    def compiled(self):
+    def compiled(self) -> PyFuncModel:
         """As a model of nutpie. The first call, which may compile, is made here."""
         from nutpie.compiled_pyfunc import from_pyfunc
 
@@ -147,13 +152,13 @@ def run_nuts(
     return NutsDraws(kept, stats, events, seconds, evaluate, settings["adaptation"], interrupted)
 
 
-def _run(compiled, settings: dict, tell: Report, iterations: int):
+def _run(compiled: CompiledModel, settings: dict, tell: Report, iterations: int) -> tuple[xr.DataTree, bool]:
     """Sample in the background, telling how far it is; what there is, if interrupted."""
     import nutpie
 
     done = 0
 
-    def count(progress):
+    def count(progress: Iterable[Any]) -> None:
         nonlocal done
         done = sum(chain.finished_draws for chain in progress)
 
@@ -173,20 +178,22 @@ def _run(compiled, settings: dict, tell: Report, iterations: int):
     return tree, False
 
 
-def _finished(handle) -> bool:
+def _finished(handle: Any) -> bool:
     try:
         return handle.is_finished
     except TimeoutError:  # the sampler is busy with a draw, which is not an error
         return False
 
 
-def _arrays(tree, names, all_chains: bool):
+def _arrays(
+    tree: xr.DataTree, names: Sequence[str] | None, all_chains: bool
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     """Natural-scale variables and statistics, chains of the same length."""
     posterior, stats = tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
     finished = np.isfinite(np.asarray(stats["logp"].values, dtype=float))
     chains, keep = _kept(finished.sum(axis=1), all_chains)
-    kept = {name: posterior[name].values[chains, :keep] for name in names or posterior.data_vars}
-    scalars = {name: x.values[chains, :keep] for name, x in stats.items() if x.dims == ("chain", "draw")}
+    kept = {str(name): posterior[name].values[chains, :keep] for name in names or posterior.data_vars}
+    scalars = {str(name): x.values[chains, :keep] for name, x in stats.items() if x.dims == ("chain", "draw")}
     return kept, scalars
 
 
@@ -204,7 +211,9 @@ def _kept(finished: NDArray, all_chains: bool) -> tuple[NDArray, int]:
     return chains, int(finished[chains].min())
 
 
-def _events(kept, stats, interrupted: bool, asked: int) -> list[dict]:
+def _events(
+    kept: Mapping[str, NDArray], stats: Mapping[str, NDArray], interrupted: bool, asked: int
+) -> list[dict]:
     from arviz_stats.base import array_stats
 
     chains, draws = stats["diverging"].shape

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Protocol
 
+from bayesimp.arguments import whole
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.sampling import chains as runner
 from bayesimp.sampling.chains import Report, run_chains
@@ -271,15 +272,30 @@ class ThreadExecutor(Executor):
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Run tasks in threads of this process; light ones in one thread by default."""
         yield _Threads(task, 1 if light and self.workers is None else self.workers)
 
 
 @dataclass(frozen=True)
 class SerialExecutor(Executor):
-    """One chain after the other in the thread that asks, in chunks: for debuggers, and inside processes of others."""
+    """One chain after the other in the thread that asks, in chunks: for debuggers, and inside processes of others.
+
+    Raises
+    ------
+    SpecificationError
+        More than one worker.
+    """
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers > 1:
+            raise SpecificationError(
+                f"workers = {self.workers}: executor='serial' runs one chain after the other. Take workers=1, or "
+                "executor='threads' or 'processes'."
+            )
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Run tasks one after the other."""
         yield _Serial(task)
 
 
@@ -293,6 +309,7 @@ class ProcessExecutor(Executor):
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Run tasks in processes of their own, to which the task is sent once."""
         workers = self.workers or os.cpu_count() or 1
         try:
             pickled = pickle.dumps(task)
@@ -321,8 +338,10 @@ def read_executor(executor: str | Executor | None, workers: int | None = None) -
     Raises
     ------
     SpecificationError
-        No such executor, or two numbers of workers.
+        No such executor, or two numbers of workers, or a number that is none.
     """
+    if workers is not None:
+        workers = whole(workers, "workers")
     if isinstance(executor, Executor):
         if workers is not None and executor.workers not in (None, workers):
             raise SpecificationError(
@@ -330,7 +349,7 @@ def read_executor(executor: str | Executor | None, workers: int | None = None) -
             )
         return executor if workers is None else type(executor)(workers)
     name = "threads" if executor is None else executor
-    if name not in EXECUTORS:
+    if not isinstance(name, str) or name not in EXECUTORS:
         raise SpecificationError(f"executor must be one of {', '.join(map(repr, EXECUTORS))}, got {name!r}.")
     return EXECUTORS[name](workers)
 

@@ -22,6 +22,7 @@ from functools import cache
 
 import numpy as np
 from numba import njit, typeof, types
+from numpy.typing import NDArray
 
 __all__ = ["Adaptation", "adapt", "hmc"]
 
@@ -67,7 +68,15 @@ def hmc(density: types.FunctionType, arrays: types.Tuple) -> Callable:
     return njit(signature, nogil=True, cache=True, error_model="numpy")(_transitions)
 
 
-def _transitions(density, rng, theta, C, e, trace, arrays):
+def _transitions(
+    density: Callable[[tuple], tuple[NDArray, NDArray]],
+    rng: np.random.Generator,
+    theta: np.ndarray,
+    C: np.ndarray,
+    e: float,
+    trace: np.ndarray,
+    arrays: tuple[np.ndarray, ...],
+) -> bool:
     n = theta.size
     dense = C.shape[1] == n
     value, gradient = density((theta,) + arrays)  # noqa: RUF005 (numba knows this one only)

@@ -38,10 +38,13 @@ class HmcBlock:
 
     @property
     def compiled(self) -> CompiledModel:
+        """The compiled model."""
         assert self.structure is not None, "nothing is left to sample"
         return self.structure.compiled
 
-    def move(self, rng, theta: np.ndarray, arrays: tuple, C: np.ndarray, e: float, count: int) -> np.ndarray:
+    def move(
+        self, rng: np.random.Generator, theta: np.ndarray, arrays: tuple, C: np.ndarray, e: float, count: int
+    ) -> np.ndarray:
         """`count` transitions in place; their trace."""
         compiled, trace = self.compiled, np.empty((count, 2))
         sample = hmc(compiled.density_type, compiled.arrays_type)
@@ -53,7 +56,8 @@ class HmcBlock:
             )
         return trace
 
-    def transition(self, rng, state: HmcState, arrays: tuple, count: int) -> None:
+    def transition(self, rng: np.random.Generator, state: HmcState, arrays: tuple, count: int) -> None:
+        """Move `state` by `count` transitions, and count acceptance and divergences."""
         if self.adaptation is None:
             raise SamplingError(
                 f"The model of '{self.name}' has not been adapted: call adapt() before start()."
@@ -63,7 +67,7 @@ class HmcBlock:
         state.acceptance += float(trace[:, 0].sum())
         state.divergences += int(trace[:, 1].sum())
 
-    def start_near_mean(self, rng, arrays: tuple) -> HmcState:
+    def start_near_mean(self, rng: np.random.Generator, arrays: tuple) -> HmcState:
         """Twice as far from the mean of the warm-up as its draws were, or as much of that as lets the chain move.
 
         Far out a step that suits the posterior may be too long for every transition (large effects of clusters, say):

@@ -24,13 +24,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError
 from bayesimp.sampling.density import Density, NutsDraws, Report, run_nuts
+
+if TYPE_CHECKING:
+    import pymc as pm
+    from nutpie.sample import CompiledModel
 
 __all__ = ["NutsDraws", "sample_nuts"]
 
@@ -40,7 +44,7 @@ COMPILE_SECONDS = 16.0
 
 
 def sample_nuts(
-    model,
+    model: pm.Model,
     *,
     chains: int = 4,
     tune: int = 1000,
@@ -107,7 +111,7 @@ def _resolved(evaluate: str, iterations: int) -> str:
     return "pytensor" if iterations * LEAPFROGS * CALL_SECONDS < COMPILE_SECONDS else "nutpie"
 
 
-def _compile(model, initial, evaluate: str):
+def _compile(model: pm.Model, initial: dict[str, NDArray] | None, evaluate: str) -> CompiledModel:
     """Model that nutpie can sample."""
     if evaluate != "nutpie":
         return _from_functions(model, initial, _functions(model, evaluate)).compiled()
@@ -124,7 +128,7 @@ class _Functions:
     start: dict[str, NDArray]  # a point, unconstrained, in the order of the flat one
 
 
-def _functions(model, evaluate: str) -> _Functions:
+def _functions(model: pm.Model, evaluate: str) -> _Functions:
     import pytensor
     from pymc.pytensorf import join_nonshared_inputs
 
@@ -146,7 +150,7 @@ def _functions(model, evaluate: str) -> _Functions:
     )
 
 
-def _from_functions(model, initial, functions: _Functions) -> Density:
+def _from_functions(model: pm.Model, initial: dict[str, NDArray] | None, functions: _Functions) -> Density:
     from pymc.initial_point import make_initial_point_fn
 
     first = make_initial_point_fn(
@@ -154,17 +158,17 @@ def _from_functions(model, initial, functions: _Functions) -> Density:
     )
     lock = threading.Lock()  # a PyTensor function works in storage of its own, one call at a time
 
-    def density(x):
+    def density(x: NDArray) -> tuple[float, NDArray]:
         with lock:
             value, gradient = functions.density(x)
         return float(value), gradient
 
-    def expand(x):
+    def expand(x: NDArray) -> dict[str, NDArray]:
         with lock:
             values = functions.expand(x)
         return {k: np.array(v, dtype=float, order="C") for k, v in zip(functions.names, values, strict=True)}
 
-    def start(seed):
+    def start(seed: int) -> NDArray:
         with lock:
             point = first(seed)
         return np.concatenate([np.ravel(point[k]) for k in functions.start]).astype(float)

@@ -31,6 +31,7 @@ class EffectScale:
 
     @property
     def is_centred(self) -> bool:
+        """Whether some column of Z is centred."""
         return not np.array_equal(self.C, np.eye(len(self.C)))
 
     def at_centre(self, Psi: Array) -> Array:
@@ -38,10 +39,12 @@ class EffectScale:
         return _congruent(np.linalg.inv(of_all(self.C, len(self.effects))), Psi) if self.is_centred else Psi
 
     def Psi(self, Psi_w: Array) -> Array:
+        """Psi (..., r q, r q) in the units of the data, at the table's origin, from working units."""
         Psi_c = Psi_w * np.outer(self.effects, self.effects)
         return _congruent(of_all(self.C, len(self.effects)), Psi_c) if self.is_centred else Psi_c
 
     def working_Psi(self, Psi: Array) -> Array:
+        """Psi (r q, r q) in working units, at the centre, from the units of the data."""
         return self.at_centre(Psi) / np.outer(self.effects, self.effects)
 
     def Psi_prior(self, prior: pr.CovariancePrior, where: str) -> pr.CovariancePrior:

@@ -12,7 +12,9 @@ KEY_DIGITS = (
 )
 
 
-def cluster_order(Y, covariates, codes, clusters: int) -> NDArray[np.int64]:
+def cluster_order(
+    Y: NDArray[np.float64], covariates: NDArray[np.float64], codes: NDArray[np.integer], clusters: int
+) -> NDArray[np.int64]:
     """Clusters by their values: number of rows, then number observed, least and largest value by response.
 
     If these agree (small clusters, nothing observed), all rows decide.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ import xarray as xr
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.imputation.result import Imputations
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Sensitivity"]
 
@@ -50,6 +54,7 @@ class Sensitivity:
 
     @property
     def priors(self) -> list[str]:
+        """The names of the priors that were compared."""
         return list(self.imputations)
 
     @cached_property
@@ -62,13 +67,13 @@ class Sensitivity:
         trees = {name: imp.with_prior_draws().tree for name, imp in self.imputations.items()}
         return xr.DataTree.from_dict({f"/{name}": tree for name, tree in trees.items()})
 
-    def plot(self, terms=None, **options):
+    def plot(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
         """Pooled estimates by prior; see `bayesimp.plots.plot_sensitivity`."""
         from bayesimp.plots.sensitivity import plot_sensitivity
 
         return plot_sensitivity(self, terms, **options)
 
-    def plot_components(self, terms=None, **options):
+    def plot_components(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
         """Prior and posterior by prior; see `bayesimp.plots.plot_sensitivity_components`."""
         from bayesimp.plots.sensitivity_components import plot_sensitivity_components
 

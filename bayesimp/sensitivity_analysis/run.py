@@ -130,7 +130,9 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
     return EventTable(rows, columns=["prior", "kind", "where", "message", "count"])
 
 
-def _under(model: ImputationModel, analysis, m: int, seed: int, fitting: dict, options: dict):
+def _under(
+    model: ImputationModel, analysis: str | Callable, m: int, seed: int, fitting: dict, options: dict
+) -> tuple[Imputations, Fits, list[Event]]:
     """Imputations, fits and events under one prior; statistical warnings become events."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StatisticalWarning)
@@ -168,7 +170,9 @@ def _check_analysis(analysis: str | Callable, data: IncompleteData) -> None:
             )
 
 
-def _models(model: ImputationModel, grid: Mapping[str, pr.Priors], strict: bool):
+def _models(
+    model: ImputationModel, grid: Mapping[str, pr.Priors], strict: bool
+) -> tuple[dict[str, ImputationModel], list[tuple[str, Event]]]:
     """The model under each prior that it takes, and events for the others; `strict`: an error instead."""
     models, events = {}, []
     for name, priors in grid.items():

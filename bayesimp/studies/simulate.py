@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayesimp.arguments import generator, numbers, whole
 from bayesimp.errors import SpecificationError
 
 __all__ = ["simulate_studies"]
@@ -51,16 +52,16 @@ def simulate_studies(
     SpecificationError
         Shapes do not fit, a matrix is not a covariance, or variables or studies do not exist.
     """
-    Sigma, Psi = np.asarray(Sigma, dtype=float), np.asarray(Psi, dtype=float)
+    Sigma, Psi, rng = numbers(Sigma, "Sigma"), numbers(Psi, "Psi"), generator(seed)
     if Sigma.ndim != 2 or Sigma.shape != Psi.shape or Sigma.shape[0] != Sigma.shape[1]:
         raise SpecificationError(
             f"Sigma and Psi must be square and of one size, got {Sigma.shape} and {Psi.shape}."
         )
-    if min(sizes, default=0) < 1:
-        raise SpecificationError(f"sizes must be at least one row a study, got {list(sizes)}.")
+    if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, str) or len(sizes) == 0:
+        raise SpecificationError(f"sizes must be the rows of each study, as in [30, 40], got {sizes!r}.")
+    sizes = [whole(size, "sizes: rows of a study") for size in sizes]
     m, r, N = len(sizes), len(Sigma), sum(sizes)
     codes = np.repeat(np.arange(m), sizes)
-    rng = np.random.default_rng(seed)
     try:
         b = rng.multivariate_normal(np.zeros(r), Psi, m, check_valid="raise", method="eigh")
         e = rng.multivariate_normal(np.zeros(r), Sigma, N, check_valid="raise", method="eigh")
@@ -72,7 +73,7 @@ def simulate_studies(
     table.insert(0, "study", codes + 1)
     if slope:
         table["z"] = z
-    for name, studies in (missing or {}).items():
+    for name, studies in _lacking(missing).items():
         if name not in names or not set(studies) <= set(range(m)):
             raise SpecificationError(
                 f"missing: {name!r} in studies {list(studies)}; there are {', '.join(names)} and studies "
@@ -80,3 +81,16 @@ def simulate_studies(
             )
         table.loc[np.isin(codes, list(studies)), name] = np.nan
     return table
+
+
+def _lacking(missing: Mapping[str, Sequence[int]] | None) -> Mapping[str, Sequence[int]]:
+    """Variable -> studies, read."""
+    found = {} if missing is None else missing
+    if not isinstance(found, Mapping) or not all(
+        isinstance(s, Sequence | np.ndarray) for s in found.values()
+    ):
+        raise SpecificationError(f"missing must be {{variable: [studies, from 0]}}, got {missing!r}.")
+    return {
+        name: [whole(s, f"missing: a study that lacks {name!r}", 0) for s in studies]
+        for name, studies in found.items()
+    }

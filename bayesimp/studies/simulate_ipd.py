@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from bayesimp.arguments import chosen, generator, number, whole
 from bayesimp.errors import SpecificationError
 
 __all__ = ["load_kidney", "simulate_ipd"]
@@ -76,17 +77,12 @@ def simulate_ipd(
     SpecificationError
         Words or numbers are not among the possible ones.
     """
-    if heterogeneity not in OMEGA or outcome not in ("continuous", "binary"):
-        raise SpecificationError(
-            f"heterogeneity is one of {', '.join(OMEGA)}, outcome 'continuous' or 'binary'; got {heterogeneity!r}, "
-            f"{outcome!r}."
-        )
-    if studies < 1 or rows < 1 or not (0 <= systematic < 1 and 0 < sporadic < 1):
-        raise SpecificationError(
-            f"Needed: studies and rows of at least 1, 0 <= systematic < 1, 0 < sporadic < 1; got {studies}, {rows}, "
-            f"{systematic}, {sporadic}."
-        )
-    rng = np.random.default_rng(seed)
+    chosen(heterogeneity, "heterogeneity", tuple(OMEGA))
+    chosen(outcome, "outcome", ("continuous", "binary"))
+    studies, rows, rng = whole(studies, "studies"), whole(rows, "rows"), generator(seed)
+    sporadic = number(sporadic, "sporadic", 0, 1)
+    if (systematic := number(systematic, "systematic", high=1)) < 0:
+        raise SpecificationError(f"systematic must be 0 or between 0 and 1, got {systematic}.")
     full = pd.concat(
         [_study(rng, i + 1, rows, np.array(OMEGA[heterogeneity]), outcome) for i in range(studies)],
         ignore_index=True,
@@ -138,7 +134,7 @@ def load_kidney(seed: int = 1, *, full: bool = False) -> pd.DataFrame | tuple[pd
     DataFrame: ``study`` (1 .. 15), ``smoke`` and ``alcohol`` ("no", "yes"), ``comorbidities`` (0 .. 4), ``age`` (years),
     ``sex`` ("female", "male"). With ``full`` the incomplete table and the complete one.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     complete, incomplete = zip(*(_kidney_study(rng, *row) for row in KIDNEY), strict=True)
     table = pd.concat(incomplete, ignore_index=True)
     return (table, pd.concat(complete, ignore_index=True)) if full else table

@@ -95,6 +95,7 @@ def value_record(value: Any) -> Any:
 
 
 def read_value(record: Any) -> Any:
+    """The value that a record of `exact_values` stands for."""
     return READ[record[0]](record[1]) if isinstance(record, list) else record
 
 
@@ -126,6 +127,7 @@ def zone_record(tz: Any) -> list | None:
 
 
 def read_zone(record: list | None) -> dt.tzinfo | None:
+    """The time zone that a record names; None: none."""
     if record is None:
         return None
     kind, what = record

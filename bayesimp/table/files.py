@@ -64,7 +64,9 @@ def with_types(frame: pd.DataFrame, types: Mapping[str, Type], where: str) -> pd
     return frame.assign(**{name: _typed(frame[name], kind) for name, kind in types.items()})
 
 
-def _read_csv(path: Path, types, missing, separator, decimal) -> pd.DataFrame:
+def _read_csv(
+    path: Path, types: Mapping[str, Type], missing: Sequence[str], separator: str, decimal: str
+) -> pd.DataFrame:
     header = pd.read_csv(
         path, sep=separator, header=None, nrows=1, dtype=str, encoding="utf-8-sig", skipinitialspace=True
     )

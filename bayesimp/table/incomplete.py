@@ -17,7 +17,7 @@ from bayesimp.messages import listing, suggestion
 from bayesimp.table import describe
 from bayesimp.table.clusters import Clusters
 from bayesimp.table.exact import check_exact
-from bayesimp.table.reading import as_pandas, check_columns
+from bayesimp.table.reading import as_native, as_pandas, check_columns
 from bayesimp.table.variables import Variable, check_finite
 
 __all__ = ["IncompleteData"]
@@ -212,19 +212,7 @@ class IncompleteData:
 
     def to_native(self, frame: pd.DataFrame) -> Any:
         """A pandas table converted to the kind of table the user gave (polars and pyarrow have no index)."""
-        if self._backend is None:
-            return frame
-        import narwhals as nw
-        import pyarrow as pa
-
-        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        made = nw.from_arrow(table, backend=self._backend)
-        if self._backend is nw.Implementation.POLARS:  # whose categories with an order are Enum
-            kinds = {name: dtype for name, dtype in frame.dtypes.items() if getattr(dtype, "ordered", False)}
-            made = made.with_columns(
-                nw.col(name).cast(nw.Enum(list(dtype.categories))) for name, dtype in kinds.items()
-            )
-        return made.to_native()
+        return as_native(frame, self._backend)
 
     def __len__(self) -> int:
         return len(self.frame)

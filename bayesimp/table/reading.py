@@ -11,7 +11,7 @@ from bayesimp import notation as nt
 from bayesimp.errors import DataError, SpecificationError, instead_of
 from bayesimp.messages import listing, suggestion
 
-__all__ = ["as_pandas", "check_columns"]
+__all__ = ["as_native", "as_pandas", "check_columns"]
 
 
 def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
@@ -42,6 +42,23 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
         ) from None
 
 
+def as_native(frame: pd.DataFrame, kind: Any) -> Any:
+    """A pandas table as the kind that `as_pandas` named (polars and pyarrow have no index)."""
+    if kind is None:
+        return frame
+    import narwhals as nw
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    made = nw.from_arrow(table, backend=kind)
+    if kind is nw.Implementation.POLARS:  # whose categories with an order are Enum
+        kinds = {name: dtype for name, dtype in frame.dtypes.items() if getattr(dtype, "ordered", False)}
+        made = made.with_columns(
+            nw.col(name).cast(nw.Enum(list(dtype.categories))) for name, dtype in kinds.items()
+        )
+    return made.to_native()
+
+
 def _nullable() -> dict:
     """Arrow type to pandas type: integers and booleans with missing values keep their type."""
     import pyarrow as pa
@@ -63,6 +80,7 @@ def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
 
 
 def check_columns(frame: pd.DataFrame, cluster: str) -> None:
+    """Refuse tables without rows or with ambiguous column names, and clusters that are not one column."""
     if not isinstance(cluster, str):
         inside = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
         hint = f": cluster={inside[0]!r}" if len(inside) == 1 else ""

@@ -59,8 +59,7 @@ class Variable:
 
     @cached_property
     def _encoded(self) -> tuple[NDArray[np.float64], tuple]:
-        clusters = self.clusters
-        values, levels = encode(self.column, self.family, clusters.codes, clusters.labels, self.known_levels)
+        values, levels = encode(self.column, self.family, self.clusters.where, self.known_levels)
         return _frozen(values), levels
 
     @property

@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
+
 from bayesimp.contract import ImputationModel
 from bayesimp.diagnostics.convergence import glance
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
+from bayesimp.events import Event
 from bayesimp.fcs.model import FCS
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.sections import possible
+from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["impute"]
@@ -43,7 +47,8 @@ def impute(
     With ``analysis=`` this is ``JointGLMM(data, analysis, **options).impute(m, ...)``: the analysis is a factor of the
     imputation model, so that its interactions, random slopes and nonlinear terms are in what is imputed. Without it, it
     is ``FCS(data, methods, predictors, **options).impute(m, ...)`` with methods chosen by family, level and number of
-    observed clusters; terms like these are then not in the imputed values unless predictors name them.
+    observed clusters, and normal variables imputed jointly, in one block; terms like these are then not in the imputed
+    values unless predictors name them.
 
     Parameters
     ----------
@@ -132,8 +137,54 @@ def _reason(chosen: str, engine: str | None, analysis: str | Sequence[str] | Non
 def _fcs(
     frame: Any, cluster: str, families: Any, methods: Any, predictors: Any, options: Mapping[str, Any]
 ) -> FCS:
+    """Chained equations, with the normal variables that have the default method in one joint block.
+
+    One by one, each would need the cluster means of the others to carry their association between clusters, and few
+    clusters do not identify these coefficients: the between-cluster variance of an analysis came out up to 1.5 times too
+    large with 15 clusters (benchmarks/FEW_CLUSTERS.md). A block has one Psi for it.
+    """
     _check_options(options, FCS.__init__, "FCS", "tune and workers")
-    return FCS(IncompleteData(frame, cluster, families), methods, predictors, **options)
+    data = IncompleteData(frame, cluster, families)
+    chosen = (
+        predictors is not None or "blocks" in options or "derived" in options
+    )  # a block has no such predictors
+    together = [] if chosen else _normal_variables(data, methods)
+    if len(together) < 2 or not _seen_together(data, together):
+        return FCS(data, methods, predictors, **options)
+    name = next(n for n in ("normal", "normal variables", "all normal variables") if n not in data.variables)
+    try:
+        return FCS(data, methods, predictors, blocks={name: together}, **options)
+    except BayesimpError as refused:
+        model = FCS(data, methods, predictors, **options)
+        text = f"imputed one by one, because one block for all of them is refused: {refused}"
+        model.events.append(Event("by default", ", ".join(together), text, len(together)))
+        return model
+
+
+def _normal_variables(data: IncompleteData, methods: Any) -> list[str]:
+    """Incomplete normal variables of rows for which no method is named, and that several clusters inform."""
+    named = (
+        set(methods)
+        if isinstance(methods, Mapping)
+        else set(data.variables)
+        if methods is not None
+        else set()
+    )
+    return [
+        name
+        for name in data.variables
+        if name not in named
+        and data.variable(name).distribution.is_normal
+        and data.missing(name).any()
+        and len(np.unique(data.codes[~data.missing(name)])) > 1
+        and not of_clusters(data, name)
+    ]
+
+
+def _seen_together(data: IncompleteData, names: Sequence[str]) -> bool:
+    """Whether each two of the variables are observed in one row somewhere; otherwise their covariance is the prior."""
+    seen = np.column_stack([~data.missing(name) for name in names]).astype(float)
+    return bool((seen.T @ seen > 0).all())
 
 
 def _glmm(

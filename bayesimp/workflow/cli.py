@@ -1,4 +1,4 @@
-"""The command `bayesimp`: demo, check, run.
+"""The command `bayesimp`: demo, check, run, reproduce.
 
 Exit status: 0 done; 1 the data or the plan cannot be used, as a message says; 2 wrong usage; 130 interrupted, after
 writing what there was by then.
@@ -10,10 +10,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bayesimp.errors import BayesimpError
 from bayesimp.workflow.words import in_plan_words
+
+if TYPE_CHECKING:
+    from bayesimp.workflow.plan import Plan
+    from bayesimp.workflow.prepare import Prepared
 
 __all__ = ["main"]
 
@@ -43,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Read the plan and the data, and report what would be done."""
+    from bayesimp.analysis.congenial import congeniality
     from bayesimp.workflow.plan import read_plan
 
     plan = read_plan(options.plan)
@@ -57,6 +64,9 @@ def check(options: argparse.Namespace) -> int:
         said += [f"{analysis.quadrature} nodes of quadrature"] if analysis.quadrature > 1 else []
         said += ["compared with complete rows"] if analysis.complete_case else []
         print(f"analysis '{analysis.name}': {analysis.formula}   ({', '.join(said)})")
+        verdict = congeniality(ready.model, analysis.formula, offset=analysis.columns.get("offset"))
+        if text := verdict.warning():
+            _say(f"Note: {text}")
     if not plan.analyses:
         print("no analysis")
     print("\nThe plan can be run.")
@@ -80,7 +90,20 @@ def demo(options: argparse.Namespace) -> int:
     return _carry_out(None, options.out, options.overwrite or again)
 
 
-def _carry_out(plan, out: Path, overwrite: bool) -> int:
+def reproduce(options: argparse.Namespace) -> int:
+    """Run the simulations of a paper, and put its numbers beside ours."""
+    from bayesimp.workflow.reproduction import reproduce_paper
+
+    complete = reproduce_paper(
+        options.paper, options.tables, options.scenarios, options.replicates, options.imputations, options.workers,
+        options.minutes, options.out, lambda text: print(text, flush=True),
+    )  # fmt: skip
+    if not complete:
+        print("bayesimp: Not everything was run; the same command goes on from here.", file=sys.stderr)
+    return DONE if complete or options.minutes is not None else INTERRUPTED
+
+
+def _carry_out(plan: Plan | None, out: Path, overwrite: bool) -> int:
     """`plan` None: the demonstration."""
     from bayesimp.workflow.folder import Folder
 
@@ -89,7 +112,7 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
             from bayesimp.workflow.demo import Story, demo_plan
 
         plan, captions, command = demo_plan(), Story(), "demo"
-        ready, keep_out = _prepared(plan), ()
+        ready, keep_out = _prepared(plan), tuple[Path, ...]()
     else:
         ready, captions, command = _prepared(plan), None, "run"
         keep_out = tuple(path for path in (plan.path, plan.data.file) if path is not None)
@@ -102,14 +125,14 @@ def _carry_out(plan, out: Path, overwrite: bool) -> int:
     return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
 
 
-def _prepared(plan):
+def _prepared(plan: Plan) -> Prepared:
     with _waiting("Reading the data"):
         from bayesimp.workflow.prepare import prepare
 
         return prepare(plan)
 
 
-def _waiting(what: str):
+def _waiting(what: str) -> AbstractContextManager[None]:
     from bayesimp.progress import waiting
 
     return waiting(what)
@@ -133,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Start with:  bayesimp demo --out demo_output",
     )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,check,run}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,check,run,reproduce}")
 
     command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")
     _add_folder(command, Path("demo_output"))
@@ -147,7 +170,32 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("plan", type=Path, help="plan file (.toml)")
     _add_folder(command, None)
     command.set_defaults(command=run)
+
+    command = commands.add_parser("reproduce", help="run the simulations of a paper: its numbers beside ours")
+    _add_reproduction(command)
+    command.set_defaults(command=reproduce)
     return parser
+
+
+def _add_reproduction(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paper", choices=["kunkel2017", "jolani2025"])
+    command.add_argument(
+        "--tables", nargs="*", default=[], help="III to VII and 7 (figure), or 1 to 3 and all"
+    )
+    text = 'parts of names of scenarios: "setting 6", "binary, strong, n = 10"'
+    command.add_argument("--scenarios", nargs="*", default=[], metavar="TEXT", help=text)
+    command.add_argument("--replicates", type=_count, help="data sets of each scenario (200, 1000)")
+    command.add_argument("--imputations", type=_count, help="completed tables of each data set (60, 5)")
+    command.add_argument("--workers", type=_count, help="processes")
+    command.add_argument("--minutes", type=float, help="of each simulation, after which no data set is begun")
+    text = "folder for the results; a run that was stopped goes on there"
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _add_folder(command: argparse.ArgumentParser, default: Path | None) -> None:

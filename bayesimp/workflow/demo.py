@@ -29,6 +29,7 @@ class Story(Captions):
     """Sentences for the demonstration; every number in them is computed."""
 
     def missing(self, ready: Prepared) -> str:
+        """Step 1: how much is missing."""
         data, responses = ready.data, ready.model.responses
         shares = " and ".join(f"{data.missing(name).mean():.1%} of '{name}'" for name in responses)
         incomplete = np.any([data.missing(name) for name in responses], axis=0).sum()
@@ -40,6 +41,7 @@ class Story(Captions):
         )
 
     def imputing(self, ready: Prepared) -> str:
+        """Step 2: the model, the chains and the seed."""
         p = ready.plan.impute
         return _step(
             2,
@@ -50,6 +52,7 @@ class Story(Captions):
         )
 
     def convergence(self, summary: Summary) -> str:
+        """Step 3: whether the chains converged."""
         return _step(
             3,
             "Did the chains converge?",
@@ -60,6 +63,7 @@ class Story(Captions):
         )
 
     def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
+        """Step 4: the pooled analysis next to that of complete rows."""
         least, most = table["fmi"].min(), table["fmi"].max()
         change = (table["std.error"] / table["cc.std.error"] - 1).dropna()
         compared = (
@@ -78,6 +82,7 @@ class Story(Captions):
         )
 
     def files(self, folder: Folder) -> str:
+        """Step 5: where everything was written."""
         figures = [name for name in folder.files if name.endswith(".png")]
         others = [name for name in folder.files if name not in figures]
         return _step(

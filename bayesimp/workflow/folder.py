@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from scipy import stats
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.errors import SpecificationError
+
+if TYPE_CHECKING:
+    from bayesimp.imputation.result import Imputations
 
 __all__ = [
     "RECORD", "Folder", "beside", "checksum", "components_of", "earlier_record", "long_csv",
@@ -92,6 +95,7 @@ class Folder:
         return self.root / name
 
     def table(self, name: str, table: pd.DataFrame, index: bool = False) -> None:
+        """Write a table as CSV."""
         table.to_csv(self.path(name), index=index)
 
     def figure(self, name: str, draw: Callable[[], Any]) -> None:
@@ -115,6 +119,7 @@ class Folder:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
+        """Add the seconds that the block takes to those of `step`."""
         began = time.perf_counter()
         try:
             yield
@@ -148,14 +153,14 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def long_csv(path: Path, imputations, report: Callable[[str, int, int], None]) -> None:
+def long_csv(path: Path, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
     """All completed tables, stacked as by ``imputations.to_long()``, with one in memory at a time."""
     for k in range(imputations.m):
         _numbered(imputations, k).to_csv(path, index=False, mode="a" if k else "w", header=k == 0)
         report("writing tables", k + 1, imputations.m)
 
 
-def long_parquet(path: Path, imputations, report: Callable[[str, int, int], None]) -> None:
+def long_parquet(path: Path, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
     """The same as a parquet file, a group of rows for each table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -169,7 +174,7 @@ def long_parquet(path: Path, imputations, report: Callable[[str, int, int], None
             report("writing tables", k + 1, imputations.m)
 
 
-def _numbered(imputations, k: int) -> pd.DataFrame:
+def _numbered(imputations: Imputations, k: int) -> pd.DataFrame:
     frame = imputations.frame(k)
     ids = range(1, len(frame) + 1) if frame.index.nlevels > 1 else frame.index
     frame.insert(0, ".id", list(ids))

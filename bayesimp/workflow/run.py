@@ -39,18 +39,23 @@ class Captions:
     """The text between the tables; `bayesimp.workflow.demo` has more."""
 
     def missing(self, ready: Prepared) -> str:
+        """Heading of the summary of missing values."""
         return "What is missing"
 
     def imputing(self, ready: Prepared) -> str:
+        """Heading of the imputation."""
         return "The imputation model"
 
     def convergence(self, summary: Summary) -> str:
+        """Heading of the diagnostics."""
         return "Convergence"
 
     def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
+        """Heading of an analysis."""
         return f"Analysis '{analysis.name}': {analysis.formula}"
 
     def files(self, folder: Folder) -> str:
+        """Which files were written, and where."""
         return fill(f"Written to {folder.root}: {', '.join(folder.files)}", 100, break_on_hyphens=False)
 
 
@@ -193,6 +198,8 @@ class _Watched:
 
     def __init__(self, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
         self.m, self._imputations, self._report = imputations.m, imputations, report
+        self.model, self.rows = imputations.model, imputations.rows
+        self.imputed_columns = imputations.imputed_columns
 
     def frame(self, k: int) -> pd.DataFrame:
         self._report("fitting", k, self.m)
@@ -227,6 +234,8 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
             if components is not None:
                 components = components.merge(components_of(complete), on="term", how="left")
     this.folder.table(f"pooled_{analysis.name}.csv", table)
+    if fits.log:
+        this.folder.table(f"events_{analysis.name}.csv", fits.events)
     this.caption(this.captions.pooled(analysis, table, rows))
     this.say(as_text(table))
     if components is not None:

@@ -21,6 +21,9 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"\bquadrature=(\d+)", r"quadrature = \1 under [[analysis]]"),
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
+    (rf"bi\.JointNormal\(data, {QUOTED}\)", r'formula = "\1" under [model]'),
+    (r"(bi\.(?:FCS|JointGLMM)\(data, [^\n]*\))", r"\1 (from Python)"),
+    (r"in \.events of the fits", "in events_*.csv"),
     (r"\(FCS\)|with FCS\b", "(FCS, from Python)"),
 )  # fmt: skip
 

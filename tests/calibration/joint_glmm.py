@@ -180,7 +180,10 @@ def square(rng):
 
 SQUARE = pr.Priors(SIGMA, pr.HuangWand(nu=8.0, scale=0.3), BETA)
 DESIGNS = {
-    "interaction": Design("y ~ x * w + (1 | g)", {"x": "x ~ 1 + (1 | g)", "w": "w ~ x + (1 | g)"}, HUANG, interaction, {"x": 1, "w": 2, "y": 3}, {"w": "bernoulli"}),
+    "interaction": Design(
+        "y ~ x * w + (1 | g)", {"x": "x ~ 1 + (1 | g)", "w": "w ~ x + (1 | g)"}, HUANG, interaction,
+        {"x": 1, "w": 2, "y": 3}, {"w": "bernoulli"},
+    ),
     "random slope": Design("y ~ x + (1 + x | g)", {}, WISHART, slope, {"x": 1, "y": 3}),
     "levels": Design(
         "y ~ o + c + (1 | g)", {"o": "o ~ 1 + (1 | g)", "c": "c ~ o + (1 | g)"}, HUANG, levels, {"o": 1, "c": 2},
@@ -192,8 +195,8 @@ DESIGNS = {
         {"k": "poisson", "s": "gamma"},
     ),
     "cluster means": Design(
-        "y ~ z + x + cluster_mean(x) + (1 | g)", {"z": "z ~ 1", "x": "x ~ z + (1 | g)"}, HUANG, means, {"z": None, "x": 1, "y": None},
-        {"z": "bernoulli"}, ("z",),
+        "y ~ z + x + cluster_mean(x) + (1 | g)", {"z": "z ~ 1", "x": "x ~ z + (1 | g)"}, HUANG, means,
+        {"z": None, "x": 1, "y": None}, {"z": "bernoulli"}, ("z",),
     ),
     "square": Design("y ~ x + I(x**2) + (1 | g)", {}, SQUARE, square, {"x": 1, "y": 3}, {"y": "poisson"}),
 }  # fmt: skip

@@ -85,5 +85,7 @@ def test_more_variables_and_normal_slopes():
 def test_bad_input():
     with pytest.raises(SpecificationError, match="improper"):
         implied_prior(pr.jomo(), draws=10)
-    with pytest.raises(SpecificationError, match="at least two"):
+    with pytest.raises(
+        SpecificationError, match="k, the place of a variable, must be a whole number from 0 to 1"
+    ):
         implied_prior(r=2, k=2, draws=10)

@@ -178,13 +178,166 @@ def test_normal_prior_makes_estimable_and_is_noted():
 # --- incomplete predictors
 
 
-def test_never_observed_together():
+ASKED = ["y1 ~ x + y3 + y2 + (1 | g)", "y1 ~ . + y2 + y3", {"y1": ["x", "y3", "y2"]}]
+
+
+def never(f):
+    return seen_only(seen_only(f, "y1", f["g"] < 6), "y2", f["g"] >= 6)
+
+
+def constant_together(f):
+    return f.assign(y2=np.where(f["y1"].notna() & f["y2"].notna(), 7.0, f["y2"]))
+
+
+def twice_together(f):
+    return f.assign(y2=np.where(f["y1"].notna() & f["y2"].notna(), 2 * f["x"] - 1, f["y2"]))
+
+
+def of_another(f):
+    """y2 is seen in fewer rows with y1 than y3."""
+    f = f.assign(y2=f["y2"].where(f.index % 3 > 0))
+    both = f[["y1", "y2", "y3"]].notna().all(axis=1)
+    return f.assign(y2=np.where(both, 1 - 2 * f["y3"], f["y2"]))
+
+
+REASONS = {
+    never: r"is never observed in the same row as 'y1' \(\d+ rows of 6 clusters\)",
+    constant_together: r"is constant \(7\) in the \d+ rows where it and 'y1' are observed",
+    twice_together: r"is a combination of the complete predictors in the \d+ rows where it and 'y1' are observed",
+    of_another: r"is a combination of other predictors \('y3'\) in the \d+ rows where they and 'y1' are observed",
+}
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_incomplete_columns_that_the_user_asked_for_are_refused_by_name(kind):
+    f = kind(table())
+    for predictors in ASKED:
+        column, reason = "y2", REASONS[kind]
+        if (
+            kind is of_another and "." in predictors
+        ):  # which of two that were asked for is named is the table's order
+            column, reason = "y3", reason.replace("'y3'", "'y2'")
+        refused(
+            rf"'y1' \(bayes\): '{column}' {reason}.*Drop '{column}' from the predictors of 'y1'",
+            f,
+            predictors,
+        )
+
+
+def test_what_was_asked_for_stays_and_what_it_explains_is_left_out():
+    spec = conditionals(bi.IncompleteData(of_another(table()), "g"), predictors="y1 ~ . + y2")
+    names = [column.name for column in spec.blocks[0].fixed]
+    assert "y2" in names and "y3" not in names
+
+
+def test_a_random_slope_that_was_asked_for_is_refused_by_name():
+    refused(
+        "'y2' varies, where 'y1' is observed, within 0 of 6 clusters", never(table()), "y1 ~ . + (1 + y2 | g)"
+    )
+
+
+@pytest.mark.parametrize(
+    "kind, method", [(k, m) for k in REASONS for m in METHODS if (k, m) != (of_another, "block")]
+)
+def test_incomplete_columns_of_default_formulas_are_left_out(kind, method):
+    """Of the model of y1 only, in any order of columns; the note says which, whose, why and of how many rows."""
+    f = kind(table())
+    told = []
+    for names in (list(f), [*list(f)[:4], "y3", "y2", "y1"], ["y2", *(n for n in f if n != "y2")]):
+        data = bi.IncompleteData(f[names], "g")
+        spec = conditionals(data, **METHODS[method])
+        check_conditionals(spec, data)
+        notes = {b.name: [n for n in b.notes if "automatic predictor left out" in n] for b in spec.blocks}
+        (block,) = (b for b in spec.blocks if "y1" in b.responses)
+        assert "y2" not in [column.base for column in (*block.fixed, *block.random)]
+        assert "y3" in [column.base for column in block.fixed] or method == "block"
+        told.append(notes[block.name])
+        other = notes["y2"]
+        assert bool(other) == (kind is never) and all("'y1' is never observed" in note for note in other)
+    assert told[0] == told[1] == told[2] and len(told[0]) == 1
+    whose = " of 'y1'" * (method == "block")
+    assert re.search(rf"^automatic predictor left out{whose}: 'y2' {REASONS[kind]}$", told[0][0])
+
+
+def test_what_one_column_hid_is_left_out_too():
+    """y1 and all its predictors are observed together in no row, until y2 is left out."""
     f = table()
+    f["y4"] = f["x"] ** 2 + f["y3"].fillna(0)
+    f = seen_only(never(f), "y4", f.index % 3 > 0)
+    three = f[["y1", "y3", "y4"]].notna().all(axis=1)
+    f["y4"] = np.where(three, 1 - 2 * f["y3"], f["y4"])
+    (block,) = (b for b in conditionals(bi.IncompleteData(f, "g")).blocks if b.name == "y1")
+    notes = [note for note in block.notes if "automatic predictor left out" in note]
+    assert len(notes) == 2 and "'y2' is never" in notes[0] and "'y4' is a combination of other" in notes[1]
+
+
+def test_what_is_left_out_is_shown_and_told():
+    data = bi.IncompleteData(never(table()), "g")
+    model = bi.FCS(data)
+    assert (
+        "note (y1): automatic predictor left out: 'y2' is never observed in the same row as 'y1' (7"
+        in repr(model)
+    )
+    imp = model.impute(2, cycles=3, seed=1, progress=False)
+    told = imp.events[imp.events["message"].str.contains("automatic predictor left out")]
+    assert list(told["kind"]) == ["by default"] * 2 and list(told["where"]) == ["y1", "y2"]
+    assert np.abs(imp.values("y1")).max() < 10
+
+
+def test_incomplete_columns_are_left_out_by_where_and_ignore():
+    f = table()
+    apart = (f["g"] < 6).to_numpy()
+    both = (f["y1"].notna() & f["y2"].notna()).to_numpy()
+    data = bi.IncompleteData(f, "g")
+    assert "y2" in bi.FCS(data).formulas[0]
+    for options in ({"ignore": both}, {"where": {"y1": ~apart, "y2": apart}}):
+        model = bi.FCS(data, **options)
+        assert " y2" not in model.formulas[0] and " y1" not in model.formulas[1].partition("~")[2]
+        model.impute(2, cycles=2, seed=1, progress=False)
+
+
+def test_levels_never_observed_with_the_response_are_left_out_in_one_note():
+    f = table().assign(y2=lambda f: pd.cut(f["y2"], [-9, -1, 1, 9], labels=["a", "b", "c"]).astype(object))
     f = seen_only(seen_only(f, "y1", f["g"] < 6), "y2", f["g"] >= 6)
-    refused("'y2' is never observed in the same row as 'y1'.*Drop 'y2' from the predictors of 'y1'", f)
-    assert check(f, {"y1": ["x", "y3"], "y2": ["x", "y3"], "y3": ["x"]}) == []
-    kinds = {(e.kind, e.where) for e in check(f, methods=NORMAL)}
-    assert {("prior only", "y1 ~ y2"), ("prior only", "y2 ~ y1")} <= kinds
+    (block,) = (b for b in conditionals(bi.IncompleteData(f, "g")).blocks if b.name == "y1")
+    (note,) = (note for note in block.notes if "automatic" in note)
+    assert "left out: 'y2[b]', 'y2[c]' (each is never observed in the same row as 'y1'" in note
+
+
+@pytest.mark.parametrize("family", ["poisson", "bernoulli"])
+def test_incomplete_columns_of_models_with_proper_priors(family):
+    """Left out where a prior of standard deviation 2.5 on the log scale would be all that is known."""
+    f = table()
+    f["y1"] = (
+        f["y1"].gt(0).astype(float).where(f["y1"].notna())
+        if family == "bernoulli"
+        else np.exp(f["y1"]).round()
+    )
+    data = bi.IncompleteData(never(f), "g", {"y1": family})
+    spec = conditionals(data)
+    assert ("y2" in [column.base for column in spec.blocks[0].fixed]) == (family == "bernoulli")
+    kinds = {(event.kind, event.where) for event in check_conditionals(spec, data)}
+    assert (("prior only", "y1 ~ y2") in kinds) == (family == "bernoulli")
+
+
+def many_clusters():
+    """48 clusters; the means of y2 over their observed values are those of a column of clusters."""
+    f = pd.concat([table(seed=k).assign(g=lambda f: f["g"] + 12 * k) for k in range(4)], ignore_index=True)  # noqa: B023
+    return f.assign(y2=f["y2"] - f.groupby("g")["y2"].transform("mean") + 2 * f["size"])
+
+
+def test_automatic_cluster_means_that_are_combinations_where_they_are_observed_are_left_out():
+    f = many_clusters()
+    data = bi.IncompleteData(f, "g")
+    spec = conditionals(data)
+    check_conditionals(spec, data)
+    for block in spec.blocks:
+        names = [column.name for column in block.fixed]
+        assert "cluster_mean(x)" in names and "cluster_mean(y2)" not in names
+        told = f"in the 48 clusters where '{block.name}' is observed, left out: 'cluster_mean(y2)'"
+        assert any(told in note for note in block.notes) == (block.name != "y2")
+    message = r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters"
+    refused(message, f, "y1 ~ . + cluster_mean(y2)")
 
 
 def test_product_with_a_predictor_never_observed_together():
@@ -193,18 +346,15 @@ def test_product_with_a_predictor_never_observed_together():
     refused("'x:y2' is never observed", f, {"y1": "~ x + x:y2 + (1 | g)", "y2": ["x"]})
 
 
-def test_incomplete_predictor_constant_or_collinear_where_both_are_observed():
+def test_incomplete_predictor_that_is_collinear_in_the_models_of_others_only():
     f = table()
-    constant = f.assign(y2=np.where(f["y1"].notna() & f["y2"].notna(), 7.0, f["y2"]))
-    refused(r"'y2' is constant \(7\) in the \d+ rows where it and 'y1' are observed", constant, {"y2": ["x"]})
-    double = f.assign(y2=np.where(f["y1"].notna() & f["y2"].notna(), 2 * f["x"] - 1, f["y2"]))
-    refused("'y2' is a combination of the complete predictors in the", double, {"y2": ["y3"]})
+    double = twice_together(f)
     assert check(double, {"y1": ["y2", "y3"], "y2": ["y3"], "y3": ["y1"]}) == []
 
 
 def test_incomplete_predictors_collinear_where_all_are_observed():
     f = table().assign(y3=lambda f: np.where(f["y2"].notna() & f["y3"].notna(), 1 - 2 * f["y2"], f["y3"]))
-    refused("'y3' is a combination of the predictors before it", f, {"y2": ["x"], "y3": ["x"]})
+    refused("'y3' is a combination of other predictors", f, {"y1": ["y2", "y3"], "y2": ["x"], "y3": ["x"]})
     refused("'y2' is an exact combination of its predictors .*derived=", f, {"y1": ["x"], "y3": ["x"]})
 
 
@@ -212,9 +362,7 @@ def test_square_of_a_zero_one_variable():
     f = table().assign(y2=lambda f: (f["y2"] > 0).where(f["y2"].notna()))
     data = bi.IncompleteData(f.astype({"y2": float}), cluster="g", families={"y2": "normal"})
     c = conditionals(data, predictors="y1 ~ y2 + I(y2**2) + (1 | g)")
-    with pytest.raises(
-        SpecificationError, match=r"'I\(y2 \*\* 2\)' is a combination of the predictors before it"
-    ):
+    with pytest.raises(SpecificationError, match=r"'I\(y2 \*\* 2\)' is a combination of other predictors"):
         check_conditionals(c, data)
 
 
@@ -324,7 +472,7 @@ FORMULAS = {"y": "~ a + b + (1 | g)", "a": "~ 1 + (1 | g)", "b": "~ 1 + (1 | g)"
 
 def test_levels_that_are_the_same_rows_are_refused_where_nothing_is_open():
     refused(
-        r"'b\[t\]' is a combination of the predictors before it \(.*in the 117 rows where they and 'y'",
+        r"'b\[t\]' is a combination of other predictors \(.*in the 117 rows where they and 'y'",
         shared_level(False),
         FORMULAS,
     )

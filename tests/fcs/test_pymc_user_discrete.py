@@ -156,8 +156,8 @@ def test_families_that_do_not_fit_are_refused():
     for data, message in [
         (replace(count, family="zip"), "family 'zip' is none of normal, bernoulli"),
         (replace(order, levels=2), "ordinal with 2 levels; at least 3"),
-        (replace(rows("binomial", "logit"), trials=None), "trials are given for a binomial"),
-        (replace(count, trials=np.ones(12)), "trials are given for a binomial"),
+        (replace(rows("binomial", "logit"), trials=None), "trials belong to binomial"),
+        (replace(count, trials=np.ones(12)), "trials belong to binomial"),
     ]:
         with pytest.raises(SpecificationError, match=message):
             build(conditional_glmm, data, None)

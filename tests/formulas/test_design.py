@@ -13,6 +13,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas import design as module
 from bayesimp.formulas.design import check_rank, design
 from bayesimp.formulas.formula import parse
+from bayesimp.table.clusters import Clusters
 
 N = 60
 LABELS = ["A", "B", "C", "D", "E"]
@@ -33,7 +34,9 @@ def frame():
 
 
 def build(text, frame):
-    return design(parse(text), frame, codes=frame["school"].to_numpy(), labels=LABELS)
+    return design(
+        parse(text), frame, clusters=Clusters(pd.Index(LABELS), frame["school"].to_numpy(), frame.index)
+    )
 
 
 def test_columns(frame):

@@ -12,7 +12,7 @@ import pytest
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.lmm.fit import fit_mixed_model, fit_mixed_models, log_likelihood
-from bayesimp.kernels.lmm.search import Prepared
+from bayesimp.kernels.lmm.search import PreparedTables
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -77,7 +77,7 @@ def test_gradient_is_the_derivative(reml):
     np.add.at(B, codes, Z[:, :, None] * X[:, None, :])
     np.add.at(c, codes, Z * y[:, None])
     free = np.array([[0, 0], [1, 0], [1, 1]])
-    prepared = Prepared(A[None], B[None], c[None], np.array([len(y)]), free, reml)
+    prepared = PreparedTables(A[None], B[None], c[None], np.array([len(y)]), free, reml)
     for theta in rng.normal(size=(4, 1, 3)):
         exact = prepared.descend(theta, evaluations=1).gradient[0]
         for k in range(3):

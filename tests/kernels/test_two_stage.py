@@ -12,7 +12,7 @@ from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.two_stage import cluster_fits as cf
 from bayesimp.kernels.two_stage import draw as ts
 from bayesimp.kernels.two_stage import draw_normal as tn
-from bayesimp.kernels.two_stage.meta_analysis import MOMENTS, SINGULAR, MetaAnalysis
+from bayesimp.kernels.two_stage.meta_analysis import MOMENTS, SINGULAR, MetaAnalysisDraw
 from tests.calibration.montecarlo import LEVEL, REJECTED, means, normal, with_products
 
 FAMILIES = [LOGIT, PROBIT, POISSON, NORMAL]
@@ -222,7 +222,7 @@ def test_variances_of_clusters():
     for _ in range(reps):
         s2 = np.exp(mu + tau * rng.normal(size=60)) * rng.chisquare(8, size=60) / 8
         data = tn.NormalFits(np.ones((60, 1, 1)), np.zeros((60, 1)), s2 * 8, s2, df, np.zeros(60, np.int64))
-        meta = MetaAnalysis(np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1)), 0.0, 0)
+        meta = MetaAnalysisDraw(np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1)), 0.0, 0)
         for published in found:
             out = tn.draw_normal_clusters(
                 rng, data, meta, np.zeros((60, 1)), np.zeros((60, 1)), np.full(60, np.nan), 0, published

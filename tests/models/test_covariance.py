@@ -15,8 +15,8 @@ from scipy.integrate import quad
 from bayesimp import priors
 from bayesimp.kernels.covariance import density as kernels
 from bayesimp.models.covariance import (
-    HuangWand,
-    InverseWishart,
+    HuangWandCovariance,
+    InverseWishartCovariance,
     LKJCovariance,
     ScaleCorrelation,
     covariance,
@@ -173,11 +173,11 @@ def test_marginals_of_exact_draws():
 
 DISTRIBUTIONS = {
     "inverse_wishart": (
-        lambda d, **more: InverseWishart("S", float(d), scale=np.eye(d) + 0.5, **more),
+        lambda d, **more: InverseWishartCovariance("S", float(d), scale=np.eye(d) + 0.5, **more),
         lambda rng, d, N: kernels.draw_inverse_wishart(rng, float(d), np.eye(d) + 0.5, (N,)),
     ),
     "huang_wand": (
-        lambda d: HuangWand("S", 2.0, np.linspace(1, 3, d)),
+        lambda d: HuangWandCovariance("S", 2.0, np.linspace(1, 3, d)),
         lambda rng, d, N: kernels.draw_huang_wand(rng, 2.0, np.linspace(1, 3, d), (N,)),
     ),
     "lkj": (
@@ -233,26 +233,26 @@ def test_nuts_draws_what_random_draws_in_every_dimension(name, d):
 
 def test_prior_predictive_and_batches():
     with pm.Model() as model:
-        InverseWishart("A", 2.5, V=np.eye(2))
-        HuangWand("B", 2.0, [1.0, 2.0, 3.0])
+        InverseWishartCovariance("A", 2.5, V=np.eye(2))
+        HuangWandCovariance("B", 2.0, [1.0, 2.0, 3.0])
         LKJCovariance("C", 2.0, priors.Exponential(scale=np.ones(2)))
     A, B, C = pm.draw([model["A"], model["B"], model["C"]], draws=3, random_seed=1)
     assert A.shape == (3, 2, 2) and B.shape == (3, 3, 3) and C.shape == (3, 2, 2)
-    assert pm.draw(HuangWand.dist(2.0, np.ones(2), size=4), random_seed=1).shape == (4, 2, 2)
+    assert pm.draw(HuangWandCovariance.dist(2.0, np.ones(2), size=4), random_seed=1).shape == (4, 2, 2)
     for S in (*A, *B, *C):
         assert np.linalg.eigvalsh(S)[0] > 0
 
 
 def test_random_hyperparameters_are_refused():
     with pm.Model() as model:
-        HuangWand("S", pm.HalfNormal("nu"), np.ones(2))
+        HuangWandCovariance("S", pm.HalfNormal("nu"), np.ones(2))
     with pytest.raises(Exception, match="hyperparameters are numbers"):
         model.dlogp()
 
 
 def test_arguments():
     with pytest.raises(ValueError, match="exactly one"):
-        InverseWishart.dist(3.0)
+        InverseWishartCovariance.dist(3.0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Defining the class is all: no other file knows `HalfCauchy` (a conjugate update,
 its PyMC distribution). Compiles two PyMC models (about a minute where PyTensor has nothing on disk).
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, CovarianceUpdate
+from bayesimp.priors.base import REGISTRY
 from bayesimp.priors.centred import Centred
 from bayesimp.priors.records import prior_from_dict, priors_from_dict, priors_to_dict
 from tests.calibration.montecarlo import batch_means, bonferroni
@@ -169,6 +171,34 @@ def test_gibbs_takes_its_conjugate_update():
         toy.tree["posterior"]["Psi"], own.tree["posterior"]["Psi"]
     )  # the same prior, other class
     assert_array_equal(toy.values("y"), own.values("y"))
+
+
+@pytest.mark.parametrize("engine", ["joint", "fcs", "joint, an older file", "fcs, an older file"])
+def test_a_file_names_the_prior_whose_class_is_not_defined(engine, tmp_path, monkeypatch):
+    """The result is whole; what is missing to go on is said at once, and again when it is to go on."""
+    priors = pr.Priors(Psi=HalfCauchy(), name="toy")
+    if "older" in engine:  # which did not name the module
+        monkeypatch.setattr(HalfCauchy, "to_dict", lambda self: {"type": "HalfCauchy", "scale": 1.0})
+    if engine.startswith("joint"):
+        imp = bi.JointNormal(table(), FORMULA, priors).impute(2, seed=1, draws=5, tune=2, chains=1)
+    else:
+        imp = bi.FCS(table(), me.Bayes(priors)).impute(2, seed=1, cycles=2)
+    imp.save(tmp_path / "toy.nc")
+    monkeypatch.delitem(REGISTRY, "HalfCauchy")
+    back = bi.load(tmp_path / "toy.nc")
+    pd.testing.assert_frame_equal(back.frame(1), imp.frame(1))
+    words = (
+        r"HalfCauchy.*not known"
+        if "older" in engine
+        else (
+            r"prior HalfCauchy of the module '[\w.]*test_toy_prior' is not known in this session\. Import '[\w.]*"
+            r"test_toy_prior', then load the file again"
+        )
+    )
+    (event,) = back.events[back.events["kind"] == "cannot go on"]["message"]
+    assert re.search(words, event)
+    with pytest.raises(SpecificationError, match=f"no chains to continue: .*{words}"):
+        back.extend(3)
 
 
 def test_it_is_saved_loaded_and_continued(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import bayesimp as bi
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.fcs.run import run_chain as fcs_chain
+from bayesimp.joint.gibbs import GibbsTask, initial_state
 from bayesimp.joint.run import run_chain as joint_chain
 from bayesimp.sampling.executors import (
     ProcessExecutor,
@@ -103,13 +104,45 @@ def test_a_failure_is_raised(executor):
 
 
 def test_names_and_workers():
-    assert read_executor(None) == ThreadExecutor() and read_executor("serial", 3) == SerialExecutor(3)
+    assert read_executor(None) == ThreadExecutor() and read_executor("serial", 1) == SerialExecutor(1)
     assert read_executor(ProcessExecutor(2), 2) == ProcessExecutor(2)
     assert read_executor(ThreadExecutor(), 2) == ThreadExecutor(2)
     with pytest.raises(SpecificationError, match="one of 'threads', 'serial', 'processes', got 'dask'"):
         read_executor("dask")
     with pytest.raises(SpecificationError, match="workers = 3, but the executor has 2"):
         read_executor(ThreadExecutor(2), 3)
+    with pytest.raises(SpecificationError, match="executor must be one of"):
+        read_executor(["threads"])
+    for workers in (0, -1, 2.5, "two", True):
+        with pytest.raises(SpecificationError, match="workers must be a whole number of at least 1"):
+            read_executor(None, workers)
+
+
+@pytest.mark.parametrize("executor", ["serial", SerialExecutor()], ids=["by name", "as it is"])
+def test_one_chain_after_the_other_has_one_worker(executor):
+    """Two would be ignored."""
+    words = r"workers = 2: executor='serial' runs one chain after the other\. Take workers=1, or executor='threads'"
+    data = bi.IncompleteData(table(), cluster="g")
+    for model in (bi.FCS(data), bi.JointNormal(data, "y + w ~ x + (1 | g)")):
+        with pytest.raises(SpecificationError, match=words):
+            model.impute(m=2, seed=1, executor=executor, workers=2)
+    with pytest.raises(SpecificationError, match=words):
+        SerialExecutor(2)
+
+
+@every
+def test_thinned_draws_are_put_in_their_places(executor):
+    """One iteration in three is kept, and comes back in several pieces; a chain alone is one piece."""
+    model = bi.JointNormal(bi.IncompleteData(table(), cluster="g"), "y + w ~ x + (1 | g)")
+    options = dict(m=2, seed=5, chains=2, tune=4, draws=3_000, thin=3, progress=False)
+    kept = model.impute(executor=executor, **options).run.draws
+    for k in range(2):
+        task = GibbsTask(model._working, model._working_priors, 3)
+        chain = initial_state(5, k, model._working_priors, 2, 1)
+        run_task(task, chain, k, 4, keep=False)
+        alone = run_task(task, chain, k, 9_000)[1].on_data_scale(model._working)
+        for some, own in zip(kept.arrays, alone.arrays, strict=True):
+            np.testing.assert_array_equal(some[k], own[0])
 
 
 def test_what_cannot_be_pickled_is_refused_with_the_cure():

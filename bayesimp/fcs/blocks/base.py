@@ -1,7 +1,7 @@
 """`Block`: how one conditional model draws its parameters and fills in its missing values, in the chained-equations loop.
 
-A block is made once for a model and serves all chains: what belongs to a chain is in its `Chain`, and what the block
-keeps there from cycle to cycle in its `Parameters`. Besides `init` and `step` everything has a default.
+A block is made once for a model and serves all chains: the state of a chain is in its `Chain`, and what the block keeps
+from cycle to cycle is in the chain's `Parameters`. Everything except `init` and `step` has a default.
 """
 
 from __future__ import annotations
@@ -24,10 +24,25 @@ from bayesimp.methods.base import Method
 if TYPE_CHECKING:
     from bayesimp.kernels.chained.visit import Visit
 
-__all__ = ["ADVICE", "FREE", "KEPT", "Block", "Chain", "Parameters", "held_coefficients", "summed"]
+__all__ = [
+    "ADVICE",
+    "BEYOND",
+    "FREE",
+    "KEPT",
+    "LASTING",
+    "Block",
+    "Chain",
+    "Parameters",
+    "held_coefficients",
+    "summed",
+]
 
 Array = NDArray[np.float64]
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
+BEYOND = (
+    1 << 28
+)  # the bit of a visit in which values stayed as they were, for nothing could be drawn in their rows
+LASTING = 10  # visits in succession in which nothing could be drawn, from which on the run ends
 FREE = "free:"  # marks, among `Parameters.own`, what results show: shapes, cutpoints, variables of a user's own model
 ADVICE = (
     "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
@@ -41,20 +56,20 @@ def _none() -> Array:
 
 @dataclass
 class Parameters:
-    """State of a block in one chain, working scale; an array of size 0 where the model has no such parameter.
+    """State of a block in one chain, on the working scale; parameters that the model lacks are arrays of size 0.
 
     Attributes
     ----------
     beta
         (p*, r) fixed effects.
     Sigma
-        (1, r, r) residual covariance matrix, or (m, r, r), one a cluster.
+        (1, r, r) residual covariance matrix, or (m, r, r), one per cluster.
     Psi
         (r q, r q) covariance matrix of the random effects.
     B
         (m, q, r) random effects.
     own
-        Whatever else the block keeps from cycle to cycle; names that begin with `FREE` are shown in results.
+        Anything else that the block keeps from cycle to cycle; results show names that begin with `FREE`.
     """
 
     beta: Array = field(default_factory=_none)
@@ -64,7 +79,7 @@ class Parameters:
     own: dict[str, np.ndarray] = field(default_factory=dict)
 
     def kept(self) -> dict[str, np.ndarray]:
-        """What is kept of every cycle."""
+        """The parameters that are stored for every cycle."""
         normal = {name: getattr(self, name) for name in KEPT}
         return {name: x for name, x in normal.items() if x.size} | {
             name: x for name, x in self.own.items() if name.startswith(FREE)
@@ -73,9 +88,10 @@ class Parameters:
 
 @dataclass
 class Chain:
-    """One imputation under way: completed incomplete rows V (R, d - p), parameters by block.
+    """One imputation in progress: the incomplete rows as completed, V (R, d - p), and parameters by block.
 
-    events: how often something of the kind (block, code) happened.
+    events: how often each (block, code) occurred. failing: visits in succession, up to the last one,
+    in which a block could not draw, by its name.
     """
 
     rng: np.random.Generator
@@ -83,14 +99,25 @@ class Chain:
     theta: list[Parameters]
     cycles: int = 0
     events: dict[tuple[int, int], int] = field(default_factory=dict)
+    failing: dict[str, int] = field(default_factory=dict)
 
     def record(self, block: int, code: int, count: int = 1) -> None:
-        """Count what happened; the words are with the block (`Block.words`)."""
+        """Count an occurrence; `Block.words` has the message."""
         self.events[block, code] = self.events.get((block, code), 0) + count
+
+    def note(self, block: int, code: int, words: Mapping[int, tuple[str, str]]) -> None:
+        """Count the bits of a code that ``words`` knows, or a negative code as it is."""
+        for each in [code] if code < 0 else [bit for bit in words if bit > 0 and code & bit]:
+            self.record(block, each)
+
+    def passing(self, block: str, failed: bool) -> bool:
+        """Whether a failure of a block is not yet a lasting one; called once a visit."""
+        self.failing[block] = self.failing.get(block, 0) + 1 if failed else 0
+        return self.failing[block] < LASTING
 
 
 def summed(thetas: list[Parameters], name: str) -> np.ndarray:
-    """Sum over imputations of what blocks count by themselves."""
+    """The sum over imputations of a block's own counts."""
     return np.sum([theta.own[name] for theta in thetas], axis=0)
 
 
@@ -101,8 +128,8 @@ def held_coefficients(model: ConditionalModel, thetas: list[Parameters]) -> list
         Event(
             "coefficient held",
             f"{model.name} ~ {column.name}",
-            f"'{column.name}' was a combination of the other predictors, as they were completed, in the rows where "
-            f"'{model.name}' is observed: its coefficient stayed as it was (0 at first) while the others were drawn "
+            f"'{column.name}' was a combination of the other predictors, as completed, in the rows where "
+            f"'{model.name}' is observed: its coefficient kept its value (0 at first) while the others were drawn "
             "given it. Leave it out of the formula, or give beta a normal prior.",
             int(count),
         )
@@ -117,20 +144,23 @@ class Block(ABC):
     Attributes
     ----------
     table, chained, method
-        The table as the loop reads it, the conditional model in it, and its method.
+        The table in the form that the loop reads, the conditional model in it, and its method.
     words
         Kind and message of each bit that `step` may return, and of its negative codes.
     heavy
         Whether `step` is mostly compiled code, during which another thread may run.
     advice
-        The end of the message of a `SamplingError`: what to do.
+        The end of the message of a `SamplingError`, which says what to do.
     visit
-        Arrays that stand for `step` in the kernel that runs whole cycles (kernels/chained/visit.py); None: `step` runs.
+        Arrays that replace `step` in the kernel that runs whole cycles (kernels/chained/visit.py); None: call `step`.
     adapts
         Whether `adapt` tunes the block before the chains start.
+    holds
+        Negative codes after which everything stands as it did before the visit. It is then passed over, and an event says
+        so, unless that happened in `LASTING` visits in succession: values that others complete in another way may do.
     drawn
-        (R,) bool, of a cluster-level variable: incomplete rows whose value is drawn, not known from other rows of their
-        cluster. None: all that are missing.
+        (R,) bool for a cluster-level variable: incomplete rows whose value is drawn, rather than known from other rows of
+        their cluster. None: all incomplete rows.
     """
 
     words: Mapping[int, tuple[str, str]] = {}
@@ -138,6 +168,7 @@ class Block(ABC):
     advice: str = ADVICE
     visit: Visit | None = None
     adapts: bool = False
+    holds: frozenset[int] = frozenset()
     drawn: NDArray[np.bool_] | None = None
     method: Method
 
@@ -147,7 +178,7 @@ class Block(ABC):
 
     @abstractmethod
     def init(self, chain: Chain) -> Parameters:
-        """The parameters that a chain starts from; its missing values are filled in."""
+        """The parameters from which a chain starts; its missing values are already filled in."""
 
     @abstractmethod
     def step(self, chain: Chain, theta: Parameters) -> int:
@@ -155,8 +186,19 @@ class Block(ABC):
 
         Returns
         -------
-        0, or a sum of bits that say what was out of the ordinary; a negative code ends the run with `SamplingError`.
+        0, or a sum of bits for what was unusual (`words`); a negative code ends the run with `SamplingError`.
         """
+
+    def visited(self, chain: Chain, code: int) -> bool:
+        """Whether the run goes on after the code of a step; called once a visit.
+
+        Values that were never drawn need not keep to bounds, so that blocks with bounds do not stand still.
+        """
+        if code & BEYOND and code > 0:  # counted where it happened, `GeneralisedBlock.draw`
+            return True
+        failed = code < 0
+        passing = chain.passing(self.chained.block.name, failed)
+        return not failed or (passing and code in self.holds and not self.chained.arrays.lower.size)
 
     def move(self, shift: Shift) -> None:
         """Take a shift, which `step` adds between the draw of the parameters and the fill.
@@ -164,7 +206,7 @@ class Block(ABC):
         Raises
         ------
         SpecificationError
-            The block imputes a variable that is to be shifted, and cannot.
+            The block imputes a variable that is to be shifted, but does not support shifts.
         """
         moved = [name for name in self.chained.block.responses if shift.of(name)]
         if moved:
@@ -173,9 +215,9 @@ class Block(ABC):
             )
 
     def adapt(self, chain: Chain) -> None:
-        """Tune on a chain of its own, which is thrown away (`loop.adapt_all`); called where ``adapts`` is true."""
+        """Tune on a separate chain, which is discarded (`loop.adapt_all`); called if ``adapts`` is true."""
         return None
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """What is to be said of all chains in the end."""
+        """Events that concern all chains, at the end of a run."""
         return []

@@ -1,14 +1,14 @@
-"""Whether a user's PyMC model can be a block of chained equations, found out before anything is compiled.
+"""Whether a user's PyMC model can be a block of chained equations, checked before anything is compiled.
 
-The model is run once in plain Python, where a shape or an index that does not fit is an error: on the rows given, and
-on other rows (the probe: one of every cluster), as it will be in every cycle.
+The model is run once in plain Python, where a wrong shape or index is an error: on the given rows, and on other rows (the
+probe, with one row per cluster), because rows change in every cycle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pymc as pm
@@ -19,19 +19,24 @@ from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import FAMILIES, family_of
 from bayesimp.models.conditional_normal import ConditionalData
 
+if TYPE_CHECKING:
+    from bayesimp.priors import Priors
+
 __all__ = ["build", "check_draws", "wrong_values"]
 
 PLAIN: dict[str, Any] = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
 
-def build(function: Callable, data: ConditionalData, priors) -> tuple[pm.Model, ConditionalData]:
+def build(
+    function: Callable, data: ConditionalData, priors: Priors | None
+) -> tuple[pm.Model, ConditionalData]:
     """The user's model on variables to be filled with rows, and the probe.
 
     Raises
     ------
     SpecificationError
-        No node named as the variable; it is not observed, or not data.y; discrete free variables, or one that has a
-        value for each row; other rows do not fit; log density not finite. Or values that are not those of the family.
+        No node has the variable's name; the node is not observed, or not data.y; a free variable is discrete or has a
+        value for each row; other rows do not fit; the log density is not finite; values do not belong to the family.
     """
     where = f"The model of '{data.name}' (function {getattr(function, '__name__', repr(function))})"
     _check_clusters(data, where)
@@ -60,7 +65,7 @@ def build(function: Callable, data: ConditionalData, priors) -> tuple[pm.Model, 
 
 
 def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
-    """A draw of the variable for `rows`, with data.y not known."""
+    """Draw the variable for `rows`, with data.y unknown."""
     where = f"The model of '{rows.name}'"
     if drawn.shape != (len(rows.X),):
         raise SpecificationError(
@@ -80,7 +85,7 @@ def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
 
 
 def wrong_values(y: np.ndarray, rows: ConditionalData) -> str:
-    """Empty, or how many of `y` are no values of the family of `rows`, and what they ought to be."""
+    """How many values of `y` do not belong to the family of `rows`, and what they ought to be; empty if none."""
     family = family_of(rows.family)
     highest = rows.trials if family.column_of_trials else rows.levels - 1
     wrong = y[~np.isfinite(y) | family.outside(y, highest)]
@@ -101,7 +106,7 @@ def _check_family(data: ConditionalData, where: str) -> None:
             f"{where}: {data.family} with {data.levels} levels; at least {least} (two ordered ones are bernoulli)."
         )
     if family.column_of_trials != (data.trials is not None):
-        raise SpecificationError(f"{where}: trials are given for a binomial variable, and for no other.")
+        raise SpecificationError(f"{where}: trials belong to binomial variables only.")
     if wrong := wrong_values(np.asarray(data.y, dtype=float), data):
         raise SpecificationError(f"{where}: the family is {data.family}, and y has {wrong}.")
 
@@ -136,13 +141,11 @@ def _check_nodes(model: pm.Model, data: ConditionalData, where: str) -> None:
         names = ", ".join(v.name for v in model.discrete_value_vars)
         raise SpecificationError(f"{where}: HMC needs continuous variables; discrete: {names}. Sum them out.")
     if not model.free_RVs:
-        raise SpecificationError(
-            f"{where} has no free variable: there is nothing to be learnt from the data."
-        )
+        raise SpecificationError(f"{where} has no free variable: there is nothing to learn from the data.")
 
 
 def _probe(data: ConditionalData) -> ConditionalData:
-    """One row of every cluster, of another number than the rows given."""
+    """One row of every cluster, so that their number differs from that of the given rows."""
     cluster = np.arange(data.clusters + (data.clusters == len(data.X))) % data.clusters
     row = np.arange(len(cluster)) % len(data.X)
     columns: dict[str, Any] = {k: x[row] for k, x in data.arrays().items()}
@@ -150,14 +153,14 @@ def _probe(data: ConditionalData) -> ConditionalData:
 
 
 def _try(model: pm.Model, where: str) -> list[tuple[int, ...]]:
-    """Shapes of the free variables with the rows now in place; the density is evaluated on the way."""
+    """Shapes of the free variables for the current rows; also checks that the density can be evaluated."""
     free = model.free_RVs
     try:
         shapes = pytensor.function([], [v.shape for v in free], **PLAIN)()
         _terms(model)
     except (IndexError, ValueError, TypeError) as error:
         raise SpecificationError(
-            f"{where} does not work on other rows than those of the table it was written for. Everything that has one "
+            f"{where} works only on the rows of the table that it was written for. Everything that has one "
             "value a row must come from data (data.y, data.X, data.Z, data.cluster), and what is indexed by "
             f"data.cluster must have length data.clusters. PyMC says: {str(error).splitlines()[0]}"
         ) from error

@@ -1,7 +1,7 @@
-"""Blocks of the loop for variables of clusters: one value a cluster, the same in all its rows.
+"""Blocks of the loop for cluster-level variables, which have the same value in all rows of a cluster.
 
-The model has one row for every cluster, with the means of the others' completed columns (kernels/glm/cluster_level.py).
-Where some rows of a cluster lack a value that others have, it is filled in from these, once.
+The model has one row per cluster, with cluster means of the other variables' completed columns
+(kernels/glm/cluster_level.py). If only some rows of a cluster lack the value, it is filled in once from the others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import BEYOND, Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
 from bayesimp.fcs.blocks.single_level import FATAL, fatal
 from bayesimp.fcs.table import ChainedTable
@@ -31,8 +31,11 @@ __all__ = ["ClusterLevelBlock"]
 class ClusterLevelBlock(GeneralisedBlock):
     """`methods.ClusterLevel`."""
 
-    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
-             for code, text in WORDS.items()}  # fmt: skip
+    words = {
+        **{(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+           for code, text in WORDS.items()},
+        **GeneralisedBlock.words,
+    }  # fmt: skip
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -40,7 +43,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.levels = max(len(block.levels), 2)
         at = self.chained.scale.intercept
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
-        # values of rows that are not fitted are known, too, but teach nothing
+        # values in rows that are not fitted are known too, but are not used in the fit
         row_cluster = table.cells.cluster[table.row_cell]
         seen = ~self.rows.holes
         self.known = np.full(m, np.nan)
@@ -57,17 +60,17 @@ class ClusterLevelBlock(GeneralisedBlock):
         )
         self.location, self.scale = self._location_and_scale(self.y[~np.isnan(self.y)])
         self.between = None
-        if self.bounds is not None:  # a cluster's value keeps to those of all its rows
+        if self.bounds is not None:  # a cluster's value respects the bounds of all its rows
             lower, upper = np.full(m, -np.inf), np.full(m, np.inf)
             np.maximum.at(lower, self.rows.hole_cluster, self.bounds[0])
             np.minimum.at(upper, self.rows.hole_cluster, self.bounds[1])
             self.between = lower[self.empty], upper[self.empty]
-        # what is drawn, of the rows to be imputed: the others have the value of their cluster
+        # rows to be imputed whose value is drawn; the others take the value of their cluster
         self.drawn = np.zeros(len(self.rows.holes), dtype=bool)
         self.drawn[np.flatnonzero(self.rows.holes)[self.empty[self.rows.hole_cluster]]] = True
 
     def _location_and_scale(self, y: np.ndarray) -> tuple[float, float]:
-        """For the priors of the normal family and of those with a log link; 0 and 1 else."""
+        """Location and scale for the priors of normal families and of those with a log link; otherwise 0 and 1."""
         family = self.chained.block.distribution
         if not (family.is_normal or family.has_log_link):
             return 0.0, 1.0
@@ -78,6 +81,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         return mean, sd if sd > 0 else 1.0
 
     def init(self, chain: Chain) -> Parameters:
+        """The initial regression; empty clusters get values drawn from the observed ones."""
         theta = super().init(chain)
         state = initial_cluster_level_state(self.code, self.p, self.levels)
         theta.own |= state.regression._asdict()
@@ -93,13 +97,20 @@ class ClusterLevelBlock(GeneralisedBlock):
         every[self.empty] = values
         self.rows.put(chain.V, every[self.rows.hole_cluster])
 
+    def _present(self, chain: Chain) -> np.ndarray:
+        """(clusters without a known value,): the values that they have now."""
+        rows, now = self.rows, np.full(self.table.clusters, np.nan)
+        now[rows.hole_cluster] = rows._read(chain.V[np.flatnonzero(rows.holes), rows.column])
+        return now[self.empty]
+
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One regression on a row for each cluster, and values for the clusters without one."""
         own = theta.own
         X = np.empty((self.table.clusters, self.p))
         cluster_values(self.rows.factors(chain.V), X)
         X = np.ascontiguousarray(X[:, self.columns])
         fitted = ~np.isnan(self.y)
-        use = fitted | self.empty  # clusters of ignored rows have their value, and are not fitted
+        use = fitted | self.empty  # clusters of ignored rows have a value, but are not fitted
         regression = RegressionState(*(own[name] for name in RegressionState._fields))
         state = ClusterLevelState(regression, own["sigma2"], own["coefficients"])
         donors = self.method.donors or 0
@@ -107,12 +118,15 @@ class ClusterLevelBlock(GeneralisedBlock):
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
             self.scale, donors, trials=self.trials[use], bounds=self.between, shift=self.shift,
         )  # fmt: skip
-        if draw.code & TOO_LARGE:
+        too_large = bool(draw.code & TOO_LARGE)
+        if too_large and (
+            draw.code & ~TOO_LARGE >= FATAL or not chain.passing(self.chained.block.name, True)
+        ):
             raise SamplingError(
                 f"'{self.chained.block.name}': {WORDS[TOO_LARGE]}. The cluster means of a predictor have too "
                 "wide a range: take its logarithm, or leave it out."
             )
-        if draw.code >= FATAL:
+        if draw.code & ~TOO_LARGE >= FATAL:
             return fatal(draw.code)
         theta.beta[self.columns] = draw.beta
         if self.code == NORMAL:
@@ -122,13 +136,19 @@ class ClusterLevelBlock(GeneralisedBlock):
             self._keep_aux(theta)
         if np.isfinite(draw.accepted):
             own["accepted"] += draw.accepted, 1.0
-        self._put(chain, draw.values)
-        return int(draw.code)
+        self._put(
+            chain,
+            np.where(np.isfinite(draw.values), draw.values, self._present(chain))
+            if too_large
+            else draw.values,
+        )
+        return BEYOND | int(draw.code & ~TOO_LARGE) if too_large else int(draw.code)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Rows whose value was known from their cluster, and the acceptance rate of the Metropolis steps."""
         name, out = self.chained.block.name, []
         if self.filled:
-            text = "rows filled in with the value that other rows of their cluster have"
+            text = "rows filled in with the value of other rows in their cluster"
             out.append(Event("known in the cluster", name, text, self.filled))
         accepted = summed(thetas, "accepted")
         if accepted[1]:

@@ -1,14 +1,14 @@
-"""Blocks of the chained-equations loop for one variable that is not normal: its generalised linear mixed model.
+"""Blocks of the chained-equations loop for one non-normal variable, by its generalised linear mixed model.
 
     g(E y) = X* beta + Z* b_i,    b_i ~ N(0, Psi)        Jolani 2025, sec. 2.4
 
-Rows count here: the likelihood is not a function of cross products. A visit makes the rows anew from the completed
-table (fcs/blocks/rows.py), moves the parameters, and draws the missing values.
+The likelihood is not a function of cross products, so rows are needed. A visit builds the rows from the completed table
+(fcs/blocks/rows.py), moves the parameters, and draws the missing values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import ConditionalModel
@@ -40,11 +40,11 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, i
 __all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
 
 HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
-FEW_ACCEPTED = 0.1  # of steps; chains that accept fewer hardly move in a hundred cycles
+FEW_ACCEPTED = 0.1  # share of steps; chains that accept fewer hardly move in a hundred cycles
 
 
 def family_code(block: ConditionalModel) -> int:
-    """The kernels' code of a block's family and link."""
+    """The kernels' code for a block's family and link."""
     family = block.distribution
     return family.code(family.link(block.method.link))
 
@@ -52,7 +52,7 @@ def family_code(block: ConditionalModel) -> int:
 def glmm_beta_prior(
     prior: CoefficientPrior, scale: Any, block: ConditionalModel, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Q0, t0 as `beta_prior`; a weak prior of a count's intercept is around the log of its mean."""
+    """Q0, t0 as for `beta_prior`; a weak prior of a count's intercept is centred at the log of the count's mean."""
     Q0, t0 = beta_prior(prior, scale, block.predictors, where)
     if prior.follows_mean and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
@@ -60,9 +60,17 @@ def glmm_beta_prior(
 
 
 class GeneralisedBlock(Block):
-    """What the methods share: rows, parameters of the right shape, missing values drawn from the model."""
+    """The common part of these methods: rows, parameters of the right shape, draws of missing values from the model."""
 
-    shift: float = 0.0  # added to the linear predictor of what is imputed
+    shift: float = 0.0  # added to the linear predictor of imputed values
+    words: Mapping[int, tuple[str, str]] = {
+        BEYOND: (
+            "values held",
+            "the log mean of some rows was out of range, so that nothing could be drawn there: their values stayed as "
+            "they were. Take the logarithm of a predictor of wide range, give bounds= to what is imputed of it, or leave "
+            "it out of the formula",
+        )
+    }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -80,6 +88,7 @@ class GeneralisedBlock(Block):
         )
 
     def init(self, chain: Chain) -> Parameters:
+        """Zero coefficients, effects and Psi; shapes of one."""
         rq = self.r * self.q
         theta = Parameters(
             np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
@@ -89,25 +98,28 @@ class GeneralisedBlock(Block):
         return theta
 
     def _keep_aux(self, theta: Parameters) -> None:
-        """The auxiliary parameters as results show them: cutpoints from the second on (the first is 0), or a shape."""
+        """Store the auxiliary parameters for the results: cutpoints from the second on (the first is 0), or a shape."""
         auxiliary = self.chained.block.distribution.auxiliary
         if self.aux and auxiliary is not None:
             unit = self.rows.unit if auxiliary.has_unit else 1.0
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
     def move(self, shift: Shift) -> None:
-        """Take a shift: of a normal variable in the units of the data, of any other on the linear predictor."""
+        """Take a shift: in the units of the data for a normal variable, otherwise on the linear predictor."""
         unit = self.table.scale[self.chained.columns[0]] if self.chained.block.distribution.is_normal else 1.0
         self.shift = shift.of(self.chained.block.responses[0]) / float(unit)
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
+        """The rows where the variable is observed, with the predictors as completed in `V`."""
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
 
-    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> None:
-        """Draw the missing values from the model at theta."""
+    def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
+        """Draw the missing values from the model at theta; 0 or `BEYOND`."""
         X, Z = self.rows.missing(chain.V, f)
-        self.draw(chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B))
+        return self.draw(
+            chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)
+        )
 
     def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
         """(R,) missing values of a normal variable, between the bounds if there are any."""
@@ -126,27 +138,64 @@ class GeneralisedBlock(Block):
         eta: np.ndarray,
         beta: np.ndarray | None = None,
         columns: Iterable[int] | None = None,
-    ) -> None:
+    ) -> int:
         """Draw the missing values given their linear predictors eta (R, r).
+
+        Where a log mean is out of range the value stays as it is, for the next cycle may have other predictors, effects
+        and coefficients; but not in `LASTING` visits in succession.
 
         For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
         (p,) (None: theta.beta).
+
+        Returns
+        -------
+        0, or `BEYOND` where values stayed.
+
+        Raises
+        ------
+        SamplingError
+            It is an observed predictor far from those that the model was fitted to, or has lasted.
         """
         eta = eta + self.shift
         drawn = np.empty(len(eta))
         draw_rows(chain.rng, self.code, self.rows.hole_trials, eta, theta.own["aux"], drawn)
-        if not np.isfinite(drawn).all():
-            beta = theta.beta[:, 0] if beta is None else beta
-            columns = range(self.p) if columns is None else columns
-            j = int(np.argmax(~np.isfinite(drawn)))
+        there = np.isfinite(drawn)
+        if there.all():
+            self.rows.put(chain.V, drawn)
+            return 0
+        beta = theta.beta[:, 0] if beta is None else beta
+        columns = list(range(self.p) if columns is None else columns)
+        beyond = [int(j) for j in np.flatnonzero(~there)]
+        far = [self._extrapolates(chain, j, eta[j, 0], X[j], (X * beta)[j], columns) for j in beyond]
+        if any(far) or not chain.passing(self.chained.block.name, True):
+            j = beyond[int(np.argmax(far))]
             raise SamplingError(self._out_of_range(j, eta[j, 0], (X * beta)[j], columns))
-        self.rows.put(chain.V, drawn)
+        self.rows.put(chain.V, drawn, there)
+        return BEYOND
+
+    def _extrapolates(
+        self, chain: Chain, j: int, eta: float, x: np.ndarray, parts: np.ndarray, columns: list[int]
+    ) -> bool:
+        """Whether the largest part of a log mean out of range is that of an observed value, far from those fitted to.
+
+        So it is where the linear predictor is no log mean, or is not finite: another cycle mends neither.
+        """
+        if not self.chained.block.distribution.has_log_link or not np.isfinite(eta):
+            return True
+        sizes = [(abs(part), k) for k, part in enumerate(parts) if columns[k] != self.chained.scale.intercept]
+        size, k = max(sizes, default=(0.0, 0))
+        if size <= abs(eta - parts.sum()) or self.rows.imputed(
+            columns[k], j
+        ):  # effects of the cluster, or imputed
+            return False
+        fitted = self.rows.observed(chain.V, self.rows.factors(chain.V))[0][:, columns[k]]
+        return bool(np.abs(x[k] - fitted.mean()) > 2 * np.ptp(fitted))
 
     def _out_of_range(self, j: int, eta: float, parts: np.ndarray, columns: Iterable[int]) -> str:
-        """Which row, and what makes its log mean so large; parts of it by these columns of the model."""
+        """The row with the largest log mean and the columns that contribute to it, for messages."""
         block, table = self.chained.block, self.table
         row = int(table.row[np.flatnonzero(self.rows.holes)[j]])
-        # the intercept says nothing about the row
+        # the intercept does not distinguish rows
         sizes = [
             (abs(part), part, block.fixed[t].name)
             for part, t in zip(parts, columns, strict=True)
@@ -162,8 +211,8 @@ class GeneralisedBlock(Block):
         else:
             why = (
                 "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
-                "what is imputed of it (bounds=), or leave it out of the formula. In a cluster without observed values "
-                "heavy tails of Psi can do it alone, where few clusters say what it is: take a tighter prior"
+                "its imputed values (bounds=), or leave it out of the formula. In a cluster without observed values, "
+                "heavy tails of Psi can be the only cause if few clusters inform it: take a tighter prior"
             )
         return (
             f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}: no "
@@ -174,7 +223,7 @@ class GeneralisedBlock(Block):
 class BayesGlmm(GeneralisedBlock):
     """Posterior draws by Metropolis within Gibbs (`methods.Bayes`; kernels/glmm/gibbs.py)."""
 
-    words = {-code: ("failed", message) for code, message in FAILURES.items()}
+    words = {**{-code: ("failed", message) for code, message in FAILURES.items()}, **GeneralisedBlock.words}
     method: Gibbs
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -195,6 +244,7 @@ class BayesGlmm(GeneralisedBlock):
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
+        """A dispersed start (`glmm_start`), with tallies of Metropolis steps."""
         theta = super().init(chain)
         Psi = self.Psi.known_value
         theta.Psi = theta.Psi if Psi is None else Psi
@@ -207,6 +257,7 @@ class BayesGlmm(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One transition of all parameters, then a fill."""
         f = self.rows.factors(chain.V)
         own = theta.own
         code = glmm_step(
@@ -216,10 +267,10 @@ class BayesGlmm(GeneralisedBlock):
         if code:
             return -code
         self._keep_aux(theta)
-        self.fill(chain, theta, f)
-        return 0
+        return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The acceptance rate of the Metropolis steps, and steps that hardly moved."""
         tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         name = self.chained.block.name
         shares = [
@@ -238,6 +289,6 @@ class BayesGlmm(GeneralisedBlock):
             events.append(Event("slow mixing", name, text, 1))
         sought, found = tally["modes"]
         if found < sought:
-            text = "searches for a mode did not end; proposals from where they stood are valid, but rarely accepted"
+            text = "searches for a mode did not converge; proposals from their last points are valid, but rarely accepted"
             events.append(Event("mode not found", name, text, int(sought - found)))
         return events

@@ -1,12 +1,11 @@
 """Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi/draw.py.
 
 A visit is a step around the fit, then one update of the sampler of `methods.Bayes` (kernels/glmm/gibbs.py). Both leave
-the same posterior invariant, and the first alone comes near Psi = 0 too rarely where clusters are small. Both together
-against NUTS: tests/fcs/test_glmm_criteria.py. Priors are those that `methods.Bayes` has by default: the two differ
-in how they move, not in what they draw from.
+the same posterior invariant; the first alone comes near Psi = 0 too rarely if clusters are small.
+tests/fcs/test_glmm_criteria.py compares the pair with NUTS. Priors are the defaults of `methods.Bayes`: the two methods
+draw from the same posterior by different moves.
 
-The published algorithm (kernels/mlmi/published.py) has no priors, and counts how often it departs from what it is meant
-to draw.
+The published algorithm (kernels/mlmi/published.py) has no priors, and counts how often it departs from its target.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from bayesimp.priors.gibbs import covariance_update
 
 __all__ = ["MlmiBlock", "PublishedBlock"]
 
-GIBBS = 100  # codes of that update stand apart from those of the fit
+GIBBS = 100  # offset of that update's codes from those of the fit
 
 
 class MlmiBlock(GeneralisedBlock):
@@ -36,6 +35,7 @@ class MlmiBlock(GeneralisedBlock):
         **FAILURES,
         **EVENTS,
         **{-GIBBS - code: ("failed", text) for code, text in GIBBS_FAILURES.items()},
+        **GeneralisedBlock.words,
     }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -45,17 +45,19 @@ class MlmiBlock(GeneralisedBlock):
             pr.Weak(), scale, self.chained.block, self.rows.y, f"beta of '{name}'"
         )
         Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
-        assert isinstance(Psi, pr.HuangWand), "the default prior, which the proposal is made for"
+        assert isinstance(Psi, pr.HuangWand), "the default prior, for which the proposal is made"
         self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
         self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with tallies of proposals and acceptances."""
         theta = super().init(chain)
         theta.own |= {"tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies()}
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A Laplace fit, a draw around it, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
         k = self.p + self.q * (self.q + 1) // 2
@@ -80,10 +82,10 @@ class MlmiBlock(GeneralisedBlock):
         failed = glmm_step(*update)
         if failed:
             return -GIBBS - failed
-        self.fill(chain, theta, f)
-        return code
+        return code | self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """The acceptance of the proposals."""
         n = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
         text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
@@ -98,7 +100,8 @@ class PublishedBlock(GeneralisedBlock):
             "no fit",
             published.FAILURES[published.FAILED][1]
             + "; the values of the last visit are kept, as in his code",
-        )
+        ),
+        **GeneralisedBlock.words,
     }
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -107,6 +110,7 @@ class PublishedBlock(GeneralisedBlock):
         self.incomplete[self.rows.hole_cluster] = True
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with the state of the published algorithm."""
         theta = super().init(chain)
         p, q, m = self.p, self.q, self.table.clusters
         theta.own |= published.new_state(m, p, q)._asdict()
@@ -114,6 +118,7 @@ class PublishedBlock(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One step of the published algorithm, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
         state = published.PublishedState(*(own[name] for name in published.PublishedState._fields))
         code = published.published_step(
@@ -122,11 +127,10 @@ class PublishedBlock(GeneralisedBlock):
         )  # fmt: skip
         if code == published.FAILED:
             return 1
-        self.fill(chain, theta, f)
-        return 0
+        return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """Every departure from what is meant to be drawn, of how many."""
+        """How often each departure from the target occurred, and out of how many."""
         name = self.chained.block.name
         n = dict(zip(published.PUBLISHED_TALLIES, summed(thetas, "tallies"), strict=True))
         out = []

@@ -1,13 +1,11 @@
-"""Blocks of the chained-equations loop: how one conditional model draws its parameters and fills in its missing values.
-
-Blocks of one or several normal variables, on cross products (kernels/chained/moments.py).
-"""
+"""Blocks of one or several normal variables, which work on cross products (kernels/chained/moments.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
@@ -26,7 +24,7 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, i
 __all__ = ["GibbsBlock", "MatchingBlock", "MaximumLikelihoodBlock", "NormalBlock", "RegressionBlock"]
 
 FATAL = {
-    -1: ("failed", "the residual variance left the positive numbers"),
+    -1: ("failed", "the residual variance is no longer positive"),
     -2: ("failed", "the precision of a cluster's effects is not positive definite"),
     -3: ("failed", "the fixed effects are not identified"),
     -4: ("failed", "Psi lost its positive definiteness"),
@@ -34,17 +32,17 @@ FATAL = {
 
 
 class NormalBlock(Block):
-    """What the methods share: parameters of the right shape, missing values drawn from the normal model."""
+    """The common part of these methods: parameters of the right shape, draws of missing values from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
-    shift: np.ndarray | None = None  # (r,) what is added to what is imputed, working scale; None: nothing
+    shift: np.ndarray | None = None  # (r,) added to imputed values, on the working scale; None: nothing
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
 
     def init(self, chain: Chain) -> Parameters:
-        """Standard deviations of the working scale times log-normal factors, no correlations."""
+        """Standard deviations of the working scale times log-normal factors, without correlations."""
         p, q, r = self.sizes
         rng = chain.rng
         Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
@@ -60,20 +58,20 @@ class NormalBlock(Block):
 
     @property
     def _units(self) -> np.ndarray:
-        """(r,) what one unit of the working scale of each response is in the data."""
+        """(r,) the unit of the working scale of each response, in the units of the data."""
         return self.table.scale[list(self.chained.columns)]
 
     def moments(self, chain: Chain) -> tuple[np.ndarray, Moments]:
-        """Factors of the columns by cluster, and Moments of the rows where the responses are observed."""
+        """Factors of the columns by cluster, and moments of the rows where the responses are observed."""
         c = self.chained
         f = cluster_factors(self.table.cells, c.terms, chain.V)
         return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
 
     def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
-        """The missing values; 0, or -1 if Sigma is not positive definite."""
+        """Draw the missing values; returns 0, or -1 if Sigma is not positive definite."""
         c = self.chained
         if self.shift is not None and self.sizes[2] == 1:
-            # less is taken off the response's own column, which moves its mean, before bounds are kept to
+            # subtracting less from the response's own column moves its mean, before bounds apply
             f = f.copy()
             f[:, -1, 1] -= self.shift[0]
         done = fill(
@@ -83,10 +81,10 @@ class NormalBlock(Block):
 
 
 class GibbsBlock(NormalBlock):
-    """The univariate mixed model by Gibbs updates, conditionally conjugate priors (`methods.Gibbs`).
+    """The univariate mixed model by Gibbs updates with conditionally conjugate priors (`methods.Gibbs`).
 
-    Several responses: the joint model of these given all others. residual = "cluster": a residual variance for
-    every cluster.
+    Several responses have a joint model given all other variables. With residual = "cluster" every cluster has its own
+    residual variance.
     """
 
     method: Gibbs
@@ -121,6 +119,7 @@ class GibbsBlock(NormalBlock):
         self.visit = None if r > 1 or self.by_cluster else Visit(*common)
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with covariance matrices that are known at their values."""
         theta = super().init(chain)
         Sigma, Psi = self.Sigma.known_value, self.Psi.known_value
         theta.Sigma = theta.Sigma if Sigma is None else Sigma[None]
@@ -133,9 +132,11 @@ class GibbsBlock(NormalBlock):
         return theta
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Coefficients that the completed data did not determine."""
         return held_coefficients(self.chained.block, thetas)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """One Gibbs iteration, then a fill."""
         c, table = self.chained, self.table
         if self.by_cluster:
             f, m = self.moments(chain)
@@ -150,12 +151,15 @@ class GibbsBlock(NormalBlock):
             own = theta.Sigma[0], theta.Psi, theta.beta, theta.B, theta.own["held"]
             code = common_step(chain.rng, m, *updates, *own)
             return -code if code else self.fill(chain, theta, f)
-        state = theta.Sigma, theta.Psi, theta.beta, theta.B, theta.own["held"], chain.V
+        state = theta.Sigma, theta.Psi, theta.beta, theta.B
+        held: NDArray[np.int64] = theta.own["held"]
         if self.sizes[2] == 1:
-            code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state)
+            code = gibbs_step(chain.rng, table.cells, c.terms, c.arrays, *updates, *state, held, chain.V)
         else:
             first = not theta.own["started"][0]
-            code = joint_step(chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state)
+            code = joint_step(
+                chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state, held, chain.V
+            )
             theta.own["started"][0] = 1.0
             if (
                 self.shift is not None and not code
@@ -180,11 +184,13 @@ class MaximumLikelihoodBlock(NormalBlock):
         super().__init__(table, number)
         self._step = ml_step
         self.words = {**FAILURES, **EVENTS}
+        self.holds = frozenset(FAILURES)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw around the maximum-likelihood estimate, then a fill."""
         f, m = self.moments(chain)
         q = self.sizes[1]
-        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which nothing here needs
+        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which is not used here
         code = self._step(chain.rng, m, Lambda, theta.beta, theta.Sigma[0], theta.Psi, theta.B)
         return code if code < 0 else self.fill(chain, theta, f) or code
 
@@ -193,35 +199,40 @@ class RegressionBlock(NormalBlock):
     """Bayesian linear regression that ignores the clusters (mice's norm)."""
 
     words = {
-        -2: ("failed", "there are no more observed rows than predictors that they tell apart"),
+        -2: ("failed", "there are no more observed rows than linearly independent predictors"),
         -3: ("failed", "the predictors explain it exactly"),
     }
+    holds = frozenset(words)
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with counts of held coefficients."""
         theta = super().init(chain)
         theta.own["held"] = np.zeros(theta.beta.size, dtype=np.int64)
         return theta
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Coefficients that the completed data did not determine."""
         return held_coefficients(self.chained.block, thetas)
 
     def parameters(self, chain: Chain, theta: Parameters) -> tuple[np.ndarray, np.ndarray, int]:
-        """Factors by cluster, the least-squares fit, and a code; theta is drawn."""
+        """Draw theta; returns factors by cluster, the least-squares fit, and a code."""
         f, m = self.moments(chain)
         beta_hat, beta = np.empty(self.sizes[0]), theta.beta[:, 0].copy()
         n = int(self.chained.arrays.pattern_rows[0])
         products = m.XX[0], np.ascontiguousarray(m.XY[0, :, 0]), m.YY[0, 0, 0]
         sigma2, code = draw_regression(chain.rng, *products, n, beta_hat, beta, theta.own["held"])
-        theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
+        if not code:
+            theta.beta[:, 0], theta.Sigma[0, 0, 0] = beta, sigma2
         return f, beta_hat[:, None], -code
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw of the regression, then a fill."""
         f, _, code = self.parameters(chain, theta)
         return code or self.fill(chain, theta, f)
 
 
 class MatchingBlock(RegressionBlock):
-    """Predictive mean matching of type 1 on that regression (mice's pmm)."""
+    """Predictive mean matching, type 1, based on that regression (mice's pmm)."""
 
     method: PMM
 
@@ -235,6 +246,7 @@ class MatchingBlock(RegressionBlock):
         self.values = np.concatenate([table.D[:, k], table.start[self.donors, self.column]])
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw of the regression, then values taken from donors with similar predictions."""
         f, beta_hat, code = self.parameters(chain, theta)
         if code:
             return code

@@ -1,7 +1,7 @@
-"""Blocks of the chained-equations loop that sample a PyMC model: any prior, or a model of the user's own.
+"""Blocks of the chained-equations loop that sample a PyMC model: with any prior, or a user's own model.
 
-What is sampled, and how: fcs/blocks/pymc_normal.py, fcs/blocks/pymc_user.py. Here they are given what a cycle
-has changed, and their state is kept with the parameters of the chain.
+The samplers are in fcs/blocks/pymc_normal.py and fcs/blocks/pymc_user.py. The blocks pass them the data of each cycle and
+keep their state with the parameters of the chain.
 """
 
 from __future__ import annotations
@@ -63,14 +63,17 @@ class PriorModel(NormalBlock):
         )
 
     def adapt(self, chain: Chain) -> None:
+        """Tune step size and metric of HMC on the completed data of this chain."""
         self.model.adapt(chain.rng, self.moments(chain)[1])
 
     def init(self, chain: Chain) -> Parameters:
+        """The general start, with a state of HMC."""
         theta = super().init(chain)
         theta.own |= _pack(self.model.start(chain.rng, self.moments(chain)[1]))
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """HMC transitions, a draw of what is integrated out, then a fill."""
         f, m = self.moments(chain)
         state = _unpack(theta)
         theta.beta, Sigma, theta.Psi, theta.B = self.model.step(chain.rng, state, m)
@@ -79,20 +82,23 @@ class PriorModel(NormalBlock):
         return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Divergences and acceptance of HMC."""
         return events(map(_unpack, thetas), self.chained.block.name)
 
 
 class OwnModel(Block):
     """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
 
-    Of a variable that is not normal the response is as it is: 0 and 1, counts, codes of levels from 0, positive numbers
-    divided by their mean.
+    A non-normal response is not standardised: it is 0 and 1, counts, level codes from 0, or positive numbers divided by
+    their mean.
     """
 
     adapts = True
     method: PyMC
     shift: float = 0.0  # added to the imputed values of a normal variable, working scale
-    keep: tuple[str, ...] = ()  # computed quantities of the model that are kept besides its free variables
+    keep: tuple[
+        str, ...
+    ] = ()  # computed quantities of the model that are kept in addition to its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -105,7 +111,7 @@ class OwnModel(Block):
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
 
     def move(self, shift: Shift) -> None:
-        """Take a shift, of a normal variable only: a model draws the others itself.
+        """Take a shift of a normal variable; for other variables the model itself draws the values.
 
         Raises
         ------
@@ -126,7 +132,7 @@ class OwnModel(Block):
         return method.model, method.priors
 
     def rows(self, chain: Chain) -> tuple[ConditionalData, ConditionalData]:
-        """Rows with the variable observed (and fitted), and rows with it missing, as this cycle has them."""
+        """The current rows in which the variable is observed (and fitted), and those in which it is missing."""
         block, rows = self.chained.block, self.block_rows
         f = rows.factors(chain.V)
         fixed, random = (tuple(c.name for c in part) for part in (block.fixed, block.random))
@@ -157,14 +163,17 @@ class OwnModel(Block):
         return out[0], out[1]
 
     def adapt(self, chain: Chain) -> None:
+        """Tune step size and metric of HMC on the completed data of this chain."""
         self.model.adapt(chain.rng, self.rows(chain)[0])
 
     def init(self, chain: Chain) -> Parameters:
+        """A state of HMC; the user's free variables are kept as parameters."""
         observed = self.rows(chain)[0]
         state = self.model.start(chain.rng, observed)
         return Parameters(own=_pack(state) | self._free(state, observed))
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """HMC transitions of the user's model, then missing values drawn from it."""
         observed, missing = self.rows(chain)
         state = _unpack(theta)
         values = self.model.step_rows(chain.rng, state, observed, missing)
@@ -178,6 +187,7 @@ class OwnModel(Block):
         return {f"{FREE}{name}": x for name, x in self.model.parameters(state, observed).items()}
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Divergences and acceptance of HMC."""
         return events(map(_unpack, thetas), self.chained.block.name)
 
 
@@ -205,7 +215,7 @@ class GeneralisedModel(OwnModel):
         if not np.allclose(Q0, np.diag(precision)):
             raise SpecificationError(
                 f"'{name}': a normal prior in the units of the data is correlated when predictors are centred, "
-                "which its PyMC model does not take. Use priors.Weak(), which is about centred predictors, or 'bayes'."
+                "which its PyMC model does not take. Use priors.Weak(), which refers to centred predictors, or 'bayes'."
             )
         beta: pr.Flat | pr.Normal = pr.Flat()
         if precision.any():
@@ -215,19 +225,21 @@ class GeneralisedModel(OwnModel):
         return pr.Priors(Psi=Psi, beta=beta, name=priors.name)
 
     def init(self, chain: Chain) -> Parameters:
+        """As `OwnModel.init`, with parameters under the names of other methods."""
         theta = super().init(chain)
         return self._named(theta)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """As `OwnModel.step`, with parameters under the names of other methods."""
         code = super().step(chain, theta)
         self._named(theta)
         return code
 
     def _named(self, theta: Parameters) -> Parameters:
-        """beta and Psi as other blocks have them, shape and cutpoints as results show them."""
+        """Name beta and Psi as other blocks do, and shape and cutpoints as results show them."""
         own = theta.own
         theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
-        # where Psi is computed from other variables (standard deviations, Psi at centred columns), these say no more
+        # variables from which Psi is computed (standard deviations, Psi at centred columns) are redundant
         for name in [name for name in own if name.startswith(f"{FREE}Psi_")]:
             own.pop(name)
         own.pop(f"{FREE}u")
@@ -241,7 +253,7 @@ class GeneralisedModel(OwnModel):
 
 
 def _completed(table: ChainedTable) -> Chain:
-    """A chain to look at the shape of the rows: its missing values are the means."""
+    """A chain whose missing values are the means, to find the shapes of the rows."""
     V = np.nan_to_num(table.start)
     table.derive(V)
     return Chain(np.random.default_rng(0), V, [])

@@ -2,15 +2,15 @@
 
     y = X beta + Z b + e        models/conditional_normal.py
 
-One transition of (Sigma, Psi), given the data of this cycle and from where the last cycle ended:
+One transition of (Sigma, Psi), given the data of this cycle, from the state in which the last cycle ended:
 
     beta          | Sigma, Psi, y      exactly, b integrated out          kernels/chained/gibbs.py
     Sigma, Psi    | beta, y            one trajectory of HMC, b integrated out
     and last: beta, b | Sigma, Psi, y  exactly
 
-HMC so has 1 + q(q+1)/2 parameters whatever the number of predictors, clusters and rows, and a metric that does not
-depend on the predictors, which change from cycle to cycle. Step size and metric are found once, by `adapt`, for all
-imputations: what is left invariant does not depend on them. Data are arguments of the compiled functions.
+Thus HMC has 1 + q(q+1)/2 parameters for any number of predictors, clusters and rows, and its metric does not depend on
+the predictors, which change from cycle to cycle. `adapt` finds step size and metric once for all imputations; the
+invariant distribution does not depend on them. Data are arguments of the compiled functions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["NormalConditional", "NormalDraw"]
 
 
 class NormalDraw(NamedTuple):
-    """beta (p, 1), Sigma (1, 1), Psi (q, q), B (m, q, 1), all clusters included."""
+    """A draw of beta (p, 1), Sigma (1, 1), Psi (q, q) and B (m, q, 1), for all clusters."""
 
     beta: np.ndarray
     Sigma: np.ndarray
@@ -49,18 +49,18 @@ class NormalConditional(HmcBlock):
     Parameters
     ----------
     priors
-        Resolved (`bayesimp.priors.resolve`): d = 1 for Sigma, q for Psi, on the scale of the moments.
+        Resolved priors (`bayesimp.priors.resolve`) with d = 1 for Sigma and q for Psi, on the scale of the moments.
     p, q
-        Columns of X and Z.
+        Numbers of columns of X and Z.
     transitions
-        A cycle: one moves as far as an update of Gibbs or farther (benchmarks/pymc_block.py).
+        Transitions per cycle; one moves at least as far as a Gibbs update (benchmarks/pymc_block.py).
     beta_prior
         Q0 (p, p), t0 (p,): precision, and precision times mean, in place of ``priors.beta``.
     name
         Of the variable, for messages.
 
-    Its functions are compiled here unless a model with the same q and kinds of prior (degrees of freedom included)
-    has been; p, scales of priors and data are arguments.
+    Its functions are compiled here, unless they have been for a model with the same q and kinds of prior (including
+    degrees of freedom); p, scales of priors and data are arguments.
     """
 
     def __init__(
@@ -91,15 +91,16 @@ class NormalConditional(HmcBlock):
         kept = [v.name for v in model.deterministics if v.name not in self._constants]
         free = [v for v in model.free_RVs if v.name != "beta"]
         self.structure = compile_model(model, given=["beta"], keep=kept) if free else None
-        self._known = tuple(CovarianceUpdate(FIXED, 0.0, np.zeros((k, k)), np.ones(k)) for k in (1, q))
+        known_Sigma, known_Psi = (CovarianceUpdate(FIXED, 0.0, np.zeros((k, k)), np.ones(k)) for k in (1, q))
+        self._known = known_Sigma, known_Psi
 
     def adapt(self, rng: np.random.Generator, moments: Moments) -> None:
-        """Warm up on these data; step size and metric are kept for all imputations from here on."""
+        """Warm up on these data; all imputations then use the step size and metric found."""
         if self.structure is None:
             return
         arrays, draw = self._arrays(moments)
 
-        def move(theta, C, e):
+        def move(theta: np.ndarray, C: np.ndarray, e: float) -> np.ndarray:
             self._covariances(theta, arrays, draw)
             self._effects(rng, moments, draw)
             return self.move(rng, theta, arrays, C, e, 1)
@@ -107,18 +108,18 @@ class NormalConditional(HmcBlock):
         self.adaptation = adapt(move, self.structure.start.copy())
 
     def start(self, rng: np.random.Generator, moments: Moments) -> HmcState:
-        """Where an imputation begins."""
+        """The state from which an imputation starts."""
         if self.structure is None:
             return HmcState(np.zeros(0))
         return self.start_near_mean(rng, self._arrays(moments)[0])
 
     def step(self, rng: np.random.Generator, state: HmcState, moments: Moments) -> NormalDraw:
-        """Move the state (in place), and draw what belongs to it.
+        """Move the state (in place), and draw beta and the effects given it.
 
         Parameters
         ----------
         moments
-            Of the rows with y observed: r = 1, one pattern, at most one cell a cluster.
+            Moments of the rows with y observed: r = 1, one pattern, at most one cell per cluster.
 
         Raises
         ------
@@ -135,7 +136,7 @@ class NormalConditional(HmcBlock):
         return draw
 
     def _arrays(self, m: Moments) -> tuple[tuple, NormalDraw]:
-        """Arguments of the density, made of the moments; and a draw to be filled, its beta being one of them."""
+        """Arguments of the density, made from the moments, and a draw to be filled, whose beta is one of them."""
         p, q, clusters = self.p, self.q, len(m.first) - 1
         x, z, d = slice(1, 1 + p), slice(1 + p, 1 + p + q), 2 + p + q
         draw = NormalDraw(np.zeros((p, 1)), np.ones((1, 1)), np.eye(q), np.zeros((clusters, q, 1)))

@@ -1,14 +1,15 @@
 """Block of chained equations for one variable: the user's own PyMC model.
 
-All free variables move by HMC given the rows in which the variable is observed, then the missing values are drawn from
-the model's own node, whatever its distribution. How to write such a model:
-`bayesimp.models.conditional_normal.ConditionalData`.
+HMC moves all free variables given the rows in which the variable is observed; missing values are then drawn from the
+model's own node, whatever its distribution. `bayesimp.models.conditional_normal.ConditionalData` says how to write such a
+model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +20,12 @@ from bayesimp.sampling.compiled_model import Structure, compile_model
 from bayesimp.sampling.hmc import adapt
 from bayesimp.sampling.hmc_block import HmcBlock, HmcState
 
+if TYPE_CHECKING:
+    from bayesimp.priors import Priors
+
 __all__ = ["UserConditional"]
 
-# More than the usual .8: with few rows a cluster, effects and their sd make a funnel, in which long steps get stuck.
+# Higher than the usual .8: with few rows per cluster, effects and their sd form a funnel, in which long steps get stuck.
 # Effective draws a second of the worst parameter: 114 to 223 (bernoulli, 30 clusters of 5), 3 to 135 (3 categories).
 ACCEPTANCE = 0.9
 
@@ -36,16 +40,16 @@ class UserConditional(HmcBlock):
     data
         Rows in which the variable is observed, to check the model with.
     priors
-        Handed on to the function.
+        Passed to the function.
     transitions
-        A cycle.
+        Transitions per cycle.
     keep
-        Names of quantities of the model that `parameters` returns besides the free variables.
+        Names of quantities of the model that `parameters` returns in addition to the free variables.
 
     Raises
     ------
     SpecificationError
-        A model that cannot be used, and why.
+        The model cannot be used; the message says why.
     """
 
     structure: Structure
@@ -54,7 +58,7 @@ class UserConditional(HmcBlock):
         self,
         function: Callable,
         data: ConditionalData,
-        priors=None,
+        priors: Priors | None = None,
         *,
         transitions: int = 3,
         keep: tuple[str, ...] = (),
@@ -68,7 +72,7 @@ class UserConditional(HmcBlock):
         check_draws(self._draw(np.random.default_rng(0), state, data, probe), probe)
 
     def adapt(self, rng: np.random.Generator, observed: ConditionalData) -> None:
-        """Warm up on these data; step size and metric are kept for all imputations from here on."""
+        """Warm up on these data; all imputations then use the step size and metric found."""
         arrays = self._arrays(observed)
         theta = self.structure.start.copy()
         self.adaptation = adapt(
@@ -76,7 +80,7 @@ class UserConditional(HmcBlock):
         )
 
     def start(self, rng: np.random.Generator, observed: ConditionalData) -> HmcState:
-        """Where an imputation begins."""
+        """The state from which an imputation starts."""
         return self.start_near_mean(rng, self._arrays(observed))
 
     def step_rows(
@@ -87,7 +91,7 @@ class UserConditional(HmcBlock):
         Parameters
         ----------
         observed, missing
-            Rows as they stand in this cycle; y of `missing` is not looked at.
+            The rows of this cycle; y of `missing` is not used.
 
         Returns
         -------
@@ -107,7 +111,7 @@ class UserConditional(HmcBlock):
         return drawn
 
     def parameters(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
-        """The free variables where the state stands, and what is kept besides, as the model names them."""
+        """The free variables at the state, and what else is kept, by the model's names."""
         values = self.structure.compiled.natural(state.theta, *self._arrays(observed))
         return {k: np.array(v) for k, v in zip(self.structure.names, values, strict=True)}
 

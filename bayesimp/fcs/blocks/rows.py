@@ -1,4 +1,4 @@
-"""The rows of one conditional model in the loop, for models that need them one by one: those that are not normal."""
+"""The rows of one conditional model in the loop, for non-normal models, which need them one by one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bayesimp.kernels.chained.rows import design_rows
 
 __all__ = ["BlockRows", "indistinct"]
 
-NEARLY = 1e-4  # of its length that a column has of its own, below which it is named where a block fails
+NEARLY = 1e-4  # part of a column's length that is its own, below which it is named if a block fails
 
 Array = NDArray[np.float64]
 
 
 class BlockRows:
-    """Rows in which the response is observed and fitted, by cluster, and rows in which it is to be imputed.
+    """The rows in which the response is observed and fitted, by cluster, and those in which it is to be imputed.
 
     Attributes
     ----------
     y, trials
-        (n,) the response where it is observed: codes of levels from 0, counts, positive numbers divided by their mean
-        (`unit`), normal values on the working scale; binomial trials, else 1.
+        (n,) the response where it is observed: level codes from 0, counts, positive numbers divided by their mean
+        (`unit`), or normal values on the working scale; binomial trials, or 1.
     first
         (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
     holes, hole_cluster, hole_trials
@@ -54,7 +54,7 @@ class BlockRows:
         self._hole_rows = np.flatnonzero(self.holes)
         self.hole_source = -1 - self._hole_rows
         terms = self.chained.terms
-        self._fixed = None  # factors, where no column has a mean over clusters
+        self._fixed = None  # factors if no column has a mean over clusters
         if not (terms.u >= 0).any():
             f = np.column_stack([np.ones(len(terms.offset)), terms.offset])
             self._fixed = np.ascontiguousarray(np.broadcast_to(f, (table.clusters, *f.shape)))
@@ -68,7 +68,7 @@ class BlockRows:
             self.hole_trials = np.rint(table.center[t] + table.scale[t] * table.cells.X[self.holes, t])
 
     def _read(self, working: Array) -> Array:
-        """The response as its model sees it, from the working scale."""
+        """The response in the units of its model, from the working scale."""
         if self.chained.block.distribution.is_normal:
             return working
         values = self.table.on_data_scale(self.k, working)
@@ -76,12 +76,32 @@ class BlockRows:
             return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
         return values / self.unit
 
-    def put(self, V: Array, drawn: Array) -> None:
-        """Imputed responses, as the model drew them, into the completed rows of a chain."""
-        V[self._hole_rows, self.column] = self.working(drawn)
+    def put(self, V: Array, drawn: Array, there: NDArray[np.bool_] | None = None) -> None:
+        """Put imputed responses, as the model drew them, into the completed rows of a chain; ``there``: which of them."""
+        if there is None:
+            V[self._hole_rows, self.column] = self.working(drawn)
+        else:
+            V[self._hole_rows[there], self.column] = self.working(drawn[there])
+
+    def imputed(self, t: int, j: int) -> bool:
+        """Whether column t of the model is imputed, or has imputed parts, in row j of those to be imputed."""
+        column, table = self.chained.block.fixed[t], self.table
+        at = {name: k for k, name in enumerate(table.names)}
+        derived = {record.name: record for record in table.derived}
+
+        def holed(name: str) -> bool:
+            if name in derived:
+                return any(holed(inner) for inner in derived[name].ingredients)
+            k = at[name]
+            return k >= table.p and bool(table.holes(k)[self._hole_rows[j]])
+
+        over = column.over or (column.base,) * bool(
+            column.within
+        )  # the mean of a cluster in which one is imputed
+        return holed(column.base) or any(at.get(name, 0) >= table.p for name in over)
 
     def working(self, drawn: Array) -> Array:
-        """Responses as the model draws them, on the working scale."""
+        """Responses on the working scale, from the units in which the model draws them."""
         if self.chained.block.distribution.is_normal:
             return drawn
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
@@ -94,7 +114,7 @@ class BlockRows:
     def least(self) -> float:
         """The smallest working value that is a positive number on the scale of the data.
 
-        Beside the centre of the column smaller ones are round-off, and might come back as 0 (`imputed_events` tells).
+        Relative to the centre of the column, smaller ones are round-off and might become 0 (`imputed_events` reports it).
         """
         working = -self.table.center[self.k] / self.table.scale[self.k]
         while not self.table.on_data_scale(self.k, np.array(working)) > 0.0:
@@ -102,7 +122,7 @@ class BlockRows:
         return float(working)
 
     def factors(self, V: Array) -> Array:
-        """f (m, T, 2) of kernels/chained/moments.py; not to be written to."""
+        """f (m, T, 2) of kernels/chained/moments.py; do not write to it."""
         return (
             cluster_factors(self.table.cells, self.chained.terms, V) if self._fixed is None else self._fixed
         )
@@ -110,7 +130,7 @@ class BlockRows:
     def columns(
         self, V: Array, f: Array, terms: Terms, source: NDArray[np.int64], cluster: NDArray[np.int64]
     ) -> Array:
-        """Some terms (n, c) of some rows; f (m, c, 2) theirs."""
+        """Some terms (n, c) of some rows, given their factors f (m, c, 2)."""
         X = np.empty((len(source), len(terms.base)))
         design_rows(self.table.cells, terms, f, self.table.D, V, source, cluster, X, np.empty((len(X), 0)))
         return X
@@ -133,7 +153,7 @@ class BlockRows:
 
 
 def indistinct(table: ChainedTable, V: Array, b: int) -> str:
-    """Which columns of a block are combinations of others as the table stands, in words; empty if none is."""
+    """Words for the columns of a block that are combinations of others in the table; empty if there are none."""
     block, rows = table.blocks[b].block, BlockRows(table, b)
     if not block.fixed or not np.isfinite(V).all():
         return ""

@@ -1,4 +1,4 @@
-"""Blocks of the loop by regressions whose cluster terms are fixed effects, or that have none.
+"""Blocks of the loop for regressions with fixed cluster terms, or with none.
 
 Stratified imputation (STI) and single-level generalised models: kernels/glm/regression.py.
 """
@@ -23,20 +23,24 @@ from bayesimp.kernels.glm.regression import (
 
 __all__ = ["FATAL", "SingleLevelBlock", "StratifiedBlock", "fatal"]
 
-FATAL = 4  # codes from here on: nothing drawn
+FATAL = 4  # codes from here on mean that nothing was drawn
 
 
 def fatal(code: int) -> int:
-    """The first of the reasons for which nothing was drawn, as a negative code."""
+    """The first reason why nothing was drawn, as a negative code."""
     reasons = int(code) & -FATAL
     return -(reasons & -reasons)
 
 
 class SingleLevelBlock(GeneralisedBlock):
-    """`methods.SingleLevel`: no cluster terms."""
+    """`methods.SingleLevel`, which has no cluster terms."""
 
-    words = {(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
-             for code, text in WORDS.items()}  # fmt: skip
+    words = {
+        **{(-code if code >= FATAL else code): ("failed" if code >= FATAL else "weak prior", text)
+           for code, text in WORDS.items()},
+        **GeneralisedBlock.words,
+    }  # fmt: skip
+    holds = frozenset(-code for code in WORDS if code >= FATAL)
     stratified = False
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -47,6 +51,7 @@ class SingleLevelBlock(GeneralisedBlock):
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
 
     def init(self, chain: Chain) -> Parameters:
+        """The initial regression, with one intercept for each cluster if stratified."""
         theta = super().init(chain)
         m = self.table.clusters
         state = initial_regression_state(self.code, self.p, self.levels, m if self.stratified else 0)
@@ -57,6 +62,7 @@ class SingleLevelBlock(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A draw of the regression, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
         rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.columns]))
@@ -72,8 +78,7 @@ class SingleLevelBlock(GeneralisedBlock):
         X = np.ascontiguousarray(X[:, self.columns])
         eta = X @ draw.beta + draw.B[self.rows.hole_cluster, 0]
         if self.code != NORMAL:
-            self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
-            return int(draw.code & WEAK)
+            return int(draw.code & WEAK) | self.draw(chain, theta, X, eta, draw.beta[:, 0], self.columns)
         theta.Sigma[0, 0, 0] = draw.sigma2
         if self.donors is None:
             drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2))
@@ -86,6 +91,6 @@ class SingleLevelBlock(GeneralisedBlock):
 
 
 class StratifiedBlock(SingleLevelBlock):
-    """`methods.Stratified`: a fixed effect of every cluster."""
+    """`methods.Stratified`, with a fixed effect for every cluster."""
 
     stratified = True

@@ -1,8 +1,8 @@
-"""Blocks of the loop by two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
+"""Blocks of the loop for two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
 
-The numbers: kernels/two_stage/draw.py. Where too few clusters can be fitted by themselves in a visit, it draws from one
-regression of all clusters with weak normal priors (kernels/glm/regression.py), and counts it. Which clusters could not
-be fitted by themselves is kept, to be named.
+The computation is in kernels/two_stage/draw.py. If too few clusters can be fitted on their own in a visit, the block
+draws from one regression of all clusters with weak normal priors (kernels/glm/regression.py), and counts this. Events
+name the clusters that could not be fitted on their own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bayesimp.methods import TwoStage
 
 __all__ = ["TwoStageBlock"]
 
-TOGETHER = 1024  # beside the codes of the kernel
+TOGETHER = 1024  # in addition to the codes of the kernel
 
 
 class TwoStageBlock(GeneralisedBlock):
@@ -47,10 +47,11 @@ class TwoStageBlock(GeneralisedBlock):
         for code, text in WORDS.items()
         if code not in (TOO_FEW, VARIANCES * SINGULAR)
     }
+    words |= GeneralisedBlock.words
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
     words[TOGETHER] = (
         "clusters together",
-        "too few clusters could be fitted by themselves, or columns of clusters were dependent: drawn from one "
+        "too few clusters could be fitted on their own, or cluster-level columns were dependent: drawn from one "
         "regression of all clusters, with weak normal priors. 'bayes' fits them together, and lets them differ",
     )
     method: TwoStage
@@ -72,7 +73,7 @@ class TwoStageBlock(GeneralisedBlock):
         self.place = np.array([random.index(block.fixed[t]) for t in within])
         self.within, self.between = np.array(within), np.array(between, dtype=np.int64)
         self.terms, self.cluster_terms = self._terms(self.within), self._terms(self.between)
-        # rows where the response is observed, then those to be imputed; of every cluster one
+        # rows where the response is observed, then those to be imputed; one for every cluster
         self.source = np.concatenate([rows.source, rows.hole_source])
         self.cluster = np.concatenate([rows.cluster, rows.hole_cluster])
         self.clusters, self.one = np.unique(self.cluster, return_index=True)
@@ -83,6 +84,7 @@ class TwoStageBlock(GeneralisedBlock):
         return terms._replace(base=terms.base[which])
 
     def init(self, chain: Chain) -> Parameters:
+        """Zero coefficients, and the initial state of fits and meta-analysis."""
         m, p = self.table.clusters, len(self.within)
         Sigma = np.ones((m, 1, 1)) if self.code == NORMAL else np.zeros((0, 0, 0))
         own = {
@@ -92,6 +94,7 @@ class TwoStageBlock(GeneralisedBlock):
         return Parameters(np.zeros((self.p, 1)), Sigma, np.zeros((p, p)), np.zeros((m, p, 1)), own)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
+        """A fit in every cluster, a meta-analysis, draws for every cluster, then a fill."""
         f = self.rows.factors(chain.V)
         own = theta.own
         X = self._columns(chain.V, f, self.within, self.terms, self.source, self.cluster)
@@ -123,13 +126,12 @@ class TwoStageBlock(GeneralisedBlock):
         theta.B[:, self.place, 0] = draw.coefficients
         if self.code == NORMAL:
             theta.Sigma[:, 0, 0] = draw.sigma2
-        self._impute(chain, theta, rows, X[n:], draw)
-        return int(draw.code)
+        return int(draw.code) | self._impute(chain, theta, rows, X[n:], draw)
 
     def _together(
         self, chain: Chain, rows: GlmmRows, T: np.ndarray, status: np.ndarray
     ) -> TwoStageDraw | None:
-        """The draws of one regression of all clusters, in the form of the two stages; None where it has none."""
+        """The draws of one regression of all clusters, in the form of the two stages; None if it has none."""
         p, m = rows.X.shape[1], len(T)
         whole = rows._replace(X=np.ascontiguousarray(np.hstack([rows.X, T[self.rows.cluster]])))
         made = single_level_glm(chain.rng, whole, 2, initial_regression_state(self.code, whole.X.shape[1]))
@@ -158,12 +160,11 @@ class TwoStageBlock(GeneralisedBlock):
 
     def _impute(
         self, chain: Chain, theta: Parameters, rows: GlmmRows, X: np.ndarray, draw: TwoStageDraw
-    ) -> None:
+    ) -> int:
         coefficients = draw.coefficients[self.rows.hole_cluster]
         eta = np.einsum("jx,jx->j", X, coefficients)[:, None]
         if self.code != NORMAL:
-            self.draw(chain, theta, X, eta, coefficients, self.within)
-            return
+            return self.draw(chain, theta, X, eta, coefficients, self.within)
         if self.method.donors is None:
             drawn = self.draw_normal(chain, eta[:, 0], np.sqrt(draw.sigma2)[self.rows.hole_cluster])
         else:
@@ -171,16 +172,17 @@ class TwoStageBlock(GeneralisedBlock):
             predicted = (rows.X * draw.estimated[self.rows.cluster]).sum(axis=1)
             match(chain.rng, predicted, rows.y, eta[:, 0] + self.shift, self.method.donors, drawn)
         self.rows.put(chain.V, drawn)
+        return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """The clusters that could not be fitted by themselves, named."""
+        """The names of the clusters that could not be fitted on their own."""
         name, data = self.chained.block.name, []
         failed = summed(thetas, "failed")
         labels = self.table.labels
         then = (
             "drawn as if without observed values, as published"
             if self.method.published
-            else "drawn from what their rows say beside the other clusters"
+            else "drawn from their rows and the other clusters"
         )
         for k, why in enumerate(FAILED.values()):
             where = np.flatnonzero(failed[:, k])

@@ -16,12 +16,14 @@ from bayesimp.fcs.identification.columns import as_filled, complete, exact, inco
 from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.records import Conditionals
-from bayesimp.fcs.specification.values import filled, observed
+from bayesimp.fcs.specification.values import TOLERANCE, filled, observed
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
 
 __all__ = ["check_conditionals"]
+
+DIGITS = 100  # steps of numbers of their size that a standard deviation of values has at the least
 
 
 def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list[Event]:
@@ -68,6 +70,7 @@ def _response(s: Evidence) -> list[Event]:
             f"'{s.name}' is {shown} wherever it is observed ({s.seen}): it has no variance to impute from. "
             f"Fill it in, or leave it out: methods={{'{s.name}': None}}."
         )
+    _check_digits(s)
     if not s.block.random:
         return []
     several = np.bincount(s.data.codes[s.rows]).max() > 1
@@ -86,6 +89,20 @@ def _response(s: Evidence) -> list[Event]:
         text = f"{once} clusters are told apart by their priors alone."
         return [Event("prior only", f"Psi[{s.name}]", text, int(s.rows.sum()))]
     return []
+
+
+def _check_digits(s: Evidence) -> None:
+    """Refuse numbers that differ by hardly more than the steps of numbers of their size, or than ranks can tell."""
+    y = s.values[s.name][s.rows]
+    step, sd = float(np.spacing(np.abs(y).max())), float(y.std())
+    least = max(DIGITS * step, TOLERANCE * float(np.abs(y).max()) * s.block.distribution.is_normal)
+    if s.data.levels(s.name) or sd >= least:
+        return
+    raise DataError(
+        f"'{s.name}' differs by a standard deviation of {sd:.3g} about {y.mean():.6g}, where numbers have steps of "
+        f"{step:.3g} ({s.seen}): too little beside its size for a model to be computed. Take a constant off it where its "
+        f"digits are still there, table['{s.name}'] - {y.min():.6g}, or leave it out: methods={{'{s.name}': None}}."
+    )
 
 
 def _separated(s: Evidence) -> list[Event]:

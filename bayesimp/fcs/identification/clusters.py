@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
 from bayesimp.table.clusters import varies_within
 
-__all__ = ["between", "fitted_by_themselves", "rows_for_cluster_terms", "variances"]
+__all__ = ["between", "combined_means", "fitted_by_themselves", "rows_for_cluster_terms", "variances"]
 
 FEW = 5  # clusters below which variances between them rest on the prior
 Array = NDArray[np.float64]
@@ -22,15 +24,52 @@ Array = NDArray[np.float64]
 def between(s: Evidence) -> list[Event]:
     """Columns that differ between clusters only, by the column they multiply: clusters are their observations."""
     events = []
+    for base, group in _groups(s):
+        events += _between_rank(s, [s.names[j] for j in group], _of_clusters(s, base, group))
+    return events
+
+
+def combined_means(s: Evidence, automatic: Collection[Column]) -> list[int]:
+    """Automatic columns that are combinations of others that differ between clusters only, where all have values.
+
+    Means of incomplete variables go before those of complete ones, those seen in few clusters before others, of equals
+    the last by name. Where columns are more than the clusters, nothing says which to leave out.
+    """
+
+    def rank(j: int, known: int) -> tuple:
+        column = s.block.fixed[j]
+        if column not in automatic:
+            return (False,)
+        return True, not s.complete.issuperset(column.over or ()), -known, column.name
+
+    found: list[int] = []
+    for base, group in _groups(s):
+        known = np.isfinite(_of_clusters(s, base, group)).sum(axis=0)
+        ranks = {j: rank(j, int(n)) for j, n in zip(group, known, strict=True)}
+        group.sort(key=ranks.__getitem__)
+        matrix = _of_clusters(s, base, group)
+        matrix = matrix[np.isfinite(matrix).all(axis=1)]
+        if len(matrix) >= len(group):
+            out = dependent(matrix)
+            found += [j for j, is_out in zip(group, out, strict=True) if is_out and ranks[j][0]]
+    return found
+
+
+def _groups(s: Evidence) -> list[tuple[str, list[int]]]:
+    """By the column that they multiply, columns that differ between clusters only; where there are such."""
+    groups = []
     for base in dict.fromkeys([INTERCEPT, *(c.base for c in s.block.fixed if c.over)]):
         group = [j for j, c in enumerate(s.block.fixed) if _is_between(s, j, c, base)]
         over = [j for j in group if s.block.fixed[j].base != base or s.block.fixed[j].over]
-        if not over or len(s.clusters) < 2:
-            continue
-        columns = [_by_cluster(s.block.fixed[j], base) for j in group]
-        matrix = column_values(columns, s.values, s.data.codes, centred=True)[_first_rows(s)]
-        events += _between_rank(s, [s.names[j] for j in group], matrix)
-    return events
+        if over and len(s.clusters) > 1:
+            groups.append((base, group))
+    return groups
+
+
+def _of_clusters(s: Evidence, base: str, group: Sequence[int]) -> Array:
+    """(m, len(group)) such columns, a row for each cluster in which the response is observed."""
+    columns = [_by_cluster(s.block.fixed[j], base) for j in group]
+    return column_values(columns, s.values, s.data.codes, centred=True)[_first_rows(s)]
 
 
 def _by_cluster(column: Column, base: str) -> Column:
@@ -159,7 +198,8 @@ def _is_between(s: Evidence, j: int, column: Column, base: str) -> bool:
         return column.base == base
     if base != INTERCEPT:
         return column.base == base
-    return s.kinds[j] == "complete" and not varies_within(s.X[:, j], s.data.codes).any()
+    plain = s.kinds[j] == "complete" and not column.within
+    return plain and not varies_within(s.values[column.base], s.data.codes).any()
 
 
 def _first_rows(s: Evidence) -> NDArray[np.int64]:

@@ -8,6 +8,8 @@ share in one row is no relation. What is left open by that is open: the models o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.messages import listing
 
-__all__ = ["as_filled", "complete", "exact", "incomplete", "together"]
+__all__ = ["as_filled", "combined", "complete", "exact", "incomplete", "together", "unseen"]
 
 BEYOND = 2  # rows beside as many as a relation has terms, on which it may still be one by chance
 LEVERAGE = 1e-6
@@ -52,53 +54,72 @@ def complete(s: Evidence) -> list[Event]:
 
 def incomplete(s: Evidence) -> list[Event]:
     """Each incomplete predictor beside the complete ones, in the rows where it and the response are observed."""
-    events = []
+    return [event for j, why in unseen(s) for event in s.unidentified(s.names[j], f"'{s.names[j]}' {why}.")]
+
+
+def unseen(s: Evidence) -> list[tuple[int, str]]:
+    """Incomplete columns whose coefficient the observed cells say nothing of, and why; each by itself."""
+    found: list[tuple[int, str]] = []
     known = np.flatnonzero(s.kinds == "complete")
     for j in np.flatnonzero(s.kinds == "incomplete"):
-        column, x = s.names[j], s.X[:, j]
+        x = s.X[:, j]
         both = s.rows & np.isfinite(x)
         if not both.any():
-            events += s.unidentified(
-                column, f"'{column}' is never observed in the same row as '{s.name}' ({s.seen})."
-            )
+            found.append((int(j), f"is never observed in the same row as '{s.name}' ({s.seen})"))
         elif np.ptp(x[both]) == 0 and _has_intercept(s):
-            events += s.unidentified(column, f"'{column}' is constant ({x[both][0]:g}) {_there(s, both)}.")
-        elif found := _relation(s, x, known, both):
-            events += s.unidentified(
-                column,
-                f"'{column}' is a combination of the complete predictors {_there(s, found[1])}.",
-            )
-    return events
+            found.append((int(j), f"is constant ({x[both][0]:g}) {_there(s, both)}"))
+        elif relation := _relation(s, x, known, both):
+            found.append((int(j), f"is a combination of the complete predictors {_there(s, relation[1])}"))
+    return found
 
 
 def together(s: Evidence) -> list[Event]:
     """Incomplete predictors beside each other."""
-    open_ = np.flatnonzero(s.kinds == "incomplete")
-    order = [*np.flatnonzero(s.kinds == "complete"), *open_]
+    open_ = [int(j) for j in np.flatnonzero(s.kinds == "incomplete")]
     if len(open_) < 2:
         return []
-    all_there = s.rows & np.isfinite(s.X[:, order]).all(axis=1)
-    if all_there.sum() <= len(order):
+    columns = int((s.kinds != "mean").sum())
+    count = int(_all_there(s).sum())
+    if count <= columns:
         return [
             Event(
                 "few rows together",
                 s.name,
-                f"'{s.name}' and all its predictors are observed together in {int(all_there.sum())} rows, for "
-                f"{len(order)} coefficients: they rest on pairs of variables, and on the models of the others.",
-                int(all_there.sum()),
+                f"'{s.name}' and all its predictors are observed together in {count} rows, for "
+                f"{columns} coefficients: they rest on pairs of variables, and on the models of the others.",
+                count,
             )
         ]
+    return [
+        event
+        for j, why in combined(s, open_)
+        for event in s.unidentified(s.names[j], f"'{s.names[j]}' {why}.")
+    ]
+
+
+def combined(s: Evidence, open_: Sequence[int]) -> list[tuple[int, str]]:
+    """Incomplete columns that are combinations of those before them in ``open_``, and of complete ones, and why."""
+    order = [*(int(j) for j in np.flatnonzero(s.kinds == "complete")), *open_]
+    all_there = _all_there(s)
+    if all_there.sum() <= len(order):
+        return []
     out = dependent(s.X[all_there][:, order])
     kept = [j for j, is_out in zip(order, out, strict=True) if not is_out]
-    events = []
+    found = []
     for j in (j for j, is_out in zip(order, out, strict=True) if is_out and j in open_):
         before = [k for k in kept if order.index(k) < order.index(j)]
-        found = _relation(s, s.X[:, j], np.array(before, dtype=int), all_there)
-        if found and set(found[0]) & set(open_):  # else said by `incomplete`
-            with_ = listing([s.names[k] for k in found[0] if s.names[k] != INTERCEPT])
-            text = f"'{s.names[j]}' is a combination of the predictors before it ({with_}) {_there(s, found[1], 'they')}."
-            events += s.unidentified(s.names[j], text)
-    return events
+        relation = _relation(s, s.X[:, j], np.array(before, dtype=int), all_there)
+        if relation and set(relation[0]) & set(open_):  # else said by `incomplete`
+            with_ = listing([s.names[k] for k in relation[0] if s.names[k] != INTERCEPT])
+            found.append(
+                (j, f"is a combination of other predictors ({with_}) {_there(s, relation[1], 'they')}")
+            )
+    return found
+
+
+def _all_there(s: Evidence) -> Mask:
+    """Rows in which the response and all its predictors are observed."""
+    return s.rows & np.isfinite(s.X[:, s.kinds != "mean"]).all(axis=1)
 
 
 def exact(s: Evidence) -> list[Event]:
@@ -206,4 +227,5 @@ def _has_intercept(s: Evidence) -> bool:
 
 
 def _there(s: Evidence, rows: Mask, what: str = "it") -> str:
-    return f"in the {int(rows.sum()):,} rows where {what} and '{s.name}' are observed"
+    count = int(rows.sum())
+    return f"in the {count:,} row{'s' * (count != 1)} where {what} and '{s.name}' are observed"

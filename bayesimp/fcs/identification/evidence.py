@@ -42,6 +42,7 @@ class Evidence:
 
     @cached_property
     def X(self) -> Array:
+        """(rows, p) the fixed columns, with centred predictors."""
         return column_values(self.block.fixed, self.values, self.data.codes, centred=True)
 
     @cached_property
@@ -53,10 +54,12 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
+        """Names of the columns of `X`."""
         return [column.name for column in self.block.fixed]
 
     @property
     def seen(self) -> str:
+        """The numbers of rows and clusters in words."""
         return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
 
     @property
@@ -98,6 +101,8 @@ def proper(block: ConditionalModel) -> str | None:
 
 def term_of(column: str, data: IncompleteData) -> str:
     """The term of a formula that a column belongs to: ``sex:y2`` of ``sex[M]:y2``."""
+    if "[" not in column:
+        return column
     for name in data.variables:
         for head in (f"C({name})", name):
             column = re.sub(rf"(?<![^:]){re.escape(head)}\[.*?\](?=:|$)", head.replace("\\", r"\\"), column)

@@ -1,16 +1,18 @@
-"""Columns that a block has by default: cluster means added, what its rows do not tell apart left out; noted."""
+"""Default columns of a block: cluster means are added, columns that its rows cannot distinguish are left out; noted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.fcs.identification.evidence import proper, term_of
+from bayesimp.fcs.identification.clusters import combined_means
+from bayesimp.fcs.identification.columns import combined, unseen
+from bayesimp.fcs.identification.evidence import Evidence, proper, term_of
 from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.records import ConditionalModel
@@ -21,11 +23,19 @@ from bayesimp.messages import listing
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["check_compatible", "with_means", "without_collinear", "without_unseen_levels"]
+__all__ = [
+    "Seen",
+    "check_compatible",
+    "with_means",
+    "without_collinear",
+    "without_combined_means",
+    "without_unseen",
+    "without_unseen_levels",
+]
 
 
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
-    """Refuse compatible=True where a method has no place for cluster means; chosen by default, it is noted."""
+    """Refuse compatible=True for a method that cannot use cluster means; for a method chosen by default, note it."""
     block, method = draft.block, draft.block.method
     reason = method.without_cluster_means()
     if reason is None:
@@ -45,9 +55,9 @@ def without_unseen_levels(
     fitted: NDArray[np.bool_],
     asked: Collection[Column] = (),
 ) -> Draft:
-    """Of a default formula: without levels of a factor that its response tells nothing of, if others remain.
+    """Drop from a default formula levels of a factor that the observed rows cannot distinguish, if others remain.
 
-    asked: columns that the user added to the default formula, which stay.
+    asked: columns that the user added to the default formula; they stay.
     """
     block = draft.block
     if draft.explicit or proper(block):
@@ -80,12 +90,12 @@ def without_collinear(
     fitted: NDArray[np.bool_],
     asked: Collection[Column] = (),
 ) -> Draft:
-    """Of a default formula: without complete columns that are combinations of others wherever the response is observed.
+    """Drop from a default formula complete columns that are combinations of others wherever the response is observed.
 
-    Those of rows that are fewer than the columns stay, for `identified` to refuse: which to leave out nothing says. Of
-    generalised models, whose priors are proper, such a column says as much as its prior, and is left out where that acts
-    on a log mean: its factor exp(N(0, 2.5^2)) for a standard deviation of the column leaves the numbers.
-    asked: columns that the user added to the default formula, which stay.
+    If there are fewer rows than columns, they stay, and `identified` refuses the model, because it is arbitrary which to
+    drop. In generalised models, whose priors are proper, such a column has only its prior; it is dropped if the prior
+    acts on a log mean, where its factor exp(N(0, 2.5^2)) per standard deviation of the column could overflow.
+    asked: columns that the user added to the default formula; they stay.
     """
     block = draft.block
     if draft.explicit or (proper(block) and not block.distribution.has_log_link):
@@ -107,14 +117,93 @@ def without_collinear(
     )
 
 
-def _left_out(draft: Draft, left: Collection[Column], text: str) -> Draft:
-    """The draft without these columns, and a note that says so."""
+class Seen(NamedTuple):
+    """What is observed in the rows that models are fitted to: these rows, base columns there, names of complete ones."""
+
+    data: IncompleteData
+    values: dict[str, NDArray[np.float64]]
+    complete: frozenset[str]
+
+    @classmethod
+    def of(cls, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]) -> Seen:
+        """Once all formulas are known, which make the base columns."""
+        complete = {name: x[fitted] for name, x in base.complete.items()}
+        part = data if fitted.all() else data.part(data.frame[fitted])
+        return cls(
+            part, observed(part, complete, base.incomplete, base.derived.values()), frozenset(complete)
+        )
+
+    def evidence(self, response: str, block: ConditionalModel) -> Evidence:
+        """What is seen of a response of a block."""
+        return Evidence(response, block, self.values, self.data, self.complete)
+
+
+def without_unseen(draft: Draft, seen: Seen, asked: Collection[Column] = ()) -> Draft:
+    """Of a default formula: without incomplete columns whose coefficients the observed cells say nothing of.
+
+    First those that are never observed with the response, or are constant or combinations of complete columns where both
+    are observed, each judged by itself; then those that are combinations of other incomplete ones, of which the one that
+    is observed in the fewest rows with the response goes (of equals the last by name). So the order of columns does not
+    matter. Priors that are proper keep a column, as in `without_collinear`.
+    """
+    block = draft.block
+    if draft.explicit or (proper(block) and not block.distribution.has_log_link):
+        return draft
+    asked = (*asked, *(() if block.method.fits_each_cluster else block.random))
+    found = next(
+        (
+            (response, left)
+            for response in block.responses
+            if (left := _unseen(seen.evidence(response, block), asked))
+        ),
+        None,
+    )
+    if found is None:
+        return draft
+    response, left = found
+    whose = "" if block.responses == (response,) else f" of '{response}'"
+    for why in dict.fromkeys(left.values()):
+        columns = [column for column in left if left[column] == why]
+        each = f"(each {why})" if len(columns) > 1 else why
+        draft = _left_out(draft, columns, f"automatic predictor left out{whose}: ", f" {each}")
+    # those that are left may be observed together in more rows
+    return without_unseen(draft, seen, asked)
+
+
+def _unseen(s: Evidence, asked: Collection[Column]) -> dict[Column, str]:
+    """Incomplete columns to leave out, and why; those that others may explain only where none goes by itself."""
+    left = {s.block.fixed[j]: why for j, why in unseen(s) if s.block.fixed[j] not in asked}
+    if left:
+        return left
+    rows = {
+        int(j): int((s.rows & np.isfinite(s.X[:, j])).sum()) for j in np.flatnonzero(s.kinds == "incomplete")
+    }
+    order = sorted(rows, key=lambda j: (s.block.fixed[j] not in asked, -rows[j], s.names[j]))
+    return {s.block.fixed[j]: why for j, why in combined(s, order) if s.block.fixed[j] not in asked}
+
+
+def without_combined_means(
+    block: ConditionalModel, seen: Seen, automatic: Collection[Column]
+) -> ConditionalModel:
+    """Without automatic cluster means that are combinations of others in the clusters where the response is observed."""
+    if not automatic or proper(block):
+        return block
+    for name in block.responses:
+        s = seen.evidence(name, block)
+        left = [block.fixed[j] for j in combined_means(s, automatic)]
+        text = f"combinations of other columns in the {len(s.clusters)} clusters where '{name}' is observed, left out: "
+        block = _left_out(Draft(block, False), left, text).block
+    return block
+
+
+def _left_out(draft: Draft, left: Collection[Column], text: str, why: str = "") -> Draft:
+    """The draft without these columns, with a note about it."""
     if not left:
         return draft
     block = draft.block
     fixed, random = (tuple(c for c in part if c not in left) for part in (block.fixed, block.random))
     random = random if block.method.fits_each_cluster else block.random
-    notes = (*block.notes, text + listing([c.name for c in left]))
+    notes = (*block.notes, text + listing([c.name for c in left]) + why)
     return replace(draft, block=replace(block, fixed=fixed, random=random, notes=notes))
 
 
@@ -125,7 +214,7 @@ def with_means(
     compatible: bool | None,
     fitted: NDArray[np.bool_],
 ) -> ConditionalModel:
-    """The block with cluster means, where wanted or sensible."""
+    """The block with cluster means, if requested or sensible."""
     block, method = draft.block, draft.block.method
     if not block.random or method.without_cluster_means() is not None:
         return block

@@ -1,7 +1,7 @@
-"""Bounds of imputed values: one pair for a variable, or one for each of its rows (detection limits). Read, or refused.
+"""Bounds of imputed values, read and checked: one pair per variable, or one per row (detection limits).
 
-A value between bounds is a draw from its conditional law given that it is between them: the truncated normal, for models
-of normal variables, one at a time. Matched values lie between bounds that all observed values lie between.
+A bounded value is drawn from its conditional law given that it lies between the bounds: the truncated normal, for normal
+variables imputed one at a time. Matched values respect bounds because all observed values do.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Bound = float | NDArray[np.float64] | None
 
 
 def checked_bounds(data: IncompleteData, bounds: Any, spec: Conditionals) -> dict[str, tuple[Bound, Bound]]:
-    """(lower, upper) by variable: numbers, None, or (n,) by row of the table, infinite where there is none.
+    """(lower, upper) by variable: numbers, None, or (n,) by row of the table, infinite where there is no bound.
 
     Raises
     ------
     SpecificationError
-        A variable or method that cannot have bounds, a pair that is none, an empty interval.
+        A variable or method cannot have bounds, a value is not a pair, or an interval is empty.
     DataError
-        Observed values outside.
+        Observed values are outside the bounds.
     """
     if not isinstance(bounds, Mapping | None):
         raise SpecificationError(f"bounds takes {{variable: (lower, upper)}}, got {type(bounds).__name__}.")
@@ -65,19 +65,19 @@ def limits(pair: tuple[Bound, Bound], n: int) -> tuple[NDArray[np.float64], NDAr
 def _check_pair(name: str, pair: Any) -> None:
     if isinstance(pair, str | Mapping | pd.DataFrame) or not hasattr(pair, "__len__") or len(pair) != 2:
         raise SpecificationError(
-            f"bounds['{name}'] must be (lower, upper), each a number, None, or one number a row; got {pair!r}."
+            f"bounds['{name}'] must be (lower, upper), each a number, None, or one number per row; got {pair!r}."
         )
 
 
 def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
-    """One of the two; nan in an array is no bound."""
+    """One of the two bounds; nan in an array means no bound."""
     bound = pair[side]
     what = f"bounds['{name}']"
     if bound is None:
         return None
     if isinstance(bound, Real) and not isinstance(bound, bool | np.bool_):
         if np.isnan(float(bound)):
-            raise SpecificationError(f"{what}: nan is no bound; give None for none.")
+            raise SpecificationError(f"{what}: nan is not a bound; give None for no bound.")
         return float(bound)
     n = len(data.frame)
     if isinstance(bound, pd.Series) and data._backend is None and not bound.index.equals(data.frame.index):
@@ -93,13 +93,14 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
     if values is None or len(values) != n:
         shape = f"shape {np.shape(bound)}" if np.ndim(bound) else repr(bound)
         raise SpecificationError(
-            f"{what} must be (lower, upper), each a number, None, or {n:,} numbers, one a row of the table; got {shape}."
+            f"{what} must be (lower, upper), each a number, None, or {n:,} numbers, one per row of the table; "
+            f"got {shape}."
         )
     return np.where(np.isnan(values), (-np.inf, np.inf)[side], values)
 
 
 def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) -> None:
-    """Refuse bounds where values are not drawn one by one from a normal law, or matched."""
+    """Refuse bounds unless values are drawn one by one from a normal law, or matched."""
     what, method = f"bounds['{name}']", block.method
     if len(block.responses) > 1:
         raise SpecificationError(
@@ -154,7 +155,7 @@ def _check_values(
 
 
 def _check_clusters(name: str, low: NDArray, high: NDArray, data: IncompleteData) -> None:
-    """Rows of a cluster have one value, which must be between the bounds of each of them."""
+    """Refuse bounds of a cluster-level variable that no value of a cluster meets in all of its rows."""
     y, m = data.numeric(name), len(data.clusters)
     lower, upper = np.full(m, -np.inf), np.full(m, np.inf)
     np.maximum.at(lower, data.codes, low)

@@ -1,12 +1,12 @@
 """Which cluster means make a conditional model compatible with a joint one.
 
-In the joint model Y = X beta + Z B + E, the conditional mean of y_k is, beside X and the other responses,
-Z_i times a matrix times Z_i'(Y_-k - X beta_-k): a regression on the columns
+In the joint model Y = X beta + Z B + E, the conditional mean of y_k contains, in addition to X and the other responses,
+Z_i times a matrix times Z_i'(Y_-k - X beta_-k). This is a regression on the columns
 
     z_ijl * mean_i(z_h u)      for columns z_l, z_h of Z and u of (Y_-k, X)
 
-Their coefficients depend on the cluster size; those of means much less than those of sums
-(Kunkel & Kaizar 2017, eq. 7), so that means are taken here where the paper takes sums.
+Their coefficients depend on the cluster size, those of means much less than those of sums (Kunkel & Kaizar 2017, eq. 7).
+Therefore means are used here, where the paper uses sums.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def cluster_means(
     seen: Sequence[NDArray[np.bool_]] = (),
     alone: bool = False,
 ) -> tuple[tuple[Column, ...], tuple[str, ...], tuple[str, ...]]:
-    """Columns to add to ``fixed``; names of those left out: combinations of others, and such in ``seen`` only.
+    """Columns to add to ``fixed``; names of those left out as combinations of others, everywhere or in ``seen`` only.
 
     Parameters
     ----------
     values
-        Base columns without holes (`generic.filled`).
+        Base columns with missing cells filled in (`generic.filled`).
     fixed, random
-        One that is centred within clusters has the mean of its variable, and no products.
+        The block's columns; one that is centred within clusters has the mean of its variable, and no products.
     first
-        Columns whose means come before those of others, where clusters are too few for all: the imputed ones, which
-        the option is about.
+        Columns whose means have priority if there are too few clusters for all: the imputed variables, which the option
+        is about.
     seen
-        (N,) rows in which a response is observed, of each: a mean that is a combination of others there is left out.
+        For each response, (N,) rows in which it is observed; a mean that is a combination of others there is left out.
     alone
-        There, beside ``fixed`` only: what clusters are too few for is not left out.
+        Whether, there, only combinations of ``fixed`` are left out, not those due to too few clusters.
     """
     inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
     inside = [base for base in inside if varies_within(values[base], codes).any()]
@@ -88,8 +88,8 @@ def clusters_needed(
     values: Mapping[str, Array],
     codes: NDArray[np.integer],
 ) -> int:
-    """Clusters for `PER_COLUMN` to each column that differs between clusters only, by random column, without
-    the random column itself: the most of any."""
+    """The number of clusters needed for `PER_COLUMN` per column that differs between clusters only; the maximum over
+    random columns, not counting the random column itself."""
     plain = [c for c in columns if c.over is None and c.base != INTERCEPT]
     static = sum(not varies_within(values[c.base], codes).any() for c in plain)
     counts = []

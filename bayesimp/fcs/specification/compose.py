@@ -1,8 +1,8 @@
-"""What the user says of FCS, completed by defaults, as `Conditionals`: the models that are fitted, in their order.
+"""The user's specification of FCS, completed by defaults, as `Conditionals`: the fitted models in their order.
 
-Defaults, for an incomplete variable y_k: Bayes, unless it is one of clusters (fcs/specification/defaults.py); all
-complete columns and all other incomplete variables as predictors; (1 | cluster); cluster means where there are clusters
-enough (`compatible`). Each is noted.
+The defaults for an incomplete variable y_k are Bayes, unless it is a cluster-level variable
+(fcs/specification/defaults.py); all complete columns and all other incomplete variables as predictors; (1 | cluster);
+and cluster means if there are enough clusters (`compatible`). Each default is noted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import trials
 from bayesimp.fcs.specification.automatic_columns import (
+    Seen,
     check_compatible,
     with_means,
     without_collinear,
+    without_combined_means,
+    without_unseen,
     without_unseen_levels,
 )
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.feedback import (
     computed_circles,
+    computed_from_itself,
     drawn_by_logs,
     feeding_back,
     note,
@@ -63,35 +67,35 @@ def conditionals(
     Parameters
     ----------
     methods
-        A method (`bayesimp.methods`) or its name for all, or a dict by variable or block; None for a variable: not
-        imputed, and then no predictor either. Default: by family, level and observed clusters (`data.choice`).
+        A method (`bayesimp.methods`) or its name for all, or a dict by variable or block. A variable with None is neither
+        imputed nor a predictor. The default depends on family, level and observed clusters (`data.choice`).
     predictors
         By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
-        left side (``within(y2)``: y2 less its mean in the cluster), or a list of names. A dot is the default formula:
-        ``"~ . + x"``, ``"~ . - x"`` (with its cluster mean), ``"~ . + (1 + x | study)"``; such a text alone, or in a list
-        of formulas, is for all variables that have no other. Also a list of formulas; a
-        square table of 0 and 1 (rows: variables imputed); a predictor matrix of R mice (`methods.from_mice`), known by
-        its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
+        left-hand side (``within(y2)``: y2 less its mean in the cluster), or a list of names. A dot stands for the default
+        formula: ``"~ . + x"``, ``"~ . - x"`` (with its cluster mean), ``"~ . + (1 + x | study)"``; such a text alone,
+        or in a list of formulas, applies to all variables that have no other. Also possible: a list of formulas; a
+        square table of 0 and 1 (rows: variables imputed); a predictor matrix of R mice (`methods.from_mice`),
+        recognised by its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
     order
-        None: the table's; ``"monotone"`` (fewest missing first), ``"revmonotone"``, ``"roman"`` (the table's),
-        ``"arabic"`` (from the last to the first); or a list of names, where one may come twice.
+        None: the table's order; ``"monotone"`` (fewest missing first), ``"revmonotone"``, ``"roman"`` (the table's
+        order), ``"arabic"`` (from the last to the first); or a list of names, in which a name may occur twice.
     blocks
         Variables that are imputed together, by the name of the block.
     derived
-        Columns computed from others in every cycle: ``{"bmi": "weight / height**2"}``. One that is in the table is
-        filled where it is missing; another is new.
+        Columns computed from others in every cycle: ``{"bmi": "weight / height**2"}``. A column of the table is filled
+        where it is missing; any other column is new.
     compatible
-        Whether cluster means of the other variables are predictors (see `data.compatible`), where the method does
-        not say. None: in models without a formula, if there are at least 5 clusters for each. One that is a combination
-        of other columns, where the response is observed, is left out and noted. True is refused for methods that the
-        user chose and that have no random effects to go with them.
+        Whether cluster means of the other variables are predictors (see `data.compatible`), unless the method says so.
+        None: in models without a formula, if there are at least 5 clusters for each mean. A mean that is a combination of
+        other columns, where the response is observed, is left out and noted. True is refused for methods that the user
+        chose and that have no random effects to match.
     ignore
         (N,) bool: rows that models are not fitted to.
 
     Raises
     ------
     SpecificationError, DataError
-        What is wrong, of which variable, and what to do.
+        The message says what is wrong, for which variable, and what to do.
     """
     user = dict(derived or {})
     records = read_derived(user, data)
@@ -123,15 +127,19 @@ def conditionals(
     # the base columns are known only now, after all formulas
     values = filled(data, base.complete, incomplete, base.derived.values())
     drafts = [d.block.method.columns(d, data, values) for d in drafts]
-    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
         drafts = [check_compatible(d, why) for d in drafts]
     asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
     drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
     drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
+    seen = Seen.of(data, base, fitted)
+    drafts = [without_unseen(d, seen, asked[d.block.name]) for d in drafts]
+    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     drafts = _with_circles(drafts, base, values)
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
+    added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
+    made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
     made = {name: _without(block, given[name], base) for name, block in made.items()}
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
@@ -151,12 +159,12 @@ def conditionals(
 
 
 def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:
-    """Columns that the user added to a default formula."""
+    """The columns that the user added to a default formula."""
     return base.columns(Part(False, given.asked), given.formula.text) if given.asked else ()
 
 
 def _without(block: ConditionalModel, given: Given, base: BaseColumns) -> ConditionalModel:
-    """The block without the cluster means that the user took off, its columns with names of their own."""
+    """The block without the cluster means that the user removed; its columns get unique names."""
     columns = list(block.fixed)
     for atom in given.without:
         (mean,) = base.columns(Part(False, ((atom,),)), given.formula.text)
@@ -176,7 +184,7 @@ def _without(block: ConditionalModel, given: Given, base: BaseColumns) -> Condit
 
 
 def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], data: IncompleteData) -> Draft:
-    """With a note where a variable drawn through a log link predicts what predicts it (`feedback`)."""
+    """Note a variable drawn through a log link that predicts one of its own predictors (`feedback`)."""
     block = draft.block
     notes = [
         note(name, data.families[name], others, logs)
@@ -188,7 +196,7 @@ def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], d
 
 
 def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[str, Array]) -> list[Draft]:
-    """With a note where columns that the user derives from variables drive these (`feedback`)."""
+    """Note derived columns that drive the variables from which they are derived (`feedback`)."""
     about: dict[str, list[str]] = {}
     users = [base.derived[name] for name in base.users]
     for column, behind, ahead in computed_circles([d.block for d in drafts], users, values):
@@ -206,7 +214,7 @@ def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[st
 
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:
-    """Values that a variable can have; empty for counts, None for continuous ones."""
+    """The values that a variable can have; empty for counts, None for continuous variables."""
     family = data.variable(name).distribution
     if family.is_coded:
         return data.level_values(name)
@@ -216,7 +224,7 @@ def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | No
 
 
 def _used(blocks: Collection[ConditionalModel], base: BaseColumns) -> set[str]:
-    """Base columns that blocks or the user's derived columns need, the Intercept always."""
+    """Base columns that blocks or the user's derived columns need; always the intercept."""
     columns = [column for block in blocks for column in (*block.fixed, *block.random)]
     waiting = [
         INTERCEPT,
@@ -307,9 +315,9 @@ def _check_cycle(
                     f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
                     "take it out of the formula."
                 )
+            derived = tuple(base.derived.values())
             raise SpecificationError(
-                f"'{part}' is computed from '{which}', so it cannot predict '{which}': a cycle. Take '{part}' out of "
-                f"the predictors of '{name}', and put its other ingredients there instead."
+                computed_from_itself(name, which, part, derived, part in base.data.variables)
             )
 
 

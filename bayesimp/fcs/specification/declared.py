@@ -1,4 +1,4 @@
-"""What the user declared for FCS as plain records (JSON), and back: for files and for the report of a run."""
+"""The user's declarations for FCS as plain records (JSON) and back, for files and for the report of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["declared_from_dict", "declared_to_dict"]
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `FCS`, but for data, post, where and ignore (a function; arrays)."""
+    """The arguments of `FCS` except data, post, where and ignore, which are functions and arrays."""
     out = {name: declared[name] for name in ("order", "blocks", "derived", "compatible")}
     out["bounds"] = declared["bounds"] and {
         str(name): [_bound(bound) for bound in pair] for name, pair in declared["bounds"].items()
@@ -26,12 +26,12 @@ def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def declared_from_dict(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `FCS` from what `declared_to_dict` made.
+    """The arguments of `FCS` from the result of `declared_to_dict`.
 
     Raises
     ------
     SpecificationError
-        A block had a model of the user's own, which is code and in no file.
+        A block had a user's own model, which is code and so not in the file.
     """
     out = {name: record[name] for name in ("order", "blocks", "derived", "compatible")}
     out["bounds"] = (
@@ -91,7 +91,7 @@ def _plain_of(value: Any) -> Any:
 
 
 def _bound(bound: Any) -> Any:
-    """A number, None, or a list of them, one a row of the table."""
+    """A number, None, or a list of them with one per row of the table."""
     if bound is None or not hasattr(bound, "__len__"):
         return _plain(bound)
     return [None if value is None or value != value else float(value) for value in pd.Series(bound).tolist()]

@@ -1,8 +1,8 @@
-"""The method of a variable for which the user names none, and which methods a family has.
+"""The default method of a variable, and the methods that a family has.
 
-    one value in each cluster                  ClusterLevel    imputed once a cluster, from cluster means
+    one value in each cluster                  ClusterLevel    imputed once per cluster, from cluster means
     text or category of more than 20 levels    none            refused: often free text
-    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learnt
+    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learned
     otherwise                                  Bayes           the model of its family, with cluster effects
 
 Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
@@ -22,21 +22,21 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["MOST_LEVELS", "check_family", "choose"]
 
-MOST_LEVELS = 20  # of a factor that is imputed, or a predictor, by default
+MOST_LEVELS = 20  # levels of a factor that is imputed, or a predictor, by default
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
-    """The method of a variable by its family, level and number of observed clusters, and why.
+    """The default method of a variable, by family, level and number of observed clusters, and the reason.
 
     Raises
     ------
     SpecificationError
-        An unordered variable of very many levels.
+        An unordered variable has very many levels.
     """
     clusters = len(np.unique(data.codes[~data.missing(name)]))
     family = data.variable(name).distribution
     if of_clusters(data, name):
-        return ClusterLevel(), "one value in each cluster: imputed once a cluster, from cluster means"
+        return ClusterLevel(), "one value in each cluster: imputed once per cluster, from cluster means"
     levels = len(data.levels(name))
     if family.predictor_per_level and levels > MOST_LEVELS:
         if hint := stored_as_text(data.frame[name]):

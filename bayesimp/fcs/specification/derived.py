@@ -23,12 +23,12 @@ Array = NDArray[np.float64]
 
 
 def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[str, Derived]:
-    """Records by column, each after those that it needs; a mean, sum or size of clusters is a record of its own.
+    """Records by column, each after those that it needs; cluster means, sums and sizes have records of their own.
 
     Raises
     ------
     SpecificationError
-        Not arithmetic; a column that is the cluster, complete, or no number; definitions in a circle.
+        A definition is not arithmetic; a column is the cluster, complete, or not a number; definitions form a circle.
     """
     expressions = {}
     for name, source in definitions.items():
@@ -69,7 +69,7 @@ def _check_column(name: str, data: IncompleteData) -> None:
 
 
 def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
-    """Names, each after those that it needs."""
+    """The names in order, each after those that it needs."""
     ordered: list[str] = []
     while len(ordered) < len(expressions):
         left = [name for name in expressions if name not in ordered]
@@ -114,7 +114,7 @@ def check_derived(conditionals: Conditionals, data: IncompleteData, values: dict
 
 
 def _against_table(name: str, made: Array, data: IncompleteData) -> list[Event]:
-    """Cells of the table that are not what the definition says: they stay, and models see them."""
+    """Events for cells of the table that differ from the definition; they are kept, and models use them."""
     there = data.frame[name].to_numpy(np.float64, na_value=np.nan)
     both = np.isfinite(there) & np.isfinite(made)
     gap = np.abs(there - made)[both]

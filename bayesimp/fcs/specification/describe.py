@@ -18,9 +18,9 @@ __all__ = ["described", "described_bounds"]
 def described(
     blocks: Iterable[ConditionalModel], priors: Mapping[str, Any], levels: Mapping[str, tuple]
 ) -> list[str]:
-    """``y ('default'): beta flat; sigma2 ...; Psi ...`` of each block of an FCS that has priors.
+    """``y ('default'): beta flat; sigma2 ...; Psi ...`` for each block of an FCS that has priors.
 
-    priors: by parameter (`FCS.parameter_priors`); levels: of the variables that have such.
+    priors: by parameter (`FCS.parameter_priors`); levels: by variable, for variables that have levels.
     """
     lines = []
     for block in {block.name: block for block in blocks}.values():
@@ -40,6 +40,6 @@ def described(
 
 
 def described_bounds(pair: tuple[Any, Any]) -> str:
-    """``lower 0, upper none``; bounds by row have no number."""
-    ends = ["none" if end is None else f"{end:g}" if np.ndim(end) == 0 else "one a row" for end in pair]
+    """``lower 0, upper none``; bounds by row are not shown as numbers."""
+    ends = ["none" if end is None else f"{end:g}" if np.ndim(end) == 0 else "one per row" for end in pair]
     return f"lower {ends[0]}, upper {ends[1]}"

@@ -1,40 +1,49 @@
 """Variables that drive each other, so that imputed values can run away: log links, and columns computed from others.
 
-A count c is drawn from exp(a + b x). Where x is drawn from a + b c in turn, the two are conditionals of no proper joint
-law that we know of: in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md). Given such
-a c, a normal x has a mean that is about linear in log c, and with log c the two are as stable as two normal variables.
-So default models of variables without a limit take logarithms, and formulas that do not are noted.
+Suppose a count c is drawn from exp(a + b x), and x in turn from a + b c. We know no proper joint law with these
+conditionals; in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md). Given such a c, the
+mean of a normal x is about linear in log c, and with log c the two are as stable as two normal variables. Therefore
+default models of unbounded variables take logarithms, and formulas that do not are noted.
 
-A column that is computed from x and is no linear function of it, bmi = weight / height**2, can do the same: x near 0
-makes it large, so what it predicts, and so x, which that predicts in turn. Such circles are noted before the run, and
-named in the event where values have run away (`imputed_events`).
+A column that is a nonlinear function of x, such as bmi = weight / height**2, can have the same effect: x near 0 makes it
+large, hence the variable that it predicts, and hence x, which that variable predicts. Such circles are noted before the
+run, and the event about values that have run away names them (`imputed_events`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.families.registry import family_of
-from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.arithmetic import OverCluster
-from bayesimp.formulas.columns import Derived
+from bayesimp.formulas.columns import INTERCEPT, Derived
 from bayesimp.messages import listing
 from bayesimp.methods import Method
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
-    "circle", "circle_cure", "computed_circles", "drawn_by_logs", "driven_by", "feeding_back", "note", "unlimited",
-]  # fmt: skip
+    "circle",
+    "circle_cure",
+    "computed_circles",
+    "computed_from_itself",
+    "drawn_by_logs",
+    "driven_by",
+    "feeding_back",
+    "note",
+    "unlimited",
+]
 
 
 def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[str, str]:
-    """The function of each variable, of those with a method, that its model has a linear predictor for.
+    """For each variable with a method, the function of it that has a linear predictor.
 
-    Matched values end at the largest observed one, and are none of these.
+    Matched variables are left out, because their values do not exceed the largest observed one.
     """
     return {
         name: data.variable(name).distribution.as_predictor
@@ -44,12 +53,12 @@ def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[s
 
 
 def unlimited(family: str, method: Method) -> bool:
-    """Whether what is imputed of a variable has no limit: it is neither one of few levels nor matched."""
+    """Whether imputed values of a variable are unbounded: it neither has few levels nor is matched."""
     return not family_of(family).support.is_bounded and not method.matches
 
 
 def feeding_back(name: str, blocks: Iterable[ConditionalModel], logs: Iterable[str]) -> list[str]:
-    """Variables drawn through a log link that predict `name` as they are, and that it predicts."""
+    """Variables drawn through a log link that predict `name` untransformed, and that it predicts."""
     made = {response: block for block in blocks for response in block.responses}
     known = set(logs)
     direct = {part for c in made[name].fixed for part in (c.base, *(c.over or ())) if part in known}
@@ -58,7 +67,7 @@ def feeding_back(name: str, blocks: Iterable[ConditionalModel], logs: Iterable[s
 
 
 def driven_by(name: str, blocks: Sequence[ConditionalModel]) -> list[str]:
-    """Variables without a limit that a variable drawn through a log link predicts as it is, and that predict it."""
+    """Unbounded variables that a variable drawn through a log link predicts untransformed, and that predict it."""
     others = [(other, b) for b in blocks for other in b.responses if other != name]
     return [
         other for other, b in others if unlimited(b.family, b.method) and feeding_back(other, blocks, [name])
@@ -66,7 +75,7 @@ def driven_by(name: str, blocks: Sequence[ConditionalModel]) -> list[str]:
 
 
 def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> str:
-    """What to know of such a pair, and what to do; family: of `name`."""
+    """A note on such a pair, with advice; family: that of `name`."""
     terms = listing([f"{logs[other]}({other})" for other in others])
     bounds = "bounds= on it, " if family_of(family).is_normal else ""
     return (
@@ -75,9 +84,23 @@ def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> 
     )
 
 
-def circle(name: str, others: Iterable[str], spec: Conditionals) -> list[str]:
-    """The shortest way from a variable back to itself, each predicting or giving the next: through a computed column
-    if there is one, else through one of ``others``; empty if there is none."""
+class Models(Protocol):
+    """What a circle is looked for in: conditional models, and columns computed from others."""
+
+    @property
+    def blocks(self) -> Sequence[ConditionalModel]:
+        """The conditional models."""
+        ...
+
+    @property
+    def derived(self) -> Sequence[Derived]:
+        """The columns computed from others."""
+        ...
+
+
+def circle(name: str, others: Iterable[str], spec: Models) -> list[str]:
+    """The shortest circle from a variable back to itself, in which each predicts or gives the next: through a computed
+    column if possible, otherwise through one of ``others``; empty if there is none."""
     gives = _gives(spec.blocks, spec.derived)
     computed = [d.name for d in spec.derived]
     for through in (computed, [other for other in others if other != name]):
@@ -88,8 +111,8 @@ def circle(name: str, others: Iterable[str], spec: Conditionals) -> list[str]:
     return []
 
 
-def circle_cure(name: str, others: Iterable[str], spec: Conditionals) -> str:
-    """What the event of a variable whose values have run away advises: the circle that drives it, if there is one."""
+def circle_cure(name: str, others: Iterable[str], spec: Models) -> str:
+    """The advice for a variable whose values have run away, naming the circle that drives it, if there is one."""
     around = circle(name, others, spec)
     if not around:
         return "Look at the trace, and at rows with extreme predictors; bounds= limits them"
@@ -103,11 +126,30 @@ def circle_cure(name: str, others: Iterable[str], spec: Conditionals) -> str:
     )
 
 
+def computed_from_itself(
+    block: str, name: str, column: str, derived: Sequence[Derived], in_table: bool
+) -> str:
+    """Why a column that is computed from a variable cannot be a predictor in its block: the circle, and what to do."""
+    way = _way(_gives((), derived), name, column)
+    around = " -> ".join(repr(each) for each in (*way, name))
+    own = {record.name: record for record in derived}
+    others = sorted(
+        {v for step in way if step in own for v in own[step].ingredients if v not in (*way, INTERCEPT)}
+    )
+    instead = f" and put {listing(others)} there instead" if others else ""
+    variable = f", or impute '{column}' as a variable of its own: take it out of derived=" if in_table else ""
+    return (
+        f"'{column}' is computed from '{name}', so it cannot predict '{name}': each would give the next in the circle "
+        f"{around}, and imputed values run away in such circles. Take '{column}' out of the predictors of "
+        f"'{block}'{instead}{variable}."
+    )
+
+
 def computed_circles(
     blocks: Sequence[ConditionalModel], derived: Iterable[Derived], values: Mapping[str, NDArray[np.float64]]
 ) -> list[tuple[str, list[str], list[str]]]:
-    """Computed columns, the variables behind each, and those that it predicts and that predict these, where nothing
-    limits any. ``values``: base columns without holes, by which a column is told from a sum of its ingredients."""
+    """Computed columns, their ingredients, and the variables that they predict and that predict the ingredients, if
+    nothing limits any of them. ``values``: base columns with missing cells filled in."""
     derived = list(derived)
     free = [b for b in blocks if unlimited(b.family, b.method)]
     gives, computes = _gives(free, derived), _gives((), derived)
@@ -135,7 +177,7 @@ def _gives(blocks: Iterable[ConditionalModel], derived: Iterable[Derived]) -> di
 
 
 def _way(gives: Mapping[str, Sequence[str]], start: str, end: str) -> list[str]:
-    """The shortest way, at least one step; empty if there is none."""
+    """The shortest path of at least one step; empty if there is none."""
     came: dict[str, str] = {}
     waiting = deque([start])
     while waiting and end not in came:
@@ -154,7 +196,7 @@ def _way(gives: Mapping[str, Sequence[str]], start: str, end: str) -> list[str]:
 
 
 def _is_sum(record: Derived, values: Mapping[str, NDArray[np.float64]]) -> bool:
-    """Whether a computed column is linear in its ingredients: at the middle of two rows, the mean of the two."""
+    """Whether a computed column is linear in its ingredients: halfway between two rows it has the mean value."""
     if isinstance(record.evaluate, OverCluster):  # means and sums are, sizes have no ingredients
         return True
     here = {name: values[name] for name in record.ingredients}

@@ -1,9 +1,9 @@
 """Blocks whose columns must differ within clusters, or must not.
 
-A stratified model has a term for every cluster, which takes up all that differs between clusters only. In a two-stage
-model the coefficients of all columns that vary within clusters differ between clusters.
-A variable of clusters is predicted by variables of clusters: of all others, by their cluster means. And where a variable
-is observed in one cluster only, what is constant there cannot predict it.
+A stratified model has a term for every cluster, which absorbs all differences between clusters. In a two-stage model the
+coefficients of all columns that vary within clusters differ between clusters. A cluster-level variable is predicted by
+cluster-level variables and by the cluster means of all others. If a variable is observed in one cluster only, columns
+that are constant there cannot predict it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Draft:
-    """A block before cluster means are added; explicit: the user wrote a formula."""
+    """A block before cluster means are added; explicit: whether the user wrote a formula."""
 
     block: ConditionalModel
     explicit: bool
@@ -39,12 +39,12 @@ class Draft:
 def random_within_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
     """The draft with random effects of all columns that vary within clusters (`TwoStage`).
 
-    ``values``: base columns without holes (`values.filled`), here and below.
+    ``values``: base columns with missing cells filled in (`values.filled`), here and below.
 
     Raises
     ------
     SpecificationError
-        A formula without an intercept, or with another random part.
+        The formula has no intercept, or another random part.
     """
     _check_intercept(draft.block)
     varying = [c for c in draft.block.fixed if not _between_only(c, data, values)]
@@ -53,26 +53,26 @@ def random_within_clusters(draft: Draft, data: IncompleteData, values: Mapping[s
 
 
 def within_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
-    """The draft without columns that differ between clusters only, beside a term for every cluster (`Stratified`).
+    """The draft without columns that differ between clusters only, which a term for every cluster absorbs (`Stratified`).
 
     Raises
     ------
     SpecificationError
-        A formula without an intercept, or with such a column.
+        The formula has no intercept, or such a column.
     """
     _check_intercept(draft.block)
     return replace(draft, block=_within(draft, data, values))
 
 
 def between_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
-    """The draft with cluster means in the place of columns that vary within clusters (`ClusterLevel`).
+    """The draft with cluster means instead of columns that vary within clusters (`ClusterLevel`).
 
     Raises
     ------
     SpecificationError
-        A formula with a column that differs within clusters.
+        The formula has a column that differs within clusters.
     DataError
-        A response, or its trials, with several values in a cluster.
+        The response, or its trials, has several values in a cluster.
     """
     _check_one_value(draft.block, data)
     _check_trials(draft.block, data, values)
@@ -80,7 +80,7 @@ def between_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Ar
 
 
 def varying_in_one_cluster(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
-    """A default draft without columns that are constant where the response is observed, if that is in one cluster."""
+    """A default draft without columns that are constant in the one cluster where the response is observed."""
     block = draft.block
     rows = ~data.missing(block.responses[0])
     if draft.explicit or len(np.unique(data.codes[rows])) > 1:
@@ -94,7 +94,7 @@ def varying_in_one_cluster(draft: Draft, data: IncompleteData, values: Mapping[s
 
 
 def _check_one_value(block: ConditionalModel, data: IncompleteData) -> None:
-    """Rows of a cluster that disagree: which of their values its other rows have, nobody knows."""
+    """Refuse clusters whose rows disagree, because the value of their other rows is then unknown."""
     (name,) = block.responses
     differ = varies_within(data.column_values(name), data.codes)
     if differ.any():
@@ -107,7 +107,7 @@ def _check_one_value(block: ConditionalModel, data: IncompleteData) -> None:
 
 
 def _check_trials(block: ConditionalModel, data: IncompleteData, values: Mapping[str, Array]) -> None:
-    """One number of successes a cluster is out of one number of trials."""
+    """Refuse a cluster-level variable whose number of trials varies within a cluster."""
     if block.trials is None:
         return
     differ = varies_within(values[block.trials], data.codes)
@@ -120,7 +120,7 @@ def _check_trials(block: ConditionalModel, data: IncompleteData, values: Mapping
 
 
 def _check_random(block: ConditionalModel, varying: list[Column]) -> None:
-    """A random part that the user wrote is the one that the method has."""
+    """Refuse a random part that differs from the one of the method."""
     if block.random and set(block.random) != set(varying):
         raise SpecificationError(
             f"'{block.name}': method '{block.method.name}' has random effects of all columns that vary within clusters "
@@ -136,7 +136,7 @@ def _check_intercept(block: ConditionalModel) -> None:
 
 
 def _between_only(column: Column, data: IncompleteData, values: Mapping[str, Array]) -> bool:
-    """Whether a column, the intercept aside, differs between clusters only."""
+    """Whether a column other than the intercept differs between clusters only."""
     if column.base == INTERCEPT:
         return column.over is not None
     return column.over is None and not varies_within(values[column.base], data.codes).any()
@@ -162,7 +162,7 @@ def _between(block: ConditionalModel, data: IncompleteData, values: Mapping[str,
     for c in block.fixed:
         if c.within or (c.over is not None and c.base != INTERCEPT):
             raise SpecificationError(
-                f"'{block.name}' is imputed once a cluster, and '{c.name}' differs within clusters; take it out."
+                f"'{block.name}' is imputed once per cluster, and '{c.name}' differs within clusters; take it out."
             )
         plain = c.over is None and c.base != INTERCEPT
         same = plain and not varies_within(values[c.base], data.codes).any()

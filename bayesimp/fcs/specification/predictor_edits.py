@@ -1,7 +1,7 @@
 """Changes of default formulas: ``~ . + x``, ``~ . - x``, ``~ . + (1 + x | study)``.
 
-``.`` stands for the default predictors of a variable. A random term takes the place of the default one; what is taken
-off goes with its cluster mean; cluster means are added to what is there as they are to a default formula.
+``.`` stands for the default predictors of a variable. A random term replaces the default one; a predictor is removed with
+its cluster mean; cluster means are added in the same way as to a default formula.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Given:
     explicit
         Whether the user wrote all of it.
     without
-        Cluster means, ``cluster_mean(x)``, that are not to be added to it.
+        Cluster means, ``cluster_mean(x)``, that must not be added.
     asked
         Terms that the user added to a default formula.
     """
@@ -49,18 +49,18 @@ def edited(
     responses: tuple[str, ...],
     every: bool = False,
 ) -> tuple[Given, set[str], set[str]]:
-    """A default formula after a change; terms that it was to lose and has not, and those that it lost.
+    """A default formula after a change; terms that were to be removed but are not there, and those that were removed.
 
     Parameters
     ----------
     every
-        The change is meant for all variables: a term that holds the response itself is left out of its formula, and a
-        random term for methods without.
+        Whether the change is for all variables. Then a term that holds the response is left out of its formula, and so is
+        a random term for methods without one.
 
     Raises
     ------
     SpecificationError
-        Something that is not there is to be taken off (not if ``every``).
+        A term that is to be removed is not there (not if ``every``).
     """
     own = {*responses, *(d for d in base.users if base.roots(d) & set(responses))}
     formula = default.formula.formula
@@ -96,7 +96,7 @@ def edited(
 
 @dataclass
 class _Changed:
-    """Terms under change, what was taken off them, and what was not there."""
+    """Terms during a change, those removed, and those that were not there."""
 
     terms: dict[frozenset[Node], Term]
     without: list[Call] = field(default_factory=list)
@@ -123,7 +123,7 @@ def _terms(change: Edit) -> list[tuple[str, Term]]:
 
 
 def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Node] | None:
-    """The default term that is meant: the same, or ``log1p(x)`` or ``C(x)`` where x is written."""
+    """The default term that is meant: the same, or ``log1p(x)`` or ``C(x)`` if x is written."""
     if frozenset(term) in terms:
         return frozenset(term)
     for key, (first, *rest) in terms.items():
@@ -134,7 +134,7 @@ def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Nod
 
 
 def _random(change: Edit, default: RandomTerm | None, own: set[str], every: bool) -> tuple[str, list[str]]:
-    """The random part, and its terms that are left out because they hold the response."""
+    """The random part, and its terms that are left out because they contain the response."""
     if change.random is None:
         return f" + ({default.columns} | {default.group})" if default else "", []
     if default is None and every:  # a method without

@@ -1,4 +1,4 @@
-"""Predictors as the user gives them - formulas, lists, tables, mice's matrix - or by default, as formulas."""
+"""Predictors as formulas, from what the user gives (formulas, lists, tables, mice's matrix) or by default."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def read_predictors(
     multilevel: Mapping[str, bool],
     default: Callable[[str], Given],
 ) -> dict[str, Given]:
-    """Formula by block; that of ``default`` where ``given`` says nothing of it.
+    """Formula by block; that of ``default`` if ``given`` does not mention the block.
 
     Raises
     ------
     SpecificationError
-        Names that are not imputed; formulas and left sides that do not fit; tables that are none; changes of a default
-        formula that cannot be made.
+        A name is not imputed, a formula or its left-hand side does not fit, a table is not a table of codes, or a
+        change of a default formula is impossible.
     """
     data, found = base.data, {}
     entries, every = _entries(given, data, responses)
@@ -53,7 +53,8 @@ def read_predictors(
         text, explicit, notes = _as_formula(name, value, data, multilevel[name])
         formula = predictors(text)
         _check_left(formula.formula.responses, name, responses)
-        found[name] = Given(formula, explicit, notes)
+        asked = () if explicit else formula.fixed.terms  # of a list, or a row of a table
+        found[name] = Given(formula, explicit, notes, asked=asked)
     rest = [name for name in responses if name not in found]
     if every is None:
         return found | {name: default(name) for name in rest}
@@ -92,9 +93,9 @@ def _check_left(left: tuple[str, ...], name: str, responses: Mapping[str, tuple[
 def default_predictors(
     base: BaseColumns, name: str, responses: tuple[str, ...], multilevel: bool, logs: Mapping[str, str]
 ) -> Given:
-    """All complete columns, all other incomplete variables, all derived columns that do not come from the response;
-    without what is constant, a combination of others, or a factor of very many levels. logs: incomplete variables of
-    which a function is taken (`feedback`)."""
+    """All complete columns, all other incomplete variables and all derived columns that do not depend on the response,
+    except constants, combinations of others, and factors with very many levels. logs: incomplete variables that enter
+    through a function (`feedback`)."""
     data = base.data
     complete, notes = _complete_predictors(base)
     others = [v for v in base.incomplete if v not in responses]
@@ -103,7 +104,7 @@ def default_predictors(
     taken = {v: f"{logs[v]}({write(Name(v))})" for v in others if v in logs}
     terms = ["1", *(taken.get(v) or _term(v, data) for v in (*complete, *others, *derived))]
     if taken:
-        why = "with counts and positive variables as they are, imputed values can run away"
+        why = "with untransformed counts and positive variables, imputed values can run away"
         more += (f"{', '.join(taken.values())}: {why}",)
     random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
     text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
@@ -164,7 +165,7 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
 
 
 def _like_ids(data: IncompleteData, name: str) -> bool:
-    """Whole numbers that do not repeat within clusters and are many more than occasions could be."""
+    """Whether a column has whole numbers that do not repeat within clusters, and too many for occasions."""
     column = data.frame[name]
     if not is_numeric_dtype(column.dtype) or column.nunique() <= 2 * data.sizes.max():
         return False
@@ -180,7 +181,7 @@ def _like_ids(data: IncompleteData, name: str) -> bool:
 def _independent(
     base: BaseColumns, derived: list[str], others: list[str]
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Derived columns that are no sum of their ingredients or of other predictors."""
+    """Derived columns that are not linear in their ingredients or in other predictors."""
     if not derived:
         return [], ()
     from bayesimp.fcs.specification.values import filled
@@ -196,7 +197,7 @@ def _independent(
 
 
 def _term(name: str, data: IncompleteData) -> str:
-    """A main effect in a formula; numbers that are declared to be categories are a factor."""
+    """A main effect as a formula term; numbers that are declared as categories become a factor."""
     factor = name in data.families and data.variable(name).distribution.is_factor
     declared = factor and is_numeric_dtype(data.frame[name].dtype)
     return f"C({write(Name(name))})" if declared else write(Name(name))
@@ -210,7 +211,7 @@ def _levels(base: BaseColumns, name: str) -> list[str]:
 def _entries(
     given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]
 ) -> tuple[dict[str, Any], Edit | None]:
-    """By variable or block: a formula, a list of names. And a change of all other formulas."""
+    """A formula or list of names by variable or block, and a change of all other formulas."""
     if given is None:
         return {}, None
     if isinstance(given, str):
@@ -261,7 +262,7 @@ def _is_table(given: Any) -> bool:
 
 
 def _from_table(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Rows of a table of codes: mice's, if it has a code beside 0 and 1."""
+    """The rows of a table of codes; it is mice's if it has codes other than 0 and 1."""
     rows = {
         str(name): {str(column): value for column, value in row.items()}
         for name, row in (given.iterrows() if isinstance(given, pd.DataFrame) else given.items())
@@ -297,7 +298,7 @@ def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]
 def _as_formula(
     name: str, value: Any, data: IncompleteData, multilevel: bool
 ) -> tuple[str, bool, tuple[str, ...]]:
-    """A formula, whether the user wrote it, and notes."""
+    """A formula, with notes and whether the user wrote it."""
     if isinstance(value, str):
         if "~" not in value:
             raise SpecificationError(

@@ -1,7 +1,7 @@
 """What FCS fits, as records: base columns, columns computed from them, and the blocks in their order.
 
-A base column is complete (a column of ``X``), incomplete (a variable that is imputed) or derived from others,
-row by row. What columns X* and Z* of a block may hold: `bayesimp.formulas.columns`.
+A base column is complete (a column of ``X``), incomplete (a variable that is imputed) or derived from others, row by row.
+The columns that X* and Z* of a block may hold: `bayesimp.formulas.columns`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "ConditionalModel",
     "Conditionals",
     "formula_text",
+    "summed",
     "text",
 ]
 
@@ -39,9 +40,9 @@ class ConditionalModel:
     notes
         What was chosen by default, and why.
     family
-        Of the responses: ``"normal"``, or that of the one response.
+        Family of the responses: ``"normal"``, or that of the one response.
     levels
-        What stands for its levels in the base column, in their order (`IncompleteData.level_values`); empty for numbers.
+        The numbers of its levels in the base column, in order (`IncompleteData.level_values`); empty for numbers.
     trials
         Base column of binomial trials.
     """
@@ -58,7 +59,7 @@ class ConditionalModel:
 
     @property
     def predictors(self) -> int:
-        """r, the number of linear predictors: K - 1 of a categorical variable with K levels, else one a response."""
+        """r, the number of linear predictors: K - 1 for a categorical variable with K levels, else one per response."""
         return self.distribution.predictors(len(self.levels)) * len(self.responses)
 
     @property
@@ -79,14 +80,14 @@ class Conditionals:
     incomplete
         Variables that are imputed, in the table's order.
     derived
-        In an order in which each can be computed from those before.
+        Derived columns, in an order in which each can be computed from those before.
     blocks
-        In the order of visits; a block may come twice.
+        Blocks in the order of visits; a block may occur twice.
     written
-        How a formula spells base columns and levels, by name.
+        Spelling of base columns and levels in formulas, by name.
     exact
-        Imputed columns that hold whole numbers (empty), or some of these values only: levels; for methods that match,
-        those observed.
+        Imputed columns that hold whole numbers (empty array) or only certain values: levels or, for methods that match,
+        the observed values.
     """
 
     complete: tuple[str, ...]
@@ -99,13 +100,13 @@ class Conditionals:
 
 
 def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, str] | None = None) -> str:
-    """The model of a block as it will be fitted, as one could write it: ``y1 ~ 1 + y2 + (1 | study)``.
+    """The formula of a block as it will be fitted: ``y1 ~ 1 + y2 + (1 | study)``.
 
-    ``written``: of `Conditionals`.
+    ``written``: as in `Conditionals`.
     """
     left = " + ".join(write(Name(name)) for name in block.responses)
-    random = f" + ({_sum(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
-    return f"{left} ~ {_sum(block.fixed, written or {})}{random}"
+    random = f" + ({summed(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
+    return f"{left} ~ {summed(block.fixed, written or {})}{random}"
 
 
 def _method(block: ConditionalModel) -> str:
@@ -119,7 +120,7 @@ def _link(block: ConditionalModel) -> str:
 
 
 def text(conditionals: Conditionals, cluster: str) -> str:
-    """One line for each block and derived column, then the notes, each with the variables it is about."""
+    """One line for each block and derived column, then the notes, each with the variables that it concerns."""
     blocks = {block.name: block for block in conditionals.blocks}
     methods = {name: _method(block) for name, block in blocks.items()}
     width = max(map(len, methods.values()), default=0)
@@ -141,7 +142,8 @@ def text(conditionals: Conditionals, cluster: str) -> str:
     return "\n".join(lines)
 
 
-def _sum(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
+def summed(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
+    """Columns as the right-hand side of a formula, with 1 or 0 for the intercept."""
     names = ["1" if column.name == INTERCEPT else _text(column, written) for column in columns]
     return " + ".join(names if "1" in names else ["0", *names])
 

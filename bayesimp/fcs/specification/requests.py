@@ -1,4 +1,4 @@
-"""What is asked of FCS beside its models: cells to fill, rows to ignore, functions. Read, or refused."""
+"""Requests to FCS other than its models, read and checked: cells to fill, rows to ignore, functions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["check_ignore", "checked_post", "fitted_rows", "held_out", "ignored_r
 
 
 def masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
-    """By variable, (n,) bool; variables that are not named are left as by default."""
+    """(n,) bool by variable; variables that are not named have the default."""
     if where is None:
         return {}
     names = getattr(where, "columns", where)
     if not (isinstance(where, Mapping) or hasattr(where, "columns")):
         raise SpecificationError(
-            "where takes a table of True and False with the columns it is about, or {variable: (n,) bool}; got "
+            "where takes a table of True and False with the columns that it concerns, or {variable: (n,) bool}; got "
             f"{type(where).__name__}."
         )
     found = {}
@@ -47,12 +47,13 @@ def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
     array = np.asarray(mask)
     if array.shape != (n,) or array.dtype.kind != "b":
         raise SpecificationError(
-            f"{what} must be {n:,} values True or False, one a row; got {array.dtype} {array.shape}."
+            f"{what} must be {n:,} values True or False, one per row; got {array.dtype} {array.shape}."
         )
     return array.copy()
 
 
 def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
+    """(N,) bool, the rows that no model is fitted to; checked to leave at least two clusters."""
     if ignore is None:
         return np.zeros(len(data.frame), dtype=bool)
     rows = _bool(ignore, data, "ignore")
@@ -67,7 +68,7 @@ def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
 
 
 def held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> IncompleteData:
-    """The table with observed cells that are to be imputed taken out."""
+    """The table without the observed cells that are to be imputed."""
     out = {name: mask & ~data.missing(name) for name, mask in where.items()}
     out = {name: mask for name, mask in out.items() if mask.any()}
     if not out:
@@ -99,7 +100,7 @@ def fitted_rows(
 
 
 def check_ignore(spec: Conditionals, ignore: np.ndarray) -> None:
-    """Refuse ignored rows where a method cannot leave them out of its fit."""
+    """Refuse ignored rows if a method cannot leave them out of its fit."""
     if not ignore.any():
         return
     for block in spec.blocks:
@@ -113,6 +114,7 @@ def _incomplete(name: str, spec: Conditionals, what: str) -> None:
 
 
 def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
+    """Variable -> function that post-processes its imputed values; checked against the methods."""
     if not isinstance(post, Mapping | None):
         raise SpecificationError(f"post takes {{variable: function}}, got {type(post).__name__}.")
     for name, function in (post or {}).items():

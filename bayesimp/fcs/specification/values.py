@@ -1,4 +1,4 @@
-"""Columns of a conditional model as numbers, before anything is imputed, and which of them are combinations."""
+"""Columns of a conditional model as numbers before anything is imputed, and which of them are combinations of others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed"]
 
 TOLERANCE = 1e-7  # as `design.TOLERANCE`
-ROUND_OFF = 1e-12  # of the largest value, what a constant less its mean may leave
+ROUND_OFF = 1e-12  # share of the largest value that round-off may leave of a constant less its mean
 Array = NDArray[np.float64]
 
 
 def observed(
     data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
 ) -> dict[str, Array]:
-    """(N,) values of every base column, NaN where it, or an ingredient, is missing."""
+    """(N,) values of every base column, NaN where the column or an ingredient is missing."""
     values = dict(complete)
     values |= {name: data.column_values(name) for name in incomplete}
     for record in derived:
@@ -35,7 +35,7 @@ def observed(
 
 
 def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.integer]) -> Array:
-    """(N,) values of a derived column; means over clusters are over the cells that have a value."""
+    """(N,) values of a derived column; cluster means are taken over the cells that have a value."""
     there = np.ones(len(codes), dtype=bool)
     for name in record.ingredients:
         there &= ~np.isnan(values[name])
@@ -45,8 +45,8 @@ def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.in
 def filled(
     data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
 ) -> dict[str, Array]:
-    """The same with missing cells drawn from the observed ones: values in general position, as the imputations
-    will be, to tell columns that are always combinations of others."""
+    """The same with missing cells drawn from observed ones. Like imputations, these values are in general position, so
+    that only columns that are always combinations of others appear as such."""
     values = dict(complete)
     for k, name in enumerate(incomplete):
         column = np.array(data.column_values(name))
@@ -67,10 +67,10 @@ def filled(
 def column_values(
     columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer], centred: bool = False
 ) -> Array:
-    """(N, p) columns of X* or Z*. Cluster means are over the cells that have a value.
+    """(N, p) columns of X* or Z*. Cluster means are taken over the cells that have a value.
 
-    centred: products with cluster means are those of centred factors where that is the same model (scale/products.py), so
-    that what is a combination of what does not depend on the origin.
+    centred: products with cluster means have centred factors if that gives the same model (scale/products.py), so that
+    linear dependence does not depend on the origin.
     """
     matrix = np.empty((len(codes), len(columns)), order="F")
     as_they_are, at_centre = values, centrable(columns) if centred else []
@@ -101,12 +101,12 @@ def _less_mean(columns: Sequence[Column], values: Mapping[str, Array]) -> dict[s
 def _over_clusters(
     x: Array, codes: NDArray[np.integer], sum: bool = False, tolerance: float = 1e-12
 ) -> Array:
-    """(N,) mean or sum of the values in each row's cluster; NaN where it has none."""
+    """(N,) mean or sum of the values in each row's cluster; NaN if it has none."""
     m = int(codes.max()) + 1
     there = np.isfinite(x)
     total = np.bincount(codes, np.where(there, x, 0.0), m)
     count = np.bincount(codes, there, m)
-    # of columns that are centred already round-off is left, which is no column of its own
+    # columns that are already centred leave only round-off, which does not count as a column
     total[np.abs(total) <= tolerance * count * np.abs(x[there]).max(initial=0.0)] = 0.0
     with np.errstate(invalid="ignore"):
         mean = total / count
@@ -114,10 +114,10 @@ def _over_clusters(
 
 
 def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
-    """(p,) whether each column is a combination of those before it: leaves less than ``tolerance`` of its length.
+    """(p,) whether each column is a combination of those before it, up to ``tolerance`` of its length.
 
-    Gram-Schmidt, passing over columns that are, on the triangle of a QR decomposition, whose columns have the same
-    lengths and angles.
+    This is Gram-Schmidt on the triangle of a QR decomposition, whose columns have the same lengths and angles; dependent
+    columns are skipped.
     """
     p = matrix.shape[1]
     length = np.linalg.norm(matrix, axis=0)

@@ -21,12 +21,12 @@ ORDERS = ("monotone", "revmonotone", "roman", "arabic")
 def read_blocks(
     blocks: Mapping[str, Sequence[str]] | None, data: IncompleteData, derived: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Responses by block, in the table's order; variables without a block are their own.
+    """Responses by block, in the table's order; a variable without a block is a block by itself.
 
     Raises
     ------
     SpecificationError
-        Unknown, complete or derived variables, one in two blocks, a name that is taken.
+        A variable is unknown, complete, derived or in two blocks, or a name is taken.
     """
     grouped: dict[str, tuple[str, ...]] = {}
     for name, members in (blocks or {}).items():
@@ -58,13 +58,13 @@ def read_blocks(
 def read_methods(
     methods: Any, data: IncompleteData, grouped: Mapping[str, tuple[str, ...]], derived: Mapping[str, str]
 ) -> tuple[dict[str, Method], dict[str, str]]:
-    """Method by block, in the table's order (a block stands where its first variable does); why, where it was chosen.
+    """Method by block, in the order of the blocks' first variables in the table; the reason, if it is a default.
 
     Raises
     ------
     SpecificationError
-        Names that are no incomplete variable or block; a method that a family does not have; a block with a method
-        that imputes one variable, or with a variable that is not normal.
+        A name is not an incomplete variable or block; a family does not have a method; a block has a method that imputes
+        one variable, or a non-normal variable.
     """
     by_name: dict[str, Any] = {}
     if hasattr(methods, "items"):
@@ -106,7 +106,7 @@ def visits(
     Raises
     ------
     SpecificationError
-        Unknown orders or names; a block that is never visited.
+        An order or name is unknown, or a block is never visited.
     """
     names = list(responses)
     missing = {name: sum(int(data.missing(v).sum()) for v in responses[name]) for name in names}

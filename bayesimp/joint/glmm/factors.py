@@ -9,7 +9,7 @@ an analysis before it, all others after it, so that no factor but the analysis s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,36 +23,15 @@ from bayesimp.formulas.formula import parse
 from bayesimp.formulas.predictors import Predictors, predictors
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.glmm.order import order_of
+from bayesimp.joint.glmm.request import Request
 from bayesimp.messages import listing, suggestion
 from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Factor", "Request", "read_factors"]
+__all__ = ["Factor", "read_factors"]
 
 MOST_LEVELS = 10  # of a complete factor that is a predictor by default
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for.
-
-    Attributes
-    ----------
-    analyses
-        Formulas of analyses, each with one response.
-    factors
-        Response -> formula, in the place of the default one.
-    order
-        Responses in the order of their factors; None: chosen.
-    links
-        Response -> link, where it is not the default of its family.
-    """
-
-    analyses: tuple[str, ...]
-    factors: Mapping[str, str]
-    order: tuple[str, ...] | None
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,12 @@ class JointHistory:
 
     @property
     def chains(self) -> int:
+        """The number of chains."""
         return self.sd.shape[0]
 
     @property
     def draws(self) -> int:
+        """The number of draws kept in each chain."""
         return self.sd.shape[1]
 
     @property
@@ -118,6 +120,7 @@ class FactorTask:
         return sum(len(rows) for rows in self.table.missing)
 
     def start(self, seed: int, chain: int) -> ChainState:
+        """Chain `chain` of this task, at its dispersed start."""
         return start_chain(self.table, self.priors, seed, chain)
 
     def room(self, chains: Sequence[ChainState], iterations: int) -> JointHistory:

@@ -25,6 +25,7 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["check_identified"]
 
 Array = NDArray[np.float64]
+TRIES = 10  # tables of few clusters can have columns that are the same by chance
 
 
 def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, own: Collection[str]) -> None:
@@ -38,15 +39,12 @@ def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, o
         Columns that are combinations of others; under a flat prior, a response that is observed in too few rows, or a
         level that is hardly observed together with it.
     """
-    a = table.arrays
-    seen, possible = (
-        representative(V, table.programs, table.means, table.divisor, a.cluster, a.first)
-        for V in (table.V, _possible(table))
-    )
+    seen = _columns(table, table.V)
     for k, factor in enumerate(table.factors):
-        fixed, random = table.columns_of(k)
         try:
-            _check_factor(table, priors, data, k, seen[:, fixed], possible[:, fixed], possible[:, random])
+            _check_anywhere(table, k)
+            if not factor_beta(priors.beta, factor).is_proper:
+                _check_where_observed(table, data, k, seen[:, table.columns_of(k)[0]])
         except DataError as error:
             if factor.response in own:
                 raise
@@ -54,9 +52,14 @@ def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, o
             raise DataError(f"{error} {cure}") from None
 
 
-def _possible(table: FactorTable) -> Array:
+def _columns(table: FactorTable, V: Array) -> Array:
+    a = table.arrays
+    return representative(V, table.programs, table.means, table.divisor, a.cluster, a.first)
+
+
+def _possible(table: FactorTable, seed: int) -> Array:
     """(n, v) variables where incomplete ones have every value that is observed of them about as often as others."""
-    V, rng, a = table.V.copy(), np.random.default_rng(0), table.arrays
+    V, rng, a = table.V.copy(), np.random.default_rng(seed), table.arrays
     for factor, v in zip(table.factors, a.variable, strict=True):
         lost = np.isnan(V[:, v])
         if lost.any():
@@ -65,21 +68,29 @@ def _possible(table: FactorTable) -> Array:
     return V
 
 
-def _check_factor(
-    table: FactorTable, priors: Priors, data: IncompleteData, k: int, X: Array, possible: Array, Z: Array
-) -> None:
-    """X: fixed columns at values that stand for what is missing; possible, Z: where incomplete variables vary freely."""
+def _check_anywhere(table: FactorTable, k: int) -> None:
+    """Refuse columns that are combinations of others, whatever is imputed: in none of TRIES tables they are not."""
+    factor, rows = table.factors[k], table.rows[k]
+    if not factor.fixed:
+        raise DataError(f"Formula '{factor.formula}': its fixed part has no column; give it an intercept.")
+    parts = zip(("fixed", "random"), (factor.fixed, factor.random), table.columns_of(k), strict=True)
+    for part, columns, place in parts:
+        if len(rows) < len(columns):
+            continue
+        for seed in range(TRIES):
+            X = _columns(table, _possible(table, seed))[rows, place]
+            try:
+                _check(X, [column.name for column in columns], f"{part} part of '{factor.formula}'")
+                break
+            except DataError:
+                if seed == TRIES - 1:
+                    raise
+
+
+def _check_where_observed(table: FactorTable, data: IncompleteData, k: int, X: Array) -> None:
+    """Refuse what a flat prior leaves without information. X: fixed columns, at values that stand for what is missing."""
     factor, rows = table.factors[k], table.rows[k]
     names = [column.name for column in factor.fixed]
-    if not names:
-        raise DataError(f"Formula '{factor.formula}': its fixed part has no column; give it an intercept.")
-    if len(rows) >= len(names):
-        _check(possible[rows], names, f"fixed part of '{factor.formula}'")
-    labels = [column.name for column in factor.random]
-    if len(rows) >= len(labels):
-        _check(Z[rows], labels, f"random part of '{factor.formula}'")
-    if factor_beta(priors.beta, factor).is_proper:
-        return
     seen = rows[~np.isnan(table.Y[rows, k])]
     _check_seen(X[seen], names, factor, [factor.response])
     for name in parse(factor.formula).variables:

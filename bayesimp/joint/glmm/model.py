@@ -9,21 +9,22 @@ means. So the analysis of the user's is one factor, and values are imputed as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import ImputationModel, Shift, register
+from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.glmm.factors import Request, read_factors
+from bayesimp.joint.glmm.factors import read_factors
 from bayesimp.joint.glmm.identification import check_identified
 from bayesimp.joint.glmm.posterior import effects_of, tree_name
 from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
+from bayesimp.joint.glmm.request import read_request
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
 from bayesimp.priors.describe import describe
@@ -99,24 +100,8 @@ class JointGLMM(ImputationModel):
             )
         if effects not in ("joint", "separate"):
             raise SpecificationError(f"effects must be 'joint' or 'separate', got {effects!r}.")
-        listed = isinstance(analysis, Iterable) and not isinstance(analysis, str)
-        analyses: tuple = tuple(analysis) if listed else (analysis,)
-        if not analyses or not all(isinstance(text, str) for text in analyses):
-            raise SpecificationError(
-                f"The analysis is a formula, such as 'y ~ x + (1 | {data.cluster})', or several; got {analysis!r}."
-            )
-        for name, given in (("factors", factors), ("links", links)):
-            if given is not None and not _is_text_by_name(given):
-                example = "{'x': 'x ~ z'}" if name == "factors" else "{'y': 'probit'}"
-                raise SpecificationError(
-                    f"{name} is a dict of text by response, such as {example}; got {given!r}."
-                )
-        if isinstance(order, str):
-            raise SpecificationError(f"order is a list of responses, got {order!r}.")
         self.data = data
-        self.request = Request(
-            analyses, dict(factors or {}), None if order is None else tuple(order), dict(links or {})
-        )
+        self.request = read_request(data.cluster, analysis, factors, order, links)
         self.separate = effects == "separate"
         self.priors = pr.default() if priors is None else pr.read(priors)
         self.factors, base = read_factors(data, self.request)
@@ -125,7 +110,8 @@ class JointGLMM(ImputationModel):
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
         check_identified(self.table, self.priors, data, own)
-        factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
+        if self.is_conjugate:
+            factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
         self.events: list[Event] = self._notes()
 
     def _check_variation(self) -> None:
@@ -164,7 +150,13 @@ class JointGLMM(ImputationModel):
 
     @property
     def responses(self) -> tuple[str, ...]:
+        """The responses of the factors, in their order."""
         return tuple(factor.response for factor in self.factors)
+
+    @property
+    def is_conjugate(self) -> bool:
+        """Whether the Gibbs sampler can be used."""
+        return self.priors.Sigma.is_conjugate and self.priors.Psi.is_conjugate
 
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
@@ -184,6 +176,24 @@ class JointGLMM(ImputationModel):
                 out[f"Psi{end}"] = resolved_Psi(self.priors, self.table, group)[0]
         return out
 
+    def pymc_model(self) -> Any:
+        """The model as a `pymc.Model` (models/joint_glmm.py is its definition).
+
+        Returns
+        -------
+        Its free variables are on the working scale; ``beta_<y>``, ``sigma2_<y>``, ``shape_<y>``, ``cutpoints_<y>``,
+        ``Psi`` and ``B`` are those of the posterior, ``imputed_<y>`` the missing numbers that other factors depend on.
+        Missing levels are summed out. `pymc.model_to_graphviz` draws it, if graphviz is installed.
+
+        Raises
+        ------
+        SpecificationError
+            An improper prior of a variance; missing cells that can neither be free nor summed out.
+        """
+        from bayesimp.joint.glmm.definition import pymc_model
+
+        return pymc_model(self).model
+
     def with_priors(self, priors: pr.Priors | str) -> JointGLMM:
         """The same model under other priors."""
         return JointGLMM(self.data, **(self._arguments() | {"priors": priors}))
@@ -194,6 +204,15 @@ class JointGLMM(ImputationModel):
             "links": self.request.links,
             "priors": self.priors, "effects": "separate" if self.separate else "joint", "shift": self.shift,
         }  # fmt: skip
+
+    def contents(self) -> dict[str, Contents]:
+        """The factors."""
+        out = {}
+        for factor in self.factors:
+            clusters: Any = "of clusters" if factor.at_cluster else "random" if factor.random else "ignored"
+            normal = factor.family.is_normal
+            out[factor.response] = Contents(factor.formula, clusters, normal, is_factor=True)
+        return out
 
     def specification(self) -> dict[str, Any]:
         """Formulas, order and priors as plain records."""
@@ -262,6 +281,7 @@ class JointGLMM(ImputationModel):
         tune: int = 200,
         draws: int = 1000,
         thin: int = 1,
+        sampler: str = "auto",
         keep_effects: bool = False,
         workers: int | None = None,
         executor: str | Executor | None = None,
@@ -277,6 +297,9 @@ class JointGLMM(ImputationModel):
             Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
         chains, tune, draws, thin
             Independent chains; sweeps thrown away at their start; kept draws by chain, every `thin`-th.
+        sampler
+            "gibbs" (conditionally conjugate priors), "nuts" (every proper prior; missing levels are summed out), "auto":
+            gibbs where possible. The same posterior; NUTS takes about a minute to begin, and keeps every draw.
         keep_effects
             Keep the effects of every cluster in the posterior (variable ``B``).
         workers, executor
@@ -292,7 +315,7 @@ class JointGLMM(ImputationModel):
         Raises
         ------
         SpecificationError
-            m, chains, ... are out of range.
+            m, chains, ... are out of range; the sampler does not take the priors, or (NUTS) the missing cells.
         SamplingError
             The run was interrupted before the first imputation, or a chain failed.
         """
@@ -313,15 +336,21 @@ class JointGLMM(ImputationModel):
             )
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = GLMMRun(self, seed, thin, draws // per_chain, 1, keep_effects, workers, executor)
+        kind = GLMMRun
+        if self._sampler(sampler) == "nuts":
+            from bayesimp.joint.glmm.nuts import GLMMNutsRun
+
+            kind = GLMMNutsRun
+        run = kind(self, seed, thin, draws // per_chain, 1, keep_effects, workers, executor)
         with progress_bar(progress) as report:
             run.start(chains, tune, draws, report)
             if run.history.draws < draws:
                 run.fit_spacing(m)
             return run.imputations(m)
 
-
-def _is_text_by_name(given: object) -> bool:
-    return isinstance(given, Mapping) and all(
-        isinstance(name, str) and isinstance(text, str) for name, text in given.items()
-    )
+    def _sampler(self, sampler: str) -> str:
+        if sampler not in ("auto", "gibbs", "nuts"):
+            raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
+        if sampler == "gibbs" and not self.is_conjugate:
+            factor_priors(self.table, self.priors, self.separate)  # says which prior, and what to take
+        return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler

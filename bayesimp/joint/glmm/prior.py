@@ -18,7 +18,15 @@ from bayesimp.priors import CovariancePrior
 from bayesimp.priors.coefficients import CoefficientPrior
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 
-__all__ = ["FactorPriors", "blocks_of", "factor_beta", "factor_priors", "resolved_Psi", "resolved_variance"]
+__all__ = [
+    "FactorPriors",
+    "beta_of",
+    "blocks_of",
+    "factor_beta",
+    "factor_priors",
+    "resolved_Psi",
+    "resolved_variance",
+]
 
 Array = NDArray[np.float64]
 
@@ -69,6 +77,16 @@ def factor_beta(prior: CoefficientPrior, factor: Factor) -> CoefficientPrior:
     return prior if factor.family.is_normal else prior.for_generalised()
 
 
+def beta_of(table: FactorTable, priors: pr.Priors, k: int) -> tuple[Array, Array]:
+    """Precision (r p, r p) of vec(beta_w) of factor k, and precision times mean."""
+    factor, scale = table.factors[k], table.scales[k]
+    own = factor_beta(priors.beta, factor)
+    Q0, t0 = beta_prior(own, scale, factor.predictors, f"beta of '{factor.response}'")
+    if own.follows_mean and factor.family.has_log_mean_intercept and scale.intercept >= 0:
+        t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(table.observed[k].mean())
+    return Q0, t0
+
+
 def resolved_variance(priors: pr.Priors, table: FactorTable, k: int) -> CovariancePrior:
     """The prior of a residual variance with every number explicit, in the units of the data."""
     return pr.resolve(priors.Sigma, table.scales[k].s, f"sigma2 of '{table.factors[k].response}'")
@@ -112,12 +130,7 @@ def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> Fact
     beta, variance, known_sd = [], [], np.full(len(table.factors), np.nan)
     for k, factor in enumerate(table.factors):
         scale_k = table.scales[k]
-        own = factor_beta(priors.beta, factor)
-        Q0, t0 = beta_prior(own, scale_k, factor.predictors, f"beta of '{factor.response}'")
-        if own.follows_mean and factor.family.has_log_mean_intercept and scale_k.intercept >= 0:
-            t0[scale_k.intercept] = Q0[scale_k.intercept, scale_k.intercept] * np.log(
-                table.observed[k].mean()
-            )
+        Q0, t0 = beta_of(table, priors, k)
         beta.append((np.ascontiguousarray(Q0), np.ascontiguousarray(t0)))
         if not factor.family.is_normal:
             variance.append(CovarianceUpdate(4, 0.0, np.zeros((1, 1)), np.zeros(1)))
@@ -135,6 +148,6 @@ def _update(prior: CovariancePrior, d: int, where: str) -> CovarianceUpdate:
     if not prior.is_conjugate:
         raise SpecificationError(
             f"{where}: the Gibbs sampler of the joint GLMM has no update for {type(prior).__name__}; take HuangWand, "
-            "InverseWishart or Diagonal."
+            "InverseWishart or Diagonal, or sampler='nuts'."
         )
     return covariance_update(prior, d)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ class GLMMRun(contract.Run):
     kept: JointHistory | None = None
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
+    sample_stats: dict[str, NDArray] | None = None  # of NUTS
 
     @property
     def history(self) -> JointHistory:
@@ -162,7 +163,7 @@ class GLMMRun(contract.Run):
         values = table.arrays.center[f] + table.arrays.unit[f] * y
         return np.rint(values) if table.factors[f].family.is_count else values
 
-    def _tree(self, cells: dict, attrs: dict):
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, h, table = self.model, self.history, self.model.table
         variables, coords = posterior(model, h)
         incomplete = [k for k, rows in enumerate(table.missing) if len(rows)]
@@ -171,7 +172,7 @@ class GLMMRun(contract.Run):
         stats = {name: a[:, :, place][..., incomplete] for name, a in (("mean", h.mean), ("sd", h.spread))}
         return build_tree(
             model.data, variables, stats, cells, {f.response: model.data.numeric(f.response) for f in table.factors},
-            coords | {"response": names}, attrs,
+            coords | {"response": names}, attrs, self.sample_stats,
         )  # fmt: skip
 
     def _attrs(self, m: int) -> dict:
@@ -223,10 +224,16 @@ class GLMMRun(contract.Run):
         """The run of a file, chains and draws."""
         attrs = tree.attrs
         history, chains = history_and_chains(model, state)
+        stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
+        if attrs["sampler"] == "nuts":
+            from bayesimp.joint.glmm.nuts import GLMMNutsRun
+
+            cls = cast(type[Self], GLMMNutsRun)
         return cls(
             model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
             effects=bool(int(state.attrs["effects"])), chains=chains, kept=history,
             events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
+            sample_stats={str(name): v.values for name, v in stats} or None,
         )  # fmt: skip
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:

@@ -111,9 +111,9 @@ class Sampler:
         before = self._predictors(k, rows)
         Z = self.state.X[rows, table.columns_of(k)[1]]
         after = before + Z @ (table.scales[k].random @ change.T)
+        number, cluster = np.int64(k), np.int64(i)
         fixed = a, table.cells, table.programs, table.means, table.divisor, self.state, self.work[k]
-        place = np.int64(k), np.int64(i)
-        now = later_factors(*place, *fixed)
+        now = later_factors(number, cluster, *fixed)
         y, proposed = chain.Y[rows, k], np.empty(len(rows))
         last = np.int64(a.level[k + 1] - a.level[k] - 1)
         coupled_responses(
@@ -121,17 +121,17 @@ class Sampler:
             self.state.shape[k], self.state.cuts, np.int64(k), last, proposed,
         )  # fmt: skip
         chain.Y[rows, k] = proposed
-        ratio = later_factors(*place, *fixed) - now
+        ratio = later_factors(number, cluster, *fixed) - now
         if not np.log(chain.rng.random()) < ratio:
             chain.Y[rows, k] = y
-            later_factors(*place, *fixed)  # V and means go back
+            later_factors(number, cluster, *fixed)  # V and means go back
             return False
         chain.B[block][i, own] = moved
         first = a.effect[k]
         self.state.B[i, first : first + factor.effects] = (
             table.scales[k].random @ moved.reshape(factor.predictors, q).T
         ).T.ravel()
-        follow_columns(*place, a, table.cells, table.programs, self.state, self.work[k])
+        follow_columns(number, cluster, a, table.cells, table.programs, self.state, self.work[k])
         return True
 
     def completed(self) -> list[Array]:

@@ -81,6 +81,7 @@ class FactorTable:
 
     @property
     def clusters(self) -> int:
+        """The number of clusters, m."""
         return len(self.order)
 
     def columns_of(self, k: int) -> tuple[slice, slice]:

@@ -2,7 +2,7 @@
 
     y_j = x_j' beta + z_j' b_i + e_j,    b_i ~ N(0, Psi),    i = 1..m,  row j in cluster i  (docs/mathematics.md, sec. 3)
 
-Only rows in which y is observed enter; m counts all clusters, m_o those with such rows. One update:
+Only rows in which y is observed are used; m counts all clusters, m_o those with such rows. One update consists of:
 
     1. beta, b_1..b_m | sigma, Psi, y         kernels/normal/effects.py, in one block
        b and Psi rescaled together            kernels/normal/rescale.py, for half-t standard deviations
@@ -20,21 +20,21 @@ Only rows in which y is observed enter; m counts all clusters, m_o those with su
         p(R | s0, a) ~ prod_i Gamma((a + n_i)/2) / Gamma(a/2) (a s0)^(a/2) (a s0 + R_i)^-((a + n_i)/2)
     sigma_i^2 | s0, a, R_i ~ InvGamma((a + n_i)/2, (a s0 + R_i)/2),   its population law where n_i = 0
 
-h is the standard deviation of log sigma_i^2 between clusters, but for terms of order h^3. Its prior has density at
-h = 0, where the variances are equal and `common_step`'s model is left, with a half-t residual sd. Being half-normal
-it is proper whatever the number of clusters. With spread = 1/2 its median is .34 (sds of clusters at -1 and +1 sd
+h is the standard deviation of log sigma_i^2 between clusters, up to terms of order h^3. Its prior has positive density
+at h = 0, where the variances are equal and the model is that of `common_step`, with a half-t residual sd. Because it is
+half-normal, it is proper for any number of clusters. With spread = 1/2 its median is .34 (sds of clusters at -1 and +1 sd
 differ by a factor of 1.4) and a > 2, without which values imputed in a new cluster have no variance, has
-probability .95; more rows and clusters than a handful outweigh it.
+probability .95; more than a handful of rows and clusters outweigh the prior.
 
-Why a call may be followed by y_mis ~ N(X beta + Z b, sigma^2) with the values on return: every step leaves
-p(beta, b, Psi, sigma | y) as it is, and drawing the b_i of clusters without rows anew, last, leaves it too.
-(Sigma, Psi), or (sigma_i^2, Psi), are all that an update reads of the state it starts from, but s0 and a.
+A call may be followed by y_mis ~ N(X beta + Z b, sigma^2) with the returned values, because every step leaves
+p(beta, b, Psi, sigma | y) invariant, and so does the final draw of the b_i of clusters without rows. Of the state that it
+starts from, an update reads only (Sigma, Psi), or (sigma_i^2, Psi), and s0 and a.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,10 @@ from bayesimp.kernels.normal.effects import Moments
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
 
 __all__ = ["VariancesPrior", "cluster_step", "common_step", "moments_by_cluster"]
 
@@ -61,12 +65,12 @@ class VariancesPrior(NamedTuple):
 
 
 def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
-    """Moments in which every cluster is a pattern of its own: `cluster_step` gives each its own W_a = 1/sigma_i^2.
+    """Moments in which every cluster has its own pattern, because `cluster_step` gives each its own W_a = 1/sigma_i^2.
 
     A = m; patterns (m, 1) all True; pattern_rows (m,) = n_i, rows of cluster i with y observed; XX (m, p, p),
     XY (m, p, 1), YY (m, 1, 1) sums over these rows, zero where n_i = 0; a cell for every cluster with
-    n_i > 0, in order of clusters: cell_pattern[c] its cluster, first[i+1] - first[i] = 1, else 0; ZZ, ZX, ZY
-    by cell as ever.
+    n_i > 0, in order of clusters: cell_pattern[c] is its cluster, first[i+1] - first[i] = 1, else 0; ZZ, ZX, ZY
+    by cell as usual.
 
     statistics: of one response (r = 1).
     """
@@ -84,7 +88,20 @@ def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
 
 
 @inner
-def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
+def _step_1(
+    rng: np.random.Generator,
+    m: Moments,
+    W: Stack,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Psi: Matrix,
+    Psi_inverse: Matrix,
+    T: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
     code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held)
@@ -112,7 +129,7 @@ def _step_1(rng, m, W, prior_Psi, Q0, t0, Psi, Psi_inverse, T, beta, B, held):
 
 
 @inner
-def _times_normals(rng, L, B, i):
+def _times_normals(rng: np.random.Generator, L: Matrix, B: Stack, i: int) -> None:
     """B_i (q, 1) <- L z, z standard normal."""
     q = L.shape[0]
     for l in range(q):
@@ -125,7 +142,20 @@ def _times_normals(rng, L, B, i):
 
 
 @kernel(nogil=True)
-def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held):
+def common_step(
+    rng: np.random.Generator,
+    m: Moments,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Matrix,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """Advance the univariate sampler by `updates` updates, in place.
 
     Parameters
@@ -138,12 +168,12 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
     Q0, t0
         (p, p), (p,): precision, and precision times mean, of the normal prior of beta; zero if flat.
     Sigma, Psi
-        (1, 1), (q, q): where the chain stands; read, and replaced.
+        (1, 1), (q, q): the state of the chain; read, and replaced.
     beta, B
-        (p, 1), (m, q, 1): written (updates >= 1), clusters without rows included; read are coefficients that are held.
+        (p, 1), (m, q, 1): written (updates >= 1), including clusters without rows; coefficients that are held are read.
     held
-        (p,) int64: one more for every update in which a coefficient is not identified, and is left as it is
-        (kernels/normal/effects.py). (0,): that is a failure.
+        (p,) int64: incremented in every update in which a coefficient is not identified and keeps its value
+        (kernels/normal/effects.py). (0,): this is a failure.
 
     Returns
     -------
@@ -174,17 +204,31 @@ def common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, bet
 
 
 @kernel(nogil=True)
-def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, beta, B, held):
+def cluster_step(
+    rng: np.random.Generator,
+    m: Moments,
+    updates: int,
+    prior_Psi: CovarianceUpdate,
+    prior: VariancesPrior,
+    Q0: Matrix,
+    t0: Vector,
+    sigma2: Vector,
+    s0_a: Vector,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """Advance the sampler with a residual variance for every cluster by `updates` updates, in place.
 
     Parameters
     ----------
     m
-        As `moments_by_cluster` has them, standardised.
+        From `moments_by_cluster`, standardised.
     prior
         VariancesPrior.
     sigma2, s0_a
-        (m,), (2,) = (s0, a): where the chain stands; read, and replaced.
+        (m,), (2,) = (s0, a): the state of the chain; read, and replaced.
     prior_Psi, Q0, t0, Psi, beta, B, held
         As in `common_step`.
 
@@ -226,7 +270,9 @@ def cluster_step(rng, m, updates, prior_Psi, prior, Q0, t0, sigma2, s0_a, Psi, b
 
 
 @inner
-def _slice(rng, z, e, RR, rows, prior):
+def _slice(
+    rng: np.random.Generator, z: Vector, e: int, RR: Stack, rows: IntVector, prior: VariancesPrior
+) -> None:
     """z_e <- a point of its conditional, by stepping out (width 1, a factor of e) and shrinking (Neal 2003)."""
     level = _log_density(z, RR, rows, prior) - rng.standard_exponential()
     centre = z[e]
@@ -251,8 +297,8 @@ def _slice(rng, z, e, RR, rows, prior):
 
 
 @inner
-def _log_density(z, RR, rows, prior):
-    """Log density of z = (log s0, log h) given R, the sigma_i^2 integrated out, but for a constant.
+def _log_density(z: Vector, RR: Stack, rows: IntVector, prior: VariancesPrior) -> float:
+    """Log density of z = (log s0, log h) given R, with the sigma_i^2 integrated out, up to a constant.
 
     With x = a/2 = 1/h^2 and k = n_i/2 a cluster's term is
     log Gamma(x + k) - log Gamma(x) - k log x - k log s0 - (x + k) log(1 + R_i / (2 x s0)).
@@ -270,7 +316,7 @@ def _log_density(z, RR, rows, prior):
 
 
 @inner
-def _log_rising(x, k):
+def _log_rising(x: float, k: float) -> float:
     """log Gamma(x + k) - log Gamma(x) - k log x; by Stirling's series where x is large, where lgamma cancels."""
     if x < 100.0:
         return math.lgamma(x + k) - math.lgamma(x) - k * math.log(x)

@@ -1,11 +1,11 @@
-"""Chained equations on cross products: what one conditional model needs, and the missing values that it draws.
+"""Chained equations on cross products: the moments of one conditional model, and draws of its missing values.
 
 A table in m clusters has d base columns D = [X, Y]: X (p columns, the first is 1) complete, Y incomplete or computed
 from incomplete ones. Incomplete rows lie in cells (cluster i, missingness pattern); an imputation is their V, the
-completed values of Y. Everything else is shared: the cross products of what is observed, with zeros in the holes,
-are made once, and those of a completed table follow from the rows that have holes alone,
+completed values of Y. Everything else is shared: cross products of the observed values, with zeros for missing ones, are
+computed once, and those of a completed table follow from the incomplete rows alone,
 
-    (D'D)_jb = (D'D with zeros)_jb + sum over rows with a hole at j or b of D_j D_b
+    (D'D)_jb = (D'D with zeros)_jb + sum of D_j D_b over rows with j or b missing
 
 A conditional model y_k = X* beta + Z* b_i + e has columns (terms)
 
@@ -16,7 +16,7 @@ so that its cross products over any set of rows of one cluster follow from those
 
     <s, t> = f_si f_ti ( S_bc + o_ti S_b0 + o_si S_0c + o_si o_ti S_00 ),     s on column b, t on column c
 
-Nothing is carried from visit to visit but V, so that cluster means of imputed predictors cannot be stale.
+Only V is carried from visit to visit, so that cluster means of imputed predictors cannot be stale.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.kernels.normal.effects import Moments, pattern_weights
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = [
     "BlockArrays",
-    "Cells",
+    "RowCells",
     "Terms",
     "block_moments",
     "cluster_factors",
@@ -43,11 +44,11 @@ __all__ = [
 ]
 
 
-class Cells(NamedTuple):
+class RowCells(NamedTuple):
     """The incomplete rows, shared by all imputations.
 
     X (R, p): their complete columns; rows are sorted by cell, those of cell c being start[c]..start[c+1]-1;
-    cluster (C,), sorted. missing (C, d - p): columns of Y with a hole.
+    cluster (C,), sorted. missing (C, d - p): which columns of Y are missing.
     """
 
     X: np.ndarray
@@ -62,7 +63,7 @@ class Terms(NamedTuple):
     base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,).
     divisor (T, m): f_i is the total over the cluster divided by this: its rows for a mean, a constant for a sum.
     within (T,): whether the mean (of u = 0 and v = b) is subtracted instead, f_i = 1.
-    known (T, m): the total over rows without a hole at u or v; open_first (T + 1,), open_cells: cells with one.
+    known (T, m): the total over rows with u and v observed; open_first (T + 1,), open_cells: cells where one is missing.
     """
 
     base: np.ndarray
@@ -83,7 +84,7 @@ class BlockArrays(NamedTuple):
 
     sizes (4,): p*, q, r, m. patterns (A, r): which of its responses are observed; pattern_rows (A,): rows that are
     fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), with known
-    (Cb, d, d), D'D with zeros in the holes, and the cells of the table with holes in them,
+    (Cb, d, d), D'D with zeros for missing values, and the table's cells with missing values,
     member[member_first[c]..]. missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their
     place in missing_patterns (A', r). lower, upper: bounds of the one response (R,), by incomplete row, or none (0,).
     """
@@ -104,14 +105,14 @@ class BlockArrays(NamedTuple):
 
 
 @inner
-def _value(cells, V, row, b):
+def _value(cells: RowCells, V: Matrix, row: int, b: int) -> float:
     """D_b of an incomplete row."""
     p = cells.X.shape[1]
     return cells.X[row, b] if b < p else V[row, b - p]
 
 
 @kernel(nogil=True)
-def cluster_factors(cells, terms, V):
+def cluster_factors(cells: RowCells, terms: Terms, V: Matrix) -> Stack:
     """f (m, T, 2): f_i and o_i of the columns in each cluster."""
     T, m = terms.divisor.shape
     p = cells.X.shape[1]
@@ -127,7 +128,7 @@ def cluster_factors(cells, terms, V):
             c = terms.open_cells[at]
             start, stop = cells.start[c], cells.start[c + 1]
             s = 0.0
-            if u == 0:  # a mean of v, which has the hole
+            if u == 0:  # a mean of v, which is missing
                 for row in range(start, stop):
                     s += V[row, v - p]
                 s += (stop - start) * ov
@@ -143,8 +144,8 @@ def cluster_factors(cells, terms, V):
 
 
 @inner
-def _add_open(cells, c, V, S):
-    """S (d, d), lower triangle <- S + the products of cell c that involve a hole."""
+def _add_open(cells: RowCells, c: int, V: Matrix, S: Matrix) -> None:
+    """S (d, d), lower triangle <- S + the products of cell c that involve missing values."""
     p, d = cells.X.shape[1], S.shape[0]
     for j in range(p, d):
         if not cells.missing[c, j - p]:
@@ -161,7 +162,7 @@ def _add_open(cells, c, V, S):
 
 
 @kernel(nogil=True)
-def block_moments(cells, terms, block, f, V):
+def block_moments(cells: RowCells, terms: Terms, block: BlockArrays, f: Stack, V: Matrix) -> Moments:
     """`Moments` (kernels/normal/effects.py) of a conditional model over the rows where something of it is observed."""
     p, q, r, m = block.sizes[0], block.sizes[1], block.sizes[2], block.sizes[3]
     T = terms.base.size
@@ -219,7 +220,9 @@ def block_moments(cells, terms, block, f, V):
 
 
 @inner
-def _coefficients(terms, block, f, i, beta, B, g):
+def _coefficients(
+    terms: Terms, block: BlockArrays, f: Stack, i: int, beta: Matrix, B: Stack, g: Matrix
+) -> None:
     """g (d, r) <- coefficients on D of x*'beta + z*'b_i - o, the mean of each response's own column of D."""
     p, q, r = block.sizes[0], block.sizes[1], block.sizes[2]
     for b in range(g.shape[0]):
@@ -235,13 +238,23 @@ def _coefficients(terms, block, f, i, beta, B, g):
 
 
 @kernel(nogil=True)
-def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
+def fill(
+    rng: np.random.Generator,
+    cells: RowCells,
+    terms: Terms,
+    block: BlockArrays,
+    f: Stack,
+    beta: Matrix,
+    B: Stack,
+    Sigma: Stack,
+    V: Matrix,
+) -> bool:
     """Draw the missing responses of a block into V, given its parameters and what is observed in the same row.
 
         y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K ),   K = Sigma_OO^-1 Sigma_OM
 
-    beta (p*, r), B (m, q, r); Sigma (1, r, r), or (m, 1, 1): one residual variance a cluster. Between bounds: the normal
-    truncated to them (blocks of one response). Returns False if Sigma is not positive definite.
+    beta (p*, r), B (m, q, r); Sigma (1, r, r), or (m, 1, 1) for a residual variance in each cluster. With bounds, the
+    normal is truncated (blocks of one response). Returns False if Sigma is not positive definite.
     """
     p, r, d = cells.X.shape[1], block.sizes[2], block.known.shape[1]
     n_fixed = block.sizes[0] + block.sizes[1]
@@ -254,7 +267,7 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
     by_cluster = Sigma.shape[0] > 1
     bounded = block.lower.size > 0
     last, last_pattern = np.int64(-1), np.int64(-1)
-    u = np.int64(0)
+    u: Integer = np.int64(0)
     for at in range(block.missing_cell.size):
         c, a = block.missing_cell[at], block.missing_pattern[at]
         i = cells.cluster[c]
@@ -297,8 +310,20 @@ def fill(rng, cells, terms, block, f, beta, B, Sigma, V):
 
 
 @kernel(nogil=True)
-def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete):
-    """Means of the response of a block of one: of complete rows D (n, d) in their clusters, and of incomplete ones.
+def predict(
+    cells: RowCells,
+    terms: Terms,
+    block: BlockArrays,
+    f: Stack,
+    beta: Matrix,
+    B: Stack,
+    D: Matrix,
+    cluster: IntVector,
+    V: Matrix,
+    complete: Vector,
+    incomplete: Vector,
+) -> None:
+    """Means of the response of a block with one response, in complete rows D (n, d) and in incomplete rows.
 
     complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
     """
@@ -326,7 +351,7 @@ def predict(cells, terms, block, f, beta, B, D, cluster, V, complete, incomplete
 
 
 @kernel(nogil=True)
-def imputed_moments(cells, V, mean, sd):
+def imputed_moments(cells: RowCells, V: Matrix, mean: Matrix, sd: Matrix) -> None:
     """mean, sd (m, k) <- of the imputed values of the first k columns of Y by cluster, nan where nothing is missing."""
     m = mean.shape[0]
     for k in range(mean.shape[1]):

@@ -1,17 +1,18 @@
 """Records of arrays by their places in memory, so that one compiled loop takes any number of them.
 
-numba compiles a function anew for every length of a tuple, with all that it calls for each element. A table of places
+numba compiles a function again for every length of a tuple, with everything that it calls for each element. A table of
+places
 
     places[b, k] = (address, n_0, n_1, n_2)    of array k of record b, shape (n_0, ..), 1 to 3 dimensions, C order
 
-has one type however many records there are. `places` looks at dtype, order and dimensions of every array, for the kernel
+has one type for any number of records. `places` checks dtype, order and dimensions of every array, because the kernel
 that reads the table cannot; the arrays must outlive it. Whole numbers are int64, truth values bool, others float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from llvmlite import ir
@@ -19,12 +20,18 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.notation import BoolMatrix, BoolVector, IntArray, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from numba.core.base import BaseContext
+    from numba.core.typing import Context
+    from numba.core.typing.templates import Signature
 
 __all__ = ["Places", "flags", "matrix", "matrix_of_flags", "places", "reals", "stack", "whole"]
 
 
 class Places(NamedTuple):
-    """table (b, k, 4): see the module. arrays: those of all records, kept here so that they stay where they are."""
+    """table (b, k, 4): see the module. arrays: those of all records, kept alive here."""
 
     table: np.ndarray
     arrays: list[np.ndarray]
@@ -36,14 +43,14 @@ def places(records: Sequence[tuple], layout: str) -> Places:
     Parameters
     ----------
     records
-        Tuples of arrays, numbers and such tuples, all alike; a number becomes an array of one.
+        Tuples of arrays, numbers and such tuples, all of the same form; a number becomes an array of length one.
     layout
         Kind and dimensions of each array in turn: 'f2 i1 b1', ...
 
     Raises
     ------
     TypeError
-        If an array is not as the layout has it, or not contiguous in C order.
+        An array does not match the layout, or is not contiguous in C order.
     """
     wanted = layout.split()
     out = np.zeros((len(records), len(wanted), 4), dtype=np.int64)
@@ -73,47 +80,52 @@ def _leaves(record: tuple) -> Iterator:
 
 
 @intrinsic
-def _pointer(typing, address):
+def _pointer(typing: Context, address: types.Type) -> tuple[Signature, Callable]:
     """An address as a pointer."""
 
-    def code(context, builder, signature, args):
+    def code(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, args: Sequence[ir.Value]
+    ) -> ir.Value:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.int64), code
 
 
+_at = cast(Callable[[int], Any], _pointer)  # numba supplies the typing context of the call
+
+
 @inner
-def reals(places, b, k):
+def reals(places: IntArray, b: int, k: int) -> Vector:
     """Array k of record b, float64 (n_0,)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.float64)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.float64)
 
 
 @inner
-def whole(places, b, k):
+def whole(places: IntArray, b: int, k: int) -> IntVector:
     """int64 (n_0,)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.int64)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.int64)
 
 
 @inner
-def flags(places, b, k):
+def flags(places: IntArray, b: int, k: int) -> BoolVector:
     """bool (n_0,)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1],), np.bool_)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.bool_)
 
 
 @inner
-def matrix(places, b, k):
+def matrix(places: IntArray, b: int, k: int) -> Matrix:
     """float64 (n_0, n_1)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
 
 
 @inner
-def matrix_of_flags(places, b, k):
+def matrix_of_flags(places: IntArray, b: int, k: int) -> BoolMatrix:
     """bool (n_0, n_1)."""
-    return carray(_pointer(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
+    return carray(_at(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
 
 
 @inner
-def stack(places, b, k):
+def stack(places: IntArray, b: int, k: int) -> Stack:
     """float64 (n_0, n_1, n_2)."""
     n = places[b, k, 1], places[b, k, 2], places[b, k, 3]
-    return carray(_pointer(places[b, k, 0]), n, np.float64)
+    return carray(_at(places[b, k, 0]), n, np.float64)

@@ -1,4 +1,4 @@
-"""One variable given all others, the clusters ignored: Bayesian linear regression, predictive mean matching.
+"""One variable given all others, ignoring clusters: Bayesian linear regression and predictive mean matching.
 
 With beta_hat the least-squares fit on the n rows where y is observed, RSS its residual sum of squares, and the
 prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, without its ridge):
@@ -8,8 +8,8 @@ prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, witho
     y_mis                ~ N(x' beta, sigma^2)                             `norm`
     y_mis                = y of a donor                                    predictive mean matching
 
-Columns that are combinations of those before them have their coefficients held as they are, in beta_hat and beta; the
-others are drawn given these, on n - rank(X) degrees of freedom.
+Coefficients of columns that are combinations of earlier columns keep their values, in beta_hat and beta; the others are
+drawn given these, on n - rank(X) degrees of freedom.
 
 A donor of a missing value is one of the k observed rows whose x' beta_hat is nearest to the x' beta of the missing
 row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows as far as the k-th nearest
@@ -23,6 +23,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import copy_to, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["draw_regression", "match"]
 
@@ -31,7 +32,16 @@ EXACT = 1e-13  # share of y'y that an exact fit leaves as round-off
 
 
 @kernel(nogil=True)
-def draw_regression(rng, XX, XY, YY, n, beta_hat, beta, held):
+def draw_regression(
+    rng: np.random.Generator,
+    XX: Matrix,
+    XY: Vector,
+    YY: float,
+    n: int,
+    beta_hat: Vector,
+    beta: Vector,
+    held: IntVector,
+) -> tuple[float, int]:
     """Draw (beta, sigma^2) from their posterior under p(beta, log sigma) constant.
 
     Parameters
@@ -39,9 +49,9 @@ def draw_regression(rng, XX, XY, YY, n, beta_hat, beta, held):
     XX, XY, YY
         (p, p), (p,), number: X'X, X'y, y'y of the n rows in which y is observed, standardised.
     beta_hat, beta
-        (p,): the least-squares fit and the draw, written; read are coefficients in beta that are held.
+        (p,): the least-squares fit and the draw, written; coefficients in beta that are held are read.
     held
-        (p,) int64: one more for every coefficient held.
+        (p,) int64: incremented for every coefficient that is held.
 
     Returns
     -------
@@ -78,7 +88,7 @@ def draw_regression(rng, XX, XY, YY, n, beta_hat, beta, held):
 
 
 @inner
-def _less_held(L, XX, XY, YY, beta, Xy):
+def _less_held(L: Matrix, XX: Matrix, XY: Vector, YY: float, beta: Vector, Xy: Vector) -> float:
     """y'y and Xy <- X'y of y less the columns whose coefficients in beta are held: those of which L has none.
 
     L <- the factor of the others, and -1 on the diagonal in place of these.
@@ -102,7 +112,14 @@ def _less_held(L, XX, XY, YY, beta, Xy):
 
 
 @kernel(nogil=True)
-def match(rng, predicted_observed, values_observed, predicted_missing, donors, out):
+def match(
+    rng: np.random.Generator,
+    predicted_observed: Vector,
+    values_observed: Vector,
+    predicted_missing: Vector,
+    donors: int,
+    out: Vector,
+) -> None:
     """out (M,) <- values of donors by predictive mean matching, in time (n + M) log n + M donors.
 
     predicted_observed, values_observed (n,): x' beta_hat and y of the observed rows; predicted_missing (M,):
@@ -124,8 +141,8 @@ def match(rng, predicted_observed, values_observed, predicted_missing, donors, o
 
 
 @inner
-def _donor(rng, predicted, at, k):
-    """Place of a donor for the prediction `at` among sorted predictions (n,), k of them near."""
+def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> int:
+    """The place of a donor for the prediction `at` among sorted predictions (n,), one of the k nearest."""
     n = predicted.size
     low = _first(predicted, at, 0.0, False)
     high = low
@@ -135,7 +152,9 @@ def _donor(rng, predicted, at, k):
         else:
             high += 1
     distance = max(at - predicted[low], predicted[high - 1] - at)
-    tied = _first(predicted, at, -distance, False)  # tied, nearer, tied: by bisection, for ties may be many
+    tied = _first(
+        predicted, at, -distance, False
+    )  # tied, nearer, tied: by bisection, as there may be many ties
     nearer = _first(predicted, at, -distance, True)
     c = max(_first(predicted, at, distance, False) - nearer, 0)
     t = _first(predicted, at, distance, True) - tied - c
@@ -147,7 +166,7 @@ def _donor(rng, predicted, at, k):
 
 
 @inner
-def _first(predicted, at, bound, strict):
+def _first(predicted: Vector, at: float, bound: float, strict: bool) -> int:
     """The first j with predicted[j] - at >= bound, or > bound; n if there is none. A difference: as ties are seen."""
     low, high = 0, predicted.size
     while low < high:

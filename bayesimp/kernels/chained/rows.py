@@ -5,15 +5,31 @@ t_j = f_it (D_jb + o_it),    j a row of cluster i,  t on base column b        (k
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
+from bayesimp.notation import IntVector, Matrix, Stack
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.chained.moments import RowCells, Terms
 
 __all__ = ["cluster_values", "design_rows", "linear_predictors"]
 
 
 @kernel(nogil=True)
-def design_rows(cells, terms, f, D, V, source, cluster, X, Z):
+def design_rows(
+    cells: RowCells,
+    terms: Terms,
+    f: Stack,
+    D: Matrix,
+    V: Matrix,
+    source: IntVector,
+    cluster: IntVector,
+    X: Matrix,
+    Z: Matrix,
+) -> None:
     """X (n, p), Z (n, q) <- fixed and random columns of n rows.
 
     source (n,): a complete row of D (n0, d), or -1 - r for incomplete row r. cluster (n,).
@@ -37,15 +53,15 @@ def design_rows(cells, terms, f, D, V, source, cluster, X, Z):
 
 
 @kernel(nogil=True)
-def cluster_values(f, X):
-    """X (m, p) <- the columns of a model of clusters, all of them constants or means over clusters."""
+def cluster_values(f: Stack, X: Matrix) -> None:
+    """X (m, p) <- the columns of a cluster-level model, which are constants or cluster means."""
     for i in range(X.shape[0]):
         for t in range(X.shape[1]):
             X[i, t] = f[i, t, 0] * (1.0 + f[i, t, 1])
 
 
 @kernel(nogil=True)
-def linear_predictors(X, Z, cluster, beta, B):
+def linear_predictors(X: Matrix, Z: Matrix, cluster: IntVector, beta: Matrix, B: Stack) -> Matrix:
     """eta (n, r) = X beta + Z B_i; beta (p, r), B (m, q, r)."""
     n, p, q, r = X.shape[0], X.shape[1], Z.shape[1], beta.shape[1]
     eta = np.empty((n, r))

@@ -7,16 +7,16 @@ with which the missing values are then filled in:
     Sigma | E'E of the completed rows, Psi | B      given beta, B of the last cycle (not at the first)
     beta, B | Sigma, Psi, Y_obs                     then the rescale move for half-t standard deviations
 
-`gibbs_cycles` runs cycles of blocks of one response each: the default path, on which Python would cost as much again as
-the numbers (1.4 to 1.7 times the time of `gibbs_cycles` for 2 to 10 variables in 450 rows). It reads the blocks from a
-table of places (kernels/chained/places.py) and is compiled once. As a tuple of blocks it was compiled for every number of
-variables, 3 s for two and 405 s for 60, to loops that took 1.1 to 1.25 times as long; numba's typed lists compile
-their own methods in every session; one array for all blocks would hold the cross products twice.
+`gibbs_cycles` runs cycles of blocks with one response each. This is the default path, on which Python would add much
+(1.4 to 1.7 times the time of `gibbs_cycles` for 2 to 10 variables in 450 rows). It reads the blocks from a table of
+places (kernels/chained/places.py) and is compiled once. With a tuple of blocks, it had to be compiled for every number of
+variables (3 s for two, 405 s for 60), and its loops took 1.1 to 1.25 times as long; numba's typed lists compile their
+own methods in every session; one array for all blocks would hold the cross products twice.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -43,12 +43,17 @@ from bayesimp.kernels.normal.complete import complete
 from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
+from bayesimp.notation import IntArray, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.chained.moments import RowCells
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["STATE", "VISIT", "BlockState", "Visit", "gibbs_cycles", "gibbs_step", "joint_step"]
 
 
 class Visit(NamedTuple):
-    """What a visit to a block of one response needs beside its state; see `gibbs_step`."""
+    """The arguments of a visit to a block with one response, except its state; see `gibbs_step`."""
 
     terms: Terms
     block: BlockArrays
@@ -60,7 +65,7 @@ class Visit(NamedTuple):
 
 
 class BlockState(NamedTuple):
-    """Where a block stands, and where the states of n cycles go: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
+    """The state of a block, and arrays for the states of n cycles: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
 
     held: how often coefficients were held (kernels/normal/effects.py).
     """
@@ -81,7 +86,7 @@ STATE = "f3 f2 f2 f3 i1  f3 f3 f3"
 
 
 @inner
-def _visit(p, b):
+def _visit(p: IntArray, b: int) -> Visit:
     """The `Visit` of block b. p: places of the arrays."""
     terms = Terms(
         whole(p, b, 0), reals(p, b, 1), whole(p, b, 2), whole(p, b, 3), reals(p, b, 4), reals(p, b, 5), matrix(p, b, 6),
@@ -98,8 +103,16 @@ def _visit(p, b):
 
 
 @kernel(nogil=True)
-def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
-    """n cycles. visits, states: places of the arrays of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
+def gibbs_cycles(
+    rng: np.random.Generator,
+    cells: RowCells,
+    visits: IntArray,
+    states: IntArray,
+    V: Matrix,
+    mean: Stack,
+    sd: Stack,
+) -> tuple[int, int, int]:
+    """Run n cycles. visits, states: places of arrays of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
 
     Returns (cycle, block, code) of a failure, code 0 if there is none.
     """
@@ -127,8 +140,22 @@ def gibbs_cycles(rng, cells, visits, states, V, mean, sd):
 
 @kernel(nogil=True)
 def gibbs_step(
-    rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
-):
+    rng: np.random.Generator,
+    cells: RowCells,
+    terms: Terms,
+    block: BlockArrays,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Stack,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+    V: Matrix,
+) -> int:
     """One response: `updates` Gibbs updates, then its missing values. Returns their code.
 
     Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), held (p*,), V (R, d - p) in place.
@@ -139,8 +166,24 @@ def gibbs_step(
 
 
 @merged
-def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V):
-    """`gibbs_step`, as part of what calls it: a table needs one of the two, and compiles one."""
+def _step(
+    rng: np.random.Generator,
+    cells: RowCells,
+    terms: Terms,
+    block: BlockArrays,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Stack,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+    V: Matrix,
+) -> int:
+    """`gibbs_step`, inlined in its caller: a table needs only one of the two, and compiles one."""
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
     code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B, held)
@@ -153,11 +196,26 @@ def _step(rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sig
 
 @kernel(nogil=True)
 def joint_step(
-    rng, cells, terms, block, first, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
-):
+    rng: np.random.Generator,
+    cells: RowCells,
+    terms: Terms,
+    block: BlockArrays,
+    first: bool,
+    updates: int,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Q0: Matrix,
+    t0: Vector,
+    Sigma: Stack,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+    V: Matrix,
+) -> int:
     """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r), held (r p*,).
 
-    first: whether beta and B are not yet those of a cycle.
+    first: whether this is the first cycle, so that beta and B are not yet drawn.
     """
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
@@ -180,7 +238,16 @@ def joint_step(
 
 
 @inner
-def _draw_covariances(rng, m, prior_Sigma, prior_Psi, Sigma, Psi, beta, B):
+def _draw_covariances(
+    rng: np.random.Generator,
+    m: Moments,
+    prior_Sigma: CovarianceUpdate,
+    prior_Psi: CovarianceUpdate,
+    Sigma: Matrix,
+    Psi: Matrix,
+    beta: Matrix,
+    B: Stack,
+) -> int:
     """Sigma and Psi in place, given beta and B; missing values as a cross product (kernels/normal/complete.py)."""
     clusters, q, r = B.shape
     A = m.patterns.shape[0]

@@ -1,4 +1,4 @@
-"""Distributions of a covariance matrix S (d x d): density and slope, exact draws, free parameters.
+"""Distributions of a covariance matrix S (d x d): density and gradient, exact draws, free parameters.
 
 With K = S^-1, s_k = S_kk^1/2 and log Gamma_d the multivariate gamma function, log p(S) is
 
@@ -31,9 +31,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.normal.marginal import symmetric_inverse
+from bayesimp.notation import Array, Matrix, Vector
 
 __all__ = [
     "EXPONENTIAL", "HALF_NORMAL", "HALF_T", "INVERSE_GAMMA", "diagonal", "draw_huang_wand", "draw_inverse_wishart",
@@ -49,7 +51,7 @@ INVERSE_GAMMA = 3  # of diagonal: on variances
 
 
 @kernel(nogil=True)
-def inverse_wishart(S, nu, scale):
+def inverse_wishart(S: Matrix, nu: float, scale: Matrix) -> tuple[float, Matrix]:
     """(log p(S), dS); `nu` a number, `scale` (d, d), as in ``scipy.stats.invwishart(nu, scale)``."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
@@ -64,7 +66,7 @@ def inverse_wishart(S, nu, scale):
 
 
 @kernel(nogil=True)
-def huang_wand(S, nu, scale):
+def huang_wand(S: Matrix, nu: float, scale: Vector) -> tuple[float, Matrix]:
     """(log p(S), dS); `nu` a number, `scale` (d,)."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
@@ -82,7 +84,7 @@ def huang_wand(S, nu, scale):
 
 
 @kernel(nogil=True)
-def lkj(S, eta, scale, nu, family):
+def lkj(S: Matrix, eta: float, scale: Vector, nu: float, family: int) -> tuple[float, Matrix]:
     """(log p(S), dS); `scale` (d,); `family` HALF_T (`nu` df), HALF_NORMAL or EXPONENTIAL."""
     d = len(S)
     K, logdet = symmetric_inverse(S)
@@ -100,7 +102,7 @@ def lkj(S, eta, scale, nu, family):
 
 
 @kernel(nogil=True)
-def diagonal(free, nu, scale, family):
+def diagonal(free: Vector, nu: float, scale: Vector, family: int) -> tuple[Matrix, float, Vector]:
     """(S, log p, dlog p) of a diagonal S on the free scale, Jacobian included.
 
     `free` (d,) is log s_k, with INVERSE_GAMMA log s_k^2; `nu`, `scale` (d,), `family` as in `lkj`.
@@ -123,7 +125,7 @@ def diagonal(free, nu, scale, family):
 
 
 @inner
-def _log_sd(x, nu, family):
+def _log_sd(x: float, nu: float, family: int) -> tuple[float, float]:
     """Log density of a standard deviation in units of its scale, and its derivative."""
     if family == HALF_T:
         constant = math.lgamma(0.5 * (nu + 1)) - math.lgamma(0.5 * nu) - 0.5 * math.log(math.pi * nu)
@@ -135,7 +137,7 @@ def _log_sd(x, nu, family):
 
 
 @inner
-def _log_gamma_d(x, d):
+def _log_gamma_d(x: float, d: int) -> float:
     value = 0.25 * d * (d - 1) * math.log(math.pi)
     for k in range(d):
         value += math.lgamma(x - 0.5 * k)
@@ -143,15 +145,15 @@ def _log_gamma_d(x, d):
 
 
 @inner
-def _combine(a, A, b, B):
-    """A <- a A + b B. A loop: expressions in arrays compile for seconds."""
+def _combine(a: float, A: Matrix, b: float, B: Matrix) -> None:
+    """A <- a A + b B, as a loop, because array expressions take seconds to compile."""
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
             A[i, j] = a * A[i, j] + b * B[i, j]
 
 
 @inner
-def _sandwich(A, B):
+def _sandwich(A: Matrix, B: Matrix) -> Matrix:
     """A B A for symmetric A."""
     d = len(A)
     AB, out = np.zeros((d, d)), np.zeros((d, d))
@@ -170,7 +172,7 @@ def _sandwich(A, B):
 
 
 @inner
-def _rows(free, d):
+def _rows(free: Vector, d: int) -> tuple[Matrix, Matrix, Vector]:
     """C of `free`, and u_kj = sinh(x_kj), n_k^2 = 1 + sum_j u_kj^2."""
     C, u, n2 = np.zeros((d, d)), np.zeros((d, d)), np.ones(d)
     at = d
@@ -186,7 +188,7 @@ def _rows(free, d):
 
 
 @kernel(nogil=True)
-def from_free(free, precision):
+def from_free(free: Vector, precision: bool) -> tuple[Matrix, float]:
     """S and log|dS / d free| at `free` = (y_1..y_d, x_21, x_31, x_32, ...); `precision`: G is K."""
     d = int((math.sqrt(8 * len(free) + 1) - 1) / 2 + 0.5)
     C, _, _ = _rows(free, d)
@@ -206,8 +208,8 @@ def from_free(free, precision):
 
 
 @kernel(nogil=True)
-def pull_free(free, precision, S, S_bar, jacobian_bar):
-    """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by those."""
+def pull_free(free: Vector, precision: bool, S: Matrix, S_bar: Matrix, jacobian_bar: float) -> Vector:
+    """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by S and by the log Jacobian."""
     d = len(S)
     C, u, n2 = _rows(free, d)
     G_bar = np.zeros((d, d))
@@ -235,7 +237,7 @@ def pull_free(free, precision, S, S_bar, jacobian_bar):
 
 
 @kernel(nogil=True)
-def to_free(S, precision):
+def to_free(S: Matrix, precision: bool) -> Vector:
     """The free parameters of S."""
     d = len(S)
     G = symmetric_inverse(S)[0] if precision else S
@@ -256,7 +258,7 @@ def to_free(S, precision):
 
 
 @inner
-def _transposed_inverse(C):
+def _transposed_inverse(C: Matrix) -> Matrix:
     """C^-T of a lower triangular C."""
     d = len(C)
     M = np.zeros((d, d))
@@ -271,7 +273,9 @@ def _transposed_inverse(C):
 # --- exact draws ----------------------------------------------------------------------------------
 
 
-def draw_inverse_wishart(rng, nu, scale, size=None):
+def draw_inverse_wishart(
+    rng: np.random.Generator, nu: ArrayLike, scale: ArrayLike, size: tuple[int, ...] | None = None
+) -> Array:
     """By Bartlett's decomposition: (\\*size, d, d) for `nu` (...) and `scale` (..., d, d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
     d = scale.shape[-1]
@@ -282,7 +286,9 @@ def draw_inverse_wishart(rng, nu, scale, size=None):
     return F.mT @ F
 
 
-def draw_huang_wand(rng, nu, scale, size=None):
+def draw_huang_wand(
+    rng: np.random.Generator, nu: ArrayLike, scale: ArrayLike, size: tuple[int, ...] | None = None
+) -> Array:
     """By its hierarchy: (\\*size, d, d) for `nu` (...) and `scale` (..., d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
     d = scale.shape[-1]
@@ -292,7 +298,13 @@ def draw_huang_wand(rng, nu, scale, size=None):
     return draw_inverse_wishart(rng, nu + d - 1, diagonal, shape)
 
 
-def draw_standard_deviations(rng, scale, nu, family, size=None):
+def draw_standard_deviations(
+    rng: np.random.Generator,
+    scale: ArrayLike,
+    nu: ArrayLike,
+    family: int,
+    size: tuple[int, ...] | None = None,
+) -> Array:
     """Standard deviations from `family`: (\\*size, d) for `scale` (..., d) and `nu` (...)."""
     scale, nu = np.asarray(scale, dtype=float), np.asarray(nu, dtype=float)
     shape = (*_batch(size, scale.shape[:-1], nu.shape), scale.shape[-1])
@@ -303,7 +315,7 @@ def draw_standard_deviations(rng, scale, nu, family, size=None):
     return scale * rng.standard_exponential(size=shape)
 
 
-def draw_lkj_correlation(rng, eta, d, size):
+def draw_lkj_correlation(rng: np.random.Generator, eta: ArrayLike, d: int, size: tuple[int, ...]) -> Array:
     """(\\*size, d, d) correlation matrices, density proportional to det(R)^(eta - 1); `eta` (...).
 
     Partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the C-vine
@@ -315,7 +327,7 @@ def draw_lkj_correlation(rng, eta, d, size):
         np.ones((*shape, d)),
     )  # left: the remainder of each row's sum of squares
     for j in range(d):
-        b = np.asarray(eta + (d - 2 - j) / 2)[..., None]
+        b = (np.asarray(eta, dtype=float) + (d - 2 - j) / 2)[..., None]
         L[..., j, j] = np.sqrt(left[..., j])
         if j < d - 1:
             partial = 2 * rng.beta(b, b, (*shape, d - 1 - j)) - 1
@@ -324,7 +336,14 @@ def draw_lkj_correlation(rng, eta, d, size):
     return L @ L.mT
 
 
-def draw_lkj_covariance(rng, eta, scale, nu, family, size=None):
+def draw_lkj_covariance(
+    rng: np.random.Generator,
+    eta: ArrayLike,
+    scale: ArrayLike,
+    nu: ArrayLike,
+    family: int,
+    size: tuple[int, ...] | None = None,
+) -> Array:
     """diag(s) R diag(s) with R ~ LKJ(eta): (\\*size, d, d) for `eta`, `nu` (...) and `scale` (..., d)."""
     eta, scale, nu = (np.asarray(x, dtype=float) for x in (eta, scale, nu))
     shape = _batch(size, eta.shape, scale.shape[:-1], nu.shape)
@@ -332,5 +351,5 @@ def draw_lkj_covariance(rng, eta, scale, nu, family, size=None):
     return s[..., :, None] * draw_lkj_correlation(rng, eta, scale.shape[-1], shape) * s[..., None, :]
 
 
-def _batch(size, *shapes):
+def _batch(size: tuple[int, ...] | None, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_shapes(*shapes) if size is None else tuple(int(n) for n in size)

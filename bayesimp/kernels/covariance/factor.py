@@ -2,7 +2,7 @@
 
     b_i = L u_i,      L L' = Psi,      u_i ~ N(0, I)
 
-The derivative of L is that of the algorithm that computes it, line by line backwards (Smith 1995, "Differentiation of
+The derivative of L is obtained by reversing the algorithm that computes it line by line (Smith 1995, "Differentiation of
 the Cholesky algorithm").
 """
 
@@ -13,12 +13,13 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.notation import Matrix
 
 __all__ = ["effects", "pull_effects"]
 
 
 @inner
-def _factor(Psi):
+def _factor(Psi: Matrix) -> Matrix:
     """L; nan where Psi is not positive definite."""
     d = Psi.shape[0]
     L = np.zeros((d, d))
@@ -35,7 +36,7 @@ def _factor(Psi):
 
 
 @kernel(nogil=True)
-def effects(u, Psi):
+def effects(u: Matrix, Psi: Matrix) -> Matrix:
     """(m, d) b from (m, d) u and (d, d) Psi; nan where Psi is not positive definite."""
     L, b = _factor(Psi), np.zeros(u.shape)
     for i in range(u.shape[0]):
@@ -46,7 +47,7 @@ def effects(u, Psi):
 
 
 @kernel(nogil=True)
-def pull_effects(u, Psi, b_bar):
+def pull_effects(u: Matrix, Psi: Matrix, b_bar: Matrix) -> tuple[Matrix, Matrix]:
     """Gradients by u and Psi of a function with gradient b_bar by b; Psi's is symmetric."""
     L, u_bar = _factor(Psi), np.zeros(u.shape)
     d = L.shape[0]

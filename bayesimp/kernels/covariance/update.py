@@ -7,7 +7,7 @@
     DIAGONAL_INVERSE_GAMMA   S_kk | x ~ IG((nu + n)/2, (scale_kk + T_kk)/2), no correlations
     FIXED                    S is known
 
-A prior (`bayesimp.priors`) says by `update` which of these it is, and with which numbers.
+A prior's `update` (`bayesimp.priors`) says which of these it is, and with which numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.draws import draw_inverse_wishart
 from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
+from bayesimp.notation import Integer, Matrix
 
 __all__ = [
     "DIAGONAL_HALF_T",
@@ -56,7 +57,9 @@ class CovarianceUpdate(NamedTuple):
 
 
 @inner
-def update_covariance(rng, prior, S, n, inverse, out):
+def update_covariance(
+    rng: np.random.Generator, prior: CovarianceUpdate, S: Matrix, n: Integer, inverse: Matrix, out: Matrix
+) -> bool:
     """out ~ p(covariance | n vectors with cross product S); out holds the current value, inverse its inverse.
 
     Returns False where the scale of the draw is not positive definite.
@@ -90,7 +93,7 @@ def update_covariance(rng, prior, S, n, inverse, out):
 
 
 @inner
-def invert(S, out):
+def invert(S: Matrix, out: Matrix) -> bool:
     """out <- S^-1; False where S is not positive definite."""
     L = np.empty(S.shape)
     copy_to(L, S)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.factors.columns import DEEPEST
+from bayesimp.notation import Integer
 
 __all__ = ["COUNT", "ENUMERATE", "GAUSSIAN", "SLICE", "Cells", "FactorArrays", "State", "Work", "workspace"]
 
@@ -133,7 +134,8 @@ class Work(NamedTuple):
     weight: np.ndarray
 
 
-def workspace(arrays, cells, k):
+def workspace(arrays: FactorArrays, cells: Cells, k: Integer) -> Work:
+    """Work space for the missing cells of factor k."""
     rows, most, active = 1, 1, 1
     for i in range(arrays.first.size - 1):
         rows = max(rows, arrays.first[i + 1] - arrays.first[i])

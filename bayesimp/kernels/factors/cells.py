@@ -22,18 +22,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from bayesimp.kernels.compiled import kernel, merged
 from bayesimp.kernels.factors.arrays import COUNT, GAUSSIAN, SLICE, Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
 from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place, slice_width
 from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["child_density", "draw_cells", "linear_predictors", "set_columns", "set_rest"]
 
 
 @merged
-def _coefficient(arrays, state, l, c, t, i):
+def _coefficient(arrays: FactorArrays, state: State, l: Integer, c: int, t: int, i: Integer) -> float:
     """Coefficient of column t, counted within factor l, in predictor c."""
     p = arrays.fixed[l]
     if t < p:
@@ -43,7 +46,9 @@ def _coefficient(arrays, state, l, c, t, i):
 
 
 @merged
-def linear_predictors(arrays, state, l, j, i, eta):
+def linear_predictors(
+    arrays: FactorArrays, state: State, l: Integer, j: Integer, i: Integer, eta: Vector
+) -> None:
     """eta (r,) <- linear predictors of factor l in row j."""
     first = arrays.column[l]
     for c in range(arrays.predictors[l]):
@@ -54,7 +59,9 @@ def linear_predictors(arrays, state, l, j, i, eta):
 
 
 @merged
-def _scope(arrays, cells, child, k, j, i, whole):
+def _scope(
+    arrays: FactorArrays, cells: Cells, child: int, k: Integer, j: Integer, i: Integer, whole: bool
+) -> tuple[Integer, Integer]:
     """The first row in which a child is evaluated, and the one after the last: the row j, or all rows of the cluster."""
     if whole or cells.wide[child] or arrays.at_cluster[k]:
         return arrays.first[i], arrays.first[i + 1]
@@ -62,7 +69,16 @@ def _scope(arrays, cells, child, k, j, i, whole):
 
 
 @merged
-def set_rest(arrays, cells, state, k, j, i, whole, work):
+def set_rest(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    k: Integer,
+    j: Integer,
+    i: Integer,
+    whole: bool,
+    work: Work,
+) -> None:
     """The work space: columns of the children that depend on the cell, and predictors without them.
 
     `whole`: for all rows of the cluster, whatever the children.
@@ -90,7 +106,18 @@ def set_rest(arrays, cells, state, k, j, i, whole, work):
 
 
 @merged
-def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
+def _put(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    means: Programs,
+    divisor: Matrix,
+    k: Integer,
+    j: Integer,
+    i: Integer,
+    y: float,
+    stack: Vector,
+) -> None:
     """The cell gets the value y, and means over its cluster follow."""
     v = arrays.center[k] + arrays.unit[k] * y
     if arrays.level[k + 1] > arrays.level[k]:
@@ -109,7 +136,17 @@ def _put(arrays, cells, state, means, divisor, k, j, i, y, stack):
 
 
 @merged
-def child_density(arrays, cells, state, programs, k, j, i, whole, work):
+def child_density(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    programs: Programs,
+    k: Integer,
+    j: Integer,
+    i: Integer,
+    whole: bool,
+    work: Work,
+) -> float:
     """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell."""
     total = 0.0
     for a in range(cells.child[k + 1] - cells.child[k]):
@@ -134,7 +171,17 @@ def child_density(arrays, cells, state, programs, k, j, i, whole, work):
 
 
 @merged
-def set_columns(arrays, cells, state, programs, k, j, i, whole, work):
+def set_columns(
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    programs: Programs,
+    k: Integer,
+    j: Integer,
+    i: Integer,
+    whole: bool,
+    work: Work,
+) -> None:
     """Columns that depend on the cell follow it."""
     for a in range(cells.child[k + 1] - cells.child[k]):
         start, stop = _scope(arrays, cells, cells.child[k] + a, k, j, i, whole)
@@ -146,7 +193,19 @@ def set_columns(arrays, cells, state, programs, k, j, i, whole, work):
 
 
 @merged
-def _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, work):
+def _draw_normal(
+    rng: np.random.Generator,
+    arrays: FactorArrays,
+    cells: Cells,
+    state: State,
+    programs: Programs,
+    means: Programs,
+    divisor: Matrix,
+    k: Integer,
+    j: Integer,
+    i: Integer,
+    work: Work,
+) -> float:
     """GAUSSIAN: the predictors of the children at y = eta_kj, and one unit above, give their slopes."""
     precision, pull = 1.0 / state.shape[k] ** 2, 0.0
     for side in range(2):
@@ -173,16 +232,16 @@ def _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, w
 
 @kernel(nogil=True, _nrt=False)
 def draw_cells(
-    rng,
-    k,
+    rng: np.random.Generator,
+    k: Integer,
     arrays: FactorArrays,
     cells: Cells,
     programs: Programs,
     means: Programs,
-    divisor,
+    divisor: Matrix,
     state: State,
     work: Work,
-):
+) -> int:
     """All missing cells of the variable of factor k, one after the other; V, Y, M and X of `state` follow.
 
     divisor (m, e): see kernels/factors/columns.py. Returns the number of cells whose conditional has no finite value,

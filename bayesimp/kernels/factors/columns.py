@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
 __all__ = [
     "CONSTANT", "FUNCTIONS", "MEAN", "OPERATORS", "VARIABLE", "Programs", "all_columns", "all_means", "cluster_mean",
@@ -51,7 +52,7 @@ class Programs(NamedTuple):
 
 
 @inner
-def _function(code, x):
+def _function(code: int, x: float) -> float:
     """One of FUNCTIONS."""
     if code == 14:
         return -x
@@ -73,7 +74,7 @@ def _function(code, x):
 
 
 @inner
-def _operator(code, a, b):
+def _operator(code: int, a: float, b: float) -> float:
     """One of OPERATORS."""
     if code == 3:
         return a + b
@@ -99,7 +100,7 @@ def _operator(code, a, b):
 
 
 @inner
-def column(programs, t, V, M, j, i, stack):
+def column(programs: Programs, t: int, V: Matrix, M: Matrix, j: Integer, i: Integer, stack: Vector) -> float:
     """Column t in row j of cluster i. V (n, v), M (m, e); stack (DEEPEST,): work space."""
     top = -1
     for k in range(programs.start[t], programs.start[t + 1]):
@@ -121,7 +122,17 @@ def column(programs, t, V, M, j, i, stack):
 
 
 @inner
-def cluster_mean(means, divisor, e, V, M, start, stop, i, stack):
+def cluster_mean(
+    means: Programs,
+    divisor: Matrix,
+    e: int,
+    V: Matrix,
+    M: Matrix,
+    start: Integer,
+    stop: Integer,
+    i: Integer,
+    stack: Vector,
+) -> float:
     """Mean e of cluster i, whose rows are start .. stop - 1."""
     total = 0.0
     for j in range(start, stop):
@@ -130,7 +141,7 @@ def cluster_mean(means, divisor, e, V, M, start, stop, i, stack):
 
 
 @kernel(nogil=True)
-def all_means(means, divisor, V, first, M):
+def all_means(means: Programs, divisor: Matrix, V: Matrix, first: IntVector, M: Matrix) -> None:
     """M (m, e) <- all means. divisor (m, e): rows of the cluster, or 1 for a sum; first (m + 1,): rows of cluster i."""
     stack = np.empty(DEEPEST)
     for i in range(M.shape[0]):
@@ -139,7 +150,9 @@ def all_means(means, divisor, V, first, M):
 
 
 @kernel(nogil=True)
-def all_columns(programs, V, M, cluster, rows, X):
+def all_columns(
+    programs: Programs, V: Matrix, M: Matrix, cluster: IntVector, rows: IntVector, X: Matrix
+) -> None:
     """X (n, T) <- all columns in some rows."""
     stack = np.empty(DEEPEST)
     for j in rows:

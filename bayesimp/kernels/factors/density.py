@@ -7,18 +7,19 @@ import math
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.scalar import log_likelihood, log_normaliser
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["log_density"]
 
 
 @inner
-def _log_logistic(x):
+def _log_logistic(x: float) -> float:
     """log 1 / (1 + e^-x)."""
     return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
 
 
 @inner
-def _log_ordinal(level, eta, cuts, k, last):
+def _log_ordinal(level: int, eta: float, cuts: Matrix, k: Integer, last: Integer) -> float:
     """log P(y = level), levels 0 .. last (kernels/families/responses.py)."""
     total = 0.0
     if level < last:
@@ -31,7 +32,7 @@ def _log_ordinal(level, eta, cuts, k, last):
 
 
 @inner
-def _log_categorical(level, eta, r):
+def _log_categorical(level: int, eta: Vector, r: int) -> float:
     """log P(y = level), levels 0 .. r."""
     highest, total = 0.0, 0.0
     for c in range(r):
@@ -43,7 +44,18 @@ def _log_categorical(level, eta, r):
 
 
 @inner
-def log_density(family, y, trials, eta, r, shape, cuts, k, last, full):
+def log_density(
+    family: int,
+    y: float,
+    trials: float,
+    eta: Vector,
+    r: int,
+    shape: float,
+    cuts: Matrix,
+    k: Integer,
+    last: Integer,
+    full: bool,
+) -> float:
     """log p(y | eta) but for a constant; without the terms that lack eta unless `full`.
 
     y: number, or position of a level; eta (r,) or longer; shape: the residual standard deviation of NORMAL, the shape of

@@ -12,6 +12,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import HUANG_WAND, CovarianceUpdate, invert, update_covariance
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = [
     "conditional_law",
@@ -24,7 +25,7 @@ __all__ = [
 
 
 @inner
-def conditional_prior(R, B, start, stop, Q, t):
+def conditional_prior(R: Matrix, B: Matrix, start: Integer, stop: Integer, Q: Matrix, t: Matrix) -> None:
     """Q (d, d) <- R_kk, t (m, d) <- t_i; the effects of the factor are start .. stop - 1 of B (m, D)."""
     for e in range(start, stop):
         for f in range(start, stop):
@@ -39,7 +40,7 @@ def conditional_prior(R, B, start, stop, Q, t):
 
 
 @inner
-def conditional_means(Q, t, L, mean):
+def conditional_means(Q: Matrix, t: Matrix, L: Matrix, mean: Matrix) -> bool:
     """mean (m, d) <- Q^-1 t_i; L (d, d) <- Cholesky factor of Q. False where Q is not positive definite."""
     d = Q.shape[0]
     copy_to(L, Q)
@@ -54,7 +55,9 @@ def conditional_means(Q, t, L, mean):
 
 
 @inner
-def mixing_precision(rng, prior, R, start, stop, out):
+def mixing_precision(
+    rng: np.random.Generator, prior: CovarianceUpdate, R: Matrix, start: Integer, stop: Integer, out: Matrix
+) -> None:
     """out (d, d) <- diagonal precisions of the scales alpha of the factor's effects (kernels/glmm/moves.py, Scales).
 
     b_e -> alpha_e b_e, Psi -> A Psi A has density  L(alpha) prod_e (nu R_ee s_e^2 + alpha_e^2)^-(nu + D)/2  for standard
@@ -68,7 +71,7 @@ def mixing_precision(rng, prior, R, start, stop, out):
 
 
 @inner
-def scaled(alpha, start, B, Psi, R):
+def scaled(alpha: Vector, start: Integer, B: Matrix, Psi: Matrix, R: Matrix) -> None:
     """B, Psi and R = Psi^-1 once the scales alpha of the effects from `start` on are drawn."""
     for a in range(alpha.size):
         e = start + a
@@ -82,7 +85,7 @@ def scaled(alpha, start, B, Psi, R):
 
 
 @kernel(nogil=True)
-def conditional_law(Psi, B, start, stop):
+def conditional_law(Psi: Matrix, B: Matrix, start: Integer, stop: Integer) -> tuple[Matrix, Matrix, bool]:
     """Means (m, d) of the effects start .. stop - 1 given the others, the Cholesky factor (d, d) of their precision, and
     whether both could be computed."""
     d, m = stop - start, B.shape[0]
@@ -95,7 +98,9 @@ def conditional_law(Psi, B, start, stop):
 
 
 @kernel(nogil=True)
-def draw_covariance(rng, prior: CovarianceUpdate, start, stop, B, Psi):
+def draw_covariance(
+    rng: np.random.Generator, prior: CovarianceUpdate, start: Integer, stop: Integer, B: Matrix, Psi: Matrix
+) -> bool:
     """A block of Psi, effects start .. stop - 1, given B (m, D). Returns whether all was positive definite."""
     d = stop - start
     S, old, inverse = np.zeros((d, d)), np.empty((d, d)), np.empty((d, d))

@@ -6,6 +6,8 @@ place of N(0, Psi); Psi itself is drawn with all factors' effects.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
@@ -27,6 +29,11 @@ from bayesimp.kernels.glmm.moves import (
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.linalg import solve_lower_t
+from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.blocks import Workspace
+    from bayesimp.kernels.glmm.moves import Centring
 
 __all__ = ["glmm_factor_step"]
 
@@ -34,7 +41,7 @@ T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)  # rows of tallies, as 
 
 
 @inner
-def _own(B, at, out):
+def _own(B: Matrix, at: Integer, out: Stack) -> None:
     """out (m, q, r) <- the factor's effects, columns of B (m, D) from `at` on."""
     m, q, r = out.shape
     for i in range(m):
@@ -44,7 +51,7 @@ def _own(B, at, out):
 
 
 @inner
-def _put_back(own, at, B):
+def _put_back(own: Stack, at: Integer, B: Matrix) -> None:
     m, q, r = own.shape
     for i in range(m):
         for k in range(r):
@@ -53,7 +60,7 @@ def _put_back(own, at, B):
 
 
 @inner
-def _without_rows(rng, L, mean, b):
+def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) -> None:
     """b (q, r) ~ N(mean, Q^-1), L the Cholesky factor of Q."""
     d = mean.size
     z = np.empty(d)
@@ -66,7 +73,17 @@ def _without_rows(rng, L, mean, b):
 
 
 @inner
-def _draw_effects(rng, rows, block, t, L, mean, b, w, tallies):
+def _draw_effects(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    block: BlockTarget,
+    t: Matrix,
+    L: Matrix,
+    mean: Matrix,
+    b: Stack,
+    w: Workspace,
+    tallies: IntMatrix,
+) -> Integer:
     """EFFECTS of every cluster."""
     for i in range(b.shape[0]):
         if rows.first[i] == rows.first[i + 1]:
@@ -85,7 +102,17 @@ def _draw_effects(rng, rows, block, t, L, mean, b, w, tallies):
 
 
 @inner
-def _centre(rng, rows, centred, Q0, t0, Q, mean, beta, b):
+def _centre(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    centred: Centring,
+    Q0: Matrix,
+    t0: Vector,
+    Q: Matrix,
+    mean: Matrix,
+    beta: Matrix,
+    b: Stack,
+) -> None:
     """CENTRE: beta and effects together, which have the prior means `mean`."""
     m, q, r = b.shape
     for side in range(2):
@@ -99,22 +126,22 @@ def _centre(rng, rows, centred, Q0, t0, Q, mean, beta, b):
 
 @kernel(nogil=True)
 def glmm_factor_step(
-    rng,
+    rng: np.random.Generator,
     rows: GlmmRows,
-    counts,
-    above,
-    slices,
-    Q0,
-    t0,
+    counts: Vector,
+    above: Vector,
+    slices: Integer,
+    Q0: Matrix,
+    t0: Vector,
     psi_prior: CovarianceUpdate,
-    shape_scale,
-    at,
-    beta,
-    aux,
-    Psi,
-    B,
-    tallies,
-):
+    shape_scale: float,
+    at: Integer,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Matrix,
+    tallies: IntMatrix,
+) -> int:
     """One update of the parameters of a factor that is not normal.
 
     Parameters

@@ -27,12 +27,24 @@ from bayesimp.kernels.covariance.update import (
 )
 from bayesimp.kernels.factors.effects import conditional_prior, mixing_precision, scaled
 from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = ["normal_step"]
 
 
 @inner
-def _products(X, Z, y, start, stop, XX, XZ, ZZ, Xy, Zy):
+def _products(
+    X: Matrix,
+    Z: Matrix,
+    y: Vector,
+    start: Integer,
+    stop: Integer,
+    XX: Matrix,
+    XZ: Matrix,
+    ZZ: Matrix,
+    Xy: Vector,
+    Zy: Vector,
+) -> None:
     """Cross products of rows start .. stop - 1; XX and Xy are added to, the others overwritten."""
     p, q = X.shape[1], Z.shape[1]
     fill(XZ, 0.0)
@@ -53,7 +65,7 @@ def _products(X, Z, y, start, stop, XX, XZ, ZZ, Xy, Zy):
 
 
 @inner
-def _draw_normal(rng, H, t, d):
+def _draw_normal(rng: np.random.Generator, H: Matrix, t: Vector, d: int) -> bool:
     """t <- draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. False if it is not p.d."""
     if not cholesky(H, d):
         return False
@@ -65,7 +77,22 @@ def _draw_normal(rng, H, t, d):
 
 
 @inner
-def _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZX, Zys):
+def _draw_beta(
+    rng: np.random.Generator,
+    X: Matrix,
+    Z: Matrix,
+    y: Vector,
+    first: IntVector,
+    Q0: Matrix,
+    t0: Vector,
+    Q: Matrix,
+    t: Matrix,
+    variance: float,
+    beta: Vector,
+    WW: Stack,
+    ZX: Stack,
+    Zys: Matrix,
+) -> int:
     """BETA; leaves the Cholesky factors of W_i in WW (m, q, q), Z'X in ZX (m, p, q) and Z'y in Zys (m, q)."""
     p, q, m = X.shape[1], Z.shape[1], first.size - 1
     H, h, Xy = np.zeros((p, p)), np.empty(p), np.zeros(p)
@@ -106,7 +133,17 @@ def _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZX, Zys):
 
 
 @inner
-def _draw_effects(rng, beta, t, variance, WW, ZX, Zys, at, B):
+def _draw_effects(
+    rng: np.random.Generator,
+    beta: Vector,
+    t: Matrix,
+    variance: float,
+    WW: Stack,
+    ZX: Stack,
+    Zys: Matrix,
+    at: Integer,
+    B: Matrix,
+) -> None:
     """EFFECTS of all clusters, into the columns of B from `at` on."""
     m, p, q = ZX.shape
     u = np.empty(q)
@@ -125,7 +162,17 @@ def _draw_effects(rng, beta, t, variance, WW, ZX, Zys, at, B):
 
 
 @inner
-def _residuals(X, Z, y, first, beta, B, at, out, effects):
+def _residuals(
+    X: Matrix,
+    Z: Matrix,
+    y: Vector,
+    first: IntVector,
+    beta: Vector,
+    B: Matrix,
+    at: Integer,
+    out: Vector,
+    effects: bool,
+) -> None:
     """out (n,) <- y - X beta, less Z b if `effects`."""
     for i in range(first.size - 1):
         for j in range(first[i], first[i + 1]):
@@ -139,7 +186,17 @@ def _residuals(X, Z, y, first, beta, B, at, out, effects):
 
 
 @inner
-def _draw_scales(rng, Z, first, residual, B, at, variance, H, alpha):
+def _draw_scales(
+    rng: np.random.Generator,
+    Z: Matrix,
+    first: IntVector,
+    residual: Vector,
+    B: Matrix,
+    at: Integer,
+    variance: float,
+    H: Matrix,
+    alpha: Vector,
+) -> bool:
     """alpha (q,) of SCALE; H (q, q) comes as the mixing precisions. residual: y - X beta."""
     q = Z.shape[1]
     u = np.empty(q)
@@ -157,21 +214,21 @@ def _draw_scales(rng, Z, first, residual, B, at, variance, H, alpha):
 
 @kernel(nogil=True)
 def normal_step(
-    rng,
-    X,
-    Z,
-    y,
-    first,
-    Q0,
-    t0,
+    rng: np.random.Generator,
+    X: Matrix,
+    Z: Matrix,
+    y: Vector,
+    first: IntVector,
+    Q0: Matrix,
+    t0: Vector,
     sigma_prior: CovarianceUpdate,
     psi_prior: CovarianceUpdate,
-    at,
-    beta,
-    sd,
-    Psi,
-    B,
-):
+    at: Integer,
+    beta: Vector,
+    sd: Vector,
+    Psi: Matrix,
+    B: Matrix,
+) -> int:
     """One update of the parameters of a normal factor.
 
     Parameters

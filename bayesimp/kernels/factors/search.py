@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE
 from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
+from bayesimp.notation import Vector
 
 __all__ = ["DONE", "PHASE", "first_place", "next_place", "slice_width"]
 
@@ -25,7 +28,7 @@ PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, LEVELS = range(8)
 
 
 @inner
-def slice_width(family, shape, eta):
+def slice_width(family: int, shape: float, eta: float) -> float:
     """About two standard deviations of a cell given its own factor alone."""
     if family < 0:
         return 2.0 * shape
@@ -36,7 +39,9 @@ def slice_width(family, shape, eta):
 
 
 @inner
-def first_place(rng, kind, y, width, positive, count, search):
+def first_place(
+    rng: np.random.Generator, kind: int, y: float, width: float, positive: bool, count: int, search: Vector
+) -> float:
     """Where the target is evaluated first: on the scale of the search, logarithms of positive numbers."""
     search[PHASE] = FIRST
     search[LEVELS] = count
@@ -52,7 +57,9 @@ def first_place(rng, kind, y, width, positive, count, search):
 
 
 @inner
-def next_place(rng, kind, at, value, width, search, weight):
+def next_place(
+    rng: np.random.Generator, kind: int, at: float, value: float, width: float, search: Vector, weight: Vector
+) -> float:
     """The next place, after the target had `value` at the place `at`; the draw itself once search[PHASE] is DONE."""
     if kind == ENUMERATE:
         return _next_level(rng, at, value, search, weight)
@@ -87,7 +94,7 @@ def next_place(rng, kind, at, value, width, search, weight):
 
 
 @inner
-def _next_level(rng, at, value, search, weight):
+def _next_level(rng: np.random.Generator, at: float, value: float, search: Vector, weight: Vector) -> float:
     """Levels 0, 1, .. one after the other, and then one of them with its probability; nan where none has any."""
     count = int(search[LEVELS])
     level = int(at)

@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.cells import child_density, set_columns, set_rest
@@ -38,6 +40,7 @@ from bayesimp.kernels.families.codes import (
     PROBIT,
 )
 from bayesimp.kernels.families.scalar import inverse_link
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
 
@@ -48,7 +51,7 @@ def can_move_together(family: int) -> bool:
 
 
 @inner
-def _flipped(rng, y, trials, p, q):
+def _flipped(rng: np.random.Generator, y: float, trials: float, p: float, q: float) -> float:
     """Successes out of trials of probability q, coupled with y of probability p."""
     out = y
     if q > p:
@@ -63,7 +66,7 @@ def _flipped(rng, y, trials, p, q):
 
 
 @inner
-def _thinned(rng, y, mu, nu):
+def _thinned(rng: np.random.Generator, y: float, mu: float, nu: float) -> float:
     """A Poisson count of mean nu, coupled with y of mean mu."""
     if nu > mu:
         return y + float(rng.poisson(nu - mu))
@@ -75,7 +78,7 @@ def _thinned(rng, y, mu, nu):
 
 
 @inner
-def _below(family, level, eta, cuts, k, last):
+def _below(family: int, level: int, eta: Vector, cuts: Matrix, k: Integer, last: Integer) -> float:
     """P(y < level): of ORDINAL 1 / (1 + e^(eta - c)), of CATEGORICAL a sum."""
     if level == 0:
         return 0.0
@@ -97,7 +100,18 @@ def _below(family, level, eta, cuts, k, last):
 
 
 @inner
-def _coupled(rng, family, y, trials, before, after, shape, cuts, k, last):
+def _coupled(
+    rng: np.random.Generator,
+    family: int,
+    y: float,
+    trials: float,
+    before: Vector,
+    after: Vector,
+    shape: float,
+    cuts: Matrix,
+    k: Integer,
+    last: Integer,
+) -> float:
     """The response at linear predictors `after`, coupled with y at `before`."""
     if family == NORMAL:
         return y + after[0] - before[0]
@@ -117,7 +131,19 @@ def _coupled(rng, family, y, trials, before, after, shape, cuts, k, last):
 
 
 @kernel(nogil=True)
-def coupled_responses(rng, family, y, trials, before, after, shape, cuts, k, last, out):
+def coupled_responses(
+    rng: np.random.Generator,
+    family: int,
+    y: Vector,
+    trials: Vector,
+    before: Matrix,
+    after: Matrix,
+    shape: float,
+    cuts: Matrix,
+    k: Integer,
+    last: Integer,
+    out: Vector,
+) -> None:
     """out (n,) <- responses at linear predictors `after` (n, r), coupled with y (n,) at `before` as the module says."""
     for j in range(y.size):
         out[j] = _coupled(rng, family, y[j], trials[j], before[j], after[j], shape, cuts, k, last)
@@ -125,16 +151,16 @@ def coupled_responses(rng, family, y, trials, before, after, shape, cuts, k, las
 
 @kernel(nogil=True, _nrt=False)
 def later_factors(
-    k,
-    i,
+    k: Integer,
+    i: Integer,
     arrays: FactorArrays,
     cells: Cells,
     programs: Programs,
     means: Programs,
-    divisor,
+    divisor: Matrix,
     state: State,
     work: Work,
-):
+) -> float:
     """Log-likelihood of the children of factor k in cluster i; V and means over the cluster follow its responses Y."""
     start, stop = arrays.first[i], arrays.first[i + 1]
     set_rest(arrays, cells, state, k, start, i, True, work)
@@ -151,6 +177,8 @@ def later_factors(
 
 
 @kernel(nogil=True, _nrt=False)
-def follow_columns(k, i, arrays: FactorArrays, cells: Cells, programs: Programs, state: State, work: Work):
+def follow_columns(
+    k: Integer, i: Integer, arrays: FactorArrays, cells: Cells, programs: Programs, state: State, work: Work
+) -> None:
     """Columns of the children in cluster i follow V, after `later_factors` for the same cluster."""
     set_columns(arrays, cells, state, programs, k, arrays.first[i], i, True, work)

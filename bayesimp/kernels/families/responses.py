@@ -22,6 +22,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, ORDINAL
 from bayesimp.kernels.families.scalar import draw_response
+from bayesimp.notation import Matrix, Vector
 
 __all__ = ["CATEGORICAL", "ORDINAL", "aux_size", "cutpoints", "draw_rows", "predictors"]
 
@@ -39,7 +40,7 @@ def aux_size(family: int, levels: int = 2) -> int:
 
 
 @inner
-def cutpoints(increments, cuts):
+def cutpoints(increments: Vector, cuts: Vector) -> None:
     """cuts (K-1,) <- c_0 = 0, c_k = c_{k-1} + h_k; `increments` (K-2,)."""
     cuts[0] = 0.0
     for k in range(increments.size):
@@ -47,7 +48,9 @@ def cutpoints(increments, cuts):
 
 
 @kernel(nogil=True)
-def draw_rows(rng, family, trials, eta, aux, out):
+def draw_rows(
+    rng: np.random.Generator, family: int, trials: Vector, eta: Matrix, aux: Vector, out: Vector
+) -> None:
     """Responses of rows from their linear predictors.
 
     Parameters

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.codes import (
     GAMMA,
@@ -32,25 +34,27 @@ __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_B
            "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser",
            "split_log_likelihood"]  # fmt: skip
 
-LARGEST_LOG_MEAN = 34.0  # above, a count is no longer exact in float64: such means are refused, not clipped
+LARGEST_LOG_MEAN = (
+    34.0  # above this, a count is no longer exact in float64: such means are refused, not clipped
+)
 ROOT_2 = math.sqrt(2.0)
 LOG_2PI = math.log(2.0 * math.pi)
 
 
 @inner
-def _softplus(x):
+def _softplus(x: float) -> float:
     """log(1 + e^x)."""
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 @inner
-def _log_add(a, b):
+def _log_add(a: float, b: float) -> float:
     """log(e^a + e^b)."""
     return max(a, b) + math.log1p(math.exp(-abs(a - b)))
 
 
 @inner
-def _log_normal_cdf(x):
+def _log_normal_cdf(x: float) -> tuple[float, float]:
     """log Phi(x) and phi(x) / Phi(x), accurate in the lower tail (continued fraction of Mills' ratio)."""
     if x > -6.0:
         cdf = 0.5 * math.erfc(-x / ROOT_2)
@@ -64,7 +68,7 @@ def _log_normal_cdf(x):
 
 
 @inner
-def log_likelihood(family, y, trials, eta, shape):
+def log_likelihood(family: int, y: float, trials: float, eta: float, shape: float) -> float:
     """The terms of log p(y | eta) that depend on eta."""
     if family == LOGIT:
         return y * eta - trials * _softplus(eta)
@@ -85,7 +89,7 @@ def log_likelihood(family, y, trials, eta, shape):
 
 
 @inner
-def log_normaliser(family, y, trials, shape):
+def log_normaliser(family: int, y: float, trials: float, shape: float) -> float:
     """The terms of log p(y | eta) without eta."""
     if family == LOGIT or family == PROBIT:
         if trials == 1.0:
@@ -101,7 +105,7 @@ def log_normaliser(family, y, trials, shape):
 
 
 @inner
-def derivatives(family, y, trials, eta, shape):
+def derivatives(family: int, y: float, trials: float, eta: float, shape: float) -> tuple[float, float]:
     """d log p / d eta, and the curvature -d^2 log p / d eta^2 (its expectation for the inverse Gaussian)."""
     if family == LOGIT:
         e = math.exp(-abs(eta))
@@ -131,7 +135,7 @@ def derivatives(family, y, trials, eta, shape):
 
 
 @inner
-def curvature_slope(family, y, trials, eta, shape):
+def curvature_slope(family: int, y: float, trials: float, eta: float, shape: float) -> float:
     """The derivative with respect to eta of the curvature that `derivatives` returns."""
     if family == LOGIT:
         e = math.exp(-abs(eta))
@@ -159,7 +163,9 @@ def curvature_slope(family, y, trials, eta, shape):
 
 
 @inner
-def all_terms(family, y, trials, eta, shape):
+def all_terms(
+    family: int, y: float, trials: float, eta: float, shape: float
+) -> tuple[float, float, float, float, float, float]:
     """`log_likelihood`, the two `derivatives`, `curvature_slope` and its derivative at once: one exponential where that
     will do.
 
@@ -213,7 +219,9 @@ def all_terms(family, y, trials, eta, shape):
 
 
 @inner
-def split_log_likelihood(family, y, trials, eta, shape):
+def split_log_likelihood(
+    family: int, y: float, trials: float, eta: float, shape: float
+) -> tuple[float, float]:
     """`log_likelihood` as value - trials log(rest), as in `all_terms`."""
     if family == LOGIT:
         return y * eta - trials * max(eta, 0.0), 1.0 + math.exp(-abs(eta))
@@ -221,7 +229,7 @@ def split_log_likelihood(family, y, trials, eta, shape):
 
 
 @inner
-def sum_of_logs(product, times, rest):
+def sum_of_logs(product: float, times: float, rest: float) -> tuple[float, float]:
     """Add times log(rest), 1 <= rest <= 2, to a sum kept as log(product) + the second number returned."""
     if times == 1.0:
         product *= rest
@@ -232,7 +240,7 @@ def sum_of_logs(product, times, rest):
 
 
 @inner
-def inverse_link(family, eta):
+def inverse_link(family: int, eta: float) -> float:
     """The mean of one trial or row."""
     if family == LOGIT:
         return 1.0 / (1.0 + math.exp(-eta)) if eta >= 0.0 else math.exp(eta) / (1.0 + math.exp(eta))
@@ -242,7 +250,7 @@ def inverse_link(family, eta):
 
 
 @inner
-def draw_response(rng, family, trials, eta, shape):
+def draw_response(rng: np.random.Generator, family: int, trials: float, eta: float, shape: float) -> float:
     """One response; nan where the log mean is out of range (`LARGEST_LOG_MEAN`)."""
     if family == LOGIT or family == PROBIT:
         p = inverse_link(family, eta)

@@ -23,6 +23,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.scalar import GAMMA, NEGATIVE_BINOMIAL
+from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["counts_above", "draw_shape"]
 
@@ -30,14 +31,14 @@ TABLE, WIDTH, STEPS = 1000, 0.5, 60
 LARGEST = math.log(1e8)
 
 
-def counts_above(y) -> np.ndarray:
+def counts_above(y: Vector) -> np.ndarray:
     """N(y > t), t = 0..T-1, T the largest y or TABLE."""
     counts = np.bincount(np.minimum(y, TABLE).astype(np.int64), minlength=1)
     return (len(y) - np.cumsum(counts)[:-1]).astype(float)
 
 
 @inner
-def _sum(family, y, eta):
+def _sum(family: int, y: Vector, eta: Matrix) -> float:
     """The sum over rows that does not depend on the shape; for the negative binomial eta becomes mu."""
     total = 0.0
     for j in range(y.size):
@@ -52,8 +53,10 @@ def _sum(family, y, eta):
 
 
 @inner
-def _log_density(family, y, mu, above, fixed_sum, scale, delta):
-    """log p(delta | rest) but for a constant."""
+def _log_density(
+    family: int, y: Vector, mu: Matrix, above: Vector, fixed_sum: float, scale: float, delta: float
+) -> float:
+    """log p(delta | rest) up to a constant."""
     if abs(delta) > LARGEST:
         return -math.inf
     k, n = math.exp(delta), y.size
@@ -73,7 +76,16 @@ def _log_density(family, y, mu, above, fixed_sum, scale, delta):
 
 
 @inner
-def draw_shape(rng, family, y, eta, above, scale, shape, tally):
+def draw_shape(
+    rng: np.random.Generator,
+    family: int,
+    y: Vector,
+    eta: Matrix,
+    above: Vector,
+    scale: float,
+    shape: float,
+    tally: IntVector,
+) -> float:
     """A draw of the shape given eta (n, 1), which is overwritten. tally (2,): draws, evaluations."""
     fixed_sum = _sum(family, y, eta)
     now = math.log(shape)

@@ -1,4 +1,4 @@
-"""A variable of clusters (constant within each), imputed from a table of one row per cluster.
+"""A cluster-level variable (constant within clusters), imputed from a table with one row per cluster.
 
     normal                    y_i ~ N(x_i' beta, sigma^2),   sigma ~ half-t(3, scale)
     with a log link           y_i ~ family(exp(x_i' beta), shape),   shape^-1/2 ~ half-t(3, 1)
@@ -10,11 +10,12 @@
 (location 0, scale 1 but for normal variables and log links.) Clusters are few, perhaps fewer than predictors, so
 posteriors are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
 sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
-by the moves of kernels/glmm/gibbs.py without effects of clusters. The chain goes on from visit to visit.
+by the moves of kernels/glmm/gibbs.py without cluster effects. The chain continues from visit to visit.
 
-Where clusters are hardly more than predictors the prior is most of what is known of x' beta. With a log link its tails
-are multiplied: slopes of sd 2.5 each impute counts of hundreds where the largest is 4. There the predictors together have
-a prior sd of `scale`, the sd of log y, so that a priori they explain about what there is to explain.
+If there are hardly more clusters than predictors, most information about x' beta comes from the prior. With a log link
+its tails multiply: slopes with sd 2.5 each impute counts of hundreds when the largest observed count is 4. Therefore,
+with a log link, all predictors together have a prior sd of `scale`, the sd of log y, so that a priori they explain
+about all of it.
 
 Predictive mean matching (mice's 2lonly.pmm): the normal model, donors matched as in kernels/chained/regression.py,
 observed clusters at the mean of beta given sigma^2.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from bayesimp.kernels.chained.regression import match
@@ -52,6 +54,7 @@ from bayesimp.kernels.glm.regression import (
 from bayesimp.kernels.glm.regression import WORDS as REGRESSION_WORDS
 from bayesimp.kernels.glmm.gibbs import MOVES, GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import BoolVector, Matrix, Vector
 
 __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "cluster_level_step", "draw_values",
            "initial_cluster_level_state"]  # fmt: skip
@@ -94,27 +97,27 @@ class ClusterLevelDraw(NamedTuple):
 
 
 def initial_cluster_level_state(family: int, p: int, levels: int = 2) -> ClusterLevelState:
-    """Of a first visit."""
+    """The state of a first visit."""
     regression_state = initial_regression_state(family, p, levels)
     return ClusterLevelState(regression_state, np.full(1, np.nan), np.full((p, 1), np.nan))
 
 
 def cluster_level_step(
-    rng,
-    family,
-    X,
-    y,
-    observed,
-    state,
-    levels=2,
-    location=0.0,
-    scale=1.0,
-    donors=0,
-    steps=STEPS,
+    rng: np.random.Generator,
+    family: int,
+    X: Matrix,
+    y: Vector,
+    observed: BoolVector,
+    state: ClusterLevelState,
+    levels: int = 2,
+    location: float = 0.0,
+    scale: float = 1.0,
+    donors: int = 0,
+    steps: int = STEPS,
     *,
-    trials=None,
-    bounds=None,
-    shift=0.0,
+    trials: Vector | None = None,
+    bounds: tuple[Vector, Vector] | None = None,
+    shift: float = 0.0,
 ) -> ClusterLevelDraw:
     """One visit.
 
@@ -137,7 +140,7 @@ def cluster_level_step(
     bounds
         (lower, upper) of the normal draws, each by cluster without a value, in order; None: none.
     shift
-        Added to the linear predictor of clusters without a value.
+        Number added to the linear predictor of clusters without a value.
     """
     if not observed.any():
         nan = np.full((~observed).sum(), np.nan)
@@ -168,7 +171,17 @@ def cluster_level_step(
 
 
 def _normal(
-    rng, X_obs, y_obs, X_mis, state, location, scale, donors, steps, bounds, shift
+    rng: np.random.Generator,
+    X_obs: Matrix,
+    y_obs: Vector,
+    X_mis: Matrix,
+    state: ClusterLevelState,
+    location: float,
+    scale: float,
+    donors: int,
+    steps: int,
+    bounds: tuple[Vector, Vector] | None,
+    shift: float,
 ) -> ClusterLevelDraw:
     """A visit to a normal variable."""
     first = np.arange(X_obs.shape[1]) == 0
@@ -184,7 +197,17 @@ def _normal(
     return ClusterLevelDraw(values, beta[:, None], sigma2, np.empty(0), np.nan, 0)
 
 
-def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) -> ClusterLevelDraw:
+def _shaped(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    X_mis: Matrix,
+    location: float,
+    term_sd: float,
+    slope_sd: float,
+    steps: int,
+    state: ClusterLevelState,
+    shift: float,
+) -> ClusterLevelDraw:
     """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
@@ -205,7 +228,16 @@ def _shaped(rng, rows, X_mis, location, term_sd, slope_sd, steps, state, shift) 
     return ClusterLevelDraw(values, state.beta.copy(), 1.0, shape.copy(), accepted / max(tried, 1), code)
 
 
-def _gibbs(rng, X, y, mean, sd, scale, steps, state):
+def _gibbs(
+    rng: np.random.Generator,
+    X: Matrix,
+    y: Vector,
+    mean: Vector,
+    sd: Vector,
+    scale: float,
+    steps: int,
+    state: Vector,
+) -> tuple[Vector, Vector, float]:
     """beta, its mean given sigma^2, sigma^2; state (1,) <- sigma^2."""
     XX, right, n = X.T @ X, X.T @ (y - X @ mean), len(y)
     sigma2 = state[0] if np.isfinite(state[0]) else scale**2
@@ -222,7 +254,9 @@ def _gibbs(rng, X, y, mean, sd, scale, steps, state):
     return beta, estimated, sigma2
 
 
-def draw_values(rng, family, eta, aux, trials=1):
+def draw_values(
+    rng: np.random.Generator, family: int, eta: Matrix, aux: Vector, trials: ArrayLike = 1
+) -> Vector:
     """(M,) values of a discrete family at predictors eta (M, r); aux (K - 2,): increments of cutpoints; trials (M,)."""
     M, u = len(eta), rng.random(len(eta))
     if family in (LOGIT, PROBIT):

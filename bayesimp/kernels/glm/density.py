@@ -23,18 +23,22 @@ minus the second derivatives, elimination (posterior.py) takes time linear in cl
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.codes import CATEGORICAL, LOGIT, NORMAL, ORDINAL
 from bayesimp.kernels.families.scalar import all_terms, derivatives, log_likelihood, sum_of_logs
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
-__all__ = ["CATEGORICAL", "NORMAL", "ORDINAL", "Curvature", "Prior", "curvature", "evaluate", "predictors"]
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = ["CATEGORICAL", "NORMAL", "ORDINAL", "Curvature", "GlmPrior", "curvature", "evaluate", "predictors"]
 
 
-class Prior(NamedTuple):
+class GlmPrior(NamedTuple):
     """beta ~ N(mean, 1 / precision), (p r,); d ~ Gamma(shape, rate); alpha_ik ~ N(centre_k, 1 / term_precision)."""
 
     mean: np.ndarray
@@ -59,13 +63,13 @@ class Curvature(NamedTuple):
 
 
 @inner
-def predictors(family, levels):
+def predictors(family: int, levels: Integer) -> Integer:
     """r."""
     return levels - 1 if family == CATEGORICAL else 1
 
 
 @inner
-def curvature(P, m, r):
+def curvature(P: int, m: int, r: int) -> Curvature:
     """Empty `Curvature`."""
     return Curvature(
         np.zeros(P), np.zeros((P, P)), np.zeros((m, r)), np.zeros((m, r, P)), np.zeros((m, r, r))
@@ -76,7 +80,16 @@ def curvature(P, m, r):
 
 
 @inner
-def evaluate(rows, levels, bounds, prior, theta, alpha, h, derive):
+def evaluate(
+    rows: GlmmRows,
+    levels: Integer,
+    bounds: IntVector,
+    prior: GlmPrior,
+    theta: Vector,
+    alpha: Matrix,
+    h: Curvature,
+    derive: bool,
+) -> float:
     """Log posterior density up to a constant; with derive, h <- its derivatives (lower triangles).
 
     bounds (m + 1,): rows of cluster i; alpha (m, r), or (0, r) without terms. -inf where it is not defined.
@@ -115,7 +128,7 @@ def evaluate(rows, levels, bounds, prior, theta, alpha, h, derive):
 
 
 @inner
-def _prior(prior, n_beta, theta, alpha, h, derive):
+def _prior(prior: GlmPrior, n_beta: int, theta: Vector, alpha: Matrix, h: Curvature, derive: bool) -> float:
     """Log prior density; h <- its derivatives."""
     P, value = theta.size, 0.0
     for k in range(n_beta, P):
@@ -148,7 +161,9 @@ def _prior(prior, n_beta, theta, alpha, h, derive):
 
 
 @inner
-def _add(X, j, cuts, score, minus, i, terms, h):
+def _add(
+    X: Matrix, j: int, cuts: Integer, score: float, minus: float, i: int, terms: bool, h: Curvature
+) -> None:
     """Derivatives of a row in eta - c_cuts: design (x, -1 for the first `cuts` increments, 1 for the term)."""
     p = X.shape[1]
     for a in range(p + cuts):
@@ -164,7 +179,19 @@ def _add(X, j, cuts, score, minus, i, terms, h):
 
 
 @inner
-def _ordinal(X, j, y, levels, w, eta, theta, i, terms, h, derive):
+def _ordinal(
+    X: Matrix,
+    j: int,
+    y: int,
+    levels: Integer,
+    w: float,
+    eta: float,
+    theta: Vector,
+    i: int,
+    terms: bool,
+    h: Curvature,
+    derive: bool,
+) -> float:
     """Log probability of level y by the three terms of the module's docstring."""
     p, value, cut = X.shape[1], 0.0, 0.0
     for k in range(y - 1):
@@ -191,7 +218,9 @@ def _ordinal(X, j, y, levels, w, eta, theta, i, terms, h, derive):
 
 
 @inner
-def _categorical(X, j, y, w, eta, i, terms, h, derive):
+def _categorical(
+    X: Matrix, j: int, y: int, w: float, eta: Vector, i: int, terms: bool, h: Curvature, derive: bool
+) -> float:
     """Log probability of level y; eta <- probabilities of levels 1..r."""
     p, r = X.shape[1], eta.size
     highest = 0.0

@@ -12,16 +12,22 @@ multivariate t at the mode whose inverse scale is H.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.glm.density import evaluate, predictors
 from bayesimp.kernels.linalg import semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glm.density import Curvature, GlmPrior
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["draw_normal", "find_mode", "metropolis", "variances"]
 
-DEPENDENT = 1e-10  # share of a diagonal element that elimination leaves, below which H is singular
+DEPENDENT = 1e-10  # share of a diagonal element left by elimination, below which H is singular
 EVALUATIONS = 100  # of a search
 DECREMENT = 1e-9  # twice the log density still to gain
 LONG = 1e-3  # a step that long which gains nothing more: the mode is infinite
@@ -29,7 +35,7 @@ T_DF = 5.0  # of the proposal
 
 
 @inner
-def _factor(h):
+def _factor(h: Curvature) -> bool:
     """h <- its factors; False where H is singular."""
     P, (m, r) = h.g.size, h.ga.shape
     column = np.empty(r)
@@ -55,7 +61,15 @@ def _factor(h):
 
 
 @inner
-def find_mode(rows, levels, bounds, prior, theta, alpha, h):
+def find_mode(
+    rows: GlmmRows,
+    levels: Integer,
+    bounds: IntVector,
+    prior: GlmPrior,
+    theta: Vector,
+    alpha: Matrix,
+    h: Curvature,
+) -> int:
     """(theta, alpha) <- the mode from where they are, by Newton's method; h <- factors of H there.
 
     Returns 0, 1: H singular at the start (columns dependent), 2: no finite mode (separation), 3: no convergence.
@@ -112,7 +126,16 @@ def find_mode(rows, levels, bounds, prior, theta, alpha, h):
 
 
 @inner
-def draw_normal(rng, scale, n_beta, theta, alpha, h, new, new_alpha):
+def draw_normal(
+    rng: np.random.Generator,
+    scale: float,
+    n_beta: int,
+    theta: Vector,
+    alpha: Matrix,
+    h: Curvature,
+    new: Vector,
+    new_alpha: Matrix,
+) -> int:
     """(new, new_alpha) ~ N((theta, alpha), scale^2 H^-1) with d > 0, by rejection; returns the draws rejected."""
     P, (m, r) = theta.size, alpha.shape
     z, rejected = np.empty(r), -1
@@ -139,7 +162,7 @@ def draw_normal(rng, scale, n_beta, theta, alpha, h, new, new_alpha):
 
 
 @inner
-def variances(h, out, out_alpha):
+def variances(h: Curvature, out: Vector, out_alpha: Matrix) -> None:
     """out (P,), out_alpha (m, r) <- the diagonal of H^-1."""
     P, (m, r) = h.g.size, h.ga.shape
     u, v = np.empty(P), np.empty(r)
@@ -166,7 +189,17 @@ def variances(h, out, out_alpha):
 
 
 @inner
-def metropolis(rng, rows, levels, bounds, prior, steps, mode, h, theta):
+def metropolis(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    levels: Integer,
+    bounds: IntVector,
+    prior: GlmPrior,
+    steps: int,
+    mode: Vector,
+    h: Curvature,
+    theta: Vector,
+) -> int:
     """theta <- after `steps` of independence Metropolis; without terms, h as `find_mode` left it at the mode.
 
     theta nan: starts from the mode. Returns the number of accepted steps.
@@ -198,7 +231,7 @@ def metropolis(rng, rows, levels, bounds, prior, steps, mode, h, theta):
 
 
 @inner
-def _log_t(theta, mode, L):
+def _log_t(theta: Vector, mode: Vector, L: Matrix) -> float:
     """Log density of the proposal, up to a constant: |L'(theta - mode)|^2 ."""
     P, square = mode.size, 0.0
     for a in range(P):

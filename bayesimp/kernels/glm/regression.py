@@ -20,22 +20,27 @@ which is mice's `norm` as Lambda -> 0; dependent columns do no harm. Priors in u
 N(0, 2.5^2 sigma^2) is strong where predictors or clusters explain nearly everything: residual variances came out three
 times too large with clusters 35 residual sds apart.
 
-A cluster without the variable gets the average of the drawn terms: nothing of their variance, which is what makes
-stratified imputation of a systematically missing variable too certain (Jolani 2025).
+A cluster without the variable gets the average of the drawn terms, without their variance; this makes stratified
+imputation of a systematically missing variable too certain (Jolani 2025).
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import logit, ndtri
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.scalar import LOGIT, PROBIT
-from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL, Prior, curvature, evaluate
+from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL, GlmPrior, curvature, evaluate
 from bayesimp.kernels.glm.posterior import draw_normal, find_mode, metropolis, variances
+from bayesimp.notation import BoolVector, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glm.density import Curvature
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["SLOPE_SD", "TERM_SD", "WORDS", "Regression", "RegressionState", "initial_regression_state",
            "regression", "single_level_glm", "stratified_step"]  # fmt: skip
@@ -95,13 +100,20 @@ class Regression(NamedTuple):
 
 
 def initial_regression_state(family: int, p: int, levels: int = 2, m: int = 0) -> RegressionState:
-    """Of a first visit: p columns of X with the intercept; m clusters of a stratified model, 0 of a single-level one."""
+    """The state of a first visit, for p columns of X with the intercept, and m clusters (0 for a single-level model)."""
     r = levels - 1 if family == CATEGORICAL else 1
     P = (p - (m > 0)) * r + (levels - 2 if family == ORDINAL else 0)
     return RegressionState(*(np.full(shape, np.nan) for shape in (P, (m, r), P, 1)))
 
 
-def stratified_step(rng, rows, levels, state, slope_sd=SLOPE_SD, term_sd=TERM_SD) -> Regression:
+def stratified_step(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    levels: int,
+    state: RegressionState,
+    slope_sd: float = SLOPE_SD,
+    term_sd: float = TERM_SD,
+) -> Regression:
     """One visit with a term for every cluster.
 
     Parameters
@@ -120,12 +132,20 @@ def stratified_step(rng, rows, levels, state, slope_sd=SLOPE_SD, term_sd=TERM_SD
     return regression(rng, slopes, levels, centre(rows, levels), slope_sd, term_sd, 0, state)
 
 
-def single_level_glm(rng, rows, levels, state, slope_sd=SLOPE_SD, term_sd=TERM_SD, steps=0) -> Regression:
+def single_level_glm(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    levels: int,
+    state: RegressionState,
+    slope_sd: float = SLOPE_SD,
+    term_sd: float = TERM_SD,
+    steps: int = 0,
+) -> Regression:
     """One visit without clusters (B zero): as `stratified_step`; steps > 0: that many of Metropolis."""
     return regression(rng, rows, levels, centre(rows, levels), slope_sd, term_sd, steps, state)
 
 
-def centre(rows, levels):
+def centre(rows: GlmmRows, levels: int) -> Vector:
     """(r,): the link of the overall mean."""
     total, N = (rows.weight * rows.y).sum(), rows.weight.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
@@ -140,8 +160,8 @@ def centre(rows, levels):
     return np.atleast_1d(eta) - np.average(rows.offset, weights=rows.weight)
 
 
-def _start(rows, levels, eta, state):
-    """state <- where Newton's method starts at first: no slopes, the overall frequencies of the levels."""
+def _start(rows: GlmmRows, levels: int, eta: Vector, state: RegressionState) -> None:
+    """state <- the first start of Newton's method: no slopes, and the overall frequencies of the levels."""
     p, r, m = rows.X.shape[1], len(eta), len(state.terms)
     state.mode[:], state.terms[:] = 0.0, eta
     if m == 0:
@@ -151,13 +171,22 @@ def _start(rows, levels, eta, state):
         state.mode[p:] = np.maximum(-np.diff(logit((above + 0.5) / (len(rows.y) + 1.0))), 0.1)
 
 
-def regression(rng, rows, levels, eta, slope_sd, term_sd, steps, state) -> Regression:
+def regression(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    levels: int,
+    eta: Vector,
+    slope_sd: float,
+    term_sd: float,
+    steps: int,
+    state: RegressionState,
+) -> Regression:
     """`stratified_step` (state has terms; X without the intercept) and `single_level_glm`, centre eta (r,) given."""
     p, r, (m, _) = rows.X.shape[1], len(eta), state.terms.shape
     precision, mean = np.full(p * r, slope_sd**-2.0), np.zeros(p * r)
     if m == 0:
         precision[::p], mean[::p] = term_sd**-2.0, eta
-    prior = Prior(mean, precision, *INCREMENTS, eta, term_sd**-2.0)
+    prior = GlmPrior(mean, precision, *INCREMENTS, eta, term_sd**-2.0)
     fresh = np.isnan(state.mode).any() or np.isnan(state.terms).any()
     if fresh:
         _start(rows, levels, eta, state)
@@ -180,7 +209,7 @@ def regression(rng, rows, levels, eta, slope_sd, term_sd, steps, state) -> Regre
     )
 
 
-def _split(theta, alpha, p, seen):
+def _split(theta: Vector, alpha: Matrix, p: int, seen: BoolVector) -> tuple[Matrix, Stack]:
     """beta (p, r) and B (m, 1, r); the average of terms is the intercept."""
     r = alpha.shape[1]
     beta = theta[: p * r].reshape(r, p).T
@@ -191,21 +220,29 @@ def _split(theta, alpha, p, seen):
 
 
 @inner
-def _in_units_of(prior, sigma2):
-    """The prior for the likelihood of a normal with variance 1, of which sigma2 is the unit."""
-    return Prior(prior.mean, sigma2 * prior.precision, prior.shape, prior.rate, prior.centre,
+def _in_units_of(prior: GlmPrior, sigma2: float) -> GlmPrior:
+    """The prior for the likelihood of a normal with variance 1, in units of sigma2."""
+    return GlmPrior(prior.mean, sigma2 * prior.precision, prior.shape, prior.rate, prior.centre,
                  sigma2 * prior.term_precision)  # fmt: skip
 
 
 @inner
-def _rss(rows, levels, bounds, prior, theta, alpha, h):
-    """Weighted residual sum of squares of a normal."""
+def _rss(
+    rows: GlmmRows,
+    levels: int,
+    bounds: IntVector,
+    prior: GlmPrior,
+    theta: Vector,
+    alpha: Matrix,
+    h: Curvature,
+) -> float:
+    """Weighted residual sum of squares of a normal model."""
     flat = _in_units_of(prior, 0.0)
     return -2.0 * evaluate(rows, levels, bounds, flat, theta, alpha, h, theta.size < 0)
 
 
 @inner
-def _determined(prior, n_beta, spread, spread_terms):
+def _determined(prior: GlmPrior, n_beta: int, spread: Vector, spread_terms: Matrix) -> float:
     """tr{(H - Lambda) H^-1}: the number of coefficients that the data determine."""
     total = 0.0
     for k in range(n_beta):
@@ -217,10 +254,24 @@ def _determined(prior, n_beta, spread, spread_terms):
 
 
 @kernel(nogil=True)
-def _draw(rng, rows, levels, bounds, prior, steps, mode, terms, current, variance, theta, alpha):
-    """mode, terms <- the mode from where they are; theta, alpha <- a draw; sigma2, weak, rejected, accepted, code.
+def _draw(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    levels: int,
+    bounds: IntVector,
+    prior: GlmPrior,
+    steps: int,
+    mode: Vector,
+    terms: Matrix,
+    current: Vector,
+    variance: Vector,
+    theta: Vector,
+    alpha: Matrix,
+) -> tuple[float, int, int, int, int]:
+    """mode, terms <- the mode, searched from their values; theta, alpha <- a draw; sigma2, weak, rejected, accepted,
+    code.
 
-    Of a normal variance (1,) is sigma2 of the visit before (nan: its estimate is made first), and sigma2 afterwards.
+    For a normal, variance (1,) is sigma2 of the last visit (nan: it is estimated first), and the new sigma2 on return.
     """
     P, (m, r) = mode.size, terms.shape
     n, n_beta, normal = rows.y.size, rows.X.shape[1] * r, rows.family == NORMAL
@@ -273,6 +324,6 @@ def _draw(rng, rows, levels, bounds, prior, steps, mode, terms, current, varianc
 
 
 @inner
-def _weak(precision, variance, gap, sigma2):
+def _weak(precision: float, variance: float, gap: float, sigma2: float) -> bool:
     """Whether the prior has a SHARE of the information, or moves the mode by PULL posterior standard deviations."""
     return precision * variance > SHARE or precision * abs(gap) * math.sqrt(variance / sigma2) > PULL

@@ -2,7 +2,7 @@
 
     target      log T(theta) = log-likelihood of the block's rows + log prior          (kernels/glmm/passes.py)
     proposal    theta' = mode + L^-T z,   L L' = H = -d^2 log T at the mode,   z ~ t_nu(0, I) in k of the d dimensions
-                at a time, the others as they are,   nu = 8 + k
+                at a time, the others fixed,   nu = 8 + k
     accepted with probability  min(1, T(theta') q(z) / (T(theta) q(z')))                  (Gamerman & Lopes 2006, 6.3.3)
 
 Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
@@ -48,6 +48,7 @@ from bayesimp.kernels.families.responses import CATEGORICAL
 from bayesimp.kernels.families.scalar import INVERSE_GAUSSIAN
 from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
 __all__ = ["BlockTarget", "Workspace", "draw_block", "workspace"]
 
@@ -75,7 +76,7 @@ class BlockTarget(NamedTuple):
     shape: float
     cuts: np.ndarray
     counts: np.ndarray
-    slices: int | np.int64
+    slices: Integer
 
 
 class Workspace(NamedTuple):
@@ -91,21 +92,22 @@ class Workspace(NamedTuple):
 
 
 @inner
-def workspace(d):
+def workspace(d: int) -> Workspace:
+    """Work space for a block of d coefficients."""
     return Workspace(
         np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros((d, d)), np.zeros((d, d))
     )
 
 
 @inner
-def _set_cuts(block, theta):
-    """Cutpoints from the log increments, where theta has them."""
+def _set_cuts(block: BlockTarget, theta: Vector) -> None:
+    """Set the cutpoints from the log increments, if theta has them."""
     for k in range(theta.size - block.t.size):
         block.cuts[k + 1] = block.cuts[k] + math.exp(theta[block.t.size + k])
 
 
 @inner
-def _add_increments(block, theta, full, g, H):
+def _add_increments(block: BlockTarget, theta: Vector, full: bool, g: Vector, H: Matrix) -> float:
     """Prior and third term of log P of the increments; log increments are the last of theta."""
     total = 0.0
     at = block.t.size
@@ -121,8 +123,10 @@ def _add_increments(block, theta, full, g, H):
 
 
 @inner
-def _evaluate(block, start, stop, theta, full, g, H):
-    """log T(theta) of the module but for a constant; g, H (lower triangle) its derivatives if `full`."""
+def _evaluate(
+    block: BlockTarget, start: Integer, stop: int, theta: Vector, full: bool, g: Vector, H: Matrix
+) -> float:
+    """log T(theta) of the module up to a constant; g, H (lower triangle) <- its derivatives if `full`."""
     d0 = block.t.size
     _set_cuts(block, theta)
     if full:
@@ -153,8 +157,9 @@ def _evaluate(block, start, stop, theta, full, g, H):
 
 
 @inner
-def _find_mode(block, start, stop, value, w):
-    """Newton from w.mode, where log T is `value` and w.g, w.H its derivatives; ends with w.L L' = H at the mode.
+def _find_mode(block: BlockTarget, start: Integer, stop: int, value: float, w: Workspace) -> int:
+    """Newton's method from w.mode, where log T is `value` and w.g, w.H are its derivatives; ends with w.L L' = H at the
+    mode.
 
     Returns 0, 1 if it did not converge, 2 if H is not positive definite, 3 if log T is not finite.
     """
@@ -191,7 +196,17 @@ def _find_mode(block, start, stop, value, w):
 
 
 @inner
-def _propose(rng, block, start, stop, w, first, last, now, tally):
+def _propose(
+    rng: np.random.Generator,
+    block: BlockTarget,
+    start: Integer,
+    stop: int,
+    w: Workspace,
+    first: int,
+    last: int,
+    now: float,
+    tally: IntVector,
+) -> float:
     """w.theta moved in the dimensions first..last-1 of z = L'(theta - mode), which is in w.g; returns log T there."""
     d, k = w.theta.size, last - first
     nu = 8.0 + k
@@ -219,7 +234,7 @@ def _propose(rng, block, start, stop, w, first, last, now, tally):
 
 
 @inner
-def _along(block, start, stop, w, s):
+def _along(block: BlockTarget, start: Integer, stop: int, w: Workspace, s: float) -> float:
     """log T at theta + s step, which is left in w.trial."""
     for a in range(w.theta.size):
         w.trial[a] = w.theta[a] + s * w.step[a]
@@ -227,7 +242,9 @@ def _along(block, start, stop, w, s):
 
 
 @inner
-def _slice(rng, block, start, stop, w, now):
+def _slice(
+    rng: np.random.Generator, block: BlockTarget, start: Integer, stop: int, w: Workspace, now: float
+) -> float:
     """w.theta moved along a column of L^-T by slice sampling; log T there is `now` before, and returned after."""
     d = w.theta.size
     column = int(d * rng.random())
@@ -258,7 +275,15 @@ def _slice(rng, block, start, stop, w, now):
 
 
 @inner
-def draw_block(rng, block, start, stop, w, tally, modes):
+def draw_block(
+    rng: np.random.Generator,
+    block: BlockTarget,
+    start: Integer,
+    stop: int,
+    w: Workspace,
+    tally: IntVector,
+    modes: IntVector,
+) -> Integer:
     """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
 
     Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is a centre no

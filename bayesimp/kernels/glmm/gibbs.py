@@ -59,6 +59,7 @@ from bayesimp.kernels.glmm.moves import (
     write_fixed,
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = [
     "ALL_MOVES", "FAILURES", "MOVES", "RARE", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies",
@@ -75,7 +76,7 @@ TALLIES = {
     "modes": ("sought", "found"),
     "shape": ("draws", "evaluations"),
 }
-RARE = 10  # rows of a level, below which the log of its increment is far from normal: a slice for it
+RARE = 10  # rows of a level, below which the log of its increment is far from normal and is slice sampled
 T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
 FAILURES = {
     1: "Psi lost its positive definiteness",
@@ -101,7 +102,21 @@ def new_tallies() -> np.ndarray:
 
 
 @kernel(nogil=True)
-def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies):
+def _updates(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    counts: Vector,
+    above: Vector,
+    slices: int,
+    updates: int,
+    moves: int,
+    prior: GlmmPrior,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Stack,
+    tallies: IntMatrix,
+) -> int:
     """`glmm_step`. counts (K,): of levels; above: kernels/families/shape.py."""
     n, p = rows.X.shape
     m, q, r = B.shape
@@ -206,7 +221,7 @@ def _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux,
     return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
 
 
-def rare_events(rows, counts) -> float:
+def rare_events(rows: GlmmRows, counts: Vector) -> float:
     """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
@@ -218,9 +233,18 @@ def rare_events(rows, counts) -> float:
 
 
 def glmm_step(
-    rng, rows: GlmmRows, updates: int, prior: GlmmPrior, beta, aux, Psi, B, tallies, moves: int = ALL_MOVES
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    updates: int,
+    prior: GlmmPrior,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Stack,
+    tallies: IntMatrix,
+    moves: int = ALL_MOVES,
 ) -> int:
-    """`updates` updates of the state, which changes in place; then effects of clusters without rows.
+    """Make `updates` updates of the state in place; then draw the effects of clusters without rows.
 
     Parameters
     ----------
@@ -255,7 +279,15 @@ def glmm_step(
     return _updates(rng, rows, counts, above, slices, updates, moves, prior, beta, aux, Psi, B, tallies)
 
 
-def glmm_start(rng, rows, prior, beta, aux, Psi, B):
+def glmm_start(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    prior: GlmmPrior,
+    beta: Matrix,
+    aux: Vector,
+    Psi: Matrix,
+    B: Stack,
+) -> int:
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
     beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),

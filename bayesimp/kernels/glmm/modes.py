@@ -2,7 +2,7 @@
 
     eta_ij = offset_ij + x_ij' beta + z_ij' b_i,     b_i = L u_i,     u_i ~ N(0, I),     Psi = L L'
 
-The log density of u_i given y_i is, but for a constant,
+The log density of u_i given y_i is, up to a constant,
 
     h_i(u) = sum_j w_ij log p(y_ij | eta_ij) - u'u / 2
 
@@ -20,16 +20,20 @@ At the mode u_i is about N(mode, H_i^-1), and b_i has covariance L H_i^-1 L'.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.scalar import derivatives, split_log_likelihood, sum_of_logs
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
+from bayesimp.notation import Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = [
-    "Work", "at_effects", "cluster_log_likelihood", "conditional_modes", "dot", "effects_of", "factor", "find_mode",
+    "ModeWork", "at_effects", "cluster_log_likelihood", "conditional_modes", "dot", "effects_of", "factor", "find_mode",
     "fixed_part", "sum_rows", "workspace",
 ]  # fmt: skip
 
@@ -38,7 +42,7 @@ ROUNDING = 1e-9  # decrement below which a search that cannot go on has ended in
 EVALUATIONS = 200
 
 
-class Work(NamedTuple):
+class ModeWork(NamedTuple):
     """Work arrays. eta0, score, curvature (n,) of rows; g, b, step, trial (q,), A, H (q, q) of the cluster at hand.
 
     After `find_mode`: g = Z's, A = Z'CZ (lower triangle), H <- its Cholesky factor, all at the mode; b = L u.
@@ -56,16 +60,16 @@ class Work(NamedTuple):
 
 
 @inner
-def workspace(n, q):
+def workspace(n: int, q: int) -> ModeWork:
     """Work arrays for n rows and q effects."""
-    return Work(
+    return ModeWork(
         np.empty(n), np.empty(n), np.empty(n), np.empty(q), np.empty(q), np.empty(q), np.empty(q),
         np.empty((q, q)), np.empty((q, q)),
     )  # fmt: skip
 
 
 @inner
-def fixed_part(rows, beta, eta0):
+def fixed_part(rows: GlmmRows, beta: Vector, eta0: Vector) -> None:
     """eta0 <- offset + X beta; beta may be longer than X is wide."""
     for j in range(eta0.shape[0]):
         eta = rows.offset[j]
@@ -75,7 +79,7 @@ def fixed_part(rows, beta, eta0):
 
 
 @inner
-def dot(Z, j, b):
+def dot(Z: Matrix, j: int, b: Vector) -> float:
     """z_j'b; two columns, the usual case, without a loop."""
     if Z.shape[1] == 2:
         return Z[j, 0] * b[0] + Z[j, 1] * b[1]
@@ -86,7 +90,7 @@ def dot(Z, j, b):
 
 
 @inner
-def effects_of(L, u, b):
+def effects_of(L: Matrix, u: Vector, b: Vector) -> None:
     """b <- L u."""
     for a in range(u.shape[0]):
         b[a] = 0.0
@@ -95,7 +99,7 @@ def effects_of(L, u, b):
 
 
 @inner
-def sum_rows(rows, i, w):
+def sum_rows(rows: GlmmRows, i: int, w: ModeWork) -> None:
     """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; sums of two columns, the usual case, in one loop."""
     if rows.Z.shape[1] == 2:
         g0, g1, A00, A10, A11 = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -119,7 +123,7 @@ def sum_rows(rows, i, w):
 
 
 @inner
-def at_effects(rows, shape, i, L, u, w):
+def at_effects(rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: ModeWork) -> None:
     """w.b <- L u; w.score, w.curvature of the rows of cluster i, w.g and w.A <- there."""
     effects_of(L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
@@ -130,7 +134,7 @@ def at_effects(rows, shape, i, L, u, w):
 
 
 @inner
-def factor(L, w):
+def factor(L: Matrix, w: ModeWork) -> bool:
     """w.H <- the Cholesky factor of I + L'AL; w.A is completed to a full matrix. False if A is not finite."""
     q = L.shape[0]
     for a in range(q):
@@ -150,7 +154,7 @@ def factor(L, w):
 
 
 @inner
-def gradient(L, w, u, out):
+def gradient(L: Matrix, w: ModeWork, u: Vector, out: Vector) -> None:
     """out <- L'g - u."""
     q = u.shape[0]
     for c in range(q):
@@ -160,10 +164,12 @@ def gradient(L, w, u, out):
 
 
 @inner
-def find_mode(rows, shape, i, L, u, w, tolerance):
+def find_mode(
+    rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: ModeWork, tolerance: float
+) -> bool:
     """u (q,) <- the mode of cluster i, from u, to a Newton decrement below the tolerance. Returns whether it was found.
 
-    w is left as at u (`Work`), and w.step is what Newton's next step would be.
+    w is left as at u (`ModeWork`), and w.step is what Newton's next step would be.
     """
     q = u.shape[0]
     t, decrement, first, from_zero = 0.0, math.inf, True, False
@@ -213,7 +219,7 @@ def find_mode(rows, shape, i, L, u, w, tolerance):
 
 
 @inner
-def cluster_log_likelihood(rows, shape, i, eta0, b):
+def cluster_log_likelihood(rows: GlmmRows, shape: float, i: int, eta0: Vector, b: Vector) -> float:
     """sum_j w_ij log p(y_ij | eta_ij) at effects b, without the terms that do not depend on eta."""
     value, product = 0.0, 1.0
     for j in range(rows.first[i], rows.first[i + 1]):
@@ -225,7 +231,16 @@ def cluster_log_likelihood(rows, shape, i, eta0, b):
 
 
 @kernel(nogil=True)
-def conditional_modes(rows, shape, beta, L, u, modes, covariance, root):
+def conditional_modes(
+    rows: GlmmRows,
+    shape: float,
+    beta: Vector,
+    L: Matrix,
+    u: Matrix,
+    modes: Matrix,
+    covariance: Stack,
+    root: Stack,
+) -> int:
     """Modes and variances of the effects of every cluster at given parameters.
 
     Parameters

@@ -1,16 +1,17 @@
-"""Moves of a generalised linear mixed model along which the likelihood is constant, or one number a scale; parts.
+"""Moves of a generalised linear mixed model along which the likelihood is constant, or needs one number per scale.
 
 Centring. Let column c of X be, in every cluster with rows, a combination of those of Z: x_jc = z_j' a_ic (the
-intercept, a random slope, a variable of clusters times a random column). For such columns C, A_i = (a_ic), any delta,
+intercept, a random slope, a cluster-level variable times a random column). For such columns C, A_i = (a_ic), any delta,
 
     beta_C -> beta_C + delta,     b_i -> b_i - A_i delta                       (for each of the r predictors)
 
-leaves X beta + Z b as it is. So delta is normal given everything (Yu & Meng 2011, interweaving; Liu & Sabatti 2000):
+leaves X beta + Z b unchanged. So delta is normal given everything (Yu & Meng 2011, interweaving; Liu & Sabatti 2000):
 
     precision   Q0_CC + sum_i A_i' Psi^-1 A_i,       precision x mean   t0_C - (Q0 beta)_C + sum_i A_i' Psi^-1 b_i
 
-The sums are over clusters with rows; the others are drawn anew when all is done. Without it the intercept creeps where
-clusters are large: given the b_i it is known as well as all rows tell, given the rows only as well as m clusters do.
+The sums are over clusters with rows; the effects of the others are drawn again at the end. Without this move the
+intercept moves slowly if clusters are large: given the b_i it is as certain as all rows make it, but given the rows
+only as m clusters make it.
 
 Scales. As kernels/normal/rescale.py, all effects at once: b_ie -> alpha_e b_ie, Psi -> A Psi A, A = diag(alpha). With
 R = Psi^-1 and half-t standard deviations (Huang-Wand: d = r q; independent: d = 1),
@@ -30,7 +31,7 @@ is log-concave where the likelihood is: kernels/glmm/blocks.py draws alpha.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,11 @@ from bayesimp.kernels.covariance.update import (
     update_covariance,
 )
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.notation import BoolVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Centring", "centre", "centring", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
            "read_fixed", "rescale", "scale_design", "write_effects", "write_fixed"]  # fmt: skip
@@ -55,7 +61,7 @@ class Centring(NamedTuple):
 
 
 @inner
-def _combinations(Z, X, start, stop, A, candidate):
+def _combinations(Z: Matrix, X: Matrix, start: int, stop: int, A: Matrix, candidate: BoolVector) -> None:
     """A (q, p) <- least squares of the columns of X on those of Z in rows start..stop-1; candidate[x] <- False where
     that leaves residuals (`EXACT`, relative)."""
     q, p = Z.shape[1], X.shape[1]
@@ -88,7 +94,7 @@ def _combinations(Z, X, start, stop, A, candidate):
 
 
 @inner
-def _solve_semidefinite(L, t):
+def _solve_semidefinite(L: Matrix, t: Vector) -> None:
     """t <- a solution of L L't = t, zero where a column of L is."""
     q = t.size
     for a in range(q):
@@ -104,7 +110,7 @@ def _solve_semidefinite(L, t):
 
 
 @kernel(nogil=True)
-def centring(rows):
+def centring(rows: GlmmRows) -> Centring:
     """The columns of X that are, within every cluster with rows, combinations of those of Z (`EXACT`, relative).
 
     A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i will
@@ -125,7 +131,7 @@ def centring(rows):
 
 
 @inner
-def predictor(rows, beta, B, fixed, random, out):
+def predictor(rows: GlmmRows, beta: Matrix, B: Stack, fixed: bool, random: bool, out: Matrix) -> None:
     """out (n, r) <- offset, + X beta if `fixed`, + Z b if `random`."""
     q, r = B.shape[1], B.shape[2]
     for i in range(B.shape[0]):
@@ -142,7 +148,7 @@ def predictor(rows, beta, B, fixed, random, out):
 
 
 @inner
-def scale_design(rows, B, out):
+def scale_design(rows: GlmmRows, B: Stack, out: Matrix) -> None:
     """out (n, r q) <- z_jl b_ikl, entry k q + l."""
     q, r = B.shape[1], B.shape[2]
     for i in range(B.shape[0]):
@@ -153,7 +159,17 @@ def scale_design(rows, B, out):
 
 
 @inner
-def _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t):
+def _centring_precision(
+    rows: GlmmRows,
+    centring: Centring,
+    Q0: Matrix,
+    t0: Vector,
+    Psi_inverse: Matrix,
+    beta: Matrix,
+    B: Stack,
+    H: Matrix,
+    t: Vector,
+) -> None:
     """H (lower triangle), t: precision, precision x mean of vec(delta), entry k c + column."""
     p, r = beta.shape
     q, chosen = B.shape[1], centring.columns.size
@@ -189,7 +205,16 @@ def _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t):
 
 
 @inner
-def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
+def centre(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    centring: Centring,
+    Q0: Matrix,
+    t0: Vector,
+    Psi_inverse: Matrix,
+    beta: Matrix,
+    B: Stack,
+) -> bool:
     """beta and B moved by a draw of delta. False if delta has no proper law."""
     r, q, chosen = beta.shape[1], B.shape[1], centring.columns.size
     d = r * chosen
@@ -212,7 +237,7 @@ def centre(rng, rows, centring, Q0, t0, Psi_inverse, beta, B):
 
 
 @inner
-def draw_without_rows(rng, rows, Psi, B, L):
+def draw_without_rows(rng: np.random.Generator, rows: GlmmRows, Psi: Matrix, B: Stack, L: Matrix) -> bool:
     """b_i ~ N(0, Psi) in clusters without rows, in place. L: work. False if Psi is not positive definite."""
     m, q, r = B.shape
     d = r * q
@@ -234,7 +259,7 @@ def draw_without_rows(rng, rows, Psi, B, L):
 
 
 @inner
-def read_effects(b, theta):
+def read_effects(b: Matrix, theta: Vector) -> None:
     """theta <- vec(b_i)."""
     q, r = b.shape
     for k in range(r):
@@ -243,7 +268,8 @@ def read_effects(b, theta):
 
 
 @inner
-def write_effects(theta, b):
+def write_effects(theta: Vector, b: Matrix) -> None:
+    """b (q, r) <- theta, response by response."""
     q, r = b.shape
     for k in range(r):
         for l in range(q):
@@ -251,7 +277,7 @@ def write_effects(theta, b):
 
 
 @inner
-def read_fixed(beta, aux, theta):
+def read_fixed(beta: Matrix, aux: Vector, theta: Vector) -> None:
     """theta <- vec(beta), log increments if it has room."""
     p, r = beta.shape
     for k in range(r):
@@ -262,7 +288,8 @@ def read_fixed(beta, aux, theta):
 
 
 @inner
-def write_fixed(theta, beta, aux):
+def write_fixed(theta: Vector, beta: Matrix, aux: Vector) -> None:
+    """beta (p, r) and aux <- theta; the last elements of theta are logarithms of aux."""
     p, r = beta.shape
     for k in range(r):
         for x in range(p):
@@ -272,7 +299,15 @@ def write_fixed(theta, beta, aux):
 
 
 @inner
-def draw_Psi(rng, rows, prior, B, Psi, Psi_inverse, S):
+def draw_Psi(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    prior: CovarianceUpdate,
+    B: Stack,
+    Psi: Matrix,
+    Psi_inverse: Matrix,
+    S: Matrix,
+) -> bool:
     """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
     m, q, r = B.shape
     fill(S, 0.0)
@@ -289,7 +324,7 @@ def draw_Psi(rng, rows, prior, B, Psi, Psi_inverse, S):
 
 
 @inner
-def rescale(alpha, B, Psi):
+def rescale(alpha: Vector, B: Stack, Psi: Matrix) -> None:
     """SCALE once alpha is drawn."""
     q = B.shape[1]
     for e in range(alpha.size):

@@ -21,12 +21,13 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.responses import ORDINAL
 from bayesimp.kernels.families.scalar import LOGIT, NEGATIVE_BINOMIAL, POISSON, derivatives, log_likelihood
+from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["add_categorical", "add_ordinal_with_cuts", "add_scalar"]
 
 
 @inner
-def _logistic_term(x):
+def _logistic_term(x: float) -> tuple[float, float, float]:
     """log F(x), F(-x), F(x) F(-x)."""
     e = math.exp(-abs(x))
     upper = 1.0 / (1.0 + e)
@@ -34,7 +35,7 @@ def _logistic_term(x):
 
 
 @inner
-def _ordinal_terms(level, eta, cuts):
+def _ordinal_terms(level: int, eta: float, cuts: Vector) -> tuple[float, float, float]:
     """log-likelihood without its increment, score and curvature in eta."""
     log_p, score, curvature = 0.0, 0.0, 0.0
     if level < cuts.size:
@@ -47,7 +48,21 @@ def _ordinal_terms(level, eta, cuts):
 
 
 @inner
-def add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, full, g, H):
+def add_scalar(
+    family: int,
+    y: Vector,
+    trials: Vector,
+    base: Matrix,
+    D: Matrix,
+    start: Integer,
+    stop: int,
+    theta: Vector,
+    shape: float,
+    cuts: Vector,
+    full: bool,
+    g: Vector,
+    H: Matrix,
+) -> float:
     """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time.
 
     A negative binomial count is y successes among y + shape trials at logit eta - log shape.
@@ -99,7 +114,18 @@ def add_scalar(family, y, trials, base, D, start, stop, theta, shape, cuts, full
 
 
 @inner
-def add_ordinal_with_cuts(y, base, D, start, stop, theta, cuts, full, g, H):
+def add_ordinal_with_cuts(
+    y: Vector,
+    base: Matrix,
+    D: Matrix,
+    start: Integer,
+    stop: int,
+    theta: Vector,
+    cuts: Vector,
+    full: bool,
+    g: Vector,
+    H: Matrix,
+) -> float:
     """Coefficients and log increments of an ordinal response.
 
     A term at cut k depends on eta - c_k alone, so the curvature in the cuts is diagonal; then c_k = sum_{i<=k} h_i.
@@ -143,7 +169,18 @@ def add_ordinal_with_cuts(y, base, D, start, stop, theta, cuts, full, g, H):
 
 
 @inner
-def add_categorical(y, base, D, shared, start, stop, theta, full, g, H):
+def add_categorical(
+    y: Vector,
+    base: Matrix,
+    D: Matrix,
+    shared: bool,
+    start: Integer,
+    stop: int,
+    theta: Vector,
+    full: bool,
+    g: Vector,
+    H: Matrix,
+) -> float:
     """r linear predictors of a categorical response."""
     r = base.shape[1]
     w = theta.size // r

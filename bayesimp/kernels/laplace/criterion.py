@@ -26,14 +26,14 @@ l is even in every column of L, so variances of zero need no constraint.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.families.scalar import all_terms, log_normaliser, sum_of_logs
 from bayesimp.kernels.glmm.modes import (
-    Work,
+    ModeWork,
     dot,
     effects_of,
     factor,
@@ -42,8 +42,8 @@ from bayesimp.kernels.glmm.modes import (
     workspace,
 )
 from bayesimp.kernels.laplace.hessian import (
+    ClusterSums,
     Directions,
-    Moments,
     add_hessian,
     directions,
     fourth_moments,
@@ -51,6 +51,10 @@ from bayesimp.kernels.laplace.hessian import (
     sum_moments,
 )
 from bayesimp.kernels.linalg import fill, inverse_from_cholesky
+from bayesimp.notation import IntMatrix, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = [
     "Evaluation", "Penalty", "evaluate", "laplace", "normalisers", "put_theta", "working",
@@ -75,10 +79,10 @@ class Evaluation(NamedTuple):
     shrinkage (q,) the sum over clusters of the diagonals of Q; information (p, p) of beta given Psi, lower triangle."""
 
     L: np.ndarray
-    w: Work
+    w: ModeWork
     slope: np.ndarray
     bend: np.ndarray
-    m: Moments
+    m: ClusterSums
     d: Directions
     Q: np.ndarray
     M: np.ndarray
@@ -93,7 +97,7 @@ class Evaluation(NamedTuple):
 
 
 @inner
-def working(m, n, p, q, k):
+def working(m: int, n: int, p: int, q: int, k: int) -> Evaluation:
     """Work arrays for m clusters, n rows, q effects, k = p + d parameters."""
     return Evaluation(
         np.zeros((q, q)), workspace(n, q), np.empty(n), np.empty(n), moments(p, q), directions(p, q, k),
@@ -103,7 +107,7 @@ def working(m, n, p, q, k):
 
 
 @inner
-def put_theta(x, p, free, L):
+def put_theta(x: Vector, p: int, free: IntMatrix, L: Matrix) -> None:
     """L <- the free elements after beta in x = (beta, theta); free (d, 2) their rows and columns."""
     for a in range(L.shape[0]):
         for b in range(L.shape[0]):
@@ -113,7 +117,7 @@ def put_theta(x, p, free, L):
 
 
 @inner
-def penalty_value(penalty, x, L, gradient):
+def penalty_value(penalty: Penalty, x: Vector, L: Matrix, gradient: Vector) -> float:
     """The penalty at x = (beta, theta); its gradient in beta is added to `gradient`, that in L is `penalty_slope`."""
     p, q = penalty.Q0.shape[0], L.shape[0]
     value = 0.0
@@ -133,7 +137,7 @@ def penalty_value(penalty, x, L, gradient):
 
 
 @inner
-def penalty_slope(penalty, L, a, b):
+def penalty_slope(penalty: Penalty, L: Matrix, a: int, b: int) -> float:
     """Derivative of the penalty with respect to L_ab."""
     slope = penalty.power[a] / L[a, a] if a == b and penalty.power[a] > 0.0 else 0.0
     for c in range(L.shape[0]):
@@ -142,7 +146,7 @@ def penalty_slope(penalty, L, a, b):
 
 
 @merged
-def penalty_bend(penalty, p, free, L, hessian):
+def penalty_bend(penalty: Penalty, p: int, free: IntMatrix, L: Matrix, hessian: Matrix) -> None:
     """Add the second derivatives of the penalty, lower triangle."""
     for a in range(p):
         for b in range(a + 1):
@@ -157,7 +161,7 @@ def penalty_bend(penalty, p, free, L, hessian):
 
 
 @merged
-def terms_at(rows, shape, i, u, v):
+def terms_at(rows: GlmmRows, shape: float, i: int, u: Vector, v: Evaluation) -> float:
     """s, C, D, E of the rows of cluster i at u, sums of them, w.g and w.A <-. Returns their log-likelihood."""
     w, value, product = v.w, 0.0, 1.0
     effects_of(v.L, u, w.b)
@@ -183,7 +187,7 @@ def terms_at(rows, shape, i, u, v):
 
 
 @merged
-def small_matrices(p, q, v):
+def small_matrices(p: int, q: int, v: Evaluation) -> float:
     """Q, M, V, r, k, t, r - A t of a cluster <-, after `terms_at` and `factor`. Returns log|H| / 2."""
     half, L, D = 0.0, v.L, v.m.D
     inverse_from_cholesky(v.w.H, v.Q, q)
@@ -217,7 +221,7 @@ def small_matrices(p, q, v):
 
 
 @merged
-def add_gradient(p, free, u, v, gradient):
+def add_gradient(p: int, free: IntMatrix, u: Vector, v: Evaluation, gradient: Vector) -> None:
     """gradient (p + d,) += that of a cluster, after `small_matrices`."""
     q, g, m = u.shape[0], v.w.g, v.m
     for a in range(p):
@@ -236,7 +240,17 @@ def add_gradient(p, free, u, v, gradient):
 
 
 @inner
-def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
+def evaluate(
+    rows: GlmmRows,
+    shape: float,
+    penalty: Penalty,
+    free: IntMatrix,
+    x: Vector,
+    u: Matrix,
+    v: Evaluation,
+    gradient: Vector,
+    hessian: Matrix,
+) -> float:
     """Penalised l at x = (beta, theta), less the normalisers; nan if a mode is not found. u (m, q): modes, updated.
 
     v: `Evaluation`, v.L and v.rates <-; gradient (p + d,), hessian (p + d, p + d) <- in (beta, theta).
@@ -283,7 +297,7 @@ def evaluate(rows, shape, penalty, free, x, u, v, gradient, hessian):
 
 
 @inner
-def normalisers(rows, shape):
+def normalisers(rows: GlmmRows, shape: float) -> float:
     """The terms of the log-likelihood that do not depend on eta."""
     value = 0.0
     for j in range(rows.y.shape[0]):
@@ -292,7 +306,16 @@ def normalisers(rows, shape):
 
 
 @kernel(nogil=True)
-def laplace(rows, shape, penalty, free, x, u, gradient, hessian):
+def laplace(
+    rows: GlmmRows,
+    shape: float,
+    penalty: Penalty,
+    free: IntMatrix,
+    x: Vector,
+    u: Matrix,
+    gradient: Vector,
+    hessian: Matrix,
+) -> float:
     """Penalised Laplace log-likelihood at x = (beta, theta), complete.
 
     theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. gradient (p + d,), hessian

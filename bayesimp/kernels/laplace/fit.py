@@ -14,6 +14,7 @@ Columns of X and Z are supposed to be of mean square about 1 (orthonormal is bes
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,11 @@ from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.laplace.criterion import evaluate, normalisers, penalty_value, put_theta, working
 from bayesimp.kernels.laplace.start import CAP, pooled_start, variance_start
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky
+from bayesimp.notation import BoolVector, IntMatrix, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
+    from bayesimp.kernels.laplace.criterion import Evaluation, Penalty
 
 __all__ = [
     "EVENTS",
@@ -59,7 +65,7 @@ FAR = 30.0  # standard errors, or standard deviations of effects, that only sepa
 
 
 @inner
-def factor_kept(hessian, keep, ridge, F):
+def factor_kept(hessian: Matrix, keep: BoolVector, ridge: float, F: Matrix) -> bool:
     """F <- Cholesky factor of the kept rows and columns of ridge I - hessian, else of I; False if there is none."""
     for a in range(keep.shape[0]):
         for b in range(a):
@@ -69,7 +75,7 @@ def factor_kept(hessian, keep, ridge, F):
 
 
 @inner
-def covariance_at(hessian, keep, least, out):
+def covariance_at(hessian: Matrix, keep: BoolVector, least: float, out: Matrix) -> bool:
     """out <- inverse of the kept rows and columns of -hessian, zero elsewhere; returns if they are positive definite.
 
     If not, and least > 0: inverse of ridge I - hessian, ridge >= least twice what is needed.
@@ -90,7 +96,7 @@ def covariance_at(hessian, keep, least, out):
 
 
 @merged
-def bend(hessian, g, free, clusters, v):
+def bend(hessian: Matrix, g: Vector, free: IntMatrix, clusters: float, v: Evaluation) -> None:
     """hessian <- that of a function whose Newton steps in L are right to second order, if effects are well determined.
 
     Of one normal effect, observed with variance tau, the log-likelihood is -m log(L^2 + tau) / 2 - const / (L^2 + tau),
@@ -121,7 +127,21 @@ def bend(hessian, g, free, clusters, v):
 
 
 @merged
-def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, hessian):
+def climb(
+    rows: GlmmRows,
+    shape: float,
+    penalty: Penalty,
+    free: IntMatrix,
+    gain: float,
+    given: bool,
+    keep: BoolVector,
+    x: Vector,
+    u: Matrix,
+    v: Evaluation,
+    inverse: Matrix,
+    g: Vector,
+    hessian: Matrix,
+) -> tuple[float, bool, int]:
     """x <- where the search from x ends; returns the value, whether it converged, evaluations.
 
     gain: expected from a step that is not worth an evaluation: u, g and the value are carried along it. hessian <- before
@@ -197,7 +217,7 @@ def climb(rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, g, he
 
 
 @merged
-def canonical(x, p, free, smallest, L):
+def canonical(x: Vector, p: int, free: IntMatrix, smallest: float, L: Matrix) -> bool:
     """theta in x <- the Cholesky factor with a diagonal >= 0 of Psi, rank reduced.
 
     Psi is made up again from its largest pivots down to standard deviations of `smallest`. Returns whether any were
@@ -241,7 +261,19 @@ def canonical(x, p, free, smallest, L):
 
 
 @kernel(nogil=True)
-def maximise_laplace(rows, shape, penalty, free, warm, gain, x, u, covariance, gradient, numbers):
+def maximise_laplace(
+    rows: GlmmRows,
+    shape: float,
+    penalty: Penalty,
+    free: IntMatrix,
+    warm: bool,
+    gain: float,
+    x: Vector,
+    u: Matrix,
+    covariance: Matrix,
+    gradient: Vector,
+    numbers: Vector,
+) -> int:
     """Fit a generalised linear mixed model; all arrays in place.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Exact Hessian of the Laplace log-likelihood of a generalised linear mixed model, one cluster at a time.
+"""The exact Hessian of the Laplace log-likelihood of a generalised linear mixed model, one cluster at a time.
 
 In the notation of kernels/laplace/criterion.py, with w_j = (x_j, z_j) and E_j = dD_j / d eta (weights included), all
 that depends on the rows of a cluster are the sums
@@ -25,19 +25,31 @@ approximate.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, merged, reduction
 from bayesimp.kernels.linalg import fill
+from bayesimp.notation import IntMatrix, Matrix, Vector
 
-__all__ = ["Directions", "Moments", "add_hessian", "directions", "fourth_moments", "moments", "sum_moments"]
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = [
+    "Directions",
+    "ClusterSums",
+    "add_hessian",
+    "directions",
+    "fourth_moments",
+    "moments",
+    "sum_moments",
+]
 
 BLOCK = 512  # rows at a time, columns one after the other, in the nearest cache
 
 
-class Moments(NamedTuple):
+class ClusterSums(NamedTuple):
     """Sums over the rows of a cluster, s = p + q: S (s,), C (s, s), D (s, q, q), E (s, s); W (s, BLOCK) and the next two
     (BLOCK,) are work."""
 
@@ -67,17 +79,17 @@ class Directions(NamedTuple):
 
 
 @inner
-def moments(p, q):
+def moments(p: int, q: int) -> ClusterSums:
     """Work space for `sum_moments`."""
     s = p + q
-    return Moments(
+    return ClusterSums(
         np.empty(s), np.empty((s, s)), np.empty((s, q, q)), np.empty((s, s)),
         np.empty((s, BLOCK)), np.empty(BLOCK), np.empty(BLOCK),
     )  # fmt: skip
 
 
 @inner
-def directions(p, q, k):
+def directions(p: int, q: int, k: int) -> Directions:
     """Work space for `add_hessian`."""
     s = p + q
     return Directions(
@@ -90,7 +102,7 @@ def directions(p, q, k):
 
 
 @inner
-def _load(rows, start, n, m):
+def _load(rows: GlmmRows, start: int, n: int, m: ClusterSums) -> None:
     p = rows.X.shape[1]
     for j in range(n):
         for a in range(p):
@@ -100,13 +112,13 @@ def _load(rows, start, n, m):
 
 
 @inner
-def _take(column, start, n, out):
+def _take(column: Vector, start: int, n: int, out: Vector) -> None:
     for j in range(n):
         out[j] = column[start + j]
 
 
 @reduction
-def _add_sums(n, m):
+def _add_sums(n: int, m: ClusterSums) -> None:
     """m.S += W weight."""
     for a in range(m.S.shape[0]):
         s = 0.0
@@ -116,7 +128,7 @@ def _add_sums(n, m):
 
 
 @reduction
-def _add_gram(n, m, out):
+def _add_gram(n: int, m: ClusterSums, out: Matrix) -> None:
     """out += W diag(weight) W', lower triangle."""
     for a in range(m.S.shape[0]):
         for j in range(n):
@@ -129,7 +141,7 @@ def _add_gram(n, m, out):
 
 
 @reduction
-def _add_third(n, m):
+def _add_third(n: int, m: ClusterSums) -> None:
     """m.D[:, a, b] += W diag(weight) (z_a z_b), a >= b."""
     q = m.D.shape[1]
     p = m.S.shape[0] - q
@@ -145,7 +157,9 @@ def _add_third(n, m):
 
 
 @reduction
-def _fourth_weight(n, start, slope, fourth, V, t, m):
+def _fourth_weight(
+    n: int, start: int, slope: Vector, fourth: Vector, V: Matrix, t: Vector, m: ClusterSums
+) -> None:
     """m.weight <- E_j z_j'V z_j - D_j z_j't."""
     q = t.shape[0]
     p = m.S.shape[0] - q
@@ -163,14 +177,16 @@ def _fourth_weight(n, start, slope, fourth, V, t, m):
 
 
 @inner
-def _mirror(A):
+def _mirror(A: Matrix) -> None:
     for a in range(A.shape[0]):
         for b in range(a):
             A[b, a] = A[a, b]
 
 
 @merged
-def sum_moments(rows, i, score, curvature, slope, m):
+def sum_moments(
+    rows: GlmmRows, i: int, score: Vector, curvature: Vector, slope: Vector, m: ClusterSums
+) -> None:
     """m.S, m.C, m.D <- of cluster i; score, curvature, slope (n,): s, C, D of the rows."""
     first, stop = rows.first[i], rows.first[i + 1]
     fill(m.C, 0.0)
@@ -192,7 +208,9 @@ def sum_moments(rows, i, score, curvature, slope, m):
 
 
 @merged
-def fourth_moments(rows, i, slope, fourth, V, t, m):
+def fourth_moments(
+    rows: GlmmRows, i: int, slope: Vector, fourth: Vector, V: Matrix, t: Vector, m: ClusterSums
+) -> None:
     """m.E <- of cluster i, after `sum_moments`; slope, fourth (n,): D, E of the rows."""
     first, stop = rows.first[i], rows.first[i + 1]
     fill(m.E, 0.0)
@@ -209,7 +227,7 @@ def fourth_moments(rows, i, slope, fourth, V, t, m):
 
 
 @merged
-def _move(free, L, u, Q, m, d):
+def _move(free: IntMatrix, L: Matrix, u: Vector, Q: Matrix, m: ClusterSums, d: Directions) -> None:
     """d.rhs, d.du, d.c, d.dg <- along every direction."""
     q = u.shape[0]
     p = m.S.shape[0] - q
@@ -240,7 +258,9 @@ def _move(free, L, u, Q, m, d):
 
 
 @merged
-def _turn(free, L, Q, M, k, rest, m, d):
+def _turn(
+    free: IntMatrix, L: Matrix, Q: Matrix, M: Matrix, k: Matrix, rest: Vector, m: ClusterSums, d: Directions
+) -> None:
     """d.Ec, d.QdH, d.T <- along every direction, after `_move`; M = L Q, rest = r - A t."""
     q, s = Q.shape[0], m.S.shape[0]
     p = s - q
@@ -287,7 +307,19 @@ def _turn(free, L, Q, M, k, rest, m, d):
 
 
 @merged
-def add_hessian(free, L, u, Q, M, k, rest, m, d, out, information):
+def add_hessian(
+    free: IntMatrix,
+    L: Matrix,
+    u: Vector,
+    Q: Matrix,
+    M: Matrix,
+    k: Matrix,
+    rest: Vector,
+    m: ClusterSums,
+    d: Directions,
+    out: Matrix,
+    information: Matrix,
+) -> None:
     """out (p + d, p + d) += the Hessian of a cluster, lower triangle.
 
     free (d, 2), L: parameters; u, Q, M = L Q, k, rest = r - A t: of the cluster, as in kernels/laplace/criterion.py; m:

@@ -1,4 +1,4 @@
-"""Log-likelihood of a generalised linear mixed model with one effect a cluster, by adaptive Gauss-Hermite quadrature.
+"""Log-likelihood of a generalised linear mixed model with one effect per cluster, by adaptive Gauss-Hermite quadrature.
 
     L_i = int exp f_i(u) du / sqrt(2 pi),    f_i(u) = sum_j w_ij log p(y_ij | eta_ij) - u^2 / 2
     eta_ij = o_ij + x_ij'beta + l z_ij u
@@ -33,6 +33,7 @@ from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.families.scalar import all_terms, log_normaliser
 from bayesimp.kernels.glmm.modes import conditional_modes
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import Array, IntVector, Matrix, Stack, Vector
 
 __all__ = ["Quadrature", "quadrature"]
 
@@ -47,7 +48,16 @@ class Quadrature(NamedTuple):
 
 
 @kernel(nogil=True)
-def terms_of_rows(rows, cluster, eta, value, score, minus, slope, bend):
+def terms_of_rows(
+    rows: GlmmRows,
+    cluster: IntVector,
+    eta: Matrix,
+    value: Matrix,
+    score: Matrix,
+    minus: Matrix,
+    slope: Matrix,
+    bend: Matrix,
+) -> None:
     """value (m, K) += w log p by cluster and node; the derivatives (N, K) <- s, C, D, E, times the weights."""
     n, K = eta.shape
     for j in range(n):
@@ -60,7 +70,7 @@ def terms_of_rows(rows, cluster, eta, value, score, minus, slope, bend):
             slope[j, k], bend[j, k] = weight * d, weight * e
 
 
-def quadrature(rows: GlmmRows, nodes: int, x, u) -> Quadrature:
+def quadrature(rows: GlmmRows, nodes: int, x: Vector, u: Vector) -> Quadrature:
     """The criterion at x = (beta, l), beginning the searches for modes at u (m,).
 
     Parameters
@@ -97,35 +107,36 @@ class _Sums(NamedTuple):
     fixed: np.ndarray
     l: float
 
-    def terms(self, u):
+    def terms(self, u: Matrix) -> tuple[Matrix, Matrix, Matrix, Matrix, Matrix]:
         """At effects u (m, K): f + u^2 / 2 (m, K); s, C, D, E (N, K)."""
         eta = self.fixed[:, None] + self.l * self.z[:, None] * u[self.cluster]
-        value, derivatives = np.zeros(u.shape), [np.empty(eta.shape) for _ in range(4)]
-        terms_of_rows(self.rows, self.cluster, eta, value, *derivatives)
-        return value, *derivatives
+        value = np.zeros(u.shape)
+        s, C, D, E = (np.empty(eta.shape) for _ in range(4))
+        terms_of_rows(self.rows, self.cluster, eta, value, s, C, D, E)
+        return value, s, C, D, E
 
-    def over(self, terms, power):
+    def over(self, terms: Matrix, power: int) -> Matrix:
         """sum_j z_j^power terms_j (m, K)."""
         return np.add.reduceat(self.z[:, None] ** power * terms, self.first, axis=0)
 
-    def with_x(self, terms, power):
+    def with_x(self, terms: Matrix, power: int) -> Stack:
         """sum_j z_j^power terms_j x_j (m, K, p)."""
         terms = self.z[:, None] ** power * terms
         return np.stack(
             [np.add.reduceat(terms * x[:, None], self.first, axis=0) for x in self.rows.X.T], axis=2
         )
 
-    def squares(self, terms):
+    def squares(self, terms: Vector) -> Matrix:
         """sum_j terms_j x_j x_j' over all rows (p, p); terms (N,)."""
         return np.einsum("ja,j,jb->ab", self.rows.X, terms, self.rows.X)
 
 
-def _join(of_beta, of_l):
+def _join(of_beta: Array, of_l: Array) -> Array:
     """(.., p) and (..) as (.., p + 1)."""
     return np.concatenate([of_beta, of_l[..., None]], axis=-1)
 
 
-def _criterion(at: _Sums, nodes: int, mode):
+def _criterion(at: _Sums, nodes: int, mode: Vector) -> tuple[float, Vector, Matrix]:
     """Value, gradient and Hessian of the module; mode (m,)."""
     l, p = at.l, at.rows.X.shape[1]
     z, w = np.polynomial.hermite_e.hermegauss(nodes)

@@ -8,6 +8,8 @@ held there.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bayesimp.kernels.laplace.fit import (
@@ -23,14 +25,18 @@ from bayesimp.kernels.laplace.fit import (
 )
 from bayesimp.kernels.laplace.quadrature import Quadrature, quadrature
 from bayesimp.kernels.laplace.start import CAP
+from bayesimp.notation import BoolVector, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["ascent", "maximise_quadrature"]
 
 EVALUATIONS = 200
 
 
-def ascent(hessian, gradient, keep):
-    """Newton's step in the kept elements, with as much of a ridge as it takes; and whether it took none."""
+def ascent(hessian: Matrix, gradient: Vector, keep: BoolVector) -> tuple[Vector, bool]:
+    """Newton's step in the kept elements, with as large a ridge as needed; and whether none was needed."""
     step, ridge = np.zeros(len(gradient)), 0.0
     minus, unit = -hessian[np.ix_(keep, keep)], np.eye(int(keep.sum()))
     while True:
@@ -43,7 +49,9 @@ def ascent(hessian, gradient, keep):
     return step, ridge == 0.0
 
 
-def _climb(rows, nodes, x, u, keep):
+def _climb(
+    rows: GlmmRows, nodes: int, x: Vector, u: Vector, keep: BoolVector
+) -> tuple[Vector, Quadrature, bool, int]:
     """Where the search from x ends, the criterion there, whether it converged, evaluations."""
     now = quadrature(rows, nodes, x, u)
     for evaluation in range(1, EVALUATIONS):
@@ -66,7 +74,16 @@ def _climb(rows, nodes, x, u, keep):
     return x, now, False, EVALUATIONS
 
 
-def maximise_quadrature(rows, nodes: int, code: int, x, u, covariance, gradient, numbers) -> int:
+def maximise_quadrature(
+    rows: GlmmRows,
+    nodes: int,
+    code: int,
+    x: Vector,
+    u: Matrix,
+    covariance: Matrix,
+    gradient: Vector,
+    numbers: Vector,
+) -> int:
     """From a Laplace fit, `maximise_laplace`'s arrays and answer, to that by quadrature, in place; bits of its EVENTS.
 
     Parameters
@@ -108,7 +125,7 @@ def maximise_quadrature(rows, nodes: int, code: int, x, u, covariance, gradient,
     return answer
 
 
-def _curvature(at: Quadrature, keep, covariance) -> int:
+def _curvature(at: Quadrature, keep: BoolVector, covariance: Matrix) -> int:
     """covariance <- inverse of -hessian in the kept elements, else zero; of beta given l where that is not definite."""
     covariance[:] = 0.0
     for answer, part in ((0, keep), (NO_CURVATURE, keep & (np.arange(len(keep)) < len(keep) - 1))):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.laplace.criterion import Penalty, laplace
@@ -21,6 +22,7 @@ from bayesimp.kernels.laplace.fit import (
 )
 from bayesimp.kernels.laplace.quadrature import quadrature
 from bayesimp.kernels.laplace.quadrature_fit import maximise_quadrature
+from bayesimp.notation import IntMatrix, Matrix
 
 __all__ = ["LaplaceFit", "fit_laplace", "free_elements", "laplace_at", "no_penalty"]
 
@@ -86,7 +88,7 @@ class LaplaceFit(NamedTuple):
         return not self.code & NOT_CONVERGED
 
 
-def free_elements(q: int, blocks=None) -> np.ndarray:
+def free_elements(q: int, blocks: ArrayLike | None = None) -> np.ndarray:
     """(d, 2) rows and columns of the lower triangle, by columns; within blocks only: (1 + x || g) is [0, 1]."""
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)
     pairs = [(a, b) for b in range(q) for a in range(b, q) if block[a] == block[b]]
@@ -98,10 +100,8 @@ def no_penalty(p: int, q: int) -> Penalty:
     return Penalty(np.zeros((p, p)), np.zeros(p), np.zeros(q), np.zeros((q, q)))
 
 
-def fit_laplace(
-    rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks=None, start: LaplaceFit | None = None,
-    nodes: int = 1,
-) -> LaplaceFit:  # fmt: skip
+def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None = None, blocks: ArrayLike | None = None,
+                start: LaplaceFit | None = None, nodes: int = 1) -> LaplaceFit:  # fmt: skip
     """Fit a generalised linear mixed model with one grouping factor; q = 0: a generalised linear model.
 
     Parameters
@@ -151,7 +151,7 @@ def fit_laplace(
         u[:] = start.u
         covariance[:] = J_inverse @ start.covariance @ J_inverse.T
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
-    # einsum: the threads of a BLAS would still spin, and slow the fit, when it has long begun
+    # einsum, because the threads of a BLAS would still spin and slow down the following fit
     X, Z = (np.einsum("ja,ab->jb", W, inverse) for W, inverse in ((rows.X, T_inverse), (rows.Z, S_inverse)))
     inner_rows = rows._replace(X=X, Z=Z)
     code = 0
@@ -173,7 +173,9 @@ def fit_laplace(
     )  # fmt: skip
 
 
-def laplace_at(rows: GlmmRows, shape: float, beta, L, free, nodes: int = 1) -> float:
+def laplace_at(
+    rows: GlmmRows, shape: float, beta: ArrayLike, L: ArrayLike, free: IntMatrix, nodes: int = 1
+) -> float:
     """Laplace log-likelihood at given parameters, or that by quadrature."""
     x = np.concatenate([np.asarray(beta, float), np.asarray(L)[free[:, 0], free[:, 1]]])
     p, q = rows.X.shape[1], rows.Z.shape[1]
@@ -185,7 +187,7 @@ def laplace_at(rows: GlmmRows, shape: float, beta, L, free, nodes: int = 1) -> f
     )  # fmt: skip
 
 
-def _triangle(W):
+def _triangle(W: Matrix) -> Matrix:
     """T, upper triangular with a positive diagonal, of W = Q T, Q'Q = n I."""
     G = np.einsum("ja,jb->ab", W, W) / len(W)
     try:

@@ -7,6 +7,7 @@ b = 0, E g_a^2 = A_aa + A_aa^2 Psi_aa.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,12 @@ from bayesimp.kernels.compiled import inner, merged
 from bayesimp.kernels.families.scalar import LOGIT, PROBIT, derivatives
 from bayesimp.kernels.glmm.modes import at_effects, fixed_part
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
+from bayesimp.notation import IntMatrix, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.modes import ModeWork
+    from bayesimp.kernels.glmm.rows import GlmmRows
+    from bayesimp.kernels.laplace.criterion import Penalty
 
 __all__ = ["guess", "pooled_start", "variance_start"]
 
@@ -21,7 +28,7 @@ CAP = 5.0  # largest step in a parameter
 
 
 @inner
-def _solve(A, b, k):
+def _solve(A: Matrix, b: Vector, k: int) -> bool:
     """b <- A^-1 b, A (k, k) overwritten; False if A is not positive definite."""
     if not cholesky(A, k):
         return False
@@ -31,7 +38,7 @@ def _solve(A, b, k):
 
 
 @inner
-def guess(family, y, trials):
+def guess(family: int, y: float, trials: float) -> float:
     """A linear predictor near one response, as R's mustart."""
     if family == LOGIT or family == PROBIT:
         eta = math.log((y + 0.5) / (trials - y + 0.5))
@@ -40,7 +47,7 @@ def guess(family, y, trials):
 
 
 @merged
-def pooled_start(rows, shape, penalty, x, eta0):
+def pooled_start(rows: GlmmRows, shape: float, penalty: Penalty, x: Vector, eta0: Vector) -> None:
     """x[:p] <- about the mode of the model without effects; eta0 (n,) <- its linear predictors."""
     n, p = rows.X.shape
     F, step = np.empty((p, p)), np.empty(p)
@@ -81,7 +88,7 @@ def pooled_start(rows, shape, penalty, x, eta0):
 
 
 @merged
-def variance_start(rows, shape, free, x, L, w):
+def variance_start(rows: GlmmRows, shape: float, free: IntMatrix, x: Vector, L: Matrix, w: ModeWork) -> None:
     """theta in x <- diagonal, by moments of the scores at b = 0; w.eta0 holds the linear predictors without effects."""
     q, p = L.shape[0], rows.X.shape[1]
     zero, excess, squares = np.zeros(q), np.zeros(q), np.full(q, 1e-300)

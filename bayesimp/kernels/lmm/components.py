@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.kernels.lmm.search import BOUNDARY
+from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = ["components_of", "fisher_z"]
 
@@ -14,7 +17,9 @@ AT_BOUND = 1 - 1e-8  # a correlation that counts as 1
 FLAT = 1e-7  # of the largest eigenvalue of a Hessian, by differences
 
 
-def components_of(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tuple[Array, Array]:
+def components_of(
+    Lambda: Array, sigma2: Vector, free: IntMatrix, Tz: Stack, signs: Stack, hessian: Stack, theta: Matrix
+) -> tuple[Array, Array]:
     """log sd, atanh correlations, log sigma, and their covariance by the delta method.
 
     With l_a rows of Lambda and s_a = |l_a|:  log sd_a = log(s_a sigma),   rho_ab = l_a'l_b / s_a s_b,
@@ -56,7 +61,7 @@ def components_of(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tup
     at_zero = (free[:, 0] == free[:, 1]) & (np.abs(theta) < BOUNDARY)
     rows = np.zeros((M, q, q))  # of Lambda in orthonormal columns of Z
     rows[:, free[:, 0], free[:, 1]] = theta
-    # a step in theta that is a change by its own size, where sigma is small beside it
+    # for small sigma, a step in theta is relative to its size
     size = np.ones((M, d + 1))
     size[:, :d] = np.maximum(1.0, np.linalg.norm(rows, axis=2))[:, free[:, 0]]
     J, hessian = J * size[:, None], hessian * size[:, :, None] * size[:, None]
@@ -67,8 +72,8 @@ def components_of(Lambda: Array, sigma2, free, Tz, signs, hessian, theta) -> tup
     return values, covariance
 
 
-def _put_zeros(values: Array, s: Array, pairs) -> None:
-    """-inf for log sds of zero, nan for their correlations, instead of what rounding leaves of them.
+def _put_zeros(values: Array, s: Array, pairs: Sequence[tuple[int, int]]) -> None:
+    """Set log sds of zero to -inf and their correlations to nan, instead of round-off.
 
     s (M, q): sds relative to sigma, columns of Z of mean square 1.
     """
@@ -80,7 +85,7 @@ def _put_zeros(values: Array, s: Array, pairs) -> None:
 
 
 def fisher_z(rho: ArrayLike) -> Array:
-    """atanh of correlations; -inf or inf where they are at their bound but for rounding."""
+    """atanh of correlations; -inf or inf if they are at their bound up to rounding."""
     rho = np.asarray(rho, dtype=float)
     at_bound = np.abs(rho) > AT_BOUND
     return np.where(at_bound, np.copysign(np.inf, rho), np.arctanh(np.where(at_bound, 0.0, rho)))

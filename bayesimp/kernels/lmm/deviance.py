@@ -30,6 +30,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, merged
 from bayesimp.kernels.linalg import cholesky_log_det, solve_lower, solve_lower_t
+from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["cluster_products", "deviance", "orthonormalise", "project_out", "workspace"]
 
@@ -39,7 +40,7 @@ DEPENDENT = (
 
 
 @inner
-def orthonormalise(W, block, T):
+def orthonormalise(W: Matrix, block: IntVector, T: Matrix) -> int:
     """Rows w_c of W (k, n) <- q_c, w_c = sum_{d >= c, same block} T[d, c] q_d; T (k, k) lower triangular.
 
     Gram-Schmidt from the last row up, each row twice. Returns the first dependent row met, or -1.
@@ -61,7 +62,8 @@ def orthonormalise(W, block, T):
 
 
 @inner
-def sum_of_squares(w):
+def sum_of_squares(w: Vector) -> float:
+    """w'w."""
     s = 0.0
     for i in range(w.shape[0]):
         s += w[i] * w[i]
@@ -69,14 +71,14 @@ def sum_of_squares(w):
 
 
 @inner
-def copy_vector(out, v):
+def copy_vector(out: Vector, v: Vector) -> None:
     """out <- v."""
     for i in range(v.shape[0]):
         out[i] = v[i]
 
 
 @inner
-def project_out(unit, w):
+def project_out(unit: Vector, w: Vector) -> float:
     """w <- w - (unit'w) unit; returns unit'w."""
     s = 0.0
     for i in range(w.shape[0]):
@@ -87,7 +89,9 @@ def project_out(unit, w):
 
 
 @inner
-def cluster_products(X, Z, y, codes, A, B, c):
+def cluster_products(
+    X: Matrix, Z: Matrix, y: Vector, codes: IntVector, A: Stack, B: Stack, c: Matrix
+) -> None:
     """A_i, B_i, c_i (zero on entry) in one pass over rows in any order; X (p, n), Z (q, n)."""
     for j in range(y.shape[0]):
         i = codes[j]
@@ -101,7 +105,7 @@ def cluster_products(X, Z, y, codes, A, B, c):
 
 
 @inner
-def workspace(m, q, p):
+def workspace(m: int, q: int, p: int) -> tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector]:
     """What a deviance leaves for its gradient: Lambda, L_i, U_i' (m, p, q), v_i, R, beta, (rss, sigma^2)."""
     return (
         np.zeros((q, q)), np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q)),
@@ -110,7 +114,18 @@ def workspace(m, q, p):
 
 
 @inner
-def deviance(theta, free, A, B, c, n, reml, sigma2, work, g):
+def deviance(
+    theta: Vector,
+    free: IntMatrix,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    n: int,
+    reml: bool,
+    sigma2: float,
+    work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
+    g: Vector,
+) -> float:
     """The deviance at theta, the entries ``free`` (d, 2) of Lambda, lower triangular; g <- its gradient.
 
     ``sigma2`` = 0 profiles sigma^2 out, otherwise it is held. Infinite where a factor does not exist.
@@ -122,7 +137,17 @@ def deviance(theta, free, A, B, c, n, reml, sigma2, work, g):
 
 
 @merged
-def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
+def _deviance(
+    theta: Vector,
+    free: IntMatrix,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    n: int,
+    reml: bool,
+    sigma2: float,
+    work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
+) -> float:
     """The first five equations above, in order; ``work`` is filled."""
     Lambda, L, U, v, R, beta, scalars = work
     m, p, q = U.shape
@@ -171,7 +196,15 @@ def _deviance(theta, free, A, B, c, n, reml, sigma2, work):
 
 
 @merged
-def _gradient(free, A, B, c, reml, work, g):
+def _gradient(
+    free: IntMatrix,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    reml: bool,
+    work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
+    g: Vector,
+) -> None:
     """g <- d deviance / d theta where ``work`` was filled, sigma^2 profiled or held alike."""
     Lambda, L, U, v, R, beta, scalars = work
     m, p, q = U.shape

@@ -10,9 +10,9 @@ Kunkel & Kaizar 2017, sec. 2.3.1, for any q. With V_i = sigma I + Z_i Psi Z_i' a
 
 (The paper prints N(0, Psi*) for every i: its clusters to impute have no y_i.)
 
-Estimates: kernels/lmm/estimate.py, Psi = sigma Lambda Lambda', a function of the data alone: the search starts
-from a fixed point, not from the cycle before, which would be no faster.
-All is drawn in its orthonormal columns, and carried back at the end.
+Estimates come from kernels/lmm/estimate.py, with Psi = sigma Lambda Lambda'. They depend on the data alone, because the
+search starts from a fixed point; starting from the last cycle would not be faster.
+Everything is drawn for orthonormal columns, and transformed back at the end.
 
 Effects: with Psi* = sigma* Lambda Lambda' (of the draw), L L' = I + Lambda'Z_i'Z_i Lambda, z standard normal,
 
@@ -24,6 +24,7 @@ which needs no inverse of Psi*, and is the draw from N(0, Psi*) where Z_i has no
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,6 +40,10 @@ from bayesimp.kernels.lmm.variances import (
     factor_cluster,
     fisher_information,
 )
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["EVENTS", "FAILURES", "draw_effects_given", "ml_step"]
 
@@ -65,7 +70,7 @@ EVENTS = {
     ),
     RARE: (
         "truncation rarely met",
-        "the normal of the variances has little mass where they are positive; drawn from there exactly",
+        "the normal law of the variances has little mass on positive values; the draw from these is exact",
     ),
     EXHAUSTED: (
         "estimate used as draw",
@@ -91,13 +96,23 @@ FAILURES = {
         "identified",
     ),
     -3: ("failed", "its fixed effects reproduce it exactly, or it has values that are not finite"),
-}  # negative answers of `ml_step`, likewise
+}  # negative answers of `ml_step`, in the same form
 
-ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; met only where the estimate, singular, is used
+ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; it occurs only if the estimate is used and is singular
 
 
 @kernel
-def draw_effects_given(rng, first, A, B, c, beta, Psi, sigma, b):
+def draw_effects_given(
+    rng: np.random.Generator,
+    first: IntVector,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    beta: Vector,
+    Psi: Matrix,
+    sigma: float,
+    b: Matrix,
+) -> None:
     """b (clusters, q) ~ p(b_i | y; beta, sigma, Psi) from A = Z'Z, B = Z'X, c = Z'y of cells; Psi may be singular."""
     clusters, q = b.shape
     Lambda, H, u = np.zeros((q, q)), np.empty((q, q)), np.empty(q)
@@ -130,8 +145,19 @@ def draw_effects_given(rng, first, A, B, c, beta, Psi, sigma, b):
 
 
 @inner
-def on_data_scale(alpha, G, T, scale, fixed, Psi_unit, b, beta, Psi, B):
-    """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- what they are in the units of the moments; `ml_estimate`."""
+def on_data_scale(
+    alpha: Vector,
+    G: Matrix,
+    T: Matrix,
+    scale: float,
+    fixed: Vector,
+    Psi_unit: Matrix,
+    b: Matrix,
+    beta: Matrix,
+    Psi: Matrix,
+    B: Stack,
+) -> None:
+    """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- their values in the units of the moments."""
     p, q = beta.shape[0], Psi.shape[0]
     for x in range(p):
         beta[x, 0] = 0.0
@@ -151,8 +177,11 @@ def on_data_scale(alpha, G, T, scale, fixed, Psi_unit, b, beta, Psi, B):
 
 
 @kernel(nogil=True)
-def ml_step(rng, m, theta, beta, Sigma, Psi, B):
-    """One draw of a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- the module's law.
+def ml_step(
+    rng: np.random.Generator, m: Moments, theta: Vector, beta: Matrix, Sigma: Matrix, Psi: Matrix, B: Stack
+) -> int:
+    """Draw a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- a draw from the module's
+    law.
 
     Parameters
     ----------
@@ -175,9 +204,9 @@ def ml_step(rng, m, theta, beta, Sigma, Psi, B):
         return failed
     free = np.empty((d, 2), np.int64)
     k = 0
-    for b in range(q):
-        for a in range(b, q):
-            free[k, 0], free[k, 1] = a, b
+    for e in range(q):
+        for a in range(e, q):
+            free[k, 0], free[k, 1] = a, e
             k += 1
     unit, fixed, R, scalars = np.empty((1, d)), np.empty((1, p)), np.empty((1, p, p)), np.empty((1, 2))
     converged, singular = maximise(free, A, Bx, c, n, unit, fixed, R, scalars)

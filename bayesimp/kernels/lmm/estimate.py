@@ -14,12 +14,17 @@ The search always starts from the same point, so the estimate is a function of t
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.linalg import copy_to, semidefinite_cholesky
 from bayesimp.kernels.lmm.search import AWAY, BOUNDARY, EVALUATIONS, START, descend
+from bayesimp.notation import Array, IntMatrix, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["maximise", "standardise"]
 
@@ -29,7 +34,7 @@ NO_GAIN = 1e-8  # of the deviance
 
 
 @inner
-def inverse_root(S, out):
+def inverse_root(S: Matrix, out: Matrix) -> bool:
     """out <- T^-1, T lower triangular with T'T = S. Returns False if S is, up to rounding, singular."""
     q = S.shape[0]
     T = np.zeros((q, q))
@@ -46,7 +51,7 @@ def inverse_root(S, out):
 
 
 @inner
-def lower_inverse(L, out):
+def lower_inverse(L: Matrix, out: Matrix) -> None:
     """out <- L^-1, lower triangular, zero above."""
     for j in range(L.shape[0]):
         for i in range(L.shape[0]):
@@ -57,7 +62,9 @@ def lower_inverse(L, out):
 
 
 @inner
-def standardise(m, alpha, G, T, A, B, c):
+def standardise(
+    m: Moments, alpha: Vector, G: Matrix, T: Matrix, A: Array, B: Array, c: Stack
+) -> tuple[int, float]:
     """Products of Xu = X G', Zu = Z T, yu = (y - Xu alpha) / scale: Xu'Xu = I, Zu'Zu = n I, Xu'yu = 0, yu'yu = n.
 
     alpha (p,), G (p, p), T (q, q) lower; A (1, C, q, q), B (1, C, q, p), c (1, C, q) of cells. Returns 0 or what
@@ -114,7 +121,17 @@ def standardise(m, alpha, G, T, A, B, c):
 
 
 @inner
-def maximise(free, A, B, c, n, theta, beta, R, scalars):
+def maximise(
+    free: IntMatrix,
+    A: Array,
+    B: Array,
+    c: Stack,
+    n: int,
+    theta: Matrix,
+    beta: Matrix,
+    R: Stack,
+    scalars: Matrix,
+) -> tuple[bool, bool]:
     """theta (1, d), beta (1, p), R (1, p, p), scalars (1, 2) <- at the minimum of the ML deviance; see `descend`.
 
     Returns whether the search converged, and whether the minimum is singular. A search that ends at a standard

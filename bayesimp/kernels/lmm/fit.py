@@ -14,6 +14,7 @@ with H_i = I + Lambda' Z_i'Z_i Lambda.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.lmm.components import components_of
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
-from bayesimp.kernels.lmm.search import Prepared, prepare_tables, search, second_derivatives
+from bayesimp.kernels.lmm.search import PreparedTables, prepare_tables, search, second_derivatives
+from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
@@ -84,7 +86,9 @@ class LinearMixedFit:
         return len(self.beta)
 
 
-def fit_mixed_model(y: ArrayLike, X: ArrayLike, Z: ArrayLike, codes: ArrayLike, **options) -> LinearMixedFit:
+def fit_mixed_model(
+    y: ArrayLike, X: ArrayLike, Z: ArrayLike, codes: ArrayLike, **options: Any
+) -> LinearMixedFit:
     """Fit one table: y (n,), X (n, p), Z (n, q), codes (n,). Options as for `fit_mixed_models`."""
     return fit_mixed_models(y, X, Z, codes, [0, len(np.asarray(y))], **options)[0]
 
@@ -136,7 +140,7 @@ def fit_mixed_models(
     _refuse(wrong, p, M, labels)
     for k in range(M):
         check_identified(A[k], B[k], int(n[k]), free, Tz[k], labels, _table(k, M))
-    prepared = Prepared(A, B, c, n, free, reml)
+    prepared = PreparedTables(A, B, c, n, free, reml)
     begin = np.full((M, d), np.nan)
     if start is not None:  # in orthonormal columns of Z = Q_z Tz
         begin[0] = (Tz[0] @ _lower(np.asarray(start, dtype=float)[None], free, q)[0])[free[:, 0], free[:, 1]]
@@ -171,7 +175,16 @@ def fit_mixed_models(
     )  # fmt: skip
 
 
-def log_likelihood(y, X, Z, codes, clusters: int, beta, Psi, sigma2: float) -> float:
+def log_likelihood(
+    y: ArrayLike,
+    X: ArrayLike,
+    Z: ArrayLike,
+    codes: ArrayLike,
+    clusters: int,
+    beta: ArrayLike,
+    Psi: ArrayLike,
+    sigma2: float,
+) -> float:
     """log p(y; beta, Psi, sigma^2), marginal over the random effects; Psi may be singular.
 
     With r = y - X beta, Psi = W W', H_i = I + W'Z_i'Z_i W / sigma^2 and v_i = W'Z_i'r_i / sigma^2,
@@ -180,7 +193,7 @@ def log_likelihood(y, X, Z, codes, clusters: int, beta, Psi, sigma2: float) -> f
     """
     y, X, Z, codes = np.asarray(y, float), np.asarray(X, float), np.asarray(Z, float), np.asarray(codes)
     r = y - X @ np.asarray(beta)
-    values, vectors = np.linalg.eigh(Psi)
+    values, vectors = np.linalg.eigh(np.asarray(Psi))
     ZW = Z @ (vectors * np.sqrt(np.maximum(values, 0.0)))  # rounding only: Psi is a covariance matrix
     q = Z.shape[1]
     H, v = np.zeros((clusters, q, q)), np.zeros((clusters, q))
@@ -192,7 +205,7 @@ def log_likelihood(y, X, Z, codes, clusters: int, beta, Psi, sigma2: float) -> f
     return float(-0.5 * twice)
 
 
-def _check(y: Array, X: Array, Z: Array, codes, starts) -> None:
+def _check(y: Array, X: Array, Z: Array, codes: IntVector, starts: IntVector) -> None:
     N = len(y)
     if (
         X.ndim != 2
@@ -216,7 +229,7 @@ def _check(y: Array, X: Array, Z: Array, codes, starts) -> None:
         )
 
 
-def _refuse(wrong, p: int, M: int, labels: Labels | None) -> None:
+def _refuse(wrong: IntVector, p: int, M: int, labels: Labels | None) -> None:
     if not wrong.any():
         return
     k = int(np.flatnonzero(wrong)[0])
@@ -251,7 +264,7 @@ def _table(k: int, M: int) -> str:
     return f"table {k + 1} of {M}: " if M > 1 else ""
 
 
-def _lower(theta: Array, free, q: int) -> Array:
+def _lower(theta: Array, free: IntMatrix, q: int) -> Array:
     """(M, q, q) Lambda with theta (M, d) at its free entries."""
     Lambda = np.zeros((len(theta), q, q))
     Lambda[:, free[:, 0], free[:, 1]] = theta
@@ -265,7 +278,9 @@ def _signs(Lambda: Array) -> Array:
     return np.where(element < 0, -1.0, 1.0)
 
 
-def _modes(Lambda_q: Array, A, B, c, delta, Tz, sigma2, scale) -> tuple[Array, Array]:
+def _modes(
+    Lambda_q: Array, A: Array, B: Array, c: Stack, delta: Matrix, Tz: Stack, sigma2: Vector, scale: Vector
+) -> tuple[Array, Array]:
     """Modes (M, m, q) and their covariances (M, m, q, q), in the units of Z."""
     q = A.shape[-1]
     H = np.eye(q) + np.einsum("kba,kibc,kcd->kiad", Lambda_q, A, Lambda_q, optimize=True)

@@ -15,7 +15,7 @@ A direction u of the random effects whose values Z_i u lie, in every cluster, in
 effects: u' (sum_i A_i - C_i) u = 0.
 
 A family without a dispersion has the G_f without I. A row that is one trial, 0 or 1, has the variance that its mean
-gives: it says something about Psi beside other rows only. So the Z_i E_f Z_i' must also be independent where the
+gives: it informs Psi only together with other rows. So the Z_i E_f Z_i' must also be independent where the
 diagonal elements of such rows j are left out: sum_i tr(A_i E_f A_i E_g) - sum_j (z_j'E_f z_j)(z_j'E_g z_j).
 
 Crossed and nested terms have no clusters in common. There the matrices are applied to random vectors, as many at least as
@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.notation import IntMatrix, Matrix, Stack
 
 __all__ = ["Labels", "Term", "check_identified", "identified", "identified_together"]
 
@@ -114,7 +115,7 @@ def _absorbed(A: Array, B: Array, correlated: bool) -> Array:
 
 
 def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Array | None = None) -> bool:
-    """Whether no combination of components leaves the covariance of the contrasts as it is.
+    """Whether every combination of components changes the covariance of the contrasts.
 
     Parameters
     ----------
@@ -153,7 +154,14 @@ def _independent(inner: Array, squares: Array) -> bool:
 
 
 def check_identified(
-    A, B, n: int, free, T, labels: Labels | None, where: str, single: Array | None = None
+    A: Stack,
+    B: Stack,
+    n: int,
+    free: IntMatrix,
+    T: Matrix,
+    labels: Labels | None,
+    where: str,
+    single: Array | None = None,
 ) -> None:
     """Refuse variance components that n rows cannot tell from the fixed effects or from each other.
 
@@ -174,7 +182,7 @@ def check_identified(
     others = ", and the residual" if single is None else ""
     if single is not None and len(single):
         others = (
-            ", of single yes / no answers, which say something of them beside others in their cluster only"
+            ", of single yes / no answers, which are informative only together with others in their cluster"
         )
     raise SpecificationError(
         f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the variances apart (random "
@@ -202,7 +210,9 @@ def _refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels,
     )
 
 
-def _remedy(A, B, n: int, correlated: bool, T, labels: Labels, single) -> str:
+def _remedy(
+    A: Array, B: Array, n: int, correlated: bool, T: Matrix, labels: Labels, single: Array | None
+) -> str:
     """The largest random part within this one that is identified."""
     for kept, pairs in _smaller(len(T), correlated):
         U = T[:, kept]  # the kept columns of Z, in the orthonormal ones

@@ -21,22 +21,23 @@ from bayesimp.kernels.lmm.deviance import (
     sum_of_squares,
     workspace,
 )
+from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
-__all__ = ["Prepared", "descend", "prepare_tables", "search"]
+__all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
 AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
 RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
-NEAR = 1e-7  # decrease in sight that is near enough where rounding of the deviance hides it
-EVALUATIONS = 500  # of a search,
-AGAIN = 3  # and how often it may be made again from where it ended
+NEAR = 1e-7  # predicted decrease that is small enough if rounding of the deviance hides it
+EVALUATIONS = 500  # evaluations in a search,
+AGAIN = 3  # and how often it may be repeated from its last point
 STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
 @merged
-def update_inverse_hessian(H, s, y, scaled):
+def update_inverse_hessian(H: Matrix, s: Vector, y: Vector, scaled: bool) -> bool:
     """BFGS (Nocedal & Wright 2006, eq. 6.17; 6.20 first), skipped where curvature is not positive."""
     d = s.shape[0]
     Hy = np.zeros(d)
@@ -59,8 +60,20 @@ def update_inverse_hessian(H, s, y, scaled):
 
 
 @merged
-def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
-    """theta <- where BFGS from theta ends, g <- gradient; returns deviance, whether no decrease is left."""
+def minimise(
+    theta: Vector,
+    held: float,
+    evaluations: Integer,
+    free: IntMatrix,
+    A: Stack,
+    B: Stack,
+    c: Matrix,
+    n: int,
+    reml: bool,
+    work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
+    g: Vector,
+) -> tuple[float, bool]:
+    """theta <- the end of BFGS from theta, g <- gradient; returns the deviance, and whether no decrease is left."""
     d = theta.shape[0]
     H, scaled = np.eye(d), False
     s, y, trial, g_trial = np.zeros(d), np.empty(d), theta.copy(), np.empty(d)
@@ -84,7 +97,7 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
         copy_vector(theta, trial)
         copy_vector(g, g_trial)
         if after == value and -slope < NEAR:
-            # begun at the optimum, as of an equal table: steps change nothing that the deviance can show
+            # started at the optimum, as for an equal table: steps do not change the deviance visibly
             return value, True
         value, slope, length = after, 0.0, 0.0
         for a in range(d):
@@ -102,7 +115,9 @@ def minimise(theta, held, evaluations, free, A, B, c, n, reml, work, g):
 
 
 @merged
-def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
+def prepare(
+    y: Vector, X: Matrix, Z: Matrix, block: IntVector, zeros: IntVector, Tx: Matrix, Tz: Matrix, alpha: Vector
+) -> tuple[int, float]:
     """X, Z <- orthonormal rows (those of Z of mean square 1), y <- residual of X with mean square 1.
 
     Returns what is wrong (0 nothing; 1 + c or -1 - c: column c of X or Z depends on others; 1 + p: X fits y
@@ -134,7 +149,22 @@ def prepare(y, X, Z, block, zeros, Tx, Tz, alpha):
 
 
 @kernel(nogil=True)
-def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong):
+def prepare_tables(
+    y: Vector,
+    X: Matrix,
+    Z: Matrix,
+    codes: IntVector,
+    starts: IntVector,
+    block: IntVector,
+    A: Array,
+    B: Array,
+    c: Stack,
+    Tx: Stack,
+    Tz: Stack,
+    alpha: Matrix,
+    scale: Vector,
+    wrong: IntVector,
+) -> None:
     """`prepare` and `cluster_products` of rows starts[k]:starts[k+1] of y, X (N, p), Z (N, q), codes (N,).
 
     Outputs have a leading axis of tables and are zero on entry.
@@ -156,7 +186,23 @@ def prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale,
 
 
 @kernel(nogil=True)
-def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converged, beta, R, scalars):
+def descend(
+    theta: Matrix,
+    held: Vector,
+    evaluations: Integer,
+    free: IntMatrix,
+    A: Array,
+    B: Array,
+    c: Stack,
+    n: IntVector,
+    reml: bool,
+    value: Vector,
+    g: Matrix,
+    converged: BoolVector,
+    beta: Matrix,
+    R: Stack,
+    scalars: Matrix,
+) -> None:
     """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
 
     ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
@@ -180,7 +226,7 @@ def descend(theta, held, evaluations, free, A, B, c, n, reml, value, g, converge
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTables:
     """Products of prepared rows: A (M, m, q, q), B (M, m, q, p), c (M, m, q), n (M,); `profiled_deviance`."""
 
     A: np.ndarray
@@ -190,11 +236,13 @@ class Prepared:
     free: np.ndarray
     reml: bool
 
-    def at(self, tables) -> Prepared:
+    def at(self, tables: IntVector) -> PreparedTables:
         """Some of the tables."""
-        return Prepared(self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml)
+        return PreparedTables(
+            self.A[tables], self.B[tables], self.c[tables], self.n[tables], self.free, self.reml
+        )
 
-    def descend(self, theta, held=None, evaluations: int = EVALUATIONS) -> Descent:
+    def descend(self, theta: Matrix, held: Vector | None = None, evaluations: int = EVALUATIONS) -> Descent:
         """`descend` from a copy of theta (M, d)."""
         theta = np.array(theta, dtype=float)
         M, p = len(theta), self.B.shape[3]
@@ -220,16 +268,16 @@ class Descent:
     R: np.ndarray
     scalars: np.ndarray
 
-    def take(self, tables, other: Descent) -> None:
+    def take(self, tables: IntVector, other: Descent) -> None:
         """Put ``other`` in the place of some of the tables."""
         for field in fields(self):
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
-def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
+def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
-    A search that ends far off (effects much larger than sigma) is made again from where it ended. One that ends at a
+    A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
     variance of zero, stationary by symmetry, be it a minimum or not, is made again from near zero. A diagonal element
     that zero serves as well becomes zero. Also returns (M,) singular.
     """
@@ -255,7 +303,7 @@ def search(prepared: Prepared, theta) -> tuple[Descent, np.ndarray]:
     return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
 
 
-def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
+def second_derivatives(prepared: PreparedTables, end: Descent) -> np.ndarray:
     """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
     M, d = end.theta.shape
     sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))

@@ -37,6 +37,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower_t
+from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = ["draw_variances", "factor_cluster", "fisher_information", "in_wedge"]
 
@@ -48,7 +49,7 @@ ROOT_2 = math.sqrt(2.0)
 
 
 @kernel
-def fisher_information(free, A, n, Lambda, sigma, out):
+def fisher_information(free: IntMatrix, A: Stack, n: int, Lambda: Matrix, sigma: float, out: Matrix) -> None:
     """out (1 + d, 1 + d) <- Fisher information of (sigma, Psi[free]), Psi = sigma Lambda Lambda'.
 
     free (d, 2) entries of the lower triangle; A (C, q, q) = Z_i'Z_i; n rows in all.
@@ -98,7 +99,7 @@ def fisher_information(free, A, n, Lambda, sigma, out):
 
 
 @inner
-def factor_cluster(A, i, Lambda, H):
+def factor_cluster(A: Stack, i: int, Lambda: Matrix, H: Matrix) -> None:
     """H <- lower factor of I + Lambda'A_i Lambda, Lambda lower triangular."""
     q = H.shape[0]
     for a in range(q):
@@ -111,7 +112,9 @@ def factor_cluster(A, i, Lambda, H):
 
 
 @kernel
-def draw_variances(rng, free, estimate, information, out):
+def draw_variances(
+    rng: np.random.Generator, free: IntMatrix, estimate: Vector, information: Matrix, out: Vector
+) -> int:
     """out (1 + d,) ~ N(estimate, information^-1) given sigma > 0, Psi positive definite. Returns bits of `EVENTS`."""
     d = free.shape[0]
     q = free[d - 1, 0] + 1
@@ -142,7 +145,7 @@ def draw_variances(rng, free, estimate, information, out):
 
 
 @kernel
-def in_wedge(rng, k, s, a):
+def in_wedge(rng: np.random.Generator, k: float, s: float, a: float) -> tuple[float, float]:
     """(z_1, z_2) standard normal given z_2 > -a and z_1 > k z_2 - s; k, s, a >= 0."""
     w = math.sqrt(1.0 + k * k)
     near = 0.5 * (math.erf(s / k / ROOT_2) + math.erf(a / ROOT_2))
@@ -159,12 +162,13 @@ def in_wedge(rng, k, s, a):
 
 
 @inner
-def normal_cdf(x):
+def normal_cdf(x: float) -> float:
+    """The standard normal distribution function."""
     return 0.5 * math.erfc(-x / ROOT_2)
 
 
 @inner
-def normal_between(rng, low, high):
+def normal_between(rng: np.random.Generator, low: float, high: float) -> float:
     """N(0, 1) on (low, high), low <= 0 <= high: by rejection from the normal, or from the uniform where narrow."""
     while True:
         if high - low > 2.5:
@@ -178,7 +182,7 @@ def normal_between(rng, low, high):
 
 
 @inner
-def normal_above(rng, low):
+def normal_above(rng: np.random.Generator, low: float) -> float:
     """N(0, 1) on (low, inf): by rejection from the normal, or from an exponential (Robert 1995) in the tail."""
     rate = 0.5 * (low + math.sqrt(low * low + 4.0))
     while True:

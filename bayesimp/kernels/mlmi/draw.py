@@ -1,4 +1,4 @@
-"""One draw of a conditional generalised linear mixed model: multilevel imputation after Jolani (2025), made exact.
+"""A draw of a conditional generalised linear mixed model: multilevel imputation after Jolani (2025), made exact.
 
     eta_ij = offset_ij + x_ij'beta + z_ij'b_i,     b_i = L u_i,     Psi = L L',     kernels/glmm/modes.py
 
@@ -30,6 +30,7 @@ Prior: beta normal, precision Q0, t0 = Q0 mu0 (zero: flat); Psi ~ Huang-Wand(nu,
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,6 +47,10 @@ from bayesimp.kernels.laplace.fit import NOT_CONVERGED, maximise_laplace
 from bayesimp.kernels.laplace.record import free_elements
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 from bayesimp.kernels.mlmi.proposal import from_coordinates, make_coordinates, to_coordinates
+from bayesimp.notation import IntMatrix, IntVector, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["EVENTS", "FAILED", "FAILURES", "TALLIES", "draw_given_fit", "mlmi_step"]
 
@@ -65,7 +70,7 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps of a visit; fcs/blocks/mlmi.py adds a Gibbs update
+TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps in a visit; fcs/blocks/mlmi.py adds a Gibbs update
 DF = 5.0  # of the proposals
 GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation
 NEAR = 1e-8  # Newton decrement of modes, one more step follows
@@ -73,8 +78,8 @@ WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prio
 
 
 @inner
-def log_prior(x, p, Q0, t0, nu, scale, L):
-    """log p(beta) + log p(L), but for constants; -inf where L is singular."""
+def log_prior(x: Vector, p: int, Q0: Matrix, t0: Vector, nu: float, scale: Vector, L: Matrix) -> float:
+    """log p(beta) + log p(L), up to constants; -inf if L is singular."""
     q, value = L.shape[0], 0.0
     for a in range(p):
         slope = t0[a]
@@ -97,7 +102,7 @@ def log_prior(x, p, Q0, t0, nu, scale, L):
 
 
 @inner
-def t_noise(rng, out, n):
+def t_noise(rng: np.random.Generator, out: Vector, n: int) -> None:
     """out (n,) <- multivariate t with DF degrees of freedom."""
     shrink = math.sqrt(DF / (2.0 * rng.standard_gamma(0.5 * DF)))
     for a in range(n):
@@ -105,13 +110,14 @@ def t_noise(rng, out, n):
 
 
 @inner
-def t_log_density(squares, n):
-    """Of the multivariate t, from the squared distance, but for a constant."""
+def t_log_density(squares: float, n: int) -> float:
+    """Log density of the multivariate t from the squared distance, up to a constant."""
     return -0.5 * (DF + n) * math.log1p(squares / DF)
 
 
 @inner
-def squared(v, n):
+def squared(v: Vector, n: int) -> float:
+    """v'v over the first n elements."""
     s = 0.0
     for a in range(n):
         s += v[a] * v[a]
@@ -120,8 +126,23 @@ def squared(v, n):
 
 @kernel(nogil=True)
 def draw_given_fit(
-    rng, rows, shape, Q0, t0, nu, scale, free, fit, covariance, u_fit, fresh, beta, Psi, B, tallies
-):
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    shape: float,
+    Q0: Matrix,
+    t0: Vector,
+    nu: float,
+    scale: Vector,
+    free: IntMatrix,
+    fit: Vector,
+    covariance: Matrix,
+    u_fit: Matrix,
+    fresh: bool,
+    beta: Vector,
+    Psi: Matrix,
+    B: Matrix,
+    tallies: IntVector,
+) -> int:
     """Steps 2 and 3 of the module, in place.
 
     Parameters
@@ -137,7 +158,7 @@ def draw_given_fit(
 
     Returns
     -------
-    0, or `FAILED` if the likelihood is not finite at the state the chain stands in.
+    0, or `FAILED` if the likelihood is not finite at the state of the chain.
     """
     (m, q), p, k = B.shape, beta.shape[0], fit.shape[0]
     w, L = workspace(rows.y.shape[0], q), np.zeros((q, q))
@@ -269,7 +290,22 @@ def draw_given_fit(
     return 0
 
 
-def mlmi_step(rng, rows, shape, Q0, t0, nu, scale, fit, u_fit, covariance, beta, Psi, B, tallies) -> int:
+def mlmi_step(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    shape: float,
+    Q0: Matrix,
+    t0: Vector,
+    nu: float,
+    scale: Vector,
+    fit: Vector,
+    u_fit: Matrix,
+    covariance: Matrix,
+    beta: Vector,
+    Psi: Matrix,
+    B: Matrix,
+    tallies: IntVector,
+) -> int:
     """One visit of a chain: fit, then draw; all arrays but the prior are set in place.
 
     Parameters

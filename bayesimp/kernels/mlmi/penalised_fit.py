@@ -2,7 +2,7 @@
 
     eta_ij = offset_ij + x_ij'beta + z_ij'L u_i,     L = L(theta), Psi = L L'
 
-Not a maximum of the likelihood: beta is where the joint density is highest, not where the integral is.
+It does not maximise the likelihood: beta maximises the joint density, not the integral.
 
 1. beta, u given theta: the joint mode, of log density f, with K, F, g_i, A_i, M_i, H_i
 (kernels/mlmi/penalised_mode.py). So
@@ -17,6 +17,7 @@ Not a maximum of the likelihood: beta is where the joint density is highest, not
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,11 @@ from bayesimp.kernels.glmm.modes import dot, effects_of
 from bayesimp.kernels.laplace.criterion import put_theta
 from bayesimp.kernels.linalg import copy_to, solve_lower, solve_lower_t
 from bayesimp.kernels.mlmi.penalised_mode import copy_mode, joint, joint_mode, mode_from, solve
+from bayesimp.notation import IntMatrix, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
+    from bayesimp.kernels.mlmi.penalised_mode import JointMode
 
 __all__ = ["FAILED", "FITTED", "LARGE", "penalised_fit"]
 
@@ -36,7 +42,7 @@ FAR = 10.0  # standard deviation of effects (log odds, log means) of clusters th
 
 
 @inner
-def _slopes(rows, free, L, u, w, out):
+def _slopes(rows: GlmmRows, free: IntMatrix, L: Matrix, u: Matrix, w: JointMode, out: Vector) -> None:
     """out (d,) <- dV / dtheta at the joint mode."""
     (m, q), p = u.shape, rows.X.shape[1]
     side, side_u, r, v = np.zeros(p), np.zeros((m, q)), np.zeros((m, q)), np.empty(q)
@@ -87,7 +93,7 @@ def _slopes(rows, free, L, u, w, out):
 
 
 @inner
-def _renew(metric, s, y):
+def _renew(metric: Matrix, s: Vector, y: Vector) -> None:
     """BFGS: metric (d, d), the inverse of -d^2 V, after a step s in theta that lowered the slopes by y."""
     d, sy, yHy = s.shape[0], 0.0, 0.0
     Hy = np.zeros(d)
@@ -103,8 +109,8 @@ def _renew(metric, s, y):
 
 
 @inner
-def _has_ended(rows, L, theta, w):
-    """Whether the estimate is where slopes vanish, not far out where separated data stop a search."""
+def _has_ended(rows: GlmmRows, L: Matrix, theta: Vector, w: JointMode) -> bool:
+    """Whether the gradient vanishes at the estimate, rather than the search stopping far out on separated data."""
     b = np.empty(L.shape[0])
     for l in range(theta.shape[0]):
         if abs(theta[l]) > FAR:
@@ -121,7 +127,18 @@ def _has_ended(rows, L, theta, w):
 
 
 @kernel(nogil=True)
-def penalised_fit(rows, shape, free, top, theta, metric, beta, u, cold, F):
+def penalised_fit(
+    rows: GlmmRows,
+    shape: float,
+    free: IntMatrix,
+    top: float,
+    theta: Vector,
+    metric: Matrix,
+    beta: Vector,
+    u: Matrix,
+    cold: bool,
+    F: Matrix,
+) -> int:
     """Steps 1 and 2.
 
     Parameters

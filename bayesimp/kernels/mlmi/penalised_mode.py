@@ -20,7 +20,7 @@ that is at a large estimate; where all are, at none: an error there.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,16 +29,20 @@ from bayesimp.kernels.families.scalar import POISSON, all_terms, sum_of_logs
 from bayesimp.kernels.glmm.modes import dot, effects_of
 from bayesimp.kernels.laplace.start import guess
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.notation import Matrix, Vector
 
-__all__ = ["Joint", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = ["JointMode", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
 
 STEPS = 100  # of Newton
-ENOUGH = 1e-7  # share of the penalised deviance: a step that gained no more was the last (lme4's tolPwrss);
-THERE = 1e-10  # and where no more could be gained, none is made
+ENOUGH = 1e-7  # share of the penalised deviance: a step that gains no more is the last (lme4's tolPwrss);
+THERE = 1e-10  # and if no more can be gained, no step is made
 COLLINEAR = 1e-12  # part of a column's square that is left after the others
 
 
-class Joint(NamedTuple):
+class JointMode(NamedTuple):
     """By row: slope D; by cluster: g (m, q), A (m, q, q), M (m, p, q), roots of H (m, q, q), half = root^-1 L'M'
     (m, q, p); score X's (p,), F (p, p) and its root; step (p,), step_u (m, q): Newton's."""
 
@@ -56,16 +60,16 @@ class Joint(NamedTuple):
 
 
 @inner
-def joint(n, m, p, q):
+def joint(n: int, m: int, p: int, q: int) -> JointMode:
     """Work arrays for n rows, m clusters, p and q columns."""
-    return Joint(
+    return JointMode(
         np.empty(n), np.empty((m, q)), np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q, q)),
         np.empty((m, q, p)), np.empty(p), np.empty((p, p)), np.empty((p, p)), np.empty(p), np.empty((m, q)),
     )  # fmt: skip
 
 
 @kernel(nogil=True)
-def highest(rows, out):
+def highest(rows: GlmmRows, out: Vector) -> None:
     """out (n,) <- the highest w log p(y_j | eta) over eta, without the terms that do not depend on eta."""
     for j in range(rows.y.shape[0]):
         y, trials, value = rows.y[j], rows.trials[j], 0.0
@@ -77,7 +81,9 @@ def highest(rows, out):
 
 
 @inner
-def _sums(rows, shape, L, beta, u, cold, w):
+def _sums(
+    rows: GlmmRows, shape: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: JointMode
+) -> float:
     """Sums of rows in w at (beta, u); returns f. cold: at `guess`, beta and u zero, s such that a step leads from there
     to where it would from the guess."""
     (m, q), p = u.shape, beta.shape[0]
@@ -90,8 +96,8 @@ def _sums(rows, shape, L, beta, u, cold, w):
         for a in range(q):
             value -= 0.5 * u[i, a] ** 2
             w.g[i, a] = 0.0
-            for c in range(q):
-                w.A[i, a, c] = 0.0
+            for k in range(q):
+                w.A[i, a, k] = 0.0
             for x in range(p):
                 w.M[i, x, a] = 0.0
         for j in range(rows.first[i], rows.first[i + 1]):
@@ -121,7 +127,7 @@ def _sums(rows, shape, L, beta, u, cold, w):
 
 
 @inner
-def _factor(L, w):
+def _factor(L: Matrix, w: JointMode) -> float:
     """Roots of H and F, half; returns sum_i log|H_i| / 2, nan if K is singular."""
     m, q, p = w.half.shape
     AL, log_det = np.empty((q, q)), 0.0
@@ -170,7 +176,7 @@ def _factor(L, w):
 
 
 @inner
-def solve(w, side, side_u):
+def solve(w: JointMode, side: Vector, side_u: Matrix) -> float:
     """(side (p,), side_u (m, q)) <- K^-1 of them; returns their product with what they were."""
     m, q, p = w.half.shape
     product = 0.0
@@ -193,7 +199,7 @@ def solve(w, side, side_u):
 
 
 @inner
-def _move(beta, u, t, w):
+def _move(beta: Vector, u: Matrix, t: float, w: JointMode) -> None:
     """(beta, u) <- moved by t of the step."""
     for x in range(beta.shape[0]):
         beta[x] += t * w.step[x]
@@ -203,8 +209,10 @@ def _move(beta, u, t, w):
 
 
 @inner
-def joint_mode(rows, shape, top, L, beta, u, cold, w):
-    """beta, u <- step 1 from where they are, w at them. Returns V, -inf if the steps do not end. top: f_max."""
+def joint_mode(
+    rows: GlmmRows, shape: float, top: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: JointMode
+) -> float:
+    """beta, u <- step 1 from their values, with w at them. Returns V, or -inf if the steps do not end. top: f_max."""
     before, t, decrement, q = -math.inf, 1.0, math.inf, L.shape[0]
     for k in range(STEPS):
         guessed = cold and k == 0
@@ -235,7 +243,7 @@ def joint_mode(rows, shape, top, L, beta, u, cold, w):
 
 
 @inner
-def copy_mode(beta, u, beta_0, u_0):
+def copy_mode(beta: Vector, u: Matrix, beta_0: Vector, u_0: Matrix) -> None:
     """(beta, u) <- (beta_0, u_0)."""
     for x in range(beta.shape[0]):
         beta[x] = beta_0[x]
@@ -243,7 +251,17 @@ def copy_mode(beta, u, beta_0, u_0):
 
 
 @inner
-def mode_from(rows, shape, top, L, beta_0, u_0, beta, u, w):
+def mode_from(
+    rows: GlmmRows,
+    shape: float,
+    top: float,
+    L: Matrix,
+    beta_0: Vector,
+    u_0: Matrix,
+    beta: Vector,
+    u: Matrix,
+    w: JointMode,
+) -> float:
     """`joint_mode` from (beta_0, u_0)."""
     copy_mode(beta, u, beta_0, u_0)
     return joint_mode(rows, shape, top, L, beta, u, False, w)

@@ -1,4 +1,4 @@
-"""Coordinates in which the parameters of a generalised linear mixed model are about standard normal: for proposals.
+"""Coordinates in which the parameters of a generalised linear mixed model are about standard normal, for proposals.
 
 At the mode (beta^, theta^) of a penalised Laplace log-likelihood with covariance Sigma (kernels/laplace/fit.py):
 
@@ -8,7 +8,7 @@ At the mode (beta^, theta^) of a penalised Laplace log-likelihood with covarianc
     v_phi = R^-1 (phi - phi^),     v_beta = K'(beta - beta^ - G (phi - phi^)),     G = Sigma_beta,phi Sigma_phi^-1
 
 so that fixed effects vary as much as effects of that Psi let them: with few clusters their law given Psi is near normal,
-their joint law a funnel. The factors of the rows C_i are taken once a visit; F(L) takes no pass over rows.
+their joint law a funnel. The factors of the rows C_i are computed once per visit; F(L) needs no pass over rows.
 
     log |dv / d(beta, theta)| = sum_x log K_xx - sum_a (a + 1) log L_aa + constant,   a = 0..
 """
@@ -16,7 +16,7 @@ their joint law a funnel. The factors of the rows C_i are taken once a visit; F(
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.glmm.modes import at_effects, factor, fixed_part
 from bayesimp.kernels.laplace.criterion import put_theta
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.notation import IntMatrix, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.modes import ModeWork
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Coordinates", "from_coordinates", "make_coordinates", "to_coordinates"]
 
@@ -42,7 +47,17 @@ class Coordinates(NamedTuple):
 
 
 @inner
-def make_coordinates(rows, shape, Q0, free, fit, covariance, u, L, w):
+def make_coordinates(
+    rows: GlmmRows,
+    shape: float,
+    Q0: Matrix,
+    free: IntMatrix,
+    fit: Vector,
+    covariance: Matrix,
+    u: Matrix,
+    L: Matrix,
+    w: ModeWork,
+) -> tuple[Coordinates, bool]:
     """`Coordinates` at the mode with modes u (m, q) of effects, and whether they are defined; L, w are work."""
     (m, q), p, d = u.shape, Q0.shape[0], free.shape[0]
     c = Coordinates(
@@ -99,7 +114,7 @@ def make_coordinates(rows, shape, Q0, free, fit, covariance, u, L, w):
 
 
 @inner
-def phi_of(x, p, free, L, out):
+def phi_of(x: Vector, p: int, free: IntMatrix, L: Matrix, out: Vector) -> None:
     """out <- beta and phi, L that of theta in x."""
     for a in range(p):
         out[a] = x[a]
@@ -109,7 +124,7 @@ def phi_of(x, p, free, L, out):
 
 
 @inner
-def fixed_root(c, L, w):
+def fixed_root(c: Coordinates, L: Matrix, w: ModeWork) -> float:
     """c.K <- the Cholesky factor of F(L); the log of the Jacobian of the module, -inf where F is not definite."""
     p, q, m = c.K.shape[0], L.shape[0], c.ZZ.shape[0]
     half = np.empty((q, p))
@@ -140,7 +155,7 @@ def fixed_root(c, L, w):
 
 
 @inner
-def to_coordinates(c, x, free, L, w, v):
+def to_coordinates(c: Coordinates, x: Vector, free: IntMatrix, L: Matrix, w: ModeWork, v: Vector) -> float:
     """v <- coordinates of x = (beta, theta), L that of theta; log of the Jacobian."""
     p, d = c.slope.shape
     phi_of(x, p, free, L, v)
@@ -164,7 +179,7 @@ def to_coordinates(c, x, free, L, w, v):
 
 
 @inner
-def from_coordinates(c, v, free, L, w, x):
+def from_coordinates(c: Coordinates, v: Vector, free: IntMatrix, L: Matrix, w: ModeWork, x: Vector) -> float:
     """x <- (beta, theta) at coordinates v, L <- that of theta; log of the Jacobian."""
     p, d = c.slope.shape
     phi = np.empty(d)

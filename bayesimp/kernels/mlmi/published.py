@@ -20,7 +20,7 @@ A draw of 5 is given up once the rows so far, and the best that the others could
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,10 @@ from bayesimp.kernels.laplace.record import free_elements
 from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to, solve_lower_t
 from bayesimp.kernels.mlmi.penalised_fit import FAILED, FITTED, LARGE, penalised_fit
 from bayesimp.kernels.mlmi.penalised_mode import highest
+from bayesimp.notation import BoolVector, IntMatrix, IntVector, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = [
     "EVENTS",
@@ -79,8 +83,8 @@ SMALL, START = 0.05, 0.2  # a standard deviation as small is tried again from he
 
 
 class PublishedState(NamedTuple):
-    """The last estimates, where the next fit starts: theta (d,), metric (d, d), beta (p,), u (m, q); cold (1,): whether
-    there are none."""
+    """The last estimates, from which the next fit starts: theta (d,), metric (d, d), beta (p,), u (m, q); cold (1,):
+    whether there are none."""
 
     theta: np.ndarray
     metric: np.ndarray
@@ -96,7 +100,9 @@ def new_state(m: int, p: int, q: int) -> PublishedState:
 
 
 @inner
-def reaches(rows, shape, i, eta0, b, best, threshold):
+def reaches(
+    rows: GlmmRows, shape: float, i: int, eta0: Vector, b: Vector, best: Vector, threshold: float
+) -> float:
     """log p(y_i | eta0, b), -inf once it cannot reach the threshold. best (n,): `highest`."""
     value, product, rest_best = 0.0, 1.0, 0.0
     for j in range(rows.first[i], rows.first[i + 1]):
@@ -115,7 +121,22 @@ def reaches(rows, shape, i, eta0, b, best, threshold):
 
 
 @kernel(nogil=True)
-def published_draw(rng, rows, shape, free, best, theta, beta_hat, u, F, incomplete, beta, Psi, B, tallies):
+def published_draw(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    shape: float,
+    free: IntMatrix,
+    best: Vector,
+    theta: Vector,
+    beta_hat: Vector,
+    u: Matrix,
+    F: Matrix,
+    incomplete: BoolVector,
+    beta: Vector,
+    Psi: Matrix,
+    B: Matrix,
+    tallies: IntVector,
+) -> int:
     """Steps 2 to 5; returns 0 or `FAILED`."""
     (m, q), p, n = u.shape, beta.shape[0], rows.y.shape[0]
     L, Lambda, observed = np.zeros((q, q)), np.zeros((q, q)), 0
@@ -176,7 +197,17 @@ def published_draw(rng, rows, shape, free, best, theta, beta_hat, u, F, incomple
     return 0
 
 
-def published_step(rng, rows, shape, incomplete, state, beta, Psi, B, tallies) -> int:
+def published_step(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    shape: float,
+    incomplete: BoolVector,
+    state: PublishedState,
+    beta: Vector,
+    Psi: Matrix,
+    B: Matrix,
+    tallies: IntVector,
+) -> int:
     """One visit of the published algorithm; arrays are the chain's own and are updated in place.
 
     Parameters

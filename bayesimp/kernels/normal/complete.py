@@ -17,6 +17,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.draws import draw_wishart_identity
 from bayesimp.kernels.linalg import cholesky, semidefinite_cholesky
+from bayesimp.notation import BoolVector, Integer, Matrix
 
 __all__ = ["complete", "conditional"]
 
@@ -25,13 +26,13 @@ ROUND_OFF = 1e-10
 
 
 @inner
-def conditional(W, Sigma, observed, K, A):
+def conditional(W: Matrix, Sigma: Matrix, observed: BoolVector, K: Matrix, A: Matrix) -> Integer:
     """K (r, r) <- Sigma_OO^-1 Sigma_OM at [O, M], A (|M|, |M|) <- lower Cholesky factor of S, leading rows.
 
     W (r, r): Sigma_OO^-1, zero elsewhere. Returns |M|, or -1 if S is not positive definite.
     """
     r = Sigma.shape[0]
-    u = np.int64(0)
+    u: Integer = np.int64(0)
     for v in range(r):
         if observed[v]:
             continue
@@ -55,7 +56,9 @@ def conditional(W, Sigma, observed, K, A):
 
 
 @inner
-def complete(rng, rows, observed, W, Sigma, R, S):
+def complete(
+    rng: np.random.Generator, rows: int, observed: BoolVector, W: Matrix, Sigma: Matrix, R: Matrix, S: Matrix
+) -> bool:
     """S (r, r) <- S + E'E of the completed rows of one pattern.
 
     rows: how many; observed (r,) bool; W (r, r) as in `conditional`; R (r, r): E_O'E_O, read at [O, O].
@@ -79,11 +82,20 @@ def complete(rng, rows, observed, W, Sigma, R, S):
 
 
 @inner
-def _noise(rng, rows, observed, R, A, u, OF, FF):
+def _noise(
+    rng: np.random.Generator,
+    rows: int,
+    observed: BoolVector,
+    R: Matrix,
+    A: Matrix,
+    u: Integer,
+    OF: Matrix,
+    FF: Matrix,
+) -> None:
     """OF (r, |M|) <- E_O'F in the rows O, FF (|M|, |M|) <- F'F."""
     r = R.shape[0]
     O = np.empty(r, np.int64)
-    o = np.int64(0)
+    o: Integer = np.int64(0)
     for k in range(r):
         if observed[k]:
             O[o] = k
@@ -94,7 +106,7 @@ def _noise(rng, rows, observed, R, A, u, OF, FF):
             L[i, j] = R[O[i], O[j]]
     # as many rows of normals as the rank can be, so that round-off in the rank does not shift the generator:
     # those that fall on no pivot are rows of N like any other
-    limit = min(rows, o)
+    limit: Integer = min(rows, o)
     semidefinite_cholesky(L, o, ROUND_OFF, limit)
     G = np.zeros((u, u))  # U'U + W
     z = np.empty(u)
@@ -124,7 +136,7 @@ def _noise(rng, rows, observed, R, A, u, OF, FF):
 
 
 @inner
-def _add_products(observed, R, K, OF, FF, S):
+def _add_products(observed: BoolVector, R: Matrix, K: Matrix, OF: Matrix, FF: Matrix, S: Matrix) -> None:
     """S <- S + E_O'E_M, its transpose, and E_M'E_M."""
     r = R.shape[0]
     j = 0

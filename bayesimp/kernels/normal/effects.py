@@ -13,7 +13,7 @@ Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (d
 beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
 
 Where a flat prior leaves Q singular, columns D of X being combinations of the others S, the caller may have their
-coefficients held: vec(beta)_S is drawn given vec(beta)_D as it is, which leaves the posterior invariant too.
+coefficients held: vec(beta)_S is drawn given the current vec(beta)_D, which leaves the posterior invariant too.
 
     beta_S | beta_D   ~ N(Q_SS^-1 (t_S - Q_SD beta_D), Q_SS^-1)
 """
@@ -34,6 +34,7 @@ from bayesimp.kernels.linalg import (
     solve_lower_t,
 )
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import BoolMatrix, BoolVector, IntVector, Matrix, Stack, Vector
 
 # A column is dependent where elimination leaves less than this share of its diagonal element of Q, or than this share
 # (of what round-off leaves) of its element before the clusters are taken off.
@@ -78,7 +79,7 @@ def moments(statistics: SufficientStatistics) -> Moments:
 
 
 @kernel
-def pattern_weights(Sigma, patterns):
+def pattern_weights(Sigma: Matrix, patterns: BoolMatrix) -> tuple[Stack, bool]:
     """W (A, r, r) of every pattern; ok is False if Sigma is not positive definite."""
     A, r = patterns.shape
     W = np.zeros((A, r, r))
@@ -106,7 +107,7 @@ def pattern_weights(Sigma, patterns):
 
 
 @inner
-def _factor_precisions(W, Psi_inverse, m, L, v):
+def _factor_precisions(W: Stack, Psi_inverse: Matrix, m: Moments, L: Stack, v: Matrix) -> bool:
     """L (m, n, n), v (m, n) <- L_i and v_i of every cluster. Returns False if some M_i is not positive definite.
 
     Here and below clusters are indexed, not sliced: a view of an array costs numba more than the work on it.
@@ -151,7 +152,7 @@ def _factor_precisions(W, Psi_inverse, m, L, v):
 
 
 @inner
-def _factor_crosses(W, m, L, U):
+def _factor_crosses(W: Stack, m: Moments, L: Stack, U: Stack) -> None:
     """U (m, n, r p) <- U_i = L_i^-1 C_i of every cluster; zero for clusters without observed rows."""
     clusters, n, P = U.shape
     q, p, r = m.ZX.shape[1], m.ZX.shape[2], W.shape[1]
@@ -179,12 +180,22 @@ def _factor_crosses(W, m, L, U):
 
 
 @inner
-def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held):
+def draw_beta_and_effects(
+    rng: np.random.Generator,
+    W: Stack,
+    Psi_inverse: Matrix,
+    m: Moments,
+    Q0: Matrix,
+    t0: Vector,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """Draw beta (p, r) and B (m, q, r) into place; see the module's equations.
 
     Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zeros when flat.
-    held (r p,) int64: one more for every coefficient that the data do not determine and that is left as it is; (0,): none
-    may be.
+    held (r p,) int64: incremented for every coefficient that the data do not determine and that keeps its value; (0,):
+    none may be.
     Returns 0, or 1 if some M_i, 2 if Q is not positive definite (beta not identified).
     """
     p, r = beta.shape
@@ -243,11 +254,11 @@ def draw_beta_and_effects(rng, W, Psi_inverse, m, Q0, t0, beta, B, held):
 
 
 @inner
-def _hold(Q, t, Q0, before, beta, fixed):
+def _hold(Q: Matrix, t: Vector, Q0: Matrix, before: Vector, beta: Matrix, fixed: BoolVector) -> None:
     """Q, t <- those of vec(beta)_S given vec(beta)_D, fixed (r p,) <- True in D; see the module.
 
     Of D are columns that those before them leave nothing of, and that have no prior. before (r p,): the diagonal of Q
-    with the clusters not taken off.
+    before the clusters are subtracted.
     """
     p, P = beta.shape[0], fixed.size
     L = np.empty((P, P))
@@ -279,7 +290,7 @@ def _hold(Q, t, Q0, before, beta, fixed):
 
 
 @inner
-def _given_factors(z, L, U, v, vec_beta, B):
+def _given_factors(z: Vector, L: Stack, U: Stack, v: Matrix, vec_beta: Vector, B: Stack) -> None:
     """B_i (m, q, r) <- L_i^-T (v_i - U_i vec(beta) + z_i), z (>= m n,) standard normal."""
     clusters, q, r = B.shape
     n = r * q
@@ -299,7 +310,9 @@ def _given_factors(z, L, U, v, vec_beta, B):
 
 
 @inner
-def effects_from_normals(z, W, Psi_inverse, m, beta, B):
+def effects_from_normals(
+    z: Vector, W: Stack, Psi_inverse: Matrix, m: Moments, beta: Matrix, B: Stack
+) -> bool:
     """B (m, q, r) <- B | beta, Sigma, Psi, Y_obs from m r q standard normals, the first of z.
 
     Returns False if some M_i is not positive definite.
@@ -322,7 +335,9 @@ def effects_from_normals(z, W, Psi_inverse, m, beta, B):
 
 
 @kernel
-def draw_effects(rng, W, Psi_inverse, m, beta, B):
+def draw_effects(
+    rng: np.random.Generator, W: Stack, Psi_inverse: Matrix, m: Moments, beta: Matrix, B: Stack
+) -> bool:
     """Draw B (m, q, r) given beta (p, r); returns False if some M_i is not positive definite."""
     z = np.empty(B.size)
     for e in range(z.size):

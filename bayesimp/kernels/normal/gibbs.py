@@ -16,6 +16,8 @@ Other covariance priors: kernels/covariance/update.py.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
@@ -30,13 +32,21 @@ from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
+from bayesimp.notation import Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.kernels.normal.effects import Moments
+    from bayesimp.kernels.normal.imputed import IncompleteCells
 
 __all__ = ["gibbs"]
 
 
 @kernel(nogil=True)
-def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, offset, Sigma, Psi,
-          beta_draws, Sigma_draws, Psi_draws, mean_draws, sd_draws):  # fmt: skip
+def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prior_Sigma: CovarianceUpdate,
+          prior_Psi: CovarianceUpdate, Q0: Matrix, t0: Vector, incomplete: IncompleteCells, offset: Matrix,
+          Sigma: Matrix, Psi: Matrix, beta_draws: Stack, Sigma_draws: Stack, Psi_draws: Stack, mean_draws: Stack,
+          sd_draws: Stack) -> int:  # fmt: skip
     """Run the chain from (Sigma, Psi), which are updated in place; keep every `thin`-th state.
 
     Parameters
@@ -46,9 +56,9 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
     Q0, t0
         (r p, r p), (r p,): precision, and precision times mean, of the normal prior of vec(beta); zero if flat.
     incomplete, offset
-        Incomplete cells and the part of the mean taken off beforehand (kernels/normal/imputed.py).
+        Incomplete cells, and the part of the mean that was subtracted beforehand (kernels/normal/imputed.py).
     beta_draws (D, p, r), Sigma_draws (D, r, r), Psi_draws (D, rq, rq)
-        Where kept states go; D = iterations // thin.
+        Arrays for the kept states; D = iterations // thin.
     mean_draws, sd_draws
         (D, m, r): drawn mean and sd of the missing values by cluster and response, nan where none is missing.
 
@@ -67,7 +77,7 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
     Psi_inverse = np.empty((r * q, r * q))
     S = np.empty((r, r))
     T = np.empty((r * q, r * q))
-    N = np.int64(0)  # a literal 0 would be a type of its own, and compile what it is handed to twice
+    N = np.int64(0)  # a literal 0 has its own type, so that functions called with it would be compiled twice
     for a in range(m.pattern_rows.size):
         N += m.pattern_rows[a]
     for t in range(iterations):
@@ -78,7 +88,7 @@ def gibbs(rng, iterations, thin, m, prior_Sigma, prior_Psi, Q0, t0, incomplete, 
         if code:
             return code
         if (t + 1) % thin == 0:
-            # state kept: the (Sigma, Psi) that this (beta, B) was drawn with
+            # the state that is kept has the (Sigma, Psi) with which this (beta, B) was drawn
             k = (t + 1) // thin - 1
             copy_to(beta_draws[k], beta)
             copy_to(Sigma_draws[k], Sigma)

@@ -24,6 +24,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import Matrix, Stack
 
 __all__ = ["IncompleteCells", "draw_imputed_statistics", "incomplete_cells"]
 
@@ -45,6 +46,7 @@ class IncompleteCells(NamedTuple):
 
 
 def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
+    """The cells with missing responses, with means and centred cross products of what is observed."""
     s = statistics
     keep = ~s.patterns[s.cell_pattern].all(1)
     rows, gram = s.cell_rows[keep], s.gram[keep]
@@ -57,8 +59,10 @@ def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
 
 
 @inner
-def _coefficients(W, Sigma, beta, offset, q, c, root_s):
-    """c (A, r, p+q+r), sqrt(s) (A, r) <- what does not depend on the cluster: all of c but the part of Z."""
+def _coefficients(
+    W: Stack, Sigma: Matrix, beta: Matrix, offset: Matrix, q: int, c: Stack, root_s: Matrix
+) -> None:
+    """c (A, r, p+q+r), sqrt(s) (A, r) <- the parts that do not depend on the cluster: all of c except the part of Z."""
     A, r, _ = W.shape
     p = beta.shape[0]
     for a in range(A):
@@ -78,10 +82,20 @@ def _coefficients(W, Sigma, beta, offset, q, c, root_s):
 
 
 @inner
-def draw_imputed_statistics(rng, cells, offset, W, Sigma, beta, B, mean, sd):
+def draw_imputed_statistics(
+    rng: np.random.Generator,
+    cells: IncompleteCells,
+    offset: Matrix,
+    W: Stack,
+    Sigma: Matrix,
+    beta: Matrix,
+    B: Stack,
+    mean: Matrix,
+    sd: Matrix,
+) -> None:
     """mean, sd (m, r) <- a draw of mean and sd (denominator n - 1) of the missing values; nan where none.
 
-    offset (p, r): coefficients on X to be added to the values, as taken off before (their fixed part).
+    offset (p, r): coefficients on X to be added to the values, from which they were subtracted (their fixed part).
     """
     clusters, q, r = B.shape
     p = beta.shape[0]

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.notation import Array, Integer, Matrix, Stack, Vector
 
 __all__ = [
     "MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data", "symmetric_inverse",
@@ -43,7 +44,7 @@ LOG_2PI = np.log(2 * np.pi)
 
 @dataclass(frozen=True)
 class MarginalData:
-    """What the likelihood needs of a table, as the arrays `log_likelihood` takes, in its order.
+    """The data for the likelihood: the arrays that `log_likelihood` takes, in its order.
 
     Integers are 32 bits because `pm.Data` makes them so: one compiled kernel serves both.
 
@@ -77,7 +78,15 @@ def marginal_data(statistics: SufficientStatistics) -> MarginalData:
 
 
 @kernel(nogil=True)
-def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
+def log_likelihood(
+    beta: Matrix,
+    Sigma: Matrix,
+    Psi: Matrix,
+    observed: NDArray[np.int32],
+    cells: NDArray[np.int32],
+    gram: Stack,
+    total: Stack,
+) -> tuple[float, Matrix, Matrix, Matrix]:
     """Log density of the observed values and its gradient.
 
     Parameters
@@ -105,7 +114,9 @@ def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
     P, V, M, PVP = np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s))
     h, b = np.zeros(s), np.zeros(s)
     value = _fixed_part(beta, observed, W, logdet, total, T, XR)
-    start = np.int64(0)  # a literal 0 has a type of its own: all that takes it would be compiled twice
+    start: Integer = np.int64(
+        0
+    )  # a literal 0 has its own type, so that functions called with it would be compiled twice
     while start < len(cells):
         stop = _information(beta, W, cells, gram, start, P, h)
         value += _posterior(L, P, h, M, V, b)
@@ -124,7 +135,9 @@ def log_likelihood(beta, Sigma, Psi, observed, cells, gram, total):
     return value, dbeta, dSigma, dPsi
 
 
-def log_likelihood_by_cluster(beta, Sigma, Psi, statistics: SufficientStatistics) -> NDArray[np.float64]:
+def log_likelihood_by_cluster(
+    beta: Array, Sigma: Array, Psi: Array, statistics: SufficientStatistics
+) -> NDArray[np.float64]:
     """Log density of the observed values of each cluster, at each draw.
 
     Parameters
@@ -138,14 +151,22 @@ def log_likelihood_by_cluster(beta, Sigma, Psi, statistics: SufficientStatistics
     """
     beta, Sigma, Psi = (np.asarray(x, dtype=float) for x in (beta, Sigma, Psi))
     front = beta.shape[:-2]
-    flat = [np.ascontiguousarray(x.reshape(-1, *x.shape[-2:])) for x in (beta, Sigma, Psi)]
+    b, S, P = (np.ascontiguousarray(x.reshape(-1, *x.shape[-2:])) for x in (beta, Sigma, Psi))
     data = marginal_data(statistics)
-    out = _by_cluster(*flat, data.observed, data.cells, data.gram, statistics.clusters)
+    out = _by_cluster(b, S, P, data.observed, data.cells, data.gram, statistics.clusters)
     return out.reshape(*front, statistics.clusters)
 
 
 @kernel(nogil=True)
-def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
+def _by_cluster(
+    beta: Stack,
+    Sigma: Stack,
+    Psi: Stack,
+    observed: NDArray[np.int32],
+    cells: NDArray[np.int32],
+    gram: Stack,
+    clusters: int,
+) -> Matrix:
     (draws, p, r), s = beta.shape, Psi.shape[1]
     out = np.zeros((draws, clusters))
     L, P, V, M = np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s))
@@ -156,7 +177,7 @@ def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
         if not (_cholesky(Psi[d], L) and _precisions(Sigma[d], observed, W, logdet)):
             out[d] = -np.inf
             continue
-        start = np.int64(0)
+        start: Integer = np.int64(0)
         while start < len(cells):
             i = cells[start, 0]
             stop = _information(beta[d], W, cells, gram, start, P, h)
@@ -171,7 +192,7 @@ def _by_cluster(beta, Sigma, Psi, observed, cells, gram, clusters):
 
 
 @inner
-def _cholesky(A, L):
+def _cholesky(A: Matrix, L: Matrix) -> bool:
     """L <- lower Cholesky factor of A; False where A is not positive definite."""
     for i in range(len(A)):
         for j in range(i + 1):
@@ -188,7 +209,7 @@ def _cholesky(A, L):
 
 
 @inner
-def _inverse_lower(L, M):
+def _inverse_lower(L: Matrix, M: Matrix) -> None:
     """M <- L^-1, both lower triangular."""
     for j in range(len(L)):
         M[j, j] = 1 / L[j, j]
@@ -200,7 +221,7 @@ def _inverse_lower(L, M):
 
 
 @kernel(nogil=True)
-def symmetric_inverse(S):
+def symmetric_inverse(S: Matrix) -> tuple[Matrix, float]:
     """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
     d = len(S)
     L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, d))
@@ -219,7 +240,7 @@ def symmetric_inverse(S):
 
 
 @inner
-def _quadratic(A, B, AB, out):
+def _quadratic(A: Matrix, B: Matrix, AB: Matrix, out: Matrix) -> None:
     """out <- B'A B, with A B left in AB."""
     s = len(A)
     for i in range(s):
@@ -235,7 +256,7 @@ def _quadratic(A, B, AB, out):
 
 
 @inner
-def _precisions(Sigma, observed, W, logdet):
+def _precisions(Sigma: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector) -> bool:
     """W_a, logdet Sigma[O_a, O_a] for every pattern; False where Sigma is not positive definite."""
     r = len(Sigma)
     if not _cholesky(Sigma, np.zeros((r, r))):
@@ -261,7 +282,9 @@ def _precisions(Sigma, observed, W, logdet):
 
 
 @inner
-def _fixed_part(beta, observed, W, logdet, total, R2, XR):
+def _fixed_part(
+    beta: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector, total: Stack, R2: Stack, XR: Stack
+) -> float:
     """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; leaves R'R_a in R2, X'R_a in XR."""
     p, r = beta.shape
     y = total.shape[1] - r  # first column of Y
@@ -287,7 +310,7 @@ def _fixed_part(beta, observed, W, logdet, total, R2, XR):
 
 
 @inner
-def _ZR(beta, G, l, k):
+def _ZR(beta: Matrix, G: Matrix, l: int, k: int) -> float:
     """Row l, column k of Z'R = Z'Y - Z'X beta."""
     p, r = beta.shape
     z, y = 1 + p, len(G) - r
@@ -298,8 +321,10 @@ def _ZR(beta, G, l, k):
 
 
 @inner
-def _information(beta, W, cells, gram, start, P, h):
-    """P_i and h_i of the cluster whose cells begin at `start`; returns where they end."""
+def _information(
+    beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: Integer, P: Matrix, h: Vector
+) -> Integer:
+    """P_i and h_i <- those of the cluster whose cells begin at `start`; returns the end of its cells."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
     fill(P, 0.0)
@@ -320,7 +345,7 @@ def _information(beta, W, cells, gram, start, P, h):
 
 
 @inner
-def _posterior(L, P, h, M, V, b):
+def _posterior(L: Matrix, P: Matrix, h: Vector, M: Matrix, V: Matrix, b: Vector) -> float:
     """V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
     s = len(h)
     _quadratic(P, L, M, V)
@@ -352,7 +377,17 @@ def _posterior(L, P, h, M, V, b):
 
 
 @inner
-def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
+def _add_residuals(
+    beta: Matrix,
+    b: Vector,
+    V: Matrix,
+    cells: NDArray[np.int32],
+    gram: Stack,
+    start: Integer,
+    stop: Integer,
+    T: Stack,
+    XR: Stack,
+) -> None:
     """From R'R and X'R to E[(R - ZB)'(R - ZB)] and X'(R - ZB), cell by cell."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
@@ -372,7 +407,7 @@ def _add_residuals(beta, b, V, cells, gram, start, stop, T, XR):
 
 
 @inner
-def _add_dPsi(P, V, h, b, M, PVP, dPsi):
+def _add_dPsi(P: Matrix, V: Matrix, h: Vector, b: Vector, M: Matrix, PVP: Matrix, dPsi: Matrix) -> None:
     """dPsi += 1/2 (g g' - (P - P V P)), g = h - P b."""
     s = len(h)
     g = np.empty(s)

@@ -6,7 +6,7 @@ interweaving with the non-centred form, Yu & Meng 2011):
 
     b_ie -> alpha b_ie,     Psi -> A Psi A,  A = diag(1, .., alpha, .., 1)
 
-The density of B given Psi does not change but for a Jacobian, so that alpha has density
+The density of B given Psi changes only by a Jacobian, so that alpha has density
 
     p(alpha) ~ L(alpha) pi(A Psi A) |alpha|^d,      L(alpha) ~ exp( lambda_e alpha - Lambda_ee alpha^2 / 2 - .. )
 
@@ -25,6 +25,7 @@ this is the ratio of the half-t densities. Inverse-Wishart priors keep Psi away 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,12 +33,17 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND, invert
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.effects import draw_beta_and_effects
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["draw_and_rescale_effects", "rescale_effects"]
 
 
 @inner
-def _likelihood_of_scales(W, m, beta, B, Lambda, lam):
+def _likelihood_of_scales(W: Stack, m: Moments, beta: Matrix, B: Stack, Lambda: Matrix, lam: Vector) -> None:
     """Lambda (n, n), lam (n,) of the module's equations, at the present B."""
     clusters, q, r = B.shape
     p = beta.shape[0]
@@ -65,7 +71,18 @@ def _likelihood_of_scales(W, m, beta, B, Lambda, lam):
 
 
 @inner
-def rescale_effects(rng, nu, sd, d, W, m, beta, B, Psi, Psi_inverse):
+def rescale_effects(
+    rng: np.random.Generator,
+    nu: float,
+    sd: Vector,
+    d: Integer,
+    W: Stack,
+    m: Moments,
+    beta: Matrix,
+    B: Stack,
+    Psi: Matrix,
+    Psi_inverse: Matrix,
+) -> int:
     """One proposal for every effect; B, Psi and Psi_inverse are changed in place. Returns how many were accepted.
 
     nu, sd (n,): degrees of freedom and scales of the half-t standard deviations; d: n for Huang-Wand, 1 for
@@ -108,7 +125,19 @@ def rescale_effects(rng, nu, sd, d, W, m, beta, B, Psi, Psi_inverse):
 
 
 @inner
-def draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held):
+def draw_and_rescale_effects(
+    rng: np.random.Generator,
+    W: Stack,
+    prior_Psi: CovarianceUpdate,
+    m: Moments,
+    Q0: Matrix,
+    t0: Vector,
+    Psi: Matrix,
+    Psi_inverse: Matrix,
+    beta: Matrix,
+    B: Stack,
+    held: IntVector,
+) -> int:
     """beta, B given Sigma (by its weights W) and Psi, then the module's move where the prior of Psi has one.
 
     In place: beta (p, r), B (m, q, r), Psi and Psi_inverse (rq, rq).

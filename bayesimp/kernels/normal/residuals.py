@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.linalg import copy_to
+from bayesimp.notation import Matrix, Stack
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["residual_products"]
 
 
 @inner
-def residual_products(m, beta, B, RR):
+def residual_products(m: Moments, beta: Matrix, B: Stack, RR: Stack) -> None:
     """RR (A, r, r) <- (Y - X beta - Z B)'(Y - X beta - Z B) by pattern; only observed rows and columns mean anything.
 
     R'R = Y'Y - beta'X'Y - Y'X beta + beta'X'X beta - sum_i [B_i'T_i + T_i'B_i - B_i'Z'Z B_i],

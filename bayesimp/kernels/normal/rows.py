@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +12,29 @@ from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.kernels.normal.effects import draw_effects, effects_from_normals, pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.normal.effects import Moments
+    from bayesimp.kernels.normal.imputed import IncompleteCells
 
 __all__ = ["draw_statistics", "missing_from_normals"]
 
 
 @kernel(nogil=True)
-def missing_from_normals(z, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
+def missing_from_normals(
+    z: Matrix,
+    m: Moments,
+    X: Matrix,
+    Z: Matrix,
+    Y: Matrix,
+    cluster: IntVector,
+    pattern: IntVector,
+    beta: Stack,
+    Sigma: Stack,
+    Psi: Stack,
+    out: Stack,
+) -> bool:
     """out (M, R, r) <- draws of the missing cells of the rows (X, Z, Y), nan where observed; working scale.
 
     One draw for each of M draws beta (M, p, r), Sigma (M, r, r), Psi (M, rq, rq), from standard normals z (M, k):
@@ -30,7 +48,19 @@ def missing_from_normals(z, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out)
 
 
 @inner
-def _fill(z, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
+def _fill(
+    z: Vector,
+    m: Moments,
+    X: Matrix,
+    Z: Matrix,
+    Y: Matrix,
+    cluster: IntVector,
+    pattern: IntVector,
+    beta: Matrix,
+    Sigma: Matrix,
+    Psi: Matrix,
+    out: Matrix,
+) -> bool:
     """One draw: out (R, r)."""
     clusters, (p, r), q = m.first.size - 1, beta.shape, Z.shape[1]
     W, ok = pattern_weights(Sigma, m.patterns)
@@ -78,7 +108,17 @@ def _fill(z, m, X, Z, Y, cluster, pattern, beta, Sigma, Psi, out):
 
 
 @kernel(nogil=True)
-def draw_statistics(rng, m, cells, offset, beta, Sigma, Psi, mean, sd):
+def draw_statistics(
+    rng: np.random.Generator,
+    m: Moments,
+    cells: IncompleteCells,
+    offset: Matrix,
+    beta: Stack,
+    Sigma: Stack,
+    Psi: Stack,
+    mean: Stack,
+    sd: Stack,
+) -> bool:
     """mean, sd (D, m, r) <- imputed means and sds (kernels/normal/imputed.py) for draws beta (D, p, r), Sigma, Psi.
 
     For samplers that hand over draws of the parameters only. Returns False if a Sigma or Psi is not p.d.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.kernels.compiled import kernel
+from bayesimp.notation import IntVector, Matrix, Stack
 
 __all__ = ["SufficientStatistics", "collect"]
 
@@ -72,7 +73,7 @@ class SufficientStatistics:
         )  # fmt: skip
 
 
-def collect(X, Z, Y, codes, clusters: int) -> SufficientStatistics:
+def collect(X: Matrix, Z: Matrix, Y: Matrix, codes: IntVector, clusters: int) -> SufficientStatistics:
     """Group rows into cells and sum their Gram matrices.
 
     Parameters
@@ -108,7 +109,7 @@ def collect(X, Z, Y, codes, clusters: int) -> SufficientStatistics:
 
 
 @kernel
-def _add_outer(D, cell, gram):
+def _add_outer(D: Matrix, cell: IntVector, gram: Stack) -> None:
     """gram[cell[j]] += D[j] D[j]' (upper triangle), row by row."""
     for j in range(D.shape[0]):
         G = gram[cell[j]]

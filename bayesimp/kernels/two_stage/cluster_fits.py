@@ -1,7 +1,7 @@
-"""Every cluster by itself: maximum likelihood or least squares, and draws where that has no finite estimate.
+"""Fits of single clusters by maximum likelihood or least squares, and draws if there is no finite estimate.
 
-Newton's method from where the visit before ended, columns of the cluster one after the other in memory. It ends with
-a step from where twice the log likelihood still to gain, g'H^-1 g, is below 1e-6: after it that is about 1e-12. The
+Newton's method starts where the last visit ended; columns of a cluster are contiguous in memory. The last step is made
+when twice the remaining gain in log-likelihood, g'H^-1 g, is below 1e-6; after it the gain is about 1e-12. The
 information is that of the last evaluation, a thousandth of a standard error away.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel, reduction
 from bayesimp.kernels.families.scalar import POISSON, all_terms, sum_of_logs
-from bayesimp.kernels.glm.density import Prior, curvature
+from bayesimp.kernels.glm.density import GlmPrior, curvature
 from bayesimp.kernels.glm.posterior import find_mode, metropolis
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.linalg import (
@@ -24,6 +24,7 @@ from bayesimp.kernels.linalg import (
     solve_lower,
     solve_lower_t,
 )
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
 
 __all__ = ["FAILED", "FITTED", "NO_ROWS", "STEPS", "draw_failed", "fit_clusters", "fit_normal"]
 
@@ -57,7 +58,7 @@ class _Cluster(NamedTuple):
 
 
 @inner
-def _workspace(rows):
+def _workspace(rows: GlmmRows) -> _Cluster:
     p, N = rows.X.shape[1], 0
     for i in range(rows.first.size - 1):
         N = max(N, rows.first[i + 1] - rows.first[i])
@@ -68,7 +69,7 @@ def _workspace(rows):
 
 
 @inner
-def _load(rows, start, n, c):
+def _load(rows: GlmmRows, start: int, n: int, c: _Cluster) -> None:
     for j in range(n):
         c.offset[j] = rows.offset[start + j]
         for a in range(c.g.size):
@@ -76,7 +77,7 @@ def _load(rows, start, n, c):
 
 
 @reduction
-def _cross_products(n, c):
+def _cross_products(n: int, c: _Cluster) -> None:
     """g <- x'score, G <- x'(weight x), lower triangle."""
     for a in range(c.g.size):
         s = 0.0
@@ -92,7 +93,7 @@ def _cross_products(n, c):
 
 
 @inner
-def _predict(n, c, b):
+def _predict(n: int, c: _Cluster, b: Vector) -> None:
     """eta <- offset + x'b."""
     for j in range(n):
         c.eta[j] = c.offset[j]
@@ -102,7 +103,9 @@ def _predict(n, c, b):
 
 
 @kernel(nogil=True)
-def fit_normal(rows, fits, XX, Xy, s2, yy, status):
+def fit_normal(
+    rows: GlmmRows, fits: Matrix, XX: Stack, Xy: Matrix, s2: Vector, yy: Vector, status: IntVector
+) -> None:
     """Least squares by cluster; s2, yy zero on entry."""
     p = rows.X.shape[1]
     c, b = _workspace(rows), np.empty(p)
@@ -136,8 +139,8 @@ def fit_normal(rows, fits, XX, Xy, s2, yy, status):
 
 
 @inner
-def _log_likelihood(rows, start, n, c):
-    """Of a cluster, up to a constant, at c.eta; c.score, c.weight <- its derivatives in eta."""
+def _log_likelihood(rows: GlmmRows, start: int, n: int, c: _Cluster) -> float:
+    """Log-likelihood of a cluster at c.eta, up to a constant; c.score, c.weight <- its derivatives in eta."""
     value, product = 0.0, 1.0
     for j in range(n):
         w, trials = rows.weight[start + j], rows.trials[start + j]
@@ -150,8 +153,8 @@ def _log_likelihood(rows, start, n, c):
 
 
 @inner
-def _newton(rows, start, n, c, b, H):
-    """b <- the maximum of the likelihood of a cluster, H <- information, c.G <- its factor; FITTED or why not."""
+def _newton(rows: GlmmRows, start: int, n: int, c: _Cluster, b: Vector, H: Matrix) -> int:
+    """b <- the maximum of a cluster's likelihood, H <- information, c.G <- its factor; returns FITTED or the reason."""
     p, value, t = b.size, -math.inf, 1.0
     for x in range(p):
         c.step[x] = 0.0
@@ -189,7 +192,7 @@ def _newton(rows, start, n, c, b, H):
 
 
 @kernel(nogil=True)
-def fit_clusters(rows, fits, H, Hb, S, status):
+def fit_clusters(rows: GlmmRows, fits: Matrix, H: Stack, Hb: Matrix, S: Stack, status: IntVector) -> None:
     """Maximum likelihood by cluster from fits, nan for a cold start; H (m, p, p) <- information, S <- H^-1, Hb (m, p).
 
     Zero where there is no fit, fits nan.
@@ -229,11 +232,19 @@ def fit_clusters(rows, fits, H, Hb, S, status):
 
 
 @kernel(nogil=True)
-def draw_failed(rng, rows, failed, means, L, effects, coefficients):
+def draw_failed(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    failed: IntVector,
+    means: Matrix,
+    L: Matrix,
+    effects: Matrix,
+    coefficients: Matrix,
+) -> tuple[int, int]:
     """coefficients of failed clusters <- from their exact conditional laws; the numbers of accepted steps and of
-    clusters without a mode, left as they are."""
+    clusters without a mode, which keep their values."""
     p, accepted = L.shape[0], 0
-    prior = Prior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)
+    prior = GlmPrior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)
     h, none, mode = curvature(p, 0, 1), np.empty((0, 1)), np.empty(p)
     bounds, levels, lost = np.zeros(2, np.int64), np.int64(2), 0
     for i in failed:

@@ -22,7 +22,7 @@ binary data and 30 rows a cluster, 90% intervals of linear predictors cover 84% 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,10 @@ from bayesimp.kernels.two_stage.cluster_fits import (
 from bayesimp.kernels.two_stage.draw_normal import NormalFits, draw_normal_clusters, gaussian_effects
 from bayesimp.kernels.two_stage.meta_analysis import REML, meta_analysis
 from bayesimp.kernels.two_stage.meta_analysis import WORDS as META_WORDS
+from bayesimp.notation import Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = [
     "FAILED",
@@ -54,7 +58,7 @@ __all__ = [
 TOO_FEW, UNCONDITIONAL = 16, 512
 VARIANCES = 32  # codes of the meta-analysis of log variances are multiplied by it
 WORDS = META_WORDS | {
-    TOO_FEW: "too few clusters can be fitted by themselves, or columns of clusters are dependent; nothing drawn"
+    TOO_FEW: "too few clusters can be fitted on their own, or cluster-level columns are dependent; nothing was drawn"
 }
 WORDS |= {UNCONDITIONAL: "no mode was found for a cluster whose own fit failed: drawn as if it had no rows"}
 WORDS |= {VARIANCES * key: f"residual variances: {words}" for key, words in META_WORDS.items()}
@@ -73,7 +77,7 @@ class TwoStageState(NamedTuple):
 
 
 def initial_state(m: int, p: int) -> TwoStageState:
-    """Of a first visit."""
+    """The state of a first visit."""
     return TwoStageState(np.full((m, p), np.nan), np.full((m, p), np.nan), np.full(m, np.nan))
 
 
@@ -97,7 +101,14 @@ class TwoStageDraw(NamedTuple):
     code: int
 
 
-def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStageDraw:
+def two_stage_step(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    T: Matrix,
+    state: TwoStageState,
+    method: int = REML,
+    published: bool = False,
+) -> TwoStageDraw:
     """One visit: coefficients of every cluster, drawn.
 
     Parameters
@@ -108,7 +119,7 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
         GlmmRows, family LOGIT, PROBIT, POISSON or glm.NORMAL (y with mean 0, sd 1). The coefficients of all columns of
         X, the intercept first, vary between clusters; Z is not used. Columns constant in clusters belong to T.
     T
-        (m, c): columns of clusters, c = 0 for none; the coefficients of cluster i hold its W_i beta*.
+        (m, c): cluster-level columns, c = 0 for none; the coefficients of cluster i include its W_i beta*.
     state
         `initial_state`, updated in place.
     method
@@ -149,7 +160,7 @@ def two_stage_step(rng, rows, T, state, method=REML, published=False) -> TwoStag
     return TwoStageDraw(coefficients, none[:, 0], none, status, share, meta.beta_drawn, L, np.empty(0), code)
 
 
-def _means(beta, T, p):
+def _means(beta: Vector, T: Matrix, p: int) -> Matrix:
     """W_i beta, (m, p)."""
     means = np.empty((len(T), p))
     means[:] = beta[:p]

@@ -17,7 +17,7 @@ Metropolis from its law given its rows, b_i integrated out; b_i given it is exac
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import digamma, polygamma
@@ -26,11 +26,15 @@ from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 from bayesimp.kernels.two_stage.cluster_fits import FITTED, STEPS
 from bayesimp.kernels.two_stage.meta_analysis import meta_analysis
+from bayesimp.notation import IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.two_stage.meta_analysis import MetaAnalysisDraw
 
 __all__ = ["NormalFits", "draw_normal_clusters", "gaussian_effects"]
 
 
-def gaussian_effects(H, Hb, means, L, z):
+def gaussian_effects(H: Stack, Hb: Matrix, means: Matrix, L: Matrix, z: Matrix) -> Matrix:
     """b_i = mu_i + L v_i, v_i ~ N(A^-1 L'(Hb_i - H_i mu_i), A^-1), from standard normal z (m, p); z = 0: its mean."""
     out = np.empty_like(means)
     if not _effects(H, Hb, means, L, z, out):
@@ -39,7 +43,7 @@ def gaussian_effects(H, Hb, means, L, z):
 
 
 @kernel(nogil=True)
-def _effects(H, Hb, means, L, z, out):
+def _effects(H: Stack, Hb: Matrix, means: Matrix, L: Matrix, z: Matrix, out: Matrix) -> bool:
     """out <- b_i; False where A has no factor."""
     m, p = means.shape
     A, HL, v = np.empty((p, p)), np.empty((p, p)), np.empty(p)
@@ -83,13 +87,23 @@ class NormalFits(NamedTuple):
     status: np.ndarray
 
 
-def draw_normal_clusters(rng, data, meta, means, means_hat, state, method, published):
+def draw_normal_clusters(
+    rng: np.random.Generator,
+    data: NormalFits,
+    meta: MetaAnalysisDraw,
+    means: Matrix,
+    means_hat: Matrix,
+    state: Vector,
+    method: int,
+    published: bool,
+) -> tuple[Matrix, Vector, Matrix, float, Vector, int]:
     """sigma_i^2, then coefficients, drawn: means (m, p) are W_i beta*, means_hat W_i beta_hat, state (m,) is updated.
 
     Returns coefficients, sigma2, estimated, accepted, log_sigma2, code as in `draw.TwoStageDraw`.
     """
     m, p = means.shape
     good = data.status == FITTED
+    variance: Vector
     half = 0.5 * data.df[good]
     estimate, variance = np.log(data.s2[good]), 2.0 / (data.df[good] - 4.0)
     if not published:
@@ -97,8 +111,9 @@ def draw_normal_clusters(rng, data, meta, means, means_hat, state, method, publi
     logs = meta_analysis(
         rng, estimate[:, None], variance[:, None, None], np.empty((len(half), 0)), method, published
     )
+    assert logs is not None, "there are fewer fitted clusters than two"
     mu, tau = logs.beta_drawn[0], abs(logs.L_drawn[0, 0])
-    z = rng.standard_normal(m)
+    z: Vector = rng.standard_normal((m,))
     shrunk = tau**2 / (tau**2 + variance)
     log_sigma2 = mu + tau * z
     log_sigma2[good] = mu + shrunk * (estimate - mu) + np.sqrt(shrunk * variance) * z[good]
@@ -122,14 +137,23 @@ def draw_normal_clusters(rng, data, meta, means, means_hat, state, method, publi
     return coefficients, sigma2, estimated, accepted, np.array([mu, tau]), logs.code
 
 
-def _failed_variances(rng, data, failed, means, L, mu, tau, state):
+def _failed_variances(
+    rng: np.random.Generator,
+    data: NormalFits,
+    failed: IntVector,
+    means: Matrix,
+    L: Matrix,
+    mu: float,
+    tau: float,
+    state: Vector,
+) -> float:
     """state <- standardised log sigma_i^2 of the failed, after random-walk Metropolis; the share accepted."""
     XX, mean, n = data.XX[failed], means[failed], data.df[failed] + means.shape[1]
     residual = data.Xy[failed] - np.einsum("ixy,iy->ix", XX, mean)
     squares = data.yy[failed] - ((data.Xy[failed] + residual) * mean).sum(1)  # of y - X mu
     LXXL, Lr = L.T @ XX @ L, residual @ L
 
-    def log_density(z):
+    def log_density(z: Vector) -> Vector:
         s2 = np.exp(mu + tau * z)
         A = np.eye(len(L)) + LXXL / s2[:, None, None]
         explained = (Lr * np.linalg.solve(A, Lr[..., None])[..., 0]).sum(1) / s2
@@ -141,6 +165,10 @@ def _failed_variances(rng, data, failed, means, L, mu, tau, state):
         new = z + length * rng.standard_normal(len(z))
         after = log_density(new)
         taken = np.log(rng.random(len(z))) < after - value
-        z, value, accepted = np.where(taken, new, z), np.where(taken, after, value), accepted + taken.sum()
+        z, value, accepted = (
+            np.where(taken, new, z),
+            np.where(taken, after, value),
+            accepted + int(taken.sum()),
+        )
     state[failed] = z
     return accepted / (STEPS * len(z))

@@ -2,7 +2,7 @@
 
     b_i ~ N(W_i beta, V_i),   V_i = Psi + S_i,   Psi = L L',   i = 1..n,   S_i known
 
-W_i = [I, e_1 t_i']: p means and, on the first of them, the regression on c columns t_i of clusters (c = 0: none).
+W_i = [I, e_1 t_i']: p means and, for the first of them, the regression on c cluster-level columns t_i (c = 0: none).
 
 REML. With C^-1 = sum W_i'V_i^-1 W_i, beta_hat = C sum W_i'V_i^-1 b_i, r_i = b_i - W_i beta_hat,
 
@@ -20,7 +20,7 @@ P_ij = W_i C W_j' K_j and A = I - P,
     Q   = sum K_i r_i r_i',     E Q = sum K_i (S_i - W_i C W_i') + sum_ij K_i A_ij Psi A_ij'
 
 is solved for Psi, made symmetric and, by its eigenvalues, positive semidefinite. As published it is not drawn:
-Psi* = Psi_hat, so imputations do not know that Psi is estimated (improper in Rubin's sense).
+Psi* = Psi_hat, so imputations ignore that Psi is estimated (improper in Rubin's sense).
 
 beta* ~ N(beta_hat, C) at Psi*, its exact law given Psi* under a flat prior; as published at Psi_hat.
 """
@@ -40,20 +40,21 @@ from bayesimp.kernels.two_stage.reml import (
     draw_mean,
     reml,
 )
+from bayesimp.notation import Matrix, Stack, Vector
 
-__all__ = ["MOMENTS", "REML", "WORDS", "MetaAnalysis", "meta_analysis"]
+__all__ = ["MOMENTS", "REML", "WORDS", "MetaAnalysisDraw", "meta_analysis"]
 
 REML, MOMENTS = 0, 1
 TRUNCATED = 8
 WORDS = {
     SINGULAR: "the covariance matrix between clusters is estimated as singular",
-    UNDETERMINED: "clusters are too few to determine their covariance matrix; what they leave open is not drawn",
+    UNDETERMINED: "there are too few clusters to determine their covariance matrix; the undetermined part is not drawn",
     NOT_CONVERGED: "the search for the covariance matrix between clusters ended before its maximum",
     TRUNCATED: "the moment estimate of the covariance between clusters was not positive semidefinite, and made so",
 }
 
 
-class MetaAnalysis(NamedTuple):
+class MetaAnalysisDraw(NamedTuple):
     """beta (p + c,), L (p, p): estimates; beta_drawn, L_drawn: draws; deviance: -2 log restricted likelihood, or nan.
 
     code: sum of the keys of WORDS that apply.
@@ -67,7 +68,9 @@ class MetaAnalysis(NamedTuple):
     code: int
 
 
-def meta_analysis(rng, b, S, T, method=REML, published=False):
+def meta_analysis(
+    rng: np.random.Generator, b: Matrix, S: Stack, T: Matrix, method: int = REML, published: bool = False
+) -> MetaAnalysisDraw | None:
     """Estimate beta and Psi = L L', and draw them.
 
     Parameters
@@ -75,7 +78,7 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
     rng
         numpy.random.Generator.
     b, S, T
-        (n, p), (n, p, p), (n, c): estimates, their covariance matrices (positive definite), columns of clusters.
+        (n, p), (n, p, p), (n, c): estimates, their covariance matrices (positive definite), cluster-level columns.
     method
         REML or MOMENTS.
     published
@@ -83,7 +86,7 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
 
     Returns
     -------
-    MetaAnalysis, or None where clusters are too few (n < 2 + c) or columns T depend on each other.
+    MetaAnalysisDraw, or None if there are too few clusters (n < 2 + c) or columns T depend on each other.
     """
     b, S, T = (np.ascontiguousarray(a, dtype=float) for a in (b, S, T))  # compiled for that layout alone
     (n, p), c = b.shape, T.shape[1]
@@ -100,10 +103,10 @@ def meta_analysis(rng, b, S, T, method=REML, published=False):
         L, code = _moments(b, S, T, beta)
         L_drawn, deviance = L, math.nan
     draw_mean(b, S, T, L, L if published else L_drawn, rng.standard_normal(p + c), beta, beta_drawn)
-    return MetaAnalysis(beta, L, beta_drawn, L_drawn, deviance, code)
+    return MetaAnalysisDraw(beta, L, beta_drawn, L_drawn, deviance, code)
 
 
-def _moments(b, S, T, beta):
+def _moments(b: Matrix, S: Stack, T: Matrix, beta: Vector) -> tuple[Matrix, int]:
     """L_hat and code; beta is that of Psi = 0."""
     (n, p), k = b.shape, len(beta)
     W = np.zeros((n, p, k))

@@ -29,6 +29,7 @@ from bayesimp.kernels.linalg import (
     solve_lower_t,
 )
 from bayesimp.kernels.lmm.search import update_inverse_hessian
+from bayesimp.notation import Matrix, Stack, Vector
 
 __all__ = ["NOT_CONVERGED", "NO_ESTIMATE", "SINGULAR", "UNDETERMINED", "draw_mean", "reml"]
 
@@ -53,7 +54,7 @@ class _Work(NamedTuple):
 
 
 @inner
-def _work(n, p, k):
+def _work(n: int, p: int, k: int) -> _Work:
     return _Work(
         np.empty((n, p, p)), np.zeros((k, k)), np.empty(k), np.empty(k), np.zeros((p, p)), np.empty((p, p)),
         np.empty((k + 1, p)), np.empty(p),
@@ -64,7 +65,7 @@ def _work(n, p, k):
 
 
 @inner
-def _fit(b, S, T, L, w):
+def _fit(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> float:
     """w.K, w.R, w.beta, w.dL <- at Psi = L L'; the deviance, inf where it does not exist."""
     value = _normal_equations(b, S, T, L, w)
     k = w.beta.size
@@ -79,7 +80,7 @@ def _fit(b, S, T, L, w):
 
 
 @inner
-def _normal_equations(b, S, T, L, w):
+def _normal_equations(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> float:
     """w.K <- K_i, w.R <- sum W_i'K_i W_i (lower), w.beta <- sum W_i'K_i b_i; sum log|V_i|."""
     (n, p), k, value, product = b.shape, w.beta.size, 0.0, 1.0
     K, R, h, Psi = w.K, w.R, w.beta, w.G
@@ -134,7 +135,7 @@ def _normal_equations(b, S, T, L, w):
 
 
 @inner
-def _gradient(b, T, L, w):
+def _gradient(b: Matrix, T: Matrix, L: Matrix, w: _Work) -> float:
     """w.dL <- 2 G L; sum r_i'K_i r_i."""
     (n, p), k, value = b.shape, w.beta.size, 0.0
     K, R, E, G, r = w.K, w.R, w.E, w.G, w.r
@@ -179,7 +180,7 @@ def _gradient(b, T, L, w):
 
 
 @inner
-def _first_metric(L, w, H):
+def _first_metric(L: Matrix, w: _Work, H: Matrix) -> bool:
     """H (d, d) <- the inverse of the expected second derivatives at L, w of `_fit`; False where it has none."""
     p, n, d = L.shape[0], w.K.shape[0], H.shape[0]
     F, KL, LKL = np.zeros((d, d)), np.empty((p, p)), np.empty((p, p))
@@ -210,8 +211,8 @@ def _first_metric(L, w, H):
 
 
 @inner
-def _descend(b, S, T, L, w):
-    """L <- where BFGS ends; the deviance and whether no decrease is left. Armijo's rule; as in mixed_model_search."""
+def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float, bool]:
+    """L <- the end of BFGS, with Armijo's rule; returns the deviance and whether no decrease is left."""
     p = L.shape[0]
     d = p * (p + 1) // 2
     H, scaled, trial = np.eye(d), False, np.zeros((p, p))
@@ -257,8 +258,10 @@ def _descend(b, S, T, L, w):
 
 
 @inner
-def _second_derivatives(b, S, T, L, scale, w, H):
-    """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L is left as it is."""
+def _second_derivatives(
+    b: Matrix, S: Stack, T: Matrix, L: Matrix, scale: Vector, w: _Work, H: Matrix
+) -> None:
+    """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L is unchanged."""
     p, k = L.shape[0], 0
     fill(H, 0.0)
     for x in range(p):
@@ -280,7 +283,7 @@ def _second_derivatives(b, S, T, L, scale, w, H):
 
 
 @inner
-def _scales(b, S, scale, L):
+def _scales(b: Matrix, S: Stack, scale: Vector, L: Matrix) -> None:
     """scale, diagonal of L <- standard deviation of b_i, and of it what is between clusters: rough (DerSimonian &
     Laird), to start from."""
     n, p = b.shape
@@ -298,7 +301,7 @@ def _scales(b, S, scale, L):
 
 
 @kernel(nogil=True)
-def reml(b, S, T, z, L, drawn):
+def reml(b: Matrix, S: Stack, T: Matrix, z: Vector, L: Matrix, drawn: Matrix) -> tuple[float, int]:
     """L, drawn (p, p) <- L_hat, L*, from standard normal z (d,).
 
     Returns the deviance and the sum of codes that apply, or NO_ESTIMATE.
@@ -334,7 +337,7 @@ def reml(b, S, T, z, L, drawn):
 
 
 @inner
-def _add(L, vectors, e, length, scale):
+def _add(L: Matrix, vectors: Matrix, e: int, length: float, scale: Vector) -> None:
     """L <- L + length times an eigenvector of the second derivatives."""
     a = 0
     for x in range(L.shape[0]):
@@ -347,7 +350,9 @@ def _add(L, vectors, e, length, scale):
 
 
 @kernel(nogil=True)
-def draw_mean(b, S, T, L, L_drawn, z, beta, drawn):
+def draw_mean(
+    b: Matrix, S: Stack, T: Matrix, L: Matrix, L_drawn: Matrix, z: Vector, beta: Vector, drawn: Vector
+) -> float:
     """beta (k,) <- beta_hat at L; drawn (k,) <- beta_hat + R^-T z at L_drawn, so of covariance C for normal z.
 
     Returns the deviance at L.

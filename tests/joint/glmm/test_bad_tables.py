@@ -203,6 +203,16 @@ def test_complete_variables_that_say_the_same_are_left_out_and_said_to_be():
     assert set(one.factors[0].left_out) == {"z", "q"}  # of clusters, constant in the one that has x
 
 
+def test_few_clusters_are_not_refused_by_chance():
+    """Four clusters: a binary variable of theirs is often 1 in one only, where its products are multiples of it."""
+    lost = np.array([False, False, True, False])
+    for seed in range(10):
+        frame = table(m=4, n=6, seed=seed)
+        frame["b"] = np.where(lost, np.nan, [0.0, 1.0, 1.0, 0.0])[frame.g]
+        priors = bi.priors.Priors(beta=bi.priors.Normal(0.0, 10.0))
+        model("y ~ b + x + cluster_mean(x:b) + (1 | g)", None, frame, {"b": "bernoulli"}, priors=priors)
+
+
 def test_a_level_seen_once_with_a_proper_prior():
     priors = bi.priors.Priors(beta=bi.priors.Normal(0.0, 10.0))
     run(model("y ~ c * x + (1 | g)", None, seen_once(), priors=priors))

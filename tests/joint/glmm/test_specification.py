@@ -135,7 +135,6 @@ REFUSED = {
     "broken power": (dict(analysis="y ~ I(x**0.5) + (1 | g)"), "has no value below 0"),
     "exponent": (dict(analysis="y ~ I(x**k) + (1 | g)"), "imputed exponent of a number that may be 0 or negative"),
     "improper Psi": (dict(analysis=Y, frame=table(m=3), priors=pr.Priors(Psi=pr.InverseWishart(0.5, 1.0))), "Psi"),
-    "LKJ": (dict(analysis=Y, priors=pr.Priors(Psi=pr.LKJ())), "no update for LKJ; take HuangWand"),
     "shift of what has no factor": (dict(analysis=Y, shift=Shift({"a": 1.0})), "'?a'?"),
     "the same twice": (dict(analysis="y ~ x + I(2 * x) + (1 | g)"), "'I.2 . x.' is a combination of 'x'"),
     "mean and within": (dict(analysis="y ~ x + within(x) + cluster_mean(x) + (1 | g)"), "is a combination of"),
@@ -178,6 +177,12 @@ def test_too_little_observed():
     frame = table()
     with pytest.raises(DataError, match=r"'exp\(x\)' is not finite in .* overflows. Divide"):
         model("y ~ exp(x) + (1 | g)", None, frame.assign(x=frame.x * 1e3))
+
+
+def test_a_prior_without_an_update():
+    made = model(Y, priors=pr.Priors(Psi=pr.LKJ()))  # which NUTS can do
+    with pytest.raises(SpecificationError, match="no update for LKJ; take HuangWand"):
+        made.impute(2, sampler="gibbs")
 
 
 def test_only_incomplete_data_are_taken():

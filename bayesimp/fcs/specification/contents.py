@@ -1,0 +1,134 @@
+"""What the conditional models contain, for comparison with an analysis, and the calls that add terms to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bayesimp.contract import Contents
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals, formula_text, summed
+from bayesimp.formulas.predictors import addition, edit
+from bayesimp.formulas.syntax import Name, write
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["call_with", "contents"]
+
+OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
+
+
+def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
+    """By variable; those of models of the user's own are left out.
+
+    The responses of a block predict each other, and their cluster means do, as in a joint model.
+    """
+    out = {}
+    for block in spec.blocks:
+        if block.method.own_model:
+            continue
+        random = f" + ({summed(block.random, spec.written)} | {write(Name(cluster))})" if block.random else ""
+        for name in block.responses:
+            others = [write(Name(other)) for other in block.responses if other != name]
+            right = [
+                summed(block.fixed, spec.written),
+                *others,
+                *(f"cluster_mean({other})" for other in others),
+            ]
+            out[name] = Contents(
+                f"{write(Name(name))} ~ {' + '.join(right)}{random}",
+                _clusters(block),
+                block.distribution.is_normal,
+                block.method.residual == "cluster" or block.method.fits_each_cluster,
+            )
+    return out
+
+
+def _clusters(block: ConditionalModel) -> Any:
+    if block.method.level == "cluster":
+        return "of clusters"
+    if block.random:
+        return "random"
+    return "fixed" if block.method.cluster_indicators else "ignored"
+
+
+def call_with(
+    spec: Conditionals,
+    data: IncompleteData,
+    declared: Mapping[str, Any],
+    fixed: Mapping[str, Sequence[str]],
+    random: Mapping[str, Sequence[str]],
+    clusters: Sequence[str],
+    variances: Sequence[str] = (),
+) -> str | None:
+    """The call with these terms; "..." stands for other arguments that the user gave, which stay.
+
+    Methods without random effects give way to ``bayes`` where such are asked for, if the variable is observed in more
+    than one cluster.
+    """
+    group = write(Name(data.cluster))
+    predictors: dict[str, Any] = {}
+    methods: dict[str, str] = {}  # as code
+    for block in {block.name: block for block in spec.blocks}.values():
+        terms, slopes = (
+            list(dict.fromkeys(t for name in block.responses for t in part.get(name, ())))
+            for part in (fixed, random)
+        )
+        without = block.method.random == "none" and block.method.level == "row"
+        if without and (slopes or not set(clusters).isdisjoint(block.responses)):
+            if any(len(np.unique(data.codes[~data.missing(name)])) < 2 for name in block.responses):
+                slopes = []
+            else:
+                methods[block.name] = repr("bayes")
+        if len(block.responses) == 1 and block.name in variances:
+            methods[block.name] = OWN_VARIANCES
+        if not terms and not slopes:
+            continue
+        predictors[block.name] = _longer(block, spec, group, declared.get("predictors"), terms, slopes)
+    if not predictors and not methods:
+        return None
+    if predictors and "predictors" in declared:
+        predictors = _as_before(spec, data, declared["predictors"]) | predictors
+    shown = {*(["predictors"] if predictors else []), *(["methods"] if methods else [])}
+    parts = ["data", *(["..."] if declared.keys() - shown else [])]
+    if methods:
+        methods = _methods_before(spec, declared.get("methods")) | methods
+        parts.append(f"methods={{{', '.join(f'{name!r}: {code}' for name, code in methods.items())}}}")
+    parts += [f"predictors={predictors!r}"] if predictors else []
+    return f"bi.FCS({', '.join(parts)})"
+
+
+def _longer(
+    block: ConditionalModel,
+    spec: Conditionals,
+    group: str,
+    declared: Any,
+    terms: Sequence[str],
+    slopes: Sequence[str],
+) -> str:
+    """The formula of a block with further terms: an edit of its default, as long as that is what it is."""
+    now = summed(block.random, spec.written) if block.random else "1"
+    added = addition(terms, slopes, now, group)
+    own = declared.get(block.name) if isinstance(declared, Mapping) else None
+    if declared is None or (isinstance(declared, Mapping) and own is None):
+        return f"~ . + {added}"
+    change = edit(own) if isinstance(own, str) else None
+    if change is not None and change.random is None:
+        return f"{own} + {added}"
+    random = f" + ({now} | {group})" if block.random and not slopes else ""
+    return f"~ {summed(block.fixed, spec.written)} + {added}{random}"
+
+
+def _as_before(spec: Conditionals, data: IncompleteData, declared: Any) -> dict[str, Any]:
+    """Predictors that were declared, by block."""
+    if isinstance(declared, Mapping):
+        return dict(declared)
+    return {block.name: formula_text(block, data.cluster, spec.written) for block in spec.blocks}
+
+
+def _methods_before(spec: Conditionals, declared: Any) -> dict[str, str]:
+    """Methods that were declared by name, by block; of records only the name is known here."""
+    if isinstance(declared, str):
+        return {block.name: repr(declared) for block in spec.blocks}
+    own = declared if isinstance(declared, Mapping) else {}
+    return {name: repr(getattr(method, "name", method)) for name, method in own.items()}

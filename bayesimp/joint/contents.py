@@ -1,0 +1,65 @@
+"""The conditional models that a joint model implies, as formulas, and the calls that add terms to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bayesimp.contract import Contents
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.formulas.predictors import addition
+from bayesimp.formulas.syntax import Name, write
+
+if TYPE_CHECKING:
+    from bayesimp.joint.normal import JointNormal
+
+__all__ = ["call_with", "contents"]
+
+OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
+
+
+def contents(formula: Formula) -> dict[str, Contents]:
+    """By response: X, the other responses, their cluster means (through Psi), and the random part that all share.
+
+    Means of columns of X are implied as well, but with coefficients that those of the responses determine, so that they
+    are not contained freely.
+    """
+    (random,) = formula.random
+    out = {}
+    for name in formula.responses:
+        others = [write(Name(other)) for other in formula.responses if other != name]
+        right = [formula.fixed, *others, *(f"cluster_mean({other})" for other in others)]
+        group = f"({random.columns} | {random.group})"
+        out[name] = Contents(f"{write(Name(name))} ~ {' + '.join([*right, group])}")
+    return out
+
+
+def call_with(
+    model: JointNormal,
+    fixed: Mapping[str, Sequence[str]],
+    random: Mapping[str, Sequence[str]],
+    variances: Sequence[str],
+) -> str:
+    """The joint model with further terms, if these are of complete variables that are no responses; else FCS.
+
+    A joint normal model has linear relations between its responses, the same in all clusters: products and slopes of
+    responses have no place in it, but in conditional models.
+    """
+    formula = model.formula
+    terms, slopes = (
+        list(dict.fromkeys(t for each in part.values() for t in each)) for part in (fixed, random)
+    )
+    asked = parse(" ~ " + " + ".join(["1", *terms, *slopes])).variables
+    if not variances and not any(n in formula.responses or model.data.missing(n).any() for n in asked):
+        (old,) = formula.random
+        columns = " + ".join([old.columns, *slopes])
+        left = " + ".join(write(Name(name)) for name in formula.responses)
+        text = f"{left} ~ {' + '.join([formula.fixed, *terms])} + ({columns} | {old.group})"
+        return f"bi.JointNormal(data, {text!r})"
+    cluster = formula.random[0].group
+    edits = {
+        name: f"~ . + {addition(fixed.get(name, ()), random.get(name, ()), '1', cluster)}"
+        for name in dict.fromkeys((*fixed, *random))
+    }
+    own = ", ".join(f"{name!r}: {OWN_VARIANCES}" for name in variances)
+    return f"bi.FCS(data, {f'methods={{{own}}}, ' if own else ''}predictors={edits!r})"

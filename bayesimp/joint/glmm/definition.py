@@ -1,0 +1,85 @@
+"""A `JointGLMM` as the record from which models/joint_glmm.py makes its PyMC model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp import notation as nt
+from bayesimp import priors as pr
+from bayesimp.joint.glmm.posterior import effects_of, tree_name
+from bayesimp.joint.glmm.prior import beta_of, blocks_of, resolved_Psi, resolved_variance
+from bayesimp.scale.effects import of_all
+
+if TYPE_CHECKING:
+    from bayesimp.joint.glmm.model import JointGLMM
+    from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
+    from bayesimp.models.joint_glmm import JointModel
+
+__all__ = ["joint_data", "pymc_model"]
+
+CURE = "Use sampler='gibbs', or a proper prior."
+
+
+def pymc_model(model: JointGLMM) -> JointModel:
+    """The PyMC model, and what draws of missing levels need.
+
+    Raises
+    ------
+    SpecificationError
+        A prior that is improper; missing cells that can neither be free nor summed out.
+    """
+    from bayesimp.models.joint_glmm import joint_glmm
+
+    return joint_glmm(joint_data(model))
+
+
+def joint_data(model: JointGLMM) -> JointData:
+    """Factors, priors and table on the working scale."""
+    from bayesimp.models.joint_data import JointData
+
+    table, data = model.table, model.data
+    groups, place = blocks_of(table.factors, model.separate)
+    return JointData(
+        [_factor(model, k, *place[k]) for k in range(len(table.factors))],
+        [_block(model, group) for group in groups], table.V, table.Y, table.arrays.cluster, table.programs, table.means,
+        table.divisor, [nt.shown(data.clusters[i]) for i in table.order], table.row,
+    )  # fmt: skip
+
+
+def _factor(model: JointGLMM, k: int, block: int, at: int) -> GLMMFactor:
+    from bayesimp.models.joint_data import GLMMFactor
+
+    table = model.table
+    factor, scale, a = table.factors[k], table.scales[k], table.arrays
+    family = factor.family
+    link = next(link for link, code in family.links.items() if code == factor.code)
+    precision, shifted = beta_of(table, model.priors, k)
+    mean = np.linalg.solve(precision, shifted) if precision.any() else np.zeros(len(shifted))
+    variance = None
+    if family.is_normal:
+        variance = pr.rescale(resolved_variance(model.priors, table, k), scale.s)
+        variance.require_proper(1, f"sigma2 of '{factor.response}'", "NUTS", CURE)
+    return GLMMFactor(
+        tree_name(factor), family.name, link, tuple(str(x) for x in factor.levels),
+        tuple(column.name for column in factor.fixed), tuple(column.name for column in factor.random),
+        int(a.column[k]), scale.T, scale.s, scale.c, scale.intercept, scale.random, mean, precision, variance, block,
+        at, int(a.variable[k]), float(a.center[k]), float(a.unit[k]), a.value[a.level[k] : a.level[k + 1]],
+        a.used[:, k], a.trials[:, k], a.offset[:, k], factor.at_cluster,
+    )  # fmt: skip
+
+
+def _block(model: JointGLMM, group: Sequence[int]) -> EffectBlock:
+    from bayesimp.models.joint_data import EffectBlock
+
+    table = model.table
+    labels = tuple(label for k in group for label in effects_of(table.factors[k]))
+    end = f"_{tree_name(table.factors[group[0]])}" if model.separate else ""
+    prior, scale = resolved_Psi(model.priors, table, group)
+    if not labels:
+        return EffectBlock(end, labels, prior, np.zeros((0, 0)))
+    working = scale.working_Psi_prior(prior)
+    working.require_proper(len(labels), f"Psi{end}", "NUTS", CURE)
+    return EffectBlock(end, labels, working, of_all(scale.C, len(labels)) * scale.effects)

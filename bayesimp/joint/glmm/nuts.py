@@ -1,0 +1,277 @@
+"""NUTS on the PyMC model of a joint GLMM (models/joint_glmm.py): every proper prior, the same posterior as Gibbs.
+
+NUTS draws parameters, effects and missing numbers; given a draw, missing levels are drawn exactly, from the weights of
+the combinations over which the density sums, and then the missing cells of variables that are in no other factor:
+
+    g of cluster i  ~  prod_j sum_h w(i, g, j, h)        h of row j given g  ~  w(i, g, j, h)        w = prod_k p_k
+
+A run differs from one by Gibbs in how its draws are made, and in nothing that is made of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from bayesimp.events import Event
+from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.definition import pymc_model
+from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
+from bayesimp.joint.glmm.posterior import tree_name
+from bayesimp.joint.glmm.prior import FactorPriors, blocks_of
+from bayesimp.joint.glmm.run import MOST_CELLS, GLMMRun
+from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.glmm.gibbs import TALLIES
+from bayesimp.sampling.chains import Report, chain_rng
+
+if TYPE_CHECKING:
+    from bayesimp.joint.glmm.model import JointGLMM
+    from bayesimp.models.joint_glmm import JointModel
+    from bayesimp.models.levels import ExpandedRows
+
+__all__ = ["GLMMNutsRun", "draw_places", "sample_joint_glmm_nuts"]
+
+Array = NDArray[np.float64]
+CONTINUED = 3  # first number of the spawn key of a later piece of a run
+TARGET_ACCEPT = 0.9  # few clusters make funnels, in which larger steps diverge
+WARM_UP = 500
+
+
+def sample_joint_glmm_nuts(
+    model: JointGLMM,
+    *,
+    chains: int = 4,
+    tune: int = 1000,
+    draws: int = 1000,
+    seed: int,
+    earlier: list[ChainState] | None = None,
+    done: int = 0,
+    spacing: int = 1,
+    effects: bool = False,
+    report: Report | None = None,
+    workers: int | None = None,
+) -> tuple[JointHistory, list[ChainState], dict[str, Array], list[Event]]:
+    """Draws on the working scale, where each chain ended, NUTS's statistics (chains, draws), and events.
+
+    Parameters
+    ----------
+    earlier, done
+        Where the chains of the same run ended, and how many draws they have: NUTS warms up anew.
+    spacing, effects
+        One of so many draws has its cells kept; whether cluster effects are kept.
+
+    Raises
+    ------
+    SpecificationError
+        See `JointGLMM.pymc_model`.
+    KeyboardInterrupt
+        Interrupted before there was a draw to keep.
+    """
+    from bayesimp.sampling.nuts import sample_nuts
+
+    joint = pymc_model(model)
+    if done:
+        seed_of_piece = int(np.random.SeedSequence(seed, spawn_key=(CONTINUED, done)).generate_state(1)[0])
+    else:
+        seed_of_piece = seed
+    result = sample_nuts(
+        joint.model, chains=chains, tune=tune, draws=draws, seed=seed_of_piece % 2**31, target_accept=TARGET_ACCEPT,
+        report=report, cores=workers, all_chains=earlier is not None,
+    )  # fmt: skip
+    kept, count = result.stats["diverging"].shape
+    task = _Task(model.table, model.priors, model.separate, 1, spacing, effects)
+    ends = earlier or [_empty(model.table, seed, c) for c in range(kept)]
+    history = task.room(ends, count)
+    weigh = _weights(joint)
+    for c in range(kept):
+        for d in range(count):
+            drawn = {name: x[c, d] for name, x in result.draws.items()}
+            ends[c] = _state(model, joint, drawn, ends[c], weigh)
+            task.finish(ends[c], history, c, d)
+    events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]  # which the run records itself
+    return history, ends, result.stats, events
+
+
+@dataclass(frozen=True)
+class _Task(FactorTask):
+    """What is kept of a draw, as of a sweep of the Gibbs sampler."""
+
+    @cached_property
+    def priors(self) -> FactorPriors:
+        """Where the effects of each factor are: no prior needs a conjugate update here."""
+        groups, place = blocks_of(self.table.factors, self.separate)
+        blocks, start = [], 0
+        for group in groups:
+            d = sum(self.table.factors[k].effects for k in group)
+            blocks.append(range(start, start + d))
+            start += d
+        return FactorPriors([], [], blocks, [], [], place, np.zeros(0))
+
+    def finish(self, chain: ChainState, into: JointHistory, place: int, draw: int) -> None:
+        """Keep a draw, with the missing cells of leaves."""
+        self._keep(Sampler(self.table, self.priors, chain, f"Chain {place}"), into, place, draw)
+
+
+def _empty(table: FactorTable, seed: int, chain: int) -> ChainState:
+    """A chain without parameters, for its generator."""
+    K = len(table.factors)
+    return ChainState(
+        table.V, table.Y, [], [], np.ones(K), [], [], chain_rng(seed, chain),
+        np.zeros((K, len(TALLIES), 2), dtype=np.int64), np.ones(K), np.zeros((K, 2), dtype=np.int64),
+    )  # fmt: skip
+
+
+def _weights(joint: JointModel) -> Callable[[dict[str, Array]], Array] | None:
+    """A draw -> log weights of the places that are summed over."""
+    if joint.weights is None:
+        return None
+    import pytensor
+    from pytensor.graph.replace import graph_replace
+
+    free = joint.model.free_RVs
+    inputs = [v.type(name=v.name) for v in free]
+    (weights,) = graph_replace([joint.weights], dict(zip(free, inputs, strict=True)), strict=False)
+    # run node by node: a few milliseconds a draw are less than a minute of compilation
+    call = pytensor.function(inputs, weights, mode="FAST_COMPILE", on_unused_input="ignore")
+    return lambda drawn: call(*(drawn[v.name] for v in free))
+
+
+def _state(
+    model: JointGLMM, joint: JointModel, drawn: dict[str, Array], before: ChainState, weigh: Callable | None
+) -> ChainState:
+    """A draw as a chain of the Gibbs sampler has it, missing levels drawn."""
+    table, rng = model.table, before.rng
+    V, Y = table.V.copy(), table.Y.copy()
+    for k, rows in joint.cells.items():
+        _fill(table, k, rows, drawn[f"imputed_{tree_name(table.factors[k])}"], V, Y)
+    if weigh is not None:
+        places = joint.places
+        chosen = draw_places(rng, weigh(drawn), places)
+        rows = places.row[chosen]
+        for own, values in ((V, places.V[chosen]), (Y, places.Y[chosen])):
+            own[rows] = np.where(np.isnan(own[rows]), values, own[rows])
+    beta, aux, sd = [], [], np.ones(len(table.factors))
+    for k, factor in enumerate(table.factors):
+        name = tree_name(factor)
+        own = drawn[f"beta_{name}"]
+        beta.append(np.ascontiguousarray(table.scales[k].working_beta(own.reshape(len(own), -1))))
+        if f"sigma2_{name}" in drawn:
+            sd[k] = np.sqrt(drawn[f"sigma2_{name}"]) / table.scales[k].s[0]
+        if f"increments_{name}" in drawn:
+            aux.append(drawn[f"increments_{name}"])
+        elif f"variation_{name}" in drawn:
+            aux.append(np.atleast_1d(drawn[f"variation_{name}"] ** -2.0))
+        else:
+            aux.append(np.zeros(0))
+    groups, _ = blocks_of(table.factors, model.separate)
+    Psi, B = [], []
+    for group in groups:
+        end = f"_{tree_name(table.factors[group[0]])}" if model.separate else ""
+        there = sum(table.factors[k].effects for k in group) > 0
+        Psi.append(drawn[f"working_Psi{end}"] if there else np.zeros((0, 0)))
+        B.append(drawn[f"working_B{end}"] if there else np.zeros((table.clusters, 0)))
+    return ChainState(V, Y, beta, aux, sd, Psi, B, rng, before.tallies, before.step, before.moved)
+
+
+def _fill(table: FactorTable, k: int, rows: NDArray[np.int64], values: Array, V: Array, Y: Array) -> None:
+    """Missing numbers of factor k; a variable of clusters gets its value in all rows."""
+    a = table.arrays
+    if table.factors[k].at_cluster:
+        of_cluster = np.full(table.clusters, np.nan)
+        of_cluster[a.cluster[rows]] = values
+        rows = table.missing[k]
+        values = of_cluster[a.cluster[rows]]
+    V[rows, a.variable[k]] = values
+    Y[rows, k] = (values - a.center[k]) / a.unit[k]
+
+
+def draw_places(rng: np.random.Generator, weights: Array, places: ExpandedRows) -> NDArray[np.int64]:
+    """A place for every row that is summed over, with its probability.
+
+    Parameters
+    ----------
+    weights
+        Logarithms, of the places that are summed over.
+    """
+    index = places.sums - places.single
+    w = np.where(index < 0, -np.inf, weights[np.maximum(index, 0)])
+    is_chosen = np.ones(len(w), dtype=bool)
+    if len(places.groups):
+        by_group = np.zeros(len(places.cluster))
+        np.add.at(by_group, places.sum_group, logsumexp(w, axis=1))
+        of_cluster = np.where(places.groups < 0, -np.inf, by_group[np.maximum(places.groups, 0)])
+        g = _one_of_each(rng, of_cluster)
+        left = np.setdiff1d(places.groups, places.groups[np.arange(len(g)), g])
+        is_chosen = ~np.isin(places.sum_group, left)
+    w = w[is_chosen]
+    return places.sums[is_chosen][np.arange(len(w)), _one_of_each(rng, w)]
+
+
+def _one_of_each(rng: np.random.Generator, log_weights: Array) -> NDArray[np.int64]:
+    """A column of every row, with probability proportional to exp(log_weights)."""
+    return np.argmax(log_weights + rng.gumbel(size=log_weights.shape), axis=1)
+
+
+@dataclass
+class GLMMNutsRun(GLMMRun):
+    """A run whose draws NUTS makes."""
+
+    def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        """`tune` draws of warm-up, then `draws` kept draws of each chain."""
+        ignored = {
+            "thin": (self.thin > 1, f"NUTS keeps every draw; thin = {self.thin} was not used"),
+            "tune": (tune == 0, f"NUTS cannot do without warm-up: {WARM_UP} draws were used"),
+            "executor": (self.executor is not None,
+                         f"NUTS runs its chains itself; executor = {self.executor!r} was not used"),
+        }  # fmt: skip
+        self.events += tuple(
+            Event("not used", where, text) for where, (is_so, text) in ignored.items() if is_so
+        )
+        self.thin = 1
+        if chains * draws * self.task.counted > MOST_CELLS:
+            self.stride = self.spacing
+        self._sample(chains, tune, draws, report)
+
+    def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
+        self._sample(len(self.chains), tune, draws, report)
+
+    def _sample(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        began, tune = time.perf_counter(), tune or WARM_UP
+        done = 0 if self.kept is None else self.kept.draws
+        new, ends, stats, events = sample_joint_glmm_nuts(
+            self.model, chains=chains, tune=tune, draws=draws, seed=self.seed, earlier=copy.deepcopy(self.chains) or None,
+            done=done, spacing=self.stride, effects=self.effects, report=report, workers=self.workers,
+        )  # fmt: skip
+        if done:
+            text = f"NUTS was continued with a new warm-up of {tune} draws"
+            events.append(Event("warmed up again", "sampler", text))
+        whole = new.draws // self.stride * self.stride
+        new, stats = new.truncated(whole, self.stride), {name: x[:, :whole] for name, x in stats.items()}
+        before = self.sample_stats
+        self.sample_stats = (
+            stats if before is None else {k: np.concatenate([before[k], stats[k]], axis=1) for k in before}
+        )
+        self.kept = new if self.kept is None else self.kept + new
+        self.chains, self.seconds = ends, self.seconds + time.perf_counter() - began
+        self.events += tuple(events)
+        if whole < draws or len(ends) < chains:
+            which = "" if len(ends) == chains else f" of {len(ends)} of {chains} chains"
+            text = f"stopped by the user: {whole} of {draws} draws a chain kept{which}"
+            self.events += (Event("interrupted", "sampler", text),)
+            if self.stride == 1:
+                self.spacing = min(self.spacing, max(self.history.draws, 1))
+
+    def _chain_events(self) -> list[Event]:
+        return []
+
+    def _attrs(self, m: int) -> dict[str, Any]:
+        return super()._attrs(m) | {"sampler": "nuts"}

@@ -1,0 +1,277 @@
+"""`Design`: tables in clusters of any families, effects, interactions, variables of clusters, and informative sizes.
+
+    eta_ij = sum of coefficients times columns + sum of effects b_i times columns,     b_i ~ N(0, Psi) over all variables
+
+Variables are drawn in order, each from those before it, with the parameters of `models/conditional_glmm.py`. The size of
+a cluster
+
+    n_i = least + Poisson((mean - least) exp(s'z_i - s'R s / 2))     z_i = effects over their sds, R their correlations
+
+has the expectation `mean` whatever s is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, ndtr
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import FAMILIES
+
+__all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
+
+Array = NDArray[Any]
+FACTOR = re.compile(r"(within|cluster_mean)\((\w+)\)|(\w+)\[(\w+)\]|(\w+)")
+
+
+@dataclass(frozen=True)
+class SimulatedVariable:
+    """One variable, given those before it.
+
+    Parameters
+    ----------
+    name, family, link
+        Family as in `bayesimp.IncompleteData`; link "probit" for bernoulli and binomial variables.
+    coefficients
+        Term -> coefficient. Terms are "Intercept", columns before it, "cluster_mean(x)", "within(x)", "grade[b]" (whether
+        grade is b), and products of such, "x:z". For a categorical variable one mapping for each level but the
+        first.
+    effects
+        Terms with a random effect of clusters, such as ``("Intercept", "x")``. (Categorical: each level but the first.)
+    level
+        "cluster": one value in each cluster, from other variables of clusters.
+    sd, shape, trials
+        Residual standard deviation (normal); shape (negative binomial, gamma, inverse Gaussian); trials (binomial).
+    levels, increments
+        Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
+    """
+
+    name: str
+    family: str = "normal"
+    coefficients: Mapping[str, float] | Sequence[Mapping[str, float]] = field(default_factory=dict)
+    effects: Sequence[str] = ()
+    level: Literal["row", "cluster"] = "row"
+    sd: float = 1.0
+    shape: float = 1.0
+    trials: int = 1
+    link: str = "logit"
+    levels: Sequence[str] = ()
+    increments: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise SpecificationError(
+                f"'{self.name}': family is one of {', '.join(FAMILIES)}; got {self.family!r}."
+            )
+        if self.level == "cluster" and self.effects:
+            raise SpecificationError(f"'{self.name}' is a variable of clusters, which has no random effects.")
+        if self.family == "ordinal" and len(self.levels) != len(self.increments) + 2:
+            raise SpecificationError(f"'{self.name}': K levels of an ordinal variable have K - 2 increments.")
+        if self.family == "categorical" and len(self.levels) != len(self.predictors) + 1:
+            raise SpecificationError(
+                f"'{self.name}': K levels of a categorical variable have K - 1 mappings of coefficients."
+            )
+
+    @property
+    def predictors(self) -> list[Mapping[str, float]]:
+        """Coefficients of each linear predictor."""
+        return [self.coefficients] if isinstance(self.coefficients, Mapping) else list(self.coefficients)
+
+    @property
+    def effect_names(self) -> list[str]:
+        """Its rows of Psi: "y.Intercept", of categorical variables "c[b].Intercept"."""
+        heads = (
+            [self.name] if self.family != "categorical" else [f"{self.name}[{x}]" for x in self.levels[1:]]
+        )
+        return [f"{head}.{term}" for head in heads for term in self.effects]
+
+
+@dataclass(frozen=True)
+class ClusterSizes:
+    """Sizes of clusters: mean, smallest possible, and strengths by effect, ``{"y.Intercept": 0.5}``."""
+
+    mean: float
+    least: int = 1
+    on: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.mean:
+            raise SpecificationError(
+                f"ClusterSizes: 1 <= least <= mean; got least = {self.least}, mean = {self.mean}."
+            )
+
+
+@dataclass(frozen=True)
+class Design:
+    """A design of simulated tables; ``design(seed=1)`` is one, so that it is the first step of a `Scenario`.
+
+    Parameters
+    ----------
+    variables
+        `SimulatedVariable` records, in an order in which each depends on those before it.
+    clusters
+        Number of clusters.
+    sizes
+        Rows of each: a number, a sequence, or `ClusterSizes`.
+    Psi
+        Covariance of all effects, in the order of `effect_names`; may be singular.
+    cluster
+        Name of the column of the clusters, 1 .. m.
+
+    Raises
+    ------
+    SpecificationError
+        Psi does not fit the effects or is no covariance, terms that do not exist yet.
+    """
+
+    variables: Sequence[SimulatedVariable]
+    clusters: int
+    sizes: int | Sequence[int] | ClusterSizes
+    Psi: ArrayLike = ()
+    cluster: str = "cluster"
+
+    def __post_init__(self) -> None:
+        k = len(self.effect_names)
+        Psi = np.asarray(self.Psi, dtype=float).reshape(0, 0) if k == 0 else np.asarray(self.Psi, dtype=float)
+        if (
+            Psi.shape != (k, k)
+            or not np.allclose(Psi, Psi.T)
+            or (k and np.linalg.eigvalsh(Psi).min() < -1e-9)
+        ):
+            raise SpecificationError(
+                f"Psi must be a covariance of the {k} effects {', '.join(self.effect_names)}; got shape {Psi.shape}."
+            )
+        object.__setattr__(self, "Psi", Psi)
+        if isinstance(self.sizes, Sequence) and len(self.sizes) != self.clusters:
+            raise SpecificationError(
+                f"sizes must be {self.clusters} numbers, one a cluster; got {len(self.sizes)}."
+            )
+        if isinstance(self.sizes, ClusterSizes):
+            for name in self.sizes.on:
+                if name not in self.effect_names:
+                    raise SpecificationError(
+                        f"sizes depend on {name!r}; the effects are {', '.join(self.effect_names)}."
+                    )
+
+    @property
+    def effect_names(self) -> list[str]:
+        """Rows of Psi."""
+        return [name for variable in self.variables for name in variable.effect_names]
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Variable -> family, as `bayesimp.IncompleteData` takes it."""
+        return {v.name: v.family for v in self.variables}
+
+    def __call__(self, *, seed: int) -> pd.DataFrame:
+        """One table."""
+        rng = np.random.default_rng(seed)
+        Psi = np.asarray(self.Psi)
+        b = (
+            rng.multivariate_normal(np.zeros(len(Psi)), Psi, self.clusters, method="eigh")
+            if len(Psi)
+            else None
+        )
+        codes = np.repeat(np.arange(self.clusters), self._sizes(b, rng))
+        columns: dict[str, Any] = {}
+        place = 0
+        for v in self.variables:
+            where = np.arange(self.clusters) if v.level == "cluster" else codes
+            eta = np.zeros((len(where), len(v.predictors)))
+            for r, coefficients in enumerate(v.predictors):
+                for term, slope in coefficients.items():
+                    eta[:, r] += slope * self._term(term, columns, codes, v)
+                for term in v.effects:
+                    assert b is not None  # as there are effects
+                    eta[:, r] += b[codes, place] * self._term(term, columns, codes, v)
+                    place += 1
+            values = _drawn(v, eta, rng)
+            columns[v.name] = values[codes] if v.level == "cluster" else values
+        labelled = {v.name: _labelled(v, columns[v.name]) for v in self.variables}
+        return pd.DataFrame({self.cluster: codes + 1, **labelled})
+
+    def _sizes(self, b: Array | None, rng: np.random.Generator) -> NDArray[np.intp]:
+        if not isinstance(self.sizes, ClusterSizes):
+            return np.broadcast_to(np.asarray(self.sizes), (self.clusters,))
+        log = np.zeros(self.clusters)
+        if self.sizes.on:
+            s = np.array([self.sizes.on.get(name, 0.0) for name in self.effect_names])
+            sd = np.sqrt(np.diag(np.asarray(self.Psi)))
+            over = np.divide(s, sd, out=np.zeros_like(s), where=sd > 0)
+            assert b is not None  # as there are effects
+            log = b @ over - over @ np.asarray(self.Psi) @ over / 2
+        return self.sizes.least + rng.poisson((self.sizes.mean - self.sizes.least) * np.exp(log))
+
+    def _term(
+        self, term: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
+    ) -> Array:
+        """(N,) or (m,) a product of columns."""
+        first = np.searchsorted(codes, np.arange(self.clusters))
+        out = np.ones(len(codes))
+        for factor in term.split(":"):
+            out = out * self._factor(factor, columns, codes, v)
+        return out[first] if v.level == "cluster" else out
+
+    def _factor(
+        self, factor: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
+    ) -> Array | float:
+        if factor == "Intercept":
+            return 1.0
+        match = FACTOR.fullmatch(factor)
+        name = str(match and (match[2] or match[3] or match[5]))
+        if not match or name not in columns:
+            raise SpecificationError(
+                f"'{v.name}': {factor!r} is not among the columns before it: {', '.join(columns) or 'none'}."
+            )
+        before = next(w for w in self.variables if w.name == name)
+        if v.level == "cluster" and before.level != "cluster" and match[1] != "cluster_mean":
+            raise SpecificationError(f"'{v.name}' is a variable of clusters and {name!r} varies within them.")
+        values = np.asarray(columns[name], dtype=np.float64)
+        if match[4]:
+            if match[4] not in before.levels:
+                raise SpecificationError(
+                    f"'{v.name}': {name!r} has no level {match[4]!r}; it has {', '.join(before.levels)}."
+                )
+            return (values == list(before.levels).index(match[4])).astype(np.float64)
+        if match[1]:
+            mean = (np.bincount(codes, values) / np.bincount(codes))[codes]
+            return mean if match[1] == "cluster_mean" else values - mean
+        return values
+
+
+def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
+    """Values given linear predictors (n, r), as numbers; levels from 0."""
+    x = eta[:, 0]
+    match v.family:
+        case "normal":
+            return x + v.sd * rng.standard_normal(len(x))
+        case "bernoulli" | "binomial":
+            return rng.binomial(v.trials, ndtr(x) if v.link == "probit" else expit(x))
+        case "poisson":
+            return rng.poisson(np.exp(x))
+        case "negative_binomial":
+            return rng.poisson(np.exp(x) * rng.gamma(v.shape, 1 / v.shape, len(x)))
+        case "gamma":
+            return rng.gamma(v.shape, np.exp(x) / v.shape)
+        case "inverse_gaussian":
+            return rng.wald(np.exp(x), v.shape)
+        case "ordinal":
+            cutpoints = np.concatenate([[0.0], np.cumsum(v.increments)])
+            return (rng.random(len(x))[:, None] > expit(cutpoints - x[:, None])).sum(axis=1)
+        case "categorical":
+            gumbel = rng.gumbel(size=(len(x), eta.shape[1] + 1))
+            return (np.column_stack([np.zeros(len(x)), eta]) + gumbel).argmax(axis=1)
+    raise SpecificationError(f"'{v.name}': variables of family {v.family!r} are not simulated.")
+
+
+def _labelled(v: SimulatedVariable, values: Array) -> Any:
+    if v.family in ("ordinal", "categorical"):
+        return pd.Categorical.from_codes(values, list(v.levels), ordered=v.family == "ordinal")
+    return values

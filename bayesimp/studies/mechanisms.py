@@ -1,0 +1,215 @@
+"""Why a value is missing: logits of rows or clusters, and the intercept with which a share is met in expectation.
+
+    P(missing) = 1 / (1 + exp(-(a + s'z)))     z: drivers, standardised; s: strengths, log odds ratios of one sd
+
+a solves mean P(missing) = share over the rows or clusters concerned. Probabilities are never clipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.messages import listing, suggestion
+
+__all__ = ["Sporadic", "Systematic", "driver_names", "drivers", "intercept", "mechanism", "read_strengths"]
+
+Array = NDArray[np.float64]
+Strengths = Mapping[str, float | Mapping[Any, float]]
+OF_CLUSTERS = re.compile(r"(within|cluster_mean)\((.+)\)")
+
+
+@dataclass(frozen=True)
+class Sporadic:
+    """Values missing in rows.
+
+    Parameters
+    ----------
+    share
+        Expected share of the rows of those clusters that have the variable, in (0, 1).
+    on
+        Driver -> strength: ``{"y": 0.7}``, the log odds ratio of one standard deviation of y;
+        ``"within(y)"`` and ``"cluster_mean(y)"`` are y less its mean in the cluster, and that mean. Of a column that is
+        no number a strength for each level named: ``{"sex": {"male": 0.5}}``. Empty: completely at random.
+    unit
+        ``"sd"``; ``"raw"``: strengths are those of one unit of the driver.
+    at
+        ``"rows"``: ``share`` is the mean of the probabilities, exactly. ``"mean"``: it is the probability of a row in
+        which all drivers are at their mean, as in Jolani (2025); the expected share differs.
+    between
+        Standard deviation of a normal effect of clusters on the logit: holes that differ between clusters. ``share`` is
+        met given the effects drawn.
+    """
+
+    share: float
+    on: Strengths = field(default_factory=dict)
+    unit: Literal["sd", "raw"] = "sd"
+    at: Literal["rows", "mean"] = "rows"
+    between: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share(self.share, "Sporadic")
+        if self.unit not in ("sd", "raw") or self.at not in ("rows", "mean") or not self.between >= 0:
+            raise SpecificationError(
+                f"Sporadic: unit is 'sd' or 'raw', at is 'rows' or 'mean', between is at least 0; got {self.unit!r}, "
+                f"{self.at!r}, {self.between!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Systematic:
+    """A variable that whole clusters lack.
+
+    Parameters
+    ----------
+    share
+        Expected share of the clusters, in (0, 1). If share times clusters is no whole number, the number of clusters is
+        one of the two next to it, with the probabilities that make the expectation exact.
+    count
+        Number of clusters, in place of ``share``.
+    clusters
+        Labels of these clusters, in place of both.
+    on
+        Driver -> strength, of cluster means of columns, or ``"cluster_size()"``; see `Sporadic`. Clusters are drawn with
+        exactly these probabilities, by systematic sampling from a random order (Madow 1949).
+    """
+
+    share: float | None = None
+    count: int | None = None
+    clusters: tuple[Any, ...] | None = None
+    on: Strengths = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = [x for x in (self.share, self.count, self.clusters) if x is not None]
+        if len(given) != 1:
+            raise SpecificationError("Systematic: give one of share, count and clusters.")
+        if self.share is not None:
+            check_share(self.share, "Systematic")
+        if self.count is not None and (self.count != int(self.count) or self.count < 0):
+            raise SpecificationError(
+                f"Systematic: count must be a whole number of clusters, got {self.count!r}."
+            )
+        if self.clusters is not None:
+            object.__setattr__(self, "clusters", tuple(self.clusters))
+            if self.on:
+                raise SpecificationError(
+                    "Systematic: clusters that are named cannot depend on drivers; leave out on."
+                )
+
+
+def check_share(share: float, what: str) -> None:
+    """Refuse a share that is not between 0 and 1."""
+    if not 0 < share < 1:
+        raise SpecificationError(f"{what}: share must be between 0 and 1, got {share!r}.")
+
+
+def intercept(share: float, slopes: Array) -> float:
+    """a with mean(expit(a + slopes)) = share, to rounding error.
+
+    The mean grows with a from 0 to 1, and a lies between the logit of the share less the largest and the smallest slope.
+    """
+    low, high = logit(share) - slopes.max(), logit(share) - slopes.min()
+    if low == high:
+        return float(low)
+    return float(brentq(lambda a: expit(a + slopes).mean() - share, low, high, xtol=1e-13, rtol=1e-14))
+
+
+def read_strengths(on: Strengths, frame: pd.DataFrame, name: str) -> dict[str, float | Mapping[Any, float]]:
+    """Checked drivers of variable `name`."""
+    if not isinstance(on, Mapping):
+        raise SpecificationError(
+            f"'{name}': on is a mapping such as {{'y': 0.7}}, driver to strength; got {on!r}."
+        )
+    for driver, column in zip(on, driver_names(on), strict=True):
+        if column is not None and column not in frame.columns:
+            raise SpecificationError(
+                f"'{name}': there is no column {column!r} for driver {driver!r}. "
+                f"{suggestion(column, list(frame.columns))}"
+            )
+    return dict(on)
+
+
+def driver_names(on: Strengths) -> list[str | None]:
+    """The column of each driver; None for the size of clusters."""
+    names: list[str | None] = []
+    for driver in on:
+        match = OF_CLUSTERS.fullmatch(driver)
+        names.append(match[2] if match else None if driver == "cluster_size()" else driver)
+    return names
+
+
+def mechanism(name: str, on: Strengths, holed: set[str]) -> str:
+    """MCAR without drivers; MAR if all of them stay complete; MNAR if one may be missing where it matters."""
+    if not any(np.any(list(s.values()) if isinstance(s, Mapping) else s) for s in on.values()):
+        return "MCAR"
+    return "MNAR" if any(column in holed | {name} for column in driver_names(on)) else "MAR"
+
+
+def drivers(
+    on: Strengths, frame: pd.DataFrame, codes: NDArray[np.integer], unit: str, by_cluster: bool
+) -> Array:
+    """(N,) s'z of every row, or (m,) of every cluster, from means over its rows."""
+    m = int(codes.max()) + 1
+    sizes = np.bincount(codes, minlength=m)
+    total = np.zeros(m if by_cluster else len(frame))
+    for (driver, strength), column in zip(on.items(), driver_names(on), strict=True):
+        if column is None:
+            z = sizes.astype(float) if by_cluster else sizes[codes].astype(float)
+            total += _scaled(z, _number(driver, strength), unit, driver)
+            continue
+        for values, slope in _columns(frame[column], strength, driver):
+            mean = np.bincount(codes, values, minlength=m) / sizes
+            if by_cluster:
+                z = mean
+            elif driver.startswith("within("):
+                z = values - mean[codes]
+            else:
+                z = mean[codes] if driver.startswith("cluster_mean(") else values
+            total += _scaled(z, slope, unit, driver)
+    return total
+
+
+def _number(driver: str, strength: Any) -> float:
+    if isinstance(strength, Mapping):
+        raise SpecificationError(f"driver {driver!r} is a number: give one strength, not one for each level.")
+    return float(strength)
+
+
+def _columns(column: pd.Series, strength: Any, driver: str) -> list[tuple[Array, float]]:
+    """The column as numbers with its strength, or one indicator for each level named."""
+    if isinstance(strength, Mapping):
+        absent = [level for level in strength if not (column == level).any()]
+        if absent:
+            raise SpecificationError(
+                f"driver {driver!r}: the column has no value {absent[0]!r}; it has {listing(column.unique())}."
+            )
+        return [((column == level).to_numpy(float), float(slope)) for level, slope in strength.items()]
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered:
+        return [(column.cat.codes.to_numpy(float), float(strength))]
+    if not (pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_datetime64_any_dtype(dtype)):
+        raise SpecificationError(
+            f"driver {driver!r} is no number: give a strength for each level, such as "
+            f"{{{driver!r}: {{{column.iloc[0]!r}: 0.5}}}}."
+        )
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return [((column - column.min()).dt.total_seconds().to_numpy(float), float(strength))]
+    return [(column.to_numpy(float), float(strength))]
+
+
+def _scaled(z: Array, slope: float, unit: str, driver: str) -> Array:
+    """slope times z less its mean, in standard deviations or not."""
+    deviation = z - z.mean()
+    sd = deviation.std()
+    if sd == 0 and slope != 0:
+        raise DataError(f"driver {driver!r} does not vary, so nothing can depend on it.")
+    return slope * deviation / (sd if unit == "sd" and sd > 0 else 1.0)

@@ -1,0 +1,181 @@
+"""`overimpute`: observed values hidden in turn, imputed again, and compared with what they were.
+
+Every observed value of every imputed variable is hidden once, in one of several groups; the model is fitted without the
+group, and the rank of the truth among the m imputed values, ties at random, is uniform on 0 .. m if the model predicts
+well (overimputation: Honaker, King & Blackwell 2011). Inside: neither the lowest nor the highest rank, with probability
+(m - 1) / (m + 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.progress import progress_bar
+from bayesimp.studies.deletion import with_holes
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Overimputation", "overimpute"]
+
+
+@dataclass(frozen=True)
+class Overimputation:
+    """Observed values beside what was imputed for them.
+
+    Attributes
+    ----------
+    cells
+        variable, cluster, row (place in the table), group, truth, mean and sd of the m imputed values (levels as their
+        numbers), rank (0 .. m).
+    m
+        Imputed values of each.
+    """
+
+    cells: pd.DataFrame
+    m: int
+
+    @property
+    def expected(self) -> float:
+        """Probability that a truth is inside."""
+        return (self.m - 1) / (self.m + 1)
+
+    def by_variable(self) -> pd.DataFrame:
+        """variable, cells, clusters, inside, se, expected, z.
+
+        se is that of a mean over clusters (weighted by cells), since values of one cluster are wrong together; z is
+        (inside - expected) / se. Few clusters give a rough one.
+        """
+        rows = []
+        for name, part in self.cells.groupby("variable", sort=False):
+            inside = part["rank"].between(1, self.m - 1).groupby(part["cluster"], sort=False)
+            n, hits = inside.size().to_numpy(float), inside.sum().to_numpy(float)
+            share, k = hits.sum() / n.sum(), len(n)
+            residual = hits - share * n
+            se = float(np.sqrt(k / (k - 1) * (residual**2).sum()) / n.sum()) if k > 1 else np.nan
+            z = (share - self.expected) / se if se > 0 else np.nan
+            rows.append((name, int(n.sum()), k, share, se, self.expected, z))
+        return pd.DataFrame(rows, columns=["variable", "cells", "clusters", "inside", "se", "expected", "z"])
+
+    def by_cluster(self) -> pd.DataFrame:
+        """variable, cluster, cells, inside, error (mean of truth - imputed mean, in sds of the imputed values)."""
+        sd = self.cells["sd"].where(self.cells["sd"] > 0)
+        cells = self.cells.assign(
+            inside=self.cells["rank"].between(1, self.m - 1),
+            error=(self.cells["truth"] - self.cells["mean"]) / sd,
+        )
+        by = cells.groupby(["variable", "cluster"], sort=False)
+        return by.agg(
+            cells=("rank", "size"), inside=("inside", "mean"), error=("error", "mean")
+        ).reset_index()
+
+    def __repr__(self) -> str:
+        lines = ["Overimputation: observed values among those imputed for them"]
+        for _, row in self.by_variable().iterrows():
+            share = f"{row['inside']:.1%} of {row['cells']:,} values inside, {row['expected']:.1%} expected"
+            lines.append(f"{row['variable']}: {share} (z = {row['z']:.1f})")
+        return "\n".join(lines)
+
+
+def overimpute(
+    model: Any,
+    *,
+    m: int = 19,
+    groups: int = 5,
+    hide: Literal["rows", "clusters"] = "rows",
+    seed: int,
+    progress: bool | None = None,
+    **options: Any,
+) -> Overimputation:
+    """Hide observed values of every imputed variable in turn, and impute them.
+
+    Parameters
+    ----------
+    model
+        `bayesimp.FCS` or `bayesimp.JointNormal`, or any model that can be made again from its specification.
+    m
+        Imputations; 19 make the range of the imputed values a 90% interval.
+    groups
+        In how many parts the observed values are hidden, one part of every variable at a time.
+    hide
+        "rows": values at random; "clusters": all values of a variable in some clusters, which is as hard as a
+        systematically missing variable.
+    seed
+        Seed of the random numbers.
+    options
+        Of ``model.impute``: cycles, draws, ...
+
+    Raises
+    ------
+    SpecificationError
+        Options that are out of range, or ``where`` of the model, which chooses cells itself.
+    """
+    data: IncompleteData = model.data
+    if hide not in ("rows", "clusters") or groups < 2 or m < 3:
+        raise SpecificationError(
+            f"overimpute: hide is 'rows' or 'clusters', groups at least 2, m at least 3; got {hide!r}, {groups!r}, {m!r}."
+        )
+    specification = model.specification()
+    if specification.get("where") is not None:
+        raise SpecificationError("overimpute hides cells itself; give a model without where.")
+    rng = np.random.default_rng(seed)
+    part = {name: _parts(data, name, groups, hide, rng) for name in model.responses}
+    frames = []
+    with progress_bar(progress) as report:
+        for g in range(groups):
+            hidden = {name: np.flatnonzero(part[name] == g) for name in model.responses}
+            again = type(model).from_specification(
+                _without(data, hidden), specification, getattr(model, "post", None)
+            )
+            imp = again.impute(m, seed=int(rng.integers(2**62)), progress=False, **options)
+            frames += [_compared(data, imp, name, rows, g, rng) for name, rows in hidden.items() if len(rows)]
+            report("groups", g + 1, groups)
+    return Overimputation(pd.concat(frames, ignore_index=True), m)
+
+
+def _parts(
+    data: IncompleteData, name: str, groups: int, hide: str, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """(N,) the group in which a value is hidden, -1 where it is missing."""
+    seen = ~data.missing(name)
+    out = np.full(len(seen), -1)
+    if hide == "rows":
+        out[seen] = rng.permutation(np.arange(seen.sum()) % groups)
+        return out
+    clusters = np.unique(data.codes[seen])
+    if len(clusters) < groups:
+        raise SpecificationError(
+            f"'{name}' is observed in {len(clusters)} clusters, fewer than groups = {groups}; take fewer groups."
+        )
+    of = np.full(len(data.clusters), -1)
+    of[clusters] = rng.permutation(np.arange(len(clusters)) % groups)
+    out[seen] = of[data.codes[seen]]
+    return out
+
+
+def _without(data: IncompleteData, hidden: dict[str, NDArray[np.intp]]) -> IncompleteData:
+    frame = data.frame.copy()
+    for name, rows in hidden.items():
+        holes = np.zeros(len(frame), dtype=bool)
+        holes[rows] = True
+        frame[name] = with_holes(frame[name], holes)
+    return data.part(frame)
+
+
+def _compared(
+    data: IncompleteData, imp: Any, name: str, rows: NDArray[np.intp], group: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Truth, imputed values and ranks of the hidden rows."""
+    place = np.searchsorted(imp.rows(name), rows)
+    values, truth = imp.values(name)[:, place], data.column_values(name)[rows]
+    close = np.isclose(values, truth, rtol=1e-12, atol=0)
+    below = ((values < truth) & ~close).sum(axis=0)
+    ranks = below + rng.integers(close.sum(axis=0) + 1)
+    return pd.DataFrame({
+        "variable": name, "cluster": np.asarray(data.clusters)[data.codes[rows]], "row": rows, "group": group,
+        "truth": truth, "mean": values.mean(axis=0), "sd": values.std(axis=0, ddof=1), "rank": ranks,
+    })  # fmt: skip

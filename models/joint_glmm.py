@@ -1,0 +1,270 @@
+"""Joint generalised linear mixed model of several variables, of which an analysis is a part (docs/mathematics.md).
+
+    p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij)    factor k = 1..K, row j of cluster i
+
+    eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z columns made of complete variables and of y_1 .. y_k-1
+    p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k)
+    b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
+
+    beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py
+
+Missing cells, besides those of variables that are in no other factor, which integrate to 1:
+
+    numbers             free: y = eta + sigma e, or log y = eta + e for positive ones; e flat, and the Jacobian
+    levels, successes   summed out: prod_i sum_g prod_j sum_h prod_k p_k, over the values g of the missing variables of
+                        cluster i and h of the missing cells of row j (models/levels.py)
+
+The cells of a cluster move along with its effects, and e is about N(0, 1) where later factors say little about y. Where
+eta itself depends on a missing level, its first value stands for it in the definition of e: another e, the same model.
+
+Everything is on the working scale of `bayesimp.joint.glmm.scale`, on which variables and columns have a standard
+deviation of 1; beta_<y>, sigma2_<y>, Psi and B are functions of it, in the units of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from bayesimp import notation as dim
+from bayesimp.errors import SpecificationError
+from bayesimp.families.auxiliary import SHAPE, shape_node
+from bayesimp.families.binary import logit_of_mean
+from bayesimp.families.levels import log_cumulative
+from bayesimp.models.columns import Column
+from bayesimp.models.completed import Completed
+from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
+from bayesimp.models.levels import ExpandedRows, Levels, expand
+from bayesimp.models.ops import effects
+
+__all__ = ["JointModel", "joint_glmm"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class JointModel(NamedTuple):
+    """The model, and what draws of the levels need.
+
+    Attributes
+    ----------
+    model
+        Free variables are continuous.
+    places
+        Over which levels are summed.
+    weights
+        (places.row.size - places.single,) sum_k log p_k at each place that is summed over; None: nothing is.
+    cells
+        Factor -> rows (c,) of its missing numbers, which are the variable ``imputed_<y>``.
+    """
+
+    model: pm.Model
+    places: ExpandedRows
+    weights: TensorVariable | None
+    cells: Mapping[int, Ints]
+
+
+def joint_glmm(data: JointData) -> JointModel:
+    """The model above.
+
+    Raises
+    ------
+    SpecificationError
+        A missing cell that can neither be free nor summed out, or too many combinations of levels.
+    """
+    levels = _missing_levels(data)
+    places = expand(data.V, data.Y, data.cluster, levels, [f.name for f in data.factors])
+    with pm.Model(coords=_coords(data)) as model:
+        B = [_effects(block, len(data.labels)) for block in data.blocks]
+        table = Completed(data, places, B)
+        parts = [_add(table, k, factor, _parameters(factor)) for k, factor in enumerate(data.factors)]
+        weights = _weights(parts, len(places.row) - places.single)
+        if weights is not None:
+            pm.Potential("missing levels", _log_sum(weights, places))
+    return JointModel(model, places, weights, table.cells)
+
+
+def _coords(data: JointData) -> dict[str, Sequence]:
+    out: dict[str, Sequence] = {dim.CLUSTER: list(data.labels)}
+    for block in data.blocks:
+        name = f"{dim.EFFECT}{block.end}"
+        out |= {name: list(block.labels), f"{name}_2": list(block.labels)}
+    for f in data.factors:
+        out |= {f"fixed_{f.name}": list(f.fixed)}
+        if f.predictors > 1 or f.distribution.predictor_per_level:
+            out[f"level_{f.name}"] = list(f.levels[1:])
+        if f.variance is not None:
+            out |= {f"response_{f.name}": [f.name], f"response_{f.name}_2": [f.name]}
+    return out
+
+
+class _Parameters(NamedTuple):
+    """beta_w (p, r); the residual sd, shape or None; levels of ordinal variables add their own."""
+
+    beta: TensorVariable
+    scale: TensorVariable | None
+
+
+def _parameters(f: GLMMFactor) -> _Parameters:
+    """beta_k, sigma2_k and shape of one factor."""
+    p, r = len(f.fixed), f.predictors
+    name, precision = f"working_beta_{f.name}", f.beta_precision
+    if not precision.any():
+        beta = pm.Flat(name, shape=(p, r))
+    elif np.array_equal(precision, np.diag(np.diagonal(precision))):
+        sd = np.diagonal(precision) ** -0.5
+        beta = pm.Normal(name, f.beta_mean.reshape(r, p).T, sd.reshape(r, p).T, shape=(p, r))
+    else:
+        root = np.linalg.cholesky(np.linalg.inv(precision))
+        z = pm.Normal(name, 0.0, 1.0, shape=(r * p,))
+        beta = (f.beta_mean + (root * z).sum(axis=1)).reshape((r, p)).T
+    per_level = f.distribution.predictor_per_level
+    made = pt.dot(f.T, beta) * f.s
+    if f.intercept >= 0:
+        made = made + f.c * (np.arange(p) == f.intercept)[:, None]
+    dims = (f"fixed_{f.name}", f"level_{f.name}")
+    pm.Deterministic(
+        f"beta_{f.name}", made if per_level else made[:, 0], dims=dims if per_level else dims[:1]
+    )
+    if f.variance is not None:
+        dims = (f"response_{f.name}", f"response_{f.name}_2")
+        variance = f.variance.distribution(f"working_sigma2_{f.name}", 1, dims)[0, 0]
+        pm.Deterministic(f"sigma2_{f.name}", variance * f.s[0] ** 2)
+        return _Parameters(beta, pt.sqrt(variance))
+    auxiliary = f.distribution.auxiliary
+    if auxiliary is not None and auxiliary.name == SHAPE.name:
+        unit = f.unit if auxiliary.has_unit else 1.0
+        return _Parameters(beta, shape_node(f.name, unit))
+    return _Parameters(beta, None)
+
+
+def _effects(block: EffectBlock, m: int) -> TensorVariable | None:
+    """b_w (m, d)."""
+    d, end = len(block.labels), block.end
+    if not d:
+        return None
+    dims = (f"{dim.EFFECT}{end}", f"{dim.EFFECT}{end}_2")
+    Psi = block.prior.distribution(f"working_Psi{end}", d, dims)
+    pm.Deterministic(f"Psi{end}", pt.dot(pt.dot(block.E, Psi), block.E.T), dims=dims)
+    u = pm.Normal(f"u{end}", 0, 1, dims=(dim.CLUSTER, dims[0]))
+    b = pm.Deterministic(f"working_B{end}", effects(u, Psi), dims=(dim.CLUSTER, dims[0]))
+    pm.Deterministic(f"B{end}", pt.dot(b, block.E.T), dims=(dim.CLUSTER, dims[0]))
+    return b
+
+
+def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tuple[Ints, TensorVariable]:
+    """Factor k: its missing numbers become free, and its density is added where nothing is summed over.
+
+    Returns places that are summed over, counted from the first of them, and log p_k there.
+    """
+    places, y, rows = table.places, table.data.Y[:, k], np.flatnonzero(f.used)
+    if not f.is_summed and np.isnan(y[rows]).any():
+        _free_numbers(table, k, f, parameters, rows[np.isnan(y[rows])])
+    at = np.flatnonzero(f.used[places.row])
+    eta = table.predictors(f, parameters.beta, at)
+    log_p = _log_density(f, table.responses(k, at), eta, f.trials[places.row[at]], parameters.scale)
+    single = int((at < places.single).sum())
+    pm.Potential(f"p({f.name})", log_p[:single].sum())
+    return at[single:] - places.single, log_p[single:]
+
+
+def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters, rows: Ints) -> None:
+    """y = eta + sigma e, or log y = eta + e, for the missing numbers of factor k."""
+    eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
+    e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
+    if f.variance is not None:
+        y, jacobian = eta + sigma * e, len(rows) * pt.log(sigma)
+    else:
+        y, jacobian = pt.exp(eta + e), (eta + e).sum()
+    pm.Potential(f"Jacobian({f.name})", jacobian)
+    table.fill(k, f, rows, y, pm.Deterministic(f"imputed_{f.name}", f.center + f.unit * y))
+
+
+def _weights(parts: Sequence[tuple[Ints, TensorVariable]], count: int) -> TensorVariable | None:
+    """sum_k log p_k at the places that are summed over."""
+    if not count:
+        return None
+    total = pt.zeros(count)
+    for at, log_p in parts:
+        total = total + (log_p if len(at) == count else pt.inc_subtensor(pt.zeros(count)[at], log_p))
+    return total
+
+
+def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, k: Any) -> TensorVariable:
+    """log p(y | eta) of each place; k: the residual sd or shape."""
+    one = eta[0]
+    match f.distribution.name:
+        case "normal":
+            return -0.5 * ((y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi)
+        case "bernoulli" | "binomial":
+            logit = logit_of_mean(one, f.link)
+            ways = pt.gammaln(trials + 1) - pt.gammaln(y + 1) - pt.gammaln(trials - y + 1)
+            return y * logit - trials * pt.softplus(logit) + (ways if (trials != 1).any() else 0.0)
+        case "poisson":
+            return y * one - pt.exp(one) - pt.gammaln(y + 1)
+        case "negative_binomial":
+            total = pt.logaddexp(pt.log(k), one)
+            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
+            return ways + k * (pt.log(k) - total) + y * (one - total)
+        case "gamma":
+            return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
+        case "inverse_gaussian":
+            return 0.5 * (pt.log(k / (2 * np.pi)) - 3 * pt.log(y) - k * (y * pt.exp(-one) - 1) ** 2 / y)
+        case "ordinal":
+            return log_cumulative(one, len(f.levels), f.name)[np.arange(len(y)), y.astype(int)]
+        case "categorical":
+            log_p = pt.stack([pt.zeros_like(one), *eta], axis=1)
+            return log_p[np.arange(len(y)), y.astype(int)] - pt.logsumexp(log_p, axis=1)
+    raise SpecificationError(
+        f"'{f.name}': the PyMC model has no density for family '{f.family}'. Use sampler='gibbs'."
+    )
+
+
+def _log_sum(weights: TensorVariable, places: ExpandedRows) -> TensorVariable:
+    """sum_i log sum_g prod_j sum_h exp(weights)."""
+    by_row = _log_sum_rows(weights, places.sums - places.single)
+    if not len(places.groups):
+        return by_row.sum()
+    by_group = pt.inc_subtensor(pt.zeros(len(places.cluster))[places.sum_group], by_row)
+    alone = np.setdiff1d(np.unique(places.sum_group), places.groups)
+    return by_group[alone].sum() + _log_sum_rows(by_group, places.groups).sum()
+
+
+def _log_sum_rows(x: TensorVariable, index: Ints) -> TensorVariable:
+    """log sum_h exp x[index[:, h]] by row; a negative index counts for nothing."""
+    return pt.logsumexp(x[np.maximum(index, 0)] + np.where(index < 0, -np.inf, 0.0), axis=1)
+
+
+def _missing_levels(data: JointData) -> list[Levels]:
+    """What is summed out; missing cells that can neither be free nor summed out are refused."""
+    averaged = {
+        int(argument)
+        for code, argument in zip(data.means.code, data.means.argument, strict=True)
+        if code == 0
+    }
+    out = []
+    for k, f in enumerate(data.factors):
+        rows = np.flatnonzero(f.used & np.isnan(data.Y[:, k]))
+        if not len(rows):
+            continue
+        if not f.is_summed:
+            if f.distribution.is_count:
+                raise SpecificationError(
+                    f"'{f.name}' is a count and a covariate with {len(rows):,} missing cells: NUTS cannot sum over "
+                    "numbers without an end. Use sampler='gibbs'."
+                )
+            continue
+        if f.variable in averaged and not f.at_cluster:
+            raise SpecificationError(
+                f"'{f.name}' has {len(rows):,} missing cells of levels, and a mean of it over the cluster is a column: "
+                "NUTS cannot sum over all cells of a cluster at a time. Use sampler='gibbs'."
+            )
+        values = [f.values if len(f.values) else np.arange(f.trials[row] + 1.0) for row in rows]
+        out.append(Levels(k, f.variable, rows, values, f.at_cluster))
+    return out

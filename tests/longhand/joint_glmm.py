@@ -1,0 +1,150 @@
+"""The joint GLMM written out with SciPy's distributions, missing levels summed by brute force.
+
+    p(cluster)  =  sum over every assignment of levels to all missing cells of the cluster  prod_k prod_j p_k(y_kj)
+
+Parameters are those of the data's own units; nothing is shared with the package but names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import stats
+from scipy.special import expit, logsumexp, ndtr
+
+__all__ = ["Law", "log_posterior"]
+
+
+@dataclass(frozen=True)
+class Law:
+    """One factor.
+
+    fixed, random: columns (dict of arrays of a cluster's rows) -> list of columns. levels: number of levels; 0: numbers.
+    free: missing cells are numbers that are given. leaf: missing cells are in no other factor.
+    """
+
+    response: str
+    family: str
+    fixed: Callable
+    random: Callable | None = None
+    levels: int = 0
+    leaf: bool = False
+    free: bool = False
+    at_cluster: bool = False
+    link: str = "logit"
+    trials: str = ""
+    shift: float = 0.0  # of the linear predictor where the column missing_<response> is 1
+
+
+def log_density(law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1) -> float:
+    """Of one response; eta (r,)."""
+    p = ndtr(eta[0]) if law.link == "probit" else expit(eta[0])
+    with np.errstate(over="ignore"):
+        mu = np.exp(eta[0])
+    match law.family:
+        case "normal":
+            return stats.norm(eta[0], np.sqrt(sigma2)).logpdf(y)
+        case "bernoulli":
+            return stats.bernoulli(p).logpmf(y)
+        case "binomial":
+            return stats.binom(trials, p).logpmf(y)
+        case "poisson":
+            return stats.poisson(mu).logpmf(y)
+        case "negative_binomial":
+            return stats.nbinom(shape, shape / (shape + mu)).logpmf(y)
+        case "gamma":
+            return stats.gamma(shape, scale=mu / shape).logpdf(y)
+        case "inverse_gaussian":
+            return stats.invgauss(mu / shape, scale=shape).logpdf(y)
+        case "ordinal":
+            ends = np.r_[-np.inf, cuts, np.inf]
+            return np.log(expit(ends[int(y) + 1] - eta[0]) - expit(ends[int(y)] - eta[0]))
+        case "categorical":
+            weights = np.exp(np.r_[0.0, eta])
+            return np.log(weights[int(y)] / weights.sum())
+    raise AssertionError(law.family)
+
+
+def log_posterior(frame, laws, theta, *, beta_sd, Sigma, Psi) -> float:
+    """Of beta, sigma2, Psi, u with b_i = L u_i, 1/sqrt(shape), increments of cutpoints, missing numbers; IW priors.
+
+    Parameters
+    ----------
+    frame
+        Table with clusters ``g`` 0 .. m-1; missing numbers filled in, missing levels NaN.
+    theta
+        Name in the posterior -> value; B (m, d), in the order of g.
+    beta_sd
+        By response: of its coefficients, around 0.
+    Sigma, Psi
+        (nu, V) of Kunkel & Kaizar's inverse-Wishart.
+    """
+    S = np.atleast_2d(theta["Psi"])
+    total = stats.invwishart(Psi[0], np.linalg.inv(Psi[1] * np.eye(len(S)))).logpdf(S)
+    total += stats.multivariate_normal(np.zeros(len(S)), S).logpdf(theta["B"]).sum()
+    total += len(theta["B"]) * 0.5 * np.linalg.slogdet(S)[1]
+    for law in laws:
+        y = law.response
+        total += stats.norm(0, beta_sd[y]).logpdf(theta[f"beta_{y}"]).sum()
+        if law.family == "normal":
+            total += stats.invwishart(Sigma[0], 1 / Sigma[1]).logpdf(theta[f"sigma2_{y}"])
+        if f"variation_{y}" in theta:  # of the response divided by its mean, where the shape has its unit
+            total += stats.t(3).logpdf(theta[f"variation_{y}"])
+        if f"cutpoints_{y}" in theta:
+            total += stats.expon.logpdf(np.diff(theta[f"cutpoints_{y}"])).sum()
+    return total + sum(
+        _cluster(rows, laws, theta, theta["B"][int(i)]) for i, rows in frame.groupby("g", sort=True)
+    )
+
+
+def _cluster(rows, laws, theta, b) -> float:
+    columns = {name: rows[name].to_numpy(float) for name in rows}
+    cells = []  # (variable, rows, values)
+    for law in laws:
+        holes = np.flatnonzero(np.isnan(columns[law.response]))
+        if law.leaf or law.free or not len(holes):
+            continue
+        if law.at_cluster:
+            cells.append((law.response, holes, range(law.levels)))
+        else:
+            count = [law.levels or int(columns[law.trials][j]) + 1 for j in holes]
+            cells += [(law.response, [j], range(c)) for j, c in zip(holes, count, strict=True)]
+    values = []
+    for chosen in product(*(possible for _, _, possible in cells)):
+        filled = {name: x.copy() for name, x in columns.items()}
+        for (name, at, _), level in zip(cells, chosen, strict=True):
+            filled[name][at] = level
+        values.append(_complete(filled, laws, theta, b))
+    return logsumexp(values)
+
+
+def _complete(columns, laws, theta, b) -> float:
+    """log prod_k prod_j p_k of one cluster, without the missing cells of leaves."""
+    total, first = 0.0, 0
+    n = len(columns["g"])
+    for law in laws:
+        y = columns[law.response]
+        X = np.column_stack([np.broadcast_to(x, n) for x in law.fixed(columns)])
+        Z = (
+            np.column_stack([np.broadcast_to(z, n) for z in law.random(columns)])
+            if law.random
+            else np.zeros((n, 0))
+        )
+        beta = theta[f"beta_{law.response}"].reshape(X.shape[1], -1)
+        q, r = Z.shape[1], beta.shape[1]
+        own = b[first : first + q * r].reshape(r, q)
+        first += q * r
+        eta = X @ beta + Z @ own.T
+        if law.shift:
+            eta = eta + law.shift * columns[f"missing_{law.response}"][:, None]
+        extra = {
+            "shape": theta.get(f"shape_{law.response}"), "cuts": theta.get(f"cutpoints_{law.response}"),
+            "sigma2": theta.get(f"sigma2_{law.response}"),
+        }  # fmt: skip
+        for j in range(1 if law.at_cluster else n):
+            if np.isnan(y[j]):
+                continue
+            trials = columns[law.trials][j] if law.trials else 1
+            total += log_density(law, y[j], eta[j], trials=trials, **extra)
+    return total
