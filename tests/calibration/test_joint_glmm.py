@@ -114,7 +114,6 @@ def test_a_child_left_out_is_rejected():
     assert sbc.overall(ranks) < REJECTED
 
 
-@pytest.mark.slow
 @pytest.mark.calibration
 def test_leaves_drawn_without_effects_are_rejected(monkeypatch):
     right = Sampler._leaf
@@ -127,7 +126,7 @@ def test_leaves_drawn_without_effects_are_rejected(monkeypatch):
         return y
 
     monkeypatch.setattr(Sampler, "_leaf", leaf)
-    ranks = joint_glmm.ranks(DESIGNS["cluster means"], 40, 2, tune=60, thin=2)
+    ranks = joint_glmm.ranks(CORRELATED, 45, 2, tune=60, thin=2)
     assert sbc.overall(ranks) < REJECTED
 
 

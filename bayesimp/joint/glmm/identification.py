@@ -7,7 +7,8 @@ that is a combination of others wherever incomplete variables vary freely is one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +41,10 @@ def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, o
         level that is hardly observed together with it.
     """
     seen = _columns(table, table.V)
+    possible = cache(lambda seed: _columns(table, _possible(table, seed)))
     for k, factor in enumerate(table.factors):
         try:
-            _check_anywhere(table, k)
+            _check_anywhere(table, k, possible)
             if not factor_beta(priors.beta, factor).is_proper:
                 _check_where_observed(table, data, k, seen[:, table.columns_of(k)[0]])
         except DataError as error:
@@ -68,7 +70,7 @@ def _possible(table: FactorTable, seed: int) -> Array:
     return V
 
 
-def _check_anywhere(table: FactorTable, k: int) -> None:
+def _check_anywhere(table: FactorTable, k: int, possible: Callable[[int], Array]) -> None:
     """Refuse columns that are combinations of others, whatever is imputed: in none of TRIES tables they are not."""
     factor, rows = table.factors[k], table.rows[k]
     if not factor.fixed:
@@ -78,7 +80,7 @@ def _check_anywhere(table: FactorTable, k: int) -> None:
         if len(rows) < len(columns):
             continue
         for seed in range(TRIES):
-            X = _columns(table, _possible(table, seed))[rows, place]
+            X = possible(seed)[rows, place]
             try:
                 _check(X, [column.name for column in columns], f"{part} part of '{factor.formula}'")
                 break

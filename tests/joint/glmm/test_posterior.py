@@ -95,7 +95,7 @@ def as_joint(imp, separate=False):
 @cache
 def of_joint_normal():
     imp = bi.JointNormal(two_variables(), "x + y ~ 1 + (1 | g)", IW).impute(
-        4, chains=4, tune=200, draws=5000, **RUN
+        4, chains=4, tune=200, draws=4000, **RUN
     )
     tree = imp.tree["posterior"]
     return quantities(
