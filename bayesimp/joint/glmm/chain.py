@@ -67,6 +67,8 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
         drawn = rng.choice(table.observed[k], len(rows))
         if factor.at_cluster:
             drawn = rng.choice(table.observed[k], table.clusters)[arrays.cluster[rows]]
+        if factor.family.takes_trials:
+            drawn = np.minimum(drawn, arrays.trials[rows, k])  # another row may have had more trials
         Y[rows, k] = drawn
         V[rows, arrays.variable[k]] = numbers(table, k, drawn)
     aux = [

@@ -9,47 +9,29 @@ an analysis before it, all others after it, so that no factor but the analysis s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import Column
+from bayesimp.formulas.design import TOLERANCE
 from bayesimp.formulas.formula import parse
 from bayesimp.formulas.predictors import Predictors, predictors
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.glmm.order import order_of
+from bayesimp.joint.glmm.request import Request
 from bayesimp.messages import listing, suggestion
 from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Factor", "Request", "read_factors"]
+__all__ = ["Factor", "read_factors"]
 
 MOST_LEVELS = 10  # of a complete factor that is a predictor by default
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for.
-
-    Attributes
-    ----------
-    analyses
-        Formulas of analyses, each with one response.
-    factors
-        Response -> formula, in the place of the default one.
-    order
-        Responses in the order of their factors; None: chosen.
-    links
-        Response -> link, where it is not the default of its family.
-    """
-
-    analyses: tuple[str, ...]
-    factors: Mapping[str, str]
-    order: tuple[str, ...] | None
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +56,8 @@ class Factor:
         Columns.
     at_cluster
         Whether the response has one value in a cluster.
+    left_out
+        Complete variables that are combinations of others where the response is observed, and so are not in the default.
     """
 
     response: str
@@ -85,6 +69,7 @@ class Factor:
     fixed: tuple[Column, ...]
     random: tuple[Column, ...]
     at_cluster: bool
+    left_out: tuple[str, ...] = ()
 
     @property
     def family(self) -> Family:
@@ -112,16 +97,24 @@ def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, 
     """
     formulas = _formulas(data, request)
     order = order_of(data, request.order, formulas)
+    left_out: dict[str, tuple[str, ...]] = {}
     for name in order:
         if name not in formulas:
-            formulas[name] = predictors(_default(data, name, order, formulas))
+            text, left_out[name] = _default(data, name, order, formulas)
+            formulas[name] = predictors(text)
     incomplete = tuple(name for name in order if data.missing(name).any())
     idle = tuple(name for name in data.variables if data.missing(name).any() and name not in incomplete)
     base = BaseColumns(data, incomplete, idle)
     analyses = {parse(text).responses[0] for text in request.analyses}
     _check_links(data, request.links, order)
     links = dict.fromkeys(order, "") | dict(request.links)
-    factors = (_factor(data, name, formulas[name], base, name in analyses, links[name]) for name in order)
+    factors = (
+        replace(
+            _factor(data, name, formulas[name], base, name in analyses, links[name]),
+            left_out=left_out.get(name, ()),
+        )
+        for name in order
+    )
     return tuple(factors), base
 
 
@@ -192,26 +185,67 @@ def _read(data: IncompleteData, text: str, response: str | None) -> tuple[str, P
 
 def _default(
     data: IncompleteData, name: str, order: Sequence[str], formulas: Mapping[str, Predictors]
-) -> str:
-    """Formula of a variable without one: complete variables and the factors before it, and a random intercept."""
+) -> tuple[str, tuple[str, ...]]:
+    """Formula of a variable without one, and complete variables that it lacks because others say the same.
+
+    It has complete variables and the factors before it, and a random intercept.
+    """
     at_cluster = of_clusters(data, name)
     used = {v for formula in formulas.values() for v in formula.formula.variables}
+    others = [v for v in data.variables if v != name and (not at_cluster or _one_value(data, v))]
+    complete = [v for v in others if v not in order and _is_default_predictor(data, v, v in used)]
+    # what an analysis has comes first, so that it is not left out for the sake of something else
+    kept = _independent(data, name, sorted(complete, key=lambda v: v not in used), at_cluster)
     terms = []
-    for other in data.variables:
-        if other == name or (at_cluster and not _one_value(data, other)):
-            continue
-        record = data.variable(other)
-        if other in order:
-            if order.index(other) < order.index(name):
-                terms.append(_as_predictor(other, record.distribution))
-        elif not record.missing.any() and record.distribution.is_imputable:
-            few = not record.distribution.is_factor or len(record.levels) <= MOST_LEVELS
-            varies = data.frame[other].nunique() > 1
-            if varies and (other in used or (few and not names_rows(data, other))):
-                terms.append(write(Name(other)))
+    for other in others:
+        if other in kept:
+            terms.append(write(Name(other)))
+        elif other in order and order.index(other) < order.index(name):
+            terms.append(_as_predictor(other, data.variable(other).distribution))
     right = " + ".join(terms or ["1"])
     random = "" if at_cluster else f" + (1 | {write(Name(data.cluster))})"
-    return f"{write(Name(name))} ~ {right}{random}"
+    return f"{write(Name(name))} ~ {right}{random}", tuple(v for v in complete if v not in kept)
+
+
+def _is_default_predictor(data: IncompleteData, name: str, used: bool) -> bool:
+    """Whether a variable is complete, varies, and has few levels; of those that an analysis has, all that vary."""
+    record = data.variable(name)
+    if record.missing.any() or not record.distribution.is_imputable or data.frame[name].nunique() < 2:
+        return False
+    few = not record.distribution.is_factor or len(record.levels) <= MOST_LEVELS
+    return used or (few and not names_rows(data, name))
+
+
+def _independent(
+    data: IncompleteData, name: str, candidates: Sequence[str], at_cluster: bool
+) -> frozenset[str]:
+    """Those of some complete variables that are no combination of the intercept and those before them.
+
+    Only rows count in which the variable `name` is observed, one of each cluster if it has one value there.
+    """
+    rows = np.flatnonzero(~data.missing(name))
+    if at_cluster:
+        rows = rows[np.unique(data.codes[rows], return_index=True)[1]]
+    basis, kept = np.full((len(rows), 1), max(len(rows), 1) ** -0.5), []
+    for candidate in candidates:
+        record = data.variable(candidate)
+        values = record.values[rows].astype(float)
+        if record.is_coded:
+            values = (values[:, None] == np.unique(record.values)[1:]).astype(float)
+        new = values.reshape(len(values), -1)
+        grown = basis
+        for column in new.T:
+            rest = column / max(np.linalg.norm(column), 1e-300)
+            for _ in range(2):
+                rest = rest - grown @ (grown.T @ rest)
+            left = np.linalg.norm(rest)
+            if left <= TOLERANCE or grown.shape[1] == len(rest):
+                break
+            grown = np.column_stack([grown, rest / left])
+        else:
+            basis = grown
+            kept.append(candidate)
+    return frozenset(kept)
 
 
 def _one_value(data: IncompleteData, name: str) -> bool:

@@ -20,9 +20,11 @@ from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.glmm.factors import Request, read_factors
+from bayesimp.joint.glmm.factors import read_factors
+from bayesimp.joint.glmm.identification import check_identified
 from bayesimp.joint.glmm.posterior import effects_of, tree_name
 from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
+from bayesimp.joint.glmm.request import read_request
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
 from bayesimp.priors.describe import describe
@@ -98,21 +100,16 @@ class JointGLMM(ImputationModel):
             )
         if effects not in ("joint", "separate"):
             raise SpecificationError(f"effects must be 'joint' or 'separate', got {effects!r}.")
-        analyses = (analysis,) if isinstance(analysis, str) else tuple(analysis)
-        if not analyses or not all(isinstance(text, str) for text in analyses):
-            raise SpecificationError(
-                f"The analysis is a formula, such as 'y ~ x + (1 | {data.cluster})', or several; got {analysis!r}."
-            )
         self.data = data
-        self.request = Request(
-            analyses, dict(factors or {}), None if order is None else tuple(order), dict(links or {})
-        )
+        self.request = read_request(data.cluster, analysis, factors, order, links)
         self.separate = effects == "separate"
         self.priors = pr.default() if priors is None else pr.read(priors)
         self.factors, base = read_factors(data, self.request)
         self._check_variation()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
+        own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
+        check_identified(self.table, self.priors, data, own)
         if self.is_conjugate:
             factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
         self.events: list[Event] = self._notes()
@@ -139,6 +136,12 @@ class JointGLMM(ImputationModel):
                     "distribution of effects between clusters"
                 )
                 out.append(Event("systematically missing", factor.response, text, lacking))
+            if factor.left_out:
+                text = (
+                    f"{', '.join(map(repr, factor.left_out))}: combinations of other complete variables where "
+                    f"'{factor.response}' is observed, and so not among its predictors"
+                )
+                out.append(Event("predictors", factor.response, text, len(factor.left_out)))
         left = [name for name in data.variables if data.missing(name).any() and name not in self.responses]
         if left:
             text = "not imputed, for their family is 'none'; they stay incomplete"

@@ -120,16 +120,23 @@ class Compiler:
                 )
 
     def _check_operator(self, node: Op, text: str) -> None:
-        """Quotients by, and broken or negative powers of, something incomplete that may be 0 or negative."""
+        """Quotients and powers of something incomplete that may be 0 or negative."""
         if node.symbol == "/" and self._moves(node.right) and not self._above(node.right, 0.0):
             raise self._outside(node, text, "may be divided by 0")
-        if node.symbol == "**" and self._moves(node.left):
-            power = node.right
-            whole = isinstance(power, Number) and power.value >= 0 and float(power.value).is_integer()
-            if not whole and not self._above(node.left, 0.0):
-                raise self._outside(node, text, "has no value below 0")
-        if node.symbol == "**" and self._moves(node.right):
-            raise self._outside(node, text, "has an imputed variable in the exponent")
+        if node.symbol != "**":
+            return
+        if self._moves(node.right):
+            if not self._above(node.left, 0.0):
+                raise self._outside(
+                    node, text, "has an imputed exponent of a number that may be 0 or negative"
+                )
+        elif self._moves(node.left):
+            power = node.right.value if isinstance(node.right, Number) else -1.0
+            whole = power >= 0 and float(power).is_integer()
+            if not whole and not self._above(node.left, 0.0, or_equal=power > 0):
+                raise self._outside(
+                    node, text, f"has no value {'below 0' if power > 0 else 'at 0 and below'}"
+                )
 
     def _check_function(self, name: str, node: Call, argument: Node, text: str) -> None:
         if not self._moves(argument):
@@ -138,54 +145,66 @@ class Compiler:
             raise self._outside(node, text, "has no value at 0 and below")
         if name == "log1p" and not self._above(argument, -1.0):
             raise self._outside(node, text, "has no value at -1 and below")
-        if name == "sqrt" and not self._above(argument, -1e-300):
+        if name == "sqrt" and not self._above(argument, 0.0, or_equal=True):
             raise self._outside(node, text, "has no value below 0")
 
     def _moves(self, node: Node) -> bool:
         return any(self.base.roots(name) for name in _names(node))
 
-    def _above(self, node: Node, bound: float) -> bool:
-        """Whether every value that can be imputed is above a bound."""
+    def _above(self, node: Node, bound: float, or_equal: bool = False) -> bool:
+        """Whether every value that can be imputed is above a bound, or equal to it where that is enough."""
         least = self._least(node)
-        return least is not None and least > bound
+        if least is None:
+            return False
+        value, open = least
+        return value > bound or (value == bound and (open or or_equal))
 
-    def _least(self, node: Node) -> float | None:
-        """The largest known number below which no value lies (an open bound counts as just above it); None: none."""
+    def _least(self, node: Node) -> tuple[float, bool] | None:
+        """A number below which no value lies, and whether none is equal to it; None: no such number is known."""
         match node:
             case Number(value):
-                return float(value)
+                return float(value), False
+            case Name(name):
+                return self._least_of_variable(name)
+            case Op(symbol, left, right):
+                return _least_of_two(symbol, self._least(left), self._least(right), right)
             case Call("I", (argument,), _):
                 return self._least(argument)
-            case Name(name):
-                if name not in self.base.incomplete:
-                    known = self.base.complete.get(name)
-                    return None if known is None else float(np.min(known))
-                family = self.data.variable(name).distribution
-                if family.support.is_positive:
-                    return 1e-300
-                if family.is_coded:
-                    return float(self.data.level_values(name).min())
-                return 0.0 if family.is_count else None
-            case Op("+", left, right):
-                a, b = self._least(left), self._least(right)
-                return None if a is None or b is None else a + b
-            case Op("*", left, right):
-                a, b = self._least(left), self._least(right)
-                return None if a is None or b is None or a < 0 or b < 0 else a * b
-            case Op("**", left, Number(value)) if value == 2:
-                return 0.0
-            case Call("exp", _, _):
-                return 1e-300
+            case Call(function, (argument,), _):
+                name, least = function.removeprefix("np."), self._least(argument)
+                if name == "abs":
+                    return least if least is not None and least[0] >= 0 else (0.0, False)
+                if name in ("exp", "expm1"):
+                    return (0.0 if name == "exp" else -1.0), True
+                if name in ("sqrt", "log1p") and least is not None and least[0] >= 0:
+                    return 0.0, least > (0.0, False)
         return None
+
+    def _least_of_variable(self, name: str) -> tuple[float, bool] | None:
+        if name not in self.base.incomplete:
+            known = self.base.complete.get(name)
+            return None if known is None else (float(np.min(known)), False)
+        family = self.data.variable(name).distribution
+        if family.support.is_positive:
+            return 0.0, True
+        if family.is_coded:
+            return float(self.data.level_values(name).min()), False
+        return (0.0, False) if family.is_count else None
 
     def _outside(self, node: Node, text: str, why: str) -> SpecificationError:
         names = sorted({root for name in _names(node) for root in self.base.roots(name)})
-        name = names[0]
-        family = self.data.families[name]
-        return SpecificationError(
-            f"Formula '{text}': '{write(node)}' {why}, and '{name}' is imputed as {family}, which can have such values. "
-            f"Put {write(node)} into the table as a column and impute that, or declare a family without them "
+        name, written = names[0], write(node)
+        family = self.data.variable(name).distribution
+        cure = (
+            f"Put {written} into the table as a column and impute that, or declare a family without them "
             f"(families={{'{name}': 'gamma'}} for positive numbers)."
+            if family.is_normal
+            else f"Add a number that keeps it inside, as in log({write(Name(name))} + 1), or put {written} into the "
+            "table as a column and impute that."
+        )
+        return SpecificationError(
+            f"Formula '{text}': '{written}' {why}, and '{name}' is imputed as {self.data.families[name]}, which can have "
+            f"such values. {cure}"
         )
 
     def programs(self, columns: Sequence[tuple[Token, ...]]) -> Programs:
@@ -234,6 +253,29 @@ def _combined(code: int, a: int, b: int) -> int:
     if code == OPERATORS["/"] and b == 0:
         return a
     return NONLINEAR if a or b else 0
+
+
+def _least_of_two(
+    symbol: str, a: tuple[float, bool] | None, b: tuple[float, bool] | None, right: Node
+) -> tuple[float, bool] | None:
+    """The least of a result (see `Compiler._least`) from those of both sides."""
+    zero = (0.0, False)
+    if symbol == "**":
+        if a is not None and a > zero:
+            return 0.0, True
+        even = isinstance(right, Number) and right.value > 0 and right.value % 2 == 0
+        return zero if even or (a is not None and a >= zero) else None
+    if symbol == "-" and a is not None and isinstance(right, Number):
+        return a[0] - right.value, a[1]
+    if a is None or b is None:
+        return None
+    if symbol == "+":
+        return a[0] + b[0], a[1] or b[1]
+    if symbol in "*/" and a >= zero and b >= zero:
+        if symbol == "/":
+            return (0.0, a > zero) if b > zero else None
+        return a[0] * b[0], (a[1] and b > zero) or (b[1] and a > zero)
+    return None
 
 
 def _operator(symbol: str) -> Token:

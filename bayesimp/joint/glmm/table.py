@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.contract import Shift
+from bayesimp.errors import DataError
 from bayesimp.families.registry import trials
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.joint.glmm.factors import Factor
@@ -25,7 +26,7 @@ from bayesimp.kernels.factors.together import can_move_together
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["FactorTable", "factor_table"]
+__all__ = ["FactorTable", "factor_table", "representative"]
 
 Array = NDArray[np.float64]
 LEAST_ROWS = 30  # with all variables of a factor, from which on its scale is theirs alone
@@ -119,7 +120,8 @@ def factor_table(
     cells, leaf = _cells(factors, places, columns, compiler, V, first)
     used = _used(factors, V, places, leaf, first)
     arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
-    X = _representative(V, programs, means, divisor, cluster, first)
+    X = representative(V, programs, means, divisor, cluster, first)
+    _check_finite(X, factors)
     scales = _scales(factors, arrays, X, Y, used, base)
     rows = tuple(np.flatnonzero(used[:, k]) for k in range(len(factors)))
     starts = tuple(np.searchsorted(cluster[r], np.arange(len(order) + 1)).astype(np.int64) for r in rows)
@@ -307,7 +309,7 @@ def _arrays(
     )  # fmt: skip
 
 
-def _representative(
+def representative(
     V: Array,
     programs: Programs,
     means: Programs,
@@ -327,6 +329,21 @@ def _representative(
     all_means(means, divisor, filled, first, M)
     all_columns(programs, filled, M, cluster, np.arange(len(V)), X)
     return X
+
+
+def _check_finite(X: Array, factors: Sequence[Factor]) -> None:
+    """Refuse columns that overflow at values that are observed."""
+    at = 0
+    for factor in factors:
+        for column in (*factor.fixed, *factor.random):
+            bad = int((~np.isfinite(X[:, at])).sum())
+            at += 1
+            if bad:
+                raise DataError(
+                    f"Formula '{factor.formula}': '{column.name}' is not finite in {bad:,} of {len(X):,} rows, at values "
+                    "that are observed of its variables: it overflows. Divide them by a larger unit in the table, or use "
+                    "another transformation."
+                )
 
 
 def _scales(

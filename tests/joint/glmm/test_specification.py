@@ -1,0 +1,253 @@
+"""What a joint GLMM is made of, and what it refuses, by name and with a cure, before anything is sampled."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp import priors as pr
+from bayesimp.contract import Shift
+from bayesimp.errors import BayesimpError, DataError, SpecificationError
+
+FAMILIES = {"w": "bernoulli", "k": "poisson", "s": "gamma", "q": "bernoulli"}
+HOLES = {"x": 0.1, "w": 0.2, "k": 0.15, "s": 0.12, "y": 0.2, "c": 0.1}
+
+
+def table(m=8, n=10, holes=HOLES, seed=1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    g, N = np.repeat(np.arange(m), n), m * n
+    frame = pd.DataFrame({
+        "g": g, "x": rng.normal(size=N), "w": rng.integers(0, 2, N) * 1.0,
+        "k": rng.poisson(2, N) * 1.0, "s": rng.gamma(2, 1, N),
+        "z": rng.normal(size=m)[g], "q": rng.integers(0, 2, m)[g] * 1.0, "a": rng.normal(size=N),
+        "c": np.array(list("abc"))[rng.integers(0, 3, N)],
+    })  # fmt: skip
+    frame["y"] = frame.x + frame.w + rng.normal(size=N)
+    for name, share in holes.items():
+        frame.loc[rng.random(N) < share, name] = np.nan
+    return frame
+
+
+def model(analysis, factors=None, frame=None, families=FAMILIES, cluster="g", **options):
+    frame = table() if frame is None else frame
+    data = bi.IncompleteData(frame, cluster, {k: v for k, v in families.items() if k in frame})
+    return bi.JointGLMM(data, analysis, factors, **options)
+
+
+def run(made):
+    imp = made.impute(2, seed=1, chains=1, tune=20, draws=20, progress=False, executor="serial")
+    frame = imp.frame(1)
+    assert not frame[list(made.responses)].isna().to_numpy().any()
+    posterior = imp.tree["posterior"]
+    assert all(np.isfinite(posterior[name].values).all() for name in posterior.data_vars)
+    return imp
+
+
+# -- order ---------------------------------------------------------------------------------------------------
+
+
+def only(*names, **holes):
+    return table(holes={name: 0.1 for name in names} | holes)
+
+
+@pytest.mark.parametrize(
+    "analysis, factors, frame, expected",
+    [
+        ("y ~ x * w + (1 | g)", {}, only("y", "w", x=0.3), ("w", "x", "y")),  # fewer missing values first
+        ("y ~ x * w + (1 | g)", {}, only("y", "x", w=0.3), ("x", "w", "y")),
+        ("y ~ x + (1 | g)", {}, only("y", "x", "k"), ("x", "y", "k")),  # what no analysis has comes last
+        ("y ~ x + z + (1 | g)", {}, only("x").assign(z=lambda f: f.z.mask(f.g == 2)), ("z", "x", "y")),
+        ("y ~ x + (1 | g)", {"x": "x ~ k + (1 | g)"}, only("x", "k", "y"), ("k", "x", "y")),
+        (["y ~ x + (1 | g)", "a ~ y * x + (1 | g)"], {}, only("x", "y"), ("x", "y", "a")),
+        (["a ~ y * x + (1 | g)", "y ~ x + (1 | g)"], {}, only("x", "y"), ("x", "y", "a")),
+        ("y ~ a + (1 | g)", {}, only("y"), ("y",)),  # complete variables need no factor
+    ],
+)  # fmt: skip
+def test_order(analysis, factors, frame, expected):
+    assert model(analysis, factors, frame).responses == expected
+
+
+def test_order_is_taken_as_given():
+    frame = only("x", "w", "y")
+    asked = model("y ~ x * w + (1 | g)", None, frame, order=["w", "x", "y"])
+    other = model("y ~ x * w + (1 | g)", None, frame, order=["x", "w", "y"])
+    assert asked.responses == ("w", "x", "y") and other.responses == ("x", "w", "y")
+    assert asked.factors[0].formula.startswith("w ~ k") and "w" in asked.factors[1].formula.split("~")[1]
+
+
+def test_default_factors_have_what_comes_before_them():
+    made = {f.response: f.formula for f in model("y ~ x + z + (1 | g)", None, only("x", "y", "k")).factors}
+    assert made["x"] == "x ~ w + s + z + q + a + c + (1 | g)"
+    assert made["k"] == "k ~ x + w + s + z + q + a + c + y + (1 | g)"
+    q = model("y ~ q + (1 | g)", None, only("y").assign(q=lambda f: f.q.mask(f.g == 3)))
+    assert q.factors[0].formula == "q ~ z" and q.factors[0].at_cluster
+
+
+def test_several_analyses_run():
+    imp = run(model(["y ~ x + (1 | g)", "a ~ y * x + (1 | g)"], None, only("x", "y")[["g", "x", "y", "a"]]))
+    fixed = imp.tree["posterior"]["beta_a"]
+    assert list(fixed["fixed_a"].values) == ["Intercept", "y", "x", "y:x"]
+
+
+# -- refused -------------------------------------------------------------------------------------------------
+
+Y = "y ~ x * w + (1 | g)"
+REFUSED = {
+    "unknown variable": (dict(analysis="y ~ xx + (1 | g)"), "no column 'xx'.*'x'"),
+    "unknown response": (dict(analysis="yy ~ x + (1 | g)"), "no column 'yy'.*'y'"),
+    "no response": (dict(analysis="~ x + (1 | g)"), "needs one response on the left of ~.*none"),
+    "two responses": (dict(analysis="y + w ~ x + (1 | g)"), "needs one response on the left of ~.*has 2"),
+    "no formula": (dict(analysis=3), "analysis is a formula"),
+    "factors as text": (dict(analysis=Y, factors="x ~ 1"), "factors is a dict of text by response"),
+    "factors as numbers": (dict(analysis=Y, factors={"x": 1}), "factors is a dict of text by response"),
+    "links as text": (dict(analysis=Y, links="probit"), "links is a dict.*'probit'"),
+    "order as text": (dict(analysis=Y, order="xwy"), "order is a list of responses, got 'xwy'"),
+    "empty": (dict(analysis=[]), "analysis is a formula"),
+    "both sides": (dict(analysis="y ~ x + y + (1 | g)"), "'y' is on both sides of ~; take it off one"),
+    "both sides, slope": (dict(analysis="y ~ x + (y | g)"), "'y' is on both sides of ~"),
+    "circle": (dict(analysis=Y, factors={"x": "x ~ y + (1 | g)"}), "go in a circle.*x.*y.*take one of.*out"),
+    "long circle": (dict(analysis=Y, factors={"x": "x ~ k", "k": "k ~ s", "s": "s ~ y"}), "circle.*FCS"),
+    "one response twice": (dict(analysis=["y ~ x + (1 | g)", "y ~ w + (1 | g)"]), "Two analyses.*'y'.*larger"),
+    "looks ahead": (dict(analysis=Y, order=["x", "y", "w", "k", "s", "c"]), "given 'w', whose factor comes later"),
+    "order lacks": (dict(analysis=Y, order=["x", "w", "y"]), "name every variable.*once.*it lacks"),
+    "order has more": (dict(analysis=Y, order=["x", "w", "y", "k", "s", "c", "a"]), "'?a'? have no factor"),
+    "order twice": (dict(analysis=Y, order=["x", "x", "w", "y", "k", "s", "c"]), "twice|it lacks|no factor"),
+    "factor of an unknown": (dict(analysis=Y, factors={"xx": "xx ~ 1"}), "factors: 'xx' is not a variable.*'x'"),
+    "factor of the analysis": (dict(analysis=Y, factors={"y": "y ~ 1"}), "factors: 'y' is the response of the analysis"),
+    "another response": (dict(analysis=Y, factors={"x": "w ~ 1 + (1 | g)"}), "formula of 'x'.*another response.*w"),
+    "another group": (dict(analysis="y ~ x + (1 | q)"), "groups by 'q', the data by 'g'"),
+    "two groups": (dict(analysis="y ~ x + (1 | g) + (1 | q)"), "one|two|2 random"),
+    "effects of a variable of clusters": (dict(analysis="q ~ x + (1 | g)"), "one value in each cluster.*random part out"),
+    "within clusters": (dict(analysis="q ~ x"), "'x' differs within clusters; write cluster_mean"),
+    "complete, within clusters": (dict(analysis="q ~ a"), "'a' differs within clusters; write cluster_mean"),
+    "unknown link": (dict(analysis=Y, links={"w": "cauchit"}), "links: 'w' is bernoulli.*'logit' or 'probit'"),
+    "link of nothing": (dict(analysis=Y, links={"a": "probit"}), "links: 'a' has no factor"),
+    "effects": (dict(analysis=Y, effects="both"), "effects must be 'joint' or 'separate'"),
+    "log": (dict(analysis="y ~ log(x) + (1 | g)"), "'log.x.' has no value at 0.*'x' is imputed as normal.*gamma"),
+    "log of a difference": (dict(analysis="y ~ log(s - 1) + (1 | g)"), "no value at 0.*'s' is imputed as gamma"),
+    "log of a count": (dict(analysis="y ~ log(k) + (1 | g)"), "'k' is imputed as poisson.*log.k . 1"),
+    "log1p": (dict(analysis="y ~ log1p(x) + (1 | g)"), "has no value at -1 and below"),
+    "sqrt": (dict(analysis="y ~ sqrt(x) + (1 | g)"), "has no value below 0"),
+    "quotient": (dict(analysis="y ~ I(w / x) + (1 | g)"), "may be divided by 0"),
+    "negative power": (dict(analysis="y ~ I(x**-1) + (1 | g)"), "no value at 0 and below"),
+    "broken power": (dict(analysis="y ~ I(x**0.5) + (1 | g)"), "has no value below 0"),
+    "exponent": (dict(analysis="y ~ I(x**k) + (1 | g)"), "imputed exponent of a number that may be 0 or negative"),
+    "improper Psi": (dict(analysis=Y, frame=table(m=3), priors=pr.Priors(Psi=pr.InverseWishart(0.5, 1.0))), "Psi"),
+    "shift of what has no factor": (dict(analysis=Y, shift=Shift({"a": 1.0})), "'?a'?"),
+    "the same twice": (dict(analysis="y ~ x + I(2 * x) + (1 | g)"), "'I.2 . x.' is a combination of 'x'"),
+    "mean and within": (dict(analysis="y ~ x + within(x) + cluster_mean(x) + (1 | g)"), "is a combination of"),
+    "slopes that are the same": (dict(analysis="y ~ x + (x + I(3 * x) | g)"), "random part.*is a combination of 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    options, message = REFUSED[name]
+    of_data = "combination" in message
+    with pytest.raises(DataError if of_data else SpecificationError) as caught:
+        model(**options)
+    assert re.search(message, str(caught.value).replace("\n", " ")), str(caught.value)
+    assert isinstance(caught.value, BayesimpError)
+
+
+@pytest.mark.parametrize(
+    "term",
+    ["log(s)", "log(2 * s + k)", "log1p(k)", "sqrt(k)", "I(s**0.5)", "I(1 / s)", "I(s / (1 + k))", "log(s * s)",
+     "log(s / 3)",
+     "log(1 + x**2)", "I(1 / (1 + x**2))", "sqrt(abs(x))", "log(1 + exp(x))", "np.log(1 + np.exp(x))", "I(2**x)",
+     "I(x**3)",
+     "log1p(w)", "I(x / (1 + w))", "log1p(expm1(s))", "I(k**2 / s)", "I(x / 2)", "I(x > 0)", "log(a**2 + s)"],
+)  # fmt: skip
+def test_functions_inside_their_domain_are_not_refused(term):
+    model(f"y ~ {term} + (1 | g)")
+
+
+def test_too_little_observed():
+    frame = table()
+    frame["x"] = frame.x.where(frame.index < 2)
+    with pytest.raises(DataError, match=r"where .x. is observed.*only 2 rows.*proper prior.*Normal"):
+        model(Y, None, frame)
+    frame["x"] = frame.x.where(frame.index < 1)
+    with pytest.raises(DataError, match="'x' has one value"):
+        model(Y, None, frame)
+    with pytest.raises(DataError, match="Nothing is observed of 'x'"):
+        model(Y, None, frame.assign(x=np.nan))
+    frame = table()
+    with pytest.raises(DataError, match=r"'exp\(x\)' is not finite in .* overflows. Divide"):
+        model("y ~ exp(x) + (1 | g)", None, frame.assign(x=frame.x * 1e3))
+
+
+def test_a_prior_without_an_update():
+    made = model(Y, priors=pr.Priors(Psi=pr.LKJ()))  # which NUTS can do
+    with pytest.raises(SpecificationError, match="no update for LKJ; take HuangWand"):
+        made.impute(2, sampler="gibbs")
+
+
+def test_only_incomplete_data_are_taken():
+    with pytest.raises(SpecificationError, match="takes IncompleteData, got DataFrame"):
+        bi.JointGLMM(table(), Y)
+
+
+# -- names, labels and types of tables ---------------------------------------------------------------------------
+
+ODD = {"g": "school no", "x": "x 1", "w": "was it?", "y": "y's 'own'", "c": "c/d"}
+
+
+def test_names_with_spaces_and_odd_labels():
+    frame = table()[["g", "x", "w", "y", "c"]].rename(columns=ODD)
+    frame["c/d"] = frame["c/d"].map({"a": "a b", "b": "ü:*", "c": "~(1 | g)"}).astype("category")
+    frame["school no"] = frame["school no"].map("no. {}".format)
+    analysis = "`y's 'own'` ~ `x 1` * `was it?` + `c/d` + (`x 1` | `school no`)"
+    made = model(analysis, None, frame, {"was it?": "bernoulli"}, "school no")
+    imp = run(made)
+    assert set(made.responses) == {"x 1", "was it?", "y's 'own'", "c/d"}
+    assert set(imp.frame(0)["c/d"]) == {"a b", "ü:*", "~(1 | g)"}
+    for factor in made.factors:
+        assert factor.formula in repr(made)
+
+
+def test_dtypes_of_levels():
+    frame = only("y")[["g", "x", "y"]]
+    rng = np.random.default_rng(2)
+    hole = lambda: rng.random(80) < 0.2  # noqa: E731
+    frame["b"] = pd.array(rng.random(80) < 0.5, dtype="boolean")
+    frame.loc[hole(), "b"] = pd.NA
+    frame["i"] = pd.array(rng.integers(5, 8, 80) * 10, dtype="Int64")
+    frame.loc[hole(), "i"] = pd.NA
+    frame["o"] = pd.Categorical(rng.choice([3, 1, 2], 80), [3, 1, 2], ordered=True)
+    frame.loc[hole(), "o"] = np.nan
+    made = model("y ~ x + b + i + o + (1 | g)", None, frame, {"i": "categorical"})
+    done = run(made).frame(0)
+    assert done["b"].dtype == "boolean" and done["i"].dtype == "Int64" and set(done["i"]) <= {50, 60, 70}
+    assert list(done["o"].cat.categories) == [3, 1, 2]
+    kept = frame["i"].notna()
+    assert (done.loc[kept, "i"] == frame.loc[kept, "i"]).all()
+
+
+def test_polars():
+    polars = pytest.importorskip("polars")
+    pandas = only("x", "w", "y")[["g", "x", "w", "y"]]
+    there, here = (run(model(Y, None, frame)) for frame in (polars.from_pandas(pandas), pandas))
+    np.testing.assert_allclose(
+        there.tree["posterior"]["beta_y"].values, here.tree["posterior"]["beta_y"].values
+    )
+    for name in "xwy":
+        np.testing.assert_allclose(np.asarray(there.frame(1)[name]), np.asarray(here.frame(1)[name]))
+
+
+def test_print_says_everything_in_lines_that_can_be_read():
+    text = repr(model(Y, {"s": "s ~ y + (1 | g)"}, shift=Shift({"y": 0.5})))
+    for part in ("80 rows in 8 clusters", "6 factors, in order", "(normal; analysis; ", "(gamma; imputation; ",
+                 "sigma2_y",
+                 "Psi: Huang-Wand", "y:Intercept", "beta_w: normal", "shift of what is imputed: y +0.5"):  # fmt: skip
+        assert part in text, part
+    assert text.index("  x ~") < text.index("  y ~") < text.index("  s ~")
+    long = {"x": "x" * 60, "w": "w" * 60, "y": "y" * 60}
+    frame = only("x", "w", "y").rename(columns=long)
+    made = model("{y} ~ {x} * {w} + ({x} | g)".format(**long), None, frame, {"w" * 60: "bernoulli"})
+    assert all(len(line) < 700 for line in repr(made).splitlines()) and "y" * 60 + ":Intercept" in repr(made)
+    assert "separate" not in repr(made)
+    apart = repr(model(Y, effects="separate"))
+    assert "Psi_x: " in apart and "Psi_y: " in apart
