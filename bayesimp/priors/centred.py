@@ -112,9 +112,9 @@ def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for j in np.flatnonzero((C != 0).sum(axis=0) == 2):
-        (i,) = (k for k in np.flatnonzero(C[:, j]) if k != j)
+        (i,) = (int(k) for k in np.flatnonzero(C[:, j]) if k != j)
         if names[i].endswith(INTERCEPT):
-            found[names[j].removeprefix(names[i].removesuffix(INTERCEPT))] = float(-C[i, j])
+            found[names[int(j)].removeprefix(names[i].removesuffix(INTERCEPT))] = float(-C[i, j])
     return found
 
 

@@ -140,8 +140,8 @@ def _fcs(
     """Chained equations, with the normal variables that have the default method in one joint block.
 
     One by one, each would need the cluster means of the others to carry their association between clusters, and few
-    clusters do not identify these coefficients: the between-cluster variance of an analysis came out up to 1.5 times too
-    large with 15 clusters (benchmarks/FEW_CLUSTERS.md). A block has one Psi for it.
+    clusters do not identify these coefficients: with 15 of them the between-cluster variance of an analysis came out 1.5
+    times that of the joint model (benchmarks/FEW_CLUSTERS.md). A block has one Psi for it.
     """
     _check_options(options, FCS.__init__, "FCS", "tune and workers")
     data = IncompleteData(frame, cluster, families)
