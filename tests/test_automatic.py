@@ -274,3 +274,45 @@ def test_numbers_that_overflow_are_refused_for_that_reason(name, power):
             impute(table)
         table[name] *= 10.0 ** (-power + 60 * np.sign(power))
         impute(table)  # far from ordinary, and computed with
+
+
+# an analysis -------------------------------------------------------------------
+
+
+def test_an_analysis_is_imputed_for(capsys):
+    table = skewed().assign(k=(TWO > 0).astype(float))
+    runs = {"m": 2, "seed": 1, "chains": 2, "tune": 5, "draws": 4, "progress": False}
+    imp = bi.impute(table, "g", analysis="k ~ a * b + (1 | g)", family="bernoulli", **runs)
+    said = capsys.readouterr().out
+    assert said.startswith("Engine 'glmm', because an analysis is given")
+    assert imp.attrs["model"] == "JointGLMM" and imp.model.factors[-1].family.name == "bernoulli"
+    assert "beta_k" in imp.tree["posterior"] and not imp.frame(0).isna().any().any()
+    priors = bi.priors.pan()
+    imp = bi.impute(
+        table, "g", analysis=["a ~ b + (1 | g)"], priors=priors, effects="separate", show=False, **runs
+    )
+    assert imp.model.priors == priors and imp.model.separate and imp.attrs["chains"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"engine": "nuts"}, "engine must be 'fcs', 'glmm' or None, got 'nuts'"),
+        ({"engine": "glmm"}, "needs the analysis"),
+        ({"engine": "fcs", "analysis": "a ~ b + (1 | g)"}, "without regard to an analysis"),
+        ({"family": "poisson"}, "family= is that of the response of analysis="),
+        ({"analysis": "a ~ b + (1 | g)", "cycles": 3}, "cycles= is an option of chained equations"),
+        ({"analysis": "a ~ b + (1 | g)", "methods": "pmm"}, "methods= is an option of chained equations"),
+        (
+            {"analysis": "a ~ b + (1 | g)", "prior": 1},
+            "'prior' is no option of JointGLMM; did you mean 'priors'",
+        ),
+        (
+            {"analysis": ["a ~ 1 + (1 | g)", "b ~ a + (1 | g)"], "family": "gamma"},
+            "for 2 responses: give one each",
+        ),
+    ],
+)
+def test_options_that_do_not_go_with_the_engine(options, match):
+    with pytest.raises(bi.SpecificationError, match=match):
+        bi.impute(skewed(), "g", m=2, show=False, progress=False, **options)

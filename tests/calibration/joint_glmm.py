@@ -347,8 +347,8 @@ def main() -> None:
     head = [
         "# Calibration of the joint GLMM",
         "",
-        f"`python -m tests.calibration.joint_glmm --datasets {options.datasets}`, {date.today()}, commit {commit}, Python "
-        f"{platform.python_version()}, in {time.perf_counter() - began:.0f} s. {DRAWS} draws of each data set, "
+        f"`python -m tests.calibration.joint_glmm --datasets {options.datasets}`, {date.today()}, commit {commit}, "
+        f"Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s. {DRAWS} draws of each data set, "
         f"{CLUSTERS} clusters of {ROWS} rows.",
         "",
         about,
