@@ -208,7 +208,11 @@ class Sampler:
             self.state.shape[k] = chain.aux[k][0]
 
     def _leaf(self, k: int) -> Array:
-        """Draws of the missing cells of a variable that is in no other factor."""
+        """Draws of the missing cells of a variable that is in no other factor.
+
+        A log mean can be out of range where the effects of a cluster have heavy tails (kernels/families/scalar.py); then
+        the cell keeps the value of the draw before, or an observed one at first, and is counted.
+        """
         table, chain, rows = self.table, self.chain, self.table.missing[k]
         factor, a = table.factors[k], table.arrays
         once = rows
@@ -221,13 +225,12 @@ class Sampler:
             y = np.empty(len(once))
             trials = np.ascontiguousarray(a.trials[once, k])
             draw_rows(chain.rng, factor.code, trials, eta, chain.aux[k], y)
-            if not np.isfinite(y).all():
-                j = int(np.argmax(~np.isfinite(y)))
-                raise SamplingError(
-                    f"{self.label}, '{factor.response}' ({factor.family.name}): the linear predictor is {eta[j, 0]:.3g} "
-                    f"in row {int(table.row[once[j]])} of the table: no value can be drawn from it. Take the logarithm "
-                    "of a predictor with so wide a range, or a tighter prior."
-                )
+        out = ~np.isfinite(y)
+        if out.any():
+            before = chain.Y[once[out], k]
+            y[out] = np.where(np.isnan(before), chain.rng.choice(table.observed[k], int(out.sum())), before)
+            chain.failed += int(out.sum())
+        chain.Y[once, k] = y
         if not factor.at_cluster:
             return y
         of_cluster = np.empty(table.clusters)

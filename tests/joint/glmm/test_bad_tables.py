@@ -216,3 +216,21 @@ def test_few_clusters_are_not_refused_by_chance():
 def test_a_level_seen_once_with_a_proper_prior():
     priors = bi.priors.Priors(beta=bi.priors.Normal(0.0, 10.0))
     run(model("y ~ c * x + (1 | g)", None, seen_once(), priors=priors))
+
+
+def test_a_log_mean_out_of_range_keeps_the_value_and_is_counted(monkeypatch):
+    """Counts of a cluster without any: rows whose log mean is out of range are not drawn."""
+    from bayesimp.joint.glmm.sampler import Sampler
+
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(8), 10)
+    table = pd.DataFrame({"g": g, "x": rng.normal(size=80), "y": rng.poisson(2.0, 80).astype(float)})
+    table.loc[g == 3, "y"] = np.nan
+    model = bi.JointGLMM(bi.IncompleteData(table, "g", {"y": "poisson"}), "y ~ x + (1 | g)")
+    inside = Sampler._predictors
+    monkeypatch.setattr(Sampler, "_predictors", lambda self, k, rows: inside(self, k, rows) + 50.0)
+    imp = model.impute(4, seed=1, chains=1, tune=5, draws=8, progress=False)
+    (event,) = imp.events.query("kind == 'cells kept'").to_dict("records")
+    assert event["count"] == 80 and "kept the values" in event["message"]
+    assert np.isin(imp.values("y"), table["y"].dropna()).all()
+    assert (imp.values("y") == imp.values("y")[0]).all()
