@@ -56,6 +56,10 @@ class Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
+        self.still: dict[int, tuple[Array, Array]] = {}  # columns in which nothing is imputed, by factor
+        self.moving = (
+            table.cells.active.any(axis=0) if len(table.cells.active) else np.zeros(a.column[-1], bool)
+        )
         self.work = [workspace(a, table.cells, k) for k in range(K)]
         for k in range(K):
             self._refresh(k)
@@ -142,12 +146,17 @@ class Sampler:
         ]
 
     def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p) and Z_w (n, q) of some rows."""
+        """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once where nothing imputed is in them."""
+        if k in self.still:
+            return self.still[k]
         fixed, random = self.table.columns_of(k)
         scale, X = self.table.scales[k], self.state.X
         every = len(rows) == len(X)
         X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
-        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
+        made = np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
+        if not self.moving[fixed.start : random.stop].any():
+            self.still[k] = made
+        return made
 
     def _normal(self, k: int) -> int:
         table, chain, rows = self.table, self.chain, self.table.rows[k]
