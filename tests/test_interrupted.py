@@ -16,6 +16,14 @@ from bayesimp.sampling import chains, density
 CHAINS, TUNE, DRAWS, THIN, M = 3, 3, 12, 2, 6
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """Python's own handler of Ctrl-C, which a shell that starts the tests in the background has switched off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def model():
     rng = np.random.default_rng(0)
     g = np.repeat(np.arange(6), 8)
