@@ -31,6 +31,7 @@ from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.kernels.chained.moments import BlockArrays, Terms
 from bayesimp.priors.centred import centring
+from bayesimp.scale.coefficients import CoefficientScale
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.products import centrable, expansion
 
@@ -45,7 +46,7 @@ MOST_RESPONSES = 62  # responses of a block: a pattern of its missing values is 
 
 
 @dataclass(frozen=True)
-class BlockScale(EffectScale):
+class BlockScale(CoefficientScale, EffectScale):
     """The way from the working scale to that of the data, and back, for one block; see the module.
 
     s, c (r,): for the responses, or for the linear predictors of a generalised model; a, h (p*,): for the fixed columns;
@@ -67,7 +68,7 @@ class BlockScale(EffectScale):
         return self.e
 
     @property
-    def T(self) -> Array:
+    def T(self) -> Array:  # type: ignore[override]
         """T (p*, p*) with beta = T beta_w diag(s) + (c in the intercept's row)."""
         T = np.diag(1.0 / self.a)
         if self.K is not None:
@@ -75,24 +76,6 @@ class BlockScale(EffectScale):
         if self.intercept >= 0:
             T[self.intercept] -= self.h / self.a
         return T
-
-    def beta(self, beta_w: Array) -> Array:
-        """Fixed effects (..., p*, r) in the units of the data, from working units."""
-        beta = self.T @ beta_w * self.s
-        if self.intercept >= 0:
-            beta[..., self.intercept, :] += self.c
-        return beta
-
-    def working_beta(self, beta: Array) -> Array:
-        """Fixed effects (..., p, r) in working units, from those in the units of the data."""
-        beta = np.array(beta, dtype=float)
-        if self.intercept >= 0:
-            beta[..., self.intercept, :] -= self.c
-        return np.linalg.solve(self.T, beta / self.s)
-
-    def marginal_beta(self, mean_w: Array, sd_w: Array) -> tuple[Array, Array]:
-        """Means and sds (p*, r) on the scale of the data of independent coefficients with these on the working scale."""
-        return self.beta(mean_w), np.sqrt(self.T**2 @ sd_w**2) * self.s
 
     def Sigma(self, Sigma_w: Array) -> Array:
         """Sigma (..., r, r) in the units of the data, from working units."""

@@ -21,6 +21,7 @@ from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
+from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.scale import Working, prepare
 from bayesimp.joint.storage import specification_of
@@ -260,24 +261,10 @@ class JointNormal(ImputationModel):
         the same length, and `extend` continues from there. A third Ctrl-C ends the run at once.
         """
         chosen = self._sampler(sampler)
-        for name, value, least in [
-            ("m", m, 1),
-            ("chains", chains, 1),
-            ("thin", thin, 1),
-            ("draws", draws, 1),
-        ]:
-            if int(value) != value or value < least:
-                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
-        per_chain = -(-m // chains)
-        if draws < per_chain:
-            raise SpecificationError(
-                f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
-            )
+        spacing = draws_per_imputation(m, chains, thin, draws)
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = JointRun(
-            self, chosen, seed, thin, spacing=draws // per_chain, workers=workers, executor=executor
-        )
+        run = JointRun(self, chosen, seed, thin, spacing=spacing, workers=workers, executor=executor)
         with progress_bar(progress) as report:
             run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
             kept = run.draws

@@ -145,9 +145,8 @@ def _fcs(
     """
     _check_options(options, FCS.__init__, "FCS", "tune and workers")
     data = IncompleteData(frame, cluster, families)
-    chosen = (
-        predictors is not None or "blocks" in options or "derived" in options
-    )  # a block has no such predictors
+    # a block has no predictors of its own, and none that are derived from its variables
+    chosen = predictors is not None or "blocks" in options or "derived" in options
     together = [] if chosen else _normal_variables(data, methods)
     if len(together) < 2 or not _seen_together(data, together):
         return FCS(data, methods, predictors, **options)
@@ -163,13 +162,9 @@ def _fcs(
 
 def _normal_variables(data: IncompleteData, methods: Any) -> list[str]:
     """Incomplete normal variables of rows for which no method is named, and that several clusters inform."""
-    named = (
-        set(methods)
-        if isinstance(methods, Mapping)
-        else set(data.variables)
-        if methods is not None
-        else set()
-    )
+    if methods is not None and not isinstance(methods, Mapping):
+        return []
+    named = set(methods or ())
     return [
         name
         for name in data.variables

@@ -9,6 +9,7 @@ means. So the analysis of the user's is one factor, and values are imputed as th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,7 @@ from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, res
 from bayesimp.joint.glmm.request import read_request
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
+from bayesimp.joint.options import draws_per_imputation
 from bayesimp.priors.describe import describe
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
@@ -236,8 +238,6 @@ class JointGLMM(ImputationModel):
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
         """The specification as a file holds it."""
-        import json
-
         return json.loads(attrs["specification"])
 
     def __repr__(self) -> str:
@@ -319,21 +319,7 @@ class JointGLMM(ImputationModel):
         SamplingError
             The run was interrupted before the first imputation, or a chain failed.
         """
-        counts = {
-            "m": (m, 1),
-            "chains": (chains, 1),
-            "thin": (thin, 1),
-            "draws": (draws, 1),
-            "tune": (tune, 0),
-        }
-        for name, (value, least) in counts.items():
-            if int(value) != value or value < least:
-                raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
-        per_chain = -(-m // chains)
-        if draws < per_chain:
-            raise SpecificationError(
-                f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
-            )
+        spacing = draws_per_imputation(m, chains, thin, draws, tune)
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
         kind = GLMMRun
@@ -341,7 +327,7 @@ class JointGLMM(ImputationModel):
             from bayesimp.joint.glmm.nuts import GLMMNutsRun
 
             kind = GLMMNutsRun
-        run = kind(self, seed, thin, draws // per_chain, 1, keep_effects, workers, executor)
+        run = kind(self, seed, thin, spacing, 1, keep_effects, workers, executor)
         with progress_bar(progress) as report:
             run.start(chains, tune, draws, report)
             if run.history.draws < draws:

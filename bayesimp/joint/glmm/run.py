@@ -104,8 +104,6 @@ class GLMMRun(contract.Run):
         if done < draws:
             text = f"stopped by the user: {done} of {draws} draws a chain kept"
             self.events += (Event("interrupted", "sampler", text),)
-            if self.stride == 1:
-                self.spacing = min(self.spacing, max(self.history.draws, 1))
 
     def fit_spacing(self, m: int) -> None:
         """After an interruption: as many imputations as there can be, from the draws there are."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.scale.coefficients import CoefficientScale
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class FactorScale:
+class FactorScale(CoefficientScale):
     """Of one factor.
 
     Attributes
@@ -54,24 +55,6 @@ class FactorScale:
     def random(self) -> Array:
         """(q, q) working effects to those of the table's columns, in units of the working response."""
         return self.C / self.a
-
-    def beta(self, beta_w: Array) -> Array:
-        """(..., p, r) on the scale of the data."""
-        beta = self.T @ beta_w * self.s
-        if self.intercept >= 0:
-            beta[..., self.intercept, :] += self.c
-        return beta
-
-    def working_beta(self, beta: Array) -> Array:
-        """The inverse of `beta`."""
-        beta = np.array(beta, dtype=float)
-        if self.intercept >= 0:
-            beta[..., self.intercept, :] -= self.c
-        return np.linalg.solve(self.T, beta / self.s)
-
-    def marginal_beta(self, mean_w: Array, sd_w: Array) -> tuple[Array, Array]:
-        """Means and standard deviations (p, r) of independent coefficients with these on the working scale."""
-        return self.beta(mean_w), np.sqrt(self.T**2 @ sd_w**2) * self.s
 
 
 @dataclass(frozen=True)

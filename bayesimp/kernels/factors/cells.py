@@ -32,7 +32,7 @@ from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place
 from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["child_density", "draw_cells", "linear_predictors", "set_columns", "set_rest"]
+__all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "set_columns", "set_rest"]
 
 
 @merged
@@ -106,6 +106,14 @@ def set_rest(
 
 
 @merged
+def formula_value(arrays: FactorArrays, k: Integer, y: float) -> float:
+    """The number that formulas compute with where the model of factor k sees y: that of the level, or c + s y."""
+    if arrays.level[k + 1] > arrays.level[k]:
+        return arrays.value[arrays.level[k] + int(y)]
+    return arrays.center[k] + arrays.unit[k] * y
+
+
+@merged
 def _put(
     arrays: FactorArrays,
     cells: Cells,
@@ -119,9 +127,7 @@ def _put(
     stack: Vector,
 ) -> None:
     """The cell gets the value y, and means over its cluster follow."""
-    v = arrays.center[k] + arrays.unit[k] * y
-    if arrays.level[k + 1] > arrays.level[k]:
-        v = arrays.value[arrays.level[k] + int(y)]
+    v = formula_value(arrays, k, y)
     variable = arrays.variable[k]
     if arrays.at_cluster[k]:
         for at in range(arrays.first[i], arrays.first[i + 1]):

@@ -27,7 +27,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.cells import child_density, set_columns, set_rest
+from bayesimp.kernels.factors.cells import child_density, formula_value, set_columns, set_rest
 from bayesimp.kernels.factors.columns import Programs, cluster_mean
 from bayesimp.kernels.families.codes import (
     GAMMA,
@@ -165,11 +165,7 @@ def later_factors(
     start, stop = arrays.first[i], arrays.first[i + 1]
     set_rest(arrays, cells, state, k, start, i, True, work)
     for j in range(start, stop):
-        y = state.Y[j, k]
-        v = arrays.center[k] + arrays.unit[k] * y
-        if arrays.level[k + 1] > arrays.level[k]:
-            v = arrays.value[arrays.level[k] + int(y)]
-        state.V[j, arrays.variable[k]] = v
+        state.V[j, arrays.variable[k]] = formula_value(arrays, k, state.Y[j, k])
     for e in range(cells.mean[k], cells.mean[k + 1]):
         mean = cells.mean_of[e]
         state.M[i, mean] = cluster_mean(means, divisor, mean, state.V, state.M, start, stop, i, work.stack)
