@@ -30,6 +30,7 @@ _HOME = {
     "FCS": "bayesimp.fcs.model",
     "JointNormal": "bayesimp.joint.normal",
     "JointGLMM": "bayesimp.joint.glmm.model",
+    "FromPyMC": "bayesimp.joint.from_pymc",
     "Imputations": "bayesimp.imputation.result",
     "impute": "bayesimp.workflow.automatic",
     "load": "bayesimp.imputation.storage",

@@ -41,6 +41,7 @@ MODULES = {
     "JointNormal": "bayesimp.joint.normal",
     "JointGLMM": "bayesimp.joint.glmm.model",
     "FCS": "bayesimp.fcs.model",
+    "FromPyMC": "bayesimp.joint.from_pymc",
 }
 _registered: dict[str, type[ImputationModel]] = {}
 

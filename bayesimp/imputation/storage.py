@@ -65,7 +65,9 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
         tree.to_zarr(path, mode="w")
 
 
-def load(path: str | os.PathLike[str], post: Mapping[str, Callable] | None = None) -> Imputations:
+def load(
+    path: str | os.PathLike[str], post: Mapping[str, Callable] | None = None, model: Any = None
+) -> Imputations:
     """Read what `save` wrote; chains can be continued with `extend` and `iterate`.
 
     Parameters
@@ -73,6 +75,8 @@ def load(path: str | os.PathLike[str], post: Mapping[str, Callable] | None = Non
     post
         The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
         the user's own, the result is complete but cannot be continued, which an event says.
+    model
+        The `pymc.Model` that `FromPyMC` was given, of which the same holds.
 
     Raises
     ------
@@ -94,6 +98,11 @@ def load(path: str | os.PathLike[str], post: Mapping[str, Callable] | None = Non
         raise DataError(f"{path} is no result that this version of bayesimp has saved.")
     record = json.loads(attrs["bayesimp"])
     _check_post(post, record["attrs"])
+    if model is not None and record["attrs"]["model"] != "FromPyMC":
+        raise SpecificationError(
+            f"load: model= is for results of FromPyMC; this is one of {record['attrs']['model']}."
+        )
+    functions = post if model is None else {"model": model}
     groups = {name: _from_file(group) for name, group in groups.items()}
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
     table, state = groups.pop("table"), groups.pop("state", None)
@@ -105,7 +114,7 @@ def load(path: str | os.PathLike[str], post: Mapping[str, Callable] | None = Non
     run: Run | None = None
     if state is not None:
         try:
-            run = _run(data, tree, state, post)
+            run = _run(data, tree, state, functions)
         except CodeNotInFile as error:
             events += (Event("cannot go on", "chains", str(error)),)
     imputed = {

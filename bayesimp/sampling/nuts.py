@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pymc as pm
     from nutpie.sample import CompiledModel
 
-__all__ = ["NutsDraws", "sample_nuts"]
+__all__ = ["NutsDraws", "evaluation", "sample_nuts"]
 
 CALL_SECONDS = 4e-5  # an evaluation of the joint normal model through Python, 15 clusters
 LEAPFROGS = 8  # steps of a draw, typical with an adapted mass matrix (6.4 to 6.6 for that model)
@@ -93,7 +93,7 @@ def sample_nuts(
         names = ", ".join(v.name for v in model.discrete_value_vars)
         raise SamplingError(f"NUTS needs continuous variables; discrete: {names}. Sum them out of the model.")
     iterations = chains * (tune + draws)
-    evaluate = _resolved(evaluate, iterations)
+    evaluate = evaluation(evaluate, iterations)
     settings: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
     settings |= {"target_accept": target_accept, "adaptation": adaptation}
     settings["cores"] = cores or (1 if evaluate != "nutpie" else None)
@@ -103,7 +103,8 @@ def sample_nuts(
     )
 
 
-def _resolved(evaluate: str, iterations: int) -> str:
+def evaluation(evaluate: str, iterations: int) -> str:
+    """The way in which the density is evaluated, "auto" resolved by the iterations of all chains."""
     if evaluate not in ("auto", "pytensor", "nutpie", "python"):
         raise ValueError(f"evaluate must be 'auto', 'pytensor', 'nutpie' or 'python', got {evaluate!r}.")
     if evaluate != "auto":

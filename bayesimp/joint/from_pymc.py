@@ -1,0 +1,382 @@
+"""Imputation by a user's own PyMC model: its missing cells are free variables, so a posterior draw completes the table.
+
+    p(theta, x_mis | x_obs)  ~  p(x_obs, x_mis | theta) p(theta)
+
+NUTS draws (theta, x_mis) together; imputation k is the x_mis of a kept draw. Which variable has which column's cells:
+joint/pymc_cells.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp import notation as nt
+from bayesimp.contract import CodeNotInFile, ImputationModel, Run, register
+from bayesimp.errors import SpecificationError, must_be
+from bayesimp.events import Event
+from bayesimp.imputation.events import imputed_events
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import build_tree
+from bayesimp.joint.options import draws_per_imputation
+from bayesimp.joint.pymc_cells import CellsOfColumn, cells_of_columns
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import Report, new_seed
+from bayesimp.sampling.executors import Executor, read_executor
+from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+__all__ = ["FromPyMC", "PyMCRun"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class PyMCRun(Run):
+    """Draws of NUTS so far; a longer run is made again from its seed, and begins with the same draws."""
+
+    model: FromPyMC
+    seed: int
+    chains: int
+    tune: int
+    spacing: int
+    target_accept: float
+    evaluate: str
+    workers: int | None = None
+    kept: dict[str, Array] | None = None
+    stats: dict[str, Array] | None = None
+    notes: tuple[Event, ...] = ()
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def draws(self) -> int:
+        """Kept draws of each chain."""
+        return 0 if self.kept is None else next(iter(self.kept.values())).shape[1]
+
+    def sample(self, draws: int, report: Report | None) -> None:
+        """Chains of `tune` draws of warm-up and `draws` kept ones, from their starts.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Interrupted before there was a draw to keep.
+        """
+        from bayesimp.sampling.nuts import sample_nuts
+
+        began = time.perf_counter()
+        result = sample_nuts(
+            self.model.model, chains=self.chains, tune=self.tune, draws=draws, seed=self.seed % 2**31, report=report,
+            target_accept=self.target_accept, evaluate=self.evaluate, cores=self.workers,
+            all_chains=self.kept is not None,
+        )  # fmt: skip
+        self.seconds += time.perf_counter() - began
+        events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]
+        chains, done = result.stats["diverging"].shape
+        if done < self.draws:  # an extension that was interrupted early: what there was is more
+            self._stopped()
+            return
+        if done < draws or chains < self.chains:
+            which = "" if chains == self.chains else f" of {chains} of {self.chains} chains"
+            text = f"stopped by the user: {done} of {draws} draws a chain kept{which}"
+            events.append(Event("interrupted", "sampler", text))
+        self.chains = chains
+        self.kept, self.stats, self.events = result.draws, result.stats, (*self.notes, *events)
+
+    def _stopped(self) -> None:
+        text = f"stopped by the user while it was made longer: the {self.draws} draws a chain that there were are kept"
+        self.events += (Event("interrupted", "sampler", text),)
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with `m` imputations in all. NUTS draws its chains again from their seed, to their new length."""
+        longer, needed = replace(self), -(-m // self.chains) * self.spacing
+        with progress_bar(progress) as report:
+            if needed > self.draws:
+                try:
+                    longer.sample(needed, report)
+                except KeyboardInterrupt:
+                    if longer.kept is None:
+                        raise
+                    longer._stopped()
+            return longer.imputations(m)
+
+    def imputations(self, m: int) -> Imputations:
+        """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        assert self.kept is not None, "the run has started"
+        events, possible = (*self.model.events, *self.events), self.chains * (self.draws // self.spacing)
+        if possible < m:
+            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
+            m = possible
+        k = np.arange(m)
+        at = k % self.chains, (k // self.chains + 1) * self.spacing - 1
+        cells = {each.column: (each.rows, each.of(self.kept[each.variable])[at]) for each in self.model.cells}
+        attrs = self._attrs(m)
+        tree = partial(self._tree, cells, attrs)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made))
+
+    def _attrs(self, m: int) -> dict[str, Any]:
+        formula = "; ".join(f"{c.column}: variable {c.variable} of a PyMC model" for c in self.model.cells)
+        return {
+            "model": "FromPyMC", "formula": formula, "responses": list(self.model.responses),
+            "priors_name": "of the PyMC model", "specification": json.dumps(self.model.specification()),
+            "sampler": "nuts", "seed": self.seed, "spacing": self.spacing, "m": m, "chains": self.chains,
+            "tune": self.tune, "draws": self.draws, "target_accept": self.target_accept, "evaluate": self.evaluate,
+            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
+            "pymc_version": version("pymc"), "numpy_version": np.__version__,
+        }  # fmt: skip
+
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
+        assert self.kept is not None, "the run has started"
+        data = self.model.data
+        coords: dict[str, list] = {}
+        taken = {name for c in self.model.cells for name in (c.variable, f"{c.variable}_unobserved")}
+        if taken >= set(self.kept):  # a model without parameters
+            taken = set()
+        variables = {}
+        for name, array in self.kept.items():
+            if name in taken:  # cells are in `imputed` and `imputed_stats`
+                continue
+            dims, labels = self.model.dims(name, array.shape[2:])
+            variables[name] = dims, array
+            coords.update(zip(dims, labels, strict=True))
+        stats = [_by_cluster(data, c.rows, c.of(self.kept[c.variable])) for c in self.model.cells]
+        imputed_stats = {
+            name: np.stack([each[place] for each in stats], axis=-1)
+            for place, name in enumerate(("mean", "sd"))
+        }
+        observed = {c.column: data.numeric(c.column) for c in self.model.cells}
+        coords[nt.RESPONSE] = list(self.model.responses)
+        return build_tree(data, variables, imputed_stats, cells, observed, coords, attrs, self.stats)
+
+    def state(self) -> xr.Dataset:
+        """Nothing beside the attributes of the result: the seed makes the draws again."""
+        import xarray as xr
+
+        return xr.Dataset(attrs={"run_events": json.dumps([e.as_dict() for e in self.events])})
+
+    @classmethod
+    def restore(cls, model: FromPyMC, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run of a file, whose draws are made again when it is extended."""
+        a = tree.attrs
+        events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
+        return cls(
+            model, int(a["seed"]), int(a["chains"]), int(a["tune"]), int(a["spacing"]), float(a["target_accept"]),
+            str(a["evaluate"]), events=events,
+        )  # fmt: skip
+
+
+def _by_cluster(data: IncompleteData, rows: NDArray[np.int64], drawn: Array) -> tuple[Array, Array]:
+    """Means and sds of missing cells (chain, draw, cells) in each cluster, (chain, draw, cluster)."""
+    mean = np.full((*drawn.shape[:2], len(data.clusters)), np.nan)
+    sd = mean.copy()
+    for cluster in np.unique(data.codes[rows]):
+        own = drawn[..., data.codes[rows] == cluster]
+        mean[..., cluster], sd[..., cluster] = own.mean(-1), own.std(-1)
+    return mean, sd
+
+
+@register
+class FromPyMC(ImputationModel):
+    """A user's own PyMC model, whose missing cells are free variables, as an imputation model.
+
+    Parameters
+    ----------
+    model
+        `pymc.Model` of this table, its rows in their order. Missing cells are masked in ``observed=`` (PyMC's automatic
+        imputation), or free variables of the user's. All free variables are continuous.
+    data
+        The incomplete table.
+    columns
+        Column -> variable of the model: one of n numbers, the completed column in the units of the table, or one with
+        the missing cells alone, in the order of the rows, whose observed values cannot be compared. None: every
+        incomplete column for which the model has a variable of its name.
+
+    Raises
+    ------
+    SpecificationError
+        No column matches; a variable is discrete, has another length or other observed values than its column, or
+        leaves missing cells at constants.
+
+    Examples
+    --------
+    >>> with pm.Model() as model:                                                   # doctest: +SKIP
+    ...     mu, sigma = pm.Normal("mu", 0, 10), pm.HalfNormal("sigma", 10)
+    ...     pm.Normal("x", mu, sigma, observed=np.ma.masked_invalid(frame["x"]))
+    >>> imp = bi.FromPyMC(model, data).impute(m=20, seed=1)                         # doctest: +SKIP
+    """
+
+    run_type = PyMCRun
+
+    def __init__(
+        self, model: pm.Model, data: IncompleteData, columns: Mapping[str, str] | None = None
+    ) -> None:
+        import pymc as pm
+
+        if not isinstance(model, pm.Model):
+            raise SpecificationError(
+                f"FromPyMC takes a pymc.Model, got {type(model).__name__}: bi.FromPyMC(model, data), with model made by "
+                "'with pm.Model() as model: ...' and data = bi.IncompleteData(table, cluster='...')."
+            )
+        must_be(data, "IncompleteData", "FromPyMC")
+        self.model, self.data, self.priors = model, data, None
+        self.cells: tuple[CellsOfColumn, ...] = cells_of_columns(model, data, columns)
+        self.events: list[Event] = self._notes()
+
+    def _notes(self) -> list[Event]:
+        """Columns that stay incomplete."""
+        missing = {name: int(data.isna().sum()) for name, data in self.data.frame.items()}
+        left = [str(name) for name, count in missing.items() if count and name not in self.responses]
+        if not left:
+            return []
+        shown = ", ".join(f"'{name}' ({missing[name]:,} cells)" for name in left)
+        text = f"no variable of the PyMC model has missing cells of {shown}: they stay incomplete"
+        return [Event("not imputed", ", ".join(left), text, len(left))]
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The columns that the model imputes."""
+        return tuple(each.column for each in self.cells)
+
+    @property
+    def parameter_priors(self) -> Mapping[str, Any]:
+        """Empty: priors are code of the model, not records of `bayesimp.priors`."""
+        return {}
+
+    def with_priors(self, priors: Any) -> NoReturn:
+        """Refused: the priors of a PyMC model are written in the model.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        raise SpecificationError(
+            "FromPyMC: the priors are those written in the PyMC model. To compare priors, make the model with each, and "
+            "impute by bi.FromPyMC(model, data) each time."
+        )
+
+    def specification(self) -> dict[str, Any]:
+        """Which variable belongs to which column; the model itself is code, and not in it."""
+        return {"columns": {each.column: each.variable for each in self.cells}}
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model again; ``functions["model"]`` is the `pymc.Model`.
+
+        Raises
+        ------
+        CodeNotInFile
+            The model is not given.
+        """
+        model = (functions or {}).get("model")
+        if model is None:
+            raise CodeNotInFile(
+                "The chains of a PyMC model cannot go on, for files hold no code; the result is whole without it. To "
+                "continue, give the same model again: bi.load(path, model=model)."
+            )
+        return cls(model, data, specification["columns"])  # type: ignore[arg-type]
+
+    @classmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """See `specification`."""
+        return json.loads(attrs["specification"])
+
+    def dims(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], list[list]]:
+        """Names of the axes of a variable of the model, and their labels."""
+        declared = self.model.named_vars_to_dims.get(name) or (None,) * len(shape)
+        dims, labels = [], []
+        for axis, (dim, size) in enumerate(zip(declared, shape, strict=True)):
+            known = None if dim is None else self.model.coords.get(dim)
+            labels.append(list(range(size)) if known is None else list(known))
+            own = f"{name}_dim_{axis}" if dim is None else dim
+            dims.append(f"{own}_" if own in (nt.CLUSTER, nt.RESPONSE) else own)  # axes of the result itself
+        return tuple(dims), labels
+
+    def __getstate__(self) -> dict[str, Any]:
+        import cloudpickle  # of PyMC: models are not pickled otherwise
+
+        return self.__dict__ | {"model": cloudpickle.dumps(self.model)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import cloudpickle
+
+        self.__dict__.update(state | {"model": cloudpickle.loads(state["model"])})
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        seed: int | None = None,
+        chains: int = 4,
+        tune: int = 1000,
+        draws: int = 1000,
+        target_accept: float = 0.9,
+        workers: int | None = None,
+        executor: str | Executor | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Sample the model by NUTS; m of the draws complete the table.
+
+        Parameters
+        ----------
+        m
+            Completed tables. They come from draws evenly spaced over all chains.
+        seed
+            Same seed and model, same result, whatever `workers`. None: drawn, and recorded.
+        chains, tune, draws
+            Independent chains; draws of warm-up (at least 1), and kept draws, of each.
+        target_accept
+            Of NUTS: nearer 1 is slower, with fewer divergences.
+        workers
+            Chains at a time.
+        executor
+            Not used, which an event says: NUTS runs its chains itself.
+        progress
+            None: shown for runs over a second when the output is a terminal.
+
+        Raises
+        ------
+        SpecificationError
+            m, chains, ... are out of range.
+        SamplingError
+            The log density is not finite at the start.
+        KeyboardInterrupt
+            Interrupted before there was a draw to keep. Later, the draws there are come back, with an event.
+        """
+        spacing = draws_per_imputation(m, chains, 1, draws, tune)
+        if tune < 1:
+            raise SpecificationError("tune must be at least 1: NUTS cannot do without warm-up.")
+        if not 0 < target_accept < 1:
+            raise SpecificationError(f"target_accept must be between 0 and 1, got {target_accept!r}.")
+        read_executor(executor, workers)
+        from bayesimp.sampling.nuts import evaluation
+
+        notes: tuple[Event, ...] = ()
+        if executor is not None:
+            text = f"NUTS runs its chains itself; executor = {executor!r} was not used"
+            notes = (Event("not used", "executor", text),)
+        run = PyMCRun(
+            self, new_seed() if seed is None else int(seed), chains, tune, spacing, target_accept,
+            evaluation("auto", chains * (tune + draws)), workers, notes=notes,
+        )  # fmt: skip
+        with progress_bar(progress) as report:
+            run.sample(draws, report)
+            if run.draws < draws or run.chains < chains:  # interrupted: as many imputations as there can be
+                run.spacing = max(run.draws // -(-m // run.chains), 1)
+            return run.imputations(m)
