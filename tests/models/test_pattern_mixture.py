@@ -31,6 +31,12 @@ def test_density():
     y, x = values()
     model = pattern_mixture(y, CLUSTER, x[:, None], delta=-1.0, delta_sd=0.5)
     density, rng = model.compile_logp(mode="FAST_COMPILE"), np.random.default_rng(1)
+    completed = model.compile_fn(
+        model.replace_rvs_by_values([model["y"]]),
+        inputs=model.value_vars,
+        mode="FAST_COMPILE",
+        point_fn=False,
+    )
     c, s, seen = np.nanmean(y), np.nanstd(y), ~np.isnan(y)
     for _ in range(3):
         p = {name: rng.normal(size=np.shape(v)) for name, v in model.initial_point(0).items()}
@@ -45,6 +51,9 @@ def test_density():
             + sum(stats.halfnorm.logpdf(v, scale=2 * s) + np.log(v) for v in (tau, sigma))
         )  # fmt: skip
         np.testing.assert_allclose(density(p), wanted, rtol=1e-10)
+        (y_all,) = completed(*(p[v.name] for v in model.value_vars))
+        np.testing.assert_allclose(y_all[~seen], imputed)
+        np.testing.assert_array_equal(y_all[seen], y[seen])
 
 
 def test_delta_moves_every_imputed_value_and_nothing_else():
