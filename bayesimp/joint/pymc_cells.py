@@ -163,8 +163,8 @@ def _checked(data: IncompleteData, column: str, variable: str, values: NDArray[n
             raise SpecificationError(
                 f"Variable '{variable}' differs from column '{column}' in {len(wrong):,} of {len(seen):,} observed "
                 f"rows (row {k}: {y[k]:.6g} in the table, {values[0, k]:.6g} in the model). Make the model from this "
-                "table, with its rows in their order and in its units; if it works on another scale, add the column in the "
-                f"units of the table, such as pm.Deterministic('{column}', mean + sd * z)."
+                "table, with its rows in their order and in its units; if it works on another scale, add the column in "
+                f"the units of the table, such as pm.Deterministic('{column}', mean + sd * z)."
             )
     cells = CellsOfColumn(column, variable, rows, is_whole)
     drawn = cells.of(values)
