@@ -104,7 +104,7 @@ def _observed(imputations: Imputations, predictive: xr.Dataset) -> xr.Dataset:
     for name, replicated in predictive.data_vars.items():
         column, (dim,) = replicated.attrs["column"], replicated.dims[2:]
         rows = predictive[dim]
-        y = imputations.data.numeric(column)[rows.values]
+        y = imputations.data.numeric(column)[rows.values].astype(replicated.dtype)
         out[name] = xr.DataArray(y, dims=(dim,), coords={dim: rows}, attrs={"column": column})
     kept = {c: x for c, x in predictive.coords.items() if not {nt.CHAIN, nt.DRAW} & set(x.dims)}
     return xr.Dataset(out).assign_coords(kept)

@@ -324,3 +324,18 @@ def test_a_prior_that_moves_the_answer_is_flagged_and_another_is_not():
         said[sd] = az.psense_summary(tree, var_names=["beta"]).loc["beta[x, y]"]
     assert said[0.1]["diagnosis"] == "potential prior-data conflict", said
     assert said[100.0]["diagnosis"] == "✓" and said[100.0]["prior"] < 0.03, said
+
+
+def test_default_priors_are_flagged_as_densities_of_matrices_and_not_of_standard_deviations():
+    """Which density is power-scaled matters; the default prior is flat in standard deviations and correlations."""
+    own = model(table=frame(clusters=20, n=15))
+    imp = own.impute(m=2, seed=1, chains=4, draws=500, progress=False)
+    tree = imp.tree_with("log_likelihood", "log_prior", "standard_deviations")
+    right = az.psense_summary(tree, var_names=["Psi_sd"])
+    assert right["prior"].max() < 0.05 and (right["diagnosis"] == "✓").all()
+    Psi_c = own._working.scale.at_centre(tree["posterior"]["Psi"].values)
+    s = np.sqrt(np.diagonal(Psi_c, axis1=2, axis2=3))
+    of_matrix = tree["log_prior"]["Psi"].values - 4 * (np.log(2) + np.log(s).sum(axis=-1))
+    tree["log_prior"] = tree["log_prior"].to_dataset().assign(Psi=(("chain", "draw"), of_matrix))
+    wrong = az.psense_summary(tree, var_names=["Psi_sd"])
+    assert wrong["prior"].min() > 0.08 and wrong["prior"].max() > 0.8

@@ -224,6 +224,8 @@ def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     for factor, own, value in zip(model.factors, rows, out, strict=True):
         name = names[factor.response]
         row = nt.row_dimension(name)
+        if not factor.family.is_continuous:
+            value = value.astype(np.int64)  # ArviZ draws whole numbers as such
         coords = {row: own, nt.cluster_coordinate(name): (row, labels[own])}
         variables[name] = xr.DataArray(
             value, dims=(nt.CHAIN, nt.DRAW, row), coords=coords, attrs={"column": factor.response}

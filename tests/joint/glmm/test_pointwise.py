@@ -184,6 +184,8 @@ def test_replicates_of_every_family_are_possible_values(name):
         y, seen = tree["posterior_predictive"][law.response], frame[law.response].dropna()
         assert y.shape == (2, 6, len(seen)) and np.isfinite(y).all()
         assert_allclose(tree["observed_data"][law.response], seen)
+        whole = bool(law.levels or law.trials) or "poisson" in law.family or "binomial" in law.family
+        assert (y.dtype == np.int64) is (tree["observed_data"][law.response].dtype == np.int64) is whole
         if law.levels:
             assert set(np.unique(y)) <= set(range(law.levels))
         if law.trials:
