@@ -31,6 +31,7 @@ __all__ = [
     "ImputationModel",
     "Run",
     "Shift",
+    "TreeRequest",
     "model_names",
     "model_type",
     "plain",
@@ -138,6 +139,32 @@ class Contents:
     is_factor: bool = False
 
 
+@dataclass(frozen=True)
+class TreeRequest:
+    """How groups of the tree are computed that are made when they are asked for (`Imputations.tree_with`).
+
+    Attributes
+    ----------
+    thin
+        Draws thin - 1, 2 thin - 1, ... of every chain are used.
+    by
+        What a term of the log likelihood belongs to: a ``"cluster"`` or a ``"row"``.
+    new_clusters
+        Whether replicates come from new clusters, instead of from those of the data.
+    seed
+        Of the effects and replicates that are drawn.
+    """
+
+    thin: int = 1
+    by: str = "cluster"
+    new_clusters: bool = False
+    seed: int = 0
+
+    def of(self, draws: Any) -> Any:
+        """The draws used, of an array (chain, draw, ...)."""
+        return draws[:, self.thin - 1 :: self.thin]
+
+
 class Run(ABC):
     """Chains that can go on, and what they have drawn so far.
 
@@ -168,6 +195,21 @@ class Run(ABC):
             The engine does not go on in cycles.
         """
         raise SpecificationError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+
+    def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
+        """``log_likelihood``, ``log_prior``, ``posterior_predictive`` or ``cluster_effects`` at the draws so far.
+
+        Returns
+        -------
+        Variables (chain, draw, ...) at the draws that `request` chooses; those of ``posterior_predictive`` have the
+        attribute ``column``.
+
+        Raises
+        ------
+        SpecificationError
+            The engine does not have it, or not as requested; the message gives the reason.
+        """
+        raise SpecificationError(f"{what}: {type(self.model).__name__} does not compute it.")
 
     @abstractmethod
     def state(self) -> xr.Dataset:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import Run, plain
-from bayesimp.errors import SamplingError
+from bayesimp.contract import Run, TreeRequest, plain
+from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.families.registry import family_of
 from bayesimp.fcs.blocks.base import FREE, Chain
@@ -40,6 +40,16 @@ if TYPE_CHECKING:
     from bayesimp.fcs.specification.records import Conditionals
 
 __all__ = ["FCSRun", "block_names", "run_chain"]
+
+TABLE = "FCS keeps the parameters of every cycle, but not the completed table"
+NOT_KEPT = {  # why FCS lacks what `Imputations.tree_with` gives
+    "log_likelihood": f"{TABLE} on which its conditional models depend, and in general no joint distribution has these "
+    "conditionals: their product would be a pseudo-likelihood",
+    "log_prior": "FCS has a prior in each conditional model, but in general no joint posterior to which they belong: "
+    "power-scaling by their product would say nothing",
+    "posterior_predictive": f"{TABLE} given which a variable is replicated",
+    "cluster_effects": f"{TABLE} given which it drew cluster effects, nor these",
+}
 
 
 @dataclass
@@ -132,6 +142,13 @@ class FCSRun(Run):
         made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
         spec = self.model.spec
         return made.with_events(imputed_events(made, set(spec.exact), partial(circle_cure, spec=spec)))
+
+    def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
+        """Refused, with the reason."""
+        raise SpecificationError(
+            f"{what}: {NOT_KEPT[what]}. JointNormal and JointGLMM have it; FCS has 'standard_deviations' and "
+            "'correlations'."
+        )
 
     def state(self) -> xr.Dataset:
         """The states of the chains and the cycles kept (fcs/storage.py)."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesimp.contract import ImputationModel, Run, model_type
+from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.families.record import Family
@@ -275,6 +275,46 @@ class Imputations:
         tree["prior"] = xr.DataTree(prior)
         made = partial(_same, tree)
         return Imputations(self.data, self._cells, self.attrs, made, self._events + tuple(events), self._run)
+
+    def tree_with(
+        self, *what: str, thin: int = 1, by: str = "cluster", new_clusters: bool = False, seed: int = 0
+    ) -> xr.DataTree:
+        """A copy of the tree with further groups and variables, for ArviZ's model checks.
+
+        Parameters
+        ----------
+        what
+            Groups: ``"log_likelihood"`` (for ``az.loo``), ``"log_prior"`` (with it for ``az.psense_summary``),
+            ``"posterior_predictive"`` (for ``az.plot_ppc_dist``; ``observed_data`` then has the same cells). Variables of
+            the posterior: ``"cluster_effects"`` (``B``), ``"standard_deviations"``, ``"correlations"``.
+        thin
+            Every `thin`-th draw is used, in all groups.
+        by
+            Of `JointNormal`, what a term of the log likelihood belongs to: ``"cluster"`` (cluster effects integrated out)
+            or ``"row"`` (given cluster effects).
+        new_clusters
+            Whether replicates come from new clusters of the same sizes and covariates, instead of from those of the data.
+        seed
+            Of what is drawn: replicates, and cluster effects that the run did not keep.
+
+        Returns
+        -------
+        The tree; `docs/mathematics.md`, section 12, defines each density, and says which check may be read from which.
+
+        Raises
+        ------
+        SpecificationError
+            A name or number is none of the above, or the engine does not have the group; the message gives the reason.
+
+        Examples
+        --------
+        >>> tree = imp.tree_with("log_likelihood", "log_prior")                 # doctest: +SKIP
+        >>> az.loo(tree), az.psense_summary(tree)                               # doctest: +SKIP
+        >>> az.plot_ppc_dist(imp.tree_with("posterior_predictive", thin=20))    # doctest: +SKIP
+        """
+        from bayesimp.imputation.further import tree_with
+
+        return tree_with(self, what, TreeRequest(thin, by, new_clusters, seed))
 
     def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
         """A result with `n` more imputations; the chains go on from where they stand.

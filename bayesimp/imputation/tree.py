@@ -12,7 +12,7 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["build_tree"]
+__all__ = ["build_tree", "cluster_labels"]
 
 
 def build_tree(
@@ -32,7 +32,7 @@ def build_tree(
     imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
     to groups of their own.
     """
-    clusters = _labels(data.clusters)
+    clusters = cluster_labels(data.clusters)
     coords = {name: [nt.shown(label) for label in labels] for name, labels in coords.items()}
     sample = (nt.CHAIN, nt.DRAW)
     draws = {d: np.arange(next(iter(posterior.values()))[1].shape[axis]) for axis, d in enumerate(sample)}
@@ -86,7 +86,7 @@ def _cells(
     return xr.DataArray(values, dims=(nt.IMPUTATION, dim), coords=coords, attrs=attrs)
 
 
-def _labels(clusters: Iterable) -> np.ndarray:
+def cluster_labels(clusters: Iterable) -> np.ndarray:
     """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
     labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
     return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])

@@ -203,6 +203,12 @@ class JointRun(contract.Run):
             values += [self.model.shift.of(name) for name in self.model.responses]
         return values
 
+    def pointwise(self, what: str, request: contract.TreeRequest) -> xr.Dataset:
+        """Log likelihood, log prior, replicates or cluster effects (joint/pointwise.py)."""
+        from bayesimp.joint.pointwise import pointwise
+
+        return pointwise(self, what, request)
+
     def state(self) -> xr.Dataset:
         """The states of the chains (joint/storage.py)."""
         return joint_state(self)

@@ -185,6 +185,29 @@ class CovariancePrior(Prior, registered=False):
         """
         return None
 
+    def log_density(self, S: Array, where: str) -> Array:
+        """log p(s, R) at matrices S = diag(s) R diag(s) (..., d, d): of standard deviations and correlations, so that a
+        prior that is flat in them is constant.
+
+        Returns
+        -------
+        (...,); 0 for a known matrix.
+
+        Raises
+        ------
+        SpecificationError
+            The prior is improper, or only PyMC has its density.
+        """
+        d = S.shape[-1]
+        self.require_proper(d, where, "the log density of a prior", "Take a proper prior.")
+        density = self.density(d, where)
+        if density is None:
+            raise SpecificationError(
+                f"{type(self).__name__} on {where} has no `density`, so that its log prior is known to PyMC only."
+            )
+        flat = np.array([density.log_density(one) for one in S.reshape(-1, d, d)])
+        return flat.reshape(S.shape[:-2])
+
     def is_proper(self, d: int) -> bool:
         """Whether the prior of a (d, d) matrix is a distribution, so that it can be drawn from."""
         return True

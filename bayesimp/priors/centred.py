@@ -69,6 +69,11 @@ class Centred(CovariancePrior, registered=False):
         """(size, d, d) draws of C S C', S drawn at the centre."""
         return self.C @ self.prior.draw(rng, d, size) @ self.C.T
 
+    def log_density(self, S: Array, where: str) -> Array:
+        """log p(s, R) of C^-1 S C^-T, the matrix at the centre, for which the prior is stated."""
+        back = np.linalg.inv(self.C)
+        return self.prior.log_density(back @ S @ back.T, where)
+
     def moved(self, C: Array) -> CovariancePrior:
         """The prior of C^-1 S C^-T for the C of this prior, which is the prior at the centre."""
         assert np.array_equal(C, self.C), "a prior is moved to the centre at which it is stated"

@@ -35,6 +35,9 @@ class CovarianceDensity(Protocol):
     def free(self, S: Array) -> Array:
         """The free parameters (size,) of S (d, d)."""
 
+    def log_density(self, S: Array) -> float:
+        """log p(s, R) at S = diag(s) R diag(s) (d, d), the density of standard deviations and correlations."""
+
 
 @dataclass(frozen=True)
 class MatrixDensity:
@@ -75,6 +78,11 @@ class MatrixDensity:
         """The free parameters of S (d, d)."""
         return kernels.to_free(np.array(S, dtype=float), self.precision)
 
+    def log_density(self, S: Array) -> float:
+        """log p(s, R) = log p(S) + d log 2 + d sum_k log s_k; see `CovarianceDensity`."""
+        log_p = self.density(np.ascontiguousarray(S), *self.numbers)[0]
+        return float(log_p + self.d * (np.log(2) + 0.5 * np.log(np.diagonal(S)).sum()))
+
 
 @dataclass(frozen=True)
 class DiagonalDensity:
@@ -114,6 +122,12 @@ class DiagonalDensity:
         """The free parameters (d,) of a diagonal matrix S: logarithms of variances or standard deviations."""
         return np.log(np.diagonal(S)) / self.power
 
+    def log_density(self, S: Array) -> float:
+        """log p(s): without the Jacobian of log s, and with that of s^2, 2 s, where variances have the prior."""
+        free = self.free(S)
+        log_p = self(free)[1] - free.sum()
+        return float(log_p if self.power == 2 else log_p + (np.log(2) + 0.5 * free).sum())
+
 
 @dataclass(frozen=True)
 class KnownDensity:
@@ -128,3 +142,7 @@ class KnownDensity:
     def free(self, S: Array) -> Array:
         """(0,): a known matrix has no free parameters."""
         return np.zeros(0)
+
+    def log_density(self, S: Array) -> float:
+        """0: nothing is unknown."""
+        return 0.0

@@ -26,7 +26,7 @@ from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.definition import pymc_model
 from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
 from bayesimp.joint.glmm.posterior import tree_name
-from bayesimp.joint.glmm.prior import FactorPriors, blocks_of
+from bayesimp.joint.glmm.prior import FactorPriors, blocks_of, layout_of
 from bayesimp.joint.glmm.run import MOST_CELLS, GLMMRun
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
@@ -108,13 +108,7 @@ class _Task(FactorTask):
     @cached_property
     def priors(self) -> FactorPriors:
         """Where the effects of each factor are: no prior needs a conjugate update here."""
-        groups, place = blocks_of(self.table.factors, self.separate)
-        blocks, start = [], 0
-        for group in groups:
-            d = sum(self.table.factors[k].effects for k in group)
-            blocks.append(range(start, start + d))
-            start += d
-        return FactorPriors([], [], blocks, [], [], place, np.zeros(0))
+        return layout_of(self.table.factors, self.separate)
 
     def finish(self, chain: ChainState, into: JointHistory, place: int, draw: int) -> None:
         """Keep a draw, with the missing cells of leaves."""

@@ -24,6 +24,7 @@ __all__ = [
     "blocks_of",
     "factor_beta",
     "factor_priors",
+    "layout_of",
     "resolved_Psi",
     "resolved_variance",
 ]
@@ -70,6 +71,17 @@ def blocks_of(factors: Sequence[Factor], separate: bool) -> tuple[list[list[int]
             place[k] = (b, at)
             at += factors[k].effects
     return groups, place
+
+
+def layout_of(factors: Sequence[Factor], separate: bool) -> FactorPriors:
+    """Where the effects of each factor are, without any prior: enough for a `Sampler` that draws no parameters."""
+    groups, place = blocks_of(factors, separate)
+    blocks, start = [], 0
+    for group in groups:
+        d = sum(factors[k].effects for k in group)
+        blocks.append(range(start, start + d))
+        start += d
+    return FactorPriors([], [], blocks, [], [], place, np.zeros(0))
 
 
 def factor_beta(prior: CoefficientPrior, factor: Factor) -> CoefficientPrior:

@@ -142,7 +142,7 @@ class GLMMRun(contract.Run):
             place[rows] = np.arange(len(rows))
             made = np.tile(self._known(f)[column], (m, 1))
             drawn_here = place[column] >= 0
-            made[:, drawn_here] = self._numbers(f, values[:, place[column[drawn_here]]])
+            made[:, drawn_here] = self.in_units(f, values[:, place[column[drawn_here]]])
             out[factor.response] = column, made
         return out
 
@@ -150,10 +150,10 @@ class GLMMRun(contract.Run):
         """(n,) responses of factor f as a table has them (positions of levels), where the data say them."""
         table = self.model.table
         y = np.empty(len(table.row))
-        y[table.row] = self._numbers(f, table.Y[:, f])
+        y[table.row] = self.in_units(f, table.Y[:, f])
         return y
 
-    def _numbers(self, f: int, y: NDArray) -> NDArray:
+    def in_units(self, f: int, y: NDArray) -> NDArray:
         """Responses in the units of the data; positions of levels stay."""
         table = self.model.table
         if table.factors[f].family.is_coded:
@@ -212,6 +212,12 @@ class GLMMRun(contract.Run):
             )
             out.append(Event("cells kept", ", ".join(f.response for f in self.model.factors), text, failed))
         return out
+
+    def pointwise(self, what: str, request: contract.TreeRequest) -> xr.Dataset:
+        """Log likelihood, log prior, replicates or cluster effects (joint/glmm/pointwise.py)."""
+        from bayesimp.joint.glmm.pointwise import pointwise
+
+        return pointwise(self, what, request)
 
     def state(self) -> xr.Dataset:
         """Where the chains are, and the draws kept (joint/glmm/storage.py)."""

@@ -112,7 +112,7 @@ class Sampler:
         block, at = self.priors.place[k]
         q, own = len(factor.random), slice(at, at + factor.effects)
         change = (moved - chain.B[block][i, own]).reshape(factor.predictors, q)
-        before = self._predictors(k, rows)
+        before = self.predictors(k, rows)
         Z = self.state.X[rows, table.columns_of(k)[1]]
         after = before + Z @ (table.scales[k].random @ change.T)
         number, cluster = np.int64(k), np.int64(i)
@@ -227,7 +227,7 @@ class Sampler:
         once = rows
         if factor.at_cluster:
             once = rows[np.isin(rows, a.first[:-1])]
-        eta = self._predictors(k, once)
+        eta = self.predictors(k, once)
         if factor.code == NORMAL:
             y = eta[:, 0] + chain.sd[k] * chain.rng.standard_normal(len(once))
         else:
@@ -246,7 +246,7 @@ class Sampler:
         of_cluster[a.cluster[once]] = y
         return of_cluster[a.cluster[rows]]
 
-    def _predictors(self, k: int, rows: NDArray[np.int64]) -> Array:
+    def predictors(self, k: int, rows: NDArray[np.int64]) -> Array:
         """(rows, r) linear predictors of factor k."""
         table, a = self.table, self.table.arrays
         fixed, random = table.columns_of(k)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
-from bayesimp.kernels.compiled import inner
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.scalar import log_likelihood, log_normaliser
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["log_density"]
+__all__ = ["log_densities", "log_density"]
 
 
 @inner
@@ -70,3 +72,25 @@ def log_density(
         return _log_categorical(int(y), eta, r)
     value = log_likelihood(family, y, trials, eta[0], shape)
     return value + log_normaliser(family, y, trials, shape) if full else value
+
+
+@kernel(nogil=True)
+def log_densities(
+    family: int,
+    y: Vector,
+    trials: Vector,
+    eta: Matrix,
+    shape: float,
+    cuts: Matrix,
+    k: Integer,
+    last: Integer,
+    out: Vector,
+) -> None:
+    """out (n,) <- log p(y_j | eta_j) with every constant; eta (n, r), the rest as in `log_density`."""
+    constant = -math.log(shape) - 0.5 * math.log(2.0 * math.pi) if family == NORMAL else 0.0
+    own = np.empty(eta.shape[1])
+    for j in range(y.size):
+        for c in range(own.size):
+            own[c] = eta[j, c]
+        value = log_density(family, y[j], trials[j], own, own.size, shape, cuts, k, last, True)
+        out[j] = value + constant

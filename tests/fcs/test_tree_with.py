@@ -1,0 +1,46 @@
+"""What `tree_with` gives of chained equations: what follows from the posterior, and for the rest the reason why not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+import bayesimp as bi
+from bayesimp.errors import SpecificationError
+
+
+@pytest.fixture(scope="module")
+def imp():
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(8), 10), rng.normal(size=80)
+    y = x + rng.normal(size=8)[g] + rng.normal(size=80)
+    y[::5] = np.nan
+    data = bi.IncompleteData(pd.DataFrame({"g": g, "x": x, "y": y}), cluster="g")
+    return bi.FCS(data, predictors="y ~ x + (1 + x | g)").impute(m=3, cycles=4, seed=1, progress=False)
+
+
+def test_standard_deviations_and_correlations_follow_from_the_posterior(imp):
+    posterior, made = imp.tree["posterior"], imp.tree_with("standard_deviations", "correlations")["posterior"]
+    matrices = [str(name) for name in posterior.data_vars if str(name).startswith("Psi")]
+    assert matrices
+    for name in matrices:
+        v = posterior[name].values
+        assert_allclose(made[f"{name}_sd"], np.sqrt(np.einsum("...ii->...i", v)))
+        if v.shape[-1] > 1:
+            assert_allclose(
+                made[f"{name}_correlation"][..., 0], v[..., 0, 1] / np.sqrt(v[..., 0, 0] * v[..., 1, 1])
+            )
+
+
+REASONS = {
+    "log_likelihood": "pseudo-likelihood",
+    "log_prior": "no joint posterior",
+    "posterior_predictive": "not the completed table given which a variable is replicated",
+    "cluster_effects": "not the completed table given which it drew cluster effects",
+}
+
+
+@pytest.mark.parametrize("what", REASONS)
+def test_the_rest_is_refused_with_its_reason(imp, what):
+    with pytest.raises(SpecificationError, match=f"{what}: FCS .*{REASONS[what]}.*JointNormal and JointGLMM"):
+        imp.tree_with(what)
