@@ -102,6 +102,7 @@ DESIGNS = {
     "negative binomial": design(f.NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
     "gamma, slopes": design(f.GAMMA, 2, scale=0.5, nu=8.0, shape_scale=0.5),
     "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
+    "beta": design(f.BETA, scale=0.5, nu=8.0, sd=0.7, shape_scale=0.2),
     "ordinal": design(ORDINAL, levels=4, mean=1.0),
     "ordinal, slopes": design(ORDINAL, 2, levels=5, mean=1.0),
     "ordinal, twelve levels": design(ORDINAL, levels=12, mean=4.0),
@@ -304,6 +305,7 @@ def shape_flat(rng, design, rows, beta, aux, Psi, B):
 
 SMALL = design(f.LOGIT, rows=4)
 UNCERTAIN = design(f.NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0, rows=4)
+UNCERTAIN_BETA = design(f.BETA, scale=0.5, nu=8.0, sd=0.7, shape_scale=0.2, rows=4)
 FEW = design(ORDINAL, levels=7, mean=1.0, rows=3, m=6)
 WITHOUT_EFFECTS = (
     ALL_MOVES - MOVES["effects"] - MOVES["scale"] - MOVES["centre"]
@@ -315,6 +317,7 @@ VARIANTS = {
     "b zero without rows": (DESIGNS["logit"], effects_at_zero_without_rows, ALL_MOVES),
     "increments without their Jacobian": (FEW, increments_without_jacobian, ALL_MOVES),
     "shape without its prior": (UNCERTAIN, shape_flat, ALL_MOVES - MOVES["aux"]),
+    "precision of a beta without its prior": (UNCERTAIN_BETA, shape_flat, ALL_MOVES - MOVES["aux"]),
 }
 
 
