@@ -8,6 +8,7 @@
     negative_binomial  y ~ NB(mu, k),      var y = mu + mu^2 / k
     gamma              y ~ Gamma(k, k / mu),      var y = mu^2 / k
     inverse_gaussian   y ~ IG(mu, k),      var y = mu^3 / k
+    beta               y ~ Beta(k h(eta), k (1 - h(eta))),   h logistic;   var y = h (1 - h) / (1 + k)
     ordinal            P(y <= l) = logistic(c_l - eta),   c_0 = 0, c_l = c_(l-1) + increment_l;   y = 0..K-1
     categorical        P(y = l) ~ e^eta_l,                eta_0 = 0, eta_1..eta_(K-1) with effects of their own
 
@@ -44,7 +45,8 @@ def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> 
     Parameters
     ----------
     data
-        `family`, `link`, `levels` and `trials` say which model; y is 0 and 1, counts, positive numbers or 0..levels-1.
+        `family`, `link`, `levels` and `trials` say which model; y is 0 and 1, counts, positive numbers,
+        proportions or 0..levels-1.
     priors
         beta and Psi, on the scale of eta (Sigma is not used); ``times_sd`` is a multiple of 1. `WEAK` if left out.
 

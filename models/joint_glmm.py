@@ -10,7 +10,8 @@
 
 Missing cells, besides those of variables that are in no other factor, which integrate to 1:
 
-    numbers             free: y = eta + sigma e, or log y = eta + e for positive ones; e flat, and the Jacobian
+    numbers             free: y = eta + sigma e, log y = eta + e of positive ones, logit y = eta + e of proportions;
+                        e flat, and the Jacobian
     levels, successes   summed out: prod_i sum_g prod_j sum_h prod_k p_k, over the values g of the missing variables of
                         cluster i and h of the missing cells of row j (models/levels.py)
 
@@ -175,11 +176,13 @@ def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tu
 
 
 def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters, rows: Ints) -> None:
-    """y = eta + sigma e, or log y = eta + e, for the missing numbers of factor k."""
+    """y = eta + sigma e, log y = eta + e or logit y = eta + e, for the missing numbers of factor k."""
     eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
     e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
     if f.variance is not None:
         y, jacobian = eta + sigma * e, len(rows) * pt.log(sigma)
+    elif f.distribution.support.is_below_one:
+        y, jacobian = pt.sigmoid(eta + e), -(pt.softplus(eta + e) + pt.softplus(-eta - e)).sum()
     else:
         y, jacobian = pt.exp(eta + e), (eta + e).sum()
     pm.Potential(f"Jacobian({f.name})", jacobian)
@@ -216,6 +219,11 @@ def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, k: Any) -> 
             return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
         case "inverse_gaussian":
             return 0.5 * (pt.log(k / (2 * np.pi)) - 3 * pt.log(y) - k * (y * pt.exp(-one) - 1) ** 2 / y)
+        case "beta":
+            a, b = k * pt.sigmoid(one), k * pt.sigmoid(-one)
+            return (
+                pt.gammaln(k) - pt.gammaln(a) - pt.gammaln(b) + (a - 1) * pt.log(y) + (b - 1) * pt.log1p(-y)
+            )
         case "ordinal":
             return log_cumulative(one, len(f.levels), f.name)[np.arange(len(y)), y.astype(int)]
         case "categorical":

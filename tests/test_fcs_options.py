@@ -68,6 +68,7 @@ def table(family, of_clusters=False, seed=0) -> pd.DataFrame:
         "negative_binomial": lambda: rng.poisson(rng.gamma(2, 1, size)) * 1.0,
         "gamma": lambda: rng.gamma(4, 0.25, size),
         "inverse_gaussian": lambda: rng.wald(1, 4, size),
+        "beta": lambda: rng.beta(4, 3, size),
         "ordinal": lambda: rng.choice(["a", "b", "c"], size, p=[0.5, 0.4, 0.1]),
         "categorical": lambda: rng.choice(["a", "b", "c"], size, p=[0.5, 0.4, 0.1]).astype(object),
     }[family]()[at]
@@ -137,7 +138,7 @@ def test_bounds(name):
                 fcs(frame, family, method, bounds={"y": bounds})
 
 
-POSTS = {"normal": 0.25, "gamma": 0.25, "inverse_gaussian": 0.25}
+POSTS = {"normal": 0.25, "gamma": 0.25, "inverse_gaussian": 0.25, "beta": 0.25}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -182,7 +183,7 @@ def test_where_and_derived(name):
 
 
 IGNORED = {"normal": 1000.0, "poisson": 4000.0, "negative_binomial": 4000.0, "gamma": 1e4, "inverse_gaussian": 1e4,
-           "bernoulli": "yes", "ordinal": "c", "categorical": "c"}  # fmt: skip
+           "beta": 0.999, "bernoulli": "yes", "ordinal": "c", "categorical": "c"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -203,6 +204,8 @@ def test_ignore(name):
             assert (values == IGNORED[family]).mean() < 0.5, family
         elif family == "binomial(n)":
             assert values.sum() / (m * frame["n"].to_numpy()[rows].sum()) < 0.4
+        elif family == "beta":
+            assert np.quantile(values, 0.9) < 0.95
         else:
             assert np.abs(values).max() < IGNORED[family] / 4, family
 
@@ -446,14 +449,14 @@ def test_variables_of_clusters_of_every_family_by_default(family):
     assert not any(event.kind == "prior matters" for event in model.events)
     after = run(model).frame(0)
     assert (after.groupby("g")["y"].nunique() == 1).all() and after["y"].notna().all()
-    if family in ("gamma", "inverse_gaussian"):
+    if family in ("gamma", "inverse_gaussian", "beta"):
         assert (after["y"] > 0).all()
     if family == "binomial(n)":
         assert (after["y"] <= after["n"]).all()
     by_rows = bi.FCS(data(frame, family), "bayes") if family != "normal" else None
     if by_rows is not None:
         assert any("Method '2lonly' imputes these" in event.message for event in by_rows.events)
-    if family in ("gamma", "inverse_gaussian", "negative_binomial"):
+    if family in ("gamma", "inverse_gaussian", "beta", "negative_binomial"):
         for other in ("sti", "2stage", "glm", "mlmi", "ml"):
             with pytest.raises(
                 bi.SpecificationError, match="use '2lonly', for it has one value in each cluster"

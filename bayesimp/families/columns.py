@@ -130,7 +130,7 @@ def _check_numbers(values: NDArray[np.float64], family: Family, place: _Place) -
     """Refuse numbers that a family of numbers does not have."""
     bad = family.outside(values)
     if bad.any():
-        raise place.error(family.support.rule, bad, "Correct them, or declare 'normal'")
+        raise place.error(family.support.rule, bad, family.support.cure)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BINARY", "COUNTS", "LEVELS", "NOTHING", "POSITIVE", "REAL", "SUCCESSES", "Auxiliary", "Family",
+__all__ = ["BINARY", "COUNTS", "LEVELS", "NOTHING", "POSITIVE", "PROPORTION", "REAL", "SUCCESSES", "Auxiliary", "Family",
            "Support"]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -42,6 +42,10 @@ class Support:
         Whether both ends are finite, so that imputed values cannot run away.
     is_positive
         Whether all values are above zero, so that their logarithms exist.
+    is_below_one
+        Whether all values are below one, which the loop of chained equations keeps them from being rounded to.
+    cure
+        What to do about other values, for the message.
     """
 
     kind: Literal["numbers", "counts", "levels", "nothing"]
@@ -50,6 +54,8 @@ class Support:
     rule: str = ""
     is_bounded: bool = False
     is_positive: bool = False
+    is_below_one: bool = False
+    cure: str = "Correct them, or declare 'normal'"
 
 
 def _nowhere(y: Array, highest: Any) -> NDArray[np.bool_]:
@@ -69,6 +75,14 @@ REAL = Support("numbers", "numbers", _nowhere)
 POSITIVE = Support(
     "numbers", "positive numbers", lambda y, highest: y <= 0, "its values are positive", is_positive=True
 )
+PROPORTION = Support(
+    "numbers", "numbers between 0 and 1, both excluded", lambda y, highest: (y <= 0) | (y >= 1),
+    "a proportion lies between 0 and 1, and this family has no mass at 0 and at 1", is_bounded=True, is_positive=True,
+    is_below_one=True,
+    cure="Divide percentages by 100; declare 'binomial(n)' if they are successes out of a known number of trials; if 0 "
+    "and 1 are rounded, write the value before rounding; if they are real, split the variable (whether it is 0 or 1, and "
+    "the proportion where it is neither), or declare 'normal'",
+)  # fmt: skip
 COUNTS = Support("counts", "0, 1, 2, ..", _no_count, COUNT_RULE)
 SUCCESSES = Support("counts", "0..trials", _no_count_up_to, COUNT_RULE, is_bounded=True)
 BINARY = Support("levels", "0 and 1", lambda y, highest: (y != 0) & (y != 1), is_bounded=True)

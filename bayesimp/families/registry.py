@@ -10,6 +10,7 @@ from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
 from bayesimp.families.levels import CATEGORICAL, ORDINAL
 from bayesimp.families.normal import NONE, NORMAL
 from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN
+from bayesimp.families.proportion import BETA
 from bayesimp.families.record import Family
 from bayesimp.messages import suggestion
 
@@ -18,7 +19,8 @@ __all__ = ["FAMILIES", "analysis_names", "family_of", "known_names", "read_name"
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        NORMAL, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, ORDINAL, CATEGORICAL, NONE,
+        NORMAL, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL, CATEGORICAL,
+        NONE,
     )
 }  # fmt: skip
 

@@ -71,7 +71,7 @@ def imputed_events(
         if family.is_normal and name not in exact:
             events += [*_few_values(name, seen), *_negative(name, seen, drawn)]
         if family.support.is_positive:
-            events += _rounded(name, seen, drawn)
+            events += _rounded(name, family, seen, drawn)
         if name not in exact or family.as_predictor:
             far += _far(name, family, seen, drawn)
     others = [event.where for event in far]
@@ -97,10 +97,12 @@ def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:
     return []
 
 
-def _rounded(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+def _rounded(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
     """Values that the loop, which keeps values less their mean, cannot tell from 0."""
     least = ROUND_OFF * np.abs(seen).mean()
     below = int((drawn < least).sum())
+    if family.support.is_below_one:
+        return _at_the_ends(name, below + int((drawn > 1 - ROUND_OFF).sum()))
     if not below:
         return []
     text = (
@@ -109,6 +111,18 @@ def _rounded(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -
         "predictor, or on a shape that few values tell"
     )
     return [Event("rounded", name, text, below)]
+
+
+def _at_the_ends(name: str, count: int) -> list[Event]:
+    """Proportions that cannot be told from 0 or 1."""
+    if not count:
+        return []
+    text = (
+        f"imputed values within {ROUND_OFF:.2g} of 0 or of 1, which is round-off: those that were drawn nearer than can "
+        "be kept are at the nearest number that can. A small precision, or a cluster whose effect few values tell, puts "
+        "much of a beta distribution there"
+    )
+    return [Event("rounded", name, text, count)]
 
 
 def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
@@ -122,6 +136,11 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
             f"The observed values are whole numbers: if they are counts, declare families={{{name!r}: 'poisson'}}. If "
             "not, but it cannot be negative,"
         )
+    elif seen.min() > 0 and seen.max() < 1:
+        declared = (
+            f"If it is a proportion, declare families={{{name!r}: 'beta'}}; if it only cannot be negative,"
+        )
+        declared += f" families={{{name!r}: 'gamma'}},"
     else:
         declared = f"If it cannot be negative, declare families={{{name!r}: 'gamma'}}"
         declared += " (a gamma model takes no 0)," if seen.min() == 0 else ","

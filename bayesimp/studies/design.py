@@ -48,7 +48,7 @@ class SimulatedVariable:
     level
         "cluster": one value in each cluster, from other variables of clusters.
     sd, shape, trials
-        Residual standard deviation (normal); shape (negative binomial, gamma, inverse Gaussian); trials (binomial).
+        Residual standard deviation (normal); shape (negative binomial, gamma, inverse Gaussian, beta); trials (binomial).
     levels, increments
         Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
     """
@@ -262,6 +262,8 @@ def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
             return rng.gamma(v.shape, np.exp(x) / v.shape)
         case "inverse_gaussian":
             return rng.wald(np.exp(x), v.shape)
+        case "beta":
+            return rng.beta(v.shape * expit(x), v.shape * expit(-x))
         case "ordinal":
             cutpoints = np.concatenate([[0.0], np.cumsum(v.increments)])
             return (rng.random(len(x))[:, None] > expit(cutpoints - x[:, None])).sum(axis=1)

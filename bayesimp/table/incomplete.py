@@ -39,8 +39,8 @@ class IncompleteData:
     families
         Family by variable, to override the inferred one: ``"normal"``, ``"bernoulli"``,
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``,
-        ``"inverse_gaussian"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of
-        inference see `bayesimp.families.columns`; printing the object shows the result.
+        ``"inverse_gaussian"``, ``"beta"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the
+        rules of inference see `bayesimp.families.columns`; printing the object shows the result.
 
     Attributes
     ----------

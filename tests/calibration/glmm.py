@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import run
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, gammaln
 from scipy.stats import invwishart
 
 from bayesimp.kernels.covariance import update
@@ -102,6 +102,7 @@ DESIGNS = {
     "negative binomial": design(f.NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
     "gamma, slopes": design(f.GAMMA, 2, scale=0.5, nu=8.0, shape_scale=0.5),
     "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
+    "beta": design(f.BETA, scale=0.5, nu=8.0, sd=0.7, shape_scale=0.2),
     "ordinal": design(ORDINAL, levels=4, mean=1.0),
     "ordinal, slopes": design(ORDINAL, 2, levels=5, mean=1.0),
     "ordinal, twelve levels": design(ORDINAL, levels=12, mean=4.0),
@@ -302,6 +303,21 @@ def shape_flat(rng, design, rows, beta, aux, Psi, B):
             aux[:] = moved
 
 
+def precision_without_normaliser(rng, design, rows, beta, aux, Psi, B):
+    """Metropolis steps of the log precision of a beta response, the gamma function of the precision forgotten."""
+    n, scale = len(rows.y), design.shape_scale
+
+    def log_p(k):
+        v = k[0] ** -0.5
+        prior = np.log(v) - 2 * np.log1p(v**2 / (3 * scale**2))
+        return density(design, rows, beta, k, B).sum() - n * gammaln(k[0]) + prior
+
+    for _ in range(3):
+        moved = aux * np.exp(0.7 * rng.standard_normal(aux.size))
+        if np.log(rng.random()) < log_p(moved) - log_p(aux):
+            aux[:] = moved
+
+
 SMALL = design(f.LOGIT, rows=4)
 UNCERTAIN = design(f.NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0, rows=4)
 FEW = design(ORDINAL, levels=7, mean=1.0, rows=3, m=6)
@@ -315,6 +331,11 @@ VARIANTS = {
     "b zero without rows": (DESIGNS["logit"], effects_at_zero_without_rows, ALL_MOVES),
     "increments without their Jacobian": (FEW, increments_without_jacobian, ALL_MOVES),
     "shape without its prior": (UNCERTAIN, shape_flat, ALL_MOVES - MOVES["aux"]),
+    "precision of a beta without its gamma function": (
+        DESIGNS["beta"],
+        precision_without_normaliser,
+        ALL_MOVES - MOVES["aux"],
+    ),
 }
 
 

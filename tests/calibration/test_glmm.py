@@ -10,7 +10,7 @@ from tests.calibration.glmm import DESIGNS, VARIANTS
 from tests.calibration.montecarlo import LEVEL, REJECTED
 
 QUICK = ["logit", "negative binomial", "ordinal", "ordinal, twelve levels", "categorical"]
-QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows"]
+QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows", "precision of a beta without its gamma function"]
 
 
 @pytest.mark.calibration

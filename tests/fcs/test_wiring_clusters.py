@@ -21,7 +21,7 @@ MEANS = np.r_[np.tile([-1.0, 1.0], 12), [-1.0, 1.0, 1.0, -1.0]]
 TRIALS = 3, 12, 7, 20  # of the clusters without a value
 WITHIN = np.array([0.0, 1.5, -1.5, 0.0])  # of the rows of every cluster, about its mean
 FAMILIES = ["bernoulli", "binomial", "poisson", "negative_binomial", "ordinal", "categorical", "gamma",
-            "inverse_gaussian"]  # fmt: skip
+            "inverse_gaussian", "beta"]  # fmt: skip
 
 
 def clusters(family, seed):

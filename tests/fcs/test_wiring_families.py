@@ -50,6 +50,9 @@ def draw(family, eta, second, trials, rng):
             return 40 * np.exp(0.6 * eta) * rng.gamma(4, 1 / 4, n)
         case "inverse_gaussian":
             return 40 * rng.wald(np.exp(0.5 * eta), 3)
+        case "beta":
+            mean = 1 / (1 + np.exp(-0.7 * eta))
+            return rng.beta(5 * mean, 5 * (1 - mean))
         case "ordinal":
             return np.digitize(eta + rng.logistic(size=n), [-0.7, 0.9]).astype(float)
         case "categorical":
@@ -132,6 +135,8 @@ def candidates(family, y):
         return np.linspace(y.min() - 2, y.max() + 2, 200)
     if family in LEVELS:
         return np.arange(len(LEVELS[family]))
+    if family == "beta":
+        return np.linspace(0.01, 0.99, 99)
     return (
         np.geomspace(y.min() / 3, y.max() * 2, 60)
         if y.min() > 0 and (y % 1).any()
@@ -169,7 +174,7 @@ def against(family, method, m, cycles, seed=1, q=1, slopes=0.0, sizes=SIZES, **o
 NORMAL = bi.priors.Priors(bi.priors.HuangWand(scale=UNIT), bi.priors.HuangWand(scale=UNIT))
 PLANE = {"places": 15, "width": 5.0, "count": 1024}  # a grid of two effects
 FAMILIES = ["normal", "bernoulli", "probit", "binomial", "poisson", "negative_binomial", "ordinal", "categorical",
-            "gamma", "inverse_gaussian"]  # fmt: skip
+            "gamma", "inverse_gaussian", "beta"]  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)

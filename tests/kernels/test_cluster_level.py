@@ -8,6 +8,7 @@ from scipy.stats import invgamma, kstest, poisson, truncnorm
 from scipy.stats import t as student
 
 from bayesimp.kernels.families.scalar import (
+    BETA,
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
@@ -23,7 +24,7 @@ from tests.calibration.uniformity import p_value
 
 DRAWS = 99
 FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
-            (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
+            (BETA, 2), (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
 
 def truth(rng, family, levels, X, location, scale):
@@ -42,6 +43,10 @@ def truth(rng, family, levels, X, location, scale):
     )
     if family == NORMAL:
         return beta, sigma2, d, X @ beta[:, 0] + np.sqrt(sigma2) * rng.normal(size=len(X))
+    if family == BETA:
+        k, mu = abs(student(3).rvs(random_state=rng)) ** -2.0, expit(X @ beta[:, 0])
+        y = rng.beta(k * mu, k * (1 - mu))
+        return beta, 1.0, np.array([k]), np.where((y > 1e-12) & (y < 1 - 1e-12), y, np.nan)
     if family not in cl.LOG_LINKS:
         return beta, 1.0, d, cl.draw_values(rng, family, X @ beta, d)
     mu = np.exp(X @ beta[:, 0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 from scipy import stats
+from scipy.special import expit
 
 from bayesimp.kernels.families import scalar as f
 
@@ -14,6 +15,7 @@ ETAS = np.array([-9.0, -2.0, -0.3, 0.0, 0.7, 2.5])
 YS = {
     f.LOGIT: [0.0, 2.0, 5.0], f.PROBIT: [0.0, 2.0, 5.0], f.POISSON: [0.0, 1.0, 7.0],
     f.NEGATIVE_BINOMIAL: [0.0, 1.0, 7.0], f.GAMMA: [0.01, 1.0, 4.0], f.INVERSE_GAUSSIAN: [0.05, 1.0, 4.0],
+    f.BETA: [1e-6, 0.03, 0.4, 0.98],
 }  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def scipy_law(family, eta):
         f.NEGATIVE_BINOMIAL: lambda: stats.nbinom(SHAPE, SHAPE / (SHAPE + mu)),
         f.GAMMA: lambda: stats.gamma(SHAPE, scale=mu / SHAPE),
         f.INVERSE_GAUSSIAN: lambda: stats.invgauss(mu / SHAPE, scale=SHAPE),
+        f.BETA: lambda: stats.beta(SHAPE * expit(eta), SHAPE * expit(-eta)),
     }[family]()
 
 
@@ -82,7 +85,7 @@ def test_derivatives(family):
             score, curvature = derivatives(family, y, TRIALS, eta, SHAPE)
             scale = 1.0 + abs(mid)
             np.testing.assert_allclose(score, (high - low) / (2 * h), rtol=1e-5, atol=1e-7 * scale)
-            if family != f.INVERSE_GAUSSIAN:
+            if family not in (f.INVERSE_GAUSSIAN, f.BETA):
                 np.testing.assert_allclose(
                     curvature, -(high - 2 * mid + low) / h**2, rtol=1e-4, atol=1e-6 * scale
                 )

@@ -24,7 +24,8 @@ LIMIT = 4.5
 PROBS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 CODES = {
     "bernoulli": f.LOGIT, "binomial": f.LOGIT, "poisson": f.POISSON, "negative_binomial": f.NEGATIVE_BINOMIAL,
-    "gamma": f.GAMMA, "inverse_gaussian": f.INVERSE_GAUSSIAN, "ordinal": ORDINAL, "categorical": CATEGORICAL,
+    "gamma": f.GAMMA, "inverse_gaussian": f.INVERSE_GAUSSIAN, "beta": f.BETA, "ordinal": ORDINAL,
+    "categorical": CATEGORICAL,
 }  # fmt: skip
 REFERENCE = Path(__file__).parents[1] / "reference" / "glmm"
 
@@ -83,7 +84,7 @@ def has_quantiles(x, grid, log_density):
 SCALAR = {
     f.LOGIT: ([0, 1, 1, 1], 2.0), f.PROBIT: ([2, 1, 2, 2], 2.0), f.POISSON: ([0, 3, 1, 0], 1.0),
     f.NEGATIVE_BINOMIAL: ([0, 3, 1, 7], 1.0), f.GAMMA: ([0.2, 1.3, 0.4, 2.0], 1.0),
-    f.INVERSE_GAUSSIAN: ([0.2, 1.3, 0.4, 2.0], 1.0), ORDINAL: ([0, 3, 1, 1], 1.0),
+    f.INVERSE_GAUSSIAN: ([0.2, 1.3, 0.4, 2.0], 1.0), f.BETA: ([0.1, 0.6, 0.3, 0.97], 1.0), ORDINAL: ([0, 3, 1, 1], 1.0),
 }  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_fixed_alone(family):
     has_quantiles(draws, grid, log_p + norm(0, 2).logpdf(grid))
 
 
-@pytest.mark.parametrize("family", [f.NEGATIVE_BINOMIAL, f.GAMMA, f.INVERSE_GAUSSIAN])
+@pytest.mark.parametrize("family", [f.NEGATIVE_BINOMIAL, f.GAMMA, f.INVERSE_GAUSSIAN, f.BETA])
 def test_shape_alone(family):
     y, _ = SCALAR[family]
     rows, prior = make_rows(family, y, [4]), make_prior(1, 1, 1)._replace(shape_scale=0.7)

@@ -26,7 +26,8 @@ from tests.longhand.glmm_density import log_likelihood
 LIMIT = 4.5
 RESPONSES = {
     f.LOGIT: [0, 1, 1, 1], f.PROBIT: [0, 1, 1, 1], f.POISSON: [0, 3, 1, 0], f.NEGATIVE_BINOMIAL: [0, 3, 1, 7],
-    f.GAMMA: [0.2, 1.3, 0.4, 2.0], f.INVERSE_GAUSSIAN: [0.2, 1.3, 0.4, 2.0], ORDINAL: [0, 3, 1, 2],
+    f.GAMMA: [0.2, 1.3, 0.4, 2.0], f.INVERSE_GAUSSIAN: [0.2, 1.3, 0.4, 2.0], f.BETA: [0.1, 0.6, 0.3, 0.97],
+    ORDINAL: [0, 3, 1, 2],
     CATEGORICAL: [0, 2, 1, 2],
 }  # fmt: skip
 LEVELS = {ORDINAL: 4, CATEGORICAL: 3}
@@ -94,7 +95,9 @@ SCALES = {
     f.LOGIT: ([9, 2, 10, 2], [12, 12, 12, 12], 0.02),
     f.POISSON: ([3, 4, 5, 0, 0, 0, 0, 0, 1], [3, 3, 3], 0.02),
     f.INVERSE_GAUSSIAN: ([0.2, 0.3, 0.2, 3.0, 4.0, 5.0, 0.2, 0.2, 0.3, 4.0, 3.0, 5.0], [3, 3, 3, 3], 0.01),
+    f.BETA: ([0.3, 0.35, 0.4, 0.7, 0.65, 0.75, 0.3, 0.4, 0.35, 0.7, 0.6, 0.68], [3, 3, 3, 3], 0.01),
 }
+SHAPES = {f.BETA: 12.0}  # 1 elsewhere
 
 
 def scale_target(family):
@@ -108,16 +111,14 @@ def scale_target(family):
     rows = make_rows(family, y, sizes)
     first = rows.first
     b = np.array([rows.y[i:j].mean() for i, j in pairwise(first)])
-    b = b - 0.5 if family == f.LOGIT else np.log(b + 0.3)
+    b = b - 0.5 if family in (f.LOGIT, f.BETA) else np.log(b + 0.3)
     b = b / np.sqrt((b**2).mean())
     u = np.repeat(b, sizes)
-    spread = 2.0 * scale**2
+    spread, shape = 2.0 * scale**2, np.full(1, SHAPES.get(family, 1.0))
 
     def log_target(alpha):
         eta = np.multiply.outer(np.atleast_1d(alpha), u)
-        like = np.array(
-            [log_likelihood(family, rows.y, rows.trials, e[:, None], np.ones(1)).sum() for e in eta]
-        )
+        like = np.array([log_likelihood(family, rows.y, rows.trials, e[:, None], shape).sum() for e in eta])
         return like - 1.5 * np.log(spread + np.atleast_1d(alpha) ** 2)
 
     return rows, b, scale, log_target
@@ -132,7 +133,7 @@ def test_scale_of_two_modes(family):
     far = np.exp(log_p - np.logaddexp.reduce(log_p))[grid > 0.4].sum()
     assert 0.1 < far < 0.9
     state = blank(rows)
-    state[1][:], state[2][:], state[3][:, 0, 0] = 1.0, 1.0, b
+    state[1][:], state[2][:], state[3][:, 0, 0] = SHAPES.get(family, 1.0), 1.0, b
     prior = make_prior(family, scale)
     ours = chain(rows, prior, state, lambda: state[3][0, 0, 0] / b[0], 40_000, MOVES["scale"])
     assert abs(z_score(ours > 0.4, far)) < LIMIT
@@ -236,7 +237,7 @@ def test_posterior_with_two_modes(successes, rows_each):
 def test_log_likelihoods_are_concave(family):
     """In the linear predictors; of an ordinal response in (eta, increments), log h added, as glmm_blocks.py says.
 
-    The inverse Gaussian's is not, which is what sets it apart there.
+    Those of the inverse Gaussian and the beta are not, which is what sets them apart there.
     """
     rng, y = np.random.default_rng(2), np.array(RESPONSES[family], float)
     r, size = predictors(family, LEVELS.get(family, 2)), aux_size(family, LEVELS.get(family, 2))
@@ -250,7 +251,7 @@ def test_log_likelihoods_are_concave(family):
         eta, h = 3 * rng.normal(size=(2, len(y), r)), np.exp(rng.normal(size=(2, size)))
         h = h if family == ORDINAL else np.repeat(h[:1], 2, axis=0)  # shapes are given
         gaps.append(value(eta.mean(0), h.mean(0)) - (value(eta[0], h[0]) + value(eta[1], h[1])) / 2)
-    assert (min(gaps) > -1e-9) == (family != f.INVERSE_GAUSSIAN)
+    assert (min(gaps) > -1e-9) == (family not in (f.INVERSE_GAUSSIAN, f.BETA))
 
 
 @pytest.mark.parametrize("move", ["effects", "fixed"])

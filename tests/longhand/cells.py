@@ -15,7 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from scipy.special import bdtr, expit, gammaln, log_expit, log_ndtr, log_softmax, ndtr, pdtr, xlogy
+from scipy.special import (
+    bdtr,
+    betainc,
+    betaln,
+    expit,
+    gammaln,
+    log_expit,
+    log_ndtr,
+    log_softmax,
+    ndtr,
+    pdtr,
+    xlogy,
+)
 
 __all__ = ["Cell", "Law", "compare", "cumulative", "log_density", "thresholds"]
 
@@ -68,6 +80,9 @@ def log_density(family, y, trials, eta, aux):
             case "inverse_gaussian":
                 k, mu = aux[..., 0], np.exp(e)
                 return 0.5 * np.log(k / (2 * np.pi * y**3)) - k * (y - mu) ** 2 / (2 * mu**2 * y)
+            case "beta":
+                a, b = aux[..., 0] * expit(e), aux[..., 0] * expit(-e)
+                return xlogy(a - 1, y) + xlogy(b - 1, 1 - y) - betaln(a, b)
             case "normal":
                 return -0.5 * (y - e) ** 2 / aux[..., 0] - 0.5 * np.log(2 * np.pi * aux[..., 0])
             case "ordinal":
@@ -99,6 +114,8 @@ def cumulative(family, t, trials, eta, aux):
             k, mu = aux[..., 0], np.exp(e)
             root = np.sqrt(k / t)
             return ndtr(root * (t / mu - 1)) + np.exp(2 * k / mu + log_ndtr(-root * (t / mu + 1)))
+        case "beta":
+            return betainc(aux[..., 0] * expit(e), aux[..., 0] * expit(-e), t)
         case "normal":
             return ndtr((t - e) / np.sqrt(aux[..., 0]))
         case "ordinal":

@@ -46,11 +46,13 @@ def log_likelihood(data, beta, b, shape=None, increments=None) -> list[float]:
                 law = stats.gamma(shape, scale=mu / shape)
             case "inverse_gaussian":
                 law = stats.invgauss(mu / shape, scale=shape)
+            case "beta":
+                law = stats.beta(shape * p, shape * (1 - p))
             case "ordinal":
                 cutpoints = np.r_[-np.inf, 0, np.cumsum(increments), np.inf]
                 law = stats.rv_discrete(values=(range(data.levels), np.diff(expit(cutpoints - eta[0]))))
             case "categorical":
                 weights = np.exp([0.0, *eta])
                 law = stats.rv_discrete(values=(range(data.levels), weights / weights.sum()))
-        out.append(law.logpdf(y) if data.family in ("gamma", "inverse_gaussian") else law.logpmf(y))
+        out.append(law.logpdf(y) if data.family in ("gamma", "inverse_gaussian", "beta") else law.logpmf(y))
     return out

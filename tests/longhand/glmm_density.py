@@ -1,6 +1,7 @@
 """Log-likelihood of rows of generalised linear models, written out."""
 
 import numpy as np
+from scipy import stats
 from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, xlogy
 
 from bayesimp.kernels.families import scalar as f
@@ -29,6 +30,8 @@ def log_likelihood(family, y, trials, eta, aux):
             (log_expit(-eta), log_expit(eta)) if family == f.LOGIT else (log_ndtr(-eta), log_ndtr(eta))
         )
         return choose + xlogy(y, np.exp(high)) + xlogy(trials - y, np.exp(low))
+    if family == f.BETA:
+        return stats.beta.logpdf(y, aux[0] * expit(eta), aux[0] * expit(-eta))
     mu = np.exp(eta)
     if family == f.POISSON:
         return y * eta - mu - gammaln(y + 1)

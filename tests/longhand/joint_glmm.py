@@ -55,6 +55,8 @@ def log_density(law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1) 
             return stats.nbinom(shape, shape / (shape + mu)).logpmf(y)
         case "gamma":
             return stats.gamma(shape, scale=mu / shape).logpdf(y)
+        case "beta":
+            return stats.beta(shape * p, shape * (1 - p)).logpdf(y)
         case "inverse_gaussian":
             return stats.invgauss(mu / shape, scale=shape).logpdf(y)
         case "ordinal":

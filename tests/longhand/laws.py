@@ -103,7 +103,7 @@ def _aux(family, z):
 
 
 def _aux_size(family, levels):
-    shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian"
+    shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian", "beta"
     return levels - 2 if family == "ordinal" else int(family in shaped)
 
 

@@ -23,7 +23,7 @@ from tests.longhand import conditional_glmm as longhand
 PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 MODELS = [
     ("bernoulli", "logit"), ("bernoulli", "probit"), ("binomial", "logit"), ("binomial", "probit"), ("poisson", "log"),
-    ("negative_binomial", "log"), ("gamma", "log"), ("inverse_gaussian", "log"), ("ordinal", "logit"),
+    ("negative_binomial", "log"), ("gamma", "log"), ("inverse_gaussian", "log"), ("beta", "logit"), ("ordinal", "logit"),
     ("categorical", "logit"),
 ]  # fmt: skip
 BETA = pr.Normal(0.3, 1.7)
@@ -52,6 +52,8 @@ def rows(family: str, link: str, q: int = 1, n: int = 12, m: int = 4) -> Conditi
         case "ordinal" | "categorical":
             levels = 4 if family == "ordinal" else 3
             y = np.arange(n) % levels
+        case "beta":
+            y = rng.beta(2.0, 1.0, size=n)
         case _:
             y = rng.gamma(2.0, size=n)
     codes = rng.integers(0, m - 1, n)

@@ -118,6 +118,20 @@ def positive():
     return frame, families, "y ~ log(w) + sqrt(v) + (1 | g)", factors, ("w", "v", "y"), laws
 
 
+def proportion():
+    """Proportions as a covariate and as the response, with shapes of their own."""
+    rng, frame, n = base(6)
+    frame["w"], frame["y"] = rng.beta(2.0, 3.0, n), rng.beta(4.0, 1.0, n)
+    for name, count in (("w", 7), ("y", 4)):
+        holes(rng, frame, name, count)
+    laws = [
+        Law("w", "beta", ONE, ONE, free=True),
+        Law("y", "beta", lambda c: [1.0, c["w"], c["w"] ** 2], ONE, leaf=True),
+    ]
+    families = {"w": "beta", "y": "beta"}
+    return frame, families, "y ~ w + I(w**2) + (1 | g)", {"w": "w ~ 1 + (1 | g)"}, ("w", "y"), laws
+
+
 def between():
     """Variables with one value in a cluster, a number and a level; means over clusters, and what is within them."""
     rng, frame, n = base(5)
@@ -143,7 +157,7 @@ def between():
     return frame, families, formula, factors, ("h", "k", "x", "t", "y"), laws
 
 
-CASES = {case.__name__: case for case in (product_and_slope, levels, square, positive, between)}
+CASES = {case.__name__: case for case in (product_and_slope, levels, square, positive, proportion, between)}
 
 
 def model_of(name, **options):
@@ -189,7 +203,9 @@ def longhand(model, joint, frame, laws, theta, **options):
             at = own.g == frame.g[row] if law.at_cluster else own.index == row
             own.loc[at, law.response] = value
             jacobian += (
-                0.5 * np.log(theta[f"sigma2_{law.response}"]) if law.family == "normal" else np.log(value)
+                0.5 * np.log(theta[f"sigma2_{law.response}"])
+                if law.family == "normal"
+                else np.log(value * (1 - value) if law.family == "beta" else value)
             )
     sd = {law.response: 1.5 for law in laws}
     return jacobian + log_posterior(own, laws, theta, beta_sd=sd, Sigma=(5.0, 0.3), Psi=(8.0, 0.4), **options)

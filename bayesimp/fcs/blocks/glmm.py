@@ -66,9 +66,9 @@ class GeneralisedBlock(Block):
     words: Mapping[int, tuple[str, str]] = {
         BEYOND: (
             "values held",
-            "the log mean of some rows was out of range, so that nothing could be drawn there: their values stayed as "
-            "they were. Take the logarithm of a predictor of wide range, give bounds= to what is imputed of it, or leave "
-            "it out of the formula",
+            "the log mean (of a proportion: its logit) of some rows was out of range, so that nothing could be drawn "
+            "there: their values stayed as they were. Take the logarithm of a predictor of wide range, give "
+            "bounds= to what is imputed of it, or leave it out of the formula",
         )
     }
 
@@ -178,9 +178,9 @@ class GeneralisedBlock(Block):
     ) -> bool:
         """Whether the largest part of a log mean out of range is that of an observed value, far from those fitted to.
 
-        So it is where the linear predictor is no log mean, or is not finite: another cycle mends neither.
+        So it is where the linear predictor is not finite, which no other cycle mends.
         """
-        if not self.chained.block.distribution.has_log_link or not np.isfinite(eta):
+        if not np.isfinite(eta):
             return True
         sizes = [(abs(part), k) for k, part in enumerate(parts) if columns[k] != self.chained.scale.intercept]
         size, k = max(sizes, default=(0.0, 0))

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.errors import SamplingError
+from bayesimp.families.registry import family_of
 from bayesimp.fcs.blocks.check_model import build, check_draws, wrong_values
+from bayesimp.kernels.families.beta import ATTEMPTS
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.sampling.compiled_model import Structure, compile_model
 from bayesimp.sampling.hmc import adapt
@@ -101,6 +103,12 @@ class UserConditional(HmcBlock):
         if len(missing.X) == 0:
             return np.zeros(0)
         drawn = self._draw(rng, state, observed, missing)
+        if family_of(missing.family).support.is_below_one:
+            for _ in range(ATTEMPTS):  # as kernels/families/beta.py: given that a double holds it inside
+                rounded = (drawn == 0.0) | (drawn == 1.0)
+                if not rounded.any():
+                    break
+                drawn = np.where(rounded, self._draw(rng, state, observed, missing), drawn)
         if not np.isfinite(drawn).all():
             raise SamplingError(
                 f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are not "

@@ -106,9 +106,10 @@ class BlockRows:
             return drawn
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
         working = (values - self.table.center[self.k]) / self.table.scale[self.k]
-        if self.chained.block.distribution.support.is_positive:
-            return np.maximum(working, self.least)
-        return working
+        support = self.chained.block.distribution.support
+        if support.is_positive:
+            working = np.maximum(working, self.least)
+        return np.minimum(working, self.most) if support.is_below_one else working
 
     @cached_property
     def least(self) -> float:
@@ -119,6 +120,14 @@ class BlockRows:
         working = -self.table.center[self.k] / self.table.scale[self.k]
         while not self.table.on_data_scale(self.k, np.array(working)) > 0.0:
             working = np.nextafter(working, np.inf)
+        return float(working)
+
+    @cached_property
+    def most(self) -> float:
+        """The largest working value that is a number below 1 on the scale of the data, as `least` is for 0."""
+        working = (1.0 - self.table.center[self.k]) / self.table.scale[self.k]
+        while not self.table.on_data_scale(self.k, np.array(working)) < 1.0:
+            working = np.nextafter(working, -np.inf)
         return float(working)
 
     def factors(self, V: Array) -> Array:

@@ -12,7 +12,8 @@ value in a cluster. How it is drawn depends on the family:
     GAUSSIAN    normal, every child normal and linear in y_k: exactly normal, with
                     precision  1 / sd_k^2 + sum (d eta_l / d y)^2 / sd_l^2
                     mean       eta_kj + sum (d eta_l / d y) (y_l - eta_l(eta_kj)) / sd_l^2  / precision
-    SLICE       other numbers, on the log scale if they are positive: slice sampling (Neal 2003)
+    SLICE       other numbers, on the log scale if they are positive, the logit scale if proportions: slice sampling
+                (Neal 2003)
     COUNT       unbounded counts: slice sampling on whole numbers
 
 All leave the conditional distribution invariant; nothing is approximated or tuned.
@@ -28,8 +29,16 @@ from bayesimp.kernels.compiled import kernel, merged
 from bayesimp.kernels.factors.arrays import COUNT, GAUSSIAN, SLICE, Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
-from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place, slice_width
-from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN
+from bayesimp.kernels.factors.search import (
+    DONE,
+    PHASE,
+    first_place,
+    log_jacobian,
+    next_place,
+    response_at,
+    search_scale,
+    slice_width,
+)
 from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "set_columns", "set_rest"]
@@ -257,7 +266,7 @@ def draw_cells(
     takes nine tenths of the time.
     """
     kind, family, shape, r = cells.kind[k], arrays.family[k], state.shape[k], arrays.predictors[k]
-    positive = family == GAMMA or family == INVERSE_GAUSSIAN
+    scale = search_scale(family) if kind == SLICE else 0
     last = arrays.level[k + 1] - arrays.level[k] - 1
     failed = 0
     for c in range(cells.start[k], cells.start[k + 1]):
@@ -267,13 +276,13 @@ def draw_cells(
         set_rest(arrays, cells, state, k, j, i, False, work)
         count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
         width = slice_width(family, shape, work.own[0])
-        at = first_place(rng, kind, state.Y[j, k], width, positive, count, work.search)
+        at = first_place(rng, kind, state.Y[j, k], width, scale, count, work.search)
         before = state.Y[j, k]
         if kind == GAUSSIAN:
             at = _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, work)
             work.search[PHASE] = DONE
         while True:
-            y = math.floor(at) if kind == COUNT else (math.exp(at) if kind == SLICE and positive else at)
+            y = math.floor(at) if kind == COUNT else response_at(scale, at)
             if work.search[PHASE] == DONE:
                 if not abs(y) < math.inf:
                     failed += 1
@@ -286,8 +295,7 @@ def draw_cells(
                 value = log_density(
                     family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
                 ) + child_density(arrays, cells, state, programs, k, j, i, False, work)
-                if kind == SLICE and positive:
-                    value += at  # the Jacobian of the logarithm
+                value += log_jacobian(scale, at)
                 if not value == value:
                     value = -math.inf
             at = next_place(rng, kind, at, value, width, work.search, work.weight)

@@ -13,8 +13,9 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND, CovarianceUpdate, invert
 from bayesimp.kernels.factors.effects import conditional_means, conditional_prior, mixing_precision, scaled
-from bayesimp.kernels.families.codes import INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL, ORDINAL
+from bayesimp.kernels.families.codes import NEGATIVE_BINOMIAL, ORDINAL
 from bayesimp.kernels.families.responses import cutpoints
+from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.families.shape import draw_shape
 from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block, workspace
 from bayesimp.kernels.glmm.moves import (
@@ -187,7 +188,7 @@ def glmm_factor_step(
     )
     if ordinal:
         cutpoints(aux, cuts)
-    two_modes = np.int64(family == INVERSE_GAUSSIAN)
+    two_modes = np.int64(not is_log_concave(family))
     _own(B, at, b)
     zero = np.zeros(d)
     w_effects, w_fixed = workspace(d), workspace(r * p + (aux.size if ordinal else 0))

@@ -17,14 +17,50 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE
-from bayesimp.kernels.families.codes import GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
+from bayesimp.kernels.families.beta import polygammas, shares
+from bayesimp.kernels.families.codes import BETA, GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
 from bayesimp.notation import Vector
 
-__all__ = ["DONE", "PHASE", "first_place", "next_place", "slice_width"]
+__all__ = [
+    "DONE",
+    "PHASE",
+    "first_place",
+    "log_jacobian",
+    "next_place",
+    "response_at",
+    "search_scale",
+    "slice_width",
+]
 
 STEPS = 50  # of a slice outwards, at most
+PLAIN, LOGARITHMS, LOGITS = range(3)  # scales of the search
+LEAST = 0.05  # a, b of a beta, below which widths grow no further
 DONE, FIRST, DOWN, UP, SHRINK = -1.0, 0.0, 1.0, 2.0, 3.0
 PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, LEVELS = range(8)
+
+
+@inner
+def search_scale(family: int) -> int:
+    """On which scale a number is searched for: as it is, its logarithm if positive, its logit if a proportion."""
+    if family == BETA:
+        return LOGITS
+    return LOGARITHMS if family == GAMMA or family == INVERSE_GAUSSIAN else PLAIN
+
+
+@inner
+def response_at(scale: int, at: float) -> float:
+    """The number at a place of the search."""
+    if scale == LOGARITHMS:
+        return math.exp(at)
+    return shares(at)[0] if scale == LOGITS else at
+
+
+@inner
+def log_jacobian(scale: int, at: float) -> float:
+    """log dy / d at: at of y = e^at, log y (1 - y) of y = 1 / (1 + e^-at)."""
+    if scale == LOGARITHMS:
+        return at
+    return -abs(at) - 2.0 * math.log1p(math.exp(-abs(at))) if scale == LOGITS else 0.0
 
 
 @inner
@@ -34,21 +70,30 @@ def slice_width(family: int, shape: float, eta: float) -> float:
         return 2.0 * shape
     if family == GAMMA or family == INVERSE_GAUSSIAN:
         return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
+    if family == BETA:  # var logit y = psi_1(a) + psi_1(b)
+        mu, rest = shares(eta)
+        a, b = max(mu * shape, LEAST), max(rest * shape, LEAST)
+        return 2.0 * math.sqrt(polygammas(a)[1] + polygammas(b)[1])
     mean = math.exp(min(eta, 30.0))
     return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / shape if family == NEGATIVE_BINOMIAL else 0.0))
 
 
 @inner
 def first_place(
-    rng: np.random.Generator, kind: int, y: float, width: float, positive: bool, count: int, search: Vector
+    rng: np.random.Generator, kind: int, y: float, width: float, scale: int, count: int, search: Vector
 ) -> float:
-    """Where the target is evaluated first: on the scale of the search, logarithms of positive numbers."""
+    """Where the target is evaluated first: on the scale of the search (`search_scale`)."""
     search[PHASE] = FIRST
     search[LEVELS] = count
     if kind == ENUMERATE:
         search[NOW] = 0.0
     else:
-        search[NOW] = y + rng.random() if kind == COUNT else (math.log(y) if positive else y)
+        if kind == COUNT:
+            search[NOW] = y + rng.random()
+        elif scale == LOGITS:
+            search[NOW] = math.log(y) - math.log1p(-y)
+        else:
+            search[NOW] = math.log(y) if scale == LOGARITHMS else y
         search[LOW] = search[NOW] - width * rng.random()
         search[HIGH] = search[LOW] + width
         search[LEFT] = math.floor(STEPS * rng.random())

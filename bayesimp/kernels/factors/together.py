@@ -30,6 +30,7 @@ from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.cells import child_density, formula_value, set_columns, set_rest
 from bayesimp.kernels.factors.columns import Programs, cluster_mean
 from bayesimp.kernels.families.codes import (
+    BETA,
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
@@ -47,7 +48,7 @@ __all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_fa
 
 def can_move_together(family: int) -> bool:
     """Whether the family has a move of the module."""
-    return family not in (NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN)
+    return family not in (NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA)
 
 
 @inner

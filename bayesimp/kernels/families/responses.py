@@ -10,7 +10,8 @@ As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two
 
 (the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
 
-`aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, else (0,).
+`aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
+and BETA, else (0,).
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ def draw_rows(
     family, trials (n,), eta (n, r), aux
         Code, trials of the binomial (1 elsewhere), linear predictors with everything in them, auxiliary parameters.
     out (n,)
-        The draws: successes, counts, positive numbers or levels 0..K-1. nan where a log mean is out of range
-        (kernels/families/scalar.py, LARGEST_LOG_MEAN) or a predictor is not finite: for the caller to refuse by name.
+        The draws: successes, counts, positive numbers, proportions or levels 0..K-1. nan where a log mean is out of range
+        (kernels/families/scalar.py, LARGEST_LOG_MEAN), a proportion is 0 or 1 to rounding (kernels/families/beta.py) or
+        a predictor is not finite: for the caller to refuse by name.
     """
     n, r = eta.shape
     cuts = np.zeros(aux.size + 1)

@@ -8,9 +8,11 @@ With linear predictor eta, trials n and shape k (of the families that have one):
     NEGATIVE_BINOMIAL  y ~ NB(mu, k),    var y = mu + mu^2 / k
     GAMMA              y ~ Gamma(k, k / mu),    var y = mu^2 / k
     INVERSE_GAUSSIAN   y ~ IG(mu, k),    var y = mu^3 / k
+    BETA               y ~ Beta(k mu, k (1 - mu)),    mu = 1 / (1 + e^-eta)        (kernels/families/beta.py)
 
 The log density is split: `log_likelihood` has the terms with eta, `log_normaliser` the rest, so that moves of effects
-do not pay for gamma functions. All are log-concave in eta but the inverse Gaussian, whose curvature is its expected one.
+do not pay for gamma functions. All are log-concave in eta but the inverse Gaussian and the beta, whose curvature is the
+expected one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.beta import (
+    beta_curvature,
+    beta_draw,
+    beta_log_likelihood,
+    beta_log_normaliser,
+    beta_score,
+)
 from bayesimp.kernels.families.codes import (
+    BETA,
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
@@ -29,9 +39,9 @@ from bayesimp.kernels.families.codes import (
     PROBIT,
 )
 
-__all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
+__all__ = ["BETA", "GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
            "all_terms", "curvature_slope", "sum_of_logs",
-           "derivatives", "draw_response", "inverse_link", "log_likelihood", "log_normaliser",
+           "derivatives", "draw_response", "inverse_link", "is_log_concave", "log_likelihood", "log_normaliser",
            "split_log_likelihood"]  # fmt: skip
 
 LARGEST_LOG_MEAN = (
@@ -39,6 +49,12 @@ LARGEST_LOG_MEAN = (
 )
 ROOT_2 = math.sqrt(2.0)
 LOG_2PI = math.log(2.0 * math.pi)
+
+
+@inner
+def is_log_concave(family: int) -> bool:
+    """Whether log p(y | eta) is concave in eta for every y, so that a block of coefficients has one mode."""
+    return family != INVERSE_GAUSSIAN and family != BETA
 
 
 @inner
@@ -85,6 +101,8 @@ def log_likelihood(family: int, y: float, trials: float, eta: float, shape: floa
         return y * eta - (y + shape) * _log_add(math.log(shape), eta)
     if family == GAMMA:
         return -shape * (eta + y * math.exp(-eta))
+    if family == BETA:
+        return beta_log_likelihood(y, eta, shape)
     return -0.5 * shape * (y * math.exp(-2.0 * eta) - 2.0 * math.exp(-eta))
 
 
@@ -101,12 +119,14 @@ def log_normaliser(family: int, y: float, trials: float, shape: float) -> float:
         return math.lgamma(y + shape) - math.lgamma(shape) - math.lgamma(y + 1.0) + shape * math.log(shape)
     if family == GAMMA:
         return shape * math.log(shape) - math.lgamma(shape) + (shape - 1.0) * math.log(y)
+    if family == BETA:
+        return beta_log_normaliser(y, shape)
     return 0.5 * (math.log(shape) - LOG_2PI - 3.0 * math.log(y) - shape / y)
 
 
 @inner
 def derivatives(family: int, y: float, trials: float, eta: float, shape: float) -> tuple[float, float]:
-    """d log p / d eta, and the curvature -d^2 log p / d eta^2 (its expectation for the inverse Gaussian)."""
+    """d log p / d eta, and the curvature -d^2 log p / d eta^2 (its expectation where it may be negative)."""
     if family == LOGIT:
         e = math.exp(-abs(eta))
         larger = 1.0 / (1.0 + e)
@@ -130,6 +150,8 @@ def derivatives(family: int, y: float, trials: float, eta: float, shape: float) 
     if family == GAMMA:
         ratio = y * math.exp(-eta)
         return shape * (ratio - 1.0), shape * ratio
+    if family == BETA:
+        return beta_score(y, eta, shape)
     inverse = math.exp(-eta)
     return shape * (y * inverse * inverse - inverse), shape * inverse
 
@@ -159,6 +181,8 @@ def curvature_slope(family: int, y: float, trials: float, eta: float, shape: flo
         return (y + shape) * p * (1.0 - p) * (1.0 - 2.0 * p)
     if family == GAMMA:
         return -shape * y * math.exp(-eta)
+    if family == BETA:
+        return beta_curvature(eta, shape)[0]
     return -shape * math.exp(-eta)
 
 
@@ -209,6 +233,10 @@ def all_terms(
         value = y * eta - (y + shape) * _log_add(math.log(shape), eta)
         slope, bend = curvature * (1.0 - 2.0 * p), curvature * (1.0 - 6.0 * variance)
         return value, 1.0, y - (y + shape) * p, curvature, slope, bend
+    if family == BETA:
+        score, curvature = beta_score(y, eta, shape)
+        slope, bend = beta_curvature(eta, shape)
+        return beta_log_likelihood(y, eta, shape), 1.0, score, curvature, slope, bend
     inverse = math.exp(-eta)
     if family == GAMMA:
         ratio = y * inverse
@@ -242,7 +270,7 @@ def sum_of_logs(product: float, times: float, rest: float) -> tuple[float, float
 @inner
 def inverse_link(family: int, eta: float) -> float:
     """The mean of one trial or row."""
-    if family == LOGIT:
+    if family == LOGIT or family == BETA:
         return 1.0 / (1.0 + math.exp(-eta)) if eta >= 0.0 else math.exp(eta) / (1.0 + math.exp(eta))
     if family == PROBIT:
         return 0.5 * math.erfc(-eta / ROOT_2)
@@ -251,7 +279,7 @@ def inverse_link(family: int, eta: float) -> float:
 
 @inner
 def draw_response(rng: np.random.Generator, family: int, trials: float, eta: float, shape: float) -> float:
-    """One response; nan where the log mean is out of range (`LARGEST_LOG_MEAN`)."""
+    """One response; nan where a log mean is out of range (`LARGEST_LOG_MEAN`), or a proportion is 0 or 1 to rounding."""
     if family == LOGIT or family == PROBIT:
         p = inverse_link(family, eta)
         successes = 0.0
@@ -259,6 +287,8 @@ def draw_response(rng: np.random.Generator, family: int, trials: float, eta: flo
             if rng.random() < p:
                 successes += 1.0
         return successes
+    if family == BETA:
+        return beta_draw(rng, eta, shape)
     if not abs(eta) < LARGEST_LOG_MEAN:
         return math.nan if not eta < 0.0 or family >= GAMMA else 0.0
     mu = math.exp(eta)

@@ -1,18 +1,21 @@
-"""The shape of negative binomial, gamma and inverse Gaussian responses, drawn by slice sampling (Neal 2003).
+"""The shape of negative binomial, gamma, inverse Gaussian and beta responses, drawn by slice sampling (Neal 2003).
 
     coefficient of variation v = shape^-1/2 ~ half-t(3, scale),     delta = log shape,  v = e^(-delta/2)
     log p(delta) = -2 log(1 + v^2 / (3 scale^2)) + log v,     1e-8 < shape < 1e8
 
 v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
-response comes scaled to a mean of about one). Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
+response comes scaled to a mean of about one). The shape of a beta response is its precision phi, var y = mu (1 - mu) /
+(1 + phi). Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
 responses do, no posterior would be proper without. Log-likelihoods, k the shape, n rows:
 
     GAMMA              n (k log k - lgamma(k)) + k sum (log y - eta - y e^-eta)
+    BETA               n lgamma(k) - sum (lgamma(k mu) + lgamma(k (1 - mu))) + k sum (mu log y + (1 - mu) log(1 - y))
     INVERSE_GAUSSIAN   n log(k) / 2 - (k / 2) sum (e^-2eta y - 2 e^-eta + 1 / y)
     NEGATIVE_BINOMIAL  sum_{t < T} N(y > t) log(k + t) + sum_{y > T} lgamma(y + k) - lgamma(T + k)
                        + n k log k - sum (y + k) log(k + mu),       lgamma(y + k) - lgamma(k) = sum_{t < y} log(k + t)
 
-The last are a table of N(y > t), made once a call, T <= 1000: no gamma function a row, no cancellation for large k.
+The first sum of the last is a table of N(y > t), made once a call, T <= 1000: no gamma function a
+row, no cancellation for large k.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.families.scalar import GAMMA, NEGATIVE_BINOMIAL
+from bayesimp.kernels.families.beta import shares
+from bayesimp.kernels.families.scalar import BETA, GAMMA, NEGATIVE_BINOMIAL
 from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["counts_above", "draw_shape"]
@@ -42,6 +46,10 @@ def _sum(family: int, y: Vector, eta: Matrix) -> float:
     """The sum over rows that does not depend on the shape; for the negative binomial eta becomes mu."""
     total = 0.0
     for j in range(y.size):
+        if family == BETA:
+            mu, rest = shares(eta[j, 0])
+            total += mu * math.log(y[j]) + rest * math.log1p(-y[j])
+            continue
         e = math.exp(-eta[j, 0])
         if family == NEGATIVE_BINOMIAL:
             eta[j, 0] = 1.0 / e
@@ -56,13 +64,18 @@ def _sum(family: int, y: Vector, eta: Matrix) -> float:
 def _log_density(
     family: int, y: Vector, mu: Matrix, above: Vector, fixed_sum: float, scale: float, delta: float
 ) -> float:
-    """log p(delta | rest) up to a constant."""
+    """log p(delta | rest) up to a constant; mu (n, 1) as `_sum` leaves it, eta of BETA."""
     if abs(delta) > LARGEST:
         return -math.inf
     k, n = math.exp(delta), y.size
     total = -0.5 * delta - 2.0 * math.log1p(1.0 / (3.0 * k * scale * scale))
     if family == GAMMA:
         return total + n * (k * delta - math.lgamma(k)) + k * fixed_sum
+    if family == BETA:
+        for j in range(n):
+            share, rest = shares(mu[j, 0])
+            total -= math.lgamma(k * share) + math.lgamma(k * rest)
+        return total + n * math.lgamma(k) + k * fixed_sum
     if family != NEGATIVE_BINOMIAL:
         return total + 0.5 * (n * delta - k * fixed_sum)
     for t in range(above.size):

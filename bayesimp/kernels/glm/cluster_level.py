@@ -34,6 +34,7 @@ from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.kernels.families.responses import draw_rows
 from bayesimp.kernels.families.scalar import (
+    BETA,
     GAMMA,
     INVERSE_GAUSSIAN,
     LARGEST_LOG_MEAN,
@@ -61,8 +62,8 @@ __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "clust
 
 STEPS = 20  # of Gibbs or Metropolis a visit
 T_DF = 3.0  # of the half-t prior of sigma
-SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
-LOG_LINKS = POISSON, *SHAPED
+SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA
+LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
 NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
 WORDS = REGRESSION_WORDS | {
     NO_VALUES: "no cluster has a value of the variable; nothing drawn",

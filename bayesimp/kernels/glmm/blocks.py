@@ -20,15 +20,15 @@ Exp(1) is flat near h = 0, as Dirichlet(1) is for the probability of a rare leve
 level gets probability of order 1/n wherever it stands, and a level observed once is about as much moved.
 At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, which is what H has.
 
-A proposal must not know the state, so its centre must not depend on where the search starts. Every target but that of
-the inverse Gaussian has one stationary point:
+A proposal must not know the state, so its centre must not depend on where the search starts. Every target but those of
+the inverse Gaussian and the beta has one stationary point:
 
     log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: moves.py)
     with increments  F(theta, h) = log p + log prior - sum h + sum log h  is concave in (theta, h), h > 0, and
     dF / d delta = h dF / dh: as many stationary points in delta as in h
 
 There the search starts at the present state, which is near, or at zero if that fails. The target of an inverse Gaussian
-may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
+or a beta may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
 Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is
 within 1e-8 and H at a point within 1e-4 posterior standard deviations, from wherever they came.
 
@@ -45,7 +45,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.responses import CATEGORICAL
-from bayesimp.kernels.families.scalar import INVERSE_GAUSSIAN
+from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
 from bayesimp.notation import Integer, IntVector, Matrix, Vector
@@ -290,7 +290,7 @@ def draw_block(
     less valid, from which fewer proposals are accepted (counted in `modes`).
     """
     d = w.theta.size
-    one_mode = block.family != INVERSE_GAUSSIAN
+    one_mode = is_log_concave(block.family)
     now = _evaluate(block, start, stop, w.theta, one_mode, w.g, w.H)
     value, ended, search = now, 1, 0 if one_mode else 1
     while ended != 0 and search < 2:

@@ -37,11 +37,11 @@ from bayesimp.kernels.covariance.update import (
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, cutpoints
 from bayesimp.kernels.families.scalar import (
     GAMMA,
-    INVERSE_GAUSSIAN,
     LOGIT,
     NEGATIVE_BINOMIAL,
     POISSON,
     PROBIT,
+    is_log_concave,
 )
 from bayesimp.kernels.families.shape import counts_above, draw_shape
 from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block, workspace
@@ -132,7 +132,7 @@ def _updates(
     Psi_inverse, S, scale_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
     zero_t = np.zeros(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
-    two_modes = np.int64(family == INVERSE_GAUSSIAN)  # there may be two: one slice
+    two_modes = np.int64(not is_log_concave(family))  # there may be two: one slice
     if not invert(Psi, Psi_inverse):
         return 1
     centred = centring(rows)
@@ -229,7 +229,7 @@ def rare_events(rows: GlmmRows, counts: Vector) -> float:
         return rows.y.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
         return counts.min()
-    return len(rows.y) if rows.family == GAMMA else 0.0  # the inverse Gaussian is not log-concave
+    return len(rows.y) if rows.family == GAMMA else 0.0  # the others are not log-concave
 
 
 def glmm_step(

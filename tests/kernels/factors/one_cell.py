@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 
 import bayesimp as bi
 from bayesimp.contract import Shift
@@ -27,7 +27,7 @@ G = np.repeat(np.arange(5), [5, 4, 6, 3, 5])
 N = len(G)
 FAMILIES = {
     "w": "bernoulli", "v": "bernoulli", "z": "bernoulli", "o": "ordinal", "c": "categorical", "t": "binomial(size)",
-    "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian",
+    "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian", "p": "beta",
 }  # fmt: skip
 ONE = np.ones(N)
 
@@ -42,7 +42,7 @@ def table() -> pd.DataFrame:
         "z": np.array([0.0, 1.0, 1.0, 0.0, 1.0])[G], "zn": np.array([0.3, -1.0, 2.0, 0.7, 1.1])[G],
         "o": np.arange(N) % 3 * 1.0, "c": rng.permutation(N) % 3 * 1.0, "t": rng.binomial(size, 0.5) * 1.0,
         "k": rng.poisson(3.0, N) * 1.0, "nb": rng.poisson(4.0, N) * 1.0, "s": rng.gamma(3.0, 2.0, N),
-        "i": rng.wald(3.0, 6.0, N),
+        "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
     })  # fmt: skip
 
 
@@ -184,6 +184,8 @@ class OneCell:
         if family == "inverse_gaussian":
             lam, mu = shape * unit, unit * np.exp(e)
             return stats.invgauss.logpdf(y, mu / lam, scale=lam)
+        if family == "beta":
+            return stats.beta.logpdf(y, shape * expit(e), shape * expit(-e))
         if family == "ordinal":
             above = expit(e[:, None] - self.state.cuts[k, :2])
             p = np.column_stack([1 - above[:, 0], above[:, 0] - above[:, 1], above[:, 1]])
@@ -219,6 +221,8 @@ class OneCell:
         positive = self.case.target in ("s", "i")
         edge = (lo / 4, hi * 4) if positive else (lo - (hi - lo) / 2, hi + (hi - lo) / 2)
         grid = np.geomspace(*edge, 600) if positive else np.linspace(*edge, 600)
+        if self.case.target == "p":
+            grid = expit(np.linspace(logit(lo) - 2, logit(hi) + 2, 600))
         log = self.log_law(grid) + tilt(grid)
         density = np.exp(log - log.max())
         steps = np.diff(grid) * (density[1:] + density[:-1]) / 2

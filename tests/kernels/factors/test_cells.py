@@ -15,7 +15,7 @@ from tests.kernels.factors.one_cell import Case, OneCell, mean, within
 ICC = "1 + (1 | g)"
 none = lambda d: ()  # noqa: E731
 one = lambda d: (1,)  # noqa: E731
-own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i")}
+own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p")}
 
 
 def f(text, fixed, random=one):
@@ -193,6 +193,11 @@ NUMBERS = {
         ),
         SLICE,
     ),
+    "beta": (case("p", y=f("p + I(p**2) + (1 | g)", lambda d: (1, d.p, d.p**2))), SLICE),
+    "beta, beta child of a number": (
+        case("x", p=f("x + (1 | g)", lambda d: (1, d.x)), y=f("p + (1 | g)", lambda d: (1, d.p))),
+        SLICE,
+    ),
     "inverse gaussian": (case("i", y=f("i + (1 | g)", lambda d: (1, d.i))), SLICE),
 }
 
@@ -249,7 +254,13 @@ def test_a_child_left_out_is_noticed(name, child):
 
 
 @pytest.mark.parametrize(
-    "name, child", [("normal children", "u"), ("poisson child", "k"), ("gamma, gamma child", "i")]
+    "name, child",
+    [
+        ("normal children", "u"),
+        ("poisson child", "k"),
+        ("gamma, gamma child", "i"),
+        ("beta, beta child of a number", "p"),
+    ],
 )
 def test_a_child_of_a_number_left_out_is_noticed(name, child):
     given, kind = NUMBERS[name]
@@ -278,6 +289,13 @@ def test_the_jacobian_of_the_logarithm_is_noticed(name):
     cell = OneCell(NUMBERS[name][0])
     draws = cell.draws(3000, thin(SLICE))
     assert cell.p_of_numbers(draws, tilt=lambda v: -np.log(v)) < REJECTED
+    assert cell.p_of_numbers(draws) > LEVEL
+
+
+def test_the_jacobian_of_the_logit_is_noticed():
+    cell = OneCell(NUMBERS["beta"][0])
+    draws = cell.draws(3000, thin(SLICE))
+    assert cell.p_of_numbers(draws, tilt=lambda v: -np.log(v * (1 - v))) < REJECTED
     assert cell.p_of_numbers(draws) > LEVEL
 
 
