@@ -2,7 +2,7 @@
 
 Every design of every sampler, right and spoiled, goes through the same two questions:
 
-    ranks      are the ranks of the truth among the draws uniform (uniformity.py)? p is multiplied by the number of quantities
+    ranks      are ranks of the truth among the draws uniform (uniformity.py)? p is multiplied by the number of quantities
     coverage   how often is the truth inside the central 90 % of the draws, on average over those quantities?
 
 The Monte Carlo standard error of a coverage comes from the differences between data sets, because the quantities of one
