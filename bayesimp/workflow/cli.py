@@ -54,10 +54,8 @@ def check(options: argparse.Namespace) -> int:
 
     plan = read_plan(options.plan)
     ready = _prepared(plan)
-    p = plan.impute
     _say(f"{plan.path}: {plan.title or 'a plan'}\n\n{ready.data!r}\n\n{ready.model!r}\n")
-    tune = "" if p.tune is None else f", {p.tune} before them"
-    print(f"m = {p.m}, seed {p.seed}, {p.chains} chains x {p.draws} draws{tune}, sampler '{p.sampler}'")
+    print(plan.impute.describe(plan.model.type))
     for analysis in plan.analyses:
         said = [analysis.family, *([] if analysis.link is None else [analysis.link])]
         said += [f"{key} '{column}'" for key, column in analysis.columns.items()]

@@ -10,7 +10,7 @@
     [data.families]                    # optional, see bayesimp.families.columns
     absences = "poisson"
 
-    [model]
+    [model]                            # type = "JointGLMM" and "FCS": bayesimp/workflow/plan_model.py
     formula = "written + course ~ gender + (1 | school)"
     priors = "default"                 # a preset, or a table [model.priors.Psi] with type = "InverseWishart"
 
@@ -42,10 +42,9 @@ from typing import Any, cast
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import analysis_names, family_of, known_names
-from bayesimp.formulas.formula import Formula, parse
-from bayesimp.priors import Priors
-from bayesimp.priors.records import PRESETS, priors_from_dict
+from bayesimp.formulas.formula import Formula
 from bayesimp.sections import Section, possible
+from bayesimp.workflow.plan_model import check_analyses, read_formula, read_impute, read_model
 from bayesimp.workflow.plan_records import AnalysisPlan, DataPlan, ImputePlan, ModelPlan, OutputPlan, Plan
 
 __all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", "Plan", "read_plan"]
@@ -53,8 +52,6 @@ __all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", 
 EXAMPLES = ("exam", "brain_injury")
 FORMATS = (".csv", ".parquet", ".feather")
 TYPES = ("string", "integer", "number", "category")
-MODELS = ("JointNormal",)
-SAMPLERS = ("auto", "gibbs", "nuts")
 ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
 LINKS_OF_FAMILY = dict.fromkeys(ANALYSIS_FAMILIES, ()) | {  # none to choose where least squares fit
     name: tuple(family_of(name).links) for name in analysis_names("laplace")
@@ -81,9 +78,13 @@ def read_plan(path: str | Path) -> Plan:
     top = Section(record, "", problems)
     title = top.text("title", "")
     data = _data(Section(top.table("data", why="it says where the table is"), "data", problems), path)
-    model = _model(Section(top.table("model", why="it says how to impute"), "model", problems), data.cluster)
-    impute = _impute(Section(top.table("impute", why="it says how many imputations"), "impute", problems))
+    model = read_model(
+        Section(top.table("model", why="it says how to impute"), "model", problems), data.cluster
+    )
+    runs = Section(top.table("impute", why="it says how many imputations"), "impute", problems)
+    impute = read_impute(runs, model.type)
     analyses = _analyses(top, problems)
+    check_analyses(model, analyses, problems)
     output = _output(Section(top.table("output", {}), "output", problems))
     top.done()
     if analyses and impute.m == 1:
@@ -167,65 +168,6 @@ def _character(section: Section, key: str, default: str) -> str:
     return value
 
 
-def _model(section: Section, cluster: str | None) -> ModelPlan:
-    kind = section.text("type", "JointNormal", MODELS)
-    formula = _formula(section, "written + course ~ gender + (1 | school)")
-    if formula is not None:
-        if not formula.responses:
-            section.note("formula", "has no variable to impute on the left of ~")
-        if not formula.single_grouping:
-            section.note("formula", f"needs one random part on one column: (1 | {cluster or 'cluster'})")
-        elif cluster is not None and formula.cluster != cluster:
-            section.note(
-                "formula", f"groups by {formula.cluster!r}, data.cluster is {cluster!r}; make them one"
-            )
-    # None only with a note, and a plan with notes is refused
-    return ModelPlan(kind, cast(Formula, formula), cast(Priors, _priors(section)))
-
-
-def _formula(section: Section, example: str) -> Formula | None:
-    text = section.text("formula", why=f'such as formula = "{example}"')
-    return section.checked("formula", lambda: parse(text)) if isinstance(text, str) else None
-
-
-def _priors(section: Section) -> Priors | None:
-    """Each part is read separately, so that a problem in one does not hide one in another."""
-    section.known.append("priors")
-    record = section.record.get("priors", "default")
-    section.done()
-    if isinstance(record, str):
-        if record not in PRESETS:
-            known = possible(record, PRESETS)
-            section.note("priors", f"{record!r} is not a preset; {known}; or a table [model.priors.Psi]")
-            return None
-        return priors_from_dict(record)
-    parts = record.items() if isinstance(record, dict) else [("", record)]
-    before = len(section.problems)
-    for part, value in parts:
-        try:
-            priors_from_dict({part: value} if part else value, "model.priors")
-        except SpecificationError as error:
-            section.problems.append(str(error))
-    return priors_from_dict(record, "model.priors") if len(section.problems) == before else None
-
-
-def _impute(section: Section) -> ImputePlan:
-    values = {
-        "m": section.whole("m", least=1, most=100_000, why="the number of completed tables, such as m = 60"),
-        "seed": section.whole("seed", why="a plan must be repeatable: give any whole number, as seed = 1"),
-        "chains": section.whole("chains", 4, least=1, most=1000),
-        "tune": section.whole("tune", None, least=0),
-        "draws": section.whole("draws", 1000, least=1),
-        "thin": section.whole("thin", 1, least=1),
-        "sampler": section.text("sampler", "auto", SAMPLERS),
-    }
-    section.done()
-    m, chains, draws = (values[name] for name in ("m", "chains", "draws"))
-    if None not in (m, chains, draws) and draws < (least := -(-m // chains)):
-        section.note("draws", f"must be at least {least} for m = {m} from {chains} chains, not {draws}")
-    return ImputePlan(**values)
-
-
 def _analyses(top: Section, problems: list[str]) -> tuple[AnalysisPlan, ...]:
     top.known.append("analysis")
     records = top.record.get("analysis", [])
@@ -249,12 +191,12 @@ def _analysis(section: Section, number: int) -> AnalysisPlan:
     name = section.text("name", f"analysis{number}")
     if name and not NAME.fullmatch(name):
         section.note("name", f"{name!r} becomes part of file names: letters, digits, - and _ (at most 60)")
-    formula = _formula(section, "written ~ course + (1 | school)")
+    formula = read_formula(section, "written ~ course + (1 | school)")
     if formula is not None and len(formula.responses) != 1:
         section.note("formula", "an analysis has one response on the left of ~")
     analysis = AnalysisPlan(
         name,
-        cast(Formula, formula),  # as in _model
+        cast(Formula, formula),  # None only with a note, and a plan with notes is refused
         family=section.text("family", "normal", ANALYSIS_FAMILIES),
         reml=section.flag("reml", True),
         variance_scale=section.text("variance_scale", "log", VARIANCE_SCALES),

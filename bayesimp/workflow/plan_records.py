@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from bayesimp.formulas.formula import Formula
 from bayesimp.priors import Priors
@@ -36,16 +36,37 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """The imputation model."""
+    """The imputation model.
+
+    Attributes
+    ----------
+    type
+        "JointNormal", "JointGLMM" or "FCS".
+    formula
+        Of a JointNormal; None for the others.
+    priors
+        None: those of the methods of chained equations.
+    factors, order, effects, links
+        Of a JointGLMM, whose analyses are those of the plan.
+    methods, predictors, derived, compatible
+        Of chained equations; each as `bayesimp.FCS` takes it.
+    """
 
     type: str
-    formula: Formula
-    priors: Priors
+    formula: Formula | None
+    priors: Priors | None
+    factors: dict[str, str] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    effects: str = "joint"
+    methods: str | dict[str, str] | None = None
+    predictors: tuple[str, ...] = ()
+    derived: dict[str, str] = field(default_factory=dict)
+    compatible: bool = False
 
 
 @dataclass(frozen=True)
 class ImputePlan:
-    """Arguments of ``model.impute``."""
+    """Arguments of ``model.impute``; chained equations have ``cycles``, and no ``chains``, ``draws`` or ``thin``."""
 
     m: int
     seed: int
@@ -53,7 +74,26 @@ class ImputePlan:
     tune: int | None = None
     draws: int = 1000
     thin: int = 1
-    sampler: Literal["auto", "gibbs", "nuts"] = "auto"
+    sampler: str = "auto"
+    cycles: int | None = None
+
+    def arguments(self, model: str) -> dict[str, Any]:
+        """What the ``impute`` of this type of model takes."""
+        names = ("m", "seed", "cycles", "tune") if model == "FCS" else JOINT_OPTIONS
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def describe(self, model: str) -> str:
+        """One line: ``m = 20, seed 1, 4 chains x 1000 draws, sampler 'auto'``."""
+        tune = "" if self.tune is None else f", {self.tune} before them"
+        if model == "FCS":
+            cycles = "as many cycles as FCS takes" if self.cycles is None else f"{self.cycles} cycles"
+            warm = "" if self.tune is None else f", the first {self.tune} set apart"
+            return f"m = {self.m}, seed {self.seed}, {cycles}{warm}"
+        chains = f"{self.chains} chains x {self.draws} draws{tune}"
+        return f"m = {self.m}, seed {self.seed}, {chains}, sampler '{self.sampler}'"
+
+
+JOINT_OPTIONS = ("m", "seed", "chains", "tune", "draws", "thin", "sampler")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pandas as pd
 
@@ -11,6 +13,7 @@ from bayesimp.datasets import examples
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.imputation.result import check_long_names
 from bayesimp.messages import suggestion, where
+from bayesimp.priors import Priors
 from bayesimp.priors.records import priors_to_dict
 from bayesimp.table.files import read_table, with_types
 from bayesimp.table.incomplete import IncompleteData
@@ -38,14 +41,64 @@ def prepare(plan: Plan) -> Prepared:
     """
     frame = _load(plan)
     _check_columns(plan, list(frame.columns))
-    data = IncompleteData(frame, plan.data.cluster, plan.data.families)
-    _check_complete(plan, data)
+    data = IncompleteData(frame, plan.data.cluster, _families(plan) or None)
+    if plan.model.formula is not None:
+        _check_complete(plan, data, plan.model.formula.responses)
     if plan.output.completed:
         check_long_names(data.frame, "set completed = false in [output]")
-    declared = {"formula": str(plan.model.formula), "priors": priors_to_dict(plan.model.priors)}
-    model = model_type(plan.model.type).from_specification(data, declared)
+    model = _model(plan, data)
     model.check_options(sampler=plan.impute.sampler)
+    if plan.model.formula is None:
+        _check_complete(plan, data, model.responses)
+        _check_families(plan, data)
     return Prepared(plan, data, model)
+
+
+def _families(plan: Plan) -> dict[str, str]:
+    """Families of columns; the analyses say those of the responses of a joint GLMM."""
+    declared = dict(plan.data.families or {})
+    if plan.model.type == "JointGLMM":
+        for a in plan.analyses:
+            trials = "" if a.trials is None else f"({a.trials})"
+            if a.family != "normal":
+                declared.setdefault(a.formula.responses[0], a.family + trials)
+    return declared
+
+
+def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
+    """The imputation model, made as a user of Python makes it."""
+    own = plan.model
+    if own.type == "FCS":
+        from bayesimp.fcs.model import FCS
+
+        predictors = (own.predictors[0] if len(own.predictors) == 1 else list(own.predictors)) or None
+        model = FCS(
+            data, own.methods, predictors, derived=own.derived or None, compatible=own.compatible or None
+        )
+        return model if own.priors is None else model.with_priors(own.priors)
+    declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))}
+    if own.type == "JointNormal":
+        declared["formula"] = str(own.formula)
+    else:
+        links = {a.formula.responses[0]: a.link for a in plan.analyses if a.link is not None}
+        declared |= {
+            "analysis": [str(a.formula) for a in plan.analyses], "factors": own.factors,
+            "order": own.order or None, "effects": own.effects, "links": links,
+        }  # fmt: skip
+    return model_type(own.type).from_specification(data, declared)
+
+
+def _check_families(plan: Plan, data: IncompleteData) -> None:
+    """The factor of an analysis has the family of its response: it must be that of the analysis."""
+    if plan.model.type != "JointGLMM":
+        return
+    for k, a in enumerate(plan.analyses, 1):
+        name = a.formula.responses[0]
+        if (family := data.variable(name).distribution.name) != a.family:
+            raise SpecificationError(
+                f"{plan.path}: analysis[{k}].family is '{a.family}', and '{name}' is imputed as {family}: say family = "
+                f'"{family}", or "{name}" = "{a.family}" under [data.families].'
+            )
 
 
 def _load(plan: Plan) -> pd.DataFrame:
@@ -67,7 +120,7 @@ def _load(plan: Plan) -> pd.DataFrame:
 def _check_columns(plan: Plan, columns: list[str]) -> None:
     wanted = [("data.cluster", plan.data.cluster)]
     wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
-    formulas = [("model.formula", plan.model.formula)]
+    formulas = [] if plan.model.formula is None else [("model.formula", plan.model.formula)]
     formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
     for place, formula in formulas:
         wanted += [(place, name) for name in (*formula.responses, *formula.variables, *formula.groups)]
@@ -82,8 +135,12 @@ def _check_columns(plan: Plan, columns: list[str]) -> None:
         raise SpecificationError("\n".join([f"{plan.path}: columns that are not in the table", *absent]))
 
 
-def _check_complete(plan: Plan, data: IncompleteData) -> None:
+def _check_complete(plan: Plan, data: IncompleteData, imputed: Sequence[str]) -> None:
     """Covariates must be complete; an analysis may use what is imputed and what is complete, nothing else."""
+    formula = plan.model.formula
+    cure = "declare its family under [data.families]"
+    if formula is not None:
+        cure = "put it left of ~ in model.formula"
     refused = [
         f"  model.formula: '{name}', right of ~, is missing "
         f"{where(data.missing(name), index=data.frame.index)}; "
@@ -93,19 +150,19 @@ def _check_complete(plan: Plan, data: IncompleteData) -> None:
             else f"the joint normal model does not impute the family '{data.families[name]}': fill in these "
             "cells, drop the rows from the table, or leave the variable out"
         )
-        for name in plan.model.formula.variables
+        for name in (() if formula is None else formula.variables)
         if name != data.cluster and data.missing(name).any()
     ]
     for k, analysis in enumerate(plan.analyses, 1):
         key_of = {name: key for key, name in analysis.columns.items()}
         for name in analysis.needed:
-            if name in plan.model.formula.responses or name == data.cluster:
+            if name in imputed or name == data.cluster:
                 continue
             if count := int(data.missing(name).sum()):
                 place = f"analysis[{k}].{key_of.get(name, 'formula')}"
                 refused.append(
                     f"  {place}: '{name}' is missing in {count:,} of {len(data):,} rows and is "
-                    "not imputed; put it left of ~ in model.formula, or leave it out of the analysis"
+                    f"not imputed; {cure}, or leave it out of the analysis"
                 )
     if refused:
         raise SpecificationError("\n".join([f"{plan.path}: missing values where none are allowed", *refused]))

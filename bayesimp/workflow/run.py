@@ -163,13 +163,10 @@ def _missing(this: _Run) -> None:
 
 def _impute(this: _Run) -> Imputations:
     plan, folder = this.ready.plan, this.folder
-    p = plan.impute
     this.caption(this.captions.imputing(this.ready))
     this.say(repr(this.ready.model))
     with this.step("imputation", "Imputing (a new machine compiles first, once)"):
-        imputations = this.ready.model.impute(
-            m=p.m, seed=p.seed, chains=p.chains, tune=p.tune, draws=p.draws, thin=p.thin, sampler=p.sampler
-        )
+        imputations = this.ready.model.impute(**plan.impute.arguments(plan.model.type))
     this.say("\n" + repr(imputations))
     with this.step("writing imputations", "Saving the imputations"):
         imputations.save(folder.path("imputations.nc"))

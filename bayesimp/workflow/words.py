@@ -22,7 +22,10 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
     (rf"bi\.JointNormal\(data, {QUOTED}\)", r'formula = "\1" under [model]'),
-    (r"(bi\.(?:FCS|JointGLMM)\(data, [^\n]*\))", r"\1 (from Python)"),
+    (r"bi\.JointGLMM\(data, [^\n]*\)", 'type = "JointGLMM" under [model], which imputes for the analyses of the plan'),
+    (r"(bi\.FCS\(data, (?![^\n]*\(from Python\))[^\n]*\))", r"\1 (from Python)"),
+    (r"`iterate\(\d+\)`(?: \(more cycles\))?", "more cycles under [impute]"),
+    (r"Ask for more cycles: `iterate\(\.\.\.\)` or cycles=", "Ask for more cycles: cycles under [impute]"),
     (r"in \.events of the fits", "in events_*.csv"),
     (r"\(FCS\)|with FCS\b", "(FCS, from Python)"),
 )  # fmt: skip

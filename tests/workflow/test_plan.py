@@ -100,7 +100,7 @@ def test_tables_of_priors(write):
         ('"school"\n\n', '"school"\ndecimal = ","\n', "data.decimal: is ',', as separator"),
         ('cluster = "school"', "", "data.cluster: is missing; name the column"),
         ('cluster = "school"', 'cluster = "class"', "model.formula: groups by 'school', data.cluster is 'class'"),
-        ("[model]", '[model]\ntype = "FCSS"', "model.type: 'FCSS' is not known; possible: 'JointNormal'"),
+        ("[model]", '[model]\ntype = "FCSS"', "model.type: 'FCSS' is not known; did you mean 'FCS'?"),
         ("[model]", '[model]\npriors = "pam"', "model.priors: 'pam' is not a preset; did you mean 'pan'?"),
         ("[model]", "[model]\npriors = 3", "model.priors: expected a preset"),
         ("[model]", "[model]\npriors = {Phi = 3}", "model.priors.Phi: is not known; did you mean 'Psi'?"),

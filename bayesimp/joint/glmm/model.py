@@ -160,6 +160,10 @@ class JointGLMM(ImputationModel):
         """Whether the Gibbs sampler can be used."""
         return self.priors.Sigma.is_conjugate and self.priors.Psi.is_conjugate
 
+    def check_options(self, **options: Any) -> None:
+        """Refuse a sampler that does not take the priors."""
+        self._sampler(options.get("sampler", "auto"))
+
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
@@ -243,7 +247,7 @@ class JointGLMM(ImputationModel):
     def __repr__(self) -> str:
         data, K = self.data, len(self.factors)
         lines = [
-            f"JointGLMM: {len(data)} rows in {len(data.clusters)} clusters; {K} factors, in order:",
+            f"JointGLMM: {len(data):,} rows in {len(data.clusters):,} clusters; {K} factors, in order:",
         ]
         for factor in self.factors:
             count = int(data.missing(factor.response).sum())
