@@ -7,6 +7,8 @@ posterior under the stated priors, and so are beta, Psi and the linear predictor
 
     eta = beta_0 + beta_1 x + b_0i (+ b_1i x),   x ~ N(3, 0.5^2);   two clusters lack y, one has it once
 
+The prior of Psi is that of the effects at the mean of x, as in the samplers (bayesimp/priors/centred.py).
+
 Truth comes from NumPy and SciPy. Data sets on which no model can be fitted (all values equal, a level not observed) are
 drawn again: that is a condition on what is observed, under which ranks stay uniform.
 
@@ -148,6 +150,9 @@ def _draw_once(rng, design: Design) -> Truth:
     else:
         beta = rng.normal(design.mean, design.sd)
         Psi = draw_covariance(rng, design.Psi, r * q)
+    if design.slopes:  # the prior is that of effects at the mean of x: b_0 = b_0c - mean(x) b_1
+        C = np.kron(np.eye(r), [[1.0, -X.mean()], [0.0, 1.0]])
+        Psi = C @ Psi @ C.T
     B = rng.multivariate_normal(np.zeros(r * q), Psi, CLUSTERS, method="cholesky").reshape(CLUSTERS, r, q)
     columns = np.column_stack([np.ones(len(X)), X])
     eta = columns @ beta + np.einsum("jq,jrq->jr", columns[:, :q], B[CODES])
