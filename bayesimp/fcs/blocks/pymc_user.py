@@ -104,7 +104,8 @@ class UserConditional(HmcBlock):
         drawn = self._draw(rng, state, observed, missing)
         if family_of(missing.family).support.is_below_one:
             # rounded to 0 or 1: at the nearest number inside, which the event "rounded" reports
-            drawn = np.clip(drawn, np.finfo(float).tiny, np.nextafter(1.0, 0.0))
+            drawn = np.where(drawn == 0.0, np.finfo(float).tiny, drawn)
+            drawn = np.where(drawn == 1.0, np.nextafter(1.0, 0.0), drawn)
         if not np.isfinite(drawn).all():
             raise SamplingError(
                 f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are not "
