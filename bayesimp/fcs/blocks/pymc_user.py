@@ -16,7 +16,6 @@ import numpy as np
 from bayesimp.errors import SamplingError
 from bayesimp.families.registry import family_of
 from bayesimp.fcs.blocks.check_model import build, check_draws, wrong_values
-from bayesimp.kernels.families.beta import ATTEMPTS
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.sampling.compiled_model import Structure, compile_model
 from bayesimp.sampling.hmc import adapt
@@ -104,11 +103,9 @@ class UserConditional(HmcBlock):
             return np.zeros(0)
         drawn = self._draw(rng, state, observed, missing)
         if family_of(missing.family).support.is_below_one:
-            for _ in range(ATTEMPTS):  # as kernels/families/beta.py: given that a double holds it inside
-                rounded = (drawn == 0.0) | (drawn == 1.0)
-                if not rounded.any():
-                    break
-                drawn = np.where(rounded, self._draw(rng, state, observed, missing), drawn)
+            # rounded to 0 or 1: at the nearest number inside, which the event "rounded" reports
+            drawn = np.where(drawn == 0.0, np.finfo(float).tiny, drawn)
+            drawn = np.where(drawn == 1.0, np.nextafter(1.0, 0.0), drawn)
         if not np.isfinite(drawn).all():
             raise SamplingError(
                 f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are not "
