@@ -68,7 +68,7 @@ def tasks(pymc: bool) -> Iterator[Task]:
         yield Task("one normal variable", "", name)
     for name, (design, _, _) in glmm.VARIANTS.items():
         known = [k for k, d in glmm.DESIGNS.items() if d is design]
-        yield Task("one variable of another family", known[0] if known else "its own", name)
+        yield Task("one variable of another family", known[0] if known else "its own", name, share=2.0)
     for name, (design, _) in glmm_fcs.VARIANTS.items():
         yield Task("FCS, table to imputed table", design, name, share=0.5)
     yield Task(
@@ -178,7 +178,7 @@ def table(lines: list[Line], began: float, command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--datasets", type=int, default=240, help="data sets of a design (FCS: half, PyMC: a quarter)"
+        "--datasets", type=int, default=240, help="data sets of a design, of which some lines use more or less"
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pymc", action="store_true", help="with the conditional model in PyMC")
