@@ -1,4 +1,4 @@
-"""The whole calibration suite in one table: `python -m tests.calibration` writes TABLE.md.
+"""The whole calibration suite in one table: `python -m tests.calibration` writes it beside this file.
 
 Every design of every sampler, right and spoiled, goes through the same two questions:
 
@@ -36,7 +36,7 @@ from tests.calibration.montecarlo import REJECTED
 from tests.calibration.run import LEVEL
 from tests.calibration.uniformity import p_value
 
-CENTRAL = 0.9
+CENTRAL, RESULT = 0.9, "TABLE"
 
 
 class Task(NamedTuple):
@@ -178,7 +178,10 @@ def table(lines: list[Line], began: float, command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--datasets", type=int, default=240, help="data sets of a design, of which some lines use more or less"
+        "--datasets",
+        type=int,
+        default=240,
+        help="data sets of a design, of which some lines use more or less",
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pymc", action="store_true", help="with the conditional model in PyMC")
@@ -199,7 +202,7 @@ def main() -> None:
         command = f"python -m tests.calibration --datasets {options.datasets}" + (
             " --pymc" if options.pymc else ""
         )
-        Path(__file__).with_name("TABLE.md").write_text(table(lines, began, command))
+        Path(__file__).with_name(f"{RESULT}.md").write_text(table(lines, began, command))
 
 
 if __name__ == "__main__":
