@@ -63,9 +63,12 @@ def tasks(pymc: bool) -> Iterator[Task]:
     for name in joint_glmm.DESIGNS:
         yield Task("joint GLMM, table to imputed table", name)
     for name in variants.VARIANTS:
-        yield Task("joint normal", "scarce" if name == "parameters not drawn" else "inverse-Wishart", name)
+        subtle = name == "parameters not drawn"
+        yield Task(
+            "joint normal", "scarce" if subtle else "inverse-Wishart", name, share=5.0 if subtle else 2.0
+        )
     for name in conditional.VARIANTS:
-        yield Task("one normal variable", "", name)
+        yield Task("one normal variable", "", name, share=5.0)
     for name, (design, _, _) in glmm.VARIANTS.items():
         known = [k for k, d in glmm.DESIGNS.items() if d is design]
         yield Task("one variable of another family", known[0] if known else "its own", name, share=2.0)

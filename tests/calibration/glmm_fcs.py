@@ -347,7 +347,7 @@ def effects_of_the_next_cluster():
     fill = blocks.GeneralisedBlock.fill
 
     def shifted(self, chain, theta, f):
-        fill(self, chain, replace(theta, B=np.ascontiguousarray(np.roll(theta.B, 1, axis=0))), f)
+        return fill(self, chain, replace(theta, B=np.ascontiguousarray(np.roll(theta.B, 1, axis=0))), f)
 
     return patch.object(blocks.GeneralisedBlock, "fill", shifted)
 
@@ -370,8 +370,9 @@ def trials_of_other_rows():
     def reversed_(self, chain, theta, X, eta):
         own = self.rows.hole_trials
         self.rows.hole_trials = own[::-1].copy()
-        draw(self, chain, theta, X, eta)
+        drawn = draw(self, chain, theta, X, eta)
         self.rows.hole_trials = own
+        return drawn
 
     return patch.object(blocks.GeneralisedBlock, "draw", reversed_)
 
@@ -381,8 +382,9 @@ def levels_reversed():
     draw_rows = blocks.draw_rows
 
     def reversed_(rng, code, trials, eta, aux, drawn):
-        draw_rows(rng, code, trials, eta, aux, drawn)
+        done = draw_rows(rng, code, trials, eta, aux, drawn)
         drawn[:] = LEVELS - 1 - drawn
+        return done
 
     return patch.object(blocks, "draw_rows", reversed_)
 
