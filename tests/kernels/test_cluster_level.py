@@ -146,8 +146,8 @@ def test_matching_gives_observed_values():
 def test_extremes():
     """No value at all; one value; a level never seen; a count out of range."""
     rng, X = np.random.default_rng(0), np.column_stack([np.ones(5), np.arange(5) - 2.0])
-    y = np.array([1.0, 0, 1, 1, 0])
     for family, levels in FAMILIES:
+        y = np.array([0.9, 0.1, 0.9, 0.9, 0.1]) if family == BETA else np.array([1.0, 0, 1, 1, 0])
         state = cl.initial_cluster_level_state(family, 2, levels)
         out = cl.cluster_level_step(rng, family, X, y, np.zeros(5, bool), state, levels)
         assert out.code == cl.NO_VALUES and np.isnan(out.values).all() and len(out.values) == 5

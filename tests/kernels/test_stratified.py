@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.special import expit, ndtr
 
+from bayesimp.kernels.families import codes as f
 from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glm import regression as st
 from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL
@@ -31,11 +32,11 @@ def make_rows(family, levels=2, seed=0, sizes=SIZES):
     X = np.column_stack([np.ones(N), rng.normal(size=(N, 2))])
     eta = X @ [0.2, 0.7, -0.4] + rng.normal(size=len(sizes))[np.repeat(np.arange(len(sizes)), sizes)]
     match family:
-        case -1:
+        case f.NORMAL:
             y = eta + rng.normal(size=N)
         case 0 | 1:
             y = rng.random(N) < expit(eta)
-        case 2:
+        case f.POISSON:
             y = rng.poisson(np.exp(0.5 * eta))
         case _:
             y = np.digitize(eta + rng.logistic(size=N), [-1.0, 0.5, 1.5][: levels - 1])
@@ -60,13 +61,13 @@ def log_posterior(rows, levels, theta, alpha, slope_sd, term_sd, centre):
     match rows.family:
         case -1:
             each = -0.5 * (rows.y - eta[:, 0]) ** 2
-        case 0:
+        case f.LOGIT:
             each = np.log(np.where(y, expit(eta[:, 0]), expit(-eta[:, 0])))
-        case 1:
+        case f.PROBIT:
             each = np.log(np.where(y, ndtr(eta[:, 0]), ndtr(-eta[:, 0])))
         case 2:
             each = y * eta[:, 0] - np.exp(eta[:, 0])
-        case 6:
+        case f.ORDINAL:
             d = theta[p * r :]
             if (d <= 0).any():
                 return -np.inf
@@ -74,7 +75,7 @@ def log_posterior(rows, levels, theta, alpha, slope_sd, term_sd, centre):
             above = np.column_stack([np.ones(N), expit(eta - cuts), np.zeros(N)])
             each = np.log(above[range(N), y] - above[range(N), y + 1])
             value += ((st.INCREMENTS[0] - 1) * np.log(d) - st.INCREMENTS[1] * d).sum()
-        case 7:
+        case f.CATEGORICAL:
             full = np.column_stack([np.zeros(N), eta])
             each = full[range(N), y] - np.log(np.exp(full).sum(1))
     return value + (rows.weight * each).sum()

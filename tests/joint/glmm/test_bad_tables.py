@@ -227,8 +227,8 @@ def test_a_log_mean_out_of_range_keeps_the_value_and_is_counted(monkeypatch):
     table = pd.DataFrame({"g": g, "x": rng.normal(size=80), "y": rng.poisson(2.0, 80).astype(float)})
     table.loc[g == 3, "y"] = np.nan
     model = bi.JointGLMM(bi.IncompleteData(table, "g", {"y": "poisson"}), "y ~ x + (1 | g)")
-    inside = Sampler._predictors
-    monkeypatch.setattr(Sampler, "_predictors", lambda self, k, rows: inside(self, k, rows) + 50.0)
+    inside = Sampler.predictors
+    monkeypatch.setattr(Sampler, "predictors", lambda self, k, rows: inside(self, k, rows) + 50.0)
     imp = model.impute(4, seed=1, chains=1, tune=5, draws=8, progress=False)
     (event,) = imp.events.query("kind == 'cells kept'").to_dict("records")
     assert event["count"] == 80 and "kept the values" in event["message"]
