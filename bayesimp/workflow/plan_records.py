@@ -12,6 +12,9 @@ from bayesimp.priors import Priors
 __all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", "Plan"]
 
 
+JOINT_OPTIONS = ("m", "seed", "chains", "tune", "draws", "thin", "sampler")
+
+
 @dataclass(frozen=True)
 class DataPlan:
     """The table. One of ``file`` (absolute here) and ``example`` is set.
@@ -46,8 +49,8 @@ class ModelPlan:
         Of a JointNormal; None for the others.
     priors
         None: those of the methods of chained equations.
-    factors, order, effects, links
-        Of a JointGLMM, whose analyses are those of the plan.
+    factors, order, effects
+        Of a JointGLMM, whose analyses, with their families and links, are those of the plan.
     methods, predictors, derived, compatible
         Of chained equations; each as `bayesimp.FCS` takes it.
     """
@@ -84,16 +87,13 @@ class ImputePlan:
 
     def describe(self, model: str) -> str:
         """One line: ``m = 20, seed 1, 4 chains x 1000 draws, sampler 'auto'``."""
-        tune = "" if self.tune is None else f", {self.tune} before them"
         if model == "FCS":
             cycles = "as many cycles as FCS takes" if self.cycles is None else f"{self.cycles} cycles"
             warm = "" if self.tune is None else f", the first {self.tune} set apart"
             return f"m = {self.m}, seed {self.seed}, {cycles}{warm}"
+        tune = "" if self.tune is None else f", {self.tune} before them"
         chains = f"{self.chains} chains x {self.draws} draws{tune}"
         return f"m = {self.m}, seed {self.seed}, {chains}, sampler '{self.sampler}'"
-
-
-JOINT_OPTIONS = ("m", "seed", "chains", "tune", "draws", "thin", "sampler")
 
 
 @dataclass(frozen=True)

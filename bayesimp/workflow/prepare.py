@@ -71,7 +71,7 @@ def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
     if own.type == "FCS":
         from bayesimp.fcs.model import FCS
 
-        predictors = (own.predictors[0] if len(own.predictors) == 1 else list(own.predictors)) or None
+        predictors = list(own.predictors) or None
         model = FCS(
             data, own.methods, predictors, derived=own.derived or None, compatible=own.compatible or None
         )

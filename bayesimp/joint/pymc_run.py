@@ -1,0 +1,177 @@
+"""Runs of NUTS on a user's own PyMC model (joint/from_pymc.py)."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp import notation as nt
+from bayesimp.contract import Run
+from bayesimp.events import Event
+from bayesimp.imputation.events import imputed_events
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import build_tree
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import Report
+from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayesimp.joint.from_pymc import FromPyMC
+
+__all__ = ["PyMCRun"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class PyMCRun(Run):
+    """Draws of NUTS so far; a longer run is made again from its seed, and begins with the same draws."""
+
+    model: FromPyMC
+    seed: int
+    chains: int
+    tune: int
+    spacing: int
+    target_accept: float
+    evaluate: str
+    workers: int | None = None
+    kept: dict[str, Array] | None = None
+    stats: dict[str, Array] | None = None
+    notes: tuple[Event, ...] = ()
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def draws(self) -> int:
+        """Kept draws of each chain."""
+        return 0 if self.kept is None else next(iter(self.kept.values())).shape[1]
+
+    def sample(self, draws: int, report: Report | None) -> None:
+        """Chains of `tune` draws of warm-up and `draws` kept ones, from their starts.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Interrupted before there was a draw to keep.
+        """
+        from bayesimp.sampling.nuts import sample_nuts
+
+        began = time.perf_counter()
+        result = sample_nuts(
+            self.model.model, chains=self.chains, tune=self.tune, draws=draws, seed=self.seed % 2**31, report=report,
+            target_accept=self.target_accept, evaluate=self.evaluate, cores=self.workers,
+            all_chains=self.kept is not None,
+        )  # fmt: skip
+        self.seconds += time.perf_counter() - began
+        events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]
+        chains, done = result.stats["diverging"].shape
+        if done < self.draws:  # an extension that was interrupted early: what there was is more
+            self._stopped()
+            return
+        if done < draws or chains < self.chains:
+            which = "" if chains == self.chains else f" of {chains} of {self.chains} chains"
+            text = f"stopped by the user: {done} of {draws} draws a chain kept{which}"
+            events.append(Event("interrupted", "sampler", text))
+        self.chains = chains
+        self.kept, self.stats, self.events = result.draws, result.stats, (*self.notes, *events)
+
+    def _stopped(self) -> None:
+        text = f"stopped by the user while it was made longer: the {self.draws} draws a chain that there were are kept"
+        self.events += (Event("interrupted", "sampler", text),)
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with `m` imputations in all. NUTS draws its chains again from their seed, to their new length."""
+        longer, needed = replace(self), -(-m // self.chains) * self.spacing
+        with progress_bar(progress) as report:
+            if needed > self.draws:
+                try:
+                    longer.sample(needed, report)
+                except KeyboardInterrupt:
+                    if longer.kept is None:
+                        raise
+                    longer._stopped()
+            return longer.imputations(m)
+
+    def imputations(self, m: int) -> Imputations:
+        """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        assert self.kept is not None, "the run has started"
+        events, possible = (*self.model.events, *self.events), self.chains * (self.draws // self.spacing)
+        if possible < m:
+            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
+            m = possible
+        k = np.arange(m)
+        at = k % self.chains, (k // self.chains + 1) * self.spacing - 1
+        cells = {each.column: (each.rows, each.of(self.kept[each.variable])[at]) for each in self.model.cells}
+        attrs = self._attrs(m)
+        tree = partial(self._tree, cells, attrs)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made))
+
+    def _attrs(self, m: int) -> dict[str, Any]:
+        formula = "; ".join(f"{c.column}: variable {c.variable} of a PyMC model" for c in self.model.cells)
+        return {
+            "model": "FromPyMC", "formula": formula, "responses": list(self.model.responses),
+            "priors_name": "of the PyMC model", "specification": json.dumps(self.model.specification()),
+            "sampler": "nuts", "seed": self.seed, "spacing": self.spacing, "m": m, "chains": self.chains,
+            "tune": self.tune, "draws": self.draws, "target_accept": self.target_accept, "evaluate": self.evaluate,
+            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
+            "pymc_version": version("pymc"), "numpy_version": np.__version__,
+        }  # fmt: skip
+
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
+        assert self.kept is not None, "the run has started"
+        data = self.model.data
+        coords: dict[str, list] = {}
+        taken = {name for c in self.model.cells for name in (c.variable, f"{c.variable}_unobserved")}
+        if taken >= set(self.kept):  # a model without parameters
+            taken = set()
+        variables = {}
+        for name, array in self.kept.items():
+            if name in taken:  # cells are in `imputed` and `imputed_stats`
+                continue
+            dims, labels = self.model.dims(name, array.shape[2:])
+            variables[name] = dims, array
+            coords.update(zip(dims, labels, strict=True))
+        stats = [_by_cluster(data, c.rows, c.of(self.kept[c.variable])) for c in self.model.cells]
+        imputed_stats = {
+            name: np.stack([each[place] for each in stats], axis=-1)
+            for place, name in enumerate(("mean", "sd"))
+        }
+        observed = {c.column: data.numeric(c.column) for c in self.model.cells}
+        coords[nt.RESPONSE] = list(self.model.responses)
+        return build_tree(data, variables, imputed_stats, cells, observed, coords, attrs, self.stats)
+
+    def state(self) -> xr.Dataset:
+        """Nothing beside the attributes of the result: the seed makes the draws again."""
+        import xarray as xr
+
+        return xr.Dataset(attrs={"run_events": json.dumps([e.as_dict() for e in self.events])})
+
+    @classmethod
+    def restore(cls, model: FromPyMC, tree: xr.DataTree, state: xr.Dataset) -> Self:
+        """The run of a file, whose draws are made again when it is extended."""
+        a = tree.attrs
+        events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
+        return cls(
+            model, int(a["seed"]), int(a["chains"]), int(a["tune"]), int(a["spacing"]), float(a["target_accept"]),
+            str(a["evaluate"]), events=events,
+        )  # fmt: skip
+
+
+def _by_cluster(data: IncompleteData, rows: NDArray[np.int64], drawn: Array) -> tuple[Array, Array]:
+    """Means and sds of missing cells (chain, draw, cells) in each cluster, (chain, draw, cluster)."""
+    mean = np.full((*drawn.shape[:2], len(data.clusters)), np.nan)
+    sd = mean.copy()
+    for cluster in np.unique(data.codes[rows]):
+        own = drawn[..., data.codes[rows] == cluster]
+        mean[..., cluster], sd[..., cluster] = own.mean(-1), own.std(-1)
+    return mean, sd
