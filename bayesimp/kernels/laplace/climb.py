@@ -15,6 +15,7 @@ from bayesimp.kernels.compiled import inner, merged
 from bayesimp.kernels.laplace.criterion import evaluate
 from bayesimp.kernels.laplace.start import CAP
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky
+from bayesimp.kernels.newton import shortened, uphill
 from bayesimp.notation import BoolVector, IntMatrix, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -92,19 +93,6 @@ def bend(hessian: Matrix, g: Vector, free: IntMatrix, clusters: float, v: Evalua
 
 
 @merged
-def newton_step(inverse: Matrix, g: Vector, s: Vector) -> tuple[float, float]:
-    """s <- inverse g; returns the slope s'g and the largest element of s."""
-    slope, largest = 0.0, 0.0
-    for a in range(g.shape[0]):
-        s[a] = 0.0
-        for b in range(g.shape[0]):
-            s[a] += inverse[a, b] * g[b]
-        slope += s[a] * g[a]
-        largest = max(largest, abs(s[a]))
-    return slope, largest
-
-
-@merged
 def is_accepted(after: float, value: float, slope: float, t: float, s: Vector, g: Vector) -> bool:
     """Whether a step t s has gained enough (Armijo), or nothing but rounding while the slope along it has fallen."""
     steep = 0.0
@@ -112,15 +100,6 @@ def is_accepted(after: float, value: float, slope: float, t: float, s: Vector, g
         steep += s[a] * g[a]
     gained = math.isfinite(after) and after >= value + 1e-4 * t * slope
     return gained or (after >= value - 1e-10 * (1.0 + abs(value)) and abs(steep) <= 0.9 * slope)
-
-
-@merged
-def shortened(t: float, slope: float, gain: float) -> float:
-    """A step of 0.1 t to 0.5 t: where the parabola through the value, the slope and the gain at t has its maximum."""
-    shrink = 0.1
-    if math.isfinite(gain):
-        shrink = max(0.1, min(0.5, 0.5 * slope * t / (slope * t - gain)))
-    return t * shrink
 
 
 @merged
@@ -191,7 +170,7 @@ def climb(
             newton = covariance_at(h_trial, keep, 0.0, inverse) or covariance_at(
                 hessian, keep, RIDGE, inverse
             )
-        slope, largest = newton_step(inverse, g, s)
+        slope, largest = uphill(inverse, g, s)
         done = not slope >= gain
         if done and not newton:
             return value, slope >= 0.0, evaluation

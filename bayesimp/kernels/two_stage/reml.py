@@ -29,6 +29,7 @@ from bayesimp.kernels.linalg import (
     solve_lower_t,
 )
 from bayesimp.kernels.lmm.search import update_inverse_hessian
+from bayesimp.kernels.newton import downhill
 from bayesimp.notation import Matrix, Stack, Vector
 
 __all__ = ["NOT_CONVERGED", "NO_ESTIMATE", "SINGULAR", "UNDETERMINED", "draw_mean", "reml"]
@@ -238,17 +239,12 @@ def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float
             else:
                 scaled = _first_metric(trial, w, H)
             copy_to(L, trial)
-            value, slope, length, t = after, 0.0, 0.0, 1.0
-            for a in range(d):
-                s[a] = 0.0
-                for l in range(d):
-                    s[a] -= H[a, l] * g[l]
-                slope += s[a] * g[a]
-                length += s[a] * s[a]
+            value, t = after, 1.0
+            slope, length = downhill(H, g, s)
             if -slope < 1e-10:
                 return value, True
             if not scaled:
-                t = min(1.0, 0.3 * abs(L[0, 0]) / math.sqrt(length))
+                t = min(1.0, 0.3 * abs(L[0, 0]) / length)
         a = 0
         for x in range(p):
             for l in range(x + 1):
