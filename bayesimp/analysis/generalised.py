@@ -183,7 +183,9 @@ def _warn_of_doubts(
     what = "Laplace's approximation is poor" if nodes == 1 else f"quadrature of {nodes} nodes is coarse"
     better = cure(nodes)
     advice = (
-        f"Give quadrature={better}." if better > nodes else "The data hardly say how large the effects are."
+        f"Give quadrature={better}."
+        if better > nodes
+        else "The data hardly determine the size of the effects."
     )
     where, here = "", ""
     if len(doubts) > 1:

@@ -159,7 +159,7 @@ class Model(Protocol):
 class Cycles:
     """Cycles of chained equations: a task of `bayesimp.sampling.executors`, which can be pickled.
 
-    Compiled and tuned parts are not pickled; they are made again after unpickling.
+    Compiled and tuned parts are not pickled but rebuilt after unpickling.
     """
 
     model: Model
@@ -336,7 +336,7 @@ def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int,
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
         raise SamplingError(
-            f"post['{table.names[k]}'] must return numbers, as it is given them (levels of text by their place, from 0), "
+            f"post['{table.names[k]}'] must return numbers, as it receives them (levels of text as codes from 0), "
             f"not {changed.dtype}."
         )
     changed = changed.astype(float)

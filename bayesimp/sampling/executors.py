@@ -55,9 +55,9 @@ class Task(Protocol):
         Parameters
         ----------
         chain
-            Where it stands; changed in place.
+            The state of the chain; changed in place.
         number
-            Of the chain, for messages.
+            Number of the chain, for messages.
         into, place
             The history, and which of its chains this is; None: nothing is kept (warm-up).
         """
@@ -114,7 +114,7 @@ class Session(ABC):
         Parameters
         ----------
         chains
-            Where they stand. The list is updated: a chain that was in another process is a new object.
+            The states of the chains. The list is updated: a chain that was in another process is a new object.
         multiple, report, stage, stop
             See `bayesimp.sampling.chains.run_chains`.
 
@@ -172,7 +172,7 @@ class _Serial(Session):
     def _advance(self, chain: Any, c: int, into: Any, first: int, last: int) -> None:
         try:
             self.task.advance(chain, c, into, c, first, last)
-        except KeyboardInterrupt:  # in the middle of a chunk: the chain stands nowhere
+        except KeyboardInterrupt:  # in the middle of a chunk: the chain has no valid state
             raise SamplingError(
                 f"Chain {c} was interrupted in the middle of an iteration: nothing to keep. Run it again."
             ) from None
@@ -303,7 +303,7 @@ class SerialExecutor(Executor):
 class ProcessExecutor(Executor):
     """Processes, where steps hold the interpreter for long: PyMC blocks, functions of the user's.
 
-    Each process starts anew ("spawn") and takes some seconds for its imports; a script must ask for them below
+    Each process is a new interpreter ("spawn") and takes some seconds for its imports; a script must ask for them below
     ``if __name__ == "__main__":``.
     """
 
@@ -333,7 +333,7 @@ EXECUTORS: dict[str, type[Executor]] = {
 
 
 def read_executor(executor: str | Executor | None, workers: int | None = None) -> Executor:
-    """The executor of a name, an executor as it is; None: threads.
+    """The executor with this name, or the executor itself; None: threads.
 
     Raises
     ------

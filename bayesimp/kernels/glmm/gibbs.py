@@ -7,16 +7,16 @@ which y is observed enter. One update:
 
     EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm/blocks.py
     FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events slices, too
-    CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm/moves.py
+    CENTRE       beta and B together, X beta + Z b unchanged       normal                      kernels/glmm/moves.py
     COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   covariance/update.py
     SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm/moves.py
     AUX          shape | beta, B, y                                slice                       kernels/families/shape.py
 
-and when all are done b_i ~ N(0, Psi) in the clusters without rows, which none of the moves sees. Drawing them last
-leaves the joint law as it is, so that y_mis may be drawn from (X beta + Z b, aux) as they are on return.
+and at the end b_i ~ N(0, Psi) in the clusters without rows, which no move reads. Drawing them last leaves the joint
+distribution invariant, so y_mis may be drawn from (X beta + Z b, aux) on return.
 
 Priors: beta normal or flat (Q0, t0); Psi as CovarianceUpdate; increments ~ Exp(1); shape^-1/2 ~ half-t(3, shape_scale).
-A flat prior of beta is improper in its effect where a response is separated, and always for the inverse Gaussian, whose
+A flat prior of beta gives an improper posterior where a response is separated, and always for the inverse Gaussian, whose
 likelihood does not vanish as the mean goes to infinity.
 """
 
@@ -83,7 +83,7 @@ FAILURES = {
     1: "Psi lost its positive definiteness",
     2: "the precision of a cluster's effects is not positive definite",
     3: "the fixed effects are not identified: give them a normal prior",
-    4: "the scales of the effects have no proper law",
+    4: "the scales of the effects have no proper distribution",
     5: "the likelihood is not finite: a linear predictor is out of range",
 }
 
@@ -371,7 +371,7 @@ def glmm_start(
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
     beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),
-    B ~ N(0, Psi) where there are no rows. Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns as it does.
+    B ~ N(0, Psi) where there are no rows. Arguments and answer as for `glmm_step`; beta, aux, Psi and B are set.
     """
     beta[:], B[:] = 0.0, 0.0
     if prior.Psi.kind != FIXED:

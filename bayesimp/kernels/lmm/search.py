@@ -192,10 +192,10 @@ def descend(
     R: Stack,
     scalars: Matrix,
 ) -> None:
-    """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
+    """`minimise` for every table, theta (M, d) in place; with one evaluation theta does not move.
 
     ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
-    table before, or at `START` if that is singular: zero is stationary, and nobody's start.
+    table before, or at `START` if that is singular: zero is stationary, and no search could leave it.
     """
     M, d = theta.shape
     work = workspace(A.shape[1], A.shape[2], B.shape[3])
@@ -267,8 +267,8 @@ def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
-    variance of zero, stationary by symmetry, be it a minimum or not, is made again from near zero. A diagonal element
-    that zero serves as well becomes zero. Also returns (M,) singular.
+    variance of zero, which is stationary whether or not it is a minimum, is repeated from near zero. A diagonal element
+    becomes zero if the deviance is no higher there. Also returns (M,) singular.
     """
     diagonal = prepared.free[:, 0] == prepared.free[:, 1]
     end = prepared.descend(theta)

@@ -127,9 +127,8 @@ def draw_parameters(
     noise, u, target, proposal = np.empty(k), np.empty(B.shape[1]), -math.inf, 0.0
     for attempt in range(1 + TRIES):
         state = attempt == 0  # one place evaluates the state and all proposals: the target is long to compile
-        walk = (
-            attempt % 2 == 0
-        )  # every second step is a random walk, for laws far from the t (separated data)
+        # every second step is a random walk, for targets far from the t (separated data)
+        walk = attempt % 2 == 0
         if not state:
             propose(rng, now.v, walk, noise, new.v)
         log_t = t_log_density(squared(new.v, k), k)
@@ -290,7 +289,7 @@ def mlmi_step(
     rows, shape
         `GlmmRows`, columns of X and Z of sd about 1; shape of the family (1.0 where it has none).
     Q0 (p, p), t0 (p,), nu, scale (q,)
-        Priors, in the module's docstring.
+        Priors: see kernels/mlmi/target.py.
     fit (p + d,), u_fit (m, q), covariance (p + d, p + d)
         <- mode of the parameters (d = q (q + 1) / 2), modes of effects, covariance about the mode. Not read.
     beta (p,), Psi (q, q), B (m, q)

@@ -5,16 +5,17 @@
 3. beta*    ~ N(beta^, F^-1), F of that fit (lme4's RX'RX)
 4. Psi*^-1  ~ Wishart(m_obs, Lambda^-1)
 5. clusters with rows: b ~ N(0, Psi*) is accepted if U <= p(y_i | beta*, b) / p(y_i | beta^, b^_i); after 250 rejections
-   it is the next, whatever it is. Clusters without: N(0, Psi*)
+   the next draw is taken, whatever it is. Clusters without rows: b ~ N(0, Psi*)
 
-It is not a draw from a posterior: modes are shrunken and so is Lambda; the ratio in 5 can pass 1; the 251st draw ignores
-the data, in the clusters with most rows. All this is counted. His code inverts Psi* by mistake where Lambda is singular;
-here RIDGE is added to the diagonal of Lambda and counted.
+This is not a draw from a posterior: modes are shrunken, and so is Lambda; the ratio in step 5 can exceed 1; the 251st
+draw ignores the data, mostly in the largest clusters. All this is counted. If Lambda is singular, his code inverts Psi*
+by mistake; here RIDGE is added to the diagonal of Lambda, which is counted too.
 
-Where rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one: counted.
-Where lme4 stops with an error his code keeps the values it has, and so does this one (`FAILURES`).
+If rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one (counted). If
+lme4 stops with an error, his code keeps the current values, and so does this one (`FAILURES`).
 
-A draw of 5 is given up once the rows so far, and the best that the others could be, do not reach U: the same law.
+A draw of step 5 is abandoned once the rows so far could not reach U even with the best possible others; this does not
+change the distribution.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ FAILURES = {
 EVENTS = {
     "ratios above 1": (
         "tries",
-        "accept-reject ratios above 1: the bound of the published algorithm was none",
+        "accept-reject ratios above 1: the bound of the published algorithm did not hold",
     ),
     "unconditional draws": (
         "clusters drawn",
@@ -75,12 +76,13 @@ EVENTS = {
         "fits not converged: the data are separated, and the search stopped at a large estimate with a larger standard "
         "error",
     ),
-}  # tally: (of which, words)
+}  # tally: (the tally of which it is a part, message)
 
 LIMIT = 250  # tries of accept-reject
 RIDGE = 1e-4
-CHUNK = 16  # rows between looks at whether a draw can still be accepted
-SMALL, START = 0.05, 0.2  # a standard deviation as small is tried again from here: at zero V is stationary
+CHUNK = 16  # rows between checks of whether a draw can still be accepted
+# a standard deviation below SMALL is tried again from START, because V is stationary at zero
+SMALL, START = 0.05, 0.2
 
 
 class PublishedState(NamedTuple):

@@ -1,6 +1,6 @@
 """The log posterior that a step of multilevel imputation leaves invariant, in the coordinates of its proposals.
 
-As (beta, theta) moves, not b is held fixed but e. With u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
+While (beta, theta) moves, e is held fixed, not b. With u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
 
     u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
 
