@@ -29,7 +29,7 @@ from bayesimp.fcs.blocks.base import KEPT, LASTING, Block, Chain, Parameters
 from bayesimp.fcs.blocks.rows import indistinct
 from bayesimp.fcs.runaway import ran_away
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.kernels.chained.moments import imputed_moments
+from bayesimp.kernels.chained.fill import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
 from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
 from bayesimp.sampling.chains import Report, chain_rng

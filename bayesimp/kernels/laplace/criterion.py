@@ -41,15 +41,8 @@ from bayesimp.kernels.glmm.modes import (
     fixed_part,
     workspace,
 )
-from bayesimp.kernels.laplace.hessian import (
-    ClusterSums,
-    Directions,
-    add_hessian,
-    directions,
-    fourth_moments,
-    moments,
-    sum_moments,
-)
+from bayesimp.kernels.laplace.cluster_sums import ClusterSums, fourth_moments, moments, sum_moments
+from bayesimp.kernels.laplace.hessian import Directions, add_hessian, directions
 from bayesimp.kernels.linalg import fill, inverse_from_cholesky
 from bayesimp.notation import IntMatrix, Matrix, Vector
 
