@@ -40,6 +40,7 @@ def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
                 _clusters(block),
                 block.distribution.is_normal,
                 block.method.residual == "cluster" or block.method.fits_each_cluster,
+                name in spec.analyses,
             )
     return out
 

@@ -58,6 +58,8 @@ class FactorTable:
         By factor: sorted observed values, from which chains start.
     scales, joint
         Between working scale and data.
+    variables
+        (v,) names of the columns of V.
     """
 
     factors: tuple[Factor, ...]
@@ -78,6 +80,7 @@ class FactorTable:
     observed: tuple[Array, ...]
     scales: tuple[FactorScale, ...]
     joint: JointScale
+    variables: tuple[str, ...] = ()
 
     @property
     def clusters(self) -> int:
@@ -92,9 +95,17 @@ class FactorTable:
 
 
 def factor_table(
-    data: IncompleteData, factors: tuple[Factor, ...], base: BaseColumns, shift: Shift
+    data: IncompleteData,
+    factors: tuple[Factor, ...],
+    base: BaseColumns,
+    shift: Shift,
+    analyses_only: bool = False,
 ) -> FactorTable:
-    """Put a table into the form in which the sampler reads it."""
+    """Put a table into the form in which the sampler reads it.
+
+    analyses_only: a missing cell is drawn given its own factor and the analyses only, as in chained equations, where the
+    models of other covariates are conditional on it without being factors of its distribution.
+    """
     compiler = Compiler(data, base)
     columns = [
         [compiler.column(column, factor.formula) for column in (*factor.fixed, *factor.random)]
@@ -117,7 +128,7 @@ def factor_table(
     divisor = np.column_stack(
         [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
     )
-    cells, leaf = _cells(factors, places, columns, compiler, V, first)
+    cells, leaf = _cells(factors, places, columns, compiler, V, first, analyses_only)
     used = _used(factors, V, places, leaf, first)
     arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
     X = representative(V, programs, means, divisor, cluster, first)
@@ -130,7 +141,7 @@ def factor_table(
     observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
     return FactorTable(
         factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
-        scales, joint_scale(scales),
+        scales, joint_scale(scales), tuple(compiler.variables),
     )  # fmt: skip
 
 
@@ -194,6 +205,7 @@ def _cells(
     compiler: Compiler,
     V: Array,
     first: NDArray[np.int64],
+    analyses_only: bool,
 ) -> tuple[Cells, NDArray[np.bool_]]:
     """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
     flat = [tokens for part in columns for tokens in part]
@@ -212,7 +224,7 @@ def _cells(
         linear = True
         for l in range(K):
             own = slice(begin[l], begin[l + 1])
-            if not degrees[own].any():
+            if not degrees[own].any() or (analyses_only and not factors[l].is_analysis):
                 continue
             leaf[k] = False
             of.append(l)
