@@ -89,7 +89,7 @@ def read_methods(
         value = by_name.get(name, methods)
         told = methods is not None or name in by_name
         if variable in analyses and not (name in by_name and _is_method(value)):
-            chosen[name] = _of_analysis(variable, data, analyses, name in by_name)
+            chosen[name] = _of_analysis(variable, data, analyses, name in by_name, methods)
             continue
         unsaid = not family_of(data.families[variable]).is_imputable and name not in (*by_name, *grouped)
         if (told and not _is_method(value)) or unsaid:
@@ -109,15 +109,22 @@ def read_methods(
     return chosen, why
 
 
-def _of_analysis(name: str, data: IncompleteData, analyses: Analyses, denied: bool) -> Method:
-    """The method of the response of an analysis; denied: the user gave None for it."""
+def _of_analysis(name: str, data: IncompleteData, analyses: Analyses, denied: bool, of_all: Any) -> Method:
+    """The method of the response of an analysis.
+
+    denied: the user gave None for it; of_all: the method of all variables, if there is one. It is taken where the analysis
+    has, or lacks, a random part as it does.
+    """
     if denied and data.missing(name).any():
         raise SpecificationError(
             f"methods: '{name}' is the response of the analysis '{analyses.texts[name]}', by which it is imputed; take "
             "None out, or the analysis."
         )
     data.require_observed([name])
-    return analyses.method(data, name).for_family(family_of(data.families[name]).name)
+    method = analyses.method(data, name)
+    if _is_method(of_all) and read(of_all).random == method.random and method.level == "row":
+        method = read(of_all)
+    return method.for_family(family_of(data.families[name]).name)
 
 
 def _is_method(value: Any) -> bool:
