@@ -149,34 +149,102 @@ def stale(monkeypatch):
     monkeypatch.setattr(sampler.Sampler, "update_parameters", update)
 
 
-def observed_rows(monkeypatch):
-    """The covariate's own model fitted to the rows in which it is observed."""
-    right = sampler.Sampler._design
-
-    def update(self, k):
-        factor = self.table.factors[k]
-        if factor.is_analysis:
-            return RIGHT(self, k)
-        keep = ~np.isnan(self.table.Y[self.table.rows[k], k])
-        rows = self.table.rows[k][keep]
-        cluster = self.table.arrays.cluster[rows]
-        starts = np.searchsorted(cluster, np.arange(self.table.clusters + 1)).astype(np.int64)
-        swap = lambda part, new: tuple(new if i == k else old for i, old in enumerate(part))  # noqa: E731
-        whole = self.table
-        self.table = replace(whole, rows=swap(whole.rows, rows), starts=swap(whole.starts, starts))
-        try:
-            return RIGHT(self, k)
-        finally:
-            self.table = whole
-
-    assert right
-    monkeypatch.setattr(sampler.Sampler, "update_parameters", update)
-
-
-RIGHT = sampler.Sampler.update_parameters
-
-
 @pytest.mark.parametrize("spoil", [without_analysis, without_effects, stale])
 def test_wrong_draws_of_a_binary_covariate_are_told_apart(spoil, monkeypatch):
     spoil(monkeypatch)
     assert p_of(binary(), enumerated()) < REJECTED
+
+
+# -- one incomplete covariate: a joint GLMM ------------------------------------------------------------------------
+
+IW = pr.Priors(pr.InverseWishart(5.0, 0.3), pr.InverseWishart(6.0, 0.25, centred=False), pr.Normal(0.0, 3.0))
+OWN = {"x": "x ~ w + (1 | g)"}
+
+
+def one_covariate(binary: bool) -> bi.IncompleteData:
+    """x and y are incomplete; x lacks in two clusters."""
+    rng = np.random.default_rng(21)
+    g = np.repeat(np.arange(16), 7)
+    n = len(g)
+    w = rng.normal(size=n)
+    x = 0.4 * w + rng.normal(0, 0.6, 16)[g] + rng.normal(size=n)
+    u = rng.multivariate_normal([0, 0], [[0.5, 0.1], [0.1, 0.3]], 16)[g]
+    eta = 0.3 + 0.6 * x + 0.3 * w + 0.7 * x * w + u[:, 0] + u[:, 1] * x
+    y = (rng.random(n) < expit(eta)).astype(float) if binary else eta + rng.normal(size=n)
+    frame = pd.DataFrame({"g": g, "w": w, "x": np.where((rng.random(n) < 0.25) | (g % 8 == 3), np.nan, x), "y": y})
+    frame.loc[rng.random(n) < 0.15, "y"] = np.nan
+    return bi.IncompleteData(frame, "g", {"y": "bernoulli"} if binary else None)
+
+
+def quantities(imp) -> np.ndarray:
+    """(chains, draws, .): parameters, variances by their logarithms, and means of imputed values of every cluster."""
+    tree = imp.tree["posterior"]
+    names = [name for name in ("beta_x", "beta_y", "sigma2_x", "sigma2_y", "Psi_x", "Psi_y") if name in tree]
+    parts = [tree[name].values.reshape(*tree[name].shape[:2], -1) for name in names]
+    parts = [np.log(part) if "sigma2" in name else part for name, part in zip(names, parts, strict=True)]
+    mean = imp.tree["imputed_stats"]["mean"].sel(response=["x", "y"]).transpose("chain", "draw", ...).values
+    made = np.concatenate([*parts, mean.reshape(*mean.shape[:2], -1)], axis=-1)
+    return made[:, :, np.isfinite(made).all(axis=(0, 1))]
+
+
+def p_of_means(a, b) -> float:
+    (mean_a, se_a), (mean_b, se_b) = mc.batch_means(a, BATCHES), mc.batch_means(b, BATCHES)
+    return mc.bonferroni(2 * stats.t(2 * BATCHES).sf(np.abs(mean_a - mean_b) / np.hypot(se_a, se_b)))
+
+
+@cache
+def of_joint(binary: bool) -> np.ndarray:
+    model = bi.JointGLMM(one_covariate(binary), ANALYSIS, OWN, priors=IW, effects="separate")
+    return quantities(model.impute(4, chains=4, tune=200, draws=1500, **RUN))
+
+
+def of_fcs(binary: bool, cycles: int = 1100) -> np.ndarray:
+    model = bi.FCS(one_covariate(binary), Bayes(IW), OWN, analysis=ANALYSIS)
+    return quantities(model.impute(4, cycles=cycles, tune=100, **RUN))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_with_one_incomplete_covariate_it_is_the_joint_model(binary):
+    assert p_of_means(of_fcs(binary), of_joint(binary)) > LEVEL
+
+
+@pytest.mark.parametrize("spoil", [without_analysis, without_effects, stale])
+def test_wrong_draws_of_a_normal_covariate_are_told_apart(spoil, monkeypatch):
+    expected = of_joint(False)
+    spoil(monkeypatch)
+    assert p_of_means(of_fcs(False, 600), expected) < REJECTED
+
+
+# -- all linear and normal: plain chained equations ----------------------------------------------------------------
+
+
+def imputed(model, cycles) -> np.ndarray:
+    """(chains, quantities) means over cycles of the mean and the standard deviation of imputed values, by cluster."""
+    imp = model.impute(40, cycles=cycles, tune=cycles // 3, **RUN)
+    parts = [imp.tree["imputed_stats"][what].sel(response="x").transpose("chain", ...) for what in ("mean", "sd")]
+    made = np.concatenate([part.mean("draw").values for part in parts], axis=-1)
+    return made[:, np.isfinite(made).all(axis=0)]
+
+
+def test_where_all_is_linear_and_normal_plain_chained_equations_are_the_same():
+    """The cluster means give the analysis what the model of x given y has; 60 clusters make priors of variances small."""
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(60), 8)
+    n = len(g)
+    w = rng.normal(size=n) + rng.normal(size=60)[g]
+    x = 0.5 * w + rng.normal(0, 0.7, 60)[g] + rng.normal(size=n)
+    y = x - 0.5 * w + rng.normal(0, 0.8, 60)[g] + rng.normal(size=n)
+    data = bi.IncompleteData(
+        pd.DataFrame({"g": g, "w": w, "x": np.where(rng.random(n) < 0.4, np.nan, x), "y": y}), "g"
+    )
+    analysis = "y ~ x + w + cluster_mean(x) + cluster_mean(w) + (1 | g)"
+    a, b = imputed(bi.FCS(data, analysis=analysis), 90), imputed(bi.FCS(data), 90)
+    assert p_of_chains(a, b) > LEVEL
+    without = bi.FCS(data, analysis="y ~ x + (1 | g)")  # not what plain chained equations have
+    assert p_of_chains(imputed(without, 60), b) < REJECTED
+
+
+def p_of_chains(a, b) -> float:
+    """Means of independent chains (chains, quantities)."""
+    se = np.hypot(a.std(axis=0, ddof=1) / np.sqrt(len(a)), b.std(axis=0, ddof=1) / np.sqrt(len(b)))
+    return mc.bonferroni(2 * stats.t(len(a) + len(b) - 2).sf(np.abs(a.mean(axis=0) - b.mean(axis=0)) / se))

@@ -86,3 +86,20 @@ def test_imputed_responses_are_what_the_analysis_says(family):
     imp = model(frame, family).impute(2, cycles=20, seed=1, progress=False, executor="serial")
     assert np.abs(imp.values("y") - true[hole]).max() < 0.2 * true.std()
     assert imp.frame(0)["y"][~hole].equals(frame["y"][~hole])
+
+
+def test_values_of_clusters_are_what_the_analysis_says():
+    rng = np.random.default_rng(8)
+    c = 50 + 7 * rng.normal(size=40)
+    g = np.repeat(np.arange(40), 8)
+    w, lacks = rng.normal(size=320), np.isin(g, [3, 11, 26, 27, 35])
+    y = 5 * (c[g] - 50) + 3 * w + 0.3 * rng.normal(size=320)
+    frame = pd.DataFrame({"g": [f"k{(7 * i) % 40}" for i in g], "w": w, "c": np.where(lacks, np.nan, c[g]), "y": y})
+    frame.loc[::17, "c"] = np.nan  # known from the other rows of their clusters
+    order = rng.permutation(320)
+    frame, true = frame.iloc[order].reset_index(drop=True), c[g][order]
+    model = bi.FCS(bi.IncompleteData(frame, "g"), analysis="y ~ c + w")
+    imp = model.impute(2, cycles=30, seed=1, progress=False, executor="serial")
+    for k in range(2):
+        error = np.abs(imp.frame(k)["c"].to_numpy() - true)
+        assert error.max() < 0.2 and (error[~lacks[order]] == 0).all()
