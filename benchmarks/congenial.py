@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--only", nargs="*", default=list(DESIGNS))
     parser.add_argument("--out", type=Path, default=Path("congenial_study"))
+    parser.add_argument("--to", default="CONGENIAL.md", help="the file of this folder that is written")
     options = parser.parse_args()
     began, lines, failures = time.perf_counter(), [], 0
     for name in options.only:
@@ -143,7 +144,8 @@ def main() -> None:
         print("\n".join(lines[-18:]), flush=True)
     seconds = time.perf_counter() - began
     about = (__doc__ or "").split("\n\n")[2].strip()
-    command = f"`python -m benchmarks.congenial --replicates {options.replicates}`"
+    chosen = "" if options.only == list(DESIGNS) else f" --only {' '.join(map(repr, options.only))}"
+    command = f"`python -m benchmarks.congenial --replicates {options.replicates}{chosen}`"
     versions = f"bayesimp {bi.__version__}, Python {platform.python_version()}"
     text = (
         f"# Imputation that knows the analysis\n\nMade by {command} ({versions}, {seconds:.0f} s in this run; {failures} "
@@ -152,7 +154,7 @@ def main() -> None:
         "the mean model standard error by the empirical one.\n\n"
         "| design | term | method | bias | coverage | se ratio |\n|---|---|---|---|---|---|\n"
     )
-    (HERE / "CONGENIAL.md").write_text(text + "\n".join(lines) + "\n")
+    (HERE / options.to).write_text(text + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ class FCS(ImputationModel):
         self.post = checked_post(post, self.spec)
         self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete)
         if self.spec.drawn:
-            self.substantive  # what it cannot take is refused here, before anything is sampled
+            _ = self.substantive  # what it cannot take is refused here, before anything is sampled
 
     @cached_property
     def table(self) -> ChainedTable:

@@ -167,9 +167,7 @@ def check_analyses(model: ModelPlan, analyses: Sequence[AnalysisPlan], problems:
         other = "values that are drawn given an analysis take none; set congenial = false under [model]"
     refused = ("weights", "offset") if joint else ("weights", "offset", "link")
     for k, analysis in enumerate(analyses, 1):
-        problems += [
-            f"analysis[{k}].{key}: {other}" for key in refused if getattr(analysis, key) is not None
-        ]
+        problems += [f"analysis[{k}].{key}: {other}" for key in refused if getattr(analysis, key) is not None]
     if model.derived and not joint:
         problems.append(
             "model.derived: has no place beside congenial = true; write the expression in the formulas, as in I(a / b**2)"

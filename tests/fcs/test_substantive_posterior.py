@@ -171,7 +171,9 @@ def one_covariate(binary: bool) -> bi.IncompleteData:
     u = rng.multivariate_normal([0, 0], [[0.5, 0.1], [0.1, 0.3]], 16)[g]
     eta = 0.3 + 0.6 * x + 0.3 * w + 0.7 * x * w + u[:, 0] + u[:, 1] * x
     y = (rng.random(n) < expit(eta)).astype(float) if binary else eta + rng.normal(size=n)
-    frame = pd.DataFrame({"g": g, "w": w, "x": np.where((rng.random(n) < 0.25) | (g % 8 == 3), np.nan, x), "y": y})
+    frame = pd.DataFrame(
+        {"g": g, "w": w, "x": np.where((rng.random(n) < 0.25) | (g % 8 == 3), np.nan, x), "y": y}
+    )
     frame.loc[rng.random(n) < 0.15, "y"] = np.nan
     return bi.IncompleteData(frame, "g", {"y": "bernoulli"} if binary else None)
 
@@ -221,7 +223,9 @@ def test_wrong_draws_of_a_normal_covariate_are_told_apart(spoil, monkeypatch):
 def imputed(model, cycles) -> np.ndarray:
     """(chains, quantities) means over cycles of the mean and the standard deviation of imputed values, by cluster."""
     imp = model.impute(40, cycles=cycles, tune=cycles // 3, **RUN)
-    parts = [imp.tree["imputed_stats"][what].sel(response="x").transpose("chain", ...) for what in ("mean", "sd")]
+    parts = [
+        imp.tree["imputed_stats"][what].sel(response="x").transpose("chain", ...) for what in ("mean", "sd")
+    ]
     made = np.concatenate([part.mean("draw").values for part in parts], axis=-1)
     return made[:, np.isfinite(made).all(axis=0)]
 

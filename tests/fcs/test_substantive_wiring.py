@@ -1,6 +1,6 @@
 """From the kernel to the completed table: values drawn given an analysis that says, nearly without error, what they are.
 
-y = f(x) + effects of the clusters + e, where a standard deviation of x moves y by 30 standard deviations of e: whatever is
+y = f(x) + effects of the clusters + e, where a standard deviation of x moves y by 30 standard deviations of e: what is
 imputed for x must be what was taken away, in its own row, unit and level; and y imputed from the analysis what it was.
 """
 
@@ -47,7 +47,7 @@ def made(family, lacking="x", seed=3):
     unit = x.std()
     steps = np.array([0.0, 1.0, -2.0])[x.astype(int)] if family in ("ordinal", "categorical") else x / unit
     y = 1000 + 30 * steps + 10 * w + 50 * rng.normal(size=CLUSTERS)[G] + SD * rng.normal(size=N)
-    hole = (rng.random(N) < 0.25)
+    hole = rng.random(N) < 0.25
     frame = pd.DataFrame({"g": [f"k{i}" for i in (G * 7) % CLUSTERS], "n": size, "w": w, "x": values, "y": y})
     true = x if lacking == "x" else y
     frame[lacking] = frame[lacking].mask(hole)
@@ -94,7 +94,9 @@ def test_values_of_clusters_are_what_the_analysis_says():
     g = np.repeat(np.arange(40), 8)
     w, lacks = rng.normal(size=320), np.isin(g, [3, 11, 26, 27, 35])
     y = 5 * (c[g] - 50) + 3 * w + 0.3 * rng.normal(size=320)
-    frame = pd.DataFrame({"g": [f"k{(7 * i) % 40}" for i in g], "w": w, "c": np.where(lacks, np.nan, c[g]), "y": y})
+    frame = pd.DataFrame(
+        {"g": [f"k{(7 * i) % 40}" for i in g], "w": w, "c": np.where(lacks, np.nan, c[g]), "y": y}
+    )
     frame.loc[::17, "c"] = np.nan  # known from the other rows of their clusters
     order = rng.permutation(320)
     frame, true = frame.iloc[order].reset_index(drop=True), c[g][order]

@@ -119,9 +119,13 @@ def test_chained_equations_for_the_analyses_of_the_plan(folder):
     made = bi.FCS(table(folder), {"dose": "bayes"}, analysis=formula)
     run = dict(seed=5, cycles=6, tune=2, progress=False)
     for k in range(2):
-        pd.testing.assert_frame_equal(own.impute(2, **run).frame(k), made.impute(2, **run).frame(k), check_dtype=False)
+        pd.testing.assert_frame_equal(
+            own.impute(2, **run).frame(k), made.impute(2, **run).frame(k), check_dtype=False
+        )
     assert own.data.families["ill"] == "bernoulli" and own.spec.analyses == {"ill": formula}
-    assert "model.congenial: such a model imputes for the analyses" in problems(folder, GIVEN.replace(ANALYSIS, ""))
+    assert "model.congenial: such a model imputes for the analyses" in problems(
+        folder, GIVEN.replace(ANALYSIS, "")
+    )
     probit = GIVEN.replace('family = "bernoulli"', 'family = "bernoulli"\nlink = "probit"')
     assert "analysis[1].link: values that are drawn given an analysis take none" in problems(folder, probit)
     wrong = GIVEN.replace("[data.types]", '[data.families]\nill = "normal"\n[data.types]')

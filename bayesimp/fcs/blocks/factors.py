@@ -2,10 +2,10 @@
 
     p(x | w, y)  ~  p(x | w, v) p(y | x, w, u)
 
-The first is the model of x given the other covariates, the second the analysis. They are factors as those of a joint GLMM
-(joint/glmm/table.py), by whose kernels values are drawn; but the models of other covariates, in which x is a predictor, are
-none of its factors. That is what makes these chained equations. Each factor has the working scale of its block
-(fcs/scale.py), and so the priors that the block has otherwise.
+The first is the model of x given the other covariates, the second the analysis. They are factors as those of a joint
+GLMM (joint/glmm/table.py), by whose kernels values are drawn; but the models of other covariates, in which x is a
+predictor, are no part of the law of x. That is what makes these chained equations. Each factor has the working scale of
+its block (fcs/scale.py), and so the priors that the block has otherwise.
 """
 
 from __future__ import annotations

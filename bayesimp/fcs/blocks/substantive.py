@@ -3,11 +3,11 @@
 A visit to a variable, with the values of all others as they are (fcs/blocks/factors.py):
 
     theta_k, Psi_k, b_ki | completed data         of its own model: the analysis, if it is the response of one
-    x_kij  ~  p_k(x | others, theta_k, b_ki)  prod_l p_l(y_l | x, ..., theta_l, b_li)       over the analyses l that x is in
+    x_kij  ~  p_k(x | others, theta_k, b_ki)  prod_l p_l(y_l | x, ..., theta_l, b_li)      l: the analyses that x is in
 
-Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, for these depend on the responses
-of the analyses, which the model lacks. The parameters of the analyses are drawn at the visits to their responses, once in
-every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices (kernels/factors/cells.py).
+Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, for these depend on the
+responses of the analyses, which the model lacks. The parameters of the analyses are drawn at the visits to their
+responses, once in every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices (kernels/factors/cells.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from bayesimp.kernels.glmm.gibbs import FAILURES, TALLIES
 __all__ = ["SubstantiveBlock"]
 
 Array = NDArray[np.float64]
-TUNING = 40  # visits in which the step of the move of effects and cells is tuned, on a chain that is discarded
+TUNING = (
+    40  # visits in which the step of the move of effects and cells is tuned, on a chain that is discarded
+)
 
 
 class SubstantiveBlock(Block):
@@ -185,7 +187,7 @@ class SubstantiveBlock(Block):
         if tried:
             text = (
                 f"accepted by moves of effects and values together in {len(self.models.table.bare[self.k])} clusters "
-                f"without observed values: {accepted / tried:.0%} (step {self.step_size:.2f}, tuned before the chains began)"
+                f"without observed values: {accepted / tried:.0%} (step {self.step_size:.2f}, tuned before the run)"
             )
             events.append(Event("acceptance", self.name, text, 1))
         return events

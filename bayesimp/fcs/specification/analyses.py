@@ -148,7 +148,9 @@ def check_options(
                 )
 
 
-def check_drawn(block: ConditionalModel, analyses: Analyses, base: BaseColumns, bounded: Collection[str]) -> None:
+def check_drawn(
+    block: ConditionalModel, analyses: Analyses, base: BaseColumns, bounded: Collection[str]
+) -> None:
     """Refuse a model that cannot be a factor of what a variable of an analysis is drawn from.
 
     Raises

@@ -185,7 +185,9 @@ def _drawn_given(analyses: Analyses, name: str) -> list[str]:
     left = sorted(analyses.after(name))
     times = " times ".join(f"'{text}'" for text in texts)
     are = "are" if len(left) > 1 else "is"
-    return [f"drawn from its own model times the analysis {times}: {listing(left)} {are} not among its predictors"]
+    return [
+        f"drawn from its own model times the analysis {times}: {listing(left)} {are} not among its predictors"
+    ]
 
 
 def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:

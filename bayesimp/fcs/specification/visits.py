@@ -112,8 +112,8 @@ def read_methods(
 def _of_analysis(name: str, data: IncompleteData, analyses: Analyses, denied: bool, of_all: Any) -> Method:
     """The method of the response of an analysis.
 
-    denied: the user gave None for it; of_all: the method of all variables, if there is one. It is taken where the analysis
-    has, or lacks, a random part as it does.
+    denied: the user gave None for it; of_all: the method of all variables, if there is one, which is taken where the
+    analysis has, or lacks, a random part as it does.
     """
     if denied and data.missing(name).any():
         raise SpecificationError(
