@@ -7,7 +7,8 @@ A visit to a variable, with the values of all others as they are (fcs/blocks/fac
 
 Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, for these depend on the
 responses of the analyses, which the model lacks. The parameters of the analyses are drawn at the visits to their
-responses, once in every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices (kernels/factors/cells.py).
+responses, once in every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices
+(kernels/factors/cells.py).
 """
 
 from __future__ import annotations
