@@ -184,6 +184,15 @@ def test_blocks_visited_in_another_order_and_twice():
     run(model)
 
 
+def test_variables_of_an_analysis_are_not_to_be_imputed_together():
+    """Blocks that mix badly are advised to be joined; those that are drawn one by one are not."""
+    table = frame()[["g", "x", "w", "y", "aux"]]
+    table["w"] = table.w.where(table.x.notna())
+    kept = bi.IncompleteData(table, "g")
+    assert bi.FCS(kept).impute_together(["beta_x[w]"]) != {}
+    assert bi.FCS(kept, analysis=A).impute_together(["beta_x[w]"]) == {}
+
+
 # -- options that are honoured ---------------------------------------------------------------------------------------
 
 

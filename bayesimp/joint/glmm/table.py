@@ -17,6 +17,7 @@ from bayesimp.contract import Shift
 from bayesimp.errors import DataError
 from bayesimp.families.registry import trials
 from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
 from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
@@ -189,9 +190,11 @@ def _responses(
             at = np.searchsorted(values[by_value], v)
             Y[:, k] = np.where(np.isnan(v), np.nan, by_value[np.minimum(at, len(values) - 1)])
             continue
+        # without an intercept, which absorbs it, an origin or a log mean would be another model
+        absorbed = any(column.base == INTERCEPT and column.over is None for column in factor.fixed)
         if factor.family.is_normal:
-            center[k], unit[k] = np.nanmean(v), np.nanstd(v)
-        elif factor.family.is_divided_by_mean:
+            center[k], unit[k] = np.nanmean(v) if absorbed else 0.0, np.nanstd(v)
+        elif factor.family.is_divided_by_mean and absorbed:
             unit[k] = np.nanmean(v)
         unit[k] = unit[k] if unit[k] > 0 else 1.0
         Y[:, k] = (v - center[k]) / unit[k]
