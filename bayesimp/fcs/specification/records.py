@@ -88,6 +88,10 @@ class Conditionals:
     exact
         Imputed columns that hold whole numbers (empty array) or only certain values: levels or, for methods that match,
         the observed values.
+    analyses
+        Response -> analysis that its values are drawn from (specification/analyses.py).
+    drawn
+        Blocks whose values are drawn given analyses: those of the responses and of the covariates.
     """
 
     complete: tuple[str, ...]
@@ -97,6 +101,8 @@ class Conditionals:
     blocks: tuple[ConditionalModel, ...]
     exact: Mapping[str, Array] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
+    analyses: Mapping[str, str] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
 
 
 def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, str] | None = None) -> str:

@@ -17,6 +17,7 @@ from bayesimp.contract import Shift
 from bayesimp.errors import DataError
 from bayesimp.families.registry import trials
 from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
 from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
@@ -58,6 +59,8 @@ class FactorTable:
         By factor: sorted observed values, from which chains start.
     scales, joint
         Between working scale and data.
+    variables
+        (v,) names of the columns of V.
     """
 
     factors: tuple[Factor, ...]
@@ -78,6 +81,7 @@ class FactorTable:
     observed: tuple[Array, ...]
     scales: tuple[FactorScale, ...]
     joint: JointScale
+    variables: tuple[str, ...] = ()
 
     @property
     def clusters(self) -> int:
@@ -92,9 +96,17 @@ class FactorTable:
 
 
 def factor_table(
-    data: IncompleteData, factors: tuple[Factor, ...], base: BaseColumns, shift: Shift
+    data: IncompleteData,
+    factors: tuple[Factor, ...],
+    base: BaseColumns,
+    shift: Shift,
+    analyses_only: bool = False,
 ) -> FactorTable:
-    """Put a table into the form in which the sampler reads it."""
+    """Put a table into the form in which the sampler reads it.
+
+    analyses_only: a missing cell is drawn given its own factor and the analyses only, as in chained equations, where the
+    models of other covariates are conditional on it without being factors of its distribution.
+    """
     compiler = Compiler(data, base)
     columns = [
         [compiler.column(column, factor.formula) for column in (*factor.fixed, *factor.random)]
@@ -117,7 +129,7 @@ def factor_table(
     divisor = np.column_stack(
         [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
     )
-    cells, leaf = _cells(factors, places, columns, compiler, V, first)
+    cells, leaf = _cells(factors, places, columns, compiler, V, first, analyses_only)
     used = _used(factors, V, places, leaf, first)
     arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
     X = representative(V, programs, means, divisor, cluster, first)
@@ -130,7 +142,7 @@ def factor_table(
     observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
     return FactorTable(
         factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
-        scales, joint_scale(scales),
+        scales, joint_scale(scales), tuple(compiler.variables),
     )  # fmt: skip
 
 
@@ -178,9 +190,11 @@ def _responses(
             at = np.searchsorted(values[by_value], v)
             Y[:, k] = np.where(np.isnan(v), np.nan, by_value[np.minimum(at, len(values) - 1)])
             continue
+        # without an intercept, which absorbs it, an origin or a log mean would be another model
+        absorbed = any(column.base == INTERCEPT and column.over is None for column in factor.fixed)
         if factor.family.is_normal:
-            center[k], unit[k] = np.nanmean(v), np.nanstd(v)
-        elif factor.family.is_divided_by_mean:
+            center[k], unit[k] = np.nanmean(v) if absorbed else 0.0, np.nanstd(v)
+        elif factor.family.is_divided_by_mean and absorbed:
             unit[k] = np.nanmean(v)
         unit[k] = unit[k] if unit[k] > 0 else 1.0
         Y[:, k] = (v - center[k]) / unit[k]
@@ -194,6 +208,7 @@ def _cells(
     compiler: Compiler,
     V: Array,
     first: NDArray[np.int64],
+    analyses_only: bool,
 ) -> tuple[Cells, NDArray[np.bool_]]:
     """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
     flat = [tokens for part in columns for tokens in part]
@@ -212,7 +227,7 @@ def _cells(
         linear = True
         for l in range(K):
             own = slice(begin[l], begin[l + 1])
-            if not degrees[own].any():
+            if not degrees[own].any() or (analyses_only and not factors[l].is_analysis):
                 continue
             leaf[k] = False
             of.append(l)
