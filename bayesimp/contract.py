@@ -264,6 +264,11 @@ class ImputationModel(ABC):
     def parameter_priors(self) -> Mapping[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
 
+    @property
+    def has_contextual(self) -> bool:
+        """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""
+        return False
+
     @abstractmethod
     def with_priors(self, priors: Priors | str) -> ImputationModel:
         """The same model under other priors."""

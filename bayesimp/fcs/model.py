@@ -263,6 +263,11 @@ class FCS(ImputationModel):
         return FCS(self.data, **{**self._declared, "methods": changed})
 
     @property
+    def has_contextual(self) -> bool:
+        """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""
+        return any(block.contextual for block in self.spec.blocks)
+
+    @property
     def priors(self) -> dict[str, pr.Priors]:  # type: ignore[override]
         """Priors by block, for blocks that take priors."""
         return {b.name: b.method.priors for b in self.spec.blocks if b.method.priors is not None}

@@ -20,6 +20,7 @@ from bayesimp.fcs.specification.analyses import Analyses, check_drawn, check_opt
 from bayesimp.fcs.specification.automatic_columns import (
     Seen,
     check_compatible,
+    with_contextual,
     with_means,
     without_collinear,
     without_combined_means,
@@ -39,7 +40,7 @@ from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
-from bayesimp.fcs.specification.values import filled
+from bayesimp.fcs.specification.values import filled, observed
 from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
@@ -89,7 +90,8 @@ def conditionals(
         where it is missing; any other column is new.
     compatible
         Whether cluster means of the other variables are predictors (see `data.compatible`), unless the method says so.
-        None: in models without a formula, if there are at least 5 clusters for each mean. A mean that is a combination of
+        None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of models of
+        normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a combination of
         other columns, where the response is observed, is left out and noted. True is refused for methods that the user
         chose and that have no random effects to match.
     ignore
@@ -198,6 +200,11 @@ def _with_automatic_columns(
         for d in drafts
     }
     added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
+    there = observed(data, base.complete, base.incomplete, base.derived.values())
+    made = {
+        name: block if name in analyses else with_contextual(block, there, data.codes, fitted)
+        for name, block in made.items()
+    }
     made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
     return {name: _without(block, given[name], base) for name, block in made.items()}
 

@@ -45,6 +45,9 @@ class ConditionalModel:
         The numbers of its levels in the base column, in order (`IncompleteData.level_values`); empty for numbers.
     trials
         Base column of binomial trials.
+    contextual
+        Cluster means whose coefficients are shrunk (`bayesimp.priors.Contextual`), each with the bound of that
+        coefficient for each response, in the units of the data.
     """
 
     name: str
@@ -56,6 +59,13 @@ class ConditionalModel:
     family: str = "normal"
     levels: tuple[float, ...] = ()
     trials: str | None = None
+    contextual: tuple[tuple[Column, tuple[float, ...]], ...] = ()
+
+    @property
+    def bounds(self) -> Array:
+        """(p, responses) bounds of contextual effects; inf for columns that are none."""
+        known = dict(self.contextual)
+        return np.array([known.get(column, (np.inf,) * len(self.responses)) for column in self.fixed])
 
     @property
     def predictors(self) -> int:
