@@ -230,7 +230,7 @@ class Run(ABC):
         """
         raise SpecificationError(
             f"{type(self.model).__name__} does not complete new rows: its runs do not keep, or cannot use, the "
-            "parameters that this needs. JointNormal does."
+            "parameters that this needs. JointNormal and JointGLMM do."
         )
 
     @abstractmethod

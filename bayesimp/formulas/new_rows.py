@@ -18,7 +18,7 @@ from bayesimp.formulas.terms import STATEFUL
 from bayesimp.messages import listing
 from bayesimp.table.new_rows import NewRows
 
-__all__ = ["new_design"]
+__all__ = ["joined_column", "new_design"]
 
 Array = NDArray[np.float64]
 
@@ -51,8 +51,10 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     new.require(names, "covariate")
     new.require_complete(names)
     n = len(new.training)
-    both = pd.DataFrame({name: _joined(name, formula, new) for name in names}, index=range(n + len(new)))
-    codes = _codes(new)
+    both = pd.DataFrame(
+        {name: joined_column(name, formula.uses[name], new) for name in names}, index=range(n + len(new))
+    )
+    codes = new.codes_beside_table
     made = design(formula, both, codes=codes, counted=np.arange(len(both)) < n)
     same = made.fixed == known.fixed and made.random == known.random
     if not (same and np.array_equal(made.X[:n], known.X) and np.array_equal(made.Z[:n], known.Z)):
@@ -64,19 +66,20 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     return made.X[n:], made.Z[n:]
 
 
-def _codes(new: NewRows) -> NDArray[np.int64]:
-    """(N + n,) cluster of the rows of the table and of the new rows."""
-    m = len(new.training.clusters)
-    own = np.where(new.is_new, m + np.cumsum(new.is_new) - 1, new.known)
-    return np.concatenate([new.training.codes, own[new.codes]])
+def joined_column(name: str, uses: frozenset[str], new: NewRows) -> pd.Series:
+    """A complete column of the table, with that of the new rows below it, in the type of the table's.
 
+    uses: as `Formula.uses` has them.
 
-def _joined(name: str, formula: Formula, new: NewRows) -> pd.Series:
-    """A complete column of the table, with that of the new rows below it, in the type of the table's."""
+    Raises
+    ------
+    DataError
+        A level that the table does not have; no number where the table has numbers.
+    """
     theirs, ours = new.training.frame[name], new.frame[name]
     category = isinstance(theirs.dtype, pd.CategoricalDtype)
     text = category or not pd.api.types.is_numeric_dtype(theirs.infer_objects().dtype)
-    if text or "factor" in formula.uses[name]:
+    if text or "factor" in uses:
         levels = theirs.cat.remove_unused_categories().cat.categories if category else theirs.unique()
         unknown = ~ours.astype(object).isin(list(levels)).to_numpy()
         if unknown.any():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayesimp import arguments
@@ -32,6 +33,38 @@ class ImputedNewRows(Imputations):
     data
         The new rows, `NewRows`.
     """
+
+    def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
+        """A column with the imputed values of table k; levels are those of the run's table."""
+        if not self._family(name).is_coded:
+            return super()._filled(name, rows, k)
+        cells = self.data.frame[name].astype(object).to_numpy(copy=True)
+        cells[rows] = self.decoded(name, k)
+        return pd.Series(cells, self.data.frame.index, name=name, dtype=object).astype(self._dtypes[name])
+
+    @cached_property
+    def _dtypes(self) -> dict[str, Any]:
+        """Of completed columns of levels: that of the new rows if it holds every level, else that of the run's table."""
+        return {name: self._holding(name) for name in self._cells if self._family(name).is_coded}
+
+    def _holding(self, name: str) -> Any:
+        levels, known = list(self.data.levels(name)), self.data.learnt_from.frame[name].dtype
+        column = self.data.frame[name]
+        for dtype in (column.dtype, known):
+            if isinstance(dtype, pd.CategoricalDtype) and not set(levels) <= set(dtype.categories):
+                continue
+            try:
+                held = pd.Series(levels, dtype=object).astype(dtype).astype(object).tolist() == levels
+                column.astype(object).where(column.notna(), levels[0]).astype(dtype)
+            except (TypeError, ValueError):
+                continue
+            if held:
+                return dtype
+        return np.dtype(object)
+
+    def stacked(self, names: list[str], first: int, stop: int) -> pd.DataFrame:
+        """Columns of tables first .. stop-1, one below the other."""
+        return pd.concat([self.frame(k)[names] for k in range(first, stop)], ignore_index=True)
 
     def summary(self, var_names: list[str] | None = None) -> NoReturn:
         """New rows have no chains: convergence is that of the run."""

@@ -59,7 +59,10 @@ class NewRows(IncompleteData):
         self.grouping = Clusters.of(self.frame[self.cluster], least=1)
         self.known: NDArray[np.int64] = self._places()
         self.families = {name: training.families.get(name, "none") for name in self.variables}
-        self._levels: dict[str, tuple] = {}
+        coded = [
+            name for name in self.variables if name in training.families and training.variable(name).is_coded
+        ]
+        self._levels = {name: training.levels(name) for name in coded}
         self._made: dict[str, Variable] = {}
 
     @property
@@ -71,6 +74,13 @@ class NewRows(IncompleteData):
     def learnt_from(self) -> IncompleteData:
         """The table whose observed values say what is usual for a variable: that of the run."""
         return self.training
+
+    @property
+    def codes_beside_table(self) -> NDArray[np.int64]:
+        """(N + n,) cluster of each row of the run's table and of the new rows below it: its clusters, then new ones."""
+        m = len(self.training.clusters)
+        own = np.where(self.is_new, m + np.cumsum(self.is_new) - 1, self.known)
+        return np.concatenate([self.training.codes, own[self.codes]])
 
     def _places(self) -> NDArray[np.int64]:
         ours, theirs = _kind(self.clusters), _kind(self.training.clusters)

@@ -66,6 +66,15 @@ class Sampler:
 
     def sweep(self, tune: bool = False) -> None:
         """One update of everything; `tune`: in warm-up, where steps are tuned."""
+        chain = self.chain
+        self._factors(tune)
+        for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
+            if prior.kind != FIXED and len(Psi):
+                if not draw_covariance(chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi):
+                    raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+
+    def _factors(self, tune: bool) -> None:
+        """Everything but Psi, factor by factor."""
         table, chain = self.table, self.chain
         for k in range(len(table.factors)):
             failed = self._normal(k) if table.factors[k].code == NORMAL else self._generalised(k)
@@ -79,10 +88,6 @@ class Sampler:
                 )  # fmt: skip
                 if len(table.bare[k]):
                     self._together(k, tune)
-        for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
-            if prior.kind != FIXED and len(Psi):
-                if not draw_covariance(chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi):
-                    raise SamplingError(f"{self.label}: {FAILURES[1]}.")
 
     def _together(self, k: int, tune: bool) -> None:
         """Effects and cells of factor k in clusters where it is never observed."""
