@@ -111,21 +111,58 @@ def conditionals(
     base = BaseColumns(data, incomplete, idle, records)
     responses = {name: grouped.get(name, (name,)) for name in method_of}
     logs = drawn_by_logs(data, {v: method for n, method in method_of.items() for v in responses[n]})
-    multilevel = {name: method.random == "required" for name, method in method_of.items()}
-
-    def by_default(name: str) -> Given:
-        taken = logs if unlimited(data.families[responses[name][0]], method_of[name]) else {}
-        return default_predictors(base, name, responses[name], multilevel[name], taken)
-
-    given = read_predictors(predictors, base, responses, multilevel, by_default)
+    given = _given(predictors, base, responses, method_of, logs)
     drafts = []
     for name, method in method_of.items():
         notes = (why[name], *given[name].notes) if why.get(name) else given[name].notes
         drafts.append(
             _draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
         )
+    made = _with_automatic_columns(drafts, base, given, why, logs, compatible, ignore)
+    used = _used(made.values(), base)
+    complete = [name for name in base.complete if name in used]
+    exact = {name: _exact(data, name, method_of.get(name)) for name in incomplete}
+    return Conditionals(
+        tuple(complete),
+        np.column_stack([base.complete[name] for name in complete]),
+        incomplete,
+        tuple(record for name, record in base.derived.items() if name in used),
+        tuple(made[name] for name in visits(order, responses, data)),
+        {name: values for name, values in exact.items() if values is not None},
+        dict(base.written),
+    )
+
+
+def _given(
+    predictors: Any,
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    method_of: Mapping[str, Method],
+    logs: Mapping[str, str],
+) -> dict[str, Given]:
+    """The predictors of every block, from the user or by default."""
+    multilevel = {name: method.random == "required" for name, method in method_of.items()}
+
+    def by_default(name: str) -> Given:
+        taken = logs if unlimited(base.data.families[responses[name][0]], method_of[name]) else {}
+        return default_predictors(base, name, responses[name], multilevel[name], taken)
+
+    return read_predictors(predictors, base, responses, multilevel, by_default)
+
+
+def _with_automatic_columns(
+    drafts: Sequence[Draft],
+    base: BaseColumns,
+    given: Mapping[str, Given],
+    why: Mapping[str, str],
+    logs: Mapping[str, str],
+    compatible: bool | None,
+    ignore: NDArray[np.bool_] | None,
+) -> dict[str, ConditionalModel]:
+    """The blocks with the columns that their methods add and without those that the data cannot support, noted."""
+    data = base.data
     # the base columns are known only now, after all formulas
-    values = filled(data, base.complete, incomplete, base.derived.values())
+    values = filled(data, base.complete, base.incomplete, base.derived.values())
     drafts = [d.block.method.columns(d, data, values) for d in drafts]
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
@@ -140,22 +177,7 @@ def conditionals(
     made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
     added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
     made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
-    made = {name: _without(block, given[name], base) for name, block in made.items()}
-    used = _used(made.values(), base)
-    complete = [name for name in base.complete if name in used]
-    return Conditionals(
-        tuple(complete),
-        np.column_stack([base.complete[name] for name in complete]),
-        incomplete,
-        tuple(record for name, record in base.derived.items() if name in used),
-        tuple(made[name] for name in visits(order, responses, data)),
-        {
-            name: exact
-            for name in incomplete
-            if (exact := _exact(data, name, method_of.get(name))) is not None
-        },
-        dict(base.written),
-    )
+    return {name: _without(block, given[name], base) for name, block in made.items()}
 
 
 def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:
