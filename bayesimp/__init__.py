@@ -32,6 +32,7 @@ _HOME = {
     "JointGLMM": "bayesimp.joint.glmm.model",
     "FromPyMC": "bayesimp.joint.from_pymc",
     "Imputations": "bayesimp.imputation.result",
+    "MultilevelImputer": "bayesimp.workflow.multilevel_imputer",
     "impute": "bayesimp.workflow.automatic",
     "load": "bayesimp.imputation.storage",
     "fit_each": "bayesimp.analysis.fit",

@@ -19,11 +19,14 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
+    from numpy.typing import NDArray
 
     from bayesimp.imputation.result import Imputations
     from bayesimp.priors import Priors
     from bayesimp.table.incomplete import IncompleteData
+    from bayesimp.table.new_rows import NewRows
 
 __all__ = [
     "CodeNotInFile",
@@ -210,6 +213,25 @@ class Run(ABC):
             The engine does not have it, or not as requested; the message gives the reason.
         """
         raise SpecificationError(f"{what}: {type(self.model).__name__} does not compute it.")
+
+    def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
+        """The missing values of rows that the run has not seen, from the draws of imputations 0 .. m-1.
+
+        Returns
+        -------
+        Response -> (places in `new` of its missing cells (c,), values (m, c)), of responses with missing cells.
+
+        Raises
+        ------
+        SpecificationError
+            The engine does not complete new rows, or not those of this model.
+        DataError
+            The new rows do not fit the model; the message names variable and rows.
+        """
+        raise SpecificationError(
+            f"{type(self.model).__name__} does not complete new rows: its runs do not keep, or cannot use, the "
+            "parameters that this needs. JointNormal and JointGLMM do."
+        )
 
     @abstractmethod
     def state(self) -> xr.Dataset:

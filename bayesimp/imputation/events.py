@@ -65,7 +65,8 @@ def imputed_events(
         family = data.variable(name).distribution
         if family.is_coded:
             continue
-        seen, drawn = data.numeric(name)[~data.missing(name)], imputations.values(name)
+        known = data.learnt_from
+        seen, drawn = known.numeric(name)[~known.missing(name)], imputations.values(name)
         if not len(seen) or not drawn.size:
             continue
         if family.is_normal and name not in exact:

@@ -30,7 +30,7 @@ from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
+__all__ = ["IncompleteRows", "Scale", "Working", "incomplete_rows", "prepare"]
 
 Array = NDArray[np.float64]
 DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
@@ -159,7 +159,7 @@ def prepare(
     place[order] = np.arange(clusters)
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
-    rows = _incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+    rows = incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
@@ -230,7 +230,7 @@ def _not_identified(X: Array, name: str, fixed: Sequence[str]) -> str:
     )
 
 
-def _incomplete_rows(
+def incomplete_rows(
     X_w: Array,
     Z_w: Array,
     Y_w: Array,
@@ -240,6 +240,7 @@ def _incomplete_rows(
     statistics: SufficientStatistics,
     offset: Array,
 ) -> IncompleteRows:
+    """The rows of Y (N, r) with a missing cell; X_w, Z_w, Y_w and the clusters codes_w are on the working scale."""
     row = np.flatnonzero(missing.any(1))
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}

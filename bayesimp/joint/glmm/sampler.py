@@ -75,6 +75,13 @@ class Sampler:
 
     def sweep(self, tune: bool = False) -> None:
         """One update of everything; `tune`: in warm-up, where steps are tuned."""
+        self._factors(tune)
+        for b in range(len(self.chain.Psi)):
+            if not self.update_covariance(b):
+                raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+
+    def _factors(self, tune: bool) -> None:
+        """Everything but Psi, factor by factor."""
         for k in range(len(self.table.factors)):
             failed = self.update_parameters(k)
             if failed:
@@ -82,9 +89,6 @@ class Sampler:
                     f"{self.label}, factor '{self.table.factors[k].formula}': {FAILURES[failed]}."
                 )
             self.update_cells(k, tune)
-        for b in range(len(self.chain.Psi)):
-            if not self.update_covariance(b):
-                raise SamplingError(f"{self.label}: {FAILURES[1]}.")
 
     def update_parameters(self, k: int) -> int:
         """Coefficients, effects and dispersion of factor k; 0, or a key of `FAILURES`."""
