@@ -223,7 +223,7 @@ class Run(ABC):
         Parameters
         ----------
         model
-            The model, made again from its specification.
+            The model, rebuilt from its specification.
         tree
             Groups and attributes of the saved result.
         state

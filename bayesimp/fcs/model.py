@@ -211,7 +211,7 @@ class FCS(ImputationModel):
         return SubstantiveBlock(self.table, k, self.substantive)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state for copies and pickles, without compiled parts, which are made again."""
+        """The state for copies and pickles, without compiled parts, which are rebuilt."""
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     @property

@@ -161,7 +161,7 @@ class Imputations:
         return family_of(self.data.families.get(name, "normal"))
 
     def decoded(self, name: str, k: int) -> np.ndarray:
-        """(cells,) imputed values of table k as they stand in the table: levels instead of their numbers."""
+        """(cells,) imputed values of table k as the table has them: levels instead of their codes."""
         values = self._cells[name][1][k]
         if not self._family(name).is_coded:
             return values
@@ -317,9 +317,9 @@ class Imputations:
         return tree_with(self, what, TreeRequest(thin, by, new_clusters, seed))
 
     def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
-        """A result with `n` more imputations; the chains go on from where they stand.
+        """A result with `n` more imputations; the chains continue from their last states.
 
-        The first `m` imputations stay as they are: a run of m, extended by n, equals a run of m + n with the
+        The first `m` imputations are unchanged: a run of m, extended by n, equals a run of m + n with the
         same spacing between imputations.
         """
         run = self._chains()

@@ -72,7 +72,7 @@ def run_chains(
     stop = threading.Event() if stop is None else stop
     workers = workers or min(chains, os.cpu_count() or 1)
     seconds = min(CHUNK_SECONDS, LEVEL_SECONDS * workers / chains)
-    waiting: dict[int, int] = {}  # chains that nobody advances now -> iterations of their next chunk
+    waiting: dict[int, int] = {}  # chains that no worker is advancing -> iterations of their next chunk
     lock = threading.Lock()
 
     def work(_: int) -> None:

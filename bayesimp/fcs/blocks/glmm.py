@@ -141,8 +141,8 @@ class GeneralisedBlock(Block):
     ) -> int:
         """Draw the missing values given their linear predictors eta (R, r).
 
-        Where a log mean is out of range the value stays as it is, for the next cycle may have other predictors, effects
-        and coefficients; but not in `LASTING` visits in succession.
+        Where a log mean is out of range the value is kept, because the next cycle may have other predictors, effects and
+        coefficients; but not in `LASTING` successive visits.
 
         For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
         (p,) (None: theta.beta).

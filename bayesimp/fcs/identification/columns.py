@@ -23,7 +23,7 @@ from bayesimp.messages import listing
 
 __all__ = ["as_filled", "combined", "complete", "exact", "incomplete", "together", "unseen"]
 
-BEYOND = 2  # rows beside as many as a relation has terms, on which it may still be one by chance
+BEYOND = 2  # rows in excess of the terms of a relation, on which it may still hold by chance
 LEVERAGE = 1e-6
 SUPPORT = 1e-6  # of the largest contribution, below which a column has no part in a relation
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ def complete(s: Evidence) -> list[Event]:
 
 
 def incomplete(s: Evidence) -> list[Event]:
-    """Each incomplete predictor beside the complete ones, in the rows where it and the response are observed."""
+    """Each incomplete predictor together with the complete ones, in the rows where it and the response are observed."""
     return [event for j, why in unseen(s) for event in s.unidentified(s.names[j], f"'{s.names[j]}' {why}.")]
 
 
@@ -74,7 +74,7 @@ def unseen(s: Evidence) -> list[tuple[int, str]]:
 
 
 def together(s: Evidence) -> list[Event]:
-    """Incomplete predictors beside each other."""
+    """Incomplete predictors together."""
     open_ = [int(j) for j in np.flatnonzero(s.kinds == "incomplete")]
     if len(open_) < 2:
         return []
@@ -143,7 +143,7 @@ def exact(s: Evidence) -> list[Event]:
 
 
 def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
-    """All columns, cluster means and within-cluster ones among them, once the holes are filled (`generic.filled`)."""
+    """All columns, with cluster means and within-cluster ones, once missing values are filled (`generic.filled`)."""
     count, p = int(s.rows.sum()), len(s.names)
     if s.block.method.level == "cluster":  # `between` has said it
         return []

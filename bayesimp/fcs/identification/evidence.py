@@ -95,7 +95,7 @@ class Evidence:
 
 
 def proper(block: ConditionalModel) -> str | None:
-    """Why coefficients that the data do not determine have a proper law; None where they have none."""
+    """Why coefficients that the data do not determine have a proper distribution; None where they have not."""
     return block.method.proper_prior(block.family)
 
 

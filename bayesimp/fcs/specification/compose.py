@@ -119,16 +119,7 @@ def conditionals(
     responses = {name: grouped.get(name, (name,)) for name in method_of}
     imputed = {n: method for n, method in method_of.items() if data.missing(responses[n][0]).any()}
     logs = drawn_by_logs(data, {v: method for n, method in imputed.items() for v in responses[n]})
-    multilevel = {name: method.random == "required" for name, method in method_of.items()}
-
-    def by_default(name: str) -> Given:
-        if name in analyses:
-            return Given(analyses.formulas[name], True, ("its model is the analysis that was given",))
-        taken = logs if unlimited(data.families[responses[name][0]], method_of[name]) else {}
-        after = analyses.after(name)
-        return default_predictors(base, name, responses[name], multilevel[name], taken, after)
-
-    given = read_predictors(predictors, base, responses, multilevel, by_default, analyses.texts)
+    given = _given(predictors, base, responses, method_of, logs, analyses)
     drafts = []
     for name, method in method_of.items():
         notes = (why[name], *given[name].notes) if why.get(name) else given[name].notes
@@ -136,8 +127,61 @@ def conditionals(
         drafts.append(
             _draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
         )
+    made = _with_automatic_columns(drafts, base, given, why, logs, compatible, ignore, analyses)
+    drawn = tuple(name for name in made if name in analyses or name in analyses.covariates)
+    for name in drawn:
+        check_drawn(made[name], analyses, base, bounded)
+    used = _used(made.values(), base)
+    complete = [name for name in base.complete if name in used]
+    exact = {name: _exact(data, name, method_of.get(name)) for name in incomplete}
+    return Conditionals(
+        tuple(complete),
+        np.column_stack([base.complete[name] for name in complete]),
+        incomplete,
+        tuple(record for name, record in base.derived.items() if name in used),
+        tuple(made[name] for name in visits(order, responses, data)),
+        {name: values for name, values in exact.items() if values is not None},
+        dict(base.written),
+        analyses.texts,
+        drawn,
+    )
+
+
+def _given(
+    predictors: Any,
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    method_of: Mapping[str, Method],
+    logs: Mapping[str, str],
+    analyses: Analyses,
+) -> dict[str, Given]:
+    """The predictors of every block, from the user or by default."""
+    multilevel = {name: method.random == "required" for name, method in method_of.items()}
+
+    def by_default(name: str) -> Given:
+        if name in analyses:
+            return Given(analyses.formulas[name], True, ("its model is the analysis that was given",))
+        taken = logs if unlimited(base.data.families[responses[name][0]], method_of[name]) else {}
+        after = analyses.after(name)
+        return default_predictors(base, name, responses[name], multilevel[name], taken, after)
+
+    return read_predictors(predictors, base, responses, multilevel, by_default, analyses.texts)
+
+
+def _with_automatic_columns(
+    drafts: Sequence[Draft],
+    base: BaseColumns,
+    given: Mapping[str, Given],
+    why: Mapping[str, str],
+    logs: Mapping[str, str],
+    compatible: bool | None,
+    ignore: NDArray[np.bool_] | None,
+    analyses: Analyses,
+) -> dict[str, ConditionalModel]:
+    """The blocks with the columns that their methods add and without those that the data cannot support, noted."""
+    data = base.data
     # the base columns are known only now, after all formulas
-    values = filled(data, base.complete, incomplete, base.derived.values())
+    values = filled(data, base.complete, base.incomplete, base.derived.values())
     drafts = [d.block.method.columns(d, data, values) for d in drafts]
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
@@ -155,27 +199,7 @@ def conditionals(
     }
     added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
     made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
-    made = {name: _without(block, given[name], base) for name, block in made.items()}
-    drawn = tuple(name for name in made if name in analyses or name in analyses.covariates)
-    for name in drawn:
-        check_drawn(made[name], analyses, base, bounded)
-    used = _used(made.values(), base)
-    complete = [name for name in base.complete if name in used]
-    return Conditionals(
-        tuple(complete),
-        np.column_stack([base.complete[name] for name in complete]),
-        incomplete,
-        tuple(record for name, record in base.derived.items() if name in used),
-        tuple(made[name] for name in visits(order, responses, data)),
-        {
-            name: exact
-            for name in incomplete
-            if (exact := _exact(data, name, method_of.get(name))) is not None
-        },
-        dict(base.written),
-        analyses.texts,
-        drawn,
-    )
+    return {name: _without(block, given[name], base) for name, block in made.items()}
 
 
 def _drawn_given(analyses: Analyses, name: str) -> list[str]:

@@ -62,7 +62,7 @@ def call_with(
     clusters: Sequence[str],
     variances: Sequence[str] = (),
 ) -> str | None:
-    """The call with these terms; "..." stands for other arguments that the user gave, which stay.
+    """The call with these terms; "..." stands for the other arguments that the user gave, which stay the same.
 
     Methods without random effects give way to ``bayes`` where such are asked for, if the variable is observed in more
     than one cluster.
