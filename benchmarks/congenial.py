@@ -145,6 +145,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     about = (__doc__ or "").split("\n\n")[2].strip()
     chosen = "" if options.only == list(DESIGNS) else f" --only {' '.join(map(repr, options.only))}"
+    chosen += "" if options.to == "CONGENIAL.md" else f" --to {options.to}"
     command = f"`python -m benchmarks.congenial --replicates {options.replicates}{chosen}`"
     versions = f"bayesimp {bi.__version__}, Python {platform.python_version()}"
     text = (

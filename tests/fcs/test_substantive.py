@@ -217,6 +217,20 @@ def floored(values):
     return np.maximum(values, -0.5)
 
 
+def test_post_of_a_variable_of_clusters_leaves_what_is_known():
+    table = frame()
+    table.loc[::5, "c"] = np.nan
+    model = bi.FCS(data(table), analysis="y ~ x + c + (1 | g)", post={"c": nine})
+    known = table.groupby("g")["c"].transform("mean")
+    expected = known.fillna(9.0)
+    for done in run(model):
+        np.testing.assert_allclose(done["c"], expected)
+
+
+def nine(values):
+    return np.full(len(values), 9.0)
+
+
 def test_bounds_of_other_variables():
     imp = run(small(bounds={"aux": (-0.2, 3.5)} if frame().aux.min() > -0.2 else {"aux": (-9.0, 9.0)}))
     assert imp.values("aux").min() > -9.0

@@ -217,6 +217,40 @@ def test_wrong_draws_of_a_normal_covariate_are_told_apart(spoil, monkeypatch):
     assert p_of_means(of_fcs(False, 600), expected) < REJECTED
 
 
+# -- an incomplete response alone: its conditional model ------------------------------------------------------------
+
+
+def response(family) -> bi.IncompleteData:
+    rng = np.random.default_rng(14)
+    g = np.repeat(np.arange(12), 10)
+    w = rng.normal(size=120)
+    eta = 0.4 + 0.5 * w + 0.4 * rng.normal(size=12)[g]
+    y = {
+        "gamma": lambda: rng.gamma(3.0, 20 * np.exp(eta)), "poisson": lambda: rng.poisson(4 * np.exp(eta)) * 1.0,
+        "beta": lambda: rng.beta(3 * np.exp(eta), 3.0), "normal": lambda: 100 + 7 * (eta + rng.normal(size=120)),
+        "categorical": lambda: np.array(["b", "a", "c"], dtype=object)[np.digitize(eta + rng.normal(size=120), [0, 1])],
+    }[family]()  # fmt: skip
+    frame = pd.DataFrame({"g": g, "w": w, "y": y})
+    frame["y"] = frame["y"].mask(rng.random(120) < 0.2)
+    return bi.IncompleteData(frame, "g", {"y": family})
+
+
+@pytest.mark.parametrize("family", ["normal", "gamma", "poisson", "beta", "categorical"])
+def test_the_model_of_a_response_is_what_an_ordinary_block_has(family):
+    data, formula = response(family), "y ~ w + (1 | g)"
+    pair = []
+    for model in (bi.FCS(data, "bayes", formula), bi.FCS(data, analysis=formula)):
+        tree = model.impute(8, cycles=450, tune=50, **RUN).tree["posterior"]
+        names = [n for n in ("beta_y", "sigma2_y", "shape_y", "Psi_y") if n in tree]
+        parts = [tree[n].values.reshape(*tree[n].shape[:2], -1) for n in names]
+        parts = [
+            part if n == "beta_y" or part.shape[-1] > 1 else np.log(part)
+            for n, part in zip(names, parts, strict=True)
+        ]
+        pair.append(np.concatenate(parts, axis=-1))
+    assert p_of_means(*pair) > LEVEL
+
+
 # -- all linear and normal: plain chained equations ----------------------------------------------------------------
 
 

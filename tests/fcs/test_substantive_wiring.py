@@ -76,8 +76,26 @@ def test_imputed_covariates_are_what_the_analysis_says(family):
     assert np.abs(imp.values("x") - true[hole]).max() < least
     table = imp.frame(1)
     assert not table["x"].isna().any() and table["x"][~hole].equals(frame["x"][~hole])
+    _check_state(imp, family)
     if family in LEVELS:
         assert list(table["x"][hole]) == [LEVELS[family][int(k)] for k in true[hole]]
+
+
+def _check_state(imp, family):
+    """What the sampler of factors has of x, in its own order of rows, is what the completed table has."""
+    own = imp.run.model
+    block = next(b for b in own.conditionals(1) if b.chained.block.name == "x")
+    state, models, done = block._sampler(imp.run.chains[1]).chain, block.models, imp.frame(1)["x"]
+    k, row = block.k, models.table.row
+    expected = done.map(LEVELS[family].index) if family in LEVELS else done
+    expected = expected.to_numpy(float)[row]
+    if family in LEVELS:
+        np.testing.assert_array_equal(state.Y[:, k], expected)
+        expected = own.data.level_values("x")[expected.astype(int)]
+    else:
+        a = models.table.arrays
+        np.testing.assert_allclose(a.center[k] + a.unit[k] * state.Y[:, k], expected, rtol=1e-9)
+    np.testing.assert_allclose(state.V[:, block.own.variable], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
