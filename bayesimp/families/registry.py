@@ -12,6 +12,7 @@ from bayesimp.families.normal import NONE, NORMAL
 from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN
 from bayesimp.families.proportion import BETA
 from bayesimp.families.record import Family
+from bayesimp.families.robust import STUDENT
 from bayesimp.messages import suggestion
 
 __all__ = ["FAMILIES", "analysis_names", "family_of", "known_names", "read_name", "register", "trials"]
@@ -19,8 +20,8 @@ __all__ = ["FAMILIES", "analysis_names", "family_of", "known_names", "read_name"
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        NORMAL, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL, CATEGORICAL,
-        NONE,
+        NORMAL, STUDENT, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL,
+        CATEGORICAL, NONE,
     )
 }  # fmt: skip
 

@@ -38,6 +38,7 @@ import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.families import family_of
+from bayesimp.fcs import table as fcs_table
 from bayesimp.fcs.blocks import glmm as blocks
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
@@ -91,6 +92,7 @@ DESIGNS = {
     "negative binomial": make("negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "gamma": make("gamma", [1, 1], [0.5, 0.2], 0.4, 8.0),
     "inverse Gaussian": make("inverse_gaussian", [-1.5, 0.5], [0.2, 0.06], 0.2, 8.0),
+    "Student-t": make("student", [1, 1], [0.5, 0.2], 0.4, 8.0),
     "ordinal": make("ordinal", [-5, 2], [1, 0.5], 1.0),
     "categorical": make("categorical", [[-6, 3], [2, -1]], [[1, 1], [0.5, 0.5]], 1.0),
     "mlmi, bernoulli": Design("bernoulli", method="mlmi"),
@@ -161,6 +163,8 @@ def _draw_once(rng, design: Design) -> Truth:
         aux = np.cumsum(rng.exponential(size=LEVELS - 2))
     elif design.family in ("negative_binomial", "gamma", "inverse_gaussian"):
         aux = rng.standard_t(3, 1) ** -2.0
+    elif design.family == "student":
+        aux = np.array([abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
     with np.errstate(over="ignore"):
         y = draw_response(rng, design, np.minimum(eta, 30.0) if design.family == "poisson" else eta, aux)
     return Truth(beta, Psi, aux, eta, y)
@@ -180,6 +184,8 @@ def draw_response(rng, design: Design, eta, aux):
             return np.exp(one) * rng.gamma(aux[0], 1 / aux[0], n)
         case "inverse_gaussian":
             return rng.wald(np.exp(one), aux[0])
+        case "student":
+            return one + aux[0] * rng.standard_t(aux[1], n)
         case "ordinal":
             return (one + rng.logistic(size=n) > np.r_[0.0, aux][:, None]).sum(0).astype(float)
     return (
@@ -214,8 +220,27 @@ def fitted(design: Design, y: np.ndarray, seed: int):
         method = me.Bayes()
     else:
         method = me.Bayes(pr.Priors(Psi=design.Psi, beta=pr.Normal(design.mean, design.sd)), link=design.link)
+    if design.family == "student":
+        with units_of_the_data():
+            return frame, _imputed(design, data, method, seed)
+    return frame, _imputed(design, data, method, seed)
+
+
+def units_of_the_data():
+    """Incomplete columns are not standardised, so that the prior of a Student-t scale does not depend on the data."""
+    scales = fcs_table._scales
+
+    def without(full):
+        center, scale = scales(full)
+        holed = np.isnan(full).any(axis=0)
+        return np.where(holed, 0.0, center), np.where(holed, 1.0, scale)
+
+    return patch.object(fcs_table, "_scales", without)
+
+
+def _imputed(design: Design, data, method, seed: int):
     model = bi.FCS(data, methods=method, predictors=f"y ~ x + (1 {'+ x ' if design.slopes else ''}| g)")
-    return frame, model.impute(DRAWS, cycles=design.cycles, tune=0, seed=seed, workers=1, progress=False)
+    return model.impute(DRAWS, cycles=design.cycles, tune=0, seed=seed, workers=1, progress=False)
 
 
 def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
@@ -223,8 +248,12 @@ def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
     frame, imp = fitted(design, y, seed)
     last = {name: np.asarray(imp.tree["posterior"][name])[:, -1] for name in imp.tree["posterior"].data_vars}
     beta = last["beta_y"].reshape(DRAWS, 2, -1)
-    own = [v.reshape(DRAWS, -1) for name, v in last.items() if name.startswith(("cutpoints", "shape"))]
-    aux = own[0] if own else np.empty((DRAWS, 0))
+    own = [
+        v.reshape(DRAWS, -1)
+        for name, v in last.items()
+        if name.startswith(("cutpoints", "shape", "sigma_", "nu"))
+    ]
+    aux = np.hstack(own) if own else np.empty((DRAWS, 0))
     if design.family == "ordinal":
         aux = aux[:, -(LEVELS - 2) :]
     place = frame.index.to_numpy()  # rows of the layout

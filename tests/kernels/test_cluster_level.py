@@ -7,6 +7,7 @@ from scipy.special import expit, ndtr
 from scipy.stats import invgamma, kstest, poisson, truncnorm
 from scipy.stats import t as student
 
+from bayesimp.kernels.families.codes import STUDENT
 from bayesimp.kernels.families.scalar import (
     BETA,
     GAMMA,
@@ -24,7 +25,7 @@ from tests.calibration.uniformity import p_value
 
 DRAWS = 99
 FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
-            (BETA, 2), (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
+            (BETA, 2), (STUDENT, 2), (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
 
 def truth(rng, family, levels, X, location, scale):
@@ -43,6 +44,9 @@ def truth(rng, family, levels, X, location, scale):
     )
     if family == NORMAL:
         return beta, sigma2, d, X @ beta[:, 0] + np.sqrt(sigma2) * rng.normal(size=len(X))
+    if family == STUDENT:
+        aux = np.array([scale * abs(student(3).rvs(random_state=rng)), 2 + rng.gamma(2, 10)])
+        return beta, 1.0, aux, X @ beta[:, 0] + aux[0] * student(aux[1]).rvs(len(X), random_state=rng)
     if family == BETA:
         k, mu = abs(student(3).rvs(random_state=rng)) ** -2.0, expit(X @ beta[:, 0])
         y = rng.beta(k * mu, k * (1 - mu))
@@ -62,8 +66,8 @@ def truth(rng, family, levels, X, location, scale):
 def ranks(family, levels, datasets, seed, m=9, p=3, spoil=None, thin=1):
     """Ranks of true parameters and of a missing value among draws; m clusters, two without the variable."""
     steps = 5 if family == NORMAL else cl.STEPS
-    location = {NORMAL: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
-    out, scale = [], {NORMAL: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0)
+    location = {NORMAL: 1.5, STUDENT: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
+    out, scale = [], {NORMAL: 2.0, STUDENT: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0)
     observed = np.arange(m) >= 2
     for k in range(datasets):
         rng = np.random.default_rng([seed, k])

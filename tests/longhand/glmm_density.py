@@ -5,6 +5,7 @@ from scipy import stats
 from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, xlogy
 
 from bayesimp.kernels.families import scalar as f
+from bayesimp.kernels.families.codes import STUDENT
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
 
 __all__ = ["log_likelihood"]
@@ -30,6 +31,8 @@ def log_likelihood(family, y, trials, eta, aux):
             (log_expit(-eta), log_expit(eta)) if family == f.LOGIT else (log_ndtr(-eta), log_ndtr(eta))
         )
         return choose + xlogy(y, np.exp(high)) + xlogy(trials - y, np.exp(low))
+    if family == STUDENT:
+        return stats.t.logpdf(y, aux[1], eta, aux[0])
     if family == f.BETA:
         return stats.beta.logpdf(y, aux[0] * expit(eta), aux[0] * expit(-eta))
     mu = np.exp(eta)

@@ -24,7 +24,7 @@ PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 MODELS = [
     ("bernoulli", "logit"), ("bernoulli", "probit"), ("binomial", "logit"), ("binomial", "probit"), ("poisson", "log"),
     ("negative_binomial", "log"), ("gamma", "log"), ("inverse_gaussian", "log"), ("beta", "logit"), ("ordinal", "logit"),
-    ("categorical", "logit"),
+    ("categorical", "logit"), ("student", "identity"),
 ]  # fmt: skip
 BETA = pr.Normal(0.3, 1.7)
 PRIORS = {
@@ -67,7 +67,11 @@ def functions(data: ConditionalData, prior):
     """point -> log density without Jacobian, with it, its gradient; point -> variables by name; a point."""
     model = conditional_glmm(data.variables(), prior)
     values = [model.rvs_to_values[v] for v in model.free_RVs]
-    names = [n for n in ("beta", "b", "Psi", "variation", "increments") if n in model.named_vars]
+    names = [
+        n
+        for n in ("beta", "b", "Psi", "variation", "increments", "spread", "excess")
+        if n in model.named_vars
+    ]
     density, free = model.logp(jacobian=False), model.logp()
     natural = model.replace_rvs_by_values([model[n] for n in names])
     k = 2 + len(values)

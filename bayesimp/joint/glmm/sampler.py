@@ -215,6 +215,8 @@ class Sampler:
             self.state.cuts[k, 1 : 1 + len(chain.aux[k])] = np.cumsum(chain.aux[k])
         elif len(chain.aux[k]):
             self.state.shape[k] = chain.aux[k][0]
+            if len(chain.aux[k]) > 1:
+                self.state.cuts[k, 0] = chain.aux[k][1]
 
     def _leaf(self, k: int) -> Array:
         """Draws of the missing cells of a variable that is in no other factor.

@@ -12,6 +12,7 @@ which y is observed enter. One update:
     SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm/moves.py
     AUX          shape | beta, B, y                                slice                       kernels/families/shape.py
 
+and before these, of a mixture, its latent variables, given which all moves but AUX are (kernels/families/mixtures.py);
 and when all are done b_i ~ N(0, Psi) in the clusters without rows, which none of the moves sees. Drawing them last
 leaves the joint law as it is, so that y_mis may be drawn from (X beta + Z b, aux) as they are on return.
 
@@ -34,7 +35,9 @@ from bayesimp.kernels.covariance.update import (
     CovarianceUpdate,
     invert,
 )
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, cutpoints
+from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.mixtures import draw_mixture_aux, is_mixture, latent
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, cutpoints, dispersed_aux
 from bayesimp.kernels.families.scalar import (
     GAMMA,
     LOGIT,
@@ -120,8 +123,9 @@ def _updates(
     """`glmm_step`. counts (K,): of levels; above: kernels/families/shape.py."""
     n, p = rows.X.shape
     m, q, r = B.shape
-    family, y, trials = rows.family, rows.y, rows.trials
-    ordinal, shaped = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL
+    family, y = rows.family, rows.y
+    ordinal, shaped, mixed = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL, is_mixture(family)
+    trials = np.empty(n) if mixed else rows.trials
     scaled = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
     power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
     shape = aux[0] if shaped else 1.0
@@ -137,6 +141,9 @@ def _updates(
         return 1
     centred = centring(rows)
     for _ in range(updates):
+        if mixed:
+            predictor(rows, beta, B, True, True, base)
+            latent(rng, family, y, base, aux, trials)
         if moves & M_EFFECTS:
             predictor(rows, beta, B, True, False, base)
             block = BlockTarget(
@@ -218,6 +225,9 @@ def _updates(
             predictor(rows, beta, B, True, True, base)
             shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
             aux[0] = shape
+        if moves & M_AUX and mixed:
+            predictor(rows, beta, B, True, True, base)
+            draw_mixture_aux(rng, family, y, base, prior.shape_scale, aux)
     return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
 
 
@@ -229,7 +239,7 @@ def rare_events(rows: GlmmRows, counts: Vector) -> float:
         return rows.y.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
         return counts.min()
-    return len(rows.y) if rows.family == GAMMA else 0.0  # the others are not log-concave
+    return len(rows.y) if rows.family in (GAMMA, STUDENT) else 0.0  # the others are not log-concave
 
 
 def glmm_step(
@@ -290,12 +300,13 @@ def glmm_start(
 ) -> int:
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
-    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),
-    B ~ N(0, Psi) where there are no rows. Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns as it does.
+    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed; shapes as in
+    `dispersed_aux`; B ~ N(0, Psi) where there are no rows. Arguments as of `glmm_step`; beta, aux, Psi and B are set.
+    Returns as it does.
     """
     beta[:], B[:] = 0.0, 0.0
     if prior.Psi.kind != FIXED:
         Psi[:] = np.diag(np.exp(rng.normal(-1.5, 1.0, len(Psi))))
-    aux[:] = 1.0 if rows.family == ORDINAL else np.exp(rng.normal(0.0, 0.5, len(aux)))
+    aux[:] = dispersed_aux(rng, rows.family, len(aux) + 2)
     proper = prior._replace(Q0=prior.Q0 + 0.01 * np.eye(len(prior.Q0)))
     return glmm_step(rng, rows, 1, proper, beta, aux, Psi, B, new_tallies(), MOVES["fixed"])

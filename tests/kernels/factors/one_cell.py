@@ -28,6 +28,7 @@ N = len(G)
 FAMILIES = {
     "w": "bernoulli", "v": "bernoulli", "z": "bernoulli", "o": "ordinal", "c": "categorical", "t": "binomial(size)",
     "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian", "p": "beta",
+    "r": "student",
 }  # fmt: skip
 ONE = np.ones(N)
 
@@ -43,6 +44,7 @@ def table() -> pd.DataFrame:
         "o": np.arange(N) % 3 * 1.0, "c": rng.permutation(N) % 3 * 1.0, "t": rng.binomial(size, 0.5) * 1.0,
         "k": rng.poisson(3.0, N) * 1.0, "nb": rng.poisson(4.0, N) * 1.0, "s": rng.gamma(3.0, 2.0, N),
         "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
+        "r": 20.0 + 4.0 * rng.standard_t(3.0, N),
     })  # fmt: skip
 
 
@@ -108,6 +110,9 @@ class OneCell:
         state.B[:] = rng.normal(0.0, 0.5, state.B.shape)
         state.shape[:] = np.exp(rng.normal(0.3, 0.3, state.shape.size))
         state.cuts[:, 1:] = np.cumsum(np.exp(rng.normal(0, 0.3, state.cuts[:, 1:].shape)), axis=1)
+        for k, factor in enumerate(tab.factors):
+            if factor.family.name == "student":
+                state.cuts[k, 0] = 2.5  # degrees of freedom
         self.k = self.names.index(case.target)
         self.rows = [int(np.flatnonzero(tab.row == case.row)[0])]  # place of the row among the sampler's
         if tab.factors[self.k].at_cluster:
@@ -157,7 +162,7 @@ class OneCell:
         b = self.state.B[place, a.effect[k] : a.effect[k + 1]].reshape(N, r, Z.shape[1])
         eta = X @ beta + np.einsum("jq,jrq->jr", Z, b)
         if name in self.case.shift:
-            unit = tab.arrays.unit[k] if tab.factors[k].family.is_normal else 1.0
+            unit = tab.arrays.unit[k] if tab.factors[k].family.is_standardised else 1.0
             eta[self.lost[name]] += self.case.shift[name] / unit
         used = ~np.isnan(y)
         if name in ("z", "zn"):
@@ -171,6 +176,8 @@ class OneCell:
         level = np.nan_to_num(y).astype(int)
         if family == "normal":
             return stats.norm.logpdf(y, center + unit * e, unit * shape)
+        if family == "student":
+            return stats.t.logpdf(y, self.state.cuts[k, 0], center + unit * e, unit * shape)
         if family == "bernoulli":
             return stats.bernoulli.logpmf(level, expit(e))
         if family.startswith("binomial"):

@@ -15,7 +15,7 @@ from tests.kernels.factors.one_cell import Case, OneCell, mean, within
 ICC = "1 + (1 | g)"
 none = lambda d: ()  # noqa: E731
 one = lambda d: (1,)  # noqa: E731
-own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p")}
+own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p", "r")}
 
 
 def f(text, fixed, random=one):
@@ -198,6 +198,16 @@ NUMBERS = {
         case("x", p=f("x + (1 | g)", lambda d: (1, d.x)), y=f("p + (1 | g)", lambda d: (1, d.p))),
         SLICE,
     ),
+    "student": (case("r", y=f("r + I(r**2) + (1 | g)", lambda d: (1, d.r, d.r**2))), SLICE),
+    "student, shifted, student child of a number": (
+        case(
+            "x",
+            r=f("x + (1 | g)", lambda d: (1, d.x)),
+            y=f("r + (1 | g)", lambda d: (1, d.r)),
+            shift={"x": 2.0},
+        ),
+        SLICE,
+    ),
     "inverse gaussian": (case("i", y=f("i + (1 | g)", lambda d: (1, d.i))), SLICE),
 }
 
@@ -260,6 +270,7 @@ def test_a_child_left_out_is_noticed(name, child):
         ("poisson child", "k"),
         ("gamma, gamma child", "i"),
         ("beta, beta child of a number", "p"),
+        ("student, shifted, student child of a number", "r"),
     ],
 )
 def test_a_child_of_a_number_left_out_is_noticed(name, child):
