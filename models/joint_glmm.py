@@ -222,6 +222,14 @@ def _log_density(
             total = pt.logaddexp(pt.log(k), one)
             ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
             return ways + k * (pt.log(k) - total) + y * (one - total)
+        case "zero_inflated_poisson":
+            count = pt.log1p(-k) + y * one - pt.exp(one) - pt.gammaln(y + 1)
+            return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(k), count), count)
+        case "zero_inflated_negative_binomial":
+            total = pt.logaddexp(pt.log(k), one)
+            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
+            count = pt.log1p(-second) + ways + k * (pt.log(k) - total) + y * (one - total)
+            return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(second), count), count)
         case "gamma":
             return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
         case "inverse_gaussian":

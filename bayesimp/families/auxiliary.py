@@ -4,6 +4,7 @@
 increments ~ exponential(1)     between cutpoints, of which the first is 0
 sigma ~ half-t(3, sd of y)      the scale of Student-t errors
 nu - 2 ~ Gamma(2, 1/10)         their degrees of freedom
+zi ~ Beta(1, 1)                 the probability of a structural zero
 """
 
 from __future__ import annotations
@@ -17,15 +18,9 @@ from numpy.typing import NDArray
 from bayesimp.families.record import Auxiliary
 
 __all__ = [
-    "CUTPOINTS",
-    "DEGREES_OF_FREEDOM",
-    "SCALE",
-    "SHAPE",
-    "SHAPE_WITH_UNIT",
-    "df_node",
-    "scale_node",
-    "shape_node",
-]
+    "CUTPOINTS", "DEGREES_OF_FREEDOM", "SCALE", "SHAPE", "SHAPE_WITH_UNIT", "ZERO_INFLATION", "df_node", "scale_node",
+    "shape_node", "zi_node",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 LEAST_DF = 2.0
@@ -53,6 +48,13 @@ def df_node(response: str = "", unit: float = 1.0) -> Any:
 
     excess = pm.Gamma(f"{DEGREES_OF_FREEDOM.sampled}{_end(response)}", *DF_PRIOR)
     return _reported(f"{DEGREES_OF_FREEDOM.name}{_end(response)}", LEAST_DF + excess, 1.0)
+
+
+def zi_node(response: str = "", unit: float = 1.0) -> Any:
+    """The probability zi of a structural zero; arguments as of `shape_node`, without a unit."""
+    import pymc as pm
+
+    return pm.Beta(f"{ZERO_INFLATION.name}{_end(response)}", 1.0, 1.0)
 
 
 def _end(response: str) -> str:
@@ -113,4 +115,7 @@ DEGREES_OF_FREEDOM = Auxiliary(
     lambda aux: np.array(aux[1]),
     _log_excess,
     df_node,
+)
+ZERO_INFLATION = Auxiliary(
+    "zi", "zi", np.asarray, lambda aux: np.array(aux[-1]), lambda aux: np.zeros(aux.shape[:-1]), zi_node
 )

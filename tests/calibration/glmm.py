@@ -18,7 +18,7 @@ from scipy.stats import invwishart
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -105,6 +105,8 @@ DESIGNS = {
     "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
     "beta": design(f.BETA, scale=0.5, nu=8.0, sd=0.7, shape_scale=0.2),
     "Student-t, slopes": design(STUDENT, 2, scale=0.5, nu=8.0, shape_scale=0.5),
+    "zero-inflated Poisson": design(ZERO_INFLATED_POISSON, scale=0.5, nu=8.0, mean=1.0),
+    "zero-inflated negative binomial": design(ZERO_INFLATED_NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
     "ordinal": design(ORDINAL, levels=4, mean=1.0),
     "ordinal, slopes": design(ORDINAL, 2, levels=5, mean=1.0),
     "ordinal, twelve levels": design(ORDINAL, levels=12, mean=4.0),
@@ -133,6 +135,8 @@ def draw_truth(rng, design: Design) -> Draws:
         aux = np.array([design.shape_scale * abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
     elif a and design.family != ORDINAL:
         aux = (design.shape_scale * rng.standard_t(3, 1)) ** -2.0
+    if design.family in (ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL):
+        aux = np.append(aux[: a - 1], rng.random())
     Psi = draw_Psi(rng, design.Psi, r * q)
     B = (
         rng.multivariate_normal(np.zeros(r * q), Psi, m, method="cholesky")
@@ -323,7 +327,7 @@ def precision_without_normaliser(rng, design, rows, beta, aux, Psi, B):
 
 
 def degrees_of_freedom_flat(rng, design, rows, beta, aux, Psi, B):
-    """Metropolis steps of log sigma, and of log(nu - 2) under a flat prior of it."""
+    """Metropolis steps of log sigma, and of log(nu - 2) under a flat prior of nu."""
     scale = design.shape_scale
 
     def log_p(a):
@@ -332,8 +336,15 @@ def degrees_of_freedom_flat(rng, design, rows, beta, aux, Psi, B):
     for _ in range(3):
         factor = np.exp(np.array([0.7, 1.5]) * rng.standard_normal(2))
         moved = np.array([aux[0] * factor[0], 2.0 + (aux[1] - 2.0) * factor[1]])
-        if moved[1] < 1e6 and np.log(rng.random()) < log_p(moved) - log_p(aux):
+        ratio = log_p(moved) - log_p(aux) + np.log(factor[1])
+        if moved[1] < 1e4 and np.log(rng.random()) < ratio:
             aux[:] = moved
+
+
+def all_zeros_structural(rng, design, rows, beta, aux, Psi, B):
+    """zi as if every zero were structural."""
+    zeros = (rows.y == 0).sum()
+    aux[-1] = rng.beta(1 + zeros, 1 + len(rows.y) - zeros)
 
 
 SMALL = design(f.LOGIT, rows=4)
@@ -352,6 +363,11 @@ VARIANTS = {
     "degrees of freedom without their prior": (
         DESIGNS["Student-t, slopes"],
         degrees_of_freedom_flat,
+        ALL_MOVES - MOVES["aux"],
+    ),
+    "every zero structural": (
+        DESIGNS["zero-inflated Poisson"],
+        all_zeros_structural,
         ALL_MOVES - MOVES["aux"],
     ),
     "precision of a beta without its gamma function": (

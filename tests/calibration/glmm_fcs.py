@@ -93,6 +93,10 @@ DESIGNS = {
     "gamma": make("gamma", [1, 1], [0.5, 0.2], 0.4, 8.0),
     "inverse Gaussian": make("inverse_gaussian", [-1.5, 0.5], [0.2, 0.06], 0.2, 8.0),
     "Student-t": make("student", [1, 1], [0.5, 0.2], 0.4, 8.0),
+    "zero-inflated Poisson": make("zero_inflated_poisson", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
+    "zero-inflated negative binomial": make(
+        "zero_inflated_negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0
+    ),
     "ordinal": make("ordinal", [-5, 2], [1, 0.5], 1.0),
     "categorical": make("categorical", [[-6, 3], [2, -1]], [[1, 1], [0.5, 0.5]], 1.0),
     "mlmi, bernoulli": Design("bernoulli", method="mlmi"),
@@ -136,8 +140,10 @@ def draw_truth(rng, design: Design) -> Truth:
             # in every cluster: mlmi's prior of the intercept has its mean at log(mean), as good as at 0 here
             means = [truth.y[~MISSING & (CODES == i)].mean() for i in range(2, CLUSTERS - 1)]
             ok &= min(means) > 0.15 and max(means) < 20
-        elif design.family in ("gamma", "inverse_gaussian", "negative_binomial"):
-            ok &= seen.max() < 1e6 and (design.family == "negative_binomial" or seen.min() > 1e-3)
+        elif design.family in ("gamma", "inverse_gaussian"):
+            ok &= 1e-3 < seen.min() and seen.max() < 1e6
+        elif design.family.endswith(("negative_binomial", "inflated_poisson")):
+            ok &= seen.max() < 1e6
         if ok:
             return truth
 
@@ -165,6 +171,9 @@ def _draw_once(rng, design: Design) -> Truth:
         aux = rng.standard_t(3, 1) ** -2.0
     elif design.family == "student":
         aux = np.array([abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
+    if design.family.startswith("zero_inflated"):
+        shape = rng.standard_t(3, 1) ** -2.0 if design.family.endswith("negative_binomial") else np.empty(0)
+        aux = np.append(shape, rng.random())
     with np.errstate(over="ignore"):
         y = draw_response(rng, design, np.minimum(eta, 30.0) if design.family == "poisson" else eta, aux)
     return Truth(beta, Psi, aux, eta, y)
@@ -180,6 +189,9 @@ def draw_response(rng, design: Design, eta, aux):
             return rng.poisson(np.exp(one)).astype(float)
         case "negative_binomial":
             return rng.poisson(np.minimum(np.exp(one) * rng.gamma(aux[0], 1 / aux[0], n), 1e15)).astype(float)
+        case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+            count = replace(design, family=design.family.removeprefix("zero_inflated_"))
+            return np.where(rng.random(n) < aux[-1], 0.0, draw_response(rng, count, eta, aux))
         case "gamma":
             return np.exp(one) * rng.gamma(aux[0], 1 / aux[0], n)
         case "inverse_gaussian":
@@ -251,7 +263,7 @@ def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
     own = [
         v.reshape(DRAWS, -1)
         for name, v in last.items()
-        if name.startswith(("cutpoints", "shape", "sigma_", "nu"))
+        if name.startswith(("cutpoints", "shape", "sigma_", "nu", "zi"))
     ]
     aux = np.hstack(own) if own else np.empty((DRAWS, 0))
     if design.family == "ordinal":

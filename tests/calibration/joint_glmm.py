@@ -225,6 +225,20 @@ def robust(rng, df=10.0):
     return pd.DataFrame({"g": g, "x": x, "y": y}), truth
 
 
+def inflated(rng, kept=1.0):
+    """A zero-inflated count, its logarithm and a zero-inflated overdispersed response; kept: share of zeros that are."""
+    Psi, b = effects(rng, SMALL, 2)
+    beta_k, beta_y = coefficients(rng, 1), coefficients(rng, 2)
+    zi_k, zi_y, shape = rng.random(), rng.random(), rng.standard_t(3) ** -2.0
+    k = rng.poisson(np.exp(np.minimum(beta_k[0] + b[:, 0], 20.0))).astype(float)
+    k[rng.random(len(g)) < kept * zi_k] = 0.0
+    mean = np.exp(np.minimum(beta_y[0] + beta_y[1] * np.log1p(k) + b[:, 1], 25.0))
+    y = rng.poisson(np.minimum(mean * rng.gamma(shape, 1 / shape, len(g)), 1e15)).astype(float)
+    y[rng.random(len(g)) < zi_y] = 0.0
+    truth = {"beta_k": beta_k, "beta_y": beta_y, "zi_k": zi_k, "zi_y": zi_y, "shape_y": shape, "Psi": Psi}
+    return pd.DataFrame({"g": g, "k": k, "y": y}), truth
+
+
 DESIGNS = {
     "interaction": Design(
         "y ~ x * w + (1 | g)", {"x": "x ~ 1 + (1 | g)", "w": "w ~ x + (1 | g)"}, HUANG, interaction,
@@ -247,6 +261,10 @@ DESIGNS = {
     "square": Design("y ~ x + I(x**2) + (1 | g)", {}, HUANG, square, {"x": 1, "y": 3}),
     "Student-t": Design(
         "y ~ x + I(x**2) + (1 | g)", {}, HUANG, robust, {"x": 1, "y": 3}, {"x": "student", "y": "student"}
+    ),
+    "zero-inflated": Design(
+        "y ~ log1p(k) + (1 | g)", {"k": "k ~ 1 + (1 | g)"}, pr.Priors(SIGMA, SMALL, BETA), inflated, {"k": 1, "y": 3},
+        {"k": "zip", "y": "zinb"},
     ),
     "count": Design("y ~ x + (1 | g)", {}, pr.Priors(SIGMA, SMALL, BETA), count, {"x": 1}, {"y": "poisson"}),
 }  # fmt: skip
@@ -351,6 +369,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         elif design.families.get(name) == "gamma" and not seen.between(1e-8, 1e8).all():
             return False
         elif design.families.get(name) == "student" and seen.abs().max() > 1e6:
+            return False
+        elif design.families.get(name) in ("zip", "zinb") and seen.max() > 1e6:
             return False
         elif design.families.get(name) == "poisson" and seen.max() > 1e4:
             return False

@@ -7,7 +7,7 @@ from scipy.special import expit, ndtr
 from scipy.stats import invgamma, kstest, poisson, truncnorm
 from scipy.stats import t as student
 
-from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.scalar import (
     BETA,
     GAMMA,
@@ -25,7 +25,8 @@ from tests.calibration.uniformity import p_value
 
 DRAWS = 99
 FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
-            (BETA, 2), (STUDENT, 2), (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
+            (BETA, 2), (STUDENT, 2), (ZERO_INFLATED_POISSON, 2), (ZERO_INFLATED_NEGATIVE_BINOMIAL, 2),
+             (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
 
 def truth(rng, family, levels, X, location, scale):
@@ -56,10 +57,16 @@ def truth(rng, family, levels, X, location, scale):
     mu = np.exp(X @ beta[:, 0])
     if family == POISSON:
         return beta, 1.0, d, rng.poisson(mu).astype(float) if mu.max() < 1e15 else mu * np.nan
+    zi = rng.random() if family in cl.ZERO_INFLATED else 0.0
+    if family == ZERO_INFLATED_POISSON:
+        y = np.where(rng.random(len(mu)) < zi, 0.0, rng.poisson(np.minimum(mu, 1e15)))
+        return beta, 1.0, np.array([zi]), y if mu.max() < 1e15 else mu * np.nan
     k = abs(student(3).rvs(random_state=rng)) ** -2.0
     y = rng.wald(mu, k) if family == INVERSE_GAUSSIAN else mu * rng.gamma(k, size=len(mu)) / k
-    if family == NEGATIVE_BINOMIAL:
+    if family in (NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL):
         y = rng.poisson(y).astype(float) if y.max() < 1e15 else y * np.nan
+    if family == ZERO_INFLATED_NEGATIVE_BINOMIAL:
+        return beta, 1.0, np.array([k, zi]), np.where(rng.random(len(mu)) < zi, 0.0, y)
     return beta, 1.0, np.array([k]), np.where((y > 0) | (family == NEGATIVE_BINOMIAL), y, np.nan)
 
 

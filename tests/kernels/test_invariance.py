@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, predictors, usual_aux
 from bayesimp.kernels.glm.regression import initial_regression_state, single_level_glm
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
@@ -213,6 +213,24 @@ def test_location_of_two_modes(move):
     assert abs(z_score(ours > 0, far)) < LIMIT
     assert (np.diff(ours > 0) != 0).sum() > 100
     assert abs(z_score(from_the_state(grid, log_p, 1.9, 40_000) > 0, far)) > 2 * LIMIT
+
+
+@pytest.mark.parametrize("move", ["effects", "fixed"])
+def test_mean_of_two_modes(move):
+    """Zeros are structural, and the mean is that of the counts; or they are counts, and the mean is small."""
+    y, zi, cut = [0, 0, 0, 0, 20], 5e-4, 2.2
+    rows, prior, grid = make_rows(ZERO_INFLATED_POISSON, y, [5]), make_prior(0), np.linspace(-8, 6, 7001)
+    like = [log_likelihood(rows.family, rows.y, 1, np.full((5, 1), g), np.array([zi])).sum() for g in grid]
+    log_p = np.array(like) + norm.logpdf(grid, 0, 2)
+    far = np.exp(log_p - np.logaddexp.reduce(log_p))[grid > cut].sum()
+    assert 0.1 < far < 0.9
+    beta, aux, Psi, B = state = blank(rows)
+    aux[:], Psi[:] = zi, 4.0
+    read = (lambda: beta[0, 0]) if move == "fixed" else lambda: B[0, 0, 0]
+    ours = chain(rows, prior, state, read, 60_000, MOVES[move])
+    assert abs(z_score(ours > cut, far)) < LIMIT
+    assert (np.diff(ours > cut) != 0).sum() > 100
+    assert abs(z_score(from_the_state(grid, log_p, 3.0, 40_000) > cut, far)) > 2 * LIMIT
 
 
 def test_shape_of_two_modes():

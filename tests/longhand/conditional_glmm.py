@@ -11,7 +11,7 @@ from tests.longhand.joint_normal_rows import log_prior
 
 
 def log_posterior(
-    data, beta, b, Psi, prior, variation=None, increments=None, spread=None, excess=None
+    data, beta, b, Psi, prior, variation=None, increments=None, spread=None, excess=None, zi=None
 ) -> float:
     """Of beta, u, Psi (as `log_prior` has it), 1/sqrt(shape) and the increments, constants included."""
     value = sum(
@@ -23,6 +23,7 @@ def log_posterior(
             increments=increments,
             spread=spread,
             excess=excess,
+            zi=zi,
         )
     )
     # u and not b is free: the density of b times |L| per cluster
@@ -34,12 +35,16 @@ def log_posterior(
         value += np.log(2) + stats.t(3).logpdf(variation)
     if spread is not None:
         value += np.log(2) + stats.t(3).logpdf(spread) + stats.gamma(2, scale=10).logpdf(excess)
+    if zi is not None:
+        value += stats.beta(1, 1).logpdf(zi)
     if increments is not None:
         value += stats.expon.logpdf(increments).sum()
     return value + log_prior(Psi, prior.Psi)
 
 
-def log_likelihood(data, beta, b, shape=None, increments=None, spread=None, excess=None) -> list[float]:
+def log_likelihood(
+    data, beta, b, shape=None, increments=None, spread=None, excess=None, zi=None
+) -> list[float]:
     """By row."""
     q = data.Z.shape[1]
     out = []
@@ -62,6 +67,11 @@ def log_likelihood(data, beta, b, shape=None, increments=None, spread=None, exce
                 law = stats.invgauss(mu / shape, scale=shape)
             case "beta":
                 law = stats.beta(shape * p, shape * (1 - p))
+            case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+                poisson = data.family == "zero_inflated_poisson"
+                law = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
+                out.append(np.log(zi * (y == 0) + (1 - zi) * law.pmf(y)))
+                continue
             case "student":
                 law = stats.t(2 + excess, eta[0], spread)
             case "ordinal":

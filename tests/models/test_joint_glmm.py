@@ -146,6 +146,26 @@ def robust():
     return frame, families, "y ~ w + I(w**2) + (1 | g)", {"w": "w ~ 1 + (1 | g)"}, ("w", "y"), laws
 
 
+def inflated():
+    """Zero-inflated counts of both kinds given a number; the first is complete, for NUTS cannot sum over counts."""
+    rng, frame, n = base(8)
+    frame["x"] = rng.normal(size=n)
+    frame["k"] = (rng.poisson(3.0, n) * (rng.random(n) < 0.6)).astype(float)
+    frame["y"] = (rng.poisson(rng.gamma(2.0, 2.0, n)) * (rng.random(n) < 0.7)).astype(float)
+    for name, count in (("x", 7), ("y", 4)):
+        holes(rng, frame, name, count)
+    laws = [
+        Law("x", "normal", ONE, ONE, free=True),
+        Law("k", "zero_inflated_poisson", lambda c: [1.0, c["x"], c["x"] ** 2], ONE),
+        Law(
+            "y", "zero_inflated_negative_binomial", lambda c: [1.0, np.log1p(c["k"]), c["x"]], ONE, leaf=True
+        ),
+    ]
+    families = {"k": "zip", "y": "zinb"}
+    factors = {"x": "x ~ 1 + (1 | g)", "k": "k ~ x + I(x**2) + (1 | g)"}
+    return frame, families, "y ~ x + log1p(k) + (1 | g)", factors, ("x", "k", "y"), laws
+
+
 def between():
     """Variables with one value in a cluster, a number and a level; means over clusters, and what is within them."""
     rng, frame, n = base(5)
@@ -172,7 +192,8 @@ def between():
 
 
 CASES = {
-    case.__name__: case for case in (product_and_slope, levels, square, positive, proportion, robust, between)
+    case.__name__: case
+    for case in (product_and_slope, levels, square, positive, proportion, robust, inflated, between)
 }
 
 

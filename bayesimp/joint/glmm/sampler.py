@@ -26,10 +26,10 @@ from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
 from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
-from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, NORMAL, ORDINAL
+from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.responses import draw_rows
 from bayesimp.kernels.families.shape import counts_above
-from bayesimp.kernels.glmm.gibbs import FAILURES, RARE, rare_events
+from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
 from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Sampler"]
@@ -184,7 +184,7 @@ class Sampler:
         counts = (
             np.bincount(y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
         )
-        above = counts_above(y) if factor.code == NEGATIVE_BINOMIAL else np.zeros(0)
+        above = counts_above(y) if factor.code in OVERDISPERSED else np.zeros(0)
         p, r = chain.beta[k].shape
         slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
         if factor.code == ORDINAL:

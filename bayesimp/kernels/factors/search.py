@@ -19,6 +19,7 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE
 from bayesimp.kernels.families.beta import polygammas, shares
 from bayesimp.kernels.families.codes import BETA, GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL, STUDENT
+from bayesimp.kernels.families.mixtures import component
 from bayesimp.notation import Vector
 
 __all__ = [
@@ -75,7 +76,9 @@ def slice_width(family: int, shape: float, eta: float) -> float:
         a, b = max(mu * shape, LEAST), max(rest * shape, LEAST)
         return 2.0 * math.sqrt(polygammas(a)[1] + polygammas(b)[1])
     mean = math.exp(min(eta, 30.0))
-    return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / shape if family == NEGATIVE_BINOMIAL else 0.0))
+    return 2.0 + 2.0 * math.sqrt(
+        mean + (mean * mean / shape if component(family) == NEGATIVE_BINOMIAL else 0.0)
+    )
 
 
 @inner

@@ -40,6 +40,8 @@ from bayesimp.kernels.families.codes import (
     POISSON,
     PROBIT,
     STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
 )
 from bayesimp.kernels.families.scalar import inverse_link
 from bayesimp.notation import Integer, Matrix, Vector
@@ -47,9 +49,12 @@ from bayesimp.notation import Integer, Matrix, Vector
 __all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
 
 
+NO_MOVE = NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA, ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
+
+
 def can_move_together(family: int) -> bool:
     """Whether the family has a move of the module."""
-    return family not in (NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA)
+    return family not in NO_MOVE
 
 
 @inner

@@ -11,7 +11,8 @@ As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two
 (the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
 
 `aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
-and BETA, sigma and nu (2,) of STUDENT (kernels/families/mixtures.py), else (0,).
+and BETA; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, zi (1,) of ZERO_INFLATED_POISSON, the
+shape and zi (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL; else (0,).
 """
 
 from __future__ import annotations
@@ -21,8 +22,21 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, ORDINAL, STUDENT
-from bayesimp.kernels.families.mixtures import DF_RATE, DF_SHAPE, LEAST_DF, draw_mixture, is_mixture
+from bayesimp.kernels.families.codes import (
+    CATEGORICAL,
+    NEGATIVE_BINOMIAL,
+    ORDINAL,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
+from bayesimp.kernels.families.mixtures import (
+    DF_RATE,
+    DF_SHAPE,
+    LEAST_DF,
+    draw_mixture,
+    is_mixture,
+)
 from bayesimp.kernels.families.scalar import draw_response
 from bayesimp.notation import Matrix, Vector
 
@@ -38,6 +52,9 @@ __all__ = [
 ]
 
 
+ZERO_INFLATED = ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
+
+
 def predictors(family: int, levels: int = 2) -> int:
     """r, the number of linear predictors."""
     return levels - 1 if family == CATEGORICAL else 1
@@ -47,27 +64,33 @@ def aux_size(family: int, levels: int = 2) -> int:
     """Number of auxiliary parameters."""
     if family == ORDINAL:
         return levels - 2
-    if family == STUDENT:
+    if family == ZERO_INFLATED_POISSON:
+        return 1
+    if family == STUDENT or family == ZERO_INFLATED_NEGATIVE_BINOMIAL:
         return 2
     return 1 if NEGATIVE_BINOMIAL <= family < ORDINAL else 0
 
 
 def usual_aux(family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters to begin with: ones, and nu at the mean of its prior."""
+    """Auxiliary parameters to begin with: ones; nu and zi at the means of their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == STUDENT:
         aux[1] = LEAST_DF + DF_SHAPE / DF_RATE
+    elif family in ZERO_INFLATED:
+        aux[-1] = 0.5
     return aux
 
 
 def dispersed_aux(rng: np.random.Generator, family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes, nu from its prior."""
+    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; nu and zi from their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == ORDINAL:
         return aux
     aux[:] = np.exp(rng.normal(0.0, 0.5, len(aux)))
     if family == STUDENT:
         aux[1] = LEAST_DF + rng.gamma(DF_SHAPE, 1.0 / DF_RATE)
+    elif family in ZERO_INFLATED:
+        aux[-1] = rng.beta(1.0, 1.0)
     return aux
 
 

@@ -35,8 +35,12 @@ from bayesimp.kernels.covariance.update import (
     CovarianceUpdate,
     invert,
 )
-from bayesimp.kernels.families.codes import STUDENT
-from bayesimp.kernels.families.mixtures import draw_mixture_aux, is_mixture, latent
+from bayesimp.kernels.families.codes import (
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
+from bayesimp.kernels.families.mixtures import component, draw_mixture_aux, is_mixture, latent
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, cutpoints, dispersed_aux
 from bayesimp.kernels.families.scalar import (
     GAMMA,
@@ -65,8 +69,8 @@ from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = [
-    "ALL_MOVES", "FAILURES", "MOVES", "RARE", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies",
-    "rare_events",
+    "ALL_MOVES", "FAILURES", "MOVES", "OVERDISPERSED", "RARE", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step",
+    "new_tallies", "rare_events",
 ]  # fmt: skip
 
 MOVES = {"effects": 1, "fixed": 2, "centre": 4, "covariance": 8, "scale": 16, "aux": 32}
@@ -79,6 +83,7 @@ TALLIES = {
     "modes": ("sought", "found"),
     "shape": ("draws", "evaluations"),
 }
+OVERDISPERSED = NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL
 RARE = 10  # rows of a level, below which the log of its increment is far from normal and is slice sampled
 T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
 FAILURES = {
@@ -125,10 +130,10 @@ def _updates(
     m, q, r = B.shape
     family, y = rows.family, rows.y
     ordinal, shaped, mixed = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL, is_mixture(family)
-    trials = np.empty(n) if mixed else rows.trials
+    trials, given = np.empty(n) if mixed else rows.trials, component(family)
     scaled = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
     power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
-    shape = aux[0] if shaped else 1.0
+    shape = aux[0] if shaped or mixed else 1.0
     cuts = np.zeros(aux.size + 1)
     if ordinal:
         cutpoints(aux, cuts)
@@ -136,7 +141,7 @@ def _updates(
     Psi_inverse, S, scale_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
     zero_t = np.zeros(r * q)
     w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
-    two_modes = np.int64(not is_log_concave(family))  # there may be two: one slice
+    two_modes = np.int64(not is_log_concave(given))  # there may be two: one slice
     if not invert(Psi, Psi_inverse):
         return 1
     centred = centring(rows)
@@ -147,7 +152,7 @@ def _updates(
         if moves & M_EFFECTS:
             predictor(rows, beta, B, True, False, base)
             block = BlockTarget(
-                family,
+                given,
                 y,
                 trials,
                 base,
@@ -172,7 +177,7 @@ def _updates(
             predictor(rows, beta, B, False, True, base)
             read_fixed(beta, aux, w_fixed.theta)
             block = BlockTarget(
-                family,
+                given,
                 y,
                 trials,
                 base,
@@ -202,7 +207,7 @@ def _updates(
                 scale_Q[e, e] = 2.0 * rng.standard_gamma(0.5 * power) / (spread + 1.0)
                 w_effects.theta[e] = 1.0
             block = BlockTarget(
-                family,
+                given,
                 y,
                 trials,
                 base,
@@ -227,7 +232,8 @@ def _updates(
             aux[0] = shape
         if moves & M_AUX and mixed:
             predictor(rows, beta, B, True, True, base)
-            draw_mixture_aux(rng, family, y, base, prior.shape_scale, aux)
+            draw_mixture_aux(rng, family, y, base, above, prior.shape_scale, aux)
+            shape = aux[0]
     return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
 
 
@@ -235,7 +241,7 @@ def rare_events(rows: GlmmRows, counts: Vector) -> float:
     """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
-    if rows.family in (POISSON, NEGATIVE_BINOMIAL):
+    if rows.family in (POISSON, ZERO_INFLATED_POISSON, *OVERDISPERSED):
         return rows.y.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
         return counts.min()
@@ -282,7 +288,7 @@ def glmm_step(
     counts = (
         np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
     )
-    above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
+    above = counts_above(rows.y) if rows.family in OVERDISPERSED else np.zeros(0)
     slices = 1 + beta.size // 4 if rare_events(rows, counts) < 10 * len(beta) else 0
     if rows.family == ORDINAL:
         slices += int((counts < RARE).sum())

@@ -73,6 +73,8 @@ def add_scalar(
     total, product = 0.0, 1.0
     log_shape = math.log(shape)
     for j in range(start, stop):
+        if trials[j] == 0.0:  # of a structural zero, or of a binomial: they say nothing
+            continue
         eta = base[j, 0]
         for l in range(w):
             eta += D[j, l] * theta[l]

@@ -121,7 +121,7 @@ def quantities(imp):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["shared", "between", "levels", "proportion", "robust"])
+@pytest.mark.parametrize("name", ["shared", "between", "levels", "proportion", "robust", "inflated"])
 def test_same_posterior_as_gibbs(name):
     z, limit = largest(quantities(run(name, "gibbs")), quantities(run(name, "nuts")))
     assert z < limit

@@ -63,6 +63,7 @@ def by_row(completed, frame, law, first, theta):
             "sigma2": theta.get(f"sigma2_{y}"),
             "sigma": theta.get(f"sigma_{y}"),
             "nu": theta.get(f"nu_{y}"),
+            "zi": theta.get(f"zi_{y}"),
         }
         for j, row in enumerate(own.index):
             if np.isnan(frame[y][row]):
@@ -112,6 +113,8 @@ def test_log_prior_is_longhand(name):
         if f"shape_{y}" in theta:
             unit = frame[y].mean() if law.family == "inverse_gaussian" else 1.0
             expected[f"shape_{y}"] = np.log(2) + stats.t(3).logpdf((theta[f"shape_{y}"] / unit) ** -0.5)
+        if f"zi_{y}" in theta:
+            expected[f"zi_{y}"] = 0.0
         if law.family == "student":
             sigma = theta[f"sigma_{y}"] / frame[y].std(ddof=0)
             expected[f"sigma_{y}"] = np.log(2) + stats.t(3).logpdf(sigma)

@@ -28,7 +28,7 @@ N = len(G)
 FAMILIES = {
     "w": "bernoulli", "v": "bernoulli", "z": "bernoulli", "o": "ordinal", "c": "categorical", "t": "binomial(size)",
     "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian", "p": "beta",
-    "r": "student",
+    "r": "student", "zk": "zero_inflated_poisson", "zb": "zero_inflated_negative_binomial",
 }  # fmt: skip
 ONE = np.ones(N)
 
@@ -44,7 +44,8 @@ def table() -> pd.DataFrame:
         "o": np.arange(N) % 3 * 1.0, "c": rng.permutation(N) % 3 * 1.0, "t": rng.binomial(size, 0.5) * 1.0,
         "k": rng.poisson(3.0, N) * 1.0, "nb": rng.poisson(4.0, N) * 1.0, "s": rng.gamma(3.0, 2.0, N),
         "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
-        "r": 20.0 + 4.0 * rng.standard_t(3.0, N),
+        "r": 20.0 + 4.0 * rng.standard_t(3.0, N), "zk": rng.poisson(5.0, N) * (rng.random(N) < 0.7) * 1.0,
+        "zb": rng.poisson(rng.gamma(2.0, 3.0, N)) * (rng.random(N) < 0.7) * 1.0,
     })  # fmt: skip
 
 
@@ -113,6 +114,10 @@ class OneCell:
         for k, factor in enumerate(tab.factors):
             if factor.family.name == "student":
                 state.cuts[k, 0] = 2.5  # degrees of freedom
+            elif factor.family.name == "zero_inflated_poisson":
+                state.shape[k] = 0.3  # zi
+            elif factor.family.name == "zero_inflated_negative_binomial":
+                state.cuts[k, 0] = 0.3  # zi
         self.k = self.names.index(case.target)
         self.rows = [int(np.flatnonzero(tab.row == case.row)[0])]  # place of the row among the sampler's
         if tab.factors[self.k].at_cluster:
@@ -176,6 +181,11 @@ class OneCell:
         level = np.nan_to_num(y).astype(int)
         if family == "normal":
             return stats.norm.logpdf(y, center + unit * e, unit * shape)
+        if family == "zero_inflated_poisson":
+            return np.log(shape * (level == 0) + (1 - shape) * stats.poisson.pmf(level, np.exp(e)))
+        if family == "zero_inflated_negative_binomial":
+            zi, count = self.state.cuts[k, 0], stats.nbinom(shape, shape / (shape + np.exp(e)))
+            return np.log(zi * (level == 0) + (1 - zi) * count.pmf(level))
         if family == "student":
             return stats.t.logpdf(y, self.state.cuts[k, 0], center + unit * e, unit * shape)
         if family == "bernoulli":
