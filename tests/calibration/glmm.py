@@ -341,10 +341,9 @@ def degrees_of_freedom_flat(rng, design, rows, beta, aux, Psi, B):
             aux[:] = moved
 
 
-def all_zeros_structural(rng, design, rows, beta, aux, Psi, B):
-    """zi as if every zero were structural."""
-    zeros = (rows.y == 0).sum()
-    aux[-1] = rng.beta(1 + zeros, 1 + len(rows.y) - zeros)
+def no_zero_structural(rng, design, rows, beta, aux, Psi, B):
+    """zi as if every zero were a count."""
+    aux[-1] = rng.beta(1, 1 + len(rows.y))
 
 
 SMALL = design(f.LOGIT, rows=4)
@@ -365,9 +364,9 @@ VARIANTS = {
         degrees_of_freedom_flat,
         ALL_MOVES - MOVES["aux"],
     ),
-    "every zero structural": (
+    "every zero a count": (
         DESIGNS["zero-inflated Poisson"],
-        all_zeros_structural,
+        no_zero_structural,
         ALL_MOVES - MOVES["aux"],
     ),
     "precision of a beta without its gamma function": (

@@ -19,7 +19,7 @@ QUICK = [
     "categorical",
 ]
 QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows", "degrees of freedom without their prior",
-                  "every zero structural", "precision of a beta without its gamma function"]  # fmt: skip
+                  "every zero a count", "precision of a beta without its gamma function"]  # fmt: skip
 
 
 @pytest.mark.calibration
