@@ -20,14 +20,14 @@ from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.arrays import State, workspace
-from bayesimp.kernels.factors.cells import draw_cells
+from bayesimp.kernels.factors.cells import draw_cells, propose_counts
 from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
 from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
-from bayesimp.kernels.families.responses import draw_rows
+from bayesimp.kernels.families.responses import ZERO_INFLATED, draw_rows
 from bayesimp.kernels.families.shape import counts_above
 from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -73,6 +73,10 @@ class Sampler:
                 raise SamplingError(f"{self.label}, factor '{table.factors[k].formula}': {FAILURES[failed]}.")
             self._refresh(k)
             if table.cells.start[k] < table.cells.start[k + 1]:
+                if table.factors[k].code in ZERO_INFLATED:
+                    propose_counts(
+                        chain.rng, np.int64(k), table.arrays, table.cells, self.state, self.work[k]
+                    )
                 chain.failed += draw_cells(
                     chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor,
                     self.state, self.work[k],

@@ -43,7 +43,8 @@ from bayesimp.kernels.factors.search import (
 from bayesimp.kernels.families.mixtures import is_zero_inflated, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "set_columns", "set_rest"]
+__all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "propose_counts", "set_columns",
+           "set_rest"]  # fmt: skip
 
 
 @merged
@@ -247,6 +248,22 @@ def _draw_normal(
     return work.own[0] + pull / precision + rng.standard_normal() / math.sqrt(precision)
 
 
+@kernel(nogil=True)
+def propose_counts(
+    rng: np.random.Generator, k: Integer, arrays: FactorArrays, cells: Cells, state: State, work: Work
+) -> None:
+    """work.proposal <- a draw of p_k(y | eta_k) for each missing cell of a zero-inflated factor, before `draw_cells`.
+
+    No cell of a variable changes its own predictors. Poisson draws count references, which `draw_cells` does not.
+    """
+    for c in range(cells.start[k], cells.start[k + 1]):
+        j = cells.row[c]
+        linear_predictors(arrays, state, k, j, arrays.cluster[j], work.own)
+        work.proposal[c - cells.start[k]] = propose_count(
+            rng, arrays.family[k], work.own[0], state.shape[k], state.cuts[k, 0]
+        )
+
+
 @kernel(nogil=True, _nrt=False)
 def draw_cells(
     rng: np.random.Generator,
@@ -303,7 +320,7 @@ def draw_cells(
                     value = -math.inf
                 if jump == 1:
                     likelihood, jump = of_children, 2
-                    proposed = propose_count(rng, family, work.own[0], shape, state.cuts[k, 0])
+                    proposed = work.proposal[c - cells.start[k]]
                     if proposed >= 0.0:
                         at = proposed + rng.random()
                         continue

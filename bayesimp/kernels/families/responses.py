@@ -43,6 +43,7 @@ from bayesimp.notation import Matrix, Vector
 __all__ = [
     "CATEGORICAL",
     "ORDINAL",
+    "ZERO_INFLATED",
     "aux_size",
     "cutpoints",
     "dispersed_aux",
