@@ -105,8 +105,10 @@ class ConditionalData:
         Names of the columns of X and Z.
     family, link
         ``"normal"``, ``"identity"``; ``"bernoulli"``, ``"binomial"`` (``"logit"``, ``"probit"``); ``"poisson"``,
-        ``"negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"`` (``"log"``); ``"beta"``, ``"ordinal"``,
-        ``"categorical"`` (``"logit"``). What is observed and what is drawn is held to the values of the family.
+        ``"negative_binomial"``, the same after ``"zero_inflated_"``,
+        ``"gamma"``, ``"inverse_gaussian"`` (``"log"``); ``"beta"``, ``"ordinal"``,
+        ``"categorical"`` (``"logit"``); ``"student"`` (``"identity"``). What is observed and
+        what is drawn is held to the values of the family.
     levels
         K of an ordinal or categorical variable, whether or not all of them are observed; a number.
     trials

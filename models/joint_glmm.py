@@ -3,7 +3,7 @@
     p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij)    factor k = 1..K, row j of cluster i
 
     eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z columns made of complete variables and of y_1 .. y_k-1
-    p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k)
+    p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
     b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
 
     beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py
@@ -25,7 +25,7 @@ deviation of 1; beta_<y>, sigma2_<y>, Psi and B are functions of it, in the unit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pymc as pm
@@ -35,7 +35,6 @@ from pytensor.tensor.variable import TensorVariable
 
 from bayesimp import notation as dim
 from bayesimp.errors import SpecificationError
-from bayesimp.families.auxiliary import SHAPE, shape_node
 from bayesimp.families.binary import logit_of_mean
 from bayesimp.families.levels import log_cumulative
 from bayesimp.models.columns import Column
@@ -106,10 +105,11 @@ def _coords(data: JointData) -> dict[str, Sequence]:
 
 
 class _Parameters(NamedTuple):
-    """beta_w (p, r); the residual sd, shape or None; levels of ordinal variables add their own."""
+    """beta_w (p, r); the residual sd, scale or shape; a second parameter; cutpoints come with the density of levels."""
 
     beta: TensorVariable
     scale: TensorVariable | None
+    second: TensorVariable | None = None
 
 
 def _parameters(f: GLMMFactor) -> _Parameters:
@@ -138,11 +138,12 @@ def _parameters(f: GLMMFactor) -> _Parameters:
         variance = f.variance.distribution(f"working_sigma2_{f.name}", 1, dims)[0, 0]
         pm.Deterministic(f"sigma2_{f.name}", variance * f.s[0] ** 2)
         return _Parameters(beta, pt.sqrt(variance))
-    auxiliary = f.distribution.auxiliary
-    if auxiliary is not None and auxiliary.name == SHAPE.name:
-        unit = f.unit if auxiliary.has_unit else 1.0
-        return _Parameters(beta, shape_node(f.name, unit))
-    return _Parameters(beta, None)
+    nodes = [
+        auxiliary.node(f.name, f.unit if auxiliary.has_unit else 1.0)
+        for auxiliary in f.distribution.auxiliaries
+        if auxiliary.node is not None
+    ]
+    return _Parameters(beta, *(nodes or [None]))
 
 
 def _effects(block: EffectBlock, m: int) -> TensorVariable | None:
@@ -169,7 +170,7 @@ def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tu
         _free_numbers(table, k, f, parameters, rows[np.isnan(y[rows])])
     at = np.flatnonzero(f.used[places.row])
     eta = table.predictors(f, parameters.beta, at)
-    log_p = _log_density(f, table.responses(k, at), eta, f.trials[places.row[at]], parameters.scale)
+    log_p = _log_density(f, table.responses(k, at), eta, f.trials[places.row[at]], parameters)
     single = int((at < places.single).sum())
     pm.Potential(f"p({f.name})", log_p[:single].sum())
     return at[single:] - places.single, log_p[single:]
@@ -179,7 +180,7 @@ def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Paramete
     """y = eta + sigma e, log y = eta + e or logit y = eta + e, for the missing numbers of factor k."""
     eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
     e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
-    if f.variance is not None:
+    if f.distribution.is_standardised and sigma is not None:
         y, jacobian = eta + sigma * e, len(rows) * pt.log(sigma)
     elif f.distribution.support.is_below_one:
         y, jacobian = pt.sigmoid(eta + e), -(pt.softplus(eta + e) + pt.softplus(-eta - e)).sum()
@@ -199,12 +200,18 @@ def _weights(parts: Sequence[tuple[Ints, TensorVariable]], count: int) -> Tensor
     return total
 
 
-def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, k: Any) -> TensorVariable:
-    """log p(y | eta) of each place; k: the residual sd or shape."""
-    one = eta[0]
+def _log_density(
+    f: GLMMFactor, y: Column, eta: list, trials: Array, parameters: _Parameters
+) -> TensorVariable:
+    """log p(y | eta) of each place."""
+    one, k, second = eta[0], cast(TensorVariable, parameters.scale), cast(TensorVariable, parameters.second)
     match f.distribution.name:
         case "normal":
             return -0.5 * ((y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi)
+        case "student":
+            nu, tail = second, 0.5 * (second + 1)
+            constant = pt.gammaln(tail) - pt.gammaln(0.5 * nu) - 0.5 * pt.log(np.pi * nu)
+            return constant - pt.log(k) - tail * pt.log1p(((y - one) / k) ** 2 / nu)
         case "bernoulli" | "binomial":
             logit = logit_of_mean(one, f.link)
             ways = pt.gammaln(trials + 1) - pt.gammaln(y + 1) - pt.gammaln(trials - y + 1)
@@ -215,6 +222,14 @@ def _log_density(f: GLMMFactor, y: Column, eta: list, trials: Array, k: Any) -> 
             total = pt.logaddexp(pt.log(k), one)
             ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
             return ways + k * (pt.log(k) - total) + y * (one - total)
+        case "zero_inflated_poisson":
+            count = pt.log1p(-k) + y * one - pt.exp(one) - pt.gammaln(y + 1)
+            return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(k), count), count)
+        case "zero_inflated_negative_binomial":
+            total = pt.logaddexp(pt.log(k), one)
+            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
+            count = pt.log1p(-second) + ways + k * (pt.log(k) - total) + y * (one - total)
+            return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(second), count), count)
         case "gamma":
             return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
         case "inverse_gaussian":

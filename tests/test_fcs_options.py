@@ -69,6 +69,11 @@ def table(family, of_clusters=False, seed=0) -> pd.DataFrame:
         "gamma": lambda: rng.gamma(4, 0.25, size),
         "inverse_gaussian": lambda: rng.wald(1, 4, size),
         "beta": lambda: rng.beta(4, 3, size),
+        "student": lambda: rng.random(size),
+        "zero_inflated_poisson": lambda: rng.poisson(2.5, size) * rng.integers(0, 2, size) * 1.0,
+        "zero_inflated_negative_binomial": lambda: (
+            rng.poisson(rng.gamma(2, 1, size)) * rng.integers(0, 2, size) * 1.0
+        ),
         "ordinal": lambda: rng.choice(["a", "b", "c"], size, p=[0.5, 0.4, 0.1]),
         "categorical": lambda: rng.choice(["a", "b", "c"], size, p=[0.5, 0.4, 0.1]).astype(object),
     }[family]()[at]
@@ -138,7 +143,7 @@ def test_bounds(name):
                 fcs(frame, family, method, bounds={"y": bounds})
 
 
-POSTS = {"normal": 0.25, "gamma": 0.25, "inverse_gaussian": 0.25, "beta": 0.25}
+POSTS = {"normal": 0.25, "gamma": 0.25, "inverse_gaussian": 0.25, "beta": 0.25, "student": 0.25}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -183,6 +188,7 @@ def test_where_and_derived(name):
 
 
 IGNORED = {"normal": 1000.0, "poisson": 4000.0, "negative_binomial": 4000.0, "gamma": 1e4, "inverse_gaussian": 1e4,
+           "student": 1000.0, "zero_inflated_poisson": 4000.0, "zero_inflated_negative_binomial": 4000.0,
            "beta": 0.999, "bernoulli": "yes", "ordinal": "c", "categorical": "c"}  # fmt: skip
 
 
@@ -456,7 +462,14 @@ def test_variables_of_clusters_of_every_family_by_default(family):
     by_rows = bi.FCS(data(frame, family), "bayes") if family != "normal" else None
     if by_rows is not None:
         assert any("Method '2lonly' imputes these" in event.message for event in by_rows.events)
-    if family in ("gamma", "inverse_gaussian", "beta", "negative_binomial"):
+    if family in (
+        "gamma",
+        "inverse_gaussian",
+        "beta",
+        "negative_binomial",
+        "student",
+        "zero_inflated_poisson",
+    ):
         for other in ("sti", "2stage", "glm", "mlmi", "ml"):
             with pytest.raises(
                 bi.SpecificationError, match="use '2lonly', for it has one value in each cluster"

@@ -1,7 +1,10 @@
-"""Parameters that responses have besides their linear predictors: shapes and cutpoints.
+"""Parameters that responses have besides their linear predictors: shapes, scales and cutpoints.
 
-1 / sqrt(k) ~ half-t(3, 1)     of a shape k; of a gamma variable this is the coefficient of variation
-increments ~ exponential(1)    between cutpoints, of which the first is 0
+1 / sqrt(k) ~ half-t(3, 1)      of a shape k; of a gamma variable this is the coefficient of variation
+increments ~ exponential(1)     between cutpoints, of which the first is 0
+sigma ~ half-t(3, sd of y)      the scale of Student-t errors
+nu - 2 ~ Gamma(2, 1/10)         their degrees of freedom
+zi ~ Beta(1, 1)                 the probability of a structural zero
 """
 
 from __future__ import annotations
@@ -10,16 +13,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp.families.record import Auxiliary
 
-__all__ = ["CUTPOINTS", "SHAPE", "SHAPE_WITH_UNIT", "shape_node"]
+__all__ = [
+    "CUTPOINTS", "DEGREES_OF_FREEDOM", "SCALE", "SHAPE", "SHAPE_WITH_UNIT", "ZERO_INFLATION", "df_node", "scale_node",
+    "shape_node", "zi_node",
+]  # fmt: skip
 
-SHAPE = Auxiliary(
-    "shape", "variation", lambda variation: np.asarray(variation) ** -2.0, lambda aux: np.array(aux[0])
-)
-SHAPE_WITH_UNIT = replace(SHAPE, has_unit=True)
-CUTPOINTS = Auxiliary("cutpoints", "increments", np.cumsum, np.cumsum)
+Array = NDArray[np.float64]
+LEAST_DF = 2.0
+DF_PRIOR = 2.0, 0.1  # shape and rate
 
 
 def shape_node(response: str = "", unit: float = 1.0) -> Any:
@@ -27,14 +32,90 @@ def shape_node(response: str = "", unit: float = 1.0) -> Any:
 
     response: how its names end, in a model of several responses; unit: what the shape that is reported is multiplied by.
     """
+    variation = _half_t(f"{SHAPE.sampled}{_end(response)}")
+    return _reported(f"{SHAPE.name}{_end(response)}", variation**-2, unit)
+
+
+def scale_node(response: str = "", unit: float = 1.0) -> Any:
+    """The scale sigma of Student-t errors in units of the response; arguments as of `shape_node`."""
+    spread = _half_t(f"{SCALE.sampled}{_end(response)}")
+    return _reported(f"{SCALE.name}{_end(response)}", spread, unit)
+
+
+def df_node(response: str = "", unit: float = 1.0) -> Any:
+    """The degrees of freedom nu of Student-t errors; arguments as of `shape_node`, without a unit."""
+    import pymc as pm
+
+    excess = pm.Gamma(f"{DEGREES_OF_FREEDOM.sampled}{_end(response)}", *DF_PRIOR)
+    return _reported(f"{DEGREES_OF_FREEDOM.name}{_end(response)}", LEAST_DF + excess, 1.0)
+
+
+def zi_node(response: str = "", unit: float = 1.0) -> Any:
+    """The probability zi of a structural zero; arguments as of `shape_node`, without a unit."""
+    import pymc as pm
+
+    return pm.Beta(f"{ZERO_INFLATION.name}{_end(response)}", 1.0, 1.0)
+
+
+def _end(response: str) -> str:
+    return f"_{response}" if response else ""
+
+
+def _half_t(name: str) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
     # PyTensor takes a bare 3 for single precision, and its log gamma function with it
-    end = f"_{response}" if response else ""
-    variation = pm.HalfStudentT(f"{SHAPE.sampled}{end}", nu=pt.constant(3.0, dtype="float64"), sigma=1)
-    shape = variation**-2
+    return pm.HalfStudentT(name, nu=pt.constant(3.0, dtype="float64"), sigma=1)
+
+
+def _reported(name: str, value: Any, unit: float) -> Any:
+    import pymc as pm
+
     if unit == 1.0:
-        return pm.Deterministic(f"{SHAPE.name}{end}", shape)
-    pm.Deterministic(f"{SHAPE.name}{end}", shape * unit)
-    return shape
+        return pm.Deterministic(name, value)
+    pm.Deterministic(name, value * unit)
+    return value
+
+
+def _log_half_t(x: Array) -> Array:
+    # SciPy is loaded where a prior is asked for
+    from scipy import stats
+
+    return np.log(2.0) + stats.t(3).logpdf(x)
+
+
+def _log_increments(aux: Array) -> Array:
+    from scipy import stats
+
+    return stats.expon.logpdf(aux).sum(axis=-1)
+
+
+def _log_excess(aux: Array) -> Array:
+    from scipy import stats
+
+    shape, rate = DF_PRIOR
+    return stats.gamma(shape, scale=1.0 / rate).logpdf(aux[..., 1] - LEAST_DF)
+
+
+SHAPE = Auxiliary(
+    "shape", "variation", lambda variation: np.asarray(variation) ** -2.0, lambda aux: np.array(aux[0]),
+    lambda aux: _log_half_t(aux[..., 0] ** -0.5), shape_node,
+)  # fmt: skip
+SHAPE_WITH_UNIT = replace(SHAPE, has_unit=True)
+CUTPOINTS = Auxiliary("cutpoints", "increments", np.cumsum, np.cumsum, _log_increments, to_kernel=np.asarray)
+SCALE = Auxiliary(
+    "sigma", "spread", np.asarray, lambda aux: np.array(aux[0]), lambda aux: _log_half_t(aux[..., 0]), scale_node,
+    has_unit=True,
+)  # fmt: skip
+DEGREES_OF_FREEDOM = Auxiliary(
+    "nu",
+    "excess",
+    lambda excess: LEAST_DF + np.asarray(excess),
+    lambda aux: np.array(aux[1]),
+    _log_excess,
+    df_node,
+)
+ZERO_INFLATION = Auxiliary(
+    "zi", "zi", np.asarray, lambda aux: np.array(aux[-1]), lambda aux: np.zeros(aux.shape[:-1]), zi_node
+)

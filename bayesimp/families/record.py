@@ -92,7 +92,7 @@ NOTHING = Support("nothing", "nothing", _nowhere, is_bounded=True)
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """The parameter that a response's distribution has besides its linear predictors.
+    """A parameter that a response's distribution has besides its linear predictors.
 
     Attributes
     ----------
@@ -103,14 +103,26 @@ class Auxiliary:
     from_sampled, from_kernel
         The parameter from that variable, and from the array ``aux`` of the kernels
         (`bayesimp.kernels.families.responses`).
+    node
+        ``(response, unit) -> node``: the parameter as a node of the PyMC model that is open, with its prior, before it is
+        multiplied by ``unit``; ``response``: how its names end in a model of several. None where the node of the
+        response has it within.
+    log_prior
+        The log density of the free variable (...,) from arrays ``aux`` (..., a) of a family that kernels have.
+    to_kernel
+        The entries of ``aux`` from that variable; None: as `from_sampled`.
     has_unit
-        Whether it is multiplied by the unit of the response where this is divided by its mean.
+        Whether it is multiplied by the unit of the response: its mean where it is divided by that, its standard deviation
+        where it is standardised.
     """
 
     name: str
     sampled: str
     from_sampled: Callable[[Array], Array]
     from_kernel: Callable[[Array], Array]
+    log_prior: Callable[[Array], Array] | None = None
+    node: Callable[..., Any] | None = None
+    to_kernel: Callable[[Array], Array] | None = None
     has_unit: bool = False
 
 
@@ -135,6 +147,8 @@ class Family:
         inside it. None where there is no such model.
     auxiliary
         Shape or cutpoints, if it has any.
+    further
+        Parameters after that one, in the order of the array ``aux`` of the kernels.
     least_levels, most_levels
         Of a variable with levels, as its models need them; 0 as the most means any number.
     is_ordered
@@ -164,6 +178,7 @@ class Family:
     aliases: tuple[str, ...] = ()
     response: Callable[[Any, Any], None] | None = None
     auxiliary: Auxiliary | None = None
+    further: tuple[Auxiliary, ...] = ()
     least_levels: int = 0
     most_levels: int = 0
     is_ordered: bool = False
@@ -179,6 +194,19 @@ class Family:
     def is_normal(self) -> bool:
         """Whether its models are the linear ones, on cross products and with conjugate updates."""
         return self.name == "normal"
+
+    @property
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        """All parameters besides linear predictors, in order."""
+        return () if self.auxiliary is None else (self.auxiliary, *self.further)
+
+    @property
+    def is_standardised(self) -> bool:
+        """Whether models see the response less its mean, divided by its standard deviation: an identity link, compiled.
+
+        A family without kernel codes sees it as it is.
+        """
+        return self.links.get("identity") is not None
 
     @property
     def is_imputable(self) -> bool:

@@ -12,6 +12,8 @@ from bayesimp.families.normal import NONE, NORMAL
 from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN
 from bayesimp.families.proportion import BETA
 from bayesimp.families.record import Family
+from bayesimp.families.robust import STUDENT
+from bayesimp.families.zero_inflated import ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.messages import suggestion
 
 __all__ = ["FAMILIES", "analysis_names", "family_of", "known_names", "read_name", "register", "trials"]
@@ -19,8 +21,8 @@ __all__ = ["FAMILIES", "analysis_names", "family_of", "known_names", "read_name"
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        NORMAL, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL, CATEGORICAL,
-        NONE,
+        NORMAL, STUDENT, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON,
+        ZERO_INFLATED_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL, CATEGORICAL, NONE,
     )
 }  # fmt: skip
 

@@ -233,7 +233,7 @@ def _terms(
     places = [at[name] for name in block.responses]
     s_y, c_y = s[places].copy(), c[places].copy()
     base[len(columns) :] = places
-    if not block.distribution.is_normal:
+    if not block.distribution.is_standardised:
         s_y, c_y = np.ones(block.predictors), np.zeros(block.predictors)
         if block.distribution.is_divided_by_mean and has_intercept:
             c_y[:] = np.log(np.nanmean(table.full[rows.fitted, places[0]]))

@@ -48,7 +48,8 @@ class SimulatedVariable:
     level
         "cluster": one value in each cluster, from other variables of clusters.
     sd, shape, trials
-        Residual standard deviation (normal); shape (negative binomial, gamma, inverse Gaussian, beta); trials (binomial).
+        Residual standard deviation (normal), scale (Student-t); shape (negative binomial, gamma, inverse Gaussian, beta),
+        degrees of freedom (Student-t); trials (binomial).
     levels, increments
         Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
     """
@@ -252,6 +253,8 @@ def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
     match v.family:
         case "normal":
             return x + v.sd * rng.standard_normal(len(x))
+        case "student":
+            return x + v.sd * rng.standard_t(v.shape, len(x))
         case "bernoulli" | "binomial":
             return rng.binomial(v.trials, ndtr(x) if v.link == "probit" else expit(x))
         case "poisson":

@@ -37,10 +37,11 @@ class IncompleteData:
     cluster
         Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
     families
-        Family by variable, to override the inferred one: ``"normal"``, ``"bernoulli"``,
-        ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``,
-        ``"inverse_gaussian"``, ``"beta"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the
-        rules of inference see `bayesimp.families.columns`; printing the object shows the result.
+        Family by variable, to override the inferred one: ``"normal"``, ``"student"``, ``"bernoulli"``,
+        ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``,
+        ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``,
+        ``"beta"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of inference see
+        `bayesimp.families.columns`; printing the object shows the result.
 
     Attributes
     ----------

@@ -18,6 +18,7 @@ from scipy.stats import invwishart
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -103,6 +104,9 @@ DESIGNS = {
     "gamma, slopes": design(f.GAMMA, 2, scale=0.5, nu=8.0, shape_scale=0.5),
     "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
     "beta": design(f.BETA, scale=0.5, nu=8.0, sd=0.7, shape_scale=0.2),
+    "Student-t, slopes": design(STUDENT, 2, scale=0.5, nu=8.0, shape_scale=0.5),
+    "zero-inflated Poisson": design(ZERO_INFLATED_POISSON, scale=0.5, nu=8.0, mean=1.0),
+    "zero-inflated negative binomial": design(ZERO_INFLATED_NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
     "ordinal": design(ORDINAL, levels=4, mean=1.0),
     "ordinal, slopes": design(ORDINAL, 2, levels=5, mean=1.0),
     "ordinal, twelve levels": design(ORDINAL, levels=12, mean=4.0),
@@ -127,8 +131,12 @@ def draw_truth(rng, design: Design) -> Draws:
     _, q, r, m, a = design.sizes
     beta = rng.normal(design.mean, design.sd)
     aux = rng.exponential(size=a)
-    if a and design.family != ORDINAL:
+    if design.family == STUDENT:
+        aux = np.array([design.shape_scale * abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
+    elif a and design.family != ORDINAL:
         aux = (design.shape_scale * rng.standard_t(3, 1)) ** -2.0
+    if design.family in (ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL):
+        aux = np.append(aux[: a - 1], rng.random())
     Psi = draw_Psi(rng, design.Psi, r * q)
     B = (
         rng.multivariate_normal(np.zeros(r * q), Psi, m, method="cholesky")
@@ -318,6 +326,26 @@ def precision_without_normaliser(rng, design, rows, beta, aux, Psi, B):
             aux[:] = moved
 
 
+def degrees_of_freedom_flat(rng, design, rows, beta, aux, Psi, B):
+    """Metropolis steps of log sigma, and of log(nu - 2) under a flat prior of nu."""
+    scale = design.shape_scale
+
+    def log_p(a):
+        return density(design, rows, beta, a, B).sum() - 2 * np.log1p((a[0] / scale) ** 2 / 3) + np.log(a[0])
+
+    for _ in range(3):
+        factor = np.exp(np.array([0.7, 1.5]) * rng.standard_normal(2))
+        moved = np.array([aux[0] * factor[0], 2.0 + (aux[1] - 2.0) * factor[1]])
+        ratio = log_p(moved) - log_p(aux) + np.log(factor[1])
+        if moved[1] < 1e4 and np.log(rng.random()) < ratio:
+            aux[:] = moved
+
+
+def no_zero_structural(rng, design, rows, beta, aux, Psi, B):
+    """zi as if every zero were a count."""
+    aux[-1] = rng.beta(1, 1 + len(rows.y))
+
+
 SMALL = design(f.LOGIT, rows=4)
 UNCERTAIN = design(f.NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0, rows=4)
 FEW = design(ORDINAL, levels=7, mean=1.0, rows=3, m=6)
@@ -331,6 +359,16 @@ VARIANTS = {
     "b zero without rows": (DESIGNS["logit"], effects_at_zero_without_rows, ALL_MOVES),
     "increments without their Jacobian": (FEW, increments_without_jacobian, ALL_MOVES),
     "shape without its prior": (UNCERTAIN, shape_flat, ALL_MOVES - MOVES["aux"]),
+    "degrees of freedom without their prior": (
+        DESIGNS["Student-t, slopes"],
+        degrees_of_freedom_flat,
+        ALL_MOVES - MOVES["aux"],
+    ),
+    "every zero a count": (
+        DESIGNS["zero-inflated Poisson"],
+        no_zero_structural,
+        ALL_MOVES - MOVES["aux"],
+    ),
     "precision of a beta without its gamma function": (
         DESIGNS["beta"],
         precision_without_normaliser,

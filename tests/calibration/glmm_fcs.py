@@ -38,6 +38,7 @@ import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.families import family_of
+from bayesimp.fcs import table as fcs_table
 from bayesimp.fcs.blocks import glmm as blocks
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
@@ -91,6 +92,11 @@ DESIGNS = {
     "negative binomial": make("negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "gamma": make("gamma", [1, 1], [0.5, 0.2], 0.4, 8.0),
     "inverse Gaussian": make("inverse_gaussian", [-1.5, 0.5], [0.2, 0.06], 0.2, 8.0),
+    "Student-t": make("student", [1, 1], [0.5, 0.2], 0.4, 8.0),
+    "zero-inflated Poisson": make("zero_inflated_poisson", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
+    "zero-inflated negative binomial": make(
+        "zero_inflated_negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0
+    ),
     "ordinal": make("ordinal", [-5, 2], [1, 0.5], 1.0),
     "categorical": make("categorical", [[-6, 3], [2, -1]], [[1, 1], [0.5, 0.5]], 1.0),
     "mlmi, bernoulli": Design("bernoulli", method="mlmi"),
@@ -134,8 +140,10 @@ def draw_truth(rng, design: Design) -> Truth:
             # in every cluster: mlmi's prior of the intercept has its mean at log(mean), as good as at 0 here
             means = [truth.y[~MISSING & (CODES == i)].mean() for i in range(2, CLUSTERS - 1)]
             ok &= min(means) > 0.15 and max(means) < 20
-        elif design.family in ("gamma", "inverse_gaussian", "negative_binomial"):
-            ok &= seen.max() < 1e6 and (design.family == "negative_binomial" or seen.min() > 1e-3)
+        elif design.family in ("gamma", "inverse_gaussian"):
+            ok &= 1e-3 < seen.min() and seen.max() < 1e6
+        elif design.family.endswith(("negative_binomial", "inflated_poisson")):
+            ok &= seen.max() < 1e6
         if ok:
             return truth
 
@@ -161,6 +169,11 @@ def _draw_once(rng, design: Design) -> Truth:
         aux = np.cumsum(rng.exponential(size=LEVELS - 2))
     elif design.family in ("negative_binomial", "gamma", "inverse_gaussian"):
         aux = rng.standard_t(3, 1) ** -2.0
+    elif design.family == "student":
+        aux = np.array([abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
+    if design.family.startswith("zero_inflated"):
+        shape = rng.standard_t(3, 1) ** -2.0 if design.family.endswith("negative_binomial") else np.empty(0)
+        aux = np.append(shape, rng.random())
     with np.errstate(over="ignore"):
         y = draw_response(rng, design, np.minimum(eta, 30.0) if design.family == "poisson" else eta, aux)
     return Truth(beta, Psi, aux, eta, y)
@@ -176,10 +189,15 @@ def draw_response(rng, design: Design, eta, aux):
             return rng.poisson(np.exp(one)).astype(float)
         case "negative_binomial":
             return rng.poisson(np.minimum(np.exp(one) * rng.gamma(aux[0], 1 / aux[0], n), 1e15)).astype(float)
+        case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+            count = replace(design, family=design.family.removeprefix("zero_inflated_"))
+            return np.where(rng.random(n) < aux[-1], 0.0, draw_response(rng, count, eta, aux))
         case "gamma":
             return np.exp(one) * rng.gamma(aux[0], 1 / aux[0], n)
         case "inverse_gaussian":
             return rng.wald(np.exp(one), aux[0])
+        case "student":
+            return one + aux[0] * rng.standard_t(aux[1], n)
         case "ordinal":
             return (one + rng.logistic(size=n) > np.r_[0.0, aux][:, None]).sum(0).astype(float)
     return (
@@ -214,8 +232,27 @@ def fitted(design: Design, y: np.ndarray, seed: int):
         method = me.Bayes()
     else:
         method = me.Bayes(pr.Priors(Psi=design.Psi, beta=pr.Normal(design.mean, design.sd)), link=design.link)
+    if design.family == "student":
+        with units_of_the_data():
+            return frame, _imputed(design, data, method, seed)
+    return frame, _imputed(design, data, method, seed)
+
+
+def units_of_the_data():
+    """Incomplete columns are not standardised, so that the prior of a Student-t scale does not depend on the data."""
+    scales = fcs_table._scales
+
+    def without(full):
+        center, scale = scales(full)
+        holed = np.isnan(full).any(axis=0)
+        return np.where(holed, 0.0, center), np.where(holed, 1.0, scale)
+
+    return patch.object(fcs_table, "_scales", without)
+
+
+def _imputed(design: Design, data, method, seed: int):
     model = bi.FCS(data, methods=method, predictors=f"y ~ x + (1 {'+ x ' if design.slopes else ''}| g)")
-    return frame, model.impute(DRAWS, cycles=design.cycles, tune=0, seed=seed, workers=1, progress=False)
+    return model.impute(DRAWS, cycles=design.cycles, tune=0, seed=seed, workers=1, progress=False)
 
 
 def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
@@ -223,8 +260,12 @@ def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
     frame, imp = fitted(design, y, seed)
     last = {name: np.asarray(imp.tree["posterior"][name])[:, -1] for name in imp.tree["posterior"].data_vars}
     beta = last["beta_y"].reshape(DRAWS, 2, -1)
-    own = [v.reshape(DRAWS, -1) for name, v in last.items() if name.startswith(("cutpoints", "shape"))]
-    aux = own[0] if own else np.empty((DRAWS, 0))
+    own = [
+        v.reshape(DRAWS, -1)
+        for name, v in last.items()
+        if name.startswith(("cutpoints", "shape", "sigma_", "nu", "zi"))
+    ]
+    aux = np.hstack(own) if own else np.empty((DRAWS, 0))
     if design.family == "ordinal":
         aux = aux[:, -(LEVELS - 2) :]
     place = frame.index.to_numpy()  # rows of the layout

@@ -9,11 +9,13 @@ rewrites JOINT_GLMM_RESULTS.md.
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from subprocess import run
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from scipy.special import expit
 
 import bayesimp as bi
 from bayesimp import priors as pr
+from bayesimp.joint.glmm import table as joint_table
 from tests.calibration import sbc
 from tests.calibration.run import LEVEL, SEED, row
 
@@ -47,7 +50,24 @@ class Design:
 
     def model(self, frame: pd.DataFrame) -> bi.JointGLMM:
         data = bi.IncompleteData(frame, "g", self.families)
-        return bi.JointGLMM(data, self.analysis, self.factors, priors=self.priors)
+        with units_of_the_data():
+            return bi.JointGLMM(data, self.analysis, self.factors, priors=self.priors)
+
+
+@contextmanager
+def units_of_the_data() -> Iterator[None]:
+    """Student-t variables are not standardised, so that the prior of their scale does not depend on the data."""
+    responses = joint_table._responses
+
+    def without(data, factors, V, places):
+        Y, center, unit = responses(data, factors, V, places)
+        for k, factor in enumerate(factors):
+            if factor.family.name == "student":
+                Y[:, k], center[k], unit[k] = V[:, places[k]], 0.0, 1.0
+        return Y, center, unit
+
+    with patch.object(joint_table, "_responses", without):
+        yield
 
 
 def effects(rng, prior, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -188,6 +208,37 @@ def count(rng):
     return pd.DataFrame({"g": g, "x": x, "y": y}), truth
 
 
+def student(rng, eta, df=10.0):
+    """sigma and nu from their priors, and a response; df: mean of nu - 2, halved."""
+    sigma, nu = abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, df)
+    return sigma, nu, eta + sigma * rng.standard_t(nu, len(eta))
+
+
+def robust(rng, df=10.0):
+    """A Student-t covariate, its square, and a Student-t response."""
+    Psi, b = effects(rng, HALF_T, 2)
+    beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 3)
+    sigma_x, nu_x, x = student(rng, beta_x[0] + b[:, 0], df)
+    sigma_y, nu_y, y = student(rng, beta_y[0] + beta_y[1] * x + beta_y[2] * x**2 + b[:, 1], df)
+    truth = {"beta_x": beta_x, "beta_y": beta_y, "sigma_x": sigma_x, "nu_x": nu_x, "sigma_y": sigma_y, "nu_y": nu_y,
+             "Psi": Psi}  # fmt: skip
+    return pd.DataFrame({"g": g, "x": x, "y": y}), truth
+
+
+def inflated(rng, kept=1.0):
+    """A zero-inflated count, its logarithm and a zero-inflated overdispersed response; kept: share of zeros that are."""
+    Psi, b = effects(rng, SMALL, 2)
+    beta_k, beta_y = coefficients(rng, 1), coefficients(rng, 2)
+    zi_k, zi_y, shape = rng.random(), rng.random(), rng.standard_t(3) ** -2.0
+    k = rng.poisson(np.exp(np.minimum(beta_k[0] + b[:, 0], 20.0))).astype(float)
+    k[rng.random(len(g)) < kept * zi_k] = 0.0
+    mean = np.exp(np.minimum(beta_y[0] + beta_y[1] * np.log1p(k) + b[:, 1], 25.0))
+    y = rng.poisson(np.minimum(mean * rng.gamma(shape, 1 / shape, len(g)), 1e15)).astype(float)
+    y[rng.random(len(g)) < zi_y] = 0.0
+    truth = {"beta_k": beta_k, "beta_y": beta_y, "zi_k": zi_k, "zi_y": zi_y, "shape_y": shape, "Psi": Psi}
+    return pd.DataFrame({"g": g, "k": k, "y": y}), truth
+
+
 DESIGNS = {
     "interaction": Design(
         "y ~ x * w + (1 | g)", {"x": "x ~ 1 + (1 | g)", "w": "w ~ x + (1 | g)"}, HUANG, interaction,
@@ -208,6 +259,13 @@ DESIGNS = {
         {"z": None, "x": 1, "y": None}, {"z": "bernoulli"}, ("z",),
     ),
     "square": Design("y ~ x + I(x**2) + (1 | g)", {}, HUANG, square, {"x": 1, "y": 3}),
+    "Student-t": Design(
+        "y ~ x + I(x**2) + (1 | g)", {}, HUANG, robust, {"x": 1, "y": 3}, {"x": "student", "y": "student"}
+    ),
+    "zero-inflated": Design(
+        "y ~ log1p(k) + (1 | g)", {"k": "k ~ 1 + (1 | g)"}, pr.Priors(SIGMA, SMALL, BETA), inflated, {"k": 1, "y": 3},
+        {"k": "zip", "y": "zinb"},
+    ),
     "count": Design("y ~ x + (1 | g)", {}, pr.Priors(SIGMA, SMALL, BETA), count, {"x": 1}, {"y": "poisson"}),
 }  # fmt: skip
 
@@ -309,6 +367,10 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
             if seen.nunique() < len(seen.cat.categories):
                 return False
         elif design.families.get(name) == "gamma" and not seen.between(1e-8, 1e8).all():
+            return False
+        elif design.families.get(name) == "student" and seen.abs().max() > 1e6:
+            return False
+        elif design.families.get(name) in ("zip", "zinb") and seen.max() > 1e6:
             return False
         elif design.families.get(name) == "poisson" and seen.max() > 1e4:
             return False

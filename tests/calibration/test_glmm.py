@@ -9,8 +9,17 @@ from tests.calibration import glmm, sbc
 from tests.calibration.glmm import DESIGNS, VARIANTS
 from tests.calibration.montecarlo import LEVEL, REJECTED
 
-QUICK = ["logit", "negative binomial", "ordinal", "ordinal, twelve levels", "categorical"]
-QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows", "precision of a beta without its gamma function"]
+QUICK = [
+    "logit",
+    "negative binomial",
+    "Student-t, slopes",
+    "zero-inflated negative binomial",
+    "ordinal",
+    "ordinal, twelve levels",
+    "categorical",
+]
+QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows", "degrees of freedom without their prior",
+                  "every zero a count", "precision of a beta without its gamma function"]  # fmt: skip
 
 
 @pytest.mark.calibration

@@ -49,7 +49,7 @@ STEEP = Design("y ~ cluster_sum(x) + (1 | g)", {}, pr.Priors(SIGMA, HALF_T, UP),
 
 
 @pytest.mark.calibration
-@pytest.mark.parametrize("name", ["interaction", "cluster means"])
+@pytest.mark.parametrize("name", ["interaction", "cluster means", "Student-t", "zero-inflated"])
 def test_ranks_are_uniform(name):
     assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 20, seed=1, tune=80, thin=3)) > LEVEL
 
@@ -112,6 +112,27 @@ def test_the_spoiled_child_is_the_only_change():
 def test_a_child_left_out_is_rejected():
     ranks = joint_glmm.ranks(DESIGNS["interaction"], 45, 2, tune=60, thin=2, spoil=without_child("x", "y"))
     assert sbc.overall(ranks) < REJECTED
+
+
+@pytest.mark.calibration
+def test_a_student_child_left_out_is_rejected():
+    ranks = joint_glmm.ranks(DESIGNS["Student-t"], 45, 2, tune=60, thin=2, spoil=without_child("x", "y"))
+    assert sbc.overall(ranks) < REJECTED
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_degrees_of_freedom_from_another_prior_are_rejected():
+    """nu - 2 a twentieth of what the prior says, at which the model is not calibrated."""
+    design = replace(DESIGNS["Student-t"], simulate=lambda rng: joint_glmm.robust(rng, 0.5))
+    assert sbc.overall(joint_glmm.ranks(design, 60, 2, tune=60, thin=3)) < REJECTED
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_fewer_structural_zeros_than_zi_says_are_rejected():
+    design = replace(DESIGNS["zero-inflated"], simulate=lambda rng: joint_glmm.inflated(rng, 0.4))
+    assert sbc.overall(joint_glmm.ranks(design, 60, 2, tune=60, thin=3)) < REJECTED
 
 
 @pytest.mark.calibration

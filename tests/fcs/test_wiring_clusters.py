@@ -21,7 +21,8 @@ MEANS = np.r_[np.tile([-1.0, 1.0], 12), [-1.0, 1.0, 1.0, -1.0]]
 TRIALS = 3, 12, 7, 20  # of the clusters without a value
 WITHIN = np.array([0.0, 1.5, -1.5, 0.0])  # of the rows of every cluster, about its mean
 FAMILIES = ["bernoulli", "binomial", "poisson", "negative_binomial", "ordinal", "categorical", "gamma",
-            "inverse_gaussian", "beta"]  # fmt: skip
+            "inverse_gaussian", "beta", "student", "zero_inflated_poisson",
+            "zero_inflated_negative_binomial"]  # fmt: skip
 
 
 def clusters(family, seed):
@@ -29,7 +30,9 @@ def clusters(family, seed):
     trials = np.ones(28, dtype=int)
     if family == "binomial":
         trials = np.r_[rng.integers(1, 12, OBSERVED), TRIALS]
-    large = 5.0 if family in ("poisson", "negative_binomial") else 0.0  # counts far from their logarithms
+    large = (
+        5.0 if family.endswith(("poisson", "negative_binomial")) else 0.0
+    )  # counts far from their logarithms
     return draw(family, large + 1.1 * MEANS, -0.9 * MEANS, trials, rng), trials
 
 
@@ -71,20 +74,24 @@ def completed(family, y, trials, m):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_variables_of_clusters(family):
     y, trials = clusters(family, 4)
-    seen, logs = y[:OBSERVED], family in ("poisson", "negative_binomial", "gamma", "inverse_gaussian")
-    unit = 1.0
+    seen, logs = y[:OBSERVED], family.endswith(("poisson", "negative_binomial", "gamma", "inverse_gaussian"))
+    origin, unit = 0.0, 1.0
+    if family == "student":
+        origin, unit = seen.mean(), seen.std()
     if family in ("gamma", "inverse_gaussian"):
         unit = seen.mean()
     X = np.column_stack([np.ones(28), MEANS])
     mean, sd = np.zeros(2), np.array([5.0, 2.5])
     if logs:  # location and scale of log y
-        counts = family in ("poisson", "negative_binomial")
+        counts = family.endswith(("poisson", "negative_binomial"))
         scale = np.log(seen / unit + 0.5 * counts).std(ddof=1)
         mean, sd = np.array([np.log(seen.mean() / unit), 0.0]), np.array([5 * scale, scale])
-    rows = Rows(seen / unit, trials[:OBSERVED], X[:OBSERVED], X[:OBSERVED, :0], np.arange(OBSERVED))
+    rows = Rows(
+        (seen - origin) / unit, trials[:OBSERVED], X[:OBSERVED], X[:OBSERVED, :0], np.arange(OBSERVED)
+    )
     levels = len(LEVELS.get(family, (0, 1)))
     law = of_clusters(family, rows, X[MISSING], mean=mean, sd=sd, levels=levels)
     cells = [Cell(i, MEANS[i], int(trials[i])) for i in MISSING]
-    values = [v[:, None] / unit for v in completed(family, y, trials, 1500).T]
+    values = [(v[:, None] - origin) / unit for v in completed(family, y, trials, 1500).T]
     z, limit = compare(family, law, cells, values, candidates(family, rows.y))
     assert z < limit

@@ -46,6 +46,9 @@ def draw(family, eta, second, trials, rng):
             return rng.poisson(np.exp(0.6 * eta + 1)).astype(float)
         case "negative_binomial":
             return rng.poisson(np.exp(0.6 * eta + 1.3) * rng.gamma(3, 1 / 3, n)).astype(float)
+        case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+            count = draw(family.removeprefix("zero_inflated_"), eta, second, trials, rng)
+            return np.where(rng.random(n) < 0.3, 0.0, count)
         case "gamma":
             return 40 * np.exp(0.6 * eta) * rng.gamma(4, 1 / 4, n)
         case "inverse_gaussian":
@@ -53,6 +56,8 @@ def draw(family, eta, second, trials, rng):
         case "beta":
             mean = 1 / (1 + np.exp(-0.7 * eta))
             return rng.beta(5 * mean, 5 * (1 - mean))
+        case "student":
+            return 300 + UNIT * (eta + 0.7 * rng.standard_t(3, n))
         case "ordinal":
             return np.digitize(eta + rng.logistic(size=n), [-0.7, 0.9]).astype(float)
         case "categorical":
@@ -131,7 +136,7 @@ def rows_and_cells(data, q=1):
 
 
 def candidates(family, y):
-    if family == "normal":
+    if family in ("normal", "student"):
         return np.linspace(y.min() - 2, y.max() + 2, 200)
     if family in LEVELS:
         return np.arange(len(LEVELS[family]))
@@ -154,8 +159,10 @@ def posterior(family, data, q=1, sd=(5.0, 2.5), **options):
     origin, unit = (300.0, UNIT) if family == "normal" else (0.0, 1.0)
     if family in ("gamma", "inverse_gaussian"):
         unit = rows.y.mean()
+    if family == "student":
+        origin, unit = rows.y.mean(), rows.y.std()
     rows = rows._replace(y=(rows.y - origin) / unit)
-    centre = np.log(rows.y.mean()) if family in ("poisson", "negative_binomial") else 0.0
+    centre = np.log(rows.y.mean()) if family.endswith(("poisson", "negative_binomial")) else 0.0
     sd = np.full(2, 1e3) if family == "normal" else np.array(sd)
     law = hierarchical(
         family, rows, cells, X, Z, mean=np.array([centre, 0.0]), sd=sd, levels=len(LEVELS.get(family, (0, 1))), **options
@@ -174,7 +181,8 @@ def against(family, method, m, cycles, seed=1, q=1, slopes=0.0, sizes=SIZES, **o
 NORMAL = bi.priors.Priors(bi.priors.HuangWand(scale=UNIT), bi.priors.HuangWand(scale=UNIT))
 PLANE = {"places": 15, "width": 5.0, "count": 1024}  # a grid of two effects
 FAMILIES = ["normal", "bernoulli", "probit", "binomial", "poisson", "negative_binomial", "ordinal", "categorical",
-            "gamma", "inverse_gaussian", "beta"]  # fmt: skip
+            "gamma", "inverse_gaussian", "beta", "student",
+            "zero_inflated_poisson", "zero_inflated_negative_binomial"]  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,6 +7,7 @@ from scipy.special import expit, ndtr
 from scipy.stats import invgamma, kstest, poisson, truncnorm
 from scipy.stats import t as student
 
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.scalar import (
     BETA,
     GAMMA,
@@ -24,7 +25,8 @@ from tests.calibration.uniformity import p_value
 
 DRAWS = 99
 FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
-            (BETA, 2), (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
+            (BETA, 2), (STUDENT, 2), (ZERO_INFLATED_POISSON, 2), (ZERO_INFLATED_NEGATIVE_BINOMIAL, 2),
+             (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
 
 def truth(rng, family, levels, X, location, scale):
@@ -43,6 +45,9 @@ def truth(rng, family, levels, X, location, scale):
     )
     if family == NORMAL:
         return beta, sigma2, d, X @ beta[:, 0] + np.sqrt(sigma2) * rng.normal(size=len(X))
+    if family == STUDENT:
+        aux = np.array([scale * abs(student(3).rvs(random_state=rng)), 2 + rng.gamma(2, 10)])
+        return beta, 1.0, aux, X @ beta[:, 0] + aux[0] * student(aux[1]).rvs(len(X), random_state=rng)
     if family == BETA:
         k, mu = abs(student(3).rvs(random_state=rng)) ** -2.0, expit(X @ beta[:, 0])
         y = rng.beta(k * mu, k * (1 - mu))
@@ -52,18 +57,24 @@ def truth(rng, family, levels, X, location, scale):
     mu = np.exp(X @ beta[:, 0])
     if family == POISSON:
         return beta, 1.0, d, rng.poisson(mu).astype(float) if mu.max() < 1e15 else mu * np.nan
+    zi = rng.random() if family in cl.ZERO_INFLATED else 0.0
+    if family == ZERO_INFLATED_POISSON:
+        y = np.where(rng.random(len(mu)) < zi, 0.0, rng.poisson(np.minimum(mu, 1e15)))
+        return beta, 1.0, np.array([zi]), y if mu.max() < 1e15 else mu * np.nan
     k = abs(student(3).rvs(random_state=rng)) ** -2.0
     y = rng.wald(mu, k) if family == INVERSE_GAUSSIAN else mu * rng.gamma(k, size=len(mu)) / k
-    if family == NEGATIVE_BINOMIAL:
+    if family in (NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL):
         y = rng.poisson(y).astype(float) if y.max() < 1e15 else y * np.nan
+    if family == ZERO_INFLATED_NEGATIVE_BINOMIAL:
+        return beta, 1.0, np.array([k, zi]), np.where(rng.random(len(mu)) < zi, 0.0, y)
     return beta, 1.0, np.array([k]), np.where((y > 0) | (family == NEGATIVE_BINOMIAL), y, np.nan)
 
 
 def ranks(family, levels, datasets, seed, m=9, p=3, spoil=None, thin=1):
     """Ranks of true parameters and of a missing value among draws; m clusters, two without the variable."""
     steps = 5 if family == NORMAL else cl.STEPS
-    location = {NORMAL: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
-    out, scale = [], {NORMAL: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0)
+    location = {NORMAL: 1.5, STUDENT: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
+    out, scale = [], {NORMAL: 2.0, STUDENT: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0)
     observed = np.arange(m) >= 2
     for k in range(datasets):
         rng = np.random.default_rng([seed, k])

@@ -13,7 +13,8 @@ from scipy.stats import kstest, norm
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, draw_rows, predictors, usual_aux
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.moves import centring
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -48,7 +49,7 @@ def make_prior(p, r, q, sd=2.0, Psi=None):
 
 def blank(rows, levels=2):
     p, q, r, m = rows.X.shape[1], rows.Z.shape[1], predictors(rows.family, levels), len(rows.first) - 1
-    return np.zeros((p, r)), np.ones(aux_size(rows.family, levels)), np.eye(r * q), np.zeros((m, q, r))
+    return np.zeros((p, r)), usual_aux(rows.family, levels), np.eye(r * q), np.zeros((m, q, r))
 
 
 def run(rows, prior, state, read, draws, updates=1, moves=ALL_MOVES, seed=0, before=lambda: None):
@@ -85,6 +86,8 @@ SCALAR = {
     f.LOGIT: ([0, 1, 1, 1], 2.0), f.PROBIT: ([2, 1, 2, 2], 2.0), f.POISSON: ([0, 3, 1, 0], 1.0),
     f.NEGATIVE_BINOMIAL: ([0, 3, 1, 7], 1.0), f.GAMMA: ([0.2, 1.3, 0.4, 2.0], 1.0),
     f.INVERSE_GAUSSIAN: ([0.2, 1.3, 0.4, 2.0], 1.0), f.BETA: ([0.1, 0.6, 0.3, 0.97], 1.0), ORDINAL: ([0, 3, 1, 1], 1.0),
+    STUDENT: ([0.2, -1.3, 4.0, 0.4], 1.0), ZERO_INFLATED_POISSON: ([0, 3, 0, 1], 1.0),
+    ZERO_INFLATED_NEGATIVE_BINOMIAL: ([0, 3, 0, 7], 1.0),
 }  # fmt: skip
 
 
@@ -357,7 +360,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("family", range(CATEGORICAL + 1))
+@pytest.mark.parametrize("family", range(ZERO_INFLATED_NEGATIVE_BINOMIAL + 1))
 @pytest.mark.parametrize("sizes", [[0, 1, 2, 0, 1, 2, 30], [20] * 10, [8, 8]], ids=str)
 def test_bad_data_are_survived(family, sizes):
     """With a random slope and a proper prior: the state stays finite, nothing fails."""

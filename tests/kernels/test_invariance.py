@@ -16,7 +16,8 @@ from scipy.stats import norm
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, predictors
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, predictors, usual_aux
 from bayesimp.kernels.glm.regression import initial_regression_state, single_level_glm
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -51,7 +52,7 @@ def blank(rows):
     r = predictors(rows.family, levels)
     return (
         np.zeros((1, r)),
-        np.ones(aux_size(rows.family, levels)),
+        usual_aux(rows.family, levels),
         np.eye(r),
         np.zeros((len(rows.first) - 1, 1, r)),
     )
@@ -192,6 +193,44 @@ def test_effects_of_two_modes():
     assert abs(z_score(ours < -2, far)) < LIMIT
     assert (np.diff(ours < -2) != 0).sum() > 100
     assert abs(z_score(from_the_state(grid, log_p, 0.0, 40_000) < -2, far)) > 2 * LIMIT
+
+
+@pytest.mark.parametrize("move", ["effects", "fixed"])
+def test_location_of_two_modes(move):
+    """Two groups of Student-t values apart: each of them may be the outliers of the other."""
+    y, scale, nu = [1.7, 1.75, 1.65, -0.8, -2.0, -2.9, -1.6], 0.3, 2.2
+    rows, prior, grid = make_rows(STUDENT, y, [7]), make_prior(STUDENT), np.linspace(-6, 6, 6001)
+    log_p = np.array(
+        [log_likelihood(STUDENT, rows.y, 1, np.full((7, 1), g), np.array([scale, nu])).sum() for g in grid]
+    )
+    log_p += norm.logpdf(grid, 0, 2)
+    far = np.exp(log_p - np.logaddexp.reduce(log_p))[grid > 0].sum()
+    assert 0.1 < far < 0.9 and log_p[np.abs(grid) < 0.3].max() < log_p.max() - 3
+    beta, aux, Psi, B = state = blank(rows)
+    aux[:], Psi[:] = (scale, nu), 4.0
+    read = (lambda: beta[0, 0]) if move == "fixed" else lambda: B[0, 0, 0]
+    ours = chain(rows, prior, state, read, 60_000, MOVES[move])
+    assert abs(z_score(ours > 0, far)) < LIMIT
+    assert (np.diff(ours > 0) != 0).sum() > 100
+    assert abs(z_score(from_the_state(grid, log_p, 1.9, 40_000) > 0, far)) > 2 * LIMIT
+
+
+@pytest.mark.parametrize("move", ["effects", "fixed"])
+def test_mean_of_two_modes(move):
+    """Zeros are structural, and the mean is that of the counts; or they are counts, and the mean is small."""
+    y, zi, cut = [0, 0, 12], 0.002, 1.8
+    rows, prior, grid = make_rows(ZERO_INFLATED_POISSON, y, [3]), make_prior(0), np.linspace(-8, 6, 7001)
+    like = [log_likelihood(rows.family, rows.y, 1, np.full((3, 1), g), np.array([zi])).sum() for g in grid]
+    log_p = np.array(like) + norm.logpdf(grid, 0, 2)
+    far = np.exp(log_p - np.logaddexp.reduce(log_p))[grid > cut].sum()
+    assert 0.1 < far < 0.9
+    beta, aux, Psi, B = state = blank(rows)
+    aux[:], Psi[:] = zi, 4.0
+    read = (lambda: beta[0, 0]) if move == "fixed" else lambda: B[0, 0, 0]
+    ours = chain(rows, prior, state, read, 60_000, MOVES[move])
+    assert abs(z_score(ours > cut, far)) < LIMIT
+    assert (np.diff(ours > cut) != 0).sum() > 100
+    assert abs(z_score(from_the_state(grid, log_p, 3.0, 40_000) > cut, far)) > 2 * LIMIT
 
 
 def test_shape_of_two_modes():

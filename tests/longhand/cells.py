@@ -58,7 +58,8 @@ def _cuts(aux):
 def log_density(family, y, trials, eta, aux):
     """log p(y | eta): y, trials broadcast against eta (..., r) without its last axis; aux (..., a).
 
-    aux: increments of an ordinal variable, the variance of a normal one, else the shape.
+    aux: increments of an ordinal variable, the variance of a normal one, scale and degrees of freedom of a Student-t one,
+    else the shape, and the probability of a structural zero last.
     """
     e = eta[..., 0]
     with np.errstate(divide="ignore"):
@@ -83,6 +84,13 @@ def log_density(family, y, trials, eta, aux):
             case "beta":
                 a, b = aux[..., 0] * expit(e), aux[..., 0] * expit(-e)
                 return xlogy(a - 1, y) + xlogy(b - 1, 1 - y) - betaln(a, b)
+            case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+                zi, count = aux[..., -1], family.removeprefix("zero_inflated_")
+                return np.log(
+                    zi * (np.asarray(y) == 0) + (1 - zi) * np.exp(log_density(count, y, trials, eta, aux))
+                )
+            case "student":
+                return stats.t.logpdf(y, aux[..., 1], e, aux[..., 0])
             case "normal":
                 return -0.5 * (y - e) ** 2 / aux[..., 0] - 0.5 * np.log(2 * np.pi * aux[..., 0])
             case "ordinal":
@@ -116,6 +124,11 @@ def cumulative(family, t, trials, eta, aux):
             return ndtr(root * (t / mu - 1)) + np.exp(2 * k / mu + log_ndtr(-root * (t / mu + 1)))
         case "beta":
             return betainc(aux[..., 0] * expit(e), aux[..., 0] * expit(-e), t)
+        case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+            count = family.removeprefix("zero_inflated_")
+            return aux[..., -1] + (1 - aux[..., -1]) * cumulative(count, t, trials, eta, aux)
+        case "student":
+            return stats.t.cdf(t, aux[..., 1], e, aux[..., 0])
         case "normal":
             return ndtr((t - e) / np.sqrt(aux[..., 0]))
         case "ordinal":

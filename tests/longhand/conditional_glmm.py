@@ -10,9 +10,22 @@ from scipy.special import expit, ndtr
 from tests.longhand.joint_normal_rows import log_prior
 
 
-def log_posterior(data, beta, b, Psi, prior, variation=None, increments=None) -> float:
+def log_posterior(
+    data, beta, b, Psi, prior, variation=None, increments=None, spread=None, excess=None, zi=None
+) -> float:
     """Of beta, u, Psi (as `log_prior` has it), 1/sqrt(shape) and the increments, constants included."""
-    value = sum(log_likelihood(data, beta, b, shape=variation and variation**-2, increments=increments))
+    value = sum(
+        log_likelihood(
+            data,
+            beta,
+            b,
+            shape=variation and variation**-2,
+            increments=increments,
+            spread=spread,
+            excess=excess,
+            zi=zi,
+        )
+    )
     # u and not b is free: the density of b times |L| per cluster
     normal = stats.multivariate_normal(np.zeros(len(Psi)), Psi)
     value += normal.logpdf(b).sum() + len(b) * 0.5 * np.linalg.slogdet(Psi)[1]
@@ -20,12 +33,18 @@ def log_posterior(data, beta, b, Psi, prior, variation=None, increments=None) ->
         value += stats.norm(prior.beta.mean, prior.beta.sd).logpdf(beta).sum()
     if variation is not None:
         value += np.log(2) + stats.t(3).logpdf(variation)
+    if spread is not None:
+        value += np.log(2) + stats.t(3).logpdf(spread) + stats.gamma(2, scale=10).logpdf(excess)
+    if zi is not None:
+        value += stats.beta(1, 1).logpdf(zi)
     if increments is not None:
         value += stats.expon.logpdf(increments).sum()
     return value + log_prior(Psi, prior.Psi)
 
 
-def log_likelihood(data, beta, b, shape=None, increments=None) -> list[float]:
+def log_likelihood(
+    data, beta, b, shape=None, increments=None, spread=None, excess=None, zi=None
+) -> list[float]:
     """By row."""
     q = data.Z.shape[1]
     out = []
@@ -48,11 +67,19 @@ def log_likelihood(data, beta, b, shape=None, increments=None) -> list[float]:
                 law = stats.invgauss(mu / shape, scale=shape)
             case "beta":
                 law = stats.beta(shape * p, shape * (1 - p))
+            case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+                poisson = data.family == "zero_inflated_poisson"
+                law = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
+                out.append(np.log(zi * (y == 0) + (1 - zi) * law.pmf(y)))
+                continue
+            case "student":
+                law = stats.t(2 + excess, eta[0], spread)
             case "ordinal":
                 cutpoints = np.r_[-np.inf, 0, np.cumsum(increments), np.inf]
                 law = stats.rv_discrete(values=(range(data.levels), np.diff(expit(cutpoints - eta[0]))))
             case "categorical":
                 weights = np.exp([0.0, *eta])
                 law = stats.rv_discrete(values=(range(data.levels), weights / weights.sum()))
-        out.append(law.logpdf(y) if data.family in ("gamma", "inverse_gaussian", "beta") else law.logpmf(y))
+        continuous = "gamma", "inverse_gaussian", "beta", "student"
+        out.append(law.logpdf(y) if data.family in continuous else law.logpmf(y))
     return out

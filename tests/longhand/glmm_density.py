@@ -5,6 +5,7 @@ from scipy import stats
 from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, xlogy
 
 from bayesimp.kernels.families import scalar as f
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
 
 __all__ = ["log_likelihood"]
@@ -30,9 +31,18 @@ def log_likelihood(family, y, trials, eta, aux):
             (log_expit(-eta), log_expit(eta)) if family == f.LOGIT else (log_ndtr(-eta), log_ndtr(eta))
         )
         return choose + xlogy(y, np.exp(high)) + xlogy(trials - y, np.exp(low))
+    if family == STUDENT:
+        return stats.t.logpdf(y, aux[1], eta, aux[0])
     if family == f.BETA:
         return stats.beta.logpdf(y, aux[0] * expit(eta), aux[0] * expit(-eta))
     mu = np.exp(eta)
+    if family in (ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL):
+        law = (
+            stats.poisson(mu)
+            if family == ZERO_INFLATED_POISSON
+            else stats.nbinom(aux[0], aux[0] / (aux[0] + mu))
+        )
+        return np.log(aux[-1] * (np.asarray(y) == 0) + (1 - aux[-1]) * law.pmf(y))
     if family == f.POISSON:
         return y * eta - mu - gammaln(y + 1)
     k = aux[0]

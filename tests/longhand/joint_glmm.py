@@ -37,7 +37,9 @@ class Law:
     shift: float = 0.0  # of the linear predictor where the column missing_<response> is 1
 
 
-def log_density(law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1) -> float:
+def log_density(
+    law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1, sigma=None, nu=None, zi=None
+) -> float:
     """Of one response; eta (r,)."""
     p = ndtr(eta[0]) if law.link == "probit" else expit(eta[0])
     with np.errstate(over="ignore"):
@@ -45,6 +47,12 @@ def log_density(law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1) 
     match law.family:
         case "normal":
             return stats.norm(eta[0], np.sqrt(sigma2)).logpdf(y)
+        case "zero_inflated_poisson":
+            return np.log(zi * (y == 0) + (1 - zi) * stats.poisson(mu).pmf(y))
+        case "zero_inflated_negative_binomial":
+            return np.log(zi * (y == 0) + (1 - zi) * stats.nbinom(shape, shape / (shape + mu)).pmf(y))
+        case "student":
+            return stats.t(nu, eta[0], sigma).logpdf(y)
         case "bernoulli":
             return stats.bernoulli(p).logpmf(y)
         case "binomial":
@@ -93,6 +101,9 @@ def log_posterior(frame, laws, theta, *, beta_sd, Sigma, Psi) -> float:
             total += stats.invwishart(Sigma[0], 1 / Sigma[1]).logpdf(theta[f"sigma2_{y}"])
         if f"variation_{y}" in theta:  # of the response divided by its mean, where the shape has its unit
             total += stats.t(3).logpdf(theta[f"variation_{y}"])
+        if law.family == "student":  # sigma in units of the response
+            total += stats.t(3).logpdf(theta[f"spread_{y}"])
+            total += stats.gamma(2, scale=10).logpdf(theta[f"nu_{y}"] - 2)
         if f"cutpoints_{y}" in theta:
             total += stats.expon.logpdf(np.diff(theta[f"cutpoints_{y}"])).sum()
     return total + sum(
@@ -142,7 +153,8 @@ def _complete(columns, laws, theta, b) -> float:
             eta = eta + law.shift * columns[f"missing_{law.response}"][:, None]
         extra = {
             "shape": theta.get(f"shape_{law.response}"), "cuts": theta.get(f"cutpoints_{law.response}"),
-            "sigma2": theta.get(f"sigma2_{law.response}"),
+            "sigma2": theta.get(f"sigma2_{law.response}"), "sigma": theta.get(f"sigma_{law.response}"),
+            "nu": theta.get(f"nu_{law.response}"), "zi": theta.get(f"zi_{law.response}"),
         }  # fmt: skip
         for j in range(1 if law.at_cluster else n):
             if np.isnan(y[j]):

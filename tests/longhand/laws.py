@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
+from scipy.special import expit
 
 from tests.longhand.cells import Cell, Law, log_density
 
@@ -97,6 +98,18 @@ def _aux(family, z):
         return np.exp(z), (z - np.exp(z)).sum(1)  # increments ~ exponential(1)
     if family == "normal":  # z = log sigma, half-t(2, 1)
         return np.exp(2 * z), stats.t(2).logpdf(np.exp(z[:, 0])) + z[:, 0]
+    if family == "student":  # z = log sigma, half-t(3, 1), and log(nu - 2), nu - 2 ~ Gamma(2, 1/10)
+        sigma, excess = np.exp(z).T
+        log = stats.t(3).logpdf(sigma) + stats.gamma(2, scale=10).logpdf(excess) + z.sum(1)
+        return np.column_stack([sigma, 2 + excess]), log
+    if family.startswith(
+        "zero_inflated"
+    ):  # z = log shape^-1/2 where there is one, and logit zi, zi ~ Beta(1, 1)
+        log = stats.logistic.logpdf(z[:, -1])
+        if z.shape[1] == 1:
+            return expit(z), log
+        log = log + stats.t(3).logpdf(np.exp(z[:, 0])) + z[:, 0]
+        return np.column_stack([np.exp(-2 * z[:, 0]), expit(z[:, 1])]), log
     if z.shape[1]:  # z = log shape^-1/2, half-t(3, 1)
         return np.exp(-2 * z), stats.t(3).logpdf(np.exp(z[:, 0])) + z[:, 0]
     return z, np.zeros(len(z))
@@ -104,6 +117,10 @@ def _aux(family, z):
 
 def _aux_size(family, levels):
     shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian", "beta"
+    if family in ("student", "zero_inflated_negative_binomial"):
+        return 2
+    if family == "zero_inflated_poisson":
+        return 1
     return levels - 2 if family == "ordinal" else int(family in shaped)
 
 

@@ -24,7 +24,8 @@ PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 MODELS = [
     ("bernoulli", "logit"), ("bernoulli", "probit"), ("binomial", "logit"), ("binomial", "probit"), ("poisson", "log"),
     ("negative_binomial", "log"), ("gamma", "log"), ("inverse_gaussian", "log"), ("beta", "logit"), ("ordinal", "logit"),
-    ("categorical", "logit"),
+    ("categorical", "logit"), ("student", "identity"),
+    ("zero_inflated_poisson", "log"), ("zero_inflated_negative_binomial", "log"),
 ]  # fmt: skip
 BETA = pr.Normal(0.3, 1.7)
 PRIORS = {
@@ -49,6 +50,8 @@ def rows(family: str, link: str, q: int = 1, n: int = 12, m: int = 4) -> Conditi
             y = rng.integers(0, trials + 1)
         case "poisson" | "negative_binomial":
             y = rng.poisson(2.0, n)
+        case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+            y = rng.poisson(2.0, n) * (np.arange(n) % 3 > 0)
         case "ordinal" | "categorical":
             levels = 4 if family == "ordinal" else 3
             y = np.arange(n) % levels
@@ -67,7 +70,11 @@ def functions(data: ConditionalData, prior):
     """point -> log density without Jacobian, with it, its gradient; point -> variables by name; a point."""
     model = conditional_glmm(data.variables(), prior)
     values = [model.rvs_to_values[v] for v in model.free_RVs]
-    names = [n for n in ("beta", "b", "Psi", "variation", "increments") if n in model.named_vars]
+    names = [
+        n
+        for n in ("beta", "b", "Psi", "variation", "increments", "spread", "excess", "zi")
+        if n in model.named_vars
+    ]
     density, free = model.logp(jacobian=False), model.logp()
     natural = model.replace_rvs_by_values([model[n] for n in names])
     k = 2 + len(values)

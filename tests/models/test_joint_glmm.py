@@ -132,6 +132,40 @@ def proportion():
     return frame, families, "y ~ w + I(w**2) + (1 | g)", {"w": "w ~ 1 + (1 | g)"}, ("w", "y"), laws
 
 
+def robust():
+    """Student-t variables as a covariate and as the response."""
+    rng, frame, n = base(7)
+    frame["w"], frame["y"] = 3.0 + 2.0 * rng.standard_t(3.0, n), rng.standard_t(2.5, n)
+    for name, count in (("w", 7), ("y", 4)):
+        holes(rng, frame, name, count)
+    laws = [
+        Law("w", "student", ONE, ONE, free=True),
+        Law("y", "student", lambda c: [1.0, c["w"], c["w"] ** 2], ONE, leaf=True),
+    ]
+    families = {"w": "student", "y": "student"}
+    return frame, families, "y ~ w + I(w**2) + (1 | g)", {"w": "w ~ 1 + (1 | g)"}, ("w", "y"), laws
+
+
+def inflated():
+    """Zero-inflated counts of both kinds given a number; the first is complete, for NUTS cannot sum over counts."""
+    rng, frame, n = base(8)
+    frame["x"] = rng.normal(size=n)
+    frame["k"] = (rng.poisson(3.0, n) * (rng.random(n) < 0.6)).astype(float)
+    frame["y"] = (rng.poisson(rng.gamma(2.0, 2.0, n)) * (rng.random(n) < 0.7)).astype(float)
+    for name, count in (("x", 7), ("y", 4)):
+        holes(rng, frame, name, count)
+    laws = [
+        Law("x", "normal", ONE, ONE, free=True),
+        Law("k", "zero_inflated_poisson", lambda c: [1.0, c["x"], c["x"] ** 2], ONE),
+        Law(
+            "y", "zero_inflated_negative_binomial", lambda c: [1.0, np.log1p(c["k"]), c["x"]], ONE, leaf=True
+        ),
+    ]
+    families = {"k": "zip", "y": "zinb"}
+    factors = {"x": "x ~ 1 + (1 | g)", "k": "k ~ x + I(x**2) + (1 | g)"}
+    return frame, families, "y ~ x + log1p(k) + (1 | g)", factors, ("x", "k", "y"), laws
+
+
 def between():
     """Variables with one value in a cluster, a number and a level; means over clusters, and what is within them."""
     rng, frame, n = base(5)
@@ -157,7 +191,10 @@ def between():
     return frame, families, formula, factors, ("h", "k", "x", "t", "y"), laws
 
 
-CASES = {case.__name__: case for case in (product_and_slope, levels, square, positive, proportion, between)}
+CASES = {
+    case.__name__: case
+    for case in (product_and_slope, levels, square, positive, proportion, robust, inflated, between)
+}
 
 
 def model_of(name, **options):
@@ -202,11 +239,12 @@ def longhand(model, joint, frame, laws, theta, **options):
         for row, value in zip(model.table.row[rows], values, strict=True):
             at = own.g == frame.g[row] if law.at_cluster else own.index == row
             own.loc[at, law.response] = value
-            jacobian += (
-                0.5 * np.log(theta[f"sigma2_{law.response}"])
-                if law.family == "normal"
-                else np.log(value * (1 - value) if law.family == "beta" else value)
-            )
+            if law.family == "normal":
+                jacobian += 0.5 * np.log(theta[f"sigma2_{law.response}"])
+            elif law.family == "student":
+                jacobian += np.log(theta[f"sigma_{law.response}"])
+            else:
+                jacobian += np.log(value * (1 - value) if law.family == "beta" else value)
     sd = {law.response: 1.5 for law in laws}
     return jacobian + log_posterior(own, laws, theta, beta_sd=sd, Sigma=(5.0, 0.3), Psi=(8.0, 0.4), **options)
 

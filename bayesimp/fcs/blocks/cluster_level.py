@@ -70,9 +70,9 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.drawn[np.flatnonzero(self.rows.holes)[self.empty[self.rows.hole_cluster]]] = True
 
     def _location_and_scale(self, y: np.ndarray) -> tuple[float, float]:
-        """Location and scale for the priors of normal families and of those with a log link; otherwise 0 and 1."""
+        """Location and scale for the priors of families with an identity or log link; otherwise 0 and 1."""
         family = self.chained.block.distribution
-        if not (family.is_normal or family.has_log_link):
+        if not (family.is_standardised or family.has_log_link):
             return 0.0, 1.0
         logs = family.has_log_link
         seen = np.log(y + 0.5 * family.is_count) if logs else y

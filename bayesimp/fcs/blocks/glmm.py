@@ -23,7 +23,7 @@ from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.draws import truncated_normals
-from bayesimp.kernels.families.responses import aux_size, draw_rows
+from bayesimp.kernels.families.responses import aux_size, draw_rows, usual_aux
 from bayesimp.kernels.glmm.gibbs import (
     FAILURES,
     TALLIES,
@@ -88,25 +88,28 @@ class GeneralisedBlock(Block):
         )
 
     def init(self, chain: Chain) -> Parameters:
-        """Zero coefficients, effects and Psi; shapes of one."""
+        """Zero coefficients, effects and Psi; shapes as in `usual_aux`."""
         rq = self.r * self.q
         theta = Parameters(
             np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
-            np.zeros((self.table.clusters, self.q, self.r)), {"aux": np.ones(self.aux)},
+            np.zeros((self.table.clusters, self.q, self.r)),
+            {"aux": usual_aux(self.code, len(self.chained.block.levels))},
         )  # fmt: skip
         self._keep_aux(theta)
         return theta
 
     def _keep_aux(self, theta: Parameters) -> None:
         """Store the auxiliary parameters for the results: cutpoints from the second on (the first is 0), or a shape."""
-        auxiliary = self.chained.block.distribution.auxiliary
-        if self.aux and auxiliary is not None:
+        if not self.aux:
+            return
+        for auxiliary in self.chained.block.distribution.auxiliaries:
             unit = self.rows.unit if auxiliary.has_unit else 1.0
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
     def move(self, shift: Shift) -> None:
-        """Take a shift: in the units of the data for a normal variable, otherwise on the linear predictor."""
-        unit = self.table.scale[self.chained.columns[0]] if self.chained.block.distribution.is_normal else 1.0
+        """Take a shift: in the units of the data with an identity link, otherwise on the linear predictor."""
+        standardised = self.chained.block.distribution.is_standardised
+        unit = self.table.scale[self.chained.columns[0]] if standardised else 1.0
         self.shift = shift.of(self.chained.block.responses[0]) / float(unit)
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:

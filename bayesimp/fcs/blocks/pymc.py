@@ -89,8 +89,8 @@ class PriorModel(NormalBlock):
 class OwnModel(Block):
     """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
 
-    A non-normal response is not standardised: it is 0 and 1, counts, level codes from 0, or positive numbers divided by
-    their mean.
+    A response without an identity link is not standardised: it is 0 and 1, counts, level codes from 0, proportions, or
+    positive numbers divided by their mean.
     """
 
     adapts = True
@@ -243,12 +243,12 @@ class GeneralisedModel(OwnModel):
         for name in [name for name in own if name.startswith(f"{FREE}Psi_")]:
             own.pop(name)
         own.pop(f"{FREE}u")
-        auxiliary = self.chained.block.distribution.auxiliary
-        if auxiliary is not None and f"{FREE}{auxiliary.sampled}" in own:
-            unit = self.block_rows.unit if auxiliary.has_unit else 1.0
-            own[f"{FREE}{auxiliary.name}"] = (
-                auxiliary.from_sampled(own.pop(f"{FREE}{auxiliary.sampled}")) * unit
-            )
+        for auxiliary in self.chained.block.distribution.auxiliaries:
+            if f"{FREE}{auxiliary.sampled}" in own:
+                unit = self.block_rows.unit if auxiliary.has_unit else 1.0
+                own[f"{FREE}{auxiliary.name}"] = (
+                    auxiliary.from_sampled(own.pop(f"{FREE}{auxiliary.sampled}")) * unit
+                )
         return theta
 
 

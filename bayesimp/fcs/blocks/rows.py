@@ -26,7 +26,7 @@ class BlockRows:
     ----------
     y, trials
         (n,) the response where it is observed: level codes from 0, counts, positive numbers divided by their mean
-        (`unit`), or normal values on the working scale; binomial trials, or 1.
+        (`unit`), or numbers on the working scale where the link is the identity; binomial trials, or 1.
     first
         (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
     holes, hole_cluster, hole_trials
@@ -47,7 +47,10 @@ class BlockRows:
         self.source, self.cluster = source[order], cluster[order].astype(np.int64)
         self.first = np.searchsorted(self.cluster, np.arange(table.clusters + 1)).astype(np.int64)
         self.levels = np.array(block.levels)
-        self.unit = float(np.exp(self.chained.scale.c[0])) if not block.distribution.is_normal else 1.0
+        standardised, normal = block.distribution.is_standardised, block.distribution.is_normal
+        self.unit = float(self.chained.scale.s[0] if standardised else np.exp(self.chained.scale.c[0]))
+        # without an intercept to absorb it, the origin of the data is in the response; normal blocks add it themselves
+        self.origin = float(self.chained.terms.offset[-1]) if standardised and not normal else 0.0
         working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
         self.y = self._read(working)
         self.hole_cluster = row_cluster[self.holes].astype(np.int64)
@@ -69,8 +72,8 @@ class BlockRows:
 
     def _read(self, working: Array) -> Array:
         """The response in the units of its model, from the working scale."""
-        if self.chained.block.distribution.is_normal:
-            return working
+        if self.chained.block.distribution.is_standardised:
+            return working + self.origin
         values = self.table.on_data_scale(self.k, working)
         if len(self.levels):
             return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
@@ -102,8 +105,8 @@ class BlockRows:
 
     def working(self, drawn: Array) -> Array:
         """Responses on the working scale, from the units in which the model draws them."""
-        if self.chained.block.distribution.is_normal:
-            return drawn
+        if self.chained.block.distribution.is_standardised:
+            return drawn - self.origin
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
         working = (values - self.table.center[self.k]) / self.table.scale[self.k]
         support = self.chained.block.distribution.support

@@ -28,8 +28,8 @@ from bayesimp.fcs.table import ChainedTable
 from bayesimp.joint.glmm.chain import ChainState, numbers
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import Work
-from bayesimp.kernels.families.codes import NORMAL, ORDINAL
-from bayesimp.kernels.families.responses import aux_size
+from bayesimp.kernels.families.codes import NORMAL
+from bayesimp.kernels.families.responses import dispersed_aux
 from bayesimp.kernels.glmm.gibbs import FAILURES, TALLIES
 
 __all__ = ["SubstantiveBlock"]
@@ -71,8 +71,7 @@ class SubstantiveBlock(Block):
     def init(self, chain: Chain) -> Parameters:
         """Scales at random, no effects; a variable of clusters gets one value in each."""
         rng, factor, k, priors = chain.rng, self.factor, self.k, self.models.priors
-        size = aux_size(factor.code, len(factor.levels))
-        aux = np.ones(size) if factor.code == ORDINAL else np.exp(rng.normal(0.0, 0.5, size))
+        aux = dispersed_aux(rng, factor.code, len(factor.levels))
         known, sd = priors.known[k], np.exp(rng.normal(0.0, 0.3, 1))
         Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, factor.effects))) if known is None else known.copy()
         if not np.isnan(priors.known_sd[k]):

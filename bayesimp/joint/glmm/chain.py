@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.table import FactorTable
-from bayesimp.kernels.families.codes import NORMAL, ORDINAL
-from bayesimp.kernels.families.responses import aux_size
+from bayesimp.kernels.families.codes import NORMAL
+from bayesimp.kernels.families.responses import dispersed_aux
 from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import chain_rng
 
@@ -60,12 +60,7 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
     """A dispersed start: missing values drawn from observed ones, scales at random, no effects."""
     rng = chain_rng(seed, chain)
     V, Y = filled(table, rng)
-    aux = [
-        np.ones(aux_size(f.code, len(f.levels)))
-        if f.code == ORDINAL
-        else np.exp(rng.normal(0.0, 0.5, aux_size(f.code, len(f.levels))))
-        for f in table.factors
-    ]
+    aux = [dispersed_aux(rng, f.code, len(f.levels)) for f in table.factors]
     Psi = [
         np.diag(np.exp(rng.normal(-1.5, 1.0, len(block)))) if known is None else known.copy()
         for block, known in zip(priors.blocks, priors.known, strict=True)

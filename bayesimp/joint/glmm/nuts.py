@@ -34,6 +34,7 @@ from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import Report, chain_rng
 
 if TYPE_CHECKING:
+    from bayesimp.joint.glmm.factors import Factor
     from bayesimp.joint.glmm.model import JointGLMM
     from bayesimp.models.joint_glmm import JointModel
     from bayesimp.models.levels import ExpandedRows
@@ -160,12 +161,7 @@ def _state(
         beta.append(np.ascontiguousarray(table.scales[k].working_beta(own.reshape(len(own), -1))))
         if f"sigma2_{name}" in drawn:
             sd[k] = np.sqrt(drawn[f"sigma2_{name}"]) / table.scales[k].s[0]
-        if f"increments_{name}" in drawn:
-            aux.append(drawn[f"increments_{name}"])
-        elif f"variation_{name}" in drawn:
-            aux.append(np.atleast_1d(drawn[f"variation_{name}"] ** -2.0))
-        else:
-            aux.append(np.zeros(0))
+        aux.append(_auxiliary(factor, name, drawn))
     groups, _ = blocks_of(table.factors, model.separate)
     Psi, B = [], []
     for group in groups:
@@ -174,6 +170,16 @@ def _state(
         Psi.append(drawn[f"working_Psi{end}"] if there else np.zeros((0, 0)))
         B.append(drawn[f"working_B{end}"] if there else np.zeros((table.clusters, 0)))
     return ChainState(V, Y, beta, aux, sd, Psi, B, rng, before.tallies, before.step, before.moved)
+
+
+def _auxiliary(factor: Factor, name: str, drawn: dict[str, Array]) -> Array:
+    """Auxiliary parameters of a factor as kernels have them, from the free variables that stand for them."""
+    parts = [np.zeros(0)]
+    for auxiliary in factor.family.auxiliaries:
+        if (sampled := f"{auxiliary.sampled}_{name}") in drawn:
+            made = auxiliary.to_kernel or auxiliary.from_sampled
+            parts.append(np.atleast_1d(made(drawn[sampled])))
+    return np.concatenate(parts)
 
 
 def _fill(table: FactorTable, k: int, rows: NDArray[np.int64], values: Array, V: Array, Y: Array) -> None:

@@ -24,7 +24,6 @@ from scipy import stats
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SamplingError, SpecificationError
-from bayesimp.families.auxiliary import SHAPE
 from bayesimp.imputation.tree import cluster_labels
 from bayesimp.joint.glmm.chain import ChainState, numbers
 from bayesimp.joint.glmm.posterior import posterior, tree_name
@@ -177,14 +176,11 @@ def _log_prior(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
             out[f"sigma2_{end}"] = prior.log_density(
                 variance[..., None, None], f"sigma2 of '{factor.response}'"
             )
-        auxiliary, aux = factor.family.auxiliary, request.of(h.aux[k])
-        if auxiliary is None or not aux.shape[-1]:
-            continue
-        if auxiliary.name == SHAPE.name:
-            value = np.log(2.0) + stats.t(3).logpdf(aux[..., 0] ** -0.5)
-        else:
-            value = stats.expon.logpdf(aux).sum(axis=-1)
-        out[f"{auxiliary.name}_{end}"] = value
+        aux = request.of(h.aux[k])
+        if aux.shape[-1]:
+            for auxiliary in factor.family.auxiliaries:
+                if auxiliary.log_prior is not None:
+                    out[f"{auxiliary.name}_{end}"] = auxiliary.log_prior(aux)
     for b, group in enumerate(blocks_of(model.factors, model.separate)[0]):
         if h.Psi[b].shape[-1]:
             end = f"_{tree_name(model.factors[group[0]])}" if model.separate else ""

@@ -1,6 +1,6 @@
 """Draws of a joint GLMM in the units of the data, under the names of the result.
 
-beta_<y>, sigma2_<y>, shape_<y>, cutpoints_<y>     of the factor of y
+beta_<y>, sigma2_<y>, shape_<y>, cutpoints_<y>, ..  of the factor of y (families/auxiliary.py)
 Psi                                                of the effects of all factors (or Psi_<y>, where they are separate)
 B                                                  effects by cluster, where they were kept
 """
@@ -76,11 +76,11 @@ def _of_factor(
         yield f"beta_{end}", (fixed,), beta[..., 0], labels
     if factor.family.is_normal:
         yield f"sigma2_{end}", (), (h.sd[:, :, k] * table.scales[k].s[0]) ** 2, {}
-    auxiliary = factor.family.auxiliary
-    if auxiliary is None or not h.aux[k].shape[-1]:
+    if not h.aux[k].shape[-1]:
         return
-    name, unit = f"{auxiliary.name}_{end}", table.arrays.unit[k] if auxiliary.has_unit else 1.0
     flat = h.aux[k].reshape(-1, h.aux[k].shape[-1])
-    made = np.array([auxiliary.from_kernel(aux) * unit for aux in flat])
-    made = made.reshape(*h.aux[k].shape[:2], *made.shape[1:])
-    yield name, tuple(f"{name}_{axis}" for axis in range(made.ndim - 2)), made, {}
+    for auxiliary in factor.family.auxiliaries:
+        name, unit = f"{auxiliary.name}_{end}", table.arrays.unit[k] if auxiliary.has_unit else 1.0
+        made = np.array([auxiliary.from_kernel(aux) * unit for aux in flat])
+        made = made.reshape(*h.aux[k].shape[:2], *made.shape[1:])
+        yield name, tuple(f"{name}_{axis}" for axis in range(made.ndim - 2)), made, {}

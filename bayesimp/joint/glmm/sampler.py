@@ -22,16 +22,16 @@ from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.arrays import State, Work, workspace
-from bayesimp.kernels.factors.cells import draw_cells
+from bayesimp.kernels.factors.cells import draw_cells, propose_counts
 from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
 from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
-from bayesimp.kernels.families.codes import CATEGORICAL, NEGATIVE_BINOMIAL, NORMAL, ORDINAL
-from bayesimp.kernels.families.responses import draw_rows
+from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
+from bayesimp.kernels.families.responses import ZERO_INFLATED, draw_rows
 from bayesimp.kernels.families.shape import counts_above
-from bayesimp.kernels.glmm.gibbs import FAILURES, RARE, rare_events
+from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
 from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Sampler"]
@@ -102,6 +102,8 @@ class Sampler:
         table, chain = self.table, self.chain
         if table.cells.start[k] == table.cells.start[k + 1]:
             return
+        if table.factors[k].code in ZERO_INFLATED:
+            propose_counts(chain.rng, np.int64(k), table.arrays, table.cells, self.state, self.work[k])
         chain.failed += draw_cells(
             chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,
             self.work[k],
@@ -216,7 +218,7 @@ class Sampler:
         counts = (
             np.bincount(y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
         )
-        above = counts_above(y) if factor.code == NEGATIVE_BINOMIAL else np.zeros(0)
+        above = counts_above(y) if factor.code in OVERDISPERSED else np.zeros(0)
         p, r = chain.beta[k].shape
         slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
         if factor.code == ORDINAL:
@@ -247,6 +249,8 @@ class Sampler:
             self.state.cuts[k, 1 : 1 + len(chain.aux[k])] = np.cumsum(chain.aux[k])
         elif len(chain.aux[k]):
             self.state.shape[k] = chain.aux[k][0]
+            if len(chain.aux[k]) > 1:
+                self.state.cuts[k, 0] = chain.aux[k][1]
 
     def leaf(self, k: int) -> Array:
         """Draws of the missing cells of a variable that is in no other factor.

@@ -203,7 +203,7 @@ def _responses(
         absorbed = any(column.base == INTERCEPT and column.over is None for column in factor.fixed)
         if known is not None:
             center[k], unit[k] = known.arrays.center[k], known.arrays.unit[k]
-        elif factor.family.is_normal:
+        elif factor.family.is_standardised:
             center[k], unit[k] = np.nanmean(v) if absorbed else 0.0, np.nanstd(v)
         elif factor.family.is_divided_by_mean and absorbed:
             unit[k] = np.nanmean(v)
@@ -324,7 +324,7 @@ def _arrays(
     for k, factor in enumerate(factors):
         if column := trials(data.families[factor.response]):
             n_trials[:, k] = data.frame[column].to_numpy(float)[row]
-        moved = shift.of(factor.response) / (unit[k] if factor.family.is_normal else 1.0)
+        moved = shift.of(factor.response) / (unit[k] if factor.family.is_standardised else 1.0)
         offset[np.isnan(V[:, places[k]]), k] = moved
     return FactorArrays(
         np.array([factor.code for factor in factors], dtype=np.int64), np.array(r, dtype=np.int64),
@@ -391,7 +391,7 @@ def _scales(
             [_written(column.name, base) for column in part] for part in (factor.fixed, factor.random)
         )
         s, c = np.ones(factor.predictors), np.zeros(factor.predictors)
-        if factor.family.is_normal:
+        if factor.family.is_standardised:
             s, c = arrays.unit[k : k + 1].copy(), arrays.center[k : k + 1].copy()
         elif factor.family.is_divided_by_mean:
             c = np.log(arrays.unit[k : k + 1])

@@ -119,7 +119,7 @@ class Work(NamedTuple):
     rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; center (a, rows): with
     them, at one value of it; coefficient (a, t, r) and column (a, t): of those that do, active (a,) of them. eta, own
     (r,): of a child, and of the cell's own factor.
-    search (8,), weight (levels,): see `_next`.
+    search (8,), weight (levels,): see `_next`. proposal (missing cells of the factor,): see `propose_counts`.
     """
 
     rest: np.ndarray
@@ -132,6 +132,7 @@ class Work(NamedTuple):
     stack: np.ndarray
     search: np.ndarray
     weight: np.ndarray
+    proposal: np.ndarray
 
 
 def workspace(arrays: FactorArrays, cells: Cells, k: Integer) -> Work:
@@ -150,4 +151,5 @@ def workspace(arrays: FactorArrays, cells: Cells, k: Integer) -> Work:
         np.empty((children, rows, most)), np.empty((children, rows)), np.empty((children, active, most)),
         np.empty((children, active), dtype=np.int64), np.empty(children, dtype=np.int64), np.empty(most),
         np.empty(most), np.empty(DEEPEST), np.empty(8), np.empty(levels),
+        np.empty(cells.start[k + 1] - cells.start[k]),
     )  # fmt: skip

@@ -14,7 +14,8 @@ value in a cluster. How it is drawn depends on the family:
                     mean       eta_kj + sum (d eta_l / d y) (y_l - eta_l(eta_kj)) / sd_l^2  / precision
     SLICE       other numbers, on the log scale if they are positive, the logit scale if proportions: slice sampling
                 (Neal 2003)
-    COUNT       unbounded counts: slice sampling on whole numbers
+    COUNT       unbounded counts: slice sampling on whole numbers; zero-inflated ones, which may have a mode at zero and
+                one far away, are first proposed from p_k(y | eta_k) and accepted by the likelihood of the children
 
 All leave the conditional distribution invariant; nothing is approximated or tuned.
 """
@@ -39,9 +40,11 @@ from bayesimp.kernels.factors.search import (
     search_scale,
     slice_width,
 )
+from bayesimp.kernels.families.mixtures import is_zero_inflated, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "set_columns", "set_rest"]
+__all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "propose_counts", "set_columns",
+           "set_rest"]  # fmt: skip
 
 
 @merged
@@ -245,6 +248,22 @@ def _draw_normal(
     return work.own[0] + pull / precision + rng.standard_normal() / math.sqrt(precision)
 
 
+@kernel(nogil=True)
+def propose_counts(
+    rng: np.random.Generator, k: Integer, arrays: FactorArrays, cells: Cells, state: State, work: Work
+) -> None:
+    """work.proposal <- a draw of p_k(y | eta_k) for each missing cell of a zero-inflated factor, before `draw_cells`.
+
+    No cell of a variable changes its own predictors. Poisson draws count references, which `draw_cells` does not.
+    """
+    for c in range(cells.start[k], cells.start[k + 1]):
+        j = cells.row[c]
+        linear_predictors(arrays, state, k, j, arrays.cluster[j], work.own)
+        work.proposal[c - cells.start[k]] = propose_count(
+            rng, arrays.family[k], work.own[0], state.shape[k], state.cuts[k, 0]
+        )
+
+
 @kernel(nogil=True, _nrt=False)
 def draw_cells(
     rng: np.random.Generator,
@@ -268,7 +287,7 @@ def draw_cells(
     kind, family, shape, r = cells.kind[k], arrays.family[k], state.shape[k], arrays.predictors[k]
     scale = search_scale(family) if kind == SLICE else 0
     last = arrays.level[k + 1] - arrays.level[k] - 1
-    failed = 0
+    failed, inflated = 0, is_zero_inflated(family)
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]
@@ -277,7 +296,7 @@ def draw_cells(
         count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
         width = slice_width(family, shape, work.own[0])
         at = first_place(rng, kind, state.Y[j, k], width, scale, count, work.search)
-        before = state.Y[j, k]
+        before, jump, likelihood = state.Y[j, k], 1 if inflated else 0, 0.0
         if kind == GAUSSIAN:
             at = _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, work)
             work.search[PHASE] = DONE
@@ -292,12 +311,24 @@ def draw_cells(
                 _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
                 if work.search[PHASE] == DONE:
                     break
-                value = log_density(
+                of_children = child_density(arrays, cells, state, programs, k, j, i, False, work)
+                value = of_children + log_density(
                     family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
-                ) + child_density(arrays, cells, state, programs, k, j, i, False, work)
+                )
                 value += log_jacobian(scale, at)
                 if not value == value:
                     value = -math.inf
+                if jump == 1:
+                    likelihood, jump = of_children, 2
+                    proposed = work.proposal[c - cells.start[k]]
+                    if proposed >= 0.0:
+                        at = proposed + rng.random()
+                        continue
+                elif jump == 2:
+                    jump = 3
+                    y = y if math.log(rng.random()) < of_children - likelihood else before
+                    at = first_place(rng, kind, y, width, scale, count, work.search)
+                    continue
             at = next_place(rng, kind, at, value, width, work.search, work.weight)
         if arrays.at_cluster[k]:
             for row in range(arrays.first[i], arrays.first[i + 1]):

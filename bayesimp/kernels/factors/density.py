@@ -8,6 +8,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
+from bayesimp.kernels.families.mixtures import is_mixture, mixture_density
 from bayesimp.kernels.families.scalar import log_likelihood, log_normaliser
 from bayesimp.notation import Integer, Matrix, Vector
 
@@ -61,7 +62,8 @@ def log_density(
     """log p(y | eta) but for a constant; without the terms that lack eta unless `full`.
 
     y: number, or position of a level; eta (r,) or longer; shape: the residual standard deviation of NORMAL, the shape of
-    families with one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last.
+    families with one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last, and the second
+    parameter of a mixture first, whose density has all terms always.
     """
     if family == NORMAL:
         z = (y - eta[0]) / shape
@@ -70,6 +72,8 @@ def log_density(
         return _log_ordinal(int(y), eta[0], cuts, k, last)
     if family == CATEGORICAL:
         return _log_categorical(int(y), eta, r)
+    if is_mixture(family):
+        return mixture_density(family, y, eta[0], shape, cuts[k, 0])
     value = log_likelihood(family, y, trials, eta[0], shape)
     return value + log_normaliser(family, y, trials, shape) if full else value
 

@@ -14,6 +14,7 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND, CovarianceUpdate, invert
 from bayesimp.kernels.factors.effects import conditional_means, conditional_prior, mixing_precision, scaled
 from bayesimp.kernels.families.codes import NEGATIVE_BINOMIAL, ORDINAL
+from bayesimp.kernels.families.mixtures import component, draw_mixture_aux, is_mixture, latent
 from bayesimp.kernels.families.responses import cutpoints
 from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.families.shape import draw_shape
@@ -167,7 +168,8 @@ def glmm_factor_step(
     n, p, r = rows.X.shape[0], rows.X.shape[1], beta.shape[1]
     q, m, family = rows.Z.shape[1], rows.first.size - 1, rows.family
     d = q * r
-    ordinal, shaped = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL
+    ordinal, shaped, mixed = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL, is_mixture(family)
+    trials, given = np.empty(n) if mixed else rows.trials, component(family)
     R, Q, t, mean, L = (
         np.empty(Psi.shape),
         np.empty((d, d)),
@@ -181,28 +183,31 @@ def glmm_factor_step(
     if not conditional_means(Q, t, L, mean):
         return 1
     shape, cuts, base, b = (
-        aux[0] if shaped else 1.0,
+        aux[0] if shaped or mixed else 1.0,
         np.zeros(aux.size + 1),
         np.empty((n, r)),
         np.empty((m, q, r)),
     )
     if ordinal:
         cutpoints(aux, cuts)
-    two_modes = np.int64(not is_log_concave(family))
+    two_modes = np.int64(not is_log_concave(given))
     _own(B, at, b)
     zero = np.zeros(d)
     w_effects, w_fixed = workspace(d), workspace(r * p + (aux.size if ordinal else 0))
+    if mixed:
+        predictor(rows, beta, b, True, True, base)
+        latent(rng, family, rows.y, base, aux, trials)
     if d > 0:
         predictor(rows, beta, b, True, False, base)
         block = BlockTarget(
-            family, rows.y, rows.trials, base, rows.Z, True, Q, zero, shape, cuts, counts, two_modes
+            given, rows.y, trials, base, rows.Z, True, Q, zero, shape, cuts, counts, two_modes
         )
         failed = _draw_effects(rng, rows, block, t, L, mean, b, w_effects, tallies)
         if failed:
             return 2 if failed == 2 else 5
     predictor(rows, beta, b, False, True, base)
     read_fixed(beta, aux, w_fixed.theta)
-    block = BlockTarget(family, rows.y, rows.trials, base, rows.X, True, Q0, t0, shape, cuts, counts, slices)
+    block = BlockTarget(given, rows.y, trials, base, rows.X, True, Q0, t0, shape, cuts, counts, slices)
     failed = draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES])
     if failed:
         return 3 if failed == 2 else 5
@@ -220,7 +225,7 @@ def glmm_factor_step(
         for e in range(d):
             w_effects.theta[e] = 1.0
         block = BlockTarget(
-            family, rows.y, rows.trials, base, U, False, scale_Q, zero, shape, cuts, counts, two_modes
+            given, rows.y, trials, base, U, False, scale_Q, zero, shape, cuts, counts, two_modes
         )
         failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
         if failed:
@@ -230,4 +235,7 @@ def glmm_factor_step(
     if shaped:
         predictor(rows, beta, b, True, True, base)
         aux[0] = draw_shape(rng, family, rows.y, base, above, shape_scale, shape, tallies[T_SHAPE])
+    if mixed:
+        predictor(rows, beta, b, True, True, base)
+        draw_mixture_aux(rng, family, rows.y, base, above, shape_scale, aux)
     return 0

@@ -18,7 +18,8 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE
 from bayesimp.kernels.families.beta import polygammas, shares
-from bayesimp.kernels.families.codes import BETA, GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL
+from bayesimp.kernels.families.codes import BETA, GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL, STUDENT
+from bayesimp.kernels.families.mixtures import component
 from bayesimp.notation import Vector
 
 __all__ = [
@@ -66,7 +67,7 @@ def log_jacobian(scale: int, at: float) -> float:
 @inner
 def slice_width(family: int, shape: float, eta: float) -> float:
     """About two standard deviations of a cell given its own factor alone."""
-    if family < 0:
+    if family < 0 or family == STUDENT:
         return 2.0 * shape
     if family == GAMMA or family == INVERSE_GAUSSIAN:
         return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
@@ -75,7 +76,9 @@ def slice_width(family: int, shape: float, eta: float) -> float:
         a, b = max(mu * shape, LEAST), max(rest * shape, LEAST)
         return 2.0 * math.sqrt(polygammas(a)[1] + polygammas(b)[1])
     mean = math.exp(min(eta, 30.0))
-    return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / shape if family == NEGATIVE_BINOMIAL else 0.0))
+    return 2.0 + 2.0 * math.sqrt(
+        mean + (mean * mean / shape if component(family) == NEGATIVE_BINOMIAL else 0.0)
+    )
 
 
 @inner

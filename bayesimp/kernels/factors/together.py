@@ -8,7 +8,7 @@ of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the propo
 
 leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant along with it:
 
-    normal                      y' = y + z'(b' - b): the residual stays
+    normal, Student-t           y' = y + z'(b' - b): the residual stays
     gamma                       y' = y exp(z'(b' - b)): the ratio to the mean stays
     binary, binomial            successes turn into failures, or the reverse, as the probability falls or rises from
                                 p to p': each of the n - y failures with probability (p' - p) / (1 - p), say
@@ -39,6 +39,9 @@ from bayesimp.kernels.families.codes import (
     ORDINAL,
     POISSON,
     PROBIT,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
 )
 from bayesimp.kernels.families.scalar import inverse_link
 from bayesimp.notation import Integer, Matrix, Vector
@@ -46,9 +49,12 @@ from bayesimp.notation import Integer, Matrix, Vector
 __all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
 
 
+NO_MOVE = NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA, ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
+
+
 def can_move_together(family: int) -> bool:
     """Whether the family has a move of the module."""
-    return family not in (NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA)
+    return family not in NO_MOVE
 
 
 @inner
@@ -114,7 +120,7 @@ def _coupled(
     last: Integer,
 ) -> float:
     """The response at linear predictors `after`, coupled with y at `before`."""
-    if family == NORMAL:
+    if family == NORMAL or family == STUDENT:
         return y + after[0] - before[0]
     if family == GAMMA:
         return y * math.exp(after[0] - before[0])

@@ -29,7 +29,7 @@ from bayesimp.kernels.families.beta import shares
 from bayesimp.kernels.families.scalar import BETA, GAMMA, NEGATIVE_BINOMIAL
 from bayesimp.notation import IntVector, Matrix, Vector
 
-__all__ = ["counts_above", "draw_shape"]
+__all__ = ["LARGEST", "counts_above", "draw_shape", "log_shape_density"]
 
 TABLE, WIDTH, STEPS = 1000, 0.5, 60
 LARGEST = math.log(1e8)
@@ -61,7 +61,7 @@ def _sum(family: int, y: Vector, eta: Matrix) -> float:
 
 
 @inner
-def _log_density(
+def log_shape_density(
     family: int, y: Vector, mu: Matrix, above: Vector, fixed_sum: float, scale: float, delta: float
 ) -> float:
     """log p(delta | rest) up to a constant; mu (n, 1) as `_sum` leaves it, eta of BETA."""
@@ -102,25 +102,25 @@ def draw_shape(
     """A draw of the shape given eta (n, 1), which is overwritten. tally (2,): draws, evaluations."""
     fixed_sum = _sum(family, y, eta)
     now = math.log(shape)
-    height = _log_density(family, y, eta, above, fixed_sum, scale, now) - rng.standard_exponential()
+    height = log_shape_density(family, y, eta, above, fixed_sum, scale, now) - rng.standard_exponential()
     tally[0] += 1
     tally[1] += 1
     low = now - WIDTH * rng.random()
     high = low + WIDTH
     steps_low = int(STEPS * rng.random())
     steps_high = STEPS - 1 - steps_low
-    while steps_low > 0 and _log_density(family, y, eta, above, fixed_sum, scale, low) > height:
+    while steps_low > 0 and log_shape_density(family, y, eta, above, fixed_sum, scale, low) > height:
         low -= WIDTH
         steps_low -= 1
         tally[1] += 1
-    while steps_high > 0 and _log_density(family, y, eta, above, fixed_sum, scale, high) > height:
+    while steps_high > 0 and log_shape_density(family, y, eta, above, fixed_sum, scale, high) > height:
         high += WIDTH
         steps_high -= 1
         tally[1] += 1
     while True:
         delta = low + (high - low) * rng.random()
         tally[1] += 1
-        if _log_density(family, y, eta, above, fixed_sum, scale, delta) >= height:
+        if log_shape_density(family, y, eta, above, fixed_sum, scale, delta) >= height:
             return math.exp(delta)
         if high - low < 1e-12:
             return shape

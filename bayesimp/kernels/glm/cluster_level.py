@@ -2,13 +2,14 @@
 
     normal                    y_i ~ N(x_i' beta, sigma^2),   sigma ~ half-t(3, scale)
     with a log link           y_i ~ family(exp(x_i' beta), shape),   shape^-1/2 ~ half-t(3, 1)
+    Student-t                 y_i ~ t_nu(x_i' beta, sigma),   as in kernels/families/mixtures.py
     others                    y_i ~ family(x_i' beta), as in density.py;  d ~ Gamma(2, 1/2) of an ordinal variable
 
     beta_1 ~ N(location, (TERM_SD scale)^2)
     other beta_k ~ N(0, (SLOPE_SD scale)^2),   with a log link N(0, scale^2 / (p - 1))
 
-(Location 0 and scale 1, except for normal variables and log links.) Clusters are few, perhaps fewer than predictors, so
-posteriors are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
+(Location 0 and scale 1, but for identity and log links.) Clusters are few, perhaps fewer than predictors, so posteriors
+are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
 sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
 by the moves of kernels/glmm/gibbs.py without cluster effects. The chain continues from visit to visit.
 
@@ -32,7 +33,8 @@ from scipy.special import expit, ndtr
 from bayesimp.kernels.chained.regression import match
 from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.draws import truncated_normals
-from bayesimp.kernels.families.responses import draw_rows
+from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.responses import aux_size, dispersed_aux, draw_rows
 from bayesimp.kernels.families.scalar import (
     BETA,
     GAMMA,
@@ -62,8 +64,9 @@ __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "clust
 
 STEPS = 20  # of Gibbs or Metropolis a visit
 T_DF = 3.0  # of the half-t prior of sigma
-SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA
-LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
+ZERO_INFLATED = ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
+SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, STUDENT, *ZERO_INFLATED
+LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, *ZERO_INFLATED
 NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
 WORDS = REGRESSION_WORDS | {
     NO_VALUES: "no cluster has a value of the variable; nothing drawn",
@@ -75,7 +78,7 @@ WORDS = REGRESSION_WORDS | {
 class ClusterLevelState(NamedTuple):
     """What one visit leaves to the next, updated in place, nan at first.
 
-    regression; sigma2 (1,), or the shape of a family that has one; beta (p, 1), of such a family.
+    regression; sigma2 (1,), or the auxiliary parameters of a family that has some; beta (p, 1), of such a family.
     """
 
     regression: RegressionState
@@ -100,7 +103,8 @@ class ClusterLevelDraw(NamedTuple):
 def initial_cluster_level_state(family: int, p: int, levels: int = 2) -> ClusterLevelState:
     """The state of a first visit."""
     regression_state = initial_regression_state(family, p, levels)
-    return ClusterLevelState(regression_state, np.full(1, np.nan), np.full((p, 1), np.nan))
+    shapes = aux_size(family) if family in SHAPED else 1
+    return ClusterLevelState(regression_state, np.full(shapes, np.nan), np.full((p, 1), np.nan))
 
 
 def cluster_level_step(
@@ -158,9 +162,9 @@ def cluster_level_step(
     rows = GlmmRows(
         family, y_obs, trials[observed], np.ones(n), np.zeros(n), X_obs, np.empty((n, 0)), np.array([0, n])
     )
-    slope_sd = scale / np.sqrt(max(X.shape[1] - 1, 1)) if family in LOG_LINKS else SLOPE_SD
+    slope_sd = scale / np.sqrt(max(X.shape[1] - 1, 1)) if family in LOG_LINKS else SLOPE_SD * scale
     if family in SHAPED:
-        return _shaped(rng, rows, X_mis, location, TERM_SD * scale, slope_sd, steps, state, shift)
+        return _shaped(rng, rows, X_mis, location, scale, slope_sd, steps, state, shift)
     draw = regression(
         rng, rows, levels, np.full(r, location), slope_sd, TERM_SD * scale, steps, state.regression
     )
@@ -203,7 +207,7 @@ def _shaped(
     rows: GlmmRows,
     X_mis: Matrix,
     location: float,
-    term_sd: float,
+    scale: float,
     slope_sd: float,
     steps: int,
     state: ClusterLevelState,
@@ -212,10 +216,11 @@ def _shaped(
     """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
-    precision[0], t0[0] = term_sd**-2.0, location * term_sd**-2.0
-    prior = GlmmPrior(np.diag(precision), t0, CovarianceUpdate(FIXED, 0.0, none, np.ones(0)))
+    precision[0], t0[0] = (TERM_SD * scale) ** -2.0, location * (TERM_SD * scale) ** -2.0
+    unit = scale if rows.family == STUDENT else 1.0
+    prior = GlmmPrior(np.diag(precision), t0, CovarianceUpdate(FIXED, 0.0, none, np.ones(0)), unit)
     if np.isnan(state.sigma2[0]):
-        state.beta[:], state.sigma2[0] = 0.0, np.exp(rng.normal(0.0, 0.5))
+        state.beta[:], state.sigma2[:] = 0.0, dispersed_aux(rng, rows.family)
         state.beta[0] = location
     tallies, shape = new_tallies(), state.sigma2
     failed = glmm_step(

@@ -12,6 +12,7 @@ which y is observed enter. One update:
     SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm/moves.py
     AUX          shape | beta, B, y                                slice                       kernels/families/shape.py
 
+and before these, of a mixture, its latent variables, given which all moves but AUX are (kernels/families/mixtures.py);
 and at the end b_i ~ N(0, Psi) in the clusters without rows, which no move reads. Drawing them last leaves the joint
 distribution invariant, so y_mis may be drawn from (X beta + Z b, aux) on return.
 
@@ -29,7 +30,12 @@ from bayesimp.kernels.covariance.update import (
     FIXED,
     invert,
 )
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
+from bayesimp.kernels.families.codes import (
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, dispersed_aux
 from bayesimp.kernels.families.scalar import (
     GAMMA,
     LOGIT,
@@ -47,8 +53,8 @@ from bayesimp.kernels.glmm.update import MOVES, GlmmPrior, glmm_update, glmm_wor
 from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = [
-    "ALL_MOVES", "FAILURES", "MOVES", "RARE", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step", "new_tallies",
-    "rare_events",
+    "ALL_MOVES", "FAILURES", "MOVES", "OVERDISPERSED", "RARE", "TALLIES", "GlmmPrior", "glmm_start", "glmm_step",
+    "new_tallies", "rare_events",
 ]  # fmt: skip
 
 ALL_MOVES = 63
@@ -59,6 +65,7 @@ TALLIES = {
     "modes": ("sought", "found"),
     "shape": ("draws", "evaluations"),
 }
+OVERDISPERSED = NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL
 RARE = 10  # rows of a level, below which the log of its increment is far from normal and is slice sampled
 FAILURES = {
     1: "Psi lost its positive definiteness",
@@ -106,11 +113,11 @@ def rare_events(rows: GlmmRows, counts: Vector) -> float:
     """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
-    if rows.family in (POISSON, NEGATIVE_BINOMIAL):
+    if rows.family in (POISSON, ZERO_INFLATED_POISSON, *OVERDISPERSED):
         return rows.y.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
         return counts.min()
-    return len(rows.y) if rows.family == GAMMA else 0.0  # the others are not log-concave
+    return len(rows.y) if rows.family in (GAMMA, STUDENT) else 0.0  # the others are not log-concave
 
 
 def glmm_step(
@@ -153,7 +160,7 @@ def glmm_step(
     counts = (
         np.bincount(rows.y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
     )
-    above = counts_above(rows.y) if rows.family == NEGATIVE_BINOMIAL else np.zeros(0)
+    above = counts_above(rows.y) if rows.family in OVERDISPERSED else np.zeros(0)
     slices = 1 + beta.size // 4 if rare_events(rows, counts) < 10 * len(beta) else 0
     if rows.family == ORDINAL:
         slices += int((counts < RARE).sum())
@@ -171,12 +178,13 @@ def glmm_start(
 ) -> int:
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
-    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),
-    B ~ N(0, Psi) where there are no rows. Arguments and answer as for `glmm_step`; beta, aux, Psi and B are set.
+    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed; shapes as in
+    `dispersed_aux`; B ~ N(0, Psi) where there are no rows. Arguments and answer as for `glmm_step`; beta, aux, Psi and B
+    are set.
     """
     beta[:], B[:] = 0.0, 0.0
     if prior.Psi.kind != FIXED:
         Psi[:] = np.diag(np.exp(rng.normal(-1.5, 1.0, len(Psi))))
-    aux[:] = 1.0 if rows.family == ORDINAL else np.exp(rng.normal(0.0, 0.5, len(aux)))
+    aux[:] = dispersed_aux(rng, rows.family, len(aux) + 2)
     proper = prior._replace(Q0=prior.Q0 + 0.01 * np.eye(len(prior.Q0)))
     return glmm_step(rng, rows, 1, proper, beta, aux, Psi, B, new_tallies(), MOVES["fixed"])

@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.codes import STUDENT
 from bayesimp.kernels.families.responses import ORDINAL
 from bayesimp.kernels.families.scalar import LOGIT, NEGATIVE_BINOMIAL, POISSON, derivatives, log_likelihood
 from bayesimp.notation import Integer, Matrix, Vector
@@ -65,12 +66,15 @@ def add_scalar(
 ) -> float:
     """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time.
 
-    A negative binomial count is y successes among y + shape trials at logit eta - log shape.
+    A negative binomial count is y successes among y + shape trials at logit eta - log shape; `trials` of STUDENT are the
+    precisions of its rows (kernels/families/mixtures.py).
     """
     w = D.shape[1]
     total, product = 0.0, 1.0
     log_shape = math.log(shape)
     for j in range(start, stop):
+        if trials[j] == 0.0:  # of a structural zero, or of a binomial: they say nothing
+            continue
         eta = base[j, 0]
         for l in range(w):
             eta += D[j, l] * theta[l]
@@ -97,6 +101,10 @@ def add_scalar(
             mu = math.exp(eta)
             total += y[j] * eta - mu
             score, curvature = y[j] - mu, mu
+        elif family == STUDENT:
+            curvature = trials[j]
+            score = curvature * (y[j] - eta)
+            total -= 0.5 * score * (y[j] - eta)
         elif family == ORDINAL:
             log_p, score, curvature = _ordinal_terms(int(y[j]), eta, cuts)
             total += log_p

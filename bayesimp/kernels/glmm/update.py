@@ -14,6 +14,7 @@ from bayesimp.kernels.covariance.update import (
     CovarianceUpdate,
     invert,
 )
+from bayesimp.kernels.families.mixtures import component, draw_mixture_aux, is_mixture, latent
 from bayesimp.kernels.families.responses import ORDINAL, cutpoints
 from bayesimp.kernels.families.scalar import (
     NEGATIVE_BINOMIAL,
@@ -55,9 +56,10 @@ class GlmmPrior(NamedTuple):
 
 
 class GlmmWork(NamedTuple):
-    """Work arrays: base (n, r); U (n, r q) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S (r q,
-    r q); precision scale_Q (r q, r q) of the scales; zeros (r q,); the blocks of effects and of fixed effects."""
+    """Work arrays: trials (n,), of a mixture its latent variables; base (n, r); U (n, r q) of `_draw_scales`; counts (K,)
+    of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q (r q, r q) of the scales; zeros (r q,); the blocks of effects and of fixed effects."""
 
+    trials: np.ndarray
     base: np.ndarray
     U: np.ndarray
     counts: np.ndarray
@@ -90,6 +92,7 @@ def glmm_work(rows: GlmmRows, prior: GlmmPrior, counts: Vector, p: int, B: Stack
     if ordinal:
         cutpoints(aux, cuts)
     return GlmmWork(
+        np.empty(n) if is_mixture(rows.family) else rows.trials,
         np.empty((n, r)), np.empty((n, r * q if _is_scaled(prior.Psi) else 0)), counts, cuts,
         np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q)), np.zeros(r * q),
         workspace(r * q), workspace(r * p + (aux.size if ordinal else 0)),
@@ -101,10 +104,9 @@ def _block(
     rows: GlmmRows, aux: Vector, w: GlmmWork, D: Matrix, shared: bool, Q: Matrix, t: Vector, slices: Integer
 ) -> BlockTarget:
     """The target of coefficients with design D, given the rest of the linear predictor, w.base."""
-    shape = aux[0] if _has_shape(rows.family) else 1.0
-    return BlockTarget(
-        rows.family, rows.y, rows.trials, w.base, D, shared, Q, t, shape, w.cuts, w.counts, slices
-    )
+    shape = aux[0] if _has_shape(rows.family) or is_mixture(rows.family) else 1.0
+    given = component(rows.family)  # the latent variables of a mixture
+    return BlockTarget(given, rows.y, w.trials, w.base, D, shared, Q, t, shape, w.cuts, w.counts, slices)
 
 
 @inner
@@ -205,7 +207,11 @@ def glmm_update(
 ) -> int:
     """One update, each of the moves in turn; 0 or a key of FAILURES."""
     failed = 0
-    one_mode = is_log_concave(rows.family)
+    mixed = is_mixture(rows.family)
+    if mixed:
+        predictor(rows, beta, B, True, True, w.base)
+        latent(rng, rows.family, rows.y, w.base, aux, w.trials)
+    one_mode = is_log_concave(component(rows.family))
     extra = np.int64(not one_mode)  # slices of effects and scales: their targets may have two modes
     if moves & M_EFFECTS:
         failed = _draw_effects(rng, rows, beta, aux, B, extra, w, tallies)
@@ -222,4 +228,7 @@ def glmm_update(
         aux[0] = draw_shape(
             rng, rows.family, rows.y, w.base, above, prior.shape_scale, aux[0], tallies[T_SHAPE]
         )
+    if failed == 0 and moves & M_AUX and mixed:
+        predictor(rows, beta, B, True, True, w.base)
+        draw_mixture_aux(rng, rows.family, rows.y, w.base, above, prior.shape_scale, aux)
     return failed

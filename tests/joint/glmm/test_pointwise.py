@@ -61,6 +61,9 @@ def by_row(completed, frame, law, first, theta):
             "shape": theta.get(f"shape_{y}"),
             "cuts": theta.get(f"cutpoints_{y}"),
             "sigma2": theta.get(f"sigma2_{y}"),
+            "sigma": theta.get(f"sigma_{y}"),
+            "nu": theta.get(f"nu_{y}"),
+            "zi": theta.get(f"zi_{y}"),
         }
         for j, row in enumerate(own.index):
             if np.isnan(frame[y][row]):
@@ -110,6 +113,12 @@ def test_log_prior_is_longhand(name):
         if f"shape_{y}" in theta:
             unit = frame[y].mean() if law.family == "inverse_gaussian" else 1.0
             expected[f"shape_{y}"] = np.log(2) + stats.t(3).logpdf((theta[f"shape_{y}"] / unit) ** -0.5)
+        if f"zi_{y}" in theta:
+            expected[f"zi_{y}"] = 0.0
+        if law.family == "student":
+            sigma = theta[f"sigma_{y}"] / frame[y].std(ddof=0)
+            expected[f"sigma_{y}"] = np.log(2) + stats.t(3).logpdf(sigma)
+            expected[f"nu_{y}"] = stats.gamma(2, scale=10).logpdf(theta[f"nu_{y}"] - 2)
         if f"cutpoints_{y}" in theta:
             expected[f"cutpoints_{y}"] = stats.expon.logpdf(np.diff(theta[f"cutpoints_{y}"])).sum()
     assert set(tree["log_prior"].data_vars) == set(expected)

@@ -21,13 +21,15 @@ from bayesimp.joint.glmm.chain import start_chain
 from bayesimp.joint.glmm.prior import factor_priors
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import workspace
-from bayesimp.kernels.factors.cells import draw_cells
+from bayesimp.kernels.factors.cells import draw_cells, propose_counts
+from bayesimp.kernels.families.responses import ZERO_INFLATED
 
 G = np.repeat(np.arange(5), [5, 4, 6, 3, 5])
 N = len(G)
 FAMILIES = {
     "w": "bernoulli", "v": "bernoulli", "z": "bernoulli", "o": "ordinal", "c": "categorical", "t": "binomial(size)",
     "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian", "p": "beta",
+    "r": "student", "zk": "zero_inflated_poisson", "zb": "zero_inflated_negative_binomial",
 }  # fmt: skip
 ONE = np.ones(N)
 
@@ -43,6 +45,8 @@ def table() -> pd.DataFrame:
         "o": np.arange(N) % 3 * 1.0, "c": rng.permutation(N) % 3 * 1.0, "t": rng.binomial(size, 0.5) * 1.0,
         "k": rng.poisson(3.0, N) * 1.0, "nb": rng.poisson(4.0, N) * 1.0, "s": rng.gamma(3.0, 2.0, N),
         "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
+        "r": 20.0 + 4.0 * rng.standard_t(3.0, N), "zk": rng.poisson(5.0, N) * (rng.random(N) < 0.7) * 1.0,
+        "zb": rng.poisson(rng.gamma(2.0, 3.0, N)) * (rng.random(N) < 0.7) * 1.0,
     })  # fmt: skip
 
 
@@ -108,6 +112,13 @@ class OneCell:
         state.B[:] = rng.normal(0.0, 0.5, state.B.shape)
         state.shape[:] = np.exp(rng.normal(0.3, 0.3, state.shape.size))
         state.cuts[:, 1:] = np.cumsum(np.exp(rng.normal(0, 0.3, state.cuts[:, 1:].shape)), axis=1)
+        for k, factor in enumerate(tab.factors):
+            if factor.family.name == "student":
+                state.cuts[k, 0] = 2.5  # degrees of freedom
+            elif factor.family.name == "zero_inflated_poisson":
+                state.shape[k] = 0.3  # zi
+            elif factor.family.name == "zero_inflated_negative_binomial":
+                state.cuts[k, 0] = 0.3  # zi
         self.k = self.names.index(case.target)
         self.rows = [int(np.flatnonzero(tab.row == case.row)[0])]  # place of the row among the sampler's
         if tab.factors[self.k].at_cluster:
@@ -123,6 +134,8 @@ class OneCell:
         tab, k, out = self.model.table, np.int64(self.k), np.empty(count)
         work = workspace(self.arrays, self.cells, k)
         for d in range(count * thin):
+            if tab.factors[self.k].code in ZERO_INFLATED:
+                propose_counts(self.rng, k, self.arrays, self.cells, self.state, work)
             failed = draw_cells(
                 self.rng, k, self.arrays, self.cells, tab.programs, tab.means, tab.divisor, self.state, work
             )
@@ -157,7 +170,7 @@ class OneCell:
         b = self.state.B[place, a.effect[k] : a.effect[k + 1]].reshape(N, r, Z.shape[1])
         eta = X @ beta + np.einsum("jq,jrq->jr", Z, b)
         if name in self.case.shift:
-            unit = tab.arrays.unit[k] if tab.factors[k].family.is_normal else 1.0
+            unit = tab.arrays.unit[k] if tab.factors[k].family.is_standardised else 1.0
             eta[self.lost[name]] += self.case.shift[name] / unit
         used = ~np.isnan(y)
         if name in ("z", "zn"):
@@ -171,6 +184,13 @@ class OneCell:
         level = np.nan_to_num(y).astype(int)
         if family == "normal":
             return stats.norm.logpdf(y, center + unit * e, unit * shape)
+        if family == "zero_inflated_poisson":
+            return np.log(shape * (level == 0) + (1 - shape) * stats.poisson.pmf(level, np.exp(e)))
+        if family == "zero_inflated_negative_binomial":
+            zi, count = self.state.cuts[k, 0], stats.nbinom(shape, shape / (shape + np.exp(e)))
+            return np.log(zi * (level == 0) + (1 - zi) * count.pmf(level))
+        if family == "student":
+            return stats.t.logpdf(y, self.state.cuts[k, 0], center + unit * e, unit * shape)
         if family == "bernoulli":
             return stats.bernoulli.logpmf(level, expit(e))
         if family.startswith("binomial"):

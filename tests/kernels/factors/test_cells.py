@@ -15,7 +15,8 @@ from tests.kernels.factors.one_cell import Case, OneCell, mean, within
 ICC = "1 + (1 | g)"
 none = lambda d: ()  # noqa: E731
 one = lambda d: (1,)  # noqa: E731
-own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p")}
+own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p", "r", "zk",
+                                     "zb")}  # fmt: skip
 
 
 def f(text, fixed, random=one):
@@ -115,6 +116,15 @@ DISCRETE = {
         case("nb", y=f("I(log1p(nb)**2) + (1 | g)", lambda d: (1, np.log1p(d.nb) ** 2))),
         150,
     ),
+    "zero-inflated": (case("zk", y=f("I(log1p(zk)**2) + (1 | g)", lambda d: (1, np.log1p(d.zk) ** 2))), 60),
+    "zero-inflated, overdispersed, zero-inflated child": (
+        case(
+            "zb",
+            zk=f("log1p(zb) + (1 | g)", lambda d: (1, np.log1p(d.zb))),
+            y=f("zk + (1 | g)", lambda d: (1, d.zk)),
+        ),
+        150,
+    ),
     "count in a cluster mean": (
         case("k", y=f("k + cluster_mean(k) + (1 | g)", lambda d: (1, d.k, mean(d.k)))),
         60,
@@ -198,6 +208,16 @@ NUMBERS = {
         case("x", p=f("x + (1 | g)", lambda d: (1, d.x)), y=f("p + (1 | g)", lambda d: (1, d.p))),
         SLICE,
     ),
+    "student": (case("r", y=f("r + I(r**2) + (1 | g)", lambda d: (1, d.r, d.r**2))), SLICE),
+    "student, shifted, student child of a number": (
+        case(
+            "x",
+            r=f("x + (1 | g)", lambda d: (1, d.x)),
+            y=f("r + (1 | g)", lambda d: (1, d.r)),
+            shift={"x": 2.0},
+        ),
+        SLICE,
+    ),
     "inverse gaussian": (case("i", y=f("i + (1 | g)", lambda d: (1, d.i))), SLICE),
 }
 
@@ -211,9 +231,22 @@ def test_whole_numbers(name):
     given, levels = DISCRETE[name]
     cell = OneCell(given)
     kind = cell.cells.kind[cell.k]
-    assert kind == (COUNT if given.target in ("k", "nb") else ENUMERATE)
+    assert kind == (COUNT if given.target in ("k", "nb", "zk", "zb") else ENUMERATE)
     most = levels if given.target != "t" else int(cell.arrays.trials[cell.rows[0], cell.k]) + 1
     assert cell.p_of_levels(cell.draws(3000, thin(kind)), most) > LEVEL
+
+
+@pytest.mark.parametrize("name", ["zk", "zb"])
+def test_a_mode_at_zero_and_one_far_away(name):
+    """A mean of forty, and a child for which zero is as good: no count between them is likely."""
+    y = f(f"I(log1p({name})**2) + (1 | g)", lambda d: (1, np.log1p(getattr(d, name)) ** 2))
+    cell = OneCell(case(name, y=y))
+    first = cell.arrays.coefficient[cell.k]
+    cell.state.beta[first], cell.state.shape[cell.k] = 3.7, 0.3 if name == "zk" else 40.0
+    cell.state.beta[-1] = 0.05
+    draws = cell.draws(3000, 12)
+    assert 0.02 < (draws == 0).mean() < 0.98 and ((draws > 2) & (draws < 12)).mean() < 0.01
+    assert cell.p_of_levels(draws, 200) > LEVEL
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -244,6 +277,7 @@ def test_mean_and_variance_are_exact(name):
 @pytest.mark.parametrize(
     "name, child",
     [("binary, product in a normal child, logistic child", "y"), ("ordinal", "k"), ("nominal", "o"),
+     ("zero-inflated, overdispersed, zero-inflated child", "zk"), ("zero-inflated", "y"),
      ("of clusters", "x")],
 )  # fmt: skip
 def test_a_child_left_out_is_noticed(name, child):
@@ -260,6 +294,7 @@ def test_a_child_left_out_is_noticed(name, child):
         ("poisson child", "k"),
         ("gamma, gamma child", "i"),
         ("beta, beta child of a number", "p"),
+        ("student, shifted, student child of a number", "r"),
     ],
 )
 def test_a_child_of_a_number_left_out_is_noticed(name, child):

@@ -1,0 +1,30 @@
+"""The Student-t family, for numbers of which some lie far from what the others suggest.
+
+    student    y ~ t_nu(eta, sigma),    sigma ~ half-t(3, sd of y),    nu - 2 ~ Gamma(2, 1/10)
+
+nu is above 2, so that the variance sigma^2 nu / (nu - 2) is finite, as pooled analyses of the completed tables assume. A
+prior mean of 22 degrees of freedom is near the normal model; outliers bring nu down. Its models see the response less its
+mean, divided by its standard deviation, as normal ones do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bayesimp.families.auxiliary import DEGREES_OF_FREEDOM, SCALE, df_node, scale_node
+from bayesimp.families.record import REAL, Family
+from bayesimp.kernels.families import codes
+
+__all__ = ["STUDENT"]
+
+
+def _student(data: Any, eta: Any) -> None:
+    import pymc as pm
+
+    pm.StudentT(data.name, nu=df_node(), mu=eta[:, 0], sigma=scale_node(), observed=data.y)
+
+
+STUDENT = Family(
+    "student", "numbers, some far out", REAL, {"identity": codes.STUDENT}, ("student_t", "t"), _student, SCALE,
+    further=(DEGREES_OF_FREEDOM,),
+)  # fmt: skip

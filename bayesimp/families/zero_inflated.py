@@ -1,0 +1,46 @@
+"""Families of counts with more zeros than their models give, with mu = e^eta (Lambert 1992).
+
+zero_inflated_poisson              y = 0 with probability zi,   else y ~ Poisson(mu)
+zero_inflated_negative_binomial    y = 0 with probability zi,   else y ~ NB(mu, k),    var y = mu + mu^2 / k
+
+zi ~ Beta(1, 1), one for all rows: a structural zero depends on no predictor and no cluster. Where it does, split the
+variable (whether it is 0, and the count where it is not).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bayesimp.families.auxiliary import SHAPE, ZERO_INFLATION, shape_node, zi_node
+from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
+from bayesimp.kernels.families import codes
+
+__all__ = ["ZERO_INFLATED_NEGATIVE_BINOMIAL", "ZERO_INFLATED_POISSON"]
+
+
+def _poisson(data: Any, eta: Any) -> None:
+    import pymc as pm
+
+    # PyMC's psi is the probability of a count, not of a structural zero
+    pm.ZeroInflatedPoisson(data.name, psi=1 - zi_node(), mu=pm.math.exp(eta[:, 0]), observed=data.y)
+
+
+def _negative_binomial(data: Any, eta: Any) -> None:
+    import pymc as pm
+
+    pm.ZeroInflatedNegativeBinomial(
+        data.name, psi=1 - zi_node(), mu=pm.math.exp(eta[:, 0]), alpha=shape_node(), observed=data.y
+    )
+
+
+ZERO_INFLATED_POISSON = replace(
+    POISSON, name="zero_inflated_poisson", words="0, 1, 2, ..., many of them 0",
+    links={"log": codes.ZERO_INFLATED_POISSON}, aliases=("zip",), response=_poisson, auxiliary=ZERO_INFLATION,
+    fitted_by="", glmm_name="",
+)  # fmt: skip
+ZERO_INFLATED_NEGATIVE_BINOMIAL = replace(
+    NEGATIVE_BINOMIAL, name="zero_inflated_negative_binomial", words="0, 1, 2, ..., overdispersed, many of them 0",
+    links={"log": codes.ZERO_INFLATED_NEGATIVE_BINOMIAL}, aliases=("zinb",), response=_negative_binomial, auxiliary=SHAPE,
+    further=(ZERO_INFLATION,), fitted_by="", glmm_name="",
+)  # fmt: skip

@@ -1,0 +1,249 @@
+"""Responses whose density is a mixture: Student-t, zero-inflated counts.
+
+    STUDENT    y ~ t_nu(eta, sigma),      w ~ Gamma(nu / 2, nu / 2),      y | w ~ N(eta, sigma^2 / w)     (Geweke 1993)
+
+    ZERO_INFLATED_POISSON              y = 0 with probability zi, else y ~ Poisson(mu),    mu = e^eta       (Lambert 1992)
+    ZERO_INFLATED_NEGATIVE_BINOMIAL    y = 0 with probability zi, else y ~ NB(mu, k)
+
+log p(y | eta) is not concave in eta: several rows may have two modes in a coefficient. Given the latent w of every row,
+or whether a zero is one of those of probability zi, it is; so an update of the parameters first draws
+
+    w | y, eta, sigma, nu ~ Gamma((nu + 1) / 2, (nu + z^2) / 2),      z = (y - eta) / sigma
+    P(structural zero | y = 0, eta, zi, k) = zi / (zi + (1 - zi) p_0),      p_0 = e^-mu, or (1 + mu / k)^-k
+
+and its moves of coefficients and effects are given these (`latent`): precisions w / sigma^2 of normal rows take the place
+of `trials`, or 0 in the rows of structural zeros, which say nothing of eta. They are not kept: missing cells have them
+integrated out, as have the auxiliary parameters, drawn by slices (Neal 2003) of log sigma, log(nu - 2), log k, logit zi:
+
+    sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4,      nu - 2 ~ Gamma(2, 1/10)        (Juarez & Steel 2010, from 2 on)
+
+    zi ~ Beta(1, 1),      k as kernels/families/shape.py
+
+so that nu > 2 and imputed values have a variance, which Rubin's rules and linear predictors made of them need.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.families.beta import shares
+from bayesimp.kernels.families.codes import (
+    NEGATIVE_BINOMIAL,
+    POISSON,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
+from bayesimp.kernels.families.scalar import draw_response, log_likelihood, log_normaliser
+from bayesimp.kernels.families.shape import LARGEST as LARGEST_SHAPE
+from bayesimp.kernels.families.shape import log_shape_density
+from bayesimp.notation import Matrix, Vector
+
+__all__ = [
+    "component", "draw_mixture", "draw_mixture_aux", "is_mixture", "is_zero_inflated", "latent", "mixture_density",
+    "propose_count",
+]  # fmt: skip
+
+LARGEST = math.log(1e4)  # of |log sigma|: if all rows fit exactly, no posterior would be proper without
+LEAST_DF, DF_SHAPE, DF_RATE = 2.0, 2.0, 0.1
+WIDTH, STEPS, SWEEPS = 1.0, 60, 2
+SIGMA, DF = SHAPE, INFLATION = range(2)
+FARTHEST = 30.0  # of log(nu - 2) and logit zi
+
+
+@inner
+def is_zero_inflated(family: int) -> bool:
+    """Whether zeros come from two sources."""
+    return family == ZERO_INFLATED_POISSON or family == ZERO_INFLATED_NEGATIVE_BINOMIAL
+
+
+@inner
+def is_mixture(family: int) -> bool:
+    """Whether the family is one of the module."""
+    return family == STUDENT or is_zero_inflated(family)
+
+
+@inner
+def component(family: int) -> int:
+    """The family of a row given its latent variable; the same of a family that is no mixture."""
+    if family == ZERO_INFLATED_POISSON:
+        return POISSON
+    return NEGATIVE_BINOMIAL if family == ZERO_INFLATED_NEGATIVE_BINOMIAL else family
+
+
+@inner
+def _log_count(family: int, y: float, eta: float, first: float) -> float:
+    """log p(y | eta) of a count that is no structural zero."""
+    given = component(family)
+    return log_likelihood(given, y, 1.0, eta, first) + log_normaliser(given, y, 1.0, first)
+
+
+@inner
+def mixture_density(family: int, y: float, eta: float, first: float, second: float) -> float:
+    """log p(y | eta), latent variables integrated out; first, second: auxiliary parameters in order."""
+    if is_zero_inflated(family):
+        zi = first if family == ZERO_INFLATED_POISSON else second
+        count = math.log1p(-zi) + _log_count(family, y, eta, first)
+        return count if y > 0.0 else math.log(zi + math.exp(count))
+    z = (y - eta) / first
+    tail = 0.5 * (second + 1.0)
+    constant = math.lgamma(tail) - math.lgamma(0.5 * second) - 0.5 * math.log(math.pi * second)
+    return constant - math.log(first) - tail * math.log1p(z * z / second)
+
+
+@inner
+def draw_mixture(rng: np.random.Generator, family: int, eta: float, aux: Vector) -> float:
+    """A response; not finite where eta is not, or where the mean of a count is out of range (scalar.py)."""
+    if is_zero_inflated(family):
+        return propose_count(rng, family, eta, aux[0], aux[aux.size - 1])
+    return eta + aux[0] * rng.standard_normal() / math.sqrt(rng.standard_gamma(0.5 * aux[1]) / (0.5 * aux[1]))
+
+
+@inner
+def propose_count(rng: np.random.Generator, family: int, eta: float, first: float, second: float) -> float:
+    """A zero-inflated count, as `draw_mixture` with auxiliary parameters first, second."""
+    zi = first if family == ZERO_INFLATED_POISSON else second
+    y = draw_response(rng, component(family), 1.0, eta, first)
+    return 0.0 if y >= 0.0 and rng.random() < zi else y
+
+
+@inner
+def latent(rng: np.random.Generator, family: int, y: Vector, eta: Matrix, aux: Vector, out: Vector) -> None:
+    """out (n,) <- latent variables of rows with predictors eta (n, 1), as moves of coefficients read them in `trials`."""
+    if is_zero_inflated(family):
+        zi = aux[aux.size - 1]
+        for j in range(y.size):
+            out[j] = 1.0
+            if y[j] == 0.0:
+                p = (1.0 - zi) * math.exp(_log_count(family, 0.0, eta[j, 0], aux[0]))
+                out[j] = 0.0 if rng.random() * (zi + p) < zi else 1.0
+        return
+    sigma, nu = aux[0], aux[1]
+    for j in range(y.size):
+        z = (y[j] - eta[j, 0]) / sigma
+        out[j] = 2.0 * rng.standard_gamma(0.5 * (nu + 1.0)) / ((nu + z * z) * sigma * sigma)
+
+
+@inner
+def _log_student(which: int, y: Vector, eta: Matrix, scale: float, at: float, aux: Vector) -> float:
+    """log p(at | y) up to a constant, at = log sigma or log(nu - 2), the other as in aux."""
+    if abs(at) > (LARGEST if which == SIGMA else FARTHEST):
+        return -math.inf
+    here = math.exp(at)
+    sigma, nu = (here, aux[DF]) if which == SIGMA else (aux[SIGMA], LEAST_DF + here)
+    total, least = 0.0, nu * sigma * sigma
+    for j in range(y.size):
+        r = y[j] - eta[j, 0]
+        total -= math.log1p(r * r / least)
+    total *= 0.5 * (nu + 1.0)
+    if which == SIGMA:
+        return total - y.size * at - 2.0 * math.log1p((here / scale) ** 2 / 3.0) + at
+    constant = math.lgamma(0.5 * (nu + 1.0)) - math.lgamma(0.5 * nu) - 0.5 * math.log(nu)
+    return total + y.size * constant + DF_SHAPE * at - DF_RATE * here
+
+
+@inner
+def _log_zero_inflated(
+    which: int, y: Vector, mu: Matrix, zeros: Vector, above: Vector, scale: float, at: float, aux: Vector
+) -> float:
+    """log p(at | y) up to a constant, at = log k or logit zi, the other as in aux; y, mu (n, 1) of counts above zero,
+    zeros: means of the others. Without a shape, the Poisson has k = infinity.
+    """
+    if abs(at) > (LARGEST_SHAPE if which == SHAPE else FARTHEST):
+        return -math.inf
+    k = math.exp(at) if which == SHAPE else (aux[0] if aux.size > 1 else math.inf)
+    zi, rest = shares(at) if which == INFLATION else (aux[aux.size - 1], 1.0 - aux[aux.size - 1])
+    total = (
+        log_shape_density(NEGATIVE_BINOMIAL, y, mu, above, 0.0, scale, at)
+        if which == SHAPE
+        else math.log(zi) + (1.0 + y.size) * math.log(rest)
+    )
+    for j in range(zeros.size):
+        none = -zeros[j] if k == math.inf else -k * math.log1p(zeros[j] / k)
+        total += math.log(zi + rest * math.exp(none))
+    return total
+
+
+@inner
+def _log_aux(
+    family: int,
+    which: int,
+    y: Vector,
+    eta: Matrix,
+    zeros: Vector,
+    above: Vector,
+    scale: float,
+    at: float,
+    aux: Vector,
+) -> float:
+    if family == STUDENT:
+        return _log_student(which, y, eta, scale, at, aux)
+    return _log_zero_inflated(which, y, eta, zeros, above, scale, at, aux)
+
+
+@inner
+def _parted(y: Vector, eta: Matrix) -> tuple[Vector, Matrix, Vector]:
+    """Counts above zero with their means, and the means where it is zero."""
+    many = np.int64(0)
+    for j in range(y.size):
+        many += y[j] > 0.0
+    counts, means, zeros = np.empty(many), np.empty((many, 1)), np.empty(y.size - many)
+    a, b = 0, 0
+    for j in range(y.size):
+        mu = math.exp(eta[j, 0])
+        if y[j] > 0.0:
+            counts[a], means[a, 0] = y[j], mu
+            a += 1
+        else:
+            zeros[b] = mu
+            b += 1
+    return counts, means, zeros
+
+
+@inner
+def draw_mixture_aux(
+    rng: np.random.Generator, family: int, y: Vector, eta: Matrix, above: Vector, scale: float, aux: Vector
+) -> None:
+    """aux <- auxiliary parameters given rows with predictors eta (n, 1), latent variables integrated out.
+
+    above: kernels/families/shape.py, of the negative binomial.
+    """
+    zeros = np.empty(0)
+    if family != STUDENT:
+        y, eta, zeros = _parted(y, eta)
+    for draw in range(SWEEPS * aux.size):
+        which = draw % aux.size
+        if family == ZERO_INFLATED_POISSON:
+            which = INFLATION
+        value = aux[which % aux.size]
+        if family == STUDENT:
+            now = math.log(value if which == SIGMA else value - LEAST_DF)
+        else:
+            now = math.log(value) if which == SHAPE else math.log(value) - math.log1p(-value)
+        height = _log_aux(family, which, y, eta, zeros, above, scale, now, aux) - rng.standard_exponential()
+        ends = np.empty(2)
+        ends[0] = now - WIDTH * rng.random()
+        ends[1] = ends[0] + WIDTH
+        down = int(STEPS * rng.random())
+        for side in range(2):
+            steps = down if side == 0 else STEPS - 1 - down
+            while (
+                steps > 0 and _log_aux(family, which, y, eta, zeros, above, scale, ends[side], aux) > height
+            ):
+                ends[side] += WIDTH if side == 1 else -WIDTH
+                steps -= 1
+        at = now
+        while ends[1] - ends[0] > 1e-12:
+            moved = ends[0] + (ends[1] - ends[0]) * rng.random()
+            if _log_aux(family, which, y, eta, zeros, above, scale, moved, aux) >= height:
+                at = moved
+                break
+            ends[0 if moved < now else 1] = moved
+        if family == STUDENT:
+            value = math.exp(at) + (LEAST_DF if which == DF else 0.0)
+        else:
+            value = math.exp(at) if which == SHAPE else shares(at)[0]
+        aux[which % aux.size] = value
