@@ -18,8 +18,12 @@ from bayesimp.table.other_levels import of_other_levels
 __all__ = ["check_information"]
 
 
-def check_information(data: IncompleteData, responses: tuple[str, ...], priors: Priors) -> list[Event]:
+def check_information(
+    data: IncompleteData, responses: tuple[str, ...], priors: Priors, *, normal_only: bool = True
+) -> list[Event]:
     """Refuse what cannot be estimated; note what depends on the prior alone.
+
+    normal_only: refuse responses that are not normal.
 
     Returns
     -------
@@ -34,7 +38,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     DataError
         A response has no observed values, or is observed in only one cluster although Psi is to be estimated.
     """
-    for name in responses:
+    for name in responses if normal_only else ():
         _check_normal(data, name)
     data.require_observed(responses)
     observed = np.column_stack([~data.missing(name) for name in responses])
