@@ -145,7 +145,9 @@ def prepare(
     of_numbers = np.ones(len(responses), dtype=bool) if latent is None else ~latent
     s = np.ones(len(responses))
     s[of_numbers] = _standard_deviations(
-        Y[:, of_numbers], missing[:, of_numbers], [n for n, number in zip(responses, of_numbers, strict=True) if number]
+        Y[:, of_numbers],
+        missing[:, of_numbers],
+        [n for n, number in zip(responses, of_numbers, strict=True) if number],
     )
     T = _orthogonal_basis(X, Y, missing) if orthogonal else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
     X_w = X @ T

@@ -92,7 +92,8 @@ class LatentDraws:
 
     def truncated(self, draws: int, stride: int) -> LatentDraws:
         """The first draws of every chain."""
-        return LatentDraws(*(a[:, :draws] for a in self.arrays), self.cells[:, : draws // stride])
+        beta, Sigma, Psi, cutpoints, mean, sd = (a[:, :draws] for a in self.arrays)
+        return LatentDraws(beta, Sigma, Psi, cutpoints, mean, sd, self.cells[:, : draws // stride])
 
     def __add__(self, later: LatentDraws) -> LatentDraws:
         """These draws followed by those of the same chains, continued."""
@@ -140,12 +141,14 @@ class LatentTask:
         """Chain `chain` at its dispersed start: no effects, no correlations, scales at random."""
         rng, st, priors = chain_rng(seed, chain), self.table.working.statistics, self.priors
         r = st.r
-        Sigma = np.where(np.isnan(priors.Sigma_start), np.diag(np.exp(rng.normal(0.0, 0.5, r))), priors.Sigma_start)
+        Sigma = np.where(
+            np.isnan(priors.Sigma_start), np.diag(np.exp(rng.normal(0.0, 0.5, r))), priors.Sigma_start
+        )
         Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * st.q)))
         Psi = np.where(np.isnan(priors.Psi_start), Psi, priors.Psi_start)
         return LatentChain(
-            self.table.Y.copy(), self._cutpoints.copy(), np.zeros((st.p, r)), np.zeros((st.clusters, st.q, r)), Sigma, Psi,
-            rng,
+            self.table.Y.copy(), self._cutpoints.copy(), np.zeros((st.p, r)), np.zeros((st.clusters, st.q, r)), Sigma,
+            Psi, rng,
         )  # fmt: skip
 
     def room(self, chains: Sequence[LatentChain], iterations: int) -> LatentDraws:
@@ -157,7 +160,8 @@ class LatentTask:
             (st.p, st.r), (st.r, st.r), (rq, rq), (int(table.columns.cut[-1]),), (st.clusters, V), (st.clusters, V),
         )  # fmt: skip
         cells = np.empty((c, D // self.stride, self.counted))
-        return LatentDraws(*(np.empty((c, D, *shape)) for shape in shapes), cells)
+        beta, Sigma, Psi, cutpoints, mean, sd = (np.empty((c, D, *shape)) for shape in shapes)
+        return LatentDraws(beta, Sigma, Psi, cutpoints, mean, sd, cells)
 
     def advance(
         self, chain: LatentChain, number: int, into: LatentDraws | None, place: int, start: int, stop: int
@@ -200,7 +204,9 @@ class LatentTask:
 def _failed(code: int, chain: int, stage: str, start: int, stop: int) -> str:
     what = FAILURES.get(code, "a latent value lies too far from the bounds of its level")
     return (
-        f"Chain {chain}, {stage}, between iterations {start} and {stop}: {what}. Often a response is (nearly) a combination of "
-        "others, or (nearly) constant within clusters: take it off the left side. Otherwise give beta a normal prior, or the "
+        f"Chain {chain}, {stage}, between iterations {start} and {stop}: {what}. Often a response is (nearly) a "
+        f"combination of "
+        "others, or (nearly) constant within clusters: take it off the left side. Otherwise give beta a normal prior, "
+        "or the "
         "covariances a larger nu."
     )

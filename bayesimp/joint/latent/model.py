@@ -2,8 +2,8 @@
 
 Y*_i = X_i B + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
 
-Normal variables are columns of Y* themselves; binary and ordinal ones cut a column into levels; the level of a nominal one is
-the largest of its utilities. Given the latent values of observed levels this is `JointNormal` with missing cells.
+Normal variables are columns of Y* themselves; binary and ordinal ones cut a column into levels; the level of a nominal
+one is the largest of its utilities. Given the latent values of observed levels this is `JointNormal` with missing cells.
 """
 
 from __future__ import annotations
@@ -60,11 +60,13 @@ class JointLatent(ImputationModel):
     data
         The incomplete table, whose families say which variable is what.
     formula
-        As of `JointNormal`: ``"y1 + ill + grade ~ x + (1 | cluster)"``. Variables on the right-hand side must be complete.
+        As of `JointNormal`: ``"y1 + ill + grade ~ x + (1 | cluster)"``. Variables on the right-hand side must be
+        complete.
     priors
         Records of `bayesimp.priors`, or the name of a preset. That of Sigma is taken given its fixed entries: residual
-        variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is flat, the
-        coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential with mean 1.
+        variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is
+        flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential
+        with mean 1.
     shift
         Numbers added to imputed values of normal variables and to imputed latent values of others (see
         `bayesimp.contract.Shift`); None: nothing.
@@ -115,16 +117,16 @@ class JointLatent(ImputationModel):
             data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat
         )
         scale, m = self.table.working.scale, len(data.clusters)
-        self._entries = fixed_entries(self.variables)
+        self.entries = fixed_entries(self.variables)
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
-        self._resolved = replace(self.priors, Sigma=Sigma, Psi=scale.Psi_prior(self.priors.Psi, "Psi"))
+        self.resolved = replace(self.priors, Sigma=Sigma, Psi=scale.Psi_prior(self.priors.Psi, "Psi"))
         self.working_priors = self._working_priors()
-        self.events += check_origin(self._resolved.Psi, scale, scale.s, m, "Psi", self.design.random)
+        self.events += check_origin(self.resolved.Psi, scale, scale.s, m, "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
 
     def _working_priors(self) -> LatentPriors:
         """Priors as the kernel reads them; those that it cannot take are refused."""
-        table, resolved, entries = self.table, self._resolved, self._entries
+        table, resolved, entries = self.table, self.resolved, self.entries
         scale, st = table.working.scale, table.working.statistics
         r, rq = st.r, st.r * st.q
         Sigma = pr.rescale(resolved.Sigma, scale.s)
@@ -133,13 +135,16 @@ class JointLatent(ImputationModel):
         if not Psi.is_conjugate:
             raise SpecificationError(
                 f"{type(resolved.Psi).__name__} on Psi: JointLatent is sampled by Gibbs steps, which take HuangWand, "
-                "InverseWishart, Diagonal of HalfT or InverseWishart, and Fixed. bi.JointGLMM(...).impute(sampler='nuts') "
+                "InverseWishart, Diagonal of HalfT or InverseWishart, and Fixed. "
+                "bi.JointGLMM(...).impute(sampler='nuts') "
                 "takes every proper prior."
             )
         update = covariance_update(Psi, rq)
         check_proper(update, st.clusters, rq, "Psi", "clusters")
         if isinstance(resolved.Sigma, pr.InverseWishart):
-            check_proper(covariance_update(Sigma, r), int(table.moments.pattern_rows.sum()), r, "Sigma", "rows")
+            check_proper(
+                covariance_update(Sigma, r), int(table.moments.pattern_rows.sum()), r, "Sigma", "rows"
+            )
         Q0, t0 = coefficient_prior(self.priors.beta, scale, self.design.X, self.design.terms, self.variables)
         start = entries if Sigma.known_value is None else Sigma.known_value
         known = np.full((rq, rq), np.nan) if Psi.known_value is None else Psi.known_value
@@ -158,8 +163,8 @@ class JointLatent(ImputationModel):
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data; of beta, that of normal variables."""
-        p = self._resolved
-        Sigma = p.Sigma if np.isnan(self._entries).all() else GivenEntries(p.Sigma, self._entries)
+        p = self.resolved
+        Sigma = p.Sigma if np.isnan(self.entries).all() else GivenEntries(p.Sigma, self.entries)
         return {"beta": p.beta, "Sigma": Sigma, "Psi": p.Psi}
 
     def with_priors(self, priors: pr.Priors | str) -> JointLatent:
@@ -213,10 +218,15 @@ class JointLatent(ImputationModel):
         kinds = ", ".join(f"{v.name} ({v.family.name}, {len(v.labels)})" for v in self.variables)
         latent = [v.name for v in self.variables if v.kind != NUMBER]
         own = self.priors.beta.for_generalised()
-        weak = f"; of {', '.join(latent)}: {describe(own, self.design.fixed)}" if latent and own != p["beta"] else ""
+        weak = (
+            f"; of {', '.join(latent)}: {describe(own, self.design.fixed)}"
+            if latent and own != p["beta"]
+            else ""
+        )
         lines = [
             f"JointLatent: {self.formula}",
-            f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {len(self.table.labels)} latent variables: {kinds}",
+            f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {len(self.table.labels)} latent "
+            f"variables: {kinds}",
             f"  p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), q = {Z.shape[1]} random "
             f"({', '.join(self.design.random)})",
             f"  priors '{self.priors.name}', on the scale of the data:",

@@ -1,8 +1,8 @@
 """Priors of a joint model on latent normals, as its kernels read them.
 
 Sigma has fixed entries, where there are latent variables: its prior is the one that was declared, given these entries
-(kernels/latent/residual.py). Coefficients of latent variables have the weak prior of generalised models where that of beta is
-flat, because levels that a covariate separates leave no other bound.
+(kernels/latent/residual.py). Coefficients of latent variables have the weak prior of generalised models where that of
+beta is flat, because levels that a covariate separates leave no other bound.
 """
 
 from __future__ import annotations
@@ -71,14 +71,19 @@ def residual_prior(prior: CovariancePrior, entries: Array) -> tuple[CovarianceUp
         known = np.where(np.isnan(entries), prior.known_value, entries)
         if not np.allclose(known, prior.known_value):
             raise SpecificationError(
-                "Fixed Sigma: latent variables have residual variance 1, and utilities of one variable covariances of 1/2; "
+                "Fixed Sigma: latent variables have residual variance 1, and utilities of one variable covariances of "
+                "1/2; "
                 f"give {known.tolist()}, in the units of the data for normal variables."
             )
-        return nothing, ResidualPrior(KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation)
+        return nothing, ResidualPrior(
+            KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation
+        )
     if np.isnan(entries).all() and prior.is_conjugate:
         update = prior.update(r)
         assert update is not None
-        return update, ResidualPrior(KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation)
+        return update, ResidualPrior(
+            KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation
+        )
     kind, nu, scale, sd, eta, family = _numbers(prior, r)
     if isinstance(prior, Diagonal):
         free_correlation = np.zeros((r, r), dtype=bool)
@@ -102,7 +107,8 @@ def _numbers(prior: CovariancePrior, r: int) -> tuple[int, float, Array, Array, 
             nu, v = variances.numbers
             return INVERSE_GAMMAS, nu, np.diag(np.broadcast_to(1.0 / v, r)), one, 1.0, 0
     raise SpecificationError(
-        f"{type(prior).__name__} on Sigma: JointLatent has steps for HuangWand, InverseWishart, LKJ, Diagonal and Fixed, the "
+        f"{type(prior).__name__} on Sigma: JointLatent has steps for HuangWand, InverseWishart, LKJ, Diagonal and "
+        f"Fixed, the "
         "priors of this package; a prior of your own is taken by bi.JointNormal, if all variables are normal."
     )
 
@@ -141,7 +147,7 @@ def _weak(
     sd = prior.standard_deviations(len(terms), 1, intercept)[:, 0]
     to_gamma = a[:, None] * np.linalg.solve(C, scale.T)
     Q = to_gamma.T @ (to_gamma / sd[:, None] ** 2)
-    return np.kron(np.eye(r), (Q + Q.T) / 2), np.zeros(r * len(terms))
+    return np.asarray(np.kron(np.eye(r), (Q + Q.T) / 2), dtype=float), np.zeros(r * len(terms))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +31,13 @@ class LatentRun(GLMMRun):
 
     model: Any
     kept: Any = None
+    chains: Any = field(default_factory=list)
+
+    @property
+    def history(self) -> Any:
+        """Draws so far, once the run has started."""
+        assert self.kept is not None
+        return self.kept
 
     @property
     def task(self) -> Any:
@@ -57,7 +64,8 @@ class LatentRun(GLMMRun):
             "Psi": (("effect", "effect_2"), scale.Psi(h.Psi)),
         }
         coords = {
-            "latent": labels, "latent_2": labels, "fixed": list(model.design.fixed), "effect": effects, "effect_2": effects,
+            "latent": labels, "latent_2": labels, "fixed": list(model.design.fixed), "effect": effects,
+            "effect_2": effects,
         }  # fmt: skip
         cut = model.table.columns.cut
         for variable in model.table.variables:
@@ -97,7 +105,8 @@ class LatentRun(GLMMRun):
         SpecificationError
         """
         raise SpecificationError(
-            f"{what}: JointLatent does not compute it, because it needs probabilities of several levels together, which are "
+            f"{what}: JointLatent does not compute it, because it needs probabilities of several levels together, "
+            f"which are "
             "integrals over latent normals. bi.JointGLMM has it for the same families."
         )
 
@@ -111,7 +120,7 @@ class LatentRun(GLMMRun):
         attrs = tree.attrs
         draws, chains = draws_and_chains(state)
         return cls(
-            model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]), chains=chains,
-            kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
+            model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
+            chains=chains, kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
             seconds=float(attrs["seconds"]),
         )  # fmt: skip

@@ -40,5 +40,6 @@ def draws_and_chains(state: xr.Dataset) -> tuple[LatentDraws, list[LatentChain]]
     for c, generator in enumerate(json.loads(state.attrs["generators"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generator
-        chains.append(LatentChain(*(state[f"now_{name}"].to_numpy()[c].copy() for name in NOW), rng))
+        Y, cutpoints, beta, B, Sigma, Psi = (state[f"now_{name}"].to_numpy()[c].copy() for name in NOW)
+        chains.append(LatentChain(Y, cutpoints, beta, B, Sigma, Psi, rng))
     return draws, chains

@@ -103,7 +103,7 @@ def _levels(data: IncompleteData, variable: LatentVariable) -> NDArray[np.int64]
 
 
 def _columns(data: IncompleteData, variables: Sequence[LatentVariable]) -> Array:
-    """(N, r) numbers, positions of levels, and for utilities whether it is their level; the order of rows follows them."""
+    """(N, r) numbers, positions of levels, and for utilities whether it is their level; they order the rows."""
     out = []
     for variable in variables:
         y = data.numeric(variable.name)

@@ -79,7 +79,8 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
     if first > MOST_COLUMNS:
         largest = max(out, key=lambda v: len(v.labels))
         raise SpecificationError(
-            f"{first} latent variables for {len(out)} responses: a joint model takes {MOST_COLUMNS} at most. '{largest.name}' "
+            f"{first} latent variables for {len(out)} responses: a joint model takes {MOST_COLUMNS} at most. "
+            f"'{largest.name}' "
             f"has {len(largest.labels)} of them, one for each level but the first: join levels, or impute variable by "
             "variable with bi.FCS."
         )
@@ -88,8 +89,10 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
 
 def _no_latent(name: str, family: str) -> str:
     return (
-        f"'{name}' has family '{family}', for which JointLatent has no latent normal: it takes normal, bernoulli, ordinal and "
-        "categorical variables. bi.JointGLMM and bi.FCS impute every family; a short count can be declared 'ordinal', and the "
+        f"'{name}' has family '{family}', for which JointLatent has no latent normal: it takes normal, bernoulli, "
+        f"ordinal and "
+        "categorical variables. bi.JointGLMM and bi.FCS impute every family; a short count can be declared 'ordinal', "
+        "and the "
         "logarithm of a positive variable is often normal."
     )
 
@@ -106,7 +109,8 @@ def check_levels(data: IncompleteData, variables: Sequence[LatentVariable]) -> N
         seen = seen[~np.isnan(seen)]
         if variable.kind != NUMBER and len(np.unique(seen)) < 2:
             raise DataError(
-                f"'{variable.name}' has one value, {variable.levels[int(seen[0])]!r}, in all {len(seen):,} rows in which it is "
+                f"'{variable.name}' has one value, {variable.levels[int(seen[0])]!r}, in all {len(seen):,} rows in "
+                f"which it is "
                 "observed: nothing can be learnt of its distribution. Take it off the left side of the formula."
             )
 

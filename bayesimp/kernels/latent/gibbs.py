@@ -44,7 +44,9 @@ __all__ = ["latent_gibbs"]
 
 
 @inner
-def _draw_Psi(rng: np.random.Generator, prior: CovarianceUpdate, B: Stack, Psi_inverse: Matrix, Psi: Matrix) -> bool:
+def _draw_Psi(
+    rng: np.random.Generator, prior: CovarianceUpdate, B: Stack, Psi_inverse: Matrix, Psi: Matrix
+) -> bool:
     """Psi, in place, given B (m, q, r)."""
     clusters, q, r = B.shape
     T = np.zeros((r * q, r * q))
@@ -67,7 +69,9 @@ def _draw_Sigma(rng: np.random.Generator, m: Moments, free: CovarianceUpdate, re
     r = Sigma.shape[0]
     S = np.zeros((r, r))
     for a in range(RR.shape[0]):
-        if m.pattern_rows[a] > 0 and not complete(rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S):
+        if m.pattern_rows[a] > 0 and not complete(
+            rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
+        ):
             return False
     if free.kind == FIXED:
         return draw_residual_covariance(rng, restricted, S, n, Sigma)

@@ -28,7 +28,7 @@ def _level(columns: LatentColumns, k: Integer, cutpoints: Vector, y: Vector) -> 
             level += y[k] > cutpoints[h]
         return level
     largest = 0.0
-    for u in range(columns.count[k]):
+    for u in range(columns.width[k]):
         if y[k + u] > largest:
             largest = y[k + u]
             level = np.int64(u + 1)
@@ -76,8 +76,8 @@ def draw_missing_cells(
 ) -> bool:  # fmt: skip
     """out (c,) <- the imputed cells: numbers in the units of the data, positions of levels.
 
-    mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable, levels
-    as the numbers that stand for them; nan where there are none.
+    mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable,
+    levels as the numbers that stand for them; nan where there are none.
     Returns False if a conditional covariance is not positive definite.
     """
     r, V = Sigma.shape[0], cells.column.size
@@ -97,7 +97,7 @@ def draw_missing_cells(
             if cells.place[h, v] < 0:
                 continue
             k = cells.column[v]
-            for u in range(columns.count[k]):
+            for u in range(columns.width[k]):
                 y[k + u] += cells.shift[v]
             if columns.kind[k] == NUMBER:
                 drawn = cells.unit[v] * (y[k] + cells.fixed[h, v])

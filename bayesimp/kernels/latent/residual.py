@@ -47,7 +47,10 @@ __all__ = [
 ]
 
 INVERSE_WISHART, HUANG_WAND, SCALES, INVERSE_GAMMAS, KNOWN = range(5)
-HALF_T, HALF_NORMAL = 0, 1  # families of standard deviations, as in covariance/density.py; the third is exponential
+HALF_T, HALF_NORMAL = (
+    0,
+    1,
+)  # families of standard deviations, as in covariance/density.py; the third is exponential
 
 
 class ResidualPrior(NamedTuple):
@@ -90,7 +93,14 @@ def _log_scale_target(
 
 @inner
 def _draw_scale(
-    rng: np.random.Generator, prior: ResidualPrior, nu: float, n: Integer, k: Integer, T: Matrix, K: Matrix, Sigma: Matrix
+    rng: np.random.Generator,
+    prior: ResidualPrior,
+    nu: float,
+    n: Integer,
+    k: Integer,
+    T: Matrix,
+    K: Matrix,
+    Sigma: Matrix,
 ) -> None:
     """One step of s_k; Sigma and K, its inverse, in place."""
     r = Sigma.shape[0]

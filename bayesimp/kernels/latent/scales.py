@@ -1,15 +1,15 @@
 """A move along the scale of a latent variable, which its residual variance alone identifies.
 
-Levels say nothing of the scale: (y*_k, beta_k, B_k, c_k) -> alpha times the same leaves every bound kept. Data augmentation
-follows that direction slowly, so one step is made in it (Liu & Sabatti 2000, generalised Gibbs; Liu & Wu 1999), with
-t = log alpha drawn by slice sampling from
+Levels say nothing of the scale: (y*_k, beta_k, B_k, c_k) -> alpha times the same leaves every bound kept. Data
+augmentation follows that direction slowly, so one step is made in it (Liu & Sabatti 2000, generalised Gibbs; Liu & Wu
+1999), with t = log alpha drawn by slice sampling from
 
     log p(t) = d t - S_2 e^(2t) / 2 - S_1 e^t,
     S_2 = sum_a tr(W_GG (E'E)_GG)_a + beta_G' Q_GG beta_G + sum_i b_iG' (Psi^-1)_GG b_iG
     S_1 = sum_a tr(W_GH (E'E)_HG)_a + beta_G' (Q_GH beta_H - t_G) + sum_i b_iG' (Psi^-1)_GH b_iH + rate c_K-1
 
-G are the columns of one variable (all utilities of a nominal one), H the others, N(Q^-1 t, Q^-1) the prior of vec(beta), and d
-the number of values that are multiplied: latent values observed, coefficients, effects and free cutpoints.
+G are the columns of one variable (all utilities of a nominal one), H the others, N(Q^-1 t, Q^-1) the prior of vec(beta),
+and d the number of values that are multiplied: latent values observed, coefficients, effects and free cutpoints.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ def move_scales(
     rng: np.random.Generator, rows: LatentRows, columns: LatentColumns, m: Moments, W: Stack, RR: Stack, Q0: Matrix,
     t0: Vector, Psi_inverse: Matrix, rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
 ) -> None:  # fmt: skip
-    """One step for every latent variable; beta, B, cutpoints, Y and RR (A, r, r), cross products of residuals, in place."""
+    """One step for every latent variable; beta, B, cutpoints, Y and RR (A, r, r), products of residuals, in place."""
     p, r = beta.shape
     clusters, q, _ = B.shape
     for first in range(r):
         if columns.kind[first] == NUMBER or columns.first[first] != first:
             continue
-        last = first + columns.count[first]
+        last = first + columns.width[first]
         begin, end = columns.cut[first], columns.cut[last]
         S2, S1 = _sums(m, W, RR, Q0, t0, Psi_inverse, beta, B, first, last)
         free = max(end - begin - 1, 0)

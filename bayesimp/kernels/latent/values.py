@@ -5,8 +5,9 @@ Given (beta, B, Sigma) and the other values observed in its row, the latent valu
     y*_k | y*_O-k  ~  N( mu_k - sum_{l != k} W_kl (y*_l - mu_l) / W_kk,  1 / W_kk ),     mu = x'beta + z'B_i
 
 with W = Sigma_OO^-1 (missing values are integrated out), and lies between the bounds of its level. Cutpoints of an
-ordinal variable are drawn with its latent values integrated out, and these at once afterwards: given them a cutpoint could
-only move between the nearest two of them (Cowles 1996). One by one, with eta_j and s_j the mean and standard deviation above,
+ordinal variable are drawn with its latent values integrated out, and these at once afterwards: given them a cutpoint
+could only move between the nearest two of them (Cowles 1996). One by one, with eta_j and s_j the mean and standard
+deviation above,
 
     p(c_l | rest)  ~  prior  prod_{y_j = l} [Phi_j(c_l) - Phi_j(c_l-1)]  prod_{y_j = l+1} [Phi_j(c_l+1) - Phi_j(c_l)]
     Phi_j(c) = Phi((c - eta_j) / s_j),     c_l - c_l-1 ~ exponential(rate)
@@ -81,7 +82,7 @@ def draw_latent_values(
                 if y < c.size:
                     upper = c[y]
             else:
-                lower, upper = _utility_bounds(Y[j], columns.first[k], columns.count[k], y, k)
+                lower, upper = _utility_bounds(Y[j], columns.first[k], columns.width[k], y, k)
             drawn = truncated_normal(rng, eta[j], sd[j], lower, upper)
             if math.isnan(drawn):
                 return False

@@ -1,9 +1,10 @@
 """Sigma with fixed entries: the steps against importance sampling from its density on the free entries.
 
 Proposals draw free correlations uniformly and standard deviations from wide log-t laws; those that are not positive
-definite weigh nothing. Weights are the density of the prior on the whole matrix, from `kernels.covariance.density` or SciPy,
-times the Jacobian, times the density of n residuals with cross product S. Means and mean squares of the free entries are
-compared in standard errors (batch means of the steps, the delta method of the weights): Bonferroni, level 1e-4.
+definite weigh nothing. Weights are the density of the prior on the whole matrix, from `kernels.covariance.density` or
+SciPy, times the Jacobian, times the density of n residuals with cross product S. Means and mean squares of the free
+entries are compared in standard errors (batch means of the steps, the delta method of the weights): Bonferroni, level
+1e-4.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def compared(prior, n: int, spoiled=None, draws: int = 40_000) -> float:
     start, out = np.where(np.isnan(ENTRIES), np.eye(4), ENTRIES), np.empty((draws, 4, 4))
     rng = np.random.Generator(np.random.PCG64(3))
     assert residual_steps(rng, record, S, n, start, out)
-    np.testing.assert_array_equal(out[:, ~np.isnan(ENTRIES)], np.tile(ENTRIES[~np.isnan(ENTRIES)], (draws, 1)))
+    np.testing.assert_array_equal(
+        out[:, ~np.isnan(ENTRIES)], np.tile(ENTRIES[~np.isnan(ENTRIES)], (draws, 1))
+    )
     mean, se = batch_means(free_entries(out)[None, draws // 20 :], 100)
     return bonferroni(2 * norm.sf(np.abs(mean - expected) / np.hypot(se, error)))
 
@@ -134,7 +137,7 @@ def test_a_diagonal_prior_leaves_correlations_at_zero_and_draws_the_variance(pri
 def test_a_known_matrix_has_the_fixed_entries():
     good = np.where(np.isnan(ENTRIES), np.eye(4), ENTRIES)
     assert residual_prior(Fixed(good), ENTRIES)[1].kind == residual.KNOWN
-    with pytest.raises(ValueError, match="residual variance 1.*covariances of 1/2"):
+    with pytest.raises(ValueError, match=r"residual variance 1.*covariances of 1/2"):
         residual_prior(Fixed(np.eye(4)), ENTRIES)
 
 
