@@ -17,6 +17,8 @@ from bayesimp.table.other_levels import of_other_levels
 
 __all__ = ["check_information"]
 
+OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
+
 
 def check_information(
     data: IncompleteData, responses: tuple[str, ...], priors: Priors, *, normal_only: bool = True
@@ -46,7 +48,7 @@ def check_information(
     np.add.at(seen, data.codes, observed)
     events = of_other_levels(data, responses)
     for k, name in enumerate(responses):
-        _check_varies_within(data, name, seen[:, k])
+        _check_varies_within(data, name, seen[:, k], "" if normal_only else OTHER_ENGINES)
         clusters = int((seen[:, k] > 0).sum())
         if clusters == 1 and not priors.Psi.is_known:
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
@@ -74,7 +76,7 @@ def check_information(
     return events
 
 
-def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> None:
+def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray, more: str) -> None:
     """Refuse a response that is constant within every cluster, and so is a cluster-level variable."""
     y = data.numeric(name)
     there = ~np.isnan(y)
@@ -86,7 +88,7 @@ def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> N
         raise DataError(
             f"'{name}' has one value in each of the {int((seen > 0).sum())} clusters where it is observed: a variable of "
             "clusters, whose variance within clusters (Sigma) is zero. This model imputes variables of rows. Take "
-            "it off the left side of the formula, or fill it in for each cluster first and put it on the right."
+            f"it off the left side of the formula, or fill it in for each cluster first and put it on the right{more}."
         )
 
 
