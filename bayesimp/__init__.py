@@ -33,6 +33,7 @@ _HOME = {
     "JointLatent": "bayesimp.joint.latent.model",
     "FromPyMC": "bayesimp.joint.from_pymc",
     "Imputations": "bayesimp.imputation.result",
+    "MultilevelImputer": "bayesimp.workflow.multilevel_imputer",
     "impute": "bayesimp.workflow.automatic",
     "load": "bayesimp.imputation.storage",
     "fit_each": "bayesimp.analysis.fit",

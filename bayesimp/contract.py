@@ -19,11 +19,14 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
+    from numpy.typing import NDArray
 
     from bayesimp.imputation.result import Imputations
     from bayesimp.priors import Priors
     from bayesimp.table.incomplete import IncompleteData
+    from bayesimp.table.new_rows import NewRows
 
 __all__ = [
     "CodeNotInFile",
@@ -212,6 +215,25 @@ class Run(ABC):
         """
         raise SpecificationError(f"{what}: {type(self.model).__name__} does not compute it.")
 
+    def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
+        """The missing values of rows that the run has not seen, from the draws of imputations 0 .. m-1.
+
+        Returns
+        -------
+        Response -> (places in `new` of its missing cells (c,), values (m, c)), of responses with missing cells.
+
+        Raises
+        ------
+        SpecificationError
+            The engine does not complete new rows, or not those of this model.
+        DataError
+            The new rows do not fit the model; the message names variable and rows.
+        """
+        raise SpecificationError(
+            f"{type(self.model).__name__} does not complete new rows: its runs do not keep, or cannot use, the "
+            "parameters that this needs. JointNormal and JointGLMM do."
+        )
+
     @abstractmethod
     def state(self) -> xr.Dataset:
         """Everything that `restore` needs besides the model and the groups of the result."""
@@ -224,7 +246,7 @@ class Run(ABC):
         Parameters
         ----------
         model
-            The model, made again from its specification.
+            The model, rebuilt from its specification.
         tree
             Groups and attributes of the saved result.
         state
@@ -264,6 +286,11 @@ class ImputationModel(ABC):
     @abstractmethod
     def parameter_priors(self) -> Mapping[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
+
+    @property
+    def has_contextual(self) -> bool:
+        """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""
+        return False
 
     @abstractmethod
     def with_priors(self, priors: Priors | str) -> ImputationModel:

@@ -130,7 +130,7 @@ def test_rows_clusters_and_units_may_be_given_in_any_way(imp):
 
 
 def test_interruption_keeps_what_there_is(model, monkeypatch):
-    from bayesimp.sampling import executors
+    from bayesimp.sampling import sessions
 
     calls = []
 
@@ -141,14 +141,14 @@ def test_interruption_keeps_what_there_is(model, monkeypatch):
         calls.append(done)
         return done
 
-    monkeypatch.setattr(executors, "run_chains", interrupted)
+    monkeypatch.setattr(sessions, "run_chains", interrupted)
     imp = run(model, cycles=500)
     assert 0 < imp.attrs["cycles"] < 500 and not imp.frame(0)["y1"].isna().any()
     assert "interrupted" in set(imp.events["kind"])
     monkeypatch.undo()
     assert same(imp, run(model, cycles=imp.attrs["cycles"]))  # all stopped at the same cycle
     assert same(imp.iterate(2), run(model, cycles=imp.attrs["cycles"] + 2))
-    monkeypatch.setattr(executors, "run_chains", lambda advance, chains, n, **o: [0] * chains)
+    monkeypatch.setattr(sessions, "run_chains", lambda advance, chains, n, **o: [0] * chains)
     with pytest.raises(bi.SamplingError, match="before its first cycle"):
         run(model)
 
@@ -422,14 +422,14 @@ def test_more_variables_than_bits_in_an_integer():
 
 def test_a_run_interrupted_in_its_warm_up_says_so(model, monkeypatch):
     from bayesimp.fcs import loop as fcs
-    from bayesimp.sampling import executors
+    from bayesimp.sampling import sessions
 
     def interrupted(advance, chains, n, **options):
         for c in range(chains):
             advance(c, 0, 1)
         return [1] * chains
 
-    monkeypatch.setattr(executors, "run_chains", interrupted)
+    monkeypatch.setattr(sessions, "run_chains", interrupted)
     monkeypatch.setattr(fcs, "SECONDS", 1e9)  # the second turn is asked for all the rest
     imp = run(model, cycles=40)
     assert imp.attrs["cycles"] == 2

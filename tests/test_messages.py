@@ -1,6 +1,7 @@
 """What wrong input is told: our errors, not Python's; one "did you mean"; advice that can be followed where it stands."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -89,8 +90,9 @@ def test_our_errors(call, words):
 def test_presets_by_name_are_the_records(name):
     preset, formula = getattr(bi.priors, name)(), "y ~ x + (1 | g)"
     model = bi.JointNormal(data(), formula, name)
-    assert model.priors == bi.JointNormal(data(), formula, preset).priors == preset
-    assert bi.JointNormal(data(), formula).with_priors(name).priors == preset
+    joint = replace(preset, beta=preset.beta.without_contextual())
+    assert model.priors == bi.JointNormal(data(), formula, preset).priors == joint
+    assert bi.JointNormal(data(), formula).with_priors(name).priors == joint
     for method in (bi.methods.Bayes, bi.methods.Gibbs, bi.methods.PyMC):
         assert method(name).priors == preset
     assert bi.FCS(data()).with_priors(name).spec.blocks[0].method.priors == preset
@@ -211,13 +213,15 @@ def test_a_printed_model_shows_priors_and_bounds():
     said = repr(model)
     sd = np.nanstd(FRAME["y"], ddof=1)
     assert (
-        f"priors of y ('default'): beta flat; sigma2 Huang-Wand, sd ~ half-t(2) of scale {sd:.4g} (y)" in said
+        "priors of y ('default'): beta flat, contextual effects normal, mean 0, sd of 'cluster_mean(x) "
+        in said
     )
+    assert f"; sigma2 Huang-Wand, sd ~ half-t(2) of scale {sd:.4g} (y)" in said
     assert "priors of two ('IW(1.6, 1)')" in said and "nu = 1.6" in said
     assert "priors of kind ('default'): beta normal, sd 2.5 for a predictor of sd 1" in said
     assert "bounds of y: lower -4, upper none" in said
     blocks = repr(bi.FCS(data(two=two), blocks={"both": ["y", "two"]}))
-    assert "priors of both ('default'): beta flat; Sigma" in blocks
+    assert "priors of both ('default'): beta flat, contextual effects" in blocks
 
 
 def test_dir_is_what_is_public():

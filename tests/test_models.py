@@ -92,6 +92,10 @@ def on_latent_normals(data, **options):
     return bi.JointLatent(data, "y + w + o ~ x + (1 | g)", **options)
 
 
+def for_analysis(data, **options):
+    return bi.FCS(data, analysis="w ~ y * x + o + (1 | g)", **options)
+
+
 GIBBS = {"chains": 2, "tune": 4, "draws": 6, "thin": 2}
 CASES = {
     "JointNormal, gibbs": Case(joint, GIBBS, {"draws": 9}, "draws"),
@@ -100,6 +104,7 @@ CASES = {
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),
     "FCS, several methods": Case(mixed, {"cycles": 4}, ordinal=True),
     "FCS, one block": Case(in_a_block, {"cycles": 4}),
+    "FCS, analysis": Case(for_analysis, {"cycles": 4}, ordinal=True, shifted="w"),
     "Toy": Case(Toy, {}, iterations="n"),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

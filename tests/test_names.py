@@ -153,7 +153,7 @@ def test_odd_names_in_every_analysis():
 
 def test_imputations_are_those_of_plain_names():
     run = dict(m=2, cycles=3, seed=1, progress=False)
-    odd = bi.FCS(bi.IncompleteData(table(ODD, ODD_LEVELS), ODD[0]))
+    odd = bi.FCS(bi.IncompleteData(table(ODD, ODD_LEVELS), ODD[0]), compatible=False)
     imp = bi.FCS(odd.data, predictors=odd.formulas, compatible=False).impute(**run)
     theirs = bi.FCS(bi.IncompleteData(table(), "study"), compatible=False).impute(**run)
     levels = dict(zip(LEVELS, ODD_LEVELS, strict=True))

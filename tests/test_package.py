@@ -58,6 +58,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "models",
         "sampling",
         "imputation",
+        "joint",  # its factors, for values drawn given an analysis
         "diagnostics",  # what mixes together, to be imputed together
     },
     # analysis and diagnostics inside methods

@@ -46,6 +46,8 @@ FUNCTIONS = {
     "JointLatent": (lambda o: bi.JointLatent(o, "y ~ x + (1 | g)"), "data", r"bi\.IncompleteData\("),
     "FromPyMC": (lambda o: bi.FromPyMC(o, o), "", r"bi\.IncompleteData\("),
     "impute": (lambda o: bi.impute(o, cluster="g", **IMPUTE), "table", r"bi\.FCS\(data\)|pandas|no column 'g'"),
+    "MultilevelImputer": (lambda o: bi.MultilevelImputer("g", m=2, draws=10).fit(o), "table",
+                          r"bi\.FCS\(data\)|pandas|no column 'g'"),
     "load": (bi.load, "", r"imp\.save\(path\)"),
     "fit_each": (lambda o: bi.fit_each(o, QUESTION), "imp", r"imp = model\.impute\(|pandas"),
     "pool": (bi.pool, "fits", r"imp\.analyse\("),

@@ -221,7 +221,7 @@ def _d3_of_fits(larger: Fits, smaller: Fits | None) -> MultiTest:
 
 
 def _warn_of_boundary(larger: Fits, smaller: Fits) -> None:
-    """Of tested variance components, where fits are singular: the chi-squared law is not that of the statistic then."""
+    """Warn if variance components are tested and fits are singular: the statistic is then not chi-squared."""
     kept = {_canonical(name) for name in smaller.component_names}
     tested = [name for name in larger.component_names if _canonical(name) not in kept]
     singular = int(larger.singular.sum())
@@ -229,7 +229,7 @@ def _warn_of_boundary(larger: Fits, smaller: Fits) -> None:
         warnings.warn(
             f"D3 tests {', '.join(tested)}, and {singular} of {len(larger)} fits of the larger model are singular: "
             "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller "
-            "than its chi-squared law has it (Self & Liang 1987), so that the p-value is too large.",
+            "than its chi-squared distribution implies (Self & Liang 1987), so the p-value is too large.",
             StatisticalWarning,
             stacklevel=4,
         )

@@ -36,7 +36,7 @@ def check_levels(tables: Tables, formula: Formula) -> None:
         fractions = apart[apart != np.floor(apart)]
         if len(fractions):
             raise DataError(
-                f"{formula.text!r}: '{name}' stands as a factor, and {len(fractions):,} of its values, such as "
+                f"{formula.text!r}: '{name}' is used as a factor, and {len(fractions):,} of its values, such as "
                 f"{fractions[0]:.4g}, are in one of the first two completed tables only: it was imputed as continuous, "
                 f"and levels differ between tables. Declare its family, families={{'{name}': 'ordinal'}} (or "
                 f"'categorical'), and impute again; or use it as a number, '{name}' alone."

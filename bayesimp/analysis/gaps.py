@@ -28,7 +28,7 @@ class Need:
     columns
         Columns of the model's fixed part, or of its random part if ``random``.
     role
-        Of the columns: ``"the response"``; ``"beside"``, of a covariate; ``"implied"`` by the term, or so that a model
+        Role of the columns: ``"the response"``; ``"beside"``, covariates; ``"implied"`` by the term, or such that a model
         that has them is ``"closely"`` compatible; ``"itself"``, ``"group"``.
     kind
         Given where no columns are to be compared.
@@ -37,8 +37,8 @@ class Need:
     approximate
         Whether a model that has them is compatible in its mean only.
     any_form
-        Whether a function of the variable will do: in the model of a covariate, whose own distribution is no law of the
-        analysis.
+        Whether a function of the variable will do: in the model of a covariate, whose distribution the analysis does not
+        specify.
     """
 
     term: str
@@ -185,7 +185,7 @@ class Verdict:
         return cls(analysis.text, gaps, about, unknown, False, _call(model, gaps))
 
     def warning(self) -> str | None:
-        """What to tell the user: the gaps, one a line, and the call; None if there are none."""
+        """The message for the user: the gaps, one per line, and the call; None if there are none."""
         if not self.gaps:
             return None
         shown = [f"  - {gap.message}" for gap in self.gaps[:MOST_LINES]]

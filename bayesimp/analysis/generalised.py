@@ -9,25 +9,19 @@ Components (log standard deviations, Fisher's z) have theirs by the delta method
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.generalised_tables import GlmmStack, check_same, stack_tables
 from bayesimp.analysis.laplace_check import MOST, cure, doubt, how_it_moves
-from bayesimp.analysis.linear import (
-    check_complete,
-    cluster_codes,
-    clusters_of_means,
-    component_names,
-    numbers,
-    stacks,
-)
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.analysis.linear import component_names, stacks
+from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.families.registry import family_of
-from bayesimp.formulas.design import check_rank, design
+from bayesimp.formulas.design import check_rank
 from bayesimp.formulas.formula import Formula
 from bayesimp.kernels.families.codes import LOGIT, PROBIT
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -40,35 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_generalised"]
 
-LOOKED_AT = 3  # tables
-
-
-@dataclass(frozen=True)
-class GlmmStack:
-    """Tables one below the other: y, trials, weight, offset, codes (N,), X (N, p), Z (N, q), starts (tables + 1,)."""
-
-    y: np.ndarray
-    trials: np.ndarray
-    weight: np.ndarray
-    offset: np.ndarray
-    X: np.ndarray
-    Z: np.ndarray
-    codes: np.ndarray
-    starts: np.ndarray
-    clusters: int
-    fixed: tuple[str, ...]
-    random: tuple[str, ...]
-    levels: tuple | None
-
-    def tables(self, code: int) -> Iterator[GlmmRows]:
-        """Every table, rows sorted by cluster."""
-        for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
-            at = start + np.argsort(self.codes[start:stop], kind="stable")
-            sizes = np.bincount(self.codes[start:stop], minlength=self.clusters)
-            yield GlmmRows(
-                code, self.y[at], self.trials[at], self.weight[at], self.offset[at], self.X[at], self.Z[at],
-                np.r_[0, np.cumsum(sizes)],
-            )  # fmt: skip
+LOOKED_AT = 3  # tables that are checked in any case
 
 
 def fit_generalised(
@@ -81,15 +47,7 @@ def fit_generalised(
     SpecificationError, DataError
         The family does not have the link or option, the response does not belong to it, or columns are incomplete.
     """
-    record = family_of(family)
-    links = record.links
-    if link is not None and link not in links:
-        raise SpecificationError(
-            f"{formula.text!r}: family {family!r} has no link {link!r}; choose {' or '.join(map(repr, links))}."
-        )
-    if columns["trials"] is not None and not record.takes_trials:
-        raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is {family!r}.")
-    code = record.code(link or next(iter(links)))
+    code = _code(formula, family, link, columns)
     _check_quadrature(quadrature, formula)
     extra = tuple(name for name in columns.values() if name is not None)
     if not all(isinstance(name, str) for name in extra):
@@ -98,63 +56,97 @@ def fit_generalised(
         )
 
     def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> GlmmStack:
-        return _stack(frame, lengths, formula, family, columns)
+        return stack_tables(frame, lengths, formula, family, columns)
 
-    blocks = None
-    fits: list[LaplaceFit] = []
-    doubts: list[float] = []
-    worst: tuple[int, GlmmRows, LaplaceFit] | None = None
-    known: GlmmStack | None = None
+    fitted = GlmmFits(formula, quadrature)
     for stack in stacks(tables, formula, make, extra):
-        if known is not None:
-            _check_same(known, stack, formula)
-        known = stack
-        if quadrature > 1 and len(stack.random) != 1:
-            raise SpecificationError(_several_effects(formula, stack.random))
-        if formula.random and not formula.random[0].correlated:
-            blocks = np.arange(len(stack.random))
-        previous = None
-        for rows in stack.tables(code):
-            check_rank(
-                rows.X, stack.fixed, f"fixed part of {formula.text!r} in completed table {len(fits) + 1}"
-            )
-            if formula.random:
-                _check_identified(rows, stack, formula, len(fits))
-            start = previous if previous is not None and previous.code == 0 else None
-            previous = fit_laplace(rows, blocks=blocks, start=start, nodes=quadrature)
-            # a check costs more than a fit: the first tables, and all where those come near
-            near = np.isfinite(doubts).sum() < LOOKED_AT or np.nanmax([0.0, *doubts]) > 0.5
-            doubts.append(doubt(rows, previous, quadrature) if near else np.nan)
-            if doubts[-1] > np.nanmax([1.0, *doubts[:-1]]):
-                worst = len(fits), rows, previous
-            nothing = np.empty(0)  # with many tables, keep in memory only what is needed again
-            fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
+        fitted.add(stack, code)
 
     def likelihood(at: str) -> np.ndarray:
         if at == "own":
-            return np.array([fit.loglik for fit in fits])
-        beta, Psi = (np.mean([getattr(fit, name) for fit in fits], axis=0) for name in ("beta", "Psi"))
-        values, vectors = np.linalg.eigh(Psi)
-        L = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r").T  # lower, L L' = Psi
-        free = free_elements(len(Psi))
-        return np.array(
-            [
-                laplace_at(rows, 1.0, beta, L, free, quadrature)
-                for stack in stacks(tables, formula, make, extra)
-                for rows in stack.tables(code)
-            ]
-        )
+            return np.array([fit.loglik for fit in fitted.fits])
+        again = (rows for stack in stacks(tables, formula, make, extra) for rows in stack.tables(code))
+        return _likelihood_at_means(fitted.fits, again, quadrature)
 
-    assert known is not None  # there is at least one table
-    fields = _fields(fits, known, formula, blocks is None) | {
-        "likelihood": likelihood,
-        "quadrature": int(quadrature),
-    }
-    if worst is not None:
+    fields = _fields(fitted) | {"likelihood": likelihood, "quadrature": int(quadrature)}
+    if fitted.worst is not None:
         _warn_of_doubts(
-            formula, quadrature, np.array(doubts), *worst, fields["names"], fields["component_names"][0]
+            formula,
+            quadrature,
+            np.array(fitted.doubts),
+            *fitted.worst,
+            fields["names"],
+            fields["component_names"][0],
         )
     return fields
+
+
+@dataclass
+class GlmmFits:
+    """The fits of all tables, in order, and how far more nodes move them (`laplace_check.doubt`; nan: not checked).
+
+    worst: the table that moves most, if by more than it may: its index, rows and fit.
+    """
+
+    formula: Formula
+    nodes: int
+    fits: list[LaplaceFit] = field(default_factory=list)
+    doubts: list[float] = field(default_factory=list)
+    worst: tuple[int, GlmmRows, LaplaceFit] | None = None
+    stack: GlmmStack | None = None  # the latest
+
+    @property
+    def correlated(self) -> bool:
+        """Whether the random effects may be correlated."""
+        return not self.formula.random or self.formula.random[0].correlated
+
+    def add(self, stack: GlmmStack, code: int) -> None:
+        """Fit the tables of a stack, each from the estimates of the one before."""
+        if self.stack is not None:
+            check_same(self.stack, stack, self.formula)
+        self.stack = stack
+        if self.nodes > 1 and len(stack.random) != 1:
+            raise SpecificationError(_several_effects(self.formula, stack.random))
+        blocks = None if self.correlated else np.arange(len(stack.random))
+        previous = None
+        for rows in stack.tables(code):
+            table = len(self.fits) + 1
+            check_rank(rows.X, stack.fixed, f"fixed part of {self.formula.text!r} in completed table {table}")
+            if self.formula.random:
+                _check_identified(rows, stack, self.formula, len(self.fits))
+            start = previous if previous is not None and previous.code == 0 else None
+            previous = fit_laplace(rows, blocks=blocks, start=start, nodes=self.nodes)
+            self._check(rows, previous)
+            nothing = np.empty(0)  # with many tables, keep in memory only what is needed again
+            self.fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
+
+    def _check(self, rows: GlmmRows, fit: LaplaceFit) -> None:
+        """How far more nodes move a fit: a costly check, made for the first tables, and for all if those come near."""
+        near = np.isfinite(self.doubts).sum() < LOOKED_AT or np.nanmax([0.0, *self.doubts]) > 0.5
+        self.doubts.append(doubt(rows, fit, self.nodes) if near else np.nan)
+        if self.doubts[-1] > np.nanmax([1.0, *self.doubts[:-1]]):
+            self.worst = len(self.fits), rows, fit
+
+
+def _code(formula: Formula, family: str, link: str | None, columns: Mapping[str, str | None]) -> int:
+    """The kernels' number of a family with its link."""
+    record = family_of(family)
+    if link is not None and link not in record.links:
+        raise SpecificationError(
+            f"{formula.text!r}: family {family!r} has no link {link!r}; choose {' or '.join(map(repr, record.links))}."
+        )
+    if columns["trials"] is not None and not record.takes_trials:
+        raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is {family!r}.")
+    return record.code(link or next(iter(record.links)))
+
+
+def _likelihood_at_means(fits: list[LaplaceFit], tables: Iterable[GlmmRows], nodes: int) -> np.ndarray:
+    """Log-likelihood of every table at the means of the estimates of beta and Psi."""
+    beta, Psi = (np.mean([getattr(fit, name) for fit in fits], axis=0) for name in ("beta", "Psi"))
+    values, vectors = np.linalg.eigh(Psi)
+    L = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r").T  # lower, L L' = Psi
+    free = free_elements(len(Psi))
+    return np.array([laplace_at(rows, 1.0, beta, L, free, nodes) for rows in tables])
 
 
 def _check_quadrature(quadrature: Any, formula: Formula) -> None:
@@ -191,7 +183,9 @@ def _warn_of_doubts(
     what = "Laplace's approximation is poor" if nodes == 1 else f"quadrature of {nodes} nodes is coarse"
     better = cure(nodes)
     advice = (
-        f"Give quadrature={better}." if better > nodes else "The data hardly say how large the effects are."
+        f"Give quadrature={better}."
+        if better > nodes
+        else "The data hardly determine the size of the effects."
     )
     where, here = "", ""
     if len(doubts) > 1:
@@ -226,102 +220,11 @@ def _check_identified(rows: GlmmRows, stack: GlmmStack, formula: Formula, k: int
     check_identified(A, B, len(codes), free, T, labels, where, single)
 
 
-def _check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
-    if (known.fixed, known.random, known.levels) != (stack.fixed, stack.random, stack.levels):
-        raise SpecificationError(
-            f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that "
-            f"are absent?): {', '.join(stack.fixed)}. Fix the categories of the column first."
-        )
-
-
-def _stack(
-    frame: pd.DataFrame, lengths: list[int], formula: Formula, family: str, columns: Mapping[str, str | None]
-) -> GlmmStack:
-    starts, n = np.cumsum([0, *lengths]), len(frame)
-    codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
-    of = {
-        role: np.full(n, 0.0 if role == "offset" else 1.0)
-        if name is None
-        else numbers(frame[name], starts, f"a column of {role}", f"column of {role}")
-        for role, name in columns.items()
-    }
-    if np.any(of["weights"] < 0):
-        raise DataError(
-            f"weights {columns['weights']!r} are negative in {int((of['weights'] < 0).sum())} rows."
-        )
-    trials, levels = of["trials"], None
-    if columns["trials"] is not None and np.any((trials < 1) | (trials != np.floor(trials))):
-        raise DataError(f"trials {columns['trials']!r} must be whole numbers from 1.")
-    response = frame[formula.responses[0]]
-    if not family_of(family).takes_trials or columns["trials"] is not None:
-        y = numbers(response, starts, f"a {family} model")
-    else:
-        y, levels = _events(response, starts)
-    _check_response(y, trials, response.name, family, columns["trials"])
-    return GlmmStack(
-        y,
-        trials,
-        of["weights"],
-        of["offset"],
-        made.X,
-        made.Z,
-        codes,
-        starts,
-        clusters,
-        made.fixed,
-        made.random,
-        levels,
-    )
-
-
-def _events(response: pd.Series, starts: np.ndarray) -> tuple[np.ndarray, tuple | None]:
-    """A binary response as 0/1, and its two levels where it is a text or category: the second is the event."""
-    if pd.api.types.is_numeric_dtype(response) or pd.api.types.is_bool_dtype(response):
-        return numbers(response, starts, "a bernoulli model"), None
-    check_complete(response.name, response.notna().to_numpy(), starts)
-    if isinstance(response.dtype, pd.CategoricalDtype):
-        levels = [level for level in response.cat.categories if (response == level).any()]
-        if len(response.cat.categories) == 2:
-            levels = list(response.cat.categories)
-    else:
-        levels = sorted(response.unique())
-    if len(levels) != 2:
-        shown = ", ".join(repr(level) for level in levels[:5])
-        raise DataError(
-            f"the response {response.name!r} has {len(levels)} levels ({shown}); a bernoulli model needs two."
-        )
-    return (response == levels[1]).to_numpy(dtype=float), tuple(levels)
-
-
-def _check_response(
-    y: np.ndarray, trials: np.ndarray, name: Hashable, family: str, trials_name: str | None
-) -> None:
-    takes_trials = family_of(family).takes_trials
-    upper = trials if takes_trials else np.full_like(y, np.inf)
-    wrong = (y < 0) | (y > upper) | (y != np.floor(y))
-    if not wrong.any():
-        return
-    need = "0 or 1, bool, or a text or category of two levels; or successes, with trials="
-    if not takes_trials:
-        need = "counts: whole numbers from 0"
-    elif trials_name is not None:
-        need = f"whole numbers from 0 to the trials in {trials_name!r}"
-    fraction = bool((y != np.floor(y)).any())
-    advice = (
-        f" If they were imputed, declare the family before imputing: families={{{name!r}: {family!r}}}."
-        if fraction
-        else ""
-    )
-    raise DataError(
-        f"the response {name!r} has {int(wrong.sum())} values such as {y[wrong][0]:g}; family {family!r} needs {need}."
-        f"{advice}"
-    )
-
-
-def _fields(fits: list[LaplaceFit], stack: GlmmStack, formula: Formula, correlated: bool) -> dict:
+def _fields(fitted: GlmmFits) -> dict:
+    fits, stack, formula = fitted.fits, fitted.stack, fitted.formula
+    assert stack is not None  # there is at least one table
     p, q = len(stack.fixed), len(stack.random)
-    moved = [_components(fit, correlated) for fit in fits]
+    moved = [_components(fit, fitted.correlated) for fit in fits]
     components = np.array([values for values, _ in moved])
     codes = np.array([fit.code for fit in fits])
     return {

@@ -39,7 +39,7 @@ class Observed:
 
     @cached_property
     def linear(self) -> frozenset[str]:
-        """Variables with two values, and factors, which stand in models with a column for each level."""
+        """Variables with two values, and factors, which enter models with a column for each level."""
         return frozenset(name for name in self.data.variables if self._is_linear(name))
 
     def _is_linear(self, name: str) -> bool:
@@ -49,7 +49,7 @@ class Observed:
         return not self.data.missing(name).any() and column[:ROWS].nunique() <= 2 and column.nunique() <= 2
 
     def is_factor(self, name: str) -> bool:
-        """Whether a column stands for its levels."""
+        """Whether a column is a factor, represented by its levels."""
         dtype = self.data.frame[name].dtype
         number = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
         return self.data.variable(name).distribution.is_factor or not number

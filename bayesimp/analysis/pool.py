@@ -109,7 +109,7 @@ class Pooled:
             }
         )  # fmt: skip
         if any(scale != "estimate" for scale in self.scale):
-            table = table.drop(columns=["statistic", "p.value"])  # of "log sd = 0": nobody's hypothesis
+            table = table.drop(columns=["statistic", "p.value"])  # log sd = 0 is no hypothesis of interest
             table.insert(1, "scale", self.scale)
             for j, name in enumerate(("estimate", "conf.low", "conf.high")):
                 back = [BACK[scale](x) for scale, x in zip(self.scale, table[name], strict=True)]

@@ -20,7 +20,8 @@ def missing_together(model: Any, labels: Sequence[str]) -> dict[str, list[str]]:
 
     labels: of the quantities that do (`convergence.diagnose`).
     """
-    could = [b.responses[0] for b in model.spec.blocks if _could(b) and b.responses[0] not in model.bounds]
+    alone = {*model.bounds, *model.spec.drawn}  # what no block takes
+    could = [b.responses[0] for b in model.spec.blocks if _could(b) and b.responses[0] not in alone]
     hole = {name: model.masked.missing(name) for name in dict.fromkeys(could)}
     groups: list[set[str]] = [{name} for name in hole]
     for a, b in combinations(hole, 2):

@@ -25,16 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError
+from bayesimp.fcs.after_visit import POST, call_post, derive
 from bayesimp.fcs.blocks.base import KEPT, LASTING, Block, Chain, Parameters
 from bayesimp.fcs.blocks.rows import indistinct
+from bayesimp.fcs.history import History, empty_history
 from bayesimp.fcs.runaway import ran_away
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.kernels.chained.moments import imputed_moments
+from bayesimp.kernels.chained.fill import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
 from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
 from bayesimp.sampling.chains import Report, chain_rng
 from bayesimp.sampling.executors import Executor
-from bayesimp.table.clusters import varies_within
 
 __all__ = [
     "POST",
@@ -47,43 +48,8 @@ __all__ = [
 
 ADAPT = 10  # cycles before a second tuning, which no longer sees the random starting values
 SECONDS = 0.2  # imputations take turns of about this length, so that an interrupt stops all of them at the same cycle
-POST = 1 << 30  # the code of values changed by the user's function
 # incomplete rows below which light steps called from Python are faster on one thread than on two
 ROWS_FOR_THREADS = 5_000
-
-
-@dataclass
-class History:
-    """The kept cycles of all chains, on the working scale.
-
-    blocks: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, variables): of imputed values.
-    """
-
-    blocks: list[dict[str, np.ndarray]]
-    mean: np.ndarray
-    sd: np.ndarray
-
-    @property
-    def cycles(self) -> int:
-        """The number of cycles that are kept."""
-        return self.mean.shape[1]
-
-    def joined(self, other: History, axis: int) -> History:
-        """This history followed by later cycles (axis 1) or further chains (axis 0)."""
-        blocks = [
-            {k: np.concatenate([a[k], b[k]], axis) for k in a}
-            for a, b in zip(self.blocks, other.blocks, strict=True)
-        ]
-        pair = [np.concatenate([getattr(self, f), getattr(other, f)], axis) for f in ("mean", "sd")]
-        return History(blocks, *pair)
-
-    def truncated(self, cycles: int) -> History:
-        """The history of the first `cycles` cycles."""
-        return History(
-            [{k: v[:, :cycles] for k, v in b.items()} for b in self.blocks],
-            self.mean[:, :cycles],
-            self.sd[:, :cycles],
-        )
 
 
 def adapt_all(table: ChainedTable, blocks: list[Block], seed: int) -> None:
@@ -96,7 +62,7 @@ def adapt_all(table: ChainedTable, blocks: list[Block], seed: int) -> None:
     for block in tuned:
         block.adapt(chain)
     chain.theta = _parameters(table, blocks, chain)
-    _advance(table, blocks, None, chain, {}, _empty(table, [chain], ADAPT), 0, 0, ADAPT)
+    _advance(table, blocks, None, chain, {}, empty_history(table, [chain], ADAPT), 0, 0, ADAPT)
     for block in tuned:
         block.adapt(chain)
 
@@ -159,7 +125,7 @@ class Model(Protocol):
 class Cycles:
     """Cycles of chained equations: a task of `bayesimp.sampling.executors`, which can be pickled.
 
-    Compiled and tuned parts are not pickled; they are made again after unpickling.
+    Compiled and tuned parts are not pickled but rebuilt after unpickling.
     """
 
     model: Model
@@ -195,7 +161,7 @@ class Cycles:
 
     def room(self, chains: Sequence[Chain], iterations: int) -> History:
         """Arrays for the cycles of these chains."""
-        return _empty(self.parts[0], chains, iterations)
+        return empty_history(self.parts[0], chains, iterations)
 
     def advance(self, chain: Chain, number: int, into: History, place: int, start: int, stop: int) -> None:
         """Run cycles start .. stop-1 of a chain, in place."""
@@ -269,9 +235,9 @@ def _advance(
             columns = table.blocks[b].columns
             for k in columns:
                 if k in post:
-                    _post(table, chain, k, post[k], b, block)
+                    call_post(table, chain, k, post[k], b, block)
             if table.derived:
-                _derive(table, chain, {table.names[k] for k in columns})
+                derive(table, chain, {table.names[k] for k in columns})
             for name, value in theta.kept().items():
                 history.blocks[b][name][place, t] = value
         imputed_moments(table.cells, chain.V, history.mean[place, t], history.sd[place, t])
@@ -323,70 +289,3 @@ def _fail(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code:
         f"Imputation {c}, cycle {chain.cycles + 1}, '{name}': {message}{again}. "
         f"{indistinct(table, chain.V, b)}{block.advice}"
     )
-
-
-def _post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int, block: Block) -> None:
-    """Let the user's function change the values just drawn; a change is counted."""
-    holes = table.holes(k) if block.drawn is None else block.drawn
-    drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
-    if not len(
-        drawn
-    ):  # for a cluster-level variable, when other rows of the clusters determine all missing values
-        return
-    changed = np.asarray(function(drawn.copy()))
-    if changed.dtype.kind not in "biuf":
-        raise SamplingError(
-            f"post['{table.names[k]}'] must return numbers, as it is given them (levels of text by their place, from 0), "
-            f"not {changed.dtype}."
-        )
-    changed = changed.astype(float)
-    if changed.shape != drawn.shape or not np.isfinite(changed).all():
-        raise SamplingError(
-            f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "
-            f"shape {changed.shape}" + ("" if np.isfinite(changed).all() else ", some not finite") + "."
-        )
-    if k in table.exact and not np.isclose(table.nearest(k, changed), changed, rtol=1e-9).all():
-        known = table.exact[k]
-        raise SamplingError(
-            f"post['{table.names[k]}'] returned a value that the variable cannot have; possible are "
-            + (", ".join(f"{value:g}" for value in known[:10]) if len(known) else "whole numbers")
-            + "."
-        )
-    if block.drawn is not None:
-        cluster = table.cells.cluster[table.row_cell[holes]]
-        if varies_within(changed, cluster).any():
-            raise SamplingError(
-                f"post['{table.names[k]}'] returned several values for the rows of a cluster, and the variable has one "
-                "in each: what it returns may depend on the values that it is given alone."
-            )
-    if (changed != drawn).any():
-        chain.record(b, POST, int((changed != drawn).sum()))
-        chain.V[holes, k - table.p] = (changed - table.center[k]) / table.scale[k]
-
-
-def _derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
-    """Recompute derived columns that depend on changed ones, in order."""
-    names = []
-    for derived in table.derived:
-        if changed & set(derived.ingredients):
-            names.append(derived.name)
-            changed = changed | {derived.name}
-    if not names:
-        return
-    for k in table.derive(chain.V, tuple(names)):
-        if not np.isfinite(chain.V[:, k - table.p]).all():
-            raise SamplingError(
-                f"'{table.names[k]}' is not finite for some imputed values of its ingredients (a logarithm of a "
-                "negative number, a division by 0?). Give these bounds=, or use another expression."
-            )
-
-
-def _empty(table: ChainedTable, chains: Sequence[Chain], cycles: int) -> History:
-    n = len(chains)
-    blocks = [
-        {name: np.empty((n, cycles, *value.shape)) for name, value in theta.kept().items()}
-        for theta in chains[0].theta
-    ]
-    r = len(table.names) - table.p - len(table.derived)
-    shape = n, cycles, table.clusters, r
-    return History(blocks, np.empty(shape), np.empty(shape))

@@ -52,6 +52,8 @@ from bayesimp.threads import one_thread
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayesimp.fcs.blocks.factors import Substantive
+
 __all__ = ["FCS"]
 
 CYCLES, DRAWS = 100, 1_000  # defaults: least number of cycles, and draws kept over all imputations
@@ -74,6 +76,12 @@ class FCS(ImputationModel):
         By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
         predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``,
         ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default for one variable or (as a single text) for all.
+    analysis
+        A formula, or several, that the values are imputed for: ``"y ~ x * w + (1 + x | study)"``, each with one response
+        and at most one random term on the cluster. A covariate x is then drawn from its own conditional model times
+        p(y | x, w), in which y is no predictor; y, if incomplete, from the analysis (Bartlett et al. 2015, without a
+        limit of rejections). Families are those of `data`. With it go neither ``derived`` nor ``ignore``, nor bounds of
+        these variables, nor blocks with them, and their methods are 'bayes', 'iw', 'norm', 'glm' or '2lonly'.
     order, blocks, derived, compatible
         Order of the visits; variables imputed jointly, by name of block; columns computed from others
         (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
@@ -101,7 +109,8 @@ class FCS(ImputationModel):
     Raises
     ------
     DataError, SpecificationError
-        The data do not identify a conditional model, or a predictor depends on the variable itself.
+        The data do not identify a conditional model, a predictor depends on the variable itself, or the response of an
+        analysis on a covariate that it predicts.
 
     Examples
     --------
@@ -117,6 +126,7 @@ class FCS(ImputationModel):
         methods: Any = None,
         predictors: Any = None,
         *,
+        analysis: str | Sequence[str] | None = None,
         order: Any = None,
         blocks: Mapping[str, Sequence[str]] | None = None,
         derived: Mapping[str, str] | None = None,
@@ -133,22 +143,25 @@ class FCS(ImputationModel):
             )
         self.data = data
         self._declared = {
-            "methods": methods, "predictors": predictors, "order": order, "blocks": blocks, "derived": derived,
-            "compatible": compatible, "bounds": bounds, "post": post, "where": where, "ignore": ignore,
-            "shift": shift,
+            "methods": methods, "predictors": predictors, "analysis": analysis, "order": order, "blocks": blocks,
+            "derived": derived, "compatible": compatible, "bounds": bounds, "post": post, "where": where,
+            "ignore": ignore, "shift": shift,
         }  # fmt: skip
         self._where = masks(data, where)
         self.masked = held_out(data, self._where)
         self.ignore = ignored_rows(data, ignore)
         with one_thread(data.frame.size):
             self.spec = conditionals(
-                self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore
-            )
+                self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore, analysis,
+                bounds or (),
+            )  # fmt: skip
             check_ignore(self.spec, self.ignore)
             self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
         self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete)
+        if self.spec.drawn:
+            _ = self.substantive  # what it cannot take is refused here, before anything is sampled
 
     @cached_property
     def table(self) -> ChainedTable:
@@ -174,15 +187,31 @@ class FCS(ImputationModel):
         made = self.__dict__.setdefault("_made", {})
         if seed not in made:
             made.clear()
-            made[seed] = [b.method.block(self.table, k) for k, b in enumerate(self.spec.blocks)]
+            made[seed] = [
+                self._drawn_block(k) if b.name in self.spec.drawn else b.method.block(self.table, k)
+                for k, b in enumerate(self.spec.blocks)
+            ]
             if self.shift:
                 for block in made[seed]:
                     block.move(self.shift)
             adapt_all(self.table, made[seed], seed)
         return made[seed]
 
+    @cached_property
+    def substantive(self) -> Substantive:
+        """The models whose values are drawn given analyses, as the sampler reads them."""
+        from bayesimp.fcs.blocks.factors import substantive
+
+        with one_thread(self.masked.frame.size):
+            return substantive(self.spec, self.masked, self.table, self.shift)
+
+    def _drawn_block(self, k: int) -> Block:
+        from bayesimp.fcs.blocks.substantive import SubstantiveBlock
+
+        return SubstantiveBlock(self.table, k, self.substantive)
+
     def __getstate__(self) -> dict[str, Any]:
-        """The state for copies and pickles, without compiled parts, which are made again."""
+        """The state for copies and pickles, without compiled parts, which are rebuilt."""
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     @property
@@ -232,6 +261,11 @@ class FCS(ImputationModel):
                 f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them."
             )
         return FCS(self.data, **{**self._declared, "methods": changed})
+
+    @property
+    def has_contextual(self) -> bool:
+        """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""
+        return any(block.contextual for block in self.spec.blocks)
 
     @property
     def priors(self) -> dict[str, pr.Priors]:  # type: ignore[override]

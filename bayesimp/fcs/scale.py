@@ -50,7 +50,8 @@ class BlockScale(CoefficientScale, EffectScale):
     """The way from the working scale to that of the data, and back, for one block; see the module.
 
     s, c (r,): for the responses, or for the linear predictors of a generalised model; a, h (p*,): for the fixed columns;
-    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1; K (p*, p*) or None.
+    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1; K (p*, p*) or None;
+    contextual (p*, r): bounds of contextual effects, inf for other columns, or None (`bayesimp.priors.Contextual`).
     """
 
     s: Array
@@ -61,6 +62,7 @@ class BlockScale(CoefficientScale, EffectScale):
     C: Array
     intercept: int
     K: Array | None = None
+    contextual: Array | None = None
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
@@ -245,7 +247,8 @@ def _terms(
             K[:, k] = expansion(block.fixed, k, dict(zip(table.names, c, strict=True)))
         K = K @ np.linalg.inv(_beside(table, block.fixed))
     C = _beside(table, block.random) @ centring(h[p:], random_intercept)
-    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K)
+    bounds = block.bounds if block.contextual else None
+    return terms, BlockScale(s_y, c_y, a[:p], h[:p], e, C, fixed_intercept, K, bounds)
 
 
 def _beside(table: ChainedTable, part: tuple[Column, ...]) -> Array:

@@ -29,10 +29,18 @@ class Computed:
         The formula, for messages.
     clusters
         (n,) cluster of each row, from 0; None if there are no clusters.
+    counted
+        (n,) rows that means, sums and sizes of clusters are taken over (all, in clusters without such a row); None: all.
     """
 
-    def __init__(self, columns: pd.DataFrame, text: str, clusters: NDArray[np.integer] | None) -> None:
-        self.columns, self.text, self.clusters = columns, text, clusters
+    def __init__(
+        self,
+        columns: pd.DataFrame,
+        text: str,
+        clusters: NDArray[np.integer] | None,
+        counted: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.columns, self.text, self.clusters, self.counted = columns, text, clusters, counted
         self._source: dict[str, Node] = {}  # name -> the node that it replaces
         self._known: dict[Node, Node] = {}
 
@@ -96,7 +104,7 @@ class Computed:
                 "a model without random effects, cluster='...'",
             )
         if not node.arguments:
-            return over_clusters(np.ones(len(self.clusters)), self.clusters, sum=True)
+            return over_clusters(np.ones(len(self.clusters)), self.clusters, self.counted, sum=True)
         of = expression(as_product(node.arguments[0]), self.text, changing=False)
         x = of({name: self._number(name, shown) for name in of.names})
         if not np.isfinite(x).all():
@@ -105,11 +113,11 @@ class Computed:
                 f"{int((~np.isfinite(x)).sum()):,} of {len(x):,} rows; a logarithm of 0 or a division by 0?"
             )
         if node.function != WITHIN:
-            return over_clusters(x, self.clusters, sum=node.function == "cluster_sum")
+            return over_clusters(x, self.clusters, self.counted, sum=node.function == "cluster_sum")
         if not varies_within(x, self.clusters).any():
             inner = label(self.written(node.arguments[0]))
             raise error(self.text, f"'{inner}' is one value in every cluster, and {shown} zero; take it out")
-        return x - over_clusters(x, self.clusters)
+        return x - over_clusters(x, self.clusters, self.counted)
 
     def _number(self, name: str, shown: str) -> Array:
         """A column as numbers; of a factor with two levels, whether it is the second."""

@@ -59,6 +59,7 @@ def design(
     *,
     clusters: Clusters | None = None,
     codes: NDArray[np.integer] | None = None,
+    counted: NDArray[np.bool_] | None = None,
 ) -> DesignMatrices:
     """Design matrices of a formula with at most one random term.
 
@@ -72,6 +73,8 @@ def design(
         The clusters of the rows, for `cluster_mean` and the like and for messages.
     codes
         (n,) cluster of each row, from 0, for `cluster_mean` and the like, where the rows are those of several tables.
+    counted
+        (n,) rows that `cluster_mean` and the like are taken over (all, in clusters without such a row); None: all.
 
     Raises
     ------
@@ -98,7 +101,7 @@ def design(
     )
 
     _check_levels(columns, formula, intercept=formula.fixed.split()[0] == "1")
-    computed = Computed(columns, formula.text, codes if clusters is None else clusters.codes)
+    computed = Computed(columns, formula.text, codes if clusters is None else clusters.codes, counted)
     X, fixed = _matrix(formula.fixed, computed, formula)
     Z: NDArray[np.float64] = np.empty((len(frame), 0))
     random: list[Node] = []

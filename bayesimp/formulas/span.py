@@ -10,8 +10,8 @@ is not taken apart:
     poly(x, 3)              x, x x, x x x
 
 So ``within(x) + cluster_mean(x)`` contains ``x``, and ``x * w`` contains ``scale(x):w``. A variable with two values
-is linear in all its functions, and a factor stands for the columns of all its levels but the first; that in ``sex:x``
-without ``x`` it has all of them (R's rule), so that ``x`` is contained, is not seen.
+is linear in all its functions, and a factor gives the columns of all its levels except the first. In ``sex:x``
+without ``x`` it has all of them (R's rule), so ``x`` is contained; this is not recognised.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
     "written",
 ]
 
-ANY = 0.6180339887498949  # stands for constants that depend on the data: nothing cancels it by accident
+ANY = 0.6180339887498949  # in place of constants that depend on the data; nothing cancels it by accident
 CENTRED = ("center", "scale", "standardize")
 HIGHEST = 6  # power that is multiplied out
 

@@ -2,7 +2,7 @@
 
 dtype changed        a completed column has another type than the table's
 whole numbers        a short scale, or two values, imputed as continuous
-rounded              positive values so small that they are round-off beside the mean of the variable
+rounded              positive values so small that they are round-off relative to the mean
 impossible values    below 0, of a variable that is never negative where it is observed
 far outside          many standard deviations outside the observed values: most often variables that drive each other
 """
@@ -65,7 +65,8 @@ def imputed_events(
         family = data.variable(name).distribution
         if family.is_coded:
             continue
-        seen, drawn = data.numeric(name)[~data.missing(name)], imputations.values(name)
+        known = data.learnt_from
+        seen, drawn = known.numeric(name)[~known.missing(name)], imputations.values(name)
         if not len(seen) or not drawn.size:
             continue
         if family.is_normal and name not in exact:
@@ -98,7 +99,7 @@ def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:
 
 
 def _rounded(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
-    """Values that the loop, which keeps values less their mean, cannot tell from 0."""
+    """Values that the loop, which keeps values minus their mean, cannot distinguish from 0."""
     least = ROUND_OFF * np.abs(seen).mean()
     below = int((drawn < least).sum())
     if family.support.is_below_one:
@@ -106,21 +107,21 @@ def _rounded(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArra
     if not below:
         return []
     text = (
-        f"imputed values below {least:.2g}, which is round-off beside the observed mean: those that were drawn smaller "
-        "than can be kept are at the smallest positive number that can. So wide a range of values often rests on one "
-        "predictor, or on a shape that few values tell"
+        f"imputed values below {least:.2g}, which is round-off relative to the observed mean: draws too small to "
+        "be represented are at the smallest positive number that can. So wide a range of values often rests on one "
+        "predictor, or on a shape that few values determine"
     )
     return [Event("rounded", name, text, below)]
 
 
 def _at_the_ends(name: str, count: int) -> list[Event]:
-    """Proportions that cannot be told from 0 or 1."""
+    """Proportions that cannot be distinguished from 0 or 1."""
     if not count:
         return []
     text = (
-        f"imputed values within {ROUND_OFF:.2g} of 0 or of 1, which is round-off: those that were drawn nearer than can "
-        "be kept are at the nearest number that can. A small precision, or a cluster whose effect few values tell, puts "
-        "much of a beta distribution there"
+        f"imputed values within {ROUND_OFF:.2g} of 0 or of 1, which is round-off: draws too near to be represented are "
+        "at the nearest number that can. A small precision, or a cluster whose effect few values determine, "
+        "puts much of a beta distribution there"
     )
     return [Event("rounded", name, text, count)]
 

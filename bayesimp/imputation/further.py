@@ -111,7 +111,7 @@ def _observed(imputations: Imputations, predictive: xr.Dataset) -> xr.Dataset:
 
 
 def _matrices(posterior: xr.Dataset) -> list[str]:
-    """Covariance matrices of the posterior: over a dimension and the same once more."""
+    """Covariance matrices of the posterior: variables over a dimension and its copy."""
     return [
         str(name)
         for name, v in posterior.data_vars.items()

@@ -22,6 +22,7 @@ from bayesimp.table.incomplete import IncompleteData
 if TYPE_CHECKING:
     from bayesimp.analysis.fit import Fits
     from bayesimp.diagnostics.convergence import Summary
+    from bayesimp.imputation.new_rows import ImputedNewRows
 
 __all__ = ["Imputations", "check_long_names"]
 
@@ -161,7 +162,7 @@ class Imputations:
         return family_of(self.data.families.get(name, "normal"))
 
     def decoded(self, name: str, k: int) -> np.ndarray:
-        """(cells,) imputed values of table k as they stand in the table: levels instead of their numbers."""
+        """(cells,) imputed values of table k as the table has them: levels instead of their codes."""
         values = self._cells[name][1][k]
         if not self._family(name).is_coded:
             return values
@@ -231,7 +232,7 @@ class Imputations:
     def with_events(self, events: Iterable[Event]) -> Imputations:
         """The same with further events."""
         made = (*self._events, *events)
-        return Imputations(self.data, self._cells, self.attrs, self._make_tree, made, self._run)
+        return type(self)(self.data, self._cells, self.attrs, self._make_tree, made, self._run)
 
     @property
     def model(self) -> Any:
@@ -317,9 +318,9 @@ class Imputations:
         return tree_with(self, what, TreeRequest(thin, by, new_clusters, seed))
 
     def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
-        """A result with `n` more imputations; the chains go on from where they stand.
+        """A result with `n` more imputations; the chains continue from their last states.
 
-        The first `m` imputations stay as they are: a run of m, extended by n, equals a run of m + n with the
+        The first `m` imputations are unchanged: a run of m, extended by n, equals a run of m + n with the
         same spacing between imputations.
         """
         run = self._chains()
@@ -333,6 +334,48 @@ class Imputations:
         if cycles < 1:
             raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
         return run.iterate(cycles, progress)
+
+    def transform(self, new: Any, *, seed: int | None = None) -> ImputedNewRows:
+        """Complete rows that the run has not seen, of clusters that it knows or of new ones; nothing is refitted.
+
+        Imputation k uses the parameters behind completed table k. They are not updated by the new rows (what is fitted on
+        one table completes another); the effects of clusters are drawn given all that is observed of them: the rows of
+        the run and the new ones of a known cluster, the new rows alone of a new one. `docs/mathematics.md`, section 13,
+        has the law.
+
+        Parameters
+        ----------
+        new
+            pandas, polars or pyarrow table of one row or more, with the columns that the model uses: variables that it
+            imputes, missing or not; covariates, complete; cluster ids, of the same type as in the table of the run.
+            Further columns are kept unchanged.
+        seed
+            The same seed gives the same values, whatever the order of the rows. None: drawn and recorded. Tables that
+            are used together need different seeds.
+
+        Returns
+        -------
+        m completed tables, read like those of the run (``len``, iteration, `frame`, `to_frame`, `to_long`, `analyse`),
+        with events of their own.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their run, the engine does not complete new rows, or columns are absent.
+        DataError
+            Covariates are missing, types differ, or a level is unknown; the message names variable and rows.
+
+        Examples
+        --------
+        >>> imp = bi.JointNormal(data, "sbp + bmi ~ age + (1 | study)").impute(m=20, seed=1)      # doctest: +SKIP
+        >>> patients = pd.DataFrame({"study": ["A", "new"], "age": [61, 48],
+        ...                          "sbp": [151.0, np.nan], "bmi": [np.nan, np.nan]})            # doctest: +SKIP
+        >>> done = imp.transform(patients, seed=2)                                                # doctest: +SKIP
+        >>> [predict(table) for table in done]                                                    # doctest: +SKIP
+        """
+        from bayesimp.imputation.new_rows import transform
+
+        return transform(self, new, seed)
 
     def _chains(self) -> Any:
         """What can make more of them; if there is nothing, the error says why."""

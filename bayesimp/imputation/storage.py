@@ -1,7 +1,7 @@
 """Save a result and read it back exactly: netCDF for a path ending in .nc, zarr for .zarr.
 
-Beside the groups of the tree a file holds ``table`` (the incomplete table, see table/exact.py) and ``state`` (where the
-chains stand, so that `extend` goes on).
+Besides the groups of the tree a file holds ``table`` (the incomplete table, see table/exact.py) and ``state`` (the last
+states of the chains, from which `extend` continues).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LONGEST = 100  # characters of a name in a file
 def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     """Write to `path` (.nc or .zarr).
 
-    Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` stands for what is no letter or
-    digit of ASCII (``Systolic_BP``); the names as they are stand in the attribute ``names`` of the group.
+    Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` replaces whatever is not an ASCII
+    letter or digit (``Systolic_BP``); the original names are in the attribute ``names`` of the group.
     Files hold no code: the functions of ``post=`` and PyMC models of the user's own are left out. The result is whole
     without them; to continue its chains, `load` takes the functions of ``post=`` again.
     """
@@ -145,7 +145,7 @@ def _for_file(group: xr.Dataset) -> xr.Dataset:
     """The same with names that every format and disk takes; its own are kept in the attribute ``names``.
 
     netCDF lists coordinates divided by spaces and has names that begin with "_" for itself; in a zarr folder they are
-    names of folders, of 255 characters at most, and a disk may not tell "x" from "X".
+    names of folders, of 255 characters at most, and a disk may not distinguish "x" from "X".
     """
     names = list(dict.fromkeys(str(name) for name in (*group.variables, *group.dims)))
     taken: set[str] = set()

@@ -12,7 +12,7 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["build_tree", "cluster_labels"]
+__all__ = ["build_tree", "cells_and_observed", "cluster_labels"]
 
 
 def build_tree(
@@ -58,17 +58,28 @@ def build_tree(
         groups["sample_stats"] = xr.Dataset(
             {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
         )
-    names = nt.tree_names([*observed, *(name for name in imputed if name not in observed)])
-    groups["imputed"] = xr.Dataset(
-        {names[name]: _cells(data, name, names[name], *cells, clusters) for name, cells in imputed.items()}
-    )
-    groups["observed_data"] = xr.Dataset(
-        {names[name]: (nt.ROW, y, {"column": name}) for name, y in observed.items()},
-        coords={nt.ROW: np.arange(len(data.codes)), nt.CLUSTER_OF_ROW: (nt.ROW, clusters[data.codes])},
-    )
+    groups |= cells_and_observed(data, imputed, observed)
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
     return tree
+
+
+def cells_and_observed(
+    data: IncompleteData,
+    imputed: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    observed: Mapping[str, np.ndarray],
+) -> dict[str, xr.Dataset]:
+    """The groups ``imputed`` and ``observed_data``."""
+    clusters = cluster_labels(data.clusters)
+    names = nt.tree_names([*observed, *(name for name in imputed if name not in observed)])
+    cells = xr.Dataset(
+        {names[name]: _cells(data, name, names[name], *cells, clusters) for name, cells in imputed.items()}
+    )
+    seen = xr.Dataset(
+        {names[name]: (nt.ROW, y, {"column": name}) for name, y in observed.items()},
+        coords={nt.ROW: np.arange(len(data.codes)), nt.CLUSTER_OF_ROW: (nt.ROW, clusters[data.codes])},
+    )
+    return {"imputed": cells, "observed_data": seen}
 
 
 def _cells(

@@ -93,7 +93,8 @@ class JointNormal(ImputationModel):
             )
         self.data = data
         self.formula = checked_formula(parse(formula), data)
-        self.priors = pr.default() if priors is None else pr.read(priors)
+        given = pr.default() if priors is None else pr.read(priors)
+        self.priors = replace(given, beta=given.beta.without_contextual())
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp import contract
 from bayesimp.errors import SamplingError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesimp.joint.normal import JointNormal
+    from bayesimp.table.new_rows import NewRows
 
 __all__ = ["JointRun", "run_chain"]
 
@@ -189,19 +191,29 @@ class JointRun(contract.Run):
 
     def _values(self, numbers: range) -> np.ndarray:
         """(len(numbers), R, r) values of the incomplete rows."""
-        d, working = self.draws, self.model._working
-        scale, mom = working.scale, moments(working.statistics)
-        k = np.asarray(numbers)
-        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
-        # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
-        beta, Sigma, Psi = (
-            scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
-        )  # fmt: skip
-        rngs = [imputation_rng(self.seed, int(number)) for number in k]
-        values = impute_rows(rngs, working, mom, beta, Sigma, Psi)
+        working = self.model._working
+        rngs = [imputation_rng(self.seed, number) for number in numbers]
+        values = impute_rows(rngs, working, moments(working.statistics), *self.parameters(numbers))
         if self.model.shift:
             values += [self.model.shift.of(name) for name in self.model.responses]
         return values
+
+    def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) behind imputations, on the working scale."""
+        d, scale, k = self.draws, self.model._working.scale, np.asarray(numbers)
+        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+        # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
+        return (
+            scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
+        )  # fmt: skip
+
+    def transform(
+        self, new: NewRows, m: int, seed: int
+    ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """The missing values of new rows, by exact draws (joint/new_rows.py)."""
+        from bayesimp.joint.new_rows import complete_new_rows
+
+        return complete_new_rows(self, new, m, seed)
 
     def pointwise(self, what: str, request: contract.TreeRequest) -> xr.Dataset:
         """Log likelihood, log prior, replicates or cluster effects (joint/pointwise.py)."""

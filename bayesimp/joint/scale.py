@@ -30,7 +30,7 @@ from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["IncompleteRows", "Scale", "Working", "prepare"]
+__all__ = ["IncompleteRows", "Scale", "Working", "incomplete_rows", "prepare"]
 
 Array = NDArray[np.float64]
 DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
@@ -242,6 +242,21 @@ def _not_identified(X: Array, name: str, fixed: Sequence[str]) -> str:
         f"{'it' if len(weak) == 1 else 'them'} out of the formula, or give beta a normal prior "
         "(priors.Normal), which makes the effect estimable."
     )
+
+
+def incomplete_rows(
+    X_w: Array,
+    Z_w: Array,
+    Y_w: Array,
+    Y: Array,
+    codes_w: NDArray[np.int64],
+    missing: NDArray[np.bool_],
+    statistics: SufficientStatistics,
+    offset: Array,
+) -> IncompleteRows:
+    """The rows of Y (N, r) with a missing cell; X_w, Z_w, Y_w and the clusters codes_w are on the working scale."""
+    row = np.flatnonzero(missing.any(1))
+    return _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
 
 
 def _canonical_rows(

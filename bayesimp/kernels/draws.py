@@ -83,7 +83,7 @@ def truncated_normal(rng: np.random.Generator, mean: float, sd: float, lower: fl
 
     The envelope is the normal itself if the interval holds the mean; otherwise the exponential from the nearer bound,
     or the uniform if the interval is short. nan if the mean or sd is not finite, or if the bounds are so many sds away
-    that the law cannot be distinguished from the nearer bound.
+    that the draw cannot be distinguished from the nearer bound.
     """
     a, b = (lower - mean) / sd, (upper - mean) / sd
     flip = b < 0.0

@@ -16,6 +16,7 @@ __all__ = [
     "copy_to",
     "fill",
     "inverse_from_cholesky",
+    "lower_product",
     "semidefinite_cholesky",
     "solve_lower",
     "solve_lower_t",
@@ -36,6 +37,17 @@ def fill(out: Matrix, value: float) -> None:
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             out[i, j] = value
+
+
+@inner
+def lower_product(L: Matrix, out: Matrix) -> None:
+    """out <- L L', full symmetric, for lower triangular L, whose upper triangle is not read."""
+    for i in range(L.shape[0]):
+        for j in range(L.shape[0]):
+            s = 0.0
+            for k in range(min(i, j) + 1):
+                s += L[i, k] * L[j, k]
+            out[i, j] = s
 
 
 @inner

@@ -10,7 +10,7 @@ from bayesimp.families.registry import family_of
 from bayesimp.methods.base import OPTIONS, Method
 from bayesimp.methods.options import Link, check_choice, check_compatible, check_count, check_link
 from bayesimp.methods.pymc import PyMC
-from bayesimp.priors import InverseWishart, Priors, default
+from bayesimp.priors import Flat, InverseWishart, Priors, default
 from bayesimp.priors import read as read_priors
 from bayesimp.priors.gibbs import is_conjugate
 
@@ -138,6 +138,9 @@ def IW(
         compares nu = 1, 1.6 and 5 with v = 1.
     """
     priors = Priors(
-        InverseWishart(1.0, 1.0), InverseWishart(nu, v), name=f"IW({'q' if nu is None else nu}, {v:g})"
+        InverseWishart(1.0, 1.0),
+        InverseWishart(nu, v),
+        Flat(),
+        name=f"IW({'q' if nu is None else nu}, {v:g})",
     )
     return Gibbs(priors, residual, compatible, inner, name="iw")

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from bayesimp.priors.base import ComponentPrior, CovariancePrior
 from bayesimp.priors.coefficients import CoefficientPrior, Flat, Normal, Weak
+from bayesimp.priors.contextual import Contextual
 from bayesimp.priors.diagonal import Diagonal
 from bayesimp.priors.fixed import Fixed
 from bayesimp.priors.huang_wand import HuangWand
@@ -47,6 +48,7 @@ from bayesimp.priors.scales import Exponential, HalfNormal, HalfT, ScalePrior
 __all__ = [
     "CoefficientPrior",
     "ComponentPrior",
+    "Contextual",
     "CovariancePrior",
     "Diagonal",
     "Exponential",

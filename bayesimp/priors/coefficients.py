@@ -112,6 +112,15 @@ class CoefficientPrior(Prior, registered=False):
         """The prior that replaces this one in generalised models, whose likelihood may have no maximum."""
         return self
 
+    def without_contextual(self) -> CoefficientPrior:
+        """The prior that replaces this one in models that have no contextual effects (priors/contextual.py)."""
+        return self
+
+    @property
+    def shrinks_contextual(self) -> bool:
+        """Whether the coefficients of cluster means have a prior by which few clusters can carry them."""
+        return False
+
 
 @dataclass(frozen=True)
 class Flat(CoefficientPrior):

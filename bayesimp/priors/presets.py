@@ -11,6 +11,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.messages import closest
 from bayesimp.priors.base import CovariancePrior, names_of
 from bayesimp.priors.coefficients import CoefficientPrior, Flat
+from bayesimp.priors.contextual import Contextual
 from bayesimp.priors.huang_wand import HuangWand
 from bayesimp.priors.inverse_wishart import InverseWishart
 
@@ -30,7 +31,7 @@ class Priors:
     Psi
         Prior of the covariance matrix of the cluster effects (r q, r q).
     beta
-        Prior of the fixed effects (p, r).
+        Prior of the fixed effects (p, r); by default flat, but for the contextual effects of conditional models.
     name
         Label in tables and figures.
 
@@ -42,7 +43,7 @@ class Priors:
 
     Sigma: CovariancePrior = field(default_factory=HuangWand)
     Psi: CovariancePrior = field(default_factory=HuangWand)
-    beta: CoefficientPrior = field(default_factory=Flat)
+    beta: CoefficientPrior = field(default_factory=Contextual)
     name: str = "custom"
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Priors:
 
 
 def default() -> Priors:
-    """Half-t(2) standard deviations with the scale of each variable, uniform correlations, flat beta.
+    """Half-t(2) standard deviations with the scale of each variable, uniform correlations; beta as `Contextual` has it.
 
     Multiplying a variable by a number changes only its unit; adding a number changes only the intercept.
     """
@@ -69,7 +70,7 @@ def pan() -> Priors:
     columns, which pan's users have to centre themselves: pan puts the prior at 0, wherever the data are
     (``InverseWishart(centred=False)``).
     """
-    return Priors(Sigma=InverseWishart(), Psi=InverseWishart(), name="pan")
+    return Priors(InverseWishart(), InverseWishart(), Flat(), name="pan")
 
 
 def mice() -> Priors:
@@ -116,7 +117,7 @@ def iw(nu: float, v: float = 1.0) -> Priors:
     `iw(1)` is `pan()`.
     """
     Sigma, Psi = InverseWishart(1.0, 1.0, marginal=True), InverseWishart(nu, v, marginal=True)
-    return Priors(Sigma, Psi, name=f"IW({nu:g}, {v:g})")
+    return Priors(Sigma, Psi, Flat(), name=f"IW({nu:g}, {v:g})")
 
 
 def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePrior:

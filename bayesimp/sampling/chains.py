@@ -1,6 +1,7 @@
 """Run chains side by side: threads, progress, interruption. Results do not depend on the number of workers.
 
-One seed enters. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k).
+One seed enters. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), that of new rows from
+(6, k).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import suppress
 
 import numpy as np
 
-__all__ = ["chain_rng", "imputation_rng", "new_seed", "run_chains"]
+__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "new_seed", "run_chains"]
 
 Report = Callable[[str, int, int], None]
 
@@ -37,6 +38,11 @@ def chain_rng(seed: int, chain: int) -> np.random.Generator:
 def imputation_rng(seed: int, imputation: int) -> np.random.Generator:
     """The generator of an imputation from the draws of a joint model."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1, imputation))))
+
+
+def new_rows_rng(seed: int, imputation: int) -> np.random.Generator:
+    """The generator of an imputation of new rows."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(6, imputation))))
 
 
 def run_chains(
@@ -72,7 +78,7 @@ def run_chains(
     stop = threading.Event() if stop is None else stop
     workers = workers or min(chains, os.cpu_count() or 1)
     seconds = min(CHUNK_SECONDS, LEVEL_SECONDS * workers / chains)
-    waiting: dict[int, int] = {}  # chains that nobody advances now -> iterations of their next chunk
+    waiting: dict[int, int] = {}  # chains that no worker is advancing -> iterations of their next chunk
     lock = threading.Lock()
 
     def work(_: int) -> None:

@@ -58,7 +58,7 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class Structure:
-    """A model's own numbers beside the functions that it shares with others.
+    """A model's own numbers, apart from the functions that it shares with others.
 
     names: of the variables that `natural` returns, the first `free` of them the free ones. arrays: the model's
     shared values by name, in the order in which the functions take them. start (n,): the model's initial point.

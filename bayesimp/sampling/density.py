@@ -153,7 +153,7 @@ def run_nuts(
 
 
 def _run(compiled: CompiledModel, settings: dict, tell: Report, iterations: int) -> tuple[xr.DataTree, bool]:
-    """Sample in the background, telling how far it is; what there is, if interrupted."""
+    """Sample in the background and report progress; if interrupted, return the draws so far."""
     import nutpie
 
     done = 0

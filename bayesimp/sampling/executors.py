@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
-import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, Protocol
+from typing import Any
 
 from bayesimp.arguments import whole
-from bayesimp.errors import SamplingError, SpecificationError
-from bayesimp.sampling import chains as runner
-from bayesimp.sampling.chains import Report, run_chains
+from bayesimp.errors import SpecificationError
+from bayesimp.sampling.sessions import (
+    ProcessSession,
+    SerialSession,
+    Session,
+    Task,
+    ThreadSession,
+    begin,
+    run_task,
+)
 
 __all__ = [
     "Executor",
@@ -39,214 +42,6 @@ __all__ = [
     "run_level",
     "run_task",
 ]
-
-ROUND_SECONDS = 0.3  # of work that is sent to a process at a time
-
-
-class Task(Protocol):
-    """What the chains of a run do, as a value that can be pickled."""
-
-    def room(self, chains: Sequence[Any], iterations: int) -> Any:
-        """An empty history of so many iterations of these chains."""
-
-    def advance(self, chain: Any, number: int, into: Any, place: int, start: int, stop: int) -> None:
-        """Iterations start .. stop-1 of a chain, kept at its place in the history.
-
-        Parameters
-        ----------
-        chain
-            Where it stands; changed in place.
-        number
-            Of the chain, for messages.
-        into, place
-            The history, and which of its chains this is; None: nothing is kept (warm-up).
-        """
-
-    def put(self, into: Any, place: int, start: int, piece: Any) -> None:
-        """Copy the history of one chain (`room` of one) into that of all, from iteration `start` on."""
-
-
-def run_task(task: Task, chain: Any, number: int, iterations: int, keep: bool = True) -> tuple[Any, Any]:
-    """Chain and history after so many iterations: the pure form of a task, for any scheduler.
-
-    The chain is changed in place where nothing has pickled it. keep: whether there is a history; else None.
-    """
-    piece = task.room([chain], iterations) if keep else None
-    task.advance(chain, number, piece, 0, 0, iterations)
-    return chain, piece
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How chains are advanced: chunks are multiples of `multiple`; `stop` ends the run, and is set by Ctrl-C."""
-
-    multiple: int
-    report: Report | None
-    stage: str
-    stop: threading.Event
-
-    def tell(self, done: Sequence[int], iterations: int) -> None:
-        """Report progress: iterations over all chains."""
-        if self.report is not None:
-            self.report(self.stage, sum(done), len(done) * iterations)
-
-
-class Session(ABC):
-    """A task under way: what it holds on to (processes, the model in each) lasts for several calls."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def run(
-        self,
-        chains: list[Any],
-        into: Any,
-        start: int,
-        iterations: int,
-        *,
-        multiple: int = 1,
-        report: Report | None = None,
-        stage: str = "sampling",
-        stop: threading.Event | None = None,
-    ) -> list[int]:
-        """Advance every chain by `iterations`, kept from iteration `start` of the history on.
-
-        Parameters
-        ----------
-        chains
-            Where they stand. The list is updated: a chain that was in another process is a new object.
-        multiple, report, stage, stop
-            See `bayesimp.sampling.chains.run_chains`.
-
-        Returns
-        -------
-        Iterations done by each chain: fewer if the run was interrupted.
-        """
-        pace = Pace(multiple, report, stage, threading.Event() if stop is None else stop)
-        return self._run(chains, into, start, iterations, pace)
-
-    @abstractmethod
-    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
-        """`run`, as the subclass does it."""
-
-    def catch_up(self, chains: list[Any], into: Any, start: int, done: Sequence[int], level: int) -> None:
-        """Bring every chain to iteration `level`, after an interruption."""
-        for c, k in enumerate(done):
-            if k < level:
-                self.task.advance(chains[c], c, into, c, start + k, start + level)
-
-
-class _Threads(Session):
-    def __init__(self, task: Task, workers: int | None) -> None:
-        super().__init__(task)
-        self.workers = workers
-
-    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
-        def advance(c: int, first: int, last: int) -> None:
-            self.task.advance(chains[c], c, into, c, start + first, start + last)
-
-        return run_chains(
-            advance, len(chains), iterations,
-            multiple=pace.multiple, workers=self.workers, report=pace.report, stage=pace.stage, stop=pace.stop,
-        )  # fmt: skip
-
-
-class _Serial(Session):
-    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
-        done, step = [0] * len(chains), pace.multiple
-        try:
-            while min(done, default=iterations) < iterations:
-                began, first = time.perf_counter(), done[0]
-                last = min(first + step, iterations)
-                for c, chain in enumerate(chains):
-                    pace.tell(done, iterations)
-                    self._advance(chain, c, into, start + first, start + last)
-                    done[c] = last
-                rate = (last - first) / max(time.perf_counter() - began, 1e-6)
-                step = max(int(rate * runner.CHUNK_SECONDS) // pace.multiple, 1) * pace.multiple
-            pace.tell(done, iterations)
-        except KeyboardInterrupt:
-            pace.stop.set()
-        return done
-
-    def _advance(self, chain: Any, c: int, into: Any, first: int, last: int) -> None:
-        try:
-            self.task.advance(chain, c, into, c, first, last)
-        except KeyboardInterrupt:  # in the middle of a chunk: the chain stands nowhere
-            raise SamplingError(
-                f"Chain {c} was interrupted in the middle of an iteration: nothing to keep. Run it again."
-            ) from None
-
-
-class _Processes(Session):
-    """A pool of processes, each of which has the task; chains go there and back."""
-
-    def __init__(self, task: Task, pool: ProcessPoolExecutor, workers: int) -> None:
-        super().__init__(task)
-        self.pool, self.workers = pool, workers
-
-    def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
-        done = [0] * len(chains)
-        waiting = {c: pace.multiple for c in range(len(chains)) if iterations}
-        running: dict[Future, tuple[int, int, float]] = {}
-
-        def collect(futures: set[Future]) -> None:
-            for future in futures:
-                c, step, began = running.pop(future)
-                chains[c], piece = self._result(future)
-                if piece is not None:
-                    self.task.put(into, c, start + done[c], piece)
-                done[c] += step
-                if done[c] < iterations:
-                    rate = step / max(time.perf_counter() - began, 1e-6)
-                    waiting[c] = max(int(rate * ROUND_SECONDS) // pace.multiple, 1) * pace.multiple
-
-        try:
-            while (running or waiting) and not pace.stop.is_set():
-                while waiting and len(running) < self.workers:
-                    c = min(waiting, key=lambda c: done[c])
-                    step = min(waiting.pop(c), iterations - done[c])
-                    running[self._submit(chains[c], c, step, into is not None)] = c, step, time.perf_counter()
-                pace.tell(done, iterations)
-                collect(wait(running, timeout=runner.CHUNK_SECONDS, return_when=FIRST_COMPLETED)[0])
-            pace.tell(done, iterations)
-        except KeyboardInterrupt:
-            pace.stop.set()
-        with suppress(KeyboardInterrupt):
-            collect(set(wait(running)[0]))
-        return done
-
-    def catch_up(self, chains: list[Any], into: Any, start: int, done: Sequence[int], level: int) -> None:
-        behind = {c: self._submit(chains[c], c, level - k, True) for c, k in enumerate(done) if k < level}
-        for c, future in behind.items():
-            chains[c], piece = self._result(future)
-            self.task.put(into, c, start + done[c], piece)
-
-    def _submit(self, chain: Any, number: int, iterations: int, keep: bool) -> Future:
-        return self.pool.submit(_advance, chain, number, iterations, keep)
-
-    @staticmethod
-    def _result(future: Future) -> Any:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            raise SamplingError(
-                "A process that ran chains has ended. A script must start them below `if __name__ == '__main__':`, since "
-                "every process reads it again; otherwise memory may have run out: take fewer workers=."
-            ) from None
-
-
-_task: list[Task] = []  # of this process, where it is one of a pool
-
-
-def _begin(task: bytes) -> None:
-    """What a process of the pool does first; Ctrl-C is for the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _task[:] = [pickle.loads(task)]
-
-
-def _advance(chain: Any, number: int, iterations: int, keep: bool) -> tuple[Any, Any]:
-    return run_task(_task[0], chain, number, iterations, keep)
 
 
 @dataclass(frozen=True)
@@ -273,7 +68,7 @@ class ThreadExecutor(Executor):
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
         """Run tasks in threads of this process; light ones in one thread by default."""
-        yield _Threads(task, 1 if light and self.workers is None else self.workers)
+        yield ThreadSession(task, 1 if light and self.workers is None else self.workers)
 
 
 @dataclass(frozen=True)
@@ -296,14 +91,14 @@ class SerialExecutor(Executor):
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
         """Run tasks one after the other."""
-        yield _Serial(task)
+        yield SerialSession(task)
 
 
 @dataclass(frozen=True)
 class ProcessExecutor(Executor):
     """Processes, where steps hold the interpreter for long: PyMC blocks, functions of the user's.
 
-    Each process starts anew ("spawn") and takes some seconds for its imports; a script must ask for them below
+    Each process is a new interpreter ("spawn") and takes some seconds for its imports; a script must ask for them below
     ``if __name__ == "__main__":``.
     """
 
@@ -318,9 +113,9 @@ class ProcessExecutor(Executor):
                 f"The model cannot be sent to another process ({error}): define functions (post=, PyMC models) at the "
                 "top of a module instead of inside a function or as a lambda, or take executor='threads'."
             ) from None
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (pickled,))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), begin, (pickled,))
         try:
-            yield _Processes(task, pool, workers)
+            yield ProcessSession(task, pool, workers)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -333,7 +128,7 @@ EXECUTORS: dict[str, type[Executor]] = {
 
 
 def read_executor(executor: str | Executor | None, workers: int | None = None) -> Executor:
-    """The executor of a name, an executor as it is; None: threads.
+    """The executor with this name, or the executor itself; None: threads.
 
     Raises
     ------

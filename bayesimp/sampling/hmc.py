@@ -35,10 +35,10 @@ MOST_STEPS = 256
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a warm-up has found, to be kept as it is from then on.
+    """What a warm-up has found, to be kept fixed from then on.
 
     step: size e. factor: C, (n, n) lower triangular, or (n, 1) its diagonal. mean (n,): where the draws were.
-    acceptance: mean probability in the last stretch, with the step as it was.
+    acceptance: mean probability in the last stretch, with the step size of the time.
     """
 
     step: float
@@ -150,7 +150,7 @@ def adapt(
         Mean acceptance probability to be reached.
     stretches, last
         Transitions. After each stretch but the first the metric is the covariance of its draws, shrunk as Stan does;
-        the step is found anew in each (dual averaging, Hoffman & Gelman 2014, sec. 3.2) and is that of the last.
+        the step size is tuned afresh in each (dual averaging, Hoffman & Gelman 2014, sec. 3.2) and the last one is kept.
     """
     n = theta.size
     C = np.eye(n) if n <= DENSE else np.ones((n, 1))

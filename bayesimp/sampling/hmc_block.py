@@ -20,7 +20,7 @@ TRIAL = 10  # transitions by which a place to start from is judged
 
 @dataclass
 class HmcState:
-    """Where a chain stands: theta (n,), unconstrained; and how its transitions went, summed over them."""
+    """The state of a chain, theta (n,), unconstrained, and sums over its transitions."""
 
     theta: np.ndarray
     transitions: int = 0
@@ -50,7 +50,7 @@ class HmcBlock:
         sample = hmc(compiled.density_type, compiled.arrays_type)
         if not sample(compiled.density, rng, theta, C, e, trace, arrays):
             raise SamplingError(
-                f"The log density of the model of '{self.name}' is not finite where its chain stands: the data have "
+                f"The log density of the model of '{self.name}' is not finite at the state of its chain: the data have "
                 "left the support of the model (a bound, a positive variable?), or a parameter has run away under a "
                 "flat prior."
             )

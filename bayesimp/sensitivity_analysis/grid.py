@@ -11,8 +11,11 @@ from bayesimp.errors import SpecificationError
 __all__ = ["default_grid", "named"]
 
 
-def default_grid() -> dict[str, pr.Priors]:
-    """The priors of `sensitivity` when none are given; beta is flat in all of them.
+def default_grid(contextual: bool = False) -> dict[str, pr.Priors]:
+    """The priors of `sensitivity` when none are given; that of beta is the default's except in the last two.
+
+    contextual: whether the model has contextual effects (`bayesimp.priors.Contextual`; `FCS.has_contextual`), so that the
+    last two differ from the first.
 
     ``default``
         Half-t(2) standard deviations with the scale of each variable, correlations uniform.
@@ -24,9 +27,17 @@ def default_grid() -> dict[str, pr.Priors]:
     ``LKJ(2)``
         Correlations a little towards zero, half-t(3) standard deviations with the scale of each variable, on Sigma
         and Psi. Not conjugate: sampled by NUTS.
+    ``contextual 0.3``, ``contextual 1.2``
+        Half and twice the default's scale of contextual effects.
     """
     lkj = pr.Priors(pr.LKJ(2.0), pr.LKJ(2.0), name="LKJ(2)")
     grid = [pr.default(), pr.iw(1.0), pr.iw(1.6), pr.iw(5.0), pr.pan(), pr.jomo(), lkj]
+    grid = [replace(priors, beta=pr.Contextual()) for priors in grid]
+    if contextual:
+        half, twice = (factor * pr.Contextual().scale for factor in (0.5, 2.0))
+        grid += [
+            pr.Priors(beta=pr.Contextual(scale), name=f"contextual {scale:g}") for scale in (half, twice)
+        ]
     return {priors.name: priors for priors in grid}
 
 

@@ -76,7 +76,7 @@ def sensitivity(
     """
     if not (hasattr(model, "with_priors") and hasattr(model, "data")):
         must_be(model, "JointNormal or FCS", "sensitivity")
-    grid = default_grid() if priors is None else named(priors)
+    grid = default_grid(model.has_contextual) if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
         raise SpecificationError(f"reference = {reference!r} is not a prior here; there are {_list(grid)}.")

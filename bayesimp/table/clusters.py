@@ -38,13 +38,20 @@ class Clusters:
     index: pd.Index
 
     @classmethod
-    def of(cls, column: pd.Series) -> Clusters:
+    def of(cls, column: pd.Series, least: int = 2) -> Clusters:
         """The clusters that a column of ids names.
+
+        Parameters
+        ----------
+        column
+            (n,) the ids.
+        least
+            The number of clusters that there must be: two where something is to be learnt of them.
 
         Raises
         ------
         DataError
-            Ids are missing or have a fraction; there is one cluster only.
+            Ids are missing or have a fraction; there are too few clusters.
         """
         missing = column.isna().to_numpy()
         if missing.any():
@@ -54,7 +61,7 @@ class Clusters:
                 "leave these rows out: a row without a cluster cannot be imputed."
             )
         codes, labels = positions(_whole(column))
-        if len(labels) < 2:
+        if len(labels) < least:
             raise DataError(
                 f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With "
                 "one cluster nothing can be learnt about differences between clusters; is it the right column?"

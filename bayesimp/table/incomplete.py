@@ -210,6 +210,11 @@ class IncompleteData:
         """By variable: family, clusters complete / sporadic / systematic, missing cells and their share."""
         return describe.summary(self)
 
+    @property
+    def learnt_from(self) -> IncompleteData:
+        """The table whose observed values say what is usual for a variable: this one."""
+        return self
+
     def to_native(self, frame: pd.DataFrame) -> Any:
         """A pandas table converted to the kind of table the user gave (polars and pyarrow have no index)."""
         return as_native(frame, self._backend)

@@ -19,6 +19,7 @@
     methods = "bayes"                  # optional: one name, or [model.methods] with a name for each variable
     predictors = ["ses ~ . + (1 + mark | school)"]
     compatible = false
+    congenial = false                  # true: covariates are drawn given the analyses of the plan
     [model.derived]
     bmi = "weight / height**2"
 
@@ -45,7 +46,7 @@ OF_TYPE = {
     "JointNormal": ("formula",),
     "JointLatent": ("formula",),
     "JointGLMM": ("factors", "order", "effects"),
-    "FCS": ("methods", "predictors", "derived", "compatible"),
+    "FCS": ("methods", "predictors", "derived", "compatible", "congenial"),
 }
 
 
@@ -75,6 +76,7 @@ def read_model(section: Section, cluster: str | None) -> ModelPlan:
             "predictors": section.list_of_texts("predictors"),
             "derived": _texts(section, "derived"),
             "compatible": section.flag("compatible", False),
+            "congenial": section.flag("congenial", False),
         }
     as_methods = kind == "FCS" and "priors" not in section.record  # each method has its own
     priors = _priors(section)
@@ -160,14 +162,20 @@ def read_impute(section: Section, model: str) -> ImputePlan:
 
 
 def check_analyses(model: ModelPlan, analyses: Sequence[AnalysisPlan], problems: list[str]) -> None:
-    """A joint GLMM imputes for the analyses of the plan: there is one, and the model can hold it."""
-    if model.type != "JointGLMM":
+    """A model made for the analyses of the plan: there is one, and the model can hold it."""
+    if not model.for_analyses:
         return
+    joint = model.type == "JointGLMM"
     if not analyses:
-        problems.append("model.type: a JointGLMM imputes for the analyses of the plan; add [[analysis]]")
+        what = "model.type: a JointGLMM" if joint else "model.congenial: such a model"
+        problems.append(f"{what} imputes for the analyses of the plan; add [[analysis]]")
+    other = 'the factors of a JointGLMM have none; use type = "FCS"'
+    if not joint:
+        other = "values that are drawn given an analysis take none; set congenial = false under [model]"
+    refused = ("weights", "offset") if joint else ("weights", "offset", "link")
     for k, analysis in enumerate(analyses, 1):
-        for key in ("weights", "offset"):
-            if getattr(analysis, key) is not None:
-                problems.append(
-                    f'analysis[{k}].{key}: the factors of a JointGLMM have none; use type = "FCS"'
-                )
+        problems += [f"analysis[{k}].{key}: {other}" for key in refused if getattr(analysis, key) is not None]
+    if model.derived and not joint:
+        problems.append(
+            "model.derived: has no place beside congenial = true; write the expression in the formulas, as in I(a / b**2)"
+        )

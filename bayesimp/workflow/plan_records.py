@@ -53,6 +53,8 @@ class ModelPlan:
         Of a JointGLMM, whose analyses, with their families and links, are those of the plan.
     methods, predictors, derived, compatible
         Of chained equations; each as `bayesimp.FCS` takes it.
+    congenial
+        Whether chained equations draw covariates given the analyses of the plan.
     """
 
     type: str
@@ -65,6 +67,12 @@ class ModelPlan:
     predictors: tuple[str, ...] = ()
     derived: dict[str, str] = field(default_factory=dict)
     compatible: bool = False
+    congenial: bool = False
+
+    @property
+    def for_analyses(self) -> bool:
+        """Whether the analyses of the plan are part of the model."""
+        return self.type == "JointGLMM" or self.congenial
 
 
 @dataclass(frozen=True)

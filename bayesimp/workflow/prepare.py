@@ -55,9 +55,9 @@ def prepare(plan: Plan) -> Prepared:
 
 
 def _families(plan: Plan) -> dict[str, str]:
-    """Families of columns; the analyses say those of the responses of a joint GLMM."""
+    """Families of columns; analyses that the model is made for say those of their responses."""
     declared = dict(plan.data.families or {})
-    if plan.model.type == "JointGLMM":
+    if plan.model.for_analyses:
         for a in plan.analyses:
             trials = "" if a.trials is None else f"({a.trials})"
             if a.family != "normal":
@@ -72,9 +72,11 @@ def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
         from bayesimp.fcs.model import FCS
 
         predictors = list(own.predictors) or None
+        analyses = [str(a.formula) for a in plan.analyses] if own.congenial else None
         model = FCS(
-            data, own.methods, predictors, derived=own.derived or None, compatible=own.compatible or None
-        )
+            data, own.methods, predictors, analysis=analyses, derived=own.derived or None,
+            compatible=own.compatible or None,
+        )  # fmt: skip
         return model if own.priors is None else model.with_priors(own.priors)
     declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))}
     if own.formula is not None:
@@ -89,8 +91,8 @@ def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
 
 
 def _check_families(plan: Plan, data: IncompleteData) -> None:
-    """The factor of an analysis has the family of its response: it must be that of the analysis."""
-    if plan.model.type != "JointGLMM":
+    """A response is imputed, or conditioned on, by its own family: it must be that of the analysis."""
+    if not plan.model.for_analyses:
         return
     for k, a in enumerate(plan.analyses, 1):
         name = a.formula.responses[0]

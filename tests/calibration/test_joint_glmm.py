@@ -116,7 +116,7 @@ def test_a_child_left_out_is_rejected():
 
 @pytest.mark.calibration
 def test_leaves_drawn_without_effects_are_rejected(monkeypatch):
-    right = Sampler._leaf
+    right = Sampler.leaf
 
     def leaf(self, k):
         B = self.state.B.copy()
@@ -125,7 +125,7 @@ def test_leaves_drawn_without_effects_are_rejected(monkeypatch):
         self.state.B[:] = B
         return y
 
-    monkeypatch.setattr(Sampler, "_leaf", leaf)
+    monkeypatch.setattr(Sampler, "leaf", leaf)
     ranks = joint_glmm.ranks(CORRELATED, 45, 2, tune=60, thin=2)
     assert sbc.overall(ranks) < REJECTED
 

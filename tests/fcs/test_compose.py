@@ -1,11 +1,14 @@
 """From what the user says of FCS to the conditional models: formulas, tables, defaults, and every refusal."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayesimp as bi
 from bayesimp import methods as me
+from bayesimp import priors as pr
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.records import formula_text, text
@@ -42,6 +45,9 @@ DATA = bi.IncompleteData(FRAME, cluster="study")
 SMALL = bi.IncompleteData(FRAME[["study", "age", "y1", "y2", "y3"]], cluster="study")
 
 
+FLAT = me.Bayes(pr.Priors(beta=pr.Flat()))
+
+
 def block(c, name):
     return next(b for b in c.blocks if b.name == name)
 
@@ -68,18 +74,27 @@ def test_defaults():
     assert c.complete == ("Intercept", "age", "sex[M]", "arm[b]", "arm[c]", "time", "size")
     y1 = block(c, "y1")
     assert y1.method == me.Bayes() and names(y1.random) == ["Intercept"]
+    means = [f"cluster_mean({x})" for x in ("age", "sex[M]", "arm[b]", "arm[c]", "y2", "y3")]
+    assert names(y1.fixed) == [
+        *c.complete,
+        "y2",
+        "y3",
+        *means,
+    ]  # of time there is none: every cluster has the same
+    assert "compatible with a joint model" in y1.notes[0] and "shrunk" in y1.notes[-1]
+    y1 = block(conditionals(DATA, FLAT), "y1")
     assert names(y1.fixed) == [*c.complete, "y2", "y3"]
     assert "no cluster means" in y1.notes[0]  # 20 clusters, 6 means and size
 
 
 def test_default_means_where_there_are_clusters_enough():
-    """15 >= 5 x 3 (age, y1, y3); y2 is observed in 19 clusters; of 14 clusters, it is not."""
-    y2 = block(conditionals(SMALL), "y2")
+    """Under a flat prior: 15 >= 5 x 3 (age, y1, y3); y2 is observed in 19 clusters; of 14 clusters, it is not."""
+    y2 = block(conditionals(SMALL, FLAT), "y2")
     means = ["cluster_mean(age)", "cluster_mean(y1)", "cluster_mean(y3)"]
     assert names(y2.fixed) == ["Intercept", "age", "y1", "y3", *means]
     assert "compatible with a joint model" in y2.notes[0]
     few = SMALL.frame[SMALL.frame["study"] < "s15"]  # y2: 14 clusters, the others 15
-    c = conditionals(bi.IncompleteData(few, cluster="study"))
+    c = conditionals(bi.IncompleteData(few, cluster="study"), FLAT)
     assert len(block(c, "y1").fixed) == 7 and len(block(c, "y2").fixed) == 4
     assert "observed in 14 clusters, 15 are needed" in block(c, "y2").notes[0]
 
@@ -530,7 +545,7 @@ def test_compatible_slopes_beside_columns_of_clusters_are_noted():
 def test_compatible_leaves_out_balanced_covariates_with_a_note():
     _, y1 = one("y1 ~ y2 + time + (1 | study)", compatible=True)
     assert [c.name for c in y1.fixed if c.over] == ["cluster_mean(y2)"]
-    assert y1.notes == ("combinations of other columns, left out: 'cluster_mean(time)'",)
+    assert "combinations of other columns, left out: 'cluster_mean(time)'" in y1.notes
 
 
 def test_compatible_does_not_repeat_what_the_formula_has():
@@ -677,8 +692,16 @@ def test_dtype_of_a_factor_does_not_matter():
 def test_units_do_not_matter():
     scaled = FRAME.assign(age=FRAME["age"] * 1e6, y2=FRAME["y2"] * 1e-6, time=FRAME["time"] + 1e3)
     for options in ({}, {"compatible": True}):
-        a = conditionals(DATA, **options)
-        assert conditionals(bi.IncompleteData(scaled, cluster="study"), **options).blocks == a.blocks
+        a, b = (
+            conditionals(DATA, **options),
+            conditionals(bi.IncompleteData(scaled, cluster="study"), **options),
+        )
+        assert [replace(x, contextual=()) for x in a.blocks] == [replace(x, contextual=()) for x in b.blocks]
+        unit = {"cluster_mean(age)": 1e6, "cluster_mean(y2)": 1e-6}  # of y2's model another response
+        bounds, other = dict(block(a, "y1").contextual), dict(block(b, "y1").contextual)
+        assert set(bounds) == set(other) and len(bounds) >= 6
+        for column, (bound,) in bounds.items():
+            assert other[column][0] * unit.get(column.name, 1.0) == pytest.approx(bound, rel=1e-9)
 
 
 def test_printed_formula_can_be_given_back():
@@ -730,7 +753,7 @@ def test_numbers_of_rows_are_pointed_out_but_not_occasions():
 def test_means_of_imputed_variables_come_before_those_of_covariates():
     """Four clusters have room for three means beside the intercept: the one of y2 must be among them."""
     few = FRAME[FRAME["study"].isin(["s00", "s01", "s02", "s04"])]
-    c = conditionals(bi.IncompleteData(few.drop(columns="y3"), cluster="study"), compatible=True)
+    c = conditionals(bi.IncompleteData(few.drop(columns="y3"), cluster="study"), FLAT, compatible=True)
     names = [column.name for column in block(c, "y1").fixed]
     assert "cluster_mean(y2)" in names and "cluster_mean(age)" in names
     assert len([n for n in names if n.startswith("cluster_mean")]) < 5

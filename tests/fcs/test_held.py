@@ -193,7 +193,7 @@ def test_numbers_that_differ_by_round_off_are_refused(method):
 
 
 def test_numbers_that_differ_by_too_little_beside_their_size_are_told_from_exact_combinations():
-    with pytest.raises(DataError, match=r"'y' differs by .* about 1e\+12, .* Take a constant off"):
+    with pytest.raises(DataError, match=r"'y' differs by .* about 1e\+12, .* Subtract a constant"):
         bi.FCS(bi.IncompleteData(table().assign(y=lambda f: 1e12 + f["y"]), "g"))
 
 

@@ -65,6 +65,9 @@ tune = 2
 {ANALYSIS}"""
 
 
+GIVEN = FCS.replace('predictors = ["dose ~ . + ill:age"]', "congenial = true").replace('"norm"', '"bayes"')
+
+
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(3)
@@ -122,6 +125,27 @@ def test_a_run_is_what_the_library_gives(folder, text, kind, capsys):
     tables = [expected.frame(k) for k in range(3)]
     fits = bi.fit_each(tables, "ill ~ dose * age + (1 | clinic)", family="bernoulli")
     np.testing.assert_allclose(pooled["estimate"], fits.pool().estimate, rtol=1e-8)
+
+
+def test_chained_equations_for_the_analyses_of_the_plan(folder):
+    own = prepare(read_plan(written(folder, GIVEN))).model
+    formula = "ill ~ dose * age + (1 | clinic)"
+    made = bi.FCS(table(folder), {"dose": "bayes"}, analysis=formula)
+    run = dict(seed=5, cycles=6, tune=2, progress=False)
+    for k in range(2):
+        pd.testing.assert_frame_equal(
+            own.impute(2, **run).frame(k), made.impute(2, **run).frame(k), check_dtype=False
+        )
+    assert own.data.families["ill"] == "bernoulli" and own.spec.analyses == {"ill": formula}
+    assert "model.congenial: such a model imputes for the analyses" in problems(
+        folder, GIVEN.replace(ANALYSIS, "")
+    )
+    probit = GIVEN.replace('family = "bernoulli"', 'family = "bernoulli"\nlink = "probit"')
+    assert "analysis[1].link: values that are drawn given an analysis take none" in problems(folder, probit)
+    wrong = GIVEN.replace("[data.types]", '[data.families]\nill = "normal"\n[data.types]')
+    assert "analysis[1].family" in problems(folder, wrong)
+    derived = GIVEN.replace("[model.methods]", '[model.derived]\nz = "dose * age"\n[model.methods]')
+    assert "model.derived: has no place beside congenial = true" in problems(folder, derived)
 
 
 def test_the_analysis_says_family_and_link_of_its_factor(folder):

@@ -106,7 +106,7 @@ class Chain:
         self.events[block, code] = self.events.get((block, code), 0) + count
 
     def note(self, block: int, code: int, words: Mapping[int, tuple[str, str]]) -> None:
-        """Count the bits of a code that ``words`` knows, or a negative code as it is."""
+        """Count the bits of a code that ``words`` knows, or a negative code itself."""
         for each in [code] if code < 0 else [bit for bit in words if bit > 0 and code & bit]:
             self.record(block, each)
 
@@ -156,8 +156,8 @@ class Block(ABC):
     adapts
         Whether `adapt` tunes the block before the chains start.
     holds
-        Negative codes after which everything stands as it did before the visit. It is then passed over, and an event says
-        so, unless that happened in `LASTING` visits in succession: values that others complete in another way may do.
+        Negative codes after which everything is as it was before the visit. It is then skipped, with an event, unless
+        that happened in `LASTING` successive visits: given other values of other variables it may succeed.
     drawn
         (R,) bool for a cluster-level variable: incomplete rows whose value is drawn, rather than known from other rows of
         their cluster. None: all incomplete rows.
@@ -192,7 +192,7 @@ class Block(ABC):
     def visited(self, chain: Chain, code: int) -> bool:
         """Whether the run goes on after the code of a step; called once a visit.
 
-        Values that were never drawn need not keep to bounds, so that blocks with bounds do not stand still.
+        Values that were never drawn need not respect bounds, so blocks with bounds may not be skipped.
         """
         if code & BEYOND and code > 0:  # counted where it happened, `GeneralisedBlock.draw`
             return True

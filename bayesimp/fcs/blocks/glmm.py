@@ -37,7 +37,7 @@ from bayesimp.methods import Gibbs
 from bayesimp.priors import CoefficientPrior
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
-__all__ = ["BayesGlmm", "GeneralisedBlock", "family_code", "glmm_beta_prior"]
+__all__ = ["BayesGlmm", "GeneralisedBlock", "acceptance", "family_code", "glmm_beta_prior"]
 
 HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
 FEW_ACCEPTED = 0.1  # share of steps; chains that accept fewer hardly move in a hundred cycles
@@ -141,8 +141,8 @@ class GeneralisedBlock(Block):
     ) -> int:
         """Draw the missing values given their linear predictors eta (R, r).
 
-        Where a log mean is out of range the value stays as it is, for the next cycle may have other predictors, effects
-        and coefficients; but not in `LASTING` visits in succession.
+        Where a log mean is out of range the value is kept, because the next cycle may have other predictors, effects and
+        coefficients; but not in `LASTING` successive visits.
 
         For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
         (p,) (None: theta.beta).
@@ -271,24 +271,28 @@ class BayesGlmm(GeneralisedBlock):
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """The acceptance rate of the Metropolis steps, and steps that hardly moved."""
-        tally = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
-        name = self.chained.block.name
-        shares = [
-            f"{tally[kind][1] / tally[kind][0]:.0%} of {kind}"
-            for kind in ("cluster effects", "fixed effects", "scales of effects")
-            if tally[kind][0]
-        ]
-        events = [Event("acceptance", name, f"accepted by Metropolis steps: {', '.join(shares)}", 1)]
-        stuck = [kind for kind, (tried, accepted) in tally.items()
-                 if kind in ("cluster effects", "fixed effects") and accepted < FEW_ACCEPTED * tried]  # fmt: skip
-        if stuck:
-            text = (
-                f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(stuck)} were accepted, so that they hardly "
-                "moved: see summary(). Join levels, leave out predictors, or run many more cycles"
-            )
-            events.append(Event("slow mixing", name, text, 1))
-        sought, found = tally["modes"]
-        if found < sought:
-            text = "searches for a mode did not converge; proposals from their last points are valid, but rarely accepted"
-            events.append(Event("mode not found", name, text, int(sought - found)))
-        return events
+        return acceptance(self.chained.block.name, summed(thetas, "tallies"))
+
+
+def acceptance(name: str, tallies: np.ndarray) -> list[Event]:
+    """Events about the Metropolis steps of a variable; tallies (5, 2), summed over imputations."""
+    tally = dict(zip(TALLIES, tallies, strict=True))
+    shares = [
+        f"{tally[kind][1] / tally[kind][0]:.0%} of {kind}"
+        for kind in ("cluster effects", "fixed effects", "scales of effects")
+        if tally[kind][0]
+    ]
+    events = [Event("acceptance", name, f"accepted by Metropolis steps: {', '.join(shares)}", 1)]
+    stuck = [kind for kind, (tried, accepted) in tally.items()
+             if kind in ("cluster effects", "fixed effects") and accepted < FEW_ACCEPTED * tried]  # fmt: skip
+    if stuck:
+        text = (
+            f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(stuck)} were accepted, so that they hardly "
+            "moved: see summary(). Join levels, leave out predictors, or run many more cycles"
+        )
+        events.append(Event("slow mixing", name, text, 1))
+    sought, found = tally["modes"]
+    if found < sought:
+        text = "searches for a mode did not converge; proposals from their last points are valid, but rarely accepted"
+        events.append(Event("mode not found", name, text, int(sought - found)))
+    return events

@@ -13,8 +13,9 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients
 from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.chained.fill import fill, predict
 from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step, common_step
-from bayesimp.kernels.chained.moments import block_moments, cluster_factors, fill, predict
+from bayesimp.kernels.chained.moments import block_moments, cluster_factors
 from bayesimp.kernels.chained.regression import draw_regression, match
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
 from bayesimp.kernels.normal.effects import Moments

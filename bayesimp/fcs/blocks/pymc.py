@@ -54,7 +54,7 @@ class PriorModel(NormalBlock):
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.model = NormalConditional(
-            pr.Priors(Sigma, Psi),
+            pr.Priors(Sigma, Psi, pr.Flat()),
             p,
             q,
             beta_prior=beta_prior(priors.beta, scale, r, f"beta of '{name}'"),

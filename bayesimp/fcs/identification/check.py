@@ -92,7 +92,7 @@ def _response(s: Evidence) -> list[Event]:
 
 
 def _check_digits(s: Evidence) -> None:
-    """Refuse numbers that differ by hardly more than the steps of numbers of their size, or than ranks can tell."""
+    """Refuse values that differ by hardly more than the spacing of numbers of their size, or than ranks resolve."""
     y = s.values[s.name][s.rows]
     step, sd = float(np.spacing(np.abs(y).max())), float(y.std())
     least = max(DIGITS * step, TOLERANCE * float(np.abs(y).max()) * s.block.distribution.is_normal)
@@ -100,13 +100,13 @@ def _check_digits(s: Evidence) -> None:
         return
     raise DataError(
         f"'{s.name}' differs by a standard deviation of {sd:.3g} about {y.mean():.6g}, where numbers have steps of "
-        f"{step:.3g} ({s.seen}): too little beside its size for a model to be computed. Take a constant off it where its "
-        f"digits are still there, table['{s.name}'] - {y.min():.6g}, or leave it out: methods={{'{s.name}': None}}."
+        f"{step:.3g} ({s.seen}): too little relative to its size for a model to be computed. Subtract a constant where "
+        f"its digits are still there, table['{s.name}'] - {y.min():.6g}, or leave it out: methods={{'{s.name}': None}}."
     )
 
 
 def _separated(s: Evidence) -> list[Event]:
-    """A predictor that tells the two values of a response apart without error: its likelihood has no maximum."""
+    """A predictor that separates the two values of a response without error: the likelihood has no maximum."""
     if not s.block.distribution.is_two_valued or s.block.method.fits_each_cluster:
         return []
     y = s.values[s.name]

@@ -25,7 +25,11 @@ def between(s: Evidence) -> list[Event]:
     """Columns that differ between clusters only, by the column they multiply: clusters are their observations."""
     events = []
     for base, group in _groups(s):
-        events += _between_rank(s, [s.names[j] for j in group], _of_clusters(s, base, group))
+        plain = [j for j in group if s.block.fixed[j] not in s.shrunk]
+        if any(s.block.fixed[j].over for j in plain) or base == INTERCEPT:
+            events += _between_rank(s, [s.names[j] for j in plain], _of_clusters(s, base, plain))
+        for j in (j for j in group if j not in plain):
+            events += _shrunk_mean(s, j, _of_clusters(s, base, [*plain, j]))
     return events
 
 
@@ -101,6 +105,15 @@ def _between_rank(s: Evidence, names: list[str], matrix: Array) -> list[Event]:
         text += ": Psi has its prior alone."
         return [Event("prior only", f"Psi[{s.name}]", text, m)]
     return []
+
+
+def _shrunk_mean(s: Evidence, j: int, matrix: Array) -> list[Event]:
+    """A mean whose coefficient is shrunk, in the last column: any number of clusters carries it, unless others are it."""
+    known = np.isfinite(matrix).all(axis=1)
+    if known.sum() < matrix.shape[1] or not dependent(matrix[known])[-1]:
+        return []
+    text = f"'{s.names[j]}' is a combination of the other columns that differ between clusters only, in its "
+    return s.unidentified(s.names[j], f"{text}{len(matrix)} clusters.")
 
 
 def fitted_by_themselves(s: Evidence) -> list[Event]:

@@ -23,7 +23,7 @@ from bayesimp.messages import listing
 
 __all__ = ["as_filled", "combined", "complete", "exact", "incomplete", "together", "unseen"]
 
-BEYOND = 2  # rows beside as many as a relation has terms, on which it may still be one by chance
+BEYOND = 2  # rows in excess of the terms of a relation, on which it may still hold by chance
 LEVERAGE = 1e-6
 SUPPORT = 1e-6  # of the largest contribution, below which a column has no part in a relation
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ def complete(s: Evidence) -> list[Event]:
 
 
 def incomplete(s: Evidence) -> list[Event]:
-    """Each incomplete predictor beside the complete ones, in the rows where it and the response are observed."""
+    """Each incomplete predictor together with the complete ones, in the rows where it and the response are observed."""
     return [event for j, why in unseen(s) for event in s.unidentified(s.names[j], f"'{s.names[j]}' {why}.")]
 
 
@@ -74,7 +74,7 @@ def unseen(s: Evidence) -> list[tuple[int, str]]:
 
 
 def together(s: Evidence) -> list[Event]:
-    """Incomplete predictors beside each other."""
+    """Incomplete predictors together."""
     open_ = [int(j) for j in np.flatnonzero(s.kinds == "incomplete")]
     if len(open_) < 2:
         return []
@@ -143,18 +143,19 @@ def exact(s: Evidence) -> list[Event]:
 
 
 def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
-    """All columns, cluster means and within-cluster ones among them, once the holes are filled (`generic.filled`)."""
-    count, p = int(s.rows.sum()), len(s.names)
+    """All columns, with cluster means and within-cluster ones, once missing values are filled (`generic.filled`)."""
+    columns = [c for c in s.block.fixed if c not in s.shrunk]
+    count, p, names = int(s.rows.sum()), len(columns), [c.name for c in columns]
     if s.block.method.level == "cluster":  # `between` has said it
         return []
     if count < p:
-        return s.unidentified(s.names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
+        return s.unidentified(names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
     if count == p and s.block.distribution.is_normal and s.block.method.needs_residual_rows:
         raise SpecificationError(
             f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}): none is "
             f"left for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a prior."
         )
-    columns, events = s.block.fixed, []
+    events = []
     of_clusters = [c.over is not None or c.within for c in columns]
     order = sorted(range(p), key=lambda j: of_clusters[j])
     X = column_values([columns[j] for j in order], values, s.data.codes, centred=True)[s.rows]
@@ -162,8 +163,16 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
         j = order[place]
         if of_clusters[j]:  # of the others there is more to say than one way to fill them in
             zero = "zero" if not X[:, place].any() else "a combination of the other predictors"
-            text = f"'{s.names[j]}' is {zero} in the {count:,} rows where '{s.name}' is observed."
-            events += s.unidentified(s.names[j], text)
+            text = f"'{names[j]}' is {zero} in the {count:,} rows where '{s.name}' is observed."
+            events += s.unidentified(names[j], text)
+    kept = X[:, ~dependent(X)]
+    for column in s.shrunk:  # a proper prior takes any number of them, but not one that another column is
+        x = column_values([column], values, s.data.codes, centred=True)[s.rows]
+        if dependent(np.column_stack([kept, x]))[-1]:
+            where = f"in the {count:,} rows where '{s.name}' is observed."
+            events += s.unidentified(
+                column.name, f"'{column.name}' is a combination of the other predictors {where}"
+            )
     random = s.block.random
     out = (
         dependent(column_values(random, values, s.data.codes, centred=True)[s.rows])

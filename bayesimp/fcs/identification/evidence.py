@@ -13,6 +13,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.specification.values import column_values
+from bayesimp.formulas.columns import Column
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Evidence", "proper", "term_of"]
@@ -51,6 +52,11 @@ class Evidence:
         return np.array([
             "mean" if c.over else "complete" if c.base in self.complete else "incomplete" for c in self.block.fixed
         ])  # fmt: skip
+
+    @property
+    def shrunk(self) -> tuple[Column, ...]:
+        """Cluster means whose coefficients have the proper prior of contextual effects (`priors.Contextual`)."""
+        return tuple(column for column, _ in self.block.contextual)
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +101,7 @@ class Evidence:
 
 
 def proper(block: ConditionalModel) -> str | None:
-    """Why coefficients that the data do not determine have a proper law; None where they have none."""
+    """Why coefficients that the data do not determine have a proper distribution; None where they have not."""
     return block.method.proper_prior(block.family)
 
 

@@ -13,25 +13,34 @@ from bayesimp.errors import SpecificationError
 from bayesimp.fcs.identification.clusters import combined_means
 from bayesimp.fcs.identification.columns import combined, unseen
 from bayesimp.fcs.identification.evidence import Evidence, proper, term_of
-from bayesimp.fcs.specification.cluster_means import PER_COLUMN, cluster_means, clusters_needed
+from bayesimp.fcs.specification.cluster_means import (
+    PER_COLUMN,
+    cluster_means,
+    clusters_needed,
+    contextual_bounds,
+)
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.specification.values import column_values, dependent, observed
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
+from bayesimp.priors import default
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
     "Seen",
     "check_compatible",
+    "with_contextual",
     "with_means",
     "without_collinear",
     "without_combined_means",
     "without_unseen",
     "without_unseen_levels",
 ]
+
+SHRUNK = "coefficients of cluster means beside their variables are shrunk towards 0 (priors.Contextual)"
 
 
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
@@ -196,6 +205,41 @@ def without_combined_means(
     return block
 
 
+def with_contextual(
+    block: ConditionalModel,
+    observed: Mapping[str, Any],
+    codes: NDArray[np.integer],
+    fitted: NDArray[np.bool_],
+) -> ConditionalModel:
+    """The block with the bounds of its contextual effects, if its prior shrinks them; added means and written ones alike.
+
+    observed: base columns (N,) with nan where missing.
+    """
+    if not _is_shrunk(block):
+        return block
+    values = {name: np.asarray(v)[fitted] for name, v in observed.items()}
+    found = contextual_bounds(block.fixed, block.responses, values, codes[fitted])
+    return replace(block, contextual=found, notes=(*block.notes, SHRUNK)) if found else block
+
+
+def _is_shrunk(block: ConditionalModel) -> bool:
+    """Whether the coefficients of cluster means have a prior by which few clusters can carry them.
+
+    Of models with random slopes they do not: the origin of a product with a slope's column would enter the prior.
+    """
+    method = block.method
+    if not block.random:
+        return False
+    if (
+        not method.takes_priors
+        or method.own_model
+        or not block.distribution.is_normal
+        or len(block.random) > 1
+    ):
+        return False
+    return (default() if method.priors is None else method.priors).beta.shrinks_contextual
+
+
 def _left_out(draft: Draft, left: Collection[Column], text: str, why: str = "") -> Draft:
     """The draft without these columns, with a note about it."""
     if not left:
@@ -224,8 +268,9 @@ def with_means(
     imputed = {name for name in data.variables if data.missing(name).any()}
     values, codes = {name: v[fitted] for name, v in values.items()}, data.codes[fitted]
     seen = [~data.missing(name)[fitted] for name in block.responses]
+    shrunk = _is_shrunk(block)
     new, combined, there = cluster_means(
-        block.fixed, block.random, values, codes, imputed, seen, wanted is True
+        block.fixed, block.random, values, codes, imputed, seen, wanted is True, shrunk
     )
     notes = list(block.notes)
     if there:
@@ -237,7 +282,7 @@ def with_means(
         needed = clusters_needed((*block.fixed, *new), block.random, values, codes)
         if not new:
             return replace(block, notes=tuple(notes))
-        if clusters < needed:
+        if clusters < needed and not shrunk:
             few = f"observed in {clusters} clusters, {needed} are needed ({PER_COLUMN} for each)"
             return replace(block, notes=(*block.notes, f"no cluster means: {few}; compatible=True adds them"))
         notes.append(

@@ -1,7 +1,7 @@
 """Bounds of imputed values, read and checked: one pair per variable, or one per row (detection limits).
 
-A bounded value is drawn from its conditional law given that it lies between the bounds: the truncated normal, for normal
-variables imputed one at a time. Matched values respect bounds because all observed values do.
+A bounded value is drawn from its conditional distribution given that it lies between the bounds: the truncated normal
+for normal variables imputed one at a time. Matched values respect bounds because all observed values do.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
     n = len(data.frame)
     if isinstance(bound, pd.Series) and data._backend is None and not bound.index.equals(data.frame.index):
         raise SpecificationError(
-            f"{what} has another index than the table. If its rows stand in the order of the table, give "
+            f"{what} has another index than the table. If its rows are in the order of the table, give "
             ".to_numpy(); if not, sort it first: .reindex(table.index)."
         )
     try:
@@ -100,7 +100,7 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
 
 
 def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) -> None:
-    """Refuse bounds unless values are drawn one by one from a normal law, or matched."""
+    """Refuse bounds unless values are drawn one by one from a normal distribution, or matched."""
     what, method = f"bounds['{name}']", block.method
     if len(block.responses) > 1:
         raise SpecificationError(

@@ -20,7 +20,7 @@ from bayesimp.fcs.specification.values import column_values, dependent
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.table.clusters import varies_within
 
-__all__ = ["PER_COLUMN", "cluster_means", "clusters_needed"]
+__all__ = ["PER_COLUMN", "cluster_means", "clusters_needed", "contextual_bounds"]
 
 PER_COLUMN = 5  # clusters for each between-cluster column, below which means are not added by default
 Array = NDArray[np.float64]
@@ -34,6 +34,7 @@ def cluster_means(
     first: Set[str] = frozenset(),
     seen: Sequence[NDArray[np.bool_]] = (),
     alone: bool = False,
+    proper: bool = False,
 ) -> tuple[tuple[Column, ...], tuple[str, ...], tuple[str, ...]]:
     """Columns to add to ``fixed``; names of those left out as combinations of others, everywhere or in ``seen`` only.
 
@@ -50,6 +51,9 @@ def cluster_means(
         For each response, (N,) rows in which it is observed; a mean that is a combination of others there is left out.
     alone
         Whether, there, only combinations of ``fixed`` are left out, not those due to too few clusters.
+    proper
+        Whether the coefficients have a proper prior, by which any number of clusters can carry them; then only
+        combinations of ``fixed`` are left out anywhere.
     """
     inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
     inside = [base for base in inside if varies_within(values[base], codes).any()]
@@ -63,14 +67,10 @@ def cluster_means(
     new = [column for column in wanted if column not in fixed]
     ranked = sorted(new, key=lambda column: first.isdisjoint(column.over or ()))
     matrix, p = column_values([*fixed, *ranked], values, codes, centred=True), len(fixed)
-    out, there = dependent(matrix)[p:], np.zeros(len(ranked), dtype=bool)
+    every = np.ones(len(matrix), dtype=bool)
+    out, there = _combinations(matrix, p, every, proper), np.zeros(len(ranked), dtype=bool)
     for rows in seen:
-        each = [[*range(p), p + j] for j in range(len(ranked))]
-        there |= (
-            np.array([dependent(matrix[rows][:, columns])[-1] for columns in each], dtype=bool)
-            if alone
-            else dependent(matrix[rows])[p:]
-        )
+        there |= _combinations(matrix, p, rows, alone or proper)
     left, elsewhere = (
         {column for column, is_out in zip(ranked, mask, strict=True) if is_out}
         for mask in (out, there & ~out)
@@ -80,6 +80,51 @@ def cluster_means(
         tuple(c.name for c in new if c in left),
         tuple(c.name for c in new if c in elsewhere),
     )
+
+
+def _combinations(matrix: Array, p: int, rows: NDArray[np.bool_], alone: bool) -> NDArray[np.bool_]:
+    """Which columns from the p-th on are in these rows combinations of the first p, or (not alone) of any before."""
+    if not alone:
+        return dependent(matrix[rows])[p:]
+    each = [[*range(p), j] for j in range(p, matrix.shape[1])]
+    return np.array([dependent(matrix[rows][:, columns])[-1] for columns in each], dtype=bool)
+
+
+def contextual_bounds(
+    fixed: Sequence[Column],
+    responses: Sequence[str],
+    values: Mapping[str, Array],
+    codes: NDArray[np.integer],
+) -> tuple[tuple[Column, tuple[float, ...]], ...]:
+    """sd_i(ybar_i) / sd_i(xbar_i) for each mean of an x and each response y (`bayesimp.priors.Contextual`).
+
+    Parameters
+    ----------
+    fixed
+        Columns of X*. A mean has a contextual effect if x itself is there too; beside x less its mean, or alone, it has
+        the between-cluster coefficient, and is left out here.
+    values
+        Base columns (N,), nan where missing: the moments are those of observed values.
+    """
+    plain = {c.base for c in fixed if c.over is None and not c.within}
+    found = []
+    for column in fixed:
+        if column.over is None or column.sum or (column.base, column.over[0]) != (INTERCEPT, INTERCEPT):
+            continue
+        x = column.over[1]
+        spread = _between_sd(values[x], codes)
+        if x in plain and spread > 0:
+            found.append((column, tuple(_between_sd(values[y], codes) / spread for y in responses)))
+    return tuple(found)
+
+
+def _between_sd(x: Array, codes: NDArray[np.integer]) -> float:
+    """Standard deviation of the means of observed values in the clusters that have any; of values where one has."""
+    known = np.flatnonzero(~np.isnan(x))
+    known = known[np.lexsort((x[known], codes[known]))]  # the order of rows and labels changes no digit
+    sizes = np.bincount(codes[known])
+    means = np.sort(np.bincount(codes[known], weights=x[known])[sizes > 0] / sizes[sizes > 0])
+    return float(np.std(means, ddof=1)) if len(means) > 1 else float(np.std(np.sort(x[known])))
 
 
 def clusters_needed(

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import trials
+from bayesimp.fcs.specification.analyses import Analyses, check_drawn, check_options, read_analyses
 from bayesimp.fcs.specification.automatic_columns import (
     Seen,
     check_compatible,
+    with_contextual,
     with_means,
     without_collinear,
     without_combined_means,
@@ -38,7 +40,7 @@ from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
-from bayesimp.fcs.specification.values import filled
+from bayesimp.fcs.specification.values import filled, observed
 from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
@@ -61,6 +63,8 @@ def conditionals(
     derived: Mapping[str, str] | None = None,
     compatible: bool | None = None,
     ignore: NDArray[np.bool_] | None = None,
+    analysis: str | Sequence[str] | None = None,
+    bounded: Collection[str] = (),
 ) -> Conditionals:
     """The conditional models of FCS.
 
@@ -86,11 +90,14 @@ def conditionals(
         where it is missing; any other column is new.
     compatible
         Whether cluster means of the other variables are predictors (see `data.compatible`), unless the method says so.
-        None: in models without a formula, if there are at least 5 clusters for each mean. A mean that is a combination of
+        None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of models of
+        normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a combination of
         other columns, where the response is observed, is left out and noted. True is refused for methods that the user
         chose and that have no random effects to match.
     ignore
         (N,) bool: rows that models are not fitted to.
+    analysis, bounded
+        Analyses that values are drawn given (specification/analyses.py); variables with bounds, which they exclude.
 
     Raises
     ------
@@ -98,11 +105,13 @@ def conditionals(
         The message says what is wrong, for which variable, and what to do.
     """
     user = dict(derived or {})
+    analyses = read_analyses(analysis, data)
+    check_options(analyses, blocks, user, ignore)
     records = read_derived(user, data)
     grouped = read_blocks(blocks, data, user)
-    method_of, why = read_methods(methods, data, grouped, user)
+    method_of, why = read_methods(methods, data, grouped, user, analyses)
     incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
-    _require_something(incomplete, data)
+    _require_something(tuple(n for n in incomplete if data.missing(n).any()), data)
     if INTERCEPT in (*incomplete, *user, *grouped):
         raise SpecificationError(
             f"'{INTERCEPT}' is the name of the constant column of all models; rename the variable or block."
@@ -110,26 +119,75 @@ def conditionals(
     idle = tuple(n for n in data.variables if data.missing(n).any() and n not in incomplete and n not in user)
     base = BaseColumns(data, incomplete, idle, records)
     responses = {name: grouped.get(name, (name,)) for name in method_of}
-    logs = drawn_by_logs(data, {v: method for n, method in method_of.items() for v in responses[n]})
-    multilevel = {name: method.random == "required" for name, method in method_of.items()}
-
-    def by_default(name: str) -> Given:
-        taken = logs if unlimited(data.families[responses[name][0]], method_of[name]) else {}
-        return default_predictors(base, name, responses[name], multilevel[name], taken)
-
-    given = read_predictors(predictors, base, responses, multilevel, by_default)
+    imputed = {n: method for n, method in method_of.items() if data.missing(responses[n][0]).any()}
+    logs = drawn_by_logs(data, {v: method for n, method in imputed.items() for v in responses[n]})
+    given = _given(predictors, base, responses, method_of, logs, analyses)
     drafts = []
     for name, method in method_of.items():
         notes = (why[name], *given[name].notes) if why.get(name) else given[name].notes
+        notes = (*notes, *_drawn_given(analyses, name))
         drafts.append(
             _draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
         )
+    made = _with_automatic_columns(drafts, base, given, why, logs, compatible, ignore, analyses)
+    drawn = tuple(name for name in made if name in analyses or name in analyses.covariates)
+    for name in drawn:
+        check_drawn(made[name], analyses, base, bounded)
+    used = _used(made.values(), base)
+    complete = [name for name in base.complete if name in used]
+    exact = {name: _exact(data, name, method_of.get(name)) for name in incomplete}
+    return Conditionals(
+        tuple(complete),
+        np.column_stack([base.complete[name] for name in complete]),
+        incomplete,
+        tuple(record for name, record in base.derived.items() if name in used),
+        tuple(made[name] for name in visits(order, responses, data)),
+        {name: values for name, values in exact.items() if values is not None},
+        dict(base.written),
+        analyses.texts,
+        drawn,
+    )
+
+
+def _given(
+    predictors: Any,
+    base: BaseColumns,
+    responses: Mapping[str, tuple[str, ...]],
+    method_of: Mapping[str, Method],
+    logs: Mapping[str, str],
+    analyses: Analyses,
+) -> dict[str, Given]:
+    """The predictors of every block, from the user, from an analysis, or by default."""
+    multilevel = {name: method.random == "required" for name, method in method_of.items()}
+
+    def by_default(name: str) -> Given:
+        if name in analyses:
+            return Given(analyses.formulas[name], True, ("its model is the analysis that was given",))
+        taken = logs if unlimited(base.data.families[responses[name][0]], method_of[name]) else {}
+        after = analyses.after(name)
+        return default_predictors(base, name, responses[name], multilevel[name], taken, after)
+
+    return read_predictors(predictors, base, responses, multilevel, by_default, analyses.texts)
+
+
+def _with_automatic_columns(
+    drafts: Sequence[Draft],
+    base: BaseColumns,
+    given: Mapping[str, Given],
+    why: Mapping[str, str],
+    logs: Mapping[str, str],
+    compatible: bool | None,
+    ignore: NDArray[np.bool_] | None,
+    analyses: Analyses,
+) -> dict[str, ConditionalModel]:
+    """The blocks with the columns that their methods add and without those that the data cannot support, noted."""
+    data = base.data
     # the base columns are known only now, after all formulas
-    values = filled(data, base.complete, incomplete, base.derived.values())
+    values = filled(data, base.complete, base.incomplete, base.derived.values())
     drafts = [d.block.method.columns(d, data, values) for d in drafts]
     fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
     if compatible:
-        drafts = [check_compatible(d, why) for d in drafts]
+        drafts = [d if d.block.name in analyses else check_compatible(d, why) for d in drafts]
     asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
     drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
     drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
@@ -137,25 +195,30 @@ def conditionals(
     drafts = [without_unseen(d, seen, asked[d.block.name]) for d in drafts]
     drafts = [_with_note(d, drafts, logs, data) for d in drafts]
     drafts = _with_circles(drafts, base, values)
-    made = {d.block.name: with_means(d, data, values, compatible, fitted) for d in drafts}
+    made = {
+        d.block.name: d.block if d.block.name in analyses else with_means(d, data, values, compatible, fitted)
+        for d in drafts
+    }
     added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
+    there = observed(data, base.complete, base.incomplete, base.derived.values())
+    made = {
+        name: block if name in analyses else with_contextual(block, there, data.codes, fitted)
+        for name, block in made.items()
+    }
     made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
-    made = {name: _without(block, given[name], base) for name, block in made.items()}
-    used = _used(made.values(), base)
-    complete = [name for name in base.complete if name in used]
-    return Conditionals(
-        tuple(complete),
-        np.column_stack([base.complete[name] for name in complete]),
-        incomplete,
-        tuple(record for name, record in base.derived.items() if name in used),
-        tuple(made[name] for name in visits(order, responses, data)),
-        {
-            name: exact
-            for name in incomplete
-            if (exact := _exact(data, name, method_of.get(name))) is not None
-        },
-        dict(base.written),
-    )
+    return {name: _without(block, given[name], base) for name, block in made.items()}
+
+
+def _drawn_given(analyses: Analyses, name: str) -> list[str]:
+    """The note of a covariate of analyses."""
+    if not (texts := analyses.of(name)):
+        return []
+    left = sorted(analyses.after(name))
+    times = " times ".join(f"'{text}'" for text in texts)
+    are = "are" if len(left) > 1 else "is"
+    return [
+        f"drawn from its own model times the analysis {times}: {listing(left)} {are} not among its predictors"
+    ]
 
 
 def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from bayesimp.contract import Contents
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals, formula_text, summed
 from bayesimp.formulas.predictors import addition, edit
-from bayesimp.formulas.syntax import Name, write
+from bayesimp.formulas.syntax import Name, column_names, read, write
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["call_with", "contents"]
@@ -40,6 +40,7 @@ def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
                 _clusters(block),
                 block.distribution.is_normal,
                 block.method.residual == "cluster" or block.method.fits_each_cluster,
+                name in spec.analyses,
             )
     return out
 
@@ -61,12 +62,13 @@ def call_with(
     clusters: Sequence[str],
     variances: Sequence[str] = (),
 ) -> str | None:
-    """The call with these terms; "..." stands for other arguments that the user gave, which stay.
+    """The call with these terms; "..." stands for the other arguments that the user gave, which stay the same.
 
     Methods without random effects give way to ``bayes`` where such are asked for, if the variable is observed in more
     than one cluster.
     """
     group = write(Name(data.cluster))
+    analyses = dict(spec.analyses)
     predictors: dict[str, Any] = {}
     methods: dict[str, str] = {}  # as code
     for block in {block.name: block for block in spec.blocks}.values():
@@ -74,6 +76,12 @@ def call_with(
             list(dict.fromkeys(t for name in block.responses for t in part.get(name, ())))
             for part in (fixed, random)
         )
+        if block.name in analyses:
+            grouped = block.name in clusters
+            analyses[block.name] = _longer_analysis(block, spec, group, terms, slopes, grouped)
+            continue
+        if block.name in spec.drawn and _cannot_have(block, spec, [*terms, *slopes], variances):
+            return None
         without = block.method.random == "none" and block.method.level == "row"
         if without and (slopes or not set(clusters).isdisjoint(block.responses)):
             if any(len(np.unique(data.codes[~data.missing(name)])) < 2 for name in block.responses):
@@ -85,17 +93,51 @@ def call_with(
         if not terms and not slopes:
             continue
         predictors[block.name] = _longer(block, spec, group, declared.get("predictors"), terms, slopes)
-    if not predictors and not methods:
+    larger = analyses != dict(spec.analyses)
+    if not predictors and not methods and not larger:
         return None
     if predictors and "predictors" in declared:
         predictors = _as_before(spec, data, declared["predictors"]) | predictors
-    shown = {*(["predictors"] if predictors else []), *(["methods"] if methods else [])}
+    changed = {"predictors": predictors, "methods": methods, "analysis": larger}
+    shown = {name for name, value in changed.items() if value}
     parts = ["data", *(["..."] if declared.keys() - shown else [])]
     if methods:
         methods = _methods_before(spec, declared.get("methods")) | methods
         parts.append(f"methods={{{', '.join(f'{name!r}: {code}' for name, code in methods.items())}}}")
     parts += [f"predictors={predictors!r}"] if predictors else []
+    if larger:
+        texts = list(analyses.values())
+        parts.append(f"analysis={texts[0]!r}" if len(texts) == 1 else f"analysis={texts!r}")
     return f"bi.FCS({', '.join(parts)})"
+
+
+def _cannot_have(
+    block: ConditionalModel, spec: Conditionals, terms: Sequence[str], variances: Sequence[str]
+) -> bool:
+    """Whether a covariate of an analysis would need its response, or a variance in each cluster, which are refused."""
+    names = {name for term in terms for name in column_names(read(term))}
+    return not names.isdisjoint(spec.analyses) or block.name in variances
+
+
+def _longer_analysis(
+    block: ConditionalModel,
+    spec: Conditionals,
+    group: str,
+    terms: Sequence[str],
+    slopes: Sequence[str],
+    grouped: bool,
+) -> str:
+    """An analysis that the model was made for, with further terms; grouped: with effects of clusters."""
+    own = spec.analyses[block.name]
+    if grouped and not block.random and not slopes:
+        terms = [*terms, f"(1 | {group})"]
+    if not terms and not slopes:
+        return own
+    if not slopes:
+        return " + ".join([own, *terms])
+    now = summed(block.random, spec.written) if block.random else "1"
+    left = write(Name(block.name))
+    return f"{left} ~ {summed(block.fixed, spec.written)} + {addition(terms, slopes, now, group)}"
 
 
 def _longer(

@@ -16,6 +16,8 @@ __all__ = ["declared_from_dict", "declared_to_dict"]
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `FCS` except data, post, where and ignore, which are functions and arrays."""
     out = {name: declared[name] for name in ("order", "blocks", "derived", "compatible")}
+    analysis = declared.get("analysis")
+    out["analysis"] = analysis if analysis is None or isinstance(analysis, str) else list(analysis)
     out["bounds"] = declared["bounds"] and {
         str(name): [_bound(bound) for bound in pair] for name, pair in declared["bounds"].items()
     }
@@ -34,6 +36,7 @@ def declared_from_dict(record: Mapping[str, Any]) -> dict[str, Any]:
         A block had a user's own model, which is code and so not in the file.
     """
     out = {name: record[name] for name in ("order", "blocks", "derived", "compatible")}
+    out["analysis"] = record.get("analysis")  # not in files from before
     out["bounds"] = (
         {name: tuple(pair) for name, pair in record["bounds"].items()} if record["bounds"] else None
     )

@@ -1,6 +1,6 @@
 """Variables that drive each other, so that imputed values can run away: log links, and columns computed from others.
 
-Suppose a count c is drawn from exp(a + b x), and x in turn from a + b c. We know no proper joint law with these
+Suppose a count c is drawn from exp(a + b x), and x in turn from a + b c. We know no proper joint distribution with these
 conditionals; in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md). Given such a c, the
 mean of a normal x is about linear in log c, and with log c the two are as stable as two normal variables. Therefore
 default models of unbounded variables take logarithms, and formulas that do not are noted.

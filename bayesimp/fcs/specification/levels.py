@@ -151,7 +151,7 @@ def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> 
     if draft.explicit:
         raise SpecificationError(
             f"'{block.name}': {names} differ(s) between clusters only, and method '{block.method.name}' has a term for "
-            "every cluster beside which it says nothing; take it out of the formula, or use 'bayes' or 'mlmi'."
+            "every cluster, next to which it adds nothing; take it out of the formula, or use 'bayes' or 'mlmi'."
         )
     fixed = tuple(c for c in block.fixed if c not in static)
     return replace(block, fixed=fixed, notes=(*block.notes, f"between clusters only, left out: {names}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,11 @@ def read_predictors(
     responses: Mapping[str, tuple[str, ...]],
     multilevel: Mapping[str, bool],
     default: Callable[[str], Given],
+    analyses: Mapping[str, str],
 ) -> dict[str, Given]:
     """Formula by block; that of ``default`` if ``given`` does not mention the block.
+
+    analyses: responses whose formula is an analysis, which `default` has; the user gives no other.
 
     Raises
     ------
@@ -45,6 +48,11 @@ def read_predictors(
     entries, every = _entries(given, data, responses)
     for key, value in entries.items():
         name = _key(key, data, responses)
+        if name in analyses:
+            raise SpecificationError(
+                f"predictors: '{name}' is the response of the analysis '{analyses[name]}', which is its model; take its "
+                "predictors out."
+            )
         change = edit(value) if isinstance(value, str) and "~" in value else None
         if change is not None:
             _check_left(change.responses, name, responses)
@@ -58,7 +66,8 @@ def read_predictors(
     rest = [name for name in responses if name not in found]
     if every is None:
         return found | {name: default(name) for name in rest}
-    return found | _every(every, rest, base, responses, default)
+    found |= {name: default(name) for name in rest if name in analyses}
+    return found | _every(every, [n for n in rest if n not in analyses], base, responses, default)
 
 
 def _every(
@@ -91,14 +100,19 @@ def _check_left(left: tuple[str, ...], name: str, responses: Mapping[str, tuple[
 
 
 def default_predictors(
-    base: BaseColumns, name: str, responses: tuple[str, ...], multilevel: bool, logs: Mapping[str, str]
+    base: BaseColumns,
+    name: str,
+    responses: tuple[str, ...],
+    multilevel: bool,
+    logs: Mapping[str, str],
+    without: Collection[str] = (),
 ) -> Given:
     """All complete columns, all other incomplete variables and all derived columns that do not depend on the response,
     except constants, combinations of others, and factors with very many levels. logs: incomplete variables that enter
-    through a function (`feedback`)."""
+    through a function (`feedback`); without: variables that are left out."""
     data = base.data
     complete, notes = _complete_predictors(base)
-    others = [v for v in base.incomplete if v not in responses]
+    others = [v for v in base.incomplete if v not in responses and v not in without]
     derived = [d for d in base.users if not base.roots(d) & set(responses)]
     derived, more = _independent(base, derived, [*complete, *others])
     taken = {v: f"{logs[v]}({write(Name(v))})" for v in others if v in logs}
@@ -124,7 +138,7 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
                 f"'{name}' is {data.frame[name].dtype} (family 'none'), neither imputed nor a predictor"
             )
             continue
-        if data.missing(name).any() or name in base.derived:
+        if name in base.incomplete or data.missing(name).any() or name in base.derived:
             continue
         levels = data.frame[name].nunique()
         if levels < 2:

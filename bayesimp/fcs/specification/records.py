@@ -45,6 +45,9 @@ class ConditionalModel:
         The numbers of its levels in the base column, in order (`IncompleteData.level_values`); empty for numbers.
     trials
         Base column of binomial trials.
+    contextual
+        Cluster means whose coefficients are shrunk (`bayesimp.priors.Contextual`), each with the bound of that
+        coefficient for each response, in the units of the data.
     """
 
     name: str
@@ -56,6 +59,13 @@ class ConditionalModel:
     family: str = "normal"
     levels: tuple[float, ...] = ()
     trials: str | None = None
+    contextual: tuple[tuple[Column, tuple[float, ...]], ...] = ()
+
+    @property
+    def bounds(self) -> Array:
+        """(p, responses) bounds of contextual effects; inf for columns that are none."""
+        known = dict(self.contextual)
+        return np.array([known.get(column, (np.inf,) * len(self.responses)) for column in self.fixed])
 
     @property
     def predictors(self) -> int:
@@ -88,6 +98,10 @@ class Conditionals:
     exact
         Imputed columns that hold whole numbers (empty array) or only certain values: levels or, for methods that match,
         the observed values.
+    analyses
+        Response -> analysis that its values are drawn from (specification/analyses.py).
+    drawn
+        Blocks whose values are drawn given analyses: those of the responses and of the covariates.
     """
 
     complete: tuple[str, ...]
@@ -97,6 +111,8 @@ class Conditionals:
     blocks: tuple[ConditionalModel, ...]
     exact: Mapping[str, Array] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
+    analyses: Mapping[str, str] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
 
 
 def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, str] | None = None) -> str:

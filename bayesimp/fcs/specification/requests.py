@@ -1,4 +1,4 @@
-"""Requests to FCS other than its models, read and checked: cells to fill, rows to ignore, functions."""
+"""Options of FCS other than its models, read and checked: cells to fill, rows to ignore, functions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
     n = len(data.frame)
     if isinstance(mask, pd.Series) and data._backend is None and not mask.index.equals(data.frame.index):
         raise SpecificationError(
-            f"{what} has another index than the table. If its rows stand in the order of the table, give "
+            f"{what} has another index than the table. If its rows are in the order of the table, give "
             ".to_numpy(); if not, sort it first: .reindex(table.index)."
         )
     array = np.asarray(mask)

@@ -8,6 +8,7 @@ from typing import Any
 from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
+from bayesimp.fcs.specification.analyses import Analyses
 from bayesimp.fcs.specification.defaults import check_family, choose
 from bayesimp.messages import listing, suggestion
 from bayesimp.methods import Bayes, Method, read
@@ -56,9 +57,15 @@ def read_blocks(
 
 
 def read_methods(
-    methods: Any, data: IncompleteData, grouped: Mapping[str, tuple[str, ...]], derived: Mapping[str, str]
+    methods: Any,
+    data: IncompleteData,
+    grouped: Mapping[str, tuple[str, ...]],
+    derived: Mapping[str, str],
+    analyses: Analyses,
 ) -> tuple[dict[str, Method], dict[str, str]]:
     """Method by block, in the order of the blocks' first variables in the table; the reason, if it is a default.
+
+    Responses of analyses have a block even if they are complete, for the parameters of the analysis.
 
     Raises
     ------
@@ -71,17 +78,21 @@ def read_methods(
         by_name = dict(methods.items())
         methods = None
     for name, value in by_name.items():
-        _check_key(str(name), value, data, grouped, derived)
+        if not (name in analyses and _is_method(value)):
+            _check_key(str(name), value, data, grouped, derived)
     chosen: dict[str, Method] = {}
     why: dict[str, str] = {}
     for variable in data.variables:
-        if variable in derived or not data.missing(variable).any():
+        if variable in derived or not (variable in analyses or data.missing(variable).any()):
             continue
         name = next((block for block, members in grouped.items() if variable in members), variable)
         value = by_name.get(name, methods)
         told = methods is not None or name in by_name
+        if variable in analyses and not (name in by_name and _is_method(value)):
+            chosen[name] = _of_analysis(variable, data, analyses, name in by_name, methods)
+            continue
         unsaid = not family_of(data.families[variable]).is_imputable and name not in (*by_name, *grouped)
-        if (told and value is None) or (isinstance(value, str) and not value) or unsaid:
+        if (told and not _is_method(value)) or unsaid:
             continue
         data.require_observed([variable])
         if told:
@@ -96,6 +107,28 @@ def read_methods(
         check_family(data, variable, chosen[name])
         _check_joint(name, grouped.get(name, (name,)), chosen[name])
     return chosen, why
+
+
+def _of_analysis(name: str, data: IncompleteData, analyses: Analyses, denied: bool, of_all: Any) -> Method:
+    """The method of the response of an analysis.
+
+    denied: the user gave None for it; of_all: the method of all variables, if there is one, which is taken where the
+    analysis has, or lacks, a random part as it does.
+    """
+    if denied and data.missing(name).any():
+        raise SpecificationError(
+            f"methods: '{name}' is the response of the analysis '{analyses.texts[name]}', by which it is imputed; take "
+            "None out, or the analysis."
+        )
+    data.require_observed([name])
+    method = analyses.method(data, name)
+    if _is_method(of_all) and read(of_all).random == method.random and method.level == "row":
+        method = read(of_all)
+    return method.for_family(family_of(data.families[name]).name)
+
+
+def _is_method(value: Any) -> bool:
+    return not (value is None or (isinstance(value, str) and not value))
 
 
 def visits(
@@ -153,7 +186,7 @@ def _check_key(
 ) -> None:
     if name in grouped:
         return
-    nothing = value is None or (isinstance(value, str) and not value)
+    nothing = not _is_method(value)
     if name == data.cluster and nothing:
         return
     if name in derived:

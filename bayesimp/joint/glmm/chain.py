@@ -14,7 +14,7 @@ from bayesimp.kernels.families.responses import aux_size
 from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["ChainState", "numbers", "start_chain"]
+__all__ = ["ChainState", "filled", "numbers", "start_chain"]
 
 Array = NDArray[np.float64]
 
@@ -59,18 +59,7 @@ class ChainState:
 def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int) -> ChainState:
     """A dispersed start: missing values drawn from observed ones, scales at random, no effects."""
     rng = chain_rng(seed, chain)
-    V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
-    for k, factor in enumerate(table.factors):
-        if table.leaf[k] or not len(table.missing[k]):
-            continue
-        rows = table.missing[k]
-        drawn = rng.choice(table.observed[k], len(rows))
-        if factor.at_cluster:
-            drawn = rng.choice(table.observed[k], table.clusters)[arrays.cluster[rows]]
-        if factor.family.takes_trials:
-            drawn = np.minimum(drawn, arrays.trials[rows, k])  # another row may have had more trials
-        Y[rows, k] = drawn
-        V[rows, arrays.variable[k]] = numbers(table, k, drawn)
+    V, Y = filled(table, rng)
     aux = [
         np.ones(aux_size(f.code, len(f.levels)))
         if f.code == ORDINAL
@@ -89,6 +78,23 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
         np.zeros((len(table.factors), len(TALLIES), 2), dtype=np.int64), np.full(len(table.factors), 0.5),
         np.zeros((len(table.factors), 2), dtype=np.int64),
     )  # fmt: skip
+
+
+def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
+    """V and Y with missing values drawn from observed ones, but for leaves."""
+    V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
+    for k, factor in enumerate(table.factors):
+        if table.leaf[k] or not len(table.missing[k]):
+            continue
+        rows = table.missing[k]
+        drawn = rng.choice(table.observed[k], len(rows))
+        if factor.at_cluster:
+            drawn = rng.choice(table.observed[k], table.clusters)[arrays.cluster[rows]]
+        if factor.family.takes_trials:
+            drawn = np.minimum(drawn, arrays.trials[rows, k])  # another row may have had more trials
+        Y[rows, k] = drawn
+        V[rows, arrays.variable[k]] = numbers(table, k, drawn)
+    return V, Y
 
 
 def numbers(table: FactorTable, k: int, y: Array) -> Array:

@@ -29,7 +29,7 @@ from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Factor", "read_factors"]
+__all__ = ["Factor", "made_factor", "read_factors", "read_formula"]
 
 MOST_LEVELS = 10  # of a complete factor that is a predictor by default
 
@@ -110,7 +110,7 @@ def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, 
     links = dict.fromkeys(order, "") | dict(request.links)
     factors = (
         replace(
-            _factor(data, name, formulas[name], base, name in analyses, links[name]),
+            made_factor(data, name, formulas[name], base, name in analyses, links[name]),
             left_out=left_out.get(name, ()),
         )
         for name in order
@@ -133,7 +133,7 @@ def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
     """Response -> formula that was given."""
     given: dict[str, Predictors] = {}
     for text in request.analyses:
-        name, formula = _read(data, text, None)
+        name, formula = read_formula(data, text, None)
         if name in given:
             raise SpecificationError(
                 f"Two analyses have the response '{name}': '{given[name].text}' and '{text}'. One factor cannot be both; "
@@ -149,11 +149,18 @@ def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
             raise SpecificationError(
                 f"factors: '{name}' is not a variable. {suggestion(name, data.variables)}"
             )
-        given[name] = _read(data, text, name)[1]
+        given[name] = read_formula(data, text, name)[1]
     return given
 
 
-def _read(data: IncompleteData, text: str, response: str | None) -> tuple[str, Predictors]:
+def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple[str, Predictors]:
+    """Response and formula of an analysis, or of the factor of a response.
+
+    Raises
+    ------
+    SpecificationError
+        It has no response or several, another one, an unknown column, its response on both sides, or other groups.
+    """
     formula = predictors(text)
     found = formula.formula.responses
     if response is not None and found and found != (response,):
@@ -261,9 +268,16 @@ def _as_predictor(name: str, family: Family) -> str:
     return f"{family.as_predictor}({text})" if family.as_predictor else text
 
 
-def _factor(
+def made_factor(
     data: IncompleteData, name: str, formula: Predictors, base: BaseColumns, is_analysis: bool, link: str
 ) -> Factor:
+    """The factor of a response with this formula.
+
+    Raises
+    ------
+    SpecificationError
+        The family has no compiled density, or the formula does not suit a variable with one value in a cluster.
+    """
     record = data.variable(name)
     family = family_of(record.family)
     if not family.has_kernel and not family.is_normal:

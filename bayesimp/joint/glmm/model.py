@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -105,7 +106,8 @@ class JointGLMM(ImputationModel):
         self.data = data
         self.request = read_request(data.cluster, analysis, factors, order, links)
         self.separate = effects == "separate"
-        self.priors = pr.default() if priors is None else pr.read(priors)
+        given = pr.default() if priors is None else pr.read(priors)
+        self.priors = replace(given, beta=given.beta.without_contextual())
         self.factors, base = read_factors(data, self.request)
         self._check_variation()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)

@@ -113,8 +113,10 @@ def resolved_Psi(
     return scale.Psi_prior(priors.Psi, f"Psi of {names}"), scale
 
 
-def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> FactorPriors:
-    """Priors of all factors.
+def factor_priors(
+    table: FactorTable, priors: pr.Priors, separate: bool, only: int | None = None
+) -> FactorPriors:
+    """Priors of all factors; only: of one of several with separate effects, the others being placeholders.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> Fact
         d = sum(table.factors[k].effects for k in group)
         blocks.append(range(start, start + d))
         start += d
-        if d == 0:
+        if d == 0 or only not in (None, group[0]):
             updates.append(CovarianceUpdate(4, 0.0, np.zeros((0, 0)), np.zeros(0)))
             known.append(None)
             continue
@@ -144,7 +146,7 @@ def factor_priors(table: FactorTable, priors: pr.Priors, separate: bool) -> Fact
         scale_k = table.scales[k]
         Q0, t0 = beta_of(table, priors, k)
         beta.append((np.ascontiguousarray(Q0), np.ascontiguousarray(t0)))
-        if not factor.family.is_normal:
+        if not factor.family.is_normal or only not in (None, k):
             variance.append(CovarianceUpdate(4, 0.0, np.zeros((1, 1)), np.zeros(1)))
             continue
         Sigma = pr.rescale(resolved_variance(priors, table, k), scale_k.s)

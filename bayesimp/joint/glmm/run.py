@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesimp.joint.glmm.model import JointGLMM
+    from bayesimp.table.new_rows import NewRows
 
 __all__ = ["GLMMRun"]
 
@@ -218,6 +219,14 @@ class GLMMRun(contract.Run):
         from bayesimp.joint.glmm.pointwise import pointwise
 
         return pointwise(self, what, request)
+
+    def transform(
+        self, new: NewRows, m: int, seed: int
+    ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """The missing values of new rows, by a Gibbs sampler at given parameters (joint/glmm/new_rows.py)."""
+        from bayesimp.joint.glmm.new_rows import complete_new_rows
+
+        return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
         """Where the chains are, and the draws kept (joint/glmm/storage.py)."""

@@ -10,6 +10,8 @@ and then Psi given all effects. Missing cells of leaves are drawn where a draw i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
@@ -19,7 +21,7 @@ from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.covariance.update import FIXED
-from bayesimp.kernels.factors.arrays import State, workspace
+from bayesimp.kernels.factors.arrays import State, Work, workspace
 from bayesimp.kernels.factors.cells import draw_cells
 from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
@@ -44,7 +46,14 @@ TARGET, GAIN = (
 class Sampler:
     """A chain with what follows from its state: columns, coefficients of the table's columns, cutpoints."""
 
-    def __init__(self, table: FactorTable, priors: FactorPriors, chain: ChainState, label: str) -> None:
+    def __init__(
+        self,
+        table: FactorTable,
+        priors: FactorPriors,
+        chain: ChainState,
+        label: str,
+        work: Sequence[Work] | None = None,
+    ) -> None:
         self.table, self.priors, self.chain, self.label = table, priors, chain, label
         a = table.arrays
         n, K = chain.Y.shape
@@ -60,29 +69,52 @@ class Sampler:
         self.moving = (
             table.cells.active.any(axis=0) if len(table.cells.active) else np.zeros(a.column[-1], bool)
         )
-        self.work = [workspace(a, table.cells, k) for k in range(K)]
+        self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
         for k in range(K):
             self._refresh(k)
 
     def sweep(self, tune: bool = False) -> None:
         """One update of everything; `tune`: in warm-up, where steps are tuned."""
-        table, chain = self.table, self.chain
-        for k in range(len(table.factors)):
-            failed = self._normal(k) if table.factors[k].code == NORMAL else self._generalised(k)
+        self._factors(tune)
+        for b in range(len(self.chain.Psi)):
+            if not self.update_covariance(b):
+                raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+
+    def _factors(self, tune: bool) -> None:
+        """Everything but Psi, factor by factor."""
+        for k in range(len(self.table.factors)):
+            failed = self.update_parameters(k)
             if failed:
-                raise SamplingError(f"{self.label}, factor '{table.factors[k].formula}': {FAILURES[failed]}.")
+                raise SamplingError(
+                    f"{self.label}, factor '{self.table.factors[k].formula}': {FAILURES[failed]}."
+                )
+            self.update_cells(k, tune)
+
+    def update_parameters(self, k: int) -> int:
+        """Coefficients, effects and dispersion of factor k; 0, or a key of `FAILURES`."""
+        failed = self._normal(k) if self.table.factors[k].code == NORMAL else self._generalised(k)
+        if not failed:
             self._refresh(k)
-            if table.cells.start[k] < table.cells.start[k + 1]:
-                chain.failed += draw_cells(
-                    chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor,
-                    self.state, self.work[k],
-                )  # fmt: skip
-                if len(table.bare[k]):
-                    self._together(k, tune)
-        for prior, Psi, B in zip(self.priors.updates, chain.Psi, chain.B, strict=True):
-            if prior.kind != FIXED and len(Psi):
-                if not draw_covariance(chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi):
-                    raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+        return failed
+
+    def update_cells(self, k: int, tune: bool = False) -> None:
+        """Missing cells of factor k that other factors wait for."""
+        table, chain = self.table, self.chain
+        if table.cells.start[k] == table.cells.start[k + 1]:
+            return
+        chain.failed += draw_cells(
+            chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,
+            self.work[k],
+        )  # fmt: skip
+        if len(table.bare[k]):
+            self._together(k, tune)
+
+    def update_covariance(self, b: int) -> bool:
+        """Block b of Psi given all its effects; whether all was positive definite."""
+        prior, Psi, B = self.priors.updates[b], self.chain.Psi[b], self.chain.B[b]
+        if prior.kind == FIXED or not len(Psi):
+            return True
+        return bool(draw_covariance(self.chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi))
 
     def _together(self, k: int, tune: bool) -> None:
         """Effects and cells of factor k in clusters where it is never observed."""
@@ -141,7 +173,7 @@ class Sampler:
     def completed(self) -> list[Array]:
         """By factor: the missing responses, as models see them; those of leaves are drawn here."""
         return [
-            self._leaf(k) if self.table.leaf[k] and len(rows) else self.chain.Y[rows, k]
+            self.leaf(k) if self.table.leaf[k] and len(rows) else self.chain.Y[rows, k]
             for k, rows in enumerate(self.table.missing)
         ]
 
@@ -216,7 +248,7 @@ class Sampler:
         elif len(chain.aux[k]):
             self.state.shape[k] = chain.aux[k][0]
 
-    def _leaf(self, k: int) -> Array:
+    def leaf(self, k: int) -> Array:
         """Draws of the missing cells of a variable that is in no other factor.
 
         A log mean can be out of range where the effects of a cluster have heavy tails (kernels/families/scalar.py); then

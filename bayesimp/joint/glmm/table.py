@@ -17,6 +17,7 @@ from bayesimp.contract import Shift
 from bayesimp.errors import DataError
 from bayesimp.families.registry import trials
 from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
 from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
@@ -58,6 +59,8 @@ class FactorTable:
         By factor: sorted observed values, from which chains start.
     scales, joint
         Between working scale and data.
+    variables
+        (v,) names of the columns of V.
     """
 
     factors: tuple[Factor, ...]
@@ -78,6 +81,7 @@ class FactorTable:
     observed: tuple[Array, ...]
     scales: tuple[FactorScale, ...]
     joint: JointScale
+    variables: tuple[str, ...] = ()
 
     @property
     def clusters(self) -> int:
@@ -92,9 +96,19 @@ class FactorTable:
 
 
 def factor_table(
-    data: IncompleteData, factors: tuple[Factor, ...], base: BaseColumns, shift: Shift
+    data: IncompleteData,
+    factors: tuple[Factor, ...],
+    base: BaseColumns,
+    shift: Shift,
+    analyses_only: bool = False,
+    known: FactorTable | None = None,
 ) -> FactorTable:
-    """Put a table into the form in which the sampler reads it."""
+    """Put a table into the form in which the sampler reads it.
+
+    analyses_only: a missing cell is drawn given its own factor and the analyses only, as in chained equations, where the
+    models of other covariates are conditional on it without being factors of its distribution.
+    known: the table that the parameters are from, whose scale is used; None: this one.
+    """
     compiler = Compiler(data, base)
     columns = [
         [compiler.column(column, factor.formula) for column in (*factor.fixed, *factor.random)]
@@ -110,27 +124,30 @@ def factor_table(
     for k, factor in enumerate(factors):
         if factor.at_cluster:
             _spread_over_clusters(V[:, places[k]], cluster)
-    Y, center, unit = _responses(data, factors, V, places)
+    Y, center, unit = _responses(data, factors, V, places, known)
     programs = compiler.programs([tokens for part in columns for tokens in part])
     means = compiler.programs(compiler.averaged)
     size = np.diff(first).astype(float)
     divisor = np.column_stack(
         [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
     )
-    cells, leaf = _cells(factors, places, columns, compiler, V, first)
+    cells, leaf = _cells(factors, places, columns, compiler, V, first, analyses_only)
     used = _used(factors, V, places, leaf, first)
     arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
-    X = representative(V, programs, means, divisor, cluster, first)
-    _check_finite(X, factors)
-    scales = _scales(factors, arrays, X, Y, used, base)
+    if known is None:
+        X = representative(V, programs, means, divisor, cluster, first)
+        _check_finite(X, factors)
+        scales = _scales(factors, arrays, X, Y, used, base)
+        observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
+    else:
+        scales, observed = known.scales, known.observed
     rows = tuple(np.flatnonzero(used[:, k]) for k in range(len(factors)))
     starts = tuple(np.searchsorted(cluster[r], np.arange(len(order) + 1)).astype(np.int64) for r in rows)
     missing = tuple(np.flatnonzero(np.isnan(Y[:, k])) for k in range(len(factors)))
     bare = tuple(_bare(factor, leaf[k], Y[:, k], cluster) for k, factor in enumerate(factors))
-    observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
     return FactorTable(
         factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
-        scales, joint_scale(scales),
+        scales, joint_scale(scales), tuple(compiler.variables),
     )  # fmt: skip
 
 
@@ -166,9 +183,13 @@ def _spread_over_clusters(v: Array, cluster: NDArray[np.int64]) -> None:
 
 
 def _responses(
-    data: IncompleteData, factors: Sequence[Factor], V: Array, places: Sequence[int]
+    data: IncompleteData,
+    factors: Sequence[Factor],
+    V: Array,
+    places: Sequence[int],
+    known: FactorTable | None,
 ) -> tuple[Array, Array, Array]:
-    """Responses as their models see them (n, K), and origin and unit of numbers (K,)."""
+    """Responses as their models see them (n, K), and origin and unit of numbers (K,), those of `known` if given."""
     Y, center, unit = np.empty((len(V), len(factors))), np.zeros(len(factors)), np.ones(len(factors))
     for k, factor in enumerate(factors):
         v = V[:, places[k]]
@@ -178,9 +199,13 @@ def _responses(
             at = np.searchsorted(values[by_value], v)
             Y[:, k] = np.where(np.isnan(v), np.nan, by_value[np.minimum(at, len(values) - 1)])
             continue
-        if factor.family.is_normal:
-            center[k], unit[k] = np.nanmean(v), np.nanstd(v)
-        elif factor.family.is_divided_by_mean:
+        # without an intercept, which absorbs it, an origin or a log mean would be another model
+        absorbed = any(column.base == INTERCEPT and column.over is None for column in factor.fixed)
+        if known is not None:
+            center[k], unit[k] = known.arrays.center[k], known.arrays.unit[k]
+        elif factor.family.is_normal:
+            center[k], unit[k] = np.nanmean(v) if absorbed else 0.0, np.nanstd(v)
+        elif factor.family.is_divided_by_mean and absorbed:
             unit[k] = np.nanmean(v)
         unit[k] = unit[k] if unit[k] > 0 else 1.0
         Y[:, k] = (v - center[k]) / unit[k]
@@ -194,6 +219,7 @@ def _cells(
     compiler: Compiler,
     V: Array,
     first: NDArray[np.int64],
+    analyses_only: bool,
 ) -> tuple[Cells, NDArray[np.bool_]]:
     """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
     flat = [tokens for part in columns for tokens in part]
@@ -212,7 +238,7 @@ def _cells(
         linear = True
         for l in range(K):
             own = slice(begin[l], begin[l + 1])
-            if not degrees[own].any():
+            if not degrees[own].any() or (analyses_only and not factors[l].is_analysis):
                 continue
             leaf[k] = False
             of.append(l)

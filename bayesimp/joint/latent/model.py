@@ -107,7 +107,8 @@ class JointLatent(ImputationModel):
             )
         self.data = data
         self.formula: Formula = checked_formula(parse(formula), data)
-        self.priors = pr.default() if priors is None else pr.read(priors)
+        given = pr.default() if priors is None else pr.read(priors)
+        self.priors = replace(given, beta=given.beta.without_contextual())
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
         self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)

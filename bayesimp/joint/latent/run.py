@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import TreeRequest, plain
+from bayesimp.contract import Run, TreeRequest, plain
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
@@ -21,6 +21,8 @@ from bayesimp.joint.latent.storage import draws_and_chains, latent_state
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from bayesimp.table.new_rows import NewRows
 
 __all__ = ["LatentRun"]
 
@@ -109,6 +111,15 @@ class LatentRun(GLMMRun):
             f"which are "
             "integrals over latent normals. bi.JointGLMM has it for the same families."
         )
+
+    def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
+        """Refused: see `bayesimp.contract.Run.transform`.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        return Run.transform(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
         """Where the chains are, and the draws kept (joint/latent/storage.py)."""

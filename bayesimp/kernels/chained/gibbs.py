@@ -18,7 +18,7 @@ Only rows in which y is observed are used; m counts all clusters, m_o those with
     s0^1/2 ~ half-t(nu, scale),   h = (2/a)^1/2 ~ half-normal(spread)
     s0, a | R: slice sampling of log s0, log h (Neal 2003), the sigma_i^2 integrated out:
         p(R | s0, a) ~ prod_i Gamma((a + n_i)/2) / Gamma(a/2) (a s0)^(a/2) (a s0 + R_i)^-((a + n_i)/2)
-    sigma_i^2 | s0, a, R_i ~ InvGamma((a + n_i)/2, (a s0 + R_i)/2),   its population law where n_i = 0
+    sigma_i^2 | s0, a, R_i ~ InvGamma((a + n_i)/2, (a s0 + R_i)/2),   its population distribution where n_i = 0
 
 h is the standard deviation of log sigma_i^2 between clusters, up to terms of order h^3. Its prior has positive density
 at h = 0, where the variances are equal and the model is that of `common_step`, with a half-t residual sd. Because it is

@@ -14,7 +14,8 @@ drawn given these, on n - rank(X) degrees of freedom.
 A donor of a missing value is one of the k observed rows whose x' beta_hat is nearest to the x' beta of the missing
 row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows as far as the k-th nearest
 share its place: with c rows nearer and t at that distance, each of the c has probability 1/k and each of the t has
-(k - c) / (k t). That law, and the generator's use, depend on the pairs (x' beta_hat, y) alone, not on their order.
+(k - c) / (k t). The distribution, and the use of the generator, depend on the pairs (x' beta_hat, y) only, not on
+their order.
 """
 
 from __future__ import annotations

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bayesimp.kernels.chained.fill import fill, imputed_moments
 from bayesimp.kernels.chained.gibbs import common_step
 from bayesimp.kernels.chained.moments import (
     BlockArrays,
     Terms,
     block_moments,
     cluster_factors,
-    fill,
-    imputed_moments,
 )
 from bayesimp.kernels.chained.places import flags, matrix, matrix_of_flags, reals, stack, whole
 from bayesimp.kernels.compiled import inner, kernel, merged

@@ -6,8 +6,8 @@
     accepted with probability  min(1, T(theta') q(z) / (T(theta) q(z')))                  (Gamerman & Lopes 2006, 6.3.3)
 
 Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
-the move is uniformly ergodic. In many dimensions few such proposals are accepted, as those of the increments of thirty
-levels: so it takes `TOGETHER` at most, about independent of the others in the target.
+the move is uniformly ergodic. In many dimensions few such proposals are accepted (as for the increments of thirty
+levels), so at most `TOGETHER` are proposed at once, which are about independent of the others in the target.
 The prior is normal,
 
     -theta' Q theta / 2 + t' theta
@@ -17,7 +17,7 @@ and for the increments of an ordinal response, whose logs delta come last,
     h_k ~ Exp(1):   sum_k delta_k - e^delta_k + N_k log(1 - e^-h_k),     N_k rows of level k
 
 Exp(1) is flat near h = 0, as Dirichlet(1) is for the probability of a rare level, and e^-h is uniform: an unobserved
-level gets probability of order 1/n wherever it stands, and a level observed once is about as much moved.
+level gets probability of order 1/n wherever it lies, and that of a level observed once is shifted by about as much.
 At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, which is what H has.
 
 A proposal must not know the state, so its centre must not depend on where the search starts. Every target but those of
@@ -30,10 +30,11 @@ the inverse Gaussian and the beta has one stationary point:
 There the search starts at the present state, which is near, or at zero if that fails. The target of an inverse Gaussian
 or a beta may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
 Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is
-within 1e-8 and H at a point within 1e-4 posterior standard deviations, from wherever they came.
+within 1e-8 and H at a point within 1e-4 posterior standard deviations, wherever they started.
 
-With few events, as a level never observed, the target is far from normal (flat on one side up to the prior): then
-`slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L', from which the t sticks.
+With few events, such as a level that is never observed, the target is far from normal (flat on one side up to the
+prior): then `slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L', where the t
+sticks.
 """
 
 from __future__ import annotations
@@ -286,8 +287,8 @@ def draw_block(
 ) -> Integer:
     """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
 
-    Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is a centre no
-    less valid, from which fewer proposals are accepted (counted in `modes`).
+    Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is as
+    valid a centre, but fewer proposals are accepted (counted in `modes`).
     """
     d = w.theta.size
     one_mode = is_log_concave(block.family)

@@ -7,58 +7,43 @@ which y is observed enter. One update:
 
     EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm/blocks.py
     FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events slices, too
-    CENTRE       beta and B together, X beta + Z b as it is        normal                      kernels/glmm/moves.py
+    CENTRE       beta and B together, X beta + Z b unchanged       normal                      kernels/glmm/moves.py
     COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   covariance/update.py
     SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm/moves.py
     AUX          shape | beta, B, y                                slice                       kernels/families/shape.py
 
-and when all are done b_i ~ N(0, Psi) in the clusters without rows, which none of the moves sees. Drawing them last
-leaves the joint law as it is, so that y_mis may be drawn from (X beta + Z b, aux) as they are on return.
+and at the end b_i ~ N(0, Psi) in the clusters without rows, which no move reads. Drawing them last leaves the joint
+distribution invariant, so y_mis may be drawn from (X beta + Z b, aux) on return.
 
 Priors: beta normal or flat (Q0, t0); Psi as CovarianceUpdate; increments ~ Exp(1); shape^-1/2 ~ half-t(3, shape_scale).
-A flat prior of beta is improper in its effect where a response is separated, and always for the inverse Gaussian, whose
+A flat prior of beta gives an improper posterior where a response is separated, and always for the inverse Gaussian, whose
 likelihood does not vanish as the mean goes to infinity.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.covariance.update import (
-    DIAGONAL_HALF_T,
     FIXED,
-    HUANG_WAND,
-    CovarianceUpdate,
     invert,
 )
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, cutpoints
+from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
 from bayesimp.kernels.families.scalar import (
     GAMMA,
     LOGIT,
     NEGATIVE_BINOMIAL,
     POISSON,
     PROBIT,
-    is_log_concave,
 )
-from bayesimp.kernels.families.shape import counts_above, draw_shape
-from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block, workspace
+from bayesimp.kernels.families.shape import counts_above
 from bayesimp.kernels.glmm.moves import (
-    centre,
     centring,
-    draw_Psi,
     draw_without_rows,
-    predictor,
-    read_effects,
-    read_fixed,
-    rescale,
-    scale_design,
-    write_effects,
-    write_fixed,
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.glmm.update import MOVES, GlmmPrior, glmm_update, glmm_work
 from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = [
@@ -66,8 +51,6 @@ __all__ = [
     "rare_events",
 ]  # fmt: skip
 
-MOVES = {"effects": 1, "fixed": 2, "centre": 4, "covariance": 8, "scale": 16, "aux": 32}
-M_EFFECTS, M_FIXED, M_CENTRE, M_COVARIANCE, M_SCALE, M_AUX = MOVES.values()
 ALL_MOVES = 63
 TALLIES = {
     "cluster effects": ("proposed", "accepted"),
@@ -77,23 +60,13 @@ TALLIES = {
     "shape": ("draws", "evaluations"),
 }
 RARE = 10  # rows of a level, below which the log of its increment is far from normal and is slice sampled
-T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
 FAILURES = {
     1: "Psi lost its positive definiteness",
     2: "the precision of a cluster's effects is not positive definite",
     3: "the fixed effects are not identified: give them a normal prior",
-    4: "the scales of the effects have no proper law",
+    4: "the scales of the effects have no proper distribution",
     5: "the likelihood is not finite: a linear predictor is out of range",
 }
-
-
-class GlmmPrior(NamedTuple):
-    """Q0 (rp, rp), t0 (rp,): precision, and precision times mean, of vec(beta), zero if flat; Psi; shape^-1/2."""
-
-    Q0: np.ndarray
-    t0: np.ndarray
-    Psi: CovarianceUpdate
-    shape_scale: float = 1.0
 
 
 def new_tallies() -> np.ndarray:
@@ -118,107 +91,15 @@ def _updates(
     tallies: IntMatrix,
 ) -> int:
     """`glmm_step`. counts (K,): of levels; above: kernels/families/shape.py."""
-    n, p = rows.X.shape
-    m, q, r = B.shape
-    family, y, trials = rows.family, rows.y, rows.trials
-    ordinal, shaped = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL
-    scaled = prior.Psi.kind == HUANG_WAND or prior.Psi.kind == DIAGONAL_HALF_T
-    power = prior.Psi.nu + (r * q if prior.Psi.kind == HUANG_WAND else 1)
-    shape = aux[0] if shaped else 1.0
-    cuts = np.zeros(aux.size + 1)
-    if ordinal:
-        cutpoints(aux, cuts)
-    base, U = np.empty((n, r)), np.empty((n, r * q if scaled else 0))
-    Psi_inverse, S, scale_Q = np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q))
-    zero_t = np.zeros(r * q)
-    w_effects, w_fixed = workspace(r * q), workspace(r * p + (aux.size if ordinal else 0))
-    two_modes = np.int64(not is_log_concave(family))  # there may be two: one slice
-    if not invert(Psi, Psi_inverse):
+    w = glmm_work(rows, prior, counts, beta.shape[0], B, aux)
+    if not invert(Psi, w.Psi_inverse):
         return 1
     centred = centring(rows)
     for _ in range(updates):
-        if moves & M_EFFECTS:
-            predictor(rows, beta, B, True, False, base)
-            block = BlockTarget(
-                family,
-                y,
-                trials,
-                base,
-                rows.Z,
-                True,
-                Psi_inverse,
-                zero_t,
-                shape,
-                cuts,
-                counts,
-                two_modes,
-            )
-            for i in range(m):
-                if rows.first[i] < rows.first[i + 1]:
-                    read_effects(B[i], w_effects.theta)
-                    failed = draw_block(rng, block, rows.first[i], rows.first[i + 1], w_effects, tallies[T_EFFECTS],
-                                        tallies[T_MODES])  # fmt: skip
-                    if failed:
-                        return 2 if failed == 2 else 5
-                    write_effects(w_effects.theta, B[i])
-        if moves & M_FIXED:
-            predictor(rows, beta, B, False, True, base)
-            read_fixed(beta, aux, w_fixed.theta)
-            block = BlockTarget(
-                family,
-                y,
-                trials,
-                base,
-                rows.X,
-                True,
-                prior.Q0,
-                prior.t0,
-                shape,
-                cuts,
-                counts,
-                slices,
-            )
-            failed = draw_block(rng, block, np.int64(0), n, w_fixed, tallies[T_FIXED], tallies[T_MODES])
-            if failed:
-                return 3 if failed == 2 else 5
-            write_fixed(w_fixed.theta, beta, aux)
-        if moves & M_CENTRE and centred.columns.size > 0:
-            centre(rng, rows, centred, prior.Q0, prior.t0, Psi_inverse, beta, B)
-        if moves & M_COVARIANCE and prior.Psi.kind != FIXED:
-            if not draw_Psi(rng, rows, prior.Psi, B, Psi, Psi_inverse, S):
-                return 1
-        if moves & M_SCALE and scaled and n > 0:
-            predictor(rows, beta, B, True, False, base)
-            scale_design(rows, B, U)
-            for e in range(r * q):
-                spread = prior.Psi.nu * Psi_inverse[e, e] * prior.Psi.sd[e] ** 2
-                scale_Q[e, e] = 2.0 * rng.standard_gamma(0.5 * power) / (spread + 1.0)
-                w_effects.theta[e] = 1.0
-            block = BlockTarget(
-                family,
-                y,
-                trials,
-                base,
-                U,
-                False,
-                scale_Q,
-                zero_t,
-                shape,
-                cuts,
-                counts,
-                two_modes,
-            )
-            failed = draw_block(rng, block, np.int64(0), n, w_effects, tallies[T_SCALE], tallies[T_MODES])
-            if failed:
-                return 4 if failed == 2 else 5
-            rescale(w_effects.theta, B, Psi)
-            if not invert(Psi, Psi_inverse):
-                return 1
-        if moves & M_AUX and shaped:
-            predictor(rows, beta, B, True, True, base)
-            shape = draw_shape(rng, family, y, base, above, prior.shape_scale, shape, tallies[T_SHAPE])
-            aux[0] = shape
-    return 0 if draw_without_rows(rng, rows, Psi, B, S) else 1
+        failed = glmm_update(rng, rows, above, slices, moves, centred, prior, beta, aux, Psi, B, w, tallies)
+        if failed:
+            return failed
+    return 0 if draw_without_rows(rng, rows, Psi, B, w.S) else 1
 
 
 def rare_events(rows: GlmmRows, counts: Vector) -> float:
@@ -291,7 +172,7 @@ def glmm_start(
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
     beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed, a shape exp N(0, 1/2),
-    B ~ N(0, Psi) where there are no rows. Arguments as of `glmm_step`; beta, aux, Psi and B are set. Returns as it does.
+    B ~ N(0, Psi) where there are no rows. Arguments and answer as for `glmm_step`; beta, aux, Psi and B are set.
     """
     beta[:], B[:] = 0.0, 0.0
     if prior.Psi.kind != FIXED:

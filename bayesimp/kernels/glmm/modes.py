@@ -43,7 +43,7 @@ EVALUATIONS = 200
 
 
 class ModeWork(NamedTuple):
-    """Work arrays. eta0, score, curvature (n,) of rows; g, b, step, trial (q,), A, H (q, q) of the cluster at hand.
+    """Work arrays. eta0, score, curvature (n,) of rows; g, b, step, trial (q,), A, H (q, q) of the current cluster.
 
     After `find_mode`: g = Z's, A = Z'CZ (lower triangle), H <- its Cholesky factor, all at the mode; b = L u.
     """
@@ -200,7 +200,7 @@ def find_mode(
                 return True
             if from_zero:
                 return False
-            for a in range(q):  # a start so far out that curvatures overflow or drown in rounding
+            for a in range(q):  # a start so far out that curvatures overflow or are lost in rounding
                 w.trial[a] = 0.0
             first, from_zero, decrement = True, True, math.inf
             continue

@@ -10,15 +10,16 @@ leaves X beta + Z b unchanged. So delta is normal given everything (Yu & Meng 20
     precision   Q0_CC + sum_i A_i' Psi^-1 A_i,       precision x mean   t0_C - (Q0 beta)_C + sum_i A_i' Psi^-1 b_i
 
 The sums are over clusters with rows; the effects of the others are drawn again at the end. Without this move the
-intercept moves slowly if clusters are large: given the b_i it is as certain as all rows make it, but given the rows
-only as m clusters make it.
+intercept moves slowly if clusters are large: given the b_i its precision is that of all rows, but given the
+rows only that of m clusters.
 
 Scales. As kernels/normal/rescale.py, all effects at once: b_ie -> alpha_e b_ie, Psi -> A Psi A, A = diag(alpha). With
 R = Psi^-1 and half-t standard deviations (Huang-Wand: d = r q; independent: d = 1),
 
     p(alpha) ~ L(alpha) pi(A Psi A) prod_e |alpha_e|^d  ~  L(alpha) prod_e (nu R_ee s_e^2 + alpha_e^2)^-(nu + d)/2
 
-so given the likelihood the scales have t priors, smooth at zero: no sticking there. eta is linear in alpha, with design
+So, apart from the likelihood, the scales have t priors, which are smooth at zero: the chain does not stick there.
+eta is linear in alpha, with design
 z_jl b_ie. Times a t prior the likelihood may have two modes, at zero and at the scale of the data, where the prior's own
 scale is far from that. But a t is a normal of random precision,
 
@@ -113,8 +114,8 @@ def _solve_semidefinite(L: Matrix, t: Vector) -> None:
 def centring(rows: GlmmRows) -> Centring:
     """The columns of X that are, within every cluster with rows, combinations of those of Z (`EXACT`, relative).
 
-    A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i will
-    do that gives x; columns of Z that those before them give are not used.
+    A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i that
+    gives x will do; columns of Z that are combinations of those before them are not used.
     """
     p, q, m = rows.X.shape[1], rows.Z.shape[1], rows.first.size - 1
     every, candidate = np.zeros((m, q, p)), np.ones(p, np.bool_)
@@ -215,7 +216,7 @@ def centre(
     beta: Matrix,
     B: Stack,
 ) -> bool:
-    """beta and B moved by a draw of delta. False if delta has no proper law."""
+    """beta and B moved by a draw of delta. False if delta has no proper distribution."""
     r, q, chosen = beta.shape[1], B.shape[1], centring.columns.size
     d = r * chosen
     H, t = np.empty((d, d)), np.empty(d)

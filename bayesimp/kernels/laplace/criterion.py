@@ -1,25 +1,25 @@
-"""Laplace log-likelihood of a generalised linear mixed model, one grouping factor, its exact gradient and Hessian.
+"""Laplace log-likelihood of a generalised linear mixed model with one grouping factor, exact gradient and Hessian.
 
-In the notation of kernels/glmm/modes.py, with u_i at its mode, the log-likelihood is, but for the terms without eta,
+In the notation of kernels/glmm/modes.py, with u_i at its mode, the log-likelihood is, up to terms without eta,
 
     l(beta, L) = sum_i { sum_j w_ij log p(y_ij | eta_ij) - u_i'u_i / 2 - log|H_i| / 2 },    H_i = I + L'A_i L
 
-(Tierney & Kadane 1986; Bates et al. 2015). Observed information stands in H_i, as in glmmTMB; lme4 takes the expected
-one, so its log-likelihood is another for links that are not canonical (probit).
+(Tierney & Kadane 1986; Bates et al. 2015). H_i has the observed information, as in glmmTMB; lme4 takes the expected
+one, so its log-likelihood differs for links that are not canonical (probit).
 Gradient, with Q_i = H_i^-1, v_ij = z_ij'L Q_i L'z_ij, D_ij = w_ij dC / d eta, r_i = sum_j D_ij v_ij z_ij,
 k_i = Q_i L'r_i, t_i = L k_i
-(by dh_i / du = 0, du_i / dbeta = -Q_i L'Z_i'C_i X_i, H_i du_i / dL_ab = e_b g_a - L'A_i[:, a] u_b):
+(because dh_i / du = 0, du_i / dbeta = -Q_i L'Z_i'C_i X_i, H_i du_i / dL_ab = e_b g_a - L'A_i[:, a] u_b):
 
     dl / dbeta = sum_ij x_ij (s_ij - D_ij v_ij / 2 + C_ij z_ij't_i / 2)
     dl / dL_ab = sum_i { g_a u_b - (A L Q)_ab - (r_a u_b + k_b g_a - (A t)_a u_b) / 2 }
 
 For the inverse Gaussian, whose C is the expected one, the gradient is approximate. Hessian: kernels/laplace/hessian.py.
-Penalty, the logarithm of a weak prior, each part with a switch (zeros turn it off):
+The penalty is the logarithm of a weak prior, of which zeros turn off each part:
 
     -beta'Q0 beta / 2 + t0'beta + sum_k power_k log|L_kk| - tr(P0 L L') / 2
 
 power = 1 is |Psi|^(1/2), which keeps the maximum off the boundary (Chung et al. 2013, 2015); P0 keeps it finite where
-clusters are separated, all events or none.
+clusters are separated (all events or none).
 l is even in every column of L, so variances of zero need no constraint.
 """
 
@@ -41,15 +41,8 @@ from bayesimp.kernels.glmm.modes import (
     fixed_part,
     workspace,
 )
-from bayesimp.kernels.laplace.hessian import (
-    ClusterSums,
-    Directions,
-    add_hessian,
-    directions,
-    fourth_moments,
-    moments,
-    sum_moments,
-)
+from bayesimp.kernels.laplace.cluster_sums import ClusterSums, fourth_moments, moments, sum_moments
+from bayesimp.kernels.laplace.hessian import Directions, add_hessian, directions
 from bayesimp.kernels.linalg import fill, inverse_from_cholesky
 from bayesimp.notation import IntMatrix, Matrix, Vector
 
@@ -74,8 +67,8 @@ class Penalty(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Work arrays of `evaluate`: L (q, q), of theta; w; D, E of rows (n,); sums and rates of change of the cluster at
-    hand; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x;
+    """Work arrays of `evaluate`: L (q, q), of theta; w; D, E of rows (n,); sums and rates of change of the current
+    cluster; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x;
     shrinkage (q,) the sum over clusters of the diagonals of Q; information (p, p) of beta given Psi, lower triangle."""
 
     L: np.ndarray
@@ -118,7 +111,7 @@ def put_theta(x: Vector, p: int, free: IntMatrix, L: Matrix) -> None:
 
 @inner
 def penalty_value(penalty: Penalty, x: Vector, L: Matrix, gradient: Vector) -> float:
-    """The penalty at x = (beta, theta); its gradient in beta is added to `gradient`, that in L is `penalty_slope`."""
+    """The penalty at x = (beta, theta); its gradient in beta is added to `gradient`; `penalty_slope` has that in L."""
     p, q = penalty.Q0.shape[0], L.shape[0]
     value = 0.0
     for a in range(p):
@@ -316,7 +309,7 @@ def laplace(
     gradient: Vector,
     hessian: Matrix,
 ) -> float:
-    """Penalised Laplace log-likelihood at x = (beta, theta), complete.
+    """Penalised Laplace log-likelihood at x = (beta, theta), normalisers included.
 
     theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. gradient (p + d,), hessian
     (p + d, p + d) and modes u (m, q) <-. nan if a mode is not found.

@@ -1,14 +1,13 @@
 """Maximum of the (penalised) Laplace log-likelihood, and its curvature: `maximise_laplace`, arrays in and out.
 
 1. Start: kernels/laplace/start.py, or where a fit of similar data ended.
-2. Newton's method with the exact Hessian (kernels/laplace/hessian.py), bent for steps in L (`bend`); a ridge where it is
-   not negative definite. Modes of effects are carried along to first order.
-3. A standard deviation that ends at zero, stationary by symmetry, is tried again from away; if zero serves as well it
-   becomes zero.
-4. The inverse of the Hessian is the covariance of (beta, theta), elements at zero held there. So standard errors of beta
-   allow for the uncertainty of Psi.
+2. Newton's method with the exact Hessian: kernels/laplace/climb.py.
+3. A standard deviation that ends at zero, which is stationary by symmetry, is tried again from a value away from zero; if
+   zero serves as well, it becomes zero.
+4. The inverse of the negative Hessian is the covariance of (beta, theta), with elements at zero held there. So the
+   standard errors of beta allow for the uncertainty of Psi.
 
-Columns of X and Z are supposed to be of mean square about 1 (orthonormal is best: kernels/laplace/record.py).
+Columns of X and Z are supposed to have a mean square of about 1 (orthonormal is best: kernels/laplace/record.py).
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel, merged
-from bayesimp.kernels.laplace.criterion import evaluate, normalisers, penalty_value, put_theta, working
-from bayesimp.kernels.laplace.start import CAP, pooled_start, variance_start
-from bayesimp.kernels.linalg import cholesky, copy_to, fill, inverse_from_cholesky
+from bayesimp.kernels.compiled import kernel, merged
+from bayesimp.kernels.laplace.climb import LITTLE, RIDGE, climb, covariance_at
+from bayesimp.kernels.laplace.criterion import normalisers, penalty_value, put_theta, working
+from bayesimp.kernels.laplace.start import pooled_start, variance_start
+from bayesimp.kernels.linalg import copy_to, fill, lower_product
 from bayesimp.notation import BoolVector, IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
@@ -53,183 +53,27 @@ EVENTS = {
     ),
 }  # bit of the answer: (kind of event, message)
 
-GAIN = 1e-8  # twice the log-likelihood expected from a step after which the search ends: 1e-4 standard errors
-FINE = 1e-10  # near the boundary, where the likelihood is flat
-EVALUATIONS = 300
-RIDGE = 1e-3  # least that is added to a Hessian that is not definite
+GAIN = (
+    1e-8  # the search ends after a step of which twice this log-likelihood is expected: 1e-4 standard errors
+)
+FINE = 1e-10  # the same near the boundary, where the likelihood is flat
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
-LITTLE = 0.02  # one below this is held at zero if the likelihood is no worse for it,
-NO_GAIN = 1e-8  # by this much,
+NO_GAIN = 1e-8  # one below LITTLE is held at zero unless the log-likelihood loses more than this,
 AWAY = 0.3  # and is tried again from here
-FAR = 30.0  # standard errors, or standard deviations of effects, that only separated data have
-
-
-@inner
-def factor_kept(hessian: Matrix, keep: BoolVector, ridge: float, F: Matrix) -> bool:
-    """F <- Cholesky factor of the kept rows and columns of ridge I - hessian, else of I; False if there is none."""
-    for a in range(keep.shape[0]):
-        for b in range(a):
-            F[a, b] = -hessian[a, b] if keep[a] and keep[b] else 0.0
-        F[a, a] = ridge - hessian[a, a] if keep[a] else 1.0
-    return cholesky(F, keep.shape[0])
-
-
-@inner
-def covariance_at(hessian: Matrix, keep: BoolVector, least: float, out: Matrix) -> bool:
-    """out <- inverse of the kept rows and columns of -hessian, zero elsewhere; returns if they are positive definite.
-
-    If not, and least > 0: inverse of ridge I - hessian, ridge >= least twice what is needed.
-    """
-    k, ridge = hessian.shape[0], 0.0
-    F = np.empty((k, k))
-    while not factor_kept(hessian, keep, ridge, F):
-        if least == 0.0 or ridge > 1e30:
-            return False
-        ridge = max(4.0 * ridge, least)
-    if ridge > 0.0:
-        factor_kept(hessian, keep, 2.0 * ridge, F)
-    inverse_from_cholesky(F, out, k)
-    for a in range(k):
-        if not keep[a]:
-            out[a, a] = 0.0
-    return ridge == 0.0
-
-
-@merged
-def bend(hessian: Matrix, g: Vector, free: IntMatrix, clusters: float, v: Evaluation) -> None:
-    """hessian <- that of a function whose Newton steps in L are right to second order, if effects are well determined.
-
-    Of one normal effect, observed with variance tau, the log-likelihood is -m log(L^2 + tau) / 2 - const / (L^2 + tau),
-    far from a parabola. With alpha f' / L added to f'', the error of a step from L to the maximum is of third order for
-    alpha = 4 L^2 / (L^2 + tau) - 3/2. Here f' dL^2 / L is g'(dL L^-1 dL), and tau / (L^2 + tau) the largest mean of Q_kk.
-    """
-    q = v.L.shape[0]
-    p, W, G = g.shape[0] - free.shape[0], v.Q, v.M
-    alpha = 2.5
-    for a in range(q):
-        alpha = min(alpha, 2.5 - 4.0 * v.shrinkage[a] / clusters if abs(v.L[a, a]) > LITTLE else 0.0)
-    if not alpha > 0.0:
-        return
-    fill(G, 0.0)
-    for a in range(q):
-        for b in range(q):
-            W[b, a] = 1.0 if a == b else 0.0
-        for b in range(a, q):
-            for c in range(a, b):
-                W[b, a] -= v.L[b, c] * W[c, a]
-            W[b, a] /= v.L[b, b]
-    for l in range(free.shape[0]):
-        G[free[l, 0], free[l, 1]] = g[p + l]
-    for l in range(free.shape[0]):
-        for h in range(free.shape[0]):
-            a, b, c, d = free[l, 0], free[l, 1], free[h, 0], free[h, 1]
-            hessian[p + l, p + h] += 0.5 * alpha * (G[a, d] * W[b, c] + G[c, b] * W[d, a])
-
-
-@merged
-def climb(
-    rows: GlmmRows,
-    shape: float,
-    penalty: Penalty,
-    free: IntMatrix,
-    gain: float,
-    given: bool,
-    keep: BoolVector,
-    x: Vector,
-    u: Matrix,
-    v: Evaluation,
-    inverse: Matrix,
-    g: Vector,
-    hessian: Matrix,
-) -> tuple[float, bool, int]:
-    """x <- where the search from x ends; returns the value, whether it converged, evaluations.
-
-    gain: expected from a step that is not worth an evaluation: u, g and the value are carried along it. hessian <- before
-    it. given: whether the first step is to be by the inverse as it comes: after a fit of similar data the expected
-    curvature, which serves better far off than the observed one. Elements that are not kept are held.
-    """
-    k, (m, q) = x.shape[0], u.shape
-    s, trial, g_trial = np.zeros(k), x.copy(), np.empty(k)
-    h_trial, modes, lean = np.empty((k, k)), np.zeros((m, q)), np.zeros((m, q))
-    value, slope, t, newton, clusters = -math.inf, 0.0, 1.0, False, 0.0
-    for i in range(m):
-        clusters += rows.first[i + 1] > rows.first[i]
-    for evaluation in range(1, EVALUATIONS + 1):
-        after = evaluate(rows, shape, penalty, free, trial, u, v, g_trial, h_trial)
-        if evaluation == 1:
-            if not math.isfinite(after):
-                return -math.inf, False, evaluation
-        else:
-            steep = 0.0
-            for a in range(k):
-                steep += s[a] * g_trial[a]
-            good = math.isfinite(after) and after >= value + 1e-4 * t * slope  # Armijo
-            # values that differ by rounding only: slopes still tell
-            good = good or (after >= value - 1e-10 * (1.0 + abs(value)) and abs(steep) <= 0.9 * slope)
-            if not good:
-                if t < 1e-9:
-                    return value, slope < 1e-5, evaluation
-                shrink = 0.1
-                if math.isfinite(after):
-                    shrink = max(0.1, min(0.5, 0.5 * slope * t / (slope * t - (after - value))))
-                t *= shrink
-                for a in range(k):
-                    trial[a] = x[a] + t * s[a]
-                for i in range(m):
-                    for a in range(q):
-                        u[i, a] = modes[i, a] + t * lean[i, a]
-                continue
-        copy_to(hessian, h_trial)
-        for a in range(k):
-            x[a], g[a] = trial[a], g_trial[a]
-        if evaluation > 1 or not given:
-            bend(h_trial, g, free, clusters, v)
-            newton = covariance_at(h_trial, keep, 0.0, inverse) or covariance_at(
-                hessian, keep, RIDGE, inverse
-            )
-        value, slope, largest = after, 0.0, 0.0
-        for a in range(k):
-            s[a] = 0.0
-            for b in range(k):
-                s[a] += inverse[a, b] * g[b]
-            slope += s[a] * g[a]
-            largest = max(largest, abs(s[a]))
-        done = not slope >= gain
-        if done and not newton:
-            return value, slope >= 0.0, evaluation
-        t = min(1.0, CAP / largest)
-        for a in range(k):
-            trial[a] = x[a] + t * s[a]
-        copy_to(modes, u)
-        for i in range(m):
-            for a in range(q):
-                lean[i, a] = 0.0
-                for e in range(k):
-                    lean[i, a] += s[e] * v.rates[i, e, a]
-                u[i, a] += t * lean[i, a]
-        if done:
-            for a in range(k):
-                x[a] = trial[a]
-                for b in range(k):
-                    g[a] += t * hessian[a, b] * s[b]
-            return value + 0.5 * slope, True, evaluation
-    return value, False, EVALUATIONS
+FAR = 30.0  # standard errors, or standard deviations of effects, beyond this come from separated data only
 
 
 @merged
 def canonical(x: Vector, p: int, free: IntMatrix, smallest: float, L: Matrix) -> bool:
-    """theta in x <- the Cholesky factor with a diagonal >= 0 of Psi, rank reduced.
+    """theta in x <- the Cholesky factor of Psi with a diagonal >= 0, its rank reduced.
 
-    Psi is made up again from its largest pivots down to standard deviations of `smallest`. Returns whether any were
-    left out. L is work space.
+    Psi is rebuilt from its largest pivots, down to standard deviations of `smallest`. Returns whether any were left out.
+    L is work space.
     """
     q = L.shape[0]
     put_theta(x, p, free, L)
-    rest, Psi, v, rank = np.zeros((q, q)), np.zeros((q, q)), np.empty(q), 0
-    for a in range(q):
-        for b in range(q):
-            for c in range(min(a, b) + 1):
-                rest[a, b] += L[a, c] * L[b, c]
+    rest, Psi, v, rank = np.empty((q, q)), np.zeros((q, q)), np.empty(q), 0
+    lower_product(L, rest)
     for _ in range(q):
         top = 0
         for a in range(q):
@@ -260,6 +104,109 @@ def canonical(x: Vector, p: int, free: IntMatrix, smallest: float, L: Matrix) ->
     return rank < q
 
 
+@merged
+def away_from_zero(
+    best: Vector, p: int, free: IntMatrix, failed: bool, distance: float, trial: Vector
+) -> bool:
+    """trial <- best with small standard deviations at `distance`, and beta = 0 after a failed start; whether any is."""
+    near = False
+    for a in range(best.shape[0]):
+        trial[a] = 0.0 if failed and a < p else best[a]
+    for l in range(free.shape[0]):
+        if free[l, 0] == free[l, 1] and abs(best[p + l]) < LITTLE:
+            near = True
+            trial[p + l] = distance
+    return near
+
+
+@merged
+def search(
+    rows: GlmmRows,
+    shape: float,
+    penalty: Penalty,
+    free: IntMatrix,
+    gain: float,
+    given: bool,
+    keep: BoolVector,
+    x: Vector,
+    u: Matrix,
+    v: Evaluation,
+    inverse: Matrix,
+    gradient: Vector,
+    hessian: Matrix,
+) -> tuple[float, bool, int, bool]:
+    """x <- the best end of the searches; keep <- False for elements at zero.
+
+    Stages 0 to 2: searches; 3: with small columns at zero; 4: from the best once more, unless a search ended there. There
+    is one call of `climb`, because of the time it takes to compile. Returns the value, whether the search converged, the
+    number of evaluations, and whether Psi is singular.
+    """
+    k, d = x.shape[0], free.shape[0]
+    p = k - d
+    value, converged, evaluations, singular = -math.inf, False, 0, False
+    best, stage, worth = x.copy(), 0, gain
+    while True:
+        after, ended, used = climb(
+            rows, shape, penalty, free, worth, given, keep, x, u, v, inverse, gradient, hessian
+        )
+        given = False
+        evaluations += used
+        if stage == 4:
+            break
+        if stage == 0 or after > value + (NO_GAIN if stage < 3 else -NO_GAIN):
+            value, converged = after, ended
+            for a in range(k):
+                best[a] = x[a]
+        failed = not value > -math.inf
+        near = away_from_zero(best, p, free, failed, AWAY * (1 + stage), x)
+        if stage < 2 and (near or failed):
+            stage += 1
+            worth = FINE
+            continue
+        for a in range(k):
+            x[a] = best[a]
+        there = stage == 0 and not near
+        stage = 3 if stage < 3 and near else 4
+        singular = canonical(x, p, free, LITTLE if stage == 3 else BOUNDARY, v.L)
+        for l in range(d):
+            keep[p + l] = v.L[free[l, 1], free[l, 1]] > 0.0
+        if stage == 3:
+            continue
+        for a in range(k):
+            there = there and abs(x[a] - best[a]) < 1e-12
+        after = value
+        if there:
+            break
+        worth = gain
+    return after, converged or ended, evaluations, singular
+
+
+@merged
+def final_covariance(hessian: Matrix, keep: BoolVector, information: Matrix, p: int, out: Matrix) -> bool:
+    """out <- inverse of -hessian; returns whether that is positive definite. If not: of beta given Psi, and theta made
+    definite."""
+    ridge, definite = RIDGE, True
+    while not covariance_at(hessian, keep, 0.0, out) and ridge < 1e30:
+        for a in range(hessian.shape[0]):
+            for b in range(min(a + 1, p)):
+                hessian[a, b] = -information[a, b] if a < p else 0.0
+            hessian[a, a] -= ridge if a >= p else 0.0
+        ridge *= 4.0
+        definite = False
+    return definite
+
+
+@merged
+def is_separated(x: Vector, p: int, free: IntMatrix, covariance: Matrix) -> bool:
+    """Whether a standard error of beta or a standard deviation of effects is beyond FAR."""
+    separated = False
+    for a in range(p):
+        separated = separated or covariance[a, a] > FAR**2
+    for l in range(free.shape[0]):
+        separated = separated or (free[l, 0] == free[l, 1] and abs(x[p + l]) > FAR)
+    return separated
+
+
 @kernel(nogil=True)
 def maximise_laplace(
     rows: GlmmRows,
@@ -283,15 +230,16 @@ def maximise_laplace(
     warm
         Whether to begin at x, u and, where its diagonal is positive, with the covariance as metric.
     gain
-        Of log-likelihood expected from a step, after which the search ends: GAIN, or more where the mode need not be
-        exact.
+        The search ends after a step from which less log-likelihood than this is expected: GAIN, or more where the mode
+        need not be exact.
     x (p + d,)
         <- beta, then theta: the free elements of L, Psi = L L', diagonal >= 0.
     u (m, q)
         <- modes of the standardised effects, b_i = L u_i.
     covariance (p + d, p + d), gradient (p + d,)
-        <- inverse of the negative Hessian, rows of elements held at zero zero; derivatives of the criterion. The last
-        step is shorter than sqrt(gain) standard errors: the one is that before it, the other is carried along.
+        <- inverse of the negative Hessian, with zeros in the rows and columns of elements held at zero; derivatives of
+        the criterion. The last step is shorter than sqrt(gain) standard errors: the Hessian is that before it, the
+        derivatives are carried along it.
     numbers (3,)
         <- penalised log-likelihood; log-likelihood; evaluations.
 
@@ -315,68 +263,16 @@ def maximise_laplace(
     given = warm and least > 0.0 and math.isfinite(least)
     copy_to(inverse, covariance)
 
-    # One place that climbs, for the time it takes to compile. Stages 0..2: searches; 3: with columns near zero at zero;
-    # 4: from the best once more, if it is not where a search ended.
-    value, converged, evaluations, singular = -math.inf, False, 0, False
-    best, trial, keep = x.copy(), x.copy(), np.ones(k, np.bool_)
-    stage, worth, answer = 0, gain, 0
-    while True:
-        after, ended, used = climb(
-            rows, shape, penalty, free, worth, given, keep, trial, u, v, inverse, gradient, hessian
-        )
-        given = False
-        evaluations += used
-        if stage == 4:
-            break
-        if stage == 0 or after > value + (NO_GAIN if stage < 3 else -NO_GAIN):
-            value, converged = after, ended
-            for a in range(k):
-                best[a] = trial[a]
-        failed, near = not value > -math.inf, False
-        for a in range(k):  # from a pooled start that failed, or away from zero
-            trial[a] = 0.0 if failed and a < p else best[a]
-        for l in range(d):
-            if free[l, 0] == free[l, 1] and abs(best[p + l]) < LITTLE:
-                near = True
-                trial[p + l] = AWAY * (1 + stage)
-        if stage < 2 and (near or failed):
-            stage += 1
-            worth = FINE
-            continue
-        for a in range(k):
-            trial[a] = best[a]
-        there = stage == 0 and not near
-        stage = 3 if stage < 3 and near else 4
-        singular = canonical(trial, p, free, LITTLE if stage == 3 else BOUNDARY, v.L)
-        for l in range(d):
-            keep[p + l] = v.L[free[l, 1], free[l, 1]] > 0.0
-        if stage == 3:
-            continue
-        for a in range(k):
-            there = there and abs(trial[a] - best[a]) < 1e-12
-        after = value
-        if there:
-            break
-        worth = gain
-    converged = converged or ended
-    ridge = RIDGE
-    while not covariance_at(hessian, keep, 0.0, covariance) and ridge < 1e30:
-        for a in range(k):  # beta given Psi, and theta made definite
-            for b in range(min(a + 1, p)):
-                hessian[a, b] = -v.information[a, b] if a < p else 0.0
-            hessian[a, a] -= ridge if a >= p else 0.0
-        ridge *= 4.0
+    keep = np.ones(k, np.bool_)
+    value, converged, evaluations, singular = search(
+        rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, gradient, hessian
+    )
+    answer = (SINGULAR if singular else 0) | (0 if converged else NOT_CONVERGED)
+    if not final_covariance(hessian, keep, v.information, p, covariance):
         answer |= NO_CURVATURE
-    for a in range(k):
-        x[a] = trial[a]
-    for l in range(d):
-        keep[p + l] = free[l, 0] == free[l, 1]
-    for a in range(k):
-        if (a < p and covariance[a, a] > FAR**2) or (a >= p and keep[a] and abs(x[a]) > FAR):
-            answer |= SEPARATED
-            break
-    answer |= (SINGULAR if singular else 0) | (0 if converged else NOT_CONVERGED)
-    numbers[0], numbers[2] = after + normalisers(rows, shape), evaluations
+    if is_separated(x, p, free, covariance):
+        answer |= SEPARATED
     put_theta(x, p, free, v.L)
+    numbers[0], numbers[2] = value + normalisers(rows, shape), evaluations
     numbers[1] = numbers[0] - penalty_value(penalty, x, v.L, np.zeros(k))
     return answer

@@ -1,9 +1,9 @@
 """Maximum of the log-likelihood by adaptive quadrature, and its curvature: `maximise_quadrature`, arrays in and out.
 
-Newton's method with the exact Hessian (kernels/laplace/quadrature.py) from Laplace estimates, or from a standard
-deviation of one where those are on the boundary or infinite; a ridge where the Hessian is not negative definite. The
-criterion is even in the standard deviation l: zero is stationary, and is the estimate if it serves as well. Then it is
-held there.
+Newton's method with the exact Hessian (kernels/laplace/quadrature.py), and a ridge where that is not negative definite.
+It starts at the Laplace estimates, or at a standard deviation of one if those are on the boundary or infinite. The
+criterion is even in the standard deviation l, so zero is stationary; if the criterion is no lower there, zero is the
+estimate, and l is held at it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def ascent(hessian: Matrix, gradient: Vector, keep: BoolVector) -> tuple[Vector,
 def _climb(
     rows: GlmmRows, nodes: int, x: Vector, u: Vector, keep: BoolVector
 ) -> tuple[Vector, Quadrature, bool, int]:
-    """Where the search from x ends, the criterion there, whether it converged, evaluations."""
+    """Where the search from x ends, the criterion there, whether it converged, and the number of evaluations."""
     now = quadrature(rows, nodes, x, u)
     for evaluation in range(1, EVALUATIONS):
         if not np.isfinite(now.value):
@@ -84,7 +84,7 @@ def maximise_quadrature(
     gradient: Vector,
     numbers: Vector,
 ) -> int:
-    """From a Laplace fit, `maximise_laplace`'s arrays and answer, to that by quadrature, in place; bits of its EVENTS.
+    """Turn a Laplace fit (arrays and answer of `maximise_laplace`) into one by quadrature, in place; bits of its EVENTS.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def maximise_quadrature(
     code, x (p + 1,), u (m, 1)
         The Laplace fit's, where the search begins; x and u <- estimates (beta, l), l >= 0, and modes.
     covariance (p + 1, p + 1), gradient (p + 1,), numbers (3,)
-        <- as of `maximise_laplace`.
+        <- as for `maximise_laplace`.
     """
     keep, p = np.ones(len(x), dtype=bool), len(x) - 1
     start = np.array(x, dtype=float)

@@ -1,4 +1,4 @@
-"""Laplace fits of generalised linear mixed models on any scale: columns made orthonormal, fitted, carried back.
+"""Laplace fits of generalised linear mixed models on any scale: on orthonormal columns, then transformed back.
 
 X = X_u T,  X_u'X_u = n I;   Z = Z_u S within blocks, Z_u'Z_u = n I, S lower triangular
 beta = T^-1 beta_u,   L = S^-1 L_u,   so that S^-1 keeps L lower triangular; modes u_i of b_i = L u_i are the same
@@ -109,16 +109,16 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
     rows
         Columns on any scale, linearly independent; one cluster with all rows where q = 0.
     shape
-        Of negative binomial, gamma and inverse Gaussian, known.
+        The known shape of a negative binomial, gamma or inverse Gaussian family.
     penalty
-        Weak prior; none: maximum likelihood.
+        Weak prior; None: maximum likelihood.
     blocks
         (q,) block of every column of Z; effects of different blocks are uncorrelated. None: one block.
     start
         A fit of similar rows, with the same clusters.
     nodes
-        Of adaptive Gauss-Hermite quadrature (kernels/laplace/quadrature.py) where q = 1, families without a shape and no
-        penalty; 1: Laplace.
+        Nodes of adaptive Gauss-Hermite quadrature (kernels/laplace/quadrature.py), for q = 1, families without a shape
+        and no penalty; 1: Laplace.
     """
     if nodes > 1 and (rows.Z.shape[1] != 1 or penalty is not None or shape != 1.0):
         raise ValueError("quadrature is for one effect a cluster, no penalty, no shape")

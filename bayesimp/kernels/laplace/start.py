@@ -1,7 +1,7 @@
-"""Where fits of generalised linear mixed models begin.
+"""Starting values of fits of generalised linear mixed models.
 
-beta of the pooled model by iteratively reweighted least squares, steps capped; Psi diagonal by moments of the scores at
-b = 0, E g_a^2 = A_aa + A_aa^2 Psi_aa.
+beta comes from the pooled model by iteratively reweighted least squares with capped steps, a diagonal Psi from moments of
+the scores at b = 0: E g_a^2 = A_aa + A_aa^2 Psi_aa.
 """
 
 from __future__ import annotations

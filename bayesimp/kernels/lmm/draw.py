@@ -1,4 +1,4 @@
-"""One step of MICE-ML: a draw from the asymptotic law of the maximum-likelihood estimator, then cluster effects.
+"""One step of MICE-ML: a draw from the asymptotic distribution of the maximum-likelihood estimator, then cluster effects.
 
     y_i = X_i beta + Z_i b_i + e_i,   e_i ~ N(0, sigma I),   b_i ~ N(0, Psi),   sigma a variance
 
@@ -70,7 +70,7 @@ EVENTS = {
     ),
     RARE: (
         "truncation rarely met",
-        "the normal law of the variances has little mass on positive values; the draw from these is exact",
+        "the normal distribution of the variances has little mass on positive values; the draw from these is exact",
     ),
     EXHAUSTED: (
         "estimate used as draw",
@@ -180,8 +180,8 @@ def on_data_scale(
 def ml_step(
     rng: np.random.Generator, m: Moments, theta: Vector, beta: Matrix, Sigma: Matrix, Psi: Matrix, B: Stack
 ) -> int:
-    """Draw a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- a draw from the module's
-    law.
+    """Draw a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- the draw of the
+    module.
 
     Parameters
     ----------

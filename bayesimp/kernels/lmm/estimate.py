@@ -91,7 +91,7 @@ def standardise(
     if not rest > EXACT * m.YY[0, 0, 0]:
         return -3, 0.0
     scale = math.sqrt(rest / n)
-    half = np.empty((q, max(p, q)))  # what stands between T' and the right end
+    half = np.empty((q, max(p, q)))  # the products of A_i and B_i with G' or T, before T'
     effects = 0  # rank of Z in all clusters together
     for i in range(cells):
         for a in range(q):
@@ -135,7 +135,7 @@ def maximise(
     """theta (1, d), beta (1, p), R (1, p, p), scalars (1, 2) <- at the minimum of the ML deviance; see `descend`.
 
     Returns whether the search converged, and whether the minimum is singular. A search that ends at a standard
-    deviation of zero, stationary by symmetry, be it a minimum or not, is made again from near zero.
+    deviation of zero, which is stationary whether or not it is a minimum, is repeated from near zero.
     """
     d = theta.shape[1]
     value, g, converged, profiled = np.empty(1), np.empty((1, d)), np.zeros(1, np.bool_), np.zeros(1)

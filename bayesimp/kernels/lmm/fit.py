@@ -2,7 +2,7 @@
 
     y_i = X_i beta + Z_i b_i + e_i,   e_i ~ N(0, sigma^2 I),   b_i ~ N(0, Psi),   Psi = sigma^2 Lambda Lambda'
 
-Equations of the deviance: `profiled_deviance`; the search: `mixed_model_search`. Given its optimum,
+The deviance is in kernels/lmm/deviance.py, the search in kernels/lmm/search.py. At its optimum,
 
     cov beta   = sigma^2 (R R')^-1                              Bates et al. 2015, sec. 3, 5
     modes      = Lambda H_i^-1 Lambda' Z_i'(y_i - X_i beta)     E(b_i | y; estimates)
@@ -14,7 +14,7 @@ with H_i = I + Lambda' Z_i'Z_i Lambda.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,13 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.lmm.components import components_of
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
-from bayesimp.kernels.lmm.search import PreparedTables, prepare_tables, search, second_derivatives
+from bayesimp.kernels.lmm.search import Descent, PreparedTables, prepare_tables, search, second_derivatives
 from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
 
 Array = NDArray[np.float64]
-NO_RESIDUAL = 1e-11  # of the residual mean square of X alone: below that, rounding is seen in standard errors
+NO_RESIDUAL = (
+    1e-11  # share of the residual mean square of X alone; below it, rounding shows in standard errors
+)
 
 
 @dataclass(frozen=True)
@@ -128,50 +130,77 @@ def fit_mixed_models(
     codes, starts = np.ascontiguousarray(codes, dtype=np.int64), np.asarray(starts, dtype=np.int64)
     _check(y, X, Z, codes, starts)
     m = int(codes.max()) + 1 if clusters is None else clusters
-    (p, q), M = (X.shape[1], Z.shape[1]), len(starts) - 1
+    (p, q), M, n = (X.shape[1], Z.shape[1]), len(starts) - 1, np.diff(starts)
     block = np.zeros(q, dtype=np.int64) if blocks is None else np.asarray(blocks, dtype=np.int64)
     free = np.array([(a, b) for b in range(q) for a in range(b, q) if block[a] == block[b]], dtype=np.int64)
-    d = len(free)
-    n = np.diff(starts)
     A, B, c = np.zeros((M, m, q, q)), np.zeros((M, m, q, p)), np.zeros((M, m, q))
-    Tx, Tz, alpha, scale = np.zeros((M, p, p)), np.zeros((M, q, q)), np.zeros((M, p)), np.zeros(M)
+    units = _Units(np.zeros((M, p, p)), np.zeros((M, q, q)), np.zeros((M, p)), np.zeros(M))
     wrong = np.zeros(M, dtype=np.int64)
-    prepare_tables(y, X, Z, codes, starts, block, A, B, c, Tx, Tz, alpha, scale, wrong)
+    prepare_tables(
+        y, X, Z, codes, starts, block, A, B, c, units.Tx, units.Tz, units.alpha, units.scale, wrong
+    )
     _refuse(wrong, p, M, labels)
     for k in range(M):
-        check_identified(A[k], B[k], int(n[k]), free, Tz[k], labels, _table(k, M))
+        check_identified(A[k], B[k], int(n[k]), free, units.Tz[k], labels, _table(k, M))
     prepared = PreparedTables(A, B, c, n, free, reml)
-    begin = np.full((M, d), np.nan)
-    if start is not None:  # in orthonormal columns of Z = Q_z Tz
-        begin[0] = (Tz[0] @ _lower(np.asarray(start, dtype=float)[None], free, q)[0])[free[:, 0], free[:, 1]]
+    begin = np.full((M, len(free)), np.nan)
+    if start is not None:
+        begin[0] = units.theta(np.asarray(start, dtype=float), free)
     end, singular = search(prepared, begin)
     _refuse_exact(end.scalars[:, 1], labels, M)
-    hessian = second_derivatives(prepared, end)
+    rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
+    return _fit_at(end, prepared, units, singular, (rows > 0).sum(axis=1), modes)
 
-    # back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual
-    df = n - p if reml else n
+
+class _Units(NamedTuple):
+    """What leads back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual.
+
+    Tx (M, p, p), Tz (M, q, q), alpha (M, p), scale (M,).
+    """
+
+    Tx: Array
+    Tz: Array
+    alpha: Array
+    scale: Array
+
+    def theta(self, theta: Array, free: IntMatrix) -> Array:
+        """The theta (d,) of the columns of Z as that of the columns of Q_z, in the first table."""
+        Lambda = _lower(theta[None], free, self.Tz.shape[1])[0]
+        return (self.Tz[0] @ Lambda)[free[:, 0], free[:, 1]]
+
+
+def _fit_at(
+    end: Descent,
+    prepared: PreparedTables,
+    units: _Units,
+    singular: NDArray[np.bool_],
+    clusters: IntVector,
+    modes: bool,
+) -> LinearMixedFit:
+    """The fits at the ends of the searches, in the units of the tables; clusters (M,): those with rows."""
+    (M, q), p, free, n = units.Tz.shape[:2], units.Tx.shape[1], prepared.free, prepared.n
     signs = _signs(_lower(end.theta, free, q))
     Lambda_q = _lower(end.theta, free, q) * signs
-    sigma2 = end.scalars[:, 1] * scale**2
-    into_beta = np.linalg.inv(Tx)
+    sigma2 = end.scalars[:, 1] * units.scale**2
+    into_beta = np.linalg.inv(units.Tx)
     root = into_beta @ np.swapaxes(np.linalg.inv(np.tril(end.R)), 1, 2)
-    Lambda = np.linalg.solve(Tz, Lambda_q)
+    Lambda = np.linalg.solve(units.Tz, Lambda_q)
     Psi = sigma2[:, None, None] * Lambda @ np.swapaxes(Lambda, 1, 2)
-    loglik = -0.5 * end.value - df * np.log(scale)
-    if reml:
-        loglik -= np.log(np.einsum("kaa->ka", Tx)).sum(axis=1)
-    rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
-    components, components_cov = components_of(Lambda, sigma2, free, Tz, signs, hessian, end.theta)
+    loglik = -0.5 * end.value - (n - p if prepared.reml else n) * np.log(units.scale)
+    if prepared.reml:
+        loglik -= np.log(np.einsum("kaa->ka", units.Tx)).sum(axis=1)
+    hessian = second_derivatives(prepared, end)
+    components, components_cov = components_of(Lambda, sigma2, free, units.Tz, signs, hessian, end.theta)
     b, b_cov = np.zeros((M, 0, q)), np.zeros((M, 0, q, q))
     if modes:
-        b, b_cov = _modes(Lambda_q, A, B, c, end.beta, Tz, sigma2, scale)
+        b, b_cov = _modes(Lambda_q, prepared, end.beta, units.Tz, sigma2, units.scale)
     return LinearMixedFit(
-        beta=np.einsum("kab,kb->ka", into_beta, alpha + scale[:, None] * end.beta),
+        beta=np.einsum("kab,kb->ka", into_beta, units.alpha + units.scale[:, None] * end.beta),
         cov=sigma2[:, None, None] * root @ np.swapaxes(root, 1, 2),
         Psi=Psi, sigma2=sigma2, modes=b, mode_cov=b_cov, loglik=loglik,
         theta=Lambda[:, free[:, 0], free[:, 1]], components=components, components_cov=components_cov,
         gradient_norm=np.abs(end.gradient).max(axis=1), converged=end.converged, singular=singular,
-        n=n, clusters=(rows > 0).sum(axis=1), reml=np.full(M, reml),
+        n=n, clusters=clusters, reml=np.full(M, prepared.reml),
     )  # fmt: skip
 
 
@@ -279,9 +308,10 @@ def _signs(Lambda: Array) -> Array:
 
 
 def _modes(
-    Lambda_q: Array, A: Array, B: Array, c: Stack, delta: Matrix, Tz: Stack, sigma2: Vector, scale: Vector
+    Lambda_q: Array, prepared: PreparedTables, delta: Matrix, Tz: Stack, sigma2: Vector, scale: Vector
 ) -> tuple[Array, Array]:
     """Modes (M, m, q) and their covariances (M, m, q, q), in the units of Z."""
+    A, B, c = prepared.A, prepared.B, prepared.c
     q = A.shape[-1]
     H = np.eye(q) + np.einsum("kba,kibc,kcd->kiad", Lambda_q, A, Lambda_q, optimize=True)
     Lambda = np.linalg.solve(Tz, Lambda_q)

@@ -21,6 +21,7 @@ from bayesimp.kernels.lmm.deviance import (
     sum_of_squares,
     workspace,
 )
+from bayesimp.kernels.newton import bfgs, downhill, shortened
 from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
@@ -38,10 +39,11 @@ STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 @merged
 def update_inverse_hessian(H: Matrix, s: Vector, y: Vector, scaled: bool) -> bool:
-    """BFGS (Nocedal & Wright 2006, eq. 6.17; 6.20 first), skipped where curvature is not positive."""
-    d = s.shape[0]
-    Hy = np.zeros(d)
-    sy, yHy, yy = 0.0, 0.0, sum_of_squares(y)
+    """`bfgs`, the first time from a scaled unit matrix (Nocedal & Wright 2006, eq. 6.20), if the curvature is positive.
+
+    Returns whether H has been scaled.
+    """
+    d, sy, yy = s.shape[0], 0.0, sum_of_squares(y)
     for a in range(d):
         sy += s[a] * y[a]
     if not sy > 1e-14:
@@ -49,13 +51,7 @@ def update_inverse_hessian(H: Matrix, s: Vector, y: Vector, scaled: bool) -> boo
     for a in range(d):
         if not scaled:
             H[a, a] = sy / yy
-    for a in range(d):
-        for b in range(d):
-            Hy[a] += H[a, b] * y[b]
-        yHy += y[a] * Hy[a]
-    for a in range(d):
-        for b in range(d):
-            H[a, b] += (1.0 + yHy / sy) * s[a] * s[b] / sy - (Hy[a] * s[b] + s[a] * Hy[b]) / sy
+    bfgs(H, s, y, 0.0)
     return True
 
 
@@ -84,9 +80,7 @@ def minimise(
             if t < 1e-12:
                 # what is left to gain is below rounding of the deviance (near enough), or the search is stuck
                 return value, -slope < NEAR
-            parabola = -slope * t / (2.0 * (after - value - slope * t)) if after < np.inf else 0.1
-            shrink = max(0.1, min(0.5, parabola))
-            t *= shrink
+            t = shortened(t, slope, after - value)
             for a in range(d):
                 trial[a] = theta[a] + t * s[a]
             continue
@@ -99,16 +93,11 @@ def minimise(
         if after == value and -slope < NEAR:
             # started at the optimum, as for an equal table: steps do not change the deviance visibly
             return value, True
-        value, slope, length = after, 0.0, 0.0
-        for a in range(d):
-            s[a] = 0.0
-            for b in range(d):
-                s[a] -= H[a, b] * g[b]
-            slope += s[a] * g[a]
-            length += s[a] * s[a]
+        value = after
+        slope, length = downhill(H, g, s)
         if -slope < max(RESOLUTION, RELATIVE * abs(value)):
             return value, True
-        t = 1.0 if scaled else min(1.0, 0.5 / math.sqrt(length))
+        t = 1.0 if scaled else min(1.0, 0.5 / length)
         for a in range(d):
             trial[a] = theta[a] + t * s[a]
     return value, False
@@ -203,10 +192,10 @@ def descend(
     R: Stack,
     scalars: Matrix,
 ) -> None:
-    """`minimise` for every table, theta (M, d) in place; one evaluation does not move, and is an evaluation.
+    """`minimise` for every table, theta (M, d) in place; with one evaluation theta does not move.
 
     ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
-    table before, or at `START` if that is singular: zero is stationary, and nobody's start.
+    table before, or at `START` if that is singular: zero is stationary, and no search could leave it.
     """
     M, d = theta.shape
     work = workspace(A.shape[1], A.shape[2], B.shape[3])
@@ -278,8 +267,8 @@ def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
-    variance of zero, stationary by symmetry, be it a minimum or not, is made again from near zero. A diagonal element
-    that zero serves as well becomes zero. Also returns (M,) singular.
+    variance of zero, which is stationary whether or not it is a minimum, is repeated from near zero. A diagonal element
+    becomes zero if the deviance is no higher there. Also returns (M,) singular.
     """
     diagonal = prepared.free[:, 0] == prepared.free[:, 1]
     end = prepared.descend(theta)

@@ -1,4 +1,4 @@
-"""The variances of a linear mixed model, drawn from the asymptotic law of their ML estimator, truncated.
+"""The variances of a linear mixed model, drawn from the asymptotic distribution of their ML estimator, truncated.
 
     y_i = X_i beta + Z_i b_i + e_i,   e_i ~ N(0, sigma I),   b_i ~ N(0, Psi),   V_i = sigma I + Z_i Psi Z_i'
 

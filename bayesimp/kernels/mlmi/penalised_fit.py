@@ -5,9 +5,8 @@
 It does not maximise the likelihood: beta maximises the joint density, not the integral.
 
 1. beta, u given theta: the joint mode, of log density f, with K, F, g_i, A_i, M_i, H_i
-(kernels/mlmi/penalised_mode.py). So
-   that searches in step 2 do not carry a separated estimate further out, each starts where the first has ended, as in
-   lme4; else where the best one has.
+   (kernels/mlmi/penalised_mode.py). If the rows are separated, every search of step 2 starts where the first one
+   ended, as in lme4, so that the estimate is not carried further out; otherwise where the best one ended.
 2. theta where V = f - sum_i log|H_i| / 2 is highest, by BFGS (lme4: by bobyqa, without slopes). With rho the derivatives
    of -log|H_i| / 2, rho_ij = -D_ij z_ij'L H_i^-1 L'z_ij / 2, r_i = Z_i'rho_i and lambda = K^-1 (X'rho, L'r_i)
 
@@ -26,6 +25,7 @@ from bayesimp.kernels.glmm.modes import dot, effects_of
 from bayesimp.kernels.laplace.criterion import put_theta
 from bayesimp.kernels.linalg import copy_to, solve_lower, solve_lower_t
 from bayesimp.kernels.mlmi.penalised_mode import copy_mode, joint, joint_mode, mode_from, solve
+from bayesimp.kernels.newton import bfgs, uphill
 from bayesimp.notation import IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
@@ -93,22 +93,6 @@ def _slopes(rows: GlmmRows, free: IntMatrix, L: Matrix, u: Matrix, w: JointMode,
 
 
 @inner
-def _renew(metric: Matrix, s: Vector, y: Vector) -> None:
-    """BFGS: metric (d, d), the inverse of -d^2 V, after a step s in theta that lowered the slopes by y."""
-    d, sy, yHy = s.shape[0], 0.0, 0.0
-    Hy = np.zeros(d)
-    for k in range(d):
-        sy += s[k] * y[k]
-        for l in range(d):
-            Hy[k] += metric[k, l] * y[l]
-        yHy += Hy[k] * y[k]
-    if sy > 1e-10 * yHy:
-        for k in range(d):
-            for l in range(d):
-                metric[k, l] += (1.0 + yHy / sy) * s[k] * s[l] / sy - (Hy[k] * s[l] + s[k] * Hy[l]) / sy
-
-
-@inner
 def _has_ended(rows: GlmmRows, L: Matrix, theta: Vector, w: JointMode) -> bool:
     """Whether the gradient vanishes at the estimate, rather than the search stopping far out on separated data."""
     b = np.empty(L.shape[0])
@@ -169,13 +153,7 @@ def penalised_fit(
     beta_0, u_0, fresh, separated = beta.copy(), u.copy(), True, not _has_ended(rows, L, theta, w)
     for _ in range(EVALUATIONS):
         if fresh:
-            slope, largest = 0.0, 0.0
-            for k in range(d):
-                step[k] = 0.0
-                for l in range(d):
-                    step[k] += metric[k, l] * g[l]
-                slope += step[k] * g[k]
-                largest = max(largest, abs(step[k]))
+            slope, largest = uphill(metric, g, step)
             if 0.5 * slope < GAIN:
                 code = FITTED
                 break
@@ -190,7 +168,7 @@ def penalised_fit(
             for k in range(d):
                 step[k], g[k] = trial[k] - theta[k], g[k] - g_trial[k]
                 theta[k] = trial[k]
-            _renew(metric, step, g)
+            bfgs(metric, step, g, 1e-10)
             for k in range(d):
                 g[k] = g_trial[k]
             value = after

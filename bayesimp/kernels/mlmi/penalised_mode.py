@@ -4,17 +4,17 @@ kernels/mlmi/penalised_fit.py.
     eta_ij = offset_ij + x_ij'beta + z_ij'L u_i,     L = L(theta), Psi = L L'
 
 With score s, curvature C = -w d^2 log p / d eta^2 and D = dC / d eta of the rows, g_i = Z_i's_i, A_i = Z_i'C_iZ_i,
-M_i = X_i'C_iZ_i, beta and u are where the highest
+M_i = X_i'C_iZ_i, beta and u maximise
 
        f = sum_ij w_ij log p(y_ij | eta_ij) - sum_i u_i'u_i / 2
 
-is, found by Newton's steps, halved where f falls, with gradient (X's, L'g_i - u_i) and curvature
+by Newton's steps, which are halved if f falls, with gradient (X's, L'g_i - u_i) and curvature
 
        K = [X'CX  M_i L; .  H_i],     H_i = I + L'A_iL,     F = X'CX - sum_i M_i L H_i^-1 L'M_i'     (lme4's RX'RX)
 
-The first step is from linear predictors near each response, as R's mustart. The end, as lme4's: the penalised deviance
-2 (f_max - f), f_max of a model with a parameter a row, no longer falls relative to itself. Where some rows are separated
-that is at a large estimate; where all are, at none: an error there.
+The first step starts from linear predictors near each response, like R's mustart. As in lme4, the search ends when the
+penalised deviance 2 (f_max - f) no longer falls relative to itself; f_max belongs to a model with one parameter per row.
+If some rows are separated, it ends at a large estimate; if all are, there is none, and lme4 stops with an error.
 """
 
 from __future__ import annotations

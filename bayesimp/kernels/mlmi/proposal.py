@@ -1,4 +1,4 @@
-"""Coordinates in which the parameters of a generalised linear mixed model are about standard normal, for proposals.
+"""Coordinates in which the parameters of a generalised linear mixed model are about standard normal, used for proposals.
 
 At the mode (beta^, theta^) of a penalised Laplace log-likelihood with covariance Sigma (kernels/laplace/fit.py):
 
@@ -7,8 +7,9 @@ At the mode (beta^, theta^) of a penalised Laplace log-likelihood with covarianc
 
     v_phi = R^-1 (phi - phi^),     v_beta = K'(beta - beta^ - G (phi - phi^)),     G = Sigma_beta,phi Sigma_phi^-1
 
-so that fixed effects vary as much as effects of that Psi let them: with few clusters their law given Psi is near normal,
-their joint law a funnel. The factors of the rows C_i are computed once per visit; F(L) needs no pass over rows.
+So fixed effects vary as much as cluster effects with that Psi let them: with few clusters their distribution given Psi is
+nearly normal, whereas the joint one is a funnel.
+The factors of the rows C_i are computed once per visit; F(L) needs no pass over rows.
 
     log |dv / d(beta, theta)| = sum_x log K_xx - sum_a (a + 1) log L_aa + constant,   a = 0..
 """

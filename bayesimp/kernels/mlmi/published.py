@@ -5,16 +5,17 @@
 3. beta*    ~ N(beta^, F^-1), F of that fit (lme4's RX'RX)
 4. Psi*^-1  ~ Wishart(m_obs, Lambda^-1)
 5. clusters with rows: b ~ N(0, Psi*) is accepted if U <= p(y_i | beta*, b) / p(y_i | beta^, b^_i); after 250 rejections
-   it is the next, whatever it is. Clusters without: N(0, Psi*)
+   the next draw is taken, whatever it is. Clusters without rows: b ~ N(0, Psi*)
 
-It is not a draw from a posterior: modes are shrunken and so is Lambda; the ratio in 5 can pass 1; the 251st draw ignores
-the data, in the clusters with most rows. All this is counted. His code inverts Psi* by mistake where Lambda is singular;
-here RIDGE is added to the diagonal of Lambda and counted.
+This is not a draw from a posterior: modes are shrunken, and so is Lambda; the ratio in step 5 can exceed 1; the 251st
+draw ignores the data, mostly in the largest clusters. All this is counted. If Lambda is singular, his code inverts Psi*
+by mistake; here RIDGE is added to the diagonal of Lambda, which is counted too.
 
-Where rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one: counted.
-Where lme4 stops with an error his code keeps the values it has, and so does this one (`FAILURES`).
+If rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one (counted). If
+lme4 stops with an error, his code keeps the current values, and so does this one (`FAILURES`).
 
-A draw of 5 is given up once the rows so far, and the best that the others could be, do not reach U: the same law.
+A draw of step 5 is abandoned once the rows so far could not reach U even with the best possible others; this does not
+change the distribution.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ __all__ = [
 PUBLISHED_TALLIES = (
     "visits", "clusters drawn", "tries", "ratios above 1", "unconditional draws", "Lambda singular", "separated",
 )  # fmt: skip
+VISITS, DRAWN, TRIED, ABOVE, UNCONDITIONAL, SINGULAR, SEPARATED = range(7)
 FAILURES = {
     FAILED: (
         "failed",
@@ -62,7 +64,7 @@ FAILURES = {
 EVENTS = {
     "ratios above 1": (
         "tries",
-        "accept-reject ratios above 1: the bound of the published algorithm was none",
+        "accept-reject ratios above 1: the bound of the published algorithm did not hold",
     ),
     "unconditional draws": (
         "clusters drawn",
@@ -74,12 +76,13 @@ EVENTS = {
         "fits not converged: the data are separated, and the search stopped at a large estimate with a larger standard "
         "error",
     ),
-}  # tally: (of which, words)
+}  # tally: (the tally of which it is a part, message)
 
 LIMIT = 250  # tries of accept-reject
 RIDGE = 1e-4
-CHUNK = 16  # rows between looks at whether a draw can still be accepted
-SMALL, START = 0.05, 0.2  # a standard deviation as small is tried again from here: at zero V is stationary
+CHUNK = 16  # rows between checks of whether a draw can still be accepted
+# a standard deviation below SMALL is tried again from START, because V is stationary at zero
+SMALL, START = 0.05, 0.2
 
 
 class PublishedState(NamedTuple):
@@ -120,6 +123,73 @@ def reaches(
     return value - math.log(product)
 
 
+@inner
+def squared_modes(rows: GlmmRows, B: Matrix, Lambda: Matrix, tallies: IntVector) -> int:
+    """Step 2: Lambda <- sum b_i b_i' over the clusters with rows, with a ridge if it is singular; how many they are."""
+    (m, q), observed = B.shape, 0
+    for i in range(m):
+        if rows.first[i] < rows.first[i + 1]:
+            observed += 1
+            for a in range(q):
+                for c in range(q):
+                    Lambda[a, c] += B[i, a] * B[i, c]
+    if not cholesky_log_det(Lambda.copy(), q) > -12.0 * q:
+        tallies[SINGULAR] += 1
+        for a in range(q):
+            Lambda[a, a] += RIDGE
+    return observed
+
+
+@inner
+def draw_beta(rng: np.random.Generator, beta_hat: Vector, F: Matrix, beta: Vector) -> bool:
+    """Step 3: beta <- N(beta_hat, F^-1). False if F is not positive definite."""
+    p, root, z = beta.shape[0], F.copy(), np.empty(beta.shape[0])
+    if not cholesky(root, p):
+        return False
+    for x in range(p):
+        z[x] = rng.standard_normal()
+    solve_lower_t(root, z, p)
+    for x in range(p):
+        beta[x] = beta_hat[x] + z[x]
+    return True
+
+
+@inner
+def normal_effects(rng: np.random.Generator, L: Matrix, b: Vector) -> None:
+    """b (q,) <- N(0, L L')."""
+    v = np.empty(b.shape[0])
+    for a in range(b.shape[0]):
+        v[a] = rng.standard_normal()
+    effects_of(L, v, b)
+
+
+@inner
+def accept_reject(
+    rng: np.random.Generator,
+    rows: GlmmRows,
+    shape: float,
+    i: int,
+    eta0: Vector,
+    best: Vector,
+    bound: float,
+    L: Matrix,
+    b: Vector,
+    tallies: IntVector,
+) -> None:
+    """Step 5 in cluster i, which has rows. bound: log p(y_i | beta^, b^_i)."""
+    tallies[DRAWN] += 1
+    for _ in range(LIMIT):
+        normal_effects(rng, L, b)
+        tallies[TRIED] += 1
+        log_u = math.log(rng.random())
+        log_ratio = reaches(rows, shape, i, eta0, b, best, bound + log_u) - bound
+        tallies[ABOVE] += log_ratio > 0.0
+        if log_u <= log_ratio:
+            return
+    normal_effects(rng, L, b)
+    tallies[UNCONDITIONAL] += 1
+
+
 @kernel(nogil=True)
 def published_draw(
     rng: np.random.Generator,
@@ -138,62 +208,27 @@ def published_draw(
     tallies: IntVector,
 ) -> int:
     """Steps 2 to 5; returns 0 or `FAILED`."""
-    (m, q), p, n = u.shape, beta.shape[0], rows.y.shape[0]
-    L, Lambda, observed = np.zeros((q, q)), np.zeros((q, q)), 0
+    (m, q), n = u.shape, rows.y.shape[0]
+    L, Lambda, at_hat, at_star = np.zeros((q, q)), np.zeros((q, q)), np.empty(n), np.empty(n)
     put_theta(theta, 0, free, L)
     for i in range(m):
         effects_of(L, u[i], B[i])
-        if rows.first[i] < rows.first[i + 1]:
-            observed += 1
-            for a in range(q):
-                for c in range(q):
-                    Lambda[a, c] += B[i, a] * B[i, c]
-    root = Lambda.copy()
-    ridge = not cholesky_log_det(root, q) > -12.0 * q
-    if ridge:
-        tallies[5] += 1
-        for a in range(q):
-            Lambda[a, a] += RIDGE
-    root_F = F.copy()
-    if observed < q or not cholesky(root_F, p):
+    observed = squared_modes(rows, B, Lambda, tallies)
+    if observed < q or not draw_beta(rng, beta_hat, F, beta):
         return FAILED
-    z = np.empty(p)
-    for x in range(p):
-        z[x] = rng.standard_normal()
-    solve_lower_t(root_F, z, p)
-    for x in range(p):
-        beta[x] = beta_hat[x] + z[x]
     if not draw_inverse_wishart(rng, float(observed), Lambda, Psi, q):
         return FAILED
     copy_to(L, Psi)
     if not cholesky(L, q):
         return FAILED
-    at_hat, at_star, v = np.empty(n), np.empty(n), np.empty(q)
     fixed_part(rows, beta_hat, at_hat)
     fixed_part(rows, beta, at_star)
     for i in range(m):
-        has_rows = rows.first[i] < rows.first[i + 1]
-        if has_rows and not incomplete[i]:
-            continue
-        bound = cluster_log_likelihood(rows, shape, i, at_hat, B[i]) if has_rows else 0.0
-        tries = 0
-        while True:
-            for a in range(q):
-                v[a] = rng.standard_normal()
-            effects_of(L, v, B[i])
-            if not has_rows:
-                break
-            if tries == LIMIT:
-                tallies[4] += 1
-                break
-            tries += 1
-            log_u = math.log(rng.random())
-            log_ratio = reaches(rows, shape, i, at_star, B[i], best, bound + log_u) - bound
-            tallies[3] += log_ratio > 0.0
-            if log_u <= log_ratio:
-                break
-        tallies[1] += has_rows
-        tallies[2] += tries
+        if rows.first[i] == rows.first[i + 1]:
+            normal_effects(rng, L, B[i])
+        elif incomplete[i]:
+            bound = cluster_log_likelihood(rows, shape, i, at_hat, B[i])
+            accept_reject(rng, rows, shape, i, at_star, best, bound, L, B[i], tallies)
     return 0
 
 
@@ -229,7 +264,7 @@ def published_step(
     0, or `FAILED`: nothing was drawn, see `FAILURES`.
     """
     p, q = len(beta), len(Psi)
-    tallies[0] += 1
+    tallies[VISITS] += 1
     sizes = np.diff(rows.first)
     observed = int((sizes > 0).sum())
     constant = len(rows.y) == 0 or (np.ptp(rows.y) == 0.0 and np.ptp(rows.trials) == 0.0)
@@ -250,7 +285,7 @@ def published_step(
     state.cold[0] = code != FITTED
     if code == FAILED:
         return FAILED
-    tallies[6] += code == LARGE
+    tallies[SEPARATED] += code == LARGE
     return published_draw(
         rng, rows, shape, free, best, state.theta, state.beta, state.u, F, incomplete, beta, Psi, B, tallies
     )

@@ -10,7 +10,7 @@ Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (d
         Q = Q_0 + sum_a W_a kron (X'X)_a - sum_i U_i'U_i,   t = Q_0 mu_0 + vec(sum_a (X'Y)_a W_a) - sum_i U_i'v_i
     vec(B_i) | beta, Sigma, Psi, Y_obs   ~ N(L_i^-T (v_i - U_i vec(beta)), M_i^-1)
 
-beta and all B_i are so drawn in one block: nothing about the missing values is conditioned on.
+So beta and all B_i are drawn in one block, without conditioning on missing values.
 
 Where a flat prior leaves Q singular, columns D of X being combinations of the others S, the caller may have their
 coefficients held: vec(beta)_S is drawn given the current vec(beta)_D, which leaves the posterior invariant too.
@@ -257,7 +257,7 @@ def draw_beta_and_effects(
 def _hold(Q: Matrix, t: Vector, Q0: Matrix, before: Vector, beta: Matrix, fixed: BoolVector) -> None:
     """Q, t <- those of vec(beta)_S given vec(beta)_D, fixed (r p,) <- True in D; see the module.
 
-    Of D are columns that those before them leave nothing of, and that have no prior. before (r p,): the diagonal of Q
+    D holds the columns without a prior of which those before them leave nothing. before (r p,): the diagonal of Q
     before the clusters are subtracted.
     """
     p, P = beta.shape[0], fixed.size

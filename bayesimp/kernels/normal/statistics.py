@@ -1,4 +1,4 @@
-"""Sufficient statistics of the joint normal model: the number of rows is paid for here, once.
+"""Sufficient statistics of the joint normal model: the only step whose cost grows with the number of rows.
 
 Rows are grouped into cells (cluster i, missingness pattern a). With D = [1, X, Z, Y], Y zero where missing,
 a cell keeps its number of rows n and its Gram matrix

@@ -241,7 +241,7 @@ def draw_failed(
     effects: Matrix,
     coefficients: Matrix,
 ) -> tuple[int, int]:
-    """coefficients of failed clusters <- from their exact conditional laws; the numbers of accepted steps and of
+    """coefficients of failed clusters <- from their exact conditionals; returns the numbers of accepted steps and of
     clusters without a mode, which keep their values."""
     p, accepted = L.shape[0], 0
     prior = GlmPrior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)

@@ -8,7 +8,7 @@
 
     with rows       v_i ~ N(A^-1 L'H_i (b_i_hat - mu_i), A^-1),   A = I + L'H_i L
     without         v_i ~ N(0, I)
-    fit failed      v_i ~ exp(-|v|^2 / 2) p(y_i | mu_i + L v): the exact conditional law, log-concave, by independence
+    fit failed      v_i ~ exp(-|v|^2 / 2) p(y_i | mu_i + L v): the exact conditional, log-concave, by independence
                     Metropolis from a t at its mode; separation, dependent columns and few rows do no harm there.
                     `published`: v_i ~ N(0, I), as if the cluster had no rows
 

@@ -6,12 +6,12 @@ With s_i^2 on df_i degrees of freedom and psi the digamma function,
 
     log s_i^2 - log sigma_i^2   has mean  psi(df_i/2) - log(df_i/2)  and variance  psi'(df_i/2):
 
-log sigma_i^2 is drawn from the normal law that these moments, mu_s* and tau* give; b_i then given sigma_i^2 exactly.
+log sigma_i^2 is drawn from the normal that these moments, mu_s* and tau* give; b_i then given sigma_i^2 exactly.
 `published`: mean 0 and variance 2 / (df_i - 4), the relative variance of an inverse chi-square, which is half as much
 again at df = 10; b_i given s_i^2.
 
-A cluster with df <= 4, dependent columns or an exact fit has no s_i^2 of use. Its sigma_i^2 is drawn by random-walk
-Metropolis from its law given its rows, b_i integrated out; b_i given it is exact whatever the rank of X_i.
+A cluster with df <= 4, dependent columns or an exact fit has no usable s_i^2. Its sigma_i^2 is drawn by random-walk
+Metropolis given its rows, with b_i integrated out; b_i given it is exact whatever the rank of X_i.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ P_ij = W_i C W_j' K_j and A = I - P,
 is solved for Psi, made symmetric and, by its eigenvalues, positive semidefinite. As published it is not drawn:
 Psi* = Psi_hat, so imputations ignore that Psi is estimated (improper in Rubin's sense).
 
-beta* ~ N(beta_hat, C) at Psi*, its exact law given Psi* under a flat prior; as published at Psi_hat.
+beta* ~ N(beta_hat, C) at Psi*, its exact distribution given Psi* under a flat prior; as published at Psi_hat.
 """
 
 from __future__ import annotations

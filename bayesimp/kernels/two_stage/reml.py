@@ -1,21 +1,17 @@
 """Restricted maximum likelihood of the model in meta_analysis.py: the search for L, and draws of it.
 
-With K_i = V_i^-1, N_i = K_i W_i, C^-1 = R R' = sum W_i'N_i, q_i = K_i r_i:
-
-    deviance       = sum log|V_i| + 2 log|R| + sum r_i'q_i
-    d deviance / dL = 2 G L,     G = sum { K_i - q_i q_i' - E_i'E_i },   E_i = R^-1 N_i'
-
-The search is BFGS. Its first metric is the inverse of what the second derivatives in L_xl, L_yh are expected to be,
+The deviance and its gradient are in reml_deviance.py. The search is BFGS, whose first metric is the inverse of the
+expected second derivatives in L_xl, L_yh, with K_i = V_i^-1,
 
     2 sum { (K_i)_xy (L'K_i L)_lh + (K_i L)_xh (K_i L)_yl }
 
-the Fisher information with beta known: from there it takes a third of the steps that it takes from a multiple of I.
+which is the Fisher information with beta known: from there it takes a third of the steps that it takes from a multiple
+of I.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,10 +21,11 @@ from bayesimp.kernels.linalg import (
     fill,
     inverse_from_cholesky,
     semidefinite_cholesky,
-    solve_lower,
     solve_lower_t,
 )
 from bayesimp.kernels.lmm.search import update_inverse_hessian
+from bayesimp.kernels.newton import downhill
+from bayesimp.kernels.two_stage.reml_deviance import RemlWork, reml_deviance, reml_work
 from bayesimp.notation import Matrix, Stack, Vector
 
 __all__ = ["NOT_CONVERGED", "NO_ESTIMATE", "SINGULAR", "UNDETERMINED", "draw_mean", "reml"]
@@ -42,146 +39,12 @@ FLAT = 1e-7  # share of the largest curvature below which there is none
 FAR = 2.0  # standard deviations of L beyond this many scales: not determined
 
 
-class _Work(NamedTuple):
-    K: np.ndarray  # (n, p, p)
-    R: np.ndarray  # (k, k), k = p + c; lower triangle
-    inverse: np.ndarray  # (k,), of the diagonal of R
-    beta: np.ndarray  # (k,)
-    dL: np.ndarray  # (p, p), lower triangle
-    G: np.ndarray  # (p, p)
-    E: np.ndarray  # (k + 1, p): E_i, then q_i
-    r: np.ndarray  # (p,)
-
-
-@inner
-def _work(n: int, p: int, k: int) -> _Work:
-    return _Work(
-        np.empty((n, p, p)), np.zeros((k, k)), np.empty(k), np.empty(k), np.zeros((p, p)), np.empty((p, p)),
-        np.empty((k + 1, p)), np.empty(p),
-    )  # fmt: skip
-
-
-# -- deviance ----------------------------------------------------------------------------------------------------
-
-
-@inner
-def _fit(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> float:
-    """w.K, w.R, w.beta, w.dL <- at Psi = L L'; the deviance, inf where it does not exist."""
-    value = _normal_equations(b, S, T, L, w)
-    k = w.beta.size
-    if not value < math.inf or semidefinite_cholesky(w.R, k, 1e-11, k) < k:
-        return math.inf
-    for x in range(k):
-        value += 2.0 * math.log(w.R[x, x])
-        w.inverse[x] = 1.0 / w.R[x, x]
-    solve_lower(w.R, w.beta, k)
-    solve_lower_t(w.R, w.beta, k)
-    return value + _gradient(b, T, L, w)
-
-
-@inner
-def _normal_equations(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> float:
-    """w.K <- K_i, w.R <- sum W_i'K_i W_i (lower), w.beta <- sum W_i'K_i b_i; sum log|V_i|."""
-    (n, p), k, value, product = b.shape, w.beta.size, 0.0, 1.0
-    K, R, h, Psi = w.K, w.R, w.beta, w.G
-    for x in range(k):
-        h[x] = 0.0
-        for y in range(x + 1):
-            R[x, y] = 0.0
-    for x in range(p):
-        for y in range(x + 1):
-            s = 0.0
-            for l in range(y + 1):
-                s += L[x, l] * L[y, l]
-            Psi[x, y] = s
-            Psi[y, x] = s
-    for i in range(n):
-        for x in range(p):
-            for y in range(p):
-                K[i, x, y] = S[i, x, y] + Psi[x, y]
-        for l in range(p):  # Gauss and Jordan
-            pivot = K[i, l, l]
-            if not 0.0 < pivot < math.inf:
-                return math.inf
-            product *= pivot
-            if not 1e-150 < product < 1e150:  # one logarithm for many pivots
-                value, product = value + math.log(product), 1.0
-            pivot = 1.0 / pivot
-            K[i, l, l] = 1.0
-            for y in range(p):
-                K[i, l, y] *= pivot
-            for x in range(p):
-                if x != l:
-                    s = K[i, x, l]
-                    K[i, x, l] = 0.0
-                    for y in range(p):
-                        K[i, x, y] -= s * K[i, l, y]
-        for x in range(p):
-            s = 0.0
-            for y in range(p):
-                s += K[i, x, y] * b[i, y]
-            h[x] += s
-            for y in range(x + 1):
-                R[x, y] += K[i, x, y]
-            if x == 0:
-                for a in range(k - p):
-                    h[p + a] += s * T[i, a]
-        for a in range(k - p):
-            for y in range(p):
-                R[p + a, y] += T[i, a] * K[i, 0, y]
-            for e in range(a + 1):
-                R[p + a, p + e] += T[i, a] * T[i, e] * K[i, 0, 0]
-    return value + math.log(product)
-
-
-@inner
-def _gradient(b: Matrix, T: Matrix, L: Matrix, w: _Work) -> float:
-    """w.dL <- 2 G L; sum r_i'K_i r_i."""
-    (n, p), k, value = b.shape, w.beta.size, 0.0
-    K, R, E, G, r = w.K, w.R, w.E, w.G, w.r
-    fill(G, 0.0)
-    for i in range(n):
-        for x in range(p):
-            r[x] = b[i, x] - w.beta[x]
-        for a in range(k - p):
-            r[0] -= T[i, a] * w.beta[p + a]
-        for x in range(p):
-            s = 0.0
-            for y in range(p):
-                s += K[i, x, y] * r[y]
-            E[k, x] = s
-            value += s * r[x]
-        for x in range(k):
-            row, t = (x, 1.0) if x < p else (0, T[i, x - p])
-            for y in range(p):
-                s = t * K[i, row, y]
-                for l in range(x):
-                    s -= R[x, l] * E[l, y]
-                E[x, y] = s * w.inverse[x]
-        for x in range(p):
-            for y in range(x + 1):
-                s = K[i, x, y]
-                for l in range(k + 1):
-                    s -= E[l, x] * E[l, y]
-                G[x, y] += s
-    for x in range(p):
-        for y in range(x + 1):
-            G[y, x] = G[x, y]
-    for x in range(p):
-        for y in range(x + 1):
-            s = 0.0
-            for l in range(y, p):
-                s += G[x, l] * L[l, y]
-            w.dL[x, y] = 2.0 * s
-    return value
-
-
 # -- search ------------------------------------------------------------------------------------------------------
 
 
 @inner
-def _first_metric(L: Matrix, w: _Work, H: Matrix) -> bool:
-    """H (d, d) <- the inverse of the expected second derivatives at L, w of `_fit`; False where it has none."""
+def _first_metric(L: Matrix, w: RemlWork, H: Matrix) -> bool:
+    """H (d, d) <- the inverse of the expected second derivatives at L, w of `reml_deviance`; False where it has none."""
     p, n, d = L.shape[0], w.K.shape[0], H.shape[0]
     F, KL, LKL = np.zeros((d, d)), np.empty((p, p)), np.empty((p, p))
     for i in range(n):
@@ -211,7 +74,7 @@ def _first_metric(L: Matrix, w: _Work, H: Matrix) -> bool:
 
 
 @inner
-def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float, bool]:
+def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) -> tuple[float, bool]:
     """L <- the end of BFGS, with Armijo's rule; returns the deviance and whether no decrease is left."""
     p = L.shape[0]
     d = p * (p + 1) // 2
@@ -220,7 +83,7 @@ def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float
     copy_to(trial, L)
     value, slope, t = math.inf, 0.0, 1.0
     for _ in range(EVALUATIONS):
-        after = _fit(b, S, T, trial, w)
+        after = reml_deviance(b, S, T, trial, w)
         if not after <= value + 1e-4 * t * slope:
             if t < 1e-12:
                 return value, -slope < 1e-7
@@ -238,17 +101,12 @@ def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float
             else:
                 scaled = _first_metric(trial, w, H)
             copy_to(L, trial)
-            value, slope, length, t = after, 0.0, 0.0, 1.0
-            for a in range(d):
-                s[a] = 0.0
-                for l in range(d):
-                    s[a] -= H[a, l] * g[l]
-                slope += s[a] * g[a]
-                length += s[a] * s[a]
+            value, t = after, 1.0
+            slope, length = downhill(H, g, s)
             if -slope < 1e-10:
                 return value, True
             if not scaled:
-                t = min(1.0, 0.3 * abs(L[0, 0]) / math.sqrt(length))
+                t = min(1.0, 0.3 * abs(L[0, 0]) / length)
         a = 0
         for x in range(p):
             for l in range(x + 1):
@@ -259,7 +117,7 @@ def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: _Work) -> tuple[float
 
 @inner
 def _second_derivatives(
-    b: Matrix, S: Stack, T: Matrix, L: Matrix, scale: Vector, w: _Work, H: Matrix
+    b: Matrix, S: Stack, T: Matrix, L: Matrix, scale: Vector, w: RemlWork, H: Matrix
 ) -> None:
     """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L is unchanged."""
     p, k = L.shape[0], 0
@@ -270,7 +128,7 @@ def _second_derivatives(
             for side in range(2):
                 sign = 1.0 - 2.0 * side
                 L[x, l] = at + sign * STEP * scale[x]
-                _fit(b, S, T, L, w)
+                reml_deviance(b, S, T, L, w)
                 a = 0
                 for y in range(p):
                     for h in range(y + 1):
@@ -308,9 +166,9 @@ def reml(b: Matrix, S: Stack, T: Matrix, z: Vector, L: Matrix, drawn: Matrix) ->
     """
     n, p = b.shape
     d = p * (p + 1) // 2
-    w, H, scale = _work(n, p, p + T.shape[1]), np.empty((d, d)), np.empty(p)
+    w, H, scale = reml_work(n, p, p + T.shape[1]), np.empty((d, d)), np.empty(p)
     fill(L, 0.0)
-    if not _fit(b, S, T, L, w) < math.inf:
+    if not reml_deviance(b, S, T, L, w) < math.inf:
         return math.nan, NO_ESTIMATE
     _scales(b, S, scale, L)
     attempt = 0
@@ -358,9 +216,9 @@ def draw_mean(
     Returns the deviance at L.
     """
     k = beta.size
-    w = _work(b.shape[0], b.shape[1], k)
-    for side in range(2):  # one call of _fit, for the time it takes to compile
-        after = _fit(b, S, T, L if side == 0 else L_drawn, w)
+    w = reml_work(b.shape[0], b.shape[1], k)
+    for side in range(2):  # one call of reml_deviance, for the time it takes to compile
+        after = reml_deviance(b, S, T, L if side == 0 else L_drawn, w)
         if side == 0:
             value = after
             for x in range(k):

@@ -185,6 +185,28 @@ def test_one_binary_factor_is_what_chained_equations_draw_from():
     assert p_of_means(*pair) > LEVEL
 
 
+@pytest.mark.parametrize("family", ["normal", "gamma"])
+def test_without_an_intercept_nothing_stands_for_it(family):
+    """Effects of clusters have the mean in their variance, as in the conditional model of the same formula."""
+    frame = one_response(False).frame.copy()
+    frame["y"] = frame["y"] + 8.0 if family == "normal" else np.exp(1.0 + 0.2 * frame["y"])
+    data, formula = bi.IncompleteData(frame, "g", {"y": family}), "y ~ 0 + a + (1 | g)"
+    priors = pr.Priors(pr.InverseWishart(5.0, 0.3), pr.InverseWishart(6.0, 0.25), pr.Normal(0.0, 3.0))
+    own = bi.JointGLMM(data, formula, priors=priors).impute(4, chains=4, tune=150, draws=800, **RUN)
+    chained = bi.FCS(data, bi.methods.Bayes(priors), formula).impute(8, cycles=500, tune=100, **RUN)
+    pair = [
+        np.stack(
+            [
+                imp.tree["posterior"]["beta_y"].values[..., 0],
+                np.log(imp.tree["posterior"][name].values[..., 0, 0]),
+            ],
+            -1,
+        )
+        for imp, name in ((own, "Psi"), (chained, "Psi_y"))
+    ]
+    assert p_of_means(*pair) > LEVEL
+
+
 # -- origin, unit, order, labels -----------------------------------------------------------------------------------
 
 FAMILIES = {"w": "bernoulli", "s": "gamma"}

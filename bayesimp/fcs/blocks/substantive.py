@@ -1,0 +1,194 @@
+"""Blocks of variables of analyses: parameters given the completed data, values given the analyses.
+
+A visit to a variable, with the values of all others as they are (fcs/blocks/factors.py):
+
+    theta_k, Psi_k, b_ki | completed data         of its own model: the analysis, if it is the response of one
+    x_kij  ~  p_k(x | others, theta_k, b_ki)  prod_l p_l(y_l | x, ..., theta_l, b_li)      l: the analyses that x is in
+
+Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, for these depend on the
+responses of the analyses, which the model lacks. The parameters of the analyses are drawn at the visits to their
+responses, once in every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices
+(kernels/factors/cells.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.contract import Shift
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
+from bayesimp.fcs.blocks.factors import Substantive
+from bayesimp.fcs.blocks.glmm import acceptance
+from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.joint.glmm.chain import ChainState, numbers
+from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.kernels.factors.arrays import Work
+from bayesimp.kernels.families.codes import NORMAL, ORDINAL
+from bayesimp.kernels.families.responses import aux_size
+from bayesimp.kernels.glmm.gibbs import FAILURES, TALLIES
+
+__all__ = ["SubstantiveBlock"]
+
+Array = NDArray[np.float64]
+TUNING = (
+    40  # visits in which the step of the move of effects and cells is tuned, on a chain that is discarded
+)
+
+
+class SubstantiveBlock(Block):
+    """A variable of an analysis."""
+
+    words: Mapping[int, tuple[str, str]] = {
+        **{-code: ("failed", message) for code, message in FAILURES.items()},
+        BEYOND: (
+            "values held",
+            "the distribution of some values given the analysis was not finite, so that they stayed as they were. Take "
+            "the logarithm of a predictor of wide range",
+        ),
+    }
+    heavy = True
+
+    def __init__(self, table: ChainedTable, number: int, models: Substantive) -> None:
+        super().__init__(table, number)
+        self.models, self.name = models, self.chained.block.name
+        self.k = models.names.index(self.name)
+        self.factor, self.updates = models.table.factors[self.k], int(getattr(self.method, "inner", 5))
+        self.step_size = 0.5
+        self.adapts = bool(len(models.table.bare[self.k]))
+        first = {c.block.name: b for b, c in reversed(list(enumerate(table.blocks)))}
+        self.places = [first[name] for name in models.names]
+        self.rows = BlockRows(table, number)
+        self.own = models.holes[self.name]
+        if self.factor.at_cluster:
+            self.drawn = np.zeros(len(self.rows.holes), dtype=bool)
+            self.drawn[self.own.loop] = np.isnan(models.table.Y[self.own.row, self.k])
+
+    def init(self, chain: Chain) -> Parameters:
+        """Scales at random, no effects; a variable of clusters gets one value in each."""
+        rng, factor, k, priors = chain.rng, self.factor, self.k, self.models.priors
+        size = aux_size(factor.code, len(factor.levels))
+        aux = np.ones(size) if factor.code == ORDINAL else np.exp(rng.normal(0.0, 0.5, size))
+        known, sd = priors.known[k], np.exp(rng.normal(0.0, 0.3, 1))
+        Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, factor.effects))) if known is None else known.copy()
+        if not np.isnan(priors.known_sd[k]):
+            sd[:] = priors.known_sd[k]
+        own = {
+            "aux": aux, "sd": sd, "effects": np.zeros((self.table.clusters, factor.effects)),
+            "tallies": np.zeros((len(TALLIES), 2), dtype=np.int64), "moved": np.zeros(2, dtype=np.int64),
+        }  # fmt: skip
+        theta = Parameters(np.zeros((len(factor.fixed), factor.predictors)), Psi=Psi, own=own)
+        self._keep(theta)
+        if factor.at_cluster:
+            start = rng.choice(self.models.table.observed[k], self.models.table.clusters)
+            V = self.models.table.V[:, self.own.variable]
+            each = numbers(self.models.table, k, start)[self.models.table.arrays.cluster]
+            self._put(chain, np.where(np.isnan(V), each, V))
+        return theta
+
+    def move(self, shift: Shift) -> None:
+        """The factors have the shift (`factors.substantive`)."""
+
+    def adapt(self, chain: Chain) -> None:
+        """Tune the step of the move of effects and cells, in clusters where the variable is never observed."""
+        if not chain.theta:
+            return
+        sampler = self._sampler(chain)
+        for _ in range(TUNING):
+            sampler.update_cells(self.k, tune=True)
+        self.step_size = float(sampler.chain.step[self.k])
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        """Parameters of its own model given the completed data, then its missing values given the analyses too."""
+        sampler, k, table = self._sampler(chain), self.k, self.models.table
+        for _ in range(self.updates):
+            failed = sampler.update_parameters(k)
+            if failed:
+                return -failed
+            if not sampler.update_covariance(k):
+                return -1
+        V = sampler.state.V[:, self.own.variable]
+        if table.leaf[k]:
+            rows = table.missing[k]
+            if len(rows):
+                V[rows] = numbers(table, k, sampler.leaf(k))
+        else:
+            sampler.update_cells(k)
+        self._put(chain, V)
+        self._keep(theta)
+        theta.own["moved"] += sampler.chain.moved[k]
+        return BEYOND if sampler.chain.failed else 0
+
+    def _sampler(self, chain: Chain) -> Sampler:
+        """The sampler of factors, at the values and parameters of the chain, which it changes in place."""
+        models, table = self.models, self.models.table
+        thetas = [chain.theta[b] for b in self.places]
+        V, Y = table.V.copy(), table.Y.copy()
+        for name, holes in models.holes.items():
+            k = holes.column + self.table.p
+            here = np.isnan(table.V[holes.row, holes.variable])  # others are known from their clusters
+            at = holes.row[here]
+            V[at, holes.variable] = self.table.on_data_scale(k, chain.V[holes.loop[here], holes.column])
+            if name in models.names:
+                f = models.names.index(name)
+                Y[at, f] = self._response(f, V[at, holes.variable])
+        K = len(thetas)
+        sd = np.array([theta.own["sd"][0] for theta in thetas])
+        state = ChainState(
+            V, Y, [t.beta for t in thetas], [t.own["aux"] for t in thetas], sd, [t.Psi for t in thetas],
+            [t.own["effects"] for t in thetas], chain.rng, np.stack([t.own["tallies"] for t in thetas]),
+            np.full(K, self.step_size), np.zeros((K, 2), dtype=np.int64),
+        )  # fmt: skip
+        for f, theta in enumerate(thetas):  # what the sampler changes in place is what the parameters have
+            theta.own["sd"], theta.own["tallies"] = state.sd[f : f + 1], state.tallies[f]
+        work = [
+            Work(*(np.empty_like(a) for a in own)) if f == self.k else own
+            for f, own in enumerate(models.work)
+        ]
+        return Sampler(table, models.priors, state, self.name, work)
+
+    def _response(self, f: int, v: Array) -> Array:
+        """Responses as the model of factor f sees them, from the numbers of formulas."""
+        a = self.models.table.arrays
+        first, last = a.level[f], a.level[f + 1]
+        if last == first:
+            return (v - a.center[f]) / a.unit[f]
+        values = a.value[first:last]
+        order = np.argsort(values)
+        return order[np.searchsorted(values[order], v)].astype(float)
+
+    def _put(self, chain: Chain, V: Array) -> None:
+        """The loop gets the values (n,) of the variable, rows in the order of the factors."""
+        k, own = self.own.column + self.table.p, self.own
+        working = (V[own.row] - self.table.center[k]) / self.table.scale[k]
+        support = self.chained.block.distribution.support
+        if support.is_positive:
+            working = np.maximum(working, self.rows.least)
+        if support.is_below_one:
+            working = np.minimum(working, self.rows.most)
+        chain.V[own.loop, own.column] = working
+
+    def _keep(self, theta: Parameters) -> None:
+        """What results show: the residual variance, cutpoints or a shape."""
+        if self.factor.code == NORMAL:
+            theta.Sigma = (theta.own["sd"] ** 2).reshape(1, 1, 1)
+        auxiliary = self.factor.family.auxiliary
+        if auxiliary is not None and theta.own["aux"].size:
+            unit = self.models.table.arrays.unit[self.k] if auxiliary.has_unit else 1.0
+            theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Acceptance of Metropolis steps."""
+        events = acceptance(self.name, summed(thetas, "tallies")) if self.factor.code != NORMAL else []
+        tried, accepted = summed(thetas, "moved")
+        if tried:
+            text = (
+                f"accepted by moves of effects and values together in {len(self.models.table.bare[self.k])} clusters "
+                f"without observed values: {accepted / tried:.0%} (step {self.step_size:.2f}, tuned before the run)"
+            )
+            events.append(Event("acceptance", self.name, text, 1))
+        return events

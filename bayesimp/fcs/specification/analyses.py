@@ -1,0 +1,185 @@
+"""Analyses that chained equations impute for: substantive-model-compatible draws (Bartlett et al. 2015).
+
+A covariate x of an analysis p(y | x, w, u) is drawn from  p(x | w, v) p(y | x, w, u), the first of which is its own
+conditional model; y is drawn from the analysis. So y is no predictor in the model of x: it would be used twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.specification.records import ConditionalModel
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.predictors import Predictors
+from bayesimp.joint.glmm.factors import read_formula
+from bayesimp.joint.glmm.request import read_request
+from bayesimp.messages import listing
+from bayesimp.methods import Bayes, ClusterLevel, Method, SingleLevel
+from bayesimp.table.cluster_level import of_clusters
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Analyses", "check_drawn", "check_options", "read_analyses"]
+
+TAKEN = "'bayes' and 'iw' (with one residual variance), 'norm', 'glm' and '2lonly' (without donors)"
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """Analyses by response, in the order in which they were given.
+
+    Attributes
+    ----------
+    formulas
+        Response -> formula.
+    """
+
+    formulas: Mapping[str, Predictors] = field(default_factory=dict)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.formulas
+
+    def __bool__(self) -> bool:
+        return bool(self.formulas)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Response -> formula as it was given."""
+        return {name: formula.text for name, formula in self.formulas.items()}
+
+    @property
+    def covariates(self) -> frozenset[str]:
+        """All variables on a right-hand side."""
+        return frozenset().union(*(f.formula.variables for f in self.formulas.values()))
+
+    def of(self, name: str) -> list[str]:
+        """Analyses that a variable is a covariate of, as they were given."""
+        return [f.text for f in self.formulas.values() if name in f.formula.variables]
+
+    def after(self, name: str) -> frozenset[str]:
+        """Responses that a variable is a covariate of, and those that these are covariates of in turn."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            now = waiting.pop()
+            new = {y for y, f in self.formulas.items() if now in f.formula.variables} - found
+            found |= new
+            waiting += new
+        return frozenset(found)
+
+    def method(self, data: IncompleteData, name: str) -> Method:
+        """The method whose model an analysis is, where the user named none."""
+        if of_clusters(data, name):
+            return ClusterLevel()
+        return SingleLevel() if self.formulas[name].random is None else Bayes()
+
+
+def read_analyses(analysis: Any, data: IncompleteData) -> Analyses:
+    """The analyses of a call; None: there are none.
+
+    Raises
+    ------
+    SpecificationError
+        One is not a formula of this table with one response, two have the same response, or they go in a circle.
+    """
+    if analysis is None:
+        return Analyses()
+    found: dict[str, Predictors] = {}
+    for text in read_request(data.cluster, analysis, None, None, None).analyses:
+        name, formula = read_formula(data, text, None)
+        if name in found:
+            raise SpecificationError(
+                f"Two analyses have the response '{name}': '{found[name].text}' and '{text}'. It has one model; give "
+                "the larger, which contains the other."
+            )
+        if not data.variable(name).distribution.is_imputable:
+            raise SpecificationError(
+                f"Analysis '{text}': '{name}' has family '{data.families[name]}' and so no distribution; make it a "
+                "number, a text or a category."
+            )
+        found[name] = formula
+    analyses = Analyses(found)
+    for name in found:
+        if name in analyses.after(name):
+            texts = "; ".join(f"'{f.text}'" for f in found.values())
+            raise SpecificationError(
+                f"The analyses go in a circle: '{name}' is a covariate of what it is the response of ({texts}). Take it "
+                "out of one formula."
+            )
+    return analyses
+
+
+def check_options(
+    analyses: Analyses,
+    blocks: Mapping[str, Sequence[str]] | None,
+    derived: Mapping[str, str] | None,
+    ignore: NDArray[np.bool_] | None,
+) -> None:
+    """Refuse what substantive-model-compatible draws do not take.
+
+    Raises
+    ------
+    SpecificationError
+        The message says what to take instead.
+    """
+    if not analyses:
+        return
+    if derived:
+        raise SpecificationError(
+            f"derived with analysis: {listing(sorted(derived))} would have to follow every value that is tried for its "
+            "ingredients. Write the expression in the formulas, as in I(weight / height**2), and take derived= out."
+        )
+    if ignore is not None and ignore.any():
+        raise SpecificationError(
+            f"ignore with analysis: {int(ignore.sum()):,} rows would be imputed given an analysis that they are not part "
+            "of. Leave these rows out of the table, or take one of the two out."
+        )
+    for block, members in (blocks or {}).items():
+        for name in members:
+            if name in analyses or name in analyses.covariates:
+                raise SpecificationError(
+                    f"Block '{block}': '{name}' is in an analysis, and its values are drawn one by one, given the "
+                    "analysis. Take it out of the block."
+                )
+
+
+def check_drawn(
+    block: ConditionalModel, analyses: Analyses, base: BaseColumns, bounded: Collection[str]
+) -> None:
+    """Refuse a model that cannot be a factor of what a variable of an analysis is drawn from.
+
+    Raises
+    ------
+    SpecificationError
+        Its method is another one, it has bounds, or the response of an analysis predicts a covariate.
+    """
+    name, method = block.name, block.method
+    if name in bounded:
+        raise SpecificationError(
+            f"bounds['{name}']: '{name}' is in an analysis, and values drawn given the analysis take no bounds. Take one "
+            "of the two out, or change what is drawn by post=."
+        )
+    kinds = (type(Bayes()), ClusterLevel, SingleLevel)
+    single = method.name in ("norm", "glm")
+    fine = (isinstance(method, kinds) or single) and method.residual == "common" and not method.matches
+    if not fine:
+        what = "residual='cluster'" if method.residual == "cluster" else f"method '{method.name}'"
+        raise SpecificationError(
+            f"'{name}' is in an analysis, for which its values are drawn from its own model times the analysis: {what} "
+            f"cannot. Take {TAKEN}."
+        )
+    after = analyses.after(name)
+    for column in (*block.fixed, *block.random):
+        for part in (column.base, *(column.over or ())):
+            if used := base.roots(part) & after:
+                response = min(used)
+                raise SpecificationError(
+                    f"predictors: '{response}' is in the formula of '{name}' (column '{column.name}'), and '{name}' is "
+                    f"a covariate of '{analyses.formulas[response].text}': what '{response}' says of it comes from there "
+                    f"and would count twice. Take '{response}' out of the formula of '{name}'."
+                )

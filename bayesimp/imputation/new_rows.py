@@ -1,0 +1,142 @@
+"""New rows, completed from the draws of a run: what `Imputations.transform` returns."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesimp import arguments
+from bayesimp.errors import SpecificationError
+from bayesimp.imputation.events import imputed_events
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import cells_and_observed
+from bayesimp.table.new_rows import NewRows
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+__all__ = ["ImputedNewRows", "transform"]
+
+
+class ImputedNewRows(Imputations):
+    """Completed tables of new rows. Made by `Imputations.transform`, not by hand.
+
+    It is read like `Imputations`. Its tree has ``imputed`` and ``observed_data``; the posterior is in that of the run.
+
+    Attributes
+    ----------
+    data
+        The new rows, `NewRows`.
+    """
+
+    def _filled(self, name: str, rows: np.ndarray, k: int) -> pd.Series:
+        """A column with the imputed values of table k; levels are those of the run's table."""
+        if not self._family(name).is_coded:
+            return super()._filled(name, rows, k)
+        cells = self.data.frame[name].astype(object).to_numpy(copy=True)
+        cells[rows] = self.decoded(name, k)
+        return pd.Series(cells, self.data.frame.index, name=name, dtype=object).astype(self._dtypes[name])
+
+    @cached_property
+    def _dtypes(self) -> dict[str, Any]:
+        """Of completed columns of levels: that of the new rows if it holds every level, else that of the run's table."""
+        return {name: self._holding(name) for name in self._cells if self._family(name).is_coded}
+
+    def _holding(self, name: str) -> Any:
+        levels, known = list(self.data.levels(name)), self.data.learnt_from.frame[name].dtype
+        column = self.data.frame[name]
+        for dtype in (column.dtype, known):
+            if isinstance(dtype, pd.CategoricalDtype) and not set(levels) <= set(dtype.categories):
+                continue
+            try:
+                held = pd.Series(levels, dtype=object).astype(dtype).astype(object).tolist() == levels
+                column.astype(object).where(column.notna(), levels[0]).astype(dtype)
+            except (TypeError, ValueError):
+                continue
+            if held:
+                return dtype
+        return np.dtype(object)
+
+    def stacked(self, names: list[str], first: int, stop: int) -> pd.DataFrame:
+        """Columns of tables first .. stop-1, one below the other."""
+        return pd.concat([self.frame(k)[names] for k in range(first, stop)], ignore_index=True)
+
+    def summary(self, var_names: list[str] | None = None) -> NoReturn:
+        """New rows have no chains: convergence is that of the run."""
+        raise SpecificationError(
+            "New rows are completed from the draws of a run, whose summary() says whether they can be relied on: "
+            "imp.summary()."
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> NoReturn:
+        """The run is what is saved: it makes the same tables again from the same seed."""
+        raise SpecificationError(
+            f"Save the run, imp.save(path), and the new rows as a table: bi.load(path).transform(new, "
+            f"seed={self.attrs['seed']}) gives the same tables, bit for bit. Or save the tables, to_long()."
+        )
+
+    def _chains(self) -> NoReturn:
+        raise SpecificationError(
+            "New rows are completed from the draws of a run: extend that, imp.extend(n), and transform them again."
+        )
+
+    def __repr__(self) -> str:
+        cells = sum(len(self.rows(name)) for name in self.imputed_columns)
+        data: Any = self.data
+        known, new = int((~data.is_new).sum()), int(data.is_new.sum())
+        return "\n".join(
+            [
+                f"ImputedNewRows: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}",
+                f"  {len(data):,} new row{'' if len(data) == 1 else 's'} ({known:,} known and {new:,} new clusters), "
+                f"completed from the draws of {self.attrs['model']}, seed {self.attrs['seed']}",
+                f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
+                + (": see .events" if self._events else ""),
+            ]
+        )
+
+
+def transform(imputations: Imputations, table: Any, seed: int | None) -> ImputedNewRows:
+    """See `Imputations.transform`."""
+    run = imputations.run
+    if run is None:
+        why = [event.message for event in imputations._events if event.kind == "cannot go on"]
+        raise SpecificationError(
+            "transform: these imputations do not carry the model and draws that complete new rows"
+            + (f": {why[0]}." if why else ".")
+        )
+    chosen = _new_seed() if seed is None else arguments.whole(seed, "seed", 0)
+    new = NewRows(imputations.data, table)
+    cells = run.transform(new, imputations.m, chosen)
+    attrs = _attrs(imputations.attrs, chosen)
+    tree = partial(_tree, new, cells, attrs)
+    made = ImputedNewRows(new, cells, attrs, tree, new.events())
+    return made.with_events(imputed_events(made))  # type: ignore[return-value]
+
+
+def _attrs(of_run: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Those of the run, with the seed of the new rows."""
+    kept = (
+        "model", "formula", "responses", "priors_name", "priors", "specification", "sampler", "m", "chains", "draws",
+        "bayesimp_version", "numpy_version",
+    )  # fmt: skip
+    return {name: of_run[name] for name in kept if name in of_run} | {
+        "seed": seed,
+        "seed_of_run": of_run.get("seed"),
+    }
+
+
+def _new_seed() -> int:
+    """As `bayesimp.sampling.chains.new_seed`, which this room does not import."""
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+
+
+def _tree(new: NewRows, cells: dict, attrs: dict) -> xr.DataTree:
+    observed = {name: new.numeric(name) for name in attrs["responses"]}
+    tree = xr.DataTree.from_dict(cells_and_observed(new, cells, observed))
+    tree.attrs.update(attrs)
+    return tree

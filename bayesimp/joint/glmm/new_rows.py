@@ -1,0 +1,121 @@
+"""Rows that a run of the joint GLMM has not seen, completed from its draws.
+
+At a draw theta of all parameters given the table of the run, a Gibbs sampler whose parameters stay as they are draws
+
+    B_i | theta, rows of the run and new rows of cluster i       and       missing cells of these rows | everything else
+
+in the clusters of the new rows, missing cells of the run's own rows included (docs/mathematics.md, sec. 13). Without
+parameters to move, effects and cells of different clusters are independent and the chain forgets its start in a few
+sweeps; `SWEEPS` is many times that (tests/joint/glmm/test_new_rows.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SamplingError
+from bayesimp.joint.glmm.chain import ChainState, filled
+from bayesimp.joint.glmm.new_table import new_table
+from bayesimp.joint.glmm.prior import FactorPriors, layout_of
+from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.factors.given import glmm_effects, normal_effects
+from bayesimp.kernels.families.codes import CATEGORICAL, ORDINAL
+from bayesimp.kernels.glmm.gibbs import TALLIES
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import Array
+from bayesimp.sampling.chains import new_rows_rng
+from bayesimp.table.new_rows import NewRows
+
+if TYPE_CHECKING:
+    from bayesimp.joint.glmm.run import GLMMRun
+
+__all__ = ["SWEEPS", "GivenSampler", "complete_new_rows"]
+
+SWEEPS = 100  # of the chain of each imputation, in whose first half steps are tuned
+
+
+class GivenSampler(Sampler):
+    """A chain of effects and missing cells whose parameters are given."""
+
+    def sweep(self, tune: bool = False) -> None:
+        """One update of effects and cells; `tune`: steps are tuned."""
+        self._factors(tune)
+
+    def _normal(self, k: int) -> int:
+        table, chain, rows = self.table, self.chain, self.table.rows[k]
+        X, Z = self._design(k, rows)
+        block, at = self.priors.place[k]
+        return int(normal_effects(
+            chain.rng, X, Z, chain.Y[rows, k] - table.arrays.offset[rows, k], table.starts[k],
+            np.ascontiguousarray(chain.beta[k][:, 0]), float(chain.sd[k] ** 2), np.int64(at), chain.Psi[block],
+            chain.B[block],
+        ))  # fmt: skip
+
+    def _generalised(self, k: int) -> int:
+        table, chain, rows = self.table, self.chain, self.table.rows[k]
+        X, Z = self._design(k, rows)
+        factor, a = table.factors[k], table.arrays
+        glmm = GlmmRows(
+            factor.code, np.ascontiguousarray(chain.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k]),
+            np.ones(len(rows)), np.ascontiguousarray(a.offset[rows, k]), X, Z, table.starts[k],
+        )  # fmt: skip
+        counts = np.zeros(len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1)
+        block, at = self.priors.place[k]
+        return int(glmm_effects(
+            chain.rng, glmm, counts, np.int64(at), chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block],
+            chain.tallies[k],
+        ))  # fmt: skip
+
+
+def complete_new_rows(
+    run: GLMMRun, new: NewRows, m: int, seed: int
+) -> dict[str, tuple[NDArray[np.int64], Array]]:
+    """See `bayesimp.contract.Run.transform`."""
+    model = run.model
+    table, place = new_table(model, new)
+    layout = layout_of(model.factors, model.separate)
+    cells = {f.response: np.flatnonzero(new.missing(f.response)) for f in model.factors}
+    values = {name: np.empty((m, len(rows))) for name, rows in cells.items() if len(rows)}
+    for k in range(m if values else 0):
+        chain = given_chain(run, table, layout, k, seed)
+        sampler = GivenSampler(table, layout, chain, f"New rows, imputation {k}")
+        for sweep in range(SWEEPS):
+            sampler.sweep(tune=sweep < SWEEPS // 2)
+        drawn = sampler.completed()
+        if chain.failed:
+            raise SamplingError(
+                f"New rows, imputation {k}: {chain.failed:,} draws of missing cells had no finite value. Look for rows "
+                "whose covariates are far from those of the run's table."
+            )
+        for f, name in enumerate(cells):
+            if name in values:
+                values[name][k] = _of_new_rows(run, table, place, f, drawn[f])[cells[name]]
+    return {name: (cells[name], array) for name, array in values.items()}
+
+
+def given_chain(
+    run: GLMMRun, table: FactorTable, layout: FactorPriors, imputation: int, seed: int
+) -> ChainState:
+    """A chain at the parameters behind an imputation of the run, cells drawn from observed values and effects 0."""
+    h, K, rng = run.history, len(table.factors), new_rows_rng(seed, imputation)
+    at = imputation % h.chains, (imputation // h.chains + 1) * run.spacing - 1
+    beta, aux, Psi = ([np.ascontiguousarray(part[at]) for part in parts] for parts in (h.beta, h.aux, h.Psi))
+    V, Y = filled(table, rng)
+    return ChainState(
+        V, Y, beta, aux, h.sd[at].copy(), Psi, [np.zeros((table.clusters, len(block))) for block in layout.blocks], rng,
+        np.zeros((K, len(TALLIES), 2), dtype=np.int64), np.full(K, 0.5), np.zeros((K, 2), dtype=np.int64),
+    )  # fmt: skip
+
+
+def _of_new_rows(run: GLMMRun, table: FactorTable, place: NDArray[np.int64], f: int, drawn: Array) -> Array:
+    """(n,) responses of factor f in the new rows, completed, in the units of the data (positions of levels)."""
+    y = table.Y[:, f].copy()
+    y[table.missing[f]] = drawn
+    own = place >= 0
+    out = np.empty(int(own.sum()))
+    out[place[own]] = run.in_units(f, y[own])
+    return out

@@ -1,0 +1,142 @@
+"""The rows of a run's table and new rows, in the clusters of the new rows, as the sampler of a joint GLMM reads them.
+
+Columns are those of the model and on its scale: complete columns are made of the whole table with the new rows below it,
+so that factors keep their levels, and then only the clusters of the new rows are kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.families.registry import trials
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.new_rows import joined_column
+from bayesimp.formulas.predictors import Predictors, predictors
+from bayesimp.joint.glmm.table import FactorTable, factor_table
+from bayesimp.messages import listing
+from bayesimp.table.clusters import Clusters, varies_within
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.new_rows import NewRows
+
+if TYPE_CHECKING:
+    from bayesimp.joint.glmm.model import JointGLMM
+
+__all__ = ["new_table"]
+
+
+def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.int64]]:
+    """The table of the clusters of the new rows, and the place of each of its rows among the new ones (-1: of the run).
+
+    Raises
+    ------
+    SpecificationError
+        Columns that depend on all rows of a cluster; absent columns.
+    DataError
+        The new rows do not fit the model; the message names variable and rows.
+    """
+    factors, data = model.factors, model.data
+    formulas = [predictors(factor.formula) for factor in factors]
+    for factor in factors:
+        over = [c.name for c in (*factor.fixed, *factor.random) if c.over is not None or c.within]
+        if over:
+            raise SpecificationError(
+                f"JointGLMM does not complete new rows where a factor has columns over the rows of a cluster, which new "
+                f"rows would change for the rows of the run too: '{factor.formula}' has {listing(over)}."
+            )
+    new.require(model.responses, "response")
+    imputed = [f.response for f in factors if data.missing(f.response).any()]
+    used = {name for formula in formulas for name in formula.formula.variables}
+    extra = [column for f in factors if (column := trials(data.families[f.response]))]
+    given = sorted({name for name in used if name not in imputed} | set(extra))
+    new.require(given, "covariate")
+    new.require_complete(given)
+    whole = _joined(new, model, given, formulas)
+    base = BaseColumns(whole, tuple(imputed))
+    for factor, formula in zip(factors, formulas, strict=True):
+        fixed = base.columns(formula.fixed, formula.text)
+        random = base.columns(formula.random, formula.text) if formula.random is not None else ()
+        if (fixed, random) != (factor.fixed, factor.random):
+            raise SpecificationError(
+                f"Formula '{factor.formula}': with the new rows its columns differ from those of the run."
+            )
+    rows = np.flatnonzero(np.isin(whole.codes, np.unique(whole.codes[len(data) :])))
+    part = _part(whole, rows)
+    _check_clusters(model, part)
+    own = copy.copy(base)
+    own.data, own.complete = part, {name: values[rows] for name, values in base.complete.items()}
+    table = factor_table(part, factors, own, model.shift, known=model.table)
+    return table, np.maximum(rows - len(data), -1)[table.row]
+
+
+def _joined(new: NewRows, model: JointGLMM, given: list[str], formulas: list[Predictors]) -> IncompleteData:
+    """The table of the run with the new rows below it: columns that the model uses."""
+    uses: dict[str, frozenset[str]] = {}
+    for formula in formulas:
+        for name, own in formula.formula.uses.items():
+            uses[name] = uses.get(name, frozenset()) | own
+    columns = {name: joined_column(name, uses.get(name, frozenset()), new) for name in given}
+    for name in model.responses:
+        if name not in columns:
+            columns[name] = _response(name, new)
+    names = [name for name in new.training.frame.columns if name in columns]
+    frame = pd.DataFrame({name: columns[name] for name in names})
+    labels = new.training.clusters.append(new.clusters[new.is_new])
+    grouping = Clusters(labels, new.codes_beside_table, frame.index)
+    return _data(new.training, frame, grouping)
+
+
+def _response(name: str, new: NewRows) -> pd.Series:
+    """A response of the table with that of the new rows below it, in a type that takes missing values."""
+    training, theirs, ours = new.training, new.training.frame[name], new.frame[name]
+    if not training.variable(name).is_coded:
+        return pd.Series(np.concatenate([training.numeric(name), new.numeric(name)]))
+    levels = list(training.levels(name))
+    unknown = (ours.notna() & ~ours.astype(object).isin(levels)).to_numpy()
+    if unknown.any():
+        raise DataError(
+            f"'{name}' has levels that the table of the run does not have, "
+            f"{listing(pd.unique(ours[unknown].astype(object)))}, {new.grouping.where(unknown)}: the model has no "
+            f"probability for them. Its levels are {listing(levels, 20)}."
+        )
+    dtype = theirs.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iub":
+        dtype = pd.BooleanDtype() if dtype.kind == "b" else pd.Int64Dtype()
+    own = ours.astype(object).where(ours.notna(), None)
+    own = own.astype("Float64") if pd.api.types.is_float_dtype(dtype) else own
+    return pd.concat([theirs.astype(dtype), own.astype(dtype)], ignore_index=True)
+
+
+def _data(training: IncompleteData, frame: pd.DataFrame, grouping: Clusters) -> IncompleteData:
+    """Rows as `IncompleteData` with the families and levels of the run's table."""
+    made = IncompleteData.__new__(IncompleteData)
+    made.frame, made._backend, made.cluster, made.grouping = frame, None, training.cluster, grouping
+    made.families = {name: training.families[name] for name in frame.columns}
+    made._levels = {name: training.levels(name) for name in frame.columns if training.variable(name).is_coded}
+    made._made = {}
+    return made
+
+
+def _part(whole: IncompleteData, rows: NDArray[np.int64]) -> IncompleteData:
+    """Some of the rows, with their clusters only."""
+    there, codes = np.unique(whole.codes[rows], return_inverse=True)
+    frame = whole.frame.iloc[rows].reset_index(drop=True)
+    return _data(whole, frame, Clusters(whole.clusters[there], codes.astype(np.int64), frame.index))
+
+
+def _check_clusters(model: JointGLMM, part: IncompleteData) -> None:
+    """A variable of clusters has one value in a cluster, in the rows of the run and in new ones."""
+    for factor in model.factors:
+        if not factor.at_cluster:
+            continue
+        varying = varies_within(part.column_values(factor.response), part.codes)
+        if varying.any():
+            raise DataError(
+                f"'{factor.response}' has one value in every cluster of the run's table, and with the new rows several "
+                f"in {int(varying.sum()):,} clusters ({listing(part.clusters[varying])}). Correct it, or make it missing."
+            )

@@ -1,0 +1,69 @@
+"""Steps of Newton's and quasi-Newton searches, shared by the fits that make them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import merged
+from bayesimp.notation import Matrix, Vector
+
+__all__ = ["bfgs", "downhill", "shortened", "uphill"]
+
+
+@merged
+def uphill(inverse: Matrix, g: Vector, s: Vector) -> tuple[float, float]:
+    """s <- inverse g, a step of a maximisation; returns the slope s'g and the largest element of s."""
+    slope, largest = 0.0, 0.0
+    for a in range(g.shape[0]):
+        s[a] = 0.0
+        for b in range(g.shape[0]):
+            s[a] += inverse[a, b] * g[b]
+        slope += s[a] * g[a]
+        largest = max(largest, abs(s[a]))
+    return slope, largest
+
+
+@merged
+def downhill(inverse: Matrix, g: Vector, s: Vector) -> tuple[float, float]:
+    """s <- -inverse g, a step of a minimisation; returns the slope s'g and the length of s."""
+    slope, squares = 0.0, 0.0
+    for a in range(g.shape[0]):
+        s[a] = 0.0
+        for b in range(g.shape[0]):
+            s[a] -= inverse[a, b] * g[b]
+        slope += s[a] * g[a]
+        squares += s[a] * s[a]
+    return slope, math.sqrt(squares)
+
+
+@merged
+def shortened(t: float, slope: float, change: float) -> float:
+    """0.1 t to 0.5 t: where the parabola with this slope at zero and this change at t has its extremum.
+
+    A change that is not finite gives 0.1 t.
+    """
+    shrink = 0.1
+    if math.isfinite(change):
+        shrink = max(0.1, min(0.5, 0.5 * slope * t / (slope * t - change)))
+    return t * shrink
+
+
+@merged
+def bfgs(inverse: Matrix, s: Vector, y: Vector, least: float) -> None:
+    """The BFGS update of an inverse Hessian after a step s that changed the gradient by y.
+
+    Nocedal & Wright (2006), eq. 6.17; skipped unless s'y > least y' inverse y.
+    """
+    d, sy, yHy = s.shape[0], 0.0, 0.0
+    Hy = np.zeros(d)
+    for a in range(d):
+        sy += s[a] * y[a]
+        for b in range(d):
+            Hy[a] += inverse[a, b] * y[b]
+        yHy += y[a] * Hy[a]
+    if sy > least * yHy:
+        for a in range(d):
+            for b in range(d):
+                inverse[a, b] += (1.0 + yHy / sy) * s[a] * s[b] / sy - (Hy[a] * s[b] + s[a] * Hy[b]) / sy

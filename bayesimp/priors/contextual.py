@@ -1,0 +1,180 @@
+"""`Contextual`: the prior of the coefficients of cluster means in conditional models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.messages import listing
+from bayesimp.priors.coefficients import CoefficientPrior, Flat, Normal
+from bayesimp.priors.values import positive
+
+if TYPE_CHECKING:
+    from bayesimp.priors.density import BetaDensity
+
+__all__ = ["Contextual", "PartlyFlat"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contextual(CoefficientPrior):
+    """Contextual effects are normal around zero, with the scale that a joint model implies.
+
+    A conditional model with a predictor x and its cluster mean has the coefficient beta_w within clusters and
+    beta_w + gamma between them; gamma is the contextual effect. If the joint model of y and x has the covariances
+    ((p11, p12), (p12, p22)) between clusters and s within them, then for clusters of n rows (Kunkel & Kaizar 2017, eq. 7
+    and 13)
+
+        beta_w + gamma = (p12 + s12/n) / (p22 + s22/n),    |beta_w + gamma| <= sd_i(ybar_i) / sd_i(xbar_i)
+
+    because no covariance exceeds the product of the standard deviations. That gives gamma its scale:
+
+        gamma ~ N(0, (scale sd_i(ybar_i) / sd_i(xbar_i))^2),     independently for each mean
+
+    with the standard deviations of the observed cluster means. The smaller `scale`, the closer to a model without the
+    mean; the larger, the closer to a flat prior, which few clusters cannot carry. A correlation that is uniform on
+    (-1, 1), as under the default prior of Psi, has sd 1/sqrt(3) = 0.58. What other scales do with 6 to 35 clusters is in
+    benchmarks/CONTEXTUAL.md.
+
+    It applies to cluster means beside their own variables in conditional models of normal variables with random
+    intercepts, whether FCS added them or a formula names them. Other coefficients and other models have the prior
+    `others` alone; so have joint models, which have no such coefficients.
+
+    Parameters
+    ----------
+    scale
+        Prior sd of a contextual effect in units of that bound; positive.
+    others
+        Prior of all coefficients; that of contextual effects is multiplied by it.
+    """
+
+    INNER: ClassVar[Mapping[str, tuple[type, ...]]] = {"others": (CoefficientPrior,)}
+    PLACE: ClassVar[int] = 11
+
+    scale: float = 0.6
+    others: CoefficientPrior = field(default_factory=Flat)
+
+    def __post_init__(self) -> None:
+        positive(self.scale, "Contextual: scale")
+        if not isinstance(self.others, CoefficientPrior) or isinstance(self.others, Contextual):
+            raise SpecificationError(
+                f"Contextual: others is the prior of the other coefficients, Flat, Normal or Weak; got {self.others!r}."
+            )
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether the prior of the other coefficients is a distribution."""
+        return self.others.is_proper
+
+    @property
+    def shrinks_contextual(self) -> bool:
+        """True: it has the scale that a joint model implies."""
+        return True
+
+    @property
+    def in_predictor_units(self) -> bool:  # type: ignore[override]
+        """As the prior of the other coefficients."""
+        return self.others.in_predictor_units
+
+    @property
+    def follows_mean(self) -> bool:  # type: ignore[override]
+        """As the prior of the other coefficients."""
+        return self.others.follows_mean
+
+    def describe(self, names: Sequence[str]) -> str:
+        """Both parts in words."""
+        return f"{self.others.describe(names)}; contextual effects normal, sd {self.scale:g} x their bound"
+
+    def standard_deviations(self, scale: Any, r: int) -> Array:
+        """(p, r) prior sd of contextual effects in the units of the data, inf for other coefficients."""
+        bounds = getattr(scale, "contextual", None)
+        return np.full((len(scale.T), r), np.inf) if bounds is None else self.scale * np.asarray(bounds)
+
+    def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
+        """Q0 (r p, r p) and t0 (r p,) of vec(beta_w): those of the other prior, and of the contextual effects."""
+        Q0, t0 = self.others.precision(scale, r, where)
+        sd = self.standard_deviations(scale, r)
+        return (
+            (Q0 + PartlyFlat(0.0, sd).precision(scale, r, where)[0], t0)
+            if np.isfinite(sd).any()
+            else (Q0, t0)
+        )
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+        """None: see `no_draws`."""
+        return None
+
+    @property
+    def no_draws(self) -> str:
+        """Why there are no draws, for messages."""
+        return "its prior is in units of the cluster means of a table"
+
+    def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
+        """That of the other coefficients: models made from arrays have no cluster means that were added."""
+        return self.others.distribution(p, r, dims)
+
+    def density(self, p: int, r: int) -> BetaDensity:
+        """That of the other coefficients, likewise."""
+        return self.others.density(p, r)
+
+    def on_working(self, scale: Any, r: int) -> CoefficientPrior:
+        """The prior of the other coefficients: joint models have no contextual effects."""
+        return self.others.on_working(scale, r)
+
+    def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> CoefficientPrior:
+        """The prior in the units of the data: normal, or flat but for contextual effects."""
+        others, sd = self.others.on_data(scale, shape, intercept), self.standard_deviations(scale, shape[1])
+        if not np.isfinite(sd).any():
+            return others
+        if not isinstance(others, Normal):
+            return PartlyFlat(0.0, sd)
+        mean, wide = (np.reshape(x, shape) for x in others.entries(np.shape(others.sd) or shape))
+        sd = 1.0 / np.sqrt(1.0 / wide**2 + 1.0 / sd**2)
+        mean = mean * (sd / wide) ** 2
+        return Normal(mean[:, 0], sd[:, 0]) if shape[1] == 1 else Normal(mean, sd)
+
+    def for_generalised(self) -> CoefficientPrior:
+        """The prior of the other coefficients: it is defined for normal variables only."""
+        return self.others.for_generalised()
+
+    def without_contextual(self) -> CoefficientPrior:
+        """The prior of the other coefficients."""
+        return self.others
+
+
+@dataclass(frozen=True)
+class PartlyFlat(Normal, registered=False):
+    """Independent normal priors; coefficients whose sd is inf have a flat one."""
+
+    def __post_init__(self) -> None:
+        pass  # infinite standard deviations are what it is for
+
+    @property
+    def is_proper(self) -> bool:
+        """False: some coefficients have a flat prior."""
+        return False
+
+    def describe(self, names: Sequence[str]) -> str:
+        """Standard deviations of the coefficients that have any, by name, in words."""
+        sd = np.reshape(self.sd, (len(names), -1))
+        each = [
+            f"{name} {' and '.join(f'{x:.3g}' for x in row)}"
+            for name, row in zip(names, sd, strict=True)
+            if np.isfinite(row).all()
+        ]
+        return f"flat, contextual effects normal, mean 0, sd of {listing(each)}"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:  # type: ignore[override]
+        """None: a flat prior has no draws."""
+        return None
+
+    @property
+    def no_draws(self) -> str:
+        """Why there are no draws, for messages."""
+        return "its prior is flat but for contextual effects"

@@ -1,0 +1,171 @@
+"""`NewRows`: rows that a run has not seen, read as its table was: the same families, levels and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError, instead_of
+from bayesimp.events import Event
+from bayesimp.messages import listing, suggestion
+from bayesimp.table.clusters import Clusters
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.reading import as_pandas, check_columns
+from bayesimp.table.variables import Variable, check_finite
+
+__all__ = ["NewRows"]
+
+
+class NewRows(IncompleteData):
+    """A table of new rows, of clusters that are known or new.
+
+    Parameters
+    ----------
+    training
+        The table that the run has learnt from.
+    frame
+        pandas, polars or pyarrow table with the same columns, as far as the model uses them; one row is enough.
+
+    Attributes
+    ----------
+    training
+        As given.
+    known
+        (m,) place of each cluster of the new rows among the clusters of `training`, -1 where it is new.
+
+    Raises
+    ------
+    DataError
+        Not a table; no rows; cluster ids missing, or of another type than those of `training`.
+    SpecificationError
+        No column for the clusters.
+    """
+
+    def __init__(self, training: IncompleteData, frame: Any) -> None:
+        if isinstance(frame, IncompleteData):
+            frame = frame.to_native(frame.frame)
+        if instead_of(frame):
+            raise DataError(
+                f"transform takes a table of new rows, not {type(frame).__name__}.{instead_of(frame)}"
+            )
+        self.training = training
+        self.frame, self._backend = as_pandas(frame)
+        self.cluster = training.cluster
+        check_columns(self.frame, self.cluster)
+        self.grouping = Clusters.of(self.frame[self.cluster], least=1)
+        self.known: NDArray[np.int64] = self._places()
+        self.families = {name: training.families.get(name, "none") for name in self.variables}
+        coded = [
+            name for name in self.variables if name in training.families and training.variable(name).is_coded
+        ]
+        self._levels = {name: training.levels(name) for name in coded}
+        self._made: dict[str, Variable] = {}
+
+    @property
+    def is_new(self) -> NDArray[np.bool_]:
+        """(m,) whether each cluster is one that the run has not seen."""
+        return self.known < 0
+
+    @property
+    def learnt_from(self) -> IncompleteData:
+        """The table whose observed values say what is usual for a variable: that of the run."""
+        return self.training
+
+    @property
+    def codes_beside_table(self) -> NDArray[np.int64]:
+        """(N + n,) cluster of each row of the run's table and of the new rows below it: its clusters, then new ones."""
+        m = len(self.training.clusters)
+        own = np.where(self.is_new, m + np.cumsum(self.is_new) - 1, self.known)
+        return np.concatenate([self.training.codes, own[self.codes]])
+
+    def _places(self) -> NDArray[np.int64]:
+        ours, theirs = _kind(self.clusters), _kind(self.training.clusters)
+        if ours != theirs:
+            raise DataError(
+                f"The cluster ids in '{self.cluster}' are {ours} in the new table ({listing(self.clusters, 3)}; "
+                f"{len(self.frame):,} rows) and {theirs} in the table that the run has learnt from "
+                f"({listing(self.training.clusters, 3)}), so that no cluster would be known. Give them the same type: "
+                f"new[{self.cluster!r}].astype(...)."
+            )
+        return self.training.clusters.get_indexer(self.clusters).astype(np.int64)
+
+    def require(self, names: Sequence[str], role: str) -> None:
+        """Refuse a table that lacks columns which the model uses.
+
+        Parameters
+        ----------
+        names
+            The columns.
+        role
+            ``"covariate"``, or ``"response"``, which may be there without values.
+
+        Raises
+        ------
+        SpecificationError
+            The message names the columns.
+        """
+        lacking = [name for name in names if name not in self.frame.columns]
+        if not lacking:
+            return
+        what = f"column {listing(lacking)}" if len(lacking) == 1 else f"columns {listing(lacking, 20)}"
+        if role == "response":
+            text = (
+                f"The new table has no {what}, which the model imputes. What is not known of the new rows is missing, "
+                f"not absent: new[{lacking[0]!r}] = numpy.nan."
+            )
+        else:
+            text = f"The new table has no {what}, of which the model needs the value in every row."
+        raise SpecificationError(f"{text} {suggestion(lacking[0], self.variables)}")
+
+    def require_complete(self, names: Sequence[str]) -> None:
+        """Refuse missing or infinite values of variables that the model takes as given.
+
+        Raises
+        ------
+        DataError
+            The message names the variables, and in how many rows each is missing.
+        """
+        holes = [(name, self.missing(name)) for name in names if self.missing(name).any()]
+        if holes:
+            words = "; ".join(f"'{name}' is missing {self.grouping.where(rows)}" for name, rows in holes)
+            raise DataError(
+                f"The new rows lack covariates that the model takes as given and does not impute: {words}. Fill them "
+                "in, leave these rows out, or fit a model that has them among its responses (on the left of ~)."
+            )
+        for name in names:
+            if pd.api.types.is_numeric_dtype(self.frame[name].dtype):
+                check_finite(self.variable(name))
+
+    def events(self) -> list[Event]:
+        """What a reader should know of the rows: new clusters, columns without a use, rows that are no new ones."""
+        out = []
+        if self.is_new.any():
+            labels, rows = self.clusters[self.is_new], int(self.sizes[self.is_new].sum())
+            text = (
+                f"{len(labels):,} of {len(self.clusters):,} clusters, with {rows:,} rows, are not in the table that the "
+                f"run has learnt from ({listing(labels)}): their effects were drawn from the distribution between "
+                "clusters, given what is observed in their rows"
+            )
+            out.append(Event("new clusters", self.cluster, text, len(labels)))
+        extra = [name for name in self.variables if name not in self.training.families]
+        if extra:
+            text = f"{listing(extra)}: not in the table that the run has learnt from; kept unchanged, and not used"
+            out.append(Event("not used", "columns", text, len(extra)))
+        shared = [name for name in self.training.frame.columns if name in self.frame.columns]
+        if len(self) == len(self.training) and self.frame[shared].equals(self.training.frame[shared]):
+            text = (
+                "the new rows are those that the run has learnt from, and were taken for further rows of their clusters, "
+                "so that what is observed in them counted twice; the completed tables of these rows are the run's own"
+            )
+            out.append(Event("same rows", "table", text, len(self)))
+        return out
+
+
+def _kind(labels: pd.Index) -> str:
+    """What cluster ids are, in words."""
+    kind = pd.api.types.infer_dtype(labels, skipna=True)
+    return {"string": "text", "integer": "numbers", "floating": "numbers"}.get(kind, kind)
