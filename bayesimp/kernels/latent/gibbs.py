@@ -1,4 +1,4 @@
-"""Gibbs sampler of the joint normal model on latent normals (docs/mathematics.md, sec. on latent normals).
+"""Gibbs sampler of the joint normal model on latent normals (docs/mathematics.md, sec. 14).
 
 Given the latent values y* of observed levels the model is the joint normal one with missing cells. One iteration:
 
