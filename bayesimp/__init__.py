@@ -30,6 +30,7 @@ _HOME = {
     "FCS": "bayesimp.fcs.model",
     "JointNormal": "bayesimp.joint.normal",
     "JointGLMM": "bayesimp.joint.glmm.model",
+    "JointLatent": "bayesimp.joint.latent.model",
     "FromPyMC": "bayesimp.joint.from_pymc",
     "Imputations": "bayesimp.imputation.result",
     "MultilevelImputer": "bayesimp.workflow.multilevel_imputer",

@@ -44,6 +44,7 @@ __all__ = [
 MODULES = {
     "JointNormal": "bayesimp.joint.normal",
     "JointGLMM": "bayesimp.joint.glmm.model",
+    "JointLatent": "bayesimp.joint.latent.model",
     "FCS": "bayesimp.fcs.model",
     "FromPyMC": "bayesimp.joint.from_pymc",
 }

@@ -21,7 +21,7 @@ from bayesimp import priors as pr
 from bayesimp.contract import ImputationModel, Shift, model_names, model_type
 from tests.toy_model import Toy
 
-PACKAGE = {"JointNormal", "JointGLMM", "FCS"}
+PACKAGE = {"JointNormal", "JointGLMM", "JointLatent", "FCS"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ def with_analysis(data, **options):
     return bi.JointGLMM(data, "w ~ y * x + (1 | g)", {"o": "o ~ y + (1 | g)"}, **options)
 
 
+def on_latent_normals(data, **options):
+    return bi.JointLatent(data, "y + w + o ~ x + (1 | g)", **options)
+
+
 def for_analysis(data, **options):
     return bi.FCS(data, analysis="w ~ y * x + o + (1 | g)", **options)
 
@@ -96,6 +100,7 @@ GIBBS = {"chains": 2, "tune": 4, "draws": 6, "thin": 2}
 CASES = {
     "JointNormal, gibbs": Case(joint, GIBBS, {"draws": 9}, "draws"),
     "JointGLMM": Case(with_analysis, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"),
+    "JointLatent": Case(on_latent_normals, GIBBS, {"draws": 9}, "draws", ordinal=True),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),
     "FCS, several methods": Case(mixed, {"cycles": 4}, ordinal=True),
     "FCS, one block": Case(in_a_block, {"cycles": 4}),
@@ -118,7 +123,7 @@ def test_every_model_of_the_package_is_here():
     assert tested | {"FromPyMC"} == set(model_names()) and PACKAGE <= tested
     assert all(model_type(name).__name__ == name for name in model_names())
     with pytest.raises(
-        bi.SpecificationError, match="no imputation model; there are JointNormal, JointGLMM, FCS"
+        bi.SpecificationError, match="no imputation model; there are JointNormal, JointGLMM, JointLatent, FCS"
     ):
         model_type("Joint")
 

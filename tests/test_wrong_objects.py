@@ -43,6 +43,7 @@ FUNCTIONS = {
     "FCS": (bi.FCS, "data", r"bi\.IncompleteData\("),
     "JointNormal": (lambda o: bi.JointNormal(o, "y ~ x + (1 | g)"), "data", r"bi\.IncompleteData\("),
     "JointGLMM": (lambda o: bi.JointGLMM(o, "y ~ x + (1 | g)"), "data", r"bi\.IncompleteData\("),
+    "JointLatent": (lambda o: bi.JointLatent(o, "y ~ x + (1 | g)"), "data", r"bi\.IncompleteData\("),
     "FromPyMC": (lambda o: bi.FromPyMC(o, o), "", r"bi\.IncompleteData\("),
     "impute": (lambda o: bi.impute(o, cluster="g", **IMPUTE), "table", r"bi\.FCS\(data\)|pandas|no column 'g'"),
     "MultilevelImputer": (lambda o: bi.MultilevelImputer("g", m=2, draws=10).fit(o), "table",

@@ -11,6 +11,7 @@ from bayesimp.formulas.predictors import addition
 from bayesimp.formulas.syntax import Name, write
 
 if TYPE_CHECKING:
+    from bayesimp.joint.latent.model import JointLatent
     from bayesimp.joint.normal import JointNormal
 
 __all__ = ["call_with", "contents"]
@@ -35,7 +36,7 @@ def contents(formula: Formula) -> dict[str, Contents]:
 
 
 def call_with(
-    model: JointNormal,
+    model: JointNormal | JointLatent,
     fixed: Mapping[str, Sequence[str]],
     random: Mapping[str, Sequence[str]],
     variances: Sequence[str],
@@ -55,7 +56,7 @@ def call_with(
         columns = " + ".join([old.columns, *slopes])
         left = " + ".join(write(Name(name)) for name in formula.responses)
         text = f"{left} ~ {' + '.join([formula.fixed, *terms])} + ({columns} | {old.group})"
-        return f"bi.JointNormal(data, {text!r})"
+        return f"bi.{type(model).__name__}(data, {text!r})"
     cluster = formula.random[0].group
     edits = {
         name: f"~ . + {addition(fixed.get(name, ()), random.get(name, ()), '1', cluster)}"

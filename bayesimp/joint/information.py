@@ -17,9 +17,15 @@ from bayesimp.table.other_levels import of_other_levels
 
 __all__ = ["check_information"]
 
+OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
 
-def check_information(data: IncompleteData, responses: tuple[str, ...], priors: Priors) -> list[Event]:
+
+def check_information(
+    data: IncompleteData, responses: tuple[str, ...], priors: Priors, *, normal_only: bool = True
+) -> list[Event]:
     """Refuse what cannot be estimated; note what depends on the prior alone.
+
+    normal_only: refuse responses that are not normal.
 
     Returns
     -------
@@ -34,7 +40,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     DataError
         A response has no observed values, or is observed in only one cluster although Psi is to be estimated.
     """
-    for name in responses:
+    for name in responses if normal_only else ():
         _check_normal(data, name)
     data.require_observed(responses)
     observed = np.column_stack([~data.missing(name) for name in responses])
@@ -42,7 +48,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     np.add.at(seen, data.codes, observed)
     events = of_other_levels(data, responses)
     for k, name in enumerate(responses):
-        _check_varies_within(data, name, seen[:, k])
+        _check_varies_within(data, name, seen[:, k], "" if normal_only else OTHER_ENGINES)
         clusters = int((seen[:, k] > 0).sum())
         if clusters == 1 and not priors.Psi.is_known:
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
@@ -70,7 +76,7 @@ def check_information(data: IncompleteData, responses: tuple[str, ...], priors: 
     return events
 
 
-def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> None:
+def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray, more: str) -> None:
     """Refuse a response that is constant within every cluster, and so is a cluster-level variable."""
     y = data.numeric(name)
     there = ~np.isnan(y)
@@ -82,7 +88,7 @@ def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray) -> N
         raise DataError(
             f"'{name}' has one value in each of the {int((seen > 0).sum())} clusters where it is observed: a variable of "
             "clusters, whose variance within clusters (Sigma) is zero. This model imputes variables of rows. Take "
-            "it off the left side of the formula, or fill it in for each cluster first and put it on the right."
+            f"it off the left side of the formula, or fill it in for each cluster first and put it on the right{more}."
         )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
-__all__ = ["JointNormal"]
+__all__ = ["JointNormal", "checked_formula"]
 
 MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 Sampler = Literal["auto", "gibbs", "nuts"]
@@ -92,7 +92,7 @@ class JointNormal(ImputationModel):
                 f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
             )
         self.data = data
-        self.formula = _checked(parse(formula), data)
+        self.formula = checked_formula(parse(formula), data)
         given = pr.default() if priors is None else pr.read(priors)
         self.priors = replace(given, beta=given.beta.without_contextual())
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
@@ -293,7 +293,7 @@ class JointNormal(ImputationModel):
         }  # fmt: skip
 
 
-def _checked(formula: Formula, data: IncompleteData) -> Formula:
+def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
     """The parsed formula, if the joint model can take it."""
     if not formula.responses:
         raise SpecificationError(

@@ -70,7 +70,7 @@ class Scale(EffectScale):
 
 @dataclass(frozen=True)
 class IncompleteRows:
-    """Rows with something missing, in canonical order.
+    """Rows with something missing, or all of them, in canonical order.
 
     row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r): on the working
     scale, Y with NaN where missing; fixed (R, r): X_w offset, which was subtracted from Y / s.
@@ -111,6 +111,7 @@ def prepare(
     *,
     flat: bool = True,
     orthogonal: bool = True,
+    latent: NDArray[np.bool_] | None = None,
 ) -> Working:
     """Put a table on the working scale.
 
@@ -129,6 +130,9 @@ def prepare(
     orthogonal
         False: T is diagonal and nothing is subtracted (offset 0), so that independent priors of the entries of beta stay
         independent.
+    latent
+        (r,) columns of Y with levels instead of numbers, whose unit is that of a latent variable: they are neither scaled
+        nor centred. If given, `rows` are those of the whole table.
 
     Raises
     ------
@@ -138,11 +142,19 @@ def prepare(
         The observed rows of a response do not identify a fixed effect.
     """
     missing = np.isnan(Y)
-    s = _standard_deviations(Y, missing, responses)
+    of_numbers = np.ones(len(responses), dtype=bool) if latent is None else ~latent
+    s = np.ones(len(responses))
+    s[of_numbers] = _standard_deviations(
+        Y[:, of_numbers],
+        missing[:, of_numbers],
+        [n for n, number in zip(responses, of_numbers, strict=True) if number],
+    )
     T = _orthogonal_basis(X, Y, missing) if orthogonal else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
     X_w = X @ T
-    offset = np.empty((X.shape[1], Y.shape[1]))
+    offset = np.zeros((X.shape[1], Y.shape[1]))
     for k, name in enumerate(responses):
+        if not of_numbers[k]:
+            continue
         seen = ~missing[:, k]
         offset[:, k], _, rank, _ = np.linalg.lstsq(X_w[seen], Y[seen, k] / s[k], rcond=1e-9)
         if rank < X.shape[1] and flat:
@@ -159,7 +171,8 @@ def prepare(
     place[order] = np.arange(clusters)
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
-    rows = incomplete_rows(X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+    row = np.flatnonzero(missing.any(1)) if latent is None else np.arange(len(Y))
+    rows = _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
@@ -195,7 +208,8 @@ def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     Q, R = np.linalg.qr(X)
     T = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     signs = np.sign(np.diag(R))
-    centred = np.where(missing, 0.0, Y - np.nanmean(Y, axis=0)) / np.nanstd(Y, axis=0)
+    spread = np.nanstd(Y, axis=0)  # 0 of a level that is never observed
+    centred = np.where(missing, 0.0, Y - np.nanmean(Y, axis=0)) / np.where(spread > 0, spread, 1.0)
     association = (Q * signs).T @ centred.sum(1)
     ones = np.abs(Q.T @ np.ones(N)) > 1e-8 * np.sqrt(N)  # intercept-like columns keep the sign of R
     return T * np.where(ones | (association >= 0), signs, -signs)
@@ -242,6 +256,20 @@ def incomplete_rows(
 ) -> IncompleteRows:
     """The rows of Y (N, r) with a missing cell; X_w, Z_w, Y_w and the clusters codes_w are on the working scale."""
     row = np.flatnonzero(missing.any(1))
+    return _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+
+
+def _canonical_rows(
+    row: NDArray[np.int64],
+    X_w: Array,
+    Z_w: Array,
+    Y_w: Array,
+    Y: Array,
+    codes_w: NDArray[np.int64],
+    missing: NDArray[np.bool_],
+    statistics: SufficientStatistics,
+    offset: Array,
+) -> IncompleteRows:
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}
     codes_of_rows = (~missing[row]) @ bits

@@ -3,6 +3,10 @@
     [model]                            # one joint normal model: the default type
     formula = "written + course ~ gender + (1 | school)"
 
+    [model]                            # the same with binary, ordinal and nominal variables among those of the formula
+    type = "JointLatent"
+    formula = "written + passed ~ gender + (1 | school)"
+
     [model]                            # a model for the analyses of the plan, each of which is a factor of it
     type = "JointGLMM"
     effects = "joint"                  # or "separate"
@@ -36,10 +40,11 @@ from bayesimp.workflow.plan_records import AnalysisPlan, ImputePlan, ModelPlan
 
 __all__ = ["MODELS", "SAMPLERS", "check_analyses", "read_formula", "read_impute", "read_model"]
 
-MODELS = ("JointNormal", "JointGLMM", "FCS")
+MODELS = ("JointNormal", "JointGLMM", "JointLatent", "FCS")
 SAMPLERS = ("auto", "gibbs", "nuts")
 OF_TYPE = {
     "JointNormal": ("formula",),
+    "JointLatent": ("formula",),
     "JointGLMM": ("factors", "order", "effects"),
     "FCS": ("methods", "predictors", "derived", "compatible", "congenial"),
 }
@@ -49,12 +54,14 @@ def read_model(section: Section, cluster: str | None) -> ModelPlan:
     """The section [model]."""
     kind = section.text("type", "JointNormal", MODELS) or "JointNormal"
     for other, keys in OF_TYPE.items():
-        for key in keys if other != kind else ():
+        for key in keys:
+            if key in OF_TYPE[kind] or key in section.known:
+                continue
             section.known.append(key)
             if key in section.record:
                 own = ", ".join(OF_TYPE[kind])
                 section.note(key, f'is for type = "{other}"; a model of type "{kind}" takes {own} and priors')
-    formula = _joint_formula(section, cluster) if kind == "JointNormal" else None
+    formula = _joint_formula(section, cluster) if "formula" in OF_TYPE[kind] else None
     given: dict[str, Any] = {}
     if kind == "JointGLMM":
         given = {

@@ -44,9 +44,9 @@ class ModelPlan:
     Attributes
     ----------
     type
-        "JointNormal", "JointGLMM" or "FCS".
+        "JointNormal", "JointGLMM", "JointLatent" or "FCS".
     formula
-        Of a JointNormal; None for the others.
+        Of a JointNormal or JointLatent; None for the others.
     priors
         None: those of the methods of chained equations.
     factors, order, effects

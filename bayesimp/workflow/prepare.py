@@ -79,7 +79,7 @@ def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
         )  # fmt: skip
         return model if own.priors is None else model.with_priors(own.priors)
     declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))}
-    if own.type == "JointNormal":
+    if own.formula is not None:
         declared["formula"] = str(own.formula)
     else:
         links = {a.formula.responses[0]: a.link for a in plan.analyses if a.link is not None}

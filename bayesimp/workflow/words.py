@@ -22,6 +22,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
     (rf"bi\.JointNormal\(data, {QUOTED}\)", r'formula = "\1" under [model]'),
+    (rf"bi\.JointLatent\(data, {QUOTED}\)", r'formula = "\1" under [model], of type = "JointLatent"'),
     (r"bi\.JointGLMM\(data, [^\n]*\)", 'type = "JointGLMM" under [model], which imputes for the analyses of the plan'),
     (r"bi\.FCS\(data, (?:\.\.\., )?analysis=[^\n]*\)", "congenial = true under [model], with this analysis in the plan"),
     (r"(bi\.FCS\(data, (?![^\n]*\(from Python\))[^\n]*\))", r"\1 (from Python)"),

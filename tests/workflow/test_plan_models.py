@@ -40,6 +40,17 @@ chains = 2
 draws = 30
 tune = 20
 {ANALYSIS}"""
+LATENT = f"""{DATA}
+[model]
+type = "JointLatent"
+formula = "dose + ill ~ age + (1 | clinic)"
+[impute]
+m = 3
+seed = 5
+chains = 2
+draws = 30
+tune = 20
+{ANALYSIS}"""
 FCS = f"""{DATA}
 [model]
 type = "FCS"
@@ -88,7 +99,7 @@ def table(folder):
     return bi.IncompleteData(frame, "clinic", {"ill": "bernoulli"})
 
 
-@pytest.mark.parametrize(("text", "kind"), [(GLMM, "JointGLMM"), (FCS, "FCS")])
+@pytest.mark.parametrize(("text", "kind"), [(GLMM, "JointGLMM"), (FCS, "FCS"), (LATENT, "JointLatent")])
 def test_a_run_is_what_the_library_gives(folder, text, kind, capsys):
     path = written(folder, text)
     assert main(["check", str(path)]) == 0
@@ -98,6 +109,9 @@ def test_a_run_is_what_the_library_gives(folder, text, kind, capsys):
     if kind == "FCS":
         model = bi.FCS(table(folder), {"dose": "norm"}, "dose ~ . + ill:age")
         expected = model.impute(3, seed=5, cycles=6, tune=2)
+    elif kind == "JointLatent":
+        model = bi.JointLatent(table(folder), "dose + ill ~ age + (1 | clinic)")
+        expected = model.impute(3, seed=5, chains=2, draws=30, tune=20)
     else:
         factors = {"dose": "dose ~ age + sex + (1 | clinic)"}
         analysis = "ill ~ dose * age + (1 | clinic)"
@@ -155,6 +169,8 @@ def test_priors_of_chained_equations(folder):
     ("text", "old", "new", "message"),
     [
         (GLMM, "[model.factors]", 'formula = "dose ~ age + (1 | clinic)"\n[model.factors]', 'for type = "JointNormal"'),
+        (LATENT, "formula = ", "order = ['ill']\nformula = ", 'model.order: is for type = "JointGLMM"'),
+        (LATENT, "tune = 20", 'tune = 20\nsampler = "nuts"', "JointLatent is sampled by Gibbs steps only"),
         (FCS, 'type = "FCS"', 'type = "FCS"\neffects = "joint"', 'model.effects: is for type = "JointGLMM"'),
         (FCS, "cycles = 6", "chains = 2", "impute.chains: is not known"),
         (GLMM, "chains = 2", "cycles = 2", "impute.cycles: is not known"),

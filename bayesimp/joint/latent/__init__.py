@@ -1,0 +1,1 @@
+"""`JointLatent`: the joint normal model on latent normals, for tables of numbers and levels."""

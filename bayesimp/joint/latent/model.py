@@ -1,0 +1,316 @@
+"""The joint multilevel normal model on latent normals (Schafer & Yucel 2002 with probit parts).
+
+Y*_i = X_i B + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
+
+Normal variables are columns of Y* themselves; binary and ordinal ones cut a column into levels; the level of a nominal
+one is the largest of its utilities. Given the latent values of observed levels this is `JointNormal` with missing cells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from bayesimp import priors as pr
+from bayesimp.contract import Contents, ImputationModel, Shift, register
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
+from bayesimp.formulas.design import DesignMatrices, design
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.imputation.result import Imputations
+from bayesimp.joint.contents import call_with, contents
+from bayesimp.joint.information import check_information
+from bayesimp.joint.latent.gibbs import LatentPriors
+from bayesimp.joint.latent.prior import GivenEntries, coefficient_prior, residual_prior
+from bayesimp.joint.latent.run import LatentRun
+from bayesimp.joint.latent.table import LatentTable, latent_table
+from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries, latent_variables
+from bayesimp.joint.normal import checked_formula
+from bayesimp.joint.options import draws_per_imputation
+from bayesimp.kernels.latent.records import NUMBER
+from bayesimp.notation import effect_names
+from bayesimp.priors.describe import describe
+from bayesimp.priors.gibbs import check_proper, covariance_update
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.chains import new_seed
+from bayesimp.sampling.executors import Executor, read_executor
+from bayesimp.scale.effects import check_origin
+from bayesimp.scale.margins import alike
+from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+__all__ = ["JointLatent"]
+
+
+@register
+class JointLatent(ImputationModel):
+    """Joint model of normal, binary, ordinal and nominal variables, on latent normals.
+
+    Parameters
+    ----------
+    data
+        The incomplete table, whose families say which variable is what.
+    formula
+        As of `JointNormal`: ``"y1 + ill + grade ~ x + (1 | cluster)"``. Variables on the right-hand side must be
+        complete.
+    priors
+        Records of `bayesimp.priors`, or the name of a preset. That of Sigma is taken given its fixed entries: residual
+        variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is
+        flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential
+        with mean 1.
+    shift
+        Numbers added to imputed values of normal variables and to imputed latent values of others (see
+        `bayesimp.contract.Shift`); None: nothing.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The data cannot support the model, or a family has no latent normal; the message names variable, cluster and rows.
+
+    Notes
+    -----
+    The first level of a nominal variable is its reference. Variables with one value in each cluster are refused:
+    `bi.JointGLMM` and `bi.FCS` impute them.
+
+    Examples
+    --------
+    >>> model = bi.JointLatent(data, "written + passed + grade ~ gender + (1 | school)")    # doctest: +SKIP
+    >>> imp = model.impute(m=20, seed=1)                                                    # doctest: +SKIP
+    """
+
+    run_type = LatentRun
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        formula: str,
+        priors: pr.Priors | str | None = None,
+        *,
+        shift: Shift | None = None,
+    ) -> None:
+        if not isinstance(data, IncompleteData):
+            raise SpecificationError(
+                f"JointLatent takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
+            )
+        if not isinstance(formula, str):
+            raise SpecificationError(
+                f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
+            )
+        self.data = data
+        self.formula: Formula = checked_formula(parse(formula), data)
+        given = pr.default() if priors is None else pr.read(priors)
+        self.priors = replace(given, beta=given.beta.without_contextual())
+        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
+        self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)
+        check_levels(data, self.variables)
+        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
+        self.table: LatentTable = latent_table(
+            data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat
+        )
+        scale, m = self.table.working.scale, len(data.clusters)
+        self.entries = fixed_entries(self.variables)
+        Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
+        self.resolved = replace(self.priors, Sigma=Sigma, Psi=scale.Psi_prior(self.priors.Psi, "Psi"))
+        self.working_priors = self._working_priors()
+        self.events += check_origin(self.resolved.Psi, scale, scale.s, m, "Psi", self.design.random)
+        self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+
+    def _working_priors(self) -> LatentPriors:
+        """Priors as the kernel reads them; those that it cannot take are refused."""
+        table, resolved, entries = self.table, self.resolved, self.entries
+        scale, st = table.working.scale, table.working.statistics
+        r, rq = st.r, st.r * st.q
+        Sigma = pr.rescale(resolved.Sigma, scale.s)
+        free, restricted = residual_prior(Sigma, entries)
+        Psi = scale.working_Psi_prior(resolved.Psi)
+        if not Psi.is_conjugate:
+            raise SpecificationError(
+                f"{type(resolved.Psi).__name__} on Psi: JointLatent is sampled by Gibbs steps, which take HuangWand, "
+                "InverseWishart, Diagonal of HalfT or InverseWishart, and Fixed. "
+                "bi.JointGLMM(...).impute(sampler='nuts') "
+                "takes every proper prior."
+            )
+        update = covariance_update(Psi, rq)
+        check_proper(update, st.clusters, rq, "Psi", "clusters")
+        if isinstance(resolved.Sigma, pr.InverseWishart):
+            check_proper(
+                covariance_update(Sigma, r), int(table.moments.pattern_rows.sum()), r, "Sigma", "rows"
+            )
+        Q0, t0 = coefficient_prior(self.priors.beta, scale, self.design.X, self.design.terms, self.variables)
+        start = entries if Sigma.known_value is None else Sigma.known_value
+        known = np.full((rq, rq), np.nan) if Psi.known_value is None else Psi.known_value
+        return LatentPriors(Q0, t0, free, restricted, update, start, known)
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The variables on the left-hand side of the formula."""
+        return self.formula.responses
+
+    @property
+    def effects(self) -> list[str]:
+        """Names of the cluster effects, the rows of Psi."""
+        return effect_names(self.table.labels, list(self.design.random))
+
+    @cached_property
+    def parameter_priors(self) -> dict[str, Any]:
+        """Name in the posterior -> its prior on the scale of the data; of beta, that of normal variables."""
+        p = self.resolved
+        Sigma = p.Sigma if np.isnan(self.entries).all() else GivenEntries(p.Sigma, self.entries)
+        return {"beta": p.beta, "Sigma": Sigma, "Psi": p.Psi}
+
+    def with_priors(self, priors: pr.Priors | str) -> JointLatent:
+        """The same data and formula under other priors."""
+        return JointLatent(self.data, self.formula.text, priors, shift=self.shift)
+
+    def specification(self) -> dict[str, Any]:
+        """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
+        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described; it has no functions of the user's."""
+        priors = priors_from_dict(specification["priors"])
+        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+
+    @classmethod
+    def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
+        """The specification as a file holds it."""
+        return json.loads(attrs["specification"])
+
+    def contents(self) -> dict[str, Contents]:
+        """The conditional models that the joint one implies."""
+        numbers = {variable.name for variable in self.variables if variable.kind == NUMBER}
+        return {
+            name: replace(each, is_normal=name in numbers) for name, each in contents(self.formula).items()
+        }
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str:
+        """The call with further terms: of FCS, where a joint model on latent normals has no place for them."""
+        return call_with(self, fixed, random, variances)
+
+    def check_options(self, **options: Any) -> None:
+        """Refuse a sampler that this model does not have."""
+        _check_sampler(options.get("sampler", "auto"))
+
+    def __repr__(self) -> str:
+        X, Z, p = self.design.X, self.design.Z, self.parameter_priors
+        kinds = ", ".join(f"{v.name} ({v.family.name}, {len(v.labels)})" for v in self.variables)
+        latent = [v.name for v in self.variables if v.kind != NUMBER]
+        own = self.priors.beta.for_generalised()
+        weak = (
+            f"; of {', '.join(latent)}: {describe(own, self.design.fixed)}"
+            if latent and own != p["beta"]
+            else ""
+        )
+        lines = [
+            f"JointLatent: {self.formula}",
+            f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {len(self.table.labels)} latent "
+            f"variables: {kinds}",
+            f"  p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), q = {Z.shape[1]} random "
+            f"({', '.join(self.design.random)})",
+            f"  priors '{self.priors.name}', on the scale of the data:",
+            f"    beta: {describe(p['beta'], self.design.fixed)}{weak}",
+            f"    Sigma: {describe(p['Sigma'], self.table.labels)}",
+            f"    Psi: {describe(p['Psi'], self.effects)}",
+            *(f"  {line}" for line in self.shift.describe(lambda name: name in latent)),
+            *(f"  note: {event.message}" for event in self.events),
+        ]
+        return "\n".join(lines)
+
+    def pymc_model(self) -> pm.Model:
+        """The model as a `pymc.Model` in the units of the data (models/joint_latent.py is its definition).
+
+        Returns
+        -------
+        ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are those of the posterior; cluster effects are free, missing
+        values are integrated out, and latent values are too where a row has only one.
+        """
+        from bayesimp.joint.latent.definition import pymc_model
+
+        return pymc_model(self)
+
+    def impute(
+        self,
+        m: int = 20,
+        *,
+        seed: int | None = None,
+        chains: int = 4,
+        tune: int = 200,
+        draws: int = 1000,
+        thin: int = 1,
+        sampler: Literal["auto", "gibbs"] = "auto",
+        workers: int | None = None,
+        executor: str | Executor | None = None,
+        progress: bool | None = None,
+    ) -> Imputations:
+        """Draw from the posterior and impute.
+
+        Parameters
+        ----------
+        m
+            Number of completed tables, taken from draws evenly spaced over all chains.
+        seed
+            The same seed gives the same result, whatever `workers` and the order of the rows. None: drawn and recorded.
+        chains, tune, draws, thin
+            Number of independent chains; iterations discarded at their start; draws kept per chain, every `thin`-th.
+        sampler
+            "gibbs", or "auto", which is the same.
+        workers, executor
+            Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
+            `bayesimp.sampling.executors`.
+        progress
+            Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
+
+        Raises
+        ------
+        SpecificationError
+            m, chains, ... are out of range, or another sampler is asked for.
+        SamplingError
+            The run was interrupted before the first imputation, or a chain failed.
+
+        Notes
+        -----
+        A run that is interrupted (Ctrl-C) once sampling has begun keeps its draws, with an event.
+        """
+        _check_sampler(sampler)
+        spacing = draws_per_imputation(m, chains, thin, draws, tune)
+        seed = new_seed() if seed is None else int(seed)
+        read_executor(executor, workers)
+        run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor)
+        with progress_bar(progress) as report:
+            run.start(chains, tune, draws, report)
+            if run.history.draws < draws:
+                run.fit_spacing(m)
+            return run.imputations(m)
+
+
+def _check_sampler(sampler: str) -> None:
+    if sampler == "nuts":
+        raise SpecificationError(
+            "JointLatent is sampled by Gibbs steps only. Its pymc_model() can be sampled by pymc.sample; "
+            "bi.JointGLMM(...).impute(sampler='nuts') imputes variables of these families by NUTS."
+        )
+    if sampler not in ("auto", "gibbs"):
+        raise SpecificationError(f"sampler must be 'auto' or 'gibbs', got {sampler!r}.")

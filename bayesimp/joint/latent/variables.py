@@ -1,0 +1,130 @@
+"""Which latent variables stand for a variable, and which families have none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.families.record import Family
+from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["LatentVariable", "check_levels", "fixed_entries", "latent_variables"]
+
+KINDS = {"normal": NUMBER, "bernoulli": THRESHOLD, "ordinal": THRESHOLD, "categorical": UTILITY}
+MOST_COLUMNS = 62  # a pattern of missing values is one integer of 64 bits
+
+
+@dataclass(frozen=True, eq=False)
+class LatentVariable:
+    """A variable and its latent ones.
+
+    Attributes
+    ----------
+    name, family
+        As in the table.
+    kind
+        Of its latent variables (kernels/latent/records.py).
+    first
+        The column of the first of them.
+    levels, values
+        Levels in order, and the numbers that stand for them in summaries; empty of a normal variable.
+    """
+
+    name: str
+    family: Family
+    kind: int
+    first: int
+    levels: tuple
+    values: NDArray[np.float64]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of its latent variables: its own, or ``"y[level]"`` for every level but the first."""
+        return [f"{self.name}[{level}]" for level in self.levels[1:]] if self.kind == UTILITY else [self.name]
+
+    @property
+    def columns(self) -> slice:
+        """Where its latent variables are."""
+        return slice(self.first, self.first + len(self.labels))
+
+    @property
+    def cutpoints(self) -> int:
+        """How many there are, the first of them 0."""
+        return len(self.levels) - 1 if self.kind == THRESHOLD else 0
+
+
+def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[LatentVariable, ...]:
+    """The variables of the model, with the places of their latent variables.
+
+    Raises
+    ------
+    SpecificationError
+        A family without latent normals, or more latent variables than a joint model takes.
+    """
+    out, first = [], 0
+    for name in responses:
+        data.missing(name)  # an unknown name is refused here, with suggestions
+        variable = data.variable(name)
+        family = variable.distribution
+        if family.name not in KINDS:
+            raise SpecificationError(_no_latent(name, data.families[name]))
+        values = variable.level_values if family.is_coded else np.empty(0)
+        out.append(LatentVariable(name, family, KINDS[family.name], first, variable.levels, values))
+        first += len(out[-1].labels)
+    if first > MOST_COLUMNS:
+        largest = max(out, key=lambda v: len(v.labels))
+        raise SpecificationError(
+            f"{first} latent variables for {len(out)} responses: a joint model takes {MOST_COLUMNS} at most. "
+            f"'{largest.name}' "
+            f"has {len(largest.labels)} of them, one for each level but the first: join levels, or impute variable by "
+            "variable with bi.FCS."
+        )
+    return tuple(out)
+
+
+def _no_latent(name: str, family: str) -> str:
+    return (
+        f"'{name}' has family '{family}', for which JointLatent has no latent normal: it takes normal, bernoulli, "
+        f"ordinal and "
+        "categorical variables. bi.JointGLMM and bi.FCS impute every family; a short count can be declared 'ordinal', "
+        "and the "
+        "logarithm of a positive variable is often normal."
+    )
+
+
+def check_levels(data: IncompleteData, variables: Sequence[LatentVariable]) -> None:
+    """Refuse variables of levels of which only one is observed.
+
+    Raises
+    ------
+    DataError
+    """
+    for variable in variables:
+        seen = data.numeric(variable.name)
+        seen = seen[~np.isnan(seen)]
+        if variable.kind != NUMBER and len(np.unique(seen)) < 2:
+            raise DataError(
+                f"'{variable.name}' has one value, {variable.levels[int(seen[0])]!r}, in all {len(seen):,} rows in "
+                f"which it is "
+                "observed: nothing can be learnt of its distribution. Take it off the left side of the formula."
+            )
+
+
+def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
+    """(r, r) entries of Sigma that identify latent scales, nan where Sigma is free.
+
+    1 on the diagonal of latent variables, 1/2 between utilities of one variable: that of independent utilities of all its
+    levels, with variances 1/2, less that of the first.
+    """
+    r = sum(len(variable.labels) for variable in variables)
+    out = np.full((r, r), np.nan)
+    for variable in variables:
+        if variable.kind != NUMBER:
+            size = len(variable.labels)
+            out[variable.columns, variable.columns] = 0.5 * (np.eye(size) + np.ones((size, size)))
+    return out

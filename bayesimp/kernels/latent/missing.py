@@ -1,0 +1,126 @@
+"""Missing cells of all variables given the parameters and the other values of their rows, in the units of the data."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
+from bayesimp.kernels.linalg import fill
+from bayesimp.kernels.normal.complete import conditional
+from bayesimp.notation import BoolMatrix, Integer, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.latent.records import LatentColumns, LatentRows, MissingCells
+
+__all__ = ["draw_missing_cells"]
+
+
+@inner
+def _level(columns: LatentColumns, k: Integer, cutpoints: Vector, y: Vector) -> Integer:
+    """The level of the variable that begins in column k, from its latent values in y (r,)."""
+    level: Integer = np.int64(0)
+    if columns.kind[k] == THRESHOLD:
+        for h in range(columns.cut[k], columns.cut[k + 1]):
+            level += y[k] > cutpoints[h]
+        return level
+    largest = 0.0
+    for u in range(columns.width[k]):
+        if y[k + u] > largest:
+            largest = y[k + u]
+            level = np.int64(u + 1)
+    return level
+
+
+@inner
+def _complete_row(
+    rng: np.random.Generator, rows: LatentRows, observed: BoolMatrix, K: Stack, A: Stack, beta: Matrix, B: Stack,
+    Y: Matrix, j: Integer, y: Vector, z: Vector,
+) -> None:  # fmt: skip
+    """y (r,) <- row j of Y (N, r), its missing values drawn; K, A (patterns, r, r): kernels/normal/complete.py.
+
+    z (r,) is overwritten.
+    """
+    (p, r), q = beta.shape, B.shape[1]
+    a, i = rows.pattern[j], rows.cluster[j]
+    for k in range(r):  # z: the mean, then, where it is observed, the residual
+        s = 0.0
+        for x in range(p):
+            s += rows.X[j, x] * beta[x, k]
+        for l in range(q):
+            s += rows.Z[j, l] * B[i, l, k]
+        z[k] = Y[j, k] - s if observed[a, k] else s
+    for k in range(r):
+        y[k] = Y[j, k] if observed[a, k] else z[k]
+        if not observed[a, k]:
+            for l in range(r):
+                if observed[a, l]:
+                    y[k] += z[l] * K[a, l, k]
+    u = 0
+    for k in range(r):  # z: standard normals, from here on
+        if not observed[a, k]:
+            z[u] = rng.standard_normal()
+            for h in range(u + 1):
+                y[k] += A[a, u, h] * z[h]
+            u += 1
+
+
+@inner
+def draw_missing_cells(
+    rng: np.random.Generator, rows: LatentRows, columns: LatentColumns, cells: MissingCells, patterns: BoolMatrix,
+    W: Stack, Sigma: Matrix, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix, out: Vector, mean: Matrix,
+    sd: Matrix,
+) -> bool:  # fmt: skip
+    """out (c,) <- the imputed cells: numbers in the units of the data, positions of levels.
+
+    mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable,
+    levels as the numbers that stand for them; nan where there are none.
+    Returns False if a conditional covariance is not positive definite.
+    """
+    r, V = Sigma.shape[0], cells.column.size
+    K, A = np.zeros((patterns.shape[0], r, r)), np.zeros((patterns.shape[0], r, r))
+    for a in range(patterns.shape[0]):
+        if conditional(W[a], Sigma, patterns[a], K[a], A[a]) < 0:
+            return False
+    fill(mean, math.nan)
+    fill(sd, math.nan)
+    count = np.zeros((mean.shape[0], V))
+    y, z = np.empty(r), np.empty(r)
+    for h in range(cells.row.size):
+        j = cells.row[h]
+        i = rows.cluster[j]
+        _complete_row(rng, rows, patterns, K, A, beta, B, Y, j, y, z)
+        for v in range(V):
+            if cells.place[h, v] < 0:
+                continue
+            k = cells.column[v]
+            for u in range(columns.width[k]):
+                y[k + u] += cells.shift[v]
+            if columns.kind[k] == NUMBER:
+                drawn = cells.unit[v] * (y[k] + cells.fixed[h, v])
+                number = drawn
+            else:
+                level = _level(columns, k, cutpoints, y)
+                drawn = float(level)
+                number = cells.value[cells.start[v] + level]
+            out[cells.place[h, v]] = drawn
+            _add(number, count, mean, sd, i, v)
+    for i in range(mean.shape[0]):
+        for v in range(V):
+            if count[i, v] > 0.0:
+                sd[i, v] = math.sqrt(sd[i, v] / max(count[i, v] - 1.0, 1.0))
+    return True
+
+
+@inner
+def _add(number: float, count: Matrix, mean: Matrix, squares: Matrix, i: Integer, v: Integer) -> None:
+    """One number more for mean and sum of squares about it (Welford)."""
+    if count[i, v] == 0.0:
+        mean[i, v], squares[i, v] = 0.0, 0.0
+    count[i, v] += 1.0
+    before = number - mean[i, v]
+    mean[i, v] += before / count[i, v]
+    squares[i, v] += before * (number - mean[i, v])

@@ -1,0 +1,172 @@
+"""Latent values of observed levels, and cutpoints.
+
+Given (beta, B, Sigma) and the other values observed in its row, the latent value of column k is normal,
+
+    y*_k | y*_O-k  ~  N( mu_k - sum_{l != k} W_kl (y*_l - mu_l) / W_kk,  1 / W_kk ),     mu = x'beta + z'B_i
+
+with W = Sigma_OO^-1 (missing values are integrated out), and lies between the bounds of its level. Cutpoints of an
+ordinal variable are drawn with its latent values integrated out, and these at once afterwards: given them a cutpoint
+could only move between the nearest two of them (Cowles 1996). One by one, with eta_j and s_j the mean and standard
+deviation above,
+
+    p(c_l | rest)  ~  prior  prod_{y_j = l} [Phi_j(c_l) - Phi_j(c_l-1)]  prod_{y_j = l+1} [Phi_j(c_l+1) - Phi_j(c_l)]
+    Phi_j(c) = Phi((c - eta_j) / s_j),     c_l - c_l-1 ~ exponential(rate)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.draws import truncated_normal
+from bayesimp.kernels.latent.intervals import log_between
+from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
+from bayesimp.notation import Integer, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.latent.records import LatentColumns, LatentRows
+
+__all__ = ["draw_latent_values", "predictors"]
+
+
+@inner
+def predictors(rows: LatentRows, beta: Matrix, B: Stack, mu: Matrix) -> None:
+    """mu (N, r) <- x'beta + z'B_i of every row."""
+    p, r = beta.shape
+    q = B.shape[1]
+    for j in range(mu.shape[0]):
+        i = rows.cluster[j]
+        for k in range(r):
+            s = 0.0
+            for x in range(p):
+                s += rows.X[j, x] * beta[x, k]
+            for l in range(q):
+                s += rows.Z[j, l] * B[i, l, k]
+            mu[j, k] = s
+
+
+@inner
+def draw_latent_values(
+    rng: np.random.Generator,
+    rows: LatentRows,
+    columns: LatentColumns,
+    W: Stack,
+    mu: Matrix,
+    rate: float,
+    cutpoints: Vector,
+    Y: Matrix,
+) -> bool:
+    """Y (N, r) and cutpoints drawn in place, column by column; Y has zeros where nothing is observed.
+
+    Returns False where the law of a latent value cannot be told from its bound.
+    """
+    eta, sd = np.empty(Y.shape[0]), np.empty(Y.shape[0])
+    for k in range(Y.shape[1]):
+        if columns.kind[k] == NUMBER:
+            continue
+        _conditional(rows, W, mu, Y, k, eta, sd)
+        c = cutpoints[columns.cut[k] : columns.cut[k + 1]]
+        if c.size > 1:
+            _draw_cutpoints(rng, rows, k, eta, sd, rate, c)
+        for j in range(Y.shape[0]):
+            y = rows.level[j, k]
+            if y < 0:
+                continue
+            lower, upper = -math.inf, math.inf
+            if columns.kind[k] == THRESHOLD:
+                if y > 0:
+                    lower = c[y - 1]
+                if y < c.size:
+                    upper = c[y]
+            else:
+                lower, upper = _utility_bounds(Y[j], columns.first[k], columns.width[k], y, k)
+            drawn = truncated_normal(rng, eta[j], sd[j], lower, upper)
+            if math.isnan(drawn):
+                return False
+            Y[j, k] = drawn
+    return True
+
+
+@inner
+def _conditional(
+    rows: LatentRows, W: Stack, mu: Matrix, Y: Matrix, k: Integer, eta: Vector, sd: Vector
+) -> None:
+    """eta, sd (N,) <- mean and standard deviation of y*_k given the other observed values of its row."""
+    for j in range(Y.shape[0]):
+        if rows.level[j, k] < 0:
+            continue
+        a = rows.pattern[j]
+        s = 0.0
+        for l in range(Y.shape[1]):
+            if l != k:
+                s += W[a, k, l] * (Y[j, l] - mu[j, l])
+        eta[j] = mu[j, k] - s / W[a, k, k]
+        sd[j] = 1.0 / math.sqrt(W[a, k, k])
+
+
+@inner
+def _utility_bounds(
+    y: Vector, first: Integer, count: Integer, level: Integer, k: Integer
+) -> tuple[float, float]:
+    """Bounds of the utility in column k, where `level` is the largest of those in y (r,) and 0."""
+    chosen = first + level - 1
+    if level > 0 and k != chosen:
+        return -math.inf, y[chosen]
+    if level == 0:
+        return -math.inf, 0.0
+    lower = 0.0
+    for u in range(first, first + count):
+        if u != k:
+            lower = max(lower, y[u])
+    return lower, math.inf
+
+
+@inner
+def _log_target(
+    rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector, l: Integer, at: float
+) -> float:
+    """log p(c_l | rest) at a number between its neighbours, up to a constant."""
+    below = c[l - 1]
+    above = c[l + 1] if l + 1 < c.size else math.inf
+    # between two cutpoints the prior is flat: what one increment loses the other gains
+    total = 0.0 if l + 1 < c.size else -rate * (at - below)
+    for j in range(eta.size):
+        y = rows.level[j, k]
+        if y == l:
+            total += log_between((below - eta[j]) / sd[j], (at - eta[j]) / sd[j])
+        elif y == l + 1:
+            total += log_between((at - eta[j]) / sd[j], (above - eta[j]) / sd[j])
+    return total
+
+
+@inner
+def _draw_cutpoints(
+    rng: np.random.Generator, rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector
+) -> None:
+    """c (K - 1,) drawn in place, but for the first, by slice sampling (Neal 2003): one step each."""
+    for l in range(1, c.size):
+        n = 1
+        for j in range(eta.size):
+            n += rows.level[j, k] == l or rows.level[j, k] == l + 1
+        width = 4.0 / math.sqrt(n)
+        least, most = c[l - 1], c[l + 1] if l + 1 < c.size else math.inf
+        height = _log_target(rows, k, eta, sd, rate, c, l, c[l]) - rng.standard_exponential()
+        low = c[l] - width * rng.random()
+        high = low + width
+        while low > least and _log_target(rows, k, eta, sd, rate, c, l, low) > height:
+            low -= width
+        while high < most and _log_target(rows, k, eta, sd, rate, c, l, high) > height:
+            high += width
+        low, high = max(low, least), min(high, most)
+        while True:
+            at = low + (high - low) * rng.random()
+            if at == c[l] or _log_target(rows, k, eta, sd, rate, c, l, at) >= height:
+                break
+            if at < c[l]:
+                low = at
+            else:
+                high = at
+        c[l] = at

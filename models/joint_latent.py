@@ -1,0 +1,292 @@
+"""Joint multilevel normal model on latent normals (Schafer & Yucel 2002 with probit parts; docs/mathematics.md).
+
+    Y*_i = X_i beta + Z_i B_i + E_i,      rows of E_i ~ N(0, Sigma),      vec(B_i) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
+
+    normal      y = y*
+    binary      y = 1(y* > 0)                                                     ordinal with K = 2
+    ordinal     y = l  where  c_l-1 < y* <= c_l,   c_-1 = -inf,  c_0 = 0,  c_l = c_l-1 + increment_l,  c_K-1 = inf
+    nominal     y = the largest of 0, y*_1 .. y*_K-1                              0: the first level
+
+    beta ~ flat or normal;   Psi ~ prior;   increment_l ~ exponential(1)
+    Sigma ~ prior given its fixed entries: 1 on the diagonal of latent variables, 1/2 between utilities of one variable
+
+Missing values are integrated out: a row has the density of what is observed in it. Its numbers are normal. Given them its
+latent values are too, after a nominal variable's utilities d = A y* of level l are turned into l-th against the others,
+
+    y = l > 0:  y*_l > 0,  y*_l - y*_k > 0;        y = 0:  -y*_k > 0
+
+and the levels have the probability of a box, one component after the other (Geweke, Hajivassiliou & Keane), t = m + C z:
+
+    p(levels | v_1 .. v_w-1) = prod_k [Phi(b_k) - Phi(a_k)],     z_k = Phi^-1(Phi(a_k) + v_k (Phi(b_k) - Phi(a_k)))
+
+a_k, b_k the bounds of component k given those before it, in its units, and v_k ~ uniform(0, 1) free. The integral over v
+is the probability, exactly; the last component of a row needs no v, so that a row with one latent value has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from bayesimp.models.covariance import covariance
+from bayesimp.models.ops import effects
+from bayesimp.priors import LKJ, CovariancePrior, Diagonal, HuangWand, InverseWishart
+
+__all__ = ["LatentData", "joint_latent", "restricted_covariance"]
+
+Array = NDArray[np.float64]
+DIMS = "latent", "latent_2"
+
+
+@dataclass(frozen=True)
+class LatentData:
+    """What the model needs, in the units of the data.
+
+    Attributes
+    ----------
+    X, Z, cluster
+        (N, p), (N, q), (N,).
+    Y
+        (N, r) numbers, NaN where missing or of a latent column.
+    level
+        (N, r) observed level of the variable of a column, -1 where missing or a number.
+    ordered, nominal
+        First columns of binary and ordinal variables, with their number of levels; columns of each nominal variable.
+    names
+        Name of each ordered variable with more than two levels, by its column.
+    Q, t, working
+        Precision of vec(beta_w), precision times mean, and (T^-1 (p, p), s (r,), offset (p, r)) of the working scale:
+        beta_w = T^-1 beta / s - offset.
+    Sigma, entries, Psi
+        Resolved priors, and the fixed entries of Sigma (nan where it is free).
+    """
+
+    X: Array
+    Z: Array
+    cluster: NDArray[np.int64]
+    Y: Array
+    level: NDArray[np.int64]
+    ordered: Mapping[int, int]
+    nominal: Sequence[slice]
+    names: Mapping[int, str]
+    Q: Array
+    t: Array
+    working: tuple[Array, Array, Array]
+    Sigma: CovariancePrior
+    entries: Array
+    Psi: CovariancePrior
+
+
+def joint_latent(data: LatentData, coords: dict) -> pm.Model:
+    """The model above."""
+    q, r, m = data.Z.shape[1], data.Y.shape[1], int(data.cluster.max()) + 1
+    with pm.Model(coords=coords) as model:
+        beta = pm.Flat("beta", dims=("fixed", "latent"))
+        T_inverse, s, offset = data.working
+        vec = (pt.dot(T_inverse, beta) / s - offset).T.flatten()
+        pm.Potential("beta_prior", pt.dot(data.t, vec) - 0.5 * pt.dot(vec, pt.dot(data.Q, vec)))
+        Sigma = restricted_covariance("Sigma", data.Sigma, data.entries, DIMS)
+        Psi = covariance("Psi", data.Psi, r * q, ("effect", "effect_2"))
+        B = effects(pm.Normal("u", shape=(m, r * q)), Psi).reshape((m, r, q))
+        cutpoints = {k: _cutpoints(data.names.get(k), levels) for k, levels in data.ordered.items()}
+        mu = pt.dot(data.X, beta) + (B[data.cluster] * data.Z[:, None, :]).sum(axis=2)
+        for number, rows in enumerate(_groups(data)):
+            pm.Potential(f"rows_{number}", _log_density(data, rows, mu, Sigma, cutpoints, number))
+    return model
+
+
+def _cutpoints(name: str | None, levels: int) -> TensorVariable:
+    if name is None:
+        return pt.zeros(1)
+    increments = pm.Exponential(f"increments_{name}", 1, shape=levels - 2)
+    return pm.Deterministic(f"cutpoints_{name}", pt.concatenate([pt.zeros(1), pt.cumsum(increments)]))
+
+
+# --- Sigma --------------------------------------------------------------------------------------------------
+
+
+def restricted_covariance(
+    name: str, prior: CovariancePrior, entries: Array, dims: tuple[str, str]
+) -> TensorVariable:
+    """Sigma (r, r) from its free standard deviations and correlations, with the density of `prior` on them.
+
+    entries (r, r): fixed entries, nan where Sigma is free.
+    """
+    r = len(entries)
+    if np.isnan(entries).all() or prior.is_known:
+        return covariance(name, prior, r, dims)
+    free = np.flatnonzero(np.isnan(np.diagonal(entries)))
+    i, j = np.tril_indices(r, -1)
+    pairs = np.isnan(entries[i, j]) & (not isinstance(prior, Diagonal))
+    i, j = i[pairs], j[pairs]
+    log_s = pt.zeros(r)
+    if len(free):
+        log_s = pt.set_subtensor(log_s[free], pm.Flat(f"{name}_log_sd", shape=len(free)))
+    R = pt.as_tensor(np.where(np.isnan(entries), np.eye(r), entries))
+    if len(i):
+        rho = pm.Uniform(f"{name}_correlation", -1.0, 1.0, shape=len(i))
+        R = pt.set_subtensor(pt.set_subtensor(R[i, j], rho)[j, i], rho)
+    # a matrix that is not positive definite has density zero; the identity stands in, so that nothing else fails
+    inside = pt.all(pt.gt(pt.linalg.eigvalsh(R, None), 1e-10))
+    R = pt.switch(inside, R, pt.eye(r))
+    S = R * pt.exp(log_s)[:, None] * pt.exp(log_s)[None, :]
+    pm.Potential(f"{name}_prior", pt.switch(inside, _log_prior(prior, S, R, log_s, free), -np.inf))
+    return pm.Deterministic(name, S, dims=dims)
+
+
+def _log_prior(
+    prior: CovariancePrior,
+    S: TensorVariable,
+    R: TensorVariable,
+    log_s: TensorVariable,
+    free: NDArray[np.int64],
+) -> TensorVariable:
+    """log p(log s, R), free entries only, up to a constant."""
+    K, logdet = pt.linalg.inv(S), pt.linalg.slogdet(S)[1]
+    match prior:
+        case InverseWishart():
+            nu, V = prior.numbers
+            r = len(V)
+            value = -0.5 * (nu + r + 1) * logdet - 0.5 * pt.sum(K * pt.as_tensor(np.linalg.inv(V)))
+            return value + (r + 1) * log_s[free].sum()
+        case HuangWand():
+            nu, scale = float(prior.nu), prior.scales
+            r = len(scale)
+            value = -0.5 * (nu + 2 * r) * logdet
+            value -= 0.5 * (nu + r) * pt.log(nu * pt.diagonal(K) + scale**-2.0).sum()
+            return value + (r + 1) * log_s[free].sum()
+        case LKJ(sd=sd):
+            correlations = (prior.eta - 1) * pt.linalg.slogdet(R)[1]
+            return correlations + _log_scales(sd, log_s, free)
+        case Diagonal(variances=InverseWishart() as variances):
+            nu, v = variances.numbers
+            v = v[free]
+            return (-nu * log_s[free] - pt.exp(-2 * log_s[free]) / (2 * v)).sum()
+        case Diagonal(variances=sd):
+            return _log_scales(sd, log_s, free)
+    raise TypeError(prior)
+
+
+def _log_scales(sd: Any, log_s: TensorVariable, free: NDArray[np.int64]) -> TensorVariable:
+    """log p of the free standard deviations, on the log scale."""
+    from bayesimp.kernels.covariance.density import HALF_NORMAL, HALF_T
+
+    z = pt.exp(log_s[free]) / sd.scales[free]
+    if sd.family == HALF_T:
+        log_p = -0.5 * (sd.degrees + 1) * pt.log1p(z * z / sd.degrees)
+    else:
+        log_p = -0.5 * z * z if sd.family == HALF_NORMAL else -z
+    return (log_p + log_s[free]).sum()
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+
+def _groups(data: LatentData) -> list[NDArray[np.int64]]:
+    """Rows with the same things observed, and the same levels of nominal variables: one Cholesky factor each."""
+    seen = ~np.isnan(data.Y) | (data.level >= 0)
+    nominal = [data.level[:, part.start] for part in data.nominal]
+    key = np.column_stack([seen, *nominal])
+    _, group = np.unique(key, axis=0, return_inverse=True)
+    groups = [np.flatnonzero(group == k) for k in range(group.max() + 1)]
+    return [rows for rows in groups if seen[rows[0]].any()]
+
+
+def _components(data: LatentData, row: int) -> tuple[Array, list[int]]:
+    """A (w, r) of the latent components of a row like this, and by component its ordered column, or -1: above 0."""
+    r, A, column = data.Y.shape[1], [], []
+    unit = np.eye(r)
+    for k in data.ordered:
+        if data.level[row, k] >= 0:
+            A.append(unit[k])
+            column.append(k)
+    for part in data.nominal:
+        level = data.level[row, part.start]
+        if level < 0:
+            continue
+        chosen = part.start + level - 1
+        A += [
+            unit[k] if level and k == chosen else (unit[chosen] if level else 0.0) - unit[k]
+            for k in range(part.start, part.stop)
+        ]
+        column += [-1] * (part.stop - part.start)
+    return np.array(A).reshape(-1, r), column
+
+
+def _log_density(
+    data: LatentData,
+    rows: NDArray[np.int64],
+    mu: TensorVariable,
+    Sigma: TensorVariable,
+    cutpoints: Mapping,
+    number: int,
+) -> TensorVariable:
+    """The sum over rows of log p(numbers) + log p(levels | numbers, v)."""
+    seen = np.flatnonzero(~np.isnan(data.Y[rows[0]]))
+    A, column = _components(data, rows[0])
+    mean, cov = pt.dot(mu[rows], A.T), pt.dot(A, pt.dot(Sigma, A.T))
+    total: Any = 0.0
+    if len(seen):
+        L = pt.linalg.cholesky(Sigma[seen][:, seen])
+        e = pt.linalg.solve_triangular(L, (data.Y[np.ix_(rows, seen)] - mu[rows][:, seen]).T, lower=True)
+        total = -0.5 * (e * e).sum() - len(rows) * (
+            pt.log(pt.diagonal(L)).sum() + 0.5 * len(seen) * math.log(2 * math.pi)
+        )
+        if len(A):
+            G = pt.linalg.solve_triangular(L, pt.dot(Sigma[seen], A.T), lower=True)
+            mean, cov = mean + pt.dot(e.T, G), cov - pt.dot(G.T, G)
+    if not len(A):
+        return total
+    C = pt.linalg.cholesky(cov)
+    v = pm.Uniform(f"v_{number}", 0.0, 1.0, shape=(len(rows), len(A) - 1)) if len(A) > 1 else None
+    z: list[TensorVariable] = []
+    for k, of in enumerate(column):
+        centre = mean[:, k] + sum(C[k, h] * z[h] for h in range(k))
+        level = data.level[rows, of] if of >= 0 else np.ones(len(rows), dtype=np.int64)
+        c = cutpoints[of] if of >= 0 else pt.zeros(1)
+        below, above = level > 0, level < (data.ordered[of] - 1 if of >= 0 else 1)
+        a = pt.switch(below, (c[np.maximum(level - 1, 0)] - centre) / C[k, k], 0.0)
+        b = pt.switch(above, (c[np.where(above, level, 0)] - centre) / C[k, k], 0.0)
+        total = total + _log_between(a, b, below, above).sum()
+        if v is not None and k < len(column) - 1:
+            z.append(_between(a, b, below, above, v[:, k]))
+    return total
+
+
+def _log_lower(x: TensorVariable) -> TensorVariable:
+    """log Phi(x)."""
+    low = pt.switch(x < 0, x, -1.0)
+    tail = pt.log(0.5 * pt.erfcx(-low / math.sqrt(2))) - 0.5 * low * low
+    high = pt.switch(x < 0, 1.0, x)
+    return pt.switch(x < 0, tail, pt.log1p(-0.5 * pt.erfc(high / math.sqrt(2))))
+
+
+def _log_between(a: TensorVariable, b: TensorVariable, below: Any, above: Any) -> TensorVariable:
+    """log(Phi(b) - Phi(a)), where there are bounds; not both are absent."""
+    both = below & above
+    upper, lower = pt.switch(a > 0, -a, b), pt.switch(a > 0, -b, a)  # in the lower tail
+    top = _log_lower(pt.switch(both, upper, 0.0))
+    share = pt.switch(both, _log_lower(lower) - top, -1.0)
+    two = top + pt.log1mexp(share)
+    return pt.switch(both, two, pt.switch(below, _log_lower(-a), _log_lower(b)))
+
+
+def _between(
+    a: TensorVariable, b: TensorVariable, below: Any, above: Any, v: TensorVariable
+) -> TensorVariable:
+    """z with (Phi(z) - Phi(a)) / (Phi(b) - Phi(a)) uniform, from v; read from the upper end where a > 0."""
+    flip = pt.or_(~above, a > 0)
+    low = pt.switch(
+        flip, pt.switch(above, pt.exp(_log_lower(-b)), 0.0), pt.switch(below, pt.exp(_log_lower(a)), 0.0)
+    )
+    high = pt.switch(flip, pt.exp(_log_lower(-a)), pt.exp(_log_lower(b)))
+    z = -math.sqrt(2) * pt.erfcinv(2 * (low + v * (high - low)))
+    return pt.switch(flip, -z, z)
