@@ -57,7 +57,7 @@ class GlmmPrior(NamedTuple):
 
 class GlmmWork(NamedTuple):
     """Work arrays: trials (n,), of a mixture its latent variables; base (n, r); U (n, r q) of `_draw_scales`; counts (K,)
-    of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q (r q, r q) of the scales; zeros (r q,); the blocks
+    of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q (r q, r q) of the scales; zeros (r q,); blocks
     of effects and of fixed effects."""
 
     trials: np.ndarray
