@@ -400,7 +400,7 @@ def test_post_of_levels_takes_their_numbers():
     frame = table()[["study", "x", "arm"]]
     imp = impute(frame, post={"arm": lambda values: 0 * values})
     assert set(imp.decoded("arm", 0)) == {imp.data.levels("arm")[0]}
-    with pytest.raises(bi.SamplingError, match=r"must return numbers.*levels of text by their place"):
+    with pytest.raises(bi.SamplingError, match=r"must return numbers.*levels of text as codes from 0"):
         impute(frame, post={"arm": lambda values: np.array(["a"] * len(values))})
 
 

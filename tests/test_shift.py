@@ -26,7 +26,7 @@ def imputed(method, shift, family="normal", **options):
     data = bi.IncompleteData(table(family, level), cluster="g", families={"y": family})
     options = {"methods": {"y": method}, "order": ["w", "y"]} | options
     model = bi.FCS(data, **options, shift=None if shift is None else Shift({"y": shift}))
-    return model.impute(m=2, seed=5, cycles=1, progress=False).values("y")
+    return model.impute(m=5, seed=5, cycles=1, progress=False).values("y")
 
 
 @pytest.mark.parametrize("method", NORMAL)

@@ -143,12 +143,11 @@ def prepare(
     """
     missing = np.isnan(Y)
     of_numbers = np.ones(len(responses), dtype=bool) if latent is None else ~latent
-    s = np.ones(len(responses))
-    s[of_numbers] = _standard_deviations(
-        Y[:, of_numbers],
-        missing[:, of_numbers],
-        [n for n, number in zip(responses, of_numbers, strict=True) if number],
-    )
+    if of_numbers.all():  # a copy of the columns would change last digits
+        s = _standard_deviations(Y, missing, responses)
+    else:
+        s, names = np.ones(len(responses)), [n for n, k in zip(responses, of_numbers, strict=True) if k]
+        s[of_numbers] = _standard_deviations(Y[:, of_numbers], missing[:, of_numbers], names)
     T = _orthogonal_basis(X, Y, missing) if orthogonal else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
     X_w = X @ T
     offset = np.zeros((X.shape[1], Y.shape[1]))

@@ -59,8 +59,8 @@ def units_of_the_data() -> Iterator[None]:
     """Student-t variables are not standardised, so that the prior of their scale does not depend on the data."""
     responses = joint_table._responses
 
-    def without(data, factors, V, places):
-        Y, center, unit = responses(data, factors, V, places)
+    def without(data, factors, V, places, known=None):
+        Y, center, unit = responses(data, factors, V, places, known)
         for k, factor in enumerate(factors):
             if factor.family.name == "student":
                 Y[:, k], center[k], unit[k] = V[:, places[k]], 0.0, 1.0

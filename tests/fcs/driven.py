@@ -41,6 +41,7 @@ def table(seed=0, clusters=12, rows=15, r=3, q=2, holes=0.15) -> Table:
 
 def working(t: Table, priors: pr.Priors):
     names = [f"y{k}" for k in range(t.Y.shape[1])], [f"x{k}" for k in range(t.X.shape[1])]
+    priors = replace(priors, beta=priors.beta.without_contextual())
     flat = isinstance(priors.beta, pr.Flat)
     w = prepare(t.X, t.Z, t.Y, t.codes, t.clusters, *names, flat=flat)
     s = w.scale.s

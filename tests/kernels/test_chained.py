@@ -12,6 +12,7 @@ from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.table import chained_table
 from bayesimp.formulas.columns import Column, Derived
 from bayesimp.kernels.chained import moments as ch
+from bayesimp.kernels.chained.fill import fill
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.methods import Bayes
 
@@ -149,7 +150,7 @@ def test_fill_draws_from_the_conditional_normal():
     draws = np.empty((4000, *V.shape))
     for k in range(len(draws)):
         draws[k] = V
-        assert ch.fill(rng, t.cells, chained.terms, chained.arrays, f, beta, B, Sigma, draws[k])
+        assert fill(rng, t.cells, chained.terms, chained.arrays, f, beta, B, Sigma, draws[k])
     columns = written_out(t, chained.block, full, codes, np.ones(len(Y), bool))
     scale, places = chained.scale, [k - t.p for k in chained.columns]
     B_data = scale.C @ (B * scale.e.reshape(r, q).T)

@@ -15,8 +15,8 @@ from bayesimp.kernels.families.scalar import (
     PROBIT,
 )
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.cluster_sums import BLOCK
 from bayesimp.kernels.laplace.criterion import Penalty, laplace
-from bayesimp.kernels.laplace.hessian import BLOCK
 from bayesimp.kernels.laplace.record import no_penalty
 
 EXACT = (

@@ -130,7 +130,7 @@ def test_every_method_keeps_the_contract(kind):
 def test_the_record_follows_the_family():
     assert me.SingleLevel().for_family("normal") == me.Norm()
     assert me.SingleLevel().for_family("poisson") == me.SingleLevel()
-    assert me.Bayes().for_family("normal").priors.beta == pr.Flat()
+    assert me.Bayes().for_family("normal").priors.beta == pr.Contextual()
     assert me.Bayes().for_family("poisson").priors.beta == pr.Weak()
     assert me.PyMC(model=print).for_family("poisson") == me.PyMC(model=print)
 

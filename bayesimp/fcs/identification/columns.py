@@ -158,7 +158,10 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     events = []
     of_clusters = [c.over is not None or c.within for c in columns]
     order = sorted(range(p), key=lambda j: of_clusters[j])
-    X = column_values([columns[j] for j in order], values, s.data.codes, centred=True)[s.rows]
+    every = column_values([*(columns[j] for j in order), *s.shrunk], values, s.data.codes, centred=True)[
+        s.rows
+    ]
+    X = every[:, :p]
     for place in np.flatnonzero(dependent(X)):
         j = order[place]
         if of_clusters[j]:  # of the others there is more to say than one way to fill them in
@@ -166,8 +169,8 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
             text = f"'{names[j]}' is {zero} in the {count:,} rows where '{s.name}' is observed."
             events += s.unidentified(names[j], text)
     kept = X[:, ~dependent(X)]
-    for column in s.shrunk:  # a proper prior takes any number of them, but not one that another column is
-        x = column_values([column], values, s.data.codes, centred=True)[s.rows]
+    # a proper prior takes any number of these, but not one that another column is
+    for column, x in zip(s.shrunk, every[:, p:].T, strict=True):
         if dependent(np.column_stack([kept, x]))[-1]:
             where = f"in the {count:,} rows where '{s.name}' is observed."
             events += s.unidentified(
