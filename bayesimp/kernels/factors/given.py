@@ -3,7 +3,8 @@
     normal        b_i  ~  N(W_i^-1 u_i, W_i^-1),    W_i = Z'Z / sigma^2 + Q,    u_i = Z'(y - X beta) / sigma^2 + t_i
     others        b_i  by independence Metropolis from a t at the mode of its conditional density (kernels/glmm/blocks.py)
 
-with Q and t_i of the other factors' effects (kernels/factors/effects.py).
+with Q and t_i of the other factors' effects (kernels/factors/effects.py); of a mixture, given latent variables that are
+drawn first (kernels/families/mixtures.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.covariance.update import invert
 from bayesimp.kernels.factors.effects import conditional_means, conditional_prior
 from bayesimp.kernels.families.codes import NEGATIVE_BINOMIAL, ORDINAL
+from bayesimp.kernels.families.mixtures import component, is_mixture, latent
 from bayesimp.kernels.families.responses import cutpoints
 from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block, workspace
@@ -97,7 +99,9 @@ def glmm_effects(
     n, r = rows.X.shape[0], beta.shape[1]
     q, m, family = rows.Z.shape[1], rows.first.size - 1, rows.family
     d = q * r
-    ordinal, shaped = family == ORDINAL, NEGATIVE_BINOMIAL <= family < ORDINAL
+    ordinal, mixed = family == ORDINAL, is_mixture(family)
+    shaped = NEGATIVE_BINOMIAL <= family < ORDINAL or mixed
+    trials, given = np.empty(n) if mixed else rows.trials, component(family)
     if d == 0:
         return 0
     R, Q, t = np.empty(Psi.shape), np.empty((d, d)), np.empty((m, d))
@@ -111,7 +115,14 @@ def glmm_effects(
     if ordinal:
         cutpoints(aux, cuts)
     b, base, w = np.zeros((m, q, r)), np.empty((n, r)), workspace(d)
-    two_modes = np.int64(not is_log_concave(family))
+    two_modes = np.int64(not is_log_concave(given))
+    if mixed:
+        for i in range(m):
+            for e in range(d):
+                z[e] = B[i, at + e]
+            write_effects(z, b[i])
+        predictor(rows, beta, b, True, True, base)
+        latent(rng, family, rows.y, base, aux, trials)
     predictor(rows, beta, b, True, False, base)
     for i in range(m):
         for e in range(d):
@@ -126,7 +137,7 @@ def glmm_effects(
             write_effects(z, b[i])
             read_effects(b[i], w.theta)
             own = BlockTarget(
-                family, rows.y, rows.trials, base, rows.Z, True, Q, t[i], shape, cuts, counts, two_modes
+                given, rows.y, trials, base, rows.Z, True, Q, t[i], shape, cuts, counts, two_modes
             )
             failed = draw_block(
                 rng, own, rows.first[i], rows.first[i + 1], w, tallies[T_EFFECTS], tallies[T_MODES]

@@ -196,6 +196,8 @@ def _mixed(family):
         "bernoulli": lambda: rng.random(N) < expit(eta),
         "ordinal": lambda: np.digitize(eta + rng.logistic(size=N), [0.0, 1.5]),
         "negative_binomial": lambda: rng.negative_binomial(3, 3 / (3 + np.exp(eta))),
+        "student": lambda: eta + 0.7 * rng.standard_t(3, N),
+        "zero_inflated_poisson": lambda: np.where(rng.random(N) < 0.3, 0, rng.poisson(np.exp(eta + 0.5))),
     }[family]()  # fmt: skip
     table = pd.DataFrame({"g": G, "t": t, "x": x, "y": np.asarray(y, float)})
     table.loc[(rng.random(N) < 0.2) | (G < 2), "x"] = NAN
@@ -217,6 +219,11 @@ def log_density(family, y, eta, p, draw):
             return stats.poisson(np.exp(eta)).logpmf(y)
         case "bernoulli":
             return stats.bernoulli(expit(eta)).logpmf(y)
+        case "student":
+            return stats.t(p["nu_y"][draw], eta, p["sigma_y"][draw]).logpdf(y)
+        case "zero_inflated_poisson":
+            zi = p["zi_y"][draw]
+            return np.log(zi * (y == 0) + (1 - zi) * stats.poisson(np.exp(eta)).pmf(y))
         case "negative_binomial":
             shape = p["shape_y"][draw]
             return stats.nbinom(shape, shape / (shape + np.exp(eta))).logpmf(y)
@@ -277,12 +284,17 @@ def mean_of(family, eta, p, draw):
     """E(y | eta)."""
     if family in ("poisson", "negative_binomial"):
         return np.exp(eta)
+    if family == "zero_inflated_poisson":
+        return (1 - p["zi_y"][draw]) * np.exp(eta)
     if family == "ordinal":
         return sum(expit(eta - cut) for cut in (0.0, *p["cutpoints_y"][draw]))
-    return eta if family == "normal" else expit(eta)
+    return eta if family in ("normal", "student") else expit(eta)
 
 
-@pytest.mark.parametrize("family", ["normal", "poisson", "bernoulli", "ordinal", "negative_binomial"])
+@pytest.mark.parametrize(
+    "family",
+    ["normal", "poisson", "bernoulli", "ordinal", "negative_binomial", "student", "zero_inflated_poisson"],
+)
 def test_other_families_have_the_law_by_weights(family):
     table, new = _mixed(family)
     kind = pd.CategoricalDtype([0.0, 1.0, 2.0], ordered=True) if family == "ordinal" else float
