@@ -120,7 +120,7 @@ def _on_scale_of_blocks(table: FactorTable, blocks: list[ChainedBlock], units: l
         s: BlockScale = chained.scale
         q = len(chained.block.random)
         scales.append(FactorScale(s.s, s.c, s.T, s.C, s.s[0] / s.effects[:q], s.intercept))
-        if chained.block.distribution.is_normal:
+        if chained.block.distribution.is_standardised:
             center[k], unit[k] = s.c[0] if s.intercept >= 0 else 0.0, s.s[0]
         else:
             center[k], unit[k] = 0.0, of_mean
@@ -137,7 +137,7 @@ def _shifted(table: FactorTable, shift: Shift) -> FactorTable:
     """The shift in the linear predictor where a value is missing, in units of the working response."""
     a, offset = table.arrays, table.arrays.offset.copy()
     for k, factor in enumerate(table.factors):
-        unit = a.unit[k] if factor.family.is_normal else 1.0
+        unit = a.unit[k] if factor.family.is_standardised else 1.0
         offset[np.isnan(table.Y[:, k]), k] = shift.of(factor.response) / unit
     return replace(table, arrays=a._replace(offset=offset))
 

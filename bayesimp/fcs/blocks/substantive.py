@@ -172,11 +172,10 @@ class SubstantiveBlock(Block):
         chain.V[own.loop, own.column] = working
 
     def _keep(self, theta: Parameters) -> None:
-        """What results show: the residual variance, cutpoints or a shape."""
+        """What results show: the residual variance, cutpoints or shapes."""
         if self.factor.code == NORMAL:
             theta.Sigma = (theta.own["sd"] ** 2).reshape(1, 1, 1)
-        auxiliary = self.factor.family.auxiliary
-        if auxiliary is not None and theta.own["aux"].size:
+        for auxiliary in self.factor.family.auxiliaries if theta.own["aux"].size else ():
             unit = self.models.table.arrays.unit[self.k] if auxiliary.has_unit else 1.0
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
