@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["broadcast", "chosen", "generator", "number", "numbers", "pair", "whole"]
+__all__ = ["broadcast", "chosen", "generator", "new_seed", "number", "numbers", "pair", "whole"]
+
+
+def new_seed() -> int:
+    """A seed from the operating system, kept in the result so that the run can be repeated."""
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
 
 
 def numbers(

@@ -156,7 +156,7 @@ class Picky:
     """A model that takes inverse-Wishart priors only."""
 
     def __init__(self, inner):
-        self.inner, self.data, self.has_contextual = inner, inner.data, False
+        self.inner, self.data = inner, inner.data
 
     def with_priors(self, priors):
         if not isinstance(priors.Psi, pr.InverseWishart):

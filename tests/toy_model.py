@@ -16,6 +16,7 @@ import xarray as xr
 
 import bayesimp as bi
 from bayesimp import priors as pr
+from bayesimp.arguments import new_seed
 from bayesimp.contract import ImputationModel, Run, Shift, register
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
@@ -23,7 +24,7 @@ from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import chain_rng, new_seed
+from bayesimp.sampling.chains import chain_rng
 from bayesimp.sampling.executors import Executor, read_executor, run_level
 
 __all__ = ["Toy"]

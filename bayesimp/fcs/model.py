@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.arguments import new_seed
 from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.diagnostics.together import missing_together
 from bayesimp.errors import SpecificationError
@@ -44,7 +45,6 @@ from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.imputation.result import Imputations
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.threads import one_thread

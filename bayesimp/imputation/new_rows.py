@@ -109,7 +109,7 @@ def transform(imputations: Imputations, table: Any, seed: int | None) -> Imputed
             "transform: these imputations do not carry the model and draws that complete new rows"
             + (f": {why[0]}." if why else ".")
         )
-    chosen = _new_seed() if seed is None else arguments.whole(seed, "seed", 0)
+    chosen = arguments.new_seed() if seed is None else arguments.whole(seed, "seed", 0)
     new = NewRows(imputations.data, table)
     cells = run.transform(new, imputations.m, chosen)
     attrs = _attrs(imputations.attrs, chosen)
@@ -128,11 +128,6 @@ def _attrs(of_run: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "seed": seed,
         "seed_of_run": of_run.get("seed"),
     }
-
-
-def _new_seed() -> int:
-    """As `bayesimp.sampling.chains.new_seed`, which this room does not import."""
-    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
 
 
 def _tree(new: NewRows, cells: dict, attrs: dict) -> xr.DataTree:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from bayesimp import notation as nt
+from bayesimp.arguments import new_seed
 from bayesimp.contract import CodeNotInFile, ImputationModel, register
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
@@ -21,7 +22,6 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.pymc_cells import CellsOfColumn, cells_of_columns
 from bayesimp.joint.pymc_run import PyMCRun
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 

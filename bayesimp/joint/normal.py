@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.arguments import new_seed
 from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -29,7 +30,6 @@ from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
@@ -93,8 +93,7 @@ class JointNormal(ImputationModel):
             )
         self.data = data
         self.formula = checked_formula(parse(formula), data)
-        given = pr.default() if priors is None else pr.read(priors)
-        self.priors = replace(given, beta=given.beta.without_contextual())
+        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)

@@ -46,6 +46,10 @@ class Priors:
     beta: CoefficientPrior = field(default_factory=Contextual)
     name: str = "custom"
 
+    def without_contextual(self) -> Priors:
+        """The same for a model that has no contextual effects, such as a joint one (`bayesimp.priors.Contextual`)."""
+        return replace(self, beta=self.beta.without_contextual())
+
     def __post_init__(self) -> None:
         for part in ("Sigma", "Psi"):
             _require_covariance(getattr(self, part), part)

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import numpy as np
 
-__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "new_seed", "run_chains"]
+__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "run_chains"]
 
 Report = Callable[[str, int, int], None]
 
@@ -23,11 +23,6 @@ CHUNK_SECONDS = 0.1  # how often a chain looks up: progress is shown, an interru
 LEVEL_SECONDS = (
     0.2  # by how much chains may be apart, in work of all of them, so that an interruption finds them level
 )
-
-
-def new_seed() -> int:
-    """A seed from the operating system, kept in the result so that the run can be repeated."""
-    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
 
 
 def chain_rng(seed: int, chain: int) -> np.random.Generator:

@@ -13,12 +13,12 @@ import pandas as pd
 
 from bayesimp import priors as pr
 from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.arguments import new_seed
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
-from bayesimp.sampling.chains import new_seed
 from bayesimp.sections import possible
 from bayesimp.sensitivity_analysis.grid import default_grid, named
 from bayesimp.sensitivity_analysis.result import Sensitivity
@@ -76,7 +76,7 @@ def sensitivity(
     """
     if not (hasattr(model, "with_priors") and hasattr(model, "data")):
         must_be(model, "JointNormal or FCS", "sensitivity")
-    grid = default_grid(model.has_contextual) if priors is None else named(priors)
+    grid = default_grid(getattr(model, "has_contextual", False)) if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
         raise SpecificationError(f"reference = {reference!r} is not a prior here; there are {_list(grid)}.")

@@ -141,6 +141,14 @@ def test_between_coefficients_are_not_shrunk():
         assert [column.name for column, _ in model.spec.blocks[0].contextual] == ["cluster_mean(x)"]
 
 
+def test_a_response_without_differences_between_clusters_is_not_shrunk():
+    """Centred within clusters, its between coefficient is 0 and the contextual effect -beta_w, under a flat prior."""
+    f = table(m=30).assign(y=lambda f: f["y"] - f.groupby("g")["y"].transform("mean"))
+    model = bi.FCS(bi.IncompleteData(f, "g"))
+    assert model.spec.blocks[0].contextual == () and "cluster_mean(x)" in str(model)
+    assert all(t["y"].notna().all() for t in model.impute(2, seed=1, cycles=3, progress=False))
+
+
 def test_joint_models_have_the_other_prior():
     data = bi.IncompleteData(table(), "g")
     for model in (bi.JointNormal(data, "y ~ x + (1 | g)"), bi.JointGLMM(data, "y ~ x + (1 | g)")):

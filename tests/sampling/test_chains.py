@@ -6,8 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from bayesimp.arguments import new_seed
 from bayesimp.errors import SamplingError
-from bayesimp.sampling.chains import chain_rng, imputation_rng, new_seed, run_chains
+from bayesimp.sampling.chains import chain_rng, imputation_rng, run_chains
 
 
 @pytest.mark.parametrize("workers", [1, 3, None])

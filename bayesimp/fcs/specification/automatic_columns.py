@@ -228,14 +228,8 @@ def _is_shrunk(block: ConditionalModel) -> bool:
     Of models with random slopes they do not: the origin of a product with a slope's column would enter the prior.
     """
     method = block.method
-    if not block.random:
-        return False
-    if (
-        not method.takes_priors
-        or method.own_model
-        or not block.distribution.is_normal
-        or len(block.random) > 1
-    ):
+    has_prior = method.takes_priors and not method.own_model
+    if not has_prior or not block.distribution.is_normal or len(block.random) != 1:
         return False
     return (default() if method.priors is None else method.priors).beta.shrinks_contextual
 

@@ -22,6 +22,7 @@ from bayesimp.table.clusters import varies_within
 
 __all__ = ["PER_COLUMN", "cluster_means", "clusters_needed", "contextual_bounds"]
 
+ROUND_OFF = 1e-9  # share of a standard deviation below which that of cluster means is zero
 PER_COLUMN = 5  # clusters for each between-cluster column, below which means are not added by default
 Array = NDArray[np.float64]
 
@@ -102,11 +103,15 @@ def contextual_bounds(
     ----------
     fixed
         Columns of X*. A mean has a contextual effect if x itself is there too; beside x less its mean, or alone, it has
-        the between-cluster coefficient, and is left out here.
+        the between-cluster coefficient, and is left out here; so is that of a response whose clusters have equal means,
+        as after centring, of which gamma = -beta_w.
     values
         Base columns (N,), nan where missing: the moments are those of observed values.
     """
     plain = {c.base for c in fixed if c.over is None and not c.within}
+    units = [_between_sd(values[y], codes) for y in responses]
+    if any(unit <= ROUND_OFF * np.nanstd(values[y]) for unit, y in zip(units, responses, strict=True)):
+        return ()
     found = []
     for column in fixed:
         if column.over is None or column.sum or (column.base, column.over[0]) != (INTERCEPT, INTERCEPT):
@@ -114,7 +119,7 @@ def contextual_bounds(
         x = column.over[1]
         spread = _between_sd(values[x], codes)
         if x in plain and spread > 0:
-            found.append((column, tuple(_between_sd(values[y], codes) / spread for y in responses)))
+            found.append((column, tuple(unit / spread for unit in units)))
     return tuple(found)
 
 

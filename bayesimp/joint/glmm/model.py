@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
@@ -33,7 +33,6 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.priors.describe import describe
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 
@@ -106,8 +105,7 @@ class JointGLMM(ImputationModel):
         self.data = data
         self.request = read_request(data.cluster, analysis, factors, order, links)
         self.separate = effects == "separate"
-        given = pr.default() if priors is None else pr.read(priors)
-        self.priors = replace(given, beta=given.beta.without_contextual())
+        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
         self.factors, base = read_factors(data, self.request)
         self._check_variation()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from bayesimp import priors as pr
+from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -38,7 +39,6 @@ from bayesimp.priors.describe import describe
 from bayesimp.priors.gibbs import check_proper, covariance_update
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
-from bayesimp.sampling.chains import new_seed
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
@@ -107,8 +107,7 @@ class JointLatent(ImputationModel):
             )
         self.data = data
         self.formula: Formula = checked_formula(parse(formula), data)
-        given = pr.default() if priors is None else pr.read(priors)
-        self.priors = replace(given, beta=given.beta.without_contextual())
+        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
         self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.covariance.density import HALF_NORMAL, HALF_T
 from bayesimp.kernels.covariance.update import invert
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
@@ -47,10 +48,6 @@ __all__ = [
 ]
 
 INVERSE_WISHART, HUANG_WAND, SCALES, INVERSE_GAMMAS, KNOWN = range(5)
-HALF_T, HALF_NORMAL = (
-    0,
-    1,
-)  # families of standard deviations, as in covariance/density.py; the third is exponential
 
 
 class ResidualPrior(NamedTuple):
