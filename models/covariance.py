@@ -5,7 +5,7 @@
     LKJCovariance(eta, sd)            S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
 
 Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for
-them, are in `bayesimp.kernels.covariance.density`. They are our own because PyMC (6.4.0, checked) has no
+them, are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no
 inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
 """
 
@@ -24,7 +24,8 @@ from pymc.logprob.abstract import _logprob
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
-from bayesimp.kernels.covariance import density as kernels
+from bayesimp.kernels.covariance import draws
+from bayesimp.kernels.covariance.density import HALF_T
 from bayesimp.models import ops
 from bayesimp.priors.base import CovariancePrior
 
@@ -78,7 +79,7 @@ class InverseWishartRV(RandomVariable):
         cls, rng: np.random.Generator, nu: float, scale: np.ndarray, size: tuple[int, ...] | None
     ) -> np.ndarray:
         """Independent draws (*size, d, d)."""
-        return kernels.draw_inverse_wishart(rng, nu, scale, size)
+        return draws.draw_inverse_wishart(rng, nu, scale, size)
 
 
 class InverseWishartCovariance(Continuous):
@@ -147,7 +148,7 @@ class HuangWandRV(_ScaleVectorRV):
         cls, rng: np.random.Generator, nu: float, scale: np.ndarray, size: tuple[int, ...] | None
     ) -> np.ndarray:
         """Independent draws (*size, d, d)."""
-        return kernels.draw_huang_wand(rng, nu, scale, size)
+        return draws.draw_huang_wand(rng, nu, scale, size)
 
 
 class HuangWandCovariance(Continuous):
@@ -187,7 +188,7 @@ class LKJCovarianceRV(_ScaleVectorRV):
     _print_name = ("LKJCovariance", "\\operatorname{LKJCovariance}")
     __props__ = (*RandomVariable.__props__, "family")  # type: ignore[assignment]  # a field more than its base
 
-    def __init__(self, family: int = kernels.HALF_T, **kwargs: Any) -> None:
+    def __init__(self, family: int = HALF_T, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.family = family
 
@@ -195,7 +196,7 @@ class LKJCovarianceRV(_ScaleVectorRV):
         self, rng: np.random.Generator, eta: float, scale: np.ndarray, nu: float, size: tuple[int, ...] | None
     ) -> np.ndarray:
         """Independent draws (*size, d, d)."""
-        return kernels.draw_lkj_covariance(rng, eta, scale, nu, self.family, size)
+        return draws.draw_lkj_covariance(rng, eta, scale, nu, self.family, size)
 
 
 class LKJCovariance(Continuous):

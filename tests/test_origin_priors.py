@@ -171,7 +171,7 @@ def test_the_pymc_model_is_the_same_posterior():
     import pymc as pm
 
     from bayesimp.joint.density import JointDensity
-    from bayesimp.kernels.covariance.density import to_free
+    from bayesimp.kernels.covariance.free import to_free
 
     for priors in (
         pr.default(),
@@ -214,7 +214,7 @@ def _parts(density, flat, at):
 
 
 def _log_jacobian(free, S):
-    from bayesimp.kernels.covariance.density import from_free
+    from bayesimp.kernels.covariance.free import from_free
 
     return next(
         log_jacobian

@@ -169,7 +169,7 @@ class CovariancePrior(Prior, registered=False):
         return type(self).update is not CovariancePrior.update
 
     def density(self, d: int, where: str) -> CovarianceDensity | None:
-        """Log density on the free parameters of `bayesimp.kernels.covariance.density`; None if only PyMC has it.
+        """Log density on the free parameters of `bayesimp.kernels.covariance.free`; None if only PyMC has it.
 
         Parameters
         ----------

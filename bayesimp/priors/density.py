@@ -2,7 +2,7 @@
 
 Each has a `size`. Called with that many free parameters, it returns S, log p(S) + log |Jacobian|, and a function that
 takes d/dS of the rest of the log density to d/dfree of the whole. `free` is the inverse. The work is done by kernels
-(`bayesimp.kernels.covariance.density`), so nothing is compiled here, and chains in several threads can share a density.
+(`bayesimp.kernels.covariance`), so nothing is compiled here, and chains in several threads can share a density.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.kernels.covariance import density as kernels
+from bayesimp.kernels.covariance.density import INVERSE_GAMMA, diagonal
+from bayesimp.kernels.covariance.free import from_free, pull_free, to_free
 
 __all__ = ["BetaDensity", "CovarianceDensity", "DiagonalDensity", "KnownDensity", "MatrixDensity"]
 
@@ -66,17 +67,17 @@ class MatrixDensity:
         return self.d * (self.d + 1) // 2
 
     def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
-        S, jacobian = kernels.from_free(free, self.precision)
+        S, jacobian = from_free(free, self.precision)
         value, dS = self.density(S, *self.numbers)
 
         def pull(rest: Array) -> Array:
-            return kernels.pull_free(free, self.precision, S, dS + rest, 1.0)
+            return pull_free(free, self.precision, S, dS + rest, 1.0)
 
         return S, value + jacobian, pull
 
     def free(self, S: Array) -> Array:
         """The free parameters of S (d, d)."""
-        return kernels.to_free(np.array(S, dtype=float), self.precision)
+        return to_free(np.array(S, dtype=float), self.precision)
 
     def log_density(self, S: Array) -> float:
         """log p(s, R) = log p(S) + d log 2 + d sum_k log s_k; see `CovarianceDensity`."""
@@ -108,10 +109,10 @@ class DiagonalDensity:
     @property
     def power(self) -> int:
         """S_kk = exp(power free_k)."""
-        return 1 if self.family == kernels.INVERSE_GAMMA else 2
+        return 1 if self.family == INVERSE_GAMMA else 2
 
     def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
-        S, value, slopes = kernels.diagonal(free, self.nu, self.scale, self.family)
+        S, value, slopes = diagonal(free, self.nu, self.scale, self.family)
 
         def pull(rest: Array) -> Array:
             return slopes + self.power * S.diagonal() * rest.diagonal()

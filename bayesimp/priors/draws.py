@@ -39,6 +39,6 @@ def draw_sd(rng: np.random.Generator, prior: ScalePrior, d: int, size: int) -> A
 
 def draw_correlation_lkj(rng: np.random.Generator, eta: float, d: int, size: int) -> Array:
     """(size, d, d) correlation matrices R with density proportional to det(R)^(eta - 1)."""
-    from bayesimp.kernels.covariance.density import draw_lkj_correlation
+    from bayesimp.kernels.covariance.draws import draw_lkj_correlation
 
     return draw_lkj_correlation(rng, eta, d, (size,))

@@ -66,7 +66,7 @@ class HuangWand(Scaled, CovariancePrior):
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
         """(size, d, d) independent draws."""
-        from bayesimp.kernels.covariance.density import draw_huang_wand
+        from bayesimp.kernels.covariance.draws import draw_huang_wand
 
         return draw_huang_wand(rng, self.nu, np.broadcast_to(self.scales, (d,)), (size,))
 

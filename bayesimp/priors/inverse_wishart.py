@@ -99,7 +99,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
         """(size, d, d) independent draws."""
-        from bayesimp.kernels.covariance.density import draw_inverse_wishart
+        from bayesimp.kernels.covariance.draws import draw_inverse_wishart
 
         nu, V = self.numbers
         return draw_inverse_wishart(rng, nu, np.linalg.inv(V), (size,))

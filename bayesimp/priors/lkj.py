@@ -65,7 +65,7 @@ class LKJ(CovariancePrior):
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
         """(size, d, d) independent draws."""
-        from bayesimp.kernels.covariance.density import draw_lkj_covariance
+        from bayesimp.kernels.covariance.draws import draw_lkj_covariance
 
         scale = np.broadcast_to(self.sd.scales, (d,))
         return draw_lkj_covariance(rng, self.eta, scale, self.sd.degrees, self.sd.family, (size,))

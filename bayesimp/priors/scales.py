@@ -108,7 +108,7 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
 
     def draw_sd(self, rng: np.random.Generator, d: int, size: int) -> Array:
         """(size, d) draws of the standard deviations."""
-        from bayesimp.kernels.covariance.density import draw_standard_deviations
+        from bayesimp.kernels.covariance.draws import draw_standard_deviations
 
         scale = np.broadcast_to(self.scales, (d,))
         return draw_standard_deviations(rng, scale, self.degrees, self.family, (size,))

@@ -14,6 +14,8 @@ from scipy.integrate import quad
 
 from bayesimp import priors
 from bayesimp.kernels.covariance import density as kernels
+from bayesimp.kernels.covariance import draws
+from bayesimp.kernels.covariance import free as free_parameters
 from bayesimp.models.covariance import (
     HuangWandCovariance,
     InverseWishartCovariance,
@@ -120,19 +122,21 @@ def test_slope_of_the_density(name, d):
 def test_free_parameters(d, precision):
     rng = np.random.default_rng(d)
     free = rng.normal(size=d * (d + 1) // 2)
-    S, jacobian = kernels.from_free(free, precision)
-    assert_allclose(kernels.to_free(S, precision), free, rtol=1e-8, atol=1e-10)
+    S, jacobian = free_parameters.from_free(free, precision)
+    assert_allclose(free_parameters.to_free(S, precision), free, rtol=1e-8, atol=1e-10)
     lower = np.tril_indices(d)
-    columns = [slope(lambda x: kernels.from_free(x, precision)[0][lower], free, e) for e in np.eye(len(free))]
+    columns = [
+        slope(lambda x: free_parameters.from_free(x, precision)[0][lower], free, e) for e in np.eye(len(free))
+    ]
     assert_allclose(jacobian, np.linalg.slogdet(np.array(columns))[1], rtol=1e-7)
     W, c = rng.normal(size=(d, d)), 0.7
 
     def f(x):
-        S, jacobian = kernels.from_free(x, precision)
+        S, jacobian = free_parameters.from_free(x, precision)
         return (W * S).sum() + c * jacobian
 
     expected = [slope(f, free, e) for e in np.eye(len(free))]
-    assert_allclose(kernels.pull_free(free, precision, S, W, c), expected, rtol=1e-6, atol=1e-7)
+    assert_allclose(free_parameters.pull_free(free, precision, S, W, c), expected, rtol=1e-6, atol=1e-7)
 
 
 # --- draws ----------------------------------------------------------------------------------------
@@ -153,16 +157,16 @@ def p_values(A, B):
 
 def test_marginals_of_exact_draws():
     rng, d, N = np.random.default_rng(6), 3, 20_000
-    IW = kernels.draw_inverse_wishart(rng, 3.4, spd(d, 7), (N,))
+    IW = draws.draw_inverse_wishart(rng, 3.4, spd(d, 7), (N,))
     theirs = stats.invwishart(3.4, spd(d, 7)).rvs(N, random_state=8)
     p = p_values(IW, theirs)
-    HW = kernels.draw_huang_wand(rng, 2.0, np.array([0.5, 1.0, 4.0]), (N,))
+    HW = draws.draw_huang_wand(rng, 2.0, np.array([0.5, 1.0, 4.0]), (N,))
     s = np.sqrt(np.einsum("nkk->nk", HW))
     for k, c in enumerate([0.5, 1.0, 4.0]):
         p.append(stats.kstest(s[:, k] / c, lambda x: 2 * stats.t(2).cdf(x) - 1).pvalue)
     p += [stats.kstest(HW[:, 0, 2] / s[:, 0] / s[:, 2], stats.uniform(-1, 2).cdf).pvalue]
     for eta in (1.0, 2.5):
-        L = kernels.draw_lkj_covariance(rng, eta, np.ones(4), 3.0, kernels.HALF_NORMAL, (N,))
+        L = draws.draw_lkj_covariance(rng, eta, np.ones(4), 3.0, kernels.HALF_NORMAL, (N,))
         s = np.sqrt(np.einsum("nkk->nk", L))
         a = eta + 1  # every correlation: Beta(eta + d/2 - 1) on (-1, 1)
         marginal = stats.beta(a, a, loc=-1, scale=2).cdf
@@ -174,15 +178,15 @@ def test_marginals_of_exact_draws():
 DISTRIBUTIONS = {
     "inverse_wishart": (
         lambda d, **more: InverseWishartCovariance("S", float(d), scale=np.eye(d) + 0.5, **more),
-        lambda rng, d, N: kernels.draw_inverse_wishart(rng, float(d), np.eye(d) + 0.5, (N,)),
+        lambda rng, d, N: draws.draw_inverse_wishart(rng, float(d), np.eye(d) + 0.5, (N,)),
     ),
     "huang_wand": (
         lambda d: HuangWandCovariance("S", 2.0, np.linspace(1, 3, d)),
-        lambda rng, d, N: kernels.draw_huang_wand(rng, 2.0, np.linspace(1, 3, d), (N,)),
+        lambda rng, d, N: draws.draw_huang_wand(rng, 2.0, np.linspace(1, 3, d), (N,)),
     ),
     "lkj": (
         lambda d: LKJCovariance("S", 1.0, priors.HalfT(nu=3.0, scale=np.linspace(1, 3, d))),
-        lambda rng, d, N: kernels.draw_lkj_covariance(
+        lambda rng, d, N: draws.draw_lkj_covariance(
             rng, 1.0, np.linspace(1, 3, d), 3.0, kernels.HALF_T, (N,)
         ),
     ),

@@ -7,7 +7,7 @@ While (beta, theta) moves, e is held fixed, not b. With u^_i, H_i = C_i C_i' the
 |C_i|^-1 is the Jacobian of u_i in e_i.
 
 Prior: beta is normal with precision Q0 and t0 = Q0 mu0 (zero: flat); Psi ~ Huang-Wand(nu, scale), with half-t standard
-deviations (kernels/covariance/density.py). With |dPsi / dL| = 2^q prod_k L_kk^(q-k), k = 0.., and K = Psi^-1,
+deviations (kernels/covariance/free.py). With |dPsi / dL| = 2^q prod_k L_kk^(q-k), k = 0.., and K = Psi^-1,
 
     log p(L) = sum_k (q - k - nu - 2 q) log|L_kk| - (nu + q)/2 sum_k log(nu K_kk + 1 / scale_k^2)
 """

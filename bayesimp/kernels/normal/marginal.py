@@ -31,15 +31,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.linalg import fill
+from bayesimp.kernels.covariance.inverse import lower_factor, quadratic_form
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.kernels.normal.terms import fixed_part, information, posterior, precisions, random_by_residual
 from bayesimp.notation import Array, Integer, Matrix, Stack, Vector
 
-__all__ = [
-    "MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data", "symmetric_inverse",
-]  # fmt: skip
-
-LOG_2PI = np.log(2 * np.pi)
+__all__ = ["MarginalData", "log_likelihood", "log_likelihood_by_cluster", "marginal_data"]
 
 
 @dataclass(frozen=True)
@@ -107,19 +104,19 @@ def log_likelihood(
     dbeta, dSigma, dPsi = np.zeros((p, r)), np.zeros((r, r)), np.zeros((s, s))
     L = np.zeros((s, s))
     W, logdet = np.zeros((len(observed), r, r)), np.zeros(len(observed))
-    if not (_cholesky(Psi, L) and _precisions(Sigma, observed, W, logdet)):
+    if not (lower_factor(Psi, L) and precisions(Sigma, observed, W, logdet)):
         return -np.inf, dbeta, dSigma, dPsi
     T = np.zeros((len(observed), r, r))  # E[(R - ZB)'(R - ZB)] by pattern
     XR = np.zeros((len(observed), p, r))  # X'(R - ZB) by pattern
     P, V, M, PVP = np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s)), np.zeros((s, s))
     h, b = np.zeros(s), np.zeros(s)
-    value = _fixed_part(beta, observed, W, logdet, total, T, XR)
+    value = fixed_part(beta, observed, W, logdet, total, T, XR)
     start: Integer = np.int64(
         0
     )  # a literal 0 has its own type, so that functions called with it would be compiled twice
     while start < len(cells):
-        stop = _information(beta, W, cells, gram, start, P, h)
-        value += _posterior(L, P, h, M, V, b)
+        stop = information(beta, W, cells, gram, start, P, h)
+        value += posterior(L, P, h, M, V, b)
         _add_residuals(beta, b, V, cells, gram, start, stop, T, XR)
         _add_dPsi(P, V, h, b, M, PVP, dPsi)
         start = stop
@@ -174,206 +171,21 @@ def _by_cluster(
     W, logdet = np.zeros((len(observed), r, r)), np.zeros(len(observed))
     T, XR = np.zeros((1, r, r)), np.zeros((1, p, r))
     for d in range(draws):
-        if not (_cholesky(Psi[d], L) and _precisions(Sigma[d], observed, W, logdet)):
+        if not (lower_factor(Psi[d], L) and precisions(Sigma[d], observed, W, logdet)):
             out[d] = -np.inf
             continue
         start: Integer = np.int64(0)
         while start < len(cells):
             i = cells[start, 0]
-            stop = _information(beta[d], W, cells, gram, start, P, h)
-            out[d, i] = _posterior(L, P, h, M, V, b)
+            stop = information(beta[d], W, cells, gram, start, P, h)
+            out[d, i] = posterior(L, P, h, M, V, b)
             for c in range(start, stop):
                 a = cells[c, 1]
-                out[d, i] += _fixed_part(
+                out[d, i] += fixed_part(
                     beta[d], observed[a : a + 1], W[a : a + 1], logdet[a : a + 1], gram[c : c + 1], T, XR
                 )
             start = stop
     return out
-
-
-@inner
-def _cholesky(A: Matrix, L: Matrix) -> bool:
-    """L <- lower Cholesky factor of A; False where A is not positive definite."""
-    for i in range(len(A)):
-        for j in range(i + 1):
-            x = A[i, j]
-            for k in range(j):
-                x -= L[i, k] * L[j, k]
-            if i > j:
-                L[i, j] = x / L[j, j]
-            elif x > 0 and x < np.inf:
-                L[i, i] = np.sqrt(x)
-            else:
-                return False
-    return True
-
-
-@inner
-def _inverse_lower(L: Matrix, M: Matrix) -> None:
-    """M <- L^-1, both lower triangular."""
-    for j in range(len(L)):
-        M[j, j] = 1 / L[j, j]
-        for i in range(j + 1, len(L)):
-            x = 0.0
-            for k in range(j, i):
-                x -= L[i, k] * M[k, j]
-            M[i, j] = x / L[i, i]
-
-
-@kernel(nogil=True)
-def symmetric_inverse(S: Matrix) -> tuple[Matrix, float]:
-    """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
-    d = len(S)
-    L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, d))
-    if not _cholesky(S, L):
-        fill(K, np.nan)
-        return K, np.nan
-    _inverse_lower(L, M)
-    logdet = 0.0
-    for i in range(d):
-        logdet += 2 * np.log(L[i, i])
-        for j in range(d):
-            K[i, j] = 0
-            for k in range(d):
-                K[i, j] += M[k, i] * M[k, j]
-    return K, logdet
-
-
-@inner
-def _quadratic(A: Matrix, B: Matrix, AB: Matrix, out: Matrix) -> None:
-    """out <- B'A B, with A B left in AB."""
-    s = len(A)
-    for i in range(s):
-        for j in range(s):
-            AB[i, j] = 0
-            for k in range(s):
-                AB[i, j] += A[i, k] * B[k, j]
-    for i in range(s):
-        for j in range(s):
-            out[i, j] = 0
-            for k in range(s):
-                out[i, j] += B[k, i] * AB[k, j]
-
-
-@inner
-def _precisions(Sigma: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector) -> bool:
-    """W_a, logdet Sigma[O_a, O_a] for every pattern; False where Sigma is not positive definite."""
-    r = len(Sigma)
-    if not _cholesky(Sigma, np.zeros((r, r))):
-        return False
-    S, L, M = np.zeros((r, r)), np.zeros((r, r)), np.zeros((r, r))
-    for a in range(len(observed)):
-        for i in range(r):
-            for j in range(r):
-                S[i, j] = 1.0 if i == j else 0.0  # unobserved: as if independent, with variance 1
-                if observed[a, i] and observed[a, j]:
-                    S[i, j] = Sigma[i, j]
-        _cholesky(S, L)
-        _inverse_lower(L, M)
-        logdet[a] = 0.0
-        for i in range(r):
-            logdet[a] += 2 * np.log(L[i, i])
-            for j in range(r):
-                W[a, i, j] = 0.0
-                if observed[a, i] and observed[a, j]:
-                    for k in range(r):
-                        W[a, i, j] += M[k, i] * M[k, j]
-    return True
-
-
-@inner
-def _fixed_part(
-    beta: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector, total: Stack, R2: Stack, XR: Stack
-) -> float:
-    """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; leaves R'R_a in R2, X'R_a in XR."""
-    p, r = beta.shape
-    y = total.shape[1] - r  # first column of Y
-    value = 0.0
-    for a in range(len(observed)):
-        G = total[a]
-        for k in range(r):
-            for c in range(p):
-                x = G[1 + c, y + k]
-                for d in range(p):
-                    x -= G[1 + c, 1 + d] * beta[d, k]
-                XR[a, c, k] = x
-        value -= 0.5 * G[0, 0] * logdet[a]
-        for j in range(r):
-            value -= 0.5 * G[0, 0] * observed[a, j] * LOG_2PI
-            for k in range(r):
-                x = G[y + j, y + k]
-                for c in range(p):
-                    x -= G[y + j, 1 + c] * beta[c, k] + beta[c, j] * XR[a, c, k]
-                R2[a, j, k] = x
-                value -= 0.5 * W[a, j, k] * x
-    return value
-
-
-@inner
-def _ZR(beta: Matrix, G: Matrix, l: int, k: int) -> float:
-    """Row l, column k of Z'R = Z'Y - Z'X beta."""
-    p, r = beta.shape
-    z, y = 1 + p, len(G) - r
-    x = G[z + l, y + k]
-    for c in range(p):
-        x -= G[z + l, 1 + c] * beta[c, k]
-    return x
-
-
-@inner
-def _information(
-    beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: Integer, P: Matrix, h: Vector
-) -> Integer:
-    """P_i and h_i <- those of the cluster whose cells begin at `start`; returns the end of its cells."""
-    p, r = beta.shape
-    z, q = 1 + p, gram.shape[1] - 1 - p - r
-    fill(P, 0.0)
-    for i in range(len(h)):
-        h[i] = 0.0
-    stop = start
-    while stop < len(cells) and cells[stop, 0] == cells[start, 0]:
-        G, w = gram[stop], W[cells[stop, 1]]
-        for l in range(q):
-            for k in range(r):
-                zr = _ZR(beta, G, l, k)
-                for j in range(r):
-                    h[j * q + l] += zr * w[k, j]
-                    for c in range(q):
-                        P[k * q + l, j * q + c] += w[k, j] * G[z + l, z + c]
-        stop += 1
-    return stop
-
-
-@inner
-def _posterior(L: Matrix, P: Matrix, h: Vector, M: Matrix, V: Matrix, b: Vector) -> float:
-    """V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
-    s = len(h)
-    _quadratic(P, L, M, V)
-    for i in range(s):
-        V[i, i] += 1
-    if not _cholesky(V, M):
-        return -np.inf
-    value = 0.0
-    for i in range(s):
-        value -= np.log(M[i, i])
-    # V_i = (M^-1 L')'(M^-1 L'), M^-1 in the lower triangle of V first
-    _inverse_lower(M, V)
-    for i in range(s):
-        for j in range(s):
-            M[i, j] = 0
-            for k in range(i + 1):
-                M[i, j] += V[i, k] * L[j, k]
-    for i in range(s):
-        for j in range(s):
-            V[i, j] = 0
-            for k in range(s):
-                V[i, j] += M[k, i] * M[k, j]
-    for i in range(s):
-        b[i] = 0
-        for k in range(s):
-            b[i] += V[i, k] * h[k]
-        value += 0.5 * h[i] * b[i]
-    return value
 
 
 @inner
@@ -395,7 +207,7 @@ def _add_residuals(
         G, a = gram[cell], cells[cell, 1]
         for k in range(r):
             for l in range(q):
-                zr = _ZR(beta, G, l, k)
+                zr = random_by_residual(beta, G, l, k)
                 for c in range(p):
                     XR[a, c, k] -= G[1 + c, z + l] * b[k * q + l]
                 for j in range(r):
@@ -415,7 +227,7 @@ def _add_dPsi(P: Matrix, V: Matrix, h: Vector, b: Vector, M: Matrix, PVP: Matrix
         g[i] = h[i]
         for k in range(s):
             g[i] -= P[i, k] * b[k]
-    _quadratic(V, P, M, PVP)
+    quadratic_form(V, P, M, PVP)
     for i in range(s):
         for j in range(s):
             dPsi[i, j] += 0.5 * (g[i] * g[j] - P[i, j] + PVP[i, j])
