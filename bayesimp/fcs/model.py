@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,19 +19,20 @@ from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
 from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
 from bayesimp.diagnostics.together import missing_together
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Block
+from bayesimp.fcs.describe import described_model
 from bayesimp.fcs.identification.check import check_conditionals
 from bayesimp.fcs.loop import adapt_all
-from bayesimp.fcs.run import FCSRun, block_names
-from bayesimp.fcs.scale import ChainedBlock
+from bayesimp.fcs.options import length_of_run, whole
+from bayesimp.fcs.priors import parameter_priors
+from bayesimp.fcs.run import FCSRun
 from bayesimp.fcs.specification.bounds import checked_bounds
 from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.contents import call_with, contents
 from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
-from bayesimp.fcs.specification.describe import described, described_bounds
-from bayesimp.fcs.specification.records import formula_text, text
+from bayesimp.fcs.specification.records import formula_text
 from bayesimp.fcs.specification.requests import (
     check_ignore,
     checked_post,
@@ -43,6 +43,7 @@ from bayesimp.fcs.specification.requests import (
 )
 from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
+from bayesimp.fcs.tree import block_names
 from bayesimp.imputation.result import Imputations
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
     from bayesimp.fcs.blocks.factors import Substantive
 
 __all__ = ["FCS"]
-
-CYCLES, DRAWS = 100, 1_000  # defaults: least number of cycles, and draws kept over all imputations
 
 
 @register
@@ -137,10 +136,7 @@ class FCS(ImputationModel):
         ignore: Any = None,
         shift: Shift | None = None,
     ) -> None:
-        if not isinstance(data, IncompleteData):
-            raise SpecificationError(
-                f"FCS takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
-            )
+        must_be(data, "IncompleteData", "FCS")
         self.data = data
         self._declared = {
             "methods": methods, "predictors": predictors, "analysis": analysis, "order": order, "blocks": blocks,
@@ -220,6 +216,11 @@ class FCS(ImputationModel):
         return tuple(self.spec.incomplete)
 
     @property
+    def methods_by_default(self) -> bool:
+        """Whether the user left the choice of all methods to the defaults."""
+        return self._declared["methods"] is None
+
+    @property
     def post_by_column(self) -> dict[int, Callable]:
         """Column of the table -> function that post-processes its imputed values."""
         return {self.table.names.index(name): f for name, f in self.post.items()}
@@ -275,27 +276,7 @@ class FCS(ImputationModel):
     @property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data, for blocks that have priors."""
-        out: dict[str, Any] = {}
-        names = block_names(self.spec)
-        for chained in self.table.blocks:
-            block, scale, method = chained.block, chained.scale, chained.block.method
-            name = names[block.name]
-            if not method.takes_priors or method.own_model:
-                continue
-            priors = pr.default() if method.priors is None else method.priors
-            out[f"beta_{name}"] = self._beta_prior(chained, priors.beta)
-            if block.distribution.is_normal and method.residual == "common":
-                Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
-                out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
-            out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
-        return out
-
-    def _beta_prior(self, chained: ChainedBlock, prior: pr.CoefficientPrior) -> pr.CoefficientPrior:
-        """The prior in the units of the data, whatever its own units."""
-        block, intercept = chained.block, 0.0
-        if prior.follows_mean and block.distribution.has_log_mean_intercept:
-            intercept = float(np.log(np.nanmean(self.table.full[~self.ignore, chained.columns[0]])))
-        return prior.on_data(chained.scale, (len(block.fixed), block.predictors), intercept)
+        return parameter_priors(self.table, block_names(self.spec), self.ignore)
 
     def records(self) -> dict[str, Any]:
         """The user's declarations as plain records, without the masks `where` and `ignore`, which are arrays."""
@@ -371,26 +352,7 @@ class FCS(ImputationModel):
         return missing_together(self, labels)
 
     def __repr__(self) -> str:
-        n, m = len(self.data.frame), len(self.data.clusters)
-        lines = [f"FCS: {len(self.spec.blocks)} conditional models, {n:,} rows in {m:,} clusters"]
-        lines += [text(self.spec, self.data.cluster)]
-        if self._declared["methods"] is None:
-            lines += ["  methods chosen by family, level and observed clusters: a note says where it is not bayes,",
-                      "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
-        lines += [f"  priors of {text}" for text in self._described_priors()]
-        lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in self.bounds.items()]
-        lines += [f"  changed by a function of the user's own (post): {name}" for name in self.post]
-        family = {name: block.distribution for block in self.spec.blocks for name in block.responses}
-        lines += [f"  {line}" for line in self.shift.describe(lambda name: not family[name].is_normal)]
-        lines += [f"  note: {event.where}: {event.message}" for event in self.events]
-        return "\n".join(lines)
-
-    def _described_priors(self) -> list[str]:
-        try:
-            priors = self.parameter_priors
-        except SpecificationError as error:  # said again when it is sampled
-            return [f"the blocks cannot be used: {error}"]
-        return described(self.spec.blocks, priors, {n: self.data.levels(n) for n in self.spec.incomplete})
+        return described_model(self)
 
     def impute(
         self,
@@ -433,25 +395,11 @@ class FCS(ImputationModel):
         variable: 1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each
         imputation adds the values of its incomplete rows.
         """
-        m = _whole("m", m, 1)
-        cycles = max(CYCLES, -(-2 * DRAWS // m)) if cycles is None else _whole("cycles", cycles, 1)
-        tune = cycles // 2 if tune is None else _whole("tune", tune, 0)
-        if tune >= cycles:
-            raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
-        seed = new_seed() if seed is None else _whole("seed", seed, 0)
-        workers = None if workers is None else _whole("workers", workers, 1)
+        m, cycles, tune = length_of_run(m, cycles, tune)
+        seed = new_seed() if seed is None else whole("seed", seed, 0)
+        workers = None if workers is None else whole("workers", workers, 1)
         read_executor(executor, workers)
         run = FCSRun(self, seed, tune, workers, executor)
         with progress_bar(progress) as report:
             run.start(m, cycles, report)
             return run.imputations()
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """Refuse anything but a whole number of 63 bits, which files can hold."""
-    if isinstance(value, bool) or not isinstance(value, Real) or float(value) != float(value) // 1:
-        raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")
-    whole = int(value)  # type: ignore[call-overload]  # every real number that is whole
-    if not least <= whole < 2**63:
-        raise SpecificationError(f"{name} must be an integer from {least} to 2**63 - 1, got {value!r}.")
-    return whole

@@ -11,7 +11,7 @@ import xarray as xr
 
 from bayesimp.contract import plain
 from bayesimp.fcs.blocks.base import Chain, Parameters
-from bayesimp.fcs.loop import History
+from bayesimp.fcs.history import History
 
 if TYPE_CHECKING:
     from bayesimp.fcs.model import FCS

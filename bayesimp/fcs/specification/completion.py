@@ -1,0 +1,132 @@
+"""From drafts to models: columns that methods add, columns that the data cannot support, notes on what feeds back.
+
+Each step is in fcs/specification/automatic_columns.py or feedback.py; their order is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.specification.analyses import Analyses
+from bayesimp.fcs.specification.automatic_columns import (
+    Seen,
+    check_compatible,
+    with_contextual,
+    with_means,
+    without_collinear,
+    without_combined_means,
+    without_unseen,
+    without_unseen_levels,
+)
+from bayesimp.fcs.specification.feedback import computed_circles, feeding_back, note, unlimited
+from bayesimp.fcs.specification.levels import Draft
+from bayesimp.fcs.specification.predictor_edits import Given
+from bayesimp.fcs.specification.records import ConditionalModel
+from bayesimp.fcs.specification.values import filled, observed
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import Column
+from bayesimp.formulas.predictors import Part
+from bayesimp.messages import listing
+from bayesimp.notation import Array
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["completed"]
+
+
+def completed(
+    drafts: Sequence[Draft],
+    base: BaseColumns,
+    given: Mapping[str, Given],
+    why: Mapping[str, str],
+    logs: Mapping[str, str],
+    compatible: bool | None,
+    ignore: NDArray[np.bool_] | None,
+    analyses: Analyses,
+) -> dict[str, ConditionalModel]:
+    """The blocks with the columns that their methods add and without those that the data cannot support, noted."""
+    data = base.data
+    # the base columns are known only now, after all formulas
+    values = filled(data, base.complete, base.incomplete, base.derived.values())
+    drafts = [d.block.method.columns(d, data, values) for d in drafts]
+    fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
+    if compatible:
+        drafts = [d if d.block.name in analyses else check_compatible(d, why) for d in drafts]
+    asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
+    drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
+    drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
+    seen = Seen.of(data, base, fitted)
+    drafts = [without_unseen(d, seen, asked[d.block.name]) for d in drafts]
+    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
+    drafts = _with_circles(drafts, base, values)
+    made = {
+        d.block.name: d.block if d.block.name in analyses else with_means(d, data, values, compatible, fitted)
+        for d in drafts
+    }
+    added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
+    there = observed(data, base.complete, base.incomplete, base.derived.values())
+    made = {
+        name: block if name in analyses else with_contextual(block, there, data.codes, fitted)
+        for name, block in made.items()
+    }
+    made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
+    return {name: _without(block, given[name], base) for name, block in made.items()}
+
+
+def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:
+    """The columns that the user added to a default formula."""
+    return base.columns(Part(False, given.asked), given.formula.text) if given.asked else ()
+
+
+def _without(block: ConditionalModel, given: Given, base: BaseColumns) -> ConditionalModel:
+    """The block without the cluster means that the user removed; its columns get unique names."""
+    columns = list(block.fixed)
+    for atom in given.without:
+        (mean,) = base.columns(Part(False, ((atom,),)), given.formula.text)
+        if mean not in columns:
+            means = [c.name for c in columns if c.over is not None]
+            raise SpecificationError(
+                f"'{mean.name}' cannot be taken off the predictors of '{block.name}': it is not added to them "
+                f"({listing(means) or 'no cluster mean is'})."
+            )
+        columns.remove(mean)
+    names = [column.name for column in columns]
+    for name in (name for k, name in enumerate(names) if name in names[:k]):
+        raise SpecificationError(
+            f"'{name}' is a column of the table and another term of the formula of '{block.name}'; rename the column."
+        )
+    return replace(block, fixed=tuple(columns))
+
+
+def _with_note(draft: Draft, drafts: Sequence[Draft], logs: Mapping[str, str], data: IncompleteData) -> Draft:
+    """Note a variable drawn through a log link that predicts one of its own predictors (`feedback`)."""
+    block = draft.block
+    notes = [
+        note(name, data.families[name], others, logs)
+        for name in block.responses
+        if unlimited(data.families[name], block.method)
+        and (others := feeding_back(name, [d.block for d in drafts], logs))
+    ]
+    return replace(draft, block=replace(block, notes=(*block.notes, *notes)))
+
+
+def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[str, Array]) -> list[Draft]:
+    """Note derived columns that drive the variables from which they are derived (`feedback`)."""
+    about: dict[str, list[str]] = {}
+    users = [base.derived[name] for name in base.users]
+    for column, behind, ahead in computed_circles([d.block for d in drafts], users, values):
+        for name in behind:
+            about.setdefault(name, []).append(
+                f"'{column}' is computed from {listing(behind)} and predicts {listing(ahead)}, and back: a circle "
+                f"in which imputed values can run away. Stable are bounds= on {listing(behind)}, or formulas without "
+                f"{listing(ahead)} for these, or without '{column}' for the others"
+            )
+    return [
+        replace(d, block=replace(d.block, notes=(*d.block.notes, *notes)))
+        for d in drafts
+        for notes in [[n for name in d.block.responses for n in about.get(name, ())]]
+    ]

@@ -1,0 +1,114 @@
+"""From the formula of a block to the columns of its model, before columns are added or left out automatically."""
+
+from __future__ import annotations
+
+from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import trials
+from bayesimp.fcs.specification.feedback import computed_from_itself
+from bayesimp.fcs.specification.levels import Draft
+from bayesimp.fcs.specification.records import ConditionalModel
+from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
+from bayesimp.formulas.predictors import Predictors
+from bayesimp.methods import Method
+
+__all__ = ["draft"]
+
+
+def draft(
+    name: str,
+    responses: tuple[str, ...],
+    method: Method,
+    formula: Predictors,
+    explicit: bool,
+    notes: tuple[str, ...],
+    base: BaseColumns,
+) -> Draft:
+    """The columns that a formula names, checked against the method, the clusters and the block's own variables.
+
+    Parameters
+    ----------
+    name, responses
+        The block, and the variables imputed in it.
+    method
+        Its method.
+    formula, explicit
+        Its predictors, and whether the user wrote them.
+    notes
+        What defaults chose for it.
+    base
+        Base columns, to which those of the formula are added.
+
+    Raises
+    ------
+    SpecificationError
+        Method and formula do not go together; a column depends on a variable of the block.
+    """
+    cluster = base.data.cluster
+    if method.random == "required" and formula.random is None:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
+            "methods 'norm', 'pmm', 'glm', '2stage', 'sti' and '2lonly' do without."
+        )
+    if method.random == "none" and formula.random is not None:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: method '{method.name}' has no random part; take it out, or use 'bayes', 'iw', "
+            "'ml', 'mlmi' or 'pymc'."
+        )
+    if formula.random is not None and formula.formula.cluster != cluster:
+        raise SpecificationError(
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', the data by '{cluster}'; they "
+            "must be the same, and there is one level of clusters."
+        )
+    fixed = base.columns(formula.fixed, formula.text)
+    random = base.columns(formula.random, formula.text) if formula.random else ()
+    if formula.random is not None and not random:
+        raise SpecificationError(
+            f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
+        )
+    _check_cycle(name, responses, (*fixed, *random), base)
+    for column in fixed:
+        mean = cluster_column(INTERCEPT, (INTERCEPT, column.base))
+        if column.within and mean in fixed and any(c.base == column.base and not c.within for c in fixed):
+            raise SpecificationError(
+                f"Formula {formula.text!r}: {column.name} is '{column.base}' less {mean.name}; take one of the three out."
+            )
+    return Draft(
+        ConditionalModel(
+            name, responses, fixed, random, method, notes, *_of_family(responses[0], method, base)
+        ),
+        explicit,
+    )
+
+
+def _of_family(name: str, method: Method, base: BaseColumns) -> tuple[str, tuple[float, ...], str | None]:
+    """Family, levels and trials of a block."""
+    data, variable = base.data, base.data.variable(name)
+    family = variable.distribution
+    if family.is_normal or method.matches:  # observed values are matched as numbers
+        return "normal", (), None
+    column = trials(variable.family)
+    if column:
+        base._ingredient(column, f"trials of {name}")
+    levels = tuple(data.level_values(name).tolist()) if family.is_coded else ()
+    return family.name, levels, column or None
+
+
+def _check_cycle(
+    name: str, responses: tuple[str, ...], columns: tuple[Column, ...], base: BaseColumns
+) -> None:
+    for column in columns:
+        for part in (column.base, *(column.over or ())):
+            own = base.roots(part) & set(responses)
+            if not own:
+                continue
+            which = min(own)
+            if part == which:
+                raise SpecificationError(
+                    f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
+                    "take it out of the formula."
+                )
+            derived = tuple(base.derived.values())
+            raise SpecificationError(
+                computed_from_itself(name, which, part, derived, part in base.data.variables)
+            )
