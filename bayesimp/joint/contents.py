@@ -11,8 +11,7 @@ from bayesimp.formulas.predictors import addition
 from bayesimp.formulas.syntax import Name, write
 
 if TYPE_CHECKING:
-    from bayesimp.joint.latent.model import JointLatent
-    from bayesimp.joint.normal import JointNormal
+    from bayesimp.joint.formula_model import FormulaModel
 
 __all__ = ["call_with", "contents"]
 
@@ -36,7 +35,7 @@ def contents(formula: Formula) -> dict[str, Contents]:
 
 
 def call_with(
-    model: JointNormal | JointLatent,
+    model: FormulaModel,
     fixed: Mapping[str, Sequence[str]],
     random: Mapping[str, Sequence[str]],
     variances: Sequence[str],

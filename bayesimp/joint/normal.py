@@ -5,22 +5,22 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
-from bayesimp.contract import CodeNotInFile, Contents, ImputationModel, Shift, register
+from bayesimp.contract import Contents, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices, design
-from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.contents import call_with, contents
+from bayesimp.joint.contents import contents
+from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.run import JointRun
@@ -28,7 +28,6 @@ from bayesimp.joint.scale import Working, prepare
 from bayesimp.joint.storage import specification_of
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
-from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
@@ -39,14 +38,13 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
-__all__ = ["JointNormal", "checked_formula"]
+__all__ = ["JointNormal"]
 
-MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 Sampler = Literal["auto", "gibbs", "nuts"]
 
 
 @register
-class JointNormal(ImputationModel):
+class JointNormal(FormulaModel):
     """Joint multilevel normal model of all variables on the left-hand side of a formula.
 
     Parameters
@@ -83,18 +81,7 @@ class JointNormal(ImputationModel):
         *,
         shift: Shift | None = None,
     ) -> None:
-        if not isinstance(data, IncompleteData):
-            raise SpecificationError(
-                f"JointNormal takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
-            )
-        if not isinstance(formula, str):
-            raise SpecificationError(
-                f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
-            )
-        self.data = data
-        self.formula = checked_formula(parse(formula), data)
-        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
-        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        super().__init__(data, formula, priors, shift=shift)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
@@ -108,37 +95,6 @@ class JointNormal(ImputationModel):
         self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
 
-    def with_priors(self, priors: pr.Priors | str) -> JointNormal:
-        """The same data and formula under other priors."""
-        return JointNormal(self.data, self.formula.text, priors, shift=self.shift)
-
-    def specification(self) -> dict[str, Any]:
-        """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
-        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
-
-    @classmethod
-    def from_specification(
-        cls,
-        data: IncompleteData,
-        specification: Mapping[str, Any],
-        functions: Mapping[str, Callable] | None = None,
-    ) -> Self:
-        """The model that `specification` described; it has no functions of the user's.
-
-        Raises
-        ------
-        CodeNotInFile
-            A prior is of a class that this session has not defined.
-        """
-        try:
-            priors = priors_from_dict(specification["priors"])
-        except CodeNotInFile:
-            raise
-        except SpecificationError as error:  # a file from before modules were named
-            raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
-        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
-
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
         """The specification stored in a file."""
@@ -147,16 +103,6 @@ class JointNormal(ImputationModel):
     def contents(self) -> dict[str, Contents]:
         """The conditional models that the joint one implies."""
         return contents(self.formula)
-
-    def call_with(
-        self,
-        fixed: Mapping[str, Sequence[str]],
-        random: Mapping[str, Sequence[str]],
-        clusters: Sequence[str] = (),
-        variances: Sequence[str] = (),
-    ) -> str:
-        """The call with further terms: of FCS, where a joint normal model has no place for them."""
-        return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that does not take the priors."""
@@ -173,11 +119,6 @@ class JointNormal(ImputationModel):
         flat = self.priors.beta.is_flat
         names = self.responses, self.design.fixed, self.design.random_terms
         return prepare(X, Z, Y, codes, m, *names, flat=flat, orthogonal=orthogonal)
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        """The variables on the left-hand side of the formula."""
-        return self.formula.responses
 
     @property
     def effects(self) -> list[str]:
@@ -290,30 +231,3 @@ class JointNormal(ImputationModel):
             "response": responses, "response_2": responses, "fixed": list(self.design.fixed),
             "effect": self.effects, "effect_2": self.effects,
         }  # fmt: skip
-
-
-def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
-    """The parsed formula, if the joint model can take it."""
-    if not formula.responses:
-        raise SpecificationError(
-            f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
-        )
-    if len(formula.responses) > MOST_RESPONSES:
-        raise SpecificationError(
-            f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
-            "to the right side, or impute variable by variable with FCS."
-        )
-    if not formula.single_grouping:
-        raise SpecificationError(
-            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; the joint model has one level "
-            "of clusters, without crossed or nested ones."
-        )
-    if formula.cluster != data.cluster:
-        raise SpecificationError(
-            f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
-        )
-    if formula.independent:
-        raise SpecificationError(
-            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
-        )
-    return formula

@@ -11,7 +11,7 @@ import pandas as pd
 from bayesimp.contract import ImputationModel, model_type
 from bayesimp.datasets import examples
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.imputation.result import check_long_names
+from bayesimp.imputation.completed import check_long_names
 from bayesimp.messages import suggestion, where
 from bayesimp.priors import Priors
 from bayesimp.priors.records import priors_to_dict

@@ -19,7 +19,7 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, ImputationModel, Shift, register
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import DataError, SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.factors import read_factors
@@ -96,10 +96,7 @@ class JointGLMM(ImputationModel):
         links: Mapping[str, str] | None = None,
         shift: Shift | None = None,
     ) -> None:
-        if not isinstance(data, IncompleteData):
-            raise SpecificationError(
-                f"JointGLMM takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
-            )
+        must_be(data, "IncompleteData", "JointGLMM")
         if effects not in ("joint", "separate"):
             raise SpecificationError(f"effects must be 'joint' or 'separate', got {effects!r}.")
         self.data = data

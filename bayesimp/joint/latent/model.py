@@ -9,35 +9,33 @@ one is the largest of its utilities. Given the latent values of observed levels 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
-from bayesimp.contract import Contents, ImputationModel, Shift, register
+from bayesimp.contract import Contents, Shift, register
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices, design
-from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.contents import call_with, contents
+from bayesimp.joint.contents import contents
+from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
 from bayesimp.joint.latent.gibbs import LatentPriors
 from bayesimp.joint.latent.prior import GivenEntries, coefficient_prior, residual_prior
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.latent.table import LatentTable, latent_table
 from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries, latent_variables
-from bayesimp.joint.normal import checked_formula
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 from bayesimp.priors.gibbs import check_proper, covariance_update
-from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
@@ -52,7 +50,7 @@ __all__ = ["JointLatent"]
 
 
 @register
-class JointLatent(ImputationModel):
+class JointLatent(FormulaModel):
     """Joint model of normal, binary, ordinal and nominal variables, on latent normals.
 
     Parameters
@@ -97,18 +95,7 @@ class JointLatent(ImputationModel):
         *,
         shift: Shift | None = None,
     ) -> None:
-        if not isinstance(data, IncompleteData):
-            raise SpecificationError(
-                f"JointLatent takes IncompleteData, got {type(data).__name__}: bi.IncompleteData(table, cluster='...')."
-            )
-        if not isinstance(formula, str):
-            raise SpecificationError(
-                f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
-            )
-        self.data = data
-        self.formula: Formula = checked_formula(parse(formula), data)
-        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
-        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        super().__init__(data, formula, priors, shift=shift)
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
         self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)
         check_levels(data, self.variables)
@@ -151,11 +138,6 @@ class JointLatent(ImputationModel):
         return LatentPriors(Q0, t0, free, restricted, update, start, known)
 
     @property
-    def responses(self) -> tuple[str, ...]:
-        """The variables on the left-hand side of the formula."""
-        return self.formula.responses
-
-    @property
     def effects(self) -> list[str]:
         """Names of the cluster effects, the rows of Psi."""
         return effect_names(self.table.labels, list(self.design.random))
@@ -166,26 +148,6 @@ class JointLatent(ImputationModel):
         p = self.resolved
         Sigma = p.Sigma if np.isnan(self.entries).all() else GivenEntries(p.Sigma, self.entries)
         return {"beta": p.beta, "Sigma": Sigma, "Psi": p.Psi}
-
-    def with_priors(self, priors: pr.Priors | str) -> JointLatent:
-        """The same data and formula under other priors."""
-        return JointLatent(self.data, self.formula.text, priors, shift=self.shift)
-
-    def specification(self) -> dict[str, Any]:
-        """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
-        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
-
-    @classmethod
-    def from_specification(
-        cls,
-        data: IncompleteData,
-        specification: Mapping[str, Any],
-        functions: Mapping[str, Callable] | None = None,
-    ) -> Self:
-        """The model that `specification` described; it has no functions of the user's."""
-        priors = priors_from_dict(specification["priors"])
-        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
@@ -198,16 +160,6 @@ class JointLatent(ImputationModel):
         return {
             name: replace(each, is_normal=name in numbers) for name, each in contents(self.formula).items()
         }
-
-    def call_with(
-        self,
-        fixed: Mapping[str, Sequence[str]],
-        random: Mapping[str, Sequence[str]],
-        clusters: Sequence[str] = (),
-        variances: Sequence[str] = (),
-    ) -> str:
-        """The call with further terms: of FCS, where a joint model on latent normals has no place for them."""
-        return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that this model does not have."""

@@ -1,0 +1,122 @@
+"""What joint models declared by one formula share: reading the declaration, and writing it down again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from bayesimp import priors as pr
+from bayesimp.contract import CodeNotInFile, ImputationModel, Shift
+from bayesimp.errors import SpecificationError, must_be
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.joint.contents import call_with
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["FormulaModel"]
+
+MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
+
+
+class FormulaModel(ImputationModel):
+    """A joint model of all variables on the left-hand side of one formula.
+
+    Attributes
+    ----------
+    formula
+        The parsed formula.
+    """
+
+    formula: Formula
+    priors: pr.Priors
+
+    def __init__(
+        self,
+        data: IncompleteData,
+        formula: str,
+        priors: pr.Priors | str | None = None,
+        *,
+        shift: Shift | None = None,
+    ) -> None:
+        must_be(data, "IncompleteData", type(self).__name__)
+        if not isinstance(formula, str):
+            raise SpecificationError(
+                f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
+            )
+        self.data = data
+        self.formula = checked_formula(parse(formula), data)
+        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
+        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The variables on the left-hand side of the formula."""
+        return self.formula.responses
+
+    def with_priors(self, priors: pr.Priors | str) -> Self:
+        """The same data and formula under other priors."""
+        return type(self)(self.data, self.formula.text, priors, shift=self.shift)
+
+    def specification(self) -> dict[str, Any]:
+        """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
+        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+
+    @classmethod
+    def from_specification(
+        cls,
+        data: IncompleteData,
+        specification: Mapping[str, Any],
+        functions: Mapping[str, Callable] | None = None,
+    ) -> Self:
+        """The model that `specification` described; it has no functions of the user's.
+
+        Raises
+        ------
+        CodeNotInFile
+            A prior is of a class that this session has not defined.
+        """
+        try:
+            priors = priors_from_dict(specification["priors"])
+        except CodeNotInFile:
+            raise
+        except SpecificationError as error:  # a file from before modules were named
+            raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
+        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+
+    def call_with(
+        self,
+        fixed: Mapping[str, Sequence[str]],
+        random: Mapping[str, Sequence[str]],
+        clusters: Sequence[str] = (),
+        variances: Sequence[str] = (),
+    ) -> str:
+        """The call with further terms: of FCS, where a joint model has no place for them."""
+        return call_with(self, fixed, random, variances)
+
+
+def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
+    """The parsed formula, if the joint model can take it."""
+    if not formula.responses:
+        raise SpecificationError(
+            f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
+        )
+    if len(formula.responses) > MOST_RESPONSES:
+        raise SpecificationError(
+            f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
+            "to the right side, or impute variable by variable with FCS."
+        )
+    if not formula.single_grouping:
+        raise SpecificationError(
+            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; the joint model has one level "
+            "of clusters, without crossed or nested ones."
+        )
+    if formula.cluster != data.cluster:
+        raise SpecificationError(
+            f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
+        )
+    if formula.independent:
+        raise SpecificationError(
+            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
+        )
+    return formula
