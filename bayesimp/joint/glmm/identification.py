@@ -18,15 +18,34 @@ from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.formulas.formula import parse
 from bayesimp.joint.glmm.factors import Factor
+from bayesimp.joint.glmm.observed_scale import representative
 from bayesimp.joint.glmm.prior import factor_beta
-from bayesimp.joint.glmm.table import FactorTable, representative
+from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.priors import Priors
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["check_identified"]
+__all__ = ["check_identified", "check_variation"]
 
 Array = NDArray[np.float64]
 TRIES = 10  # tables of few clusters can have columns that are the same by chance
+
+
+def check_variation(factors: Sequence[Factor], data: IncompleteData) -> None:
+    """Refuse variables that have one observed value.
+
+    Raises
+    ------
+    DataError
+        The message names the variable and the number of rows.
+    """
+    for factor in factors:
+        values = data.numeric(factor.response)
+        seen = values[~np.isnan(values)]
+        if len(np.unique(seen)) < 2:
+            raise DataError(
+                f"'{factor.response}' has one value, {seen[0]:g}, in all {len(seen):,} rows in which it is observed: "
+                "nothing can be learnt of its distribution; leave it out of the table, or fill it in."
+            )
 
 
 def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, own: Collection[str]) -> None:

@@ -19,18 +19,18 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, ImputationModel, Shift, register
-from bayesimp.errors import DataError, SpecificationError, must_be
+from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.glmm.describe import described_model
 from bayesimp.joint.glmm.factors import read_factors
-from bayesimp.joint.glmm.identification import check_identified
-from bayesimp.joint.glmm.posterior import effects_of, tree_name
+from bayesimp.joint.glmm.identification import check_identified, check_variation
+from bayesimp.joint.glmm.posterior import tree_name
 from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
 from bayesimp.joint.glmm.request import read_request
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
 from bayesimp.joint.options import draws_per_imputation
-from bayesimp.priors.describe import describe
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
@@ -104,7 +104,7 @@ class JointGLMM(ImputationModel):
         self.separate = effects == "separate"
         self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
         self.factors, base = read_factors(data, self.request)
-        self._check_variation()
+        check_variation(self.factors, data)
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
@@ -112,16 +112,6 @@ class JointGLMM(ImputationModel):
         if self.is_conjugate:
             factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
         self.events: list[Event] = self._notes()
-
-    def _check_variation(self) -> None:
-        for factor in self.factors:
-            values = self.data.numeric(factor.response)
-            seen = values[~np.isnan(values)]
-            if len(np.unique(seen)) < 2:
-                raise DataError(
-                    f"'{factor.response}' has one value, {seen[0]:g}, in all {len(seen):,} rows in which it is observed: "
-                    "nothing can be learnt of its distribution; leave it out of the table, or fill it in."
-                )
 
     def _notes(self) -> list[Event]:
         """Clusters in which a variable is never observed rest on the model; variables that are left incomplete."""
@@ -242,36 +232,7 @@ class JointGLMM(ImputationModel):
         return json.loads(attrs["specification"])
 
     def __repr__(self) -> str:
-        data, K = self.data, len(self.factors)
-        lines = [
-            f"JointGLMM: {len(data):,} rows in {len(data.clusters):,} clusters; {K} factors, in order:",
-        ]
-        for factor in self.factors:
-            count = int(data.missing(factor.response).sum())
-            what = "analysis" if factor.is_analysis else "imputation"
-            level = ", one value in a cluster" if factor.at_cluster else ""
-            lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing)")
-        lines.append(f"  priors '{self.priors.name}', on the scale of the data:")
-        for name, prior in self.parameter_priors.items():
-            if name.startswith("Psi"):
-                group = next(
-                    g
-                    for g in blocks_of(self.factors, self.separate)[0]
-                    if not self.separate or name == f"Psi_{tree_name(self.factors[g[0]])}"
-                )
-                labels = [label for k in group for label in effects_of(self.factors[k])]
-            else:
-                factor = next(f for f in self.factors if name.endswith(f"_{tree_name(f)}"))
-                labels = (
-                    [column.name for column in factor.fixed] if name.startswith("beta") else [factor.response]
-                )
-            lines.append(f"    {name}: {describe(prior, labels)}")
-        if self.shift:
-            lines.append(
-                "  shift of what is imputed: " + ", ".join(f"{k} {v:+g}" for k, v in self.shift.by.items())
-            )
-        lines += [f"  note: {event.where}: {event.message}" for event in self.events]
-        return "\n".join(lines)
+        return described_model(self)
 
     def impute(
         self,

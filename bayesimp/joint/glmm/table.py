@@ -14,23 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.contract import Shift
-from bayesimp.errors import DataError
 from bayesimp.families.registry import trials
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.joint.glmm.cells import bare_clusters, missing_cells, used_rows
 from bayesimp.joint.glmm.factors import Factor
-from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
-from bayesimp.joint.glmm.scale import FactorScale, JointScale, factor_scale, joint_scale
-from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells, FactorArrays
-from bayesimp.kernels.factors.columns import Programs, all_columns, all_means
-from bayesimp.kernels.factors.together import can_move_together
+from bayesimp.joint.glmm.observed_scale import check_finite, factor_scales, representative
+from bayesimp.joint.glmm.programs import Compiler
+from bayesimp.joint.glmm.scale import FactorScale, JointScale, joint_scale
+from bayesimp.kernels.factors.arrays import Cells, FactorArrays
+from bayesimp.kernels.factors.columns import Programs
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["FactorTable", "factor_table", "representative"]
+__all__ = ["FactorTable", "factor_table"]
 
 Array = NDArray[np.float64]
-LEAST_ROWS = 30  # with all variables of a factor, from which on its scale is theirs alone
 
 
 @dataclass(frozen=True)
@@ -131,20 +130,20 @@ def factor_table(
     divisor = np.column_stack(
         [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
     )
-    cells, leaf = _cells(factors, places, columns, compiler, V, first, analyses_only)
-    used = _used(factors, V, places, leaf, first)
+    cells, leaf = missing_cells(factors, places, columns, compiler, V, first, analyses_only)
+    used = used_rows(factors, V, places, leaf, first)
     arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
     if known is None:
         X = representative(V, programs, means, divisor, cluster, first)
-        _check_finite(X, factors)
-        scales = _scales(factors, arrays, X, Y, used, base)
+        check_finite(X, factors)
+        scales = factor_scales(factors, arrays, X, Y, used, base)
         observed = tuple(np.sort(y[~np.isnan(y)]) for y in Y.T)
     else:
         scales, observed = known.scales, known.observed
     rows = tuple(np.flatnonzero(used[:, k]) for k in range(len(factors)))
     starts = tuple(np.searchsorted(cluster[r], np.arange(len(order) + 1)).astype(np.int64) for r in rows)
     missing = tuple(np.flatnonzero(np.isnan(Y[:, k])) for k in range(len(factors)))
-    bare = tuple(_bare(factor, leaf[k], Y[:, k], cluster) for k, factor in enumerate(factors))
+    bare = tuple(bare_clusters(factor, leaf[k], Y[:, k], cluster) for k, factor in enumerate(factors))
     return FactorTable(
         factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
         scales, joint_scale(scales), tuple(compiler.variables),
@@ -212,94 +211,6 @@ def _responses(
     return Y, center, unit
 
 
-def _cells(
-    factors: Sequence[Factor],
-    places: Sequence[int],
-    columns: Sequence[Sequence[tuple]],
-    compiler: Compiler,
-    V: Array,
-    first: NDArray[np.int64],
-    analyses_only: bool,
-) -> tuple[Cells, NDArray[np.bool_]]:
-    """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
-    flat = [tokens for part in columns for tokens in part]
-    begin = np.concatenate([[0], np.cumsum([len(part) for part in columns])])
-    K, T = len(factors), len(flat)
-    rows, start, kind, child, of, wide, active, mean, mean_of = [], [0], [], [0], [], [], [], [0], []
-    leaf = np.ones(K, dtype=bool)
-    for k in range(K):
-        of_mean = [degree(tokens, places[k], lambda e: 0) for tokens in compiler.averaged]
-        degrees = np.array(
-            [degree(tokens, places[k], of_mean.__getitem__) for tokens in flat], dtype=np.int64
-        )
-        in_mean = np.array(
-            [any(c == 2 and of_mean[int(a)] for c, a in tokens) for tokens in flat], dtype=bool
-        )
-        linear = True
-        for l in range(K):
-            own = slice(begin[l], begin[l + 1])
-            if not degrees[own].any() or (analyses_only and not factors[l].is_analysis):
-                continue
-            leaf[k] = False
-            of.append(l)
-            wide.append(bool(in_mean[own].any()))
-            mask = np.zeros(T, dtype=bool)
-            mask[own] = degrees[own] > 0
-            active.append(mask)
-            linear &= factors[l].family.is_normal and not (degrees[own] >= NONLINEAR).any()
-        child.append(len(of))
-        mean_of += [e for e, d in enumerate(of_mean) if d]
-        mean.append(len(mean_of))
-        kind.append(_kind(factors[k], linear))
-        missing = np.isnan(V[:, places[k]]) & (not leaf[k])
-        if factors[k].at_cluster:
-            missing &= np.isin(np.arange(len(V)), first[:-1])
-        rows += np.flatnonzero(missing).tolist()
-        start.append(len(rows))
-
-    def ints(x: list) -> NDArray[np.int64]:
-        return np.array(x, dtype=np.int64)
-
-    return Cells(
-        ints(start), ints(rows), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
-        np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
-    ), leaf  # fmt: skip
-
-
-def _bare(factor: Factor, leaf: bool, y: Array, cluster: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Clusters in which nothing of a response is observed, of factors with effects that other factors wait for."""
-    if leaf or not factor.effects or not can_move_together(factor.code):
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.bincount(cluster, ~np.isnan(y)) == 0).astype(np.int64)
-
-
-def _kind(factor: Factor, linear: bool) -> int:
-    """How a missing cell is drawn (kernels/factors/cells.py)."""
-    family = factor.family
-    if family.is_coded or family.takes_trials:
-        return ENUMERATE
-    if family.is_normal:
-        return GAUSSIAN if linear else SLICE
-    return COUNT if family.is_count else SLICE
-
-
-def _used(
-    factors: Sequence[Factor],
-    V: Array,
-    places: Sequence[int],
-    leaf: NDArray[np.bool_],
-    first: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """(n, K) whether a row counts in a factor: of a leaf, where it is observed; of a variable of clusters, once."""
-    used = ~(np.isnan(V[:, places]) & leaf)
-    once = np.zeros(len(V), dtype=bool)
-    once[first[:-1]] = True
-    for k, factor in enumerate(factors):
-        if factor.at_cluster:
-            used[:, k] &= once
-    return used
-
-
 def _arrays(
     data: IncompleteData,
     factors: Sequence[Factor],
@@ -333,76 +244,3 @@ def _arrays(
         np.array(places, dtype=np.int64), center, unit, ends([len(v) for v in values]), np.concatenate(values),
         np.array([factor.at_cluster for factor in factors]), n_trials, offset, used, cluster, first,
     )  # fmt: skip
-
-
-def representative(
-    V: Array,
-    programs: Programs,
-    means: Programs,
-    divisor: Array,
-    cluster: NDArray[np.int64],
-    first: NDArray[np.int64],
-) -> Array:
-    """(n, T) columns where missing values are filled with observed ones, evenly from the least to the largest."""
-    filled = V.copy()
-    for v in filled.T:
-        hole = np.flatnonzero(np.isnan(v))
-        if len(hole):
-            seen = np.sort(v[~np.isnan(v)])
-            # far steps through the sorted values, so that neighbours in the table get values that are not alike
-            v[hole] = seen[(np.arange(len(hole)) * 0.6180339887498949 % 1.0 * len(seen)).astype(np.int64)]
-    M, X = np.zeros(divisor.shape), np.empty((len(V), len(programs.start) - 1))
-    all_means(means, divisor, filled, first, M)
-    all_columns(programs, filled, M, cluster, np.arange(len(V)), X)
-    return X
-
-
-def _check_finite(X: Array, factors: Sequence[Factor]) -> None:
-    """Refuse columns that overflow at values that are observed."""
-    at = 0
-    for factor in factors:
-        for column in (*factor.fixed, *factor.random):
-            bad = int((~np.isfinite(X[:, at])).sum())
-            at += 1
-            if bad:
-                raise DataError(
-                    f"Formula '{factor.formula}': '{column.name}' is not finite in {bad:,} of {len(X):,} rows, at values "
-                    "that are observed of its variables: it overflows. Divide them by a larger unit in the table, or use "
-                    "another transformation."
-                )
-
-
-def _scales(
-    factors: Sequence[Factor],
-    arrays: FactorArrays,
-    X: Array,
-    Y: Array,
-    used: NDArray[np.bool_],
-    base: BaseColumns,
-) -> tuple[FactorScale, ...]:
-    """The scale of every factor, in the rows in which its response is observed."""
-    out = []
-    for k, factor in enumerate(factors):
-        begin, p = arrays.column[k], arrays.fixed[k]
-        rows = used[:, k] & ~np.isnan(Y[:, k])
-        if rows.sum() < LEAST_ROWS:
-            rows = used[:, k]
-        fixed, random = (
-            [_written(column.name, base) for column in part] for part in (factor.fixed, factor.random)
-        )
-        s, c = np.ones(factor.predictors), np.zeros(factor.predictors)
-        if factor.family.is_standardised:
-            s, c = arrays.unit[k : k + 1].copy(), arrays.center[k : k + 1].copy()
-        elif factor.family.is_divided_by_mean:
-            c = np.log(arrays.unit[k : k + 1])
-        out.append(
-            factor_scale(
-                X[rows, begin : begin + p], X[rows, begin + p : arrays.column[k + 1]], fixed, random, s, c
-            )
-        )
-    return tuple(out)
-
-
-def _written(name: str, base: BaseColumns) -> str:
-    """A column as a formula spells it."""
-    return base.written.get(name, name)

@@ -1,0 +1,107 @@
+"""Which cells and rows the sampler of a joint GLMM visits: missing cells and how they are drawn, rows used by factor.
+
+A variable that is in no other factor is a leaf: its missing cells are drawn only where tables are completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.joint.glmm.factors import Factor
+from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
+from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells
+from bayesimp.kernels.factors.together import can_move_together
+from bayesimp.notation import Array
+
+__all__ = ["bare_clusters", "missing_cells", "used_rows"]
+
+
+def missing_cells(
+    factors: Sequence[Factor],
+    places: Sequence[int],
+    columns: Sequence[Sequence[tuple]],
+    compiler: Compiler,
+    V: Array,
+    first: NDArray[np.int64],
+    analyses_only: bool,
+) -> tuple[Cells, NDArray[np.bool_]]:
+    """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
+    flat = [tokens for part in columns for tokens in part]
+    begin = np.concatenate([[0], np.cumsum([len(part) for part in columns])])
+    K, T = len(factors), len(flat)
+    rows, start, kind, child, of, wide, active, mean, mean_of = [], [0], [], [0], [], [], [], [0], []
+    leaf = np.ones(K, dtype=bool)
+    for k in range(K):
+        of_mean = [degree(tokens, places[k], lambda e: 0) for tokens in compiler.averaged]
+        degrees = np.array(
+            [degree(tokens, places[k], of_mean.__getitem__) for tokens in flat], dtype=np.int64
+        )
+        in_mean = np.array(
+            [any(c == 2 and of_mean[int(a)] for c, a in tokens) for tokens in flat], dtype=bool
+        )
+        linear = True
+        for l in range(K):
+            own = slice(begin[l], begin[l + 1])
+            if not degrees[own].any() or (analyses_only and not factors[l].is_analysis):
+                continue
+            leaf[k] = False
+            of.append(l)
+            wide.append(bool(in_mean[own].any()))
+            mask = np.zeros(T, dtype=bool)
+            mask[own] = degrees[own] > 0
+            active.append(mask)
+            linear &= factors[l].family.is_normal and not (degrees[own] >= NONLINEAR).any()
+        child.append(len(of))
+        mean_of += [e for e, d in enumerate(of_mean) if d]
+        mean.append(len(mean_of))
+        kind.append(_kind(factors[k], linear))
+        missing = np.isnan(V[:, places[k]]) & (not leaf[k])
+        if factors[k].at_cluster:
+            missing &= np.isin(np.arange(len(V)), first[:-1])
+        rows += np.flatnonzero(missing).tolist()
+        start.append(len(rows))
+
+    def ints(x: list) -> NDArray[np.int64]:
+        return np.array(x, dtype=np.int64)
+
+    return Cells(
+        ints(start), ints(rows), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
+        np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
+    ), leaf  # fmt: skip
+
+
+def _kind(factor: Factor, linear: bool) -> int:
+    """How a missing cell is drawn (kernels/factors/cells.py)."""
+    family = factor.family
+    if family.is_coded or family.takes_trials:
+        return ENUMERATE
+    if family.is_normal:
+        return GAUSSIAN if linear else SLICE
+    return COUNT if family.is_count else SLICE
+
+
+def bare_clusters(factor: Factor, leaf: bool, y: Array, cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Clusters in which nothing of a response is observed, of factors with effects that other factors wait for."""
+    if leaf or not factor.effects or not can_move_together(factor.code):
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.bincount(cluster, ~np.isnan(y)) == 0).astype(np.int64)
+
+
+def used_rows(
+    factors: Sequence[Factor],
+    V: Array,
+    places: Sequence[int],
+    leaf: NDArray[np.bool_],
+    first: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """(n, K) whether a row counts in a factor: of a leaf, where it is observed; of a variable of clusters, once."""
+    used = ~(np.isnan(V[:, places]) & leaf)
+    once = np.zeros(len(V), dtype=bool)
+    once[first[:-1]] = True
+    for k, factor in enumerate(factors):
+        if factor.at_cluster:
+            used[:, k] &= once
+    return used

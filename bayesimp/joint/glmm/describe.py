@@ -1,0 +1,45 @@
+"""A joint GLMM as it is printed: its factors in order, their priors, shift and notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bayesimp.joint.glmm.posterior import effects_of, tree_name
+from bayesimp.joint.glmm.prior import blocks_of
+from bayesimp.priors.describe import describe
+
+if TYPE_CHECKING:
+    from bayesimp.joint.glmm.model import JointGLMM
+
+__all__ = ["described_model"]
+
+
+def described_model(model: JointGLMM) -> str:
+    """The text of ``print(model)``."""
+    data, K = model.data, len(model.factors)
+    lines = [f"JointGLMM: {len(data):,} rows in {len(data.clusters):,} clusters; {K} factors, in order:"]
+    for factor in model.factors:
+        count = int(data.missing(factor.response).sum())
+        what = "analysis" if factor.is_analysis else "imputation"
+        level = ", one value in a cluster" if factor.at_cluster else ""
+        lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing)")
+    lines.append(f"  priors '{model.priors.name}', on the scale of the data:")
+    for name, prior in model.parameter_priors.items():
+        lines.append(f"    {name}: {describe(prior, _labels(model, name))}")
+    if model.shift:
+        lines.append(
+            "  shift of what is imputed: " + ", ".join(f"{k} {v:+g}" for k, v in model.shift.by.items())
+        )
+    lines += [f"  note: {event.where}: {event.message}" for event in model.events]
+    return "\n".join(lines)
+
+
+def _labels(model: JointGLMM, name: str) -> list[str]:
+    """What the elements of a parameter belong to, by its name in the posterior."""
+    factors = model.factors
+    if name.startswith("Psi"):
+        groups = blocks_of(factors, model.separate)[0]
+        group = next(g for g in groups if not model.separate or name == f"Psi_{tree_name(factors[g[0]])}")
+        return [label for k in group for label in effects_of(factors[k])]
+    factor = next(f for f in factors if name.endswith(f"_{tree_name(f)}"))
+    return [column.name for column in factor.fixed] if name.startswith("beta") else [factor.response]
