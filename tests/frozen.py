@@ -60,6 +60,10 @@ FAMILIES = (
     "ordinal",
     "categorical",
 )
+FACTOR_FAMILIES = (
+    "normal", "bernoulli", "poisson", "negative_binomial", "gamma", "ordinal", "categorical", "student",
+    "zero_inflated_poisson",
+)  # fmt: skip
 PRIORS: dict[str, Callable[[], priors.Priors]] = {
     "default": priors.default,
     "pan": priors.pan,
@@ -98,6 +102,8 @@ def table(family: str = "normal", level: str = "row") -> pd.DataFrame:
         "inverse_gaussian": np.exp(0.3 * eta),
         "ordinal": np.digitize(eta, [-0.7, 0.7]).astype(float),
         "categorical": np.digitize(eta, [-0.5, 0.5]).astype(float),
+        "student": eta,
+        "zero_inflated_poisson": count * (x > -1),
     }[family]
     w = 0.3 * x + 0.5 * eta + rng.normal(size=n)
     frame = pd.DataFrame({"g": g, "x": x, "y": y, "w": w, "n": rng.integers(7, 9, n).astype(float)})
@@ -119,6 +125,21 @@ def joint(prior: priors.Priors, formula: str = "y + w ~ x + (1 | g)", **options:
     data = bi.IncompleteData(table(), cluster="g")
     settings = {"m": 4, "seed": 5, "chains": 2, "tune": 20, "draws": 20, "progress": False} | options
     return bi.JointNormal(data, formula, prior).impute(**settings)
+
+
+def with_factors(kind: str, family: str) -> bi.Imputations:
+    """A model that has the analysis in it: JointGLMM, or FCS given an analysis of which y is the response or not."""
+    data = bi.IncompleteData(table(family), cluster="g", families={"y": family})
+    analysis = "y ~ x + w + (1 | g)" if kind != "FCS given w" else "w ~ x + y + (1 | g)"
+    if kind == "JointGLMM":
+        return bi.JointGLMM(data, analysis).impute(m=4, seed=5, chains=2, tune=10, draws=10, progress=False)
+    return bi.FCS(data, analysis=analysis).impute(m=2, seed=5, cycles=3, progress=False)
+
+
+def latent(family: str) -> bi.Imputations:
+    data = bi.IncompleteData(table(family), cluster="g", families={"y": family})
+    model = bi.JointLatent(data, "y + w ~ x + (1 | g)")
+    return model.impute(m=4, seed=5, chains=2, tune=10, draws=10, progress=False)
 
 
 def runs() -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -152,6 +173,11 @@ def runs() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "fcs, derived", lambda: fcs("normal", "bayes", derived={"yx": "y * x"})
     yield "fcs, extended", lambda: fcs("poisson", "bayes").extend(2)
     yield "fcs, further cycles", lambda: fcs("ordinal", "bayes").iterate(2)
+    for family in FACTOR_FAMILIES:
+        for kind in ("JointGLMM", "FCS given y", "FCS given w"):
+            yield f"factors, {kind}, {family}", lambda k=kind, f=family: with_factors(k, f)
+    for family in ("normal", "bernoulli", "ordinal", "categorical"):
+        yield f"latent, {family}", lambda f=family: latent(f)
     for analysis, family in ANALYSES:
         yield f"analysis {analysis}, {family}", lambda a=analysis, f=family: _analysed(a, f)
     yield "sensitivity", _sensitivity

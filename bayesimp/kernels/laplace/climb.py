@@ -7,7 +7,7 @@ definite. Modes of effects are carried along to first order.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
     from bayesimp.kernels.laplace.criterion import Evaluation, Penalty
 
-__all__ = ["LITTLE", "RIDGE", "climb", "covariance_at"]
+__all__ = ["LITTLE", "RIDGE", "Search", "climb", "covariance_at"]
 
 EVALUATIONS = 300
 RIDGE = 1e-3  # smallest ridge added to a Hessian that is not definite
@@ -122,28 +122,37 @@ def go(x: Vector, s: Vector, modes: Matrix, lean: Matrix, t: float, trial: Vecto
             u[i, a] = modes[i, a] + t * lean[i, a]
 
 
-@merged
-def climb(
-    rows: GlmmRows,
-    shape: float,
-    penalty: Penalty,
-    free: IntMatrix,
-    gain: float,
-    given: bool,
-    keep: BoolVector,
-    x: Vector,
-    u: Matrix,
-    v: Evaluation,
-    inverse: Matrix,
-    g: Vector,
-    hessian: Matrix,
-) -> tuple[float, bool, int]:
-    """x <- where the search from x ends; returns the value, whether it converged, and the number of evaluations.
+class Search(NamedTuple):
+    """What is searched, and where the search is; its arrays change in place.
 
-    gain: that of a step not worth an evaluation; u, g and the value are carried along it, while hessian <- that before
-    it. given: whether the first step uses the inverse as it is passed: after a fit of similar data it is the expected
-    curvature, which serves better far from the maximum than the observed one. Elements that are not kept are held.
+    rows, shape, penalty, free: as of `bayesimp.kernels.laplace.fit.maximise_laplace`. keep (k,): elements that are not
+    held. x (k,), u (m, q): parameters, modes of effects. gradient (k,), hessian, inverse (k, k): derivatives of the
+    criterion, inverse of the negative Hessian. v: work space of an evaluation.
     """
+
+    rows: GlmmRows
+    shape: float
+    penalty: Penalty
+    free: np.ndarray
+    keep: np.ndarray
+    x: np.ndarray
+    u: np.ndarray
+    gradient: np.ndarray
+    hessian: np.ndarray
+    inverse: np.ndarray
+    v: Evaluation
+
+
+@merged
+def climb(at: Search, gain: float, given: bool) -> tuple[float, bool, int]:
+    """at.x <- where the search from x ends; returns the value, whether it converged, and the number of evaluations.
+
+    gain: that of a step not worth an evaluation; u, the gradient and the value are carried along it, while hessian <-
+    that before it. given: whether the first step uses the inverse that it is passed: after a fit of similar data it is
+    the expected curvature, which serves better far from the maximum than the observed one.
+    """
+    rows, free, keep, v = at.rows, at.free, at.keep, at.v
+    x, u, g, hessian, inverse = at.x, at.u, at.gradient, at.hessian, at.inverse
     k, (m, q) = x.shape[0], u.shape
     s, trial, g_trial = np.zeros(k), x.copy(), np.empty(k)
     h_trial, modes, lean = np.empty((k, k)), np.zeros((m, q)), np.zeros((m, q))
@@ -151,7 +160,7 @@ def climb(
     for i in range(m):
         clusters += rows.first[i + 1] > rows.first[i]
     for evaluation in range(1, EVALUATIONS + 1):
-        after = evaluate(rows, shape, penalty, free, trial, u, v, g_trial, h_trial)
+        after = evaluate(rows, at.shape, at.penalty, free, trial, u, v, g_trial, h_trial)
         if evaluation == 1:
             if not math.isfinite(after):
                 return -math.inf, False, evaluation

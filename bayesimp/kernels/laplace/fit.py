@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel, merged
-from bayesimp.kernels.laplace.climb import LITTLE, RIDGE, climb, covariance_at
+from bayesimp.kernels.laplace.climb import LITTLE, RIDGE, Search, climb, covariance_at
 from bayesimp.kernels.laplace.criterion import normalisers, penalty_value, put_theta, working
 from bayesimp.kernels.laplace.start import pooled_start, variance_start
 from bayesimp.kernels.linalg import copy_to, fill, lower_product
@@ -26,7 +26,7 @@ from bayesimp.notation import BoolVector, IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
-    from bayesimp.kernels.laplace.criterion import Evaluation, Penalty
+    from bayesimp.kernels.laplace.criterion import Penalty
 
 __all__ = [
     "EVENTS",
@@ -120,35 +120,20 @@ def away_from_zero(
 
 
 @merged
-def search(
-    rows: GlmmRows,
-    shape: float,
-    penalty: Penalty,
-    free: IntMatrix,
-    gain: float,
-    given: bool,
-    keep: BoolVector,
-    x: Vector,
-    u: Matrix,
-    v: Evaluation,
-    inverse: Matrix,
-    gradient: Vector,
-    hessian: Matrix,
-) -> tuple[float, bool, int, bool]:
-    """x <- the best end of the searches; keep <- False for elements at zero.
+def search(at: Search, gain: float, given: bool) -> tuple[float, bool, int, bool]:
+    """at.x <- the best end of the searches; at.keep <- False for elements at zero.
 
     Stages 0 to 2: searches; 3: with small columns at zero; 4: from the best once more, unless a search ended there. There
     is one call of `climb`, because of the time it takes to compile. Returns the value, whether the search converged, the
     number of evaluations, and whether Psi is singular.
     """
+    x, free, keep, L = at.x, at.free, at.keep, at.v.L
     k, d = x.shape[0], free.shape[0]
     p = k - d
     value, converged, evaluations, singular = -math.inf, False, 0, False
     best, stage, worth = x.copy(), 0, gain
     while True:
-        after, ended, used = climb(
-            rows, shape, penalty, free, worth, given, keep, x, u, v, inverse, gradient, hessian
-        )
+        after, ended, used = climb(at, worth, given)
         given = False
         evaluations += used
         if stage == 4:
@@ -167,9 +152,9 @@ def search(
             x[a] = best[a]
         there = stage == 0 and not near
         stage = 3 if stage < 3 and near else 4
-        singular = canonical(x, p, free, LITTLE if stage == 3 else BOUNDARY, v.L)
+        singular = canonical(x, p, free, LITTLE if stage == 3 else BOUNDARY, L)
         for l in range(d):
-            keep[p + l] = v.L[free[l, 1], free[l, 1]] > 0.0
+            keep[p + l] = L[free[l, 1], free[l, 1]] > 0.0
         if stage == 3:
             continue
         for a in range(k):
@@ -264,9 +249,8 @@ def maximise_laplace(
     copy_to(inverse, covariance)
 
     keep = np.ones(k, np.bool_)
-    value, converged, evaluations, singular = search(
-        rows, shape, penalty, free, gain, given, keep, x, u, v, inverse, gradient, hessian
-    )
+    at = Search(rows, shape, penalty, free, keep, x, u, gradient, hessian, inverse, v)
+    value, converged, evaluations, singular = search(at, gain, given)
     answer = (SINGULAR if singular else 0) | (0 if converged else NOT_CONVERGED)
     if not final_covariance(hessian, keep, v.information, p, covariance):
         answer |= NO_CURVATURE

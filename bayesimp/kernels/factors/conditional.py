@@ -1,0 +1,155 @@
+"""One factor that is not normal, given other factors' effects: what its moves share, and the draw of its effects.
+
+    b_i  by independence Metropolis from a t at the mode of its conditional density (kernels/glmm/blocks.py)
+
+with the prior N(Q^-1 t_i, Q^-1) given the other factors' effects (kernels/factors/effects.py), from which effects of
+clusters without rows are drawn; of a mixture, given latent variables (kernels/families/mixtures.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.factors.effects import conditional_means, conditional_prior
+from bayesimp.kernels.families.codes import NEGATIVE_BINOMIAL, ORDINAL
+from bayesimp.kernels.families.mixtures import component, is_mixture, latent
+from bayesimp.kernels.families.responses import cutpoints
+from bayesimp.kernels.families.scalar import is_log_concave
+from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block
+from bayesimp.kernels.glmm.moves import predictor, read_effects, write_effects
+from bayesimp.kernels.linalg import solve_lower_t
+from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.glmm.blocks import Workspace
+    from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = [
+    "FactorState",
+    "draw_factor_effects",
+    "draw_latent",
+    "factor_state",
+    "own_effects",
+    "put_back",
+    "target",
+]
+
+T_EFFECTS, T_MODES = 0, 3  # rows of tallies, as kernels/glmm/gibbs.py counts
+
+
+class FactorState(NamedTuple):
+    """What the moves of a factor read, besides its rows and parameters.
+
+    given: family of a row, of a mixture given its latent variable. trials (n,): those of the rows, or the latent
+    variables. base (n, r): work space for linear predictors. shape; cuts, counts: as of `BlockTarget`. two_modes: slices
+    of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d): conditional prior of the effects,
+    their prior means, Cholesky factor of Q. b (m, q, r): the effects.
+    """
+
+    given: int
+    trials: np.ndarray
+    base: np.ndarray
+    shape: float
+    cuts: np.ndarray
+    counts: np.ndarray
+    two_modes: Integer
+    Q: np.ndarray
+    t: np.ndarray
+    mean: np.ndarray
+    L: np.ndarray
+    b: np.ndarray
+
+
+@inner
+def own_effects(B: Matrix, at: Integer, out: Stack) -> None:
+    """out (m, q, r) <- the factor's effects, columns of B (m, D) from `at` on."""
+    m, q, r = out.shape
+    for i in range(m):
+        for k in range(r):
+            for l in range(q):
+                out[i, l, k] = B[i, at + k * q + l]
+
+
+@inner
+def put_back(own: Stack, at: Integer, B: Matrix) -> None:
+    """The reverse of `own_effects`."""
+    m, q, r = own.shape
+    for i in range(m):
+        for k in range(r):
+            for l in range(q):
+                B[i, at + k * q + l] = own[i, l, k]
+
+
+@inner
+def factor_state(
+    rows: GlmmRows, counts: Vector, at: Integer, r: Integer, aux: Vector, R: Matrix, B: Matrix
+) -> tuple[FactorState, bool]:
+    """The state of a factor with r linear predictors, R = Psi^-1; whether the precision of its effects is definite."""
+    n, q, m, family = rows.X.shape[0], rows.Z.shape[1], rows.first.size - 1, rows.family
+    d, mixed, cuts = q * r, is_mixture(family), np.zeros(aux.size + 1)
+    Q, t, mean, L = np.empty((d, d)), np.empty((m, d)), np.empty((m, d)), np.empty((d, d))
+    conditional_prior(R, B, at, at + d, Q, t)
+    definite = conditional_means(Q, t, L, mean)
+    if family == ORDINAL:
+        cutpoints(aux, cuts)
+    shape = aux[0] if mixed or NEGATIVE_BINOMIAL <= family < ORDINAL else 1.0
+    given, b = component(family), np.empty((m, q, r))
+    own_effects(B, at, b)
+    trials = np.empty(n) if mixed else rows.trials
+    two_modes = np.int64(not is_log_concave(given))
+    return FactorState(
+        given, trials, np.empty((n, r)), shape, cuts, counts, two_modes, Q, t, mean, L, b
+    ), definite
+
+
+@inner
+def target(
+    rows: GlmmRows, s: FactorState, D: Matrix, shared: bool, Q: Matrix, t: Vector, slices: Integer
+) -> BlockTarget:
+    """The target of coefficients with design D and prior precision Q, given the rest of the linear predictor, s.base."""
+    return BlockTarget(s.given, rows.y, s.trials, s.base, D, shared, Q, t, s.shape, s.cuts, s.counts, slices)
+
+
+@inner
+def draw_latent(rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, aux: Vector) -> None:
+    """s.trials <- the latent variables of a mixture; of other families, nothing."""
+    if is_mixture(rows.family):
+        predictor(rows, beta, s.b, True, True, s.base)
+        latent(rng, rows.family, rows.y, s.base, aux, s.trials)
+
+
+@inner
+def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) -> None:
+    """b (q, r) ~ N(mean, Q^-1), L the Cholesky factor of Q."""
+    d = mean.size
+    z = np.empty(d)
+    for e in range(d):
+        z[e] = rng.standard_normal()
+    solve_lower_t(L, z, d)
+    for e in range(d):
+        z[e] += mean[e]
+    write_effects(z, b)
+
+
+@inner
+def draw_factor_effects(
+    rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, w: Workspace, tallies: IntMatrix
+) -> int:
+    """s.b <- effects of every cluster; 0 or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`."""
+    predictor(rows, beta, s.b, True, False, s.base)
+    for i in range(s.b.shape[0]):
+        if rows.first[i] == rows.first[i + 1]:
+            _without_rows(rng, s.L, s.mean[i], s.b[i])
+            continue
+        own = target(rows, s, rows.Z, True, s.Q, s.t[i], s.two_modes)
+        read_effects(s.b[i], w.theta)
+        failed = draw_block(
+            rng, own, rows.first[i], rows.first[i + 1], w, tallies[T_EFFECTS], tallies[T_MODES]
+        )
+        if failed:
+            return 2 if failed == 2 else 5
+        write_effects(w.theta, s.b[i])
+    return 0
