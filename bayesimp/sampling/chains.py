@@ -19,10 +19,8 @@ __all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "run_chains"]
 
 Report = Callable[[str, int, int], None]
 
-CHUNK_SECONDS = 0.1  # how often a chain looks up: progress is shown, an interruption is noticed
-LEVEL_SECONDS = (
-    0.2  # by how much chains may be apart, in work of all of them, so that an interruption finds them level
-)
+CHUNK_SECONDS = 0.1  # between two looks of a chain at the interrupt, and between two reports of progress
+LEVEL_SECONDS = 0.2  # by how much chains may be apart, in work of all of them, when an interrupt stops them
 
 
 def chain_rng(seed: int, chain: int) -> np.random.Generator:
@@ -69,52 +67,25 @@ def run_chains(
     Iterations done by each chain: all of them, or fewer if the run was interrupted (Ctrl-C, which is then not
     raised again: the caller keeps what there is and records it).
     """
-    done = [0] * chains
     stop = threading.Event() if stop is None else stop
     workers = workers or min(chains, os.cpu_count() or 1)
-    seconds = min(CHUNK_SECONDS, LEVEL_SECONDS * workers / chains)
-    waiting: dict[int, int] = {}  # chains that no worker is advancing -> iterations of their next chunk
-    lock = threading.Lock()
+    turns = _Turns(
+        advance, chains, iterations, multiple, min(CHUNK_SECONDS, LEVEL_SECONDS * workers / chains), stop
+    )
 
-    def work(_: int) -> None:
-        """Chunk after chunk of the chain that is furthest behind, so that all have done about as many iterations."""
-        while not stop.is_set():
-            with lock:
-                if not waiting:
-                    return
-                chain = min(waiting, key=lambda c: done[c])
-                step = waiting.pop(chain)
-            start = done[chain]
-            end = min(start + step, iterations)
-            began = time.perf_counter()
-            try:
-                advance(chain, start, end)
-            except BaseException:  # the others need not go on
-                stop.set()
-                raise
-            done[chain] = end
-            rate = (end - start) / max(time.perf_counter() - began, 1e-6)
-            if end < iterations:
-                with lock:
-                    waiting[chain] = max(int(rate * seconds) // multiple, 1) * multiple
+    def show() -> None:
+        if report is not None:
+            report(stage, sum(turns.done), chains * iterations)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures: list[Future] = []
         try:
-            with lock:  # none begins before all are there
+            with turns.lock:  # none begins before all are there
                 for chain in range(chains):  # one by one: an interruption may come here too
-                    futures.append(pool.submit(work, chain))
+                    futures.append(pool.submit(turns.work))
                     if iterations:
-                        waiting[chain] = multiple
-            running = set(futures)
-            while running:
-                if report is not None:
-                    report(stage, sum(done), chains * iterations)
-                finished, running = wait(futures, timeout=CHUNK_SECONDS, return_when=FIRST_EXCEPTION)
-                for f in finished:
-                    f.result()  # a chain that failed ends the run now
-            if report is not None:
-                report(stage, sum(done), chains * iterations)
+                        turns.waiting[chain] = multiple
+            _watch(futures, show)
         except KeyboardInterrupt:
             stop.set()
         except BaseException:
@@ -123,4 +94,60 @@ def run_chains(
         for f in futures:
             with suppress(KeyboardInterrupt):
                 f.result()
-    return done
+    return turns.done
+
+
+def _watch(futures: list[Future], report: Callable[[], None]) -> None:
+    """Report now and again until all workers have ended; a chain that failed ends the run at once."""
+    running = set(futures)
+    while running:
+        report()
+        finished, running = wait(futures, timeout=CHUNK_SECONDS, return_when=FIRST_EXCEPTION)
+        for f in finished:
+            f.result()
+    report()
+
+
+class _Turns:
+    """Which chain a worker advances next: the one that is furthest behind, so that all stay about level.
+
+    done: iterations of each chain. waiting: chains that no worker is advancing -> iterations of their next chunk, of
+    about `seconds`.
+    """
+
+    def __init__(
+        self,
+        advance: Callable[[int, int, int], None],
+        chains: int,
+        iterations: int,
+        multiple: int,
+        seconds: float,
+        stop: threading.Event,
+    ) -> None:
+        self.advance, self.iterations, self.multiple = advance, iterations, multiple
+        self.seconds, self.stop = seconds, stop
+        self.done = [0] * chains
+        self.waiting: dict[int, int] = {}
+        self.lock = threading.Lock()
+
+    def work(self) -> None:
+        """Advance chunk after chunk, until no chain waits or the run is stopped."""
+        while not self.stop.is_set():
+            with self.lock:
+                if not self.waiting:
+                    return
+                chain = min(self.waiting, key=lambda c: self.done[c])
+                step = self.waiting.pop(chain)
+            start = self.done[chain]
+            end = min(start + step, self.iterations)
+            began = time.perf_counter()
+            try:
+                self.advance(chain, start, end)
+            except BaseException:  # the others need not go on
+                self.stop.set()
+                raise
+            self.done[chain] = end
+            rate = (end - start) / max(time.perf_counter() - began, 1e-6)
+            if end < self.iterations:
+                with self.lock:
+                    self.waiting[chain] = max(int(rate * self.seconds) // self.multiple, 1) * self.multiple

@@ -68,6 +68,32 @@ def hmc(density: types.FunctionType, arrays: types.Tuple) -> Callable:
     return njit(signature, nogil=True, cache=True, error_model="numpy")(_transitions)
 
 
+@njit(inline="always", error_model="numpy")
+def _move_momentum(p: np.ndarray, C: np.ndarray, size: float, slope: np.ndarray) -> None:
+    """p <- p + size / 2 C' dU: half a step of the momentum."""
+    dense = C.shape[1] == p.size
+    for i in range(p.size):
+        if dense:
+            for j in range(i + 1):
+                p[j] += 0.5 * size * C[i, j] * slope[i]
+        else:
+            p[i] += 0.5 * size * C[i, 0] * slope[i]
+
+
+@njit(inline="always", error_model="numpy")
+def _move_position(theta: np.ndarray, C: np.ndarray, size: float, p: np.ndarray) -> None:
+    """theta <- theta + size C p: a step of the position."""
+    dense = C.shape[1] == p.size
+    for i in range(p.size):
+        z = 0.0
+        if dense:
+            for j in range(i + 1):
+                z += C[i, j] * p[j]
+        else:
+            z = C[i, 0] * p[i]
+        theta[i] += size * z
+
+
 def _transitions(
     density: Callable[[tuple], tuple[NDArray, NDArray]],
     rng: np.random.Generator,
@@ -78,12 +104,11 @@ def _transitions(
     arrays: tuple[np.ndarray, ...],
 ) -> bool:
     n = theta.size
-    dense = C.shape[1] == n
     value, gradient = density((theta,) + arrays)  # noqa: RUF005 (numba knows this one only)
     U = value[()]
     if not math.isfinite(U):
         return False
-    p, z = np.empty(n), np.empty(n)
+    p = np.empty(n)
     for t in range(trace.shape[0]):
         trace[t, 0] = 0.0
         trace[t, 1] = 0.0
@@ -96,23 +121,10 @@ def _transitions(
             H += 0.5 * p[i] * p[i]
         new, slope, U_new = theta.copy(), gradient, U
         for k in range(2 * steps):
-            # half a step of the momentum, C' dU
-            for i in range(n):
-                if dense:
-                    for j in range(i + 1):
-                        p[j] += 0.5 * size * C[i, j] * slope[i]
-                else:
-                    p[i] += 0.5 * size * C[i, 0] * slope[i]
+            _move_momentum(p, C, size, slope)
             if k % 2:
                 continue
-            for i in range(n):
-                z[i] = 0.0
-                if dense:
-                    for j in range(i + 1):
-                        z[i] += C[i, j] * p[j]
-                else:
-                    z[i] = C[i, 0] * p[i]
-                new[i] += size * z[i]
+            _move_position(new, C, size, p)
             value, slope = density((new,) + arrays)  # noqa: RUF005
             U_new = value[()]
             if not math.isfinite(U_new):

@@ -70,30 +70,10 @@ def make_coordinates(
         if not L[a, a] > 0.0:
             return c, False
     fixed_part(rows, fit, w.eta0)
-    for i in range(m):
-        if rows.first[i] == rows.first[i + 1]:
-            continue
-        at_effects(rows, shape, i, L, u[i], w)
-        copy_to(c.ZZ[i], w.A)
-        for x in range(p):
-            for a in range(q):
-                s = 0.0
-                for j in range(rows.first[i], rows.first[i + 1]):
-                    s += w.curvature[j] * rows.Z[j, a] * rows.X[j, x]
-                c.ZX[i, a, x] = s
-            for y in range(x + 1):
-                s = 0.0
-                for j in range(rows.first[i], rows.first[i + 1]):
-                    s += w.curvature[j] * rows.X[j, x] * rows.X[j, y]
-                c.XX[x, y] += s
+    _add_crosses(rows, shape, u, L, w, c)
     phi_of(fit, p, free, L, c.centre)
     J, half = np.zeros((d, d)), np.empty((p + d, d))
-    for l in range(d):  # d phi / d theta
-        a, b = free[l, 0], free[l, 1]
-        J[l, l] = 1.0 / L[a, a]
-        for h in range(d):
-            if a != b and free[h, 0] == a and free[h, 1] == a:
-                J[l, h] = -L[a, b] / L[a, a] ** 2
+    _phi_by_theta(free, L, J)
     for x in range(p + d):
         for l in range(d):
             half[x, l] = 0.0
@@ -112,6 +92,39 @@ def make_coordinates(
         solve_lower(c.root, c.slope[x], d)
         solve_lower_t(c.root, c.slope[x], d)
     return c, True
+
+
+@inner
+def _add_crosses(rows: GlmmRows, shape: float, u: Matrix, L: Matrix, w: ModeWork, c: Coordinates) -> None:
+    """c.ZZ, c.ZX, c.XX <- weighted cross products of every cluster with rows, C_i the curvature at the modes u."""
+    (m, q), p = u.shape, rows.X.shape[1]
+    for i in range(m):
+        if rows.first[i] == rows.first[i + 1]:
+            continue
+        at_effects(rows, shape, i, L, u[i], w)
+        copy_to(c.ZZ[i], w.A)
+        for x in range(p):
+            for a in range(q):
+                s = 0.0
+                for j in range(rows.first[i], rows.first[i + 1]):
+                    s += w.curvature[j] * rows.Z[j, a] * rows.X[j, x]
+                c.ZX[i, a, x] = s
+            for y in range(x + 1):
+                s = 0.0
+                for j in range(rows.first[i], rows.first[i + 1]):
+                    s += w.curvature[j] * rows.X[j, x] * rows.X[j, y]
+                c.XX[x, y] += s
+
+
+@inner
+def _phi_by_theta(free: IntMatrix, L: Matrix, J: Matrix) -> None:
+    """J (d, d), zero before, <- d phi / d theta."""
+    for l in range(free.shape[0]):
+        a, b = free[l, 0], free[l, 1]
+        J[l, l] = 1.0 / L[a, a]
+        for h in range(free.shape[0]):
+            if a != b and free[h, 0] == a and free[h, 1] == a:
+                J[l, h] = -L[a, b] / L[a, a] ** 2
 
 
 @inner

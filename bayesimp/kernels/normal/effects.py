@@ -180,6 +180,37 @@ def _factor_crosses(W: Stack, m: Moments, L: Stack, U: Stack) -> None:
 
 
 @inner
+def _fixed_precision(W: Stack, m: Moments, Q0: Matrix, t0: Vector, Q: Matrix, t: Vector) -> None:
+    """Q, t <- precision of vec(beta) and its product with the mean, if there were no effects."""
+    r, p = W.shape[1], m.ZX.shape[2]
+    copy_to(Q, Q0)
+    for x in range(t.size):
+        t[x] = t0[x]
+    for a in range(W.shape[0]):
+        if m.pattern_rows[a] == 0:
+            continue
+        for k in range(r):
+            for j in range(r):
+                w = W[a, k, j]
+                for x in range(p):
+                    t[k * p + x] += m.XY[a, x, j] * w
+                    for h in range(p):
+                        Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
+
+
+@inner
+def _subtract_effects(U: Stack, v: Matrix, Q: Matrix, t: Vector) -> None:
+    """Q, t <- those with the effects integrated out, Q - sum_i U_i'U_i (lower triangle) and t - sum_i U_i'v_i."""
+    for i in range(U.shape[0]):
+        for e in range(U.shape[1]):
+            for x in range(U.shape[2]):
+                u = U[i, e, x]
+                t[x] -= u * v[i, e]
+                for h in range(x + 1):
+                    Q[x, h] -= u * U[i, e, h]
+
+
+@inner
 def draw_beta_and_effects(
     rng: np.random.Generator,
     W: Stack,
@@ -207,31 +238,11 @@ def draw_beta_and_effects(
     if not _factor_precisions(W, Psi_inverse, m, L, v):
         return 1
     _factor_crosses(W, m, L, U)
-    Q = np.empty((P, P))
-    t = np.empty(P)
-    copy_to(Q, Q0)
-    for x in range(P):
-        t[x] = t0[x]
-    for a in range(W.shape[0]):
-        if m.pattern_rows[a] == 0:
-            continue
-        for k in range(r):
-            for j in range(r):
-                w = W[a, k, j]
-                for x in range(p):
-                    t[k * p + x] += m.XY[a, x, j] * w
-                    for h in range(p):
-                        Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
-    before = np.empty(P)
+    Q, t, before = np.empty((P, P)), np.empty(P), np.empty(P)
+    _fixed_precision(W, m, Q0, t0, Q, t)
     for x in range(P):
         before[x] = Q[x, x]
-    for i in range(clusters):
-        for e in range(n):
-            for x in range(P):
-                u = U[i, e, x]
-                t[x] -= u * v[i, e]
-                for h in range(x + 1):
-                    Q[x, h] -= u * U[i, e, h]
+    _subtract_effects(U, v, Q, t)
     fixed = np.zeros(P, np.bool_)
     if held.size:
         _hold(Q, t, Q0, before, beta, fixed)
