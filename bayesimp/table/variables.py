@@ -42,7 +42,7 @@ class Variable:
     clusters: Clusters
     known_levels: tuple | None = None
 
-    @property
+    @cached_property
     def distribution(self) -> Family:
         """The record of its family."""
         return family_of(self.family)

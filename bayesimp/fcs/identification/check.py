@@ -13,11 +13,10 @@ from bayesimp.errors import DataError
 from bayesimp.events import Event
 from bayesimp.fcs.identification.clusters import between, variances
 from bayesimp.fcs.identification.columns import as_filled, complete, exact, incomplete, together
-from bayesimp.fcs.identification.evidence import Evidence
+from bayesimp.fcs.identification.evidence import Evidence, Seen
 from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.fcs.specification.values import TOLERANCE, filled, observed
-from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
 
@@ -48,11 +47,12 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     whole = filled(data, dict(zip(conditionals.complete, conditionals.X.T, strict=True)), conditionals.incomplete,
                    conditionals.derived)  # fmt: skip
     events = check_derived(conditionals, data, values)
+    seen = Seen(data, values, frozenset(conditionals.complete))
     by_row = [b for b in conditionals.blocks if b.method.level == "row"]
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:
-            evidence = Evidence(name, block, values, data, frozenset(conditionals.complete))
+            evidence = seen.evidence(name, block)
             for general in (_response, variances, complete, incomplete, together, exact):
                 events += general(evidence)
             events += block.method.check(evidence) + _separated(evidence) + between(evidence)
@@ -73,8 +73,8 @@ def _response(s: Evidence) -> list[Event]:
     _check_digits(s)
     if not s.block.random:
         return []
-    several = np.bincount(s.data.codes[s.rows]).max() > 1
-    if several and not varies_within(y, s.data.codes).any():
+    several = np.bincount(s.codes[s.rows]).max() > 1
+    if several and s.name not in s.varying:
         text = f"'{s.name}' has one value in each of the {len(s.clusters):,} clusters where it is observed: a variable "
         text += f"of clusters? Method '2lonly' imputes these: methods={{'{s.name}': '2lonly'}}."
         if s.block.distribution.is_normal:

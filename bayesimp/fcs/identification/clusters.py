@@ -73,7 +73,7 @@ def _groups(s: Evidence) -> list[tuple[str, list[int]]]:
 def _of_clusters(s: Evidence, base: str, group: Sequence[int]) -> Array:
     """(m, len(group)) such columns, a row for each cluster in which the response is observed."""
     columns = [_by_cluster(s.block.fixed[j], base) for j in group]
-    return column_values(columns, s.values, s.data.codes, centred=True)[_first_rows(s)]
+    return column_values(columns, s.values, s.codes, centred=True)[s.first_rows]
 
 
 def _by_cluster(column: Column, base: str) -> Column:
@@ -118,12 +118,12 @@ def _shrunk_mean(s: Evidence, j: int, matrix: Array) -> list[Event]:
 
 def fitted_by_themselves(s: Evidence) -> list[Event]:
     """Refuse two stages where too few clusters can be fitted by themselves (`TwoStage`)."""
-    sizes = np.bincount(s.data.codes[s.rows], minlength=len(s.data.clusters))
+    sizes = np.bincount(s.codes[s.rows], minlength=len(s.data.clusters))
     p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
     least = p + s.block.distribution.spare_rows
     several = np.ones(len(sizes), dtype=bool)
     if s.block.distribution.is_two_valued:  # values that are all equal have no finite estimate
-        several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.data.codes)
+        several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.codes)
     many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
     if len(many) < 2 + c:
         both = ", and both values occur" * (not several.all())
@@ -153,7 +153,7 @@ def rows_for_cluster_terms(s: Evidence) -> list[Event]:
 def _full_rank(s: Evidence, cluster: int) -> bool:
     """Whether the complete columns that vary between rows are independent in the observed rows of a cluster."""
     places = [s.block.fixed.index(column) for column in s.block.random if column in s.block.fixed]
-    X = s.X[s.rows & (s.data.codes == cluster)][:, places]
+    X = s.X[s.rows & (s.codes == cluster)][:, places]
     X = X[:, np.isfinite(X).all(axis=0)]
     return not dependent(X).any() if len(X) >= X.shape[1] else False
 
@@ -192,12 +192,12 @@ def variances(s: Evidence) -> list[Event]:
 def _slope_clusters(s: Evidence, column: Column) -> int:
     """Clusters in which the slope of a column can be seen; at least 2."""
     z = np.where(s.rows, s.values[column.base], np.nan)
-    if not varies_within(s.values[column.base], s.data.codes).any():
+    if column.base not in s.varying:
         raise SpecificationError(
             f"'{s.name}': '{column.name}' is one value in every cluster and cannot have a random slope; take it out of "
             f"(... | {s.data.cluster}), and keep it as a fixed predictor."
         )
-    clusters = int(varies_within(z, s.data.codes).sum())
+    clusters = int(varies_within(z, s.codes).sum())
     if clusters < 2:
         raise SpecificationError(
             f"'{s.name}': '{column.name}' varies, where '{s.name}' is observed, within {clusters} of {len(s.clusters)} "
@@ -212,10 +212,4 @@ def _is_between(s: Evidence, j: int, column: Column, base: str) -> bool:
     if base != INTERCEPT:
         return column.base == base
     plain = s.kinds[j] == "complete" and not column.within
-    return plain and not varies_within(s.values[column.base], s.data.codes).any()
-
-
-def _first_rows(s: Evidence) -> NDArray[np.int64]:
-    """The first observed row of each cluster in which the response is observed."""
-    rows = np.flatnonzero(s.rows)
-    return rows[np.unique(s.data.codes[rows], return_index=True)[1]]
+    return plain and column.base not in s.varying

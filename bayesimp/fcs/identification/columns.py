@@ -158,9 +158,7 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     events = []
     of_clusters = [c.over is not None or c.within for c in columns]
     order = sorted(range(p), key=lambda j: of_clusters[j])
-    every = column_values([*(columns[j] for j in order), *s.shrunk], values, s.data.codes, centred=True)[
-        s.rows
-    ]
+    every = column_values([*(columns[j] for j in order), *s.shrunk], values, s.codes, centred=True)[s.rows]
     X = every[:, :p]
     for place in np.flatnonzero(dependent(X)):
         j = order[place]
@@ -178,7 +176,7 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
             )
     random = s.block.random
     out = (
-        dependent(column_values(random, values, s.data.codes, centred=True)[s.rows])
+        dependent(column_values(random, values, s.codes, centred=True)[s.rows])
         if len(random) > 1
         else np.zeros(0, bool)
     )

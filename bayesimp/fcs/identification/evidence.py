@@ -1,4 +1,7 @@
-"""What is seen of one response and its predictors: the ground of all checks of a conditional model."""
+"""What the observed cells say: of all base columns (`Seen`), and of one response and its predictors (`Evidence`).
+
+The checks of conditional models read these records, which compute everything once.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,69 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
-from bayesimp.fcs.specification.values import column_values
+from bayesimp.fcs.specification.values import column_values, observed
+from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import Column
+from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Evidence", "proper", "term_of"]
+__all__ = ["Evidence", "Seen", "proper", "term_of"]
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The base columns of all models in the rows that these are fitted to, computed once for the checks of all blocks.
+
+    Attributes
+    ----------
+    data
+        The table of these rows.
+    values
+        Base column -> (N,) numbers, NaN where not observed.
+    complete
+        Names of base columns without missing values.
+    """
+
+    data: IncompleteData
+    values: dict[str, Array]
+    complete: frozenset[str]
+
+    @classmethod
+    def of(cls, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]) -> Seen:
+        """Once all formulas are known, which make the base columns."""
+        complete = {name: x[fitted] for name, x in base.complete.items()}
+        part = data if fitted.all() else data.part(data.frame[fitted])
+        values = observed(part, complete, base.incomplete, base.derived.values())
+        return cls(part, values, frozenset(complete))
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """(N,) position of each row's cluster among those of the table."""
+        return self.data.codes
+
+    @cached_property
+    def varying(self) -> frozenset[str]:
+        """Base columns with more than one observed value within some cluster."""
+        return frozenset(name for name, x in self.values.items() if varies_within(x, self.codes).any())
+
+    def evidence(self, response: str, block: ConditionalModel) -> Evidence:
+        """What is seen of a response of a block."""
+        return Evidence(response, block, self, self.values, self.data, self.complete, self.codes)
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is seen of one response and its predictors."""
+    """What is seen of one response and its predictors; made by `Seen.evidence`."""
 
     name: str
     block: ConditionalModel
+    seen_of_all: Seen
     values: dict[str, Array]
     data: IncompleteData
     complete: frozenset[str]
+    codes: NDArray[np.int64]
 
     @cached_property
     def rows(self) -> NDArray[np.bool_]:
@@ -39,12 +87,23 @@ class Evidence:
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
         """Clusters in which it is."""
-        return np.unique(self.data.codes[self.rows])
+        return np.unique(self.codes[self.rows])
+
+    @cached_property
+    def first_rows(self) -> NDArray[np.int64]:
+        """The first row of each of these clusters in which the response is observed."""
+        rows = np.flatnonzero(self.rows)
+        return rows[np.unique(self.codes[rows], return_index=True)[1]]
+
+    @property
+    def varying(self) -> frozenset[str]:
+        """Base columns with more than one observed value within some cluster."""
+        return self.seen_of_all.varying
 
     @cached_property
     def X(self) -> Array:
         """(rows, p) the fixed columns, with centred predictors."""
-        return column_values(self.block.fixed, self.values, self.data.codes, centred=True)
+        return column_values(self.block.fixed, self.values, self.codes, centred=True)
 
     @cached_property
     def kinds(self) -> NDArray[np.str_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.fcs.identification.clusters import combined_means
 from bayesimp.fcs.identification.columns import combined, unseen
-from bayesimp.fcs.identification.evidence import Evidence, proper, term_of
+from bayesimp.fcs.identification.evidence import Evidence, Seen, proper, term_of
 from bayesimp.fcs.specification.cluster_means import (
     PER_COLUMN,
     cluster_means,
@@ -30,7 +30,6 @@ from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
-    "Seen",
     "check_compatible",
     "with_contextual",
     "with_means",
@@ -124,27 +123,6 @@ def without_collinear(
     return _left_out(
         draft, left, f"combinations of other columns in rows where '{block.name}' is observed, left out: "
     )
-
-
-class Seen(NamedTuple):
-    """What is observed in the rows that models are fitted to: these rows, base columns there, names of complete ones."""
-
-    data: IncompleteData
-    values: dict[str, NDArray[np.float64]]
-    complete: frozenset[str]
-
-    @classmethod
-    def of(cls, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]) -> Seen:
-        """Once all formulas are known, which make the base columns."""
-        complete = {name: x[fitted] for name, x in base.complete.items()}
-        part = data if fitted.all() else data.part(data.frame[fitted])
-        return cls(
-            part, observed(part, complete, base.incomplete, base.derived.values()), frozenset(complete)
-        )
-
-    def evidence(self, response: str, block: ConditionalModel) -> Evidence:
-        """What is seen of a response of a block."""
-        return Evidence(response, block, self.values, self.data, self.complete)
 
 
 def without_unseen(draft: Draft, seen: Seen, asked: Collection[Column] = ()) -> Draft:

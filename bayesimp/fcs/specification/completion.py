@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.fcs.identification.evidence import Seen
 from bayesimp.fcs.specification.analyses import Analyses
 from bayesimp.fcs.specification.automatic_columns import (
-    Seen,
     check_compatible,
     with_contextual,
     with_means,
