@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -104,17 +105,17 @@ def walk(node: Node) -> Iterator[Node]:
         nodes += _children(node)[::-1]
 
 
-def column_names(node: Node) -> Iterator[str]:
+@lru_cache(maxsize=10_000)
+def column_names(node: Node) -> tuple[str, ...]:
     """Names of columns in a tree; options of functions, ``Treatment`` or ``True``, do not count."""
     match node:
         case Name(name):
-            yield name
+            return (name,)
         case Call(_, arguments, _):
-            for argument in arguments[:1]:
-                yield from column_names(argument)
+            inner = arguments[:1]
         case _:
-            for inner in _children(node):
-                yield from column_names(inner)
+            inner = _children(node)
+    return tuple(name for part in inner for name in column_names(part))
 
 
 def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:

@@ -95,7 +95,7 @@ class Evidence:
         rows = np.flatnonzero(self.rows)
         return rows[np.unique(self.codes[rows], return_index=True)[1]]
 
-    @property
+    @cached_property
     def varying(self) -> frozenset[str]:
         """Base columns with more than one observed value within some cluster."""
         return self.seen_of_all.varying
@@ -112,12 +112,12 @@ class Evidence:
             "mean" if c.over else "complete" if c.base in self.complete else "incomplete" for c in self.block.fixed
         ])  # fmt: skip
 
-    @property
+    @cached_property
     def shrunk(self) -> tuple[Column, ...]:
         """Cluster means whose coefficients have the proper prior of contextual effects (`priors.Contextual`)."""
         return tuple(column for column, _ in self.block.contextual)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Names of the columns of `X`."""
         return [column.name for column in self.block.fixed]
@@ -127,7 +127,7 @@ class Evidence:
         """The numbers of rows and clusters in words."""
         return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
 
-    @property
+    @cached_property
     def fixed_Psi(self) -> bool:
         """Whether the covariance of the effects is given."""
         return self.block.method.fixed_Psi
