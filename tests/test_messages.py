@@ -167,7 +167,7 @@ MESSAGES = [
     "give beta a normal prior (priors.Normal), which",
     "prior priors.Diagonal(...) instead.",
     "take nu > 3, or set improper=True if that is intended.",
-    "pandas.to_numeric(table['a b'], errors='coerce') makes it numbers, and missing what is none.",
+    "pandas.to_numeric(table['a b'], errors='coerce') makes it numbers, and anything else missing.",
     "pandas.Categorical(..., categories=['low', 'high'], ordered=True)".replace("['low', 'high']", "[...]"),
     "how far the estimates move in imputation 3. Give quadrature=20.",
     "Ask for more draws (draws=), about 3.1 times as many.",

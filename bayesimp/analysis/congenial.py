@@ -10,7 +10,7 @@ predictor without the incomplete covariate x, and c x the part with it (c is 1, 
 
 c that is not constant makes the variance of x vary too, so that a model with the products c y is compatible in its mean
 only: approximate. Where the analysis is not linear in x, no conditional model of x that is linear in y is compatible.
-docs/mathematics.md, "Congenial analyses", has the rules. What the models contain they say: `contract.Contents`.
+docs/mathematics.md, "Congenial analyses", has the rules. Models say what they contain by `contract.Contents`.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class _Question:
 
     def _lacking(self, need: Need, span: Sequence[Polynomial], contents: Contents) -> list[Monomial]:
         columns = need.columns
-        if contents.clusters == "of clusters":  # what varies within clusters stands there as its mean
+        if contents.clusters == "of clusters":  # what varies within clusters enters there as its mean
             columns = [self.reader.mean(column) for column in columns if not contains(span, column)]
         lacks = lacking(span, columns)
         return [m for m in lacks if not _in_some_form(m, span)] if need.any_form else lacks
@@ -163,7 +163,7 @@ class _Question:
         ]
 
     def _of_covariate(self, name: str) -> list[Need]:
-        """p(x | y, ...) has c y for each product c x of the analysis, and what the analysis has beside it."""
+        """p(x | y, ...) has c y for each product c x of the analysis, and the other terms of the analysis."""
         response = write(Name(self.analysis.responses[0]))
         needs = [Need(response, [self.response], "the response", any_form=True)]
         nonlinear = []
@@ -261,7 +261,7 @@ def _is_variable(column: Polynomial) -> bool:
 
 
 def _factor(monomial: Monomial, name: str) -> tuple[Monomial, bool] | None:
-    """c of c x, and whether x stands in a cluster mean; None where the product is not linear in x."""
+    """c of c x, and whether x is inside a cluster mean; None where the product is not linear in x."""
     own = [atom for atom in monomial if name in atom.names]
     if len(own) != 1:
         return None

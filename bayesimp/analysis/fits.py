@@ -145,7 +145,7 @@ class Fits:
         return f"{self._heading()}; terms: {', '.join(self.names)})"
 
     def _components_text(self) -> str:
-        """Of one fit: standard deviations and correlations."""
+        """Standard deviations and correlations of one fit."""
         each = [
             f"{name} {np.tanh(x) if name.startswith('cor(') else np.exp(x):.4g}"
             for name, x in zip(self.component_names, self.components[0], strict=True)

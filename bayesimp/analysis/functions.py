@@ -100,7 +100,7 @@ def _by_level(estimates: pd.DataFrame, covariance: Any, k: int) -> pd.Series:
 
 
 def _name(result: Any, label: Any) -> str:
-    """Of an estimate; statsmodels' mixed models give variances of random effects relative to that of the residuals."""
+    """The name of an estimate; variances of random effects in statsmodels are relative to that of the residuals."""
     if isinstance(label, tuple):
         return ": ".join(map(str, label))
     fixed = getattr(result, "fe_params", None)

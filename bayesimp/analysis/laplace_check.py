@@ -16,7 +16,7 @@ from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace
 
 __all__ = ["MOST", "cure", "doubt", "how_it_moves"]
 
-LEAST, CURE, MOST = 9, 20, 100  # nodes: of the check, of what is recommended after Laplace, of a fit
+LEAST, CURE, MOST = 9, 20, 100  # nodes: for the check, recommended after Laplace, of a fit
 COEFFICIENT, COMPONENT = 0.25, 0.5  # moves, in standard errors, that deserve a warning
 
 

@@ -92,7 +92,7 @@ def pool_by_study(
     terms
         Coefficients to meta-analyse; None: all.
     method, interval
-        Of `meta_analyse`.
+        As for `meta_analyse`.
     options
         Of `bayesimp.analysis.fit_each`: family, link, trials, weights, offset.
 
@@ -172,9 +172,9 @@ def meta_analyse(
     Parameters
     ----------
     method
-        Of tau^2: ``"REML"`` or ``"DL"``.
+        Estimator of tau^2: ``"REML"`` or ``"DL"``.
     interval
-        Of mu: ``"HK"`` (Hartung & Knapp) or ``"Wald"``. The prediction interval takes the same se(mu).
+        Interval for mu: ``"HK"`` (Hartung & Knapp) or ``"Wald"``. The prediction interval uses the same se(mu).
 
     Raises
     ------

@@ -117,7 +117,7 @@ class Pooled:
         return table
 
     def __repr__(self) -> str:
-        """What fits a terminal: estimate, interval and missing information; `to_frame` has everything."""
+        """The columns that fit a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
         lines += [f"{term}: {why}" for term, why in self.notes.items()]
         gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
@@ -223,7 +223,7 @@ def pool_components(
 ) -> Pooled:
     """Pool variance components on a stated scale; correlations on Fisher's z (median: untransformed).
 
-    Of arrays, or of `Fits`: ``pool_components(fits, scale="sd")`` is ``fits.pool_components("sd")``.
+    Takes arrays, or `Fits`: ``pool_components(fits, scale="sd")`` is ``fits.pool_components("sd")``.
 
     Rubin's rules assume a normal sampling distribution, to which the logarithm comes closest;
     ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point estimate without variance.

@@ -174,7 +174,7 @@ def as_continuous(column: pd.Series) -> str:
     if _kind(column) == "text" and stored_as_text(column):
         return (
             f"If it holds numbers: pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
-            "missing what is none."
+            "anything else missing."
         )
     if _kind(column) not in ("number", "boolean", "empty"):
         values = listing(_few_values(column))
@@ -223,7 +223,7 @@ def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
                 stored_as_text(column) or "it has values that are not numbers",
                 text if text.any() else column.notna().to_numpy(),
                 f"pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
-                "missing what is none",
+                "anything else missing",
             )
         raise place.error(
             "it has values that are not numbers", text,

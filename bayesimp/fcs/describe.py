@@ -34,7 +34,7 @@ def described_model(model: FCS) -> str:
 def _priors(model: FCS) -> list[str]:
     try:
         priors = model.parameter_priors
-    except SpecificationError as error:  # said again when it is sampled
+    except SpecificationError as error:  # raised again when the model is sampled
         return [f"the blocks cannot be used: {error}"]
     levels = {name: model.data.levels(name) for name in model.spec.incomplete}
     return described(model.spec.blocks, priors, levels)

@@ -78,7 +78,7 @@ def _less_margins(
         Z = Z[~np.isnan(Z).any(axis=1)]
         if (
             set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1
-        ):  # nothing, or observed together in hardly any row
+        ):  # no columns, or columns that are hardly ever observed together
             continue
         weights = centred_columns(Z, [texts[j] for j in (*inside, l)])[1][:, -1]
         used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]

@@ -78,9 +78,9 @@ class FCS(ImputationModel):
     analysis
         A formula, or several, that the values are imputed for: ``"y ~ x * w + (1 + x | study)"``, each with one response
         and at most one random term on the cluster. A covariate x is then drawn from its own conditional model times
-        p(y | x, w), in which y is no predictor; y, if incomplete, from the analysis (Bartlett et al. 2015, without a
-        limit of rejections). Families are those of `data`. With it go neither ``derived`` nor ``ignore``, nor bounds of
-        these variables, nor blocks with them, and their methods are 'bayes', 'iw', 'norm', 'glm' or '2lonly'.
+        p(y | x, w), in which y is no predictor; y, if incomplete, from the analysis (Bartlett et al. 2015, without
+        rejections). Families are those of `data`. It excludes ``derived`` and ``ignore``, and bounds or blocks of
+        these variables, whose methods must be 'bayes', 'iw', 'norm', 'glm' or '2lonly'.
     order, blocks, derived, compatible
         Order of the visits; variables imputed jointly, by name of block; columns computed from others
         (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
@@ -157,7 +157,7 @@ class FCS(ImputationModel):
         self.post = checked_post(post, self.spec)
         self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete)
         if self.spec.drawn:
-            _ = self.substantive  # what it cannot take is refused here, before anything is sampled
+            _ = self.substantive  # models that it cannot take are refused here, before anything is sampled
 
     @cached_property
     def table(self) -> ChainedTable:

@@ -1,4 +1,4 @@
-"""Variables whose imputed values have run away: named in the error of a run, which may be that of another block."""
+"""Variables whose imputed values have run away, named in the error of a run, which another block may have raised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ran_away"]
 
 
 class DrawnModels(NamedTuple):
-    """What a circle is looked for in (`feedback.circle`)."""
+    """The models and columns in which `feedback.circle` looks for a circle."""
 
     blocks: Sequence[ConditionalModel]
     derived: Sequence[Derived]

@@ -137,7 +137,7 @@ def chained_block(
         )
     powers = 1 << np.arange(r)
     row_bits = ~np.isnan(rows.W[:, columns]) @ powers
-    # all observed comes first
+    # the pattern in which everything is observed comes first
     kinds = sorted({*np.unique(row_bits).tolist(), int(powers.sum())}, reverse=True)
     patterns = np.array([[bool(b & k) for k in powers] for b in kinds])
     row_pattern = np.searchsorted(-np.array(kinds), -row_bits)

@@ -70,7 +70,7 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
     generators, events = json.loads(state.attrs["generators"]), json.loads(state.attrs["chain_events"])
     failing = json.loads(state.attrs.get("chain_failing", "null")) or [
         {} for _ in events
-    ]  # files from before
+    ]  # files of earlier versions
     for k, cycles in enumerate(json.loads(state.attrs["chain_cycles"])):
         rng = np.random.Generator(np.random.PCG64())
         rng.bit_generator.state = generators[k]

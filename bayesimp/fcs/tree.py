@@ -37,7 +37,7 @@ def imputed_cells(model: FCS, chains: Sequence[Chain]) -> dict[str, tuple[np.nda
         column = derived.column
         if column is None:
             continue
-        every = column not in data.frame.columns  # all of a column that the table does not have
+        every = column not in data.frame.columns  # every row of a column that the table does not have
         rows = np.flatnonzero(model.filled(column) & (every or data.missing(column)))
         out[column] = rows, _values(model, chains, derived.name, rows)
     return out

@@ -1,7 +1,7 @@
 """Arithmetic on columns: ``weight / height**2``, ``log(income)``, ``(score > 10)``, ``x - cluster_mean(x)``.
 
-Read by the parser of formulas and computed by walking its tree: text is never executed. All but `OverCluster` is row by
-row. Whatever is computed from a missing value is missing, comparisons too.
+Expressions are read by the parser of formulas and computed by walking its tree; text is never executed. Everything except
+`OverCluster` is computed row by row. Whatever is computed from a missing value is missing, comparisons included.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OverCluster:
     """A function of the rows of each row's cluster: `cluster_mean`, `cluster_sum` or `cluster_size`.
 
     Called with the values of the rows, their clusters (n,) and, where not all rows are counted, which are (n,) bool.
-    NaN in all rows of a cluster that has NaN in one that is counted.
+    The result is NaN in all rows of a cluster that has NaN in a counted row.
     """
 
     function: str
@@ -211,7 +211,7 @@ def over_clusters(
     there[np.bincount(codes, there, m)[codes] == 0] = 1.0
     used, count = np.where(there > 0, x, 0.0), np.maximum(np.bincount(codes, there, m), 1.0)
     total = np.bincount(codes, used, m)
-    # of columns that are centred already rounding error remains, which would make a column of its own
+    # columns that are centred already leave rounding error, which must not become a column
     total[np.abs(total / count) <= ROUND_OFF * np.abs(used[np.isfinite(used)]).max(initial=0.0)] = 0.0
     return (total if sum else total / count)[codes]
 

@@ -198,7 +198,7 @@ class BaseColumns:
         return self._indicators(name, atom.factor, False)[levels.index(atom.level)]
 
     def _levels_of(self, name: str) -> tuple:
-        """Levels of an incomplete factor; none of what is a number and not declared to be a factor."""
+        """Levels of an incomplete factor; none if it is a number that is not declared to be a factor."""
         coded = name in self.data.families and self.data.variable(name).is_coded
         levels = self.data.levels(name) if coded else ()
         return levels if self._is_factor(name) or all(isinstance(level, str) for level in levels) else ()
@@ -219,7 +219,7 @@ class BaseColumns:
         return names
 
     def _label(self, base: str) -> str:
-        """The name of a column; of a variable with two values that are no numbers, with the second of them."""
+        """The name of a column; if the variable has two values that are not numbers, with the second of them."""
         if base not in self.incomplete or not self.data.variable(base).distribution.is_two_valued:
             return base
         level = self.data.levels(base)[-1]

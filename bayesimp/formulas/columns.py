@@ -33,11 +33,11 @@ class Column:
     base
         Base column that it multiplies; ``"Intercept"`` is the constant 1.
     over
-        If given: times the mean over the cluster's rows of the product of these two base columns.
+        If given, the base is multiplied by the mean over the cluster's rows of the product of these two base columns.
     sum
-        The sum instead of the mean.
+        Whether the sum is taken instead of the mean.
     within
-        Less its mean over the cluster's rows.
+        Whether the mean over the cluster's rows is subtracted.
     """
 
     name: str

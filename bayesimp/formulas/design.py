@@ -25,7 +25,7 @@ from bayesimp.table.clusters import Clusters
 
 __all__ = ["DesignMatrices", "check_rank", "design"]
 
-MOST_LEVELS = 20  # of a factor with fractions among its levels
+MOST_LEVELS = 20  # levels of a factor with fractions among them
 LEAST, MOST = 1e-145, 1e145  # of the largest number of a column: sums of its squares are taken
 Place = Callable[[NDArray[np.bool_]], str]  # words for the rows concerned (`bayesimp.messages.where`)
 TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained

@@ -193,7 +193,7 @@ def _parse(text: str) -> Formula:
     for sign, node in signed(tree):
         if isinstance(node, Op) and node.symbol in ("|", "||"):
             if sign == "-":
-                raise error(text, "a random term cannot be taken off; leave it out")
+                raise error(text, "a random term cannot be removed; leave it out")
             random += _random_terms(node, text)
         else:
             fixed.append((sign, node))

@@ -29,7 +29,7 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     Parameters
     ----------
     formula
-        Of the model.
+        The formula of the model.
     known
         The design matrices of its table, ``new.training``.
     new
@@ -44,7 +44,7 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     """
     if formula.stateful:
         raise SpecificationError(
-            f"Formula {formula.text!r}: new rows cannot be completed, for columns of {', '.join(STATEFUL)} depend on all "
+            f"Formula {formula.text!r}: new rows cannot be completed, because columns of {', '.join(STATEFUL)} depend on all "
             "rows of the table. Make these columns in the table, with numbers that you know again for new rows."
         )
     names = list(formula.variables)

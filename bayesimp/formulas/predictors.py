@@ -116,7 +116,7 @@ def edit(text: str) -> Edit | None:
         )
     bars = [(sign, node) for sign, node in terms if isinstance(node, Op) and node.symbol in ("|", "||")]
     if any(sign == "-" for sign, _ in bars):
-        raise error(text, "a random term cannot be taken off; another, + (1 | cluster), takes its place")
+        raise error(text, "a random term cannot be removed; another, + (1 | cluster), takes its place")
     if len(bars) > 1:
         raise error(text, f"{len(bars)} random terms; one, (1 + x | cluster), is possible here")
     responses = [node.name for _, node in signed(left) if isinstance(node, Name)] if left else []
@@ -132,7 +132,7 @@ def terms_of(node: Node) -> list[Term]:
 
 
 def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: str) -> str:
-    """What a formula gains by further terms and random slopes: ``x:w + (1 + x | school)``.
+    """What further terms and random slopes add to a formula: ``x:w + (1 + x | school)``.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: st
 
 
 def over(atom: Node, text: str) -> tuple[Node, ...]:
-    """What `cluster_mean(...)` averages the product of: one column or two; the one that `within(...)` centres.
+    """The one or two columns whose product `cluster_mean(...)` averages; the one that `within(...)` centres.
 
     A column is a name, a level ``sex[M]``, a function of columns ``log1p(y2)``, or the product of such, ``x:sex[M]``.
 
@@ -174,7 +174,7 @@ def _is_column(node: Node) -> bool:
 
 
 def _part(text: str, whole: str) -> Part:
-    """Signed sums to products of atoms, each once, in the order of R: as written."""
+    """The products of atoms in a signed sum, each once, in the order of writing, as in R."""
     terms: dict[frozenset[Node], Term] = {}
     intercept = True
     for sign, node in signed(read(text)):

@@ -6,7 +6,7 @@ is not taken apart:
     I((x + 2 * w)**2)       x x + 4 w x + 4 w w
     within(x):w             w x - w cluster_mean(x)
     log(x)                  an atom of its own
-    scale(x)                x + a constant that is not known, and so taken to be any
+    scale(x)                x + a constant, which is not known and may be any number
     poly(x, 3)              x, x x, x x x
 
 So ``within(x) + cluster_mean(x)`` contains ``x``, and ``x * w`` contains ``scale(x):w``. A variable with two values
@@ -283,7 +283,7 @@ def contains(span: Sequence[Polynomial], column: Polynomial) -> bool:
 
 
 def lacking(span: Sequence[Polynomial], columns: Iterable[Polynomial]) -> list[Monomial]:
-    """The products of atoms of columns that are not contained by themselves, if a column is not."""
+    """The products of atoms that are not contained on their own, of columns that are not contained."""
     found: dict[Monomial, None] = {}
     for column in columns:
         if not contains(span, column):

@@ -41,6 +41,7 @@ class Function:
     takes
         What its argument is; empty if it has none.
     meaning
+        What it returns, in words.
     options
         Whether further arguments are possible.
     """
@@ -231,7 +232,7 @@ def _check_option(option: Node, function: str, text: str) -> None:
 
 
 def check_names(terms: list[tuple[str, Node]], text: str) -> None:
-    """formulae knows a term by its text without parentheses, and would keep one of two that share it."""
+    """Refuse terms with one text: formulae identifies a term by its text without parentheses, and would keep only one."""
     spellings: dict[str, str] = {}
     for call in (n for _, node in terms for n in walk(node) if isinstance(n, Call)):
         short, full = write(call, brackets=False), write(call)

@@ -24,12 +24,12 @@ def filled_column(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole
     else:
         filled = column.astype(target).array.copy()
         filled[rows] = pd.Series(values).astype(target).array
-    # dtype said again, for pandas >= 3 reads text in objects as its own type
+    # the dtype is given because pandas >= 3 reads text in objects as its own type
     return pd.Series(filled, index=column.index, name=column.name, dtype=filled.dtype)
 
 
 def _holding(dtype: Any, whole: bool) -> Any:
-    """The dtype of a column of numbers once values are imputed: its own if it holds such, else floating point."""
+    """The dtype of a column of numbers once values are imputed: its own if it can hold them, else floating point."""
     types = pd.api.types
     if types.is_float_dtype(dtype) or (
         whole and (types.is_integer_dtype(dtype) or types.is_object_dtype(dtype))

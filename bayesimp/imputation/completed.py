@@ -90,7 +90,7 @@ class CompletedTables:
 
     def _cells_like(self, name: str, rows: np.ndarray, k: int) -> np.ndarray:
         """(n,) rows of the table whose cells are those of table k: an imputed level is that of the first row that has
-        it, so that it is of the same type, whatever this is."""
+        it, so that it has the same type, whatever that is."""
         codes = self.data.numeric(name)
         seen = np.flatnonzero(~np.isnan(codes))
         first = seen[np.unique(codes[seen], return_index=True)[1]]
@@ -105,7 +105,7 @@ class CompletedTables:
         return frozenset(n for n in integers if (self.values(n) == np.floor(self.values(n))).all())
 
     def _family(self, name: str) -> Family:
-        """The family of a column; what the imputation made is taken for numbers."""
+        """The family of a column; columns that the imputation made are numbers."""
         return family_of(self.data.families.get(name, "normal"))
 
     def decoded(self, name: str, k: int) -> np.ndarray:

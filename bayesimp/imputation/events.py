@@ -1,4 +1,4 @@
-"""What a reader should know of the values that were imputed: events found in the values themselves, of any engine.
+"""Events found in the imputed values themselves, whatever the engine.
 
 dtype changed        a completed column has another type than the table's
 whole numbers        a short scale, or two values, imputed as continuous
@@ -22,16 +22,16 @@ from bayesimp.messages import listing
 
 __all__ = ["far_outside", "imputed_events"]
 
-FEW_VALUES = 12  # of a count or short scale, at most
+FEW_VALUES = 12  # most distinct values of a count or short scale
 FAR = (
     5.0  # sds beyond the smallest or largest observed value; of a normal variable, more than 7 from its mean
 )
-ROUND_OFF = 4 * np.finfo(float).eps  # of the mean, below which a positive value has hardly a digit of its own
+ROUND_OFF = 4 * np.finfo(float).eps  # share of the mean below which a positive value is mostly round-off
 FUNCTIONS = {"log1p": np.log1p, "log": np.log}
 
 
 def look_at(name: str, others: Sequence[str]) -> str:
-    """What the event of a variable whose values have run away advises, where nothing is known of the model."""
+    """Advice for a variable whose values have run away, if nothing is known about the model."""
     return "Look at the trace, at rows with extreme covariates, and at what the prior decides"
 
 

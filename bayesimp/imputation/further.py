@@ -27,7 +27,7 @@ __all__ = ["WHAT", "tree_with"]
 GROUPS = "log_likelihood", "log_prior", "posterior_predictive"
 VARIABLES = "cluster_effects", "standard_deviations", "correlations"
 WHAT = GROUPS + VARIABLES
-MOST_NUMBERS = 250_000_000  # of posterior_predictive: 2 GB
+MOST_NUMBERS = 250_000_000  # numbers in posterior_predictive at most: 2 GB
 VARIANCE = "sigma2"  # how the names of residual variances begin
 
 
@@ -135,7 +135,7 @@ def standard_deviations(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def correlations(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Correlations of all covariance matrices, name -> (chain, draw, pair); none of a matrix of one variance."""
+    """Correlations of all covariance matrices, name -> (chain, draw, pair); a matrix of one variance has none."""
     out = {}
     for name in _matrices(posterior):
         S: np.ndarray = posterior[name].values

@@ -44,7 +44,7 @@ class ImputedNewRows(Imputations):
 
     @cached_property
     def _dtypes(self) -> dict[str, Any]:
-        """Of completed columns of levels: that of the new rows if it holds every level, else that of the run's table."""
+        """Dtypes of completed columns of levels: that of the new rows if it holds every level, else the run's."""
         return {name: self._holding(name) for name in self._cells if self._family(name).is_coded}
 
     def _holding(self, name: str) -> Any:
@@ -119,7 +119,7 @@ def transform(imputations: Imputations, table: Any, seed: int | None) -> Imputed
 
 
 def _attrs(of_run: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Those of the run, with the seed of the new rows."""
+    """The attributes of the run, with the seed of the new rows."""
     kept = (
         "model", "formula", "responses", "priors_name", "priors", "specification", "sampler", "m", "chains", "draws",
         "bayesimp_version", "numpy_version",

@@ -1,4 +1,4 @@
-"""The result of an imputation: posterior, completed tables, and what a reader must know of how they were made."""
+"""The result of an imputation: posterior, completed tables, and what a reader must know about how they were made."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Imputations(CompletedTables):
         - ``sample_stats``: of the sampler, where it has any;
         - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>), levels as their
           numbers from 0 (attribute ``levels``); the coordinates give the place of the row in the table and its cluster.
-          A response that is called like a dimension or coordinate has "_" behind its name, and one with a "/" the
-          division slash; the attribute ``column`` is its name in the table;
+          "_" is appended to the name of a response that is also that of a dimension or coordinate, and the division slash
+          replaces "/" in a name; the attribute ``column`` is its name in the table;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
           (chain, draw, response, cluster), nan where nothing is missing: what convergence is judged by;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
@@ -62,7 +62,7 @@ class Imputations(CompletedTables):
     ) -> None:
         """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for.
 
-        `tree` is no lambda, so that results can be pickled.
+        `tree` must not be a lambda, so that results can be pickled.
         """
         super().__init__(data, cells, attrs["m"])
         self.attrs = dict(attrs)
@@ -147,12 +147,12 @@ class Imputations(CompletedTables):
         thin
             Every `thin`-th draw is used, in all groups.
         by
-            Of `JointNormal`, what a term of the log likelihood belongs to: ``"cluster"`` (cluster effects integrated out)
-            or ``"row"`` (given cluster effects).
+            Whether a term of the log likelihood of `JointNormal` belongs to a ``"cluster"`` (cluster effects integrated
+            out) or to a ``"row"`` (given cluster effects).
         new_clusters
             Whether replicates come from new clusters of the same sizes and covariates, instead of from those of the data.
         seed
-            Of what is drawn: replicates, and cluster effects that the run did not keep.
+            Seed of the draws: of replicates, and of cluster effects that the run did not keep.
 
         Returns
         -------
@@ -234,7 +234,7 @@ class Imputations(CompletedTables):
         return transform(self, new, seed)
 
     def _chains(self) -> Any:
-        """What can make more of them; if there is nothing, the error says why."""
+        """The chains that can make more of them; the error says why there are none."""
         if self._run is None:
             why = [event.message for event in self._events if event.kind == "cannot go on"]
             raise SpecificationError(

@@ -76,7 +76,7 @@ def load(
         The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
         the user's own, the result is complete but cannot be continued, which an event says.
     model
-        The `pymc.Model` that `FromPyMC` was given, of which the same holds.
+        The `pymc.Model` that `FromPyMC` was given; the same holds for it.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def load(
 
 
 def _check_post(post: Any, attrs: Mapping) -> None:
-    """That the functions are by variable, of variables that had one."""
+    """Refuse functions that are not given by variable, or for variables that had none."""
     if post is None:
         return
     if not isinstance(post, Mapping):
@@ -144,8 +144,8 @@ def _itself(tree: xr.DataTree) -> xr.DataTree:
 def _for_file(group: xr.Dataset) -> xr.Dataset:
     """The same with names that every format and disk takes; its own are kept in the attribute ``names``.
 
-    netCDF lists coordinates divided by spaces and has names that begin with "_" for itself; in a zarr folder they are
-    names of folders, of 255 characters at most, and a disk may not distinguish "x" from "X".
+    netCDF separates coordinates by spaces and reserves names that begin with "_"; zarr makes them names of folders, of at
+    most 255 characters, and a disk may not distinguish "x" from "X".
     """
     names = list(dict.fromkeys(str(name) for name in (*group.variables, *group.dims)))
     taken: set[str] = set()

@@ -26,7 +26,7 @@ def build_tree(
     sample_stats: Mapping[str, np.ndarray] | None = None,
     warmup: int = 0,
 ) -> xr.DataTree:
-    """Put arrays together as a DataTree (groups: see `Imputations`).
+    """The arrays as a DataTree, with the groups that `Imputations` describes.
 
     posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
     imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
@@ -50,7 +50,7 @@ def build_tree(
             coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
         ),
     }
-    if warmup:  # the first draws, set apart under ArviZ's name for them
+    if warmup:  # the first draws, kept under ArviZ's name for warm-up
         for name in ("posterior", "imputed_stats"):
             groups[f"warmup_{name}"] = groups[name].isel({nt.DRAW: slice(None, warmup)})
             groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})

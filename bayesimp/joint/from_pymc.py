@@ -132,7 +132,7 @@ class FromPyMC(ImputationModel):
         model = (functions or {}).get("model")
         if model is None:
             raise CodeNotInFile(
-                "The chains of a PyMC model cannot go on, for files hold no code; the result is whole without it. To "
+                "The chains of a PyMC model cannot go on, because files hold no code; the result is whole without it. To "
                 "continue, give the same model again: bi.load(path, model=model)."
             )
         return cls(model, data, specification["columns"])  # type: ignore[arg-type]

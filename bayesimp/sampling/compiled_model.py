@@ -9,7 +9,7 @@ so nothing is compiled again, and nothing is kept that could be out of date. Two
 finds their graphs equal, arrays aside.
 
 PyTensor's compiled function is taken out of its wrapper (``vm.jit_fn``, on which nutpie relies as well): it has no
-storage of its own and may run in several threads, and numba can call it. This is the only place that knows of it.
+storage of its own and may run in several threads, and numba can call it. No other module uses this.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class Structure:
-    """A model's own numbers, apart from the functions that it shares with others.
+    """The numbers of one model, without the functions that it shares with others.
 
     names: of the variables that `natural` returns, the first `free` of them the free ones. arrays: the model's
     shared values by name, in the order in which the functions take them. start (n,): the model's initial point.
@@ -94,7 +94,7 @@ class _Graph:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of the parts of a point, one for each free variable."""
+        """Shapes of the parts of a point, one for each free variable."""
         return [np.shape(self.point[str(value.name)]) for value in self.values]
 
     def equals(self, other: _Graph) -> bool:

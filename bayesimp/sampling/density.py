@@ -67,7 +67,7 @@ class Density:
 
 @dataclass(frozen=True)
 class NutsDraws:
-    """Draws and how they came about.
+    """Draws, and how they were made.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class NutsDraws:
     stats
         Name -> (chains, draws): diverging, depth, n_steps, step_size, logp, energy, ... of nutpie.
     events
-        What to know before using them: dicts with kind, where, message, count.
+        Events to read before the draws are used: dicts with kind, where, message, count.
     seconds
         Wall time of "compile" and "sample".
     evaluate, adaptation
@@ -130,7 +130,7 @@ def run_nuts(
     compile
         () -> model of nutpie, the way it is evaluated.
     settings
-        Of nutpie: chains, tune, draws, seed, target_accept, adaptation, cores (None: those there are).
+        Options of nutpie: chains, tune, draws, seed, target_accept, adaptation, cores (None: those there are).
     names
         Variables to keep; all of them where left out.
     """
@@ -198,9 +198,9 @@ def _arrays(
 
 
 def _kept(finished: NDArray, all_chains: bool) -> tuple[NDArray, int]:
-    """Chains and draws to keep: the most draws in all that are of the same number in each, of more chains if equal.
+    """Number of chains and draws to keep: those with the most draws in all, as many in each chain; more chains if equal.
 
-    Chains that take turns are finished one after the other: of an interrupted run the last have none.
+    Chains that take turns finish one after the other, so that the last chains of an interrupted run have no draws.
     """
     if all_chains:
         return np.arange(len(finished)), int(finished.min())

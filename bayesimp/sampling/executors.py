@@ -51,7 +51,7 @@ class Executor(ABC):
     Attributes
     ----------
     workers
-        Chains at a time; None: one a core, at most.
+        Number of chains that run at a time; None: one for each core at most.
     """
 
     workers: int | None = None
@@ -96,7 +96,7 @@ class SerialExecutor(Executor):
 
 @dataclass(frozen=True)
 class ProcessExecutor(Executor):
-    """Processes, where steps hold the interpreter for long: PyMC blocks, functions of the user's.
+    """Processes, for steps that hold the interpreter for long: PyMC blocks, functions of the user's.
 
     Each process is a new interpreter ("spawn") and takes some seconds for its imports; a script must ask for them below
     ``if __name__ == "__main__":``.
@@ -133,7 +133,7 @@ def read_executor(executor: str | Executor | None, workers: int | None = None) -
     Raises
     ------
     SpecificationError
-        No such executor, or two numbers of workers, or a number that is none.
+        There is no such executor, two numbers of workers are given, or a number of workers is not a whole number from 1.
     """
     if workers is not None:
         workers = whole(workers, "workers")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Adaptation", "adapt", "hmc"]
 
-DIVERGENT = 1000.0  # loss of exp(-H) beyond which a trajectory has left the surface; Stan's
+DIVERGENT = 1000.0  # increase of H beyond which a trajectory counts as divergent, as in Stan
 TURN = (0.8, 2.3)
 JITTER = 0.2
 DENSE = 100  # parameters up to which the metric has correlations
@@ -35,7 +35,7 @@ MOST_STEPS = 256
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a warm-up has found, to be kept fixed from then on.
+    """Step size and metric found by a warm-up, fixed from then on.
 
     step: size e. factor: C, (n, n) lower triangular, or (n, 1) its diagonal. mean (n,): where the draws were.
     acceptance: mean probability in the last stretch, with the step size of the time.
@@ -162,7 +162,7 @@ def adapt(
         Mean acceptance probability to be reached.
     stretches, last
         Transitions. After each stretch but the first the metric is the covariance of its draws, shrunk as Stan does;
-        the step size is tuned afresh in each (dual averaging, Hoffman & Gelman 2014, sec. 3.2) and the last one is kept.
+        the step size is tuned again in each (dual averaging, Hoffman & Gelman 2014, sec. 3.2) and the last one is kept.
     """
     n = theta.size
     C = np.eye(n) if n <= DENSE else np.ones((n, 1))
@@ -206,7 +206,7 @@ class _DualAveraging:
 
 
 def _factor(draws: np.ndarray, dense: bool) -> np.ndarray:
-    """C of the covariance of `draws` (T, n), drawn towards small and uncorrelated by five draws' worth."""
+    """C of the covariance of `draws` (T, n), shrunk to a small multiple of the identity, of five draws' weight."""
     T, n = draws.shape
     weight = T / (T + 5)
     if dense:

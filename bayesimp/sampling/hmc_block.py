@@ -1,4 +1,4 @@
-"""What blocks that move by Hamiltonian Monte Carlo have in common: state, transitions, start, and what went wrong."""
+"""What blocks that move by Hamiltonian Monte Carlo share: state, transitions, start, events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bayesimp.sampling.hmc import Adaptation, hmc
 __all__ = ["HmcBlock", "HmcState", "events"]
 
 LOW = 0.5  # mean acceptance below which a cycle moves too little
-TRIAL = 10  # transitions by which a place to start from is judged
+TRIAL = 10  # transitions by which a starting point is tested
 
 
 @dataclass
@@ -29,7 +29,7 @@ class HmcState:
 
 
 class HmcBlock:
-    """What both have in common. `structure` is None where nothing is left to sample."""
+    """Base of both blocks. `structure` is None where nothing is left to sample."""
 
     structure: Structure | None
     adaptation: Adaptation | None = None
@@ -68,10 +68,10 @@ class HmcBlock:
         state.divergences += int(trace[:, 1].sum())
 
     def start_near_mean(self, rng: np.random.Generator, arrays: tuple) -> HmcState:
-        """Twice as far from the mean of the warm-up as its draws were, or as much of that as lets the chain move.
+        """A dispersed start: twice as far from the mean of the warm-up as its draws were, or less if nothing moves there.
 
-        Far out a step that suits the posterior may be too long for every transition (large effects of clusters, say):
-        the chain would stay there.
+        Far from the posterior its step size may be too long for every transition, for example with large effects of
+        clusters, and the chain would not move.
         """
         if self.adaptation is None:
             raise SamplingError(
@@ -91,7 +91,7 @@ class HmcBlock:
 
 
 def events(states: Iterable[HmcState], name: str) -> list[Event]:
-    """What to know of the transitions of all imputations of one variable."""
+    """Events about the transitions of all imputations of one variable."""
     states = list(states)
     count = sum(s.transitions for s in states)
     divergences, acceptance = sum(s.divergences for s in states), sum(s.acceptance for s in states)

@@ -8,7 +8,7 @@ Three ways of evaluating the log density and its gradient:
     python     the graph run node by node: nothing is compiled, an evaluation costs about 10 us a node.
 
 ``evaluate="auto"`` takes pytensor while taking turns costs less than nutpie's compilation. The rule looks at
-what was asked for, never at a clock, so that the same seed gives the same draws.
+the request, never at a clock, so that the same seed gives the same draws.
 
 `JointNormal` goes another way (joint/density.py). Its PyMC model sampled from here, 15 clusters of
 30, r = 2, p = 3, half-t priors, 2 chains x (1000 + 1000), 2 shared cores:
@@ -65,7 +65,7 @@ def sample_nuts(
     model
         `pymc.Model` whose free variables are all continuous.
     seed
-        Same seed, same draws, whatever `cores`.
+        The same seed gives the same draws, whatever `cores`.
     report
         Called as ``report(stage, done, total)``: stage "compiling" with 0 or 1 of 1, then "sampling" with
         iterations over all chains, warm-up included.
@@ -78,7 +78,7 @@ def sample_nuts(
     evaluate
         "pytensor", "nutpie", "python" or "auto"; see the module.
     cores
-        Chains at a time.
+        Number of chains that run at a time.
     all_chains
         An interrupted run keeps every chain, at the length of the shortest.
 
@@ -87,7 +87,7 @@ def sample_nuts(
     SamplingError
         Discrete free variables; no finite log density to start from.
     KeyboardInterrupt
-        Interrupted before any chain had a draw; later the draws there are come back, with an event.
+        Interrupted before any chain had a draw. If it comes later, the draws so far are returned, with an event.
     """
     if model.discrete_value_vars:
         names = ", ".join(v.name for v in model.discrete_value_vars)

@@ -24,8 +24,8 @@ from bayesimp.sampling.chains import Report, run_chains
 
 __all__ = ["ProcessSession", "SerialSession", "Session", "Task", "ThreadSession", "begin", "run_task"]
 
-ROUND_SECONDS = 0.3  # of work that is sent to a process at a time
-_task: list[Task] = []  # of this process, if it belongs to a pool
+ROUND_SECONDS = 0.3  # seconds of work that are sent to a process at a time
+_task: list[Task] = []  # the task of this process, if it belongs to a pool
 
 
 class Task(Protocol):

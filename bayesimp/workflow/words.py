@@ -10,7 +10,7 @@ QUOTED = r"'((?:[^'\\]|\\.)*)'"
 WORDS: tuple[tuple[str, str], ...] = (
     (rf"(?:IncompleteData\(\.\.\., )?families=\{{{QUOTED}: {QUOTED}\}}\)?", r'"\1" = "\2" under [data.families]'),
     (rf"families=\{{\.\.\.: {QUOTED}\}}", r'name = "\1" under [data.families]'),
-    (rf"pandas\.to_numeric\(table\[{QUOTED}\], errors='coerce'\) makes it numbers, and missing what is none",
+    (rf"pandas\.to_numeric\(table\[{QUOTED}\], errors='coerce'\) makes it numbers, and anything else missing",
      r'"\1" = "number" under [data.types] makes it numbers; texts that mean missing go into missing under [data]'),
     (r"pandas\.Categorical\(\.\.\., categories=\[\.\.\.\], ordered=True\)",
      'its categories in order under [data.types], as ["low", "high"]'),

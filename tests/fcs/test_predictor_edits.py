@@ -105,14 +105,14 @@ def test_columns_derived_from_the_response_are_not_for_it():
 @pytest.mark.parametrize(
     "predictors, message",
     [
-        ({"y1": "~ . - z"}, "no column 'z'|'z' cannot be taken off"),
+        ({"y1": "~ . - z"}, "no column 'z'|'z' cannot be removed"),
         (
             {"y1": "~ . - y1"},
-            "'y1' cannot be taken off: by default 'y1' is predicted by age, sex, size, y2, log1p",
+            "'y1' cannot be removed: by default 'y1' is predicted by age, sex, size, y2, log1p",
         ),
-        ({"y1": "~ . - age:y2"}, "'age:y2' cannot be taken off"),
-        ({"y1": "~ . - cluster_mean(size)"}, r"'cluster_mean\(size\)' cannot be taken off .* not added"),
-        ("~ . - z", "'z' cannot be taken off, for no default formula has it"),
+        ({"y1": "~ . - age:y2"}, "'age:y2' cannot be removed"),
+        ({"y1": "~ . - cluster_mean(size)"}, r"'cluster_mean\(size\)' cannot be removed .* not added"),
+        ("~ . - z", "'z' cannot be removed: no default formula has it"),
         ({"y1": "~ . * age"}, r"must be a term of a sum: ~ \. \+ x"),
         ({"y1": "~ log(.)"}, "must be a term of a sum"),
         ({"y1": "~ . + (1 + . | study)"}, "must be a term of a sum"),

@@ -39,9 +39,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
-BEYOND = (
-    1 << 28
-)  # the bit of a visit in which values stayed as they were, for nothing could be drawn in their rows
+BEYOND = 1 << 28  # the bit of a visit in which values were kept, because nothing could be drawn in their rows
 LASTING = 10  # visits in succession in which nothing could be drawn, from which on the run ends
 FREE = "free:"  # marks, among `Parameters.own`, what results show: shapes, cutpoints, variables of a user's own model
 ADVICE = (

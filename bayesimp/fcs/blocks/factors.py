@@ -4,7 +4,7 @@
 
 The first is the model of x given the other covariates, the second the analysis. They are factors as those of a joint
 GLMM (joint/glmm/table.py), by whose kernels values are drawn; but the models of other covariates, in which x is a
-predictor, are no part of the law of x. That is what makes these chained equations. Each factor has the working scale of
+predictor, are not part of the law of x. That makes these chained equations. Each factor has the working scale of
 its block (fcs/scale.py), and so the priors that the block has otherwise.
 """
 
@@ -55,7 +55,7 @@ class Holes:
 
 @dataclass(frozen=True)
 class Substantive:
-    """The models whose values are drawn given analyses.
+    """The models of variables whose values are drawn given analyses.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ def _factor(block: ConditionalModel, spec: Conditionals, data: IncompleteData, b
 
 
 def _unit(chained: ChainedTable, name: str) -> float:
-    """What a response that is not normal is divided by."""
+    """The number by which a response that is not normal is divided."""
     number = next(b for b, c in enumerate(chained.blocks) if c.block.name == name)
     return BlockRows(chained, number).unit
 

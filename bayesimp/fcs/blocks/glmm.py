@@ -147,8 +147,8 @@ class GeneralisedBlock(Block):
         Where a log mean is out of range the value is kept, because the next cycle may have other predictors, effects and
         coefficients; but not in `LASTING` successive visits.
 
-        For messages: X, of these columns of the model (None: of all), and coefficients of each row (R, p) or of all
-        (p,) (None: theta.beta).
+        The other arguments are for messages: X with these columns of the model (None: all), and coefficients of each row
+        (R, p) or of all rows (p,) (None: theta.beta).
 
         Returns
         -------
@@ -157,7 +157,7 @@ class GeneralisedBlock(Block):
         Raises
         ------
         SamplingError
-            It is an observed predictor far from those that the model was fitted to, or has lasted.
+            An observed predictor is far from those that the model was fitted to, or the failure has lasted.
         """
         eta = eta + self.shift
         drawn = np.empty(len(eta))
@@ -181,7 +181,7 @@ class GeneralisedBlock(Block):
     ) -> bool:
         """Whether the largest part of a log mean out of range is that of an observed value, far from those fitted to.
 
-        So it is where the linear predictor is not finite, which no other cycle mends.
+        True as well where the linear predictor is not finite, which no later cycle can mend.
         """
         if not np.isfinite(eta):
             return True

@@ -57,7 +57,7 @@ class NormalConditional(HmcBlock):
     beta_prior
         Q0 (p, p), t0 (p,): precision, and precision times mean, in place of ``priors.beta``.
     name
-        Of the variable, for messages.
+        Name of the variable, for messages.
 
     Its functions are compiled here, unless they have been for a model with the same q and kinds of prior (including
     degrees of freedom); p, scales of priors and data are arguments.

@@ -1,11 +1,11 @@
 """Blocks of variables of analyses: parameters given the completed data, values given the analyses.
 
-A visit to a variable, with the values of all others as they are (fcs/blocks/factors.py):
+A visit to a variable, given the current values of all others (fcs/blocks/factors.py):
 
     theta_k, Psi_k, b_ki | completed data         of its own model: the analysis, if it is the response of one
     x_kij  ~  p_k(x | others, theta_k, b_ki)  prod_l p_l(y_l | x, ..., theta_l, b_li)      l: the analyses that x is in
 
-Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, for these depend on the
+Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, because these depend on the
 responses of the analyses, which the model lacks. The parameters of the analyses are drawn at the visits to their
 responses, once in every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices
 (kernels/factors/cells.py).
@@ -172,7 +172,7 @@ class SubstantiveBlock(Block):
         chain.V[own.loop, own.column] = working
 
     def _keep(self, theta: Parameters) -> None:
-        """What results show: the residual variance, cutpoints or shapes."""
+        """Parameters that results show: the residual variance, cutpoints or shapes."""
         if self.factor.code == NORMAL:
             theta.Sigma = (theta.own["sd"] ** 2).reshape(1, 1, 1)
         for auxiliary in self.factor.family.auxiliaries if theta.own["aux"].size else ():

@@ -65,7 +65,7 @@ class TwoStageBlock(GeneralisedBlock):
             f"Every cluster has {len(within)} coefficients of its own, and needs more rows than that in which all "
             "predictors vary: leave out predictors, or take 'bayes', which fits all clusters together."
         )
-        # the kernel wants the intercept first
+        # the kernel expects the intercept first
         at = self.chained.scale.intercept
         within.remove(at)
         within.insert(0, at)

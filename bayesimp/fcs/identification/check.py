@@ -1,8 +1,8 @@
-"""Whether the observed cells can say what each conditional model asks, before anything is sampled.
+"""Identifiability of every conditional model, checked before anything is sampled.
 
-The loop itself would not notice: imputed values vary by themselves, so that every predictor looks informative
-in the completed table. What counts are rows in which the response and the predictor are observed
-(fcs/identification/columns.py), and clusters in which the response is (fcs/identification/clusters.py).
+The loop itself would not notice a lack of information: imputed values vary, so that every predictor looks informative
+in the completed table. Only rows in which the response and the predictor are observed count
+(fcs/identification/columns.py), and clusters in which the response is observed (fcs/identification/clusters.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bayesimp.table.other_levels import of_other_levels
 
 __all__ = ["check_conditionals"]
 
-DIGITS = 100  # steps of numbers of their size that a standard deviation of values has at the least
+DIGITS = 100  # least standard deviation of values, in spacings between floating-point numbers of their size
 
 
 def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list[Event]:

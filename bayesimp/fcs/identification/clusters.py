@@ -1,4 +1,4 @@
-"""What clusters can say about a conditional model: columns that differ between clusters only, and variances."""
+"""Identifiability from clusters: columns that differ between clusters only, and variances between clusters."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def between(s: Evidence) -> list[Event]:
 def combined_means(s: Evidence, automatic: Collection[Column]) -> list[int]:
     """Automatic columns that are combinations of others that differ between clusters only, where all have values.
 
-    Means of incomplete variables go before those of complete ones, those seen in few clusters before others, of equals
-    the last by name. Where columns are more than the clusters, nothing says which to leave out.
+    Means of incomplete variables are left out before those of complete ones, those seen in few clusters before others,
+    and the last by name among equals. If there are more columns than clusters, nothing says which to leave out.
     """
 
     def rank(j: int, known: int) -> tuple:
@@ -60,7 +60,7 @@ def combined_means(s: Evidence, automatic: Collection[Column]) -> list[int]:
 
 
 def _groups(s: Evidence) -> list[tuple[str, list[int]]]:
-    """By the column that they multiply, columns that differ between clusters only; where there are such."""
+    """Columns that differ between clusters only, grouped by the column that they multiply; without empty groups."""
     groups = []
     for base in dict.fromkeys([INTERCEPT, *(c.base for c in s.block.fixed if c.over)]):
         group = [j for j, c in enumerate(s.block.fixed) if _is_between(s, j, c, base)]
@@ -77,7 +77,7 @@ def _of_clusters(s: Evidence, base: str, group: Sequence[int]) -> Array:
 
 
 def _by_cluster(column: Column, base: str) -> Column:
-    """What the clusters say of a column: without the one that it multiplies."""
+    """The part of a column that differs between clusters: without the column that it multiplies."""
     if column.over:
         return Column(column.name, INTERCEPT, column.over, column.sum)
     return Column(INTERCEPT, INTERCEPT) if column.base == base else column
@@ -108,7 +108,7 @@ def _between_rank(s: Evidence, names: list[str], matrix: Array) -> list[Event]:
 
 
 def _shrunk_mean(s: Evidence, j: int, matrix: Array) -> list[Event]:
-    """A mean whose coefficient is shrunk, in the last column: any number of clusters carries it, unless others are it."""
+    """A mean whose coefficient is shrunk, in the last column; any number of clusters suffices, unless others equal it."""
     known = np.isfinite(matrix).all(axis=1)
     if known.sum() < matrix.shape[1] or not dependent(matrix[known])[-1]:
         return []
@@ -159,7 +159,7 @@ def _full_rank(s: Evidence, cluster: int) -> bool:
 
 
 def variances(s: Evidence) -> list[Event]:
-    """Clusters for the variances between them."""
+    """Whether there are enough clusters for the variances between them."""
     q, m = len(s.block.random), len(s.clusters)
     if q == 0 or s.fixed_Psi:
         return []

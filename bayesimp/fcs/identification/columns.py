@@ -1,9 +1,9 @@
 """Whether the rows that a conditional model is fitted to tell its columns apart.
 
 Those are the rows in which the response is observed; incomplete predictors are filled in there by their own models. So a
-relation among columns is looked at in the rows where these columns and the response are observed, however few of the
-others are, and counts only if it does not rest on hardly more rows than it has terms: a rare level that two columns
-share in one row is no relation. What is left open by that is open: the models of the others decide it.
+relation among columns is checked in the rows where these columns and the response are observed, however few of the
+others are. It counts only if it rests on clearly more rows than it has terms: a rare level that two columns share in one
+row is no relation. Relations that remain undecided are left to the models of the other variables.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def incomplete(s: Evidence) -> list[Event]:
 
 
 def unseen(s: Evidence) -> list[tuple[int, str]]:
-    """Incomplete columns whose coefficient the observed cells say nothing of, and why; each by itself."""
+    """Incomplete columns about whose coefficient the observed cells say nothing, and why; each checked separately."""
     found: list[tuple[int, str]] = []
     known = np.flatnonzero(s.kinds == "complete")
     for j in np.flatnonzero(s.kinds == "incomplete"):
@@ -124,7 +124,7 @@ def _all_there(s: Evidence) -> Mask:
 
 def exact(s: Evidence) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
-    if not s.block.distribution.is_normal:  # never exact: at the worst separated
+    if not s.block.distribution.is_normal:  # never exact, at worst separated
         return []
     by_row = np.flatnonzero(s.kinds != "mean")
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
@@ -143,7 +143,7 @@ def exact(s: Evidence) -> list[Event]:
 
 
 def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
-    """All columns, with cluster means and within-cluster ones, once missing values are filled (`generic.filled`)."""
+    """All columns, with cluster means and within-cluster ones, once missing values are filled (`values.filled`)."""
     columns = [c for c in s.block.fixed if c not in s.shrunk]
     count, p, names = int(s.rows.sum()), len(columns), [c.name for c in columns]
     if s.block.method.level == "cluster":  # `between` has said it
@@ -162,12 +162,12 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     X = every[:, :p]
     for place in np.flatnonzero(dependent(X)):
         j = order[place]
-        if of_clusters[j]:  # of the others there is more to say than one way to fill them in
+        if of_clusters[j]:  # one way of filling in says too little about the other columns
             zero = "zero" if not X[:, place].any() else "a combination of the other predictors"
             text = f"'{names[j]}' is {zero} in the {count:,} rows where '{s.name}' is observed."
             events += s.unidentified(names[j], text)
     kept = X[:, ~dependent(X)]
-    # a proper prior takes any number of these, but not one that another column is
+    # a proper prior allows any number of these, but none that equals another column
     for column, x in zip(s.shrunk, every[:, p:].T, strict=True):
         if dependent(np.column_stack([kept, x]))[-1]:
             where = f"in the {count:,} rows where '{s.name}' is observed."
@@ -190,10 +190,11 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
 
 
 def _relation(s: Evidence, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
-    """Columns of which x is a combination, and the rows in which they, it and the response are observed; None if of none.
+    """Columns that combine to x, and the rows in which they, x and the response are observed; None if there are none.
 
-    candidates: places of columns that are observed in `rows`. The combination found there is looked at in all rows that
-    have its own columns, until no column leaves it. On few rows it is none by chance, unless these are all that count.
+    candidates: places of columns that are observed in `rows`. The combination found there is checked in all rows that
+    have its own columns, until no column drops out of it. One that rests on few rows counts as chance, unless there are
+    no other rows.
     """
     members = [int(k) for k in candidates]
     while True:
@@ -212,7 +213,7 @@ def _relation(s: Evidence, x: Array, candidates: NDArray, rows: Mask) -> tuple[l
 def _rests_on_few(matrix: Array) -> bool:
     """Whether columns are independent by a few equal rows alone: those of a rare level, however it is coded.
 
-    They are what gives leverage 1 together. What x is there the columns can always say.
+    Together they have leverage 1, and there the columns reproduce any x.
     """
     left = np.linalg.qr(matrix[:, ~dependent(matrix)])[0]
     _, group = np.unique(matrix, axis=0, return_inverse=True)

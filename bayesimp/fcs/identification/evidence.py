@@ -133,7 +133,7 @@ class Evidence:
         return self.block.method.fixed_Psi
 
     def unidentified(self, column: str, message: str) -> list[Event]:
-        """Refuse; or, where beta has a proper prior, say that it is all there is."""
+        """Refuse the column; if beta has a proper prior, note instead that the coefficient rests on the prior alone."""
         why = proper(self.block)
         if why is None:
             term = term_of(column, self.data)
@@ -143,7 +143,9 @@ class Evidence:
                 "estimable by a normal prior, for example "
                 f"methods.Bayes(priors.Priors(beta=priors.Normal(mean=0, sd=...))).{written}"
             )
-        return [Event("prior only", f"{self.name} ~ {column}", f"'{self.name}': {message} Kept, for {why}.")]
+        return [
+            Event("prior only", f"{self.name} ~ {column}", f"'{self.name}': {message} Kept, because {why}.")
+        ]
 
     def _cure(self, column: str) -> str:
         """What to do about a column that cannot be told from others."""

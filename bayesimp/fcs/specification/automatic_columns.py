@@ -1,4 +1,7 @@
-"""Default columns of a block: cluster means are added, columns that its rows cannot distinguish are left out; noted."""
+"""Default columns of a block: cluster means are added, and columns that its rows cannot distinguish are left out.
+
+Every change is noted.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ __all__ = [
     "without_unseen_levels",
 ]
 
-SHRUNK = "coefficients of cluster means beside their variables are shrunk towards 0 (priors.Contextual)"
+SHRUNK = "coefficients of cluster means whose variables are predictors too are shrunk towards 0 (priors.Contextual)"
 
 
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
@@ -126,12 +129,12 @@ def without_collinear(
 
 
 def without_unseen(draft: Draft, seen: Seen, asked: Collection[Column] = ()) -> Draft:
-    """Of a default formula: without incomplete columns whose coefficients the observed cells say nothing of.
+    """Drop from a default formula incomplete columns about whose coefficients the observed cells say nothing.
 
-    First those that are never observed with the response, or are constant or combinations of complete columns where both
-    are observed, each judged by itself; then those that are combinations of other incomplete ones, of which the one that
-    is observed in the fewest rows with the response goes (of equals the last by name). So the order of columns does not
-    matter. Priors that are proper keep a column, as in `without_collinear`.
+    Columns that are never observed with the response, or are constant or combinations of complete columns where both
+    are observed, are dropped first, each checked separately. Then, among incomplete columns that are combinations of each
+    other, the one that is observed in the fewest rows with the response is dropped (the last by name if several are). So
+    the order of columns does not matter. Proper priors keep a column, as in `without_collinear`.
     """
     block = draft.block
     if draft.explicit or (proper(block) and not block.distribution.has_log_link):
@@ -158,7 +161,7 @@ def without_unseen(draft: Draft, seen: Seen, asked: Collection[Column] = ()) -> 
 
 
 def _unseen(s: Evidence, asked: Collection[Column]) -> dict[Column, str]:
-    """Incomplete columns to leave out, and why; those that others may explain only where none goes by itself."""
+    """Incomplete columns to leave out, and why; combinations of each other only if no column is left out on its own."""
     left = {s.block.fixed[j]: why for j, why in unseen(s) if s.block.fixed[j] not in asked}
     if left:
         return left
@@ -203,7 +206,7 @@ def with_contextual(
 def _is_shrunk(block: ConditionalModel) -> bool:
     """Whether the coefficients of cluster means have a prior by which few clusters can carry them.
 
-    Of models with random slopes they do not: the origin of a product with a slope's column would enter the prior.
+    In models with random slopes they do not: the origin of a product with a slope's column would enter the prior.
     """
     method = block.method
     has_prior = method.takes_priors and not method.own_model

@@ -42,12 +42,11 @@ def cluster_means(
     Parameters
     ----------
     values
-        Base columns with missing cells filled in (`generic.filled`).
+        Base columns with missing cells filled in (`values.filled`).
     fixed, random
         The block's columns; one that is centred within clusters has the mean of its variable, and no products.
     first
-        Columns whose means have priority if there are too few clusters for all: the imputed variables, which the option
-        is about.
+        Columns whose means have priority if there are too few clusters for all: those of the imputed variables.
     seen
         For each response, (N,) rows in which it is observed; a mean that is a combination of others there is left out.
     alone
@@ -102,9 +101,9 @@ def contextual_bounds(
     Parameters
     ----------
     fixed
-        Columns of X*. A mean has a contextual effect if x itself is there too; beside x less its mean, or alone, it has
-        the between-cluster coefficient, and is left out here; so is that of a response whose clusters have equal means,
-        as after centring, of which gamma = -beta_w.
+        Columns of X*. A mean has a contextual effect if x itself is there too. Together with x less its mean, or alone,
+        it has the between-cluster coefficient, and is left out here; so is the mean of a response whose clusters have
+        equal means, as after centring, for which gamma = -beta_w.
     values
         Base columns (N,), nan where missing: the moments are those of observed values.
     """

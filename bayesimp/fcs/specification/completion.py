@@ -90,7 +90,7 @@ def _without(block: ConditionalModel, given: Given, base: BaseColumns) -> Condit
         if mean not in columns:
             means = [c.name for c in columns if c.over is not None]
             raise SpecificationError(
-                f"'{mean.name}' cannot be taken off the predictors of '{block.name}': it is not added to them "
+                f"'{mean.name}' cannot be removed from the predictors of '{block.name}': it is not added to them "
                 f"({listing(means) or 'no cluster mean is'})."
             )
         columns.remove(mean)

@@ -52,7 +52,7 @@ def conditionals(
     ----------
     methods
         A method (`bayesimp.methods`) or its name for all, or a dict by variable or block. A variable with None is neither
-        imputed nor a predictor. The default depends on family, level and observed clusters (`data.choice`).
+        imputed nor a predictor. The default depends on family, level and observed clusters (specification/defaults.py).
     predictors
         By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
         left-hand side (``within(y2)``: y2 less its mean in the cluster), or a list of names. A dot stands for the default
@@ -69,8 +69,8 @@ def conditionals(
         Columns computed from others in every cycle: ``{"bmi": "weight / height**2"}``. A column of the table is filled
         where it is missing; any other column is new.
     compatible
-        Whether cluster means of the other variables are predictors (see `data.compatible`), unless the method says so.
-        None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of models of
+        Whether cluster means of the other variables are predictors (specification/cluster_means.py), unless the method
+        says so. None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of models of
         normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a combination of
         other columns, where the response is observed, is left out and noted. True is refused for methods that the user
         chose and that have no random effects to match.

@@ -19,7 +19,7 @@ OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
 
 
 def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
-    """By variable; those of models of the user's own are left out.
+    """Contents by variable; models that the user wrote are left out.
 
     The responses of a block predict each other, and their cluster means do, as in a joint model.
     """
@@ -64,8 +64,8 @@ def call_with(
 ) -> str | None:
     """The call with these terms; "..." stands for the other arguments that the user gave, which stay the same.
 
-    Methods without random effects give way to ``bayes`` where such are asked for, if the variable is observed in more
-    than one cluster.
+    Methods without random effects are replaced by ``bayes`` where random effects are asked for, if the variable is
+    observed in more than one cluster.
     """
     group = write(Name(data.cluster))
     analyses = dict(spec.analyses)
@@ -148,7 +148,7 @@ def _longer(
     terms: Sequence[str],
     slopes: Sequence[str],
 ) -> str:
-    """The formula of a block with further terms: an edit of its default, as long as that is what it is."""
+    """The formula of a block with further terms: an edit of the default formula, if the block has the default."""
     now = summed(block.random, spec.written) if block.random else "1"
     added = addition(terms, slopes, now, group)
     own = declared.get(block.name) if isinstance(declared, Mapping) else None

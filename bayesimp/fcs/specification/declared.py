@@ -36,7 +36,7 @@ def declared_from_dict(record: Mapping[str, Any]) -> dict[str, Any]:
         A block had a user's own model, which is code and so not in the file.
     """
     out = {name: record[name] for name in ("order", "blocks", "derived", "compatible")}
-    out["analysis"] = record.get("analysis")  # not in files from before
+    out["analysis"] = record.get("analysis")  # absent from files of earlier versions
     out["bounds"] = (
         {name: tuple(pair) for name, pair in record["bounds"].items()} if record["bounds"] else None
     )

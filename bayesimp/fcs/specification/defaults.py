@@ -42,12 +42,12 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
         if hint := stored_as_text(data.frame[name]):
             raise SpecificationError(
                 f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
-                f"numbers, and missing what is none. If they are codes, leave it out, methods={{'{name}': None}}, or "
+                f"numbers, and anything else missing. If they are codes, leave it out, methods={{'{name}': None}}, or "
                 f"name a method: methods={{'{name}': 'bayes'}}."
             )
         raise SpecificationError(
             f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most {MOST_LEVELS} "
-            f"are imputed, for a nominal model has {levels - 1} coefficients a predictor. Is it free text, or an id? "
+            f"are imputed: a nominal model has {levels - 1} coefficients a predictor. Is it free text, or an id? "
             f"Leave it out: methods={{'{name}': None}}. If not, join levels, or name a method: "
             f"methods={{'{name}': 'bayes'}}."
         )
@@ -73,7 +73,7 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
     Raises
     ------
     SpecificationError
-        And what to use instead.
+        The method has no model; the message says what to use instead.
     """
     family = data.families[name]
     plain = family_of(family).name
@@ -91,7 +91,7 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             )
         advice = method.alternative(plain)
         if of_clusters(data, name):
-            advice = "'2lonly', for it has one value in each cluster"
+            advice = "'2lonly', because it has one value in each cluster"
         raise SpecificationError(
             f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, and it is {family}; "
             f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()

@@ -85,7 +85,7 @@ def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> 
 
 
 class Models(Protocol):
-    """What a circle is looked for in: conditional models, and columns computed from others."""
+    """Where a circle is looked for: conditional models, and columns computed from others."""
 
     @property
     def blocks(self) -> Sequence[ConditionalModel]:

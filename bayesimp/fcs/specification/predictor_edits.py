@@ -76,7 +76,7 @@ def edited(
     if made.absent and not every:
         raise error(
             change.text,
-            f"{listing(sorted(made.absent))} cannot be taken off: by default '{name}' is predicted by {shown}",
+            f"{listing(sorted(made.absent))} cannot be removed: by default '{name}' is predicted by {shown}",
         )
     numbers = [term for term in change.terms if isinstance(term[1], Number)]
     parts = ["1" if has_intercept(numbers or before) else "0", *(_spelled(term) for term in terms.values())]

@@ -85,7 +85,7 @@ def _every(
         lost |= there
     if absent - lost:
         raise SpecificationError(
-            f"Formula {change.text!r}: {listing(sorted(absent - lost))} cannot be taken off, for no default formula has "
+            f"Formula {change.text!r}: {listing(sorted(absent - lost))} cannot be removed: no default formula has "
             f"it ({', '.join(found)})."
         )
     return found
@@ -154,7 +154,7 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
         if factor and levels > MOST_LEVELS:
             hint = stored_as_text(data.frame[name])
             advice = (
-                f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and missing what is none"
+                f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and anything else missing"
                 if hint
                 else "to use it, write it in a formula"
             )

@@ -14,7 +14,7 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed"]
 
-TOLERANCE = 1e-7  # as `design.TOLERANCE`
+TOLERANCE = 1e-7  # the same as `formulas.design.TOLERANCE`
 ROUND_OFF = 1e-12  # share of the largest value that round-off may leave of a constant less its mean
 Array = NDArray[np.float64]
 

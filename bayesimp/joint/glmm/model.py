@@ -133,7 +133,7 @@ class JointGLMM(ImputationModel):
                 out.append(Event("predictors", factor.response, text, len(factor.left_out)))
         left = [name for name in data.variables if data.missing(name).any() and name not in self.responses]
         if left:
-            text = "not imputed, for their family is 'none'; they stay incomplete"
+            text = "not imputed, because their family is 'none'; they stay incomplete"
             out.append(Event("not imputed", ", ".join(left), text, len(left)))
         return out
 
