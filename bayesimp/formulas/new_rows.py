@@ -44,8 +44,8 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     """
     if formula.stateful:
         raise SpecificationError(
-            f"Formula {formula.text!r}: new rows cannot be completed, because columns of {', '.join(STATEFUL)} depend on all "
-            "rows of the table. Make these columns in the table, with numbers that you know again for new rows."
+            f"Formula {formula.text!r}: new rows cannot be completed, because columns of {', '.join(STATEFUL)} depend on "
+            "all rows of the table. Make these columns in the table, with numbers that you know again for new rows."
         )
     names = list(formula.variables)
     new.require(names, "covariate")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bayesimp.formulas.new_rows import new_design
 from bayesimp.joint.rows import impute_rows
-from bayesimp.joint.scale import Working, incomplete_rows
+from bayesimp.joint.scale import Working, canonical_rows
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.statistics import SufficientStatistics, collect
 from bayesimp.notation import Array
@@ -65,7 +65,9 @@ def _working(model: JointNormal, new: NewRows, X: Array, Z: Array, Y: Array) -> 
     codes = np.argsort(order)[new.codes]
     before = _of_clusters(known.statistics, places, len(order))
     statistics = before + collect(X_w, Z_w, Y_w, codes, len(order))
-    rows = incomplete_rows(X_w, Z_w, Y_w, Y, codes, np.isnan(Y), statistics, scale.offset)
+    missing = np.isnan(Y)
+    row = np.flatnonzero(missing.any(1))
+    rows = canonical_rows(row, X_w, Z_w, Y_w, Y, codes, missing, statistics, scale.offset)
     return Working(statistics, rows, scale, order, known.start)
 
 

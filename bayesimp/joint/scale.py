@@ -30,7 +30,7 @@ from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["IncompleteRows", "Scale", "Working", "incomplete_rows", "prepare"]
+__all__ = ["IncompleteRows", "Scale", "Working", "canonical_rows", "prepare"]
 
 Array = NDArray[np.float64]
 DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
@@ -171,7 +171,7 @@ def prepare(
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
     row = np.flatnonzero(missing.any(1)) if latent is None else np.arange(len(Y))
-    rows = _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+    rows = canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
@@ -243,22 +243,7 @@ def _not_identified(X: Array, name: str, fixed: Sequence[str]) -> str:
     )
 
 
-def incomplete_rows(
-    X_w: Array,
-    Z_w: Array,
-    Y_w: Array,
-    Y: Array,
-    codes_w: NDArray[np.int64],
-    missing: NDArray[np.bool_],
-    statistics: SufficientStatistics,
-    offset: Array,
-) -> IncompleteRows:
-    """The rows of Y (N, r) with a missing cell; X_w, Z_w, Y_w and the clusters codes_w are on the working scale."""
-    row = np.flatnonzero(missing.any(1))
-    return _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
-
-
-def _canonical_rows(
+def canonical_rows(
     row: NDArray[np.int64],
     X_w: Array,
     Z_w: Array,
@@ -269,6 +254,10 @@ def _canonical_rows(
     statistics: SufficientStatistics,
     offset: Array,
 ) -> IncompleteRows:
+    """Some rows of Y (N, r) in an order that depends on values alone.
+
+    X_w, Z_w, Y_w and the clusters codes_w are on the working scale; missing (N, r): cells without a value.
+    """
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}
     codes_of_rows = (~missing[row]) @ bits

@@ -70,10 +70,10 @@ def conditionals(
         where it is missing; any other column is new.
     compatible
         Whether cluster means of the other variables are predictors (specification/cluster_means.py), unless the method
-        says so. None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of models of
-        normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a combination of
-        other columns, where the response is observed, is left out and noted. True is refused for methods that the user
-        chose and that have no random effects to match.
+        says so. None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of
+        models of normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a
+        combination of other columns, where the response is observed, is left out and noted. True is refused for methods
+        that the user chose and that have no random effects to match.
     ignore
         (N,) bool: rows that models are not fitted to.
     analysis, bounded

@@ -12,10 +12,7 @@ Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (d
 
 So beta and all B_i are drawn in one block, without conditioning on missing values.
 
-Where a flat prior leaves Q singular, columns D of X being combinations of the others S, the caller may have their
-coefficients held: vec(beta)_S is drawn given the current vec(beta)_D, which leaves the posterior invariant too.
-
-    beta_S | beta_D   ~ N(Q_SS^-1 (t_S - Q_SD beta_D), Q_SS^-1)
+Where a flat prior leaves Q singular, the caller may have coefficients held (kernels/normal/held.py).
 """
 
 from __future__ import annotations
@@ -33,12 +30,9 @@ from bayesimp.kernels.linalg import (
     solve_lower,
     solve_lower_t,
 )
+from bayesimp.kernels.normal.held import hold
 from bayesimp.kernels.normal.statistics import SufficientStatistics
-from bayesimp.notation import BoolMatrix, BoolVector, IntVector, Matrix, Stack, Vector
-
-# A column is dependent where elimination leaves less than this share of its diagonal element of Q, or than this share
-# (of what round-off leaves) of its element before the clusters are taken off.
-DEPENDENT, ROUND_OFF = 1e-13, 1e-15
+from bayesimp.notation import BoolMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "effects_from_normals", "moments"]
 
@@ -245,7 +239,7 @@ def draw_beta_and_effects(
     _subtract_effects(U, v, Q, t)
     fixed = np.zeros(P, np.bool_)
     if held.size:
-        _hold(Q, t, Q0, before, beta, fixed)
+        hold(Q, t, Q0, before, beta, fixed)
     if not cholesky(Q, P):
         return 2
     solve_lower(Q, t, P)
@@ -262,42 +256,6 @@ def draw_beta_and_effects(
         z[e] = rng.standard_normal()
     _given_factors(z, L, U, v, t, B)
     return 0
-
-
-@inner
-def _hold(Q: Matrix, t: Vector, Q0: Matrix, before: Vector, beta: Matrix, fixed: BoolVector) -> None:
-    """Q, t <- those of vec(beta)_S given vec(beta)_D, fixed (r p,) <- True in D; see the module.
-
-    D holds the columns without a prior of which those before them leave nothing. before (r p,): the diagonal of Q
-    before the clusters are subtracted.
-    """
-    p, P = beta.shape[0], fixed.size
-    L = np.empty((P, P))
-    copy_to(L, Q)
-    for x in range(P):
-        for y in range(x):
-            s = L[x, y]
-            for k in range(y):
-                s -= L[x, k] * L[y, k]
-            L[x, y] = 0.0 if fixed[y] else s / L[y, y]
-        s = L[x, x]
-        for k in range(x):
-            s -= L[x, k] * L[x, k]
-        fixed[x] = Q0[x, x] == 0.0 and s <= max(DEPENDENT * Q[x, x], ROUND_OFF * before[x])
-        L[x, x] = math.sqrt(s) if s > 0.0 else 1.0
-    for x in range(P):
-        if not fixed[x]:
-            continue
-        for y in range(P):
-            if y != x:
-                if not fixed[y]:
-                    t[y] -= (Q[x, y] if x > y else Q[y, x]) * beta[x % p, x // p]
-                if x > y:
-                    Q[x, y] = 0.0
-                else:
-                    Q[y, x] = 0.0
-        Q[x, x] = 1.0
-        t[x] = 0.0
 
 
 @inner
