@@ -155,7 +155,7 @@ def _check_nested(larger: Fits, smaller: Fits, others: list[str]) -> None:
     if others:
         why.append(f"it has other terms ({', '.join(others)})")
     if len(smaller) != len(larger):
-        why.append(f"it is of other imputations ({len(smaller)} tables, the larger of {len(larger)})")
+        why.append(f"it was fitted to other imputations ({len(smaller)} tables, the larger of {len(larger)})")
     left = [fits.analysis.partition("~")[0].strip() for fits in (larger, smaller) if "~" in fits.analysis]
     if len(set(left)) > 1:
         why.append(f"it has another response ({left[1]!r}, the larger {left[0]!r})")

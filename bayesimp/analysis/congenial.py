@@ -171,7 +171,7 @@ class _Question:
             with_it = [c for c in columns if name in _names(c)]
             if not with_it:
                 plain = all(_is_variable(c) for c in columns)
-                needs.append(Need(text, columns, "beside", any_form=plain))
+                needs.append(Need(text, columns, "covariate", any_form=plain))
                 continue
             for column in with_it:
                 factors = [_factor(m, name) for m in column if any(name in a.names for a in m)]
@@ -235,7 +235,7 @@ class _Question:
         """
         for column in columns:
             if name not in _names(column):
-                yield Need(text, [column], "the response" if is_response else "beside", random=True)
+                yield Need(text, [column], "the response" if is_response else "covariate", random=True)
                 continue
             if is_response:
                 continue

@@ -28,7 +28,7 @@ class Need:
     columns
         Columns of the model's fixed part, or of its random part if ``random``.
     role
-        Role of the columns: ``"the response"``; ``"beside"``, covariates; ``"implied"`` by the term, or such that a model
+        Role of the columns: ``"the response"``; ``"covariate"``; ``"implied"`` by the term, or such that a model
         that has them is ``"closely"`` compatible; ``"itself"``, ``"group"``.
     kind
         Given where no columns are to be compared.
@@ -133,7 +133,7 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
     why = {
         "implied": f", which {_slope_of(need)}{need.term} implies",
         "closely": f", which {_slope_of(need)}{need.term} implies",
-        "beside": "" if need.kind == "variable" else ", on which the response depends as well",
+        "covariate": "" if need.kind == "variable" else ", on which the response depends as well",
     }.get(need.role, "")
     return f"the model of '{variable}' {what}{why}"
 

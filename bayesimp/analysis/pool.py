@@ -164,7 +164,7 @@ def pool(
         return Q.pool() if np.isscalar(df_complete) and np.isinf(df_complete) else Q.pool(df_complete)
     if U is None:
         raise SpecificationError(
-            f"pool takes estimates (M, k) and their covariances, or fits; got {type(Q).__name__}. Of imputations: "
+            f"pool takes estimates (M, k) and their covariances, or fits; got {type(Q).__name__}. For imputations: "
             "imp.analyse('y ~ x + (1 | cluster)').pool()."
         )
     Q, U = np.asarray(Q, dtype=float), np.asarray(U, dtype=float)
@@ -173,7 +173,7 @@ def pool(
     M, k = Q.shape
     if M < 2:
         raise SpecificationError(
-            f"{M} imputation has no variance between imputations; pooling takes two or more. Of one table print the "
+            f"{M} imputation has no variance between imputations; pooling takes two or more. For one table print the "
             "fits, or take fits[0].to_frame()."
         )
     dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,)).copy()
@@ -247,7 +247,7 @@ def pool_components(
     if covariances is None:
         raise SpecificationError(
             f"pool_components takes fits, or components (M, c) with their covariances, terms and which of them are "
-            f"correlations; got {type(components).__name__}. Of imputations: "
+            f"correlations; got {type(components).__name__}. For imputations: "
             "imp.analyse('y ~ x + (1 | cluster)').pool_components()."
         )
     if scale not in SCALES:

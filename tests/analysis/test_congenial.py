@@ -355,11 +355,11 @@ Observed = congenial.Observed
 WRONG = {
     "covariates need no products": (Question, "_of_covariate", of_covariate_without("implied")),
     "covariates need not know the response": (Question, "_of_covariate", of_covariate_without("the response")),
-    "covariates need no other terms": (Question, "_of_covariate", of_covariate_without("beside")),
+    "covariates need no other terms": (Question, "_of_covariate", of_covariate_without("covariate")),
     "nonlinear covariates are all right": (Question, "_of_covariate", of_covariate_without("itself")),
     "responses need no terms": (Question, "_of_response", lambda self, name: []),
     "slopes of covariates imply none of the response": (Question, "_slope", slopes_without("closely")),
-    "covariates need no other slopes": (Question, "_slope", slopes_without("beside")),
+    "covariates need no other slopes": (Question, "_slope", slopes_without("covariate")),
     "responses need no slopes": (Question, "_slope", slopes_without("the response")),
     "products are their variables": (congenial, "lacking", by_names_alone),
     "other forms are none": (congenial, "_in_some_form", lambda monomial, span: True),
