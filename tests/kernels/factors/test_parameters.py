@@ -10,6 +10,7 @@ from scipy.special import expit, softmax
 
 from bayesimp.kernels.covariance.update import FIXED, INVERSE_WISHART, CovarianceUpdate
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
+from bayesimp.kernels.factors.given import glmm_effects
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
 from bayesimp.kernels.factors.together import coupled_responses
@@ -203,6 +204,32 @@ def test_logistic_factor_given_effects_of_others():
     draws = logistic_draws(rows, PSI)
     assert p_of_logistic(draws, logistic_moments(rows, PSI)) > LEVEL
     assert p_of_logistic(draws, logistic_moments(rows, np.diag(np.diag(PSI)))) < REJECTED  # others ignored
+
+
+@pytest.mark.parametrize("family, aux", [(codes.LOGIT, ()), (codes.STUDENT, (1.0, 6.0))])
+def test_effects_at_given_parameters_are_those_of_a_step(family, aux):
+    """A step draws the effects first, by the loop of `glmm_effects`; no column of X is one of Z: nothing is centred."""
+    y = Y if family == codes.STUDENT else logistic_rows().y
+    rows = GlmmRows(family, y, np.ones(n), np.ones(n), np.zeros(n), X[:, 1:].copy(), Z[:, :1].copy(), FIRST)
+
+    def effects(others):
+        B, beta, tallies = others.copy(), np.array([[0.4]]), np.zeros((5, 2), dtype=np.int64)
+        state = np.zeros(1), np.int64(AT), beta, np.array(aux), PSI.copy(), B, tallies
+        assert glmm_effects(np.random.default_rng(8), rows, *state) == 0
+        return B
+
+    B, beta, tallies = OTHERS.copy(), np.array([[0.4]]), np.zeros((5, 2), dtype=np.int64)
+    failed = glmm_factor_step(
+        np.random.default_rng(8), rows, np.zeros(1), np.zeros(0), np.int64(0), np.eye(1), np.array([0.5]), FROZEN, 1.0,
+        np.int64(AT), beta, np.array(aux), PSI.copy(), B, tallies,
+    )  # fmt: skip
+    assert failed == 0 and beta[0, 0] != 0.4
+    np.testing.assert_array_equal(B, effects(OTHERS))
+    np.testing.assert_array_equal(np.delete(B, AT, axis=1), np.delete(OTHERS, AT, axis=1))
+    moved = np.where(np.arange(D) == AT, OTHERS, OTHERS + 1.0)
+    assert (
+        effects(moved)[:, AT] != B[:, AT]
+    ).all()  # those of other factors count, in clusters without rows too
 
 
 # -- responses that follow effects -----------------------------------------------------------------------------
