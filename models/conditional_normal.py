@@ -66,10 +66,10 @@ def conditional_normal(
 class ConditionalData:
     """What a submodel sees of the table: the rows of one variable.
 
-    In the function that you write these are PyMC's variables, to be used like arrays; they are filled with the rows
-    in which the variable is observed, anew in every cycle, and with the rows in which it is missing when values are
-    drawn. Your function never sees this: it uses ``data.X`` and so on as they are, and takes no numbers out of
-    them. Errors that are Student-t rather than normal, with cluster intercepts::
+    In the function that you write these are PyMC's variables, to be used like arrays. In every cycle they are filled
+    with the rows in which the variable is observed, and with the rows in which it is missing when values are drawn.
+    Your function never sees this: it uses ``data.X`` and so on unchanged, and takes no numbers out of them.
+    Errors that are Student-t rather than normal, with cluster intercepts::
 
         def my_model(data, priors):
             with pm.Model(coords={"fixed": data.fixed, "cluster": range(data.clusters)}) as model:

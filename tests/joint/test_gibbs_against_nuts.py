@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from bayesimp import priors as pr
 from bayesimp.joint.normal import JointNormal
 from bayesimp.table.incomplete import IncompleteData
+from tests.joint.quantities import quantities
 from tests.joint.test_against_r import mcse
 
 LEVEL, BATCHES = 0.001, 50
@@ -52,17 +53,7 @@ def draws(name, sampler):
     model = JointNormal(IncompleteData(table(), cluster="g"), formula, priors)
     kept = 20_000 if sampler == "gibbs" else 4_000
     imp = model.impute(m=2, seed=7, chains=2, draws=kept, sampler=sampler)
-    post, stats = imp.tree["posterior"], imp.tree["imputed_stats"]
-    out = {f"beta{i}": post.beta.values[:, :, *i] for i in np.ndindex(post.beta.shape[2:])}
-    for part in ("Sigma", "Psi"):
-        S = post[part].values
-        for i, j in zip(*np.tril_indices(S.shape[-1]), strict=True):
-            scale = np.sqrt(S[..., i, i] * S[..., j, j])
-            out[f"{part}[{i},{j}]"] = np.log(S[..., i, i]) if i == j else S[..., i, j] / scale
-    for part in ("mean", "sd"):
-        x = stats[part].values
-        out |= {f"imputed {part}{i}": x[:, :, *i] for i in np.ndindex(x.shape[2:])}
-    return {k: x for k, x in out.items() if np.isfinite(x).all() and np.ptp(x) > 0}
+    return quantities(imp.tree)
 
 
 def summary(x):
