@@ -94,7 +94,7 @@ class JointNormal(ImputationModel):
         self.data = data
         self.formula = checked_formula(parse(formula), data)
         self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
-        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.shift = (Shift() if shift is None else shift).checked(self.responses, data)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
@@ -112,9 +112,23 @@ class JointNormal(ImputationModel):
         """The same data and formula under other priors."""
         return JointNormal(self.data, self.formula.text, priors, shift=self.shift)
 
+    def with_shift(self, shift: Shift) -> JointNormal:
+        """The same data, formula and priors with another shift."""
+        return JointNormal(self.data, self.formula.text, self.priors, shift=shift)
+
+    def _shift_of(self, data: IncompleteData) -> np.ndarray:
+        """(n, r) numbers that move the responses in the rows of a table."""
+        return np.hstack([self.shift.rows(name, data) for name in self.responses])
+
+    @property
+    def _mean_shift(self) -> np.ndarray:
+        """(m, r) mean of these numbers over the missing values of each cluster, 0 where there are none."""
+        missing = np.column_stack([self.data.missing(name) for name in self.responses])
+        return _cluster_means(self._shift_of(self.data), missing, self.data.codes, len(self.data.clusters))
+
     def specification(self) -> dict[str, Any]:
         """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        shift = {"shift": self.shift.to_record()} if self.shift else {}
         return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
 
     @classmethod
@@ -137,7 +151,9 @@ class JointNormal(ImputationModel):
             raise
         except SpecificationError as error:  # a file from before modules were named
             raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
-        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+        return cls(
+            data, specification["formula"], priors, shift=Shift.from_record(specification.get("shift", {}))
+        )
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
@@ -317,3 +333,10 @@ def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
             f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
         )
     return formula
+
+
+def _cluster_means(values: np.ndarray, counted: np.ndarray, codes: np.ndarray, m: int) -> np.ndarray:
+    """(m, r) means of the columns of values (n, r) over the rows of each cluster that are counted (n, r)."""
+    total = np.column_stack([np.bincount(codes, v * c, m) for v, c in zip(values.T, counted.T, strict=True)])
+    count = np.column_stack([np.bincount(codes, c, m) for c in counted.T])
+    return total / np.maximum(count, 1)

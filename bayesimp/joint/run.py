@@ -162,7 +162,6 @@ class JointRun(contract.Run):
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, d = self.model, self.draws
-        shift = [model.shift.of(name) for name in model.responses]
         return build_tree(
             model.data,
             posterior={
@@ -170,7 +169,7 @@ class JointRun(contract.Run):
                 "Sigma": (("response", "response_2"), d.Sigma),
                 "Psi": (("effect", "effect_2"), d.Psi),
             },
-            imputed_stats={"mean": d.mean + shift if model.shift else d.mean, "sd": d.sd},
+            imputed_stats={"mean": d.mean + model._mean_shift if model.shift else d.mean, "sd": d.sd},
             imputed=cells,
             observed={name: model.data.numeric(name) for name in model.responses},
             coords=model._coords(),
@@ -195,7 +194,7 @@ class JointRun(contract.Run):
         rngs = [imputation_rng(self.seed, number) for number in numbers]
         values = impute_rows(rngs, working, moments(working.statistics), *self.parameters(numbers))
         if self.model.shift:
-            values += [self.model.shift.of(name) for name in self.model.responses]
+            values += self.model._shift_of(self.model.data)[working.rows.row]
         return values
 
     def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -232,7 +231,8 @@ class JointRun(contract.Run):
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
         return cls(
-            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model.shift), states=chain_states(state),
+            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model._mean_shift),
+            states=chain_states(state),
             sample_stats={str(name): v.values for name, v in stats} or None,
             events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
         )  # fmt: skip

@@ -108,7 +108,7 @@ class JointLatent(ImputationModel):
         self.data = data
         self.formula: Formula = checked_formula(parse(formula), data)
         self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
-        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.shift = (Shift() if shift is None else shift).checked(self.responses, data)
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
         self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)
         check_levels(data, self.variables)
@@ -171,9 +171,13 @@ class JointLatent(ImputationModel):
         """The same data and formula under other priors."""
         return JointLatent(self.data, self.formula.text, priors, shift=self.shift)
 
+    def with_shift(self, shift: Shift) -> JointLatent:
+        """The same data, formula and priors with another shift."""
+        return JointLatent(self.data, self.formula.text, self.priors, shift=shift)
+
     def specification(self) -> dict[str, Any]:
         """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        shift = {"shift": self.shift.to_record()} if self.shift else {}
         return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
 
     @classmethod
@@ -185,7 +189,9 @@ class JointLatent(ImputationModel):
     ) -> Self:
         """The model that `specification` described; it has no functions of the user's."""
         priors = priors_from_dict(specification["priors"])
-        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+        return cls(
+            data, specification["formula"], priors, shift=Shift.from_record(specification.get("shift", {}))
+        )
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
