@@ -258,6 +258,16 @@ class ImputationModel(ABC):
             "the shift into that code, or use JointNormal, JointLatent, JointGLMM or FCS."
         )
 
+    def shift_link(self, name: str) -> str:
+        """The scale on which a shift moves what is imputed of a variable.
+
+        Returns
+        -------
+        A link, ``"identity"``, ``"log"``, ``"logit"``, ``"probit"``; ``"utility"`` where each level but the first has a
+        latent normal variable; ``"matching"`` where a prediction moves, and an observed value near it is taken.
+        """
+        return "identity"
+
     @abstractmethod
     def specification(self) -> dict[str, Any]:
         """What was declared, as plain records and arrays: `from_specification` makes the model again from it."""

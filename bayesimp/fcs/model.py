@@ -269,6 +269,11 @@ class FCS(ImputationModel):
         """The same model with another shift."""
         return FCS(self.data, **{**self._declared, "shift": shift})
 
+    def shift_link(self, name: str) -> str:
+        """The link of a variable's conditional model, or that its values are matched."""
+        block = next(block for block in self.spec.blocks if name in block.responses)
+        return "matching" if block.method.matches else block.distribution.link(block.method.link)
+
     @property
     def has_contextual(self) -> bool:
         """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""

@@ -208,6 +208,11 @@ class JointGLMM(ImputationModel):
         """The same model with another shift."""
         return JointGLMM(self.data, **(self._arguments() | {"shift": shift}))
 
+    def shift_link(self, name: str) -> str:
+        """The link of a response's factor."""
+        factor = next(factor for factor in self.factors if factor.response == name)
+        return next(link for link, code in factor.family.links.items() if code == factor.code)
+
     def _arguments(self) -> dict[str, Any]:
         return {
             "analysis": self.request.analyses, "factors": self.request.factors, "order": self.request.order,

@@ -33,7 +33,7 @@ from bayesimp.joint.latent.table import LatentTable, latent_table
 from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries, latent_variables
 from bayesimp.joint.normal import checked_formula
 from bayesimp.joint.options import draws_per_imputation
-from bayesimp.kernels.latent.records import NUMBER
+from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 from bayesimp.priors.gibbs import check_proper, covariance_update
@@ -174,6 +174,11 @@ class JointLatent(ImputationModel):
     def with_shift(self, shift: Shift) -> JointLatent:
         """The same data, formula and priors with another shift."""
         return JointLatent(self.data, self.formula.text, self.priors, shift=shift)
+
+    def shift_link(self, name: str) -> str:
+        """The scale on which a shift moves a response."""
+        kind = next(variable.kind for variable in self.variables if variable.name == name)
+        return {NUMBER: "identity", THRESHOLD: "probit", UTILITY: "utility"}[kind]
 
     def specification(self) -> dict[str, Any]:
         """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
