@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.errors import SpecificationError, must_be
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, chosen, spaced, subplots, titled, wrapped
+from bayesimp.plots._style import (
+    BLUE,
+    GREY,
+    SMALL,
+    VERMILLION,
+    chosen,
+    shortened,
+    spaced,
+    subplots,
+    titled,
+    wrapped,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -23,8 +33,8 @@ __all__ = ["plot_mnar", "shift_label"]
 
 WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel
 UNITS = {
-    "identity": "in units of the variable", "matching": "of the prediction that is matched", "logit": "in log odds",
-    "probit": "in sd of the latent normal", "log": "in the log mean", "utility": "of the latent utility",
+    "identity": "", "matching": " (before matching)", "logit": " (log odds)", "probit": " (sd of the latent normal)",
+    "log": " (log mean)", "utility": " (latent utility)",
 }  # fmt: skip
 
 
@@ -39,7 +49,7 @@ def plot_mnar(
     """Estimates with intervals against delta, a row of panels for each parameter and a panel for each delta.
 
     The open circle is the answer under values missing at random. The horizontal line is the threshold; a vertical line is
-    where the interval begins or ceases to cover it, the tipping point, in the unit of the axis.
+    where the interval begins or ceases to cover it, the tipping point. Shifts are on the scale of the link.
 
     Parameters
     ----------
@@ -81,8 +91,13 @@ def plot_mnar(
     panels = [(term, line) for term in shown for line in drawn]
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
+    titles = dict(zip(shown, shortened(shown), strict=True))
+    labels = shortened([line.label for line in drawn])
     for ax, (term, line) in zip(axes.flat, panels, strict=False):
         _panel(ax, result, line, analysis, term, threshold)
+        ax.set_title(titles[term], loc="left", fontsize=SMALL, fontweight="bold")
+        text = shift_label(result.axes[line.moves[0]], labels[drawn.index(line)])
+        ax.set_xlabel(wrapped(text, figure.get_figwidth() / columns - 0.6), fontsize=SMALL)
     title = (
         f"{analysis}\nestimate and {result.request.level:.0%} interval, by the shift of what is imputed; open circle: "
         "missing at random"
@@ -102,24 +117,17 @@ def _panel(ax: Axes, result: NotAtRandom, line: Line, analysis: str, term: str, 
     ax.plot(line.x, middle, "o", color=BLUE, markersize=3.5)
     ax.plot(line.x[line.start], middle[line.start], "o", color=BLUE, markerfacecolor="white", markersize=6.5)
     if np.isfinite(low).all():
-        _tipping(ax, result, line, along, term, analysis, threshold)
+        _tipping(ax, result, line, term, analysis, threshold)
     spaced(ax)
-    axis = result.axes[line.moves[0]]
-    inches = ax.get_figure().get_figwidth() / ax.get_gridspec().ncols - 0.7
-    ax.set_xlabel(wrapped(shift_label(axis, line.label), inches), fontsize=SMALL)
-    ax.set_title(wrapped(term, inches), loc="left", fontsize=SMALL, fontweight="bold")
 
 
-def _tipping(
-    ax: Axes, result: NotAtRandom, line: Line, along: pd.DataFrame, term: str, analysis: str, threshold: float
-) -> None:
-    axis = result.axes[line.moves[0]]
+def _tipping(ax: Axes, result: NotAtRandom, line: Line, term: str, analysis: str, threshold: float) -> None:
     for row in result.tipping_point(term, analysis=analysis, threshold=threshold).table.itertuples():
         if row.axis == line.label and np.isfinite(row.shift):
             ax.axvline(row.shift, color=VERMILLION, linewidth=1.1, linestyle="--")
             right = row.shift < (line.x[0] + line.x[-1]) / 2
             ax.annotate(
-                f"{axis.value(row.shift):.3g}", (row.shift, 1.0), xycoords=("data", "axes fraction"),
+                f"{row.shift:.3g}", (row.shift, 1.0), xycoords=("data", "axes fraction"),
                 xytext=(3 if right else -3, -2), textcoords="offset points", ha="left" if right else "right", va="top",
                 fontsize=SMALL, color=VERMILLION,
             )  # fmt: skip
@@ -127,4 +135,4 @@ def _tipping(
 
 def shift_label(axis: Axis, label: str) -> str:
     """What an axis of a figure shows: a shift on the scale of the link."""
-    return f"shift of {label} ({UNITS[axis.link]})"
+    return f"shift of {label}{UNITS[axis.link]}"

@@ -84,7 +84,8 @@ def plot_mnar_map(
     ax.set_ylabel(wrapped(shift_label(result.axes[up], result.axes[up].label), height - 0.8), fontsize=SMALL)
     titled(
         figure,
-        f"{analysis}\n{term}; orange: the {result.request.level:.0%} interval covers {threshold:g}; frame: missing at random",
+        f"{analysis}\n{term}; orange: the {result.request.level:.0%} interval covers {threshold:g}; "
+        "frame: missing at random",
     )
     return figure
 
@@ -95,7 +96,7 @@ def _two(result: NotAtRandom, axes: tuple[int, int] | None) -> tuple[int, int]:
     if result.combine != "product" or len(set(asked)) != 2 or not set(asked) <= set(varied):
         raise SpecificationError(
             "A map needs two deltas that vary, with all their combinations: mnar(..., delta={'a': [...], 'b': [...]}, "
-            f"combine='product'). Here {len(varied)} vary, with combine = {result.combine!r}; plot() shows them one by one."
+            f"combine='product'). Here {len(varied)} vary, with combine = {result.combine!r}; plot() shows each."
         )
     return asked[0], asked[1]
 
