@@ -23,7 +23,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.shift import Shift
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["AT_RANDOM", "Axis", "Scenario", "imputed_data", "read_axes", "scenario_name", "scenarios"]
+__all__ = ["AT_RANDOM", "Axis", "DeltaScenario", "imputed_data", "read_axes", "scenario_name", "scenarios"]
 
 UNITS = ("link", "sd", "ratio")
 COMBINE = ("product", "together", "one at a time")
@@ -96,7 +96,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class DeltaScenario:
     """One assumption: a value of every axis, in its unit. The name tells which are not neutral."""
 
     name: str
@@ -231,7 +231,7 @@ def _axis(
     return Axis(name, group, level, label, tuple(numbers), unit, link, sd)
 
 
-def scenarios(axes: Sequence[Axis], combine: str) -> tuple[Scenario, ...]:
+def scenarios(axes: Sequence[Axis], combine: str) -> tuple[DeltaScenario, ...]:
     """Values at random first, then the combinations of the axes.
 
     Raises
@@ -263,7 +263,7 @@ def scenarios(axes: Sequence[Axis], combine: str) -> tuple[Scenario, ...]:
     made = dict.fromkeys([neutral, *rows])
     if len(made) > MOST:
         raise SpecificationError(f"delta: {len(made):,} scenarios, more than {MOST}; take fewer numbers.")
-    return tuple(Scenario(scenario_name(axes, row), row) for row in made)
+    return tuple(DeltaScenario(scenario_name(axes, row), row) for row in made)
 
 
 def scenario_name(axes: Sequence[Axis], values: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ from bayesimp.errors import SpecificationError, StatisticalWarning, must_be
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
 from bayesimp.sensitivity_analysis.checks import as_events, check_analysis, check_options, interrupted
-from bayesimp.sensitivity_analysis.deltas import Axis, Scenario, imputed_data, read_axes, scenarios
+from bayesimp.sensitivity_analysis.deltas import Axis, DeltaScenario, imputed_data, read_axes, scenarios
 from bayesimp.sensitivity_analysis.mnar_tables import estimates, imputed_values
 from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
 from bayesimp.shift import WHERE
@@ -28,7 +28,7 @@ __all__ = ["mnar"]
 
 
 @dataclass(frozen=True)
-class Request:
+class MnarRequest:
     """What a not-at-random analysis was asked for, by which it goes on with further scenarios (`extended`)."""
 
     model: ImputationModel
@@ -41,7 +41,7 @@ class Request:
     fitting: Mapping[str, Any]
     impute: Mapping[str, Any]
 
-    def models(self, axes: Sequence[Axis], asked: Sequence[Scenario]) -> dict[str, ImputationModel]:
+    def models(self, axes: Sequence[Axis], asked: Sequence[DeltaScenario]) -> dict[str, ImputationModel]:
         """The imputation model of every scenario; what it does not take is refused here, before anything is sampled."""
         return {s.name: self.model.with_shift(s.shift(axes, self.by, self.where)) for s in asked}
 
@@ -68,7 +68,7 @@ class Request:
         own = dict(analysis) if isinstance(analysis, Mapping) else {"analysis": analysis}
         return fit_each(imp, own.pop("analysis"), **{**self.fitting, **own})
 
-    def extended(self, result: NotAtRandom, further: Sequence[Scenario]) -> NotAtRandom:
+    def extended(self, result: NotAtRandom, further: Sequence[DeltaScenario]) -> NotAtRandom:
         """The same analysis with further scenarios; those that were left out are left out."""
         new = [s for s in further if s.name not in result.imputations]
         imputations, fits, events = self.run(self.models(result.axes, new))
@@ -162,7 +162,7 @@ def mnar(
     check_options(model, impute, "mnar")
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
     seed = new_seed() if seed is None else seed
-    request = Request(model, analyses, by, where, m, seed, level, fitting, dict(impute))
+    request = MnarRequest(model, analyses, by, where, m, seed, level, fitting, dict(impute))
     imputations, fits, events = request.run(request.models(axes, asked))
     done = [s for s in asked if s.name in imputations]
     return _result(request, axes, done, combine, imputations, fits, events)
@@ -187,9 +187,9 @@ def _analyses(analysis: Any) -> dict[str, Any]:
 
 
 def _result(
-    request: Request,
+    request: MnarRequest,
     axes: tuple[Axis, ...],
-    done: Sequence[Scenario],
+    done: Sequence[DeltaScenario],
     combine: str,
     imputations: Mapping[str, Imputations],
     fits: Mapping[str, Mapping[str, Fits]],

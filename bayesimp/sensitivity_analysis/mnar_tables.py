@@ -17,7 +17,7 @@ import pandas as pd
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.imputation.result import Imputations
-from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, Scenario
+from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, DeltaScenario
 from bayesimp.sensitivity_analysis.tables import pooled_table
 from bayesimp.table.incomplete import IncompleteData
 
@@ -27,7 +27,10 @@ ALL = "all"
 
 
 def estimates(
-    fits: Mapping[str, Mapping[str, Fits]], scenarios: Sequence[Scenario], axes: Sequence[Axis], level: float
+    fits: Mapping[str, Mapping[str, Fits]],
+    scenarios: Sequence[DeltaScenario],
+    axes: Sequence[Axis],
+    level: float,
 ) -> pd.DataFrame:
     """Pooled estimates of every analysis; columns: see `NotAtRandom`."""
     parts = []

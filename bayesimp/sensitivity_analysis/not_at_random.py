@@ -15,7 +15,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.messages import suggestion
-from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, Scenario, scenario_name
+from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, DeltaScenario, scenario_name
 from bayesimp.sensitivity_analysis.mnar_tables import ALL
 from bayesimp.sensitivity_analysis.tipping import CRITERIA, Crossing, Line, TippingPoint, crossing, lines
 
@@ -44,13 +44,13 @@ class NotAtRandom:
     imputations, fits
         By scenario; fits by analysis in each.
     log
-        Scenario and event for each deviation from the request.
+        DeltaScenario and event for each deviation from the request.
     request
         The call, by which `refine` goes on.
     """
 
     axes: tuple[Axis, ...]
-    scenarios: tuple[Scenario, ...]
+    scenarios: tuple[DeltaScenario, ...]
     combine: str
     table: pd.DataFrame
     imputed: pd.DataFrame
@@ -187,7 +187,7 @@ class NotAtRandom:
         low, middle, high = (rows[name].to_numpy(float) for name in ("conf.low", "estimate", "conf.high"))
         return crossing(line, low, middle, high, threshold, criterion, step)
 
-    def _between(self, line: Line, found: Crossing) -> Scenario:
+    def _between(self, line: Line, found: Crossing) -> DeltaScenario:
         """The scenario half way between the two around a crossing."""
         of = {scenario.name: scenario.values for scenario in self.scenarios}
         ends = [of[line.names[at]] for at in (found.inner, found.outer)]
@@ -195,7 +195,7 @@ class NotAtRandom:
             axis.value((axis.shift(a) + axis.shift(b)) / 2) if a != b else a
             for axis, a, b in zip(self.axes, *ends, strict=True)
         )
-        return Scenario(scenario_name(self.axes, values), values)
+        return DeltaScenario(scenario_name(self.axes, values), values)
 
     def _row(self, line: Line, direction: str, found: Crossing | None, step: int) -> dict[str, Any]:
         axis = self.axes[line.moves[0]]

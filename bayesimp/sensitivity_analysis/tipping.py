@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bayesimp.sensitivity_analysis.deltas import Axis, Scenario
+from bayesimp.sensitivity_analysis.deltas import Axis, DeltaScenario
 
 __all__ = ["CRITERIA", "Crossing", "Line", "TippingPoint", "crossing", "lines"]
 
@@ -78,7 +78,7 @@ class TippingPoint:
     __repr__ = __str__
 
 
-def lines(axes: Sequence[Axis], scenarios: Sequence[Scenario], combine: str) -> list[Line]:
+def lines(axes: Sequence[Axis], scenarios: Sequence[DeltaScenario], combine: str) -> list[Line]:
     """The lines along which something varies."""
     base = tuple(axis.base for axis in axes)
     if combine == "together":
@@ -97,7 +97,7 @@ def lines(axes: Sequence[Axis], scenarios: Sequence[Scenario], combine: str) -> 
     return out
 
 
-def _line(axes: Sequence[Axis], found: Sequence[Scenario], moves: tuple[int, ...]) -> Line:
+def _line(axes: Sequence[Axis], found: Sequence[DeltaScenario], moves: tuple[int, ...]) -> Line:
     k = moves[0]
     ordered = sorted(found, key=lambda s: axes[k].shift(s.values[k]))
     x = np.array([axes[k].shift(s.values[k]) for s in ordered])
