@@ -161,7 +161,7 @@ def _leaves(
 ) -> list[tuple[Any, Any, Any]]:
     """(group, level, values) of every axis of a variable."""
     data = imputed_data(model)
-    groups: dict[Any, Any] = {None: given}
+    groups: Mapping[Any, Any] = {None: given}
     if by is not None:
         there = _groups(name, data, by, where)
         groups = given if isinstance(given, Mapping) else dict.fromkeys(there, given)

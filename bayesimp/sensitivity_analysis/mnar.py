@@ -24,7 +24,7 @@ from bayesimp.sensitivity_analysis.mnar_tables import estimates, imputed_values
 from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
 from bayesimp.shift import WHERE
 
-__all__ = ["mnar"]
+__all__ = ["mnar", "requested"]
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,37 @@ def mnar(
     >>> result = bi.mnar(model, {"bsi": [0, -2, -4]}, analysis="gose ~ bsi + (1 | study)", seed=1)    # doctest: +SKIP
     >>> print(result); result.plot(); print(result.tipping_point("bsi"))                              # doctest: +SKIP
     """
+    request, axes, asked = requested(
+        model,
+        delta,
+        analysis,
+        by,
+        where,
+        unit,
+        combine,
+        m,
+        seed,
+        level,
+        {"family": family, "reml": reml},
+        impute,
+    )
+    imputations, fits, events = request.run(request.models(axes, asked))
+    done = [s for s in asked if s.name in imputations]
+    return _result(request, axes, done, combine, imputations, fits, events)
+
+
+def requested(
+    model: ImputationModel, delta: Mapping[str, Any], analysis: Any, by: str | None, where: str,
+    unit: str | Mapping[str, str], combine: str, m: int, seed: int | None, level: float, fitting: Mapping[str, Any],
+    impute: Mapping[str, Any],
+) -> tuple[MnarRequest, tuple[Axis, ...], tuple[DeltaScenario, ...]]:  # fmt: skip
+    """The arguments of `mnar`, checked against the model and its table: request, axes and scenarios.
+
+    Raises
+    ------
+    SpecificationError
+        As `mnar`; what a model does not take of a shift is refused by `MnarRequest.models`.
+    """
     if not (hasattr(model, "with_shift") and hasattr(model, "data")):
         must_be(model, "JointNormal or FCS", "mnar")
     if model.shift:
@@ -160,12 +191,9 @@ def mnar(
             each["analysis"] if isinstance(each, Mapping) else each, model.data, model.definitions()
         )
     check_options(model, impute, "mnar")
-    fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
+    fitting = {**fitting, "cluster": model.data.cluster}
     seed = new_seed() if seed is None else seed
-    request = MnarRequest(model, analyses, by, where, m, seed, level, fitting, dict(impute))
-    imputations, fits, events = request.run(request.models(axes, asked))
-    done = [s for s in asked if s.name in imputations]
-    return _result(request, axes, done, combine, imputations, fits, events)
+    return MnarRequest(model, analyses, by, where, m, seed, level, fitting, dict(impute)), axes, asked
 
 
 def _analyses(analysis: Any) -> dict[str, Any]:
