@@ -37,7 +37,8 @@ class Shift:
     Imputed values of a normal variable move by ``by[name]``, in the units of the data; of any other variable the
     linear predictor does. In a joint GLMM the mean or linear predictor of its own factor does, where it is missing, so
     that a variable on which others depend moves by less. The default moves nothing. It is the hook for imputation of
-    values missing not at random; `bayesimp.mnar` compares several.
+    values missing not at random; `bayesimp.mnar` compares several. The standard deviations of imputed values by cluster
+    that `JointNormal` reports (``imputed_stats``) are those before the shift; they differ if it varies within clusters.
 
     Attributes
     ----------

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 import bayesimp as bi
+from bayesimp.fcs.blocks.normal import NormalBlock
 from bayesimp.sensitivity_analysis.deltas import AT_RANDOM
 from bayesimp.shift import Shift
 from tests.longhand.not_at_random import WRONG, chained, expected_means
@@ -140,15 +141,18 @@ def summaries(completed, Y):
     return np.stack([completed[:, rows, k].mean(axis=1) for k, rows in parts], axis=1)
 
 
+def normals(Y):
+    frame = pd.DataFrame({"u": Y[:, 0], "v": Y[:, 1], "g": np.arange(len(Y)) % 8})
+    return bi.FCS(
+        bi.IncompleteData(frame, cluster="g"), methods="norm", predictors=["u ~ v", "v ~ u"], order=["u", "v"]
+    )
+
+
 @pytest.fixture(scope="module")
 def chained_tables():
     Y = two_normals()
-    frame = pd.DataFrame({"u": Y[:, 0], "v": Y[:, 1], "g": np.arange(len(Y)) % 8})
-    model = bi.FCS(
-        bi.IncompleteData(frame, cluster="g"), methods="norm", predictors=["u ~ v", "v ~ u"], order=["u", "v"]
-    )
     result = bi.mnar(
-        model, {"u": [DELTA[0]], "v": [DELTA[1]]}, combine="together", analysis="u ~ v", m=60, seed=1, cycles=15,
+        normals(Y), {"u": [DELTA[0]], "v": [DELTA[1]]}, combine="together", analysis="u ~ v", m=60, seed=1, cycles=15,
         progress=False,
     )  # fmt: skip
     completed = {
@@ -179,6 +183,36 @@ def test_wrong_procedures_are_told_apart_in_completed_tables(chained_tables, wro
     rng = np.random.default_rng(8)
     longhand = np.stack([chained(Y, DELTA, 15, rng, wrong) for _ in range(60)])
     assert distance(summaries(moved, Y), summaries(longhand, Y)) > 8
+
+
+def _turned_round(block, chain):
+    for k, numbers in zip(block.chained.columns, block.shift.T, strict=True):
+        holes = block.table.holes(k)
+        chain.V[holes, k - block.table.p] -= numbers[holes]
+
+
+ADD = NormalBlock.add_shift
+SPOILED = {
+    "not at all": lambda block, chain: None,
+    "twice": lambda block, chain: (ADD(block, chain), ADD(block, chain)),
+    "sign": _turned_round,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_spoiled_engines_are_told_apart_in_completed_tables(chained_tables, spoil, monkeypatch):
+    """The same comparison, with the wiring of the package spoiled instead of the procedure written out."""
+    Y = chained_tables[0]
+    monkeypatch.setattr(NormalBlock, "add_shift", SPOILED[spoil])
+    imp = (
+        normals(Y)
+        .with_shift(Shift({"u": DELTA[0], "v": DELTA[1]}))
+        .impute(m=60, seed=1, cycles=15, progress=False)
+    )
+    spoiled = np.stack([imp.frame(k)[["u", "v"]].to_numpy() for k in range(imp.m)])
+    rng = np.random.default_rng(8)
+    longhand = np.stack([chained(Y, DELTA, 15, rng) for _ in range(60)])
+    assert distance(summaries(spoiled, Y), summaries(longhand, Y)) > 8
 
 
 def test_a_variable_follows_a_shifted_one_where_both_are_missing(chained_tables):

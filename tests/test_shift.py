@@ -245,6 +245,27 @@ def test_levels_of_a_categorical_variable_have_numbers_of_their_own(method):
     )  # a number: all against the first
 
 
+@pytest.mark.parametrize("family", ["bernoulli", "ordinal"])
+@pytest.mark.parametrize("engine", ["JointLatent", "JointGLMM", "FCS, analysis"])
+def test_the_linear_predictor_moves_in_every_engine(engine, family):
+    """By group: always the highest level where it is far up, always the lowest where it is far down."""
+    data = bi.IncompleteData(two_groups(family), cluster="g", families={"y": family})
+    formula = {"JointGLMM": "w ~ y + x + (1 | g)", "FCS, analysis": "w ~ y + x + (1 | g)"}.get(engine)
+    shift = Shift({"y": {"a": 60.0, "b": -60.0}}, "arm")
+    model = {
+        "JointLatent": lambda: bi.JointLatent(data, "y + w ~ x + (1 | g)", shift=shift),
+        "JointGLMM": lambda: bi.JointGLMM(data, formula, shift=shift),
+        "FCS, analysis": lambda: bi.FCS(data, analysis=formula, shift=shift),
+    }[engine]()
+    imp = model.impute(
+        m=3, seed=5, progress=False, **({"cycles": 12} if "FCS" in engine else {"tune": 4, "draws": 6})
+    )
+    inside = data.frame["arm"].eq("a").to_numpy()[imp.rows("y")]
+    values = imp.values("y")
+    assert (values[:, inside] == values.max()).all() and (values[:, ~inside] == 0).all()
+    assert values.max() == len(data.levels("y")) - 1
+
+
 @pytest.mark.parametrize("engine", ["JointNormal", "JointLatent", "JointGLMM", "FCS"])
 def test_a_shift_by_group_is_saved(engine, tmp_path):
     """With the types of the groups: numbers and truth values, which the keys of JSON cannot be."""
