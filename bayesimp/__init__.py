@@ -31,6 +31,7 @@ _HOME = {
     "JointNormal": "bayesimp.joint.normal",
     "JointGLMM": "bayesimp.joint.glmm.model",
     "JointLatent": "bayesimp.joint.latent.model",
+    "ReferenceBased": "bayesimp.joint.reference",
     "FromPyMC": "bayesimp.joint.from_pymc",
     "Imputations": "bayesimp.imputation.result",
     "MultilevelImputer": "bayesimp.workflow.multilevel_imputer",

@@ -84,6 +84,7 @@ OTHERS = {
     "take no object": ["load_brain_injury", "load_exam", "load_kidney", "simulate_ipd", "simulate_studies",
                        "default_grid"],
     "not made by hand": ["Imputations"],
+    "records of options, refused by the model that takes them": ["ReferenceBased"],
     "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors", "studies"],
 }  # fmt: skip
 

@@ -41,6 +41,11 @@ def complete_new_rows(
 ) -> dict[str, tuple[NDArray[np.int64], Array]]:
     """See `bayesimp.contract.Run.transform`."""
     model = run.model
+    if model.reference is not None:
+        raise SpecificationError(
+            "The model imputes by reference to another arm, which is for the rows of its trial: new rows are not "
+            "completed. Impute them with the table."
+        )
     new.require(model.responses, "response")
     moved = _shift(model, new)
     X, Z = new_design(model.formula, model.design, new)

@@ -23,6 +23,7 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
 from bayesimp.joint.options import draws_per_imputation
+from bayesimp.joint.reference import ReferenceBased, check_reference
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.scale import Working, prepare
 from bayesimp.joint.storage import specification_of
@@ -61,6 +62,8 @@ class JointNormal(ImputationModel):
         default scales with the data.
     shift
         Numbers added to the imputed values of responses (see `bayesimp.contract.Shift`); None: nothing.
+    reference
+        Values after drop-out like those of a reference arm (`bayesimp.ReferenceBased`); None: at random.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class JointNormal(ImputationModel):
         priors: pr.Priors | str | None = None,
         *,
         shift: Shift | None = None,
+        reference: ReferenceBased | None = None,
     ) -> None:
         if not isinstance(data, IncompleteData):
             raise SpecificationError(
@@ -97,6 +101,9 @@ class JointNormal(ImputationModel):
         self.shift = (Shift() if shift is None else shift).checked(self.responses, data)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
+        self.reference = reference
+        if reference is not None:
+            self.events += check_reference(self, reference)
         self._working = self._prepare()
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
@@ -110,11 +117,11 @@ class JointNormal(ImputationModel):
 
     def with_priors(self, priors: pr.Priors | str) -> JointNormal:
         """The same data and formula under other priors."""
-        return JointNormal(self.data, self.formula.text, priors, shift=self.shift)
+        return JointNormal(self.data, self.formula.text, priors, shift=self.shift, reference=self.reference)
 
     def with_shift(self, shift: Shift) -> JointNormal:
         """The same data, formula and priors with another shift."""
-        return JointNormal(self.data, self.formula.text, self.priors, shift=shift)
+        return JointNormal(self.data, self.formula.text, self.priors, shift=shift, reference=self.reference)
 
     def _shift_of(self, data: IncompleteData) -> np.ndarray:
         """(n, r) numbers that move the responses in the rows of a table."""
@@ -129,7 +136,8 @@ class JointNormal(ImputationModel):
     def specification(self) -> dict[str, Any]:
         """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
         shift = {"shift": self.shift.to_record()} if self.shift else {}
-        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+        reference = {} if self.reference is None else {"reference": self.reference.to_record()}
+        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift, **reference}
 
     @classmethod
     def from_specification(
@@ -151,9 +159,11 @@ class JointNormal(ImputationModel):
             raise
         except SpecificationError as error:  # a file from before modules were named
             raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
+        reference = specification.get("reference")
         return cls(
-            data, specification["formula"], priors, shift=Shift.from_record(specification.get("shift", {}))
-        )
+            data, specification["formula"], priors, shift=Shift.from_record(specification.get("shift", {})),
+            reference=None if reference is None else ReferenceBased(**reference),
+        )  # fmt: skip
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
@@ -217,6 +227,7 @@ class JointNormal(ImputationModel):
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
             *(f"  {line}" for line in self.shift.describe()),
+            *([] if self.reference is None else [f"  {self.reference}"]),
             f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
             *(f"  note: {event.message}" for event in self.events),
         ]

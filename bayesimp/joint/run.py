@@ -20,6 +20,7 @@ from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.joint.reference import reference_moves
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
@@ -195,12 +196,19 @@ class JointRun(contract.Run):
         values = impute_rows(rngs, working, moments(working.statistics), *self.parameters(numbers))
         if self.model.shift:
             values += self.model._shift_of(self.model.data)[working.rows.row]
+        if self.model.reference is not None:
+            at = self._places(numbers)
+            values += reference_moves(self.model, working.rows.row, self.draws.beta[at], self.draws.Sigma[at])
         return values
+
+    def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
+        """Chains and draws behind imputations."""
+        k = np.asarray(numbers)
+        return k % self.draws.chains, (k // self.draws.chains + 1) * self.spacing - 1
 
     def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) behind imputations, on the working scale."""
-        d, scale, k = self.draws, self.model._working.scale, np.asarray(numbers)
-        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+        d, scale, at = self.draws, self.model._working.scale, self._places(numbers)
         # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
         return (
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),

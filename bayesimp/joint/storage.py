@@ -29,6 +29,8 @@ def joint_state(run: JointRun) -> xr.Dataset:
     }
     if run.model.shift:
         attrs["shift"] = json.dumps(run.model.shift.to_record(), default=plain)
+    if run.model.reference is not None:
+        attrs["reference"] = json.dumps(run.model.reference.to_record(), default=plain)
     return xr.Dataset(
         {
             "Sigma_w": (("chain", "a", "b"), np.stack([s.Sigma for s in states])),
@@ -43,6 +45,8 @@ def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, A
     out = {"formula": state.attrs["formula"], "priors": json.loads(attrs["priors"])}
     if "shift" in state.attrs:
         out["shift"] = json.loads(state.attrs["shift"])
+    if "reference" in state.attrs:
+        out["reference"] = json.loads(state.attrs["reference"])
     return out
 
 

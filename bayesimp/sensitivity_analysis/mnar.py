@@ -182,6 +182,11 @@ def requested(
         raise SpecificationError(
             "mnar: the model has a shift of its own; give the model without it, and delta here."
         )
+    if getattr(model, "reference", None) is not None:
+        raise SpecificationError(
+            "mnar: the model imputes by reference, so that its first scenario would not be 'at random'. Give the model "
+            "without it; for delta on top of a reference, impute model.with_shift(...) and analyse."
+        )
     chosen(where, "where", WHERE)
     axes = read_axes(model, delta, by, where, unit)
     asked = scenarios(axes, combine)
