@@ -149,6 +149,14 @@ class Run(ABC):
         """
         raise SpecificationError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
 
+    def shifted(self, model: Any, m: int) -> Imputations | None:
+        """Imputations of the same model with another shift, at the parameters of this run.
+
+        None, the default, where the parameters depend on the shift, so that the model is to be run. Otherwise they are
+        what ``model.impute`` gives with the arguments of this run, to the last bit.
+        """
+        return None
+
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
         """``log_likelihood``, ``log_prior``, ``posterior_predictive`` or ``cluster_effects`` at the draws so far.
 

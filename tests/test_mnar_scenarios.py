@@ -170,7 +170,7 @@ def test_changes_and_their_monte_carlo_error_written_out():
 
 
 def test_an_interrupted_run_keeps_what_there_is(monkeypatch):
-    impute = bi.JointNormal.impute
+    impute = bi.FCS.impute
 
     def stop(self, *args, **options):
         imp = impute(self, *args, **options)
@@ -178,8 +178,20 @@ def test_an_interrupted_run_keeps_what_there_is(monkeypatch):
             imp._events += (Event("interrupted", "sampler", "stopped by the user"),)
         return imp
 
-    monkeypatch.setattr(bi.JointNormal, "impute", stop)
-    result = run(m=2)
+    monkeypatch.setattr(bi.FCS, "impute", stop)
+    result = run("FCS", m=2)
     assert names(result) == [AT_RANDOM, "y -1"] == list(result.imputations)
     left = result.events[result.events["kind"] == "scenario left out"]
     assert list(left["scenario"]) == ["y -2"] and "Left out: 'y -2'" in str(result)
+
+
+def test_the_joint_model_is_sampled_once(monkeypatch):
+    """Its parameters do not depend on the shift; `tests/test_mnar.py` compares with a run of each scenario."""
+    started = []
+    start = bi.JointNormal.run_type.start
+    monkeypatch.setattr(bi.JointNormal.run_type, "start", lambda *args: (started.append(1), start(*args)))
+    result = run(delta={"y": [-1, -2]}, m=2)
+    assert len(started) == 1 and len(result.scenarios) == 3
+    point = result.table[result.table["term"] == "x"]["conf.low"]
+    result.refine("x", threshold=float(point.mean()), tolerance=0.3)
+    assert len(started) == 1

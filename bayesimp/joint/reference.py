@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp.arguments import chosen
 from bayesimp.errors import SpecificationError
@@ -121,12 +122,12 @@ def _in_reference_arm(model: JointNormal, own: ReferenceBased) -> tuple[Array, A
     return new_design(model.formula, model.design, NewRows(model.data, frame))
 
 
-def _before_last_observed(missing: Array) -> Array:
+def _before_last_observed(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n, T) bool: visits before the last that is observed, or that one."""
     return np.flip(np.maximum.accumulate(np.flip(~missing, axis=1), axis=1), axis=1)
 
 
-def reference_moves(model: JointNormal, rows: Array, beta: Array, Sigma: Array) -> Array:
+def reference_moves(model: JointNormal, rows: NDArray[np.int64], beta: Array, Sigma: Array) -> Array:
     """What is added to the missing values of rows, at each draw of the parameters.
 
     Parameters
@@ -159,7 +160,7 @@ def reference_moves(model: JointNormal, rows: Array, beta: Array, Sigma: Array) 
     return np.where(after & missing, d, 0.0)
 
 
-def _regressed(d: Array, missing: Array, Sigma: Array) -> Array:
+def _regressed(d: Array, missing: NDArray[np.bool_], Sigma: Array) -> Array:
     """(M, R, r) d_O K in the missing cells of each row, pattern by pattern."""
     out = np.zeros_like(d)
     for pattern in np.unique(missing, axis=0):

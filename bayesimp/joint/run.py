@@ -198,7 +198,8 @@ class JointRun(contract.Run):
             values += self.model._shift_of(self.model.data)[working.rows.row]
         if self.model.reference is not None:
             at = self._places(numbers)
-            values += reference_moves(self.model, working.rows.row, self.draws.beta[at], self.draws.Sigma[at])
+            moves = reference_moves(self.model, working.rows.row, self.draws.beta[at], self.draws.Sigma[at])
+            values = values + moves
         return values
 
     def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
@@ -244,6 +245,10 @@ class JointRun(contract.Run):
             sample_stats={str(name): v.values for name, v in stats} or None,
             events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
         )  # fmt: skip
+
+    def shifted(self, model: JointNormal, m: int) -> Imputations:
+        """The same draws of the parameters, which do not depend on a shift, and other imputed values."""
+        return replace(self, model=model).imputations(m)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with `m` imputations in all; its chains are continued from their states."""

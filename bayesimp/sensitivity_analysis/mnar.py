@@ -19,7 +19,14 @@ from bayesimp.errors import SpecificationError, StatisticalWarning, must_be
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
 from bayesimp.sensitivity_analysis.checks import as_events, check_analysis, check_options, interrupted
-from bayesimp.sensitivity_analysis.deltas import Axis, DeltaScenario, imputed_data, read_axes, scenarios
+from bayesimp.sensitivity_analysis.deltas import (
+    AT_RANDOM,
+    Axis,
+    DeltaScenario,
+    imputed_data,
+    read_axes,
+    scenarios,
+)
 from bayesimp.sensitivity_analysis.mnar_tables import estimates, imputed_values
 from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
 from bayesimp.shift import WHERE
@@ -46,9 +53,12 @@ class MnarRequest:
         return {s.name: self.model.with_shift(s.shift(axes, self.by, self.where)) for s in asked}
 
     def run(
-        self, models: Mapping[str, ImputationModel]
+        self, models: Mapping[str, ImputationModel], before: Imputations | None = None
     ) -> tuple[dict[str, Imputations], dict[str, dict[str, Fits]], list[tuple[str, Event]]]:
-        """Imputations and fits by scenario, and events; scenarios after an interrupted one are left out."""
+        """Imputations and fits by scenario, and events; scenarios after an interrupted one are left out.
+
+        before: imputations of another scenario of the request.
+        """
         imputations: dict[str, Imputations] = {}
         fits: dict[str, dict[str, Fits]] = {}
         events: list[tuple[str, Event]] = []
@@ -58,11 +68,17 @@ class MnarRequest:
                 continue
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", StatisticalWarning)
-                imp = model.impute(self.m, seed=self.seed, **self.impute)
+                imp = self._impute(model, before)
                 fits[name] = {label: self._fit(imp, analysis) for label, analysis in self.analyses.items()}
-            imputations[name] = imp
+            imputations[name] = before = imp
             events += [(name, event) for event in (*imp._events, *as_events(caught))]
         return imputations, fits, events
+
+    def _impute(self, model: ImputationModel, before: Imputations | None) -> Imputations:
+        """Imputations of a scenario; where parameters do not depend on the shift, at those of one that has been run."""
+        run = None if before is None else before.run
+        again = None if run is None else run.shifted(model, self.m)
+        return model.impute(self.m, seed=self.seed, **self.impute) if again is None else again
 
     def _fit(self, imp: Imputations, analysis: Any) -> Fits:
         own = dict(analysis) if isinstance(analysis, Mapping) else {"analysis": analysis}
@@ -71,7 +87,7 @@ class MnarRequest:
     def extended(self, result: NotAtRandom, further: Sequence[DeltaScenario]) -> NotAtRandom:
         """The same analysis with further scenarios; those that were left out are left out."""
         new = [s for s in further if s.name not in result.imputations]
-        imputations, fits, events = self.run(self.models(result.axes, new))
+        imputations, fits, events = self.run(self.models(result.axes, new), result.imputations[AT_RANDOM])
         whole = {**result.imputations, **imputations}
         asked = [s for s in (*result.scenarios, *new) if s.name in whole]
         return _result(self, result.axes, asked, result.combine, whole, {**result.fits, **fits},
