@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.shift import Shift
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,58 +63,6 @@ def plain(value: Any) -> Any:
 
 class CodeNotInFile(SpecificationError):
     """A saved model contains functions of the user's, which files do not keep."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Numbers added between the draw of the parameters and the fill of the missing values.
-
-    Imputed values of a normal variable move by ``by[name]``, in the units of the data; of any other variable the
-    linear predictor does. In a joint GLMM the mean or linear predictor of its own factor does, where it is missing, so
-    that a variable on which others depend moves by less. The default moves nothing. It is the hook for imputation of
-    values missing not at random.
-
-    Attributes
-    ----------
-    by
-        Variable -> number.
-    """
-
-    by: Mapping[str, float] = field(default_factory=dict)
-
-    def of(self, name: str) -> float:
-        """The number of a variable; 0 where none was given."""
-        return float(self.by.get(name, 0.0))
-
-    def __bool__(self) -> bool:
-        return any(self.by.values())
-
-    def describe(self, moves_predictor: Callable[[str], bool] = lambda name: False) -> list[str]:
-        """One line of a printed model for every variable that is moved.
-
-        moves_predictor: whether it is the linear predictor of a variable that moves.
-        """
-        return [
-            f"shift of {name}: {float(number):+g}" + " on its linear predictor" * moves_predictor(name)
-            for name, number in self.by.items()
-            if number
-        ]
-
-    def checked(self, known: Sequence[str]) -> Shift:
-        """The same shift, if every variable is imputed by the model and every number is finite.
-
-        Raises
-        ------
-        SpecificationError
-        """
-        for name, number in self.by.items():
-            if name not in known:
-                raise SpecificationError(
-                    f"shift: the model does not impute '{name}'; it imputes {', '.join(map(repr, known))}."
-                )
-            if not abs(float(number)) < float("inf"):
-                raise SpecificationError(f"shift of '{name}': a finite number, not {number!r}.")
-        return self
 
 
 @dataclass(frozen=True)
@@ -199,6 +148,14 @@ class Run(ABC):
             The engine does not go on in cycles.
         """
         raise SpecificationError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+
+    def shifted(self, model: Any, m: int) -> Imputations | None:
+        """Imputations of the same model with another shift, at the parameters of this run.
+
+        None, the default, where the parameters depend on the shift, so that the model is to be run. Otherwise they are
+        what ``model.impute`` gives with the arguments of this run, to the last bit.
+        """
+        return None
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
         """``log_likelihood``, ``log_prior``, ``posterior_predictive`` or ``cluster_effects`` at the draws so far.
@@ -295,6 +252,29 @@ class ImputationModel(ABC):
     @abstractmethod
     def with_priors(self, priors: Priors | str) -> ImputationModel:
         """The same model under other priors."""
+
+    def with_shift(self, shift: Shift) -> ImputationModel:
+        """The same model with another shift of what is imputed, instead of its own.
+
+        Raises
+        ------
+        SpecificationError
+            The model takes no shift, or not this one; the message says what to use instead.
+        """
+        raise SpecificationError(
+            f"{type(self).__name__} takes no shift of what it imputes: its values come from code of the user's. Write "
+            "the shift into that code, or use JointNormal, JointLatent, JointGLMM or FCS."
+        )
+
+    def shift_link(self, name: str) -> str:
+        """The scale on which a shift moves what is imputed of a variable.
+
+        Returns
+        -------
+        A link, ``"identity"``, ``"log"``, ``"logit"``, ``"probit"``; ``"utility"`` where each level but the first has a
+        latent normal variable; ``"matching"`` where a prediction moves, and an observed value near it is taken.
+        """
+        return "identity"
 
     @abstractmethod
     def specification(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ BASE = {
     "progress",
     "messages",
     "sections",
+    "shift",
     "threads",
 }
 BELOW = {  # what each room may import, besides BASE and itself

@@ -126,3 +126,224 @@ def test_what_cannot_be_shifted_is_refused():
             model(data, shift=Shift({"y": np.nan}))
     with pytest.raises(bi.SpecificationError, match="a PyMC model draws the values of a bernoulli variable"):
         imputed("pymc", 1.0, "bernoulli")
+
+
+def two_groups(family="normal", level="row"):
+    """The table with a complete column of two groups: of clusters where y is, else of rows."""
+    frame = table(family, level)
+    of_cluster = level == "cluster"
+    if of_cluster:
+        frame.loc[frame["g"] == 5, "y"] = np.nan
+    frame["arm"] = np.where(frame["g"] < 3 if of_cluster else np.arange(len(frame)) % 3 == 0, "a", "b")
+    return frame
+
+
+def moved_by_group(model, **options):
+    """Imputed y under shifts of nothing and of C in arm a, and whether each cell is in arm a."""
+    runs = [
+        model(None if shift is None else Shift({"y": {"a": shift}}, "arm")).impute(
+            **{"m": 4, "seed": 5, "progress": False} | options
+        )
+        for shift in (None, 0.0, C)
+    ]
+    np.testing.assert_array_equal(runs[1].values("y"), runs[0].values("y"))
+    arm = runs[0].data.frame["arm"].to_numpy()[runs[0].rows("y")]
+    assert set(arm) == {"a", "b"}
+    return runs[0].values("y"), runs[2].values("y"), arm == "a"
+
+
+@pytest.mark.parametrize("method", NORMAL)
+def test_a_shift_of_one_group_leaves_the_others(method):
+    level = "cluster" if method == "2lonly" else "row"
+    data = bi.IncompleteData(two_groups(level=level), cluster="g")
+    options = {"methods": {"y": NORMAL[method]}, "order": ["w", "y"]}
+    as_it_is, moved, inside = moved_by_group(lambda shift: bi.FCS(data, **options, shift=shift), cycles=1)
+    np.testing.assert_allclose(moved, as_it_is + C * inside, rtol=1e-9, atol=1e-9)
+
+
+ENGINES = {
+    "JointNormal": (
+        lambda data, s: bi.JointNormal(data, "y + w ~ x + (1 | g)", shift=s),
+        {"tune": 4, "draws": 6},
+    ),
+    "JointLatent": (
+        lambda data, s: bi.JointLatent(data, "y + w ~ x + (1 | g)", shift=s),
+        {"tune": 4, "draws": 6},
+    ),
+    "JointGLMM": (
+        lambda data, s: bi.JointGLMM(data, "y ~ w + x + (1 | g)", shift=s),
+        {"tune": 4, "draws": 6},
+    ),
+    "FCS": (lambda data, s: bi.FCS(data, order=["w", "y"], shift=s), {"cycles": 1}),
+    "FCS, one block": (lambda data, s: bi.FCS(data, blocks={"yw": ["y", "w"]}, shift=s), {"cycles": 1}),
+    "FCS, analysis": (lambda data, s: bi.FCS(data, analysis="y ~ w + x + (1 | g)", shift=s), {"cycles": 1}),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_takes_a_shift_by_group(engine):
+    """y is a leaf of the joint GLMM, and visited last by chained equations: nothing else responds to it."""
+    make, options = ENGINES[engine]
+    data = bi.IncompleteData(two_groups(), cluster="g")
+    as_it_is, moved, inside = moved_by_group(lambda shift: make(data, shift), **options)
+    np.testing.assert_allclose(moved, as_it_is + C * inside, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("where", ["systematic", "sporadic"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_shift_where_a_variable_is_never_observed(engine, where):
+    frame = table()
+    frame.loc[frame["g"].isin([1, 4]), "y"] = np.nan
+    data = bi.IncompleteData(frame, cluster="g")
+    make, options = ENGINES[engine]
+    runs = [
+        make(data, s).impute(m=2, seed=5, progress=False, **options)
+        for s in (None, Shift({"y": C}, where=where))
+    ]
+    never = frame.groupby("g")["y"].transform("count").eq(0).to_numpy()[runs[0].rows("y")]
+    assert never.any() and not never.all()
+    moves = never if where == "systematic" else ~never
+    np.testing.assert_allclose(runs[1].values("y"), runs[0].values("y") + C * moves, rtol=1e-9, atol=1e-9)
+
+
+def test_bounds_are_kept_to_by_group():
+    data = bi.IncompleteData(two_groups(), cluster="g")
+    shift = Shift({"y": {"a": 50.0}}, "arm")
+    imp = bi.FCS(data, bounds={"y": (-6.0, 6.0)}, shift=shift).impute(m=5, seed=5, cycles=3, progress=False)
+    inside = data.frame["arm"].eq("a").to_numpy()[imp.rows("y")]
+    values = imp.values("y")
+    assert values.max() < 6 and values.min() > -6
+    assert values[:, inside].min() > 5 and values[:, ~inside].mean() < 2
+
+
+@pytest.mark.parametrize("method", ["bayes", "glm", "latent"])
+def test_levels_of_a_categorical_variable_have_numbers_of_their_own(method):
+    """Far up: always this level; far down: never; a number of the first level is that of the others, turned round."""
+    frame = table("categorical")
+    data = bi.IncompleteData(frame, cluster="g", families={"y": "categorical"})
+    first, second, third = data.levels("y")
+
+    def drawn(numbers):
+        shift = Shift({"y": numbers})
+        if method == "latent":
+            model = bi.JointLatent(data, "y + w ~ x + (1 | g)", shift=shift)
+            return model.impute(m=5, seed=5, tune=5, draws=10, progress=False).values("y")
+        model = bi.FCS(data, methods={"y": method}, order=["w", "y"], shift=shift)
+        return model.impute(m=5, seed=5, cycles=1, progress=False).values("y")
+
+    as_it_is = drawn({second: 0.0})
+    assert set(np.unique(as_it_is)) == {0, 1, 2}
+    assert (
+        (drawn({second: 60.0}) == 1).all()
+        and (drawn({third: 60.0}) == 2).all()
+        and (drawn({first: 60.0}) == 0).all()
+    )
+    assert set(np.unique(drawn({second: -60.0}))) == {0, 2}
+    np.testing.assert_array_equal(drawn({first: 1.5}), drawn({second: -1.5, third: -1.5}))
+    np.testing.assert_array_equal(
+        drawn(1.5), drawn({second: 1.5, third: 1.5})
+    )  # a number: all against the first
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "ordinal"])
+@pytest.mark.parametrize("engine", ["JointLatent", "JointGLMM", "FCS, analysis"])
+def test_the_linear_predictor_moves_in_every_engine(engine, family):
+    """By group: always the highest level where it is far up, always the lowest where it is far down."""
+    data = bi.IncompleteData(two_groups(family), cluster="g", families={"y": family})
+    formula = {"JointGLMM": "w ~ y + x + (1 | g)", "FCS, analysis": "w ~ y + x + (1 | g)"}.get(engine)
+    shift = Shift({"y": {"a": 60.0, "b": -60.0}}, "arm")
+    model = {
+        "JointLatent": lambda: bi.JointLatent(data, "y + w ~ x + (1 | g)", shift=shift),
+        "JointGLMM": lambda: bi.JointGLMM(data, formula, shift=shift),
+        "FCS, analysis": lambda: bi.FCS(data, analysis=formula, shift=shift),
+    }[engine]()
+    imp = model.impute(
+        m=3, seed=5, progress=False, **({"cycles": 12} if "FCS" in engine else {"tune": 4, "draws": 6})
+    )
+    inside = data.frame["arm"].eq("a").to_numpy()[imp.rows("y")]
+    values = imp.values("y")
+    assert (values[:, inside] == values.max()).all() and (values[:, ~inside] == 0).all()
+    assert values.max() == len(data.levels("y")) - 1
+
+
+@pytest.mark.parametrize("engine", ["JointNormal", "JointLatent", "JointGLMM", "FCS"])
+def test_a_shift_by_group_is_saved(engine, tmp_path):
+    """With the types of the groups: numbers and truth values, which the keys of JSON cannot be."""
+    frame = table()
+    frame["site"] = frame["g"] % 2 == 0
+    for group, by in (("site", {True: C, False: -C}), ("g", {0: 1.5})):
+        shift = Shift({"y": by}, group, "sporadic" if group == "site" else "missing")
+        make, options = ENGINES[engine]
+        model = make(bi.IncompleteData(frame, cluster="g"), shift)
+        imp = model.impute(m=2, seed=5, progress=False, **options)
+        imp.save(tmp_path / "run.nc")
+        back = bi.load(tmp_path / "run.nc")
+        assert back.model.shift == shift and model.with_priors("mice").shift == shift
+        for name in ("y", "w"):
+            np.testing.assert_array_equal(back.values(name), imp.values(name))
+        if engine != "FCS":
+            np.testing.assert_allclose(back.extend(3).values("y"), imp.extend(3).values("y"), rtol=1e-9)
+    assert "shift of y: +1.5 where g is 0" in repr(model)
+
+
+@pytest.mark.parametrize("engine", ["JointNormal", "JointGLMM"])
+def test_new_rows_are_shifted_by_their_group(engine):
+    frame = two_groups()
+    make, options = ENGINES[engine]
+    new = frame.iloc[::5].assign(y=np.nan).reset_index(drop=True)
+    found = []
+    for shift in (None, Shift({"y": {"a": C}}, "arm")):
+        imp = make(bi.IncompleteData(frame, cluster="g"), shift).impute(
+            m=3, seed=5, progress=False, **options
+        )
+        found.append(np.stack([imp.transform(new, seed=3).frame(k)["y"] for k in range(3)]))
+    np.testing.assert_allclose(found[1], found[0] + C * (new["arm"] == "a").to_numpy(), rtol=1e-9, atol=1e-9)
+    if engine == "JointNormal":
+        model = make(bi.IncompleteData(frame, cluster="g"), Shift({"y": C}, where="systematic"))
+        with pytest.raises(bi.SpecificationError, match="which new rows do not tell"):
+            model.impute(m=2, seed=5, progress=False, **options).transform(new, seed=3)
+        with pytest.raises(bi.BayesimpError, match="arm"):
+            imp.transform(new.drop(columns="arm"), seed=3)
+
+
+REFUSED = {
+    "no such column": (Shift({"y": {"a": 1.0}}, "centre"), "no such column"),
+    "incomplete": (Shift({"y": {0: 1.0}}, "w"), "'w': it is missing in"),
+    "unknown group": (Shift({"y": {"c": 1.0}}, "arm"), "no row has 'c'"),
+    "no groups": (Shift({"y": 1.0}, "arm"), "give a number for each of its values"),
+    "levels": (Shift({"y": {"a": 1.0}}), "one number, not one for each level"),
+    "where": (
+        Shift({"y": 1.0}, where="never"),
+        "where = 'never'; possible: 'missing', 'systematic', 'sporadic'",
+    ),
+    "text": (Shift({"y": "much"}), "a finite number, not 'much'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_shifts_that_the_table_does_not_have_are_refused(engine, case):
+    shift, words = REFUSED[case]
+    with pytest.raises(bi.SpecificationError, match=words):
+        ENGINES[engine][0](bi.IncompleteData(two_groups(), cluster="g"), shift)
+
+
+def test_numbers_for_levels_are_refused_where_one_moves_all():
+    data = bi.IncompleteData(table("categorical"), cluster="g", families={"y": "categorical"})
+    shift = Shift({"y": {data.levels("y")[1]: 1.0}})
+    with pytest.raises(bi.SpecificationError, match=r"JointGLMM moves all its levels .* FCS .* JointLatent"):
+        bi.JointGLMM(data, "w ~ y + x + (1 | g)", shift=shift)
+    with pytest.raises(bi.SpecificationError, match="leave analysis= out"):
+        bi.FCS(data, analysis="w ~ y + x + (1 | g)", shift=shift)
+    with pytest.raises(bi.SpecificationError, match="'nobody' is not one of its levels"):
+        bi.FCS(data, shift=Shift({"y": {"nobody": 1.0}}))
+
+
+def test_groups_within_clusters_do_not_move_a_value_of_clusters():
+    data = bi.IncompleteData(two_groups(level="cluster").assign(arm=two_groups()["arm"]), cluster="g")
+    for make in (
+        lambda s: bi.FCS(data, methods={"y": "2lonly"}, shift=s),
+        lambda s: bi.JointGLMM(data, "w ~ y + x + (1 | g)", shift=s),
+    ):
+        with pytest.raises(bi.SpecificationError, match=r"'arm' varies within .* of .* clusters"):
+            make(Shift({"y": {"a": 1.0}}, "arm"))

@@ -62,6 +62,10 @@ FUNCTIONS = {
     "compare, smaller": (lambda o: bi.compare(FITS["larger"], o), "none", r"imp\.analyse\(|the same fixed effects"),
     "sensitivity": (lambda o: bi.sensitivity(o, [bi.priors.default()], analysis=QUESTION, m=2, seed=1, progress=False),
                     "joint, fcs", r"bi\.FCS\(data\)"),
+    "mnar": (lambda o: bi.mnar(o, {"y": [0, -1]}, analysis=QUESTION, m=2, seed=1, progress=False), "joint, fcs",
+             r"bi\.FCS\(data\)"),
+    "plot_mnar": (bi.plot_mnar, "", r"bi\.mnar\("),
+    "plot_mnar_map": (lambda o: bi.plot_mnar_map(o, "x"), "", r"bi\.mnar\("),
     "plot_imputed": (bi.plot_imputed, "imp", r"imp = model\.impute\("),
     "plot_imputed_trace": (bi.plot_imputed_trace, "imp", r"imp = model\.impute\("),
     "plot_missing": (bi.plot_missing, "data", r"bi\.IncompleteData\("),
@@ -80,6 +84,7 @@ OTHERS = {
     "take no object": ["load_brain_injury", "load_exam", "load_kidney", "simulate_ipd", "simulate_studies",
                        "default_grid"],
     "not made by hand": ["Imputations"],
+    "records of options, refused by the model that takes them": ["ReferenceBased"],
     "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors", "studies"],
 }  # fmt: skip
 

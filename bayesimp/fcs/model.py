@@ -41,6 +41,7 @@ from bayesimp.fcs.specification.requests import (
     ignored_rows,
     masks,
 )
+from bayesimp.fcs.specification.shifted import check_shift
 from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.fcs.tree import block_names
@@ -155,7 +156,8 @@ class FCS(ImputationModel):
             self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
-        self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete)
+        self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete, self.masked)
+        check_shift(self.spec, self.shift, self.masked)
         if self.spec.drawn:
             _ = self.substantive  # models that it cannot take are refused here, before anything is sampled
 
@@ -188,8 +190,9 @@ class FCS(ImputationModel):
                 for k, b in enumerate(self.spec.blocks)
             ]
             if self.shift:
+                moved = {name: self.shift.rows(name, self.masked) for name in self.shift.moved}
                 for block in made[seed]:
-                    block.move(self.shift)
+                    block.move({n: moved[n] for n in block.chained.block.responses if n in moved})
             adapt_all(self.table, made[seed], seed)
         return made[seed]
 
@@ -263,6 +266,15 @@ class FCS(ImputationModel):
             )
         return FCS(self.data, **{**self._declared, "methods": changed})
 
+    def with_shift(self, shift: Shift) -> FCS:
+        """The same model with another shift."""
+        return FCS(self.data, **{**self._declared, "shift": shift})
+
+    def shift_link(self, name: str) -> str:
+        """The link of a variable's conditional model, or that its values are matched."""
+        block = next(block for block in self.spec.blocks if name in block.responses)
+        return "matching" if block.method.matches else block.distribution.link(block.method.link)
+
     @property
     def has_contextual(self) -> bool:
         """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""
@@ -280,7 +292,7 @@ class FCS(ImputationModel):
 
     def records(self) -> dict[str, Any]:
         """The user's declarations as plain records, without the masks `where` and `ignore`, which are arrays."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        shift = {"shift": self.shift.to_record()} if self.shift else {}
         return declared_to_dict(self._declared) | shift
 
     def specification(self) -> dict[str, Any]:
@@ -315,7 +327,7 @@ class FCS(ImputationModel):
         return cls(
             data, **declared, post={name: given[name] for name in post} or None,
             where=specification.get("where"), ignore=specification.get("ignore"),
-            shift=Shift(specification.get("shift", {})),
+            shift=Shift.from_record(specification.get("shift", {})),
         )  # fmt: skip
 
     @classmethod

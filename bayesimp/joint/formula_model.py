@@ -46,7 +46,7 @@ class FormulaModel(ImputationModel):
         self.data = data
         self.formula = checked_formula(parse(formula), data)
         self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
-        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.shift = (Shift() if shift is None else shift).checked(self.responses, data)
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -55,12 +55,30 @@ class FormulaModel(ImputationModel):
 
     def with_priors(self, priors: pr.Priors | str) -> Self:
         """The same data and formula under other priors."""
-        return type(self)(self.data, self.formula.text, priors, shift=self.shift)
+        return type(self)(self.data, self.formula.text, priors, shift=self.shift, **self._further())
+
+    def with_shift(self, shift: Shift) -> Self:
+        """The same data, formula and priors with another shift."""
+        return type(self)(self.data, self.formula.text, self.priors, shift=shift, **self._further())
+
+    def _further(self) -> dict[str, Any]:
+        """The arguments that only this class has."""
+        return {}
+
+    def _records(self) -> dict[str, Any]:
+        """The same as plain records, where they are not the default."""
+        return self._further()
+
+    @classmethod
+    def _read(cls, records: Mapping[str, Any]) -> dict[str, Any]:
+        """And back."""
+        return {}
 
     def specification(self) -> dict[str, Any]:
         """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
-        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+        shift = {"shift": self.shift.to_record()} if self.shift else {}
+        own = {"formula": self.formula.text, "priors": priors_to_dict(self.priors)}
+        return own | shift | self._records()
 
     @classmethod
     def from_specification(
@@ -82,7 +100,8 @@ class FormulaModel(ImputationModel):
             raise
         except SpecificationError as error:  # a file from before modules were named
             raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
-        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+        shift = Shift.from_record(specification.get("shift", {}))
+        return cls(data, specification["formula"], priors, shift=shift, **cls._read(specification))
 
     def call_with(
         self,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.errors import SpecificationError
 from bayesimp.formulas.new_rows import new_design
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.scale import Working, canonical_rows
@@ -40,20 +41,44 @@ def complete_new_rows(
 ) -> dict[str, tuple[NDArray[np.int64], Array]]:
     """See `bayesimp.contract.Run.transform`."""
     model = run.model
+    if model.reference is not None:
+        raise SpecificationError(
+            "The model imputes by reference to another arm, which is for the rows of its trial: new rows are not "
+            "completed. Impute them with the table."
+        )
     new.require(model.responses, "response")
+    moved = _shift(model, new)
     X, Z = new_design(model.formula, model.design, new)
     Y = np.column_stack([new.numeric(name) for name in model.responses])
     working = _working(model, new, X, Z, Y)
     rngs = [new_rows_rng(seed, k) for k in range(m)]
     values = impute_rows(rngs, working, moments(working.statistics), *run.parameters(range(m)))
-    if model.shift:
-        values += [model.shift.of(name) for name in model.responses]
     row, cells = working.rows.row, {}
+    if model.shift:
+        values += moved[row]
     for k, name in enumerate(model.responses):
         rows = np.flatnonzero(np.isnan(Y[:, k]))
         if len(rows):
             cells[name] = rows, values[:, np.argsort(row)[np.searchsorted(np.sort(row), rows)], k]
     return cells
+
+
+def _shift(model: JointNormal, new: NewRows) -> Array:
+    """(n, r) the model's shift in the new rows.
+
+    Raises
+    ------
+    SpecificationError
+        It depends on whether a cluster has observed values.
+    """
+    if model.shift.where != "missing":
+        raise SpecificationError(
+            f"The model shifts values by whether their cluster has observed ones (where = {model.shift.where!r}), which "
+            "new rows do not tell. Impute them with the table, or give the model a shift with where = 'missing'."
+        )
+    if model.shift.group not in (None, model.data.cluster):
+        new.require([model.shift.group], "group of the shift")
+    return model._shift_of(new)
 
 
 def _working(model: JointNormal, new: NewRows, X: Array, Z: Array, Y: Array) -> Working:

@@ -23,6 +23,7 @@ from bayesimp.joint.contents import contents
 from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
 from bayesimp.joint.options import draws_per_imputation
+from bayesimp.joint.reference import ReferenceBased, check_reference
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.scale import Working, prepare
 from bayesimp.joint.storage import specification_of
@@ -59,6 +60,8 @@ class JointNormal(FormulaModel):
         default scales with the data.
     shift
         Numbers added to the imputed values of responses (see `bayesimp.contract.Shift`); None: nothing.
+    reference
+        Values after drop-out like those of a reference arm (`bayesimp.ReferenceBased`); None: at random.
 
     Raises
     ------
@@ -80,10 +83,14 @@ class JointNormal(FormulaModel):
         priors: pr.Priors | str | None = None,
         *,
         shift: Shift | None = None,
+        reference: ReferenceBased | None = None,
     ) -> None:
         super().__init__(data, formula, priors, shift=shift)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
+        self.reference = reference
+        if reference is not None:
+            self.events += check_reference(self, reference)
         self._working = self._prepare()
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
@@ -94,6 +101,27 @@ class JointNormal(FormulaModel):
         )
         self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+
+    def _further(self) -> dict[str, Any]:
+        return {"reference": self.reference}
+
+    def _records(self) -> dict[str, Any]:
+        return {} if self.reference is None else {"reference": self.reference.to_record()}
+
+    @classmethod
+    def _read(cls, records: Mapping[str, Any]) -> dict[str, Any]:
+        reference = records.get("reference")
+        return {} if reference is None else {"reference": ReferenceBased(**reference)}
+
+    def _shift_of(self, data: IncompleteData) -> np.ndarray:
+        """(n, r) numbers that move the responses in the rows of a table."""
+        return np.hstack([self.shift.rows(name, data) for name in self.responses])
+
+    @property
+    def _mean_shift(self) -> np.ndarray:
+        """(m, r) mean of these numbers over the missing values of each cluster, 0 where there are none."""
+        missing = np.column_stack([self.data.missing(name) for name in self.responses])
+        return _cluster_means(self._shift_of(self.data), missing, self.data.codes, len(self.data.clusters))
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
@@ -142,6 +170,7 @@ class JointNormal(FormulaModel):
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
             *(f"  {line}" for line in self.shift.describe()),
+            *([] if self.reference is None else [f"  {self.reference}"]),
             f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
             *(f"  note: {event.message}" for event in self.events),
         ]
@@ -231,3 +260,10 @@ class JointNormal(FormulaModel):
             "response": responses, "response_2": responses, "fixed": list(self.design.fixed),
             "effect": self.effects, "effect_2": self.effects,
         }  # fmt: skip
+
+
+def _cluster_means(values: np.ndarray, counted: np.ndarray, codes: np.ndarray, m: int) -> np.ndarray:
+    """(m, r) means of the columns of values (n, r) over the rows of each cluster that are counted (n, r)."""
+    total = np.column_stack([np.bincount(codes, v * c, m) for v, c in zip(values.T, counted.T, strict=True)])
+    count = np.column_stack([np.bincount(codes, c, m) for c in counted.T])
+    return total / np.maximum(count, 1)

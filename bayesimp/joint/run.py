@@ -20,6 +20,7 @@ from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint import gibbs as joint_gibbs
+from bayesimp.joint.reference import reference_moves
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
@@ -162,7 +163,6 @@ class JointRun(contract.Run):
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, d = self.model, self.draws
-        shift = [model.shift.of(name) for name in model.responses]
         return build_tree(
             model.data,
             posterior={
@@ -170,7 +170,7 @@ class JointRun(contract.Run):
                 "Sigma": (("response", "response_2"), d.Sigma),
                 "Psi": (("effect", "effect_2"), d.Psi),
             },
-            imputed_stats={"mean": d.mean + shift if model.shift else d.mean, "sd": d.sd},
+            imputed_stats={"mean": d.mean + model._mean_shift if model.shift else d.mean, "sd": d.sd},
             imputed=cells,
             observed={name: model.data.numeric(name) for name in model.responses},
             coords=model._coords(),
@@ -195,13 +195,21 @@ class JointRun(contract.Run):
         rngs = [imputation_rng(self.seed, number) for number in numbers]
         values = impute_rows(rngs, working, moments(working.statistics), *self.parameters(numbers))
         if self.model.shift:
-            values += [self.model.shift.of(name) for name in self.model.responses]
+            values += self.model._shift_of(self.model.data)[working.rows.row]
+        if self.model.reference is not None:
+            at = self._places(numbers)
+            moves = reference_moves(self.model, working.rows.row, self.draws.beta[at], self.draws.Sigma[at])
+            values = values + moves
         return values
+
+    def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
+        """Chains and draws behind imputations."""
+        k = np.asarray(numbers)
+        return k % self.draws.chains, (k // self.draws.chains + 1) * self.spacing - 1
 
     def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) behind imputations, on the working scale."""
-        d, scale, k = self.draws, self.model._working.scale, np.asarray(numbers)
-        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+        d, scale, at = self.draws, self.model._working.scale, self._places(numbers)
         # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
         return (
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
@@ -232,10 +240,15 @@ class JointRun(contract.Run):
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
         return cls(
-            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model.shift), states=chain_states(state),
+            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model._mean_shift),
+            states=chain_states(state),
             sample_stats={str(name): v.values for name, v in stats} or None,
             events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
         )  # fmt: skip
+
+    def shifted(self, model: JointNormal, m: int) -> Imputations:
+        """The same draws of the parameters, which do not depend on a shift, and other imputed values."""
+        return replace(self, model=model).imputations(m)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
         """The same run with `m` imputations in all; its chains are continued from their states."""

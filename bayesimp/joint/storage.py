@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from bayesimp.contract import Shift, plain
+from bayesimp.contract import plain
 from bayesimp.joint.gibbs import JointDraws, NormalChainState
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def joint_state(run: JointRun) -> xr.Dataset:
         "run_events": json.dumps([e.as_dict() for e in run.events], default=plain),
     }
     if run.model.shift:
-        attrs["shift"] = json.dumps(dict(run.model.shift.by), default=plain)
+        attrs["shift"] = json.dumps(run.model.shift.to_record(), default=plain)
+    if run.model.reference is not None:
+        attrs["reference"] = json.dumps(run.model.reference.to_record(), default=plain)
     return xr.Dataset(
         {
             "Sigma_w": (("chain", "a", "b"), np.stack([s.Sigma for s in states])),
@@ -42,6 +45,8 @@ def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, A
     out = {"formula": state.attrs["formula"], "priors": json.loads(attrs["priors"])}
     if "shift" in state.attrs:
         out["shift"] = json.loads(state.attrs["shift"])
+    if "reference" in state.attrs:
+        out["reference"] = json.loads(state.attrs["reference"])
     return out
 
 
@@ -57,11 +62,11 @@ def chain_states(state: xr.Dataset) -> list[NormalChainState]:
     return states
 
 
-def draws_of(tree: xr.DataTree, shift: Shift) -> JointDraws:
-    """The draws so far, from the groups of the result; the shift is subtracted from imputed means."""
+def draws_of(tree: xr.DataTree, shift: NDArray[np.float64]) -> JointDraws:
+    """The draws so far, from the groups of the result; the shift (m, r) is subtracted from imputed means."""
     posterior, stats = tree["posterior"].to_dataset(), tree["imputed_stats"].to_dataset()
     mean, sd = (np.moveaxis(stats[name].to_numpy(), -1, -2) for name in ("mean", "sd"))
-    if shift:
-        mean = mean - np.array([shift.of(str(name)) for name in stats["response"].values])
+    if shift.any():
+        mean = mean - shift
     beta, Sigma, Psi = (posterior[name].to_numpy() for name in ("beta", "Sigma", "Psi"))
     return JointDraws(beta, Sigma, Psi, mean, sd)

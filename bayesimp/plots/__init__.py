@@ -12,6 +12,8 @@ _HOME = {
     "plot_imputed": "bayesimp.plots.imputed",
     "plot_imputed_trace": "bayesimp.plots.imputed_trace",
     "plot_missing": "bayesimp.plots.missing",
+    "plot_mnar": "bayesimp.plots.mnar",
+    "plot_mnar_map": "bayesimp.plots.mnar_map",
     "plot_performance": "bayesimp.plots.performance",
     "plot_pooled": "bayesimp.plots.pooled",
     "plot_predictive_qq": "bayesimp.plots.predictive_qq",

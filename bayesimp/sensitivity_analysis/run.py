@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import Any
 
@@ -17,13 +16,17 @@ from bayesimp.arguments import new_seed
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, must_be
 from bayesimp.events import Event, EventTable
-from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
-from bayesimp.sections import possible
+from bayesimp.sensitivity_analysis.checks import (
+    as_events,
+    check_analysis,
+    check_options,
+    interrupted,
+    names_of,
+)
 from bayesimp.sensitivity_analysis.grid import default_grid, named
 from bayesimp.sensitivity_analysis.result import Sensitivity
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
-from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["sensitivity"]
 
@@ -79,20 +82,22 @@ def sensitivity(
     grid = default_grid(getattr(model, "has_contextual", False)) if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
-        raise SpecificationError(f"reference = {reference!r} is not a prior here; there are {_list(grid)}.")
-    _check_analysis(analysis, model.data)
+        raise SpecificationError(
+            f"reference = {reference!r} is not a prior here; there are {names_of(grid)}."
+        )
+    check_analysis(analysis, model.data)
     models, events = _models(model, grid, strict=priors is not None)
     if reference not in models:
         raise SpecificationError(
             f"the model does not take the reference prior {reference!r}: {events[0][1].message}"
         )
-    _check_options(models[reference], impute)
+    check_options(models[reference], impute, "sensitivity")
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
     imputations: dict[str, Imputations] = {}
     fits: dict[str, Fits] = {}
     for name, one in models.items():
-        if _interrupted(imputations):
+        if interrupted(imputations):
             events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
             continue
         try:
@@ -138,36 +143,7 @@ def _under(
         warnings.simplefilter("always", StatisticalWarning)
         imp = model.impute(m, seed=seed, **options)
         fits = fit_each(imp, analysis, **fitting)
-    return imp, fits, [*imp._events, *_as_events(caught)]
-
-
-def _interrupted(imputations: Mapping[str, Imputations]) -> bool:
-    return any(event.kind == "interrupted" for imp in imputations.values() for event in imp._events)
-
-
-def _check_options(model: ImputationModel, options: dict[str, Any]) -> None:
-    parameters = signature(model.impute).parameters
-    takes = [name for name in parameters if name not in ("m", "seed")]
-    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
-        return
-    for name in options:
-        if name not in takes:
-            raise SpecificationError(
-                f"sensitivity: {name!r} is no option of {type(model).__name__}.impute; {possible(name, takes)}"
-            )
-
-
-def _check_analysis(analysis: str | Callable, data: IncompleteData) -> None:
-    """Before anything is sampled."""
-    if callable(analysis):
-        return
-    formula = parse(analysis)
-    known = list(data.frame.columns)
-    for name in (*formula.responses, *formula.variables, *formula.groups):
-        if name not in known:
-            raise SpecificationError(
-                f"analysis {analysis!r}: the table has no column {name!r}; it has {_list(known)}."
-            )
+    return imp, fits, [*imp._events, *as_events(caught)]
 
 
 def _models(
@@ -190,17 +166,6 @@ def _left_out(name: str, error: Exception) -> tuple[str, Event]:
     return name, Event("prior left out", "priors", str(error))
 
 
-def _as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
-    """Statistical warnings as events; other warnings are passed on."""
-    events = []
-    for warning in caught:
-        if issubclass(warning.category, StatisticalWarning):
-            events.append(Event("warning", "analysis", str(warning.message)))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return events
-
-
 def _twins(imp: Imputations, earlier: Mapping[str, Imputations]) -> list[Event]:
     """Whether an earlier prior gave the same imputations, bit for bit (the seed is the same)."""
     for name, other in earlier.items():
@@ -209,7 +174,3 @@ def _twins(imp: Imputations, earlier: Mapping[str, Imputations]) -> list[Event]:
         ):
             return [Event("same prior", "priors", f"in this model it is {name!r} under another name")]
     return []
-
-
-def _list(names: Iterable) -> str:
-    return ", ".join(repr(str(name)) for name in names)

@@ -67,6 +67,10 @@ def check(options: argparse.Namespace) -> int:
             _say(f"Note: {text}")
     if not plan.analyses:
         print("no analysis")
+    if plan.mnar is not None:
+        from bayesimp.workflow.plan_mnar import describe_mnar
+
+        _say(describe_mnar(plan, ready.model))
     print("\nThe plan can be run.")
     return DONE
 

@@ -24,6 +24,9 @@
     # optional: family = "bernoulli", "binomial" or "poisson"; link; trials, weights, offset (names of columns);
     # quadrature = 20 (nodes, for these families with one random effect a cluster; 1 is Laplace's approximation)
 
+    [mnar]                             # optional: bayesimp/workflow/plan_mnar.py
+    delta = { course = [0, -5, -10] }  # the analyses again, with imputed values shifted
+
     [output]
     figures = true
 
@@ -44,6 +47,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import analysis_names, family_of, known_names
 from bayesimp.formulas.formula import Formula
 from bayesimp.sections import Section, possible
+from bayesimp.workflow.plan_mnar import read_mnar
 from bayesimp.workflow.plan_model import check_analyses, read_formula, read_impute, read_model
 from bayesimp.workflow.plan_records import AnalysisPlan, DataPlan, ImputePlan, ModelPlan, OutputPlan, Plan
 
@@ -85,6 +89,7 @@ def read_plan(path: str | Path) -> Plan:
     impute = read_impute(runs, model.type)
     analyses = _analyses(top, problems)
     check_analyses(model, analyses, problems)
+    mnar = read_mnar(top, problems, bool(analyses))
     output = _output(Section(top.table("output", {}), "output", problems))
     top.done()
     if analyses and impute.m == 1:
@@ -92,7 +97,7 @@ def read_plan(path: str | Path) -> Plan:
     if problems:
         some = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SpecificationError("\n".join([f"{path}: {some}", *(f"  {problem}" for problem in problems)]))
-    return Plan(path, text, title, data, model, impute, analyses, output)
+    return Plan(path, text, title, data, model, impute, analyses, output, mnar)
 
 
 def _load(path: Path) -> tuple[str, dict[str, Any]]:

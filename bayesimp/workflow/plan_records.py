@@ -9,7 +9,7 @@ from typing import Any
 from bayesimp.formulas.formula import Formula
 from bayesimp.priors import Priors
 
-__all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", "Plan"]
+__all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "MnarPlan", "ModelPlan", "OutputPlan", "Plan"]
 
 
 JOINT_OPTIONS = ("m", "seed", "chains", "tune", "draws", "thin", "sampler")
@@ -139,6 +139,24 @@ class AnalysisPlan:
 
 
 @dataclass(frozen=True)
+class MnarPlan:
+    """Values missing not at random; ``delta``, ``by``, ``where``, ``unit`` and ``combine`` as `bayesimp.mnar` takes them.
+
+    Attributes
+    ----------
+    threshold
+        Of the tipping points.
+    """
+
+    delta: dict[str, Any]
+    by: str | None = None
+    where: str = "missing"
+    unit: str | dict[str, str] = "link"
+    combine: str = "product"
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
 class OutputPlan:
     """What is written in addition to the tables of results; ``format`` of the completed tables: csv or parquet."""
 
@@ -159,3 +177,4 @@ class Plan:
     impute: ImputePlan
     analyses: tuple[AnalysisPlan, ...]
     output: OutputPlan
+    mnar: MnarPlan | None = None

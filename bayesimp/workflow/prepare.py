@@ -17,6 +17,7 @@ from bayesimp.priors import Priors
 from bayesimp.priors.records import priors_to_dict
 from bayesimp.table.files import read_table, with_types
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.workflow.plan_mnar import check_mnar
 from bayesimp.workflow.plan_records import Plan
 
 __all__ = ["Prepared", "prepare"]
@@ -51,6 +52,7 @@ def prepare(plan: Plan) -> Prepared:
     if plan.model.formula is None:
         _check_complete(plan, data, model.responses)
         _check_families(plan, data)
+    check_mnar(plan, model)
     return Prepared(plan, data, model)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from textwrap import fill
 from typing import Any
@@ -28,6 +29,7 @@ from bayesimp.workflow.folder import (
     long_parquet,
     versions,
 )
+from bayesimp.workflow.plan_mnar import run_mnar, tipping_points
 from bayesimp.workflow.plan_records import AnalysisPlan
 from bayesimp.workflow.prepare import Prepared
 from bayesimp.workflow.words import in_plan_words
@@ -130,6 +132,8 @@ def run(
             this.note(f"Interrupted: going on with the {imputations.m} imputations made so far.")
         _judge(this, imputations)
         made = [_analyse(this, imputations, analysis) for analysis in ready.plan.analyses]
+        if ready.plan.mnar is not None and not interrupted:
+            made.append(_not_at_random(this))
         if ready.plan.output.figures:
             _figures(this, imputations)
         status = "interrupted" if interrupted else "complete" if all(made) else "incomplete"
@@ -245,6 +249,32 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
             results = {"imputed": fits.pool()} | ({} if complete is None else {"complete rows": complete[0]})
             this.folder.figure(f"pooled_{analysis.name}.png", lambda: plot_pooled(results))
     return True
+
+
+def _not_at_random(this: _Run) -> bool:
+    """The analyses with imputed values shifted; False if that is not possible, as in `_analyse`."""
+    plan, folder = this.ready.plan, this.folder
+    assert plan.mnar is not None
+    try:
+        with this.step("not at random", "Imputing values missing not at random"):
+            result = run_mnar(plan, this.ready.model)
+            tipping, words = tipping_points(result, plan.mnar.threshold)
+    except BayesimpError as error:
+        this.note(f"Values missing not at random: {error}")
+        return False
+    for name, table in (("mnar", result.table), ("mnar_imputed", result.imputed), ("mnar_tipping", tipping),
+                        ("mnar_events", pd.DataFrame(result.events))):  # fmt: skip
+        folder.table(f"{name}.csv", table)
+    this.caption("Values missing not at random")
+    this.say("\n\n".join([str(result).replace("see .events", "see mnar_events.csv"), *words]))
+    if plan.output.figures:
+        from bayesimp.plots.mnar import plot_mnar
+
+        for name in result.analyses:
+            draw = partial(plot_mnar, result, analysis=name, threshold=plan.mnar.threshold)
+            with this.step("figures", f"Drawing mnar_{name}.png"):
+                folder.figure(f"mnar_{name}.png", draw)
+    return not any(event.kind == "interrupted" for _, event in result.log)
 
 
 def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[Fits | None, tuple[int, int]]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
@@ -198,18 +197,19 @@ class Block(ABC):
         passing = chain.passing(self.chained.block.name, failed)
         return not failed or (passing and code in self.holds and not self.chained.arrays.lower.size)
 
-    def move(self, shift: Shift) -> None:
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Take a shift, which `step` adds between the draw of the parameters and the fill.
+
+        moved: response of the block -> (N, r) numbers by row of the table (`Shift.rows`), if it is to be shifted.
 
         Raises
         ------
         SpecificationError
-            The block imputes a variable that is to be shifted, but does not support shifts.
+            There are any, but the block does not support shifts.
         """
-        moved = [name for name in self.chained.block.responses if shift.of(name)]
-        if moved:
+        for name in moved:
             raise SpecificationError(
-                f"'{moved[0]}': method '{self.method.name}' does not take a shift; use another method for it."
+                f"'{name}': method '{self.method.name}' does not take a shift; use another method for it."
             )
 
     def adapt(self, chain: Chain) -> None:

@@ -97,6 +97,14 @@ class ClusterLevelBlock(GeneralisedBlock):
         every[self.empty] = values
         self.rows.put(chain.V, every[self.rows.hole_cluster])
 
+    def _shift_of_clusters(self) -> np.ndarray | float:
+        """(clusters without a known value, r) the shift, which is that of any of their rows."""
+        if isinstance(self.shift, float):
+            return self.shift
+        of_cluster = np.zeros((self.table.clusters, self.shift.shape[1]))
+        of_cluster[self.rows.hole_cluster] = self.shift
+        return of_cluster[self.empty]
+
     def _present(self, chain: Chain) -> np.ndarray:
         """(clusters without a known value,): the values that they have now."""
         rows, now = self.rows, np.full(self.table.clusters, np.nan)
@@ -116,7 +124,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         donors = self.method.donors or 0
         draw = cluster_level_step(
             chain.rng, self.code, X[use], self.y[use], fitted[use], state, self.levels, self.location,
-            self.scale, donors, trials=self.trials[use], bounds=self.between, shift=self.shift,
+            self.scale, donors, trials=self.trials[use], bounds=self.between, shift=self._shift_of_clusters(),
         )  # fmt: skip
         too_large = bool(draw.code & TOO_LARGE)
         if too_large and (

@@ -92,7 +92,7 @@ def substantive(spec: Conditionals, data: IncompleteData, chained: ChainedTable,
     table = factor_table(data, factors, base, Shift(), analyses_only=True)
     own = {c.block.name: c for c in chained.blocks}
     table = _on_scale_of_blocks(table, [own[name] for name in blocks], [_unit(chained, n) for n in blocks])
-    table = _shifted(table, shift)
+    table = _shifted(table, shift, data)
     priors = _priors(table, list(blocks.values()))
     work = tuple(workspace(table.arrays, table.cells, k) for k in range(len(factors)))
     return Substantive(tuple(blocks), table, priors, _holes(table, spec, chained), work)
@@ -133,12 +133,13 @@ def _on_scale_of_blocks(table: FactorTable, blocks: list[ChainedBlock], units: l
     )  # fmt: skip
 
 
-def _shifted(table: FactorTable, shift: Shift) -> FactorTable:
+def _shifted(table: FactorTable, shift: Shift, data: IncompleteData) -> FactorTable:
     """The shift in the linear predictor where a value is missing, in units of the working response."""
     a, offset = table.arrays, table.arrays.offset.copy()
     for k, factor in enumerate(table.factors):
         unit = a.unit[k] if factor.family.is_standardised else 1.0
-        offset[np.isnan(table.Y[:, k]), k] = shift.of(factor.response) / unit
+        moved = shift.rows(factor.response, data)[table.row, 0] / unit
+        offset[:, k] = np.where(np.isnan(table.Y[:, k]), moved, 0.0)
     return replace(table, arrays=a._replace(offset=offset))
 
 

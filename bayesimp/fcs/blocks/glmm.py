@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from bayesimp.contract import Shift
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
@@ -62,7 +61,7 @@ def glmm_beta_prior(
 class GeneralisedBlock(Block):
     """The common part of these methods: rows, parameters of the right shape, draws of missing values from the model."""
 
-    shift: float = 0.0  # added to the linear predictor of imputed values
+    shift: np.ndarray | float = 0.0  # (R, r) added to the linear predictors of imputed values
     words: Mapping[int, tuple[str, str]] = {
         BEYOND: (
             "values held",
@@ -106,11 +105,17 @@ class GeneralisedBlock(Block):
             unit = self.rows.unit if auxiliary.has_unit else 1.0
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
-    def move(self, shift: Shift) -> None:
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Take a shift: in the units of the data with an identity link, otherwise on the linear predictor."""
         standardised = self.chained.block.distribution.is_standardised
         unit = self.table.scale[self.chained.columns[0]] if standardised else 1.0
-        self.shift = shift.of(self.chained.block.responses[0]) / float(unit)
+        for numbers in moved.values():
+            self.shift = numbers[self.table.row[self.rows.holes]] / float(unit)
+
+    @property
+    def mean_shift(self) -> np.ndarray | float:
+        """The shift of variables with one linear predictor, (R,) or a number."""
+        return self.shift if isinstance(self.shift, float) else self.shift[:, 0]
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
         """The rows where the variable is observed, with the predictors as completed in `V`."""
@@ -126,7 +131,7 @@ class GeneralisedBlock(Block):
 
     def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
         """(R,) missing values of a normal variable, between the bounds if there are any."""
-        mean = mean + self.shift
+        mean = mean + self.mean_shift
         if self.bounds is None:
             return mean + sd * chain.rng.standard_normal(len(mean))
         drawn = np.empty(len(mean))

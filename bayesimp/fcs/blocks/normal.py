@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
-from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients
@@ -36,7 +35,9 @@ class NormalBlock(Block):
     """The common part of these methods: parameters of the right shape, draws of missing values from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
-    shift: np.ndarray | None = None  # (r,) added to imputed values, on the working scale; None: nothing
+    shift: np.ndarray | None = (
+        None  # (R, r) added to imputed values of incomplete rows, working scale; None: nothing
+    )
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -50,12 +51,14 @@ class NormalBlock(Block):
         Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
         return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
 
-    def move(self, shift: Shift) -> None:
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Take a shift, which is in the units of the data."""
-        numbers = [
-            shift.of(name) / s for name, s in zip(self.chained.block.responses, self._units, strict=True)
-        ]
-        self.shift = np.array(numbers) if any(numbers) else None
+        if not moved:
+            return
+        names, rows = self.chained.block.responses, self.table.row
+        none = np.zeros(len(rows))
+        numbers = [moved[name][rows, 0] if name in moved else none for name in names]
+        self.shift = np.column_stack(numbers) / self._units
 
     @property
     def _units(self) -> np.ndarray:
@@ -70,15 +73,25 @@ class NormalBlock(Block):
 
     def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
         """Draw the missing values; returns 0, or -1 if Sigma is not positive definite."""
-        c = self.chained
-        if self.shift is not None and self.sizes[2] == 1:
-            # subtracting less from the response's own column moves its mean, before bounds apply
-            f = f.copy()
-            f[:, -1, 1] -= self.shift[0]
+        c, arrays = self.chained, self.chained.arrays
+        if self.shift is not None and arrays.lower.size:
+            # y + delta between the bounds is y between the bounds less delta
+            own = self.shift[:, 0]
+            arrays = arrays._replace(lower=arrays.lower - own, upper=arrays.upper - own)
         done = fill(
-            chain.rng, self.table.cells, c.terms, c.arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
+            chain.rng, self.table.cells, c.terms, arrays, f, theta.beta, theta.B, theta.Sigma, chain.V
         )
+        if done:
+            self.add_shift(chain)
         return 0 if done else -1
+
+    def add_shift(self, chain: Chain) -> None:
+        """Add the shift to missing values just drawn: given what is observed in a row, their means move by as much."""
+        if self.shift is None:
+            return
+        for k, numbers in zip(self.chained.columns, self.shift.T, strict=True):
+            holes = self.table.holes(k)
+            chain.V[holes, k - self.table.p] += numbers[holes]
 
 
 class GibbsBlock(NormalBlock):
@@ -162,16 +175,13 @@ class GibbsBlock(NormalBlock):
                 chain.rng, table.cells, c.terms, c.arrays, first, *updates, *state, held, chain.V
             )
             theta.own["started"][0] = 1.0
-            if (
-                self.shift is not None and not code
-            ):  # given what is observed in a row, the mean moves by as much
-                for k, number in zip(c.columns, self.shift, strict=True):
-                    chain.V[table.holes(k), k - table.p] += number
+            if not code:
+                self.add_shift(chain)
         return -code
 
-    def move(self, shift: Shift) -> None:
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Take a shift; cycles are then no longer one kernel call."""
-        super().move(shift)
+        super().move(moved)
         if self.shift is not None:
             self.visit = None
 
@@ -257,7 +267,7 @@ class MatchingBlock(RegressionBlock):
         predict(cells, c.terms, c.arrays, f, beta_hat, theta.B, *data, complete, incomplete)
         predict(cells, c.terms, c.arrays, f, theta.beta, theta.B, *data, np.empty(len(table.D)), drawn)
         if self.shift is not None:
-            drawn += self.shift[0]
+            drawn += self.shift[:, 0]
         out = np.empty(int(self.holes.sum()))
         observed = np.concatenate([complete, incomplete[self.donors]])
         match(chain.rng, observed, self.values, drawn[self.holes], self.neighbours, out)

@@ -6,12 +6,11 @@ keep their state with the parameters of the chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters
@@ -95,7 +94,7 @@ class OwnModel(Block):
 
     adapts = True
     method: PyMC
-    shift: float = 0.0  # added to the imputed values of a normal variable, working scale
+    shift: np.ndarray | float = 0.0  # added to the imputed values (R,) of a normal variable, working scale
     keep: tuple[
         str, ...
     ] = ()  # computed quantities of the model that are kept in addition to its free variables
@@ -110,22 +109,11 @@ class OwnModel(Block):
         function, priors = self._function(method)
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
 
-    def move(self, shift: Shift) -> None:
-        """Take a shift of a normal variable; for other variables the model itself draws the values.
-
-        Raises
-        ------
-        SpecificationError
-            The variable is not normal.
-        """
-        block = self.chained.block
-        number = shift.of(block.responses[0])
-        if number and not block.distribution.is_normal:
-            raise SpecificationError(
-                f"'{block.name}': a PyMC model draws the values of a {block.family} variable itself, so that its linear "
-                "predictor cannot be shifted. Use 'bayes', or leave the variable out of shift."
-            )
-        self.shift = number / float(self.table.scale[self.chained.columns[0]])
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
+        """Take a shift of a normal variable (`fcs.specification.shifted.check_shift` refuses others)."""
+        for numbers in moved.values():
+            rows = self.table.row[self.block_rows.holes]
+            self.shift = numbers[rows, 0] / float(self.table.scale[self.chained.columns[0]])
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
         assert method.model is not None

@@ -85,7 +85,7 @@ class SingleLevelBlock(GeneralisedBlock):
         else:
             drawn = np.empty(len(eta))
             predicted = rows.X @ draw.estimated_beta[:, 0] + draw.estimated_B[self.rows.cluster, 0, 0]
-            match(chain.rng, predicted, rows.y, eta[:, 0] + self.shift, self.donors, drawn)
+            match(chain.rng, predicted, rows.y, eta[:, 0] + self.mean_shift, self.donors, drawn)
         self.rows.put(chain.V, drawn)
         return int(draw.code & WEAK)
 

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.contract import Shift
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
 from bayesimp.fcs.blocks.factors import Substantive
@@ -89,7 +88,7 @@ class SubstantiveBlock(Block):
             self._put(chain, np.where(np.isnan(V), each, V))
         return theta
 
-    def move(self, shift: Shift) -> None:
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """The factors have the shift (`factors.substantive`)."""
 
     def adapt(self, chain: Chain) -> None:

@@ -170,7 +170,7 @@ class TwoStageBlock(GeneralisedBlock):
         else:
             drawn = np.empty(len(X))
             predicted = (rows.X * draw.estimated[self.rows.cluster]).sum(axis=1)
-            match(chain.rng, predicted, rows.y, eta[:, 0] + self.shift, self.method.donors, drawn)
+            match(chain.rng, predicted, rows.y, eta[:, 0] + self.mean_shift, self.method.donors, drawn)
         self.rows.put(chain.V, drawn)
         return 0
 

@@ -26,10 +26,8 @@ def described_model(model: JointGLMM) -> str:
     lines.append(f"  priors '{model.priors.name}', on the scale of the data:")
     for name, prior in model.parameter_priors.items():
         lines.append(f"    {name}: {describe(prior, _labels(model, name))}")
-    if model.shift:
-        lines.append(
-            "  shift of what is imputed: " + ", ".join(f"{k} {v:+g}" for k, v in model.shift.by.items())
-        )
+    normal = {factor.response for factor in model.factors if factor.family.is_normal}
+    lines += [f"  {line}" for line in model.shift.describe(lambda name: name not in normal)]
     lines += [f"  note: {event.where}: {event.message}" for event in model.events]
     return "\n".join(lines)
 

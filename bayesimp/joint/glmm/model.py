@@ -23,7 +23,7 @@ from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.describe import described_model
-from bayesimp.joint.glmm.factors import read_factors
+from bayesimp.joint.glmm.factors import Factor, read_factors
 from bayesimp.joint.glmm.identification import check_identified, check_variation
 from bayesimp.joint.glmm.posterior import tree_name
 from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
@@ -105,7 +105,7 @@ class JointGLMM(ImputationModel):
         self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
         self.factors, base = read_factors(data, self.request)
         check_variation(self.factors, data)
-        self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.shift = _checked_shift(Shift() if shift is None else shift, self.factors, data)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
         check_identified(self.table, self.priors, data, own)
@@ -191,6 +191,15 @@ class JointGLMM(ImputationModel):
         """The same model under other priors."""
         return JointGLMM(self.data, **(self._arguments() | {"priors": priors}))
 
+    def with_shift(self, shift: Shift) -> JointGLMM:
+        """The same model with another shift."""
+        return JointGLMM(self.data, **(self._arguments() | {"shift": shift}))
+
+    def shift_link(self, name: str) -> str:
+        """The link of a response's factor."""
+        factor = next(factor for factor in self.factors if factor.response == name)
+        return next(link for link, code in factor.family.links.items() if code == factor.code)
+
     def _arguments(self) -> dict[str, Any]:
         return {
             "analysis": self.request.analyses, "factors": self.request.factors, "order": self.request.order,
@@ -209,7 +218,7 @@ class JointGLMM(ImputationModel):
 
     def specification(self) -> dict[str, Any]:
         """Formulas, order and priors as plain records."""
-        shift = {"shift": dict(self.shift.by)} if self.shift else {}
+        shift = {"shift": self.shift.to_record()} if self.shift else {}
         own = self._arguments() | {"priors": priors_to_dict(self.priors)}
         del own["shift"]
         return own | shift
@@ -223,7 +232,7 @@ class JointGLMM(ImputationModel):
     ) -> Self:
         """The model that `specification` described; it has no functions of the user's."""
         own = dict(specification)
-        shift = Shift(own.pop("shift", {}))
+        shift = Shift.from_record(own.pop("shift", {}))
         return cls(data, **(own | {"priors": priors_from_dict(own["priors"])}), shift=shift)
 
     @classmethod
@@ -302,3 +311,17 @@ class JointGLMM(ImputationModel):
         if sampler == "gibbs" and not self.is_conjugate:
             factor_priors(self.table, self.priors, self.separate)  # says which prior, and what to take
         return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler
+
+
+def _checked_shift(shift: Shift, factors: Sequence[Factor], data: IncompleteData) -> Shift:
+    """The shift, refused where it has numbers for levels: the known part of a row's predictors is one number."""
+    shift.checked([factor.response for factor in factors], data)
+    for factor in factors:
+        if shift.by_level(factor.response):
+            raise SpecificationError(
+                f"shift of '{factor.response}': JointGLMM moves all its levels against the first alike, by one number. "
+                "FCS (method 'bayes') and JointLatent take a number for each level."
+            )
+        if factor.at_cluster and factor.response in shift.moved:
+            shift.check_constant(factor.response, data)
+    return shift

@@ -53,6 +53,7 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
     imputed = [f.response for f in factors if data.missing(f.response).any()]
     used = {name for formula in formulas for name in formula.formula.variables}
     extra = [column for f in factors if (column := trials(data.families[f.response]))]
+    extra += [model.shift.group] if model.shift.group not in (None, data.cluster) else []
     given = sorted({name for name in used if name not in imputed} | set(extra))
     new.require(given, "covariate")
     new.require_complete(given)

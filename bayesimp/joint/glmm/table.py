@@ -235,8 +235,10 @@ def _arrays(
     for k, factor in enumerate(factors):
         if column := trials(data.families[factor.response]):
             n_trials[:, k] = data.frame[column].to_numpy(float)[row]
-        moved = shift.of(factor.response) / (unit[k] if factor.family.is_standardised else 1.0)
-        offset[np.isnan(V[:, places[k]]), k] = moved
+        moved = shift.rows(factor.response, data)[row, 0] / (
+            unit[k] if factor.family.is_standardised else 1.0
+        )
+        offset[:, k] = np.where(np.isnan(V[:, places[k]]), moved, 0.0)
     return FactorArrays(
         np.array([factor.code for factor in factors], dtype=np.int64), np.array(r, dtype=np.int64),
         np.array(p, dtype=np.int64), ends([len(part) for part in columns]),

@@ -32,7 +32,7 @@ from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.latent.table import LatentTable, latent_table
 from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries, latent_variables
 from bayesimp.joint.options import draws_per_imputation
-from bayesimp.kernels.latent.records import NUMBER
+from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 from bayesimp.priors.gibbs import check_proper, covariance_update
@@ -148,6 +148,11 @@ class JointLatent(FormulaModel):
         p = self.resolved
         Sigma = p.Sigma if np.isnan(self.entries).all() else GivenEntries(p.Sigma, self.entries)
         return {"beta": p.beta, "Sigma": Sigma, "Psi": p.Psi}
+
+    def shift_link(self, name: str) -> str:
+        """The scale on which a shift moves a response."""
+        kind = next(variable.kind for variable in self.variables if variable.name == name)
+        return {NUMBER: "identity", THRESHOLD: "probit", UTILITY: "utility"}[kind]
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def latent_table(
     )
     return LatentTable(
         variables, working, _rows(working, level[rows.row]), _latent_columns(variables),
-        _cells(rows, working.scale.s, incomplete, shift), moments(working.statistics),
+        _cells(rows, working.scale.s, incomplete, shift, data), moments(working.statistics),
         np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y), incomplete,
     )  # fmt: skip
 
@@ -139,6 +139,7 @@ def _cells(
     s: Array,
     incomplete: Sequence[tuple[LatentVariable, NDArray[np.int64]]],
     shift: Shift,
+    data: IncompleteData,
 ) -> MissingCells:
     """Missing cells in the order of the table's rows, variable by variable."""
     place = np.full((len(rows.row), len(incomplete)), -1, dtype=np.int64)
@@ -154,5 +155,20 @@ def _cells(
     return MissingCells(
         some, np.ascontiguousarray(place[some]), first, s[first], np.ascontiguousarray(rows.fixed[np.ix_(some, first)]),
         np.concatenate([np.empty(0), *values]), np.cumsum([0, *map(len, values)]).astype(np.int64),
-        np.array([shift.of(variable.name) for variable, _ in incomplete]) / s[first],
+        _shifts(rows.row[some], s, incomplete, shift, data),
     )  # fmt: skip
+
+
+def _shifts(
+    rows: NDArray[np.int64],
+    s: Array,
+    incomplete: Sequence[tuple[LatentVariable, NDArray[np.int64]]],
+    shift: Shift,
+    data: IncompleteData,
+) -> Array:
+    """(R, r) what is added to y* in these rows of the table, on the working scale."""
+    out = np.zeros((len(rows), len(s)))
+    for variable, _ in incomplete:
+        columns = slice(variable.first, variable.first + len(variable.labels))
+        out[:, columns] = shift.rows(variable.name, data)[rows] / s[columns]
+    return out

@@ -122,7 +122,7 @@ def cluster_level_step(
     *,
     trials: Vector | None = None,
     bounds: tuple[Vector, Vector] | None = None,
-    shift: float = 0.0,
+    shift: Matrix | float = 0.0,
 ) -> ClusterLevelDraw:
     """One visit.
 
@@ -145,7 +145,7 @@ def cluster_level_step(
     bounds
         (lower, upper) of the normal draws, each by cluster without a value, in order; None: none.
     shift
-        Number added to the linear predictor of clusters without a value.
+        Number, or (clusters without a value, r), added to their linear predictors.
     """
     if not observed.any():
         nan = np.full((~observed).sum(), np.nan)
@@ -186,13 +186,13 @@ def _normal(
     donors: int,
     steps: int,
     bounds: tuple[Vector, Vector] | None,
-    shift: float,
+    shift: Matrix | float,
 ) -> ClusterLevelDraw:
     """A visit to a normal variable."""
     first = np.arange(X_obs.shape[1]) == 0
     sd, mean = scale * np.where(first, TERM_SD, SLOPE_SD), np.where(first, location, 0.0)
     beta, estimated, sigma2 = _gibbs(rng, X_obs, y_obs, mean, sd, scale, steps, state.sigma2)
-    centre, values = X_mis @ beta + shift, np.empty(len(X_mis))
+    centre, values = X_mis @ beta + np.broadcast_to(shift, (len(X_mis), 1))[:, 0], np.empty(len(X_mis))
     if donors:
         match(rng, X_obs @ estimated, y_obs, centre, donors, values)
     elif bounds is None:
@@ -211,7 +211,7 @@ def _shaped(
     slope_sd: float,
     steps: int,
     state: ClusterLevelState,
-    shift: float,
+    shift: Matrix | float,
 ) -> ClusterLevelDraw:
     """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))

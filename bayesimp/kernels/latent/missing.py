@@ -98,7 +98,7 @@ def draw_missing_cells(
                 continue
             k = cells.column[v]
             for u in range(columns.width[k]):
-                y[k + u] += cells.shift[v]
+                y[k + u] += cells.shift[h, k + u]
             if columns.kind[k] == NUMBER:
                 drawn = cells.unit[v] * (y[k] + cells.fixed[h, v])
                 number = drawn

@@ -49,7 +49,7 @@ class MissingCells(NamedTuple):
 
     row (R,): rows with something missing; place (R, V): place of the cell among all imputed ones, -1 where it is
     observed; column (V,): first column of each variable; unit (V,), fixed (R, V): a number is unit (y* + fixed);
-    value: numbers that stand for levels, of variable v value[start[v] : start[v + 1]]; shift (V,): added to y*.
+    value: numbers that stand for levels, of variable v value[start[v] : start[v + 1]]; shift (R, r): added to y*.
     """
 
     row: np.ndarray

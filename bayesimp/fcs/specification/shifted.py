@@ -1,0 +1,37 @@
+"""Which conditional models take a shift of what they impute (`bayesimp.shift`); others are refused before sampling."""
+
+from __future__ import annotations
+
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.specification.records import Conditionals
+from bayesimp.shift import Shift
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["check_shift"]
+
+
+def check_shift(spec: Conditionals, shift: Shift, data: IncompleteData) -> None:
+    """Refuse shifts that a block cannot make.
+
+    Raises
+    ------
+    SpecificationError
+        A PyMC model draws the values; levels have numbers of their own, but the values are drawn given an analysis; or
+        the groups vary within the clusters of a variable that has one value in each.
+    """
+    for block in spec.blocks:
+        for name in block.responses:
+            if name not in shift.moved:
+                continue
+            if block.method.name == "pymc" and not block.distribution.is_normal:
+                raise SpecificationError(
+                    f"'{name}': a PyMC model draws the values of a {block.family} variable itself, so that its linear "
+                    "predictor cannot be shifted. Use 'bayes', or leave the variable out of shift."
+                )
+            if name in spec.drawn and shift.by_level(name):
+                raise SpecificationError(
+                    f"shift of '{name}': where values are drawn given an analysis (analysis=), all levels move against "
+                    "the first alike, by one number. Give one number, or leave analysis= out."
+                )
+            if block.method.level == "cluster":
+                shift.check_constant(name, data)

@@ -1,0 +1,65 @@
+"""What sensitivity analyses check before they sample, and how they read warnings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, signature
+from typing import Any
+
+from bayesimp.contract import ImputationModel
+from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.events import Event
+from bayesimp.formulas.formula import parse
+from bayesimp.imputation.result import Imputations
+from bayesimp.sections import possible
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["as_events", "check_analysis", "check_options", "interrupted", "names_of"]
+
+
+def interrupted(imputations: Mapping[str, Imputations]) -> bool:
+    """Whether the user has stopped one of the runs."""
+    return any(event.kind == "interrupted" for imp in imputations.values() for event in imp._events)
+
+
+def check_options(model: ImputationModel, options: Mapping[str, Any], function: str) -> None:
+    """Refuse options that ``model.impute`` does not have; function: the one that was called, for the message."""
+    parameters = signature(model.impute).parameters
+    takes = [name for name in parameters if name not in ("m", "seed")]
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in options:
+        if name not in takes:
+            raise SpecificationError(
+                f"{function}: {name!r} is no option of {type(model).__name__}.impute; {possible(name, takes)}"
+            )
+
+
+def check_analysis(analysis: str | Callable, data: IncompleteData, made: Iterable[str] = ()) -> None:
+    """Refuse a formula with columns that completed tables do not have; made: those that the model computes."""
+    if callable(analysis):
+        return
+    formula = parse(analysis)
+    known = [*data.frame.columns, *made]
+    for name in (*formula.responses, *formula.variables, *formula.groups):
+        if name not in known:
+            raise SpecificationError(
+                f"analysis {analysis!r}: the table has no column {name!r}; it has {names_of(known)}."
+            )
+
+
+def as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
+    """Statistical warnings as events; other warnings are passed on."""
+    events = []
+    for warning in caught:
+        if issubclass(warning.category, StatisticalWarning):
+            events.append(Event("warning", "analysis", str(warning.message)))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return events
+
+
+def names_of(names: Iterable) -> str:
+    """``'a', 'b'``, for messages."""
+    return ", ".join(repr(str(name)) for name in names)

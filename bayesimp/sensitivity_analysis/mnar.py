@@ -1,0 +1,258 @@
+"""One model imputed, analysed and pooled under several assumptions about missing values, all from the same seed.
+
+What a delta means in each engine, and from which rows the parameters are estimated: docs/mathematics.md, section
+"Values missing not at random".
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.arguments import chosen, new_seed
+from bayesimp.contract import ImputationModel
+from bayesimp.errors import SpecificationError, StatisticalWarning, must_be
+from bayesimp.events import Event
+from bayesimp.imputation.result import Imputations
+from bayesimp.sensitivity_analysis.checks import as_events, check_analysis, check_options, interrupted
+from bayesimp.sensitivity_analysis.deltas import (
+    AT_RANDOM,
+    Axis,
+    DeltaScenario,
+    imputed_data,
+    read_axes,
+    scenarios,
+)
+from bayesimp.sensitivity_analysis.mnar_tables import estimates, imputed_values
+from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
+from bayesimp.shift import WHERE
+
+__all__ = ["mnar", "requested"]
+
+
+@dataclass(frozen=True)
+class MnarRequest:
+    """What a not-at-random analysis was asked for, by which it goes on with further scenarios (`extended`)."""
+
+    model: ImputationModel
+    analyses: Mapping[str, Any]
+    by: str | None
+    where: str
+    m: int
+    seed: int
+    level: float
+    fitting: Mapping[str, Any]
+    impute: Mapping[str, Any]
+
+    def models(self, axes: Sequence[Axis], asked: Sequence[DeltaScenario]) -> dict[str, ImputationModel]:
+        """The imputation model of every scenario; what it does not take is refused here, before anything is sampled."""
+        return {s.name: self.model.with_shift(s.shift(axes, self.by, self.where)) for s in asked}
+
+    def run(
+        self, models: Mapping[str, ImputationModel], before: Imputations | None = None
+    ) -> tuple[dict[str, Imputations], dict[str, dict[str, Fits]], list[tuple[str, Event]]]:
+        """Imputations and fits by scenario, and events; scenarios after an interrupted one are left out.
+
+        before: imputations of another scenario of the request.
+        """
+        imputations: dict[str, Imputations] = {}
+        fits: dict[str, dict[str, Fits]] = {}
+        events: list[tuple[str, Event]] = []
+        for name, model in models.items():
+            if interrupted(imputations):
+                events.append((name, Event("scenario left out", "run", "the run was interrupted before it")))
+                continue
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", StatisticalWarning)
+                imp = self._impute(model, before)
+                fits[name] = {label: self._fit(imp, analysis) for label, analysis in self.analyses.items()}
+            imputations[name] = before = imp
+            events += [(name, event) for event in (*imp._events, *as_events(caught))]
+        return imputations, fits, events
+
+    def _impute(self, model: ImputationModel, before: Imputations | None) -> Imputations:
+        """Imputations of a scenario; where parameters do not depend on the shift, at those of one that has been run."""
+        run = None if before is None else before.run
+        again = None if run is None else run.shifted(model, self.m)
+        return model.impute(self.m, seed=self.seed, **self.impute) if again is None else again
+
+    def _fit(self, imp: Imputations, analysis: Any) -> Fits:
+        own = dict(analysis) if isinstance(analysis, Mapping) else {"analysis": analysis}
+        return fit_each(imp, own.pop("analysis"), **{**self.fitting, **own})
+
+    def extended(self, result: NotAtRandom, further: Sequence[DeltaScenario]) -> NotAtRandom:
+        """The same analysis with further scenarios; those that were left out are left out."""
+        new = [s for s in further if s.name not in result.imputations]
+        imputations, fits, events = self.run(self.models(result.axes, new), result.imputations[AT_RANDOM])
+        whole = {**result.imputations, **imputations}
+        asked = [s for s in (*result.scenarios, *new) if s.name in whole]
+        return _result(self, result.axes, asked, result.combine, whole, {**result.fits, **fits},
+                       [*result.log, *events])  # fmt: skip
+
+
+def mnar(
+    model: ImputationModel,
+    delta: Mapping[str, Any],
+    *,
+    analysis: str | Callable | Mapping[str, Any],
+    by: str | None = None,
+    where: str = "missing",
+    unit: str | Mapping[str, str] = "link",
+    combine: str = "product",
+    m: int = 60,
+    seed: int | None = None,
+    level: float = 0.95,
+    family: str = "normal",
+    reml: bool = True,
+    **impute: Any,
+) -> NotAtRandom:
+    """Impute, analyse and pool with imputed values moved away from what values missing at random would be.
+
+    Missing values are drawn as the model says, with delta added to their mean (normal variables) or linear predictor
+    (others): delta adjustment, a pattern-mixture model. The first scenario, "at random", is the model as it is, bit for
+    bit.
+
+    Parameters
+    ----------
+    model
+        `FCS`, `JointNormal`, `JointLatent` or `JointGLMM`, without a shift of its own.
+    delta
+        Variable -> numbers, ``{"bsi": [0, -2, -4]}``; 0 is added where it is left out. One number instead of a list is a
+        shift that every scenario but the first has. For levels of a categorical variable:
+        ``{"job": {"manual": [0, 0.5]}}``; a list moves all levels against the first alike.
+    analysis
+        A formula or function, as in `bayesimp.fit_each`; or several by name, each a formula, a function or
+        ``{"analysis": ..., "family": ..., ...}``.
+    by
+        A complete column, of studies or arms, whose values have deltas of their own: ``{"bsi": {"drug": [0, -2]}}``;
+        values left out are not shifted. A list makes one delta for each value.
+    where
+        ``"missing"``: all missing values; ``"systematic"``: those of clusters in which the variable is never observed;
+        ``"sporadic"``: the others.
+    unit
+        Of the numbers, for all variables or by variable. ``"link"``: the scale of the model (units of the data for normal
+        variables, log odds or probit for binary and ordinal ones, log mean for counts and positive ones). ``"sd"``:
+        standard deviations of the observed values (normal variables). ``"ratio"``: odds ratios or ratios of means, 1 for
+        none.
+    combine
+        ``"product"``: all combinations of several deltas; ``"together"``: the first number of each, then the second, ...;
+        ``"one at a time"``: each alone, the others 0.
+    m, seed
+        Imputations under each scenario, all from one seed, so that differences come from delta; drawn if None.
+    level
+        Level of the intervals.
+    family, reml
+        As in `bayesimp.fit_each`, for analyses that do not have their own.
+    **impute
+        Passed on to ``model.impute``: cycles, chains, draws, ...
+
+    Raises
+    ------
+    SpecificationError
+        A variable that the model does not impute, or cannot shift; units that its link does not have; more than 200
+        scenarios; an analysis with columns that are not there. All before anything is sampled.
+
+    Examples
+    --------
+    >>> result = bi.mnar(model, {"bsi": [0, -2, -4]}, analysis="gose ~ bsi + (1 | study)", seed=1)    # doctest: +SKIP
+    >>> print(result); result.plot(); print(result.tipping_point("bsi"))                              # doctest: +SKIP
+    """
+    request, axes, asked = requested(
+        model,
+        delta,
+        analysis,
+        by,
+        where,
+        unit,
+        combine,
+        m,
+        seed,
+        level,
+        {"family": family, "reml": reml},
+        impute,
+    )
+    imputations, fits, events = request.run(request.models(axes, asked))
+    done = [s for s in asked if s.name in imputations]
+    return _result(request, axes, done, combine, imputations, fits, events)
+
+
+def requested(
+    model: ImputationModel, delta: Mapping[str, Any], analysis: Any, by: str | None, where: str,
+    unit: str | Mapping[str, str], combine: str, m: int, seed: int | None, level: float, fitting: Mapping[str, Any],
+    impute: Mapping[str, Any],
+) -> tuple[MnarRequest, tuple[Axis, ...], tuple[DeltaScenario, ...]]:  # fmt: skip
+    """The arguments of `mnar`, checked against the model and its table: request, axes and scenarios.
+
+    Raises
+    ------
+    SpecificationError
+        As `mnar`; what a model does not take of a shift is refused by `MnarRequest.models`.
+    """
+    if not (hasattr(model, "with_shift") and hasattr(model, "data")):
+        must_be(model, "JointNormal or FCS", "mnar")
+    if model.shift:
+        raise SpecificationError(
+            "mnar: the model has a shift of its own; give the model without it, and delta here."
+        )
+    if getattr(model, "reference", None) is not None:
+        raise SpecificationError(
+            "mnar: the model imputes by reference, so that its first scenario would not be 'at random'. Give the model "
+            "without it; for delta on top of a reference, impute model.with_shift(...) and analyse."
+        )
+    chosen(where, "where", WHERE)
+    axes = read_axes(model, delta, by, where, unit)
+    asked = scenarios(axes, combine)
+    analyses = _analyses(analysis)
+    for each in analyses.values():
+        check_analysis(
+            each["analysis"] if isinstance(each, Mapping) else each, model.data, model.definitions()
+        )
+    check_options(model, impute, "mnar")
+    fitting = {**fitting, "cluster": model.data.cluster}
+    seed = new_seed() if seed is None else seed
+    return MnarRequest(model, analyses, by, where, m, seed, level, fitting, dict(impute)), axes, asked
+
+
+def _analyses(analysis: Any) -> dict[str, Any]:
+    """Analyses by name; one without a name has its formula's, or its function's."""
+    if isinstance(analysis, Mapping):
+        if not analysis:
+            raise SpecificationError("analysis is empty; give a formula, or several by name.")
+        for name, each in analysis.items():
+            if isinstance(each, Mapping) and "analysis" not in each:
+                raise SpecificationError(
+                    f"analysis {name!r}: give {{'analysis': formula, ...}}; it has {list(each)}."
+                )
+        return {str(name): each for name, each in analysis.items()}
+    if not (isinstance(analysis, str) or callable(analysis)):
+        raise SpecificationError(
+            f"analysis must be a formula, a function, or several by name; got {analysis!r}."
+        )
+    return {analysis if isinstance(analysis, str) else getattr(analysis, "__name__", "analysis"): analysis}
+
+
+def _result(
+    request: MnarRequest,
+    axes: tuple[Axis, ...],
+    done: Sequence[DeltaScenario],
+    combine: str,
+    imputations: Mapping[str, Imputations],
+    fits: Mapping[str, Mapping[str, Fits]],
+    events: Sequence[tuple[str, Event]],
+) -> NotAtRandom:
+    variables = [axis.variable for axis in axes]
+    return NotAtRandom(
+        axes=axes,
+        scenarios=tuple(done),
+        combine=combine,
+        table=estimates(fits, done, axes, request.level),
+        imputed=imputed_values(imputations, imputed_data(request.model), variables, request.by),
+        imputations=MappingProxyType(dict(imputations)),
+        fits=MappingProxyType(dict(fits)),
+        log=tuple(events),
+        request=request,
+    )

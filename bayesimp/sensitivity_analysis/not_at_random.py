@@ -1,0 +1,286 @@
+"""The result of a not-at-random analysis: tables, figures, tipping points, and how far the answer moves, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.fit import Fits
+from bayesimp.arguments import chosen, number
+from bayesimp.errors import SpecificationError
+from bayesimp.events import Event, EventTable
+from bayesimp.imputation.result import Imputations
+from bayesimp.messages import suggestion
+from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, DeltaScenario, scenario_name
+from bayesimp.sensitivity_analysis.mnar_tables import ALL
+from bayesimp.sensitivity_analysis.tipping import CRITERIA, Crossing, Line, TippingPoint, crossing, lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["NotAtRandom"]
+
+
+@dataclass(frozen=True, eq=False)
+class NotAtRandom:
+    """Results by scenario. ``print(result)`` says which estimates move most.
+
+    Attributes
+    ----------
+    axes, scenarios, combine
+        What was varied, and the scenarios that were run, "at random" first.
+    table
+        Pooled estimates, one row for each analysis, scenario and parameter: analysis, scenario, ``delta <axis>`` for each
+        axis (in its unit), part ("fixed effect" or "variance component"), term, estimate, std.error, df, conf.low,
+        conf.high, fmi, change (from "at random", in its standard errors), mc.change (Monte Carlo error of that, from the
+        pairs of imputations of one seed), mc.error, scale; as in `bayesimp.sensitivity`.
+    imputed
+        What the imputed values are, one row for each scenario, imputed variable, group and quantity ("mean", or "share of
+        <level>"): rows, imputed, observed, observed.sd (nan for levels), moved (from "at random").
+    imputations, fits
+        By scenario; fits by analysis in each.
+    log
+        DeltaScenario and event for each deviation from the request.
+    request
+        The call, by which `refine` goes on.
+    """
+
+    axes: tuple[Axis, ...]
+    scenarios: tuple[DeltaScenario, ...]
+    combine: str
+    table: pd.DataFrame
+    imputed: pd.DataFrame
+    imputations: Mapping[str, Imputations]
+    fits: Mapping[str, Mapping[str, Fits]]
+    log: tuple[tuple[str, Event], ...]
+    request: Any
+
+    @property
+    def analyses(self) -> list[str]:
+        """Names of the analyses."""
+        return list(self.fits[AT_RANDOM])
+
+    @property
+    def lines(self) -> list[Line]:
+        """Scenarios along which one delta varies, or all of them together."""
+        return lines(self.axes, self.scenarios, self.combine)
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """DataFrame (scenario, kind, where, message, count); what is the same under every scenario is there once."""
+        under: dict[Event, list[str]] = {}
+        for name, event in self.log:
+            under.setdefault(event, []).append(name)
+        every = {scenario.name for scenario in self.scenarios}
+        rows = [
+            {"scenario": name, **event.as_dict()}
+            for event, names in under.items()
+            for name in ([ALL] if len(every) > 1 and set(names) >= every else dict.fromkeys(names))
+        ]
+        return EventTable(rows, columns=["scenario", "kind", "where", "message", "count"])
+
+    def along(self, line: Line, analysis: str, term: str) -> pd.DataFrame:
+        """The rows of `table` along a line, in order."""
+        rows = self.table[(self.table["analysis"] == analysis) & (self.table["term"] == term)]
+        return rows.set_index("scenario").loc[list(line.names)]
+
+    def tipping_point(
+        self, term: str, *, analysis: str | None = None, threshold: float = 0.0, criterion: str = "interval"
+    ) -> TippingPoint:
+        """The smallest shift, along every delta, at which the conclusion about a term changes.
+
+        Parameters
+        ----------
+        term
+            As in ``table["term"]``.
+        analysis
+            Its name; the first by default.
+        threshold
+            What the interval is held against: 0, no effect.
+        criterion
+            ``"interval"``: whether the interval covers the threshold changes; ``"estimate"``: the estimate reaches it.
+
+        Raises
+        ------
+        SpecificationError
+            A term or analysis that is not there; a variance component without an interval.
+        """
+        analysis, threshold = self._asked(term, analysis, threshold, criterion)
+        rows, words = [], [self._start(term, analysis, threshold, criterion)]
+        for line in self.lines:
+            for step, direction in ((-1, "down"), (1, "up")):
+                end = line.start + step
+                if not 0 <= end < len(line.x):
+                    continue
+                found = self._crossing(line, analysis, term, threshold, criterion, step)
+                row = self._row(line, direction, found, step)
+                rows.append(row)
+                words.append(self._sentence(line, row, found, threshold, criterion))
+        return TippingPoint(analysis, term, threshold, criterion, pd.DataFrame(rows), tuple(words))
+
+    def refine(
+        self,
+        term: str,
+        *,
+        analysis: str | None = None,
+        threshold: float = 0.0,
+        criterion: str = "interval",
+        tolerance: float | None = None,
+    ) -> NotAtRandom:
+        """The same analysis with further scenarios, by bisection between those around every tipping point of a term.
+
+        tolerance: largest distance of the two scenarios around it, on the scale of the link; a fiftieth of the range of
+        each delta by default. Other arguments: as of `tipping_point`.
+        """
+        analysis, threshold = self._asked(term, analysis, threshold, criterion)
+        result = self
+        for at, line in enumerate(self.lines):
+            width = np.ptp(line.x) / 50 if tolerance is None else number(tolerance, "tolerance", 0.0)
+            for step in (-1, 1):
+                while True:
+                    line = result.lines[at]
+                    found = result._crossing(line, analysis, term, threshold, criterion, step)
+                    if found is None or abs(line.x[found.outer] - line.x[found.inner]) <= width * (1 + 1e-9):
+                        break
+                    result = result.request.extended(result, [result._between(line, found)])
+                    if len(result.lines[at].x) == len(line.x):  # interrupted
+                        return result
+        return result
+
+    def plot(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
+        """Estimates and intervals against delta; see `bayesimp.plots.plot_mnar`."""
+        from bayesimp.plots.mnar import plot_mnar
+
+        return plot_mnar(self, terms, **options)
+
+    def plot_map(self, term: str, **options: Any) -> Figure:
+        """A term against two deltas; see `bayesimp.plots.plot_mnar_map`."""
+        from bayesimp.plots.mnar_map import plot_mnar_map
+
+        return plot_mnar_map(self, term, **options)
+
+    def _asked(self, term: str, analysis: str | None, threshold: Any, criterion: str) -> tuple[str, float]:
+        chosen(criterion, "criterion", CRITERIA)
+        analysis = self.analyses[0] if analysis is None else analysis
+        if analysis not in self.analyses:
+            raise SpecificationError(
+                f"analysis {analysis!r} is not here. {suggestion(analysis, self.analyses)}"
+            )
+        rows = self.table[self.table["analysis"] == analysis]
+        known = list(rows["term"].drop_duplicates())
+        if term not in known:
+            raise SpecificationError(f"the analysis has no term {term!r}. {suggestion(str(term), known)}")
+        if criterion == "interval" and rows.loc[rows["term"] == term, "conf.low"].isna().any():
+            raise SpecificationError(
+                f"{term!r} has no interval (singular fits). Take criterion = 'estimate'."
+            )
+        return analysis, number(threshold, "threshold")
+
+    def _crossing(
+        self, line: Line, analysis: str, term: str, threshold: float, criterion: str, step: int
+    ) -> Crossing | None:
+        rows = self.along(line, analysis, term)
+        low, middle, high = (rows[name].to_numpy(float) for name in ("conf.low", "estimate", "conf.high"))
+        return crossing(line, low, middle, high, threshold, criterion, step)
+
+    def _between(self, line: Line, found: Crossing) -> DeltaScenario:
+        """The scenario half way between the two around a crossing."""
+        of = {scenario.name: scenario.values for scenario in self.scenarios}
+        ends = [of[line.names[at]] for at in (found.inner, found.outer)]
+        values = tuple(
+            axis.value((axis.shift(a) + axis.shift(b)) / 2) if a != b else a
+            for axis, a, b in zip(self.axes, *ends, strict=True)
+        )
+        return DeltaScenario(scenario_name(self.axes, values), values)
+
+    def _row(self, line: Line, direction: str, found: Crossing | None, step: int) -> dict[str, Any]:
+        axis = self.axes[line.moves[0]]
+        x = np.nan if found is None else found.x
+        return {
+            "axis": line.label, "direction": direction, "delta": np.nan if found is None else axis.value(x), "shift": x,
+            "sd": x / axis.sd, "factor": np.exp(x) if axis.link in ("logit", "log") else np.nan,
+            "between": "" if found is None else f"{line.names[found.inner]} and {line.names[found.outer]}",
+            "largest": line.x[0 if step < 0 else -1],
+        }  # fmt: skip
+
+    def _start(self, term: str, analysis: str, threshold: float, criterion: str) -> str:
+        row = self.table[
+            (self.table["scenario"] == AT_RANDOM)
+            & (self.table["analysis"] == analysis)
+            & (self.table["term"] == term)
+        ].iloc[0]
+        low, high = row["conf.low"], row["conf.high"]
+        if criterion == "estimate":
+            side = "above" if row["estimate"] > threshold else "not above"
+            return f"'{analysis}', values missing at random: {term} is {row['estimate']:.4g}, {side} {threshold:g}."
+        covers = "covers" if low <= threshold <= high else "excludes"
+        return (
+            f"'{analysis}', values missing at random: {term} is {row['estimate']:.4g}, and its "
+            f"{self.request.level:.0%} interval [{low:.4g}, {high:.4g}] {covers} {threshold:g}."
+        )
+
+    def _sentence(
+        self, line: Line, row: Mapping[str, Any], found: Crossing | None, threshold: float, criterion: str
+    ) -> str:
+        axis = self.axes[line.moves[0]]
+        what = "the interval" if criterion == "interval" else "the estimate"
+        if found is None:
+            return f"{line.label}, {row['direction']}: the conclusion holds up to delta = {axis.words(row['largest'])}."
+        more = ""
+        if moved := self._moved(line, found):
+            more = f"; what is imputed of {axis.variable} then has {moved}"
+        return (
+            f"{line.label}, {row['direction']}: delta = {axis.words(found.x)} would be needed for {what} to reach "
+            f"{threshold:g}{more}."
+        )
+
+    def _moved(self, line: Line, found: Crossing) -> str:
+        """Mean of the imputed and observed values at a crossing, interpolated; empty for levels."""
+        axis = self.axes[line.moves[0]]
+        group = ALL if self.request.by is None else axis.group
+        of = self.imputed[(self.imputed["variable"] == axis.variable) & (self.imputed["group"] == group)]
+        of = of[of["quantity"] == "mean"].set_index("scenario")
+        names = [line.names[found.inner], line.names[found.outer]]
+        if not set(names) <= set(of.index):
+            return ""
+        a, b = of.loc[names, "imputed"]
+        return f"mean {a + found.weight * (b - a):.4g} (observed values {of['observed'].iloc[0]:.4g})"
+
+    def __str__(self) -> str:
+        out = [_most(self, analysis) for analysis in self.analyses]
+        for axis in self.axes:
+            shifts = [axis.shift(value) for value in axis.values]
+            ends = dict.fromkeys(axis.words(x) for x in (min(shifts), max(shifts)) if x)
+            out.append(f"delta of {axis.label}: {' to '.join(ends) or 'none'}")
+        left = [name for name, event in self.log if event.kind == "scenario left out"]
+        out += [f"Left out: '{name}', the run was interrupted before it" for name in left]
+        if count := len(self.events):
+            out.append(f"{count} event{'' if count == 1 else 's'}: see .events")
+        return "\n".join(out)
+
+    def __repr__(self) -> str:
+        wide = self.table.pivot_table("estimate", ["analysis", "term"], "scenario", sort=False)
+        wide = wide.droplevel(0) if len(self.analyses) == 1 else wide
+        return f"{self}\n\n{wide.T.to_string(float_format='%.4g')}"
+
+
+def _most(result: NotAtRandom, analysis: str) -> str:
+    """A sentence: which fixed effect moves most, between which scenarios, in standard errors."""
+    table = result.table[(result.table["analysis"] == analysis) & (result.table["part"] == "fixed effect")]
+    table = table.dropna(subset="change")
+    if table["scenario"].nunique() < 2:
+        return f"Of the estimates of '{analysis}': there is one scenario, so nothing to compare."
+    span = table.groupby("term", sort=False)["change"].agg(lambda change: change.max() - change.min())
+    term = span.idxmax()
+    rows = table[table["term"] == term].set_index("scenario")
+    low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]
+    noise = np.nanmax([low["mc.change"], high["mc.change"], 0.0])
+    return (
+        f"Of the estimates of '{analysis}', {term} moves most: by {span[term]:.2f} standard errors (of '{AT_RANDOM}'), "
+        f"from {low['estimate']:.4g} under '{low.name}' to {high['estimate']:.4g} under '{high.name}'; Monte Carlo error "
+        f"{noise:.2f}."
+    )

@@ -1,0 +1,150 @@
+"""Tipping points: the smallest shift at which a conclusion changes.
+
+Along an axis, from no shift outwards, with t the threshold, [l, u] the pooled interval and q the pooled estimate, the
+conclusion is
+
+    "interval"    t < l, or u < t (the interval excludes t: significant), or l <= t <= u (it does not)
+    "estimate"    t < q, or q <= t
+
+and the tipping point is where the function that decides about it first crosses t, l or u or q. Between two scenarios it
+is interpolated linearly on the scale of the link; `refine` narrows these two down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.sensitivity_analysis.deltas import Axis, DeltaScenario
+
+__all__ = ["CRITERIA", "Crossing", "Line", "TippingPoint", "crossing", "lines"]
+
+CRITERIA = ("interval", "estimate")
+
+
+class Line(NamedTuple):
+    """Scenarios along one axis, all others at their base, or (moves = all axes) those in which all move together.
+
+    x (S,) the shift of the first axis that moves, on its link, in order; names (S,) the scenarios; start: place of that
+    from which the axis begins, where it shifts nothing.
+    """
+
+    moves: tuple[int, ...]
+    label: str
+    x: np.ndarray
+    names: tuple[str, ...]
+    start: int
+
+
+class Crossing(NamedTuple):
+    """Where a conclusion changes between two scenarios of a line, which are at x[inner] and x[outer]."""
+
+    x: float
+    inner: int
+    outer: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class TippingPoint:
+    """Where the conclusion about one term changes. ``print`` says it in words.
+
+    Attributes
+    ----------
+    analysis, term, threshold, criterion
+        What was asked.
+    table
+        One row for each axis and direction: axis, direction ("down" or "up"), delta (in the unit of the axis; nan if
+        it is not reached), shift (on the scale of the link), sd (the shift in standard deviations of observed values),
+        factor (exp(shift), of odds or means), between (the scenarios on both sides), largest (the last shift looked at).
+    sentences
+        The same in words.
+    """
+
+    analysis: str
+    term: str
+    threshold: float
+    criterion: str
+    table: pd.DataFrame
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+    __repr__ = __str__
+
+
+def lines(axes: Sequence[Axis], scenarios: Sequence[DeltaScenario], combine: str) -> list[Line]:
+    """The lines along which something varies."""
+    base = tuple(axis.base for axis in axes)
+    if combine == "together":
+        moving = [k for k, axis in enumerate(axes) if len(axis.values) > 1]
+        found = [
+            s for s in scenarios if s.values == base or any(s.values[k] != axes[k].neutral for k in moving)
+        ]
+        return [_line(axes, found, tuple(moving))] if moving else []
+    out = []
+    for k, axis in enumerate(axes):
+        if len(axis.values) > 1:
+            found = [
+                s for s in scenarios if (*s.values[:k], *s.values[k + 1 :]) == (*base[:k], *base[k + 1 :])
+            ]
+            out.append(_line(axes, found, (k,)))
+    return out
+
+
+def _line(axes: Sequence[Axis], found: Sequence[DeltaScenario], moves: tuple[int, ...]) -> Line:
+    k = moves[0]
+    ordered = sorted(found, key=lambda s: axes[k].shift(s.values[k]))
+    x = np.array([axes[k].shift(s.values[k]) for s in ordered])
+    label = ", ".join(axes[k].label for k in moves)
+    return Line(moves, label, x, tuple(s.name for s in ordered), int(np.abs(x).argmin()))
+
+
+def crossing(
+    line: Line,
+    low: np.ndarray,
+    middle: np.ndarray,
+    high: np.ndarray,
+    threshold: float,
+    criterion: str,
+    step: int,
+) -> Crossing | None:
+    """The first crossing in one direction (step -1 or 1), or None.
+
+    low, middle, high: (S,) interval and estimate along the line, nan where there is no interval.
+    """
+    at = line.start
+    if criterion == "estimate":
+        watched = [middle]
+    elif low[at] > threshold:
+        watched = [low]
+    elif high[at] < threshold:
+        watched = [high]
+    else:
+        watched = [low, high]
+    inner = at
+    while 0 <= inner + step < len(line.x):
+        outer = inner + step
+        found = [
+            w for values in watched if (w := _weight(values[inner], values[outer], threshold)) is not None
+        ]
+        if found:
+            weight = min(found)
+            return Crossing(
+                float(line.x[inner] + weight * (line.x[outer] - line.x[inner])), inner, outer, weight
+            )
+        inner = outer
+    return None
+
+
+def _weight(inside: float, outside: float, threshold: float) -> float | None:
+    """Where the straight line from one value to the other meets the threshold, from 0 to 1; None: nowhere."""
+    a, b = inside - threshold, outside - threshold
+    if not np.isfinite(a) or not np.isfinite(b) or a * b > 0 or a == b:
+        return None
+    return float(a / (a - b))

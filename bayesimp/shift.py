@@ -1,0 +1,306 @@
+"""A shift of what is imputed, by which values can be missing not at random.
+
+With eta*_j the linear predictor of a missing value in row j under the model of values missing at random,
+
+    eta_j = eta*_j + delta_j        delta_j: a number, by the group of the row, or by level
+
+(van Buuren 2018, Flexible Imputation of Missing Data, sec. 3.8). What eta* is in each engine: docs/mathematics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bayesimp.errors import SpecificationError
+from bayesimp.messages import listing, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["WHERE", "Shift"]
+
+WHERE = ("missing", "systematic", "sporadic")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Numbers added between the draw of the parameters and the fill of the missing values.
+
+    Imputed values of a normal variable move by ``by[name]``, in the units of the data; of any other variable the
+    linear predictor does. In a joint GLMM the mean or linear predictor of its own factor does, where it is missing, so
+    that a variable on which others depend moves by less. The default moves nothing. It is the hook for imputation of
+    values missing not at random; `bayesimp.mnar` compares several. The standard deviations of imputed values by cluster
+    that `JointNormal` reports (``imputed_stats``) are those before the shift; they differ if it varies within clusters.
+
+    Attributes
+    ----------
+    by
+        Variable -> number; of a categorical variable a number moves all levels against the first alike, and a mapping
+        level -> number each of them (levels left out: 0). With `group`: variable -> value of that column -> the same;
+        values left out are not shifted.
+    group
+        A complete column of the table, whose values have shifts of their own: the studies, or the arms of a trial.
+    where
+        Which missing values move: all (``"missing"``), those of clusters in which the variable is never observed
+        (``"systematic"``), or those of the other clusters (``"sporadic"``).
+    """
+
+    by: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    where: Literal["missing", "systematic", "sporadic"] = "missing"
+
+    def of(self, name: str) -> float:
+        """The number of a variable; 0 where none was given.
+
+        Raises
+        ------
+        SpecificationError
+            It has several, by group or level.
+        """
+        number = self.by.get(name, 0.0)
+        if isinstance(number, Mapping) or self.where != "missing":
+            raise SpecificationError(f"shift of '{name}': one number for all rows, not {self.by[name]!r}.")
+        return float(number)
+
+    def __bool__(self) -> bool:
+        return any(_moves(number) for number in self.by.values())
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Variables that move, by a number that is not 0 in any group."""
+        return tuple(name for name, number in self.by.items() if _moves(number))
+
+    def by_level(self, name: str) -> bool:
+        """Whether levels of a categorical variable have numbers of their own."""
+        number = self.by.get(name, 0.0)
+        each = dict(number).values() if self.group is not None and isinstance(number, Mapping) else [number]
+        return any(isinstance(one, Mapping) for one in each)
+
+    def check_constant(self, name: str, data: IncompleteData) -> None:
+        """Refuse groups that vary within clusters, for a variable that has one value in each.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        if self.group is None:
+            return
+        column = _column(self.group, data)
+        first = np.full(len(data.clusters), None, dtype=object)
+        first[data.codes[::-1]] = column[::-1]
+        varies = np.unique(data.codes[first[data.codes] != column])
+        if len(varies):
+            raise SpecificationError(
+                f"shift of '{name}' by '{self.group}': '{name}' has one value in each cluster, and '{self.group}' varies "
+                f"within {len(varies)} of {len(data.clusters)} clusters ({listing(data.clusters[varies])}). Take a "
+                "column that is constant within clusters."
+            )
+
+    def rows(self, name: str, data: IncompleteData) -> NDArray[np.float64]:
+        """(n, r) numbers by row of a table, r = K - 1 for a categorical variable of K levels, else 1.
+
+        Rows that are not shifted have 0; in the others the number is there whether the value is missing or not.
+        """
+        levels = data.levels(name) if _by_level(name, data) else None
+        number = self.by.get(name, 0.0)
+        width = len(levels) - 1 if levels else 1
+        out = np.zeros((len(data), width))
+        if self.group is None:
+            out[:] = _predictors(number, levels)
+        else:
+            column = _column(self.group, data)
+            for value, of_group in dict(number or {}).items():
+                out[column == _known(value, column)] = _predictors(of_group, levels)
+        if self.where != "missing":
+            never = np.bincount(data.codes, ~data.missing(name), minlength=len(data.clusters)) == 0
+            out[never[data.codes] != (self.where == "systematic")] = 0.0
+        return out
+
+    def describe(self, moves_predictor: Callable[[str], bool] = lambda name: False) -> list[str]:
+        """One line of a printed model for every variable that is moved.
+
+        moves_predictor: whether it is the linear predictor of a variable that moves.
+        """
+        here = {
+            "missing": "",
+            "systematic": " where never observed",
+            "sporadic": " in clusters with some observed",
+        }
+        return [
+            f"shift of {name}: {self._words(number)}"
+            + " on its linear predictor" * moves_predictor(name)
+            + here[self.where]
+            for name, number in self.by.items()
+            if _moves(number)
+        ]
+
+    def _words(self, number: Any) -> str:
+        if self.group is None:
+            return _number_words(number)
+        of = [f"{_number_words(n)} where {self.group} is {value}" for value, n in number.items() if _moves(n)]
+        more = f" and {len(of) - 5} more" if len(of) > 5 else ""
+        return ", ".join(of[:5]) + more
+
+    def checked(self, known: Sequence[str], data: IncompleteData | None = None) -> Shift:
+        """The same shift, if every variable is imputed by the model and every number is finite.
+
+        Parameters
+        ----------
+        known
+            Variables that the model imputes.
+        data
+            Its table, by which groups and levels are checked.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        if self.where not in WHERE:
+            raise SpecificationError(
+                f"shift: where = {self.where!r}; possible: {', '.join(map(repr, WHERE))}."
+            )
+        for name, number in self.by.items():
+            if name not in known:
+                raise SpecificationError(
+                    f"shift: the model does not impute '{name}'; it imputes {', '.join(map(repr, known))}."
+                )
+            if self.group is not None and not isinstance(number, Mapping):
+                raise SpecificationError(
+                    f"shift of '{name}' by '{self.group}': give a number for each of its values that is shifted, "
+                    f"{{value: number}}, not {number!r}."
+                )
+            levels = data.levels(name) if data is not None and _by_level(name, data) else None
+            for one in number.values() if self.group is not None else [number]:
+                _check_number(name, one, levels, data is not None)
+        if self.group is not None and data is not None:
+            column = _column(self.group, data)
+            for number in self.by.values():
+                for value in number:
+                    _known(value, column, self.group)
+        return self
+
+    def to_record(self) -> dict[str, Any]:
+        """As files hold it; `from_record` makes it again."""
+        if self.group is None and self.where == "missing" and not any(map(_is_mapping, self.by.values())):
+            return {name: float(number) for name, number in self.by.items()}
+        return {
+            "by": {name: _pairs(n) for name, n in self.by.items()},
+            "group": self.group,
+            "where": self.where,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Shift:
+        """The shift of a record; one of plain numbers is variable -> number."""
+        if not isinstance(record.get("by"), Mapping):
+            return cls(dict(record))
+        by = {name: _unpaired(number) for name, number in record["by"].items()}
+        return cls(by, record["group"], record["where"])
+
+
+def _is_mapping(number: Any) -> bool:
+    return isinstance(number, Mapping)
+
+
+def _moves(number: Any) -> bool:
+    return any(map(_moves, number.values())) if isinstance(number, Mapping) else bool(number)
+
+
+def _by_level(name: str, data: IncompleteData) -> bool:
+    return data.variable(name).distribution.predictor_per_level
+
+
+def _predictors(number: Any, levels: tuple | None) -> Any:
+    """A number, or (K - 1,) for levels 1..K-1 against the first."""
+    if not isinstance(number, Mapping):
+        return float(number)
+    assert levels is not None
+    of = [
+        float(number.get(_known(level, np.array(list(number), dtype=object), strict=False), 0.0))
+        for level in levels
+    ]
+    return np.array(of[1:]) - of[0]
+
+
+def _column(group: str, data: IncompleteData) -> NDArray[Any]:
+    """(n,) object: the values of a complete column.
+
+    Raises
+    ------
+    SpecificationError
+        There is no such column, or it has missing values.
+    """
+    if group == data.cluster:
+        return np.asarray(data.clusters, dtype=object)[data.codes]
+    if group not in data.frame.columns:
+        raise SpecificationError(
+            f"shift by '{group}': the table has no such column. {suggestion(group, list(data.frame.columns))}"
+        )
+    column = data.frame[group]
+    if column.isna().any():
+        raise SpecificationError(
+            f"shift by '{group}': it is missing in {int(column.isna().sum())} rows; groups come from a complete column."
+        )
+    return column.to_numpy(dtype=object)
+
+
+def _known(value: Any, column: NDArray[Any], group: str = "", strict: bool = True) -> Any:
+    """The value of a column that is meant, also where it is written as text; the value itself if there is none."""
+    present = dict.fromkeys(column.tolist())
+    if value in present:
+        return value
+    as_text = {str(one): one for one in present}
+    if str(value) in as_text:
+        return as_text[str(value)]
+    if group and strict:
+        raise SpecificationError(
+            f"shift by '{group}': no row has {value!r}. {suggestion(str(value), list(as_text))}"
+        )
+    return value
+
+
+def _check_number(name: str, number: Any, levels: tuple | None, is_checked: bool) -> None:
+    if isinstance(number, Mapping):
+        if levels is None and is_checked:
+            raise SpecificationError(
+                f"shift of '{name}': one number, not one for each level, which is for categorical variables only."
+            )
+        known = [str(level) for level in levels or ()]
+        for level, one in number.items():
+            if is_checked and str(level) not in known:
+                raise SpecificationError(
+                    f"shift of '{name}': {level!r} is not one of its levels. {suggestion(str(level), known)}"
+                )
+            _check_number(name, one, None, False)
+        return
+    try:
+        finite = abs(float(number)) < float("inf")
+    except (TypeError, ValueError):
+        finite = False
+    if not finite:
+        raise SpecificationError(f"shift of '{name}': a finite number, not {number!r}.")
+
+
+def _number_words(number: Any) -> str:
+    if isinstance(number, Mapping):
+        return "(" + ", ".join(f"{level}: {float(one):+g}" for level, one in number.items()) + ")"
+    return f"{float(number):+g}"
+
+
+def _pairs(number: Any) -> Any:
+    """Mappings as lists of pairs, so that files keep the types of groups."""
+    if not isinstance(number, Mapping):
+        return float(number)
+    return [[getattr(key, "item", lambda key=key: key)(), _pairs(one)] for key, one in number.items()]
+
+
+def _unpaired(number: Any) -> Any:
+    return {key: _unpaired(one) for key, one in number} if isinstance(number, list) else float(number)
