@@ -7,9 +7,10 @@ from collections.abc import Collection
 from bayesimp.errors import SpecificationError
 from bayesimp.families.binary import BERNOULLI, BINOMIAL
 from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
+from bayesimp.families.hurdle import HURDLE_NEGATIVE_BINOMIAL, HURDLE_POISSON
 from bayesimp.families.levels import CATEGORICAL, ORDINAL
 from bayesimp.families.normal import NONE, NORMAL
-from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN
+from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN, LOGNORMAL
 from bayesimp.families.proportion import BETA
 from bayesimp.families.record import Family
 from bayesimp.families.robust import STUDENT
@@ -22,7 +23,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         NORMAL, STUDENT, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON,
-        ZERO_INFLATED_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL, CATEGORICAL, NONE,
+        ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_POISSON, HURDLE_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL, BETA,
+        ORDINAL, CATEGORICAL, NONE,
     )
 }  # fmt: skip
 

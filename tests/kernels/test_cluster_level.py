@@ -57,7 +57,7 @@ def truth(rng, family, levels, X, location, scale):
     mu = np.exp(X @ beta[:, 0])
     if family == POISSON:
         return beta, 1.0, d, rng.poisson(mu).astype(float) if mu.max() < 1e15 else mu * np.nan
-    zi = rng.random() if family in cl.ZERO_INFLATED else 0.0
+    zi = rng.random() if family in cl.EXTRA_ZEROS else 0.0
     if family == ZERO_INFLATED_POISSON:
         y = np.where(rng.random(len(mu)) < zi, 0.0, rng.poisson(np.minimum(mu, 1e15)))
         return beta, 1.0, np.array([zi]), y if mu.max() < 1e15 else mu * np.nan

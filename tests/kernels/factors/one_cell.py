@@ -22,7 +22,7 @@ from bayesimp.joint.glmm.prior import factor_priors
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import workspace
 from bayesimp.kernels.factors.cells import draw_cells, propose_counts
-from bayesimp.kernels.families.responses import ZERO_INFLATED
+from bayesimp.kernels.families.responses import EXTRA_ZEROS
 
 G = np.repeat(np.arange(5), [5, 4, 6, 3, 5])
 N = len(G)
@@ -134,7 +134,7 @@ class OneCell:
         tab, k, out = self.model.table, np.int64(self.k), np.empty(count)
         work = workspace(self.arrays, self.cells, k)
         for d in range(count * thin):
-            if tab.factors[self.k].code in ZERO_INFLATED:
+            if tab.factors[self.k].code in EXTRA_ZEROS:
                 propose_counts(self.rng, k, self.arrays, self.cells, self.state, work)
             failed = draw_cells(
                 self.rng, k, self.arrays, self.cells, tab.programs, tab.means, tab.divisor, self.state, work
