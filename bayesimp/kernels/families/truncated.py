@@ -9,7 +9,7 @@ With mean m = mu / (1 - p_0) and c = k / (k + mu), which is 1 of the Poisson (k 
 
 log mu is the natural parameter of the truncated Poisson, whose log density is concave in it, with that curvature. That of
 the truncated negative binomial is not where k < 1: at y = 1 its second derivative is about k^2 (mu / k)^-k > 0 where mu
-is large, so that several rows may have two modes in a coefficient.
+is large: one mode of several rows in a coefficient is not certain, and proposals do not rest on it (glmm/blocks.py).
 
 A draw is 1 + the events after the first one. An event in [0, 1] comes before t with probability 1 - e^(-mu t); of the
 negative binomial, a Poisson process whose rate is Gamma(k, k / mu), with 1 - (1 + mu t / k)^-k, and given that the first
