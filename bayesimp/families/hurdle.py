@@ -3,9 +3,9 @@
 hurdle_poisson              y = 0 with probability hu,   else y ~ Poisson(mu) given y > 0
 hurdle_negative_binomial    y = 0 with probability hu,   else y ~ NB(mu, k) given y > 0,    var NB = mu + mu^2 / k
 
-hu ~ Beta(1, 1), one for all rows: whether a count is zero depends on no predictor and no cluster. Where it does, split the
-variable (whether it is 0, and the count where it is not). Unlike the zero-inflated families, zeros may also be rarer than
-a count's.
+hu ~ Beta(1, 1), one for all rows: whether a count is zero depends on no predictor and no cluster. Where it does, split
+the variable (whether it is 0, and the count where it is not). Unlike in the zero-inflated families, zeros may also be
+rarer than a count's.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def _random(rng: np.random.Generator, size: Any, hu: Any, eta: Any, k: Any = Non
 
 
 HURDLE_POISSON = replace(
-    POISSON, name="hurdle_poisson", words="0, 1, 2, ..., zeros apart", links={"log": codes.HURDLE_POISSON}, aliases=("hp",),
+    POISSON, name="hurdle_poisson", words="0, 1, 2, ..., zeros apart", links={"log": codes.HURDLE_POISSON}, aliases=(),
     response=_poisson, auxiliary=HURDLE, fitted_by="", glmm_name="",
 )  # fmt: skip
 HURDLE_NEGATIVE_BINOMIAL = replace(
     NEGATIVE_BINOMIAL, name="hurdle_negative_binomial", words="0, 1, 2, ..., overdispersed, zeros apart",
-    links={"log": codes.HURDLE_NEGATIVE_BINOMIAL}, aliases=("hnb",), response=_negative_binomial, auxiliary=SHAPE,
+    links={"log": codes.HURDLE_NEGATIVE_BINOMIAL}, aliases=(), response=_negative_binomial, auxiliary=SHAPE,
     further=(HURDLE,), fitted_by="", glmm_name="",
 )  # fmt: skip

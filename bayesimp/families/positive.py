@@ -5,7 +5,8 @@
     lognormal           log y ~ N(eta, sigma^2)
 
 Models see y divided by its mean; the shape of the gamma family and sigma do not depend on the unit of y, the shape of the
-inverse Gaussian does. mu is the mean of the first two, the median of a lognormal variable, whose mean is mu e^(sigma^2/2).
+inverse Gaussian does. mu is the mean of the first two, the median of a lognormal variable, whose mean is
+mu e^(sigma^2 / 2).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Calibration of the joint GLMM with every family in both roles: `python -m tests.calibration.families`.
 
-For each family a variable v and a response y of it, y given a function of v that is not linear; both have missing cells, and a
-cluster in which they are never observed. Parameters come from explicit priors, tables are simulated with SciPy and NumPy, and
-the whole of `bi.JointGLMM(...).impute(...)` runs on them (tests/calibration/joint_glmm.py). `--datasets 120` rewrites
+For each family a variable v and a response y of it, y given a function of v that is not linear; both have missing cells, and
+a cluster in which they are never observed. Parameters come from explicit priors, tables are simulated with SciPy and NumPy,
+and the whole of `bi.JointGLMM(...).impute(...)` runs on them (tests/calibration/joint_glmm.py). `--datasets 120` rewrites
 FAMILIES_RESULTS.md; with `--seed 2027 --only NAMES` a run of these on other data sets is added to it.
 """
 
@@ -22,7 +22,18 @@ from scipy.special import expit
 
 from bayesimp import priors as pr
 from tests.calibration import joint_glmm, sbc
-from tests.calibration.joint_glmm import BETA, HALF_T, SIGMA, SMALL, Design, coefficients, effects, g, noise, student
+from tests.calibration.joint_glmm import (
+    BETA,
+    HALF_T,
+    SIGMA,
+    SMALL,
+    Design,
+    coefficients,
+    effects,
+    g,
+    noise,
+    student,
+)
 from tests.calibration.run import LEVEL, SEED, row
 
 TRIALS = np.random.default_rng(5).integers(1, 8, len(g))
@@ -130,14 +141,22 @@ def simulate(rng, family: str, prior, other: str = ""):
         eta = np.nan_to_num(X @ beta_y, nan=0.0, posinf=700.0, neginf=-700.0) + b[:, r:]
         own_y, y = response(rng, other or family, "y", eta)
     single = family != "categorical"
-    truth = {"beta_v": beta_v[:, 0] if single else beta_v, "beta_y": beta_y[:, 0] if single else beta_y, "Psi": Psi}
+    truth = {
+        "beta_v": beta_v[:, 0] if single else beta_v,
+        "beta_y": beta_y[:, 0] if single else beta_y,
+        "Psi": Psi,
+    }
     frame = pd.DataFrame({"g": g, "x": x, "n": TRIALS, "v": labelled(family, v), "y": labelled(family, y)})
     used = ["g", *(["x"] if family == "bernoulli" else []), *(["n"] if "(n)" in family else []), "v", "y"]
     return frame[used], truth | own_v | own_y
 
 
 def design(family: str, other: str = "") -> Design:
-    prior = HALF_T if family in ("normal", "student", "bernoulli", "binomial(n)", "ordinal", "categorical") else SMALL
+    prior = (
+        HALF_T
+        if family in ("normal", "student", "bernoulli", "binomial(n)", "ordinal", "categorical")
+        else SMALL
+    )
     families = {} if family in ("normal", "ordinal", "categorical") else {"v": family, "y": family}
     return Design(
         f"y ~ {TERMS[family][0]} + (1 | g)", {"v": "v ~ 1 + (1 | g)"}, pr.Priors(SIGMA, prior, BETA),

@@ -25,7 +25,14 @@ from bayesimp.kernels.families.codes import (
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
-from bayesimp.kernels.families.responses import CATEGORICAL, EXTRA_ZEROS, ORDINAL, aux_size, draw_rows, predictors
+from bayesimp.kernels.families.responses import (
+    CATEGORICAL,
+    EXTRA_ZEROS,
+    ORDINAL,
+    aux_size,
+    draw_rows,
+    predictors,
+)
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
 from tests.calibration import sbc

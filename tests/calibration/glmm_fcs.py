@@ -347,8 +347,7 @@ def score_of_imputed(design: Design, t: Truth) -> float:
     eta, n = t.eta[MISSING], TRIALS[MISSING] if design.family == "binomial" else 1.0
     middle, h = eta.mean(axis=0), 1e-4
     up, down = (
-        log_likelihood(code, t.y[MISSING], n, middle + a * (eta - middle), aux).sum()
-        for a in (1 + h, 1 - h)
+        log_likelihood(code, t.y[MISSING], n, middle + a * (eta - middle), aux).sum() for a in (1 + h, 1 - h)
     )
     return (up - down) / (2 * h) if np.isfinite(up) else -np.inf  # more successes than trials
 

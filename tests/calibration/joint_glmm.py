@@ -56,8 +56,7 @@ class Design:
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
-    """Student-t and inverse Gaussian variables are as they are, so that the prior of their scale or shape does not depend on
-    the data."""
+    """Student-t and inverse Gaussian variables are as they are: the prior of scale or shape does not depend on the data."""
     responses = joint_table._responses
 
     def without(data, factors, V, places, known=None):
@@ -343,7 +342,9 @@ def ranks(
         )
         tree = imp.tree["posterior"]
         kept = {name: tree[name].values[0, thin - 1 :: thin] for name in truth if name in tree}
-        kept |= {name: a[:, 1:] for name, a in kept.items() if name.startswith("cutpoints_")}  # the first is 0
+        kept |= {
+            name: a[:, 1:] for name, a in kept.items() if name.startswith("cutpoints_")
+        }  # the first is 0
         completed = [positions(model.data, imp.frame(d)) for d in range(DRAWS)]
         values = {name: np.stack([table[name] for table in completed]) for name in completed[0]}
         true = quantities(

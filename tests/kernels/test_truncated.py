@@ -87,7 +87,7 @@ def test_derivatives(family, given, aux, eta):
 
 
 def test_where_log_densities_are_concave():
-    """The truncated Poisson always, with the curvature as said; the negative binomial not where its shape is below one."""
+    """The truncated Poisson always, with the curvature as said; the negative binomial not if its shape is below one."""
     eta, h = np.linspace(-8.0, 8.0, 161), 1e-3
     bend = {}
     for given, shape in ((TRUNCATED_POISSON, 1.0), (TRUNCATED_NEGATIVE_BINOMIAL, 0.3)):
@@ -116,7 +116,9 @@ def test_draws(family, given, aux, eta):
     for p in (right, wrong):
         many = right * n > 8
         both = np.append(seen[many], n - seen[many].sum()), n * np.append(p[many], 1 - p[many].sum())
-        p_values.append(stats.chi2.sf(((both[0] - both[1]) ** 2 / np.maximum(both[1], 1e-9)).sum(), many.sum()))
+        p_values.append(
+            stats.chi2.sf(((both[0] - both[1]) ** 2 / np.maximum(both[1], 1e-9)).sum(), many.sum())
+        )
     assert p_values[0] > 1e-4 and (p_values[1] < 1e-6 or count.pmf(0) < 1e-3)
 
 

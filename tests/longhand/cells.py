@@ -58,8 +58,8 @@ def _cuts(aux):
 def log_density(family, y, trials, eta, aux):
     """log p(y | eta): y, trials broadcast against eta (..., r) without its last axis; aux (..., a).
 
-    aux: increments of an ordinal variable, the variance of a normal one, the precision of the logarithm of a lognormal one,
-    scale and degrees of freedom of a Student-t one, else the shape, and the probability of a structural zero last.
+    aux: increments of an ordinal variable, the variance of a normal one, the precision of the logarithm of a lognormal
+    one, scale and degrees of freedom of a Student-t one, else the shape, and the probability of a structural zero last.
     """
     e = eta[..., 0]
     with np.errstate(divide="ignore"):

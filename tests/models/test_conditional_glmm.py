@@ -51,7 +51,12 @@ def rows(family: str, link: str, q: int = 1, n: int = 12, m: int = 4) -> Conditi
             y = rng.integers(0, trials + 1)
         case "poisson" | "negative_binomial":
             y = rng.poisson(2.0, n)
-        case "zero_inflated_poisson" | "zero_inflated_negative_binomial" | "hurdle_poisson" | "hurdle_negative_binomial":
+        case (
+            "zero_inflated_poisson"
+            | "zero_inflated_negative_binomial"
+            | "hurdle_poisson"
+            | "hurdle_negative_binomial"
+        ):
             y = rng.poisson(2.0, n) * (np.arange(n) % 3 > 0)
         case "ordinal" | "categorical":
             levels = 4 if family == "ordinal" else 3

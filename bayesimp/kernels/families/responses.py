@@ -11,8 +11,9 @@ As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two
 (the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
 
 `aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA
-and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, zi or hu (1,) of ZERO_INFLATED_POISSON
-and HURDLE_POISSON, the shape before it (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL and HURDLE_NEGATIVE_BINOMIAL; else (0,).
+and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, zi or hu (1,) of
+ZERO_INFLATED_POISSON and HURDLE_POISSON, the shape before it (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL and
+HURDLE_NEGATIVE_BINOMIAL; else (0,).
 """
 
 from __future__ import annotations

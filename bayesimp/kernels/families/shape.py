@@ -5,7 +5,8 @@
 
 v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
 response comes scaled to a mean of about one). The shape of a beta response is its precision phi, var y = mu (1 - mu) /
-(1 + phi); that of a lognormal response 1 / sigma^2, so that v is the residual standard deviation sigma of log y. Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
+(1 + phi); that of a lognormal response is 1 / sigma^2, so that v is sigma, the residual standard deviation of log y.
+Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
 responses do, no posterior would be proper without. Log-likelihoods, k the shape, n rows:
 
     GAMMA              n (k log k - lgamma(k)) + k sum (log y - eta - y e^-eta)

@@ -214,7 +214,11 @@ NUMBERS = {
     ),
     "lognormal": (case("ln", y=f("sqrt(ln) + (1 | g)", lambda d: (1, np.sqrt(d.ln)))), SLICE),
     "lognormal child": (
-        case("x", ln=f("x + (1 | g)", lambda d: (1, d.x)), y=f("log(ln) + (1 | g)", lambda d: (1, np.log(d.ln)))),
+        case(
+            "x",
+            ln=f("x + (1 | g)", lambda d: (1, d.x)),
+            y=f("log(ln) + (1 | g)", lambda d: (1, np.log(d.ln))),
+        ),
         SLICE,
     ),
     "beta": (case("p", y=f("p + I(p**2) + (1 | g)", lambda d: (1, d.p, d.p**2))), SLICE),
