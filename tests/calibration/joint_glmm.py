@@ -56,7 +56,7 @@ class Design:
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
-    """Student-t and inverse Gaussian variables are as they are: the prior of scale or shape does not depend on the data."""
+    """Student-t and inverse Gaussian variables as they are: the prior of scale or shape does not depend on the data."""
     responses = joint_table._responses
 
     def without(data, factors, V, places, known=None):

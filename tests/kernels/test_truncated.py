@@ -74,7 +74,7 @@ def test_a_mean_that_vanishes_leaves_a_one(family, given, aux):
 @pytest.mark.parametrize("eta", [-7.5, -7.0, -2.0, 0.3, 3.0])
 def test_derivatives(family, given, aux, eta):
     """Score by differences, curvature as the variance of the score; both sides of where series take over."""
-    y, h = np.arange(1.0, 400.0), 1e-5
+    y, h = np.arange(1.0, 3000.0), 1e-5
     value, score, curvature = np.array([terms(given, v, eta, aux[0]) for v in y]).T
     low, high = (np.array([terms(given, v, eta + side * h, aux[0])[0] for v in y]) for side in (-1, 1))
     np.testing.assert_allclose(score, (high - low) / (2 * h), rtol=1e-6, atol=1e-6)
@@ -98,7 +98,7 @@ def test_where_log_densities_are_concave():
         expected = [-terms(TRUNCATED_POISSON, y, e, 1.0)[2] for e in eta]
         np.testing.assert_allclose(bend[TRUNCATED_POISSON, y], expected, rtol=1e-3, atol=1e-4)
     convex = bend[TRUNCATED_NEGATIVE_BINOMIAL, 1.0][-1]
-    assert abs(convex / (0.3**2 * (np.exp(8.0) / 0.3) ** -0.3) - 1) < 0.1
+    assert abs(convex / (0.3**2 * (np.exp(8.0) / 0.3) ** -0.3) - 1) < 0.15
 
 
 @pytest.mark.parametrize("family, given, aux", KINDS)
@@ -178,12 +178,13 @@ def test_the_truncation_is_in_the_moves_of_coefficients():
 
 @pytest.mark.parametrize("move", ["effects", "fixed"])
 def test_coefficients_where_the_density_is_not_concave(move):
-    """A shape far below one, ones and a count of five hundred, a wide prior: half the posterior is where it is convex."""
-    y, k = np.array([1.0, 1.0, 500.0, 1.0]), 0.05
-    rows, prior = make_rows(HURDLE_NEGATIVE_BINOMIAL, y, [4]), make_prior(1, 1, 1)
+    """A shape far below one, two ones, a wide prior: a third of the posterior is where the density is convex."""
+    y, k, sd = np.array([1.0, 1.0]), 0.05, 2.0
+    rows, prior = make_rows(HURDLE_NEGATIVE_BINOMIAL, y, [2]), make_prior(1, 1, 1)
+    prior = prior._replace(Q0=np.eye(1) / sd**2, t0=np.zeros(1))
     beta, aux, Psi, B = state = blank(rows)
-    aux[:], Psi[:] = (k, 0.3), 9.0
-    grid, sd = np.linspace(-9, 16, 3001), 3.0 if move == "effects" else prior.Q0[0, 0] ** -0.5
+    aux[:], Psi[:] = (k, 0.3), sd**2
+    grid = np.linspace(-9, 16, 3001)
     count = stats.nbinom(k, k / (k + np.exp(grid[:, None])))
     log_p = (count.logpmf(y) - np.log(count.sf(0))).sum(1)
     bend = np.gradient(np.gradient(log_p, grid), grid)
