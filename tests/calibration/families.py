@@ -183,22 +183,23 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], choices=list(DESIGNS))
     options = parser.parse_args()
     began, lines, found = time.perf_counter(), [], {}
+    commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    command = f"python -m tests.calibration.families --datasets {options.datasets} --seed {options.seed}"
+    command += f" --only {' '.join(options.only)}" if options.only else ""
+    path = Path(__file__).with_name("FAMILIES_RESULTS.md")
+    before = path.read_text().splitlines() if options.only and path.exists() else TITLE
     for name in options.only or DESIGNS:
         ranked = joint_glmm.ranks(DESIGNS[name], options.datasets, options.seed)
         found[name] = sbc.overall(ranked)
         lines.append(row(name, ranked))
         print(lines[-1], flush=True)
-    commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    command = f"python -m tests.calibration.families --datasets {options.datasets} --seed {options.seed}"
-    command += f" --only {' '.join(options.only)}" if options.only else ""
-    path = Path(__file__).with_name("FAMILIES_RESULTS.md")
-    text = [
-        *(path.read_text().splitlines() if options.only else TITLE), "", f"`{command}`", "",
-        f"{date.today()}, commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
-        "", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|", *lines, "",
-        f"All above {LEVEL} / {len(found)}: {'yes' if min(found.values()) > LEVEL / len(found) else 'NO'}.",
-    ]  # fmt: skip
-    path.write_text("\n".join(text) + "\n")
+        text = [  # written after each, for a run that is stopped
+            *before, "", f"`{command}`", "",
+            f"{date.today()}, commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
+            "", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|", *lines, "",
+            f"All above {LEVEL} / {len(found)}: {'yes' if min(found.values()) > LEVEL / len(found) else 'NO'}.",
+        ]  # fmt: skip
+        path.write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":
