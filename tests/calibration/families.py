@@ -195,7 +195,7 @@ def main() -> None:
         print(lines[-1], flush=True)
         text = [  # written after each, for a run that is stopped
             *before, "", f"`{command}`", "",
-            f"{date.today()}, commit {commit}, Python {platform.python_version()}, in {time.perf_counter() - began:.0f} s.",
+            f"{date.today()}, commit {commit}, Python {platform.python_version()}, {time.perf_counter() - began:.0f} s.",
             "", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|", *lines, "",
             f"All above {LEVEL} / {len(found)}: {'yes' if min(found.values()) > LEVEL / len(found) else 'NO'}.",
         ]  # fmt: skip
