@@ -1,7 +1,7 @@
 """Calibration of the joint GLMM with every family in both roles: short here, in full by `-m slow`.
 
-Last results of the full run: FAMILIES_RESULTS.md. Level LEVEL a design after Bonferroni over its quantities; spoiled models
-must fall below REJECTED.
+Last results of the full run: FAMILIES_RESULTS.md. Level LEVEL a design after Bonferroni over its quantities; spoiled
+models must fall below REJECTED.
 """
 
 import numpy as np
