@@ -91,7 +91,7 @@ def log_density(family, y, trials, eta, aux):
                 )
             case "hurdle_poisson" | "hurdle_negative_binomial":
                 hu, count = aux[..., -1], family.removeprefix("hurdle_")
-                above = np.log1p(-np.exp(log_density(count, 0.0, trials, eta, aux)))
+                above = np.log(-np.expm1(log_density(count, 0.0, trials, eta, aux)))
                 given = np.log1p(-hu) + log_density(count, y, trials, eta, aux) - above
                 return np.where(np.asarray(y) == 0, np.log(hu), given)
             case "lognormal":
@@ -136,10 +136,10 @@ def cumulative(family, t, trials, eta, aux):
             count = family.removeprefix("zero_inflated_")
             return aux[..., -1] + (1 - aux[..., -1]) * cumulative(count, t, trials, eta, aux)
         case "hurdle_poisson" | "hurdle_negative_binomial":
-            count, none = family.removeprefix("hurdle_"), np.zeros_like(t)
-            first = cumulative(count, none, trials, eta, aux)
-            rest = (cumulative(count, t, trials, eta, aux) - first) / (1 - first)
-            return aux[..., -1] + (1 - aux[..., -1]) * rest
+            count = family.removeprefix("hurdle_")
+            above = -np.expm1(log_density(count, 0.0, trials, eta, aux))
+            beyond = (1 - cumulative(count, t, trials, eta, aux)) / above
+            return aux[..., -1] + (1 - aux[..., -1]) * np.where(np.asarray(t) > 0, 1 - beyond, 0.0)
         case "lognormal":
             return ndtr(np.sqrt(aux[..., 0]) * (np.log(t) - e))
         case "student":
