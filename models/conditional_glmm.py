@@ -7,8 +7,10 @@
     poisson            y ~ Poisson(mu),                   mu = e^eta here and below
     negative_binomial  y ~ NB(mu, k),      var y = mu + mu^2 / k
     zero_inflated_..   y = 0 with probability zi, else as without
+    hurdle_..          y = 0 with probability hu, else as without, given y > 0
     gamma              y ~ Gamma(k, k / mu),      var y = mu^2 / k
     inverse_gaussian   y ~ IG(mu, k),      var y = mu^3 / k
+    lognormal          log y ~ N(eta, sigma^2)
     beta               y ~ Beta(k h(eta), k (1 - h(eta))),   h logistic;   var y = h (1 - h) / (1 + k)
     student            y ~ t_nu(eta, sigma),             y less its mean, divided by its standard deviation
     ordinal            P(y <= l) = logistic(c_l - eta),   c_0 = 0, c_l = c_(l-1) + increment_l;   y = 0..K-1
@@ -18,7 +20,7 @@
     Psi ~ prior                    (r q, r q), effect k*q + l: column l of Z on predictor k
     1 / sqrt(k) ~ half-t(3, 1)     the coefficient of variation of gamma variables, about
     increments ~ exponential(1)
-    sigma ~ half-t(3, 1),  nu - 2 ~ Gamma(2, 1/10),  zi ~ Beta(1, 1)
+    sigma ~ half-t(3, 1),  nu - 2 ~ Gamma(2, 1/10),  zi, hu ~ Beta(1, 1)
 
 b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero, clusters small or without rows.
 """

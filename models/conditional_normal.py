@@ -105,8 +105,8 @@ class ConditionalData:
         Names of the columns of X and Z.
     family, link
         ``"normal"``, ``"identity"``; ``"bernoulli"``, ``"binomial"`` (``"logit"``, ``"probit"``); ``"poisson"``,
-        ``"negative_binomial"``, the same after ``"zero_inflated_"``,
-        ``"gamma"``, ``"inverse_gaussian"`` (``"log"``); ``"beta"``, ``"ordinal"``,
+        ``"negative_binomial"``, the same after ``"zero_inflated_"`` or ``"hurdle_"``,
+        ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"`` (``"log"``); ``"beta"``, ``"ordinal"``,
         ``"categorical"`` (``"logit"``); ``"student"`` (``"identity"``). What is observed and
         what is drawn is held to the values of the family.
     levels

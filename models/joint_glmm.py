@@ -36,6 +36,7 @@ from pytensor.tensor.variable import TensorVariable
 from bayesimp import notation as dim
 from bayesimp.errors import SpecificationError
 from bayesimp.families.binary import logit_of_mean
+from bayesimp.families.hurdle import log_above_zero, log_hurdle
 from bayesimp.families.levels import log_cumulative
 from bayesimp.models.columns import Column
 from bayesimp.models.completed import Completed
@@ -230,6 +231,17 @@ def _log_density(
             ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
             count = pt.log1p(-second) + ways + k * (pt.log(k) - total) + y * (one - total)
             return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(second), count), count)
+        case "hurdle_poisson":
+            return log_hurdle(y, y * one - pt.exp(one) - pt.gammaln(y + 1), log_above_zero(one), k)
+        case "hurdle_negative_binomial":
+            total = pt.logaddexp(pt.log(k), one)
+            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
+            return log_hurdle(
+                y, ways + k * (pt.log(k) - total) + y * (one - total), log_above_zero(one, k), second
+            )
+        case "lognormal":
+            log_y = pt.log(y)
+            return -0.5 * ((log_y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi) - log_y
         case "gamma":
             return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
         case "inverse_gaussian":

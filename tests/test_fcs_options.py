@@ -74,6 +74,11 @@ def table(family, of_clusters=False, seed=0) -> pd.DataFrame:
         "zero_inflated_negative_binomial": lambda: (
             rng.poisson(rng.gamma(2, 1, size)) * rng.integers(0, 2, size) * 1.0
         ),
+        "hurdle_poisson": lambda: (1 + rng.poisson(1.5, size)) * rng.integers(0, 2, size) * 1.0,
+        "hurdle_negative_binomial": lambda: (
+            (1 + rng.poisson(rng.gamma(2, 1, size))) * rng.integers(0, 2, size) * 1.0
+        ),
+        "lognormal": lambda: np.exp(0.5 * rng.normal(size=size)),
         "ordinal": lambda: rng.choice(["a", "b", "c"], size, p=[0.5, 0.4, 0.1]),
         "categorical": lambda: rng.choice(["a", "b", "c"], size, p=[0.5, 0.4, 0.1]).astype(object),
     }[family]()[at]
@@ -143,7 +148,7 @@ def test_bounds(name):
                 fcs(frame, family, method, bounds={"y": bounds})
 
 
-POSTS = {"normal": 0.25, "gamma": 0.25, "inverse_gaussian": 0.25, "beta": 0.25, "student": 0.25}
+POSTS = dict.fromkeys(("normal", "gamma", "inverse_gaussian", "lognormal", "beta", "student"), 0.25)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -189,6 +194,7 @@ def test_where_and_derived(name):
 
 IGNORED = {"normal": 1000.0, "poisson": 4000.0, "negative_binomial": 4000.0, "gamma": 1e4, "inverse_gaussian": 1e4,
            "student": 1000.0, "zero_inflated_poisson": 4000.0, "zero_inflated_negative_binomial": 4000.0,
+           "hurdle_poisson": 4000.0, "hurdle_negative_binomial": 4000.0, "lognormal": 1e4,
            "beta": 0.999, "bernoulli": "yes", "ordinal": "c", "categorical": "c"}  # fmt: skip
 
 
@@ -455,7 +461,7 @@ def test_variables_of_clusters_of_every_family_by_default(family):
     assert not any(event.kind == "prior matters" for event in model.events)
     after = run(model).frame(0)
     assert (after.groupby("g")["y"].nunique() == 1).all() and after["y"].notna().all()
-    if family in ("gamma", "inverse_gaussian", "beta"):
+    if family in ("gamma", "inverse_gaussian", "lognormal", "beta"):
         assert (after["y"] > 0).all()
     if family == "binomial(n)":
         assert (after["y"] <= after["n"]).all()
@@ -469,6 +475,8 @@ def test_variables_of_clusters_of_every_family_by_default(family):
         "negative_binomial",
         "student",
         "zero_inflated_poisson",
+        "hurdle_negative_binomial",
+        "lognormal",
     ):
         for other in ("sti", "2stage", "glm", "mlmi", "ml"):
             with pytest.raises(

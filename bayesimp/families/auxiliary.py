@@ -4,7 +4,8 @@
 increments ~ exponential(1)     between cutpoints, of which the first is 0
 sigma ~ half-t(3, sd of y)      the scale of Student-t errors
 nu - 2 ~ Gamma(2, 1/10)         their degrees of freedom
-zi ~ Beta(1, 1)                 the probability of a structural zero
+sigma ~ half-t(3, 1)            the residual standard deviation of the logarithm of a lognormal variable
+zi, hu ~ Beta(1, 1)             the probability of a structural zero, and of not crossing a hurdle
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from bayesimp.families.record import Auxiliary
 
 __all__ = [
-    "CUTPOINTS", "DEGREES_OF_FREEDOM", "SCALE", "SHAPE", "SHAPE_WITH_UNIT", "ZERO_INFLATION", "df_node", "scale_node",
-    "shape_node", "zi_node",
+    "CUTPOINTS", "DEGREES_OF_FREEDOM", "HURDLE", "LOG_SCALE", "SCALE", "SHAPE", "SHAPE_WITH_UNIT", "ZERO_INFLATION",
+    "df_node", "hu_node", "scale_node", "shape_node", "zi_node",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -37,7 +38,7 @@ def shape_node(response: str = "", unit: float = 1.0) -> Any:
 
 
 def scale_node(response: str = "", unit: float = 1.0) -> Any:
-    """The scale sigma of Student-t errors in units of the response; arguments as of `shape_node`."""
+    """The scale sigma of Student-t errors in units of the response, or of logarithms; arguments as of `shape_node`."""
     spread = _half_t(f"{SCALE.sampled}{_end(response)}")
     return _reported(f"{SCALE.name}{_end(response)}", spread, unit)
 
@@ -55,6 +56,13 @@ def zi_node(response: str = "", unit: float = 1.0) -> Any:
     import pymc as pm
 
     return pm.Beta(f"{ZERO_INFLATION.name}{_end(response)}", 1.0, 1.0)
+
+
+def hu_node(response: str = "", unit: float = 1.0) -> Any:
+    """The probability hu of a zero, which is not above the hurdle; arguments as of `shape_node`, without a unit."""
+    import pymc as pm
+
+    return pm.Beta(f"{HURDLE.name}{_end(response)}", 1.0, 1.0)
 
 
 def _end(response: str) -> str:
@@ -108,6 +116,10 @@ SCALE = Auxiliary(
     "sigma", "spread", np.asarray, lambda aux: np.array(aux[0]), lambda aux: _log_half_t(aux[..., 0]), scale_node,
     has_unit=True,
 )  # fmt: skip
+LOG_SCALE = replace(  # kernels have the precision 1 / sigma^2
+    SCALE, from_kernel=lambda aux: np.array(aux[0]) ** -0.5, log_prior=lambda aux: _log_half_t(aux[..., 0] ** -0.5),
+    to_kernel=lambda spread: np.asarray(spread) ** -2.0, has_unit=False,
+)  # fmt: skip
 DEGREES_OF_FREEDOM = Auxiliary(
     "nu",
     "excess",
@@ -119,3 +131,4 @@ DEGREES_OF_FREEDOM = Auxiliary(
 ZERO_INFLATION = Auxiliary(
     "zi", "zi", np.asarray, lambda aux: np.array(aux[-1]), lambda aux: np.zeros(aux.shape[:-1]), zi_node
 )
+HURDLE = replace(ZERO_INFLATION, name="hu", sampled="hu", node=hu_node)

@@ -7,9 +7,10 @@ from collections.abc import Collection
 from bayesimp.errors import SpecificationError
 from bayesimp.families.binary import BERNOULLI, BINOMIAL
 from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
+from bayesimp.families.hurdle import HURDLE_NEGATIVE_BINOMIAL, HURDLE_POISSON
 from bayesimp.families.levels import CATEGORICAL, ORDINAL
 from bayesimp.families.normal import NONE, NORMAL
-from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN
+from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN, LOGNORMAL
 from bayesimp.families.proportion import BETA
 from bayesimp.families.record import Family
 from bayesimp.families.robust import STUDENT
@@ -22,9 +23,20 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         NORMAL, STUDENT, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON,
-        ZERO_INFLATED_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, ORDINAL, CATEGORICAL, NONE,
+        ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_POISSON, HURDLE_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL,
+        BETA, ORDINAL, CATEGORICAL, NONE,
     )
 }  # fmt: skip
+
+CENSORED = (
+    "Values known only to lie below, above or between limits are imputed by a PyMC model of your own: bi.FromPyMC, with "
+    "bayesimp.models.detection_limit as the example. Leave them missing in the table."
+)
+YEO_JOHNSON = (
+    "Declare 'lognormal' or 'gamma' if the variable is positive and skewed, 'student' if it has values far out, or put a "
+    "transformed column into the table."
+)
+ELSEWHERE = {"censored": CENSORED, "tobit": CENSORED, "yeo_johnson": YEO_JOHNSON, "yeo-johnson": YEO_JOHNSON}
 
 
 def register(family: Family) -> Family:
@@ -107,6 +119,8 @@ def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
                     f"\"{family.name}(n)\"; 0 and 1 are 'bernoulli'."
                 )
             return family.name
+    if isinstance(name, str) and name.lower() in ELSEWHERE:
+        raise SpecificationError(f"Family {name!r} of '{variable}' does not exist. {ELSEWHERE[name.lower()]}")
     raise SpecificationError(
         f"Family {name!r} of '{variable}' is not known. {suggestion(name, known_names())}"
     )

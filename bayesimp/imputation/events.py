@@ -141,13 +141,13 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
         declared = (
             f"If it is a proportion, declare families={{{name!r}: 'beta'}}; if it only cannot be negative,"
         )
-        declared += f" families={{{name!r}: 'gamma'}},"
+        declared += f" families={{{name!r}: 'lognormal'}} or 'gamma',"
     else:
-        declared = f"If it cannot be negative, declare families={{{name!r}: 'gamma'}}"
-        declared += " (a gamma model takes no 0)," if seen.min() == 0 else ","
+        declared = f"If it cannot be negative, declare families={{{name!r}: 'lognormal'}} or 'gamma'"
+        declared += " (neither takes a 0)," if seen.min() == 0 else ","
     text = (
         f"{share} of imputed values are negative (down to {drawn.min():.3g}), though none of the {len(seen):,} observed "
-        f"ones is (the smallest is {seen.min():.3g}). {declared} put its logarithm into the table, or in chained "
+        f"ones is (the smallest is {seen.min():.3g}). {declared} or in chained "
         f"equations set bounds={{{name!r}: (0, None)}} or use matching (pmm)"
     )
     return [Event("impossible values", name, text, below)]

@@ -48,8 +48,8 @@ class SimulatedVariable:
     level
         "cluster": one value in each cluster, from other variables of clusters.
     sd, shape, trials
-        Residual standard deviation (normal), scale (Student-t); shape (negative binomial, gamma, inverse Gaussian, beta),
-        degrees of freedom (Student-t); trials (binomial).
+        Residual standard deviation (normal; lognormal: of the logarithm), scale (Student-t); shape (negative binomial,
+        gamma, inverse Gaussian, beta), degrees of freedom (Student-t); trials (binomial).
     levels, increments
         Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
     """
@@ -261,6 +261,8 @@ def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
             return rng.poisson(np.exp(x))
         case "negative_binomial":
             return rng.poisson(np.exp(x) * rng.gamma(v.shape, 1 / v.shape, len(x)))
+        case "lognormal":
+            return np.exp(x + v.sd * rng.standard_normal(len(x)))
         case "gamma":
             return rng.gamma(v.shape, np.exp(x) / v.shape)
         case "inverse_gaussian":

@@ -39,8 +39,9 @@ class IncompleteData:
     families
         Family by variable, to override the inferred one: ``"normal"``, ``"student"``, ``"bernoulli"``,
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``,
-        ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``,
-        ``"beta"``, ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of inference see
+        ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"hurdle_poisson"``,
+        ``"hurdle_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"``, ``"beta"``,
+        ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of inference see
         `bayesimp.families.columns`; printing the object shows the result.
 
     Attributes

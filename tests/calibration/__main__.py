@@ -25,6 +25,7 @@ from tests.calibration import (
     conditional,
     conditional_pymc,
     designs,
+    families,
     glmm,
     glmm_fcs,
     joint_glmm,
@@ -62,6 +63,8 @@ def tasks(pymc: bool) -> Iterator[Task]:
         yield Task("FCS, table to imputed table", name, share=0.5)
     for name in joint_glmm.DESIGNS:
         yield Task("joint GLMM, table to imputed table", name)
+    for name in families.DESIGNS:
+        yield Task("joint GLMM, both roles of a family", name, share=0.5)
     for name in variants.VARIANTS:
         subtle = name == "parameters not drawn"
         yield Task(
@@ -110,6 +113,8 @@ def ranks(task: Task, datasets: int) -> tuple[dict[str, np.ndarray], int]:
         case "FCS, table to imputed table":
             spoil = glmm_fcs.VARIANTS[task.spoiled][1] if task.spoiled else None
             return glmm_fcs.ranks(glmm_fcs.DESIGNS[task.design], n, glmm_fcs.SEED, spoil), glmm_fcs.DRAWS
+        case "joint GLMM, both roles of a family":
+            return joint_glmm.ranks(families.DESIGNS[task.design], n, joint_glmm.SEED), sbc.DRAWS
         case _:
             from tests.calibration.test_joint_glmm import without_child
 

@@ -18,8 +18,21 @@ from scipy.stats import invwishart
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
-from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, draw_rows, predictors
+from bayesimp.kernels.families.codes import (
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
+from bayesimp.kernels.families.responses import (
+    CATEGORICAL,
+    EXTRA_ZEROS,
+    ORDINAL,
+    aux_size,
+    draw_rows,
+    predictors,
+)
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
 from tests.calibration import sbc
@@ -104,6 +117,9 @@ DESIGNS = {
     "gamma, slopes": design(f.GAMMA, 2, scale=0.5, nu=8.0, shape_scale=0.5),
     "inverse Gaussian": design(f.INVERSE_GAUSSIAN, scale=0.5, nu=8.0, sd=0.5, shape_scale=0.5),
     "beta": design(f.BETA, scale=0.5, nu=8.0, sd=0.7, shape_scale=0.2),
+    "lognormal, slopes": design(f.LOGNORMAL, 2, scale=0.5, nu=8.0, shape_scale=0.5),
+    "hurdle Poisson": design(HURDLE_POISSON, scale=0.5, nu=8.0),
+    "hurdle negative binomial": design(HURDLE_NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
     "Student-t, slopes": design(STUDENT, 2, scale=0.5, nu=8.0, shape_scale=0.5),
     "zero-inflated Poisson": design(ZERO_INFLATED_POISSON, scale=0.5, nu=8.0, mean=1.0),
     "zero-inflated negative binomial": design(ZERO_INFLATED_NEGATIVE_BINOMIAL, scale=0.5, nu=8.0, mean=1.0),
@@ -135,7 +151,7 @@ def draw_truth(rng, design: Design) -> Draws:
         aux = np.array([design.shape_scale * abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
     elif a and design.family != ORDINAL:
         aux = (design.shape_scale * rng.standard_t(3, 1)) ** -2.0
-    if design.family in (ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL):
+    if design.family in EXTRA_ZEROS:
         aux = np.append(aux[: a - 1], rng.random())
     Psi = draw_Psi(rng, design.Psi, r * q)
     B = (
@@ -144,7 +160,7 @@ def draw_truth(rng, design: Design) -> Draws:
         .transpose(0, 2, 1)
     )
     values = draw_values(rng, design, beta, aux, B)
-    positive = design.family not in (f.GAMMA, f.INVERSE_GAUSSIAN) or (values > 0).all()
+    positive = design.family not in (f.GAMMA, f.INVERSE_GAUSSIAN, f.LOGNORMAL) or (values > 0).all()
     if not (np.isfinite(values).all() and positive):
         raise ArithmeticError("the priors of this design reach responses that are out of range")
     return Draws(beta[None], aux[None], Psi[None], B[None], values[None])
@@ -341,6 +357,22 @@ def degrees_of_freedom_flat(rng, design, rows, beta, aux, Psi, B):
             aux[:] = moved
 
 
+def hurdle_of_a_zero_inflated_count(rng, design, rows, beta, aux, Psi, B):
+    """Zeros of the count behind the hurdle, too: k and hu by Metropolis steps of a zero-inflated density."""
+
+    def log_p(a):
+        v, family = a[0] ** -0.5, ZERO_INFLATED_NEGATIVE_BINOMIAL
+        codes = np.repeat(np.arange(len(B)), np.diff(rows.first))
+        eta = rows.X @ beta + np.einsum("jq,jqr->jr", rows.Z, B[codes])
+        prior = np.log(v) - 2 * np.log1p(v**2 / (3 * design.shape_scale**2)) + np.log(a[1]) + np.log1p(-a[1])
+        return log_likelihood(family, rows.y, design.trials, eta, a).sum() + prior
+
+    for _ in range(3):
+        moved = np.array([aux[0] * np.exp(rng.normal()), expit(np.log(aux[1] / (1 - aux[1])) + rng.normal())])
+        if 1e-8 < moved[0] < 1e8 and 0 < moved[1] < 1 and np.log(rng.random()) < log_p(moved) - log_p(aux):
+            aux[:] = moved
+
+
 def no_zero_structural(rng, design, rows, beta, aux, Psi, B):
     """zi as if every zero were a count."""
     aux[-1] = rng.beta(1, 1 + len(rows.y))
@@ -367,6 +399,11 @@ VARIANTS = {
     "every zero a count": (
         DESIGNS["zero-inflated Poisson"],
         no_zero_structural,
+        ALL_MOVES - MOVES["aux"],
+    ),
+    "zeros from behind the hurdle": (
+        DESIGNS["hurdle negative binomial"],
+        hurdle_of_a_zero_inflated_count,
         ALL_MOVES - MOVES["aux"],
     ),
     "precision of a beta without its gamma function": (

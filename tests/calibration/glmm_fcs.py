@@ -40,6 +40,7 @@ from bayesimp import priors as pr
 from bayesimp.families import family_of
 from bayesimp.fcs import table as fcs_table
 from bayesimp.fcs.blocks import glmm as blocks
+from tests.calibration.families import above_zero
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
 from tests.calibration.uniformity import p_value
@@ -92,6 +93,10 @@ DESIGNS = {
     "negative binomial": make("negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "gamma": make("gamma", [1, 1], [0.5, 0.2], 0.4, 8.0),
     "inverse Gaussian": make("inverse_gaussian", [-1.5, 0.5], [0.2, 0.06], 0.2, 8.0),
+    "lognormal": make("lognormal", [1, 1], [0.5, 0.2], 0.4, 8.0),
+    "beta": make("beta", [-3, 1], [0.5, 0.2], 0.4, 8.0),
+    "hurdle Poisson": make("hurdle_poisson", [-3, 1.2], [0.5, 0.2], 0.4, 8.0),
+    "hurdle negative binomial": make("hurdle_negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "Student-t": make("student", [1, 1], [0.5, 0.2], 0.4, 8.0),
     "zero-inflated Poisson": make("zero_inflated_poisson", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "zero-inflated negative binomial": make(
@@ -140,9 +145,11 @@ def draw_truth(rng, design: Design) -> Truth:
             # in every cluster: mlmi's prior of the intercept has its mean at log(mean), as good as at 0 here
             means = [truth.y[~MISSING & (CODES == i)].mean() for i in range(2, CLUSTERS - 1)]
             ok &= min(means) > 0.15 and max(means) < 20
-        elif design.family in ("gamma", "inverse_gaussian"):
+        elif design.family in ("gamma", "inverse_gaussian", "lognormal"):
             ok &= 1e-3 < seen.min() and seen.max() < 1e6
-        elif design.family.endswith(("negative_binomial", "inflated_poisson")):
+        elif design.family == "beta":
+            ok &= 1e-8 < seen.min() and seen.max() < 1 - 1e-8
+        elif design.family.endswith(("negative_binomial", "inflated_poisson", "hurdle_poisson")):
             ok &= seen.max() < 1e6
         if ok:
             return truth
@@ -167,11 +174,13 @@ def _draw_once(rng, design: Design) -> Truth:
     aux = np.empty(0)
     if design.family == "ordinal":
         aux = np.cumsum(rng.exponential(size=LEVELS - 2))
-    elif design.family in ("negative_binomial", "gamma", "inverse_gaussian"):
+    elif design.family in ("negative_binomial", "gamma", "inverse_gaussian", "beta"):
         aux = rng.standard_t(3, 1) ** -2.0
     elif design.family == "student":
         aux = np.array([abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
-    if design.family.startswith("zero_inflated"):
+    elif design.family == "lognormal":
+        aux = np.abs(rng.standard_t(3, 1))
+    if design.family.startswith(("zero_inflated", "hurdle")):
         shape = rng.standard_t(3, 1) ** -2.0 if design.family.endswith("negative_binomial") else np.empty(0)
         aux = np.append(shape, rng.random())
     with np.errstate(over="ignore"):
@@ -192,6 +201,13 @@ def draw_response(rng, design: Design, eta, aux):
         case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
             count = replace(design, family=design.family.removeprefix("zero_inflated_"))
             return np.where(rng.random(n) < aux[-1], 0.0, draw_response(rng, count, eta, aux))
+        case "hurdle_poisson" | "hurdle_negative_binomial":
+            y = above_zero(rng, np.exp(np.minimum(one, 13.0)), aux[0] if len(aux) > 1 else None)
+            return np.where(rng.random(n) < aux[-1], 0.0, y)
+        case "lognormal":
+            return np.exp(one + aux[0] * rng.normal(size=n))
+        case "beta":
+            return rng.beta(aux[0] * expit(one), aux[0] * expit(-one))
         case "gamma":
             return np.exp(one) * rng.gamma(aux[0], 1 / aux[0], n)
         case "inverse_gaussian":
@@ -263,7 +279,7 @@ def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
     own = [
         v.reshape(DRAWS, -1)
         for name, v in last.items()
-        if name.startswith(("cutpoints", "shape", "sigma_", "nu", "zi"))
+        if name.startswith(("cutpoints", "shape", "sigma_", "nu", "zi", "hu_"))
     ]
     aux = np.hstack(own) if own else np.empty((DRAWS, 0))
     if design.family == "ordinal":
@@ -327,11 +343,11 @@ def score_of_imputed(design: Design, t: Truth) -> float:
     """d log p(y_mis | a eta + (1 - a) mean(eta), aux) / da at a = 1."""
     family = family_of(design.family)
     code = family.code(family.link(design.link))
+    aux = t.aux**-2.0 if design.family == "lognormal" else t.aux
     eta, n = t.eta[MISSING], TRIALS[MISSING] if design.family == "binomial" else 1.0
     middle, h = eta.mean(axis=0), 1e-4
     up, down = (
-        log_likelihood(code, t.y[MISSING], n, middle + a * (eta - middle), t.aux).sum()
-        for a in (1 + h, 1 - h)
+        log_likelihood(code, t.y[MISSING], n, middle + a * (eta - middle), aux).sum() for a in (1 + h, 1 - h)
     )
     return (up - down) / (2 * h) if np.isfinite(up) else -np.inf  # more successes than trials
 

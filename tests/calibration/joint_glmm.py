@@ -56,13 +56,13 @@ class Design:
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
-    """Student-t variables are not standardised, so that the prior of their scale does not depend on the data."""
+    """Student-t and inverse Gaussian variables as they are: the prior of scale or shape does not depend on the data."""
     responses = joint_table._responses
 
     def without(data, factors, V, places, known=None):
         Y, center, unit = responses(data, factors, V, places, known)
         for k, factor in enumerate(factors):
-            if factor.family.name == "student":
+            if factor.family.name in ("student", "inverse_gaussian"):
                 Y[:, k], center[k], unit[k] = V[:, places[k]], 0.0, 1.0
         return Y, center, unit
 
@@ -342,8 +342,9 @@ def ranks(
         )
         tree = imp.tree["posterior"]
         kept = {name: tree[name].values[0, thin - 1 :: thin] for name in truth if name in tree}
-        if "cutpoints_o" in kept:  # the first is 0
-            kept["cutpoints_o"] = kept["cutpoints_o"][:, -1:]
+        kept |= {
+            name: a[:, 1:] for name, a in kept.items() if name.startswith("cutpoints_")
+        }  # the first is 0
         completed = [positions(model.data, imp.frame(d)) for d in range(DRAWS)]
         values = {name: np.stack([table[name] for table in completed]) for name in completed[0]}
         true = quantities(
@@ -357,6 +358,16 @@ def ranks(
     return {name: np.array(r) for name, r in out.items()}
 
 
+# values that tables may hold, by family; tables with others are passed over
+POSITIVE, MANY = (1e-8, 1e8), (0.0, 1e4)
+LIMITS = {
+    "gamma": POSITIVE, "inverse_gaussian": POSITIVE, "lognormal": POSITIVE, "beta": (1e-8, 1 - 1e-8),
+    "student": (-1e6, 1e6), "zip": (0.0, 1e6), "zinb": (0.0, 1e6), "poisson": MANY, "negative_binomial": MANY,
+    "zero_inflated_poisson": MANY, "zero_inflated_negative_binomial": MANY, "hurdle_poisson": MANY,
+    "hurdle_negative_binomial": MANY,
+}  # fmt: skip
+
+
 def usable(design: Design, frame: pd.DataFrame) -> bool:
     """Whether every variable has two observed values and a missing one, and no number is too extreme to be held."""
     for name in frame.columns.drop("g"):
@@ -366,13 +377,7 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         if isinstance(seen.dtype, pd.CategoricalDtype):
             if seen.nunique() < len(seen.cat.categories):
                 return False
-        elif design.families.get(name) == "gamma" and not seen.between(1e-8, 1e8).all():
-            return False
-        elif design.families.get(name) == "student" and seen.abs().max() > 1e6:
-            return False
-        elif design.families.get(name) in ("zip", "zinb") and seen.max() > 1e6:
-            return False
-        elif design.families.get(name) == "poisson" and seen.max() > 1e4:
+        elif not seen.between(*LIMITS.get(design.families.get(name, ""), (-np.inf, np.inf))).all():
             return False
     return all(
         frame.groupby("g")[n].nunique().max() < 2 and frame[n].dropna().nunique() == 2 for n in design.whole

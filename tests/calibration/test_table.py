@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from tests.calibration import conditional, conditional_pymc, designs, glmm, glmm_fcs, joint_glmm, variants
+from tests.calibration import (
+    conditional,
+    conditional_pymc,
+    designs,
+    families,
+    glmm,
+    glmm_fcs,
+    joint_glmm,
+    variants,
+)
 from tests.calibration.__main__ import Line, Task, coverage, line, table, tasks
 
 
@@ -26,7 +35,7 @@ def test_every_design_and_every_spoiled_sampler_has_a_line():
     lines = list(tasks(pymc=True))
     assert len(set(lines)) == len(lines)
     right = {each.design for each in lines if not each.spoiled}
-    for module in (designs, conditional, conditional_pymc, glmm, glmm_fcs, joint_glmm):
+    for module in (designs, conditional, conditional_pymc, families, glmm, glmm_fcs, joint_glmm):
         assert set(module.DESIGNS) <= right
     spoiled = {each.spoiled for each in lines}
     for module in (variants, conditional, glmm, glmm_fcs):

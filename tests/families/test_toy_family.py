@@ -1,6 +1,6 @@
 """Families written in this file alone: a record is all that it takes to impute with them through method ``pymc``.
 
-lognormal    log y = eta + e,    e ~ N(0, sigma^2)              positive numbers, one parameter of its own
+galton       log y = eta + e,    e ~ N(0, sigma^2)              positive numbers, one parameter of its own
 geometric    P(y) = p (1 - p)^y,    mean e^eta = (1 - p) / p     counts
 """
 
@@ -22,7 +22,7 @@ SETTINGS = {"seed": 4, "cycles": 6, "progress": False}
 COMPILED = ("bayes", "glm", "mlmi", "2stage", "sti", "2lonly", "ml", "norm")
 
 
-def lognormal_node(data, eta):
+def galton_node(data, eta):
     import pymc as pm
 
     pm.LogNormal(data.name, mu=eta[:, 0], sigma=pm.HalfNormal("sd", 2), observed=data.y)
@@ -35,13 +35,13 @@ def geometric_node(data, eta):
     pm.NegativeBinomial(data.name, mu=pm.math.exp(eta[:, 0]), alpha=1.0, observed=data.y)
 
 
-LOGNORMAL = Family(
-    "lognormal",
+GALTON = Family(
+    "galton",
     "positive numbers",
     POSITIVE,
     {"log": None},
-    ("log_normal",),
-    lognormal_node,
+    ("galtonian",),
+    galton_node,
     Auxiliary("residual_sd", "sd", np.asarray, np.asarray),
     as_predictor="log",
 )
@@ -52,10 +52,10 @@ GEOMETRIC = Family(
 
 @pytest.fixture(autouse=True)
 def families():
-    for family in (LOGNORMAL, GEOMETRIC):
+    for family in (GALTON, GEOMETRIC):
         register(family)
     yield
-    for family in (LOGNORMAL, GEOMETRIC):
+    for family in (GALTON, GEOMETRIC):
         FAMILIES.pop(family.name, None)
 
 
@@ -80,12 +80,12 @@ def data(**families: str) -> bi.IncompleteData:
 
 @pytest.fixture(scope="module")
 def run():
-    """Ten imputations of the lognormal variable, and of its logarithm as a normal one."""
-    register(LOGNORMAL)
+    """Ten imputations of the variable, and of its logarithm as a normal one."""
+    register(GALTON)
     try:
-        ours = bi.FCS(data(time="lognormal")).impute(m=10, **SETTINGS)
+        ours = bi.FCS(data(time="galton")).impute(m=10, **SETTINGS)
     finally:
-        FAMILIES.pop("lognormal")
+        FAMILIES.pop("galton")
     logs = table()[["g", "x", "time"]].assign(time=lambda frame: np.log(frame["time"]))
     return ours, bi.FCS(bi.IncompleteData(logs, "g")).impute(m=10, **SETTINGS)
 
@@ -120,8 +120,8 @@ def test_its_own_parameter_is_in_the_results(run):
 
 def test_it_is_printed_summarised_and_plotted(run):
     ours, _ = run
-    assert "lognormal" in repr(ours.data)
-    assert "pymc [lognormal]" in repr(bi.FCS(data(time="lognormal")))
+    assert "galton" in repr(ours.data)
+    assert "pymc [galton]" in repr(bi.FCS(data(time="galton")))
     with pytest.warns(StatisticalWarning):  # six cycles are few
         assert "residual_sd_time" in str(ours.summary())
     figure = bi.plots.plot_imputed(ours)
@@ -133,10 +133,10 @@ def test_a_saved_run_is_loaded_and_goes_on(run, tmp_path):
     ours, _ = run
     ours.save(tmp_path / "run.nc")
     again = bi.load(tmp_path / "run.nc")
-    assert again.data.families["time"] == "lognormal"
+    assert again.data.families["time"] == "galton"
     assert_allclose(again.values("time"), ours.values("time"), rtol=0, atol=0)
-    FAMILIES.pop("lognormal")
-    with pytest.raises(SpecificationError, match="'lognormal' of 'time' is not known"):
+    FAMILIES.pop("galton")
+    with pytest.raises(SpecificationError, match="'galton' of 'time' is not known"):
         bi.load(tmp_path / "run.nc")
 
 
@@ -149,7 +149,7 @@ def test_counts_of_a_new_family_are_counts_everywhere():
 
 
 def test_it_predicts_through_its_logarithm():
-    model = bi.FCS(data(time="lognormal", falls="poisson"), methods={"time": "pymc", "falls": "bayes"})
+    model = bi.FCS(data(time="galton", falls="poisson"), methods={"time": "pymc", "falls": "bayes"})
     text = repr(model)
     assert "falls ~ 1 + x + log(time)" in text
     assert "log1p(falls)" in text
@@ -159,27 +159,27 @@ def test_a_column_is_checked_against_its_support():
     frame = table()[["g", "x", "time"]]
     frame.loc[5, "time"] = -1.0
     with pytest.raises(
-        DataError, match=r"'time' cannot be lognormal: its values are positive.* Found -1.0 in 1 of"
+        DataError, match=r"'time' cannot be galton: its values are positive.* Found -1.0 in 1 of"
     ):
-        bi.IncompleteData(frame, "g", {"time": "lognormal"})
-    assert bi.IncompleteData(table(), "g", {"time": "Log_Normal"}).families["time"] == "lognormal"
+        bi.IncompleteData(frame, "g", {"time": "galton"})
+    assert bi.IncompleteData(table(), "g", {"time": "Galtonian"}).families["time"] == "galton"
 
 
 @pytest.mark.parametrize("method", COMPILED)
 def test_methods_that_need_a_compiled_density_refuse_it(method):
-    with pytest.raises(SpecificationError, match=f"'time': method '{method}' .*lognormal.*'pymc'"):
-        bi.FCS(data(time="lognormal"), methods={"time": method})
+    with pytest.raises(SpecificationError, match=f"'time': method '{method}' .*galton.*'pymc'"):
+        bi.FCS(data(time="galton"), methods={"time": method})
 
 
 def test_the_joint_normal_model_and_analyses_refuse_it(run):
-    with pytest.raises(SpecificationError, match="'time' has family 'lognormal'"):
-        bi.JointNormal(data(time="lognormal"), "time ~ x + (1 | g)")
-    with pytest.raises(SpecificationError, match="no analysis of lognormal responses"):
-        run[0].analyse("time ~ x + (1 | g)", family="lognormal")
+    with pytest.raises(SpecificationError, match="'time' has family 'galton'"):
+        bi.JointNormal(data(time="galton"), "time ~ x + (1 | g)")
+    with pytest.raises(SpecificationError, match="no analysis of galton responses"):
+        run[0].analyse("time ~ x + (1 | g)", family="galton")
 
 
 def test_a_name_is_registered_once():
-    for name, taken in (("lognormal", "lognormal"), ("toy", "count")):
+    for name, taken in (("galton", "galton"), ("toy", "count")):
         with pytest.raises(SpecificationError, match=f"the name '{taken}' is that of family"):
             register(Family(name, "", POSITIVE, {"log": None}, (taken,)))
     with pytest.raises(SpecificationError, match="lower case"):
@@ -192,8 +192,8 @@ def test_a_name_is_registered_once():
 
 
 def test_a_family_without_a_kernel_says_so():
-    assert not LOGNORMAL.has_kernel and family_of("binomial(n)").has_kernel
-    with pytest.raises(KeyError, match="no kernel has the density of family 'lognormal'"):
-        LOGNORMAL.code("log")
-    others = [f for f in FAMILIES.values() if f.is_imputable and f not in (LOGNORMAL, GEOMETRIC)]
+    assert not GALTON.has_kernel and family_of("binomial(n)").has_kernel
+    with pytest.raises(KeyError, match="no kernel has the density of family 'galton'"):
+        GALTON.code("log")
+    others = [f for f in FAMILIES.values() if f.is_imputable and f not in (GALTON, GEOMETRIC)]
     assert len(others) >= 9 and all(family.has_kernel for family in others)

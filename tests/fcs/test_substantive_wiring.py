@@ -14,10 +14,10 @@ CLUSTERS, ROWS, SD = 12, 12, 1.0
 G = np.repeat(np.arange(CLUSTERS), ROWS)
 N = len(G)
 LEVELS = {"bernoulli": ["no", "yes"], "ordinal": ["low", "mid", "top"], "categorical": ["a", "b", "c"]}
-COUNTED = (*LEVELS, "binomial(n)", "poisson", "negative_binomial")
+COUNTED = (*LEVELS, "binomial(n)", "poisson", "negative_binomial", "hurdle_poisson")
 FAMILIES = (
     "normal", "bernoulli", "ordinal", "categorical", "binomial(n)", "poisson", "negative_binomial", "gamma",
-    "inverse_gaussian", "beta",
+    "inverse_gaussian", "lognormal", "beta", "hurdle_poisson",
 )  # fmt: skip
 
 
@@ -30,6 +30,8 @@ def covariate(family, rng):
         "binomial(n)": lambda: rng.binomial(size, 0.4), "poisson": lambda: rng.poisson(3.0, N),
         "negative_binomial": lambda: rng.poisson(rng.gamma(2, 2, N)), "gamma": lambda: rng.gamma(4, 5.0, N),
         "inverse_gaussian": lambda: rng.wald(20.0, 60.0, N), "beta": lambda: rng.beta(3, 2, N),
+        "lognormal": lambda: np.exp(3 + 0.5 * rng.normal(size=N)),
+        "hurdle_poisson": lambda: (1 + rng.poisson(3.0, N)) * rng.integers(0, 2, N),
     }[family]()  # fmt: skip
     if family not in LEVELS:
         return np.asarray(numbers, float), np.asarray(numbers, float), size

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
-from tests.fcs.test_wiring_families import LEVELS, candidates, draw
+from tests.fcs.test_wiring_families import LEVELS, LOG, POSITIVE, candidates, draw
 from tests.longhand.cells import Cell, compare
 from tests.longhand.laws import Rows, of_clusters
 
@@ -21,8 +21,8 @@ MEANS = np.r_[np.tile([-1.0, 1.0], 12), [-1.0, 1.0, 1.0, -1.0]]
 TRIALS = 3, 12, 7, 20  # of the clusters without a value
 WITHIN = np.array([0.0, 1.5, -1.5, 0.0])  # of the rows of every cluster, about its mean
 FAMILIES = ["bernoulli", "binomial", "poisson", "negative_binomial", "ordinal", "categorical", "gamma",
-            "inverse_gaussian", "beta", "student", "zero_inflated_poisson",
-            "zero_inflated_negative_binomial"]  # fmt: skip
+            "inverse_gaussian", "lognormal", "beta", "student", "zero_inflated_poisson",
+            "zero_inflated_negative_binomial", "hurdle_poisson", "hurdle_negative_binomial"]  # fmt: skip
 
 
 def clusters(family, seed):
@@ -74,11 +74,11 @@ def completed(family, y, trials, m):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_variables_of_clusters(family):
     y, trials = clusters(family, 4)
-    seen, logs = y[:OBSERVED], family.endswith(("poisson", "negative_binomial", "gamma", "inverse_gaussian"))
+    seen, logs = y[:OBSERVED], family.endswith(LOG)
     origin, unit = 0.0, 1.0
     if family == "student":
         origin, unit = seen.mean(), seen.std()
-    if family in ("gamma", "inverse_gaussian"):
+    if family in POSITIVE:
         unit = seen.mean()
     X = np.column_stack([np.ones(28), MEANS])
     mean, sd = np.zeros(2), np.array([5.0, 2.5])

@@ -28,7 +28,8 @@ LEVELS = {
     "bernoulli": ["no", "yes"], "probit": ["no", "yes"], "ordinal": ["low", "middle", "high"],
     "categorical": ["zebra", "ant", "cow"],
 }  # fmt: skip
-LOG = "poisson", "negative_binomial", "gamma", "inverse_gaussian"
+POSITIVE = "gamma", "inverse_gaussian", "lognormal"
+LOG = "poisson", "negative_binomial", *POSITIVE
 LABELS = np.array(["f", "b", "e", "a", "d", "g", "c"])  # neither in order of place nor of size
 
 
@@ -49,6 +50,14 @@ def draw(family, eta, second, trials, rng):
         case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
             count = draw(family.removeprefix("zero_inflated_"), eta, second, trials, rng)
             return np.where(rng.random(n) < 0.3, 0.0, count)
+        case "hurdle_poisson" | "hurdle_negative_binomial":
+            count = draw(family.removeprefix("hurdle_"), eta, second, trials, rng)
+            while (count == 0).any():
+                again = draw(family.removeprefix("hurdle_"), eta, second, trials, rng)
+                count = np.where(count == 0, again, count)
+            return np.where(rng.random(n) < 0.3, 0.0, count)
+        case "lognormal":
+            return 40 * np.exp(0.6 * eta + 0.5 * rng.normal(size=n))
         case "gamma":
             return 40 * np.exp(0.6 * eta) * rng.gamma(4, 1 / 4, n)
         case "inverse_gaussian":
@@ -157,7 +166,7 @@ def posterior(family, data, q=1, sd=(5.0, 2.5), **options):
     """
     rows, cells, X, Z = rows_and_cells(data, q)
     origin, unit = (300.0, UNIT) if family == "normal" else (0.0, 1.0)
-    if family in ("gamma", "inverse_gaussian"):
+    if family in POSITIVE:
         unit = rows.y.mean()
     if family == "student":
         origin, unit = rows.y.mean(), rows.y.std()
@@ -181,8 +190,8 @@ def against(family, method, m, cycles, seed=1, q=1, slopes=0.0, sizes=SIZES, **o
 NORMAL = bi.priors.Priors(bi.priors.HuangWand(scale=UNIT), bi.priors.HuangWand(scale=UNIT))
 PLANE = {"places": 15, "width": 5.0, "count": 1024}  # a grid of two effects
 FAMILIES = ["normal", "bernoulli", "probit", "binomial", "poisson", "negative_binomial", "ordinal", "categorical",
-            "gamma", "inverse_gaussian", "beta", "student",
-            "zero_inflated_poisson", "zero_inflated_negative_binomial"]  # fmt: skip
+            "gamma", "inverse_gaussian", "lognormal", "beta", "student", "zero_inflated_poisson",
+            "zero_inflated_negative_binomial", "hurdle_poisson", "hurdle_negative_binomial"]  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,15 +4,22 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.special import expit, ndtr
-from scipy.stats import invgamma, kstest, poisson, truncnorm
+from scipy.stats import invgamma, kstest, nbinom, poisson, truncnorm
 from scipy.stats import t as student
 
-from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.codes import (
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
 from bayesimp.kernels.families.scalar import (
     BETA,
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
+    LOGNORMAL,
     NEGATIVE_BINOMIAL,
     POISSON,
     PROBIT,
@@ -25,7 +32,8 @@ from tests.calibration.uniformity import p_value
 
 DRAWS = 99
 FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
-            (BETA, 2), (STUDENT, 2), (ZERO_INFLATED_POISSON, 2), (ZERO_INFLATED_NEGATIVE_BINOMIAL, 2),
+            (BETA, 2), (LOGNORMAL, 2), (HURDLE_POISSON, 2), (HURDLE_NEGATIVE_BINOMIAL, 2), (STUDENT, 2),
+            (ZERO_INFLATED_POISSON, 2), (ZERO_INFLATED_NEGATIVE_BINOMIAL, 2),
              (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
 
@@ -57,11 +65,21 @@ def truth(rng, family, levels, X, location, scale):
     mu = np.exp(X @ beta[:, 0])
     if family == POISSON:
         return beta, 1.0, d, rng.poisson(mu).astype(float) if mu.max() < 1e15 else mu * np.nan
-    zi = rng.random() if family in cl.ZERO_INFLATED else 0.0
+    zi = rng.random() if family in cl.EXTRA_ZEROS else 0.0
+    if family == LOGNORMAL:
+        sigma = abs(student(3).rvs(random_state=rng))
+        return beta, 1.0, np.array([sigma**-2.0]), mu * np.exp(sigma * rng.normal(size=len(mu)))
+    if family == HURDLE_POISSON:
+        count = poisson(mu).isf(rng.random(len(mu)) * poisson(mu).sf(0)) if mu.max() < 1e15 else mu * np.nan
+        return beta, 1.0, np.array([zi]), np.where(rng.random(len(mu)) < zi, 0.0, np.maximum(count, 1.0))
     if family == ZERO_INFLATED_POISSON:
         y = np.where(rng.random(len(mu)) < zi, 0.0, rng.poisson(np.minimum(mu, 1e15)))
         return beta, 1.0, np.array([zi]), y if mu.max() < 1e15 else mu * np.nan
     k = abs(student(3).rvs(random_state=rng)) ** -2.0
+    if family == HURDLE_NEGATIVE_BINOMIAL:
+        law = nbinom(k, k / (k + mu))
+        count = np.maximum(law.isf(rng.random(len(mu)) * law.sf(0)), 1.0) if mu.max() < 1e6 else mu * np.nan
+        return beta, 1.0, np.array([k, zi]), np.where(rng.random(len(mu)) < zi, 0.0, count)
     y = rng.wald(mu, k) if family == INVERSE_GAUSSIAN else mu * rng.gamma(k, size=len(mu)) / k
     if family in (NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL):
         y = rng.poisson(y).astype(float) if y.max() < 1e15 else y * np.nan

@@ -13,7 +13,13 @@ from scipy.stats import kstest, norm
 
 from bayesimp.kernels.covariance import update
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.codes import (
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, draw_rows, predictors, usual_aux
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.moves import centring
@@ -87,7 +93,8 @@ SCALAR = {
     f.NEGATIVE_BINOMIAL: ([0, 3, 1, 7], 1.0), f.GAMMA: ([0.2, 1.3, 0.4, 2.0], 1.0),
     f.INVERSE_GAUSSIAN: ([0.2, 1.3, 0.4, 2.0], 1.0), f.BETA: ([0.1, 0.6, 0.3, 0.97], 1.0), ORDINAL: ([0, 3, 1, 1], 1.0),
     STUDENT: ([0.2, -1.3, 4.0, 0.4], 1.0), ZERO_INFLATED_POISSON: ([0, 3, 0, 1], 1.0),
-    ZERO_INFLATED_NEGATIVE_BINOMIAL: ([0, 3, 0, 7], 1.0),
+    ZERO_INFLATED_NEGATIVE_BINOMIAL: ([0, 3, 0, 7], 1.0), f.LOGNORMAL: ([0.2, 1.3, 0.4, 2.0], 1.0),
+    HURDLE_POISSON: ([0, 1, 0, 3], 1.0), HURDLE_NEGATIVE_BINOMIAL: ([0, 1, 7, 1], 1.0),
 }  # fmt: skip
 
 
@@ -360,7 +367,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("family", range(ZERO_INFLATED_NEGATIVE_BINOMIAL + 1))
+@pytest.mark.parametrize("family", range(HURDLE_NEGATIVE_BINOMIAL + 1))
 @pytest.mark.parametrize("sizes", [[0, 1, 2, 0, 1, 2, 30], [20] * 10, [8, 8]], ids=str)
 def test_bad_data_are_survived(family, sizes):
     """With a random slope and a proper prior: the state stays finite, nothing fails."""
@@ -368,7 +375,7 @@ def test_bad_data_are_survived(family, sizes):
     X = np.column_stack([np.ones(sum(sizes)), rng.normal(size=sum(sizes))])
     codes = np.repeat(np.arange(len(sizes)), sizes)
     for name, make in BAD.items():
-        y = make(rng, X, codes) + (1.0 if family in (f.GAMMA, f.INVERSE_GAUSSIAN) else 0.0)
+        y = make(rng, X, codes) + (1.0 if family in (f.GAMMA, f.INVERSE_GAUSSIAN, f.LOGNORMAL) else 0.0)
         if family == f.BETA:
             y = 0.02 + 0.96 * y
         rows = make_rows(family, y, sizes, X, 2)

@@ -58,8 +58,8 @@ def _cuts(aux):
 def log_density(family, y, trials, eta, aux):
     """log p(y | eta): y, trials broadcast against eta (..., r) without its last axis; aux (..., a).
 
-    aux: increments of an ordinal variable, the variance of a normal one, scale and degrees of freedom of a Student-t one,
-    else the shape, and the probability of a structural zero last.
+    aux: increments of an ordinal variable, the variance of a normal one, the precision of the logarithm of a lognormal
+    one, scale and degrees of freedom of a Student-t one, else the shape, and the probability of a structural zero last.
     """
     e = eta[..., 0]
     with np.errstate(divide="ignore"):
@@ -89,6 +89,14 @@ def log_density(family, y, trials, eta, aux):
                 return np.log(
                     zi * (np.asarray(y) == 0) + (1 - zi) * np.exp(log_density(count, y, trials, eta, aux))
                 )
+            case "hurdle_poisson" | "hurdle_negative_binomial":
+                hu, count = aux[..., -1], family.removeprefix("hurdle_")
+                above = np.log(-np.expm1(log_density(count, 0.0, trials, eta, aux)))
+                given = np.log1p(-hu) + log_density(count, y, trials, eta, aux) - above
+                return np.where(np.asarray(y) == 0, np.log(hu), given)
+            case "lognormal":
+                k, log_y = aux[..., 0], np.log(y)
+                return 0.5 * np.log(k / (2 * np.pi)) - log_y - 0.5 * k * (log_y - e) ** 2
             case "student":
                 return stats.t.logpdf(y, aux[..., 1], e, aux[..., 0])
             case "normal":
@@ -127,6 +135,13 @@ def cumulative(family, t, trials, eta, aux):
         case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
             count = family.removeprefix("zero_inflated_")
             return aux[..., -1] + (1 - aux[..., -1]) * cumulative(count, t, trials, eta, aux)
+        case "hurdle_poisson" | "hurdle_negative_binomial":
+            count = family.removeprefix("hurdle_")
+            above = -np.expm1(log_density(count, 0.0, trials, eta, aux))
+            beyond = (1 - cumulative(count, t, trials, eta, aux)) / above
+            return aux[..., -1] + (1 - aux[..., -1]) * np.where(np.asarray(t) > 0, 1 - beyond, 0.0)
+        case "lognormal":
+            return ndtr(np.sqrt(aux[..., 0]) * (np.log(t) - e))
         case "student":
             return stats.t.cdf(t, aux[..., 1], e, aux[..., 0])
         case "normal":

@@ -11,7 +11,7 @@ from tests.longhand.joint_normal_rows import log_prior
 
 
 def log_posterior(
-    data, beta, b, Psi, prior, variation=None, increments=None, spread=None, excess=None, zi=None
+    data, beta, b, Psi, prior, variation=None, increments=None, spread=None, excess=None, zi=None, hu=None
 ) -> float:
     """Of beta, u, Psi (as `log_prior` has it), 1/sqrt(shape) and the increments, constants included."""
     value = sum(
@@ -24,6 +24,7 @@ def log_posterior(
             spread=spread,
             excess=excess,
             zi=zi,
+            hu=hu,
         )
     )
     # u and not b is free: the density of b times |L| per cluster
@@ -34,16 +35,17 @@ def log_posterior(
     if variation is not None:
         value += np.log(2) + stats.t(3).logpdf(variation)
     if spread is not None:
-        value += np.log(2) + stats.t(3).logpdf(spread) + stats.gamma(2, scale=10).logpdf(excess)
-    if zi is not None:
-        value += stats.beta(1, 1).logpdf(zi)
+        value += np.log(2) + stats.t(3).logpdf(spread)
+    if excess is not None:
+        value += stats.gamma(2, scale=10).logpdf(excess)
+    value += sum(stats.beta(1, 1).logpdf(p) for p in (zi, hu) if p is not None)
     if increments is not None:
         value += stats.expon.logpdf(increments).sum()
     return value + log_prior(Psi, prior.Psi)
 
 
 def log_likelihood(
-    data, beta, b, shape=None, increments=None, spread=None, excess=None, zi=None
+    data, beta, b, shape=None, increments=None, spread=None, excess=None, zi=None, hu=None
 ) -> list[float]:
     """By row."""
     q = data.Z.shape[1]
@@ -72,6 +74,13 @@ def log_likelihood(
                 law = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
                 out.append(np.log(zi * (y == 0) + (1 - zi) * law.pmf(y)))
                 continue
+            case "hurdle_poisson" | "hurdle_negative_binomial":
+                poisson = data.family == "hurdle_poisson"
+                law = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
+                out.append(np.log(hu) if y == 0 else np.log((1 - hu) * law.pmf(y) / law.sf(0)))
+                continue
+            case "lognormal":
+                law = stats.lognorm(spread, scale=mu)
             case "student":
                 law = stats.t(2 + excess, eta[0], spread)
             case "ordinal":
@@ -80,6 +89,6 @@ def log_likelihood(
             case "categorical":
                 weights = np.exp([0.0, *eta])
                 law = stats.rv_discrete(values=(range(data.levels), weights / weights.sum()))
-        continuous = "gamma", "inverse_gaussian", "beta", "student"
+        continuous = "gamma", "inverse_gaussian", "lognormal", "beta", "student"
         out.append(law.logpdf(y) if data.family in continuous else law.logpmf(y))
     return out

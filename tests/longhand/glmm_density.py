@@ -5,7 +5,13 @@ from scipy import stats
 from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, xlogy
 
 from bayesimp.kernels.families import scalar as f
-from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.codes import (
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
 
 __all__ = ["log_likelihood"]
@@ -43,12 +49,18 @@ def log_likelihood(family, y, trials, eta, aux):
             else stats.nbinom(aux[0], aux[0] / (aux[0] + mu))
         )
         return np.log(aux[-1] * (np.asarray(y) == 0) + (1 - aux[-1]) * law.pmf(y))
+    if family in (HURDLE_POISSON, HURDLE_NEGATIVE_BINOMIAL):
+        law = stats.poisson(mu) if family == HURDLE_POISSON else stats.nbinom(aux[0], aux[0] / (aux[0] + mu))
+        hu = aux[-1]
+        return np.where(np.asarray(y) == 0, np.log(hu), np.log1p(-hu) + law.logpmf(y) - np.log(law.sf(0)))
     if family == f.POISSON:
         return y * eta - mu - gammaln(y + 1)
     k = aux[0]
     if family == f.NEGATIVE_BINOMIAL:
         choose = gammaln(y + k) - gammaln(k) - gammaln(y + 1)
         return choose + xlogy(k, k / (k + mu)) + xlogy(y, mu / (k + mu))
+    if family == f.LOGNORMAL:
+        return stats.lognorm.logpdf(y, k**-0.5, scale=mu)
     if family == f.GAMMA:
         return k * np.log(k / mu) - gammaln(k) + (k - 1) * np.log(y) - k * y / mu
     return 0.5 * np.log(k / (2 * np.pi * y**3)) - k * (y - mu) ** 2 / (2 * mu**2 * y)

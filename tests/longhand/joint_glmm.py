@@ -38,7 +38,7 @@ class Law:
 
 
 def log_density(
-    law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1, sigma=None, nu=None, zi=None
+    law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1, sigma=None, nu=None, zi=None, hu=None
 ) -> float:
     """Of one response; eta (r,)."""
     p = ndtr(eta[0]) if law.link == "probit" else expit(eta[0])
@@ -51,6 +51,12 @@ def log_density(
             return np.log(zi * (y == 0) + (1 - zi) * stats.poisson(mu).pmf(y))
         case "zero_inflated_negative_binomial":
             return np.log(zi * (y == 0) + (1 - zi) * stats.nbinom(shape, shape / (shape + mu)).pmf(y))
+        case "hurdle_poisson" | "hurdle_negative_binomial":
+            poisson = law.family == "hurdle_poisson"
+            count = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
+            return np.log(hu) if y == 0 else np.log(1 - hu) + count.logpmf(y) - np.log(count.sf(0))
+        case "lognormal":
+            return stats.lognorm(sigma, scale=mu).logpdf(y)
         case "student":
             return stats.t(nu, eta[0], sigma).logpdf(y)
         case "bernoulli":
@@ -101,8 +107,9 @@ def log_posterior(frame, laws, theta, *, beta_sd, Sigma, Psi) -> float:
             total += stats.invwishart(Sigma[0], 1 / Sigma[1]).logpdf(theta[f"sigma2_{y}"])
         if f"variation_{y}" in theta:  # of the response divided by its mean, where the shape has its unit
             total += stats.t(3).logpdf(theta[f"variation_{y}"])
-        if law.family == "student":  # sigma in units of the response
+        if law.family in ("student", "lognormal"):  # sigma in units of the response, or of its logarithm
             total += stats.t(3).logpdf(theta[f"spread_{y}"])
+        if law.family == "student":
             total += stats.gamma(2, scale=10).logpdf(theta[f"nu_{y}"] - 2)
         if f"cutpoints_{y}" in theta:
             total += stats.expon.logpdf(np.diff(theta[f"cutpoints_{y}"])).sum()
@@ -155,6 +162,7 @@ def _complete(columns, laws, theta, b) -> float:
             "shape": theta.get(f"shape_{law.response}"), "cuts": theta.get(f"cutpoints_{law.response}"),
             "sigma2": theta.get(f"sigma2_{law.response}"), "sigma": theta.get(f"sigma_{law.response}"),
             "nu": theta.get(f"nu_{law.response}"), "zi": theta.get(f"zi_{law.response}"),
+            "hu": theta.get(f"hu_{law.response}"),
         }  # fmt: skip
         for j in range(1 if law.at_cluster else n):
             if np.isnan(y[j]):

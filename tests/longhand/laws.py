@@ -102,9 +102,8 @@ def _aux(family, z):
         sigma, excess = np.exp(z).T
         log = stats.t(3).logpdf(sigma) + stats.gamma(2, scale=10).logpdf(excess) + z.sum(1)
         return np.column_stack([sigma, 2 + excess]), log
-    if family.startswith(
-        "zero_inflated"
-    ):  # z = log shape^-1/2 where there is one, and logit zi, zi ~ Beta(1, 1)
+    if family.startswith(("zero_inflated", "hurdle")):
+        # z = log shape^-1/2 where there is one, and logit zi or hu, ~ Beta(1, 1)
         log = stats.logistic.logpdf(z[:, -1])
         if z.shape[1] == 1:
             return expit(z), log
@@ -116,10 +115,10 @@ def _aux(family, z):
 
 
 def _aux_size(family, levels):
-    shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian", "beta"
-    if family in ("student", "zero_inflated_negative_binomial"):
+    shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian", "lognormal", "beta"
+    if family in ("student", "zero_inflated_negative_binomial", "hurdle_negative_binomial"):
         return 2
-    if family == "zero_inflated_poisson":
+    if family in ("zero_inflated_poisson", "hurdle_poisson"):
         return 1
     return levels - 2 if family == "ordinal" else int(family in shaped)
 

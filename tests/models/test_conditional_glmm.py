@@ -25,7 +25,8 @@ MODELS = [
     ("bernoulli", "logit"), ("bernoulli", "probit"), ("binomial", "logit"), ("binomial", "probit"), ("poisson", "log"),
     ("negative_binomial", "log"), ("gamma", "log"), ("inverse_gaussian", "log"), ("beta", "logit"), ("ordinal", "logit"),
     ("categorical", "logit"), ("student", "identity"),
-    ("zero_inflated_poisson", "log"), ("zero_inflated_negative_binomial", "log"),
+    ("zero_inflated_poisson", "log"), ("zero_inflated_negative_binomial", "log"), ("lognormal", "log"),
+    ("hurdle_poisson", "log"), ("hurdle_negative_binomial", "log"),
 ]  # fmt: skip
 BETA = pr.Normal(0.3, 1.7)
 PRIORS = {
@@ -50,7 +51,12 @@ def rows(family: str, link: str, q: int = 1, n: int = 12, m: int = 4) -> Conditi
             y = rng.integers(0, trials + 1)
         case "poisson" | "negative_binomial":
             y = rng.poisson(2.0, n)
-        case "zero_inflated_poisson" | "zero_inflated_negative_binomial":
+        case (
+            "zero_inflated_poisson"
+            | "zero_inflated_negative_binomial"
+            | "hurdle_poisson"
+            | "hurdle_negative_binomial"
+        ):
             y = rng.poisson(2.0, n) * (np.arange(n) % 3 > 0)
         case "ordinal" | "categorical":
             levels = 4 if family == "ordinal" else 3
@@ -72,7 +78,7 @@ def functions(data: ConditionalData, prior):
     values = [model.rvs_to_values[v] for v in model.free_RVs]
     names = [
         n
-        for n in ("beta", "b", "Psi", "variation", "increments", "spread", "excess", "zi")
+        for n in ("beta", "b", "Psi", "variation", "increments", "spread", "excess", "zi", "hu")
         if n in model.named_vars
     ]
     density, free = model.logp(jacobian=False), model.logp()

@@ -166,6 +166,26 @@ def inflated():
     return frame, families, "y ~ x + log1p(k) + (1 | g)", factors, ("x", "k", "y"), laws
 
 
+def hurdles():
+    """Counts with a hurdle of both kinds given a number, the first complete; a lognormal covariate and its logarithm."""
+    rng, frame, n = base(9)
+    frame["x"] = 4.0 * np.exp(rng.normal(size=n))
+    frame["k"] = ((1 + rng.poisson(2.0, n)) * (rng.random(n) < 0.6)).astype(float)
+    frame["y"] = ((1 + rng.poisson(rng.gamma(2.0, 2.0, n))) * (rng.random(n) < 0.7)).astype(float)
+    for name, count in (("x", 7), ("y", 4)):
+        holes(rng, frame, name, count)
+    laws = [
+        Law("x", "lognormal", ONE, ONE, free=True),
+        Law("k", "hurdle_poisson", lambda c: [1.0, np.log(c["x"]), np.sqrt(c["x"])], ONE),
+        Law(
+            "y", "hurdle_negative_binomial", lambda c: [1.0, np.log1p(c["k"]), np.log(c["x"])], ONE, leaf=True
+        ),
+    ]
+    families = {"x": "lognormal", "k": "hurdle_poisson", "y": "hurdle_negative_binomial"}
+    factors = {"x": "x ~ 1 + (1 | g)", "k": "k ~ log(x) + sqrt(x) + (1 | g)"}
+    return frame, families, "y ~ log(x) + log1p(k) + (1 | g)", factors, ("x", "k", "y"), laws
+
+
 def between():
     """Variables with one value in a cluster, a number and a level; means over clusters, and what is within them."""
     rng, frame, n = base(5)
@@ -193,7 +213,7 @@ def between():
 
 CASES = {
     case.__name__: case
-    for case in (product_and_slope, levels, square, positive, proportion, robust, inflated, between)
+    for case in (product_and_slope, levels, square, positive, proportion, robust, inflated, hurdles, between)
 }
 
 

@@ -197,7 +197,7 @@ class Compiler:
         family = self.data.variable(name).distribution
         cure = (
             f"Put {written} into the table as a column and impute that, or declare a family without them "
-            f"(families={{'{name}': 'gamma'}} for positive numbers)."
+            f"(families={{'{name}': 'lognormal'}} or 'gamma' for positive numbers)."
             if family.is_normal
             else f"Add a number that keeps it inside, as in log({write(Name(name))} + 1), or put {written} into the "
             "table as a column and impute that."

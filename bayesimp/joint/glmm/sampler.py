@@ -29,7 +29,7 @@ from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
 from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
-from bayesimp.kernels.families.responses import ZERO_INFLATED, draw_rows
+from bayesimp.kernels.families.responses import EXTRA_ZEROS, draw_rows
 from bayesimp.kernels.families.shape import counts_above
 from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -102,7 +102,7 @@ class Sampler:
         table, chain = self.table, self.chain
         if table.cells.start[k] == table.cells.start[k + 1]:
             return
-        if table.factors[k].code in ZERO_INFLATED:
+        if table.factors[k].code in EXTRA_ZEROS:
             propose_counts(chain.rng, np.int64(k), table.arrays, table.cells, self.state, self.work[k])
         chain.failed += draw_cells(
             chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,

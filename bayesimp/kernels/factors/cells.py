@@ -14,8 +14,8 @@ value in a cluster. How it is drawn depends on the family:
                     mean       eta_kj + sum (d eta_l / d y) (y_l - eta_l(eta_kj)) / sd_l^2  / precision
     SLICE       other numbers, on the log scale if they are positive, the logit scale if proportions: slice sampling
                 (Neal 2003)
-    COUNT       unbounded counts: slice sampling on whole numbers; zero-inflated ones, which may have a mode at zero and
-                one far away, are first proposed from p_k(y | eta_k) and accepted by the likelihood of the children
+    COUNT       unbounded counts: slice sampling on whole numbers; those with extra zeros, which may have a mode at zero
+                and one far away, are first proposed from p_k(y | eta_k) and accepted by the likelihood of the children
 
 All leave the conditional distribution invariant; nothing is approximated or tuned.
 """
@@ -40,7 +40,7 @@ from bayesimp.kernels.factors.search import (
     search_scale,
     slice_width,
 )
-from bayesimp.kernels.families.mixtures import is_zero_inflated, propose_count
+from bayesimp.kernels.families.mixtures import has_extra_zeros, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "propose_counts", "set_columns",
@@ -252,7 +252,7 @@ def _draw_normal(
 def propose_counts(
     rng: np.random.Generator, k: Integer, arrays: FactorArrays, cells: Cells, state: State, work: Work
 ) -> None:
-    """work.proposal <- a draw of p_k(y | eta_k) for each missing cell of a zero-inflated factor, before `draw_cells`.
+    """work.proposal <- a draw of p_k(y | eta_k) for each missing cell of a factor with extra zeros, before `draw_cells`.
 
     No cell of a variable changes its own predictors. Poisson draws count references, which `draw_cells` does not.
     """
@@ -287,7 +287,7 @@ def draw_cells(
     kind, family, shape, r = cells.kind[k], arrays.family[k], state.shape[k], arrays.predictors[k]
     scale = search_scale(family) if kind == SLICE else 0
     last = arrays.level[k + 1] - arrays.level[k] - 1
-    failed, inflated = 0, is_zero_inflated(family)
+    failed, inflated = 0, has_extra_zeros(family)
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]

@@ -18,8 +18,16 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE
 from bayesimp.kernels.families.beta import polygammas, shares
-from bayesimp.kernels.families.codes import BETA, GAMMA, INVERSE_GAUSSIAN, NEGATIVE_BINOMIAL, STUDENT
-from bayesimp.kernels.families.mixtures import component
+from bayesimp.kernels.families.codes import (
+    BETA,
+    GAMMA,
+    HURDLE_NEGATIVE_BINOMIAL,
+    INVERSE_GAUSSIAN,
+    LOGNORMAL,
+    NEGATIVE_BINOMIAL,
+    STUDENT,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+)
 from bayesimp.notation import Vector
 
 __all__ = [
@@ -45,7 +53,7 @@ def search_scale(family: int) -> int:
     """On which scale a number is searched for: as it is, its logarithm if positive, its logit if a proportion."""
     if family == BETA:
         return LOGITS
-    return LOGARITHMS if family == GAMMA or family == INVERSE_GAUSSIAN else PLAIN
+    return LOGARITHMS if family == GAMMA or family == INVERSE_GAUSSIAN or family == LOGNORMAL else PLAIN
 
 
 @inner
@@ -71,14 +79,19 @@ def slice_width(family: int, shape: float, eta: float) -> float:
         return 2.0 * shape
     if family == GAMMA or family == INVERSE_GAUSSIAN:
         return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
+    if family == LOGNORMAL:
+        return 2.0 / math.sqrt(shape)
     if family == BETA:  # var logit y = psi_1(a) + psi_1(b)
         mu, rest = shares(eta)
         a, b = max(mu * shape, LEAST), max(rest * shape, LEAST)
         return 2.0 * math.sqrt(polygammas(a)[1] + polygammas(b)[1])
     mean = math.exp(min(eta, 30.0))
-    return 2.0 + 2.0 * math.sqrt(
-        mean + (mean * mean / shape if component(family) == NEGATIVE_BINOMIAL else 0.0)
+    overdispersed = (
+        family == NEGATIVE_BINOMIAL
+        or family == ZERO_INFLATED_NEGATIVE_BINOMIAL
+        or family == HURDLE_NEGATIVE_BINOMIAL
     )
+    return 2.0 + 2.0 * math.sqrt(mean + (mean * mean / shape if overdispersed else 0.0))
 
 
 @inner

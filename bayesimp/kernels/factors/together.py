@@ -9,7 +9,7 @@ of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the propo
 leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant along with it:
 
     normal, Student-t           y' = y + z'(b' - b): the residual stays
-    gamma                       y' = y exp(z'(b' - b)): the ratio to the mean stays
+    gamma, lognormal            y' = y exp(z'(b' - b)): the ratio to the mean stays
     binary, binomial            successes turn into failures, or the reverse, as the probability falls or rises from
                                 p to p': each of the n - y failures with probability (p' - p) / (1 - p), say
     Poisson                     y' ~ Binomial(y, mu' / mu) as the mean falls, y' = y + Poisson(mu' - mu) as it rises
@@ -34,22 +34,22 @@ from bayesimp.kernels.families.codes import (
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
+    LOGNORMAL,
     NEGATIVE_BINOMIAL,
     NORMAL,
     ORDINAL,
     POISSON,
     PROBIT,
     STUDENT,
-    ZERO_INFLATED_NEGATIVE_BINOMIAL,
-    ZERO_INFLATED_POISSON,
 )
+from bayesimp.kernels.families.responses import EXTRA_ZEROS
 from bayesimp.kernels.families.scalar import inverse_link
 from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
 
 
-NO_MOVE = NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA, ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
+NO_MOVE = NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA, *EXTRA_ZEROS
 
 
 def can_move_together(family: int) -> bool:
@@ -122,7 +122,7 @@ def _coupled(
     """The response at linear predictors `after`, coupled with y at `before`."""
     if family == NORMAL or family == STUDENT:
         return y + after[0] - before[0]
-    if family == GAMMA:
+    if family == GAMMA or family == LOGNORMAL:
         return y * math.exp(after[0] - before[0])
     if family == LOGIT or family == PROBIT:
         return _flipped(rng, y, trials, inverse_link(family, before[0]), inverse_link(family, after[0]))

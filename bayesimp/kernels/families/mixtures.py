@@ -1,23 +1,29 @@
-"""Responses whose density is a mixture: Student-t, zero-inflated counts.
+"""Responses whose density is a mixture: Student-t, counts with a probability of zero of their own.
 
     STUDENT    y ~ t_nu(eta, sigma),      w ~ Gamma(nu / 2, nu / 2),      y | w ~ N(eta, sigma^2 / w)     (Geweke 1993)
 
     ZERO_INFLATED_POISSON              y = 0 with probability zi, else y ~ Poisson(mu),    mu = e^eta       (Lambert 1992)
     ZERO_INFLATED_NEGATIVE_BINOMIAL    y = 0 with probability zi, else y ~ NB(mu, k)
 
-log p(y | eta) is not concave in eta: several rows may have two modes in a coefficient. Given the latent w of every row,
-or whether a zero is one of those of probability zi, it is; so an update of the parameters first draws
+    HURDLE_POISSON              y = 0 with probability hu, else y ~ Poisson(mu) given y > 0                (Mullahy 1986)
+    HURDLE_NEGATIVE_BINOMIAL    y = 0 with probability hu, else y ~ NB(mu, k) given y > 0
+
+log p(y | eta) of the first three is not concave in eta: several rows may have two modes in a coefficient. Given the
+latent w of every row, or whether a zero is one of those of probability zi, it is; so an update of the parameters first
+draws
 
     w | y, eta, sigma, nu ~ Gamma((nu + 1) / 2, (nu + z^2) / 2),      z = (y - eta) / sigma
     P(structural zero | y = 0, eta, zi, k) = zi / (zi + (1 - zi) p_0),      p_0 = e^-mu, or (1 + mu / k)^-k
 
 and its moves of coefficients and effects are given these (`latent`): precisions w / sigma^2 of normal rows take the place
 of `trials`, or 0 in the rows of structural zeros, which say nothing of eta. They are not kept: missing cells have them
-integrated out, as have the auxiliary parameters, drawn by slices (Neal 2003) of log sigma, log(nu - 2), log k, logit zi:
+integrated out, as have the auxiliary parameters, drawn by slices (Neal 2003) of log sigma, log(nu - 2), log k, logit zi.
+Every zero of a hurdle model is structural, so that nothing is latent: rows above zero are counts of kernels/families/
+truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly.
 
     sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4,      nu - 2 ~ Gamma(2, 1/10)        (Juarez & Steel 2010, from 2 on)
 
-    zi ~ Beta(1, 1),      k as kernels/families/shape.py
+    zi, hu ~ Beta(1, 1),      k as kernels/families/shape.py
 
 so that nu > 2 and imputed values have a variance, which Rubin's rules and linear predictors made of them need.
 """
@@ -31,19 +37,24 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.beta import shares
 from bayesimp.kernels.families.codes import (
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
     NEGATIVE_BINOMIAL,
     POISSON,
     STUDENT,
+    TRUNCATED_NEGATIVE_BINOMIAL,
+    TRUNCATED_POISSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
-from bayesimp.kernels.families.scalar import draw_response, log_likelihood, log_normaliser
+from bayesimp.kernels.families.scalar import LARGEST_LOG_MEAN, draw_response, log_likelihood, log_normaliser
 from bayesimp.kernels.families.shape import LARGEST as LARGEST_SHAPE
 from bayesimp.kernels.families.shape import log_shape_density
+from bayesimp.kernels.families.truncated import draw_truncated, log_above_zero, minus_log_zero
 from bayesimp.notation import Matrix, Vector
 
 __all__ = [
-    "component", "draw_mixture", "draw_mixture_aux", "is_mixture", "is_zero_inflated", "latent", "mixture_density",
+    "component", "draw_mixture", "draw_mixture_aux", "has_extra_zeros", "is_mixture", "latent", "mixture_density",
     "propose_count",
 ]  # fmt: skip
 
@@ -55,15 +66,27 @@ FARTHEST = 30.0  # of log(nu - 2) and logit zi
 
 
 @inner
-def is_zero_inflated(family: int) -> bool:
-    """Whether zeros come from two sources."""
-    return family == ZERO_INFLATED_POISSON or family == ZERO_INFLATED_NEGATIVE_BINOMIAL
+def has_extra_zeros(family: int) -> bool:
+    """Whether zeros have a probability of their own, the last auxiliary parameter."""
+    return ZERO_INFLATED_POISSON <= family <= HURDLE_NEGATIVE_BINOMIAL
+
+
+@inner
+def _is_hurdle(family: int) -> bool:
+    """Whether every zero is structural."""
+    return family == HURDLE_POISSON or family == HURDLE_NEGATIVE_BINOMIAL
+
+
+@inner
+def _has_no_shape(family: int) -> bool:
+    """Whether the probability of zero is the only auxiliary parameter."""
+    return family == ZERO_INFLATED_POISSON or family == HURDLE_POISSON
 
 
 @inner
 def is_mixture(family: int) -> bool:
     """Whether the family is one of the module."""
-    return family == STUDENT or is_zero_inflated(family)
+    return STUDENT <= family <= HURDLE_NEGATIVE_BINOMIAL
 
 
 @inner
@@ -71,22 +94,31 @@ def component(family: int) -> int:
     """The family of a row given its latent variable; the same of a family that is no mixture."""
     if family == ZERO_INFLATED_POISSON:
         return POISSON
+    if family == HURDLE_POISSON:
+        return TRUNCATED_POISSON
+    if family == HURDLE_NEGATIVE_BINOMIAL:
+        return TRUNCATED_NEGATIVE_BINOMIAL
     return NEGATIVE_BINOMIAL if family == ZERO_INFLATED_NEGATIVE_BINOMIAL else family
 
 
 @inner
 def _log_count(family: int, y: float, eta: float, first: float) -> float:
-    """log p(y | eta) of a count that is no structural zero."""
-    given = component(family)
+    """log p(y | eta) of a count that is no structural zero, be it truncated or not."""
+    given = POISSON if _has_no_shape(family) else NEGATIVE_BINOMIAL
     return log_likelihood(given, y, 1.0, eta, first) + log_normaliser(given, y, 1.0, first)
 
 
 @inner
 def mixture_density(family: int, y: float, eta: float, first: float, second: float) -> float:
     """log p(y | eta), latent variables integrated out; first, second: auxiliary parameters in order."""
-    if is_zero_inflated(family):
-        zi = first if family == ZERO_INFLATED_POISSON else second
+    if has_extra_zeros(family):
+        zi = first if _has_no_shape(family) else second
+        if _is_hurdle(family) and y == 0.0:
+            return math.log(zi)
         count = math.log1p(-zi) + _log_count(family, y, eta, first)
+        if _is_hurdle(family):
+            k = math.inf if _has_no_shape(family) else first
+            return count - log_above_zero(minus_log_zero(math.exp(eta), k), eta)
         return count if y > 0.0 else math.log(zi + math.exp(count))
     z = (y - eta) / first
     tail = 0.5 * (second + 1.0)
@@ -97,15 +129,21 @@ def mixture_density(family: int, y: float, eta: float, first: float, second: flo
 @inner
 def draw_mixture(rng: np.random.Generator, family: int, eta: float, aux: Vector) -> float:
     """A response; not finite where eta is not, or where the mean of a count is out of range (scalar.py)."""
-    if is_zero_inflated(family):
+    if has_extra_zeros(family):
         return propose_count(rng, family, eta, aux[0], aux[aux.size - 1])
     return eta + aux[0] * rng.standard_normal() / math.sqrt(rng.standard_gamma(0.5 * aux[1]) / (0.5 * aux[1]))
 
 
 @inner
 def propose_count(rng: np.random.Generator, family: int, eta: float, first: float, second: float) -> float:
-    """A zero-inflated count, as `draw_mixture` with auxiliary parameters first, second."""
-    zi = first if family == ZERO_INFLATED_POISSON else second
+    """A count with extra zeros, as `draw_mixture` with auxiliary parameters first, second."""
+    zi = first if _has_no_shape(family) else second
+    if _is_hurdle(family):
+        if not eta < LARGEST_LOG_MEAN:
+            return math.nan
+        k = math.inf if _has_no_shape(family) else first
+        y = draw_truncated(rng, math.exp(eta), k) if eta > -LARGEST_LOG_MEAN else 1.0
+        return 0.0 if rng.random() < zi else y
     y = draw_response(rng, component(family), 1.0, eta, first)
     return 0.0 if y >= 0.0 and rng.random() < zi else y
 
@@ -113,11 +151,13 @@ def propose_count(rng: np.random.Generator, family: int, eta: float, first: floa
 @inner
 def latent(rng: np.random.Generator, family: int, y: Vector, eta: Matrix, aux: Vector, out: Vector) -> None:
     """out (n,) <- latent variables of rows with predictors eta (n, 1), as moves of coefficients read them in `trials`."""
-    if is_zero_inflated(family):
+    if has_extra_zeros(family):
         zi = aux[aux.size - 1]
         for j in range(y.size):
             out[j] = 1.0
-            if y[j] == 0.0:
+            if y[j] == 0.0 and _is_hurdle(family):
+                out[j] = 0.0
+            elif y[j] == 0.0:
                 p = (1.0 - zi) * math.exp(_log_count(family, 0.0, eta[j, 0], aux[0]))
                 out[j] = 0.0 if rng.random() * (zi + p) < zi else 1.0
         return
@@ -143,6 +183,15 @@ def _log_student(which: int, y: Vector, eta: Matrix, scale: float, at: float, au
         return total - y.size * at - 2.0 * math.log1p((here / scale) ** 2 / 3.0) + at
     constant = math.lgamma(0.5 * (nu + 1.0)) - math.lgamma(0.5 * nu) - 0.5 * math.log(nu)
     return total + y.size * constant + DF_SHAPE * at - DF_RATE * here
+
+
+@inner
+def _log_hurdle_shape(y: Vector, mu: Matrix, above: Vector, scale: float, at: float) -> float:
+    """log p(at | y) up to a constant, at = log k; y, mu (n, 1) of counts above zero."""
+    total, k = log_shape_density(NEGATIVE_BINOMIAL, y, mu, above, 0.0, scale, at), math.exp(at)
+    for j in range(y.size):
+        total -= log_above_zero(minus_log_zero(mu[j, 0], k), math.log(mu[j, 0]))
+    return total
 
 
 @inner
@@ -181,6 +230,8 @@ def _log_aux(
 ) -> float:
     if family == STUDENT:
         return _log_student(which, y, eta, scale, at, aux)
+    if family == HURDLE_NEGATIVE_BINOMIAL:
+        return _log_hurdle_shape(y, eta, above, scale, at)
     return _log_zero_inflated(which, y, eta, zeros, above, scale, at, aux)
 
 
@@ -214,8 +265,13 @@ def draw_mixture_aux(
     zeros = np.empty(0)
     if family != STUDENT:
         y, eta, zeros = _parted(y, eta)
-    for draw in range(SWEEPS * aux.size):
-        which = draw % aux.size
+    free = aux.size
+    if _is_hurdle(family):  # the last is drawn exactly
+        free -= 1
+        none, some = rng.standard_gamma(1.0 + zeros.size), rng.standard_gamma(1.0 + y.size)
+        aux[free] = none / (none + some)
+    for draw in range(SWEEPS * free):
+        which = draw % free
         if family == ZERO_INFLATED_POISSON:
             which = INFLATION
         value = aux[which % aux.size]

@@ -10,9 +10,10 @@ As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two
 
 (the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
 
-`aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN
-and BETA; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, zi (1,) of ZERO_INFLATED_POISSON, the
-shape and zi (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL; else (0,).
+`aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA
+and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, zi or hu (1,) of
+ZERO_INFLATED_POISSON and HURDLE_POISSON, the shape before it (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL and
+HURDLE_NEGATIVE_BINOMIAL; else (0,).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.codes import (
     CATEGORICAL,
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
     NEGATIVE_BINOMIAL,
     ORDINAL,
     STUDENT,
@@ -42,8 +45,8 @@ from bayesimp.notation import Matrix, Vector
 
 __all__ = [
     "CATEGORICAL",
+    "EXTRA_ZEROS",
     "ORDINAL",
-    "ZERO_INFLATED",
     "aux_size",
     "cutpoints",
     "dispersed_aux",
@@ -53,7 +56,7 @@ __all__ = [
 ]
 
 
-ZERO_INFLATED = ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
+EXTRA_ZEROS = ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_POISSON, HURDLE_NEGATIVE_BINOMIAL
 
 
 def predictors(family: int, levels: int = 2) -> int:
@@ -65,32 +68,32 @@ def aux_size(family: int, levels: int = 2) -> int:
     """Number of auxiliary parameters."""
     if family == ORDINAL:
         return levels - 2
-    if family == ZERO_INFLATED_POISSON:
+    if family in (ZERO_INFLATED_POISSON, HURDLE_POISSON):
         return 1
-    if family == STUDENT or family == ZERO_INFLATED_NEGATIVE_BINOMIAL:
+    if family in (STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_NEGATIVE_BINOMIAL):
         return 2
     return 1 if NEGATIVE_BINOMIAL <= family < ORDINAL else 0
 
 
 def usual_aux(family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters to begin with: ones; nu and zi at the means of their priors."""
+    """Auxiliary parameters to begin with: ones; nu, zi and hu at the means of their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == STUDENT:
         aux[1] = LEAST_DF + DF_SHAPE / DF_RATE
-    elif family in ZERO_INFLATED:
+    elif family in EXTRA_ZEROS:
         aux[-1] = 0.5
     return aux
 
 
 def dispersed_aux(rng: np.random.Generator, family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; nu and zi from their priors."""
+    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; nu, zi and hu from their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == ORDINAL:
         return aux
     aux[:] = np.exp(rng.normal(0.0, 0.5, len(aux)))
     if family == STUDENT:
         aux[1] = LEAST_DF + rng.gamma(DF_SHAPE, 1.0 / DF_RATE)
-    elif family in ZERO_INFLATED:
+    elif family in EXTRA_ZEROS:
         aux[-1] = rng.beta(1.0, 1.0)
     return aux
 

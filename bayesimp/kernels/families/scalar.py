@@ -9,10 +9,11 @@ With linear predictor eta, trials n and shape k (of the families that have one):
     GAMMA              y ~ Gamma(k, k / mu),    var y = mu^2 / k
     INVERSE_GAUSSIAN   y ~ IG(mu, k),    var y = mu^3 / k
     BETA               y ~ Beta(k mu, k (1 - mu)),    mu = 1 / (1 + e^-eta)        (kernels/families/beta.py)
+    LOGNORMAL          log y ~ N(eta, 1 / k)
 
 The log density is split: `log_likelihood` has the terms with eta, `log_normaliser` the rest, so that moves of effects
 do not pay for gamma functions. All are log-concave in eta but the inverse Gaussian and the beta, whose curvature is the
-expected one.
+expected one, and TRUNCATED_NEGATIVE_BINOMIAL, of which only `is_log_concave` knows here (kernels/families/truncated.py).
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ from bayesimp.kernels.families.codes import (
     GAMMA,
     INVERSE_GAUSSIAN,
     LOGIT,
+    LOGNORMAL,
     NEGATIVE_BINOMIAL,
     POISSON,
     PROBIT,
+    TRUNCATED_NEGATIVE_BINOMIAL,
 )
 
-__all__ = ["BETA", "GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "NEGATIVE_BINOMIAL", "POISSON", "PROBIT",
+__all__ = ["BETA", "GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "LOGNORMAL", "NEGATIVE_BINOMIAL", "POISSON",
+           "PROBIT",
            "all_terms", "curvature_slope", "sum_of_logs",
            "derivatives", "draw_response", "inverse_link", "is_log_concave", "log_likelihood", "log_normaliser",
            "split_log_likelihood"]  # fmt: skip
@@ -54,7 +58,7 @@ LOG_2PI = math.log(2.0 * math.pi)
 @inner
 def is_log_concave(family: int) -> bool:
     """Whether log p(y | eta) is concave in eta for every y, so that a block of coefficients has one mode."""
-    return family != INVERSE_GAUSSIAN and family != BETA
+    return family != INVERSE_GAUSSIAN and family != BETA and family != TRUNCATED_NEGATIVE_BINOMIAL
 
 
 @inner
@@ -103,6 +107,8 @@ def log_likelihood(family: int, y: float, trials: float, eta: float, shape: floa
         return -shape * (eta + y * math.exp(-eta))
     if family == BETA:
         return beta_log_likelihood(y, eta, shape)
+    if family == LOGNORMAL:
+        return -0.5 * shape * (math.log(y) - eta) ** 2
     return -0.5 * shape * (y * math.exp(-2.0 * eta) - 2.0 * math.exp(-eta))
 
 
@@ -121,6 +127,8 @@ def log_normaliser(family: int, y: float, trials: float, shape: float) -> float:
         return shape * math.log(shape) - math.lgamma(shape) + (shape - 1.0) * math.log(y)
     if family == BETA:
         return beta_log_normaliser(y, shape)
+    if family == LOGNORMAL:
+        return 0.5 * (math.log(shape) - LOG_2PI) - math.log(y)
     return 0.5 * (math.log(shape) - LOG_2PI - 3.0 * math.log(y) - shape / y)
 
 
@@ -152,6 +160,8 @@ def derivatives(family: int, y: float, trials: float, eta: float, shape: float) 
         return shape * (ratio - 1.0), shape * ratio
     if family == BETA:
         return beta_score(y, eta, shape)
+    if family == LOGNORMAL:
+        return shape * (math.log(y) - eta), shape
     inverse = math.exp(-eta)
     return shape * (y * inverse * inverse - inverse), shape * inverse
 
@@ -183,6 +193,8 @@ def curvature_slope(family: int, y: float, trials: float, eta: float, shape: flo
         return -shape * y * math.exp(-eta)
     if family == BETA:
         return beta_curvature(eta, shape)[0]
+    if family == LOGNORMAL:
+        return 0.0
     return -shape * math.exp(-eta)
 
 
@@ -237,6 +249,9 @@ def all_terms(
         score, curvature = beta_score(y, eta, shape)
         slope, bend = beta_curvature(eta, shape)
         return beta_log_likelihood(y, eta, shape), 1.0, score, curvature, slope, bend
+    if family == LOGNORMAL:
+        r = math.log(y) - eta
+        return -0.5 * shape * r * r, 1.0, shape * r, shape, 0.0, 0.0
     inverse = math.exp(-eta)
     if family == GAMMA:
         ratio = y * inverse
@@ -269,7 +284,7 @@ def sum_of_logs(product: float, times: float, rest: float) -> tuple[float, float
 
 @inner
 def inverse_link(family: int, eta: float) -> float:
-    """The mean of one trial or row."""
+    """The mean of one trial or row; of LOGNORMAL the median."""
     if family == LOGIT or family == BETA:
         return 1.0 / (1.0 + math.exp(-eta)) if eta >= 0.0 else math.exp(eta) / (1.0 + math.exp(eta))
     if family == PROBIT:
@@ -279,7 +294,9 @@ def inverse_link(family: int, eta: float) -> float:
 
 @inner
 def draw_response(rng: np.random.Generator, family: int, trials: float, eta: float, shape: float) -> float:
-    """One response; nan where a log mean is out of range (`LARGEST_LOG_MEAN`), or a proportion is 0 or 1 to rounding."""
+    """One response; nan where a log mean is out of range (`LARGEST_LOG_MEAN`), or to rounding a proportion is 0 or 1, a
+    lognormal value 0 or infinite.
+    """
     if family == LOGIT or family == PROBIT:
         p = inverse_link(family, eta)
         successes = 0.0
@@ -298,4 +315,7 @@ def draw_response(rng: np.random.Generator, family: int, trials: float, eta: flo
         return float(rng.poisson(mu * rng.standard_gamma(shape) / shape))
     if family == GAMMA:
         return mu * rng.standard_gamma(shape) / shape
+    if family == LOGNORMAL:
+        y = math.exp(eta + rng.standard_normal() / math.sqrt(shape))
+        return y if 0.0 < y < math.inf else math.nan
     return rng.wald(mu, shape)

@@ -1,16 +1,18 @@
-"""The shape of negative binomial, gamma, inverse Gaussian and beta responses, drawn by slice sampling (Neal 2003).
+"""The shape of negative binomial, gamma, inverse Gaussian, beta and lognormal responses, by slice sampling (Neal 2003).
 
     coefficient of variation v = shape^-1/2 ~ half-t(3, scale),     delta = log shape,  v = e^(-delta/2)
     log p(delta) = -2 log(1 + v^2 / (3 scale^2)) + log v,     1e-8 < shape < 1e8
 
 v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
 response comes scaled to a mean of about one). The shape of a beta response is its precision phi, var y = mu (1 - mu) /
-(1 + phi). Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
+(1 + phi); that of a lognormal response is 1 / sigma^2, so that v is sigma, the residual standard deviation of log y.
+Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
 responses do, no posterior would be proper without. Log-likelihoods, k the shape, n rows:
 
     GAMMA              n (k log k - lgamma(k)) + k sum (log y - eta - y e^-eta)
     BETA               n lgamma(k) - sum (lgamma(k mu) + lgamma(k (1 - mu))) + k sum (mu log y + (1 - mu) log(1 - y))
     INVERSE_GAUSSIAN   n log(k) / 2 - (k / 2) sum (e^-2eta y - 2 e^-eta + 1 / y)
+    LOGNORMAL          n log(k) / 2 - (k / 2) sum (log y - eta)^2
     NEGATIVE_BINOMIAL  sum_{t < T} N(y > t) log(k + t) + sum_{y > T} lgamma(y + k) - lgamma(T + k)
                        + n k log k - sum (y + k) log(k + mu),       lgamma(y + k) - lgamma(k) = sum_{t < y} log(k + t)
 
@@ -26,7 +28,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.beta import shares
-from bayesimp.kernels.families.scalar import BETA, GAMMA, NEGATIVE_BINOMIAL
+from bayesimp.kernels.families.scalar import BETA, GAMMA, LOGNORMAL, NEGATIVE_BINOMIAL
 from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["LARGEST", "counts_above", "draw_shape", "log_shape_density"]
@@ -49,6 +51,9 @@ def _sum(family: int, y: Vector, eta: Matrix) -> float:
         if family == BETA:
             mu, rest = shares(eta[j, 0])
             total += mu * math.log(y[j]) + rest * math.log1p(-y[j])
+            continue
+        if family == LOGNORMAL:
+            total += (math.log(y[j]) - eta[j, 0]) ** 2
             continue
         e = math.exp(-eta[j, 0])
         if family == NEGATIVE_BINOMIAL:

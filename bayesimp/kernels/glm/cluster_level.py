@@ -33,14 +33,15 @@ from scipy.special import expit, ndtr
 from bayesimp.kernels.chained.regression import match
 from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.draws import truncated_normals
-from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
-from bayesimp.kernels.families.responses import aux_size, dispersed_aux, draw_rows
+from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.responses import EXTRA_ZEROS, aux_size, dispersed_aux, draw_rows
 from bayesimp.kernels.families.scalar import (
     BETA,
     GAMMA,
     INVERSE_GAUSSIAN,
     LARGEST_LOG_MEAN,
     LOGIT,
+    LOGNORMAL,
     NEGATIVE_BINOMIAL,
     POISSON,
     PROBIT,
@@ -64,9 +65,8 @@ __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "clust
 
 STEPS = 20  # of Gibbs or Metropolis a visit
 T_DF = 3.0  # of the half-t prior of sigma
-ZERO_INFLATED = ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGATIVE_BINOMIAL
-SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, STUDENT, *ZERO_INFLATED
-LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, *ZERO_INFLATED
+SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, LOGNORMAL, STUDENT, *EXTRA_ZEROS
+LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL, *EXTRA_ZEROS
 NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
 WORDS = REGRESSION_WORDS | {
     NO_VALUES: "no cluster has a value of the variable; nothing drawn",

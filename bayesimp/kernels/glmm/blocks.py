@@ -21,14 +21,14 @@ level gets probability of order 1/n wherever it lies, and that of a level observ
 At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, which is what H has.
 
 A proposal must not know the state, so its centre must not depend on where the search starts. Every target but those of
-the inverse Gaussian and the beta has one stationary point:
+the inverse Gaussian, the beta and the truncated negative binomial has one stationary point:
 
     log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: moves.py)
     with increments  F(theta, h) = log p + log prior - sum h + sum log h  is concave in (theta, h), h > 0, and
     dF / d delta = h dF / dh: as many stationary points in delta as in h
 
-There the search starts at the present state, which is near, or at zero if that fails. The target of an inverse Gaussian
-or a beta may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
+There the search starts at the present state, which is near, or at zero if that fails. The target of one of these three
+may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
 Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is
 within 1e-8 and H at a point within 1e-4 posterior standard deviations, wherever they started.
 

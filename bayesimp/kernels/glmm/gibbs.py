@@ -31,6 +31,8 @@ from bayesimp.kernels.covariance.update import (
     invert,
 )
 from bayesimp.kernels.families.codes import (
+    HURDLE_NEGATIVE_BINOMIAL,
+    HURDLE_POISSON,
     STUDENT,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
@@ -39,6 +41,7 @@ from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, dispersed_
 from bayesimp.kernels.families.scalar import (
     GAMMA,
     LOGIT,
+    LOGNORMAL,
     NEGATIVE_BINOMIAL,
     POISSON,
     PROBIT,
@@ -65,7 +68,7 @@ TALLIES = {
     "modes": ("sought", "found"),
     "shape": ("draws", "evaluations"),
 }
-OVERDISPERSED = NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL
+OVERDISPERSED = NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_NEGATIVE_BINOMIAL
 RARE = 10  # rows of a level, below which the log of its increment is far from normal and is slice sampled
 FAILURES = {
     1: "Psi lost its positive definiteness",
@@ -113,11 +116,14 @@ def rare_events(rows: GlmmRows, counts: Vector) -> float:
     """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
-    if rows.family in (POISSON, ZERO_INFLATED_POISSON, *OVERDISPERSED):
+    if rows.family in (POISSON, ZERO_INFLATED_POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL):
         return rows.y.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
         return counts.min()
-    return len(rows.y) if rows.family in (GAMMA, STUDENT) else 0.0  # the others are not log-concave
+    if rows.family == HURDLE_POISSON:  # a one says only that the mean is small
+        return (rows.y - (rows.y > 0)).sum()
+    # the others are not log-concave
+    return len(rows.y) if rows.family in (GAMMA, STUDENT, LOGNORMAL) else 0.0
 
 
 def glmm_step(

@@ -19,9 +19,10 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.codes import STUDENT, TRUNCATED_NEGATIVE_BINOMIAL, TRUNCATED_POISSON
 from bayesimp.kernels.families.responses import ORDINAL
 from bayesimp.kernels.families.scalar import LOGIT, NEGATIVE_BINOMIAL, POISSON, derivatives, log_likelihood
+from bayesimp.kernels.families.truncated import truncated_terms
 from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["add_categorical", "add_ordinal_with_cuts", "add_scalar"]
@@ -105,6 +106,9 @@ def add_scalar(
             curvature = trials[j]
             score = curvature * (y[j] - eta)
             total -= 0.5 * score * (y[j] - eta)
+        elif family == TRUNCATED_POISSON or family == TRUNCATED_NEGATIVE_BINOMIAL:
+            log_p, score, curvature = truncated_terms(family, y[j], eta, shape)
+            total += log_p
         elif family == ORDINAL:
             log_p, score, curvature = _ordinal_terms(int(y[j]), eta, cuts)
             total += log_p

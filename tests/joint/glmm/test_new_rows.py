@@ -198,6 +198,7 @@ def _mixed(family):
         "negative_binomial": lambda: rng.negative_binomial(3, 3 / (3 + np.exp(eta))),
         "student": lambda: eta + 0.7 * rng.standard_t(3, N),
         "zero_inflated_poisson": lambda: np.where(rng.random(N) < 0.3, 0, rng.poisson(np.exp(eta + 0.5))),
+        "hurdle_poisson": lambda: np.where(rng.random(N) < 0.3, 0, 1 + rng.poisson(np.exp(eta))),
     }[family]()  # fmt: skip
     table = pd.DataFrame({"g": G, "t": t, "x": x, "y": np.asarray(y, float)})
     table.loc[(rng.random(N) < 0.2) | (G < 2), "x"] = NAN
@@ -224,6 +225,10 @@ def log_density(family, y, eta, p, draw):
         case "zero_inflated_poisson":
             zi = p["zi_y"][draw]
             return np.log(zi * (y == 0) + (1 - zi) * stats.poisson(np.exp(eta)).pmf(y))
+        case "hurdle_poisson":
+            hu, mu = p["hu_y"][draw], np.exp(eta)
+            above = np.log1p(-hu) + stats.poisson(mu).logpmf(y) - np.log(-np.expm1(-mu))
+            return above if y > 0 else np.full(len(eta), np.log(hu))
         case "negative_binomial":
             shape = p["shape_y"][draw]
             return stats.nbinom(shape, shape / (shape + np.exp(eta))).logpmf(y)
@@ -286,6 +291,8 @@ def mean_of(family, eta, p, draw):
         return np.exp(eta)
     if family == "zero_inflated_poisson":
         return (1 - p["zi_y"][draw]) * np.exp(eta)
+    if family == "hurdle_poisson":
+        return (1 - p["hu_y"][draw]) * np.exp(eta) / -np.expm1(-np.exp(eta))
     if family == "ordinal":
         return sum(expit(eta - cut) for cut in (0.0, *p["cutpoints_y"][draw]))
     return eta if family in ("normal", "student") else expit(eta)
@@ -293,7 +300,16 @@ def mean_of(family, eta, p, draw):
 
 @pytest.mark.parametrize(
     "family",
-    ["normal", "poisson", "bernoulli", "ordinal", "negative_binomial", "student", "zero_inflated_poisson"],
+    [
+        "normal",
+        "poisson",
+        "bernoulli",
+        "ordinal",
+        "negative_binomial",
+        "student",
+        "zero_inflated_poisson",
+        "hurdle_poisson",
+    ],
 )
 def test_other_families_have_the_law_by_weights(family):
     table, new = _mixed(family)

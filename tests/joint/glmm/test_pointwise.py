@@ -64,6 +64,7 @@ def by_row(completed, frame, law, first, theta):
             "sigma": theta.get(f"sigma_{y}"),
             "nu": theta.get(f"nu_{y}"),
             "zi": theta.get(f"zi_{y}"),
+            "hu": theta.get(f"hu_{y}"),
         }
         for j, row in enumerate(own.index):
             if np.isnan(frame[y][row]):
@@ -113,8 +114,9 @@ def test_log_prior_is_longhand(name):
         if f"shape_{y}" in theta:
             unit = frame[y].mean() if law.family == "inverse_gaussian" else 1.0
             expected[f"shape_{y}"] = np.log(2) + stats.t(3).logpdf((theta[f"shape_{y}"] / unit) ** -0.5)
-        if f"zi_{y}" in theta:
-            expected[f"zi_{y}"] = 0.0
+        expected |= {f"{p}_{y}": 0.0 for p in ("zi", "hu") if f"{p}_{y}" in theta}
+        if law.family == "lognormal":
+            expected[f"sigma_{y}"] = np.log(2) + stats.t(3).logpdf(theta[f"sigma_{y}"])
         if law.family == "student":
             sigma = theta[f"sigma_{y}"] / frame[y].std(ddof=0)
             expected[f"sigma_{y}"] = np.log(2) + stats.t(3).logpdf(sigma)

@@ -22,7 +22,7 @@ from bayesimp.joint.glmm.prior import factor_priors
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import workspace
 from bayesimp.kernels.factors.cells import draw_cells, propose_counts
-from bayesimp.kernels.families.responses import ZERO_INFLATED
+from bayesimp.kernels.families.responses import EXTRA_ZEROS
 
 G = np.repeat(np.arange(5), [5, 4, 6, 3, 5])
 N = len(G)
@@ -30,6 +30,7 @@ FAMILIES = {
     "w": "bernoulli", "v": "bernoulli", "z": "bernoulli", "o": "ordinal", "c": "categorical", "t": "binomial(size)",
     "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian", "p": "beta",
     "r": "student", "zk": "zero_inflated_poisson", "zb": "zero_inflated_negative_binomial",
+    "ln": "lognormal", "hk": "hurdle_poisson", "hb": "hurdle_negative_binomial",
 }  # fmt: skip
 ONE = np.ones(N)
 
@@ -47,6 +48,8 @@ def table() -> pd.DataFrame:
         "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
         "r": 20.0 + 4.0 * rng.standard_t(3.0, N), "zk": rng.poisson(5.0, N) * (rng.random(N) < 0.7) * 1.0,
         "zb": rng.poisson(rng.gamma(2.0, 3.0, N)) * (rng.random(N) < 0.7) * 1.0,
+        "ln": 5.0 * np.exp(rng.normal(size=N)), "hk": (1 + rng.poisson(3.0, N)) * (rng.random(N) < 0.7) * 1.0,
+        "hb": (1 + rng.poisson(rng.gamma(2.0, 2.0, N))) * (rng.random(N) < 0.7) * 1.0,
     })  # fmt: skip
 
 
@@ -115,10 +118,10 @@ class OneCell:
         for k, factor in enumerate(tab.factors):
             if factor.family.name == "student":
                 state.cuts[k, 0] = 2.5  # degrees of freedom
-            elif factor.family.name == "zero_inflated_poisson":
-                state.shape[k] = 0.3  # zi
-            elif factor.family.name == "zero_inflated_negative_binomial":
-                state.cuts[k, 0] = 0.3  # zi
+            elif factor.family.name in ("zero_inflated_poisson", "hurdle_poisson"):
+                state.shape[k] = 0.3  # zi, hu
+            elif factor.family.name in ("zero_inflated_negative_binomial", "hurdle_negative_binomial"):
+                state.cuts[k, 0] = 0.3  # zi, hu
         self.k = self.names.index(case.target)
         self.rows = [int(np.flatnonzero(tab.row == case.row)[0])]  # place of the row among the sampler's
         if tab.factors[self.k].at_cluster:
@@ -134,7 +137,7 @@ class OneCell:
         tab, k, out = self.model.table, np.int64(self.k), np.empty(count)
         work = workspace(self.arrays, self.cells, k)
         for d in range(count * thin):
-            if tab.factors[self.k].code in ZERO_INFLATED:
+            if tab.factors[self.k].code in EXTRA_ZEROS:
                 propose_counts(self.rng, k, self.arrays, self.cells, self.state, work)
             failed = draw_cells(
                 self.rng, k, self.arrays, self.cells, tab.programs, tab.means, tab.divisor, self.state, work
@@ -189,6 +192,13 @@ class OneCell:
         if family == "zero_inflated_negative_binomial":
             zi, count = self.state.cuts[k, 0], stats.nbinom(shape, shape / (shape + np.exp(e)))
             return np.log(zi * (level == 0) + (1 - zi) * count.pmf(level))
+        if family.startswith("hurdle"):
+            poisson, mu = family == "hurdle_poisson", np.exp(e)
+            hu = shape if poisson else self.state.cuts[k, 0]
+            count = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
+            return np.where(level == 0, np.log(hu), np.log1p(-hu) + count.logpmf(level) - np.log(count.sf(0)))
+        if family == "lognormal":
+            return stats.lognorm.logpdf(y, shape**-0.5, scale=unit * np.exp(e))
         if family == "student":
             return stats.t.logpdf(y, self.state.cuts[k, 0], center + unit * e, unit * shape)
         if family == "bernoulli":
@@ -238,7 +248,7 @@ class OneCell:
     def p_of_numbers(self, draws: np.ndarray, tilt: Callable = lambda v: 0.0) -> float:
         """Kolmogorov-Smirnov of the draws against the law on a grid; tilt: added to its logarithm, to spoil it."""
         lo, hi = draws.min(), draws.max()
-        positive = self.case.target in ("s", "i")
+        positive = self.case.target in ("s", "i", "ln")
         edge = (lo / 4, hi * 4) if positive else (lo - (hi - lo) / 2, hi + (hi - lo) / 2)
         grid = np.geomspace(*edge, 600) if positive else np.linspace(*edge, 600)
         if self.case.target == "p":

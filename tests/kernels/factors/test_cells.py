@@ -16,7 +16,7 @@ ICC = "1 + (1 | g)"
 none = lambda d: ()  # noqa: E731
 one = lambda d: (1,)  # noqa: E731
 own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p", "r", "zk",
-                                     "zb")}  # fmt: skip
+                                     "zb", "ln", "hk", "hb")}  # fmt: skip
 
 
 def f(text, fixed, random=one):
@@ -125,6 +125,15 @@ DISCRETE = {
         ),
         150,
     ),
+    "hurdle": (case("hk", y=f("I(log1p(hk)**2) + (1 | g)", lambda d: (1, np.log1p(d.hk) ** 2))), 60),
+    "hurdle, overdispersed, hurdle child": (
+        case(
+            "hb",
+            hk=f("log1p(hb) + (1 | g)", lambda d: (1, np.log1p(d.hb))),
+            y=f("hk + (1 | g)", lambda d: (1, d.hk)),
+        ),
+        150,
+    ),
     "count in a cluster mean": (
         case("k", y=f("k + cluster_mean(k) + (1 | g)", lambda d: (1, d.k, mean(d.k)))),
         60,
@@ -203,6 +212,15 @@ NUMBERS = {
         ),
         SLICE,
     ),
+    "lognormal": (case("ln", y=f("sqrt(ln) + (1 | g)", lambda d: (1, np.sqrt(d.ln)))), SLICE),
+    "lognormal child": (
+        case(
+            "x",
+            ln=f("x + (1 | g)", lambda d: (1, d.x)),
+            y=f("log(ln) + (1 | g)", lambda d: (1, np.log(d.ln))),
+        ),
+        SLICE,
+    ),
     "beta": (case("p", y=f("p + I(p**2) + (1 | g)", lambda d: (1, d.p, d.p**2))), SLICE),
     "beta, beta child of a number": (
         case("x", p=f("x + (1 | g)", lambda d: (1, d.x)), y=f("p + (1 | g)", lambda d: (1, d.p))),
@@ -231,18 +249,18 @@ def test_whole_numbers(name):
     given, levels = DISCRETE[name]
     cell = OneCell(given)
     kind = cell.cells.kind[cell.k]
-    assert kind == (COUNT if given.target in ("k", "nb", "zk", "zb") else ENUMERATE)
+    assert kind == (COUNT if given.target in ("k", "nb", "zk", "zb", "hk", "hb") else ENUMERATE)
     most = levels if given.target != "t" else int(cell.arrays.trials[cell.rows[0], cell.k]) + 1
     assert cell.p_of_levels(cell.draws(3000, thin(kind)), most) > LEVEL
 
 
-@pytest.mark.parametrize("name", ["zk", "zb"])
+@pytest.mark.parametrize("name", ["zk", "zb", "hk", "hb"])
 def test_a_mode_at_zero_and_one_far_away(name):
     """A mean of forty, and a child for which zero is as good: no count between them is likely."""
     y = f(f"I(log1p({name})**2) + (1 | g)", lambda d: (1, np.log1p(getattr(d, name)) ** 2))
     cell = OneCell(case(name, y=y))
     first = cell.arrays.coefficient[cell.k]
-    cell.state.beta[first], cell.state.shape[cell.k] = 3.7, 0.3 if name == "zk" else 40.0
+    cell.state.beta[first], cell.state.shape[cell.k] = 3.7, 0.3 if name in ("zk", "hk") else 40.0
     cell.state.beta[-1] = 0.05
     draws = cell.draws(3000, 12)
     assert 0.02 < (draws == 0).mean() < 0.98 and ((draws > 2) & (draws < 12)).mean() < 0.01
@@ -278,7 +296,7 @@ def test_mean_and_variance_are_exact(name):
     "name, child",
     [("binary, product in a normal child, logistic child", "y"), ("ordinal", "k"), ("nominal", "o"),
      ("zero-inflated, overdispersed, zero-inflated child", "zk"), ("zero-inflated", "y"),
-     ("of clusters", "x")],
+     ("hurdle, overdispersed, hurdle child", "hk"), ("of clusters", "x")],
 )  # fmt: skip
 def test_a_child_left_out_is_noticed(name, child):
     given, levels = DISCRETE[name]
@@ -293,6 +311,7 @@ def test_a_child_left_out_is_noticed(name, child):
         ("normal children", "u"),
         ("poisson child", "k"),
         ("gamma, gamma child", "i"),
+        ("lognormal child", "ln"),
         ("beta, beta child of a number", "p"),
         ("student, shifted, student child of a number", "r"),
     ],
@@ -319,7 +338,7 @@ def test_means_that_move_one_row_only_are_noticed(name):
     assert cell.p_of_numbers(cell.draws(3000)) < REJECTED
 
 
-@pytest.mark.parametrize("name", ["gamma", "inverse gaussian", "gamma, gamma child"])
+@pytest.mark.parametrize("name", ["gamma", "inverse gaussian", "gamma, gamma child", "lognormal"])
 def test_the_jacobian_of_the_logarithm_is_noticed(name):
     cell = OneCell(NUMBERS[name][0])
     draws = cell.draws(3000, thin(SLICE))

@@ -1,0 +1,57 @@
+"""Calibration of the joint GLMM with every family in both roles: short here, in full by `-m slow`.
+
+Last results of the full run: FAMILIES_RESULTS.md. Level LEVEL a design after Bonferroni over its quantities; spoiled
+models must fall below REJECTED.
+"""
+
+import numpy as np
+import pytest
+
+from bayesimp.families import FAMILIES
+from tests.calibration import families, joint_glmm, sbc
+from tests.calibration.families import DESIGNS
+from tests.calibration.montecarlo import LEVEL, REJECTED
+from tests.calibration.test_joint_glmm import without_child
+
+
+def test_every_family_has_a_design_of_both_roles():
+    assert {name.partition("(")[0] for name in DESIGNS} == {
+        f.name for f in FAMILIES.values() if f.is_imputable
+    }
+    for name, own in DESIGNS.items():
+        complete, _ = own.simulate(np.random.default_rng(0))
+        frame = joint_glmm.delete(np.random.default_rng(1), own, complete)
+        if joint_glmm.usable(own, frame):
+            model = own.model(frame)
+            assert list(model.responses) == ["v", "y"], name
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", ["lognormal", "hurdle_negative_binomial"])
+def test_ranks_are_uniform(name):
+    assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 15, seed=1, tune=80, thin=3)) > LEVEL
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_design_in_full(name):
+    assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 120, joint_glmm.SEED)) > LEVEL / len(DESIGNS)
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", ["lognormal", "hurdle_poisson"])
+def test_a_child_left_out_is_rejected(name):
+    ranks = joint_glmm.ranks(DESIGNS[name], 60, 2, tune=60, thin=2, spoil=without_child("v", "y"))
+    assert sbc.overall(ranks) < REJECTED
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_counts_that_are_raised_to_one_are_rejected(monkeypatch):
+    """In place of counts given that they are above zero."""
+    monkeypatch.setattr(
+        families, "above_zero", lambda rng, mu, k=None: np.maximum(families.counts(rng, mu, k), 1.0)
+    )
+    assert sbc.overall(joint_glmm.ranks(DESIGNS["hurdle_poisson"], 100, 2, tune=60, thin=3)) < REJECTED
