@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from bayesimp.kernels.lmm.deviance import (
 from bayesimp.kernels.newton import bfgs, downhill, shortened
 from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
-__all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
+__all__ = ["Prepared", "PreparedTables", "descend", "prepare_tables", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
@@ -263,7 +264,34 @@ class Descent:
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
-def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
+class Prepared(Protocol):
+    """Tables whose deviance can be searched: with one grouping factor, `PreparedTables`, or several."""
+
+    @property
+    def n(self) -> IntVector:
+        """(M,) rows of each table."""
+        ...
+
+    @property
+    def free(self) -> IntMatrix:
+        """(d, 2) row and column of the free elements of Lambda."""
+        ...
+
+    @property
+    def reml(self) -> bool:
+        """The criterion."""
+        ...
+
+    def at(self, tables: IntVector) -> Prepared:
+        """Some of the tables."""
+        ...
+
+    def descend(self, theta: Matrix, held: Vector | None = ..., evaluations: int = ...) -> Descent:
+        """Searches from theta (M, d); with one evaluation, the deviance and its gradient there."""
+        ...
+
+
+def search(prepared: Prepared, theta: Matrix) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
@@ -292,7 +320,7 @@ def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray
     return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
 
 
-def second_derivatives(prepared: PreparedTables, end: Descent) -> np.ndarray:
+def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
     """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
     M, d = end.theta.shape
     sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
