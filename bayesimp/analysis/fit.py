@@ -5,8 +5,9 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
+    crossed or nested terms, normal             own kernel (`bayesimp.kernels.crossed.fit`)
     bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
-    crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
+    others of these, and other families         the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
 from __future__ import annotations
@@ -113,19 +114,20 @@ def fit_each(
     if family in GENERALISED and simple:
         with one_thread(tables.rows * len(tables.columns)):
             result = fit_generalised(tables, formula, family, link, quadrature, **columns)
-    elif family in NORMAL and simple and link is None and trials is None and quadrature == 1:
+    elif family in NORMAL and link is None and trials is None and quadrature == 1:
         with one_thread(tables.rows * len(tables.columns)):
             result = fit_linear(tables, formula, reml, weights, offset)
     elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
-            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)}, weights and "
-            f"offset for these and the normal, all with at most one grouping factor; family is {family!r}."
+            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)} with at most one "
+            f"grouping factor, weights and offset for these and the normal; family is {family!r}."
         )
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
         result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
-    fits = Fits(analysis, **result, log=_compare(imputed, formula, offset))
+    log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
+    fits = Fits(analysis, **result, log=log)
     if fits.codes is not None:
         _warn_of_codes(fits)
     astray = ~fits.converged

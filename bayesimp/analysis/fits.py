@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayesimp.analysis.gaps import NOT_CONGENIAL
+from bayesimp.analysis.groups import Grouping
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
@@ -71,7 +72,10 @@ class Fits:
     quadrature
         Number of nodes by which the log-likelihood was computed.
     log
-        How the analysis compares with the imputation model (`bayesimp.analysis.congenial`), see `events`.
+        How the analysis compares with the imputation model (`bayesimp.analysis.congenial`), and which grouping factors
+        are crossed, see `events`.
+    groupings
+        Of an analysis with several grouping factors: their levels, and which is nested in which.
     """
 
     analysis: str
@@ -90,10 +94,11 @@ class Fits:
     codes: NDArray[np.int64] | None = None
     quadrature: int = 1
     log: tuple[Event, ...] = ()
+    groupings: tuple[Grouping, ...] = ()
 
     @property
     def events(self) -> pd.DataFrame:
-        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis."""
+        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis; crossed groups."""
         return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:
@@ -140,9 +145,10 @@ class Fits:
         )
 
     def __repr__(self) -> str:
+        groups = "".join(f"\n{grouping}" for grouping in self.groupings)
         if len(self) == 1:
-            return f"{self._heading()}\n{as_text(self[0].to_frame())}{self._components_text()}"
-        return f"{self._heading()}; terms: {', '.join(self.names)})"
+            return f"{self._heading()}\n{as_text(self[0].to_frame())}{self._components_text()}{groups}"
+        return f"{self._heading()}; terms: {', '.join(self.names)}){groups}"
 
     def _components_text(self) -> str:
         """Of one fit: standard deviations and correlations."""

@@ -2,7 +2,8 @@
 
     y = X beta + sum_t Z_t b_t + e,   e ~ N(0, sigma^2 I),   b_ti ~ N(0, sigma^2 Lambda_t Lambda_t'),   b_ti = Lambda_t u_ti
 
-With K of `bayesimp.kernels.crossed.structure`, its factor L by blocks (effects, X, y) and Sigma the inverse of K without y,
+With K of `bayesimp.kernels.crossed.structure`, its factor L by blocks (effects, X, y) and Sigma the inverse of K
+without y,
 
     L L'      = K                                          Bates, Maechler, Bolker & Walker (2015), eq. 18
     rss       = L_yy^2                                     penalised residual sum of squares; y'y minus what is explained
@@ -13,9 +14,9 @@ With K of `bayesimp.kernels.crossed.structure`, its factor L by blocks (effects,
     d deviance / d Lambda_t = 2 sum_i { sum_s,j A_ti,sj Lambda_s Sigma_sj,ti [+ B_ti Sigma_X,ti] - f_ti u_ti' / sigma^2 }
         A = Z'Z,  B = Z'X,  c = Z'y,  f = c - B beta - A Lambda u,  sigma^2 = rss / df
 
-(rss by the envelope theorem; d log|K| = tr(Sigma dK)). Under REML Sigma is the inverse of the rows of (u, X), under ML that of u
-alone, and only its elements where K has some are needed. As with one factor the deviance is even in every column of Lambda_t,
-so that the search needs no bounds, and X, Z_t and y arrive orthonormal, residual and scaled.
+(rss by the envelope theorem; d log|K| = tr(Sigma dK)). Under REML Sigma is the inverse of the rows of (u, X), under ML
+that of u alone, and only its elements where K has some are needed. As with one factor the deviance is even in every
+column of Lambda_t, so that the search needs no bounds, and X, Z_t and y arrive orthonormal, residual and scaled.
 """
 
 from __future__ import annotations

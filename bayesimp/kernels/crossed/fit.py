@@ -1,14 +1,16 @@
 """Linear mixed models with several grouping factors, fitted by (RE)ML: one table, or many imputations of one.
 
-The deviance is in kernels/crossed/deviance.py. Its search begins with BFGS (SciPy's) and then does what that of one factor does
-at the boundary (`bayesimp.kernels.lmm.search.search`); at its optimum everything follows from Lambda, sigma^2, beta and L_XX as
-for one factor (`bayesimp.kernels.lmm.fit`), Lambda and Psi being those of all terms, blocks on the diagonal.
+The deviance is in kernels/crossed/deviance.py. Its search begins with BFGS (SciPy's) and then does what that of one
+factor does at the boundary (`bayesimp.kernels.lmm.search.search`); at its optimum everything follows from Lambda,
+sigma^2, beta and L_XX as for one factor (`bayesimp.kernels.lmm.fit`), Lambda and Psi being those of all terms, blocks
+on the diagonal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +28,9 @@ from bayesimp.notation import BoolVector, IntMatrix, IntVector, Matrix, Vector
 
 __all__ = ["RandomEffects", "fit_crossed_models", "log_likelihood_crossed"]
 
-DEPENDENT = 1e-10  # as for one factor: share of a column that those behind it leave, below which it depends on them
+DEPENDENT = (
+    1e-10  # as for one factor: share of a column that those behind it leave, below which it depends on them
+)
 EXACT = 1e-24  # share of the squares of y that X leaves, below which it reproduces y
 GRADIENT = 1e-6  # at which SciPy stops; the deviance is then within about its square of the minimum
 
@@ -77,8 +81,8 @@ def fit_crossed_models(
     DataError
         X reproduces y exactly, or X and the random effects together do.
     SpecificationError
-        Columns of X or of a Z are linearly dependent, or there are no more rows than columns of X; or the variance components
-        are not identified (`bayesimp.kernels.crossed.identifiability`).
+        Columns of X or of a Z are linearly dependent, or there are no more rows than columns of X; or the variance
+        components are not identified (`bayesimp.kernels.crossed.identifiability`).
     """
     y, X, starts = np.asarray(y, dtype=float), np.asarray(X, dtype=float), np.asarray(starts, dtype=np.int64)
     M, free = len(starts) - 1, _free(terms)
@@ -89,7 +93,7 @@ def fit_crossed_models(
         ]
     tables, units, clusters = [], [], np.empty(M, dtype=np.int64)
     shape: Structure | None = None
-    for k, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for k, (start, stop) in enumerate(pairwise(starts)):
         part = slice(start, stop)
         here = [term.rows(part) for term in terms]
         where = f"table {k + 1} of {M}: " if M > 1 else ""
@@ -193,19 +197,25 @@ class PreparedTerms:
         ends = np.concatenate([[0], np.cumsum(widths)])
         Lambda = np.zeros((ends[-1], ends[-1]))
         Lambda[self.free[:, 0], self.free[:, 1]] = theta
-        blocks = [Lambda[a:b, a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        blocks = [Lambda[a:b, a:b] for a, b in pairwise(ends)]
         return deviance(self.products[k], blocks, self.reml, held)
 
-    def descend(
-        self, theta: Matrix, held: Vector | None = None, evaluations: int = EVALUATIONS
-    ) -> Descent:
+    def descend(self, theta: Matrix, held: Vector | None = None, evaluations: int = EVALUATIONS) -> Descent:
         """Searches from a copy of theta (M, d), nan for the end of the table before; with one evaluation none moves.
 
         held (M,): sigma^2, or 0 to profile it out.
         """
         theta, (M, d), p = np.array(theta, dtype=float), np.shape(theta), self.products[0].structure.fixed
         flags: BoolVector = np.zeros(M, dtype=bool)
-        out = Descent(theta, np.zeros(M), np.zeros((M, d)), flags, np.zeros((M, p)), np.zeros((M, p, p)), np.zeros((M, 2)))
+        out = Descent(
+            theta,
+            np.zeros(M),
+            np.zeros((M, d)),
+            flags,
+            np.zeros((M, p)),
+            np.zeros((M, p, p)),
+            np.zeros((M, 2)),
+        )
         diagonal, curvature = self.free[:, 0] == self.free[:, 1], np.eye(d)
         for k in range(M):
             unknown = np.isnan(theta[k])
@@ -223,6 +233,7 @@ class PreparedTerms:
         self, k: int, theta: Vector, curvature: Matrix, evaluations: int
     ) -> tuple[Vector, Matrix, bool]:
         """The end of a search of table k, its inverse Hessian, and whether no decrease is left; curvature: to start from."""
+
         def fun(theta: Vector) -> tuple[float, Vector]:
             at = self.evaluate(k, theta)
             return at.value, at.gradient[self.free[:, 0], self.free[:, 1]]
@@ -241,7 +252,8 @@ def log_likelihood_crossed(
 ) -> float:
     """log p(y; beta, Psi, sigma^2) of one table, marginal over the random effects; Psi (Q, Q) by blocks, may be singular.
 
-    -2 times it is the ML deviance of y - X beta without fixed effects, sigma^2 held, at Lambda_t Lambda_t' = Psi_t / sigma^2.
+    -2 times it is the ML deviance of y - X beta without fixed effects, sigma^2 held, at Lambda_t Lambda_t' = Psi_t /
+    sigma^2.
     """
     r = np.asarray(y, dtype=float) - np.asarray(X, dtype=float) @ np.asarray(beta)
     scale = np.sqrt(np.mean(r**2))
@@ -249,7 +261,7 @@ def log_likelihood_crossed(
     shape = structure_of(codes, [t.levels for t in terms], [z.shape[1] for z in Z], 0)
     ends = np.concatenate([[0], np.cumsum(shape.widths)])
     Lambda = []
-    for first, last in zip(ends[:-1], ends[1:], strict=True):
+    for first, last in pairwise(ends):
         values, vectors = np.linalg.eigh(Psi[first:last, first:last] / sigma2)
         # any root will do; below zero there is only rounding: Psi is a covariance matrix
         Lambda.append(vectors * np.sqrt(np.maximum(values, 0.0)))

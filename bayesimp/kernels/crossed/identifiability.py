@@ -1,8 +1,8 @@
 """Whether the data can tell the variance components of several grouping factors apart.
 
-As for one factor (`bayesimp.kernels.lmm.identifiability`), I and the matrices G_f = K'Z_t (I x E_f) Z_t'K of all free elements
-psi_f of all terms must be linearly independent, K an orthonormal basis of the complement of X. Their inner products are sums
-over the cells of two terms, the levels i of t and j of s that meet, A_ij = Z_ti'Z_sj:
+As for one factor (`bayesimp.kernels.lmm.identifiability`), I and the matrices G_f = K'Z_t (I x E_f) Z_t'K of all free
+elements psi_f of all terms must be linearly independent, K an orthonormal basis of the complement of X. Their inner
+products are sums over the cells of two terms, the levels i of t and j of s that meet, A_ij = Z_ti'Z_sj:
 
     tr(G_f G_g) = sum_ij tr(E_f A_ij E_g A_ij') - 2 tr(E_f A_ij E_g B_sj B_ti') + tr(W_f W_g)
     tr(I G_f)   = sum_i tr(A_ii E_f) - tr W_f,             tr(I I) = n - p
@@ -26,12 +26,12 @@ __all__ = ["check_terms_identified", "terms_identified"]
 def terms_identified(products: Products, correlated: Sequence[bool], kept: Sequence[int]) -> bool:
     """Whether the components of the kept terms, and sigma^2, change the covariance of the contrasts in different ways."""
     structure, n = products.structure, products.n
+    if not kept:
+        return True
     E = {t: _elements(structure.widths[t], correlated[t]) for t in kept}
     first = dict(zip(kept, np.cumsum([0, *(len(E[t]) for t in kept)])[:-1], strict=True))
     B = {t: products.B[t][:, :, :-1] for t in kept}
-    W = np.concatenate(
-        [np.einsum("iap,fab,ibr->fpr", B[t], E[t], B[t], optimize=True) for t in kept]
-    )
+    W = np.concatenate([np.einsum("iap,fab,ibr->fpr", B[t], E[t], B[t], optimize=True) for t in kept])
     d = len(W)
     inner, squares = np.empty((d + 1, d + 1)), np.empty(d + 1)
     inner[0, 0] = squares[0] = n - structure.fixed
@@ -46,7 +46,9 @@ def terms_identified(products: Products, correlated: Sequence[bool], kept: Seque
         inner[here, there] += plain - 2.0 * cross
         if t == s:
             squares[here] = np.diag(plain)
-            inner[0, here] = np.einsum("iab,fab->f", A, E[t]) - np.einsum("fpp->f", W[first[t] :][: len(E[t])])
+            inner[0, here] = np.einsum("iab,fab->f", A, E[t]) - np.einsum(
+                "fpp->f", W[first[t] :][: len(E[t])]
+            )
         else:
             inner[there, here] += (plain - 2.0 * cross).T
     inner[1:, 0] = inner[0, 1:]

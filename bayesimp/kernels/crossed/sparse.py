@@ -7,8 +7,8 @@ K_11 (d, d) has sparse columns, and with it L_11 and L_21; what is left of K_22 
 
     L_22 L_22' = C = K_22 - L_21 L_21'                                by LAPACK, outside this file
 
-Every column j of L_11 has its rows below the diagonal in ``rows[starts[j]:starts[j + 1]]``, ascending, R_j. The elements of
-the inverse that stand where L has its own follow from those behind them (Takahashi, Fagan & Chin 1973):
+Every column j of L_11 has its rows below the diagonal in ``rows[starts[j]:starts[j + 1]]``, ascending, R_j. The
+elements of the inverse that stand where L has its own follow from those behind them (Takahashi, Fagan & Chin 1973):
 
     Sigma[R_j, j] = -Sigma[R_j, R_j] L[R_j, j] / L_jj,       Sigma_jj = 1 / L_jj^2 - L[R_j, j]' Sigma[R_j, j] / L_jj
 
@@ -32,11 +32,12 @@ __all__ = ["eliminate", "inverse_elements", "pattern", "solve_transposed"]
 def pattern(
     indptr: IntVector, columns: IntVector, starts: IntVector, rows: IntVector, counts: IntVector
 ) -> None:
-    """counts (n,) <- the number of elements of L below the diagonal in each column; rows <- where they are, if it has room.
+    """counts (n,) <- the number of elements of L below the diagonal in each column; rows <- where they are, if it has
+    room.
 
-    indptr (n + 1,), columns: the elements of K left of the diagonal, row by row. ``rows`` is empty when they are counted;
-    then starts (d + 1,) are the places of the first d columns in it. Davis (2005), Algorithm 849, ldl_symbolic: row k of L
-    is what the elimination tree leads to from the elements of row k of K.
+    indptr (n + 1,), columns: the elements of K left of the diagonal, row by row. ``rows`` is empty when they are
+    counted; then starts (d + 1,) are the places of the first d columns in it. Davis (2005), Algorithm 849,
+    ldl_symbolic: row k of L is what the elimination tree leads to from the elements of row k of K.
     """
     n, d = len(counts), len(starts) - 1
     parent, seen = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -60,8 +61,8 @@ def eliminate(
 ) -> bool:
     """diagonal (d,), below <- those of L_11 and L_21, from those of K; corner <- C, lower triangle.
 
-    middle (d,) <- the place of the first row of every column that is in the corner. Returns False where K_11 is not positive
-    definite.
+    middle (d,) <- the place of the first row of every column that is in the corner. Returns False where K_11 is not
+    positive definite.
     """
     d, size = len(diagonal), len(corner)
     work = np.zeros(d + size)

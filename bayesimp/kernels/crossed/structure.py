@@ -8,8 +8,8 @@ Effect a of level i of term t has a row and a column of
 
 Levels i of t and j of s share an element if a row has both. The term with most effects comes first and has no elements
 outside its own blocks, so that eliminating it is cheap; classes before the schools they are nested in leave nothing of
-schools but their own blocks. The remaining effects form the corner of `bayesimp.kernels.crossed.sparse` as soon as at least
-half of their part of L is full.
+schools but their own blocks. The remaining effects form the corner of `bayesimp.kernels.crossed.sparse` as soon as at
+least half of their part of L is full.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Structure:
         return all(np.array_equal(a, b) for a, b in zip(self.codes, codes, strict=True))
 
 
-def structure_of(codes: Sequence[IntVector], levels: Sequence[int], widths: Sequence[int], p: int) -> Structure:
+def structure_of(
+    codes: Sequence[IntVector], levels: Sequence[int], widths: Sequence[int], p: int
+) -> Structure:
     """The structure of terms with these codes (n,), numbers of levels and of effects of a level, and p fixed effects.
 
     Raises
@@ -113,7 +115,10 @@ def structure_of(codes: Sequence[IntVector], levels: Sequence[int], widths: Sequ
         for s in order[k:]:
             met.append((t, s, *_cells(codes[t], codes[s], levels[t], levels[s], t == s)))
     ends = [
-        (_columns(offsets[t], levels[t], widths[t])[first], _columns(offsets[s], levels[s], widths[s])[second])
+        (
+            _columns(offsets[t], levels[t], widths[t])[first],
+            _columns(offsets[s], levels[s], widths[s])[second],
+        )
         for t, s, first, second, _ in met
     ]
     starts, rows, d = _filled(ends, N, p)
@@ -169,9 +174,10 @@ def _filled(ends: list[tuple[IntArray, IntArray]], N: int, p: int) -> tuple[IntV
     d = int(np.argmax(np.append((share >= FULL) | (left_over <= SMALL), True)))
     if N - d > LARGEST:
         raise SpecificationError(
-            f"the random effects of {N:,} levels depend on each other so closely that a matrix of {N - d:,} rows is needed "
-            f"(at most {LARGEST:,}): the grouping factors are crossed, and each has many levels. Leave out the random term "
-            "of one of them, or merge its levels."
+            f"the random effects of {N:,} levels depend on each other so closely that a matrix of {N - d:,} rows is "
+            f"needed (at most {LARGEST:,}): the grouping factors are crossed, and each has many levels. Leave out the "
+            "random "
+            "term of one of them, or merge its levels."
         )
     starts = np.concatenate([[0], np.cumsum(counts[:d] + p + 1)]).astype(np.int64)
     rows = np.empty(starts[-1], np.int64)
