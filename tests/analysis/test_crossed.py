@@ -262,7 +262,7 @@ def test_missing_groups_are_refused_by_name_and_number():
     frame = reference("nested")
     frame["class"] = frame["class"].astype(float).where(np.arange(len(frame)) >= 7)
     with pytest.raises(
-        DataError, match="grouping column 'class' is missing in 7 rows of a completed table.*Give each"
+        DataError, match=r"grouping column 'class' is missing in 7 rows of a completed table.*Give each"
     ):
         bi.fit_each([frame] * 3, "y ~ x + (1 | school/class)")
     with pytest.raises(DataError, match="'class' is missing in 7 rows"):

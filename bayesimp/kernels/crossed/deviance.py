@@ -1,15 +1,15 @@
 """Profiled (RE)ML deviance of a linear mixed model with several grouping factors, and its exact gradient.
 
-    y = X beta + sum_t Z_t b_t + e,   e ~ N(0, sigma^2 I),   b_ti ~ N(0, sigma^2 Lambda_t Lambda_t'),   b_ti = Lambda_t u_ti
+    y = X beta + sum_t Z_t b_t + e,   e ~ N(0, sigma^2 I),   b_ti = Lambda_t u_ti ~ N(0, sigma^2 Lambda_t Lambda_t')
 
 With K of `bayesimp.kernels.crossed.structure`, its factor L by blocks (effects, X, y) and Sigma the inverse of K
 without y,
 
-    L L'      = K                                          Bates, Maechler, Bolker & Walker (2015), eq. 18
+    L L'      = K                                          Bates, Maechler, Bolker & Walker (2015), sec. 3
     rss       = L_yy^2                                     penalised residual sum of squares; y'y minus what is explained
-    (u, beta) = solution of L_(u,X)' w = L_y,(u,X)'        ibid., eq. 25, 26
+    (u, beta) = solution of L_(u,X)' w = L_y,(u,X)'
     df        = n (ML),  n - p (REML)
-    deviance  = log|L_uu|^2 + df (1 + log(2 pi rss / df)) [+ log|L_XX|^2 under REML]        ibid., eq. 34, 41
+    deviance  = log|L_uu|^2 + df (1 + log(2 pi rss / df)) [+ log|L_XX|^2 under REML]
 
     d deviance / d Lambda_t = 2 sum_i { sum_s,j A_ti,sj Lambda_s Sigma_sj,ti [+ B_ti Sigma_X,ti] - f_ti u_ti' / sigma^2 }
         A = Z'Z,  B = Z'X,  c = Z'y,  f = c - B beta - A Lambda u,  sigma^2 = rss / df

@@ -21,7 +21,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.crossed.deviance import Evaluation, Products, deviance, products_of
 from bayesimp.kernels.crossed.identifiability import check_terms_identified
 from bayesimp.kernels.crossed.structure import Structure, structure_of
-from bayesimp.kernels.lmm.fit import LinearMixedFit, Units, fit_at, refuse_exact
+from bayesimp.kernels.lmm.fit import NO_RESIDUAL, LinearMixedFit, Units, fit_at, refuse_exact
 from bayesimp.kernels.lmm.identifiability import Labels
 from bayesimp.kernels.lmm.search import BOUNDARY, EVALUATIONS, NEAR, START, Descent, search
 from bayesimp.notation import BoolVector, IntMatrix, IntVector, Matrix, Vector
@@ -32,7 +32,9 @@ DEPENDENT = (
     1e-10  # as for one factor: share of a column that those behind it leave, below which it depends on them
 )
 EXACT = 1e-24  # share of the squares of y that X leaves, below which it reproduces y
-GRADIENT = 1e-6  # at which SciPy stops; the deviance is then within about its square of the minimum
+GRADIENT = (
+    1e-7  # times the root of n: at which SciPy stops. Below it, rounding of the deviance hides what is gained
+)
 
 
 @dataclass(frozen=True)
@@ -232,14 +234,20 @@ class PreparedTerms:
     def _searched(
         self, k: int, theta: Vector, curvature: Matrix, evaluations: int
     ) -> tuple[Vector, Matrix, bool]:
-        """The end of a search of table k, its inverse Hessian, and whether no decrease is left; curvature: to start from."""
+        """The end of a search of table k, its inverse Hessian, whether no decrease is left; curvature: to begin with."""
+        left = [1.0]  # of the residual mean square
 
         def fun(theta: Vector) -> tuple[float, Vector]:
             at = self.evaluate(k, theta)
+            left[0] = at.scalars[1]
             return at.value, at.gradient[self.free[:, 0], self.free[:, 1]]
 
-        options = {"gtol": GRADIENT, "maxiter": evaluations, "hess_inv0": curvature}
-        found = minimize(fun, theta, jac=True, method="BFGS", options=options)
+        def stop_without_residual(_: Vector) -> None:
+            if left[0] < NO_RESIDUAL:  # refused afterwards: the deviance has no minimum
+                raise StopIteration
+
+        options = {"gtol": GRADIENT * np.sqrt(self.n[k]), "maxiter": evaluations, "hess_inv0": curvature}
+        found = minimize(fun, theta, jac=True, method="BFGS", options=options, callback=stop_without_residual)
         inverse = 0.5 * (found.hess_inv + found.hess_inv.T)
         # as for one factor: what is left to gain may be below rounding of the deviance
         near = bool(found.success or found.jac @ inverse @ found.jac < NEAR)
