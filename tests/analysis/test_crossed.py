@@ -240,7 +240,7 @@ def test_ids_that_start_again_are_named_in_events():
 
 
 REFUSED = [
-    ("y ~ x + (1 | school) + (1 | row)", "every level of 'row' has one row, as the residual has.*Take \\(1 \\| row\\) out"),
+    ("y ~ x + (1 | school) + (1 | row)", "every level of 'row' has one row, as the residual.*Take \\(1 \\| row\\) out"),
     ("y ~ x + (1 | school/one)", "group the rows alike.*Take \\(1 \\| school\\) or \\(1 \\| school:one\\) out"),
     ("y ~ x + (1 | school) + (1 | copy)", "group the rows alike.*Take"),
     ("y ~ x + (1 | school) + (1 | school)", "two terms that say the same"),
