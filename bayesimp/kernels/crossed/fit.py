@@ -32,9 +32,7 @@ DEPENDENT = (
     1e-10  # as for one factor: share of a column that those behind it leave, below which it depends on them
 )
 EXACT = 1e-24  # share of the squares of y that X leaves, below which it reproduces y
-GRADIENT = (
-    1e-7  # times the root of n: at which SciPy stops. Below it, rounding of the deviance hides what is gained
-)
+GRADIENT, BY_ROW = 1e-6, 1e-8  # SciPy stops at the sum: rounding of the deviance grows with the rows
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ class PreparedTerms:
             if left[0] < NO_RESIDUAL:  # refused afterwards: the deviance has no minimum
                 raise StopIteration
 
-        options = {"gtol": GRADIENT * np.sqrt(self.n[k]), "maxiter": evaluations, "hess_inv0": curvature}
+        options = {"gtol": GRADIENT + BY_ROW * self.n[k], "maxiter": evaluations, "hess_inv0": curvature}
         found = minimize(fun, theta, jac=True, method="BFGS", options=options, callback=stop_without_residual)
         inverse = 0.5 * (found.hess_inv + found.hess_inv.T)
         # as for one factor: what is left to gain may be below rounding of the deviance
