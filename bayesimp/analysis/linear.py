@@ -246,8 +246,9 @@ def _several(stack: Stack, reml: bool, formula: Formula) -> dict:
 
 def _fields(fit: LinearMixedFit, stack: Stack) -> dict:
     return {
-        "estimates": fit.beta, "covariances": fit.cov, "converged": fit.converged, "singular": fit.singular,
-        "components": fit.components, "components_cov": fit.components_cov, "loglik": fit.loglik + stack.jacobian,
+        "estimates": fit.beta, "covariances": fit.cov, "covariance_spread": fit.cov_spread, "converged": fit.converged,
+        "singular": fit.singular, "components": fit.components, "components_cov": fit.components_cov,
+        "loglik": fit.loglik + stack.jacobian,
         "Psi": fit.Psi, "sigma2": fit.sigma2, "n": fit.n,
     }  # fmt: skip
 

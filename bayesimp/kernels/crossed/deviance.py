@@ -95,7 +95,9 @@ def _sums(codes: IntVector, left: Matrix, right: Matrix, levels: int, symmetric:
 
 def _whole(structure: Structure, A: Sequence[Stack]) -> csr_array:
     """Z'Z from its blocks."""
-    rows, columns, values = [], [], []
+    rows: list[IntVector] = []
+    columns: list[IntVector] = []
+    values: list[Vector] = []
     for pair, blocks in zip(structure.pairs, A, strict=True):
         left = np.broadcast_to(structure.columns(pair.t)[pair.first][:, :, None], blocks.shape).ravel()
         right = np.broadcast_to(structure.columns(pair.s)[pair.second][:, None, :], blocks.shape).ravel()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.lmm.components import components_of
+from bayesimp.kernels.lmm.components import components_of, covariance_spread
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 from bayesimp.kernels.lmm.search import (
     Descent,
@@ -56,6 +56,8 @@ class LinearMixedFit:
     ----------
     beta, cov
         (p,) fixed effects, unit of y / unit of X; (p, p) their covariance, Psi and sigma2 taken as known.
+    cov_spread
+        (d + 1, p, p) how cov moves with what was estimated, `bayesimp.kernels.lmm.components.covariance_spread`.
     Psi, sigma2
         (q, q) covariance of the random effects; residual variance.
     modes, mode_cov
@@ -79,6 +81,7 @@ class LinearMixedFit:
 
     beta: Array
     cov: Array
+    cov_spread: Array
     Psi: Array
     sigma2: Array
     modes: Array
@@ -206,11 +209,14 @@ def fit_at(
     loglik = -0.5 * end.value - (n - p if prepared.reml else n) * np.log(units.scale)
     if prepared.reml:
         loglik -= np.log(np.einsum("kaa->ka", units.Tx)).sum(axis=1)
-    hessian = second_derivatives(prepared, end)
+    hessian, slopes = second_derivatives(prepared, end)
+    cov = sigma2[:, None, None] * root @ np.swapaxes(root, 1, 2)
+    slopes = into_beta[:, None] @ slopes @ np.swapaxes(into_beta, 1, 2)[:, None] * sigma2[:, None, None, None]
     components, components_cov = components_of(Lambda, sigma2, free, units.Tz, signs, hessian, end.theta)
     return LinearMixedFit(
         beta=np.einsum("kab,kb->ka", into_beta, units.alpha + units.scale[:, None] * end.beta),
-        cov=sigma2[:, None, None] * root @ np.swapaxes(root, 1, 2),
+        cov=cov,
+        cov_spread=covariance_spread(cov, slopes, free, hessian, end.theta),
         Psi=Psi, sigma2=sigma2, modes=np.zeros((M, 0, q)), mode_cov=np.zeros((M, 0, q, q)), loglik=loglik,
         theta=Lambda[:, free[:, 0], free[:, 1]], components=components, components_cov=components_cov,
         gradient_norm=np.abs(end.gradient).max(axis=1), converged=end.converged, singular=singular,

@@ -258,6 +258,11 @@ class Descent:
     R: np.ndarray
     scalars: np.ndarray
 
+    def inverse(self) -> np.ndarray:
+        """(M, p, p) (R R')^-1."""
+        inverse = np.linalg.inv(np.tril(self.R))
+        return np.swapaxes(inverse, 1, 2) @ inverse
+
     def take(self, tables: IntVector, other: Descent) -> None:
         """Put ``other`` in the place of some of the tables."""
         for field in fields(self):
@@ -320,18 +325,25 @@ def search(prepared: Prepared, theta: Matrix) -> tuple[Descent, np.ndarray]:
     return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
 
 
-def second_derivatives(prepared: Prepared, end: Descent) -> np.ndarray:
-    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
-    M, d = end.theta.shape
+def second_derivatives(prepared: Prepared, end: Descent) -> tuple[np.ndarray, np.ndarray]:
+    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient.
+
+    And (M, d, p, p) derivatives of (R R')^-1 by theta, which is the covariance of beta in orthonormal columns of X at
+    sigma^2 = 1.
+    """
+    (M, d), p = end.theta.shape, end.R.shape[1]
     sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
+    slopes = np.zeros((M, d, p, p))
     step = np.append(STEP * np.maximum(1.0, np.abs(end.theta)), np.full((M, 1), STEP), axis=1)
     for k, unit in enumerate(np.eye(d + 1)):
         shift = step[:, k, None] * unit
         up, down = (
-            prepared.descend(end.theta + sign * shift[:, :d], sigma2 * np.exp(sign * shift[:, d]), 1).gradient
+            prepared.descend(end.theta + sign * shift[:, :d], sigma2 * np.exp(sign * shift[:, d]), 1)
             for sign in (1, -1)
         )
-        hessian[:, :d, k] = (up - down) / (2 * step[:, k, None])
+        hessian[:, :d, k] = (up.gradient - down.gradient) / (2 * step[:, k, None])
+        if k < d:
+            slopes[:, k] = (up.inverse() - down.inverse()) / (2 * step[:, k, None, None])
     hessian[:, d, :d] = hessian[:, :d, d]
     hessian[:, d, d] = end.scalars[:, 0] / sigma2  # of df log sigma^2 + rss / sigma^2 at sigma^2 = rss / df
-    return hessian
+    return hessian, slopes
