@@ -66,12 +66,9 @@ def combinations(
     SpecificationError
         A text that is no linear combination of the coefficients.
     """
-    texts = [asked] if isinstance(asked, str) else list(asked)
-    named = dict(asked) if isinstance(asked, Mapping) else {text: text for text in texts}
+    named = {text: text for text in _texts(asked)} if not isinstance(asked, Mapping) else dict(asked)
     rows = []
-    for text in named.values():
-        if not isinstance(text, str):
-            raise SpecificationError(f"a combination is a text such as 'x - z', got {text!r}.")
+    for text in _texts(list(named.values())):
         if len(_sides(text)) > 1:
             raise SpecificationError(f"{text!r} is a hypothesis: fits.test({text!r}); a contrast has no '='.")
         row, constant = _linear(read(text), text, fits.names)
@@ -91,7 +88,7 @@ def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...],
     SpecificationError
         A text that is no linear hypothesis, or hypotheses that follow from, or contradict, each other.
     """
-    texts = [asked] if isinstance(asked, str) else list(asked)
+    texts = _texts(asked)
     rows, values = [], []
     for text in texts:
         sides = _sides(text)
@@ -109,6 +106,16 @@ def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...],
             "others."
         )
     return tuple(texts), L, np.array(values)
+
+
+def _texts(asked: str | Sequence[str]) -> list[str]:
+    texts = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Sequence) else [asked]
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong:
+        raise SpecificationError(
+            f"a combination of coefficients is a text such as 'x - z', a hypothesis one such as 'x = z'; got {wrong[0]!r}."
+        )
+    return texts
 
 
 def _sides(text: str) -> list[str]:

@@ -142,6 +142,9 @@ def test_hypotheses_of_functions_are_statsmodels():
         (lambda f: f.contrasts("x = 0"), r"is a hypothesis: fits.test\('x = 0'\)"),
         (lambda f: f.contrasts("x + 1"), "has no constant"),
         (lambda f: f.contrasts({"a": 3}), "is a text"),
+        (lambda f: f.contrasts(3), "is a text.*got 3"),
+        (lambda f: f.test(None), "is a text.*got None"),
+        (lambda f: f.test(f), "is a text"),
         (lambda f: f.contrasts([]), "no combination"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.lmm.components import components_of, covariance_spread
+from bayesimp.kernels.lmm.curvature import second_derivatives
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 from bayesimp.kernels.lmm.search import (
     Descent,
@@ -28,7 +29,6 @@ from bayesimp.kernels.lmm.search import (
     PreparedTables,
     prepare_tables,
     search,
-    second_derivatives,
 )
 from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 

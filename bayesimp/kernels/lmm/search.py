@@ -1,4 +1,4 @@
-"""The search for the best Lambda (BFGS with exact gradients), all tables in a call, and its information.
+"""The search for the best Lambda (BFGS with exact gradients), all tables in a call.
 
 Only `prepare_tables` and `descend` are compiled: every further place that calls the deviance in compiled code
 costs seconds of compilation.
@@ -35,7 +35,6 @@ RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have
 NEAR = 1e-7  # predicted decrease that is small enough if rounding of the deviance hides it
 EVALUATIONS = 500  # evaluations in a search,
 AGAIN = 3  # and how often it may be repeated from its last point
-STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
 @merged
@@ -323,27 +322,3 @@ def search(prepared: Prepared, theta: Matrix) -> tuple[Descent, np.ndarray]:
         better = np.flatnonzero(again.value < end.value[tables] - gain)
         end.take(tables[better], Descent(*(getattr(again, field.name)[better] for field in fields(again))))
     return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
-
-
-def second_derivatives(prepared: Prepared, end: Descent) -> tuple[np.ndarray, np.ndarray]:
-    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient.
-
-    And (M, d, p, p) derivatives of (R R')^-1 by theta, which is the covariance of beta in orthonormal columns of X at
-    sigma^2 = 1.
-    """
-    (M, d), p = end.theta.shape, end.R.shape[1]
-    sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
-    slopes = np.zeros((M, d, p, p))
-    step = np.append(STEP * np.maximum(1.0, np.abs(end.theta)), np.full((M, 1), STEP), axis=1)
-    for k, unit in enumerate(np.eye(d + 1)):
-        shift = step[:, k, None] * unit
-        up, down = (
-            prepared.descend(end.theta + sign * shift[:, :d], sigma2 * np.exp(sign * shift[:, d]), 1)
-            for sign in (1, -1)
-        )
-        hessian[:, :d, k] = (up.gradient - down.gradient) / (2 * step[:, k, None])
-        if k < d:
-            slopes[:, k] = (up.inverse() - down.inverse()) / (2 * step[:, k, None, None])
-    hessian[:, d, :d] = hessian[:, :d, d]
-    hessian[:, d, d] = end.scalars[:, 0] / sigma2  # of df log sigma^2 + rss / sigma^2 at sigma^2 = rss / df
-    return hessian, slopes
