@@ -113,7 +113,8 @@ def _texts(asked: str | Sequence[str]) -> list[str]:
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
         raise SpecificationError(
-            f"a combination of coefficients is a text such as 'x - z', a hypothesis one such as 'x = z'; got {wrong[0]!r}."
+            "a combination of coefficients is a text such as 'x - z', a hypothesis one such as 'x = z'; got "
+            f"{wrong[0]!r}."
         )
     return texts
 
