@@ -287,7 +287,7 @@ def misread(codes, levels):
 def test_wrong_wiring_is_noticed(wrong, monkeypatch):
     """The checks above fail where the way from a formula to the kernel, or back, is wrong."""
     from bayesimp.analysis import linear
-    from bayesimp.kernels.crossed.structure import Structure
+    from bayesimp.kernels.crossed.structure import EffectPattern
 
     right = linear.term_codes
     if wrong == "codes of another row":
@@ -295,7 +295,7 @@ def test_wrong_wiring_is_noticed(wrong, monkeypatch):
             linear, "term_codes", lambda *a: misread(*right(*a)) if len(a[1].names) > 1 else right(*a)
         )
     elif wrong == "structure of the table before":
-        monkeypatch.setattr(Structure, "same", lambda self, codes: True)
+        monkeypatch.setattr(EffectPattern, "same", lambda self, codes: True)
     elif wrong == "nested as crossed":
         from dataclasses import replace
 

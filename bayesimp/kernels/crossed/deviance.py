@@ -30,10 +30,10 @@ from scipy.linalg import lapack, solve_triangular
 from scipy.sparse import csr_array
 
 from bayesimp.kernels.crossed.sparse import eliminate, inverse_elements, solve_transposed
-from bayesimp.kernels.crossed.structure import Structure
+from bayesimp.kernels.crossed.structure import EffectPattern
 from bayesimp.notation import Array, IntVector, Matrix, Stack, Vector
 
-__all__ = ["Evaluation", "Products", "deviance", "products_of"]
+__all__ = ["DevianceAt", "Products", "deviance", "products_of"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Products:
         Rows.
     """
 
-    structure: Structure
+    structure: EffectPattern
     A: tuple[Stack, ...]
     B: tuple[Stack, ...]
     whole: csr_array
     n: int
 
 
-class Evaluation(NamedTuple):
+class DevianceAt(NamedTuple):
     """The deviance at a point, its gradient by Lambda (Q, Q), beta (p,), R (p, p) = L_XX, (rss, sigma^2)."""
 
     value: float
@@ -69,7 +69,7 @@ class Evaluation(NamedTuple):
     scalars: tuple[float, float]
 
 
-def products_of(structure: Structure, Z: Sequence[Matrix], X: Matrix, y: Vector) -> Products:
+def products_of(structure: EffectPattern, Z: Sequence[Matrix], X: Matrix, y: Vector) -> Products:
     """Cross products of a table, one pass over rows for each element; Z (n, q_t) by term."""
     A = tuple(
         _sums(pair.cell, Z[pair.t], Z[pair.s], len(pair.first), pair.t == pair.s) for pair in structure.pairs
@@ -93,7 +93,7 @@ def _sums(codes: IntVector, left: Matrix, right: Matrix, levels: int, symmetric:
     return out
 
 
-def _whole(structure: Structure, A: Sequence[Stack]) -> csr_array:
+def _whole(structure: EffectPattern, A: Sequence[Stack]) -> csr_array:
     """Z'Z from its blocks."""
     rows: list[IntVector] = []
     columns: list[IntVector] = []
@@ -108,7 +108,7 @@ def _whole(structure: Structure, A: Sequence[Stack]) -> csr_array:
     return csr_array((np.concatenate(values), where), shape=(structure.effects,) * 2)
 
 
-def deviance(products: Products, Lambda: Sequence[Matrix], reml: bool, held: float = 0.0) -> Evaluation:
+def deviance(products: Products, Lambda: Sequence[Matrix], reml: bool, held: float = 0.0) -> DevianceAt:
     """The deviance at Lambda_t (q_t, q_t), by term; held: sigma^2, 0 to profile it out.
 
     Infinite, with a gradient of nan, where a factor does not exist.
@@ -125,7 +125,7 @@ def deviance(products: Products, Lambda: Sequence[Matrix], reml: bool, held: flo
     rss = float(L[-1, -1] ** 2)
     if not exists or failed or not rss > 0.0:
         nothing = np.full((sum(structure.widths),) * 2, np.nan)
-        return Evaluation(np.inf, nothing, np.full(p, np.nan), np.full((p, p), np.nan), (np.nan, np.nan))
+        return DevianceAt(np.inf, nothing, np.full(p, np.nan), np.full((p, p), np.nan), (np.nan, np.nan))
     w = np.zeros(d + size)
     w[:d] = below[structure.starts[1:] - 1]
     w[d:-1] = solve_triangular(L[:-1, :-1], L[-1, :-1], trans=1, lower=True, check_finite=False)
@@ -137,10 +137,10 @@ def deviance(products: Products, Lambda: Sequence[Matrix], reml: bool, held: flo
     value = logdet + df * np.log(2.0 * np.pi * sigma2) + rss / sigma2
     Sigma = _inverse(structure, L, diagonal, below, middle, c + p if reml else c)
     gradient = _gradient(products, Lambda, Sigma, w[:-1], sigma2, reml)
-    return Evaluation(float(value), gradient, w[d + c : -1], L[c:-1, c:-1], (rss, sigma2))
+    return DevianceAt(float(value), gradient, w[d + c : -1], L[c:-1, c:-1], (rss, sigma2))
 
 
-def _parts(structure: Structure, stored: Vector) -> tuple[Vector, Vector, Matrix]:
+def _parts(structure: EffectPattern, stored: Vector) -> tuple[Vector, Vector, Matrix]:
     """diagonal (d,), below, corner (size, size): views of the storage."""
     d, end = structure.d, structure.d + len(structure.rows)
     return stored[:d], stored[d:end], stored[end:].reshape(structure.size, structure.size)
@@ -164,7 +164,7 @@ def _assembled(products: Products, Lambda: Sequence[Matrix]) -> Vector:
 
 
 def _inverse(
-    structure: Structure, L: Matrix, diagonal: Vector, below: Vector, middle: IntVector, kept: int
+    structure: EffectPattern, L: Matrix, diagonal: Vector, below: Vector, middle: IntVector, kept: int
 ) -> Vector:
     """The elements of Sigma, stored as those of K; kept: rows of the corner that belong to it."""
     Sigma = np.zeros(structure.stored)

@@ -18,9 +18,9 @@ from scipy.linalg import block_diag
 from scipy.optimize import minimize
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.crossed.deviance import Evaluation, Products, deviance, products_of
+from bayesimp.kernels.crossed.deviance import DevianceAt, Products, deviance, products_of
 from bayesimp.kernels.crossed.identifiability import check_terms_identified
-from bayesimp.kernels.crossed.structure import Structure, structure_of
+from bayesimp.kernels.crossed.structure import EffectPattern, structure_of
 from bayesimp.kernels.lmm.fit import NO_RESIDUAL, LinearMixedFit, Units, fit_at, refuse_exact
 from bayesimp.kernels.lmm.identifiability import Labels
 from bayesimp.kernels.lmm.search import BOUNDARY, EVALUATIONS, NEAR, START, Descent, search
@@ -92,7 +92,7 @@ def fit_crossed_models(
             for t, term in enumerate(terms)
         ]
     tables, units, clusters = [], [], np.empty(M, dtype=np.int64)
-    shape: Structure | None = None
+    shape: EffectPattern | None = None
     for k, (start, stop) in enumerate(pairwise(starts)):
         part = slice(start, stop)
         here = [term.rows(part) for term in terms]
@@ -132,7 +132,7 @@ class _Prepared:
 
 def _prepared(
     y: Vector, X: Matrix, terms: Sequence[RandomEffects], labels: Sequence[Labels], where: str,
-    shape: Structure | None,
+    shape: EffectPattern | None,
 ) -> _Prepared:  # fmt: skip
     """Products of one table, X orthonormal, Z_t of mean square 1, y residual and scaled; shape: of the table before."""
     n, p = X.shape
@@ -180,7 +180,7 @@ def _orthonormal(W: Matrix, names: Sequence[str], kind: str, where: str) -> tupl
 
 @dataclass(frozen=True)
 class PreparedTerms:
-    """Products of every table, rows n (M,), free elements of Lambda (d, 2); as `bayesimp.kernels.lmm.search.Prepared`."""
+    """Products of every table, rows n (M,), free elements of Lambda (d, 2); as `bayesimp.kernels.lmm.search.SearchableTables`."""
 
     products: tuple[Products, ...]
     n: IntVector
@@ -191,7 +191,7 @@ class PreparedTerms:
         """Some of the tables."""
         return replace(self, products=tuple(self.products[k] for k in tables), n=self.n[tables])
 
-    def evaluate(self, k: int, theta: Vector, held: float = 0.0) -> Evaluation:
+    def evaluate(self, k: int, theta: Vector, held: float = 0.0) -> DevianceAt:
         """The deviance of table k at theta (d,)."""
         widths = self.products[k].structure.widths
         ends = np.concatenate([[0], np.cumsum(widths)])

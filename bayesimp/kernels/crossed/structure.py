@@ -25,7 +25,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.kernels.crossed.sparse import pattern
 from bayesimp.notation import IntArray, IntVector
 
-__all__ = ["Pair", "Structure", "structure_of"]
+__all__ = ["Pair", "EffectPattern", "structure_of"]
 
 FULL = 0.5  # share of the elements of a corner that L has, from which LAPACK is faster
 SMALL = 48  # effects that are a corner in any case
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Structure:
+class EffectPattern:
     """The pattern of K, and where its elements are stored: [diagonal (d,) | below (..,) | corner (size, size)].
 
     Attributes
@@ -98,7 +98,7 @@ class Structure:
 
 def structure_of(
     codes: Sequence[IntVector], levels: Sequence[int], widths: Sequence[int], p: int
-) -> Structure:
+) -> EffectPattern:
     """The structure of terms with these codes (n,), numbers of levels and of effects of a level, and p fixed effects.
 
     Raises
@@ -139,7 +139,7 @@ def structure_of(
         places(_columns(offsets[t], levels[t], widths[t])[:, :, None], N + np.arange(p + 1))
         for t in range(len(codes))
     )
-    return Structure(
+    return EffectPattern(
         tuple(codes), tuple(levels), tuple(widths), tuple(offsets), N, p, pairs, outer, starts, rows, d, size
     )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.kernels.lmm.search import Descent, Prepared
+from bayesimp.kernels.lmm.search import Descent, SearchableTables
 
 __all__ = ["second_derivatives"]
 
 STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
-def second_derivatives(prepared: Prepared, end: Descent) -> tuple[np.ndarray, np.ndarray]:
+def second_derivatives(prepared: SearchableTables, end: Descent) -> tuple[np.ndarray, np.ndarray]:
     """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient.
 
     And (M, d, p, p) derivatives of (R R')^-1 by theta, which is the covariance of beta in orthonormal columns of X at

@@ -25,8 +25,8 @@ from bayesimp.kernels.lmm.curvature import second_derivatives
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 from bayesimp.kernels.lmm.search import (
     Descent,
-    Prepared,
     PreparedTables,
+    SearchableTables,
     prepare_tables,
     search,
 )
@@ -192,7 +192,7 @@ class Units(NamedTuple):
 
 
 def fit_at(
-    end: Descent, prepared: Prepared, units: Units, singular: NDArray[np.bool_], clusters: IntVector
+    end: Descent, prepared: SearchableTables, units: Units, singular: NDArray[np.bool_], clusters: IntVector
 ) -> LinearMixedFit:
     """The fits at the ends of the searches, in the units of the tables, without modes; clusters (M,): those with rows.
 

@@ -25,7 +25,7 @@ from bayesimp.kernels.lmm.deviance import (
 from bayesimp.kernels.newton import bfgs, downhill, shortened
 from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
-__all__ = ["Prepared", "PreparedTables", "descend", "prepare_tables", "search"]
+__all__ = ["SearchableTables", "PreparedTables", "descend", "prepare_tables", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
@@ -268,7 +268,7 @@ class Descent:
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
-class Prepared(Protocol):
+class SearchableTables(Protocol):
     """Tables whose deviance can be searched: with one grouping factor, `PreparedTables`, or several."""
 
     @property
@@ -286,7 +286,7 @@ class Prepared(Protocol):
         """The criterion."""
         ...
 
-    def at(self, tables: IntVector) -> Prepared:
+    def at(self, tables: IntVector) -> SearchableTables:
         """Some of the tables."""
         ...
 
@@ -295,7 +295,7 @@ class Prepared(Protocol):
         ...
 
 
-def search(prepared: Prepared, theta: Matrix) -> tuple[Descent, np.ndarray]:
+def search(prepared: SearchableTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
