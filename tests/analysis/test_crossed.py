@@ -367,3 +367,24 @@ def test_pooled_intervals_cover():
     assert (np.abs(right - 0.95) < 4 * error).all(), right
     wrong = covered("y ~ x + z + (1 | school)") / REPLICATES
     assert wrong[2] < 0.95 - 4 * error, wrong
+
+
+@pytest.mark.parametrize(
+    "text", ["(x | a) + (x | b)", "(1 | `a school`/class)", "(0 + x || a:b) + (1 | c)", "(1 + x:z | a/b/c)"]
+)
+def test_random_terms_survive_a_round_trip(text):
+    from bayesimp.formulas.formula import parse
+
+    formula = parse(f"y ~ x + {text}")
+    written = [f"({t.columns} {'|' if t.correlated else '||'} {t.group})" for t in formula.random]
+    assert parse(f"y ~ {formula.fixed} + {' + '.join(written)}").random == formula.random
+
+
+def test_imputations_without_the_second_factor_are_named():
+    frame = reference("nested")
+    frame.loc[np.random.default_rng(1).random(len(frame)) < 0.2, "x"] = np.nan
+    model = bi.JointNormal(bi.IncompleteData(frame, cluster="school"), "x + y ~ 1 + (1 | school)")
+    imp = model.impute(m=2, seed=1, draws=50, chains=2, progress=False)
+    with pytest.warns(StatisticalWarning, match="the model of 'x' has no effects of school:class"):
+        fits = imp.analyse("y ~ x + (1 | school/class)")
+    assert fits.events.kind.tolist() == ["not congenial"] and "Impute with" not in fits.events.message[0]

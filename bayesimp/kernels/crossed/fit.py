@@ -180,7 +180,7 @@ def _orthonormal(W: Matrix, names: Sequence[str], kind: str, where: str) -> tupl
 
 @dataclass(frozen=True)
 class PreparedTerms:
-    """Products of every table, rows n (M,), free elements of Lambda (d, 2); as `bayesimp.kernels.lmm.search.SearchableTables`."""
+    """Products of every table, rows n (M,), free elements of Lambda (d, 2): `SearchableTables` with several factors."""
 
     products: tuple[Products, ...]
     n: IntVector
