@@ -211,12 +211,20 @@ class Fits:
             raise SpecificationError(f"df_complete = {name!r} is not known; give 'satterthwaite' or numbers.")
 
     def _spread(self) -> Array:
-        if self.covariance_spread is None:
+        spread = self.covariance_spread
+        if spread is None:
             raise SpecificationError(
                 f"the analysis {self.analysis!r} has no Satterthwaite degrees of freedom: these are for linear mixed "
                 "models given as a formula. Give df_complete= as numbers."
             )
-        return self.covariance_spread
+        lacks = int(np.isnan(spread).any(axis=(1, 2, 3)).sum())
+        if lacks:
+            raise SpecificationError(
+                f"{self.analysis!r}: in {lacks} of {len(self)} tables the likelihood of the variances has no proper "
+                "maximum, and so no Satterthwaite degrees of freedom. Simplify the random part, or give df_complete= "
+                "as numbers."
+            )
+        return spread
 
     def pool_components(self, scale: str = "log") -> Pooled:
         """Variance components pooled on ``scale``: log, sd, variance or median; see `pool_components`."""

@@ -114,7 +114,7 @@ def _texts(asked: str | Sequence[str]) -> list[str]:
     if wrong:
         raise SpecificationError(
             "a combination of coefficients is a text such as 'x - z', a hypothesis one such as 'x = z'; got "
-            f"{wrong[0]!r}."
+            f"{type(wrong[0]).__name__}."
         )
     return texts
 

@@ -124,10 +124,12 @@ def inverse_elements(
         for a in range(begin, stop):
             sums[rows[a]] = 0.0
         for a in range(middle[j], stop):
-            s, row = 0.0, rows[a] - d
-            for b in range(middle[j], stop):
-                s += corner[row, rows[b] - d] * below[b]
-            sums[rows[a]] = s
+            l, row, s = below[a], rows[a] - d, 0.0
+            for b in range(middle[j], a):
+                element = corner[row, rows[b] - d]
+                s += element * below[b]
+                sums[rows[b]] += element * l
+            sums[rows[a]] += s + corner[row, row] * l
         for a in range(begin, middle[j]):  # row k of Sigma[R_j, R_j], from column k
             k = rows[a]
             for place in range(starts[k], starts[k + 1]):
