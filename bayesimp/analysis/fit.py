@@ -125,7 +125,7 @@ def fit_each(
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
-        result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
+        result = fit_by_glmm(tables, formula, family)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
     fits = Fits(analysis, **result, log=log)
     if fits.codes is not None:

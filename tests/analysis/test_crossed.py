@@ -271,6 +271,12 @@ def test_missing_groups_are_refused_by_name_and_number():
 
 def test_options_of_one_factor_are_refused_for_other_families():
     frame = reference("nested").assign(high=lambda d: (d.y > 1) * 1)
+    pytest.importorskip("glmm")
+    fits = bi.fit_each([frame], "high ~ x + (1 | school) + (1 | class)", family="bernoulli")
+    assert [g.group for g in fits.groupings] == ["school", "class"] and fits.events.kind.tolist() == [CROSSED]
+    with pytest.raises(DataError, match="'class' is missing in 5 rows"):
+        gone = frame.assign(**{"class": frame["class"].where(np.arange(len(frame)) >= 5)})
+        bi.fit_each([gone], "high ~ x + (1 | school/class)", family="bernoulli")
     for option in ({"quadrature": 5}, {"weights": "x"}, {"link": "probit"}):
         with pytest.raises(SpecificationError, match="at most one grouping factor"):
             bi.fit_each([frame], "high ~ x + (1 | school/class)", family="bernoulli", **option)
