@@ -1,7 +1,8 @@
 """Crossed and nested terms of families other than the normal, and further families, by the optional package glmm.
 
-``pip install 'bayesimp[glmm]'``. glmm 0.6 has neither ``||`` nor slopes without an intercept. Its covariances of coefficients come from the exact
-Hessian, its ``(Intercept)`` is called Intercept here, and variance components come without uncertainty.
+``pip install 'bayesimp[glmm]'``. glmm 0.6 has neither ``||`` nor slopes without an intercept. Its covariances of
+coefficients come from the exact Hessian, its ``(Intercept)`` is called Intercept here, and variance components come
+without uncertainty.
 """
 
 from __future__ import annotations
