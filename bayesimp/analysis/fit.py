@@ -61,16 +61,16 @@ def fit_each(
         Completed tables: an iterable of pandas, polars or Arrow tables, or an object with ``m`` and ``frame(k)``,
         k = 0..m-1 (`Imputations`), of which only one stack of tables is in memory at a time.
     analysis
-        A formula (``cluster_mean(x)`` and the like are computed in each completed table), or a function of a table that
-        returns ``(estimates, covariance)``, ``(estimates,
-        covariance, residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid``
-        (statsmodels).
+        A formula (``cluster_mean(x)`` and the like are computed in each completed table) with random terms in lme4's
+        syntax, of one grouping factor or several: ``(1 + x | school) + (1 | item)``, ``(1 | school/class)``. Or a
+        function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance, residual df)``, or a
+        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels).
     family
         ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
         Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
         bool, 0/1, or a text or category of two levels, of which the second (in alphabetical order, or in that of the
         category) is the event.
-        Other families need the optional package glmm.
+        Other families, and these three with several grouping factors, need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
     cluster
