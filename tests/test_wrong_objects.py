@@ -60,6 +60,8 @@ FUNCTIONS = {
                                 r"\{'imputed': imp, 'complete cases': data\}|pandas"),
     "compare": (bi.compare, "fits", r"imp\.analyse\("),
     "compare, smaller": (lambda o: bi.compare(FITS["larger"], o), "none", r"imp\.analyse\(|the same fixed effects"),
+    "fits.contrasts": (lambda o: FITS["larger"].contrasts(o), "", r"a text such as 'x - z'|no coefficient 'nowhere"),
+    "fits.test": (lambda o: FITS["larger"].test(o), "", r"a text such as 'x - z'|no coefficient 'nowhere"),
     "sensitivity": (lambda o: bi.sensitivity(o, [bi.priors.default()], analysis=QUESTION, m=2, seed=1, progress=False),
                     "joint, fcs", r"bi\.FCS\(data\)"),
     "mnar": (lambda o: bi.mnar(o, {"y": [0, -1]}, analysis=QUESTION, m=2, seed=1, progress=False), "joint, fcs",

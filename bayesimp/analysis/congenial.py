@@ -129,7 +129,8 @@ class _Question:
         """What the model of one variable lacks."""
         formula = parse(contents.formula)
         span = self.reader.part(formula.fixed)
-        slopes = self.inner.part(formula.random[0].columns) if formula.random else [CONSTANT]
+        of_clusters = [term for term in formula.random if term.names == (self.model.data.cluster,)]
+        slopes = self.inner.part((of_clusters or formula.random)[0].columns) if formula.random else [CONSTANT]
         is_response = name in _names(self.response)
         needs = self._of_response(name) if is_response else self._of_covariate(name)
         needs += [] if contents.clusters == "of clusters" else self._of_random(name, is_response, contents)
@@ -217,14 +218,29 @@ class _Question:
         needs = []
         for random, part in self.random:
             if not self.observed.is_cluster(random):
-                if not self.observed.is_factor_of(random, contents):
-                    needs.append(Need(random.label, [], "group", kind="cluster effects", text=random.group))
+                needs += self._of_other_group(name, random, part, contents)
                 continue
             if has_intercept(signed(read(random.columns))) and contents.clusters == "ignored":
                 needs.append(Need(random.label, [], "group", kind="cluster effects", text=random.group))
             for text, columns in part:
                 needs += list(self._slope(name, text, columns, is_response, contents))
         return needs
+
+    def _of_other_group(
+        self, name: str, random: RandomTerm, part: list[tuple[str, list[Polynomial]]], contents: Contents
+    ) -> list[Need]:
+        """Effects of a grouping factor other than the clusters: random ones, or its levels among the predictors."""
+        if self.observed.is_factor_of(random, contents):
+            return []
+        own = [term for term in parse(contents.formula).random if term.names == random.names]
+        if not own:
+            return [Need(random.label, [], "other group", kind="cluster effects", text=random.group)]
+        slopes = [column for term in own for column in self.inner.part(term.columns)]
+        return [
+            Need(text, [], "other group", kind="random slope", text=f"{text} by {random.label}")
+            for text, columns in part
+            if not any(name in _names(column) for column in columns) and lacking(slopes, columns)
+        ]
 
     def _slope(
         self, name: str, text: str, columns: list[Polynomial], is_response: bool, contents: Contents

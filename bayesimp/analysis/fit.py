@@ -5,8 +5,9 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
+    crossed or nested terms, normal             own kernel (`bayesimp.kernels.crossed.fit`)
     bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
-    crossed or nested terms, other families     the optional package glmm (`bayesimp.analysis.glmm_adapter`)
+    others of these, and other families         the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
 from __future__ import annotations
@@ -60,16 +61,16 @@ def fit_each(
         Completed tables: an iterable of pandas, polars or Arrow tables, or an object with ``m`` and ``frame(k)``,
         k = 0..m-1 (`Imputations`), of which only one stack of tables is in memory at a time.
     analysis
-        A formula (``cluster_mean(x)`` and the like are computed in each completed table), or a function of a table that
-        returns ``(estimates, covariance)``, ``(estimates,
-        covariance, residual df)``, or a result with ``params``, ``cov_params()`` and perhaps ``df_resid``
-        (statsmodels).
+        A formula (``cluster_mean(x)`` and the like are computed in each completed table) with random terms in lme4's
+        syntax, of one grouping factor or several: ``(1 + x | school) + (1 | item)``, ``(1 | school/class)``. Or a
+        function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance, residual df)``, or a
+        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels).
     family
         ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
         Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
         bool, 0/1, or a text or category of two levels, of which the second (in alphabetical order, or in that of the
         category) is the event.
-        Other families need the optional package glmm.
+        Other families, and these three with several grouping factors, need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
     cluster
@@ -113,19 +114,20 @@ def fit_each(
     if family in GENERALISED and simple:
         with one_thread(tables.rows * len(tables.columns)):
             result = fit_generalised(tables, formula, family, link, quadrature, **columns)
-    elif family in NORMAL and simple and link is None and trials is None and quadrature == 1:
+    elif family in NORMAL and link is None and trials is None and quadrature == 1:
         with one_thread(tables.rows * len(tables.columns)):
             result = fit_linear(tables, formula, reml, weights, offset)
     elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
-            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)}, weights and "
-            f"offset for these and the normal, all with at most one grouping factor; family is {family!r}."
+            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)} with at most one "
+            f"grouping factor, weights and offset for these and the normal; family is {family!r}."
         )
     else:
         from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
-        result = fit_by_glmm(tables, formula, "gaussian" if family in NORMAL else family, reml)
-    fits = Fits(analysis, **result, log=_compare(imputed, formula, offset))
+        result = fit_by_glmm(tables, formula, family)
+    log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
+    fits = Fits(analysis, **result, log=log)
     if fits.codes is not None:
         _warn_of_codes(fits)
     astray = ~fits.converged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,7 +11,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from bayesimp.analysis.compare import MultiTest, d1
 from bayesimp.analysis.gaps import NOT_CONGENIAL
+from bayesimp.analysis.groups import Grouping
+from bayesimp.analysis.hypotheses import combinations as parsed_combinations
+from bayesimp.analysis.hypotheses import hypotheses as parsed_hypotheses
+from bayesimp.analysis.hypotheses import joint_satterthwaite, satterthwaite
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
@@ -53,7 +58,7 @@ class Fits:
         Residual degrees of freedom of a completed table (the smallest, should they differ); inf if unknown.
         For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice:
         too many for cluster-level covariates; inf for other families;
-        give ``pool(df_complete=...)`` a better number, or one each.
+        give ``pool(df_complete="satterthwaite")``, or a better number, or one each.
     converged, singular
         (M,) bool.
     component_names, components, components_cov
@@ -71,7 +76,13 @@ class Fits:
     quadrature
         Number of nodes by which the log-likelihood was computed.
     log
-        How the analysis compares with the imputation model (`bayesimp.analysis.congenial`), see `events`.
+        How the analysis compares with the imputation model (`bayesimp.analysis.congenial`), and which grouping factors
+        are crossed, see `events`.
+    covariance_spread
+        (M, d + 1, k, k) of linear mixed models: how the covariances move with the estimated variances
+        (`bayesimp.kernels.lmm.components.covariance_spread`); None for others.
+    groupings
+        Of an analysis with several grouping factors: their levels, and which is nested in which.
     """
 
     analysis: str
@@ -90,10 +101,12 @@ class Fits:
     codes: NDArray[np.int64] | None = None
     quadrature: int = 1
     log: tuple[Event, ...] = ()
+    groupings: tuple[Grouping, ...] = ()
+    covariance_spread: Array | None = None
 
     @property
     def events(self) -> pd.DataFrame:
-        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis."""
+        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis; crossed groups."""
         return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:
@@ -110,10 +123,108 @@ class Fits:
     def __iter__(self) -> Iterator[Fit]:
         return (self[k] for k in range(len(self)))
 
-    def pool(self, df_complete: ArrayLike | None = None) -> Pooled:
-        """Rubin's rules on the coefficients; ``.to_frame()`` has the columns of R's mice."""
-        dfcom = self.df_complete if df_complete is None else df_complete
+    def pool(self, df_complete: ArrayLike | str | None = None) -> Pooled:
+        """Rubin's rules on the coefficients; ``.to_frame()`` has the columns of R's mice.
+
+        df_complete: ``"satterthwaite"`` for the degrees of freedom of each coefficient of a linear mixed model, their
+        mean over tables (`satterthwaite`); or numbers; None: `df_complete`.
+        """
+        dfcom = self._df(df_complete, np.eye(len(self.names)))
         return replace(pool(self.estimates, self.covariances, dfcom, terms=self.names), log=self.log)
+
+    def satterthwaite(self) -> Array:
+        """(M, k) Satterthwaite's degrees of freedom of the coefficients of a linear mixed model, by table.
+
+        Raises
+        ------
+        SpecificationError
+            The fits are of another kind.
+        """
+        return satterthwaite(self.covariances, self._spread(), np.eye(len(self.names)))
+
+    def contrasts(
+        self,
+        combinations: str | Sequence[str] | Mapping[str, str],
+        df_complete: ArrayLike | str | None = None,
+    ) -> Pooled:
+        """Linear combinations of coefficients, pooled.
+
+        Parameters
+        ----------
+        combinations
+            ``"x - z"``, several of these, or texts by label: ``{"slope of girls": "x + x:sex[F]"}``. Names as in `names`;
+            one with a space or operator in backticks.
+        df_complete
+            As for `pool`.
+
+        Raises
+        ------
+        SpecificationError
+            A text that is no linear combination of the coefficients.
+        """
+        labels, L = parsed_combinations(combinations, self)
+        pooled = pool(
+            self.estimates @ L.T, L @ self.covariances @ L.T, self._df(df_complete, L), terms=labels
+        )
+        return replace(pooled, log=self.log)
+
+    def test(self, hypotheses: str | Sequence[str], df_complete: ArrayLike | str | None = None) -> MultiTest:
+        """F test of linear hypotheses, ``"x + z = 0"`` or ``["x = z", "w = 1"]``: all of them at once.
+
+        One hypothesis: the square of the pooled t, Barnard & Rubin's degrees of freedom. Several: D1 with Reiter's
+        (2007).
+
+        Parameters
+        ----------
+        df_complete
+            As for `pool`; ``"satterthwaite"`` of several hypotheses: Fai & Cornelius (1996), the mean over tables.
+
+        Raises
+        ------
+        SpecificationError
+            A text that is no linear hypothesis, or hypotheses that follow from each other.
+        """
+        labels, L, values = parsed_hypotheses(hypotheses, self)
+        Q, U = self.estimates @ L.T, L @ self.covariances @ L.T
+        if len(L) > 1:
+            dfcom = self.df_complete if df_complete is None else df_complete
+            if isinstance(dfcom, str):
+                self._check_named(dfcom)
+                dfcom = joint_satterthwaite(self.covariances, self._spread(), L).mean()
+            return replace(d1(Q, U, float(np.asarray(dfcom)), null=values), terms=labels)
+        one = pool(Q - values, U, self._df(df_complete, L))
+        F, df = float(one.estimate[0] ** 2 / one.t[0]), float(one.df[0])
+        p = stats.f(1, df).sf(F) if np.isfinite(df) else stats.chi2(1).sf(F)
+        return MultiTest("Wald", F, 1, df, float(p), float(one.riv[0]), labels)
+
+    def _df(self, df_complete: ArrayLike | str | None, L: Array) -> ArrayLike:
+        """Complete-data degrees of freedom of the combinations L (r, k): numbers as given, or (r,)."""
+        if df_complete is None:
+            return self.df_complete
+        if not isinstance(df_complete, str):
+            return df_complete
+        self._check_named(df_complete)
+        return satterthwaite(self.covariances, self._spread(), L).mean(axis=0)
+
+    def _check_named(self, name: str) -> None:
+        if name != "satterthwaite":
+            raise SpecificationError(f"df_complete = {name!r} is not known; give 'satterthwaite' or numbers.")
+
+    def _spread(self) -> Array:
+        spread = self.covariance_spread
+        if spread is None:
+            raise SpecificationError(
+                f"the analysis {self.analysis!r} has no Satterthwaite degrees of freedom: these are for linear mixed "
+                "models given as a formula. Give df_complete= as numbers."
+            )
+        lacks = int(np.isnan(spread).any(axis=(1, 2, 3)).sum())
+        if lacks:
+            raise SpecificationError(
+                f"{self.analysis!r}: in {lacks} of {len(self)} tables the likelihood of the variances has no proper "
+                "maximum, and so no Satterthwaite degrees of freedom. Simplify the random part, or give df_complete= "
+                "as numbers."
+            )
+        return spread
 
     def pool_components(self, scale: str = "log") -> Pooled:
         """Variance components pooled on ``scale``: log, sd, variance or median; see `pool_components`."""
@@ -140,9 +251,10 @@ class Fits:
         )
 
     def __repr__(self) -> str:
+        groups = "".join(f"\n{grouping}" for grouping in self.groupings)
         if len(self) == 1:
-            return f"{self._heading()}\n{as_text(self[0].to_frame())}{self._components_text()}"
-        return f"{self._heading()}; terms: {', '.join(self.names)})"
+            return f"{self._heading()}\n{as_text(self[0].to_frame())}{self._components_text()}{groups}"
+        return f"{self._heading()}; terms: {', '.join(self.names)}){groups}"
 
     def _components_text(self) -> str:
         """Standard deviations and correlations of one fit."""

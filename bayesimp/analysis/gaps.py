@@ -29,7 +29,8 @@ class Need:
         Columns of the model's fixed part, or of its random part if ``random``.
     role
         Role of the columns: ``"the response"``; ``"covariate"``; ``"implied"`` by the term, or such that a model
-        that has them is ``"closely"`` compatible; ``"itself"``, ``"group"``.
+        that has them is ``"closely"`` compatible; ``"itself"``, ``"group"``, the clusters; ``"other group"``, another
+        grouping factor.
     kind
         Given where no columns are to be compared.
     text
@@ -80,6 +81,8 @@ class Gap:
     how
         How well the call mends it: ``"approximately"``, ``"only in part"`` (compatible in the mean alone), or "" for a
         model that contains the term.
+    other_group
+        Whether it is about a grouping factor other than the clusters of the model, which no call adds.
     """
 
     kind: str
@@ -89,6 +92,7 @@ class Gap:
     message: str
     call: str | None = None
     how: str = ""
+    other_group: bool = False
 
     @classmethod
     def of(cls, variable: str, need: Need, lacks: str = "", approximate: bool = False) -> Gap:
@@ -107,7 +111,9 @@ class Gap:
             return cls("in part", need.term, variable, lacks, message)
         text = sentence(variable, need, lacks)
         how = ("approximately" if need.role == "closely" else "only in part") if need.approximate else ""
-        return cls(need.kind, need.term, variable, lacks, text, how=how)
+        return cls(
+            need.kind, need.term, variable, lacks, text, how=how, other_group=need.role == "other group"
+        )
 
 
 def sentence(variable: str, need: Need, lacks: str) -> str:
@@ -130,6 +136,11 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
         "random slope": f"has no random slope of {lacks}",
         "cluster effects": f"has no effects of {lacks}",
     }[need.kind]
+    if need.role == "other group" and need.kind == "cluster effects":
+        what += (
+            ", a grouping factor other than its clusters (a column of it as text or category makes its levels "
+            "predictors; or impute with it as the cluster)"
+        )
     why = {
         "implied": f", which {_slope_of(need)}{need.term} implies",
         "closely": f", which {_slope_of(need)}{need.term} implies",
@@ -255,6 +266,8 @@ def _call(model: ImputationModel, gaps: Sequence[Gap]) -> str | None:
     random: dict[str, list[str]] = {}
     clusters, variances = [], []
     for gap in gaps:
+        if gap.other_group:
+            continue
         if gap.kind == "residual variances":
             variances.append(gap.variable)
         elif gap.kind == "cluster effects":

@@ -234,7 +234,7 @@ def _fields(fitted: GlmmFits) -> dict:
         "df_complete": np.inf,
         "converged": np.array([fit.converged for fit in fits]),
         "singular": np.array([fit.singular for fit in fits]),
-        "component_names": component_names(stack.random, formula, components.shape[1]) if q else (),
+        "component_names": component_names((stack.random,), formula, components.shape[1]) if q else (),
         "components": components,
         "components_cov": np.array([covariance for _, covariance in moved]),
         "loglik": np.array([fit.loglik for fit in fits]),

@@ -1,7 +1,8 @@
-"""Crossed and nested terms and other families, through the optional package glmm: ``pip install 'bayesimp[glmm]'``.
+"""Crossed and nested terms of families other than the normal, and further families, by the optional package glmm.
 
-glmm 0.6 has neither ``||`` nor slopes without an intercept. Its covariances of coefficients come from the exact
-Hessian, its ``(Intercept)`` is called Intercept here, and variance components come without uncertainty.
+``pip install 'bayesimp[glmm]'``. glmm 0.6 has neither ``||`` nor slopes without an intercept. Its covariances of
+coefficients come from the exact Hessian, its ``(Intercept)`` is called Intercept here, and variance components come
+without uncertainty.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.groups import crossed_events, groupings, several_groups, term_codes
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.families.registry import FAMILIES
 from bayesimp.formulas.computed import Computed
 from bayesimp.formulas.design import design
 from bayesimp.formulas.formula import Formula, product_text, signed
-from bayesimp.formulas.syntax import Name, Node, label, read, replaced, walk, write
+from bayesimp.formulas.syntax import Name, Node, label, read, replaced, write
 from bayesimp.kernels.laplace.record import free_elements
 from bayesimp.kernels.lmm.components import fisher_z
 from bayesimp.kernels.lmm.identifiability import Term, identified_together
+from bayesimp.notation import IntVector
 
 if TYPE_CHECKING:
     from bayesimp.analysis.fit import Tables
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_by_glmm"]
 
 
-def fit_by_glmm(tables: Tables, formula: Formula, family: str, reml: bool) -> dict:
+def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
     """Fields of `Fits`, one glmm fit for each table.
 
     Raises
@@ -56,10 +59,12 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str, reml: bool) -> di
     except ImportError:
         raise SpecificationError(
             f"{formula.text!r} with family {family!r} needs the package glmm: pip install 'bayesimp[glmm]'. "
-            "Without it: linear models with at most one grouping factor, or a function of the table "
-            "(statsmodels, for one)."
+            "Without it: normal responses with any grouping factors; bernoulli, binomial and poisson ones with at "
+            "most one; or a function of the table (statsmodels, for one)."
         ) from None
-    _check_identified(tables.frame(0), formula, family)
+    first = tables.frame(0)
+    codes = [term_codes(first, term)[0] for term in formula.random]
+    _check_identified(first, codes, formula, family)
     fits, notes = [], []
     for k in range(tables.m):
         frame, text, names = _renamed(tables.frame(k)[list(formula.columns)], formula)
@@ -73,7 +78,6 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str, reml: bool) -> di
                         family=record.glmm_name if record and record.glmm_name else family,
                         satterthwaite=False,
                         anova_test="Wald",
-                        reml=reml if family == "gaussian" and formula.random else None,
                     )
                 )
             except (ValueError, NotImplementedError) as problem:
@@ -84,32 +88,33 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str, reml: bool) -> di
         notes += [f"imputation {k + 1}: {message}" for message in said if "ingular" not in message]
     if notes:
         warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=3)
-    return _fields(fits, family, names)
+    fields = _fields(fits, names)
+    if several_groups(formula):
+        fields |= {
+            "groupings": groupings(formula.random, codes),
+            "log": crossed_events(formula.random, codes),
+        }
+    return fields
 
 
-def _check_identified(frame: pd.DataFrame, formula: Formula, family: str) -> None:
+def _check_identified(frame: pd.DataFrame, codes: Sequence[IntVector], formula: Formula, family: str) -> None:
     """Refuse random terms whose variances the first table cannot tell from each other or from the fixed part.
 
-    A group with one level is left to glmm, which removes its term and says so.
+    codes (n,): the group of every row, by term. A group with one level is left to glmm, which removes its term and says
+    so.
     """
     means = formula.cluster_of_means if formula.over_clusters else None
     of_means = None if means is None else pd.factorize(frame[means])[0]
     terms, named = [], []
-    for random in formula.random:
-        names = [node.name for node in walk(read(random.group)) if isinstance(node, Name)]
-        codes = frame.groupby(names, sort=False, observed=True, dropna=False).ngroup().to_numpy()
-        if codes.max() > 0:
+    for random, group in zip(formula.random, codes, strict=True):
+        if group.max() > 0:
             made = design(replace(formula, random=(random,)), frame, codes=of_means)
             free = free_elements(made.Z.shape[1], None if random.correlated else range(made.Z.shape[1]))
-            terms.append(Term(made.Z, codes, free))
+            terms.append(Term(made.Z, group, free))
             named.append(f"({random.columns} {'|' if random.correlated else '||'} {random.group})")
     if not terms or made.X.shape[0] <= made.X.shape[1]:
         return
-    single = (
-        None
-        if family == "gaussian"
-        else np.full(len(frame), family in FAMILIES and FAMILIES[family].takes_trials)
-    )
+    single = np.full(len(frame), family in FAMILIES and FAMILIES[family].takes_trials)
     if identified_together(made.X, terms, single):
         return
     out = [
@@ -160,32 +165,24 @@ def _as_called(text: str, names: dict[str, str]) -> str:
     return re.sub(r"bi\d+x_", lambda match: names.get(match[0], match[0]), text)
 
 
-def _fields(fits: list, family: str, called: dict[str, str]) -> dict:
+def _fields(fits: list, called: dict[str, str]) -> dict:
     names = tuple(_as_called(_name(name), called) for name in fits[0].names)
     component_names, correlation = _component_names(fits[0])
     component_names = tuple(_as_called(name, called) for name in component_names)
     components = np.array([_components(fit, correlation) for fit in fits])
     M, c = components.shape
-    parameters = int(fits[0].df)
-    dispersion = family == "gaussian"
-    if dispersion:
-        component_names = (*component_names, "sd(residual)")
-        components = np.column_stack([components, [0.5 * np.log(fit.dispersion) for fit in fits]])
-        c += 1
-    n = min(fit.nobs for fit in fits)
     return {
         "names": names,
         "estimates": np.array([fit.beta for fit in fits]),
         "covariances": np.array([fit.vcov for fit in fits]),
-        # z tests for GLMMs, as everywhere; residual df for the normal family
-        "df_complete": float(n - parameters) if dispersion else np.inf,
+        "df_complete": np.inf,  # z tests, as everywhere for these families
         "converged": np.array([bool(fit.diagnostics["converged"]) for fit in fits]),
         "singular": np.array([bool(fit.diagnostics["singular"]) for fit in fits]),
         "component_names": component_names,
         "components": components,
         "components_cov": np.full((M, c, c), np.nan),
         "loglik": np.array([fit.loglik for fit in fits]),
-        "parameters": parameters,
+        "parameters": int(fits[0].df),
     }
 
 

@@ -1,19 +1,29 @@
-"""Linear models and linear mixed models with one grouping factor, a stack of completed tables at a time."""
+"""Linear models and linear mixed models with one grouping factor or several, a stack of completed tables at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.factors import check_levels
+from bayesimp.analysis.groups import (
+    Grouping,
+    column_codes,
+    crossed_events,
+    groupings,
+    several_groups,
+    term_codes,
+)
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.formulas.design import design
 from bayesimp.formulas.formula import Formula
-from bayesimp.kernels.lmm.fit import fit_mixed_models, log_likelihood
+from bayesimp.kernels.crossed.fit import RandomEffects, fit_crossed_models, log_likelihood_crossed
+from bayesimp.kernels.lmm.fit import LinearMixedFit, fit_mixed_models, log_likelihood
 from bayesimp.kernels.lmm.identifiability import Labels
 from bayesimp.messages import listing
 
@@ -29,32 +39,31 @@ EXACT = 1e-24  # share of the squares of y left by a fit that is exact up to rou
 
 @dataclass(frozen=True)
 class Stack:
-    """Stacked tables: y (N,), X (N, p), Z (N, q), codes (N,), starts (tables + 1,).
+    """Stacked tables: y (N,), X (N, p), random terms with Z (N, q) and codes (N,), starts (tables + 1,).
 
     Rows with a precision weight w are multiplied by its root, so that all residuals have variance sigma^2; jacobian
-    (tables,): what that adds to the log-likelihood, sum log(w) / 2. y is without the offset.
+    (tables,): what that adds to the log-likelihood, sum log(w) / 2. y is without the offset. random: the names of the
+    columns of each term's Z.
     """
 
     y: np.ndarray
     X: np.ndarray
-    Z: np.ndarray
-    codes: np.ndarray
+    terms: tuple[RandomEffects, ...]
     starts: np.ndarray
     jacobian: np.ndarray
-    clusters: int
     fixed: tuple[str, ...]
-    random: tuple[str, ...]
+    random: tuple[tuple[str, ...], ...]
 
-    def tables(self) -> Iterator[tuple[np.ndarray, ...]]:
-        """Response, X, Z and cluster codes of each completed table in turn."""
+    def parts(self) -> Iterator[slice]:
+        """The rows of each completed table in turn."""
         for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
-            yield self.y[start:stop], self.X[start:stop], self.Z[start:stop], self.codes[start:stop]
+            yield slice(start, stop)
 
 
 def fit_linear(
     tables: Tables, formula: Formula, reml: bool, weights: str | None = None, offset: str | None = None
 ) -> dict:
-    """Fields of `Fits` for a formula with at most one random term, normal errors.
+    """Fields of `Fits` for a formula with normal errors and any random terms.
 
     weights: column of precision weights, e_ij ~ N(0, sigma^2 / w_ij), as in lme4 and statsmodels' WLS; sigma^2 is that
     of a row of weight 1. offset: column of a known part of the mean.
@@ -67,10 +76,16 @@ def fit_linear(
     def stacked() -> Iterator[Stack]:
         return stacks(tables, formula, make, extra)
 
-    fit = _mixed if formula.random else _least_squares
+    fit = _least_squares
+    if formula.random:
+        fit = _several if several_groups(formula) else _mixed
     parts: list[dict] = []
-    names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
+    names: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] = (), ()
+    lie: tuple[tuple[Grouping, ...], tuple[Event, ...]] = (), ()
     for stack in stacked():
+        if not parts and several_groups(formula):
+            first = [term.codes[: stack.starts[1]] for term in stack.terms]
+            lie = groupings(formula.random, first), crossed_events(formula.random, first)
         if parts and names != (stack.fixed, stack.random):
             raise SpecificationError(
                 f"{formula.text!r} has other columns in some completed tables (categories that are absent?): "
@@ -95,7 +110,7 @@ def fit_linear(
     maximised = not (formula.random and reml)
     return {
         **fields, "names": names[0], "df_complete": float(df), "component_names": labels,
-        "parameters": p + c, "likelihood": likelihood if maximised else None,
+        "parameters": p + c, "likelihood": likelihood if maximised else None, "groupings": lie[0], "log": lie[1],
     }  # fmt: skip
 
 
@@ -151,21 +166,14 @@ def cluster_codes(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, in
     """Cluster of every row, from 0, and how many there are; one cluster where there is no random term."""
     if not formula.random:
         return np.zeros(len(frame), dtype=np.int64), 1
-    return _codes(frame, formula.groups[0])
-
-
-def _codes(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, int]:
-    codes, levels = pd.factorize(frame[name])
-    if (codes < 0).any():
-        raise DataError(f"{name!r} is missing in {int((codes < 0).sum())} rows.")
-    return codes, len(levels)
+    return column_codes(frame, formula.groups[0])
 
 
 def clusters_of_means(frame: pd.DataFrame, formula: Formula, starts: np.ndarray) -> np.ndarray | None:
     """(N,) the cluster of every row, separate for every table, for cluster means; None without means or clusters."""
     if not formula.over_clusters or formula.cluster_of_means is None:
         return None
-    codes, levels = _codes(frame, formula.cluster_of_means)
+    codes, levels = column_codes(frame, formula.cluster_of_means, starts.tolist())
     return codes + levels * np.repeat(np.arange(len(starts) - 1), np.diff(starts))
 
 
@@ -173,11 +181,16 @@ def _stack(
     frame: pd.DataFrame, lengths: list[int], formula: Formula, weights: str | None, offset: str | None
 ) -> Stack:
     starts = np.cumsum([0, *lengths])
-    codes, clusters = cluster_codes(frame, formula)
-    made = design(formula, frame, codes=clusters_of_means(frame, formula, starts))
+    of_means = clusters_of_means(frame, formula, starts)
+    made = design(replace(formula, random=formula.random[:1]), frame, codes=of_means)
     response = frame[formula.responses[0]]
     y = numbers(response, starts, "a normal model")
-    X, Z, jacobian = made.X, made.Z, np.zeros(len(lengths))
+    terms, random = [], []
+    for k, term in enumerate(formula.random):
+        own = made if k == 0 else design(replace(formula, fixed="1", random=(term,)), frame, codes=of_means)
+        terms.append(RandomEffects(own.Z, *term_codes(frame, term, starts.tolist()), term.correlated))
+        random.append(own.random)
+    X, jacobian = made.X, np.zeros(len(lengths))
     if offset is not None:
         y = y - numbers(frame[offset], starts, "an offset", "offset")
     if weights is not None:
@@ -187,9 +200,10 @@ def _stack(
                 f"weights {weights!r} are not positive in {int((w <= 0).sum())} rows; leave these rows out."
             )
         root = np.sqrt(w)
-        y, X, Z = root * y, root[:, None] * X, root[:, None] * Z
+        y, X = root * y, root[:, None] * X
+        terms = [replace(term, Z=root[:, None] * term.Z) for term in terms]
         jacobian = np.add.reduceat(np.log(root), starts[:-1])
-    return Stack(y, X, Z, codes, starts, jacobian, clusters, made.fixed, made.random)
+    return Stack(y, X, tuple(terms), starts, jacobian, made.fixed, tuple(random))
 
 
 def numbers(column: pd.Series, starts: np.ndarray, what: str, role: str = "response") -> np.ndarray:
@@ -212,15 +226,29 @@ def check_complete(name: Hashable, complete: np.ndarray, starts: np.ndarray, rol
 
 
 def _mixed(stack: Stack, reml: bool, formula: Formula) -> dict:
-    q = len(stack.random)
+    (term,), (random,) = stack.terms, stack.random
     fit = fit_mixed_models(
-        stack.y, stack.X, stack.Z, stack.codes, stack.starts, clusters=stack.clusters, reml=reml, modes=False,
-        blocks=None if formula.random[0].correlated else np.arange(q),
-        labels=Labels(stack.fixed, stack.random, formula.random[0].group),
+        stack.y, stack.X, term.Z, term.codes, stack.starts, clusters=term.levels, reml=reml, modes=False,
+        blocks=None if term.correlated else np.arange(len(random)),
+        labels=Labels(stack.fixed, random, formula.random[0].group),
     )  # fmt: skip
+    return _fields(fit, stack)
+
+
+def _several(stack: Stack, reml: bool, formula: Formula) -> dict:
+    labels = [
+        Labels(stack.fixed, names, term.label)
+        for names, term in zip(stack.random, formula.random, strict=True)
+    ]
+    fit = fit_crossed_models(stack.y, stack.X, stack.terms, stack.starts, reml=reml, labels=labels)
+    return _fields(fit, stack)
+
+
+def _fields(fit: LinearMixedFit, stack: Stack) -> dict:
     return {
-        "estimates": fit.beta, "covariances": fit.cov, "converged": fit.converged, "singular": fit.singular,
-        "components": fit.components, "components_cov": fit.components_cov, "loglik": fit.loglik + stack.jacobian,
+        "estimates": fit.beta, "covariances": fit.cov, "covariance_spread": fit.cov_spread, "converged": fit.converged,
+        "singular": fit.singular, "components": fit.components, "components_cov": fit.components_cov,
+        "loglik": fit.loglik + stack.jacobian,
         "Psi": fit.Psi, "sigma2": fit.sigma2, "n": fit.n,
     }  # fmt: skip
 
@@ -231,7 +259,8 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
     The variance of log s is 1 / (2 (n - p)), that of the logarithm of a chi-squared to first order.
     """
     rows = []
-    for y, X, _, _ in stack.tables():
+    for part in stack.parts():
+        y, X = stack.y[part], stack.X[part]
         n, p = X.shape
         Q, R = np.linalg.qr(X)
         free = np.abs(np.diag(R)) > DEPENDENT * np.linalg.norm(X, axis=0)
@@ -267,34 +296,33 @@ def _likelihood_at(
     """(M,) log-likelihoods of the tables at the same parameters."""
     values = []
     for stack in stacks:
-        Z = stack.Z if formula.random else np.zeros((len(stack.y), 0))
-        for start, stop, jacobian in zip(stack.starts[:-1], stack.starts[1:], stack.jacobian, strict=True):
-            part = slice(start, stop)
-            values.append(
-                jacobian
-                + log_likelihood(
-                    stack.y[part],
-                    stack.X[part],
-                    Z[part],
-                    stack.codes[part],
-                    stack.clusters,
-                    beta,
-                    Psi,
-                    sigma2,
-                )
-            )
+        for part, jacobian in zip(stack.parts(), stack.jacobian, strict=True):
+            y, X, terms = stack.y[part], stack.X[part], [term.rows(part) for term in stack.terms]
+            if several_groups(formula):
+                value = log_likelihood_crossed(y, X, terms, beta, Psi, sigma2)
+            else:
+                none = RandomEffects(np.zeros((len(y), 0)), np.zeros(len(y), np.int64), 1)
+                (term,) = terms or [none]
+                value = log_likelihood(y, X, term.Z, term.codes, term.levels, beta, Psi, sigma2)
+            values.append(jacobian + value)
     return np.array(values)
 
 
-def component_names(random: tuple[str, ...], formula: Formula, c: int) -> tuple[str, ...]:
-    """Names of the c variance components; the last is the residual's where there is one more than of effects."""
-    names = []
-    if formula.random:
-        group = formula.random[0].label
-        names = [f"sd({name} | {group})" for name in random]
-        if formula.random[0].correlated:
-            q = len(random)
-            names += [f"cor({random[b]}, {random[a]} | {group})" for b in range(q) for a in range(b + 1, q)]
+def component_names(random: Sequence[tuple[str, ...]], formula: Formula, c: int) -> tuple[str, ...]:
+    """Names of the c variance components: all sds, term by term, then all correlations.
+
+    random: the columns of Z, by term. The last is the residual's where there is one more than of effects.
+    """
+    sds, correlations = [], []
+    for term, columns in zip(formula.random, random, strict=True):
+        sds += [f"sd({name} | {term.label})" for name in columns]
+        if term.correlated:
+            correlations += [
+                f"cor({columns[b]}, {columns[a]} | {term.label})"
+                for b in range(len(columns))
+                for a in range(b + 1, len(columns))
+            ]
+    names = sds + correlations
     if len(names) < c:
         names.append("sd(residual)")
     assert len(names) == c

@@ -5,6 +5,7 @@ The table has clusters `g` of ten rows. Some of `y`, `x`, `v` (normal), `b` (two
 written as "kind: variable lacks what".
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -305,7 +306,48 @@ CASES = {
         "y ~ w + (1 | g) + (1 | ward)",
         ["cluster effects: y lacks ward"],
     ),
+    "other clusters, nested": (
+        lambda: joint("y + x ~ w + (1 | g)", "yx"),
+        "y ~ x + w + (1 | g/ward)",
+        ["cluster effects: x lacks g:ward", "cluster effects: y lacks g:ward"],
+    ),
 }  # fmt: skip
+
+
+def test_no_call_mends_a_second_grouping_factor():
+    """The call that is printed would otherwise be that of the model at hand."""
+    for model in (joint("y + x ~ w + (1 | g)", "yx"), only("y", methods={"y": "pmm"})):
+        verdict = congeniality(model, parse("y ~ x + w + (1 | g) + (1 | ward)"))
+        gap = next(gap for gap in verdict.gaps if gap.lacks == "ward")
+        assert gap.call is None and "a grouping factor other than its clusters" in verdict.warning()
+    assert verdict.call == "bi.FCS(data, methods={'y': 'bayes'})" and "(all but ward)" in verdict.warning()
+
+
+class TwoFactors:
+    """A model that says it has effects of two grouping factors, as models of several levels do."""
+
+    def __init__(self, model, random):
+        self.model, self.random = model, random
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def contents(self):
+        return {
+            name: replace(own, formula=f"{own.formula} + {self.random}")
+            for name, own in self.model.contents().items()
+        }
+
+
+def test_a_model_with_effects_of_both_factors_has_them():
+    model = joint("y + x ~ w + (1 | g)", "yx")
+    both = TwoFactors(model, "(1 | ward)")
+    assert found(both, "y ~ x + w + (1 | g) + (1 | ward)") == []
+    assert found(both, "y ~ x + w + (1 | g) + (1 + w | ward)") == [
+        "random slope: y lacks w by ward",
+        "random slope: x lacks w by ward",
+    ]
+    assert found(TwoFactors(model, "(1 + w | ward)"), "y ~ x + w + (1 | g) + (1 + w | ward)") == []
 
 
 def found(model, analysis, **options):

@@ -145,7 +145,8 @@ def test_families_of_the_imputation_are_those_of_the_analysis():
 def test_without_glmm_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "glmm", None)
     with pytest.raises(SpecificationError, match=r"pip install 'bayesimp\[glmm\]'"):
-        fit_each(completed(m=2), "y ~ x + (1 | school) + (1 | sex)")
+        frames = [frame.assign(high=frame.y > 1) for frame in completed(m=2)]
+        fit_each(frames, "high ~ x + (1 | school) + (1 | sex)", family="bernoulli")
 
 
 def test_messages():

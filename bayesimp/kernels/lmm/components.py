@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.kernels.lmm.search import BOUNDARY
 from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
-__all__ = ["components_of", "fisher_z"]
+__all__ = ["components_of", "covariance_spread", "fisher_z"]
 
 Array = NDArray[np.float64]
 AT_BOUND = 1 - 1e-8  # a correlation that counts as 1
@@ -93,9 +93,32 @@ def fisher_z(rho: ArrayLike) -> Array:
 
 def _delta(J: Array, hessian: Array) -> Array:
     """J (hessian / 2)^+ J'; nan unless the Hessian is that of a minimum (a rotation of Lambda may leave it flat)."""
+    half = J @ _root(hessian)
+    return half @ half.T
+
+
+def _root(hessian: Array) -> Array:
+    """(d, d) U, U U' = (hessian / 2)^+ the covariance of the parameters; columns of zeros where it is flat; nan: none."""
     values, vectors = np.linalg.eigh(0.5 * hessian)
     flat = np.abs(values) <= FLAT * values[-1]
     if values[~flat][0] < 0:
-        return np.full((len(J), len(J)), np.nan)
-    half = J @ (vectors[:, ~flat] / np.sqrt(values[~flat]))
-    return half @ half.T
+        return np.full_like(hessian, np.nan)
+    return vectors * np.where(flat, 0.0, 1 / np.sqrt(np.where(flat, 1.0, values)))
+
+
+def covariance_spread(cov: Array, slopes: Array, free: IntMatrix, hessian: Stack, theta: Matrix) -> Array:
+    """(M, d + 1, p, p) how the covariance of beta moves with the parameters that were estimated.
+
+    The derivatives of cov (M, p, p) along d + 1 independent directions, each by one standard error: c' cov c has about
+    the variance sum_k (c' spread_k c)^2 (delta method), which Satterthwaite's degrees of freedom need. slopes (M, d, p,
+    p): its derivatives by theta; by log sigma^2 it is its own. With a diagonal element of zero cov is even in it, as
+    the deviance is, so that it does not count.
+    """
+    at_zero = (free[:, 0] == free[:, 1]) & (np.abs(theta) < BOUNDARY)
+    by = np.concatenate([slopes, cov[:, None]], axis=1)
+    out = np.zeros_like(by)
+    for t in range(len(theta)):
+        inside = np.flatnonzero(np.append(~at_zero[t], True))
+        root = _root(hessian[t][np.ix_(inside, inside)])
+        out[t, : len(inside)] = np.einsum("lk,lab->kab", root, by[t, inside])
+    return out

@@ -13,19 +13,34 @@ with H_i = I + Lambda' Z_i'Z_i Lambda.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.kernels.lmm.components import components_of
+from bayesimp.kernels.lmm.components import components_of, covariance_spread
+from bayesimp.kernels.lmm.curvature import second_derivatives
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
-from bayesimp.kernels.lmm.search import Descent, PreparedTables, prepare_tables, search, second_derivatives
+from bayesimp.kernels.lmm.search import (
+    Descent,
+    PreparedTables,
+    SearchableTables,
+    prepare_tables,
+    search,
+)
 from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 
-__all__ = ["LinearMixedFit", "fit_mixed_model", "fit_mixed_models", "log_likelihood"]
+__all__ = [
+    "LinearMixedFit",
+    "Units",
+    "fit_at",
+    "fit_mixed_model",
+    "fit_mixed_models",
+    "log_likelihood",
+    "refuse_exact",
+]
 
 Array = NDArray[np.float64]
 NO_RESIDUAL = (
@@ -41,6 +56,8 @@ class LinearMixedFit:
     ----------
     beta, cov
         (p,) fixed effects, unit of y / unit of X; (p, p) their covariance, Psi and sigma2 taken as known.
+    cov_spread
+        (d + 1, p, p) how cov moves with what was estimated, `bayesimp.kernels.lmm.components.covariance_spread`.
     Psi, sigma2
         (q, q) covariance of the random effects; residual variance.
     modes, mode_cov
@@ -64,6 +81,7 @@ class LinearMixedFit:
 
     beta: Array
     cov: Array
+    cov_spread: Array
     Psi: Array
     sigma2: Array
     modes: Array
@@ -134,7 +152,7 @@ def fit_mixed_models(
     block = np.zeros(q, dtype=np.int64) if blocks is None else np.asarray(blocks, dtype=np.int64)
     free = np.array([(a, b) for b in range(q) for a in range(b, q) if block[a] == block[b]], dtype=np.int64)
     A, B, c = np.zeros((M, m, q, q)), np.zeros((M, m, q, p)), np.zeros((M, m, q))
-    units = _Units(np.zeros((M, p, p)), np.zeros((M, q, q)), np.zeros((M, p)), np.zeros(M))
+    units = Units(np.zeros((M, p, p)), np.zeros((M, q, q)), np.zeros((M, p)), np.zeros(M))
     wrong = np.zeros(M, dtype=np.int64)
     prepare_tables(
         y, X, Z, codes, starts, block, A, B, c, units.Tx, units.Tz, units.alpha, units.scale, wrong
@@ -147,12 +165,16 @@ def fit_mixed_models(
     if start is not None:
         begin[0] = units.theta(np.asarray(start, dtype=float), free)
     end, singular = search(prepared, begin)
-    _refuse_exact(end.scalars[:, 1], labels, M)
+    refuse_exact(end.scalars[:, 1], "cluster" if labels is None else f"'{labels.group}'", M)
     rows = np.bincount(np.repeat(np.arange(M), n) * m + codes, minlength=M * m).reshape(M, m)
-    return _fit_at(end, prepared, units, singular, (rows > 0).sum(axis=1), modes)
+    fit = fit_at(end, prepared, units, singular, (rows > 0).sum(axis=1))
+    if modes:
+        b, cov = _modes(_signed(end.theta, free, q), prepared, end.beta, units.Tz, fit.sigma2, units.scale)
+        return replace(fit, modes=b, mode_cov=cov)
+    return fit
 
 
-class _Units(NamedTuple):
+class Units(NamedTuple):
     """What leads back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual.
 
     Tx (M, p, p), Tz (M, q, q), alpha (M, p), scale (M,).
@@ -169,18 +191,16 @@ class _Units(NamedTuple):
         return (self.Tz[0] @ Lambda)[free[:, 0], free[:, 1]]
 
 
-def _fit_at(
-    end: Descent,
-    prepared: PreparedTables,
-    units: _Units,
-    singular: NDArray[np.bool_],
-    clusters: IntVector,
-    modes: bool,
+def fit_at(
+    end: Descent, prepared: SearchableTables, units: Units, singular: NDArray[np.bool_], clusters: IntVector
 ) -> LinearMixedFit:
-    """The fits at the ends of the searches, in the units of the tables; clusters (M,): those with rows."""
+    """The fits at the ends of the searches, in the units of the tables, without modes; clusters (M,): those with rows.
+
+    Of one grouping factor, or of several, Lambda having their blocks on its diagonal.
+    """
     (M, q), p, free, n = units.Tz.shape[:2], units.Tx.shape[1], prepared.free, prepared.n
     signs = _signs(_lower(end.theta, free, q))
-    Lambda_q = _lower(end.theta, free, q) * signs
+    Lambda_q = _signed(end.theta, free, q)
     sigma2 = end.scalars[:, 1] * units.scale**2
     into_beta = np.linalg.inv(units.Tx)
     root = into_beta @ np.swapaxes(np.linalg.inv(np.tril(end.R)), 1, 2)
@@ -189,15 +209,15 @@ def _fit_at(
     loglik = -0.5 * end.value - (n - p if prepared.reml else n) * np.log(units.scale)
     if prepared.reml:
         loglik -= np.log(np.einsum("kaa->ka", units.Tx)).sum(axis=1)
-    hessian = second_derivatives(prepared, end)
+    hessian, slopes = second_derivatives(prepared, end)
+    cov = sigma2[:, None, None] * root @ np.swapaxes(root, 1, 2)
+    slopes = into_beta[:, None] @ slopes @ np.swapaxes(into_beta, 1, 2)[:, None] * sigma2[:, None, None, None]
     components, components_cov = components_of(Lambda, sigma2, free, units.Tz, signs, hessian, end.theta)
-    b, b_cov = np.zeros((M, 0, q)), np.zeros((M, 0, q, q))
-    if modes:
-        b, b_cov = _modes(Lambda_q, prepared, end.beta, units.Tz, sigma2, units.scale)
     return LinearMixedFit(
         beta=np.einsum("kab,kb->ka", into_beta, units.alpha + units.scale[:, None] * end.beta),
-        cov=sigma2[:, None, None] * root @ np.swapaxes(root, 1, 2),
-        Psi=Psi, sigma2=sigma2, modes=b, mode_cov=b_cov, loglik=loglik,
+        cov=cov,
+        cov_spread=covariance_spread(cov, slopes, free, hessian, end.theta),
+        Psi=Psi, sigma2=sigma2, modes=np.zeros((M, 0, q)), mode_cov=np.zeros((M, 0, q, q)), loglik=loglik,
         theta=Lambda[:, free[:, 0], free[:, 1]], components=components, components_cov=components_cov,
         gradient_norm=np.abs(end.gradient).max(axis=1), converged=end.converged, singular=singular,
         n=n, clusters=clusters, reml=np.full(M, prepared.reml),
@@ -277,11 +297,10 @@ def _refuse(wrong: IntVector, p: int, M: int, labels: Labels | None) -> None:
     )
 
 
-def _refuse_exact(share: Array, labels: Labels | None, M: int) -> None:
+def refuse_exact(share: Array, group: str, M: int) -> None:
     """Refuse tables without a residual; share (M,): sigma^2 of the residual mean square of X alone."""
     exact = np.flatnonzero(share < NO_RESIDUAL)
     if len(exact):
-        group = "cluster" if labels is None else f"'{labels.group}'"
         raise DataError(
             f"{_table(int(exact[0]), M)}the fixed effects and the random effects of {group} reproduce the response "
             "exactly, and nothing is left for a residual variance. Is the response one value in every cluster? Then "
@@ -305,6 +324,12 @@ def _signs(Lambda: Array) -> Array:
     first = np.argmax(Lambda != 0, axis=1)
     element = np.take_along_axis(Lambda, first[:, None, :], axis=1)
     return np.where(element < 0, -1.0, 1.0)
+
+
+def _signed(theta: Array, free: IntMatrix, q: int) -> Array:
+    """(M, q, q) Lambda, the signs of its columns put right."""
+    Lambda = _lower(theta, free, q)
+    return Lambda * _signs(Lambda)
 
 
 def _modes(

@@ -34,7 +34,16 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.notation import IntMatrix, Matrix, Stack
 
-__all__ = ["Labels", "Term", "check_identified", "identified", "identified_together"]
+__all__ = [
+    "Labels",
+    "Term",
+    "absorbed",
+    "check_identified",
+    "identified",
+    "identified_together",
+    "independent",
+    "refuse_absorbed",
+]
 
 Array = NDArray[np.float64]
 ABSORBED = 1e-10  # share of a random effect's squares that the fixed effects leave, below which there is none
@@ -83,7 +92,7 @@ def identified_together(X: Array, terms: Sequence[Term], single: NDArray[np.bool
         contrasts, squares = [project(V), *contrasts], [float(np.sum(V**2)), *squares]
     kinds = [contrasts] if single is None else [contrasts, apart]
     return all(
-        _independent(np.array([[np.sum(S * T) for T in kind] for S in kind]), np.array(squares))
+        independent(np.array([[np.sum(S * T) for T in kind] for S in kind]), np.array(squares))
         for kind in kinds
     )
 
@@ -99,7 +108,7 @@ def _applied(x: Array, z: Array, codes: NDArray[np.integer], V: Array) -> Array:
     return half(x, z) if x is z or np.array_equal(x, z) else half(x, z) + half(z, x)
 
 
-def _absorbed(A: Array, B: Array, correlated: bool) -> Array:
+def absorbed(A: Array, B: Array, correlated: bool) -> Array:
     """Directions of the random effects that the fixed ones absorb; of uncorrelated effects, single ones.
 
     Returns
@@ -142,12 +151,12 @@ def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Arra
     inner[0, 1:] = inner[1:, 0] = np.einsum("fiaa->f", AE) - np.einsum("fpp->f", W)
     inner[0, 0] = n - p
     if single is None:
-        return _independent(inner, np.append(n - p, np.diag(plain)))
+        return independent(inner, np.append(n - p, np.diag(plain)))
     own = np.einsum("ja,fab,jb->jf", single, E, single, optimize=True)
-    return _independent(inner[1:, 1:], np.diag(plain)) and _independent(plain - own.T @ own, np.diag(plain))
+    return independent(inner[1:, 1:], np.diag(plain)) and independent(plain - own.T @ own, np.diag(plain))
 
 
-def _independent(inner: Array, squares: Array) -> bool:
+def independent(inner: Array, squares: Array) -> bool:
     """Whether matrices with these inner products are linearly independent; squares of their norms before projection."""
     size = np.sqrt(squares)
     return bool(np.linalg.eigvalsh(inner / np.outer(size, size))[0] > CONFOUNDED)
@@ -176,7 +185,7 @@ def check_identified(
         return
     q = len(T)
     labels = labels or Labels((), [f"column {c} of Z" for c in range(q)], "cluster")
-    _refuse_absorbed(_absorbed(A, B, len(free) > q), len(A), T, labels, where)
+    refuse_absorbed(absorbed(A, B, len(free) > q), len(A), T, labels, where)
     clusters = int((np.einsum("iaa->i", A) > 0).sum())
     random = ", ".join(map(repr, labels.random))
     others = ", and the residual" if single is None else ""
@@ -191,7 +200,7 @@ def check_identified(
     )
 
 
-def _refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels, where: str) -> None:
+def refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels, where: str) -> None:
     """Refuse random effects of which the fixed effects leave nothing; other arguments of `check_identified`."""
     if directions.shape[1] == 0:
         return

@@ -1,4 +1,4 @@
-"""The search for the best Lambda (BFGS with exact gradients), all tables in a call, and its information.
+"""The search for the best Lambda (BFGS with exact gradients), all tables in a call.
 
 Only `prepare_tables` and `descend` are compiled: every further place that calls the deviance in compiled code
 costs seconds of compilation.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from bayesimp.kernels.lmm.deviance import (
 from bayesimp.kernels.newton import bfgs, downhill, shortened
 from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
-__all__ = ["PreparedTables", "descend", "prepare_tables", "search"]
+__all__ = ["SearchableTables", "PreparedTables", "descend", "prepare_tables", "search"]
 
 BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
 START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
@@ -34,7 +35,6 @@ RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have
 NEAR = 1e-7  # predicted decrease that is small enough if rounding of the deviance hides it
 EVALUATIONS = 500  # evaluations in a search,
 AGAIN = 3  # and how often it may be repeated from its last point
-STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
 
 
 @merged
@@ -257,13 +257,45 @@ class Descent:
     R: np.ndarray
     scalars: np.ndarray
 
+    def inverse(self) -> np.ndarray:
+        """(M, p, p) (R R')^-1."""
+        inverse = np.linalg.inv(np.tril(self.R))
+        return np.swapaxes(inverse, 1, 2) @ inverse
+
     def take(self, tables: IntVector, other: Descent) -> None:
         """Put ``other`` in the place of some of the tables."""
         for field in fields(self):
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
-def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
+class SearchableTables(Protocol):
+    """Tables whose deviance can be searched: with one grouping factor, `PreparedTables`, or several."""
+
+    @property
+    def n(self) -> IntVector:
+        """(M,) rows of each table."""
+        ...
+
+    @property
+    def free(self) -> IntMatrix:
+        """(d, 2) row and column of the free elements of Lambda."""
+        ...
+
+    @property
+    def reml(self) -> bool:
+        """The criterion."""
+        ...
+
+    def at(self, tables: IntVector) -> SearchableTables:
+        """Some of the tables."""
+        ...
+
+    def descend(self, theta: Matrix, held: Vector | None = ..., evaluations: int = ...) -> Descent:
+        """Searches from theta (M, d); with one evaluation, the deviance and its gradient there."""
+        ...
+
+
+def search(prepared: SearchableTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
     """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
 
     A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
@@ -290,20 +322,3 @@ def search(prepared: PreparedTables, theta: Matrix) -> tuple[Descent, np.ndarray
         better = np.flatnonzero(again.value < end.value[tables] - gain)
         end.take(tables[better], Descent(*(getattr(again, field.name)[better] for field in fields(again))))
     return end, (diagonal & (np.abs(end.theta) < BOUNDARY)).any(axis=1)
-
-
-def second_derivatives(prepared: PreparedTables, end: Descent) -> np.ndarray:
-    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient."""
-    M, d = end.theta.shape
-    sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))
-    step = np.append(STEP * np.maximum(1.0, np.abs(end.theta)), np.full((M, 1), STEP), axis=1)
-    for k, unit in enumerate(np.eye(d + 1)):
-        shift = step[:, k, None] * unit
-        up, down = (
-            prepared.descend(end.theta + sign * shift[:, :d], sigma2 * np.exp(sign * shift[:, d]), 1).gradient
-            for sign in (1, -1)
-        )
-        hessian[:, :d, k] = (up - down) / (2 * step[:, k, None])
-    hessian[:, d, :d] = hessian[:, :d, d]
-    hessian[:, d, d] = end.scalars[:, 0] / sigma2  # of df log sigma^2 + rss / sigma^2 at sigma^2 = rss / df
-    return hessian

@@ -1,0 +1,1 @@
+"""Linear mixed models with several grouping factors, nested or crossed."""

@@ -1,0 +1,145 @@
+"""Cholesky factor of a sparse symmetric matrix with a dense corner, and the elements of its inverse on the pattern.
+
+    K = [ K_11  K_21' ]        L = [ L_11       ]        Sigma = K^-1
+        [ K_21  K_22  ]            [ L_21  L_22 ]
+
+K_11 (d, d) has sparse columns, and with it L_11 and L_21; what is left of K_22 once they are eliminated is about full:
+
+    L_22 L_22' = C = K_22 - L_21 L_21'                                by LAPACK, outside this file
+
+Every column j of L_11 has its rows below the diagonal in ``rows[starts[j]:starts[j + 1]]``, ascending, R_j. The
+elements of the inverse that stand where L has its own follow from those behind them (Takahashi, Fagan & Chin 1973):
+
+    Sigma[R_j, j] = -Sigma[R_j, R_j] L[R_j, j] / L_jj,       Sigma_jj = 1 / L_jj^2 - L[R_j, j]' Sigma[R_j, j] / L_jj
+
+and each element of Sigma[R_j, R_j] stands where L has one. No library computes them from a factor: CHOLMOD, which
+scikit-sparse wraps, gives L only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bayesimp.kernels.compiled import kernel
+from bayesimp.notation import IntVector, Matrix, Vector
+
+__all__ = ["eliminate", "inverse_elements", "pattern", "solve_transposed"]
+
+
+@kernel(nogil=True)
+def pattern(
+    indptr: IntVector, columns: IntVector, starts: IntVector, rows: IntVector, counts: IntVector
+) -> None:
+    """counts (n,) <- the number of elements of L below the diagonal in each column; rows <- where they are, if it has
+    room.
+
+    indptr (n + 1,), columns: the elements of K left of the diagonal, row by row. ``rows`` is empty when they are
+    counted; then starts (d + 1,) are the places of the first d columns in it. Davis (2005), Algorithm 849,
+    ldl_symbolic: row k of L is what the elimination tree leads to from the elements of row k of K.
+    """
+    n, d = len(counts), len(starts) - 1
+    parent, seen = np.empty(n, np.int64), np.empty(n, np.int64)
+    for k in range(n):
+        parent[k], seen[k], counts[k] = -1, k, 0
+        for place in range(indptr[k], indptr[k + 1]):
+            j = columns[place]
+            while seen[j] != k:
+                if parent[j] < 0:
+                    parent[j] = k
+                if len(rows) > 0 and j < d:
+                    rows[starts[j] + counts[j]] = k
+                counts[j] += 1
+                seen[j] = k
+                j = parent[j]
+
+
+@kernel(nogil=True)
+def eliminate(
+    starts: IntVector, rows: IntVector, diagonal: Vector, below: Vector, corner: Matrix, middle: IntVector
+) -> bool:
+    """diagonal (d,), below <- those of L_11 and L_21, from those of K; corner <- C, lower triangle.
+
+    middle (d,) <- the place of the first row of every column that is in the corner. Returns False where K_11 is not
+    positive definite.
+    """
+    d, size = len(diagonal), len(corner)
+    work = np.zeros(d + size)
+    first, following = np.full(d, -1, np.int64), np.empty(d, np.int64)
+    for k in range(d):
+        for place in range(starts[k], starts[k + 1]):
+            work[rows[place]] = below[place]
+        pivot = diagonal[k]
+        j = first[k]
+        while j >= 0:  # the columns to the left with an element in row k
+            after, place = following[j], middle[j]
+            l = below[place]
+            pivot -= l * l
+            for further in range(place + 1, starts[j + 1]):
+                work[rows[further]] -= l * below[further]
+            middle[j] = place + 1
+            if place + 1 < starts[j + 1] and rows[place + 1] < d:
+                following[j], first[rows[place + 1]] = first[rows[place + 1]], j
+            j = after
+        if not pivot > 0.0:
+            return False
+        diagonal[k] = math.sqrt(pivot)
+        for place in range(starts[k], starts[k + 1]):
+            below[place] = work[rows[place]] / diagonal[k]
+        middle[k] = starts[k]
+        if starts[k] < starts[k + 1] and rows[starts[k]] < d:
+            following[k], first[rows[starts[k]]] = first[rows[starts[k]]], k
+    for j in range(d):
+        for a in range(middle[j], starts[j + 1]):
+            l, row = below[a], rows[a] - d
+            for b in range(middle[j], a + 1):
+                corner[row, rows[b] - d] -= l * below[b]
+    return True
+
+
+@kernel(nogil=True)
+def solve_transposed(starts: IntVector, rows: IntVector, diagonal: Vector, below: Vector, w: Vector) -> None:
+    """The first d elements of w (d + size,) <- those of L^-T w, whose others are given."""
+    for j in range(len(diagonal) - 1, -1, -1):
+        s = w[j]
+        for place in range(starts[j], starts[j + 1]):
+            s -= below[place] * w[rows[place]]
+        w[j] = s / diagonal[j]
+
+
+@kernel(nogil=True)
+def inverse_elements(
+    starts: IntVector, rows: IntVector, diagonal: Vector, below: Vector, middle: IntVector, corner: Matrix,
+    own: Vector, others: Vector,
+) -> None:  # fmt: skip
+    """own (d,), others <- the elements of Sigma on the diagonal and where L_11, L_21 have theirs.
+
+    corner: Sigma_22, full symmetric; rows and columns of zeros leave their rows of L out of the inverse.
+    """
+    d = len(diagonal)
+    sums, at = np.zeros(d + len(corner)), np.zeros(d + len(corner))
+    for j in range(d - 1, -1, -1):
+        begin, stop = starts[j], starts[j + 1]
+        for a in range(begin, stop):
+            sums[rows[a]] = 0.0
+        for a in range(middle[j], stop):
+            l, row, s = below[a], rows[a] - d, 0.0
+            for b in range(middle[j], a):
+                element = corner[row, rows[b] - d]
+                s += element * below[b]
+                sums[rows[b]] += element * l
+            sums[rows[a]] += s + corner[row, row] * l
+        for a in range(begin, middle[j]):  # row k of Sigma[R_j, R_j], from column k
+            k = rows[a]
+            for place in range(starts[k], starts[k + 1]):
+                at[rows[place]] = others[place]
+            sums[k] += own[k] * below[a]
+            for b in range(a + 1, stop):
+                sums[k] += at[rows[b]] * below[b]
+                sums[rows[b]] += at[rows[b]] * below[a]
+        s = 1.0 / diagonal[j]
+        for a in range(begin, stop):
+            others[a] = -sums[rows[a]] / diagonal[j]
+            s -= below[a] * others[a]
+        own[j] = s / diagonal[j]
