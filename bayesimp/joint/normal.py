@@ -22,6 +22,9 @@ from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
+from bayesimp.joint.levels.factors import grouping_factors
+from bayesimp.joint.levels.model import SeveralFactors, several_factors
+from bayesimp.joint.levels.run import impute_levels
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.scale import Working, prepare
@@ -34,6 +37,7 @@ from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.other_levels import other_groupings
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -55,7 +59,8 @@ class JointNormal(ImputationModel):
         The incomplete table.
     formula
         ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete variable that
-        should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete.
+        should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete. Several
+        random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, are for the cluster columns of the data.
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
@@ -92,9 +97,18 @@ class JointNormal(ImputationModel):
                 f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
             )
         self.data = data
-        self.formula = checked_formula(parse(formula), data)
-        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
+        parsed = parse(formula)
+        factors = grouping_factors(checked_formula(parsed, data, several=True), data)
+        labels = [factor.label for factor in factors]
+        self.formula = parsed
+        self.priors = (pr.default() if priors is None else pr.read(priors, labels)).without_contextual()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
+        self.several: SeveralFactors | None = None
+        if factors:
+            self.several = several_factors(data, parsed, factors, self.priors)
+            self.design, self.events = self.several.designs[0], list(self.several.events)
+            self.events += other_groupings(data, parsed.groups)
+            return
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
@@ -107,6 +121,7 @@ class JointNormal(ImputationModel):
         )
         self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+        self.events += other_groupings(data, parsed.groups)
 
     def with_priors(self, priors: pr.Priors | str) -> JointNormal:
         """The same data and formula under other priors."""
@@ -159,12 +174,14 @@ class JointNormal(ImputationModel):
         return call_with(self, fixed, random, variances)
 
     def check_options(self, **options: Any) -> None:
-        """Refuse a sampler that does not take the priors."""
+        """Refuse a sampler that does not take the priors, or not several grouping factors."""
         self._sampler(options.get("sampler", "auto"))
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data (with slopes: `priors.centred.Centred`)."""
+        if self.several is not None:
+            return self.several.parameter_priors
         return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
 
     def _prepare(self, orthogonal: bool = True) -> Working:
@@ -181,18 +198,29 @@ class JointNormal(ImputationModel):
 
     @property
     def effects(self) -> list[str]:
-        """Names of the cluster effects, the rows of Psi."""
+        """Names of the cluster effects, the rows of Psi; with several grouping factors, of the primary clusters."""
         return effect_names(list(self.responses), list(self.design.random))
 
     @cached_property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler can be used."""
+        if self.several is not None:
+            return self.several.is_conjugate
         return self._working_priors.Sigma.is_conjugate and self._working_priors.Psi.is_conjugate
 
     def __repr__(self) -> str:
-        X, Z = self.design.X, self.design.Z
         lines = [
             f"JointNormal: {self.formula}",
+            *(self._describe() if self.several is None else self.several.describe()),
+            *(f"  {line}" for line in self.shift.describe()),
+            f"  sampler: {self._samplers()}",
+            *(f"  note: {event.message}" for event in self.events),
+        ]
+        return "\n".join(lines)
+
+    def _describe(self) -> list[str]:
+        X, Z = self.design.X, self.design.Z
+        return [
             f"  {len(X)} rows in {len(self.data.clusters)} clusters; r = {len(self.responses)} responses, "
             f"p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), "
             f"q = {Z.shape[1]} random ({', '.join(self.design.random)})",
@@ -200,14 +228,20 @@ class JointNormal(ImputationModel):
             f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
-            *(f"  {line}" for line in self.shift.describe()),
-            f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
-            *(f"  note: {event.message}" for event in self.events),
         ]
-        return "\n".join(lines)
+
+    def _samplers(self) -> str:
+        if self.several is not None:
+            return "gibbs" if self.is_conjugate else "none for these priors; pymc_model() can be sampled"
+        return "gibbs (conditionally conjugate) or nuts" if self.is_conjugate else "nuts"
 
     def pymc_model(self) -> pm.Model:
-        """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out."""
+        """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out.
+
+        With several grouping factors, the effects of those after the first are variables of the model.
+        """
+        if self.several is not None:
+            return self.several.pymc_model(self.data)
         from bayesimp.kernels.normal.statistics import collect
         from bayesimp.models.joint_normal import joint_normal
 
@@ -264,9 +298,12 @@ class JointNormal(ImputationModel):
         spacing = draws_per_imputation(m, chains, thin, draws)
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
+        tune = (200 if chosen == "gibbs" else 500) if tune is None else tune
+        if self.several is not None:
+            return impute_levels(self, seed, thin, spacing, m, chains, tune, draws, workers, executor, progress)
         run = JointRun(self, chosen, seed, thin, spacing=spacing, workers=workers, executor=executor)
         with progress_bar(progress) as report:
-            run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
+            run.start(chains, tune, draws, report)
             kept = run.draws
             if (
                 kept.chains * kept.draws < chains * draws
@@ -277,6 +314,9 @@ class JointNormal(ImputationModel):
     def _sampler(self, sampler: str) -> str:
         if sampler not in ("auto", "gibbs", "nuts"):
             raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
+        if self.several is not None:
+            self.several.check_sampler(sampler, self.priors.name)
+            return "gibbs"
         if sampler == "gibbs" and not self.is_conjugate:
             raise SpecificationError(
                 f"The Gibbs sampler needs conditionally conjugate priors (InverseWishart, HuangWand, Diagonal of "
@@ -292,8 +332,8 @@ class JointNormal(ImputationModel):
         }  # fmt: skip
 
 
-def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
-    """The parsed formula, if the joint model can take it."""
+def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = False) -> Formula:
+    """The parsed formula, if a joint model can take it; several: whether it may have several grouping factors."""
     if not formula.responses:
         raise SpecificationError(
             f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
@@ -303,17 +343,23 @@ def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
             f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
             "to the right side, or impute variable by variable with FCS."
         )
-    if not formula.single_grouping:
+    if formula.independent:
         raise SpecificationError(
-            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; the joint model has one level "
-            "of clusters, without crossed or nested ones."
+            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
+        )
+    if several and len(formula.random) > 1:
+        return formula
+    if not formula.single_grouping:
+        more = (
+            "several grouping factors are for the cluster columns of the data, together with a term of the first."
+            if several
+            else "this model has one level of clusters, without crossed or nested ones, which JointNormal has."
+        )
+        raise SpecificationError(
+            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; {more}"
         )
     if formula.cluster != data.cluster:
         raise SpecificationError(
             f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
-        )
-    if formula.independent:
-        raise SpecificationError(
-            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
         )
     return formula

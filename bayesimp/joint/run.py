@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,6 +228,10 @@ class JointRun(contract.Run):
     @classmethod
     def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run that a file holds, with its chains and draws."""
+        if model.several is not None:
+            from bayesimp.joint.levels.run import LevelsRun
+
+            return cast(Self, LevelsRun.restore(model, tree, state))
         attrs = tree.attrs
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
