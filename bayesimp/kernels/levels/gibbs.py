@@ -26,7 +26,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate, invert, update_covariance
 from bayesimp.kernels.levels.scales import rescale_factor
-from bayesimp.kernels.levels.sums import gather, own_columns, subtract_others
+from bayesimp.kernels.levels.sums import gather, own_columns, pack, subtract_others, unpack
 from bayesimp.kernels.levels.tree import draw_chain, room
 from bayesimp.kernels.linalg import copy_to, fill
 from bayesimp.kernels.normal.complete import complete
@@ -81,7 +81,6 @@ def levels_gibbs(
     XY = np.empty(m.XY.shape)
     ZY = np.empty(m.ZY.size)
     RR = np.empty((m.patterns.shape[0], r, r))
-    S = np.empty((r, r))
     cells = np.empty(rows.Y.shape)
     N = np.int64(0)
     for a in range(m.pattern_rows.size):
@@ -106,19 +105,31 @@ def levels_gibbs(
                 return np.int64(1)
             if (k + 1) % stride == 0:
                 copy_to(cell_draws[(k + 1) // stride - 1], cells)
-        if prior_Sigma.kind != FIXED:
-            residual_products(m, beta, B, RR)
-            fill(S, 0.0)
-            for a in range(RR.shape[0]):
-                if m.pattern_rows[a] > 0 and not complete(
-                    rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
-                ):
-                    return np.int64(1)
-            if not update_covariance(rng, prior_Sigma, S, N, Sigma_inverse, Sigma):
-                return np.int64(1)
+        if prior_Sigma.kind != FIXED and not _update_Sigma(
+            rng, m, W, prior_Sigma, N, beta, B, RR, Sigma_inverse, Sigma
+        ):
+            return np.int64(1)
         if not _update_factors(rng, factors, priors, b, Psi_inverse, Psi):
             return np.int64(4)
     return np.int64(0)
+
+
+@inner
+def _update_Sigma(
+    rng: np.random.Generator, m: Moments, W: Stack, prior: CovarianceUpdate, N: Integer, beta: Matrix, B: Stack,
+    RR: Stack, inverse: Matrix, Sigma: Matrix,
+) -> bool:  # fmt: skip
+    """Step 2, Sigma in place; RR (A, r, r) is overwritten. Returns False if Sigma lost its positive definiteness."""
+    r = Sigma.shape[0]
+    S = np.empty((r, r))
+    residual_products(m, beta, B, RR)
+    fill(S, 0.0)
+    for a in range(RR.shape[0]):
+        if m.pattern_rows[a] > 0 and not complete(
+            rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
+        ):
+            return False
+    return update_covariance(rng, prior, S, N, inverse, Sigma)
 
 
 @inner
@@ -127,13 +138,15 @@ def _draw_effects(
     t0: Vector, Psi: Vector, Psi_inverse: Vector, beta: Matrix, b: Vector, B: Stack, XY: Stack, ZY: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
     """Step 1. Psi_inverse, flat, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
-    r, q = W.shape[1], m.ZZ.shape[1]
+    q = m.ZZ.shape[1]
     own, order = np.empty(q, np.bool_), np.empty(q, np.int64)
     for s in range(factors.count.size):
-        n = r * (factors.column[s + 1] - factors.column[s])
-        at, end = factors.psi_at[s], factors.psi_at[s + 1]
-        if not invert(Psi[at:end].reshape((n, n)), Psi_inverse[at:end].reshape((n, n))):
+        n = priors.sd_at[s + 1] - priors.sd_at[s]
+        Psi_s, inverse = np.empty((n, n)), np.empty((n, n))
+        unpack(Psi, factors.psi_at[s], Psi_s)
+        if not invert(Psi_s, inverse):
             return np.int64(4)
+        pack(inverse, Psi_inverse, factors.psi_at[s])
     for t in range(chains.first.size - 1):
         columns = own_columns(factors, chains, np.int64(t), own, order)
         subtract_others(m, chains, np.int64(t), own, order, columns, B, XY, ZY)
@@ -145,13 +158,7 @@ def _draw_effects(
         for at in range(chains.first[t], chains.first[t + 1]):
             gather(factors, chains.factor[at], b, B)
         for at in range(chains.first[t], chains.first[t + 1]):
-            s = chains.factor[at]
-            n = r * (factors.column[s + 1] - factors.column[s])
-            first, end = factors.psi_at[s], factors.psi_at[s + 1]
-            rescale_factor(
-                rng, factors, s, priors, W, m, beta, b, B, Psi[first:end].reshape((n, n)),
-                Psi_inverse[first:end].reshape((n, n)),
-            )  # fmt: skip
+            rescale_factor(rng, factors, chains.factor[at], priors, W, m, beta, b, B, Psi, Psi_inverse)
     return np.int64(0)
 
 
@@ -163,18 +170,24 @@ def _update_factors(
     for s in range(factors.count.size):
         if priors.kind[s] == FIXED:
             continue
-        sd = priors.sd[priors.sd_at[s] : priors.sd_at[s + 1]]
-        n, first, end = sd.size, factors.psi_at[s], factors.psi_at[s + 1]
-        prior = CovarianceUpdate(priors.kind[s], priors.nu[s], priors.scale[first:end].reshape((n, n)), sd)
-        T = np.zeros((n, n))
+        n = priors.sd_at[s + 1] - priors.sd_at[s]
+        sd, scale, inverse, current, T = (
+            np.empty(n), np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.zeros((n, n))
+        )  # fmt: skip
+        for e in range(n):
+            sd[e] = priors.sd[priors.sd_at[s] + e]
+        unpack(priors.scale, factors.psi_at[s], scale)
+        unpack(Psi_inverse, factors.psi_at[s], inverse)
+        unpack(Psi, factors.psi_at[s], current)
         for g in range(factors.count[s]):
             at = factors.effect_at[s] + g * n
             for e in range(n):
                 for f in range(n):
                     T[e, f] += b[at + e] * b[at + f]
-        inverse, current = Psi_inverse[first:end].reshape((n, n)), Psi[first:end].reshape((n, n))
+        prior = CovarianceUpdate(priors.kind[s], priors.nu[s], scale, sd)
         if not update_covariance(rng, prior, T, factors.count[s], inverse, current):
             return False
+        pack(current, Psi, factors.psi_at[s])
     return True
 
 

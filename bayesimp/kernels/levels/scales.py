@@ -12,7 +12,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND
-from bayesimp.kernels.levels.sums import gather
+from bayesimp.kernels.levels.sums import gather, pack, unpack
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.rescale import propose_scales
 from bayesimp.notation import Integer, Matrix, Stack, Vector
@@ -58,22 +58,28 @@ def _likelihood_of_scales(
 @inner
 def rescale_factor(
     rng: np.random.Generator, factors: Factors, s: Integer, priors: FactorPriors, W: Stack, m: Moments, beta: Matrix,
-    b: Vector, B: Stack, Psi: Matrix, Psi_inverse: Matrix,
+    b: Vector, B: Stack, Psi: Vector, Psi_inverse: Vector,
 ) -> None:  # fmt: skip
-    """Rescale the effects of factor s with Psi_s (n, n) and its inverse, if its prior has half-t standard deviations.
+    """Rescale the effects of factor s with Psi_s and its inverse, if its prior has half-t standard deviations.
 
-    b, the effects in groups, and B (K, q, r), those of combinations, change with them.
+    b, the effects in groups, and B (K, q, r), those of combinations, change with them; Psi, Psi_inverse: flat.
     """
     kind = priors.kind[s]
     if kind != HUANG_WAND and kind != DIAGONAL_HALF_T:
         return
-    n = Psi.shape[0]
+    n = priors.sd_at[s + 1] - priors.sd_at[s]
+    Psi_s, inverse, sd = np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    unpack(Psi, factors.psi_at[s], Psi_s)
+    unpack(Psi_inverse, factors.psi_at[s], inverse)
+    for e in range(n):
+        sd[e] = priors.sd[priors.sd_at[s] + e]
     Lambda, lam, alphas = np.empty((n, n)), np.empty(n), np.empty(n)
     _likelihood_of_scales(factors, s, W, m, beta, B, Lambda, lam)
-    d = n if kind == HUANG_WAND else 1
-    sd = priors.sd[priors.sd_at[s] : priors.sd_at[s + 1]]
-    if propose_scales(rng, priors.nu[s], sd, d, Lambda, lam, Psi, Psi_inverse, alphas) == 0:
+    d = n if kind == HUANG_WAND else np.int64(1)
+    if propose_scales(rng, priors.nu[s], sd, d, Lambda, lam, Psi_s, inverse, alphas) == 0:
         return
+    pack(Psi_s, Psi, factors.psi_at[s])
+    pack(inverse, Psi_inverse, factors.psi_at[s])
     for g in range(factors.count[s]):
         for e in range(n):
             b[factors.effect_at[s] + g * n + e] *= alphas[e]

@@ -8,13 +8,13 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.linalg import copy_to
-from bayesimp.notation import BoolVector, Integer, IntVector, Stack, Vector
+from bayesimp.notation import BoolVector, Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.levels.records import Chains, Factors
     from bayesimp.kernels.normal.effects import Moments
 
-__all__ = ["gather", "own_columns", "subtract_others"]
+__all__ = ["gather", "own_columns", "pack", "subtract_others", "unpack"]
 
 
 @inner
@@ -28,6 +28,24 @@ def gather(factors: Factors, s: Integer, b: Vector, B: Stack) -> None:
         for k in range(r):
             for l in range(width):
                 B[c, first + l, k] = b[at + k * width + l]
+
+
+@inner
+def unpack(flat: Vector, at: Integer, out: Matrix) -> None:
+    """out (n, n) <- the matrix that begins at flat[at]. A loop: numba compiles views of another shape for seconds."""
+    n = out.shape[0]
+    for e in range(n):
+        for f in range(n):
+            out[e, f] = flat[at + e * n + f]
+
+
+@inner
+def pack(matrix: Matrix, flat: Vector, at: Integer) -> None:
+    """flat[at], .. <- the matrix (n, n)."""
+    n = matrix.shape[0]
+    for e in range(n):
+        for f in range(n):
+            flat[at + e * n + f] = matrix[e, f]
 
 
 @inner
