@@ -52,6 +52,8 @@ class LevelsTable:
         See `bayesimp.kernels.levels.records`.
     row
         (R,) place in the table of each of `rows`.
+    places
+        (N, S) canonical group of each row of the table in every factor.
     """
 
     working: Working
@@ -61,6 +63,7 @@ class LevelsTable:
     chains: Chains
     rows: RowsToFill
     row: Ints
+    places: Ints
 
     @property
     def counted(self) -> int:
@@ -115,7 +118,8 @@ def levels_table(
         np.cumsum([0, *sizes**2]).astype(np.int64),
     )  # fmt: skip
     rows, row = _rows(working.rows, Z_w, combination, places)
-    return LevelsTable(working, tuple(scales), m, factors, _chains(m, factors, chains_of(grouping)), rows, row)
+    chains = _chains(m, factors, chains_of(grouping))
+    return LevelsTable(working, tuple(scales), m, factors, chains, rows, row, places)
 
 
 def _places(
