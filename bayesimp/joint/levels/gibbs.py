@@ -43,7 +43,7 @@ class LevelsDraws(StridedDraws):
     """Kept draws on the working scale, chains first.
 
     beta (chains, D, p, r), Sigma (chains, D, r, r), Psi (chains, D, flat); mean, sd (chains, D, m, r): of the missing values
-    by primary cluster; cells (chains, D / stride, R, r): missing cells, nan where observed.
+    by primary cluster; cells (chains, D / stride, c): missing cells, row by row.
     """
 
     beta: Array
@@ -84,7 +84,7 @@ class LevelsTask(StridedTask):
 
     @property
     def counted(self) -> int:
-        """Numbers kept of the missing cells of a draw."""
+        """The number of missing cells."""
         return self.table.counted
 
     @cached_property
@@ -130,7 +130,7 @@ class LevelsTask(StridedTask):
         r, m = table.rows.Y.shape[1], int(table.factors.count[0])
         shapes = (table.moments.XX.shape[1], r), (r, r), (int(table.factors.psi_at[-1]),), (m, r), (m, r)
         beta, Sigma, Psi, mean, sd = (np.empty((c, D, *shape)) for shape in shapes)
-        return LevelsDraws(beta, Sigma, Psi, mean, sd, np.empty((c, D // self.stride, *table.rows.Y.shape)))
+        return LevelsDraws(beta, Sigma, Psi, mean, sd, np.empty((c, D // self.stride, table.counted)))
 
     def advance(
         self, chain: LevelsChain, number: int, into: LevelsDraws | None, place: int, start: int, stop: int

@@ -57,12 +57,13 @@ class LevelsRun(GLMMRun):
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
         h, table, k = self.history, self.model.several.table, np.arange(m)
         drawn = h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
+        missing, cells = table.missing, {}
+        place = np.cumsum(missing).reshape(missing.shape) - 1  # of each cell in a draw
         by_row = np.argsort(table.row)
-        cells = {}
         for v, name in enumerate(self.model.responses):
-            order = by_row[self.model.data.missing(name)[table.row[by_row]]]
+            order = by_row[missing[by_row, v]]
             if len(order):
-                values = drawn[:, order, v] * table.working.scale.s[v] + self.model.shift.of(name)
+                values = drawn[:, place[order, v]] * table.working.scale.s[v] + self.model.shift.of(name)
                 cells[name] = table.row[order], values
         return cells
 

@@ -67,8 +67,13 @@ class LevelsTable:
 
     @property
     def counted(self) -> int:
-        """Numbers that are kept of the missing cells of a draw."""
-        return self.rows.Y.size
+        """The number of missing cells."""
+        return int(self.missing.sum())
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(R, r) which cells of `rows` are missing; draws have their values row by row."""
+        return ~self.moments.patterns[self.rows.pattern]
 
 
 def levels_table(

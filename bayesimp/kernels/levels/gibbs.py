@@ -47,7 +47,7 @@ def levels_gibbs(
     rng: np.random.Generator, iterations: int, thin: int, stride: int, m: Moments, factors: Factors, chains: Chains,
     prior_Sigma: CovarianceUpdate, priors: FactorPriors, Q0: Matrix, t0: Vector, rows: RowsToFill, Sigma: Matrix,
     Psi: Vector, b: Vector, beta_draws: Stack, Sigma_draws: Stack, Psi_draws: Matrix, mean_draws: Stack,
-    sd_draws: Stack, cell_draws: Stack,
+    sd_draws: Stack, cell_draws: Matrix,
 ) -> Integer:  # fmt: skip
     """Run the chain from (Sigma, Psi, b), which are updated in place; keep every `thin`-th state.
 
@@ -62,7 +62,7 @@ def levels_gibbs(
     mean_draws, sd_draws
         (D, m, r): mean and sd of the missing values by group of the first factor and response; nan where there are none.
     cell_draws
-        (D // stride, R, r): the missing values of every `stride`-th kept state; nan where observed.
+        (D // stride, c): the missing values of every `stride`-th kept state, row by row.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def levels_gibbs(
             if not _fill(rng, m, rows, W, beta, Sigma, B, cells, mean_draws[k], sd_draws[k]):
                 return np.int64(1)
             if (k + 1) % stride == 0:
-                copy_to(cell_draws[(k + 1) // stride - 1], cells)
+                _keep(m, rows, cells, cell_draws, (k + 1) // stride - 1)
         if prior_Sigma.kind != FIXED and not _update_Sigma(
             rng, m, W, prior_Sigma, N, beta, B, RR, Sigma_inverse, Sigma
         ):
@@ -112,6 +112,17 @@ def levels_gibbs(
         if not _update_factors(rng, factors, priors, b, Psi_inverse, Psi):
             return np.int64(4)
     return np.int64(0)
+
+
+@inner
+def _keep(m: Moments, rows: RowsToFill, cells: Matrix, out: Matrix, k: Integer) -> None:
+    """out[k] (c,) <- the missing values among cells (R, r), row by row."""
+    at = 0
+    for j in range(cells.shape[0]):
+        for v in range(cells.shape[1]):
+            if not m.patterns[rows.pattern[j], v]:
+                out[k, at] = cells[j, v]
+                at += 1
 
 
 @inner

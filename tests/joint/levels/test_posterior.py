@@ -171,7 +171,8 @@ def test_a_sampler_that_does_not_draw_beta_again_is_noticed(monkeypatch, redraw)
         )
         whole = np.full((len(drawn), *Y.shape), np.nan)
         whole[:, lost] = drawn
-        cell_draws[:] = whole[: len(cell_draws), table.row] / table.working.scale.s
+        sorted_ = (whole[: len(cell_draws), table.row] / table.working.scale.s)[:, table.missing]
+        cell_draws[:] = sorted_
         return 0
 
     monkeypatch.setattr(levels_gibbs, "levels_gibbs", sampler)
