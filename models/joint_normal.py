@@ -16,7 +16,7 @@ a function of the sufficient statistics of each cluster and missingness pattern:
 the number of rows (`bayesimp.kernels.normal.marginal`). Missing values and random effects are drawn afterwards,
 exactly, from their conditional given a draw of (beta, Sigma, Psi).
 
-With several grouping factors s = 1..S, nested or crossed (school, class), each row has effects of its group in each of them,
+With several grouping factors s = 1..S, nested or crossed (school, class), a row has effects of its group in each,
 
     Y = X beta + sum_s Z_s B_s + E,      vec(B_sg) ~ N(0, Psi_s) for every group g of factor s,      Psi_s ~ prior
 

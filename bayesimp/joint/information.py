@@ -24,7 +24,12 @@ OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with tho
 
 
 def check_information(
-    data: IncompleteData, responses: tuple[str, ...], priors: Priors, *, normal_only: bool = True, Psi: str = "Psi"
+    data: IncompleteData,
+    responses: tuple[str, ...],
+    priors: Priors,
+    *,
+    normal_only: bool = True,
+    Psi: str = "Psi",
 ) -> list[Event]:
     """Refuse what cannot be estimated; note what depends on the prior alone.
 
@@ -63,7 +68,7 @@ def check_information(
 
 
 def only_cluster(name: str, groups: Clusters, seen: NDArray[np.int64], factor: str = "") -> DataError:
-    """The error about a response that is observed in one cluster; seen (m,): rows in each; factor: if it is not primary."""
+    """The error about a response observed in one cluster; seen (m,): rows in each; factor: if it is not primary."""
     only = listing([groups.labels[int(np.argmax(seen))]])
     what, Psi = (f"groups of '{factor}'", f"Psi_{factor}") if factor else ("clusters", "Psi")
     fix = f"Psi_of={{'{factor}': priors.Fixed(...)}}" if factor else "Psi=priors.Fixed(...)"
@@ -89,7 +94,7 @@ def few_clusters(name: str, seen: NDArray[np.int64], where: str, what: str) -> l
 def never_together(
     responses: Sequence[str], seen: NDArray[np.bool_], where: str, together: str, what: str
 ) -> list[Event]:
-    """Events for pairs of responses never observed in the same row or cluster (together); seen (m, r): where they are."""
+    """Events for pairs of responses never observed together; seen (m, r): in which rows or clusters they are."""
     events = []
     for j, k in combinations(range(len(responses)), 2):
         if not (seen[:, j] & seen[:, k]).any():

@@ -59,8 +59,9 @@ class JointNormal(ImputationModel):
         The incomplete table.
     formula
         ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete variable that
-        should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete. Several
-        random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, are for the cluster columns of the data.
+        should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete.
+        Several random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, are for the cluster columns of
+        the data.
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
@@ -106,11 +107,15 @@ class JointNormal(ImputationModel):
         self.several: SeveralFactors | None = None
         if factors:
             self.several = several_factors(data, parsed, factors, self.priors)
-            self.design, self.events = self.several.designs[0], list(self.several.events)
-            self.events += other_groupings(data, parsed.groups)
+        self.design: DesignMatrices = (
+            design(self.formula, data.frame, clusters=data.grouping)
+            if self.several is None
+            else self.several.designs[0]
+        )
+        if self.several is not None:
+            self.events: list[Event] = [*self.several.events, *other_groupings(data, parsed.groups)]
             return
-        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
-        self.events: list[Event] = check_information(self.data, self.responses, self.priors)
+        self.events = check_information(self.data, self.responses, self.priors)
         self._working = self._prepare()
         scale = self._working.scale
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
@@ -300,7 +305,9 @@ class JointNormal(ImputationModel):
         read_executor(executor, workers)
         tune = (200 if chosen == "gibbs" else 500) if tune is None else tune
         if self.several is not None:
-            return impute_levels(self, seed, thin, spacing, m, chains, tune, draws, workers, executor, progress)
+            return impute_levels(
+                self, seed, thin, spacing, m, chains, tune, draws, workers, executor, progress
+            )
         run = JointRun(self, chosen, seed, thin, spacing=spacing, workers=workers, executor=executor)
         with progress_bar(progress) as report:
             run.start(chains, tune, draws, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Self
 
@@ -44,12 +44,13 @@ class StridedDraws:
 
     def truncated(self, draws: int, stride: int) -> Self:
         """The first draws of every chain."""
-        return type(self)(*(a[:, :draws] for a in self.arrays), self.cells[:, : draws // stride])
+        parts = (a[:, :draws] for a in self.arrays)
+        return type(self)(*parts, self.cells[:, : draws // stride])  # type: ignore[call-arg]  # a dataclass
 
     def __add__(self, later: Self) -> Self:
         """These draws followed by those of the same chains, continued."""
         pairs = zip(self._all, later._all, strict=True)
-        return type(self)(*(np.concatenate(pair, axis=1) for pair in pairs))
+        return type(self)(*(np.concatenate(pair, axis=1) for pair in pairs))  # type: ignore[call-arg]
 
 
 class StridedTask:
@@ -106,7 +107,11 @@ def run_state(run: Any, kept: Sequence[str], now: Sequence[str]) -> xr.Dataset:
 
 
 def read_state[D, C](
-    state: xr.Dataset, draws: type[D], kept: Sequence[str], chain: type[C], now: Sequence[str]
+    state: xr.Dataset,
+    draws: Callable[..., D],
+    kept: Sequence[str],
+    chain: Callable[..., C],
+    now: Sequence[str],
 ) -> tuple[D, list[C]]:
     """What `run_state` wrote: draws(*arrays), and for every chain chain(*arrays, generator)."""
     chains = []

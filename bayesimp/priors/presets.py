@@ -120,7 +120,9 @@ def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
     if isinstance(priors, Priors):
         for label in priors.Psi_of:
             if label not in factors:
-                have = f"it has {', '.join(map(repr, factors))}" if factors else "it has one, whose prior is Psi"
+                have = (
+                    f"it has {', '.join(map(repr, factors))}" if factors else "it has one, whose prior is Psi"
+                )
                 raise SpecificationError(
                     f"Psi_of: '{label}' is no grouping factor of this model; {have}. Several are in JointNormal(data, "
                     "'y ~ x + (1 | school) + (1 | class)')."

@@ -102,7 +102,9 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
         )
     for key in record:
         if key not in (*PARTS, "name", "Psi_of"):
-            raise SpecificationError(f"{where}.{key}: is not known; {possible(key, (*PARTS, 'name', 'Psi_of'))}.")
+            raise SpecificationError(
+                f"{where}.{key}: is not known; {possible(key, (*PARTS, 'name', 'Psi_of'))}."
+            )
     by_factor = record.get("Psi_of", {})
     if not isinstance(by_factor, dict):
         raise SpecificationError(

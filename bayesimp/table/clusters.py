@@ -72,7 +72,8 @@ class Clusters:
 
     @classmethod
     def combined(cls, parts: Sequence[Clusters]) -> Clusters:
-        """The combinations of the clusters of several columns that occur, labelled ``"3:1"``, in the order of the columns.
+        """The combinations of the clusters of several columns that occur, labelled ``"3:1"``, in the order of the
+        columns.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
 """Calibration of the joint normal model with several grouping factors, from the table to the completed table: `python -m
 tests.calibration.levels`.
 
-Parameters are drawn from explicit priors with SciPy, tables are simulated longhand with the effects of every factor, cells
-are deleted at random and for whole clusters, and the whole of `bi.JointNormal(...).impute(...)` runs on them: ranks of beta,
-Sigma, both Psi and imputed cells are uniform if kernels, chains, scales and the way back to the table are right.
+Parameters are drawn from explicit priors with SciPy, tables are simulated longhand with the effects of every factor,
+cells are deleted at random and for whole clusters, and the whole of `bi.JointNormal(...).impute(...)` runs on them:
+ranks of beta, Sigma, every Psi and imputed cells are uniform if kernels, chains, scales and the way back are right.
 `--datasets 300` rewrites LEVELS_RESULTS.md.
 """
 

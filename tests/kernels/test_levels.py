@@ -39,9 +39,7 @@ def drawn(rng, W, m, factors, chains, t, Psi_inverse, Q0, t0, b, beta_out, b_out
     failed = np.int64(0)
     for k in range(beta_out.shape[0]):
         now = b.copy()
-        failed += draw_chain(
-            rng, W, m, factors, chains, t, Psi_inverse, Q0, t0, XY, ZY, beta, now, work
-        )
+        failed += draw_chain(rng, W, m, factors, chains, t, Psi_inverse, Q0, t0, XY, ZY, beta, now, work)
         beta_out[k] = beta
         b_out[k] = now
     return failed
@@ -106,7 +104,7 @@ def compared(kind, spoil=None):
     if spoil is not None:
         chains = spoil(chains)
     r, p = Y.shape[1], X.shape[1]
-    parts = [(Z, made.places[:, s], int(f.count[s])) for s, Z in enumerate(Zs)]
+    parts = [(Z, made.places[:, s], int(f.number[s])) for s, Z in enumerate(Zs)]
     Psis = [dense.covariance(r * Z.shape[1], 7 + s) for s, Z in enumerate(Zs)]
     Sigma = dense.covariance(r, 1)
     M, h, starts = longhand.effects_given(X, parts, Y, Sigma, Psis)
@@ -118,7 +116,9 @@ def compared(kind, spoil=None):
     right, wrong = [], []
     for t in range(len(chains.first) - 1):
         own_factors = chains.factor[chains.first[t] : chains.first[t + 1]]
-        own = np.concatenate([np.arange(starts[0]), *(np.arange(starts[s], starts[s + 1]) for s in own_factors)])
+        own = np.concatenate(
+            [np.arange(starts[0]), *(np.arange(starts[s], starts[s + 1]) for s in own_factors)]
+        )
         rest = np.setdiff1d(np.arange(len(h)), own)
         u = np.concatenate([np.zeros(starts[0]), b])
         V = np.linalg.inv(M[np.ix_(own, own)])

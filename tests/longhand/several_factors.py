@@ -10,7 +10,7 @@ import numpy as np
 
 
 def system(X, parts, Y):
-    """D (n r, P + effects), all cells of Y, row by row; parts: (Z, codes, groups) of every factor. And where each begins."""
+    """D (n r, P + effects), all cells of Y row by row, and where factors begin; parts: (Z, codes, groups) of each."""
     (n, p), r = X.shape, Y.shape[1]
     starts = np.cumsum([r * p, *(groups * r * Z.shape[1] for Z, _, groups in parts)])
     D = np.zeros((n, r, starts[-1]))
@@ -65,8 +65,8 @@ def missing_given_effects(X, parts, Y, Sigma):
 def gibbs(X, parts, Y, Sigma, Psis, chains, sweeps, seed, redraw=True):
     """Draws of the missing cells (sweeps, cells) by blocks (beta, effects of the factors in a chain) given the others.
 
-    redraw: False is wrong: from the second chain on, beta is integrated out of the draw of the effects and keeps the value
-    that it was drawn with before.
+    redraw: False is wrong: from the second chain on, beta is integrated out of the draw of the effects and keeps the
+    value that it was drawn with before.
     """
     rng = np.random.default_rng(seed)
     M, h, starts = effects_given(X, parts, Y, Sigma, Psis)

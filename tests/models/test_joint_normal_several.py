@@ -1,4 +1,4 @@
-"""The PyMC model with several grouping factors: its density against the dense normal, its posterior against Gibbs draws."""
+"""The PyMC model with several grouping factors: density against the dense normal, posterior against Gibbs draws."""
 
 from __future__ import annotations
 
@@ -55,19 +55,23 @@ def test_density_is_that_of_the_dense_normal(case):
     observed = pm.pytensorf.compile(values, pymc.logp(vars=pymc.potentials), **plain)
     effects = [v for v in pymc.free_RVs if v.name.startswith("u_")]
     normals = pm.pytensorf.compile(values, pymc.logp(vars=effects), **plain)
-    names = ["beta", "Sigma", *(name for name in made.parameter_priors if name.startswith("Psi_")), *(v.name for v in effects)]
-    constrain = pm.pytensorf.compile(values, pymc.replace_rvs_by_values([pymc[name] for name in names]), **plain)
+    names = [*made.parameter_priors, *(v.name for v in effects)]
+    constrain = pm.pytensorf.compile(
+        values, pymc.replace_rvs_by_values([pymc[name] for name in names]), **plain
+    )
     start, rng = pymc.initial_point(0), np.random.default_rng(1)
     frame, several = made.data.frame, made.several
     X, Y = several.designs[0].X, frame[["y", "w"]].to_numpy()
-    parts = [(d.Z, f.groups.codes, len(f.groups)) for d, f in zip(several.designs, several.factors, strict=True)]
+    parts = [
+        (d.Z, f.groups.codes, len(f.groups)) for d, f in zip(several.designs, several.factors, strict=True)
+    ]
     D, starts = longhand.system(X, parts, Y)
     seen = ~np.isnan(Y).ravel()
     for _ in range(3):
         point = [start[v.name] + 0.5 * rng.normal(size=np.shape(start[v.name])) for v in values]
         found = dict(zip(names, constrain(*point), strict=True))
         u = [found["beta"].ravel(order="F"), np.zeros(starts[1] - starts[0])]
-        for s, factor in enumerate(several.factors[1:], 1):
+        for factor in several.factors[1:]:
             L = np.linalg.cholesky(found[f"Psi_{factor.label}"])
             u.append((found[f"u_{factor.label}"] @ L.T).ravel())
         S = np.kron(np.eye(len(Y)), found["Sigma"])
@@ -80,7 +84,9 @@ def test_density_is_that_of_the_dense_normal(case):
 
 
 def test_too_many_groups_are_refused():
-    frame = pd.concat([table().assign(school=lambda f, k=k: f["school"] + 5 * k) for k in range(60)], ignore_index=True)
+    frame = pd.concat(
+        [table().assign(school=lambda f, k=k: f["school"] + 5 * k) for k in range(60)], ignore_index=True
+    )
     frame["class"] = frame["school"].astype(str) + frame["class"]
     made = bi.JointNormal(bi.IncompleteData(frame, ["school", "class"]), CASES["nested"])
     with pytest.raises(bi.SpecificationError, match="600 of each response, more than the 500"):

@@ -1,9 +1,9 @@
 """The grouping factors of a formula, and whether the observed cells tell their effects apart.
 
-``(1 | school) + (1 | class)`` is read as lme4 reads it: a class is all rows with its id. If every class lies in one school
-the two are nested, otherwise crossed, which is said in an event, because class ids that begin again in every school look
-the same; if they are numbers 1, 2, .. in every school, they are refused. ``(1 | school/class)`` is ``(1 | school) +
-(1 | school:class)``.
+``(1 | school) + (1 | class)`` is read as lme4 reads it: a class is all rows with its id. If every class lies in one
+school the two are nested, otherwise crossed, which is said in an event, because class ids that begin again in every
+school look the same; if they are numbers 1, 2, .. in every school, they are refused. ``(1 | school/class)`` is ``(1 |
+school) + (1 | school:class)``.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
     for one, other in combinations(factors, 2):
         if one.groups.within(other.groups) and other.groups.within(one.groups):
             raise DataError(
-                f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one '{other.label}' "
-                f"in each '{one.label}'), so that nothing tells their effects apart. Leave one of the two terms out."
+                f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one "
+                f"'{other.label}' in each '{one.label}'), so that nothing tells their effects apart. Leave one of the "
+                "two terms out."
             )
     for factor in factors[1:]:
         _check_ids(factor, data)
@@ -92,7 +93,9 @@ def _check_ids(factor: GroupingFactor, data: IncompleteData) -> None:
     labels = factor.groups.labels
     if len(factor.term.names) > 1 or not pd.api.types.is_integer_dtype(labels.dtype):
         return
-    ids = pd.DataFrame({"cluster": data.codes, "id": labels.to_numpy()[factor.groups.codes]}).drop_duplicates()
+    ids = pd.DataFrame(
+        {"cluster": data.codes, "id": labels.to_numpy()[factor.groups.codes]}
+    ).drop_duplicates()
     by_cluster = ids.groupby("cluster")["id"].agg(["min", "max", "count"])
     first = by_cluster["min"].iloc[0]
     gapless = (by_cluster["max"] - by_cluster["min"] + 1 == by_cluster["count"]).all()
@@ -131,7 +134,11 @@ def check_factors(
         for k, name in enumerate(responses):
             y = data.numeric(name)
             check_varies_within(
-                name, y, groups, f"; or take the mean of '{name}' by '{factor.label}' to the right side", factor.label
+                name,
+                y,
+                groups,
+                f"; or take the mean of '{name}' by '{factor.label}' to the right side",
+                factor.label,
             )
             if prior.is_known:
                 continue
@@ -139,11 +146,15 @@ def check_factors(
                 raise only_cluster(name, groups, seen[:, k], factor.label)
             if seen[:, k].max() == 1:
                 raise DataError(
-                    f"'{name}' is observed once in each of the {int(seen[:, k].sum()):,} groups of '{factor.label}' where "
-                    f"it is: its effects of '{factor.label}' are residuals. Leave (.. | {factor.label}) out."
+                    f"'{name}' is observed once in each of the {int(seen[:, k].sum()):,} groups of '{factor.label}' "
+                    f"where it is: its effects of '{factor.label}' are residuals. Leave (.. | {factor.label}) out."
                 )
-            events += few_clusters(name, seen[:, k], f"Psi_{factor.label}[{name}]", f"groups of '{factor.label}'")
-        events += never_together(responses, seen > 0, f"Psi_{factor.label}", f"group of '{factor.label}'", "effect")
+            events += few_clusters(
+                name, seen[:, k], f"Psi_{factor.label}[{name}]", f"groups of '{factor.label}'"
+            )
+        events += never_together(
+            responses, seen > 0, f"Psi_{factor.label}", f"group of '{factor.label}'", "effect"
+        )
     for one, other in combinations(factors, 2):
         events += _told_apart(one, other, responses, observed, priors)
     return events
@@ -153,9 +164,10 @@ def _crossed(factor: GroupingFactor, data: IncompleteData) -> Event:
     pairs = np.unique(np.column_stack([factor.groups.codes, data.codes]), axis=0)
     several = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
     text = (
-        f"{len(several):,} of {len(factor.groups):,} groups of '{factor.label}' ({listing(factor.groups.labels[several])}) "
-        f"have rows in several clusters of '{data.cluster}' and are one group in all of them: the two are crossed. If the "
-        f"ids begin again in each '{data.cluster}', write (1 | {data.cluster}/{factor.label})"
+        f"{len(several):,} of {len(factor.groups):,} groups of '{factor.label}' "
+        f"({listing(factor.groups.labels[several])}) have rows in several clusters of '{data.cluster}' and are one "
+        f"group in all of them: the two are crossed. If the ids begin again in each '{data.cluster}', write (1 | "
+        f"{data.cluster}/{factor.label})"
     )
     return Event("crossed", factor.label, text, len(several))
 
@@ -178,14 +190,15 @@ def _told_apart(
         where = f"Psi_{one.label}, Psi_{other.label}[{name}]"
         if max(several) == 0:
             raise DataError(
-                f"Where '{name}' is observed ({len(a):,} rows), every '{one.label}' has one '{other.label}' and the other "
-                "way round, so that nothing tells their effects apart. Leave one of the two terms out, or fix its "
+                f"Where '{name}' is observed ({len(a):,} rows), every '{one.label}' has one '{other.label}' and the "
+                "other way round, so that nothing tells their effects apart. Leave one of the two terms out, or fix its "
                 f"covariance: priors.Priors(Psi_of={{'{other.label}': priors.Fixed(...)}})."
             )
         if max(several) < FEW:
             text = (
-                f"where '{name}' is observed, only {max(several)} groups of '{one.label}' or '{other.label}' have rows in "
-                "several groups of the other: how their variance is divided depends strongly on the prior; compare several."
+                f"where '{name}' is observed, only {max(several)} groups of '{one.label}' or '{other.label}' have rows "
+                "in several groups of the other: how their variance is divided depends strongly on the prior; compare "
+                "several."
             )
             events.append(Event("prior matters", where, text, max(several)))
     return events

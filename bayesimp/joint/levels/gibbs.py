@@ -1,4 +1,4 @@
-"""Chains of the joint normal model with several grouping factors as tasks of an executor, and the draws that they keep."""
+"""Chains of the joint normal model with several grouping factors as tasks of an executor, and the draws kept."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class LevelsChain:
 class LevelsDraws(StridedDraws):
     """Kept draws on the working scale, chains first.
 
-    beta (chains, D, p, r), Sigma (chains, D, r, r), Psi (chains, D, flat); mean, sd (chains, D, m, r): of the missing values
-    by primary cluster; cells (chains, D / stride, c): missing cells, row by row.
+    beta (chains, D, p, r), Sigma (chains, D, r, r), Psi (chains, D, flat); mean, sd (chains, D, m, r): of the missing
+    values by primary cluster; cells (chains, D / stride, c): missing cells, row by row.
     """
 
     beta: Array
@@ -102,7 +102,7 @@ class LevelsTask(StridedTask):
         check_proper(Sigma, rows, r, "Sigma", "rows")
         updates = []
         sizes = r * np.diff(table.factors.column)
-        for prior, label, n, groups in zip(self.Psi, self.labels, sizes, table.factors.count, strict=True):
+        for prior, label, n, groups in zip(self.Psi, self.labels, sizes, table.factors.number, strict=True):
             updates.append(covariance_update(prior, int(n)))
             check_proper(updates[-1], int(groups), int(n), f"Psi_{label}", "groups")
         priors = FactorPriors(
@@ -127,7 +127,7 @@ class LevelsTask(StridedTask):
     def room(self, chains: Sequence[LevelsChain], iterations: int) -> LevelsDraws:
         """Arrays for the draws of these chains."""
         table, D, c = self.table, iterations // self.every, len(chains)
-        r, m = table.rows.Y.shape[1], int(table.factors.count[0])
+        r, m = table.rows.Y.shape[1], int(table.factors.number[0])
         shapes = (table.moments.XX.shape[1], r), (r, r), (int(table.factors.psi_at[-1]),), (m, r), (m, r)
         beta, Sigma, Psi, mean, sd = (np.empty((c, D, *shape)) for shape in shapes)
         return LevelsDraws(beta, Sigma, Psi, mean, sd, np.empty((c, D // self.stride, table.counted)))
@@ -156,7 +156,7 @@ class LevelsTask(StridedTask):
         if code:
             stage = "warm-up" if into is None else "sampling"
             raise SamplingError(
-                f"Chain {number}, {stage}, between iterations {start} and {stop}: {FAILURES[code]}. Often a "
+                f"Chain {number}, {stage}, between iterations {start} and {stop}: {FAILURES[int(code)]}. Often a "
                 "response is (nearly) a linear combination of others, or (nearly) constant within clusters: "
                 "take it off the left side. Otherwise give beta a normal prior, or the covariances a larger nu."
             )

@@ -1,6 +1,7 @@
-"""What `JointNormal` has of several grouping factors: designs, priors and the sampler's table of each, names, description.
+"""What `JointNormal` has of several grouping factors: designs, priors and the sampler's table of each, names,
+description.
 
-    Y = X beta + sum_s Z_s B_s + E,   rows of E ~ N(0, Sigma),   vec(B_sg) ~ N(0, Psi_s) for the groups g of factor s
+Y = X beta + sum_s Z_s B_s + E,   rows of E ~ N(0, Sigma),   vec(B_sg) ~ N(0, Psi_s) for the groups g of factor s
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ class SeveralFactors:
         """
         if sampler == "nuts":
             raise SpecificationError(
-                "JointNormal with several grouping factors is sampled by Gibbs steps only; its pymc_model() can be sampled "
-                "by pymc.sample."
+                "JointNormal with several grouping factors is sampled by Gibbs steps only; its pymc_model() can be "
+                "sampled by pymc.sample."
             )
         if not self.is_conjugate:
             raise SpecificationError(
@@ -109,12 +110,10 @@ class SeveralFactors:
     def task(self, thin: int, stride: int) -> LevelsTask:
         """Iterations of the Gibbs sampler, as executors run them."""
         Psi = tuple(self.working.of_factor(label) for label in self.labels)
-        return LevelsTask(
-            self.table, self.working.beta, self.working.Sigma, Psi, self.labels, thin, stride
-        )
+        return LevelsTask(self.table, self.working.beta, self.working.Sigma, Psi, self.labels, thin, stride)
 
     def Psi(self, flat: Array) -> dict[str, tuple[tuple[str, str], Array]]:
-        """Variables of the posterior in the units of the data, from draws (..., flat): name -> (dims, (..., n_s, n_s))."""
+        """Variables of the posterior in the units of the data, from draws (..., flat): name -> (dims, matrices)."""
         at, out = self.table.factors.psi_at, {}
         for s, label in enumerate(self.labels):
             n = len(self.effects(s))
@@ -135,7 +134,8 @@ class SeveralFactors:
         first = self.designs[0]
         groups = ", ".join(f"{len(f.groups):,} {f.label}" for f in self.factors)
         columns = "; ".join(
-            f"{label}: {', '.join(made.random)}" for label, made in zip(self.labels, self.designs, strict=True)
+            f"{label}: {', '.join(made.random)}"
+            for label, made in zip(self.labels, self.designs, strict=True)
         )
         lines = [
             f"  {len(first.X):,} rows in groups: {groups}; r = {len(self.responses)} responses, p = {first.X.shape[1]} "
@@ -145,9 +145,7 @@ class SeveralFactors:
             f"    Sigma: {describe(self.resolved.Sigma, self.responses)}",
         ]
         for s, label in enumerate(self.labels):
-            lines.append(
-                f"    {name_of(label)}: {describe(self.resolved.of_factor(label), self.effects(s))}"
-            )
+            lines.append(f"    {name_of(label)}: {describe(self.resolved.of_factor(label), self.effects(s))}")
         return lines
 
     def pymc_model(self, data: IncompleteData) -> pm.Model:
@@ -171,15 +169,23 @@ class SeveralFactors:
         explicit = sum(one.groups * one.Z.shape[1] for one in further)
         if explicit > MOST_EXPLICIT:
             raise SpecificationError(
-                f"The PyMC model has the effects of all factors but '{self.labels[0]}' as free variables: {explicit:,} of "
-                f"each response, more than the {MOST_EXPLICIT} with which it can be sampled. impute() has no such limit; or "
-                f"make the factor with most groups the primary one, bi.IncompleteData(table, cluster=[...])."
+                f"The PyMC model has the effects of all factors but '{self.labels[0]}' as free variables: {explicit:,} "
+                f"of each response, more than the {MOST_EXPLICIT} with which it can be sampled. impute() has no such "
+                "limit; or make the factor with most groups the primary one, bi.IncompleteData(table, cluster=[...])."
             )
         Y = np.column_stack([data.numeric(name) for name in self.responses])
         first, clusters = self.designs[0], self.factors[0].groups
         priors = replace(self.resolved, Psi=self.resolved.of_factor(self.labels[0]))
         return joint_normal_several(
-            first.X, first.Z, Y, clusters.codes, len(clusters), priors, in_tree(self.labels[0]), further, self.coords()
+            first.X,
+            first.Z,
+            Y,
+            clusters.codes,
+            len(clusters),
+            priors,
+            in_tree(self.labels[0]),
+            further,
+            self.coords(),
         )
 
 

@@ -117,8 +117,8 @@ class LevelsRun(GLMMRun):
         """
         raise SpecificationError(
             "New rows are not completed by JointNormal with several grouping factors "
-            f"({', '.join(f.label for f in self.model.several.factors)}). Put the new rows under the table and impute both, "
-            "or take JointNormal with one random part."
+            f"({', '.join(f.label for f in self.model.several.factors)}). Put the new rows under the table and impute "
+            "both, or take JointNormal with one random part."
         )
 
     def state(self) -> xr.Dataset:

@@ -1,14 +1,15 @@
 """A table with several grouping factors as the sampler reads it: working scale, combinations, chains, rows.
 
-Every factor has its own columns of Z, centred and scaled as those of a single one are (joint/scale.py). Groups, combinations
-and rows are put into an order that depends on values alone, so that the same seed gives the same imputations whatever the
-order of the table and the labels of groups.
+Every factor has its own columns of Z, centred and scaled as those of a single one are (joint/scale.py). Groups,
+combinations and rows are put into an order that depends on values alone, so that the same seed gives the same
+imputations whatever the order of the table and the labels of groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +131,7 @@ def levels_table(
 def _places(
     working: Working, grouping: Sequence[GroupingFactor], codes: Ints, covariates: Array, Y: Array
 ) -> Ints:
-    """(N, S) canonical group of each row in each factor; groups that agree otherwise are ordered by those of factors before."""
+    """(N, S) canonical group of each row in each factor; groups alike otherwise are in the order of factors before."""
     out = np.empty_like(codes)
     out[:, 0] = np.argsort(working.order)[codes[:, 0]]
     for s in range(1, len(grouping)):
@@ -141,7 +142,7 @@ def _places(
 
 
 def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tuple[RowsToFill, Ints]:
-    """Incomplete rows, those that agree in all but their groups put in the order of these, and their places in the table."""
+    """Incomplete rows, those alike in all but their groups in the order of these, and their places in the table."""
     keys = [rows.cluster, rows.pattern, np.round(rows.X, KEY_DIGITS), np.round(rows.Z, KEY_DIGITS), rows.Y]
     same = np.ones(max(len(rows.row) - 1, 0), dtype=bool)
     for key in keys:
@@ -161,11 +162,11 @@ def _chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> Ch
     """Leaves of every chain with their sums of Z'Z and Z'X, and the parents of groups."""
     cells = np.repeat(np.arange(len(factors.group)), np.diff(m.first))  # combination of each
     patterns = len(m.patterns)
-    parent = np.zeros(int(factors.count.sum()), dtype=np.int64)
-    parent_at = np.concatenate([[0], np.cumsum(factors.count)]).astype(np.int64)
+    parent = np.zeros(int(factors.number.sum()), dtype=np.int64)
+    parent_at = np.concatenate([[0], np.cumsum(factors.number)]).astype(np.int64)
     leaf, group, pattern, ZZ, ZX = [], [], [], [], []
     for chain in chains:
-        for s, coarser in zip(chain[:-1], chain[1:], strict=True):
+        for s, coarser in pairwise(chain):
             parent[parent_at[s] + factors.group[:, s]] = factors.group[:, coarser]
         key = factors.group[cells, chain[0]] * patterns + m.cell_pattern
         found, of_cell = np.unique(key, return_inverse=True)

@@ -9,7 +9,8 @@ One iteration:
        effects and Psi_s rescaled together, for half-t standard deviations       kernels/levels/scales.py
     2. E'E of the completed rows | beta, B, Sigma, Y_obs                         kernels/normal/complete.py
        Sigma | E'E   ~ IW(nu + N, V^-1 + E'E)
-       Psi_s | B_s   ~ IW(nu_s + groups, V_s^-1 + sum_g b_sg b_sg')              (other priors: kernels/covariance/update.py)
+       Psi_s | B_s   ~ IW(nu_s + groups, V_s^-1 + sum_g b_sg b_sg')              (other priors:
+       kernels/covariance/update.py)
 
 Missing values are integrated out of step 1 and enter step 2 through E'E alone, so that no chain runs over them. Where the
 state is kept, they are drawn from their rows' normal laws given (beta, B, Sigma), which makes (parameters, effects,
@@ -73,7 +74,7 @@ def levels_gibbs(
     K, q = factors.group.shape[0], m.ZZ.shape[1]
     beta = np.zeros((p, r))
     B = np.empty((K, q, r))
-    for s in range(factors.count.size):
+    for s in range(factors.number.size):
         gather(factors, np.int64(s), b, B)
     Psi_inverse = np.empty(Psi.size)
     Sigma_inverse = np.empty((r, r))
@@ -151,7 +152,7 @@ def _draw_effects(
     """Step 1. Psi_inverse, flat, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
     q = m.ZZ.shape[1]
     own, order = np.empty(q, np.bool_), np.empty(q, np.int64)
-    for s in range(factors.count.size):
+    for s in range(factors.number.size):
         n = priors.sd_at[s + 1] - priors.sd_at[s]
         Psi_s, inverse = np.empty((n, n)), np.empty((n, n))
         unpack(Psi, factors.psi_at[s], Psi_s)
@@ -175,10 +176,15 @@ def _draw_effects(
 
 @inner
 def _update_factors(
-    rng: np.random.Generator, factors: Factors, priors: FactorPriors, b: Vector, Psi_inverse: Vector, Psi: Vector
+    rng: np.random.Generator,
+    factors: Factors,
+    priors: FactorPriors,
+    b: Vector,
+    Psi_inverse: Vector,
+    Psi: Vector,
 ) -> bool:
     """Psi_s | b of every factor, in place; Psi_inverse: of the present ones. Returns False if one cannot be drawn."""
-    for s in range(factors.count.size):
+    for s in range(factors.number.size):
         if priors.kind[s] == FIXED:
             continue
         n = priors.sd_at[s + 1] - priors.sd_at[s]
@@ -190,13 +196,13 @@ def _update_factors(
         unpack(priors.scale, factors.psi_at[s], scale)
         unpack(Psi_inverse, factors.psi_at[s], inverse)
         unpack(Psi, factors.psi_at[s], current)
-        for g in range(factors.count[s]):
+        for g in range(factors.number[s]):
             at = factors.effect_at[s] + g * n
             for e in range(n):
                 for f in range(n):
                     T[e, f] += b[at + e] * b[at + f]
         prior = CovarianceUpdate(priors.kind[s], priors.nu[s], scale, sd)
-        if not update_covariance(rng, prior, T, factors.count[s], inverse, current):
+        if not update_covariance(rng, prior, T, factors.number[s], inverse, current):
             return False
         pack(current, Psi, factors.psi_at[s])
     return True

@@ -10,8 +10,8 @@ is everything that clusters add to the mean of its rows.
 A *chain* is a factor with the factors in which it is nested: class, school. Its effects are drawn together with beta
 (kernels/levels/tree.py). What this needs of the moments is summed by *leaf*, a group of the finest factor by pattern.
 
-Effects of factor s are in one flat vector b: those of group g begin at effect_at[s] + g n_s, n_s = r q_s, effect k q_s + l
-as in Psi_s. Psi_1, .., Psi_S (n_s, n_s) are in another, from psi_at[s].
+Effects of factor s are in one flat vector b: those of group g begin at effect_at[s] + g n_s, n_s = r q_s, effect k q_s +
+l as in Psi_s. Psi_1, .., Psi_S (n_s, n_s) are in another, from psi_at[s].
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Factors(NamedTuple):
         (K, S) int64: the group of each combination in each factor.
     column
         (S + 1,) int64: factor s has columns column[s] .. column[s + 1] - 1 of Z.
-    count
-        (S,) int64: groups.
+    number
+        (S,) int64: how many groups there are.
     effect_at, psi_at
         (S + 1,) int64: see the module.
     """
 
     group: np.ndarray
     column: np.ndarray
-    count: np.ndarray
+    number: np.ndarray
     effect_at: np.ndarray
     psi_at: np.ndarray
 

@@ -1,7 +1,7 @@
 """The move of kernels/normal/rescale.py for one of several factors, the effects of the others given.
 
-    lambda = sum over cells of b * vec( Z_s'(Y - X beta - sum of Z_u B_u over u other than s) W_a )
-    Lambda = sum over cells of diag(b) (W_a kron Z_s'Z_s) diag(b)
+lambda = sum over cells of b * vec( Z_s'(Y - X beta - sum of Z_u B_u over u other than s) W_a )
+Lambda = sum over cells of diag(b) (W_a kron Z_s'Z_s) diag(b)
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def rescale_factor(
         return
     pack(Psi_s, Psi, factors.psi_at[s])
     pack(inverse, Psi_inverse, factors.psi_at[s])
-    for g in range(factors.count[s]):
+    for g in range(factors.number[s]):
         for e in range(n):
             b[factors.effect_at[s] + g * n + e] *= alphas[e]
     gather(factors, s, b, B)

@@ -8,17 +8,17 @@ the effects of all other factors, and W_a the weights of pattern a (kernels/norm
 
 A group of factor 1 has cross terms with its own group of 2, .., L and with beta only. So the groups of factor 1 are
 eliminated one by one (M_g = R'R by Cholesky, U = R^-T C, the Schur complement C'M_g^-1 C = U'U taken off the rows of its
-ancestors and of beta), then those of factor 2, and so on: the tree of groups, from the leaves to beta, the root. Then, from
-the root to the leaves, with v = R^-T h of the eliminated rows,
+ancestors and of beta), then those of factor 2, and so on: the tree of groups, from the leaves to beta, the root. Then,
+from the root to the leaves, with v = R^-T h of the eliminated rows,
 
     vec(beta) = R^-1 (v + z),      b_g = R^-1 (v + z - U (effects of its ancestors, beta)),     z standard normal
 
-The cost is linear in the number of groups, and u is drawn from its distribution given the other factors, not coordinate by
-coordinate: effects of schools and classes, of which the data see little more than the sum, do not hold each other.
+The cost is linear in the number of groups, and u is drawn from its distribution given the other factors, not coordinate
+by coordinate: effects of schools and classes, of which the data see little more than the sum, do not hold each other.
 
 For crossed factors the chains are drawn in turn, each with beta integrated out of it: the collapsed Gibbs sampler of
-Papaspiliopoulos, Roberts & Zanella (2020, Biometrika 107, sec. 4), who integrate the intercept out, here for all of beta
-and for several responses. Its mixing does not slow with the number of groups.
+Papaspiliopoulos, Roberts & Zanella (2020, Biometrika 107), who integrate the intercept out, here for all of beta
+and for several responses.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _places(factors: Factors, chains: Chains, t: Integer, r: Integer, P: Integer
     for h in range(L + 1):
         levels[h, WIDTH] = offset + 1 - levels[h, OFFSET]
         levels[h, ROWS] = rows
-        groups = factors.count[levels[h, FACTOR]] if h < L else np.int64(1)
+        groups = factors.number[levels[h, FACTOR]] if h < L else np.int64(1)
         rows += groups * levels[h, SIZE] * levels[h, WIDTH]
     return levels
 
@@ -90,7 +90,7 @@ def _start(levels: IntMatrix, factors: Factors, Psi_inverse: Vector, work: Vecto
         work[at] = 0.0
     for h in range(last):
         s, n, w = levels[h, FACTOR], levels[h, SIZE], levels[h, WIDTH]
-        for g in range(factors.count[s]):
+        for g in range(factors.number[s]):
             for e in range(n):
                 at = levels[h, ROWS] + (g * n + e) * w
                 for f in range(n):
@@ -123,7 +123,14 @@ def _add_fixed(
 
 @inner
 def _add_leaves(
-    levels: IntMatrix, factors: Factors, chains: Chains, t: Integer, W: Stack, p: Integer, ZY: Vector, work: Vector
+    levels: IntMatrix,
+    factors: Factors,
+    chains: Chains,
+    t: Integer,
+    W: Stack,
+    p: Integer,
+    ZY: Vector,
+    work: Vector,
 ) -> None:
     """Rows of all groups + those of their leaves: W_a kron Z'Z, W_a kron Z'X, vec(Z'Y W_a)."""
     last, r = levels.shape[0] - 1, W.shape[1]
@@ -136,7 +143,11 @@ def _add_leaves(
     for leaf in range(chains.leaf_first[t + 1] - chains.leaf_first[t]):
         a = chains.leaf_pattern[chains.leaf_first[t] + leaf]
         _ancestors(chains, levels, 0, chains.leaf_group[chains.leaf_first[t] + leaf], groups)
-        zz, zx, zy = chains.zz_at[t] + leaf * columns**2, chains.zx_at[t] + leaf * columns * p, leaf * columns * r
+        zz, zx, zy = (
+            chains.zz_at[t] + leaf * columns**2,
+            chains.zx_at[t] + leaf * columns * p,
+            leaf * columns * r,
+        )
         for l in range(columns):
             h = level[l]
             q, n, w = levels[h, SIZE] // r, levels[h, SIZE], levels[h, WIDTH]
@@ -181,7 +192,7 @@ def _eliminate(levels: IntMatrix, factors: Factors, chains: Chains, work: Vector
     groups = np.empty(last + 1, np.int64)
     for h in range(last):
         n, w, offset = levels[h, SIZE], levels[h, WIDTH], levels[h, OFFSET]
-        for g in range(factors.count[levels[h, FACTOR]]):
+        for g in range(factors.number[levels[h, FACTOR]]):
             first = levels[h, ROWS] + g * n * w
             if not _factor(work, first, n, w):
                 return np.int64(1)
@@ -240,7 +251,7 @@ def draw_chain(
     groups = np.empty(last + 1, np.int64)
     for h in range(last - 1, -1, -1):
         s, n = levels[h, FACTOR], levels[h, SIZE]
-        for g in range(factors.count[s]):
+        for g in range(factors.number[s]):
             _ancestors(chains, levels, h, g, groups)
             for k in range(h + 1, last):
                 at = factors.effect_at[levels[k, FACTOR]] + groups[k] * levels[k, SIZE]

@@ -1,9 +1,9 @@
 """Missing cells in completed tables, several grouping factors, covariances known: their law is a dense normal.
 
-All cells of a table are normal given Sigma and Psi_1 .. Psi_S, with beta flat, so that the mean and covariance of the missing
-ones given the observed ones are exact (tests/longhand/several_factors.py). Means and second moments of whitened draws,
-batch means of the chains, Bonferroni; level 1e-4, wrong variants below 1e-6. The wrong variants are of the wiring between
-the kernel and the completed table, and of the sampler itself, put in its place.
+All cells of a table are normal given Sigma and Psi_1 .. Psi_S, with beta flat, so that the mean and covariance of the
+missing ones given the observed ones are exact (tests/longhand/several_factors.py). Means and second moments of whitened
+draws, batch means of the chains, Bonferroni; level 1e-4, wrong variants below 1e-6. The wrong variants are of the wiring
+between the kernel and the completed table, and of the sampler itself, put in its place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def table(case: str) -> pd.DataFrame:
     school = np.arange(n) % 4
     x = rng.normal(2.0, 1.0, n)
     classes = school * 2 + rng.integers(0, 2, n) if case.startswith("nested") else rng.integers(0, 6, n)
-    Y = np.column_stack([3 + x, -1 - 0.5 * x]) + rng.normal(0, 1.5, (4, 2))[school] + rng.normal(0, 1.5, (8, 2))[classes]
+    Y = (
+        np.column_stack([3 + x, -1 - 0.5 * x])
+        + rng.normal(0, 1.5, (4, 2))[school]
+        + rng.normal(0, 1.5, (8, 2))[classes]
+    )
     Y += rng.normal(size=(n, 2))
     Y[rng.random(Y.shape) < 0.15] = np.nan
     Y[school == 2, 1] = np.nan
@@ -156,8 +160,8 @@ def test_wrong_wiring_is_noticed(spoil):
 
 @pytest.mark.parametrize("redraw", [True, False])
 def test_a_sampler_that_does_not_draw_beta_again_is_noticed(monkeypatch, redraw):
-    """A longhand sampler in the kernel's place. Effects drawn with beta integrated out, and then used with the old beta, are
-    told apart from the law; the same sampler without this error is not."""
+    """A longhand sampler in the kernel's place. Effects drawn with beta integrated out, and then used with the old beta,
+    are told apart from the law; the same sampler without this error is not."""
     made = model("crossed")
     X, factors, Y, Sigma, Psis = law("crossed")
     table, lost = made.several.table, np.isnan(Y)

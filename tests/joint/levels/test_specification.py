@@ -21,7 +21,9 @@ def table(**columns) -> pd.DataFrame:
     """8 schools of 3 classes of 4 rows; hood is crossed with both."""
     rng = np.random.default_rng(2)
     n = 96
-    frame = pd.DataFrame({"school": np.arange(n) // 12, "number": np.arange(n) // 4 % 3 + 1, "x": rng.normal(size=n)})
+    frame = pd.DataFrame(
+        {"school": np.arange(n) // 12, "number": np.arange(n) // 4 % 3 + 1, "x": rng.normal(size=n)}
+    )
     frame["class"] = "k" + (np.arange(n) // 4).astype(str).astype(object)
     frame["hood"] = rng.choice(list("abcdef"), n)
     frame["y"] = frame["x"] + rng.normal(size=8)[frame["school"]] + rng.normal(size=n)
@@ -32,7 +34,9 @@ def table(**columns) -> pd.DataFrame:
 
 
 def model(formula=CROSSED, clusters=("school", "class"), frame=None, **options) -> bi.JointNormal:
-    return bi.JointNormal(bi.IncompleteData(table() if frame is None else frame, list(clusters)), formula, **options)
+    return bi.JointNormal(
+        bi.IncompleteData(table() if frame is None else frame, list(clusters)), formula, **options
+    )
 
 
 def kinds(made) -> list[str]:
@@ -127,7 +131,8 @@ REFUSED = [
     ("one class a school", lambda: model(frame=table(**{"class": "k" + table()["school"].astype(str)})),
      r"'school' and 'class' have the same 8 groups.*Leave one of the two terms out"),
     ("the class id is the cluster id", lambda: model(frame=table(**{"class": table()["school"]})), r"the same 8 groups"),
-    ("numbers that begin again in every school", lambda: model("y ~ x + (1 | school) + (1 | number)", ["school", "number"]),
+    ("numbers that begin again in every school",
+     lambda: model("y ~ x + (1 | school) + (1 | number)", ["school", "number"]),
      r"'number' has the numbers 1, 2, \.\. in every one of the 8 clusters.*\(1 \| school/number\).*astype\(str\)"),
     ("one row a group", lambda: model("y ~ x + (1 | school) + (1 | id)", ["school", "id"], table(id=np.arange(96) + 7)),
      r"'y' is observed once in each of the \d+ groups of 'id'.*Leave \(\.\. \| id\) out"),
@@ -152,7 +157,8 @@ REFUSED = [
     ("independent effects", lambda: model("y ~ x + (1 + x || school) + (1 | class)"), r"\|\| is not supported"),
     ("a prior of another factor", lambda: model(priors=pr.Priors(Psi_of={"hood": pr.HuangWand()})),
      r"Psi_of: 'hood' is no grouping factor.*'school', 'class'"),
-    ("a prior by factor where there is one", lambda: model("y ~ x + (1 | school)", priors=pr.Priors(Psi_of={"school": pr.HuangWand()})),
+    ("a prior by factor where there is one",
+     lambda: model("y ~ x + (1 | school)", priors=pr.Priors(Psi_of={"school": pr.HuangWand()})),
      r"Psi_of: 'school' is no grouping factor of this model; it has one, whose prior is Psi"),
     ("a prior without a Gibbs step", lambda: model(priors=pr.Priors(Psi_of={"class": pr.LKJ()})).impute(),
      r"several grouping factors is sampled by Gibbs steps.*pymc_model"),
@@ -160,10 +166,11 @@ REFUSED = [
     ("another joint model", lambda: bi.JointLatent(bi.IncompleteData(table(), ["school", "class"]), CROSSED),
      r"one level of clusters, without crossed or nested ones, which JointNormal has"),
     ("new rows", lambda: model().impute(**RUN).transform(table()), r"Put the new rows under the table"),
-    ("the likelihood", lambda: model().impute(**RUN).tree_with("log_likelihood"), r"depend on each other through 'class'"),
+    ("the likelihood", lambda: model().impute(**RUN).tree_with("log_likelihood"),
+     r"depend on each other through 'class'"),
     ("no clusters", lambda: bi.IncompleteData(table(), []), r"a list of names, the primary clusters first.*got \[\]"),
     ("a column twice", lambda: bi.IncompleteData(table(), ["school", "school"]), r"names a column twice"),
-    ("a factor that is a variable of families", lambda: bi.IncompleteData(table(), ["school", "class"], {"class": "normal"}),
+    ("a factor with a family", lambda: bi.IncompleteData(table(), ["school", "class"], {"class": "normal"}),
      r"'class' names clusters, which have no family"),
 ]  # fmt: skip
 
