@@ -99,7 +99,10 @@ def never_together(
     for j, k in combinations(range(len(responses)), 2):
         if not (seen[:, j] & seen[:, k]).any():
             pair = f"{responses[j]}, {responses[k]}"
-            text = f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior alone."
+            text = (
+                f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior "
+                "alone."
+            )
             events.append(Event("prior only", f"{where}[{pair}]", text, 0))
     return events
 

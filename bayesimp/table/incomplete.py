@@ -265,7 +265,7 @@ class IncompleteData:
             if name not in self.variables:
                 hint = suggestion(name, self.variables)
                 of_clusters = name in self.cluster_columns
-                what = "names clusters, which have no family" if of_clusters else "is not a column"
+                what = "is the cluster of rows, which has no family" if of_clusters else "is not a column"
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
         return {
             name: read_name(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])

@@ -16,7 +16,7 @@ from bayesimp.joint.levels.table import LevelsTable
 from bayesimp.joint.strided import StridedDraws, StridedTask
 from bayesimp.kernels.covariance.update import CovarianceUpdate
 from bayesimp.kernels.levels.gibbs import levels_gibbs
-from bayesimp.kernels.levels.records import FactorPriors
+from bayesimp.kernels.levels.records import PsiPriors
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 from bayesimp.sampling.chains import chain_rng
 
@@ -88,7 +88,7 @@ class LevelsTask(StridedTask):
         return self.table.counted
 
     @cached_property
-    def priors(self) -> tuple[CovarianceUpdate, FactorPriors, Array, Array]:
+    def priors(self) -> tuple[CovarianceUpdate, PsiPriors, Array, Array]:
         """Priors of Sigma and of all Psi as the kernel reads them; Q0 and t0 of vec(beta).
 
         Raises
@@ -105,7 +105,7 @@ class LevelsTask(StridedTask):
         for prior, label, n, groups in zip(self.Psi, self.labels, sizes, table.factors.number, strict=True):
             updates.append(covariance_update(prior, int(n)))
             check_proper(updates[-1], int(groups), int(n), f"Psi_{label}", "groups")
-        priors = FactorPriors(
+        priors = PsiPriors(
             np.array([u.kind for u in updates], dtype=np.int64), np.array([u.nu for u in updates], dtype=np.float64),
             np.concatenate([np.ravel(u.scale) for u in updates]), np.concatenate([u.sd for u in updates]),
             np.cumsum([0, *sizes]).astype(np.int64),

@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from bayesimp.formulas.design import DesignMatrices
 from bayesimp.joint.levels.factors import GroupingFactor, chains_of
 from bayesimp.joint.scale import IncompleteRows, Working, prepare, working_columns
-from bayesimp.kernels.levels.records import Chains, Factors, RowsToFill
+from bayesimp.kernels.levels.records import Factors, NestedChains, RowsToFill
 from bayesimp.kernels.normal.effects import Moments, moments
 from bayesimp.kernels.normal.statistics import collect
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["FactorScale", "LevelsTable", "levels_table"]
+__all__ = ["GroupingScale", "LevelsTable", "levels_table"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class FactorScale(EffectScale):
+class GroupingScale(EffectScale):
     """The units of the effects of one factor, (r q,), and C (q, q); see `bayesimp.scale.effects`."""
 
     effects: Array
@@ -58,10 +58,10 @@ class LevelsTable:
     """
 
     working: Working
-    scales: tuple[FactorScale, ...]
+    scales: tuple[GroupingScale, ...]
     moments: Moments
     factors: Factors
-    chains: Chains
+    chains: NestedChains
     rows: RowsToFill
     row: Ints
     places: Ints
@@ -110,7 +110,7 @@ def levels_table(
     for made in designs:
         Z_w, u, C = working_columns(made.Z, made.random_terms)
         Z.append(Z_w)
-        scales.append(FactorScale((scale.s[:, None] / u[None, :]).ravel(), C))
+        scales.append(GroupingScale((scale.s[:, None] / u[None, :]).ravel(), C))
     places = _places(working, grouping, codes, np.round(np.hstack([X, *Z]), KEY_DIGITS), Y)
     groups, combination = np.unique(places, axis=0, return_inverse=True)
     combination = combination.ravel().astype(np.int64)
@@ -158,7 +158,7 @@ def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tu
     return made, row
 
 
-def _chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> Chains:
+def _chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> NestedChains:
     """Leaves of every chain with their sums of Z'Z and Z'X, and the parents of groups."""
     cells = np.repeat(np.arange(len(factors.group)), np.diff(m.first))  # combination of each
     patterns = len(m.patterns)
@@ -185,7 +185,7 @@ def _chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> Ch
     def starts(parts: Sequence[Sequence | NDArray]) -> Ints:
         return np.cumsum([0, *map(len, parts)]).astype(np.int64)
 
-    return Chains(
+    return NestedChains(
         starts(chains), np.concatenate([np.asarray(chain, dtype=np.int64) for chain in chains]), parent_at[:-1], parent,
         np.array(leaf, dtype=np.int64), starts(group), np.concatenate(group).astype(np.int64),
         np.concatenate(pattern).astype(np.int64), starts(ZZ), np.concatenate(ZZ), starts(ZX), np.concatenate(ZX),

@@ -37,7 +37,7 @@ from bayesimp.kernels.normal.rows import fill_rows
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.levels.records import Chains, FactorPriors, Factors, RowsToFill
+    from bayesimp.kernels.levels.records import Factors, NestedChains, PsiPriors, RowsToFill
     from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["levels_gibbs"]
@@ -45,8 +45,8 @@ __all__ = ["levels_gibbs"]
 
 @kernel(nogil=True)
 def levels_gibbs(
-    rng: np.random.Generator, iterations: int, thin: int, stride: int, m: Moments, factors: Factors, chains: Chains,
-    prior_Sigma: CovarianceUpdate, priors: FactorPriors, Q0: Matrix, t0: Vector, rows: RowsToFill, Sigma: Matrix,
+    rng: np.random.Generator, iterations: int, thin: int, stride: int, m: Moments, factors: Factors, chains: NestedChains,
+    prior_Sigma: CovarianceUpdate, priors: PsiPriors, Q0: Matrix, t0: Vector, rows: RowsToFill, Sigma: Matrix,
     Psi: Vector, b: Vector, beta_draws: Stack, Sigma_draws: Stack, Psi_draws: Matrix, mean_draws: Stack,
     sd_draws: Stack, cell_draws: Matrix,
 ) -> Integer:  # fmt: skip
@@ -146,7 +146,7 @@ def _update_Sigma(
 
 @inner
 def _draw_effects(
-    rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: Chains, priors: FactorPriors, Q0: Matrix,
+    rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, priors: PsiPriors, Q0: Matrix,
     t0: Vector, Psi: Vector, Psi_inverse: Vector, beta: Matrix, b: Vector, B: Stack, XY: Stack, ZY: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
     """Step 1. Psi_inverse, flat, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
@@ -178,7 +178,7 @@ def _draw_effects(
 def _update_factors(
     rng: np.random.Generator,
     factors: Factors,
-    priors: FactorPriors,
+    priors: PsiPriors,
     b: Vector,
     Psi_inverse: Vector,
     Psi: Vector,

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Chains", "Factors", "FactorPriors", "RowsToFill"]
+__all__ = ["NestedChains", "Factors", "PsiPriors", "RowsToFill"]
 
 
 class Factors(NamedTuple):
@@ -45,7 +45,7 @@ class Factors(NamedTuple):
     psi_at: np.ndarray
 
 
-class Chains(NamedTuple):
+class NestedChains(NamedTuple):
     """Chains of nested factors, each with its leaves.
 
     Attributes
@@ -81,7 +81,7 @@ class Chains(NamedTuple):
     ZX: np.ndarray
 
 
-class FactorPriors(NamedTuple):
+class PsiPriors(NamedTuple):
     """Priors of Psi_1 .. Psi_S: `kernels.covariance.update.CovarianceUpdate`, taken apart.
 
     kind (S,) int64, nu (S,); scale: flat (n_s, n_s), from psi_at[s]; sd: flat (n_s,), from sd_at[s], (S + 1,) int64.

@@ -18,7 +18,7 @@ from bayesimp.kernels.normal.rescale import propose_scales
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.levels.records import FactorPriors, Factors
+    from bayesimp.kernels.levels.records import Factors, PsiPriors
     from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["rescale_factor"]
@@ -57,7 +57,7 @@ def _likelihood_of_scales(
 
 @inner
 def rescale_factor(
-    rng: np.random.Generator, factors: Factors, s: Integer, priors: FactorPriors, W: Stack, m: Moments, beta: Matrix,
+    rng: np.random.Generator, factors: Factors, s: Integer, priors: PsiPriors, W: Stack, m: Moments, beta: Matrix,
     b: Vector, B: Stack, Psi: Vector, Psi_inverse: Vector,
 ) -> None:  # fmt: skip
     """Rescale the effects of factor s with Psi_s and its inverse, if its prior has half-t standard deviations.

@@ -11,7 +11,7 @@ from bayesimp.kernels.linalg import copy_to
 from bayesimp.notation import BoolVector, Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.levels.records import Chains, Factors
+    from bayesimp.kernels.levels.records import Factors, NestedChains
     from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["gather", "own_columns", "pack", "subtract_others", "unpack"]
@@ -49,7 +49,9 @@ def pack(matrix: Matrix, flat: Vector, at: Integer) -> None:
 
 
 @inner
-def own_columns(factors: Factors, chains: Chains, t: Integer, own: BoolVector, order: IntVector) -> Integer:
+def own_columns(
+    factors: Factors, chains: NestedChains, t: Integer, own: BoolVector, order: IntVector
+) -> Integer:
     """own (q,) <- whether a column of Z is of chain t, order (q,) <- their numbers, finest first; returns how many."""
     for l in range(own.size):
         own[l] = False
@@ -66,7 +68,7 @@ def own_columns(factors: Factors, chains: Chains, t: Integer, own: BoolVector, o
 @inner
 def subtract_others(
     m: Moments,
-    chains: Chains,
+    chains: NestedChains,
     t: Integer,
     own: BoolVector,
     order: IntVector,

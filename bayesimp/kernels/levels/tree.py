@@ -32,7 +32,7 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.notation import Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.levels.records import Chains, Factors
+    from bayesimp.kernels.levels.records import Factors, NestedChains
     from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["PLACES", "draw_chain", "room"]
@@ -43,7 +43,7 @@ PLACES = 5  # where its rows begin in the work array
 
 
 @inner
-def _places(factors: Factors, chains: Chains, t: Integer, r: Integer, P: Integer) -> IntMatrix:
+def _places(factors: Factors, chains: NestedChains, t: Integer, r: Integer, P: Integer) -> IntMatrix:
     """(L + 1, 5) int64: the levels of the tree of chain t, finest first, beta last (see the constants)."""
     L = chains.first[t + 1] - chains.first[t]
     levels = np.zeros((L + 1, PLACES), np.int64)
@@ -64,7 +64,7 @@ def _places(factors: Factors, chains: Chains, t: Integer, r: Integer, P: Integer
 
 
 @inner
-def room(factors: Factors, chains: Chains, r: Integer, P: Integer) -> Integer:
+def room(factors: Factors, chains: NestedChains, r: Integer, P: Integer) -> Integer:
     """Numbers that the largest chain needs in the work array."""
     most = np.int64(0)
     for t in range(chains.first.size - 1):
@@ -74,7 +74,7 @@ def room(factors: Factors, chains: Chains, r: Integer, P: Integer) -> Integer:
 
 
 @inner
-def _ancestors(chains: Chains, levels: IntMatrix, h: Integer, g: Integer, groups: IntVector) -> None:
+def _ancestors(chains: NestedChains, levels: IntMatrix, h: Integer, g: Integer, groups: IntVector) -> None:
     """groups[h], .. <- group g of level h and the groups that it is nested in; of beta 0."""
     groups[h] = g
     for k in range(h, levels.shape[0] - 2):
@@ -125,7 +125,7 @@ def _add_fixed(
 def _add_leaves(
     levels: IntMatrix,
     factors: Factors,
-    chains: Chains,
+    chains: NestedChains,
     t: Integer,
     W: Stack,
     p: Integer,
@@ -186,7 +186,7 @@ def _factor(work: Vector, first: Integer, n: Integer, w: Integer) -> bool:
 
 
 @inner
-def _eliminate(levels: IntMatrix, factors: Factors, chains: Chains, work: Vector) -> Integer:
+def _eliminate(levels: IntMatrix, factors: Factors, chains: NestedChains, work: Vector) -> Integer:
     """All levels factored, from the leaves to beta. Returns 0, or 1 if a group, 2 if beta has no positive precision."""
     last = levels.shape[0] - 1
     groups = np.empty(last + 1, np.int64)
@@ -225,7 +225,7 @@ def _solve_back(
 
 @inner
 def draw_chain(
-    rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: Chains, t: Integer, Psi_inverse: Vector,
+    rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, t: Integer, Psi_inverse: Vector,
     Q0: Matrix, t0: Vector, XY: Stack, ZY: Vector, beta: Matrix, b: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
     """beta (p, r) and the effects b of chain t <- a draw given the other factors; see the module.

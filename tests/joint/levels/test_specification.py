@@ -171,7 +171,7 @@ REFUSED = [
     ("no clusters", lambda: bi.IncompleteData(table(), []), r"a list of names, the primary clusters first.*got \[\]"),
     ("a column twice", lambda: bi.IncompleteData(table(), ["school", "school"]), r"names a column twice"),
     ("a factor with a family", lambda: bi.IncompleteData(table(), ["school", "class"], {"class": "normal"}),
-     r"'class' names clusters, which have no family"),
+     r"'class' is the cluster of rows, which has no family"),
 ]  # fmt: skip
 
 
