@@ -225,8 +225,8 @@ def _solve_back(
 
 @inner
 def draw_chain(
-    rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, t: Integer, Psi_inverse: Vector,
-    Q0: Matrix, t0: Vector, XY: Stack, ZY: Vector, beta: Matrix, b: Vector, work: Vector,
+    rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, t: Integer,
+    Psi_inverse: Vector, Q0: Matrix, t0: Vector, XY: Stack, ZY: Vector, beta: Matrix, b: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
     """beta (p, r) and the effects b of chain t <- a draw given the other factors; see the module.
 
