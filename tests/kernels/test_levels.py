@@ -30,7 +30,7 @@ def drawn(rng, W, m, factors, chains, t, Psi_inverse, Q0, t0, b, beta_out, b_out
     XY, ZY = np.empty(m.XY.shape), np.empty(m.ZY.size)
     work = np.empty(room(factors, chains, np.int64(r), np.int64(r * p)))
     beta = np.zeros((p, r))
-    for s in range(factors.count.size):
+    for s in range(factors.number.size):
         gather(factors, np.int64(s), b, B)
     if not subtract:
         B[:] = 0.0
