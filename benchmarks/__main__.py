@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from benchmarks import crossed, fcs, glmm, joint_glmm, laplace, pymc_block, sensitivity
+from benchmarks import crossed, fcs, glmm, joint_glmm, laplace, levels, pymc_block, sensitivity
 from benchmarks.data import clustered
 from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
@@ -241,6 +241,8 @@ BENCHMARKS = {
     "joint_glmm_rows": joint_glmm.joint_glmm_rows,
     "joint_glmm_default": joint_glmm.joint_glmm_default,
     "crossed": crossed.crossed,
+    "levels": levels.levels,
+    "levels_rows": levels.levels_rows,
 }
 
 

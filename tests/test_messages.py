@@ -69,14 +69,14 @@ def test_misspelt_families_methods_and_priors():
         (lambda: bi.JointNormal(data(), None), r"formula of a joint model is text.*got None"),
         (lambda: bi.JointNormal(data(), "y ~ x + (1 | g)", 3), r"priors are a preset.*got 3"),
         (
-            lambda: bi.impute(FRAME, cluster=["g"]),
-            r"the name of one column, as text: cluster='g'; got \['g'\]",
+            lambda: bi.impute(FRAME, cluster=["g", 3]),
+            r"the name of a column, as text, or a list of names, .*got \['g', 3\]",
         ),
         (
             lambda: bi.impute(FRAME, cluster=["g", "x"]),
-            r"one level of clusters, so join 'g', 'x' in one column",
+            r"effects of one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
         ),
-        (lambda: bi.impute(FRAME, cluster=None), r"the name of one column, as text; got None"),
+        (lambda: bi.impute(FRAME, cluster=None), r"the name of a column, as text, .*got None"),
         (lambda: bi.impute(FRAME, "g", families="poisson"), r"family by variable, such as.*got 'poisson'"),
         (lambda: bi.impute(data(), "g"), r"IncompleteData already.*bi.FCS\(data\)"),
     ],

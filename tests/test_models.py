@@ -75,6 +75,14 @@ def joint(data, **options):
     return bi.JointNormal(data, "y + w ~ x + (1 | g)", **options)
 
 
+def several_factors(data, **options):
+    """h: four groups by the order of x, crossed with g; and the combinations of both."""
+    frame = data.frame.assign(h=(data.frame["x"].rank().to_numpy() * 4 // 61).astype(int))
+    frame["h"] = frame["h"].map(dict(enumerate("pqrs")))
+    data = bi.IncompleteData(frame, ["g", "h"])
+    return bi.JointNormal(data, "y + w ~ x + (1 | g/h) + (1 | h)", **options)
+
+
 def mixed(data, **options):
     methods = {"y": "ml", "w": "norm", "o": "bayes"}
     return bi.FCS(data, methods, derived={"yx": "y * x"}, **options)
@@ -99,6 +107,7 @@ def for_analysis(data, **options):
 GIBBS = {"chains": 2, "tune": 4, "draws": 6, "thin": 2}
 CASES = {
     "JointNormal, gibbs": Case(joint, GIBBS, {"draws": 9}, "draws"),
+    "JointNormal, several factors": Case(several_factors, GIBBS, {"draws": 9}, "draws"),
     "JointGLMM": Case(with_analysis, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"),
     "JointLatent": Case(on_latent_normals, GIBBS, {"draws": 9}, "draws", ordinal=True),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),

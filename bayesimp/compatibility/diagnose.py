@@ -138,6 +138,8 @@ def diagnose(
     """
     chosen(aggregate, "aggregate", ("mean", "sum", "line"))
     generator(seed)
+    if isinstance(fitted, JointNormal):
+        _check_factors(fitted)
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
     model = getattr(getattr(imp, "_run", None), "model", None)
     if not isinstance(model, JointNormal) or len(model.responses) < 2:
@@ -145,6 +147,7 @@ def diagnose(
             "diagnose needs a joint model of at least two variables: bi.JointNormal(data, 'y1 + y2 ~ ...') or the "
             "imputations it made."
         )
+    _check_factors(model)
     names = _responses(imp, responses)
     n, ZZ, group = _designs(model)
     draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
@@ -192,6 +195,15 @@ def _some(values: Array, at_most: int) -> Array:
     """At most so many draws, evenly spaced, chains one after the other."""
     flat = values.reshape(-1, *values.shape[2:])
     return flat[:: -(-len(flat) // at_most)]
+
+
+def _check_factors(model: JointNormal) -> None:
+    if model.several is not None:
+        raise SpecificationError(
+            "diagnose compares conditional models with a joint one with one grouping factor; this one has "
+            f"{len(model.several.labels)} ({', '.join(model.several.labels)}). Fit JointNormal with (1 | "
+            f"{model.data.cluster}) alone."
+        )
 
 
 def _designs(model: JointNormal) -> tuple[Array, Array, NDArray[np.int64]]:

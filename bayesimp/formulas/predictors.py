@@ -57,6 +57,14 @@ class Predictors:
         return self.formula.text
 
 
+def several_random(terms: int) -> str:
+    """What to say about conditional models with several random terms."""
+    return (
+        f"{terms} random terms; one, (1 + x | cluster), is possible here. Normal variables are imputed with several "
+        "grouping factors by bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)')"
+    )
+
+
 def predictors(text: str) -> Predictors:
     """Read the formula of a conditional model; the left side may be empty.
 
@@ -67,7 +75,7 @@ def predictors(text: str) -> Predictors:
     """
     formula = parse(text)
     if len(formula.random) > 1:
-        raise error(text, f"{len(formula.random)} random terms; one, (1 + x | cluster), is possible here")
+        raise error(text, several_random(len(formula.random)))
     if formula.independent:
         raise error(text, "|| is not supported; use priors.Diagonal(...) as the prior of Psi")
     random = _part(formula.random[0].columns, text) if formula.random else None
@@ -118,7 +126,7 @@ def edit(text: str) -> Edit | None:
     if any(sign == "-" for sign, _ in bars):
         raise error(text, "a random term cannot be removed; another, + (1 | cluster), takes its place")
     if len(bars) > 1:
-        raise error(text, f"{len(bars)} random terms; one, (1 + x | cluster), is possible here")
+        raise error(text, several_random(len(bars)))
     responses = [node.name for _, node in signed(left) if isinstance(node, Name)] if left else []
     fixed = tuple(term for term in terms if term not in bars)
     random = bars[0][1] if bars else None

@@ -50,7 +50,7 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     if run is not None:
         groups["state"] = run.state()
     record = {
-        "cluster": data.cluster,
+        "cluster": data.cluster_columns,
         "families": dict(data.families),
         "imputed": imputations.imputed_columns,
         "events": [e.as_dict() for e in imputations._events],

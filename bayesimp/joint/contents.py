@@ -19,18 +19,17 @@ OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
 
 
 def contents(formula: Formula) -> dict[str, Contents]:
-    """By response: X, the other responses, their cluster means (through Psi), and the random part that all share.
+    """By response: X, the other responses, their cluster means (through Psi), and the random parts that all share.
 
     Means of columns of X are implied as well, but with coefficients that those of the responses determine, so that they
     are not contained freely.
     """
-    (random,) = formula.random
+    groups = [f"({random.columns} | {random.group})" for random in formula.random]
     out = {}
     for name in formula.responses:
         others = [write(Name(other)) for other in formula.responses if other != name]
         right = [formula.fixed, *others, *(f"cluster_mean({other})" for other in others)]
-        group = f"({random.columns} | {random.group})"
-        out[name] = Contents(f"{write(Name(name))} ~ {' + '.join([*right, group])}")
+        out[name] = Contents(f"{write(Name(name))} ~ {' + '.join([*right, *groups])}")
     return out
 
 
@@ -51,12 +50,14 @@ def call_with(
     )
     asked = parse(" ~ " + " + ".join(["1", *terms, *slopes])).variables
     if not variances and not any(n in formula.responses or model.data.missing(n).any() for n in asked):
-        (old,) = formula.random
-        columns = " + ".join([old.columns, *slopes])
+        parts = []
+        for old in formula.random:
+            added = slopes if old.group == write(Name(model.data.cluster)) else []
+            parts.append(f"({' + '.join([old.columns, *added])} | {old.group})")
         left = " + ".join(write(Name(name)) for name in formula.responses)
-        text = f"{left} ~ {' + '.join([formula.fixed, *terms])} + ({columns} | {old.group})"
+        text = f"{left} ~ {' + '.join([formula.fixed, *terms, *parts])}"
         return f"bi.{type(model).__name__}(data, {text!r})"
-    cluster = formula.random[0].group
+    cluster = write(Name(model.data.cluster))
     edits = {
         name: f"~ . + {addition(fixed.get(name, ()), random.get(name, ()), '1', cluster)}"
         for name in dict.fromkeys((*fixed, *random))

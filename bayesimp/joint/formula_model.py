@@ -10,6 +10,7 @@ from bayesimp.contract import CodeNotInFile, ImputationModel, Shift
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.joint.contents import call_with
+from bayesimp.joint.levels.factors import grouping_factors
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.table.incomplete import IncompleteData
 
@@ -25,9 +26,14 @@ class FormulaModel(ImputationModel):
     ----------
     formula
         The parsed formula.
+    takes_several_factors
+        Whether the class takes several grouping factors.
+    grouping_factors
+        These, if there are several.
     """
 
     formula: Formula
+    takes_several_factors = False
     priors: pr.Priors
 
     def __init__(
@@ -44,8 +50,10 @@ class FormulaModel(ImputationModel):
                 f"The formula of a joint model is text, such as 'y1 + y2 ~ x + (1 | {data.cluster})'; got {formula!r}."
             )
         self.data = data
-        self.formula = checked_formula(parse(formula), data)
-        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
+        self.formula = checked_formula(parse(formula), data, several=self.takes_several_factors)
+        self.grouping_factors = grouping_factors(self.formula, data) if self.takes_several_factors else ()
+        labels = [factor.label for factor in self.grouping_factors]
+        self.priors = (pr.default() if priors is None else pr.read(priors, labels)).without_contextual()
         self.shift = (Shift() if shift is None else shift).checked(self.responses, data)
 
     @property
@@ -114,8 +122,8 @@ class FormulaModel(ImputationModel):
         return call_with(self, fixed, random, variances)
 
 
-def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
-    """The parsed formula, if the joint model can take it."""
+def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = False) -> Formula:
+    """The parsed formula, if a joint model can take it; several: whether it may have several grouping factors."""
     if not formula.responses:
         raise SpecificationError(
             f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
@@ -125,17 +133,23 @@ def checked_formula(formula: Formula, data: IncompleteData) -> Formula:
             f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
             "to the right side, or impute variable by variable with FCS."
         )
-    if not formula.single_grouping:
+    if formula.independent:
         raise SpecificationError(
-            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; the joint model has one level "
-            "of clusters, without crossed or nested ones."
+            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
+        )
+    if several and len(formula.random) > 1:
+        return formula
+    if not formula.single_grouping:
+        more = (
+            "several grouping factors are for the cluster columns of the data, together with a term of the first."
+            if several
+            else "this model has one level of clusters, without crossed or nested ones, which JointNormal has."
+        )
+        raise SpecificationError(
+            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; {more}"
         )
     if formula.cluster != data.cluster:
         raise SpecificationError(
             f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
-        )
-    if formula.independent:
-        raise SpecificationError(
-            f"'{formula}': || is not supported; use priors.Diagonal(...) as the prior of Psi."
         )
     return formula

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
@@ -12,20 +14,26 @@ from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
 from bayesimp.priors import Priors
+from bayesimp.table.clusters import Clusters
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
 
-__all__ = ["check_information"]
+__all__ = ["check_information", "check_varies_within", "few_clusters", "never_together", "only_cluster"]
 
 OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
 
 
 def check_information(
-    data: IncompleteData, responses: tuple[str, ...], priors: Priors, *, normal_only: bool = True
+    data: IncompleteData,
+    responses: tuple[str, ...],
+    priors: Priors,
+    *,
+    normal_only: bool = True,
+    Psi: str = "Psi",
 ) -> list[Event]:
     """Refuse what cannot be estimated; note what depends on the prior alone.
 
-    normal_only: refuse responses that are not normal.
+    normal_only: refuse responses that are not normal; Psi: name of the covariance of the effects of the clusters.
 
     Returns
     -------
@@ -47,53 +55,79 @@ def check_information(
     seen = np.zeros((len(data.clusters), len(responses)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
     events = of_other_levels(data, responses)
+    more = "" if normal_only else OTHER_ENGINES
     for k, name in enumerate(responses):
-        _check_varies_within(data, name, seen[:, k], "" if normal_only else OTHER_ENGINES)
-        clusters = int((seen[:, k] > 0).sum())
-        if clusters == 1 and not priors.Psi.is_known:
-            only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
-            raise DataError(
-                f"'{name}' is observed in 1 of {len(data.clusters)} clusters ({only}, {seen[:, k].max()} rows): "
-                "its variance between clusters (Psi) cannot be learned. Take it off the left side of the "
-                "formula, or fix Psi: priors.Priors(Psi=priors.Fixed(...))."
-            )
-        if clusters < 5 and not priors.Psi.is_known:
-            events.append(
-                Event(
-                    "prior matters",
-                    f"Psi[{name}]",
-                    f"'{name}' is observed in {clusters} clusters only: its variance between clusters depends "
-                    "strongly on the prior; compare several.",
-                    clusters,
-                )
-            )
+        check_varies_within(name, data.numeric(name), data.grouping, more)
+        if priors.Psi.is_known:
+            continue
+        if (seen[:, k] > 0).sum() == 1:
+            raise only_cluster(name, data.grouping, seen[:, k])
+        events += few_clusters(name, seen[:, k], f"{Psi}[{name}]", "clusters")
+    events += never_together(responses, observed, "Sigma", "row", "residual")
+    return events + never_together(responses, seen > 0, Psi, "cluster", "cluster-effect")
+
+
+def only_cluster(name: str, groups: Clusters, seen: NDArray[np.int64], factor: str = "") -> DataError:
+    """The error about a response observed in one cluster; seen (m,): rows in each; factor: if it is not primary."""
+    only = listing([groups.labels[int(np.argmax(seen))]])
+    what, Psi = (f"groups of '{factor}'", f"Psi_{factor}") if factor else ("clusters", "Psi")
+    fix = f"Psi_of={{'{factor}': priors.Fixed(...)}}" if factor else "Psi=priors.Fixed(...)"
+    return DataError(
+        f"'{name}' is observed in 1 of {len(groups)} {what} ({only}, {seen.max()} rows): "
+        f"its variance between clusters ({Psi}) cannot be learned. Take it off the left side of the "
+        f"formula, or fix Psi: priors.Priors({fix})."
+    )
+
+
+def few_clusters(name: str, seen: NDArray[np.int64], where: str, what: str) -> list[Event]:
+    """An event if a response is observed in fewer than five clusters (what); seen (m,): its rows in each."""
+    clusters = int((seen > 0).sum())
+    if clusters >= 5:
+        return []
+    text = (
+        f"'{name}' is observed in {clusters} {what} only: its variance between clusters depends "
+        "strongly on the prior; compare several."
+    )
+    return [Event("prior matters", where, text, clusters)]
+
+
+def never_together(
+    responses: Sequence[str], seen: NDArray[np.bool_], where: str, together: str, what: str
+) -> list[Event]:
+    """Events for pairs of responses never observed together; seen (m, r): in which rows or clusters they are."""
+    events = []
     for j, k in combinations(range(len(responses)), 2):
-        pair = f"{responses[j]}, {responses[k]}"
-        if not (observed[:, j] & observed[:, k]).any():
-            events.append(Event("prior only", f"Sigma[{pair}]", _never(pair, "row", "residual"), 0))
-        if not ((seen[:, j] > 0) & (seen[:, k] > 0)).any():
-            events.append(Event("prior only", f"Psi[{pair}]", _never(pair, "cluster", "cluster-effect"), 0))
+        if not (seen[:, j] & seen[:, k]).any():
+            pair = f"{responses[j]}, {responses[k]}"
+            text = (
+                f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior "
+                "alone."
+            )
+            events.append(Event("prior only", f"{where}[{pair}]", text, 0))
     return events
 
 
-def _check_varies_within(data: IncompleteData, name: str, seen: np.ndarray, more: str) -> None:
-    """Refuse a response that is constant within every cluster, and so is a cluster-level variable."""
-    y = data.numeric(name)
+def check_varies_within(
+    name: str, y: NDArray[np.float64], groups: Clusters, more: str, factor: str = ""
+) -> None:
+    """Refuse a response y (n,) that is constant within every cluster, and so is a variable of clusters.
+
+    more: what else can be done; factor: the grouping factor, if the groups are not the primary clusters.
+    """
     there = ~np.isnan(y)
+    seen = groups.count(there)
     low, high = np.full(len(seen), np.inf), np.full(len(seen), -np.inf)
-    np.minimum.at(low, data.codes[there], y[there])
-    np.maximum.at(high, data.codes[there], y[there])
+    np.minimum.at(low, groups.codes[there], y[there])
+    np.maximum.at(high, groups.codes[there], y[there])
     constant = low.min() == high.max()  # said elsewhere
+    what = f"groups of '{factor}'" if factor else "clusters"
     if not constant and (seen > 1).any() and not (high > low)[seen > 1].any():
         raise DataError(
-            f"'{name}' has one value in each of the {int((seen > 0).sum())} clusters where it is observed: a variable of "
-            "clusters, whose variance within clusters (Sigma) is zero. This model imputes variables of rows. Take "
-            f"it off the left side of the formula, or fill it in for each cluster first and put it on the right{more}."
+            f"'{name}' has one value in each of the {int((seen > 0).sum())} {what} where it is observed: a variable of "
+            f"{what}, whose variance within {'them' if factor else 'clusters'} (Sigma) is zero. This model imputes "
+            "variables of rows. Take it off the left side of the formula, or fill it in for each "
+            f"{'group' if factor else 'cluster'} first and put it on the right{more}."
         )
-
-
-def _never(pair: str, together: str, what: str) -> str:
-    return f"'{pair}' are never observed in the same {together}: their {what} covariance comes from the prior alone."
 
 
 def _check_normal(data: IncompleteData, name: str) -> None:

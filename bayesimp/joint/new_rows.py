@@ -78,7 +78,7 @@ def _shift(model: JointNormal, new: NewRows) -> Array:
         )
     if model.shift.group not in (None, model.data.cluster):
         new.require([model.shift.group], "group of the shift")
-    return model._shift_of(new)
+    return model.shift_of(new)
 
 
 def _working(model: JointNormal, new: NewRows, X: Array, Z: Array, Y: Array) -> Working:

@@ -5,7 +5,7 @@ Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,9 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
 from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
+from bayesimp.joint.levels.factors import GroupingFactor
+from bayesimp.joint.levels.model import SeveralFactors, several_factors
+from bayesimp.joint.levels.run import impute_levels
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.reference import ReferenceBased, check_reference
 from bayesimp.joint.run import JointRun
@@ -34,6 +37,7 @@ from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.other_levels import other_groupings
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -55,6 +59,8 @@ class JointNormal(FormulaModel):
     formula
         ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete variable that
         should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete.
+        Several random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, are for the cluster columns of
+        the data.
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
         default scales with the data.
@@ -75,6 +81,7 @@ class JointNormal(FormulaModel):
     """
 
     run_type = JointRun
+    takes_several_factors = True
 
     def __init__(
         self,
@@ -86,9 +93,16 @@ class JointNormal(FormulaModel):
         reference: ReferenceBased | None = None,
     ) -> None:
         super().__init__(data, formula, priors, shift=shift)
-        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
-        self.events: list[Event] = check_information(self.data, self.responses, self.priors)
         self.reference = reference
+        self.several: SeveralFactors | None = None
+        if self.grouping_factors:
+            _refuse_reference(reference, self.grouping_factors)
+            self.several = several_factors(data, self.formula, self.grouping_factors, self.priors)
+            self.design: DesignMatrices = self.several.designs[0]
+            self.events: list[Event] = [*self.several.events, *other_groupings(data, self.formula.groups)]
+            return
+        self.design = design(self.formula, data.frame, clusters=data.grouping)
+        self.events = check_information(self.data, self.responses, self.priors)
         if reference is not None:
             self.events += check_reference(self, reference)
         self._working = self._prepare()
@@ -101,6 +115,7 @@ class JointNormal(FormulaModel):
         )
         self.events += check_origin(Psi, scale, scale.s, len(data.clusters), "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+        self.events += other_groupings(data, self.formula.groups)
 
     def _further(self) -> dict[str, Any]:
         return {"reference": self.reference}
@@ -113,15 +128,15 @@ class JointNormal(FormulaModel):
         reference = records.get("reference")
         return {} if reference is None else {"reference": ReferenceBased(**reference)}
 
-    def _shift_of(self, data: IncompleteData) -> np.ndarray:
+    def shift_of(self, data: IncompleteData) -> np.ndarray:
         """(n, r) numbers that move the responses in the rows of a table."""
         return np.hstack([self.shift.rows(name, data) for name in self.responses])
 
     @property
-    def _mean_shift(self) -> np.ndarray:
+    def mean_shift(self) -> np.ndarray:
         """(m, r) mean of these numbers over the missing values of each cluster, 0 where there are none."""
         missing = np.column_stack([self.data.missing(name) for name in self.responses])
-        return _cluster_means(self._shift_of(self.data), missing, self.data.codes, len(self.data.clusters))
+        return _cluster_means(self.shift_of(self.data), missing, self.data.codes, len(self.data.clusters))
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
@@ -133,12 +148,14 @@ class JointNormal(FormulaModel):
         return contents(self.formula)
 
     def check_options(self, **options: Any) -> None:
-        """Refuse a sampler that does not take the priors."""
+        """Refuse a sampler that does not take the priors, or not several grouping factors."""
         self._sampler(options.get("sampler", "auto"))
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data (with slopes: `priors.centred.Centred`)."""
+        if self.several is not None:
+            return self.several.parameter_priors
         return {name: getattr(self._resolved, name) for name in ("beta", "Sigma", "Psi")}
 
     def _prepare(self, orthogonal: bool = True) -> Working:
@@ -150,18 +167,30 @@ class JointNormal(FormulaModel):
 
     @property
     def effects(self) -> list[str]:
-        """Names of the cluster effects, the rows of Psi."""
+        """Names of the cluster effects, the rows of Psi; with several grouping factors, of the primary clusters."""
         return effect_names(list(self.responses), list(self.design.random))
 
     @cached_property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler can be used."""
+        if self.several is not None:
+            return self.several.is_conjugate
         return self._working_priors.Sigma.is_conjugate and self._working_priors.Psi.is_conjugate
 
     def __repr__(self) -> str:
-        X, Z = self.design.X, self.design.Z
         lines = [
             f"JointNormal: {self.formula}",
+            *(self._describe() if self.several is None else self.several.describe()),
+            *(f"  {line}" for line in self.shift.describe()),
+            *([] if self.reference is None else [f"  {self.reference}"]),
+            f"  sampler: {self._samplers()}",
+            *(f"  note: {event.message}" for event in self.events),
+        ]
+        return "\n".join(lines)
+
+    def _describe(self) -> list[str]:
+        X, Z = self.design.X, self.design.Z
+        return [
             f"  {len(X)} rows in {len(self.data.clusters)} clusters; r = {len(self.responses)} responses, "
             f"p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), "
             f"q = {Z.shape[1]} random ({', '.join(self.design.random)})",
@@ -169,15 +198,20 @@ class JointNormal(FormulaModel):
             f"    beta: {describe(self._resolved.beta, self.design.fixed)}",
             f"    Sigma: {describe(self._resolved.Sigma, self.responses)}",
             f"    Psi: {describe(self._resolved.Psi, self.effects)}",
-            *(f"  {line}" for line in self.shift.describe()),
-            *([] if self.reference is None else [f"  {self.reference}"]),
-            f"  sampler: {'gibbs (conditionally conjugate) or nuts' if self.is_conjugate else 'nuts'}",
-            *(f"  note: {event.message}" for event in self.events),
         ]
-        return "\n".join(lines)
+
+    def _samplers(self) -> str:
+        if self.several is not None:
+            return "gibbs" if self.is_conjugate else "none for these priors; pymc_model() can be sampled"
+        return "gibbs (conditionally conjugate) or nuts" if self.is_conjugate else "nuts"
 
     def pymc_model(self) -> pm.Model:
-        """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out."""
+        """The model as a `pymc.Model` in the units of the data, missing values and effects integrated out.
+
+        With several grouping factors, the effects of those after the first are variables of the model.
+        """
+        if self.several is not None:
+            return self.several.pymc_model(self.data)
         from bayesimp.kernels.normal.statistics import collect
         from bayesimp.models.joint_normal import joint_normal
 
@@ -234,9 +268,14 @@ class JointNormal(FormulaModel):
         spacing = draws_per_imputation(m, chains, thin, draws)
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
+        tune = (200 if chosen == "gibbs" else 500) if tune is None else tune
+        if self.several is not None:
+            return impute_levels(
+                self, seed, thin, spacing, m, chains, tune, draws, workers, executor, progress
+            )
         run = JointRun(self, chosen, seed, thin, spacing=spacing, workers=workers, executor=executor)
         with progress_bar(progress) as report:
-            run.start(chains, (200 if chosen == "gibbs" else 500) if tune is None else tune, draws, report)
+            run.start(chains, tune, draws, report)
             kept = run.draws
             if (
                 kept.chains * kept.draws < chains * draws
@@ -247,6 +286,9 @@ class JointNormal(FormulaModel):
     def _sampler(self, sampler: str) -> str:
         if sampler not in ("auto", "gibbs", "nuts"):
             raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
+        if self.several is not None:
+            self.several.check_sampler(sampler, self.priors.name)
+            return "gibbs"
         if sampler == "gibbs" and not self.is_conjugate:
             raise SpecificationError(
                 f"The Gibbs sampler needs conditionally conjugate priors (InverseWishart, HuangWand, Diagonal of "
@@ -267,3 +309,11 @@ def _cluster_means(values: np.ndarray, counted: np.ndarray, codes: np.ndarray, m
     total = np.column_stack([np.bincount(codes, v * c, m) for v, c in zip(values.T, counted.T, strict=True)])
     count = np.column_stack([np.bincount(codes, c, m) for c in counted.T])
     return total / np.maximum(count, 1)
+
+
+def _refuse_reference(reference: ReferenceBased | None, factors: Sequence[GroupingFactor]) -> None:
+    if reference is not None:
+        raise SpecificationError(
+            f"reference: not with several grouping factors ({', '.join(factor.label for factor in factors)}). "
+            "Give the formula one random part, or leave reference out."
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +170,7 @@ class JointRun(contract.Run):
                 "Sigma": (("response", "response_2"), d.Sigma),
                 "Psi": (("effect", "effect_2"), d.Psi),
             },
-            imputed_stats={"mean": d.mean + model._mean_shift if model.shift else d.mean, "sd": d.sd},
+            imputed_stats={"mean": d.mean + model.mean_shift if model.shift else d.mean, "sd": d.sd},
             imputed=cells,
             observed={name: model.data.numeric(name) for name in model.responses},
             coords=model._coords(),
@@ -195,7 +195,7 @@ class JointRun(contract.Run):
         rngs = [imputation_rng(self.seed, number) for number in numbers]
         values = impute_rows(rngs, working, moments(working.statistics), *self.parameters(numbers))
         if self.model.shift:
-            values += self.model._shift_of(self.model.data)[working.rows.row]
+            values += self.model.shift_of(self.model.data)[working.rows.row]
         if self.model.reference is not None:
             at = self._places(numbers)
             moves = reference_moves(self.model, working.rows.row, self.draws.beta[at], self.draws.Sigma[at])
@@ -236,11 +236,15 @@ class JointRun(contract.Run):
     @classmethod
     def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run that a file holds, with its chains and draws."""
+        if model.several is not None:
+            from bayesimp.joint.levels.run import LevelsRun
+
+            return cast(Self, LevelsRun.restore(model, tree, state))
         attrs = tree.attrs
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
         return cls(
-            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model._mean_shift),
+            model, attrs["sampler"], seed, thin, spacing, kept=draws_of(tree, model.mean_shift),
             states=chain_states(state),
             sample_stats={str(name): v.values for name, v in stats} or None,
             events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),

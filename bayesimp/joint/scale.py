@@ -30,7 +30,7 @@ from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["IncompleteRows", "Scale", "Working", "canonical_rows", "prepare"]
+__all__ = ["IncompleteRows", "Scale", "Working", "canonical_rows", "prepare", "working_columns"]
 
 Array = NDArray[np.float64]
 DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
@@ -161,9 +161,7 @@ def prepare(
     start = np.zeros_like(offset)
     if not orthogonal:
         start, offset = offset, start
-    Z_c, C = _centre(Z, random)
-    u = _column_sds(Z_c)
-    Z_w = Z_c / u
+    Z_w, u, C = working_columns(Z, random)
     Y_w = Y / s - X_w @ offset
     order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
@@ -212,6 +210,13 @@ def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     association = (Q * signs).T @ centred.sum(1)
     ones = np.abs(Q.T @ np.ones(N)) > 1e-8 * np.sqrt(N)  # intercept-like columns keep the sign of R
     return T * np.where(ones | (association >= 0), signs, -signs)
+
+
+def working_columns(Z: Array, random: Sequence[str] | None) -> tuple[Array, Array, Array]:
+    """Z_w (N, q), the centred columns of Z in units u (q,), and C (q, q); random (q,): what the columns are called."""
+    Z_c, C = _centre(Z, random)
+    u = _column_sds(Z_c)
+    return Z_c / u, u, C
 
 
 def _column_sds(Z: Array) -> Array:

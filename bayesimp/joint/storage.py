@@ -14,23 +14,19 @@ from bayesimp.contract import plain
 from bayesimp.joint.gibbs import JointDraws, NormalChainState
 
 if TYPE_CHECKING:
+    from bayesimp.joint.normal import JointNormal
     from bayesimp.joint.run import JointRun
 
-__all__ = ["chain_states", "draws_of", "joint_state", "specification_of"]
+__all__ = ["chain_states", "draws_of", "joint_state", "specification_of", "specification_state"]
 
 
 def joint_state(run: JointRun) -> xr.Dataset:
     """Covariances and generators of all chains; the draws themselves are in the groups of the result."""
     states = run.states
-    attrs = {
-        "formula": run.model.formula.text,  # as it was written
+    attrs = specification_state(run.model) | {
         "generators": json.dumps([s.rng.bit_generator.state for s in states]),
         "run_events": json.dumps([e.as_dict() for e in run.events], default=plain),
     }
-    if run.model.shift:
-        attrs["shift"] = json.dumps(run.model.shift.to_record(), default=plain)
-    if run.model.reference is not None:
-        attrs["reference"] = json.dumps(run.model.reference.to_record(), default=plain)
     return xr.Dataset(
         {
             "Sigma_w": (("chain", "a", "b"), np.stack([s.Sigma for s in states])),
@@ -38,6 +34,16 @@ def joint_state(run: JointRun) -> xr.Dataset:
         },
         attrs=attrs,
     )
+
+
+def specification_state(model: JointNormal) -> dict[str, Any]:
+    """What `specification_of` needs besides the attributes of the result."""
+    attrs = {"formula": model.formula.text}  # as it was written
+    if model.shift:
+        attrs["shift"] = json.dumps(model.shift.to_record(), default=plain)
+    if model.reference is not None:
+        attrs["reference"] = json.dumps(model.reference.to_record(), default=plain)
+    return attrs
 
 
 def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:

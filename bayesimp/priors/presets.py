@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +35,9 @@ class Priors:
         Prior of the fixed effects (p, r); by default flat, but for the contextual effects of conditional models.
     name
         Label in tables and figures.
+    Psi_of
+        With several grouping factors (`JointNormal`), the priors of those that do not have the prior `Psi`:
+        ``{"class": priors.HuangWand(nu=4)}``, by column, or ``"school:class"`` as the formula has it.
 
     Raises
     ------
@@ -45,6 +49,11 @@ class Priors:
     Psi: CovariancePrior = field(default_factory=HuangWand)
     beta: CoefficientPrior = field(default_factory=Contextual)
     name: str = "custom"
+    Psi_of: Mapping[str, CovariancePrior] = field(default_factory=dict)
+
+    def of_factor(self, label: str) -> CovariancePrior:
+        """The prior of the covariance matrix of the effects of a grouping factor."""
+        return self.Psi_of.get(label, self.Psi)
 
     def without_contextual(self) -> Priors:
         """The same for a model that has no contextual effects, such as a joint one (`bayesimp.priors.Contextual`)."""
@@ -53,6 +62,8 @@ class Priors:
     def __post_init__(self) -> None:
         for part in ("Sigma", "Psi"):
             _require_covariance(getattr(self, part), part)
+        for label, prior in self.Psi_of.items():
+            _require_covariance(prior, f"Psi of '{label}'")
         if not isinstance(self.beta, CoefficientPrior):
             raise SpecificationError(
                 f"{self.beta!r} is not a prior on fixed effects (beta); choose {_one_of(CoefficientPrior)}."
@@ -91,15 +102,31 @@ def jomo() -> Priors:
 PRESETS = {"default": default, "pan": pan, "mice": mice, "jomo": jomo}
 
 
-def read(priors: Priors | str) -> Priors:
+def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
     """The priors that the name of a preset stands for; `Priors` are returned unchanged.
+
+    Parameters
+    ----------
+    priors
+        A record, or the name of a preset.
+    factors
+        The grouping factors of the model, where it has several.
 
     Raises
     ------
     SpecificationError
-        It is neither a preset nor `Priors`.
+        It is neither a preset nor `Priors`, or `Priors.Psi_of` names a factor that the model does not have.
     """
     if isinstance(priors, Priors):
+        for label in priors.Psi_of:
+            if label not in factors:
+                have = (
+                    f"it has {', '.join(map(repr, factors))}" if factors else "it has one, whose prior is Psi"
+                )
+                raise SpecificationError(
+                    f"Psi_of: '{label}' is no grouping factor of this model; {have}. Several are in JointNormal(data, "
+                    "'y ~ x + (1 | school) + (1 | class)')."
+                )
         return priors
     if isinstance(priors, str) and priors.strip().lower() in PRESETS:
         return PRESETS[priors.strip().lower()]()

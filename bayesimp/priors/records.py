@@ -77,7 +77,10 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
 
 def priors_to_dict(priors: Priors) -> dict[str, Any]:
     """All priors of a model as plain values, with their name."""
-    return {"name": priors.name, **{part: prior_to_dict(getattr(priors, part)) for part in PARTS}}
+    out = {"name": priors.name, **{part: prior_to_dict(getattr(priors, part)) for part in PARTS}}
+    if priors.Psi_of:
+        out["Psi_of"] = {label: prior_to_dict(prior) for label, prior in priors.Psi_of.items()}
+    return out
 
 
 def priors_from_dict(record: Any, where: str = "priors") -> Priors:
@@ -98,8 +101,15 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
             f"got {_shown(record)}."
         )
     for key in record:
-        if key not in (*PARTS, "name"):
-            raise SpecificationError(f"{where}.{key}: is not known; {possible(key, (*PARTS, 'name'))}.")
+        if key not in (*PARTS, "name", "Psi_of"):
+            raise SpecificationError(
+                f"{where}.{key}: is not known; {possible(key, (*PARTS, 'name', 'Psi_of'))}."
+            )
+    by_factor = record.get("Psi_of", {})
+    if not isinstance(by_factor, dict):
+        raise SpecificationError(
+            f"{where}.Psi_of: expected a table, grouping factor by prior, got {_shown(by_factor)}."
+        )
     name = record.get("name", "custom")
     if not isinstance(name, str):
         raise SpecificationError(f"{where}.name: must be text, not {_shown(name)}.")
@@ -108,7 +118,11 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
         for part, kind in PARTS.items()
         if part in record
     }
-    return Priors(**parts, name=name)
+    Psi_of = {
+        label: prior_from_dict(own, f"{where}.Psi_of.{label}", CovariancePrior)
+        for label, own in by_factor.items()
+    }
+    return Priors(**parts, name=name, Psi_of=Psi_of)
 
 
 def _own(name: str, module: str, where: str) -> str:

@@ -111,6 +111,11 @@ def calibrate(
             f"calibrate draws whole tables from a joint model, which {type(model).__name__} is not; "
             "bi.studies.overimpute takes every model."
         )
+    if model.several is not None:
+        raise SpecificationError(
+            f"calibrate draws tables from models with one grouping factor; this one has {len(model.several.labels)} "
+            f"({', '.join(model.several.labels)}). bi.studies.overimpute takes every model."
+        )
     if draws < RANKS or replications < 2:
         raise SpecificationError(f"calibrate needs at least {RANKS} draws and 2 replications.")
     root = np.random.SeedSequence(seed)

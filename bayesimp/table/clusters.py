@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,6 +69,33 @@ class Clusters:
             )
         codes.flags.writeable = False
         return cls(labels.rename(column.name), codes, column.index)
+
+    @classmethod
+    def combined(cls, parts: Sequence[Clusters]) -> Clusters:
+        """The combinations of the clusters of several columns that occur, labelled ``"3:1"``, in the order of the
+        columns.
+
+        Parameters
+        ----------
+        parts
+            Clusters of the same rows, by one column each.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        codes = np.column_stack([part.codes for part in parts])
+        groups, combined = np.unique(codes, axis=0, return_inverse=True)
+        labels = [
+            ":".join(str(part.labels[k]) for part, k in zip(parts, group, strict=True)) for group in groups
+        ]
+        combined = combined.ravel().astype(np.int64)
+        combined.flags.writeable = False
+        name = ":".join(str(part.labels.name) for part in parts)
+        return cls(pd.Index(labels, name=name), combined, parts[0].index)
+
+    def within(self, coarser: Clusters) -> bool:
+        """Whether each of these clusters lies in one of `coarser`: classes in schools."""
+        pairs = np.unique(np.column_stack([self.codes, coarser.codes]), axis=0)
+        return len(pairs) == len(np.unique(self.codes))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -55,11 +55,14 @@ def html(data: IncompleteData) -> str:
 
 
 def _headline(data: IncompleteData) -> str:
-    sizes = data.sizes
-    return (
-        f"IncompleteData: {len(data):,} rows in {len(data.clusters):,} clusters of '{data.cluster}' "
-        f"(rows each: {sizes.min():,} to {sizes.max():,}, median {np.median(sizes):g})"
-    )
+    parts = []
+    for name, groups in data.groupings.items():
+        sizes = groups.sizes
+        parts.append(
+            f"{len(groups):,} clusters of '{name}' (rows each: {sizes.min():,} to {sizes.max():,}, median "
+            f"{np.median(sizes):g})"
+        )
+    return f"IncompleteData: {len(data):,} rows in {'; '.join(parts)}"
 
 
 def _header() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from bayesimp.messages import listing, suggestion
 from bayesimp.table import describe
 from bayesimp.table.clusters import Clusters
 from bayesimp.table.exact import check_exact
-from bayesimp.table.reading import as_native, as_pandas, check_columns
+from bayesimp.table.reading import as_native, as_pandas, check_columns, cluster_columns
 from bayesimp.table.variables import Variable, check_finite
 
 __all__ = ["IncompleteData"]
@@ -35,7 +35,9 @@ class IncompleteData:
         pandas, polars or pyarrow table, or anything else that narwhals reads. Rows in any order. NaN, None
         and pandas.NA are missing.
     cluster
-        Name of the column that says which cluster a row belongs to: numbers, text, categories, dates.
+        Name of the column that says which cluster a row belongs to: numbers, text, categories, dates. With several
+        grouping factors, nested or crossed, a list of names, ``["school", "class"]``: the first are the primary clusters,
+        by which results are shown and which models with one random part use.
     families
         Family by variable, to override the inferred one: ``"normal"``, ``"student"``, ``"bernoulli"``,
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``,
@@ -49,7 +51,11 @@ class IncompleteData:
     frame
         The table as pandas. Treat as read-only.
     cluster
-        Name of the cluster column.
+        Name of the column of the primary clusters.
+    cluster_columns
+        Names of all cluster columns, the primary one first.
+    groupings
+        Clusters by cluster column.
     clusters
         (m,) labels, sorted (or in the order of a category; in order of appearance if they cannot be sorted).
     codes
@@ -60,22 +66,26 @@ class IncompleteData:
     Raises
     ------
     DataError
-        Not a table; no rows; column names repeated or not text; cluster ids missing, or only one cluster;
+        Not a table; no rows; column names repeated or not text; cluster ids missing in a row, or only one cluster;
         infinite values; a family that does not fit its column; values that files cannot keep (objects of unknown types).
     SpecificationError
         Names that are not columns; unknown families.
     """
 
-    def __init__(self, frame: Any, cluster: str, families: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, frame: Any, cluster: str | Sequence[str], families: Mapping[str, str] | None = None
+    ) -> None:
         if isinstance(frame, IncompleteData):
             raise SpecificationError(
                 "The table is IncompleteData already; give it to a model: bi.FCS(data).impute()."
             )
         self.frame, self._backend = as_pandas(frame)
-        check_columns(self.frame, cluster)
+        self.cluster_columns = cluster_columns(cluster)
+        check_columns(self.frame, self.cluster_columns)
         check_exact(self.frame)
-        self.cluster = cluster
-        self.grouping = Clusters.of(self.frame[cluster])
+        self.cluster = self.cluster_columns[0]
+        self.groupings = {name: Clusters.of(self.frame[name]) for name in self.cluster_columns}
+        self.grouping = self.groupings[self.cluster]
         self._levels: dict[str, tuple] = {}  # known from a larger table
         self._made: dict[str, Variable] = {}
         declared = _by_name(families)
@@ -88,8 +98,8 @@ class IncompleteData:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names of all columns but the cluster, in the table's order."""
-        return tuple(name for name in self.frame.columns if name != self.cluster)
+        """Names of all columns but those of the clusters, in the table's order."""
+        return tuple(name for name in self.frame.columns if name not in self.cluster_columns)
 
     @property
     def clusters(self) -> pd.Index:
@@ -105,6 +115,23 @@ class IncompleteData:
     def sizes(self) -> NDArray[np.int64]:
         """(m,) rows in each cluster."""
         return self.grouping.sizes
+
+    def groups(self, names: Sequence[str]) -> Clusters:
+        """The groups of a grouping factor: clusters of one cluster column, or combinations of several (school:class).
+
+        Raises
+        ------
+        SpecificationError
+            A name is not one of a cluster column.
+        """
+        for name in names:
+            if name not in self.groupings:
+                more = [*self.cluster_columns, name]
+                raise SpecificationError(
+                    f"'{name}' is no cluster column of the table, which has {listing(self.cluster_columns)}: "
+                    f"bi.IncompleteData(table, cluster={more!r})."
+                )
+        return Clusters.combined([self.groupings[name] for name in names])
 
     def variable(self, name: str) -> Variable:
         """A column with its family, as the models read it.
@@ -154,7 +181,7 @@ class IncompleteData:
 
     def part(self, frame: pd.DataFrame) -> IncompleteData:
         """Some of its rows, or the same with fewer values: families and levels stay those of the whole."""
-        made = IncompleteData(frame, self.cluster, dict(self.families))
+        made = IncompleteData(frame, self.cluster_columns, dict(self.families))
         coded = [name for name in self.variables if self.variable(name).is_coded]
         made._levels = {name: self.levels(name) for name in coded}
         made._made = {}  # with the levels of the part, from checking its columns
@@ -238,7 +265,8 @@ class IncompleteData:
         for name in chosen:
             if name not in self.variables:
                 hint = suggestion(name, self.variables)
-                what = "is the cluster, which has no family" if name == self.cluster else "is not a column"
+                of_clusters = name in self.cluster_columns
+                what = "is the cluster of rows, which has no family" if of_clusters else "is not a column"
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
         return {
             name: read_name(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])

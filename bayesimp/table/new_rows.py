@@ -55,8 +55,10 @@ class NewRows(IncompleteData):
         self.training = training
         self.frame, self._backend = as_pandas(frame)
         self.cluster = training.cluster
-        check_columns(self.frame, self.cluster)
+        check_columns(self.frame, [self.cluster])
+        self.cluster_columns = training.cluster_columns
         self.grouping = Clusters.of(self.frame[self.cluster], least=1)
+        self.groupings = {self.cluster: self.grouping}
         self.known: NDArray[np.int64] = self._places()
         self.families = {name: training.families.get(name, "none") for name in self.variables}
         coded = [

@@ -11,7 +11,7 @@ where clusters in which y does not vary say nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from bayesimp.events import Event
 from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["of_other_levels"]
+__all__ = ["of_other_levels", "other_groupings"]
 
 CHANCE = 1e-8  # there are many pairs of columns
 Array = NDArray[np.float64]
@@ -34,7 +34,7 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
     It names the column with the fewest groups, texts and categories before numbers; count: cells whose value other rows
     of the group have.
     """
-    columns = {name: _groups(data, name) for name in data.variables}
+    columns = {name: _groups(data, name) for name in (*data.variables, *data.cluster_columns[1:])}
     groups = {name: codes for name, codes in columns.items() if codes is not None}
     orders = {name: np.argsort(codes, kind="stable") for name, codes in groups.items()}
     events = []
@@ -48,6 +48,19 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
         if found:
             events.append(_event(data, name, y, found, groups))
     return events
+
+
+def other_groupings(data: IncompleteData, used: Collection[str]) -> list[Event]:
+    """An event "not used" about cluster columns of the table of which a model has no effects; used: those that it has."""
+    left = [name for name in data.cluster_columns if name not in used]
+    if not left:
+        return []
+    text = (
+        f"{listing(left)} of the cluster columns {'has' if len(left) == 1 else 'have'} no effects in this model; rows "
+        "of one group are imputed as if they had nothing more in common. JointNormal takes several random parts: "
+        f"(1 | {data.cluster}) + (1 | {left[0]})"
+    )
+    return [Event("not used", "cluster", text, len(left))]
 
 
 def _groups(data: IncompleteData, name: str) -> NDArray[np.int64] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from bayesimp import notation as nt
 from bayesimp.errors import DataError, SpecificationError, instead_of
 from bayesimp.messages import listing, suggestion
 
-__all__ = ["as_native", "as_pandas", "check_columns"]
+__all__ = ["as_native", "as_pandas", "check_columns", "cluster_columns"]
 
 
 def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
@@ -79,14 +80,8 @@ def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
     return frame
 
 
-def check_columns(frame: pd.DataFrame, cluster: str) -> None:
-    """Refuse tables without rows or with ambiguous column names, and clusters that are not one column."""
-    if not isinstance(cluster, str):
-        inside = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
-        hint = f": cluster={inside[0]!r}" if len(inside) == 1 else ""
-        if len(inside) > 1:
-            hint = f"; there is one level of clusters, so join {listing(inside)} in one column if they name it together"
-        raise SpecificationError(f"cluster is the name of one column, as text{hint}; got {cluster!r}.")
+def check_columns(frame: pd.DataFrame, clusters: Sequence[str]) -> None:
+    """Refuse tables without rows or with ambiguous column names, and clusters (names) that are not columns."""
     if len(frame) == 0:
         raise DataError("The table has no rows.")
     repeated = frame.columns[frame.columns.duplicated()].unique()
@@ -111,7 +106,29 @@ def check_columns(frame: pd.DataFrame, cluster: str) -> None:
             f"The numbers of {listing(swapped)} are stored in another byte order than this machine's, with which pandas "
             "cannot compute; turn them: frame[name].astype(frame[name].dtype.newbyteorder('='))."
         )
-    if cluster not in frame.columns:
-        index = "It is in the index: call reset_index() first. " if cluster in frame.index.names else ""
-        hint = index + suggestion(cluster, frame.columns)
-        raise SpecificationError(f"The table has no column '{cluster}' for the clusters. {hint}")
+    for name in clusters:
+        if name not in frame.columns:
+            index = "It is in the index: call reset_index() first. " if name in frame.index.names else ""
+            hint = index + suggestion(name, frame.columns)
+            raise SpecificationError(f"The table has no column '{name}' for the clusters. {hint}")
+
+
+def cluster_columns(cluster: Any) -> tuple[str, ...]:
+    """The names of the cluster columns that a user gives: one, or several with the primary one first.
+
+    Raises
+    ------
+    SpecificationError
+        It is neither a name nor a list of different names.
+    """
+    if isinstance(cluster, str):
+        return (cluster,)
+    names = list(cluster) if isinstance(cluster, list | tuple | pd.Index) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise SpecificationError(
+            "cluster is the name of a column, as text, or a list of names, the primary clusters first: "
+            f"cluster=['school', 'class']; got {cluster!r}."
+        )
+    if len(set(names)) < len(names):
+        raise SpecificationError(f"cluster names a column twice: {cluster!r}.")
+    return tuple(names)

@@ -19,6 +19,7 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.sections import possible
 from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.reading import cluster_columns
 
 __all__ = ["impute"]
 
@@ -86,6 +87,12 @@ def impute(
     >>> imp = bi.impute(table, cluster="study", analysis="y ~ x * treat + (1 | study)", seed=1)     # doctest: +SKIP
     >>> imp = bi.impute(table, cluster="study", seed=1)                                             # doctest: +SKIP
     """
+    if not isinstance(cluster, str) and len(cluster_columns(cluster)) > 1:
+        raise SpecificationError(
+            f"bi.impute has effects of one grouping factor, got cluster={cluster!r}. Normal variables are imputed with "
+            f"several by bi.JointNormal(bi.IncompleteData(table, cluster={cluster!r}), formula).impute(), formula such "
+            "as 'y1 + y2 ~ x + (1 | school) + (1 | class)'."
+        )
     chosen = _engine(engine, analysis)
     if chosen == "glmm":
         given = {"methods": methods, "predictors": predictors, "cycles": cycles}

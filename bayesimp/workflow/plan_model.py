@@ -90,7 +90,10 @@ def _joint_formula(section: Section, cluster: str | None) -> Formula | None:
         if not formula.responses:
             section.note("formula", "has no variable to impute on the left of ~")
         if not formula.single_grouping:
-            section.note("formula", f"needs one random part on one column: (1 | {cluster or 'cluster'})")
+            more = "; plans have one grouping factor, JointNormal in Python several" if formula.random else ""
+            section.note(
+                "formula", f"needs one random part on one column: (1 | {cluster or 'cluster'}){more}"
+            )
         elif cluster is not None and formula.cluster != cluster:
             section.note(
                 "formula", f"groups by {formula.cluster!r}, data.cluster is {cluster!r}; make them one"

@@ -18,7 +18,7 @@ from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.fcs.specification.values import TOLERANCE, filled, observed
 from bayesimp.table.incomplete import IncompleteData
-from bayesimp.table.other_levels import of_other_levels
+from bayesimp.table.other_levels import of_other_levels, other_groupings
 
 __all__ = ["check_conditionals"]
 
@@ -49,6 +49,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     events = check_derived(conditionals, data, values)
     seen = Seen(data, values, frozenset(conditionals.complete))
     by_row = [b for b in conditionals.blocks if b.method.level == "row"]
+    events += other_groupings(data, [data.cluster])
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     for block in {block.name: block for block in conditionals.blocks}.values():
         for name in block.responses:

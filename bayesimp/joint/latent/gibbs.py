@@ -13,6 +13,7 @@ from scipy.special import ndtri
 from bayesimp.errors import SamplingError
 from bayesimp.joint.gibbs import FAILURES
 from bayesimp.joint.latent.table import LatentTable
+from bayesimp.joint.strided import StridedDraws, StridedTask
 from bayesimp.kernels.covariance.update import CovarianceUpdate
 from bayesimp.kernels.latent.gibbs import latent_gibbs
 from bayesimp.kernels.latent.residual import ResidualPrior
@@ -59,7 +60,7 @@ class LatentChain:
 
 
 @dataclass(frozen=True)
-class LatentDraws:
+class LatentDraws(StridedDraws):
     """Kept draws on the working scale, chains first.
 
     beta (chains, D, p, r), Sigma (chains, D, r, r), Psi (chains, D, rq, rq), cutpoints (chains, D, c);
@@ -75,34 +76,9 @@ class LatentDraws:
     sd: Array
     cells: Array
 
-    @property
-    def chains(self) -> int:
-        """The number of chains."""
-        return self.beta.shape[0]
-
-    @property
-    def draws(self) -> int:
-        """The number of draws kept in each chain."""
-        return self.beta.shape[1]
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        """All of them but the cells."""
-        return self.beta, self.Sigma, self.Psi, self.cutpoints, self.mean, self.sd
-
-    def truncated(self, draws: int, stride: int) -> LatentDraws:
-        """The first draws of every chain."""
-        beta, Sigma, Psi, cutpoints, mean, sd = (a[:, :draws] for a in self.arrays)
-        return LatentDraws(beta, Sigma, Psi, cutpoints, mean, sd, self.cells[:, : draws // stride])
-
-    def __add__(self, later: LatentDraws) -> LatentDraws:
-        """These draws followed by those of the same chains, continued."""
-        pairs = zip((*self.arrays, self.cells), (*later.arrays, later.cells), strict=True)
-        return LatentDraws(*(np.concatenate(pair, axis=1) for pair in pairs))
-
 
 @dataclass(frozen=True)
-class LatentTask:
+class LatentTask(StridedTask):
     """Iterations of the Gibbs sampler: a task of `bayesimp.sampling.executors`, which can be pickled.
 
     Attributes
@@ -177,10 +153,7 @@ class LatentTask:
             every, nothing = stop - start + 1, self.room([chain], 0)
             slots = [a[0] for a in (*nothing.arrays, nothing.cells)]
         else:
-            every = self.every
-            first, last = start // every, stop // every
-            slots = [a[place, first:last] for a in into.arrays]
-            slots.append(into.cells[place, first // self.stride : last // self.stride])
+            every, slots = self.every, self.slots(into, place, start, stop)
         m = self.table.moments
         own = m._replace(XY=m.XY.copy(), YY=m.YY.copy(), ZY=m.ZY.copy())  # the latent part is the chain's
         p = self.priors
@@ -191,14 +164,6 @@ class LatentTask:
         )  # fmt: skip
         if code:
             raise SamplingError(_failed(code, number, "warm-up" if into is None else "sampling", start, stop))
-
-    def put(self, into: LatentDraws, place: int, start: int, piece: LatentDraws) -> None:
-        """Copy the draws of one chain into those of all."""
-        first = start // self.every
-        for a, b in zip(into.arrays, piece.arrays, strict=True):
-            a[place, first : first + b.shape[1]] = b[0]
-        at = first // self.stride
-        into.cells[place, at : at + piece.cells.shape[1]] = piece.cells[0]
 
 
 def _failed(code: int, chain: int, stage: str, start: int, stop: int) -> str:

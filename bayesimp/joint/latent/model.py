@@ -41,6 +41,7 @@ from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
 from bayesimp.scale.margins import alike
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.other_levels import other_groupings
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -110,6 +111,7 @@ class JointLatent(FormulaModel):
         self.working_priors = self._working_priors()
         self.events += check_origin(self.resolved.Psi, scale, scale.s, m, "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+        self.events += other_groupings(data, [data.cluster])
 
     def _working_priors(self) -> LatentPriors:
         """Priors as the kernel reads them; those that it cannot take are refused."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import numpy as np
-import xarray as xr
-
-from bayesimp.contract import plain
 from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws
+from bayesimp.joint.strided import read_state, run_state
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesimp.joint.latent.run import LatentRun
 
 __all__ = ["draws_and_chains", "latent_state"]
@@ -22,24 +20,9 @@ NOW = "Y", "cutpoints", "beta", "B", "Sigma", "Psi"
 
 def latent_state(run: LatentRun) -> xr.Dataset:
     """Latent values, parameters and generators of all chains, and the draws kept."""
-    arrays = {f"kept_{name}": getattr(run.history, name) for name in KEPT}
-    arrays |= {f"now_{name}": np.stack([getattr(chain, name) for chain in run.chains]) for name in NOW}
-    return xr.Dataset(
-        {key: (tuple(f"{key}_{axis}" for axis in range(a.ndim)), a) for key, a in arrays.items()},
-        attrs={
-            "generators": json.dumps([chain.rng.bit_generator.state for chain in run.chains]),
-            "run_events": json.dumps([event.as_dict() for event in run.events], default=plain), "stride": run.stride,
-        },
-    )  # fmt: skip
+    return run_state(run, KEPT, NOW)
 
 
 def draws_and_chains(state: xr.Dataset) -> tuple[LatentDraws, list[LatentChain]]:
     """The draws kept, and where the chains are."""
-    draws = LatentDraws(*(state[f"kept_{name}"].to_numpy() for name in KEPT))
-    chains = []
-    for c, generator in enumerate(json.loads(state.attrs["generators"])):
-        rng = np.random.Generator(np.random.PCG64())
-        rng.bit_generator.state = generator
-        Y, cutpoints, beta, B, Sigma, Psi = (state[f"now_{name}"].to_numpy()[c].copy() for name in NOW)
-        chains.append(LatentChain(Y, cutpoints, beta, B, Sigma, Psi, rng))
-    return draws, chains
+    return read_state(state, LatentDraws, KEPT, LatentChain, NOW)

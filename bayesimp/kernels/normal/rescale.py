@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.kernels.normal.effects import Moments
 
-__all__ = ["draw_and_rescale_effects", "rescale_effects"]
+__all__ = ["draw_and_rescale_effects", "propose_scales", "rescale_effects"]
 
 
 @inner
@@ -71,6 +71,54 @@ def _likelihood_of_scales(W: Stack, m: Moments, beta: Matrix, B: Stack, Lambda: 
 
 
 @inner
+def propose_scales(
+    rng: np.random.Generator,
+    nu: float,
+    sd: Vector,
+    d: Integer,
+    Lambda: Matrix,
+    lam: Vector,
+    Psi: Matrix,
+    Psi_inverse: Matrix,
+    alphas: Vector,
+) -> int:
+    """One proposal for every effect; alphas (n,) <- by how much each is to be multiplied. Returns how many were accepted.
+
+    Lambda (n, n), lam (n,), Psi and Psi_inverse (n, n) are changed in place; nu, sd, d as in `rescale_effects`.
+    """
+    n = alphas.size
+    accepted = 0
+    for e in range(n):
+        alphas[e] = 1.0
+        if not Lambda[e, e] > 0.0:
+            continue
+        mean = lam[e] + Lambda[e, e]
+        for f in range(n):
+            mean -= Lambda[e, f]
+        alpha = mean / Lambda[e, e] + rng.standard_normal() / math.sqrt(Lambda[e, e])
+        square = alpha * alpha
+        if not (square > 0.0 and square < math.inf):
+            continue
+        before = nu * Psi_inverse[e, e] + sd[e] ** -2.0
+        after = nu * Psi_inverse[e, e] / square + sd[e] ** -2.0
+        log_ratio = -0.5 * (nu + d) * (math.log(square) + math.log(after / before))
+        if math.log(rng.random()) >= log_ratio:
+            continue
+        accepted += 1
+        alphas[e] = alpha
+        lam[e] *= alpha
+        for f in range(n):
+            Lambda[e, f] *= alpha
+            Psi[e, f] *= alpha
+            Psi_inverse[e, f] /= alpha
+        for f in range(n):
+            Lambda[f, e] *= alpha
+            Psi[f, e] *= alpha
+            Psi_inverse[f, e] /= alpha
+    return accepted
+
+
+@inner
 def rescale_effects(
     rng: np.random.Generator,
     nu: float,
@@ -92,35 +140,13 @@ def rescale_effects(
     n = r * q
     Lambda = np.empty((n, n))
     lam = np.empty(n)
+    alphas = np.empty(n)
     _likelihood_of_scales(W, m, beta, B, Lambda, lam)
-    accepted = 0
+    accepted = propose_scales(rng, nu, sd, d, Lambda, lam, Psi, Psi_inverse, alphas)
     for e in range(n):
-        if not Lambda[e, e] > 0.0:
-            continue
-        mean = lam[e] + Lambda[e, e]
-        for f in range(n):
-            mean -= Lambda[e, f]
-        alpha = mean / Lambda[e, e] + rng.standard_normal() / math.sqrt(Lambda[e, e])
-        square = alpha * alpha
-        if not (square > 0.0 and square < math.inf):
-            continue
-        before = nu * Psi_inverse[e, e] + sd[e] ** -2.0
-        after = nu * Psi_inverse[e, e] / square + sd[e] ** -2.0
-        log_ratio = -0.5 * (nu + d) * (math.log(square) + math.log(after / before))
-        if math.log(rng.random()) >= log_ratio:
-            continue
-        accepted += 1
-        lam[e] *= alpha
-        for f in range(n):
-            Lambda[e, f] *= alpha
-            Psi[e, f] *= alpha
-            Psi_inverse[e, f] /= alpha
-        for f in range(n):
-            Lambda[f, e] *= alpha
-            Psi[f, e] *= alpha
-            Psi_inverse[f, e] /= alpha
-        for i in range(clusters):
-            B[i, e % q, e // q] *= alpha
+        if alphas[e] != 1.0:
+            for i in range(clusters):
+                B[i, e % q, e // q] *= alphas[e]
     return accepted
 
 

@@ -12,13 +12,13 @@ from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.kernels.normal.effects import draw_effects, effects_from_normals, pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
-from bayesimp.notation import IntVector, Matrix, Stack, Vector
+from bayesimp.notation import BoolMatrix, Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.normal.effects import Moments
     from bayesimp.kernels.normal.imputed import IncompleteCells
 
-__all__ = ["draw_statistics", "missing_from_normals"]
+__all__ = ["draw_statistics", "fill_rows", "missing_from_normals"]
 
 
 @kernel(nogil=True)
@@ -62,7 +62,7 @@ def _fill(
     out: Matrix,
 ) -> bool:
     """One draw: out (R, r)."""
-    clusters, (p, r), q = m.first.size - 1, beta.shape, Z.shape[1]
+    clusters, r, q = m.first.size - 1, beta.shape[1], Z.shape[1]
     W, ok = pattern_weights(Sigma, m.patterns)
     L = np.empty(Psi.shape)
     copy_to(L, Psi)
@@ -73,14 +73,37 @@ def _fill(
     B = np.empty((clusters, q, r))
     if not effects_from_normals(z, W, Psi_inverse, m, beta, B):
         return False
-    patterns = m.patterns.shape[0]
-    K = np.zeros((patterns, r, r))
-    A = np.zeros((patterns, r, r))
-    for a in range(patterns):
-        if conditional(W[a], Sigma, m.patterns[a], K[a], A[a]) < 0:
+    return fill_rows(z, clusters * r * q, m.patterns, W, X, Z, Y, cluster, pattern, beta, Sigma, B, out)
+
+
+@inner
+def fill_rows(
+    z: Vector,
+    used: Integer,
+    patterns: BoolMatrix,
+    W: Stack,
+    X: Matrix,
+    Z: Matrix,
+    Y: Matrix,
+    cluster: IntVector,
+    pattern: IntVector,
+    beta: Matrix,
+    Sigma: Matrix,
+    B: Stack,
+    out: Matrix,
+) -> bool:
+    """out (R, r) <- the missing cells given effects B (m, q, r), by the standard normals z[used], z[used + 1], ..
+
+    Returns False if a conditional covariance is not positive definite.
+    """
+    p, r = beta.shape
+    q = Z.shape[1]
+    K = np.zeros((patterns.shape[0], r, r))
+    A = np.zeros((patterns.shape[0], r, r))
+    for a in range(patterns.shape[0]):
+        if conditional(W[a], Sigma, patterns[a], K[a], A[a]) < 0:
             return False
     mu = np.empty(r)
-    used = clusters * r * q
     for j in range(X.shape[0]):
         a, i = pattern[j], cluster[j]
         for k in range(r):
@@ -92,12 +115,12 @@ def _fill(
             mu[k] = s
         u = 0
         for v in range(r):
-            if m.patterns[a, v]:
+            if patterns[a, v]:
                 out[j, v] = math.nan
                 continue
             s = mu[v]
             for k in range(r):
-                if m.patterns[a, k]:
+                if patterns[a, k]:
                     s += (Y[j, k] - mu[k]) * K[a, k, v]
             for k in range(u + 1):
                 s += A[a, u, k] * z[used + k]

@@ -1,0 +1,1 @@
+"""`JointNormal` with several grouping factors: three levels, crossed clusters."""

@@ -1,0 +1,192 @@
+"""A table with several grouping factors as the sampler reads it: working scale, combinations, chains, rows.
+
+Every factor has its own columns of Z, centred and scaled as those of a single one are (joint/scale.py). Groups,
+combinations and rows are put into an order that depends on values alone, so that the same seed gives the same
+imputations whatever the order of the table and the labels of groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.formulas.design import DesignMatrices
+from bayesimp.joint.levels.factors import GroupingFactor, chains_of
+from bayesimp.joint.scale import IncompleteRows, Working, prepare, working_columns
+from bayesimp.kernels.levels.records import Factors, NestedChains, RowsToFill
+from bayesimp.kernels.normal.effects import Moments, moments
+from bayesimp.kernels.normal.statistics import collect
+from bayesimp.scale.effects import EffectScale
+from bayesimp.scale.order import KEY_DIGITS, cluster_order
+
+__all__ = ["GroupingScale", "LevelsTable", "levels_table"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GroupingScale(EffectScale):
+    """The units of the effects of one factor, (r q,), and C (q, q); see `bayesimp.scale.effects`."""
+
+    effects: Array
+    C: Array
+
+
+@dataclass(frozen=True)
+class LevelsTable:
+    """All that is shared between chains, on the working scale.
+
+    Attributes
+    ----------
+    working
+        The table with its first factor alone: scale of responses and fixed effects, order of clusters.
+    scales
+        Of the effects of each factor.
+    moments
+        Of the combinations, with the columns of Z of all factors.
+    factors, chains, rows
+        See `bayesimp.kernels.levels.records`.
+    row
+        (R,) place in the table of each of `rows`.
+    places
+        (N, S) canonical group of each row of the table in every factor.
+    """
+
+    working: Working
+    scales: tuple[GroupingScale, ...]
+    moments: Moments
+    factors: Factors
+    chains: NestedChains
+    rows: RowsToFill
+    row: Ints
+    places: Ints
+
+    @property
+    def counted(self) -> int:
+        """The number of missing cells."""
+        return int(self.missing.sum())
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(R, r) which cells of `rows` are missing; draws have their values row by row."""
+        return ~self.moments.patterns[self.rows.pattern]
+
+
+def levels_table(
+    designs: Sequence[DesignMatrices],
+    grouping: Sequence[GroupingFactor],
+    Y: Array,
+    responses: Sequence[str],
+    *,
+    flat: bool,
+) -> LevelsTable:
+    """Put a table on the working scale.
+
+    Parameters
+    ----------
+    designs
+        One for each factor, with the same X.
+    grouping
+        The factors, that of the primary clusters first.
+    Y
+        (N, r), NaN where missing.
+    responses
+        Names of the columns of Y.
+    flat
+        Whether beta has a flat prior.
+    """
+    first, r = designs[0], Y.shape[1]
+    codes = np.column_stack([factor.groups.codes for factor in grouping])
+    working = prepare(
+        first.X, first.Z, Y, codes[:, 0], len(grouping[0].groups), responses, first.fixed, first.random_terms, flat=flat
+    )  # fmt: skip
+    scale = working.scale
+    X, Z, scales = first.X @ scale.T, [], []
+    for made in designs:
+        Z_w, u, C = working_columns(made.Z, made.random_terms)
+        Z.append(Z_w)
+        scales.append(GroupingScale((scale.s[:, None] / u[None, :]).ravel(), C))
+    places = _places(working, grouping, codes, np.round(np.hstack([X, *Z]), KEY_DIGITS), Y)
+    groups, combination = np.unique(places, axis=0, return_inverse=True)
+    combination = combination.ravel().astype(np.int64)
+    Z_w, Y_w = np.ascontiguousarray(np.hstack(Z)), Y / scale.s - X @ scale.offset
+    m = moments(collect(X, Z_w, Y_w, combination, len(groups)))
+    column = np.cumsum([0, *(made.Z.shape[1] for made in designs)]).astype(np.int64)
+    count = np.array([len(factor.groups) for factor in grouping], dtype=np.int64)
+    sizes = r * np.diff(column)
+    factors = Factors(
+        groups.astype(np.int64), column, count, np.cumsum([0, *(count * sizes)]).astype(np.int64),
+        np.cumsum([0, *sizes**2]).astype(np.int64),
+    )  # fmt: skip
+    rows, row = _rows(working.rows, Z_w, combination, places)
+    chains = _chains(m, factors, chains_of(grouping))
+    return LevelsTable(working, tuple(scales), m, factors, chains, rows, row, places)
+
+
+def _places(
+    working: Working, grouping: Sequence[GroupingFactor], codes: Ints, covariates: Array, Y: Array
+) -> Ints:
+    """(N, S) canonical group of each row in each factor; groups alike otherwise are in the order of factors before."""
+    out = np.empty_like(codes)
+    out[:, 0] = np.argsort(working.order)[codes[:, 0]]
+    for s in range(1, len(grouping)):
+        known = np.hstack([covariates, out[:, :s]])
+        order = cluster_order(Y, known, codes[:, s], len(grouping[s].groups))
+        out[:, s] = np.argsort(order)[codes[:, s]]
+    return out
+
+
+def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tuple[RowsToFill, Ints]:
+    """Incomplete rows, those alike in all but their groups in the order of these, and their places in the table."""
+    keys = [rows.cluster, rows.pattern, np.round(rows.X, KEY_DIGITS), np.round(rows.Z, KEY_DIGITS), rows.Y]
+    same = np.ones(max(len(rows.row) - 1, 0), dtype=bool)
+    for key in keys:
+        key = np.nan_to_num(key.reshape(len(key), -1), nan=0.0)  # which are missing, the pattern says
+        same &= (key[1:] == key[:-1]).all(axis=1)
+    block = np.concatenate([[0], np.cumsum(~same)])[: len(rows.row)]
+    order = np.lexsort([*places[rows.row].T, block])
+    row = rows.row[order]
+    made = RowsToFill(
+        np.ascontiguousarray(rows.X[order]), np.ascontiguousarray(Z[row]), np.ascontiguousarray(rows.Y[order]),
+        combination[row], rows.cluster[order], rows.pattern[order], np.ascontiguousarray(rows.fixed[order]),
+    )  # fmt: skip
+    return made, row
+
+
+def _chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> NestedChains:
+    """Leaves of every chain with their sums of Z'Z and Z'X, and the parents of groups."""
+    cells = np.repeat(np.arange(len(factors.group)), np.diff(m.first))  # combination of each
+    patterns = len(m.patterns)
+    parent = np.zeros(int(factors.number.sum()), dtype=np.int64)
+    parent_at = np.concatenate([[0], np.cumsum(factors.number)]).astype(np.int64)
+    leaf, group, pattern, ZZ, ZX = [], [], [], [], []
+    for chain in chains:
+        for s, coarser in pairwise(chain):
+            parent[parent_at[s] + factors.group[:, s]] = factors.group[:, coarser]
+        key = factors.group[cells, chain[0]] * patterns + m.cell_pattern
+        found, of_cell = np.unique(key, return_inverse=True)
+        of_cell = of_cell.ravel().astype(np.int64)
+        columns = np.concatenate([np.arange(factors.column[s], factors.column[s + 1]) for s in chain])
+        zz = np.zeros((len(found), len(columns), len(columns)))
+        zx = np.zeros((len(found), len(columns), m.ZX.shape[2]))
+        np.add.at(zz, of_cell, m.ZZ[:, columns[:, None], columns])
+        np.add.at(zx, of_cell, m.ZX[:, columns])
+        leaf.append(of_cell)
+        group.append(found // patterns)
+        pattern.append(found % patterns)
+        ZZ.append(zz.ravel())
+        ZX.append(zx.ravel())
+
+    def starts(parts: Sequence[Sequence | NDArray]) -> Ints:
+        return np.cumsum([0, *map(len, parts)]).astype(np.int64)
+
+    return NestedChains(
+        starts(chains), np.concatenate([np.asarray(chain, dtype=np.int64) for chain in chains]), parent_at[:-1], parent,
+        np.array(leaf, dtype=np.int64), starts(group), np.concatenate(group).astype(np.int64),
+        np.concatenate(pattern).astype(np.int64), starts(ZZ), np.concatenate(ZZ), starts(ZX), np.concatenate(ZX),
+    )  # fmt: skip
