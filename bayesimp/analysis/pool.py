@@ -151,7 +151,7 @@ def pool(
     U
         (M, k, k) covariances, or (M, k) variances.
     df_complete
-        Residual degrees of freedom if nothing were missing, a number or (k,).
+        Residual degrees of freedom if nothing were missing, a number or (k,); of fits also ``"satterthwaite"``.
 
     Raises
     ------
@@ -161,7 +161,8 @@ def pool(
         A negative variance.
     """
     if hasattr(Q, "estimates") and hasattr(Q, "covariances") and U is None:
-        return Q.pool() if np.isscalar(df_complete) and np.isinf(df_complete) else Q.pool(df_complete)
+        unknown = not isinstance(df_complete, str) and np.isscalar(df_complete) and np.isinf(df_complete)
+        return Q.pool() if unknown else Q.pool(df_complete)
     if U is None:
         raise SpecificationError(
             f"pool takes estimates (M, k) and their covariances, or fits; got {type(Q).__name__}. For imputations: "
@@ -170,6 +171,10 @@ def pool(
     Q, U = np.asarray(Q, dtype=float), np.asarray(U, dtype=float)
     if Q.ndim != 2 or U.shape not in (Q.shape, (*Q.shape, Q.shape[-1])):
         raise SpecificationError(f"Q must be (M, k) and U (M, k, k) or (M, k); got {Q.shape} and {U.shape}.")
+    if isinstance(df_complete, str):
+        raise SpecificationError(
+            f"df_complete = {df_complete!r} is for fits of a formula, fits.pool({df_complete!r}); of arrays give numbers."
+        )
     M, k = Q.shape
     if M < 2:
         raise SpecificationError(

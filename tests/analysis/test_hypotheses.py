@@ -79,6 +79,9 @@ def test_pooled_with_satterthwaite():
     pooled = fits.pool(df_complete="satterthwaite")
     np.testing.assert_allclose(pooled.dfcom, fits.satterthwaite().mean(axis=0))
     assert pooled.df[1] < 8.1 < fits.pool().df[1]
+    np.testing.assert_array_equal(bi.pool(fits, df_complete="satterthwaite").df, pooled.df)
+    with pytest.raises(SpecificationError, match="of arrays give numbers"):
+        bi.pool(fits.estimates, fits.covariances, "satterthwaite")
     with pytest.raises(SpecificationError, match="give 'satterthwaite' or numbers"):
         fits.pool("kenward")
     spread = fits.covariance_spread.copy()
