@@ -193,3 +193,21 @@ def test_coefficients_where_the_density_is_not_concave(move):
     assert weight[bend > 0].sum() > 0.2
     read = (lambda: beta[0, 0]) if move == "fixed" else lambda: B[0, 0, 0]
     has_quantiles(run(rows, prior, state, read, 20_000, 1, MOVES[move]), grid, log_p)
+
+
+def test_intercept_and_slope():
+    """The move of both, against a grid of both."""
+    rng = np.random.default_rng(5)
+    X = np.column_stack([np.ones(14), rng.normal(size=14)])
+    y = rng.poisson(np.exp(-0.5 + 0.8 * X[:, 1])).astype(float)
+    rows, prior = make_rows(HURDLE_POISSON, y, [14], X), make_prior(2, 1, 1)
+    beta, _, _, _ = state = blank(rows)
+    draws = run(rows, prior, state, lambda: beta[:, 0].copy(), 20_000, 1, MOVES["fixed"])
+    grids = np.linspace(-14, 8, 441), np.linspace(-8, 10, 361)
+    a, b = np.meshgrid(*grids, indexing="ij")
+    log_p = -0.5 * (prior.Q0[0, 0] * a**2 + prior.Q0[1, 1] * b**2) + prior.t0[0] * a + prior.t0[1] * b
+    for j in np.flatnonzero(y > 0):
+        eta = a + b * X[j, 1]
+        log_p += y[j] * eta - np.exp(eta) - np.log(-np.expm1(-np.exp(eta)))
+    for k in range(2):
+        has_quantiles(draws[:, k], grids[k], logsumexp(log_p, axis=1 - k))
