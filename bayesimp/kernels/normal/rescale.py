@@ -86,7 +86,8 @@ def rescale_effects(
     """One proposal for every effect; B, Psi and Psi_inverse are changed in place. Returns how many were accepted.
 
     nu, sd (n,): degrees of freedom and scales of the half-t standard deviations; d: n for Huang-Wand, 1 for
-    independent standard deviations.
+    independent standard deviations. Psi may be larger than the effects: its first n rows are theirs, the others those
+    of variables of clusters, which keep their values (kernels/latent/effects.py); then d counts all rows.
     """
     clusters, q, r = B.shape
     n = r * q
@@ -113,10 +114,11 @@ def rescale_effects(
         lam[e] *= alpha
         for f in range(n):
             Lambda[e, f] *= alpha
+            Lambda[f, e] *= alpha
+        for f in range(Psi.shape[0]):
             Psi[e, f] *= alpha
             Psi_inverse[e, f] /= alpha
-        for f in range(n):
-            Lambda[f, e] *= alpha
+        for f in range(Psi.shape[0]):
             Psi[f, e] *= alpha
             Psi_inverse[f, e] /= alpha
         for i in range(clusters):
