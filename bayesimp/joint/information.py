@@ -21,11 +21,16 @@ OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with tho
 
 
 def check_information(
-    data: IncompleteData, responses: tuple[str, ...], priors: Priors, *, normal_only: bool = True
+    data: IncompleteData,
+    responses: tuple[str, ...],
+    priors: Priors,
+    *,
+    normal_only: bool = True,
+    of_clusters: tuple[str, ...] = (),
 ) -> list[Event]:
     """Refuse what cannot be estimated; note what depends on the prior alone.
 
-    normal_only: refuse responses that are not normal.
+    normal_only: refuse responses that are not normal; of_clusters: variables of clusters that are imputed as such.
 
     Returns
     -------
@@ -42,13 +47,15 @@ def check_information(
     """
     for name in responses if normal_only else ():
         _check_normal(data, name)
-    data.require_observed(responses)
-    observed = np.column_stack([~data.missing(name) for name in responses])
-    seen = np.zeros((len(data.clusters), len(responses)), dtype=np.int64)
+    names = responses + of_clusters
+    data.require_observed(names)
+    observed = np.column_stack([~data.missing(name) for name in names])
+    seen = np.zeros((len(data.clusters), len(names)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
     events = of_other_levels(data, responses)
-    for k, name in enumerate(responses):
-        _check_varies_within(data, name, seen[:, k], "" if normal_only else OTHER_ENGINES)
+    for k, name in enumerate(names):
+        if k < len(responses):
+            _check_varies_within(data, name, seen[:, k], "" if normal_only else OTHER_ENGINES)
         clusters = int((seen[:, k] > 0).sum())
         if clusters == 1 and not priors.Psi.is_known:
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])
@@ -67,9 +74,9 @@ def check_information(
                     clusters,
                 )
             )
-    for j, k in combinations(range(len(responses)), 2):
-        pair = f"{responses[j]}, {responses[k]}"
-        if not (observed[:, j] & observed[:, k]).any():
+    for j, k in combinations(range(len(names)), 2):
+        pair = f"{names[j]}, {names[k]}"
+        if k < len(responses) and not (observed[:, j] & observed[:, k]).any():
             events.append(Event("prior only", f"Sigma[{pair}]", _never(pair, "row", "residual"), 0))
         if not ((seen[:, j] > 0) & (seen[:, k] > 0)).any():
             events.append(Event("prior only", f"Psi[{pair}]", _never(pair, "cluster", "cluster-effect"), 0))

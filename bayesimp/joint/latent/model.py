@@ -9,6 +9,7 @@ one is the largest of its utilities. Given the latent values of observed levels 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -26,11 +27,18 @@ from bayesimp.formulas.formula import Formula, parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
+from bayesimp.joint.latent.clusters import EffectsAndVariables
 from bayesimp.joint.latent.gibbs import LatentPriors
-from bayesimp.joint.latent.prior import GivenEntries, coefficient_prior, residual_prior
+from bayesimp.joint.latent.prior import coefficient_prior, given_entries, residual_prior
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.latent.table import LatentTable, latent_table
-from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries, latent_variables
+from bayesimp.joint.latent.variables import (
+    LatentVariable,
+    check_levels,
+    checked_residual,
+    fixed_entries,
+    latent_variables,
+)
 from bayesimp.joint.normal import checked_formula
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER
@@ -50,6 +58,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JointLatent"]
 
+SPREAD = 0.5  # of the sd of log variances between clusters, as of methods.Gibbs(residual="cluster")
+
 
 @register
 class JointLatent(ImputationModel):
@@ -66,7 +76,11 @@ class JointLatent(ImputationModel):
         Records of `bayesimp.priors`, or the name of a preset. That of Sigma is taken given its fixed entries: residual
         variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is
         flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential
-        with mean 1.
+        with mean 1. With variables of levels among those of clusters, that of Psi is taken given their entries in the
+        same way. Variables of clusters have the prior of beta, on the columns that are constant within clusters.
+    residual
+        ``"common"``: one residual covariance Sigma; ``"cluster"``: one for each cluster, Sigma_i ~ inverse-Wishart about
+        Sigma, all variables of rows being normal (Yucel 2011).
     shift
         Numbers added to imputed values of normal variables and to imputed latent values of others (see
         `bayesimp.contract.Shift`); None: nothing.
@@ -78,8 +92,8 @@ class JointLatent(ImputationModel):
 
     Notes
     -----
-    The first level of a nominal variable is its reference. Variables with one value in each cluster are refused:
-    `bi.JointGLMM` and `bi.FCS` impute them.
+    The first level of a nominal variable is its reference. A variable on the left side with one value in each cluster is
+    a variable of clusters: it varies with the effects of its cluster (Psi) and is imputed once for each cluster.
 
     Examples
     --------
@@ -95,6 +109,7 @@ class JointLatent(ImputationModel):
         formula: str,
         priors: pr.Priors | str | None = None,
         *,
+        residual: Literal["common", "cluster"] = "common",
         shift: Shift | None = None,
     ) -> None:
         if not isinstance(data, IncompleteData):
@@ -110,28 +125,43 @@ class JointLatent(ImputationModel):
         self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
         self.shift = (Shift() if shift is None else shift).checked(self.responses)
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
-        self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)
+        self.residual = checked_residual(residual, self.variables)
+        of_rows, of_clusters = (
+            tuple(v.name for v in self.variables if v.of_clusters is k) for k in (False, True)
+        )
+        self.events: list[Event] = check_information(
+            data, of_rows, self.priors, normal_only=False, of_clusters=of_clusters
+        )
         check_levels(data, self.variables)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.table: LatentTable = latent_table(
-            data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat
-        )
-        scale, m = self.table.working.scale, len(data.clusters)
-        self.entries = fixed_entries(self.variables)
+            data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat,
+            by_cluster=self.residual == "cluster",
+        )  # fmt: skip
+        clusters, scale, m = self.table.of_clusters, self.table.working.scale, len(data.clusters)
+        self.effect_scale = EffectsAndVariables(scale, clusters.scale.s)
+        self.entries = fixed_entries(self.table.variables)
+        self.effect_entries = np.full((len(self.effects), len(self.effects)), np.nan)
+        n = len(scale.effects)
+        self.effect_entries[n:, n:] = fixed_entries(clusters.variables)
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
-        self.resolved = replace(self.priors, Sigma=Sigma, Psi=scale.Psi_prior(self.priors.Psi, "Psi"))
+        self.resolved = replace(
+            self.priors, Sigma=Sigma, Psi=self.effect_scale.Psi_prior(self.priors.Psi, "Psi")
+        )
         self.working_priors = self._working_priors()
-        self.events += check_origin(self.resolved.Psi, scale, scale.s, m, "Psi", self.design.random)
+        units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
+        self.events += check_origin(self.resolved.Psi, self.effect_scale, units, m, "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
 
     def _working_priors(self) -> LatentPriors:
         """Priors as the kernel reads them; those that it cannot take are refused."""
-        table, resolved, entries = self.table, self.resolved, self.entries
+        table, resolved, clusters = self.table, self.resolved, self.table.of_clusters
         scale, st = table.working.scale, table.working.statistics
-        r, rq = st.r, st.r * st.q
+        r, w = st.r, len(self.effects)
+        random = self.residual == "cluster"
         Sigma = pr.rescale(resolved.Sigma, scale.s)
-        free, restricted = residual_prior(Sigma, entries)
-        Psi = scale.working_Psi_prior(resolved.Psi)
+        free, restricted = residual_prior(Sigma, self.entries, by_element=random)
+        Psi = self.effect_scale.working_Psi_prior(resolved.Psi)
         if not Psi.is_conjugate:
             raise SpecificationError(
                 f"{type(resolved.Psi).__name__} on Psi: JointLatent is sampled by Gibbs steps, which take HuangWand, "
@@ -139,16 +169,40 @@ class JointLatent(ImputationModel):
                 "bi.JointGLMM(...).impute(sampler='nuts') "
                 "takes every proper prior."
             )
-        update = covariance_update(Psi, rq)
-        check_proper(update, st.clusters, rq, "Psi", "clusters")
+        check_proper(covariance_update(Psi, w), st.clusters, w, "Psi", "clusters")
         if isinstance(resolved.Sigma, pr.InverseWishart):
             check_proper(
                 covariance_update(Sigma, r), int(table.moments.pattern_rows.sum()), r, "Sigma", "rows"
             )
-        Q0, t0 = coefficient_prior(self.priors.beta, scale, self.design.X, self.design.terms, self.variables)
-        start = entries if Sigma.known_value is None else Sigma.known_value
-        known = np.full((rq, rq), np.nan) if Psi.known_value is None else Psi.known_value
-        return LatentPriors(Q0, t0, free, restricted, update, start, known)
+        free_Psi, restricted_Psi = residual_prior(Psi, self.effect_entries, "Psi")
+        Q0, t0 = coefficient_prior(self.priors.beta, scale, self.design.X, self.design.terms, table.variables)
+        p2, s = len(clusters.fixed), len(clusters.labels)
+        Q2, t2 = np.zeros((w * p2, w * p2)), np.zeros(w * p2)
+        if s:
+            own, part = (w - s) * p2, clusters.variables
+            Q2[own:, own:], t2[own:] = coefficient_prior(
+                self.priors.beta,
+                clusters.scale,
+                clusters.G,
+                clusters.terms,
+                part,
+                "beta of variables of clusters",
+            )
+        start = self.entries if Sigma.known_value is None else Sigma.known_value
+        known = self.effect_entries if Psi.known_value is None else Psi.known_value
+        return LatentPriors(
+            Q0,
+            t0,
+            Q2,
+            t2,
+            free,
+            restricted,
+            free_Psi,
+            restricted_Psi,
+            start,
+            known,
+            SPREAD if random else math.nan,
+        )
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -157,24 +211,28 @@ class JointLatent(ImputationModel):
 
     @property
     def effects(self) -> list[str]:
-        """Names of the cluster effects, the rows of Psi."""
-        return effect_names(self.table.labels, list(self.design.random))
+        """Names of the cluster effects, then those of the variables of clusters: the rows of Psi."""
+        return effect_names(self.table.labels, list(self.design.random)) + self.table.of_clusters.labels
 
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data; of beta, that of normal variables."""
         p = self.resolved
-        Sigma = p.Sigma if np.isnan(self.entries).all() else GivenEntries(p.Sigma, self.entries)
-        return {"beta": p.beta, "Sigma": Sigma, "Psi": p.Psi}
+        return {
+            "beta": p.beta, "Sigma": given_entries(p.Sigma, self.entries),
+            "Psi": given_entries(p.Psi, self.effect_entries),
+        }  # fmt: skip
 
     def with_priors(self, priors: pr.Priors | str) -> JointLatent:
         """The same data and formula under other priors."""
-        return JointLatent(self.data, self.formula.text, priors, shift=self.shift)
+        return JointLatent(self.data, self.formula.text, priors, residual=self.residual, shift=self.shift)
 
     def specification(self) -> dict[str, Any]:
         """Formula and priors as plain records, from which `bayesimp.load` rebuilds the model."""
         shift = {"shift": dict(self.shift.by)} if self.shift else {}
-        return {"formula": self.formula.text, "priors": priors_to_dict(self.priors), **shift}
+        return {
+            "formula": self.formula.text, "priors": priors_to_dict(self.priors), "residual": self.residual, **shift,
+        }  # fmt: skip
 
     @classmethod
     def from_specification(
@@ -185,7 +243,8 @@ class JointLatent(ImputationModel):
     ) -> Self:
         """The model that `specification` described; it has no functions of the user's."""
         priors = priors_from_dict(specification["priors"])
-        return cls(data, specification["formula"], priors, shift=Shift(specification.get("shift", {})))
+        shift, residual = Shift(specification.get("shift", {})), specification.get("residual", "common")
+        return cls(data, specification["formula"], priors, residual=residual, shift=shift)
 
     @classmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:

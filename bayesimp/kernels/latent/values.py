@@ -61,6 +61,8 @@ def draw_latent_values(
 ) -> bool:
     """Y (N, r) and cutpoints drawn in place, column by column; Y has zeros where nothing is observed.
 
+    rate: of the increments between cutpoints; below 0, cutpoints are known.
+
     Returns False where the law of a latent value cannot be told from its bound.
     """
     eta, sd = np.empty(Y.shape[0]), np.empty(Y.shape[0])
@@ -69,7 +71,7 @@ def draw_latent_values(
             continue
         _conditional(rows, W, mu, Y, k, eta, sd)
         c = cutpoints[columns.cut[k] : columns.cut[k + 1]]
-        if c.size > 1:
+        if c.size > 1 and rate >= 0.0:
             _draw_cutpoints(rng, rows, k, eta, sd, rate, c)
         for j in range(Y.shape[0]):
             y = rows.level[j, k]

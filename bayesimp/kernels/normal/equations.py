@@ -1,4 +1,4 @@
-"""Parts of the normal equations of beta and cluster effects, one cluster at a time; symbols: kernels/normal/effects.py."""
+"""Normal equations of beta and cluster effects, one cluster at a time; symbols as in kernels/normal/effects.py."""
 
 from __future__ import annotations
 
