@@ -375,7 +375,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         elif design.families.get(name) == "poisson" and seen.max() > 1e4:
             return False
     return all(
-        frame.groupby("g")[n].nunique().max() < 2 and frame[n].dropna().nunique() == 2 for n in design.whole
+        frame.groupby("g", observed=True)[n].nunique().max() < 2 and frame[n].dropna().nunique() >= 2
+        for n in design.whole
     )
 
 
