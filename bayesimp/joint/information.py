@@ -18,6 +18,7 @@ from bayesimp.table.other_levels import of_other_levels
 __all__ = ["check_information"]
 
 OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
+JOINT_LATENT = "; bi.JointLatent imputes variables of clusters with those of rows, in the same model of normal variables"
 
 
 def check_information(
@@ -55,7 +56,7 @@ def check_information(
     events = of_other_levels(data, responses)
     for k, name in enumerate(names):
         if k < len(responses):
-            _check_varies_within(data, name, seen[:, k], "" if normal_only else OTHER_ENGINES)
+            _check_varies_within(data, name, seen[:, k], JOINT_LATENT if normal_only else OTHER_ENGINES)
         clusters = int((seen[:, k] > 0).sum())
         if clusters == 1 and not priors.Psi.is_known:
             only = listing([data.clusters[int(np.argmax(seen[:, k]))]])

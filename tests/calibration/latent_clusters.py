@@ -39,7 +39,12 @@ class Latent(Design):
 
 # -- variables of clusters: a number s, and k with two or three levels ------------------------------------------
 
-NU, SCALE = 11.0, 5.0  # of the inverse-Wishart prior of Psi (scale as in SciPy, times I)
+NU = 11.0  # of the inverse-Wishart prior of Psi
+
+
+def scale_of(d: int) -> np.ndarray:
+    """(d, d) its scale as in SciPy: effects and variables of clusters go together."""
+    return 5.0 * (0.25 * np.eye(d) + 0.75 * np.ones((d, d)))
 
 
 def given_block(S: np.ndarray, block: np.ndarray) -> np.ndarray:
@@ -57,7 +62,7 @@ def of_clusters(rng, levels: int):
     """y and b of rows; s and k of clusters, with a covariate z of clusters."""
     block = 0.5 * (np.eye(levels - 1) + 1)
     d = 3 + levels - 1
-    Psi = given_block(invwishart(NU, SCALE * np.eye(d)).rvs(random_state=rng), block)
+    Psi = given_block(invwishart(NU, scale_of(d)).rvs(random_state=rng), block)
     rho = rng.uniform(-1, 1)  # LKJ(1) of two variables
     s = abs(rng.standard_t(4.0))
     Sigma = np.array([[s * s, s * rho], [s * rho, 1.0]])
@@ -73,9 +78,13 @@ def of_clusters(rng, levels: int):
     return frame, {"beta": beta, "Sigma": Sigma, "Psi": Psi, "beta_clusters": gamma}
 
 
-PRIORS = pr.Priors(
-    pr.LKJ(1.0, pr.HalfT(scale=1.0, nu=4.0)), pr.InverseWishart(NU, 1 / SCALE), BETA
-)
+
+
+def priors(levels: int) -> pr.Priors:
+    Psi = pr.InverseWishart(NU, np.linalg.inv(scale_of(2 + levels)))
+    return pr.Priors(pr.LKJ(1.0, pr.HalfT(scale=[1.0, 1.0], nu=4.0)), Psi, BETA)
+
+
 FORMULA = "y + b + s + k ~ x + z + (1 | g)"
 HOLES, WHOLE, FAMILIES = {"y": 1, "b": 2, "s": 3, "k": 4}, ("s", "k"), {"b": "bernoulli"}
 
@@ -88,8 +97,8 @@ def three_levels(rng):
     return of_clusters(rng, 3)
 
 
-BINARY = Latent(FORMULA, {}, PRIORS, two_levels, HOLES, FAMILIES | {"k": "bernoulli"}, WHOLE)
-NOMINAL = Latent(FORMULA, {}, PRIORS, three_levels, HOLES, FAMILIES, WHOLE)
+BINARY = Latent(FORMULA, {}, priors(2), two_levels, HOLES, FAMILIES | {"k": "bernoulli"}, WHOLE)
+NOMINAL = Latent(FORMULA, {}, priors(3), three_levels, HOLES, FAMILIES, WHOLE)
 
 # -- a residual covariance in each cluster -----------------------------------------------------------------------
 
@@ -170,13 +179,14 @@ def one_covariance(model):
 
 
 def prior_of_other_likeness(model):
-    model.working_priors = replace(model.working_priors, spread=2.0)
+    model.working_priors = replace(model.working_priors, spread=0.1)
     return model
 
 
-def covariances_of_other_clusters(model):
-    group = (model.table.group + 1) % model.table.clusters
-    model.table = replace(model.table, group=group)
+def no_prior_of_the_typical_covariance(model):
+    restricted = model.working_priors.restricted_Sigma
+    flat = restricted._replace(nu=0.0, scale=np.zeros_like(restricted.scale))
+    model.working_priors = replace(model.working_priors, restricted_Sigma=flat)
     return model
 
 
@@ -188,7 +198,7 @@ VARIANTS = {
     "covariates of other clusters": (BINARY, covariates_of_other_clusters),
     "one residual covariance": (UNLIKE, one_covariance),
     "another prior of likeness": (UNLIKE, prior_of_other_likeness),
-    "residual covariances of other clusters": (UNLIKE, covariances_of_other_clusters),
+    "typical covariance without its prior": (UNLIKE, no_prior_of_the_typical_covariance),
 }
 
 
