@@ -18,7 +18,9 @@ from bayesimp.table.other_levels import of_other_levels
 __all__ = ["check_information"]
 
 OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
-JOINT_LATENT = "; bi.JointLatent imputes variables of clusters with those of rows, in the same model of normal variables"
+JOINT_LATENT = (
+    "; bi.JointLatent imputes variables of clusters with those of rows, in the same model of normal variables"
+)
 
 
 def check_information(

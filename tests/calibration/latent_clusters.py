@@ -73,11 +73,11 @@ def of_clusters(rng, levels: int):
     Y = np.column_stack([np.ones(len(g)), x, z[g]]) @ beta + a[g, :2] + E
     v = np.column_stack([np.ones(CLUSTERS), z]) @ gamma + a[:, 2:]
     u = np.column_stack([np.zeros(CLUSTERS), v[:, 1:]]).argmax(axis=1)
-    frame = pd.DataFrame({"g": g, "x": x, "z": z[g], "y": Y[:, 0], "b": (Y[:, 1] > 0).astype(float), "s": v[g, 0]})
+    frame = pd.DataFrame(
+        {"g": g, "x": x, "z": z[g], "y": Y[:, 0], "b": (Y[:, 1] > 0).astype(float), "s": v[g, 0]}
+    )
     frame["k"] = pd.Categorical.from_codes(u[g], list("pqr"[:levels]))
     return frame, {"beta": beta, "Sigma": Sigma, "Psi": Psi, "beta_clusters": gamma}
-
-
 
 
 def priors(levels: int) -> pr.Priors:
@@ -124,7 +124,11 @@ UNLIKE = Latent(
     "y + w ~ x + (1 | g)", {}, pr.Priors(pr.InverseWishart(NU_S, 1 / SCALE_S), PSI, BETA), unlike, {"y": 1, "w": 2},
     residual="cluster",
 )  # fmt: skip
-DESIGNS = {"binary variable of clusters": BINARY, "nominal variable of clusters": NOMINAL, "unlike residuals": UNLIKE}
+DESIGNS = {
+    "binary variable of clusters": BINARY,
+    "nominal variable of clusters": NOMINAL,
+    "unlike residuals": UNLIKE,
+}
 
 
 # -- wrong variants ------------------------------------------------------------------------------------------
@@ -137,11 +141,11 @@ def with_clusters(model, **changes):
     return model
 
 
-def values_of_other_clusters(model):
+def values_of_the_other_sign(model):
+    """What a number of clusters lies above its regression lies below."""
     clusters = model.table.of_clusters
     V = clusters.V.copy()
-    seen = clusters.level.patterns[clusters.level.rows.pattern, 2]
-    V[seen, 2] = np.roll(V[seen, 2], 1)
+    V[:, 2] *= -1
     model.table = replace(model.table, of_clusters=replace(clusters, V=V))
     return model
 
@@ -191,7 +195,7 @@ def no_prior_of_the_typical_covariance(model):
 
 
 VARIANTS = {
-    "values of other clusters": (BINARY, values_of_other_clusters),
+    "values of the other sign": (BINARY, values_of_the_other_sign),
     "missing values of clusters taken for means": (BINARY, missing_taken_for_zero),
     "latent variance of clusters not fixed": (BINARY, variance_not_fixed),
     "levels of other clusters": (BINARY, levels_of_other_clusters),

@@ -254,8 +254,15 @@ class JointLatent(ImputationModel):
     def contents(self) -> dict[str, Contents]:
         """The conditional models that the joint one implies."""
         numbers = {variable.name for variable in self.variables if variable.kind == NUMBER}
+        of_clusters = [v.name for v in self.table.of_clusters.variables]
+        own = self.residual == "cluster"
         return {
-            name: replace(each, is_normal=name in numbers) for name, each in contents(self.formula).items()
+            name: replace(
+                each,
+                is_normal=name in numbers,
+                own_variances=own and name in numbers and name not in of_clusters,
+            )
+            for name, each in contents(self.formula, of_clusters).items()
         }
 
     def call_with(
@@ -319,6 +326,7 @@ class JointLatent(ImputationModel):
         draws: int = 1000,
         thin: int = 1,
         sampler: Literal["auto", "gibbs"] = "auto",
+        clusters: bool = False,
         workers: int | None = None,
         executor: str | Executor | None = None,
         progress: bool | None = None,
@@ -335,6 +343,8 @@ class JointLatent(ImputationModel):
             Number of independent chains; iterations discarded at their start; draws kept per chain, every `thin`-th.
         sampler
             "gibbs", or "auto", which is the same.
+        clusters
+            Keep the residual covariance of every cluster in the posterior, ``Sigma_clusters``; with ``residual="cluster"``.
         workers, executor
             Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
             `bayesimp.sampling.executors`.
@@ -356,7 +366,12 @@ class JointLatent(ImputationModel):
         spacing = draws_per_imputation(m, chains, thin, draws, tune)
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor)
+        if clusters and self.residual == "common":
+            raise SpecificationError(
+                "clusters=True keeps the residual covariance of every cluster, and all clusters of this model have the same: "
+                "JointLatent(..., residual='cluster') has one for each."
+            )
+        run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
         with progress_bar(progress) as report:
             run.start(chains, tune, draws, report)
             if run.history.draws < draws:

@@ -51,7 +51,7 @@ def exact(frame: pd.DataFrame, sd: float, Psi: np.ndarray) -> tuple[np.ndarray, 
     The prior covariance of every cell and of these is that of linear forms of (beta, gamma, effects, residuals).
     """
     X = np.column_stack([np.ones(len(g)), frame["t"], frame["z"]])
-    Z, G = X[:, :2], X[:: ROWS, [0, 2]]
+    Z, G = X[:, :2], X[::ROWS, [0, 2]]
     N, k = len(g), 10
     sources = k + 6 * M + 2 * N  # coefficients; elements of clusters; residuals
     prior = np.zeros((sources, sources))
@@ -141,7 +141,9 @@ def test_levels_have_the_probabilities_of_their_latent_normals():
     gaps, wrong = [], []
     for i in range(0, m, 4):
         column = levels[..., list(imp.rows("k")).index(2 * i)]
-        assert np.array_equal(column, levels[..., list(imp.rows("k")).index(2 * i + 1)])  # one value in a cluster
+        assert np.array_equal(
+            column, levels[..., list(imp.rows("k")).index(2 * i + 1)]
+        )  # one value in a cluster
         e = y[2 * i : 2 * i + 2].mean() - post.beta.values[..., 0, 0]
         S, P = post.Sigma.values[..., 0, 0], post.Psi.values
         total = P[..., 0, 0] + S / 2
@@ -205,7 +207,9 @@ def test_the_posterior_names_variables_of_clusters():
     assert list(post.coords["latent_clusters"].values) == names
     assert list(post.coords["fixed_clusters"].values) == ["Intercept", "z"]
     P = post.Psi.values
-    assert (P[..., [2, 3, 4], [2, 3, 4]] == 1).all() and (P[..., 3, 4] == 0.5).all() and P[..., 5, 5].std() > 0
+    assert (
+        (P[..., [2, 3, 4], [2, 3, 4]] == 1).all() and (P[..., 3, 4] == 0.5).all() and P[..., 5, 5].std() > 0
+    )
     assert (post.cutpoints_o.values[..., 0] == 0).all() and (post.cutpoints_o.values[..., 1] > 0).all()
     assert "n" in repr(mixed_model()) and "given variances of 1 (o, c[green], c[blue])" in repr(mixed_model())
 
@@ -213,7 +217,9 @@ def test_the_posterior_names_variables_of_clusters():
 def test_units_and_labels_change_nothing_else():
     frame, families = mixed()
     a = mixed_model().impute(**SHORT)
-    other = frame.assign(n=300 + 20 * frame["n"], z=5 - 2 * frame["z"], g=frame["g"].map(lambda i: f"{97 - i}"))
+    other = frame.assign(
+        n=300 + 20 * frame["n"], z=5 - 2 * frame["z"], g=frame["g"].map(lambda i: f"{97 - i}")
+    )
     b = bi.JointLatent(bi.IncompleteData(other, "g", families), MIXED).impute(**SHORT)
     for name in "boc":
         np.testing.assert_array_equal(a.values(name), b.values(name))
@@ -239,6 +245,16 @@ def test_saved_loaded_and_continued(tmp_path):
         np.testing.assert_array_equal(back.extend(6).values(name), longer.values(name))
 
 
+def test_what_the_model_contains():
+    from bayesimp.analysis.congenial import congeniality
+    from bayesimp.formulas.formula import parse
+
+    model = mixed_model()
+    assert model.contents()["n"].clusters == "of clusters" and model.contents()["y"].clusters == "random"
+    assert not congeniality(model, parse("y ~ n + z + (1 | g)")).gaps
+    assert congeniality(model, parse("y ~ n * b + z + (1 | g)")).gaps
+
+
 def test_analyses_of_completed_tables_and_the_prior_of_psi():
     from bayesimp.diagnostics.components import components
 
@@ -255,12 +271,14 @@ def test_what_is_refused():
     data = bi.IncompleteData(table(), "g")
     with pytest.raises(SpecificationError, match="variables of clusters only"):
         bi.JointLatent(data, "v + u ~ 1 + (1 | g)")
-    with pytest.raises(SpecificationError, match="'v' has one value in each cluster, and no column of the fixed part"):
+    with pytest.raises(
+        SpecificationError, match="'v' has one value in each cluster, and no column of the fixed part"
+    ):
         bi.JointLatent(data, "y + v ~ 0 + t + (1 | g)")
     frame = table()
     frame.loc[g > 0, "v"] = np.nan
-    frame.loc[g == 1, "v"] = 1.0
-    frame.loc[g == 0, "v"] = 2.0
+    frame.loc[g == 1, "v"] = 1.37
+    frame.loc[g == 0, "v"] = 2.41
     with pytest.raises(SpecificationError, match="not identified"):
         bi.JointLatent(bi.IncompleteData(frame, "g"), "y + v ~ z + t + I(z**2) + (1 | g)")
     with pytest.raises(SpecificationError, match="Fixed Psi: latent variables have residual variance 1"):
