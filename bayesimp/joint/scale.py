@@ -30,7 +30,7 @@ from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["IncompleteRows", "Scale", "Working", "incomplete_rows", "prepare"]
+__all__ = ["IncompleteRows", "Scale", "Working", "canonical_rows", "incomplete_rows", "prepare"]
 
 Array = NDArray[np.float64]
 DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
@@ -175,7 +175,7 @@ def prepare(
     codes_w = place[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, clusters)
     row = np.flatnonzero(missing.any(1)) if latent is None else np.arange(len(Y))
-    rows = _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+    rows = canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
@@ -259,10 +259,10 @@ def incomplete_rows(
 ) -> IncompleteRows:
     """The rows of Y (N, r) with a missing cell; X_w, Z_w, Y_w and the clusters codes_w are on the working scale."""
     row = np.flatnonzero(missing.any(1))
-    return _canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
+    return canonical_rows(row, X_w, Z_w, Y_w, Y, codes_w, missing, statistics, offset)
 
 
-def _canonical_rows(
+def canonical_rows(
     row: NDArray[np.int64],
     X_w: Array,
     Z_w: Array,
@@ -273,6 +273,7 @@ def _canonical_rows(
     statistics: SufficientStatistics,
     offset: Array,
 ) -> IncompleteRows:
+    """The rows `row` of a table, in an order that depends on values alone; other arguments as of `incomplete_rows`."""
     bits = 1 << np.arange(Y.shape[1])
     pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}
     codes_of_rows = (~missing[row]) @ bits

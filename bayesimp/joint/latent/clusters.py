@@ -26,7 +26,7 @@ from bayesimp.scale.effects import EffectScale
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["ClusterTable", "EffectsAndVariables", "cluster_table", "cluster_values"]
+__all__ = ["ClusterTable", "EffectsAndVariables", "cluster_table", "cluster_values", "of_new_clusters"]
 
 Array = NDArray[np.float64]
 
@@ -115,14 +115,39 @@ def cluster_table(
     names = tuple(design.fixed[k] for k in constant)
     values = {variable.name: cluster_values(data, variable.name) for variable in variables}
     rows, scale = _working(G, variables, values, labels, names, order, flat=flat)
-    incomplete = tuple((v, np.flatnonzero(np.isnan(values[v.name]))) for v in variables)
-    incomplete = tuple((v, clusters) for v, clusters in incomplete if len(clusters))
+    terms = tuple(design.terms[k] for k in constant)
+    return _assembled(G, names, terms, variables, values, rows, scale, effects, shift)
+
+
+def of_new_clusters(
+    known: ClusterTable,
+    G: Array,
+    values: dict[str, Array],
+    order: NDArray[np.int64],
+    effects: int,
+    shift: Shift,
+) -> ClusterTable:
+    """Other clusters on the scale of those of a run: G (k, p_2), values by variable (k,); order as of `cluster_table`."""
+    scale, k, none = known.scale, len(order), np.empty((len(order), 0))
+    places = np.zeros(k, dtype=np.int64)
+    columns = [values_of(v, values[v.name]) for v in known.variables]
+    X = G[order] @ scale.T if columns else none
+    fixed = X @ scale.offset if columns else none
+    Y = np.column_stack(columns)[order] / scale.s - fixed if columns else none
+    rows = IncompleteRows(order, np.arange(k), places, X, none, Y, fixed)
+    return _assembled(G, known.fixed, known.terms, known.variables, values, rows, scale, effects, shift)
+
+
+def _assembled(
+    G: Array, names: tuple[str, ...], terms: tuple[str, ...], variables: tuple[LatentVariable, ...],
+    values: dict[str, Array], rows: IncompleteRows, scale: Scale, effects: int, shift: Shift,
+) -> ClusterTable:  # fmt: skip
+    lacking = [(v, np.flatnonzero(np.isnan(values[v.name]))) for v in variables]
+    incomplete = tuple((v, clusters) for v, clusters in lacking if len(clusters))
     latent = np.array([v.kind != NUMBER for v in variables for _ in v.labels], dtype=bool)
-    V = np.hstack([np.zeros((m, effects)), np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y)])
+    V = np.hstack([np.zeros((len(rows.Y), effects)), np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y)])
     level = _level(rows, variables, values, scale, incomplete, shift, effects)
-    return ClusterTable(
-        variables, G, names, tuple(design.terms[k] for k in constant), level, V, scale, incomplete
-    )
+    return ClusterTable(variables, G, names, terms, level, V, scale, incomplete)
 
 
 def _working(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import Run, TreeRequest, plain
+from bayesimp.contract import TreeRequest, plain
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
@@ -146,13 +146,10 @@ class LatentRun(GLMMRun):
         )
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """Refused: see `bayesimp.contract.Run.transform`.
+        """The missing values of new rows, latent values by a Gibbs sampler at given parameters (joint/latent/new_rows.py)."""
+        from bayesimp.joint.latent.new_rows import complete_new_rows
 
-        Raises
-        ------
-        SpecificationError
-        """
-        return Run.transform(self, new, m, seed)
+        return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
         """Where the chains are, and the draws kept (joint/latent/storage.py)."""

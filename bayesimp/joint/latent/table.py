@@ -18,7 +18,7 @@ from bayesimp.kernels.normal.effects import Moments, moments
 from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["LatentTable", "latent_table"]
+__all__ = ["LatentTable", "assembled", "latent_table", "levels_of_rows"]
 
 Array = NDArray[np.float64]
 
@@ -96,32 +96,49 @@ def latent_table(
     """
     of_rows = tuple(variable for variable in variables if not variable.of_clusters)
     of_clusters = tuple(variable for variable in variables if variable.of_clusters)
-    level = np.column_stack([_levels(data, variable) for variable in of_rows for _ in variable.labels])
+    level = np.column_stack([levels_of_rows(data, variable) for variable in of_rows for _ in variable.labels])
     latent = np.array([variable.kind != NUMBER for variable in of_rows for _ in variable.labels])
     labels = [label for variable in of_rows for label in variable.labels]
     numbers = {v.name: data.numeric(v.name) for v in of_rows}
-    levels_of = [cluster_values(data, v.name)[data.codes] for v in of_clusters]
+    of_each = [cluster_values(data, v.name)[data.codes] for v in of_clusters]
     working = prepare(
         design.X, design.Z, np.column_stack([values_of(v, numbers[v.name]) for v in of_rows]), data.codes,
         len(data.clusters), labels, design.fixed, design.random_terms, flat=flat, latent=latent,
-        also=np.column_stack(levels_of) if of_clusters else None,
+        also=np.column_stack(of_each) if of_clusters else None,
     )  # fmt: skip
-    rows, st = working.rows, working.statistics
     incomplete = tuple(
         (v, np.flatnonzero(data.missing(v.name))) for v in of_rows if data.missing(v.name).any()
     )
-    own = _by_cell(st) if by_cluster else st
-    of_cells = moments(own)
+    st = working.statistics
     clusters = cluster_table(data, design, of_clusters, st.r * st.q, working.order, shift, flat=flat)
+    return assembled(working, of_rows, level, incomplete, clusters, shift, by_cluster=by_cluster)
+
+
+def assembled(
+    working: Working,
+    variables: tuple[LatentVariable, ...],
+    level: NDArray[np.int64],
+    incomplete: tuple[tuple[LatentVariable, NDArray[np.int64]], ...],
+    clusters: ClusterTable,
+    shift: Shift,
+    *,
+    by_cluster: bool,
+) -> LatentTable:
+    """Rows on the working scale, with their clusters, as the sampler reads them.
+
+    level (N, r): observed levels, rows in the order of the table; incomplete: variables with the rows to be imputed.
+    """
+    rows, st = working.rows, working.statistics
+    latent = np.array([variable.kind != NUMBER for variable in variables for _ in variable.labels])
     return LatentTable(
-        of_rows, working, _rows(working, level[rows.row], by_cell=by_cluster), latent_columns(of_rows),
-        missing_cells(rows.row, rows.fixed, working.scale.s, incomplete, shift), of_cells,
-        np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y), incomplete, clusters,
+        variables, working, _rows(working, level[rows.row], by_cell=by_cluster), latent_columns(variables),
+        missing_cells(rows.row, rows.fixed, working.scale.s, incomplete, shift),
+        moments(_by_cell(st) if by_cluster else st), np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y), incomplete, clusters,
         st.cell_cluster.astype(np.int64) if by_cluster else np.zeros(len(st.patterns), dtype=np.int64),
     )  # fmt: skip
 
 
-def _levels(data: IncompleteData, variable: LatentVariable) -> NDArray[np.int64]:
+def levels_of_rows(data: IncompleteData, variable: LatentVariable) -> NDArray[np.int64]:
     """(N,) observed levels, -1 where there is none."""
     if variable.kind == NUMBER:
         return np.full(len(data.codes), -1, dtype=np.int64)

@@ -158,7 +158,7 @@ def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Lite
         raise SpecificationError(
             f"residual='cluster' takes normal variables of rows only, and {listing(latent)} "
             f"{'has' if len(latent) == 1 else 'have'} levels: these say nothing of the scale of a latent variable, which "
-            "is fixed in every cluster, and the inverse-Wishart law of matrices with fixed entries has no known constant. "
-            "Take residual='common', or bi.FCS with methods.Gibbs(residual='cluster') for the normal ones."
+            "is fixed in every cluster, and the inverse-Wishart law of matrices with fixed entries has no known "
+            "constant. Take residual='common', or bi.FCS with methods.Gibbs(residual='cluster') for the normal ones."
         )
     return "cluster" if residual == "cluster" else "common"

@@ -45,8 +45,11 @@ def table() -> pd.DataFrame:
     return frame
 
 
-def exact(frame: pd.DataFrame, sd: float, Psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of beta (6,), gamma (4,), v of clusters 0 and 2, u of 2 and 5, and y of its first missing row.
+def exact(
+    frame: pd.DataFrame, sd: float, Psi: np.ndarray, cell: tuple[str, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of beta (6,), gamma (4,), v of clusters 0 and 2, u of 2 and 5, and one cell
+    of rows, the first that is missing if none is named.
 
     The prior covariance of every cell and of these is that of linear forms of (beta, gamma, effects, residuals).
     """
@@ -76,7 +79,7 @@ def exact(frame: pd.DataFrame, sd: float, Psi: np.ndarray) -> tuple[np.ndarray, 
             forms.append(form), values.append(frame[name][i * ROWS]), names.append((name, i))
     A, y = np.array(forms), np.array(values)
     wanted = [names.index(cell) for cell in [("v", 0), ("v", 2), ("u", 2), ("u", 5)]]
-    wanted.append(int(np.flatnonzero(np.isnan(y))[0]))
+    wanted.append(int(np.flatnonzero(np.isnan(y))[0]) if cell is None else names.index(cell))
     W = np.vstack([np.eye(sources)[:k], A[wanted]])
     seen = ~np.isnan(y)
     V = A[seen] @ prior @ A[seen].T

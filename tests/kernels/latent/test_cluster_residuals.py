@@ -1,8 +1,8 @@
 """Residual covariances of clusters: S and a against importance sampling, the matrices against their conditional law.
 
 p(T | S, a), the matrices integrated out, is checked by Bayes' theorem with SciPy's inverse-Wishart densities. Proposals
-of S and h are wide. Means and mean squares in standard errors (batch means of the steps, the delta method of the weights):
-Bonferroni, level 1e-4.
+of S and h are wide. Means and mean squares in standard errors (batch means of the steps, the delta method of the
+weights): Bonferroni, level 1e-4.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def multigammaln(x: np.ndarray, r: int) -> np.ndarray:
 
 
 def by_bayes(T: np.ndarray, S: np.ndarray, a: float) -> float:
-    """The same up to a constant: p(residuals | Sigma_i) p(Sigma_i) / p(Sigma_i | residuals) at a matrix of no importance."""
+    """The same up to a constant: p(residuals | Sigma_i) p(Sigma_i) / p(Sigma_i | residuals), whatever Sigma_i."""
     r, total = len(S), 0.0
     at = np.eye(r) + 0.2
     for n, t in zip(N, T, strict=True):
