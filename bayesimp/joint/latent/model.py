@@ -344,7 +344,8 @@ class JointLatent(ImputationModel):
         sampler
             "gibbs", or "auto", which is the same.
         clusters
-            Keep the residual covariance of every cluster in the posterior, ``Sigma_clusters``; with ``residual="cluster"``.
+            Keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
+            ``residual="cluster"``.
         workers, executor
             Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
             `bayesimp.sampling.executors`.
@@ -368,8 +369,8 @@ class JointLatent(ImputationModel):
         read_executor(executor, workers)
         if clusters and self.residual == "common":
             raise SpecificationError(
-                "clusters=True keeps the residual covariance of every cluster, and all clusters of this model have the same: "
-                "JointLatent(..., residual='cluster') has one for each."
+                "clusters=True keeps the residual covariance of every cluster, and all clusters of this model have the "
+                "same: JointLatent(..., residual='cluster') has one for each."
             )
         run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
         with progress_bar(progress) as report:

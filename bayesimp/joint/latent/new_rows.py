@@ -2,8 +2,8 @@
 
 At a draw of all parameters given the table of the run, the Gibbs sampler of kernels/latent/gibbs.py with parameters that
 stay as they are draws latent values, effects and, where each cluster has its own, residual covariances of the clusters of
-the new rows, given the rows of the run and the new rows in them (docs/mathematics.md, sec. 13); then missing cells. Clusters
-are independent given the parameters, so that the others are not needed. Without latent values and with one residual
+the new rows, given the rows of the run and the new rows in them (docs/mathematics.md, sec. 13); then missing cells.
+Clusters are independent given the parameters, so that the others are not needed. Without latent values and with one residual
 covariance a single sweep is an exact draw, as in joint/new_rows.py.
 """
 

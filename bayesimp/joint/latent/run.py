@@ -146,7 +146,7 @@ class LatentRun(GLMMRun):
         )
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """The missing values of new rows, latent values by a Gibbs sampler at given parameters (joint/latent/new_rows.py)."""
+        """The missing values of new rows, by a Gibbs sampler at given parameters (joint/latent/new_rows.py)."""
         from bayesimp.joint.latent.new_rows import complete_new_rows
 
         return complete_new_rows(self, new, m, seed)

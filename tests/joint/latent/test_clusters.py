@@ -28,7 +28,7 @@ SHORT = {"m": 4, "seed": 1, "chains": 2, "draws": 40, "tune": 20, "progress": Fa
 
 
 def table() -> pd.DataFrame:
-    """t of rows and z of clusters complete; y, w of rows and v, u of clusters incomplete; cluster 3 lacks w, 2 v and u."""
+    """t, z of clusters complete; y, w of rows and v, u of clusters incomplete; cluster 3 lacks w, 2 v and u."""
     rng = np.random.default_rng(8)
     t, z = rng.normal(size=len(g)), rng.normal(size=M)
     a = rng.normal(size=(M, 6)) @ np.linalg.cholesky(PSI).T

@@ -48,9 +48,9 @@ def test_numbers_have_the_exact_law_in_known_and_unseen_clusters():
     x = np.column_stack([made.values(n)[:, list(made.rows(n)).index(row)] for n, row in cells])
     mean, V = exact(frame, SD, PSI, ("w", 27))
     assert normal(x, mean[-5:], V[-5:, -5:]) > LEVEL
-    of_new_alone = exact(
-        frame.where(is_new | (frame.columns.isin(["g", "t", "z"]))[None]), SD, PSI, ("w", 27)
-    )
+    forgotten = frame.copy()
+    forgotten.loc[~is_new, ["y", "w"]] = np.nan
+    of_new_alone = exact(forgotten, SD, PSI, ("w", 27))
     assert normal(x, of_new_alone[0][-5:], of_new_alone[1][-5:, -5:]) < REJECTED
 
 
@@ -90,7 +90,7 @@ def test_levels_in_unseen_clusters_have_the_probabilities_of_their_latent_normal
 
 
 def test_covariances_of_clusters_known_and_unseen():
-    """w of an unseen cluster falls below numbers as often as longhand draws; residuals of a known one have its variance."""
+    """w of an unseen cluster falls below numbers as often as longhand draws; of a known one it has its variance."""
     rng = np.random.default_rng(6)
     m, n = 12, 60
     sd = np.where(np.arange(m) < 6, 0.3, 3.0)
