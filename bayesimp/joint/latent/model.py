@@ -9,7 +9,6 @@ one is the largest of its utilities. Given the latent values of observed levels 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,7 +28,7 @@ from bayesimp.joint.contents import call_with, contents
 from bayesimp.joint.information import check_information
 from bayesimp.joint.latent.clusters import EffectsAndVariables
 from bayesimp.joint.latent.gibbs import LatentPriors
-from bayesimp.joint.latent.prior import coefficient_prior, given_entries, residual_prior
+from bayesimp.joint.latent.prior import given_entries
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.latent.table import LatentTable, latent_table
 from bayesimp.joint.latent.variables import (
@@ -39,12 +38,12 @@ from bayesimp.joint.latent.variables import (
     fixed_entries,
     latent_variables,
 )
+from bayesimp.joint.latent.working_priors import working_priors
 from bayesimp.joint.normal import checked_formula
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
-from bayesimp.priors.gibbs import check_proper, covariance_update
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["JointLatent"]
-
-SPREAD = 0.5  # of the sd of log variances between clusters, as of methods.Gibbs(residual="cluster")
 
 
 @register
@@ -148,61 +145,10 @@ class JointLatent(ImputationModel):
         self.resolved = replace(
             self.priors, Sigma=Sigma, Psi=self.effect_scale.Psi_prior(self.priors.Psi, "Psi")
         )
-        self.working_priors = self._working_priors()
+        self.working_priors: LatentPriors = working_priors(self)
         units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
         self.events += check_origin(self.resolved.Psi, self.effect_scale, units, m, "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
-
-    def _working_priors(self) -> LatentPriors:
-        """Priors as the kernel reads them; those that it cannot take are refused."""
-        table, resolved, clusters = self.table, self.resolved, self.table.of_clusters
-        scale, st = table.working.scale, table.working.statistics
-        r, w = st.r, len(self.effects)
-        random = self.residual == "cluster"
-        Sigma = pr.rescale(resolved.Sigma, scale.s)
-        free, restricted = residual_prior(Sigma, self.entries, by_element=random)
-        Psi = self.effect_scale.working_Psi_prior(resolved.Psi)
-        if not Psi.is_conjugate:
-            raise SpecificationError(
-                f"{type(resolved.Psi).__name__} on Psi: JointLatent is sampled by Gibbs steps, which take HuangWand, "
-                "InverseWishart, Diagonal of HalfT or InverseWishart, and Fixed. "
-                "bi.JointGLMM(...).impute(sampler='nuts') "
-                "takes every proper prior."
-            )
-        check_proper(covariance_update(Psi, w), st.clusters, w, "Psi", "clusters")
-        if isinstance(resolved.Sigma, pr.InverseWishart):
-            check_proper(
-                covariance_update(Sigma, r), int(table.moments.pattern_rows.sum()), r, "Sigma", "rows"
-            )
-        free_Psi, restricted_Psi = residual_prior(Psi, self.effect_entries, "Psi")
-        Q0, t0 = coefficient_prior(self.priors.beta, scale, self.design.X, self.design.terms, table.variables)
-        p2, s = len(clusters.fixed), len(clusters.labels)
-        Q2, t2 = np.zeros((w * p2, w * p2)), np.zeros(w * p2)
-        if s:
-            own, part = (w - s) * p2, clusters.variables
-            Q2[own:, own:], t2[own:] = coefficient_prior(
-                self.priors.beta,
-                clusters.scale,
-                clusters.G,
-                clusters.terms,
-                part,
-                "beta of variables of clusters",
-            )
-        start = self.entries if Sigma.known_value is None else Sigma.known_value
-        known = self.effect_entries if Psi.known_value is None else Psi.known_value
-        return LatentPriors(
-            Q0,
-            t0,
-            Q2,
-            t2,
-            free,
-            restricted,
-            free_Psi,
-            restricted_Psi,
-            start,
-            known,
-            SPREAD if random else math.nan,
-        )
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -311,7 +257,19 @@ class JointLatent(ImputationModel):
         -------
         ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are those of the posterior; cluster effects are free, missing
         values are integrated out, and latent values are too where a row has only one.
+
+        Raises
+        ------
+        SpecificationError
+            The model has variables of clusters, or a residual covariance in each cluster.
         """
+        further = [v.name for v in self.table.of_clusters.variables]
+        if further or self.residual == "cluster":
+            what = f"variables of clusters ({', '.join(further)})" if further else "residual='cluster'"
+            raise SpecificationError(
+                f"pymc_model: the PyMC model of JointLatent has no {what}; impute() samples it by Gibbs steps. "
+                "bi.JointGLMM(...).pymc_model() has variables of clusters."
+            )
         from bayesimp.joint.latent.definition import pymc_model
 
         return pymc_model(self)

@@ -286,5 +286,11 @@ def test_what_is_refused():
         bi.JointLatent(bi.IncompleteData(frame, "g"), "y + v ~ z + t + I(z**2) + (1 | g)")
     with pytest.raises(SpecificationError, match="Fixed Psi: latent variables have residual variance 1"):
         mixed_model(priors=pr.Priors(Psi=pr.Fixed(2 * np.eye(6))))
-    with pytest.raises((DataError, SpecificationError), match=r"JointNormal|JointLatent"):
+    with pytest.raises(SpecificationError, match=r"has no variables of clusters \(o, c, n\)"):
+        mixed_model().pymc_model()
+    with pytest.raises(SpecificationError, match="has no residual='cluster'"):
+        bi.JointLatent(data, "y + w ~ t + (1 | g)", residual="cluster").pymc_model()
+    with pytest.raises(
+        DataError, match=r"'v' has one value in each of the 5 clusters.*JointLatent imputes variables of"
+    ):
         bi.JointNormal(data, "y + v ~ t + (1 | g)")
