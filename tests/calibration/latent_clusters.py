@@ -187,10 +187,11 @@ def prior_of_other_likeness(model):
     return model
 
 
-def no_prior_of_the_typical_covariance(model):
+def prior_of_another_typical_covariance(model):
+    """Its scale is 20 times as large."""
     restricted = model.working_priors.restricted_Sigma
-    flat = restricted._replace(nu=0.0, scale=np.zeros_like(restricted.scale))
-    model.working_priors = replace(model.working_priors, restricted_Sigma=flat)
+    other = restricted._replace(scale=20 * restricted.scale)
+    model.working_priors = replace(model.working_priors, restricted_Sigma=other)
     return model
 
 
@@ -202,7 +203,7 @@ VARIANTS = {
     "covariates of other clusters": (BINARY, covariates_of_other_clusters),
     "one residual covariance": (UNLIKE, one_covariance),
     "another prior of likeness": (UNLIKE, prior_of_other_likeness),
-    "typical covariance without its prior": (UNLIKE, no_prior_of_the_typical_covariance),
+    "another prior of the typical covariance": (UNLIKE, prior_of_another_typical_covariance),
 }
 
 

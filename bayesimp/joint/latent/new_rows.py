@@ -3,13 +3,13 @@
 At a draw of all parameters given the table of the run, the Gibbs sampler of kernels/latent/gibbs.py with parameters that
 stay as they are draws latent values, effects and, where each cluster has its own, residual covariances of the clusters of
 the new rows, given the rows of the run and the new rows in them (docs/mathematics.md, sec. 13); then missing cells.
-Clusters are independent given the parameters, so that the others are not needed. Without latent values and with one residual
-covariance a single sweep is an exact draw, as in joint/new_rows.py.
+Clusters are independent given the parameters, so that the others are not needed. Without latent values and with one
+residual covariance a single sweep is an exact draw, as in joint/new_rows.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from bayesimp.joint.gibbs import FAILURES
 from bayesimp.joint.latent.cells import values_of
 from bayesimp.joint.latent.clusters import cluster_values, of_new_clusters
 from bayesimp.joint.latent.table import LatentTable, assembled, levels_of_rows
+from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.scale import Working, canonical_rows
 from bayesimp.kernels.latent.gibbs import latent_gibbs
 from bayesimp.kernels.latent.records import NUMBER, Kept, LatentState
@@ -28,6 +29,7 @@ from bayesimp.messages import listing
 from bayesimp.sampling.chains import new_rows_rng
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 from bayesimp.table.clusters import varies_within
+from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
@@ -104,9 +106,9 @@ def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> Latent
     variables = table.variables
     Y, level = (
         np.vstack([
-            np.hstack([of(known, v)[old] for v in variables]), np.hstack([of(new, v) for v in variables])
+            np.hstack([of(data, v) for v in variables])[rows] for data, rows in ((known, old), (new, slice(None)))
         ])
-        for of in (lambda data, v: values_of(v, data.numeric(v.name)), _levels)
+        for of in (_numbers, _levels)
     )  # fmt: skip
     X_w, Z_w = X @ scale.T, (Z @ scale.C) / scale.u
     Y_w = Y / scale.s - X_w @ scale.offset
@@ -127,9 +129,14 @@ def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> Latent
     )  # fmt: skip
 
 
-def _levels(data: Any, variable: Any) -> NDArray[np.int64]:
+def _numbers(data: IncompleteData, variable: LatentVariable) -> Array:
+    """(n, w) values of a variable that order rows."""
+    return values_of(variable, data.numeric(variable.name))
+
+
+def _levels(data: IncompleteData, variable: LatentVariable) -> Array:
     """(n, w) observed levels, in every column of a variable."""
-    return np.repeat(levels_of_rows(data, variable)[:, None], len(variable.labels), axis=1)
+    return np.repeat(levels_of_rows(data, variable)[:, None], len(variable.labels), axis=1).astype(float)
 
 
 def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> tuple[Array, Array]:

@@ -230,7 +230,7 @@ def _draw_scales_and_covariances(
 def latent_gibbs(
     rng: np.random.Generator, iterations: int, thin: int, stride: int, given: bool, m: Moments, level: Level,
     group: IntVector, clusters: Level, priors: SamplerPriors, state: LatentState, kept: Kept,
-) -> int:  # fmt: skip
+) -> Integer:  # fmt: skip
     """Run the chain from `state`, which is updated in place, as the moments m are.
 
     Parameters
@@ -273,7 +273,7 @@ def latent_gibbs(
                 rng, clusters, K, rate, state.gamma, no_effects, state.cluster_cutpoints, state.V
             ):
                 return 5
-        code = draw_coefficients_and_effects(rng, W, K, m, clusters.rows, priors, state, given)
+        code: Integer = draw_coefficients_and_effects(rng, W, K, m, clusters.rows, priors, state, given)
         if code:
             return 1 + code
         if not given:
