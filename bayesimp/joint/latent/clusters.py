@@ -21,7 +21,7 @@ from bayesimp.formulas.design import DesignMatrices
 from bayesimp.joint.latent.cells import latent_columns, missing_cells, values_of
 from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.scale import IncompleteRows, Scale, prepare
-from bayesimp.kernels.latent.records import NUMBER, LatentRows, Level
+from bayesimp.kernels.latent.records import NUMBER, LatentLevel, LatentRows
 from bayesimp.scale.effects import EffectScale
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
@@ -66,7 +66,7 @@ class ClusterTable:
     G: Array
     fixed: tuple[str, ...]
     terms: tuple[str, ...]
-    level: Level
+    level: LatentLevel
     V: Array
     scale: Scale
     incomplete: tuple[tuple[LatentVariable, NDArray[np.int64]], ...]
@@ -175,7 +175,7 @@ def _working(
 def _level(
     rows: IncompleteRows, variables: tuple[LatentVariable, ...], values: dict[str, Array], scale: Scale,
     incomplete: tuple[tuple[LatentVariable, NDArray[np.int64]], ...], shift: Shift, effects: int,
-) -> Level:  # fmt: skip
+) -> LatentLevel:  # fmt: skip
     m, s = rows.Y.shape
     seen = np.hstack([np.ones((m, effects), dtype=bool), ~np.isnan(rows.Y)])
     patterns, pattern = np.unique(seen, axis=0, return_inverse=True)
@@ -189,7 +189,7 @@ def _level(
         np.arange(m), pattern, pattern, np.ascontiguousarray(rows.X), np.empty((m, 0)), level
     )
     cells = missing_cells(rows.row, rows.fixed, scale.s, incomplete, shift, effects)
-    return Level(
+    return LatentLevel(
         of_clusters, latent_columns(variables, effects), cells, np.ascontiguousarray(patterns),
         np.bincount(pattern, minlength=len(patterns)).astype(np.int64),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from bayesimp.joint.latent.cells import latent_columns, missing_cells, values_of
 from bayesimp.joint.latent.clusters import ClusterTable, cluster_table, cluster_values
 from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.scale import Working, prepare
-from bayesimp.kernels.latent.records import NUMBER, LatentColumns, LatentRows, Level, MissingCells
+from bayesimp.kernels.latent.records import NUMBER, LatentColumns, LatentLevel, LatentRows, MissingCells
 from bayesimp.kernels.normal.effects import Moments, moments
 from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.table.incomplete import IncompleteData
@@ -59,10 +59,10 @@ class LatentTable:
     group: NDArray[np.int64]
 
     @property
-    def level(self) -> Level:
+    def level(self) -> LatentLevel:
         """The rows as kernels read them."""
         m = self.moments
-        return Level(self.rows, self.columns, self.cells, m.patterns, m.pattern_rows)
+        return LatentLevel(self.rows, self.columns, self.cells, m.patterns, m.pattern_rows)
 
     @property
     def clusters(self) -> int:

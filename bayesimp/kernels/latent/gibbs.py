@@ -48,7 +48,7 @@ from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
-    from bayesimp.kernels.latent.records import Kept, LatentState, Level, SamplerPriors
+    from bayesimp.kernels.latent.records import Kept, LatentLevel, LatentState, SamplerPriors
     from bayesimp.kernels.latent.residual import ResidualPrior
     from bayesimp.kernels.normal.effects import Moments
 
@@ -56,7 +56,7 @@ __all__ = ["latent_gibbs"]
 
 
 @inner
-def _weights(Sigma: Stack, group: IntVector, level: Level) -> tuple[Stack, bool]:
+def _weights(Sigma: Stack, group: IntVector, level: LatentLevel) -> tuple[Stack, bool]:
     """W (A, r, r): inverse of the observed part of the covariance of each pattern, Sigma[group]; whether all have one."""
     if Sigma.shape[0] == 1:
         return pattern_weights(Sigma[0], level.patterns)
@@ -72,7 +72,7 @@ def _weights(Sigma: Stack, group: IntVector, level: Level) -> tuple[Stack, bool]
 
 @inner
 def _draw_covariance(
-    rng: np.random.Generator, level: Level, free: CovarianceUpdate, restricted: ResidualPrior, W: Stack, RR: Stack,
+    rng: np.random.Generator, level: LatentLevel, free: CovarianceUpdate, restricted: ResidualPrior, W: Stack, RR: Stack,
     S: Matrix,
 ) -> bool:  # fmt: skip
     """S (w, w), in place, given cross products RR (A, w, w) of what is observed: Sigma of residuals, or Psi of the a_i.
@@ -95,7 +95,7 @@ def _draw_covariance(
 
 @inner
 def _draw_residuals(
-    rng: np.random.Generator, level: Level, group: IntVector, priors: SamplerPriors, W: Stack, RR: Stack,
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, priors: SamplerPriors, W: Stack, RR: Stack,
     state: LatentState, given: bool,
 ) -> bool:  # fmt: skip
     """Sigma, a and the residual covariances of the clusters, in place; here every pattern belongs to one cluster.
@@ -140,7 +140,7 @@ def _rescale(
 @inner
 def _draw_values(
     rng: np.random.Generator,
-    level: Level,
+    level: LatentLevel,
     W: Stack,
     rate: float,
     beta: Matrix,
@@ -173,7 +173,7 @@ def _keep(state: LatentState, kept: Kept, d: Integer) -> None:
 
 @inner
 def _fill_cells(
-    rng: np.random.Generator, level: Level, group: IntVector, clusters: Level, W: Stack, K: Stack, state: LatentState,
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, clusters: LatentLevel, W: Stack, K: Stack, state: LatentState,
     kept: Kept, d: Integer, stride: Integer,
 ) -> bool:  # fmt: skip
     """Missing cells of rows and of clusters at kept state d; False where a covariance is not positive definite."""
@@ -199,7 +199,7 @@ def _fill_cells(
 
 @inner
 def _draw_scales_and_covariances(
-    rng: np.random.Generator, m: Moments, level: Level, group: IntVector, clusters: Level, priors: SamplerPriors,
+    rng: np.random.Generator, m: Moments, level: LatentLevel, group: IntVector, clusters: LatentLevel, priors: SamplerPriors,
     W: Stack, K: Stack, RR: Stack, latent: bool, latent_clusters: bool, state: LatentState,
 ) -> Integer:  # fmt: skip
     """Scales of latent variables, then Sigma and Psi, in place; 0, or a code of `latent_gibbs`.
@@ -228,8 +228,8 @@ def _draw_scales_and_covariances(
 
 @kernel(nogil=True)
 def latent_gibbs(
-    rng: np.random.Generator, iterations: int, thin: int, stride: int, given: bool, m: Moments, level: Level,
-    group: IntVector, clusters: Level, priors: SamplerPriors, state: LatentState, kept: Kept,
+    rng: np.random.Generator, iterations: int, thin: int, stride: int, given: bool, m: Moments, level: LatentLevel,
+    group: IntVector, clusters: LatentLevel, priors: SamplerPriors, state: LatentState, kept: Kept,
 ) -> Integer:  # fmt: skip
     """Run the chain from `state`, which is updated in place, as the moments m are.
 

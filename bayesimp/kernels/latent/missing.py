@@ -14,7 +14,7 @@ from bayesimp.kernels.normal.complete import conditional
 from bayesimp.notation import BoolMatrix, Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.latent.records import LatentColumns, LatentRows, Level
+    from bayesimp.kernels.latent.records import LatentColumns, LatentLevel, LatentRows
 
 __all__ = ["draw_missing_cells"]
 
@@ -70,7 +70,7 @@ def _complete_row(
 
 @inner
 def draw_missing_cells(
-    rng: np.random.Generator, level: Level, group: IntVector, W: Stack, Sigma: Stack, beta: Matrix, B: Stack,
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, W: Stack, Sigma: Stack, beta: Matrix, B: Stack,
     cutpoints: Vector, Y: Matrix, out: Vector, mean: Matrix, sd: Matrix,
 ) -> bool:  # fmt: skip
     """out (c,) <- the imputed cells: numbers in the units of the data, positions of levels.

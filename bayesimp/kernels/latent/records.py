@@ -23,7 +23,7 @@ __all__ = [
     "LatentColumns",
     "LatentRows",
     "LatentState",
-    "Level",
+    "LatentLevel",
     "MissingCells",
     "SamplerPriors",
 ]
@@ -77,7 +77,7 @@ class MissingCells(NamedTuple):
     shift: np.ndarray
 
 
-class Level(NamedTuple):
+class LatentLevel(NamedTuple):
     """Rows of the table (w = r columns), or its clusters (w = rq + s columns: effects, then variables of clusters).
 
     rows, columns, cells; patterns (A, w) bool: what is observed, effects always; counts (A,): rows of each pattern in

@@ -26,7 +26,7 @@ from bayesimp.kernels.latent.records import NUMBER
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.latent.records import Level
+    from bayesimp.kernels.latent.records import LatentLevel
 
 __all__ = ["move_scales", "slice_of_log_scale"]
 
@@ -94,7 +94,7 @@ def _sums(
 
 @inner
 def move_scales(
-    rng: np.random.Generator, level: Level, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack, AA: Stack,
+    rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack, AA: Stack,
     rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
 ) -> None:  # fmt: skip
     """One step for every latent variable, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
