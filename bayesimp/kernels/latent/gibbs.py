@@ -173,8 +173,8 @@ def _keep(state: LatentState, kept: Kept, d: Integer) -> None:
 
 @inner
 def _fill_cells(
-    rng: np.random.Generator, level: LatentLevel, group: IntVector, clusters: LatentLevel, W: Stack, K: Stack, state: LatentState,
-    kept: Kept, d: Integer, stride: Integer,
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, clusters: LatentLevel, W: Stack, K: Stack,
+    state: LatentState, kept: Kept, d: Integer, stride: Integer,
 ) -> bool:  # fmt: skip
     """Missing cells of rows and of clusters at kept state d; False where a covariance is not positive definite."""
     cells, further = np.empty(kept.cells.shape[1]), np.empty(kept.cluster_cells.shape[1])
@@ -199,8 +199,8 @@ def _fill_cells(
 
 @inner
 def _draw_scales_and_covariances(
-    rng: np.random.Generator, m: Moments, level: LatentLevel, group: IntVector, clusters: LatentLevel, priors: SamplerPriors,
-    W: Stack, K: Stack, RR: Stack, latent: bool, latent_clusters: bool, state: LatentState,
+    rng: np.random.Generator, m: Moments, level: LatentLevel, group: IntVector, clusters: LatentLevel,
+    priors: SamplerPriors, W: Stack, K: Stack, RR: Stack, latent: bool, latent_clusters: bool, state: LatentState,
 ) -> Integer:  # fmt: skip
     """Scales of latent variables, then Sigma and Psi, in place; 0, or a code of `latent_gibbs`.
 

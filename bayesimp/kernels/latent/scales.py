@@ -94,8 +94,8 @@ def _sums(
 
 @inner
 def move_scales(
-    rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack, AA: Stack,
-    rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
+    rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack,
+    AA: Stack, rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
 ) -> None:  # fmt: skip
     """One step for every latent variable, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
 
