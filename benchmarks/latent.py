@@ -75,9 +75,9 @@ def of_ours(frame: pd.DataFrame) -> tuple[float, float]:
 
 
 def latent() -> list[str]:
-    """1,000 rows, 50 clusters, a normal, a binary and a nominal variable, each missing in 15 % of rows and in a twelfth of
-    the clusters: effective draws of the slowest of all parameters per second of processor time, one chain, default priors
-    of each. Ours with its warm-up of 200 iterations and the missing cells of every draw, jomo's without."""
+    """1,000 rows, 50 clusters, a normal, a binary and a nominal variable, each missing in 15 % of rows and in a twelfth
+    of the clusters: effective draws of the slowest of all parameters per second of processor time, one chain, default
+    priors of each. Ours with its warm-up of 200 iterations and the missing cells of every draw, jomo's without."""
     frame = table()
     results = [("R jomo", *of_jomo(frame))] if HAVE_R else []
     results.append(("JointLatent", *of_ours(frame)))

@@ -165,7 +165,7 @@ def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> tuple[Array
             run.model.working_priors.for_kernel, state, slots,
         )  # fmt: skip
         if code:
-            what = FAILURES.get(code, "a latent value lies too far from the bounds of its level")
+            what = FAILURES.get(int(code), "a latent value lies too far from the bounds of its level")
             raise SamplingError(f"New rows, imputation {k}: {what}.")
     return cells, further
 
