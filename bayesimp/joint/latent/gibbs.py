@@ -204,7 +204,9 @@ class LatentTask:
             table.of_clusters.level, self.priors.for_kernel, chain.state, slots,
         )  # fmt: skip
         if code:
-            raise SamplingError(_failed(int(code), number, "warm-up" if into is None else "sampling", start, stop))
+            raise SamplingError(
+                _failed(int(code), number, "warm-up" if into is None else "sampling", start, stop)
+            )
 
     def put(self, into: LatentDraws, place: int, start: int, piece: LatentDraws) -> None:
         """Copy the draws of one chain into those of all."""
