@@ -188,7 +188,7 @@ class Run(ABC):
         """
         raise SpecificationError(
             f"{type(self.model).__name__} does not complete new rows: its runs do not keep, or cannot use, the "
-            "parameters that this needs. JointNormal and JointGLMM do."
+            "parameters that this needs. JointNormal, JointLatent and JointGLMM do."
         )
 
     @abstractmethod

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from benchmarks import crossed, fcs, glmm, joint_glmm, laplace, levels, pymc_block, sensitivity
+from benchmarks import crossed, fcs, glmm, joint_glmm, laplace, latent, levels, pymc_block, sensitivity
 from benchmarks.data import clustered
 from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
@@ -237,6 +237,7 @@ BENCHMARKS = {
     "jolani": glmm.jolani,
     "glmm_rows": glmm.rows,
     "sensitivity": sensitivity.sensitivity,
+    "latent": latent.latent,
     "joint_glmm": joint_glmm.joint_glmm,
     "joint_glmm_rows": joint_glmm.joint_glmm_rows,
     "joint_glmm_default": joint_glmm.joint_glmm_default,

@@ -100,6 +100,18 @@ def on_latent_normals(data, **options):
     return bi.JointLatent(data, "y + w + o ~ x + (1 | g)", **options)
 
 
+def with_variables_of_clusters(data, **options):
+    """v is one: the mean of x in a cluster, not known of the two where it is least."""
+    v = data.frame.groupby("g")["x"].transform("mean").round(3)
+    frame = data.frame.assign(v=v.where(v > sorted(v.unique())[1]))
+    data = bi.IncompleteData(frame, cluster="g", families={"o": "ordinal"})
+    return bi.JointLatent(data, "y + w + o + v ~ x + (1 | g)", **options)
+
+
+def unlike_residuals(data, **options):
+    return bi.JointLatent(data, "y + w ~ x + (1 | g)", residual="cluster", **options)
+
+
 def for_analysis(data, **options):
     return bi.FCS(data, analysis="w ~ y * x + o + (1 | g)", **options)
 
@@ -110,6 +122,10 @@ CASES = {
     "JointNormal, several factors": Case(several_factors, GIBBS, {"draws": 9}, "draws"),
     "JointGLMM": Case(with_analysis, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"),
     "JointLatent": Case(on_latent_normals, GIBBS, {"draws": 9}, "draws", ordinal=True),
+    "JointLatent, variables of clusters": Case(
+        with_variables_of_clusters, GIBBS, {"draws": 9}, "draws", ordinal=True
+    ),
+    "JointLatent, residual": Case(unlike_residuals, GIBBS, {"draws": 9}, "draws"),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),
     "FCS, several methods": Case(mixed, {"cycles": 4}, ordinal=True),
     "FCS, one block": Case(in_a_block, {"cycles": 4}),
@@ -298,7 +314,7 @@ def check_priors(case: Case) -> None:
     assert type(other) is type(model) and other.data is model.data
     posterior = set(case.run().tree["posterior"].data_vars)
     assert set(model.parameter_priors) <= posterior and model.parameter_priors
-    assert set(model.responses) <= {"y", "w", "o"}
+    assert set(model.responses) <= {"y", "w", "o", "v"}
 
 
 def check_shift(case: Case) -> None:

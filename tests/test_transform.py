@@ -220,6 +220,7 @@ def test_engines_that_cannot_say_so():
     data = bi.IncompleteData(TABLE.drop(columns=["w", "unused"]), "g")
     made = bi.FCS(data).impute(m=2, cycles=2, seed=1, progress=False)
     with pytest.raises(
-        bi.SpecificationError, match=r"FCS does not complete new rows.*JointNormal and JointGLMM do"
+        bi.SpecificationError,
+        match=r"FCS does not complete new rows.*JointNormal, JointLatent and JointGLMM do",
     ):
         made.transform(NEW, seed=1)

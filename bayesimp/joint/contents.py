@@ -18,8 +18,10 @@ __all__ = ["call_with", "contents"]
 OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
 
 
-def contents(formula: Formula) -> dict[str, Contents]:
+def contents(formula: Formula, of_clusters: Sequence[str] = ()) -> dict[str, Contents]:
     """By response: X, the other responses, their cluster means (through Psi), and the random parts that all share.
+
+    Variables of clusters among the responses are their own means, and have a model of clusters.
 
     Means of columns of X are implied as well, but with coefficients that those of the responses determine, so that they
     are not contained freely.
@@ -27,9 +29,17 @@ def contents(formula: Formula) -> dict[str, Contents]:
     groups = [f"({random.columns} | {random.group})" for random in formula.random]
     out = {}
     for name in formula.responses:
-        others = [write(Name(other)) for other in formula.responses if other != name]
-        right = [formula.fixed, *others, *(f"cluster_mean({other})" for other in others)]
-        out[name] = Contents(f"{write(Name(name))} ~ {' + '.join([*right, *groups])}")
+        rows, clusters = (
+            [write(Name(v)) for v in formula.responses if v != name and (v in of_clusters) is part]
+            for part in (False, True)
+        )
+        means = [f"cluster_mean({other})" for other in rows]
+        if name in of_clusters:
+            right = " + ".join([formula.fixed, *means, *clusters])
+            out[name] = Contents(f"{write(Name(name))} ~ {right}", "of clusters")
+            continue
+        right = " + ".join([formula.fixed, *rows, *clusters, *means, *groups])
+        out[name] = Contents(f"{write(Name(name))} ~ {right}")
     return out
 
 

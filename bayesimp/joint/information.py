@@ -21,6 +21,9 @@ from bayesimp.table.other_levels import of_other_levels
 __all__ = ["check_information", "check_varies_within", "few_clusters", "never_together", "only_cluster"]
 
 OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
+JOINT_LATENT = (
+    "; bi.JointLatent imputes variables of clusters with those of rows, in the same model of normal variables"
+)
 
 
 def check_information(
@@ -30,10 +33,12 @@ def check_information(
     *,
     normal_only: bool = True,
     Psi: str = "Psi",
+    of_clusters: tuple[str, ...] = (),
 ) -> list[Event]:
     """Refuse what cannot be estimated; note what depends on the prior alone.
 
-    normal_only: refuse responses that are not normal; Psi: name of the covariance of the effects of the clusters.
+    normal_only: refuse responses that are not normal; Psi: name of the covariance of the effects of the clusters;
+    of_clusters: variables of clusters that are imputed as such.
 
     Returns
     -------
@@ -50,21 +55,23 @@ def check_information(
     """
     for name in responses if normal_only else ():
         _check_normal(data, name)
-    data.require_observed(responses)
-    observed = np.column_stack([~data.missing(name) for name in responses])
-    seen = np.zeros((len(data.clusters), len(responses)), dtype=np.int64)
+    names = responses + of_clusters
+    data.require_observed(names)
+    observed = np.column_stack([~data.missing(name) for name in names])
+    seen = np.zeros((len(data.clusters), len(names)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
     events = of_other_levels(data, responses)
-    more = "" if normal_only else OTHER_ENGINES
-    for k, name in enumerate(responses):
-        check_varies_within(name, data.numeric(name), data.grouping, more)
+    more = JOINT_LATENT if normal_only else OTHER_ENGINES
+    for k, name in enumerate(names):
+        if k < len(responses):
+            check_varies_within(name, data.numeric(name), data.grouping, more)
         if priors.Psi.is_known:
             continue
         if (seen[:, k] > 0).sum() == 1:
             raise only_cluster(name, data.grouping, seen[:, k])
         events += few_clusters(name, seen[:, k], f"{Psi}[{name}]", "clusters")
     events += never_together(responses, observed, "Sigma", "row", "residual")
-    return events + never_together(responses, seen > 0, Psi, "cluster", "cluster-effect")
+    return events + never_together(names, seen > 0, Psi, "cluster", "cluster-effect")
 
 
 def only_cluster(name: str, groups: Clusters, seen: NDArray[np.int64], factor: str = "") -> DataError:

@@ -30,10 +30,11 @@ from bayesimp.scale.order import KEY_DIGITS, cluster_order
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
+    from bayesimp.joint.formula_model import FormulaModel
     from bayesimp.joint.normal import JointNormal
     from bayesimp.joint.run import JointRun
 
-__all__ = ["complete_new_rows"]
+__all__ = ["check_shift", "complete_new_rows"]
 
 
 def complete_new_rows(
@@ -47,7 +48,8 @@ def complete_new_rows(
             "completed. Impute them with the table."
         )
     new.require(model.responses, "response")
-    moved = _shift(model, new)
+    check_shift(model, new)
+    moved = model.shift_of(new)
     X, Z = new_design(model.formula, model.design, new)
     Y = np.column_stack([new.numeric(name) for name in model.responses])
     working = _working(model, new, X, Z, Y)
@@ -63,8 +65,8 @@ def complete_new_rows(
     return cells
 
 
-def _shift(model: JointNormal, new: NewRows) -> Array:
-    """(n, r) the model's shift in the new rows.
+def check_shift(model: FormulaModel, new: NewRows) -> None:
+    """Refuse a shift that new rows do not determine, and one by a column that they lack.
 
     Raises
     ------
@@ -78,7 +80,6 @@ def _shift(model: JointNormal, new: NewRows) -> Array:
         )
     if model.shift.group not in (None, model.data.cluster):
         new.require([model.shift.group], "group of the shift")
-    return model.shift_of(new)
 
 
 def _working(model: JointNormal, new: NewRows, X: Array, Z: Array, Y: Array) -> Working:

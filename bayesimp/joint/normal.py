@@ -74,6 +74,11 @@ class JointNormal(FormulaModel):
     DataError, SpecificationError
         The data cannot support the model; the message names variable, cluster and number of rows.
 
+    Notes
+    -----
+    `bi.JointLatent` is the same model where all variables are normal, and has two things that this class does not:
+    variables of clusters among the responses, and a residual covariance in each cluster (``residual="cluster"``).
+
     Examples
     --------
     >>> model = bi.JointNormal(data, "written + course ~ gender + (1 | school)")    # doctest: +SKIP

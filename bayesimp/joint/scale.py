@@ -112,6 +112,7 @@ def prepare(
     flat: bool = True,
     orthogonal: bool = True,
     latent: NDArray[np.bool_] | None = None,
+    also: Array | None = None,
 ) -> Working:
     """Put a table on the working scale.
 
@@ -133,6 +134,8 @@ def prepare(
     latent
         (r,) columns of Y with levels instead of numbers, whose unit is that of a latent variable: they are neither scaled
         nor centred. If given, `rows` are those of the whole table.
+    also
+        (N, k) further columns that order the clusters.
 
     Raises
     ------
@@ -163,7 +166,8 @@ def prepare(
         start, offset = offset, start
     Z_w, u, C = working_columns(Z, random)
     Y_w = Y / s - X_w @ offset
-    order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
+    keys = Y if also is None else np.hstack([Y, also])
+    order = cluster_order(keys, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes_w = place[codes]

@@ -73,12 +73,13 @@ def check_origin(
     """An event if an inverse-Wishart prior at the table's origin determines effects far from it.
 
     IW(nu, V) adds V^-1 to the sum of squares of the effects, hence (C^-1 V^-1 C^-T)_00 at the centre, where V^-1_00 was
-    meant. s (r,): standard deviations of the responses; random (q,): columns of Z.
+    meant. s: standard deviations (r,) of the responses, or (d,) of that of each effect; random (q,): columns of Z.
     """
-    L, q = prior.squares_at_origin(), len(scale.C)
+    L = prior.squares_at_origin()
     if L is None or not scale.is_centred:
         return []
-    more = np.diagonal(scale.at_centre(L) - L).reshape(-1, q).max(axis=1) / clusters
+    more = np.diagonal(scale.at_centre(L) - L) / clusters
+    s = np.repeat(s, len(more) // len(s))
     worst = int(np.argmax(more / s**2))
     if more[worst] <= FAR * s[worst] ** 2:
         return []

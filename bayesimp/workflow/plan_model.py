@@ -44,7 +44,7 @@ MODELS = ("JointNormal", "JointGLMM", "JointLatent", "FCS")
 SAMPLERS = ("auto", "gibbs", "nuts")
 OF_TYPE = {
     "JointNormal": ("formula",),
-    "JointLatent": ("formula",),
+    "JointLatent": ("formula", "residual"),
     "JointGLMM": ("factors", "order", "effects"),
     "FCS": ("methods", "predictors", "derived", "compatible", "congenial"),
 }
@@ -63,7 +63,9 @@ def read_model(section: Section, cluster: str | None) -> ModelPlan:
                 section.note(key, f'is for type = "{other}"; a model of type "{kind}" takes {own} and priors')
     formula = _joint_formula(section, cluster) if "formula" in OF_TYPE[kind] else None
     given: dict[str, Any] = {}
-    if kind == "JointGLMM":
+    if kind == "JointLatent":
+        given = {"residual": section.text("residual", "common", ("common", "cluster"))}
+    elif kind == "JointGLMM":
         given = {
             "factors": _texts(section, "factors"),
             "order": section.list_of_texts("order"),

@@ -49,6 +49,8 @@ class ModelPlan:
         Of a JointNormal or JointLatent; None for the others.
     priors
         None: those of the methods of chained equations.
+    residual
+        Of a JointLatent: whether clusters have a "common" residual covariance, or each "cluster" its own.
     factors, order, effects
         Of a JointGLMM, whose analyses, with their families and links, are those of the plan.
     methods, predictors, derived, compatible
@@ -60,6 +62,7 @@ class ModelPlan:
     type: str
     formula: Formula | None
     priors: Priors | None
+    residual: str = "common"
     factors: dict[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     effects: str = "joint"

@@ -82,7 +82,7 @@ def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
         return model if own.priors is None else model.with_priors(own.priors)
     declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))}
     if own.formula is not None:
-        declared["formula"] = str(own.formula)
+        declared |= {"formula": str(own.formula), "residual": own.residual}
     else:
         links = {a.formula.responses[0]: a.link for a in plan.analyses if a.link is not None}
         declared |= {

@@ -380,7 +380,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         elif not seen.between(*LIMITS.get(design.families.get(name, ""), (-np.inf, np.inf))).all():
             return False
     return all(
-        frame.groupby("g")[n].nunique().max() < 2 and frame[n].dropna().nunique() == 2 for n in design.whole
+        frame.groupby("g", observed=True)[n].nunique().max() < 2 and frame[n].dropna().nunique() >= 2
+        for n in design.whole
     )
 
 

@@ -127,6 +127,14 @@ def test_a_run_is_what_the_library_gives(folder, text, kind, capsys):
     np.testing.assert_allclose(pooled["estimate"], fits.pool().estimate, rtol=1e-8)
 
 
+def test_residual_covariances_of_clusters_in_a_plan(folder):
+    text = LATENT.replace("dose + ill ~ age", "dose ~ age").replace(
+        "[impute]", 'residual = "cluster"\n[impute]'
+    )
+    assert prepare(read_plan(written(folder, text))).model.residual == "cluster"
+    assert prepare(read_plan(written(folder, LATENT))).model.residual == "common"
+
+
 def test_chained_equations_for_the_analyses_of_the_plan(folder):
     own = prepare(read_plan(written(folder, GIVEN))).model
     formula = "ill ~ dose * age + (1 | clinic)"

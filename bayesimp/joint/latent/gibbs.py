@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,72 +13,108 @@ from scipy.special import ndtri
 from bayesimp.errors import SamplingError
 from bayesimp.joint.gibbs import FAILURES
 from bayesimp.joint.latent.table import LatentTable
-from bayesimp.joint.strided import StridedDraws, StridedTask
+from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.kernels.covariance.update import CovarianceUpdate
 from bayesimp.kernels.latent.gibbs import latent_gibbs
+from bayesimp.kernels.latent.records import Kept, LatentState, SamplerPriors
 from bayesimp.kernels.latent.residual import ResidualPrior
 from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["LatentChain", "LatentDraws", "LatentPriors", "LatentTask"]
+__all__ = ["LatentChain", "LatentDraws", "LatentPriors", "LatentTask", "starting_cutpoints"]
 
 Array = NDArray[np.float64]
 RATE = 1.0  # of the exponential prior of the increments between cutpoints, as of every ordinal variable
+CELLS = "cells", "cluster_cells"  # of which only every `stride`-th draw is kept
 
 
 @dataclass(frozen=True)
 class LatentPriors:
-    """Priors on the working scale, as the kernel reads them.
+    """Priors on the working scale, as the kernel reads them, and where chains start.
 
-    Q0 (r p, r p), t0 (r p,) of vec(beta); Sigma free and restricted; Psi; Sigma_start (r, r), Psi_start (rq, rq): known
-    values, nan where a chain starts at random.
+    Q0 (r p, r p), t0 (r p,) of vec(beta); Q0_clusters (w p_2, w p_2), t0_clusters of vec(gamma), w = rq + s, zero for
+    effects; Sigma and Psi free and restricted; Sigma_start (r, r), Psi_start (w, w): known values, nan where a chain
+    starts at random; spread: of the half-normal h = (2/a)^1/2, nan where all clusters have the same Sigma.
     """
 
     Q0: Array
     t0: Array
+    Q0_clusters: Array
+    t0_clusters: Array
     free_Sigma: CovarianceUpdate
     restricted_Sigma: ResidualPrior
-    Psi: CovarianceUpdate
+    free_Psi: CovarianceUpdate
+    restricted_Psi: ResidualPrior
     Sigma_start: Array
     Psi_start: Array
+    spread: float = math.nan
+
+    @property
+    def for_kernel(self) -> SamplerPriors:
+        """The same as one argument of the kernel."""
+        return SamplerPriors(
+            self.free_Sigma, self.restricted_Sigma, self.free_Psi, self.restricted_Psi, self.Q0, self.t0,
+            self.Q0_clusters, self.t0_clusters, RATE, self.spread,
+        )  # fmt: skip
 
 
 @dataclass
 class LatentChain:
     """Where a chain is, enough to continue it exactly; on the working scale.
 
-    Y (N, r): numbers and latent values of observed levels; cutpoints (c,); beta (p, r); B (m, q, r); Sigma (r, r);
-    Psi (rq, rq).
+    Attributes
+    ----------
+    state
+        `bayesimp.kernels.latent.records.LatentState`.
+    rng
+        Its generator.
     """
 
-    Y: Array
-    cutpoints: Array
-    beta: Array
-    B: Array
-    Sigma: Array
-    Psi: Array
+    state: LatentState
     rng: np.random.Generator
 
 
 @dataclass(frozen=True)
-class LatentDraws(StridedDraws):
+class LatentDraws:
     """Kept draws on the working scale, chains first.
 
-    beta (chains, D, p, r), Sigma (chains, D, r, r), Psi (chains, D, rq, rq), cutpoints (chains, D, c);
-    mean, sd (chains, D, m, V): of the missing values by cluster and incomplete variable, in the units of the data;
-    cells (chains, D / stride, cells): missing cells, variable by variable.
+    Attributes
+    ----------
+    kept
+        The arrays of `bayesimp.kernels.latent.records.Kept`, each with an axis of chains before the others; mean and sd
+        of the missing values by cluster and incomplete variable, and cells, are in the units of the data.
     """
 
-    beta: Array
-    Sigma: Array
-    Psi: Array
-    cutpoints: Array
-    mean: Array
-    sd: Array
-    cells: Array
+    kept: Kept
+
+    @property
+    def chains(self) -> int:
+        """The number of chains."""
+        return self.kept.beta.shape[0]
+
+    @property
+    def draws(self) -> int:
+        """The number of draws kept in each chain."""
+        return self.kept.beta.shape[1]
+
+    @property
+    def cells(self) -> Array:
+        """(chains, D / stride, cells): missing cells of rows, then of clusters, variable by variable."""
+        return np.concatenate([self.kept.cells, self.kept.cluster_cells], axis=2)
+
+    def truncated(self, draws: int, stride: int) -> LatentDraws:
+        """The first draws of every chain."""
+        return self._each(lambda name, a: a[:, : draws // stride if name in CELLS else draws])
+
+    def _each(self, change: Callable[[str, Array], Array]) -> LatentDraws:
+        return LatentDraws(Kept(*(change(name, a) for name, a in self.kept._asdict().items())))
+
+    def __add__(self, later: LatentDraws) -> LatentDraws:
+        """These draws followed by those of the same chains, continued."""
+        return self._each(lambda name, a: np.concatenate([a, getattr(later.kept, name)], axis=1))
 
 
 @dataclass(frozen=True)
-class LatentTask(StridedTask):
+class LatentTask:
     """Iterations of the Gibbs sampler: a task of `bayesimp.sampling.executors`, which can be pickled.
 
     Attributes
@@ -89,55 +125,57 @@ class LatentTask(StridedTask):
         One of so many iterations is kept.
     stride
         One of so many kept draws has its cells kept.
+    residuals
+        Whether the residual covariances of the clusters are kept.
     """
 
     table: LatentTable
     priors: LatentPriors
     every: int = 1
     stride: int = 1
+    residuals: bool = False
 
     @property
     def counted(self) -> int:
         """The number of missing cells."""
         return self.table.counted
 
-    @cached_property
-    def _cutpoints(self) -> Array:
-        """Where chains start: cutpoints of the observed shares, the first of each variable 0."""
-        out = [np.empty(0)]
-        for variable in self.table.variables:
-            if variable.cutpoints:
-                seen = self.table.rows.level[:, variable.first]
-                count = np.bincount(seen[seen >= 0], minlength=len(variable.levels)) + 0.5
-                c = ndtri(np.cumsum(count)[:-1] / count.sum())
-                out.append(c - c[0])
-        return np.concatenate(out)
-
     def start(self, seed: int, chain: int) -> LatentChain:
         """Chain `chain` at its dispersed start: no effects, no correlations, scales at random."""
         rng, st, priors = chain_rng(seed, chain), self.table.working.statistics, self.priors
-        r = st.r
+        clusters = self.table.of_clusters
+        r, w = st.r, clusters.V.shape[1]
         Sigma = np.where(
             np.isnan(priors.Sigma_start), np.diag(np.exp(rng.normal(0.0, 0.5, r))), priors.Sigma_start
         )
-        Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * st.q)))
+        Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, w)))
         Psi = np.where(np.isnan(priors.Psi_start), Psi, priors.Psi_start)
-        return LatentChain(
-            self.table.Y.copy(), self._cutpoints.copy(), np.zeros((st.p, r)), np.zeros((st.clusters, st.q, r)), Sigma,
-            Psi, rng,
+        residuals, likeness = Sigma[None].copy(), math.nan
+        if not math.isnan(priors.spread):
+            residuals = np.repeat(residuals, st.clusters, axis=0)
+            likeness = 2.0 / (priors.spread * math.exp(rng.normal(0.0, 0.5))) ** 2
+        state = LatentState(
+            self.table.Y.copy(), starting_cutpoints(self.table.variables, self.table.rows.level, 0),
+            np.zeros((st.p, r)), np.zeros((st.clusters, st.q, r)), Sigma, Psi, clusters.V.copy(),
+            starting_cutpoints(clusters.variables, clusters.level.rows.level, r * st.q),
+            np.zeros((len(clusters.fixed), w)), residuals, np.array([likeness]),
         )  # fmt: skip
+        return LatentChain(state, rng)
 
     def room(self, chains: Sequence[LatentChain], iterations: int) -> LatentDraws:
         """Arrays for the draws of these chains."""
         table, D, c = self.table, iterations // self.every, len(chains)
-        st, V = table.working.statistics, len(table.incomplete)
-        rq = st.r * st.q
+        clusters, st = table.of_clusters, table.working.statistics
+        w, p2, m = clusters.V.shape[1], len(clusters.fixed), st.clusters
+        V, V2, kept = len(table.incomplete), len(clusters.incomplete), D // self.stride
+        of_rows, of_clusters = int(table.columns.cut[-1]), int(clusters.level.columns.cut[-1])
+        G = m if self.residuals else 1
         shapes = (
-            (st.p, st.r), (st.r, st.r), (rq, rq), (int(table.columns.cut[-1]),), (st.clusters, V), (st.clusters, V),
+            (D, st.p, st.r), (D, st.r, st.r), (D, w, w), (D, of_rows), (D, p2, w), (D, of_clusters), (D, 1),
+            (D if self.residuals else 0, G, st.r, st.r), (D, m, V), (D, m, V), (D, m, V2), (D, m, V2),
+            (kept, table.counted - clusters.counted), (kept, clusters.counted),
         )  # fmt: skip
-        cells = np.empty((c, D // self.stride, self.counted))
-        beta, Sigma, Psi, cutpoints, mean, sd = (np.empty((c, D, *shape)) for shape in shapes)
-        return LatentDraws(beta, Sigma, Psi, cutpoints, mean, sd, cells)
+        return LatentDraws(Kept(*(np.empty((c, *shape)) for shape in shapes)))
 
     def advance(
         self, chain: LatentChain, number: int, into: LatentDraws | None, place: int, start: int, stop: int
@@ -150,20 +188,49 @@ class LatentTask(StridedTask):
             The chain reached a state from which it cannot go on; the message says what failed.
         """
         if into is None:
-            every, nothing = stop - start + 1, self.room([chain], 0)
-            slots = [a[0] for a in (*nothing.arrays, nothing.cells)]
+            every = stop - start + 1
+            slots = Kept(*(a[0] for a in self.room([chain], 0).kept))
         else:
-            every, slots = self.every, self.slots(into, place, start, stop)
-        m = self.table.moments
+            every = self.every
+            part = slice(start // every, stop // every)
+            cells = slice(part.start // self.stride, part.stop // self.stride)
+            slots = Kept(*(
+                a[place, cells if name in CELLS else part] for name, a in into.kept._asdict().items()
+            ))  # fmt: skip
+        table, m = self.table, self.table.moments
         own = m._replace(XY=m.XY.copy(), YY=m.YY.copy(), ZY=m.ZY.copy())  # the latent part is the chain's
-        p = self.priors
         code = latent_gibbs(
-            chain.rng, stop - start, every, self.stride, own, self.table.rows, self.table.columns, self.table.cells,
-            p.free_Sigma, p.restricted_Sigma, p.Psi, p.Q0, p.t0, RATE, chain.Y, chain.cutpoints, chain.beta, chain.B,
-            chain.Sigma, chain.Psi, *slots,
+            chain.rng, stop - start, every, self.stride, False, own, table.level, table.group,
+            table.of_clusters.level, self.priors.for_kernel, chain.state, slots,
         )  # fmt: skip
         if code:
-            raise SamplingError(_failed(code, number, "warm-up" if into is None else "sampling", start, stop))
+            raise SamplingError(
+                _failed(int(code), number, "warm-up" if into is None else "sampling", start, stop)
+            )
+
+    def put(self, into: LatentDraws, place: int, start: int, piece: LatentDraws) -> None:
+        """Copy the draws of one chain into those of all."""
+        first = start // self.every
+        for name, a, b in zip(Kept._fields, into.kept, piece.kept, strict=True):
+            at = first // self.stride if name in CELLS else first
+            a[place, at : at + b.shape[1]] = b[0]
+
+
+def starting_cutpoints(
+    variables: Sequence[LatentVariable], level: NDArray[np.int64], before: int
+) -> NDArray[np.float64]:
+    """(c,) cutpoints of the observed shares, the first of each variable 0.
+
+    level (n, w): observed levels by column, -1 where there are none; before: columns before those of the variables.
+    """
+    out = [np.empty(0)]
+    for variable in variables:
+        if variable.cutpoints:
+            seen = level[:, before + variable.first]
+            count = np.bincount(seen[seen >= 0], minlength=len(variable.levels)) + 0.5
+            c = ndtri(np.cumsum(count)[:-1] / count.sum())
+            out.append(c - c[0])
+    return np.concatenate(out)
 
 
 def _failed(code: int, chain: int, stage: str, start: int, stop: int) -> str:

@@ -26,16 +26,23 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
 from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
+from bayesimp.joint.latent.clusters import EffectsAndVariables
 from bayesimp.joint.latent.gibbs import LatentPriors
-from bayesimp.joint.latent.prior import GivenEntries, coefficient_prior, residual_prior
+from bayesimp.joint.latent.prior import given_entries
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.latent.table import LatentTable, latent_table
-from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries, latent_variables
+from bayesimp.joint.latent.variables import (
+    LatentVariable,
+    check_levels,
+    checked_residual,
+    fixed_entries,
+    latent_variables,
+)
+from bayesimp.joint.latent.working_priors import working_priors
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
-from bayesimp.priors.gibbs import check_proper, covariance_update
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.scale.effects import check_origin
@@ -65,7 +72,11 @@ class JointLatent(FormulaModel):
         Records of `bayesimp.priors`, or the name of a preset. That of Sigma is taken given its fixed entries: residual
         variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is
         flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential
-        with mean 1.
+        with mean 1. With variables of levels among those of clusters, that of Psi is taken given their entries in the
+        same way. Variables of clusters have the prior of beta, on the columns that are constant within clusters.
+    residual
+        ``"common"``: one residual covariance Sigma; ``"cluster"``: one for each cluster, Sigma_i ~ inverse-Wishart about
+        Sigma, all variables of rows being normal (Yucel 2011).
     shift
         Numbers added to imputed values of normal variables and to imputed latent values of others (see
         `bayesimp.contract.Shift`); None: nothing.
@@ -77,8 +88,8 @@ class JointLatent(FormulaModel):
 
     Notes
     -----
-    The first level of a nominal variable is its reference. Variables with one value in each cluster are refused:
-    `bi.JointGLMM` and `bi.FCS` impute them.
+    The first level of a nominal variable is its reference. A variable on the left side with one value in each cluster is
+    a variable of clusters: it varies with the effects of its cluster (Psi) and is imputed once for each cluster.
 
     Examples
     --------
@@ -94,62 +105,60 @@ class JointLatent(FormulaModel):
         formula: str,
         priors: pr.Priors | str | None = None,
         *,
+        residual: Literal["common", "cluster"] = "common",
         shift: Shift | None = None,
     ) -> None:
         super().__init__(data, formula, priors, shift=shift)
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
-        self.events: list[Event] = check_information(data, self.responses, self.priors, normal_only=False)
+        self.residual = checked_residual(residual, self.variables)
+        of_rows, of_clusters = (
+            tuple(v.name for v in self.variables if v.of_clusters is k) for k in (False, True)
+        )
+        self.events: list[Event] = check_information(
+            data, of_rows, self.priors, normal_only=False, of_clusters=of_clusters
+        )
         check_levels(data, self.variables)
         self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
         self.table: LatentTable = latent_table(
-            data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat
-        )
-        scale, m = self.table.working.scale, len(data.clusters)
-        self.entries = fixed_entries(self.variables)
+            data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat,
+            by_cluster=self.residual == "cluster",
+        )  # fmt: skip
+        clusters, scale, m = self.table.of_clusters, self.table.working.scale, len(data.clusters)
+        self.effect_scale = EffectsAndVariables(scale, clusters.scale.s)
+        self.entries = fixed_entries(self.table.variables)
+        self.effect_entries = np.full((len(self.effects), len(self.effects)), np.nan)
+        n = len(scale.effects)
+        self.effect_entries[n:, n:] = fixed_entries(clusters.variables)
         Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
-        self.resolved = replace(self.priors, Sigma=Sigma, Psi=scale.Psi_prior(self.priors.Psi, "Psi"))
-        self.working_priors = self._working_priors()
-        self.events += check_origin(self.resolved.Psi, scale, scale.s, m, "Psi", self.design.random)
+        self.resolved = replace(
+            self.priors, Sigma=Sigma, Psi=self.effect_scale.Psi_prior(self.priors.Psi, "Psi")
+        )
+        self.working_priors: LatentPriors = working_priors(self)
+        units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
+        self.events += check_origin(self.resolved.Psi, self.effect_scale, units, m, "Psi", self.design.random)
         self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
         self.events += other_groupings(data, [data.cluster])
 
-    def _working_priors(self) -> LatentPriors:
-        """Priors as the kernel reads them; those that it cannot take are refused."""
-        table, resolved, entries = self.table, self.resolved, self.entries
-        scale, st = table.working.scale, table.working.statistics
-        r, rq = st.r, st.r * st.q
-        Sigma = pr.rescale(resolved.Sigma, scale.s)
-        free, restricted = residual_prior(Sigma, entries)
-        Psi = scale.working_Psi_prior(resolved.Psi)
-        if not Psi.is_conjugate:
-            raise SpecificationError(
-                f"{type(resolved.Psi).__name__} on Psi: JointLatent is sampled by Gibbs steps, which take HuangWand, "
-                "InverseWishart, Diagonal of HalfT or InverseWishart, and Fixed. "
-                "bi.JointGLMM(...).impute(sampler='nuts') "
-                "takes every proper prior."
-            )
-        update = covariance_update(Psi, rq)
-        check_proper(update, st.clusters, rq, "Psi", "clusters")
-        if isinstance(resolved.Sigma, pr.InverseWishart):
-            check_proper(
-                covariance_update(Sigma, r), int(table.moments.pattern_rows.sum()), r, "Sigma", "rows"
-            )
-        Q0, t0 = coefficient_prior(self.priors.beta, scale, self.design.X, self.design.terms, self.variables)
-        start = entries if Sigma.known_value is None else Sigma.known_value
-        known = np.full((rq, rq), np.nan) if Psi.known_value is None else Psi.known_value
-        return LatentPriors(Q0, t0, free, restricted, update, start, known)
-
     @property
     def effects(self) -> list[str]:
-        """Names of the cluster effects, the rows of Psi."""
-        return effect_names(self.table.labels, list(self.design.random))
+        """Names of the cluster effects, then those of the variables of clusters: the rows of Psi."""
+        return effect_names(self.table.labels, list(self.design.random)) + self.table.of_clusters.labels
 
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data; of beta, that of normal variables."""
         p = self.resolved
-        Sigma = p.Sigma if np.isnan(self.entries).all() else GivenEntries(p.Sigma, self.entries)
-        return {"beta": p.beta, "Sigma": Sigma, "Psi": p.Psi}
+        return {
+            "beta": p.beta, "Sigma": given_entries(p.Sigma, self.entries),
+            "Psi": given_entries(p.Psi, self.effect_entries),
+        }  # fmt: skip
+
+    def _further(self) -> dict[str, Any]:
+        return {"residual": self.residual}
+
+    @classmethod
+    def _read(cls, records: Mapping[str, Any]) -> dict[str, Any]:
+        return {"residual": records.get("residual", "common")}
 
     def shift_link(self, name: str) -> str:
         """The scale on which a shift moves a response."""
@@ -164,8 +173,15 @@ class JointLatent(FormulaModel):
     def contents(self) -> dict[str, Contents]:
         """The conditional models that the joint one implies."""
         numbers = {variable.name for variable in self.variables if variable.kind == NUMBER}
+        of_clusters = [v.name for v in self.table.of_clusters.variables]
+        own = self.residual == "cluster"
         return {
-            name: replace(each, is_normal=name in numbers) for name, each in contents(self.formula).items()
+            name: replace(
+                each,
+                is_normal=name in numbers,
+                own_variances=own and name in numbers and name not in of_clusters,
+            )
+            for name, each in contents(self.formula, of_clusters).items()
         }
 
     def check_options(self, **options: Any) -> None:
@@ -204,7 +220,19 @@ class JointLatent(FormulaModel):
         -------
         ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are those of the posterior; cluster effects are free, missing
         values are integrated out, and latent values are too where a row has only one.
+
+        Raises
+        ------
+        SpecificationError
+            The model has variables of clusters, or a residual covariance in each cluster.
         """
+        further = [v.name for v in self.table.of_clusters.variables]
+        if further or self.residual == "cluster":
+            what = f"variables of clusters ({', '.join(further)})" if further else "residual='cluster'"
+            raise SpecificationError(
+                f"pymc_model: the PyMC model of JointLatent has no {what}; impute() samples it by Gibbs steps. "
+                "bi.JointGLMM(...).pymc_model() has variables of clusters."
+            )
         from bayesimp.joint.latent.definition import pymc_model
 
         return pymc_model(self)
@@ -219,6 +247,7 @@ class JointLatent(FormulaModel):
         draws: int = 1000,
         thin: int = 1,
         sampler: Literal["auto", "gibbs"] = "auto",
+        clusters: bool = False,
         workers: int | None = None,
         executor: str | Executor | None = None,
         progress: bool | None = None,
@@ -235,6 +264,9 @@ class JointLatent(FormulaModel):
             Number of independent chains; iterations discarded at their start; draws kept per chain, every `thin`-th.
         sampler
             "gibbs", or "auto", which is the same.
+        clusters
+            Keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
+            ``residual="cluster"``.
         workers, executor
             Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
             `bayesimp.sampling.executors`.
@@ -256,7 +288,12 @@ class JointLatent(FormulaModel):
         spacing = draws_per_imputation(m, chains, thin, draws, tune)
         seed = new_seed() if seed is None else int(seed)
         read_executor(executor, workers)
-        run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor)
+        if clusters and self.residual == "common":
+            raise SpecificationError(
+                "clusters=True keeps the residual covariance of every cluster, and all clusters of this model have the "
+                "same: JointLatent(..., residual='cluster') has one for each."
+            )
+        run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
         with progress_bar(progress) as report:
             run.start(chains, tune, draws, report)
             if run.history.draws < draws:

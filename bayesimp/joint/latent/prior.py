@@ -40,16 +40,21 @@ from bayesimp.priors import (
     ScalePrior,
     Weak,
 )
+from bayesimp.priors.centred import Centred
 from bayesimp.scale.margins import centred_columns
 
-__all__ = ["GivenEntries", "coefficient_prior", "residual_prior"]
+__all__ = ["GivenEntries", "coefficient_prior", "given_entries", "residual_prior"]
 
 Array = NDArray[np.float64]
 STEPS = 5  # rounds between two draws from the prior
 
 
-def residual_prior(prior: CovariancePrior, entries: Array) -> tuple[CovarianceUpdate, ResidualPrior]:
+def residual_prior(
+    prior: CovariancePrior, entries: Array, where: str = "Sigma", *, by_element: bool = False
+) -> tuple[CovarianceUpdate, ResidualPrior]:
     """The prior of Sigma without and with fixed entries; the one that is not meant is FIXED or KNOWN.
+
+    Psi has fixed entries where variables of clusters are latent.
 
     Parameters
     ----------
@@ -57,6 +62,10 @@ def residual_prior(prior: CovariancePrior, entries: Array) -> tuple[CovarianceUp
         Resolved, on the working scale.
     entries
         (r, r) of `fixed_entries`.
+    where
+        Name of the matrix for messages.
+    by_element
+        Whether the element-wise steps are meant even if nothing is fixed.
 
     Raises
     ------
@@ -71,26 +80,26 @@ def residual_prior(prior: CovariancePrior, entries: Array) -> tuple[CovarianceUp
         known = np.where(np.isnan(entries), prior.known_value, entries)
         if not np.allclose(known, prior.known_value):
             raise SpecificationError(
-                "Fixed Sigma: latent variables have residual variance 1, and utilities of one variable covariances of "
-                "1/2; "
+                f"Fixed {where}: latent variables have residual variance 1, and utilities of one variable covariances "
+                "of 1/2; "
                 f"give {known.tolist()}, in the units of the data for normal variables."
             )
         return nothing, ResidualPrior(
             KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation
         )
-    if np.isnan(entries).all() and prior.is_conjugate:
+    if np.isnan(entries).all() and prior.is_conjugate and not by_element:
         update = prior.update(r)
         assert update is not None
         return update, ResidualPrior(
             KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation
         )
-    kind, nu, scale, sd, eta, family = _numbers(prior, r)
+    kind, nu, scale, sd, eta, family = _numbers(prior, r, where)
     if isinstance(prior, Diagonal):
         free_correlation = np.zeros((r, r), dtype=bool)
     return nothing, ResidualPrior(kind, nu, scale, sd, eta, family, free_sd, free_correlation)
 
 
-def _numbers(prior: CovariancePrior, r: int) -> tuple[int, float, Array, Array, float, int]:
+def _numbers(prior: CovariancePrior, r: int, where: str) -> tuple[int, float, Array, Array, float, int]:
     """kind, nu, scale (r, r), sd (r,), eta and family of a prior."""
     zero, one = np.zeros((r, r)), np.ones(r)
     match prior:
@@ -107,16 +116,21 @@ def _numbers(prior: CovariancePrior, r: int) -> tuple[int, float, Array, Array, 
             nu, v = variances.numbers
             return INVERSE_GAMMAS, nu, np.diag(np.broadcast_to(1.0 / v, r)), one, 1.0, 0
     raise SpecificationError(
-        f"{type(prior).__name__} on Sigma: JointLatent has steps for HuangWand, InverseWishart, LKJ, Diagonal and "
+        f"{type(prior).__name__} on {where}: JointLatent has steps for HuangWand, InverseWishart, LKJ, Diagonal and "
         f"Fixed, the "
         "priors of this package; a prior of your own is taken by bi.JointNormal, if all variables are normal."
     )
 
 
 def coefficient_prior(
-    prior: CoefficientPrior, scale: Scale, X: Array, terms: Sequence[str], variables: Sequence[LatentVariable]
+    prior: CoefficientPrior,
+    scale: Scale,
+    X: Array,
+    terms: Sequence[str],
+    variables: Sequence[LatentVariable],
+    where: str = "beta",
 ) -> tuple[Array, Array]:
-    """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,).
+    """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,); where: name of the coefficients for messages.
 
     X (N, p) and its columns as a formula spells them: a weak prior refers to standardised columns less their margins.
     """
@@ -128,7 +142,7 @@ def coefficient_prior(
         own = prior if number else prior.for_generalised()
         if number not in parts:
             weak = isinstance(own, Weak) and not number
-            parts[number] = _weak(own, scale, X, terms, r) if weak else own.precision(scale, r, "beta")
+            parts[number] = _weak(own, scale, X, terms, r) if weak else own.precision(scale, r, where)
         Q, t = parts[number]
         part = slice(variable.columns.start * p, variable.columns.stop * p)
         Q0[part, part], t0[part] = Q[part, part], t[part]
@@ -148,6 +162,15 @@ def _weak(
     to_gamma = a[:, None] * np.linalg.solve(C, scale.T)
     Q = to_gamma.T @ (to_gamma / sd[:, None] ** 2)
     return np.asarray(np.kron(np.eye(r), (Q + Q.T) / 2), dtype=float), np.zeros(r * len(terms))
+
+
+def given_entries(prior: CovariancePrior, entries: Array) -> CovariancePrior:
+    """The prior given fixed entries (nan where there are none), which belong to no centred column."""
+    if np.isnan(entries).all():
+        return prior
+    if isinstance(prior, Centred):
+        return Centred(GivenEntries(prior.prior, entries), prior.C)
+    return GivenEntries(prior, entries)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import Run, TreeRequest, plain
+from bayesimp.contract import TreeRequest, plain
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.glmm.run import GLMMRun
+from bayesimp.joint.latent.clusters import cluster_values
 from bayesimp.joint.latent.gibbs import LatentTask
 from bayesimp.joint.latent.storage import draws_and_chains, latent_state
 
@@ -34,6 +35,7 @@ class LatentRun(GLMMRun):
     model: Any
     kept: Any = None
     chains: Any = field(default_factory=list)
+    residuals: bool = False
 
     @property
     def history(self) -> Any:
@@ -44,45 +46,76 @@ class LatentRun(GLMMRun):
     @property
     def task(self) -> Any:
         """Iterations, as executors run them."""
-        return LatentTask(self.model.table, self.model.working_priors, self.thin, self.stride)
+        return LatentTask(self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        h = self.history
+        h = self.history.kept
         k = np.arange(m)
-        drawn = h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
-        out, first = {}, 0
+        at = k % h.cells.shape[0], ((k // h.cells.shape[0] + 1) * self.spacing) // self.stride - 1
+        drawn, first = h.cells[at], 0
+        found = {}
         for variable, rows in self.model.table.incomplete:
-            out[variable.name] = rows, drawn[:, first : first + len(rows)]
+            found[variable.name] = rows, drawn[:, first : first + len(rows)]
             first += len(rows)
+        found |= self._cells_of_clusters(h.cluster_cells[at])
+        return {name: found[name] for name in self.model.responses if name in found}
+
+    def _cells_of_clusters(self, drawn: NDArray) -> dict[str, tuple[NDArray, NDArray]]:
+        """Values of clusters in all their rows that lack them; drawn (m, c)."""
+        data, clusters = self.model.data, self.model.table.of_clusters
+        lacking, first, out = {v.name: own for v, own in clusters.incomplete}, 0, {}
+        for variable in clusters.variables:
+            own = lacking.get(variable.name, np.empty(0, dtype=np.int64))
+            values = np.tile(cluster_values(data, variable.name), (len(drawn), 1))
+            values[:, own] = drawn[:, first : first + len(own)]
+            first += len(own)
+            rows = np.flatnonzero(data.missing(variable.name))
+            if len(rows):
+                out[variable.name] = rows, values[:, data.codes[rows]]
         return out
 
     def _posterior(self) -> tuple[dict[str, tuple], dict[str, list]]:
         """Variables of the posterior in the units of the data, name -> (dims, array), and their coordinates."""
-        model, h, scale = self.model, self.history, self.model.table.working.scale
+        model, h, scale = self.model, self.history.kept, self.model.table.working.scale
+        clusters = model.table.of_clusters
         labels, effects = model.table.labels, model.effects
         out: dict[str, tuple] = {
             "beta": (("fixed", "latent"), scale.beta(h.beta)),
             "Sigma": (("latent", "latent_2"), scale.Sigma(h.Sigma)),
-            "Psi": (("effect", "effect_2"), scale.Psi(h.Psi)),
+            "Psi": (("effect", "effect_2"), model.effect_scale.Psi(h.Psi)),
         }
         coords = {
             "latent": labels, "latent_2": labels, "fixed": list(model.design.fixed), "effect": effects,
             "effect_2": effects,
         }  # fmt: skip
-        cut = model.table.columns.cut
-        for variable in model.table.variables:
-            if variable.cutpoints > 1:
-                name = f"cutpoints_{nt.in_tree(variable.name)}"
-                part = h.cutpoints[..., cut[variable.first] : cut[variable.first + 1]]
-                out[name] = (f"{name}_0",), part
+        if clusters.variables:
+            own = h.gamma[..., -len(clusters.labels) :]
+            out["beta_clusters"] = ("fixed_clusters", "latent_clusters"), clusters.scale.beta(own)
+            coords |= {"fixed_clusters": list(clusters.fixed), "latent_clusters": clusters.labels}
+        if model.residual == "cluster":
+            out["likeness"] = (), h.likeness[..., 0]
+        if self.residuals:
+            place = np.argsort(model.table.working.order)
+            out["Sigma_clusters"] = (nt.CLUSTER, "latent", "latent_2"), scale.Sigma(h.residuals[:, :, place])
+        columns = model.table.columns, clusters.level.columns
+        before = 0, clusters.V.shape[1] - len(clusters.labels)
+        parts = (model.table.variables, h.cutpoints), (clusters.variables, h.cluster_cutpoints)
+        for (variables, drawn), of, start in zip(parts, columns, before, strict=True):
+            for variable in variables:
+                if variable.cutpoints > 1:
+                    name, k = f"cutpoints_{nt.in_tree(variable.name)}", start + variable.first
+                    out[name] = (f"{name}_0",), drawn[..., of.cut[k] : of.cut[k + 1]]
         return out, coords
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        model, h = self.model, self.history
+        model, h = self.model, self.history.kept
         variables, coords = self._posterior()
-        place = np.argsort(model.table.working.order)
-        stats = {"mean": h.mean[:, :, place], "sd": h.sd[:, :, place]}
-        names = [variable.name for variable, _ in model.table.incomplete]
+        table, place = model.table, np.argsort(model.table.working.order)
+        stats = {
+            "mean": np.concatenate([h.mean, h.cluster_mean], axis=-1)[:, :, place],
+            "sd": np.concatenate([h.sd, h.cluster_sd], axis=-1)[:, :, place],
+        }
+        names = [variable.name for variable, _ in (*table.incomplete, *table.of_clusters.incomplete)]
         observed = {name: model.data.numeric(name) for name in model.responses}
         return build_tree(model.data, variables, stats, cells, observed, coords | {nt.RESPONSE: names}, attrs)
 
@@ -113,13 +146,10 @@ class LatentRun(GLMMRun):
         )
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """Refused: see `bayesimp.contract.Run.transform`.
+        """The missing values of new rows, by a Gibbs sampler at given parameters (joint/latent/new_rows.py)."""
+        from bayesimp.joint.latent.new_rows import complete_new_rows
 
-        Raises
-        ------
-        SpecificationError
-        """
-        return Run.transform(self, new, m, seed)
+        return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
         """Where the chains are, and the draws kept (joint/latent/storage.py)."""
@@ -133,5 +163,5 @@ class LatentRun(GLMMRun):
         return cls(
             model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
             chains=chains, kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
-            seconds=float(attrs["seconds"]),
+            seconds=float(attrs["seconds"]), residuals=bool(int(state.attrs["residuals"])),
         )  # fmt: skip

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.contract import Shift
 from bayesimp.formulas.design import DesignMatrices
+from bayesimp.joint.latent.cells import latent_columns, missing_cells, values_of
+from bayesimp.joint.latent.clusters import ClusterTable, cluster_table, cluster_values
 from bayesimp.joint.latent.variables import LatentVariable
-from bayesimp.joint.scale import IncompleteRows, Working, prepare
-from bayesimp.kernels.latent.records import NUMBER, UTILITY, LatentColumns, LatentRows, MissingCells
+from bayesimp.joint.scale import Working, prepare
+from bayesimp.kernels.latent.records import NUMBER, LatentColumns, LatentLevel, LatentRows, MissingCells
 from bayesimp.kernels.normal.effects import Moments, moments
+from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["LatentTable", "latent_table"]
+__all__ = ["LatentTable", "assembled", "latent_table", "levels_of_rows"]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +31,7 @@ class LatentTable:
     Attributes
     ----------
     variables
-        In the order of the formula.
+        Variables of rows, in the order of the formula.
     working
         Scale and order of the table; its rows are those of the whole table.
     rows, columns, cells
@@ -39,6 +42,10 @@ class LatentTable:
         (N, r) observed numbers, and zeros.
     incomplete
         Variables with missing cells, each with the rows of the table that lack it.
+    of_clusters
+        The level of clusters, with variables of clusters.
+    group
+        (A,) the residual covariance of each pattern: 0, or its cluster.
     """
 
     variables: tuple[LatentVariable, ...]
@@ -49,6 +56,14 @@ class LatentTable:
     moments: Moments
     Y: Array
     incomplete: tuple[tuple[LatentVariable, NDArray[np.int64]], ...]
+    of_clusters: ClusterTable
+    group: NDArray[np.int64]
+
+    @property
+    def level(self) -> LatentLevel:
+        """The rows as kernels read them."""
+        m = self.moments
+        return LatentLevel(self.rows, self.columns, self.cells, m.patterns, m.pattern_rows)
 
     @property
     def clusters(self) -> int:
@@ -62,8 +77,8 @@ class LatentTable:
 
     @property
     def counted(self) -> int:
-        """The number of missing cells."""
-        return sum(len(rows) for _, rows in self.incomplete)
+        """The number of missing cells, one in each cluster of variables of clusters."""
+        return sum(len(rows) for _, rows in self.incomplete) + self.of_clusters.counted
 
 
 def latent_table(
@@ -73,102 +88,81 @@ def latent_table(
     shift: Shift,
     *,
     flat: bool,
+    by_cluster: bool = False,
 ) -> LatentTable:
-    """Put a table on the working scale; flat: whether the coefficients of numbers have a flat prior."""
-    level = np.column_stack([_levels(data, variable) for variable in variables for _ in variable.labels])
-    latent = np.array([variable.kind != NUMBER for variable in variables for _ in variable.labels])
-    labels = [label for variable in variables for label in variable.labels]
+    """Put a table on the working scale.
+
+    flat: whether the coefficients of numbers have a flat prior; by_cluster: whether every cluster has a residual
+    covariance of its own.
+    """
+    of_rows = tuple(variable for variable in variables if not variable.of_clusters)
+    of_clusters = tuple(variable for variable in variables if variable.of_clusters)
+    level = np.column_stack([levels_of_rows(data, variable) for variable in of_rows for _ in variable.labels])
+    latent = np.array([variable.kind != NUMBER for variable in of_rows for _ in variable.labels])
+    labels = [label for variable in of_rows for label in variable.labels]
+    numbers = {v.name: data.numeric(v.name) for v in of_rows}
+    of_each = [cluster_values(data, v.name)[data.codes] for v in of_clusters]
     working = prepare(
-        design.X, design.Z, _columns(data, variables), data.codes, len(data.clusters), labels, design.fixed,
-        design.random_terms, flat=flat, latent=latent,
+        design.X, design.Z, np.column_stack([values_of(v, numbers[v.name]) for v in of_rows]), data.codes,
+        len(data.clusters), labels, design.fixed, design.random_terms, flat=flat, latent=latent,
+        also=np.column_stack(of_each) if of_clusters else None,
     )  # fmt: skip
-    rows = working.rows
     incomplete = tuple(
-        (variable, np.flatnonzero(data.missing(variable.name)))
-        for variable in variables
-        if data.missing(variable.name).any()
+        (v, np.flatnonzero(data.missing(v.name))) for v in of_rows if data.missing(v.name).any()
     )
+    st = working.statistics
+    clusters = cluster_table(data, design, of_clusters, st.r * st.q, working.order, shift, flat=flat)
+    shifts = {variable.name: shift.rows(variable.name, data) for variable in of_rows}
+    return assembled(working, of_rows, level, incomplete, clusters, shifts, by_cluster=by_cluster)
+
+
+def assembled(
+    working: Working,
+    variables: tuple[LatentVariable, ...],
+    level: NDArray[np.int64],
+    incomplete: tuple[tuple[LatentVariable, NDArray[np.int64]], ...],
+    clusters: ClusterTable,
+    shifts: Mapping[str, Array],
+    *,
+    by_cluster: bool,
+) -> LatentTable:
+    """Rows on the working scale, with their clusters, as the sampler reads them.
+
+    level (N, r): observed levels, rows in the order of the table; incomplete: variables with the rows to be imputed;
+    shifts: variable -> (N, its columns) what is added to its latent values.
+    """
+    rows, st = working.rows, working.statistics
+    latent = np.array([variable.kind != NUMBER for variable in variables for _ in variable.labels])
     return LatentTable(
-        variables, working, _rows(working, level[rows.row]), _latent_columns(variables),
-        _cells(rows, working.scale.s, incomplete, shift, data), moments(working.statistics),
-        np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y), incomplete,
+        variables, working, _rows(working, level[rows.row], by_cell=by_cluster), latent_columns(variables),
+        missing_cells(rows.row, rows.fixed, working.scale.s, incomplete, shifts),
+        moments(_by_cell(st) if by_cluster else st), np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y), incomplete,
+        clusters, st.cell_cluster.astype(np.int64) if by_cluster else np.zeros(len(st.patterns), dtype=np.int64),
     )  # fmt: skip
 
 
-def _levels(data: IncompleteData, variable: LatentVariable) -> NDArray[np.int64]:
+def levels_of_rows(data: IncompleteData, variable: LatentVariable) -> NDArray[np.int64]:
     """(N,) observed levels, -1 where there is none."""
     if variable.kind == NUMBER:
         return np.full(len(data.codes), -1, dtype=np.int64)
     return np.nan_to_num(data.numeric(variable.name), nan=-1.0).astype(np.int64)
 
 
-def _columns(data: IncompleteData, variables: Sequence[LatentVariable]) -> Array:
-    """(N, r) numbers, positions of levels, and for utilities whether it is their level; they order the rows."""
-    out = []
-    for variable in variables:
-        y = data.numeric(variable.name)
-        if variable.kind != UTILITY:
-            out.append(y)
-        else:
-            out += [np.where(np.isnan(y), np.nan, y == level) for level in range(1, len(variable.levels))]
-    return np.column_stack(out)
-
-
-def _latent_columns(variables: Sequence[LatentVariable]) -> LatentColumns:
-    each = [variable for variable in variables for _ in variable.labels]
-    cut = np.cumsum([0, *(variable.cutpoints for variable in each)])
-    return LatentColumns(
-        np.array([v.kind for v in each], dtype=np.int64), np.array([v.first for v in each], dtype=np.int64),
-        np.array([len(v.labels) for v in each], dtype=np.int64), cut.astype(np.int64),
-    )  # fmt: skip
-
-
-def _rows(working: Working, level: NDArray[np.int64]) -> LatentRows:
-    rows, patterns = working.rows, working.statistics.patterns
-    seen = patterns.any(1)[rows.pattern]
+def _rows(working: Working, level: NDArray[np.int64], *, by_cell: bool) -> LatentRows:
+    """The rows; by_cell: every cell of (cluster, pattern) counts as a pattern of its own."""
+    rows, st = working.rows, working.statistics
+    A = len(st.patterns)
+    number = rows.cluster * A + rows.pattern
+    seen = st.patterns.any(1)[rows.pattern]
     cell = np.full(len(rows.row), -1, dtype=np.int64)
-    cell[seen] = np.unique(rows.cluster[seen] * len(patterns) + rows.pattern[seen], return_inverse=True)[1]
+    cell[seen] = np.unique(number[seen], return_inverse=True)[1]
+    pattern = np.searchsorted(st.cell_cluster * A + st.cell_pattern, number) if by_cell else rows.pattern
     return LatentRows(
-        rows.cluster, rows.pattern, cell, np.ascontiguousarray(rows.X), np.ascontiguousarray(rows.Z),
+        rows.cluster, pattern.astype(np.int64), cell, np.ascontiguousarray(rows.X), np.ascontiguousarray(rows.Z),
         np.ascontiguousarray(level),
     )  # fmt: skip
 
 
-def _cells(
-    rows: IncompleteRows,
-    s: Array,
-    incomplete: Sequence[tuple[LatentVariable, NDArray[np.int64]]],
-    shift: Shift,
-    data: IncompleteData,
-) -> MissingCells:
-    """Missing cells in the order of the table's rows, variable by variable."""
-    place = np.full((len(rows.row), len(incomplete)), -1, dtype=np.int64)
-    at = np.empty(len(rows.row), dtype=np.int64)
-    at[rows.row] = np.arange(len(rows.row))
-    begin = 0
-    for v, (_, lacking) in enumerate(incomplete):
-        place[at[lacking], v] = begin + np.arange(len(lacking))
-        begin += len(lacking)
-    some = np.flatnonzero((place >= 0).any(1)).astype(np.int64)
-    first = np.array([variable.first for variable, _ in incomplete], dtype=np.int64)
-    values = [variable.values for variable, _ in incomplete]
-    return MissingCells(
-        some, np.ascontiguousarray(place[some]), first, s[first], np.ascontiguousarray(rows.fixed[np.ix_(some, first)]),
-        np.concatenate([np.empty(0), *values]), np.cumsum([0, *map(len, values)]).astype(np.int64),
-        _shifts(rows.row[some], s, incomplete, shift, data),
-    )  # fmt: skip
-
-
-def _shifts(
-    rows: NDArray[np.int64],
-    s: Array,
-    incomplete: Sequence[tuple[LatentVariable, NDArray[np.int64]]],
-    shift: Shift,
-    data: IncompleteData,
-) -> Array:
-    """(R, r) what is added to y* in these rows of the table, on the working scale."""
-    out = np.zeros((len(rows), len(s)))
-    for variable, _ in incomplete:
-        columns = slice(variable.first, variable.first + len(variable.labels))
-        out[:, columns] = shift.rows(variable.name, data)[rows] / s[columns]
-    return out
+def _by_cell(st: SufficientStatistics) -> SufficientStatistics:
+    """Every cell as a pattern of its own, so that each cluster may have weights of its own."""
+    return replace(st, patterns=st.patterns[st.cell_pattern], cell_pattern=np.arange(len(st.cell_pattern)))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.arguments import chosen
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.record import Family
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
+from bayesimp.messages import listing
+from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["LatentVariable", "check_levels", "fixed_entries", "latent_variables"]
+__all__ = ["LatentVariable", "check_levels", "checked_residual", "fixed_entries", "latent_variables"]
 
 KINDS = {"normal": NUMBER, "bernoulli": THRESHOLD, "ordinal": THRESHOLD, "categorical": UTILITY}
 MOST_COLUMNS = 62  # a pattern of missing values is one integer of 64 bits
@@ -33,6 +37,8 @@ class LatentVariable:
         The column of the first of them.
     levels, values
         Levels in order, and the numbers that stand for them in summaries; empty of a normal variable.
+    of_clusters
+        Whether it has one value in every cluster; `first` then counts the columns of such variables.
     """
 
     name: str
@@ -41,6 +47,7 @@ class LatentVariable:
     first: int
     levels: tuple
     values: NDArray[np.float64]
+    of_clusters: bool = False
 
     @property
     def labels(self) -> list[str]:
@@ -59,14 +66,14 @@ class LatentVariable:
 
 
 def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[LatentVariable, ...]:
-    """The variables of the model, with the places of their latent variables.
+    """The variables of the model in the order of the formula, with the places of their latent variables.
 
     Raises
     ------
     SpecificationError
         A family without latent normals, or more latent variables than a joint model takes.
     """
-    out, first = [], 0
+    out, first = [], [0, 0]
     for name in responses:
         data.missing(name)  # an unknown name is refused here, with suggestions
         variable = data.variable(name)
@@ -74,12 +81,19 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
         if family.name not in KINDS:
             raise SpecificationError(_no_latent(name, data.families[name]))
         values = variable.level_values if family.is_coded else np.empty(0)
-        out.append(LatentVariable(name, family, KINDS[family.name], first, variable.levels, values))
-        first += len(out[-1].labels)
-    if first > MOST_COLUMNS:
+        level = of_clusters(data, name)
+        made = LatentVariable(name, family, KINDS[family.name], first[level], variable.levels, values, level)
+        first[level] += len(made.labels)
+        out.append(made)
+    if all(variable.of_clusters for variable in out):
+        raise SpecificationError(
+            f"{listing(responses)}: variables of clusters only, each with one value in every cluster. A joint model of "
+            "rows needs a variable of rows on the left side; one row for each cluster is a table without clusters."
+        )
+    if max(first) > MOST_COLUMNS:
         largest = max(out, key=lambda v: len(v.labels))
         raise SpecificationError(
-            f"{first} latent variables for {len(out)} responses: a joint model takes {MOST_COLUMNS} at most. "
+            f"{max(first)} latent variables for {len(out)} responses: a joint model takes {MOST_COLUMNS} at most. "
             f"'{largest.name}' "
             f"has {len(largest.labels)} of them, one for each level but the first: join levels, or impute variable by "
             "variable with bi.FCS."
@@ -116,7 +130,7 @@ def check_levels(data: IncompleteData, variables: Sequence[LatentVariable]) -> N
 
 
 def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
-    """(r, r) entries of Sigma that identify latent scales, nan where Sigma is free.
+    """(w, w) entries of a covariance of these variables that identify latent scales, nan where it is free.
 
     1 on the diagonal of latent variables, 1/2 between utilities of one variable: that of independent utilities of all its
     levels, with variances 1/2, less that of the first.
@@ -128,3 +142,23 @@ def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
             size = len(variable.labels)
             out[variable.columns, variable.columns] = 0.5 * (np.eye(size) + np.ones((size, size)))
     return out
+
+
+def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Literal["common", "cluster"]:
+    """The option, if these variables can have it.
+
+    Raises
+    ------
+    SpecificationError
+        Another word, or a covariance for each cluster of variables with levels.
+    """
+    chosen(residual, "residual", ("common", "cluster"))
+    latent = [v.name for v in variables if v.kind != NUMBER and not v.of_clusters]
+    if residual == "cluster" and latent:
+        raise SpecificationError(
+            f"residual='cluster' takes normal variables of rows only, and {listing(latent)} "
+            f"{'has' if len(latent) == 1 else 'have'} levels: these say nothing of the scale of a latent variable, which "
+            "is fixed in every cluster, and the inverse-Wishart law of matrices with fixed entries has no known "
+            "constant. Take residual='common', or bi.FCS with methods.Gibbs(residual='cluster') for the normal ones."
+        )
+    return "cluster" if residual == "cluster" else "common"

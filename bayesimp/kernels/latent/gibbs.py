@@ -1,17 +1,21 @@
 """Gibbs sampler of the joint normal model on latent normals (docs/mathematics.md, sec. 14).
 
-Given the latent values y* of observed levels the model is the joint normal one with missing cells. One iteration:
+Given the latent values y* of observed levels the model is the joint normal one with missing cells. Variables of clusters
+are further elements of the clusters' vectors of effects, a_i = (vec(B_i), v_i - G_i gamma) ~ N(0, Psi): clusters are to
+them what rows are to other variables, and the same functions serve both. One iteration:
 
     1. c | beta, B, Sigma;  y* | c, beta, B, Sigma     kernels/latent/values.py, and their moments
-    2. beta, B | y*, Sigma, Psi                        kernels/normal/effects.py, missing values integrated out
+       the same of v* | gamma, B, Psi
+    2. beta, gamma, B | y*, v*, Sigma, Psi             kernels/latent/effects.py, missing values integrated out
        B and Psi rescaled together                     kernels/normal/rescale.py
-       y*_k, beta_k, B_k, c_k rescaled together        kernels/latent/scales.py
+       y*_k, beta_k, B_k, c_k rescaled together        kernels/latent/scales.py; v*_k, gamma_k, c_k too
     3. E'E of the completed rows | y*, beta, B, Sigma  kernels/normal/complete.py
-       Sigma | E'E                                     kernels/latent/residual.py; without latent variables as in
-                                                       kernels/normal/gibbs.py
-       Psi | B                                         kernels/covariance/update.py
+       Sigma | E'E                                     kernels/latent/residual.py, or as in kernels/normal/gibbs.py
+                                                       where no entry is fixed; in each cluster:
+                                                       kernels/latent/cluster_residuals.py
+       Psi | A'A                                       in the same way, from the completed a_i
 
-The state that is kept, and the missing cells, are those after beta and B are drawn, before anything is rescaled.
+The state that is kept, and the missing cells, are those after coefficients and effects are drawn.
 """
 
 from __future__ import annotations
@@ -21,22 +25,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.covariance.update import FIXED, invert, update_covariance
+from bayesimp.kernels.covariance.density import HALF_T
+from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, FIXED, invert, update_covariance
+from bayesimp.kernels.covariance.update import HUANG_WAND as HUANG_WAND_UPDATE
+from bayesimp.kernels.latent.cluster_residuals import draw_cluster_residuals
+from bayesimp.kernels.latent.effects import (
+    draw_coefficients_and_effects,
+    effects_to_values,
+    products_of_clusters,
+)
 from bayesimp.kernels.latent.missing import draw_missing_cells
 from bayesimp.kernels.latent.moments import renew_moments
-from bayesimp.kernels.latent.residual import KNOWN, draw_residual_covariance
+from bayesimp.kernels.latent.residual import HUANG_WAND, KNOWN, SCALES, draw_residual_covariance
 from bayesimp.kernels.latent.scales import move_scales
 from bayesimp.kernels.latent.values import draw_latent_values, predictors
 from bayesimp.kernels.linalg import copy_to
 from bayesimp.kernels.normal.complete import complete
 from bayesimp.kernels.normal.effects import pattern_weights
-from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
+from bayesimp.kernels.normal.rescale import rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
-from bayesimp.notation import Integer, Matrix, Stack, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
-    from bayesimp.kernels.latent.records import LatentColumns, LatentRows, MissingCells
+    from bayesimp.kernels.latent.records import Kept, LatentLevel, LatentState, SamplerPriors
     from bayesimp.kernels.latent.residual import ResidualPrior
     from bayesimp.kernels.normal.effects import Moments
 
@@ -44,112 +56,247 @@ __all__ = ["latent_gibbs"]
 
 
 @inner
-def _draw_Psi(
-    rng: np.random.Generator, prior: CovarianceUpdate, B: Stack, Psi_inverse: Matrix, Psi: Matrix
-) -> bool:
-    """Psi, in place, given B (m, q, r)."""
-    clusters, q, r = B.shape
-    T = np.zeros((r * q, r * q))
-    for i in range(clusters):
-        for k in range(r):
-            for l in range(q):
-                for j in range(r):
-                    for h in range(q):
-                        T[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
-    return update_covariance(rng, prior, T, np.int64(clusters), Psi_inverse, Psi)
+def _weights(Sigma: Stack, group: IntVector, level: LatentLevel) -> tuple[Stack, bool]:
+    """W (A, r, r): inverse of the observed part of the covariance of each pattern, Sigma[group]; whether all have one."""
+    if Sigma.shape[0] == 1:
+        return pattern_weights(Sigma[0], level.patterns)
+    A, r = level.patterns.shape
+    W = np.empty((A, r, r))
+    for a in range(A):
+        own, ok = pattern_weights(Sigma[group[a]], level.patterns[a : a + 1])
+        if not ok:
+            return W, False
+        copy_to(W[a], own[0])
+    return W, True
 
 
 @inner
-def _draw_Sigma(rng: np.random.Generator, m: Moments, free: CovarianceUpdate, restricted: ResidualPrior, W: Stack,
-                RR: Stack, n: Integer, Sigma: Matrix) -> bool:  # fmt: skip
-    """Sigma, in place, given cross products RR (A, r, r) of observed residuals.
+def _draw_covariance(
+    rng: np.random.Generator, level: LatentLevel, free: CovarianceUpdate, restricted: ResidualPrior, W: Stack, RR: Stack,
+    S: Matrix,
+) -> bool:  # fmt: skip
+    """S (w, w), in place, given cross products RR (A, w, w) of what is observed: Sigma of residuals, or Psi of the a_i.
 
-    free: the update where no entry is fixed; of kind FIXED, `restricted` is used.
+    free: the update where no entry is fixed; of kind FIXED, `restricted` is used, and of kind KNOWN that S stays.
     """
-    r = Sigma.shape[0]
-    S = np.zeros((r, r))
+    if free.kind == FIXED and restricted.kind == KNOWN:
+        return True
+    w, n = S.shape[0], np.int64(0)
+    T = np.zeros((w, w))
     for a in range(RR.shape[0]):
-        if m.pattern_rows[a] > 0 and not complete(
-            rng, m.pattern_rows[a], m.patterns[a], W[a], Sigma, RR[a], S
-        ):
+        n += level.counts[a]
+        if level.counts[a] > 0 and not complete(rng, level.counts[a], level.patterns[a], W[a], S, RR[a], T):
             return False
     if free.kind == FIXED:
-        return draw_residual_covariance(rng, restricted, S, n, Sigma)
-    inverse = np.empty((r, r))
-    return invert(Sigma, inverse) and update_covariance(rng, free, S, n, inverse, Sigma)
+        return draw_residual_covariance(rng, restricted, T, n, S)
+    inverse = np.empty((w, w))
+    return invert(S, inverse) and update_covariance(rng, free, T, n, inverse, S)
+
+
+@inner
+def _draw_residuals(
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, priors: SamplerPriors, W: Stack, RR: Stack,
+    state: LatentState, given: bool,
+) -> bool:  # fmt: skip
+    """Sigma, a and the residual covariances of the clusters, in place; here every pattern belongs to one cluster.
+
+    given: the covariances of the clusters alone.
+    """
+    G, r, _ = state.residuals.shape
+    T, n = np.zeros((G, r, r)), np.zeros(G, np.int64)
+    for a in range(RR.shape[0]):
+        i = group[a]
+        n[i] += level.counts[a]
+        if level.counts[a] > 0 and not complete(
+            rng, level.counts[a], level.patterns[a], W[a], state.residuals[i], RR[a], T[i]
+        ):
+            return False
+    return draw_cluster_residuals(
+        rng, priors.restricted_Sigma, priors.spread, n, T, state.Sigma, state.likeness, state.residuals, given
+    )
+
+
+@inner
+def _rescale(
+    rng: np.random.Generator, priors: SamplerPriors, W: Stack, m: Moments, state: LatentState
+) -> Integer:
+    """Effects and Psi rescaled together where the prior of Psi has the move; 0, or 4: Psi not positive definite."""
+    free, restricted, d = priors.free_Psi, priors.restricted_Psi, state.Psi.shape[0]
+    half_ts = (
+        restricted.kind == SCALES and restricted.family == HALF_T and not restricted.free_correlation.any()
+    )
+    one_by_one = half_ts or free.kind == DIAGONAL_HALF_T
+    if not (one_by_one or free.kind == HUANG_WAND_UPDATE or restricted.kind == HUANG_WAND):
+        return np.int64(0)
+    inverse = np.empty((d, d))
+    if not invert(state.Psi, inverse):
+        return np.int64(4)
+    nu, sd = (restricted.nu, restricted.sd) if free.kind == FIXED else (free.nu, free.sd)
+    together = np.int64(1) if one_by_one else np.int64(d)
+    rescale_effects(rng, nu, sd, together, W, m, state.beta, state.B, state.Psi, inverse)
+    return np.int64(0)
+
+
+@inner
+def _draw_values(
+    rng: np.random.Generator,
+    level: LatentLevel,
+    W: Stack,
+    rate: float,
+    beta: Matrix,
+    B: Stack,
+    cutpoints: Vector,
+    Y: Matrix,
+) -> bool:
+    """Latent values and cutpoints, in place; False where a value lies too far from its bounds."""
+    mu = np.empty(Y.shape)
+    predictors(level.rows, beta, B, mu)
+    return draw_latent_values(rng, level.rows, level.columns, W, mu, rate, cutpoints, Y)
+
+
+@inner
+def _keep(state: LatentState, kept: Kept, d: Integer) -> None:
+    """kept[d] <- the parameters."""
+    copy_to(kept.beta[d], state.beta)
+    copy_to(kept.Sigma[d], state.Sigma)
+    copy_to(kept.Psi[d], state.Psi)
+    copy_to(kept.gamma[d], state.gamma)
+    for h in range(state.cutpoints.size):
+        kept.cutpoints[d, h] = state.cutpoints[h]
+    for h in range(state.cluster_cutpoints.size):
+        kept.cluster_cutpoints[d, h] = state.cluster_cutpoints[h]
+    kept.likeness[d, 0] = state.likeness[0]
+    if kept.residuals.shape[0]:
+        for i in range(state.residuals.shape[0]):
+            copy_to(kept.residuals[d, i], state.residuals[i])
+
+
+@inner
+def _fill_cells(
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, clusters: LatentLevel, W: Stack, K: Stack,
+    state: LatentState, kept: Kept, d: Integer, stride: Integer,
+) -> bool:  # fmt: skip
+    """Missing cells of rows and of clusters at kept state d; False where a covariance is not positive definite."""
+    cells, further = np.empty(kept.cells.shape[1]), np.empty(kept.cluster_cells.shape[1])
+    if not draw_missing_cells(rng, level, group, W, state.residuals, state.beta, state.B, state.cutpoints, state.Y,
+                              cells, kept.mean[d], kept.sd[d]):  # fmt: skip
+        return False
+    w = state.V.shape[1]
+    if further.size and not draw_missing_cells(
+        rng, clusters, np.zeros(K.shape[0], np.int64), K, state.Psi.reshape((1, w, w)), state.gamma,
+        np.empty((state.V.shape[0], 0, w)), state.cluster_cutpoints, state.V, further, kept.cluster_mean[d],
+        kept.cluster_sd[d],
+    ):  # fmt: skip
+        return False
+    if (d + 1) % stride == 0:
+        at = (d + 1) // stride - 1
+        for h in range(cells.size):
+            kept.cells[at, h] = cells[h]
+        for h in range(further.size):
+            kept.cluster_cells[at, h] = further[h]
+    return True
+
+
+@inner
+def _draw_scales_and_covariances(
+    rng: np.random.Generator, m: Moments, level: LatentLevel, group: IntVector, clusters: LatentLevel,
+    priors: SamplerPriors, W: Stack, K: Stack, RR: Stack, latent: bool, latent_clusters: bool, state: LatentState,
+) -> Integer:  # fmt: skip
+    """Scales of latent variables, then Sigma and Psi, in place; 0, or a code of `latent_gibbs`.
+
+    RR (A, r, r): cross products of the residuals of observed rows.
+    """
+    effects_to_values(state.B, state.V)
+    AA = np.empty(K.shape)
+    products_of_clusters(clusters.rows, state.gamma, state.V, AA)
+    if latent:
+        move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, state.beta, state.B, state.cutpoints,
+                    state.Y)  # fmt: skip
+    if latent_clusters:
+        nothing = np.empty((0, 0, 0))
+        no_effects = np.empty((0, 0, state.V.shape[1]))
+        move_scales(rng, clusters, K, AA, priors.Q0_clusters, priors.t0_clusters, nothing, nothing, priors.rate,
+                    state.gamma, no_effects, state.cluster_cutpoints, state.V)  # fmt: skip
+    if not state.likeness[0] > 0.0:
+        if not _draw_covariance(rng, level, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma):
+            return np.int64(1)
+        copy_to(state.residuals[0], state.Sigma)
+    if not _draw_covariance(rng, clusters, priors.free_Psi, priors.restricted_Psi, K, AA, state.Psi):
+        return np.int64(4)
+    return np.int64(0)
 
 
 @kernel(nogil=True)
-def latent_gibbs(rng: np.random.Generator, iterations: int, thin: int, stride: int, m: Moments, rows: LatentRows,
-                 columns: LatentColumns, cells: MissingCells, free_Sigma: CovarianceUpdate,
-                 restricted_Sigma: ResidualPrior, prior_Psi: CovarianceUpdate, Q0: Matrix, t0: Vector, rate: float,
-                 Y: Matrix, cutpoints: Vector, beta: Matrix, B: Stack, Sigma: Matrix, Psi: Matrix, beta_draws: Stack,
-                 Sigma_draws: Stack, Psi_draws: Stack, cutpoint_draws: Matrix, mean_draws: Stack, sd_draws: Stack,
-                 cell_draws: Matrix) -> int:  # fmt: skip
-    """Run the chain from (Y, cutpoints, beta, B, Sigma, Psi), which are updated in place, as the moments m are.
+def latent_gibbs(
+    rng: np.random.Generator, iterations: int, thin: int, stride: int, given: bool, m: Moments, level: LatentLevel,
+    group: IntVector, clusters: LatentLevel, priors: SamplerPriors, state: LatentState, kept: Kept,
+) -> Integer:  # fmt: skip
+    """Run the chain from `state`, which is updated in place, as the moments m are.
 
     Parameters
     ----------
     thin, stride
         Every `thin`-th state is kept, and of every `stride`-th of these the imputed cells.
-    free_Sigma, restricted_Sigma
-        Prior of Sigma without and with fixed entries; the one that is not meant is of kind FIXED or KNOWN.
-    Q0, t0
-        (r p, r p), (r p,): precision, and precision times mean, of the normal prior of vec(beta); zero if flat.
-    rate
-        Of the exponential prior of the increments between cutpoints.
-    Y
-        (N, r) observed numbers and latent values of observed levels; zeros elsewhere.
-    beta_draws (D, p, r), Sigma_draws (D, r, r), Psi_draws (D, rq, rq), cutpoint_draws (D, c), mean_draws (D, m, V),
-    sd_draws (D, m, V), cell_draws (D // stride, cells)
+    given
+        Whether parameters stay as they are, so that latent values, effects and cells alone are drawn.
+    level, clusters
+        Rows of the table, and its clusters.
+    group
+        (A,) which of the residual covariances is that of each pattern of rows.
+    kept
         Arrays for what is kept; D = iterations // thin.
 
     Returns
     -------
-    0, or what failed: 1 Sigma, 2 a cluster's precision, 3 beta not identified, 4 Psi not positive definite, 5 a latent
-    value too far from its bounds.
+    0, or what failed: 1 Sigma, 2 a cluster's precision, 3 coefficients not identified, 4 Psi not positive definite, 5 a
+    latent value too far from its bounds.
     """
-    r = Sigma.shape[0]
-    latent = (columns.kind != 0).any()
-    mu, imputed = np.empty(Y.shape), np.empty(cell_draws.shape[1])
-    RR = np.zeros((m.patterns.shape[0], r, r))
-    Psi_inverse = np.empty(Psi.shape)
-    none = np.empty(0, np.int64)
-    n = np.int64(0)
-    for a in range(m.pattern_rows.size):
-        n += m.pattern_rows[a]
+    latent = (level.columns.kind != 0).any()
+    latent_clusters = (clusters.columns.kind != 0).any()
+    no_effects = np.empty((state.V.shape[0], 0, state.V.shape[1]))
     for t in range(iterations):
-        W, ok = pattern_weights(Sigma, m.patterns)
+        W, ok = _weights(state.residuals, group, level)
         if not ok:
             return 1
+        K, ok = pattern_weights(state.Psi, clusters.patterns)
+        if not ok:
+            return 4
         if latent:
-            predictors(rows, beta, B, mu)
-            if not draw_latent_values(rng, rows, columns, W, mu, rate, cutpoints, Y):
+            rate = -1.0 if given else priors.rate
+            if not _draw_values(rng, level, W, rate, state.beta, state.B, state.cutpoints, state.Y):
                 return 5
-            renew_moments(rows, columns, Y, m)
-        code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, none)
+            renew_moments(level.rows, level.columns, state.Y, m)
+        if latent_clusters:
+            rate = -1.0 if given else priors.rate
+            effects_to_values(state.B, state.V)
+            if not _draw_values(
+                rng, clusters, K, rate, state.gamma, no_effects, state.cluster_cutpoints, state.V
+            ):
+                return 5
+        code: Integer = draw_coefficients_and_effects(rng, W, K, m, clusters.rows, priors, state, given)
         if code:
-            return code
+            return 1 + code
+        if not given:
+            code = _rescale(rng, priors, W, m, state)
+            if code:
+                return code
+            K, ok = pattern_weights(state.Psi, clusters.patterns)
+            if not ok:
+                return 4
+        effects_to_values(state.B, state.V)
         if (t + 1) % thin == 0:
             d = (t + 1) // thin - 1
-            copy_to(beta_draws[d], beta)
-            copy_to(Sigma_draws[d], Sigma)
-            copy_to(Psi_draws[d], Psi)
-            for h in range(cutpoints.size):
-                cutpoint_draws[d, h] = cutpoints[h]
-            if not draw_missing_cells(rng, rows, columns, cells, m.patterns, W, Sigma, beta, B, cutpoints, Y, imputed,
-                                      mean_draws[d], sd_draws[d]):  # fmt: skip
+            _keep(state, kept, d)
+            if not _fill_cells(rng, level, group, clusters, W, K, state, kept, d, stride):
                 return 1
-            if (d + 1) % stride == 0:
-                for h in range(imputed.size):
-                    cell_draws[(d + 1) // stride - 1, h] = imputed[h]
-        residual_products(m, beta, B, RR)
-        if latent:
-            move_scales(rng, rows, columns, m, W, RR, Q0, t0, Psi_inverse, rate, beta, B, cutpoints, Y)
-        if not (free_Sigma.kind == FIXED and restricted_Sigma.kind == KNOWN) and not _draw_Sigma(
-            rng, m, free_Sigma, restricted_Sigma, W, RR, n, Sigma
-        ):
+        RR = np.zeros(W.shape)
+        residual_products(m, state.beta, state.B, RR)
+        if state.likeness[0] > 0.0 and not _draw_residuals(rng, level, group, priors, W, RR, state, given):
             return 1
-        if prior_Psi.kind != FIXED and not _draw_Psi(rng, prior_Psi, B, Psi_inverse, Psi):
-            return 4
+        if not given:
+            code = _draw_scales_and_covariances(
+                rng, m, level, group, clusters, priors, W, K, RR, latent, latent_clusters, state
+            )
+            if code:
+                return code
     return 0

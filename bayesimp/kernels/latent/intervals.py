@@ -6,7 +6,7 @@ import math
 
 from bayesimp.kernels.compiled import inner
 
-__all__ = ["log_between"]
+__all__ = ["ROOT_HALF", "log_between"]
 
 ROOT_HALF = math.sqrt(0.5)
 LOG_2PI = math.log(2.0 * math.pi)

@@ -11,10 +11,10 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.complete import conditional
-from bayesimp.notation import BoolMatrix, Integer, Matrix, Stack, Vector
+from bayesimp.notation import BoolMatrix, Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.latent.records import LatentColumns, LatentRows, MissingCells
+    from bayesimp.kernels.latent.records import LatentColumns, LatentLevel, LatentRows
 
 __all__ = ["draw_missing_cells"]
 
@@ -70,20 +70,22 @@ def _complete_row(
 
 @inner
 def draw_missing_cells(
-    rng: np.random.Generator, rows: LatentRows, columns: LatentColumns, cells: MissingCells, patterns: BoolMatrix,
-    W: Stack, Sigma: Matrix, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix, out: Vector, mean: Matrix,
-    sd: Matrix,
+    rng: np.random.Generator, level: LatentLevel, group: IntVector, W: Stack, Sigma: Stack, beta: Matrix, B: Stack,
+    cutpoints: Vector, Y: Matrix, out: Vector, mean: Matrix, sd: Matrix,
 ) -> bool:  # fmt: skip
     """out (c,) <- the imputed cells: numbers in the units of the data, positions of levels.
+
+    Sigma (G, w, w), group (A,): the covariance of each pattern.
 
     mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable,
     levels as the numbers that stand for them; nan where there are none.
     Returns False if a conditional covariance is not positive definite.
     """
-    r, V = Sigma.shape[0], cells.column.size
+    rows, columns, cells, patterns = level.rows, level.columns, level.cells, level.patterns
+    r, V = Sigma.shape[1], cells.column.size
     K, A = np.zeros((patterns.shape[0], r, r)), np.zeros((patterns.shape[0], r, r))
     for a in range(patterns.shape[0]):
-        if conditional(W[a], Sigma, patterns[a], K[a], A[a]) < 0:
+        if conditional(W[a], Sigma[group[a]], patterns[a], K[a], A[a]) < 0:
             return False
     fill(mean, math.nan)
     fill(sd, math.nan)
@@ -103,9 +105,9 @@ def draw_missing_cells(
                 drawn = cells.unit[v] * (y[k] + cells.fixed[h, v])
                 number = drawn
             else:
-                level = _level(columns, k, cutpoints, y)
-                drawn = float(level)
-                number = cells.value[cells.start[v] + level]
+                position = _level(columns, k, cutpoints, y)
+                drawn = float(position)
+                number = cells.value[cells.start[v] + position]
             out[cells.place[h, v]] = drawn
             _add(number, count, mean, sd, i, v)
     for i in range(mean.shape[0]):

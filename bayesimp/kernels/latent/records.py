@@ -7,11 +7,26 @@ UTILITY     y = the largest of 0, y*_1, .., y*_K-1; 0 the reference level       
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-__all__ = ["NUMBER", "THRESHOLD", "UTILITY", "LatentColumns", "LatentRows", "MissingCells"]
+if TYPE_CHECKING:
+    from bayesimp.kernels.covariance.update import CovarianceUpdate
+    from bayesimp.kernels.latent.residual import ResidualPrior
+
+__all__ = [
+    "NUMBER",
+    "THRESHOLD",
+    "UTILITY",
+    "Kept",
+    "LatentColumns",
+    "LatentRows",
+    "LatentState",
+    "LatentLevel",
+    "MissingCells",
+    "SamplerPriors",
+]
 
 NUMBER, THRESHOLD, UTILITY = range(3)
 
@@ -60,3 +75,84 @@ class MissingCells(NamedTuple):
     value: np.ndarray
     start: np.ndarray
     shift: np.ndarray
+
+
+class LatentLevel(NamedTuple):
+    """Rows of the table (w = r columns), or its clusters (w = rq + s columns: effects, then variables of clusters).
+
+    rows, columns, cells; patterns (A, w) bool: what is observed, effects always; counts (A,): rows of each pattern in
+    which anything is.
+    """
+
+    rows: LatentRows
+    columns: LatentColumns
+    cells: MissingCells
+    patterns: np.ndarray
+    counts: np.ndarray
+
+
+class SamplerPriors(NamedTuple):
+    """All priors on the working scale.
+
+    free_Sigma, restricted_Sigma: of Sigma without and with fixed entries; the one that is not meant is of kind FIXED or
+    KNOWN. free_Psi, restricted_Psi: the same of Psi. Q0 (r p, r p), t0 (r p,): precision of vec(beta), and precision
+    times mean; zero if flat. Q0_clusters (w p_2, w p_2), t0_clusters: of vec(gamma), w = rq + s, zero for effects.
+    rate: of the exponential increments between cutpoints; spread: of the half-normal (2 / a)^1/2.
+    """
+
+    free_Sigma: CovarianceUpdate
+    restricted_Sigma: ResidualPrior
+    free_Psi: CovarianceUpdate
+    restricted_Psi: ResidualPrior
+    Q0: np.ndarray
+    t0: np.ndarray
+    Q0_clusters: np.ndarray
+    t0_clusters: np.ndarray
+    rate: float
+    spread: float
+
+
+class LatentState(NamedTuple):
+    """Where a chain is.
+
+    Y (N, r): observed numbers and latent values of observed levels, zeros elsewhere; cutpoints (c,); beta (p, r);
+    B (m, q, r); Sigma (r, r); Psi (w, w); V (m, w): effects and values of variables of clusters, zeros where missing;
+    cluster_cutpoints (c_2,); gamma (p_2, w): their coefficients, zero for effects; residuals (G, r, r): Sigma itself, or
+    one residual covariance for each cluster; likeness (1,): a of kernels/latent/cluster_residuals.py.
+    """
+
+    Y: np.ndarray
+    cutpoints: np.ndarray
+    beta: np.ndarray
+    B: np.ndarray
+    Sigma: np.ndarray
+    Psi: np.ndarray
+    V: np.ndarray
+    cluster_cutpoints: np.ndarray
+    gamma: np.ndarray
+    residuals: np.ndarray
+    likeness: np.ndarray
+
+
+class Kept(NamedTuple):
+    """Arrays for D kept states, and for imputed cells of every `stride`-th of them.
+
+    beta (D, p, r), Sigma (D, r, r), Psi (D, w, w), cutpoints (D, c), gamma (D, p_2, w), cluster_cutpoints (D, c_2),
+    likeness (D, 1), residuals (D, G, r, r) or (0, ...) if they are not wanted; mean, sd (D, m, V), cluster_mean,
+    cluster_sd (D, m, V_2); cells (D / stride, cells), cluster_cells (D / stride, cells_2).
+    """
+
+    beta: np.ndarray
+    Sigma: np.ndarray
+    Psi: np.ndarray
+    cutpoints: np.ndarray
+    gamma: np.ndarray
+    cluster_cutpoints: np.ndarray
+    likeness: np.ndarray
+    residuals: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    cluster_mean: np.ndarray
+    cluster_sd: np.ndarray
+    cells: np.ndarray
+    cluster_cells: np.ndarray

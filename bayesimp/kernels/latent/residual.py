@@ -44,6 +44,7 @@ __all__ = [
     "SCALES",
     "ResidualPrior",
     "draw_residual_covariance",
+    "log_g",
     "residual_steps",
 ]
 
@@ -69,7 +70,7 @@ class ResidualPrior(NamedTuple):
 
 
 @inner
-def _log_g(prior: ResidualPrior, nu: float, k: Integer, s: float) -> float:
+def log_g(prior: ResidualPrior, nu: float, k: Integer, s: float) -> float:
     """log g_k(s) up to a constant."""
     if prior.kind != SCALES:
         return -(nu + 1.0) * math.log(s)
@@ -85,7 +86,7 @@ def _log_scale_target(
 ) -> float:
     """log p(x | rest), own = K_kk T_kk, cross = sum_{j != k} K_kj T_kj."""
     u = math.exp(-x)
-    return (1.0 - n) * x + _log_g(prior, nu, k, s / u) - 0.5 * u * u * own - u * cross
+    return (1.0 - n) * x + log_g(prior, nu, k, s / u) - 0.5 * u * u * own - u * cross
 
 
 @inner

@@ -5,11 +5,13 @@ augmentation follows that direction slowly, so one step is made in it (Liu & Sab
 1999), with t = log alpha drawn by slice sampling from
 
     log p(t) = d t - S_2 e^(2t) / 2 - S_1 e^t,
-    S_2 = sum_a tr(W_GG (E'E)_GG)_a + beta_G' Q_GG beta_G + sum_i b_iG' (Psi^-1)_GG b_iG
-    S_1 = sum_a tr(W_GH (E'E)_HG)_a + beta_G' (Q_GH beta_H - t_G) + sum_i b_iG' (Psi^-1)_GH b_iH + rate c_K-1
+    S_2 = sum_a tr(W_GG (E'E)_GG)_a + beta_G' Q_GG beta_G + sum_o tr(W'_GG (A'A)_GG)_o
+    S_1 = sum_a tr(W_GH (E'E)_HG)_a + beta_G' (Q_GH beta_H - t_G) + sum_o tr(W'_GH (A'A)_HG)_o + rate c_K-1
 
 G are the columns of one variable (all utilities of a nominal one), H the others, N(Q^-1 t, Q^-1) the prior of vec(beta),
-and d the number of values that are multiplied: latent values observed, coefficients, effects and free cutpoints.
+and d the number of values that are multiplied: latent values observed, coefficients, effects and free cutpoints. A are
+the effects of clusters and the residuals of variables of clusters, o the patterns in which these are observed, and W' the
+inverse of Psi there. The latent values of variables of clusters are rescaled in the same way, without effects.
 """
 
 from __future__ import annotations
@@ -24,8 +26,7 @@ from bayesimp.kernels.latent.records import NUMBER
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.latent.records import LatentColumns, LatentRows
-    from bayesimp.kernels.normal.effects import Moments
+    from bayesimp.kernels.latent.records import LatentLevel
 
 __all__ = ["move_scales", "slice_of_log_scale"]
 
@@ -52,71 +53,96 @@ def slice_of_log_scale(rng: np.random.Generator, d: float, S2: float, S1: float)
 
 
 @inner
+def _cross(W: Stack, R: Stack, k: Integer, l: Integer) -> float:
+    """sum_a W_akl R_akl; what is not observed has W = 0."""
+    s = 0.0
+    for a in range(W.shape[0]):
+        if W[a, k, l] != 0.0:
+            s += W[a, k, l] * R[a, k, l]
+    return s
+
+
+@inner
 def _sums(
-    m: Moments, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, Psi_inverse: Matrix, beta: Matrix, B: Stack,
-    first: Integer, last: Integer,
+    W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack, AA: Stack, q: Integer, beta: Matrix, first: Integer,
+    last: Integer,
 ) -> tuple[float, float]:  # fmt: skip
     """S_2 and S_1 of the columns first .. last-1, but for the cutpoints."""
     p, r = beta.shape
-    clusters, q, _ = B.shape
     S2 = S1 = 0.0
     for k in range(first, last):
         for l in range(r):
-            s = 0.0
-            for a in range(W.shape[0]):
-                if m.pattern_rows[a] > 0 and W[a, k, l] != 0.0:
-                    s += W[a, k, l] * RR[a, k, l]
+            s = _cross(W, RR, k, l)
             for x in range(p):
                 for y in range(p):
                     s += beta[x, k] * Q0[k * p + x, l * p + y] * beta[y, l]
-            for e in range(q):
-                for f in range(q):
-                    w = Psi_inverse[k * q + e, l * q + f]
-                    for i in range(clusters):
-                        s += B[i, e, k] * w * B[i, f, l]
             if first <= l < last:
                 S2 += s
             else:
                 S1 += s
         for x in range(p):
             S1 -= beta[x, k] * t0[k * p + x]
+        for e in range(k * q, k * q + q):
+            for f in range(AA.shape[1]):
+                s = _cross(W_effects, AA, e, f)
+                if first * q <= f < last * q:
+                    S2 += s
+                else:
+                    S1 += s
     return S2, S1
 
 
 @inner
 def move_scales(
-    rng: np.random.Generator, rows: LatentRows, columns: LatentColumns, m: Moments, W: Stack, RR: Stack, Q0: Matrix,
-    t0: Vector, Psi_inverse: Matrix, rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
+    rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack,
+    AA: Stack, rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
 ) -> None:  # fmt: skip
-    """One step for every latent variable; beta, B, cutpoints, Y and RR (A, r, r), products of residuals, in place."""
-    p, r = beta.shape
+    """One step for every latent variable, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
+
+    W (A, w, w), RR: weights and cross products of residuals by pattern; W_effects, AA (A', d, d): the same of effects and
+    variables of clusters, whose first w q rows are the effects. B has q = 0 where there are none.
+    """
+    p, w = beta.shape
     clusters, q, _ = B.shape
-    for first in range(r):
+    columns = level.columns
+    for first in range(w):
         if columns.kind[first] == NUMBER or columns.first[first] != first:
             continue
         last = first + columns.width[first]
         begin, end = columns.cut[first], columns.cut[last]
-        S2, S1 = _sums(m, W, RR, Q0, t0, Psi_inverse, beta, B, first, last)
+        S2, S1 = _sums(W, RR, Q0, t0, W_effects, AA, q, beta, first, last)
         free = max(end - begin - 1, 0)
         if free:
             S1 += rate * cutpoints[end - 1]
         observed = 0
-        for a in range(m.patterns.shape[0]):
-            if m.patterns[a, first]:
-                observed += m.pattern_rows[a]
+        for a in range(level.counts.size):
+            if level.patterns[a, first]:
+                observed += level.counts[a]
         d = (observed + p + clusters * q) * (last - first) + free
         alpha = math.exp(slice_of_log_scale(rng, float(d), S2, S1))
         for h in range(begin, end):
             cutpoints[h] *= alpha
         for k in range(first, last):
-            for x in range(p):
-                beta[x, k] *= alpha
-            for i in range(clusters):
-                for l in range(q):
-                    B[i, l, k] *= alpha
-            for j in range(Y.shape[0]):
-                Y[j, k] *= alpha
-            for a in range(RR.shape[0]):
-                for l in range(r):
-                    RR[a, k, l] *= alpha
-                    RR[a, l, k] *= alpha
+            _multiply(k, alpha, beta, B, Y, RR, AA)
+
+
+@inner
+def _multiply(k: Integer, alpha: float, beta: Matrix, B: Stack, Y: Matrix, RR: Stack, AA: Stack) -> None:
+    """Everything of column k by alpha."""
+    clusters, q, _ = B.shape
+    for x in range(beta.shape[0]):
+        beta[x, k] *= alpha
+    for i in range(clusters):
+        for l in range(q):
+            B[i, l, k] *= alpha
+    for j in range(Y.shape[0]):
+        Y[j, k] *= alpha
+    for a in range(RR.shape[0]):
+        for l in range(RR.shape[1]):
+            RR[a, k, l] *= alpha
+            RR[a, l, k] *= alpha
+    for a in range(AA.shape[0]):
+        for e in range(k * q, k * q + q):
+            for f in range(AA.shape[1]):
+                AA[a, e, f] *= alpha
+                AA[a, f, e] *= alpha

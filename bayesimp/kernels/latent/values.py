@@ -22,7 +22,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.draws import truncated_normal
-from bayesimp.kernels.latent.intervals import log_between
+from bayesimp.kernels.latent.intervals import ROOT_HALF, log_between
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from bayesimp.kernels.latent.records import LatentColumns, LatentRows
 
 __all__ = ["draw_latent_values", "predictors"]
+
+PLAIN = 1e-4  # a difference of two Phi above this has twelve digits
+SMALL = 1e-280  # below which a product of probabilities above PLAIN may soon underflow
 
 
 @inner
@@ -61,6 +64,8 @@ def draw_latent_values(
 ) -> bool:
     """Y (N, r) and cutpoints drawn in place, column by column; Y has zeros where nothing is observed.
 
+    rate: of the increments between cutpoints; below 0, cutpoints are known.
+
     Returns False where the law of a latent value cannot be told from its bound.
     """
     eta, sd = np.empty(Y.shape[0]), np.empty(Y.shape[0])
@@ -69,7 +74,7 @@ def draw_latent_values(
             continue
         _conditional(rows, W, mu, Y, k, eta, sd)
         c = cutpoints[columns.cut[k] : columns.cut[k + 1]]
-        if c.size > 1:
+        if c.size > 1 and rate >= 0.0:
             _draw_cutpoints(rng, rows, k, eta, sd, rate, c)
         for j in range(Y.shape[0]):
             y = rows.level[j, k]
@@ -125,21 +130,50 @@ def _utility_bounds(
 
 
 @inner
-def _log_target(
-    rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector, l: Integer, at: float
-) -> float:
-    """log p(c_l | rest) at a number between its neighbours, up to a constant."""
+def _neighbours(
+    rows: LatentRows, k: Integer, eta: Vector, sd: Vector, c: Vector, l: Integer, bound: Vector, phi: Vector
+) -> None:
+    """bound, phi (N,) <- the other bound of rows of levels l and l + 1, in units of their normal, and Phi of it.
+
+    They stay while c_l moves, so that each density costs one Phi a row instead of two.
+    """
     below = c[l - 1]
     above = c[l + 1] if l + 1 < c.size else math.inf
-    # between two cutpoints the prior is flat: what one increment loses the other gains
-    total = 0.0 if l + 1 < c.size else -rate * (at - below)
     for j in range(eta.size):
         y = rows.level[j, k]
-        if y == l:
-            total += log_between((below - eta[j]) / sd[j], (at - eta[j]) / sd[j])
-        elif y == l + 1:
-            total += log_between((at - eta[j]) / sd[j], (above - eta[j]) / sd[j])
-    return total
+        if y == l or y == l + 1:
+            bound[j] = ((below if y == l else above) - eta[j]) / sd[j]
+            phi[j] = 0.5 * math.erfc(-bound[j] * ROOT_HALF)
+
+
+@inner
+def _log_target(
+    rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector, l: Integer, bound: Vector,
+    phi: Vector, at: float,
+) -> float:  # fmt: skip
+    """log p(c_l | rest) at a number between its neighbours, up to a constant.
+
+    Probabilities are multiplied, and their logarithm is taken before they underflow. Differences of Phi that lose digits
+    are taken on the log scale.
+    """
+    # between two cutpoints the prior is flat: what one increment loses the other gains
+    total = 0.0 if l + 1 < c.size else -rate * (at - c[l - 1])
+    product = 1.0
+    for j in range(eta.size):
+        y = rows.level[j, k]
+        if y != l and y != l + 1:
+            continue
+        x = (at - eta[j]) / sd[j]
+        own = 0.5 * math.erfc(-x * ROOT_HALF)
+        p = own - phi[j] if y == l else phi[j] - own
+        if p > PLAIN:
+            product *= p
+            if product < SMALL:
+                total += math.log(product)
+                product = 1.0
+        else:
+            total += log_between(bound[j], x) if y == l else log_between(x, bound[j])
+    return total + math.log(product)
 
 
 @inner
@@ -147,23 +181,25 @@ def _draw_cutpoints(
     rng: np.random.Generator, rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector
 ) -> None:
     """c (K - 1,) drawn in place, but for the first, by slice sampling (Neal 2003): one step each."""
+    bound, phi = np.empty(eta.size), np.empty(eta.size)
     for l in range(1, c.size):
+        _neighbours(rows, k, eta, sd, c, l, bound, phi)
         n = 1
         for j in range(eta.size):
             n += rows.level[j, k] == l or rows.level[j, k] == l + 1
         width = 4.0 / math.sqrt(n)
         least, most = c[l - 1], c[l + 1] if l + 1 < c.size else math.inf
-        height = _log_target(rows, k, eta, sd, rate, c, l, c[l]) - rng.standard_exponential()
+        height = _log_target(rows, k, eta, sd, rate, c, l, bound, phi, c[l]) - rng.standard_exponential()
         low = c[l] - width * rng.random()
         high = low + width
-        while low > least and _log_target(rows, k, eta, sd, rate, c, l, low) > height:
+        while low > least and _log_target(rows, k, eta, sd, rate, c, l, bound, phi, low) > height:
             low -= width
-        while high < most and _log_target(rows, k, eta, sd, rate, c, l, high) > height:
+        while high < most and _log_target(rows, k, eta, sd, rate, c, l, bound, phi, high) > height:
             high += width
         low, high = max(low, least), min(high, most)
         while True:
             at = low + (high - low) * rng.random()
-            if at == c[l] or _log_target(rows, k, eta, sd, rate, c, l, at) >= height:
+            if at == c[l] or _log_target(rows, k, eta, sd, rate, c, l, bound, phi, at) >= height:
                 break
             if at < c[l]:
                 low = at

@@ -17,7 +17,6 @@ Where a flat prior leaves Q singular, the caller may have coefficients held (ker
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -30,11 +29,27 @@ from bayesimp.kernels.linalg import (
     solve_lower,
     solve_lower_t,
 )
+from bayesimp.kernels.normal.equations import (
+    add_crosses,
+    add_fixed,
+    add_precision,
+    factor_precision,
+    given_factors,
+    solve_crosses,
+    subtract_clusters,
+)
 from bayesimp.kernels.normal.held import hold
 from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.notation import BoolMatrix, IntVector, Matrix, Stack, Vector
 
-__all__ = ["Moments", "draw_beta_and_effects", "draw_effects", "effects_from_normals", "moments"]
+__all__ = [
+    "Moments",
+    "draw_beta_and_effects",
+    "draw_effects",
+    "effects_from_normals",
+    "moments",
+    "pattern_weights",
+]
 
 
 class Moments(NamedTuple):
@@ -102,46 +117,16 @@ def pattern_weights(Sigma: Matrix, patterns: BoolMatrix) -> tuple[Stack, bool]:
 
 @inner
 def _factor_precisions(W: Stack, Psi_inverse: Matrix, m: Moments, L: Stack, v: Matrix) -> bool:
-    """L (m, n, n), v (m, n) <- L_i and v_i of every cluster. Returns False if some M_i is not positive definite.
-
-    Here and below clusters are indexed, not sliced: a view of an array costs numba more than the work on it.
-    """
+    """L (m, n, n), v (m, n) <- L_i and v_i of every cluster. Returns False if some M_i is not positive definite."""
     clusters, n, _ = L.shape
-    q, r = m.ZZ.shape[1], W.shape[1]
     for i in range(clusters):
         for e in range(n):
             v[i, e] = 0.0
             for f in range(e + 1):
                 L[i, e, f] = Psi_inverse[e, f]
-        for c in range(m.first[i], m.first[i + 1]):
-            a = m.cell_pattern[c]
-            for k in range(r):
-                for j in range(r):
-                    w = W[a, k, j]
-                    if w == 0.0:
-                        continue
-                    for l in range(q):
-                        v[i, k * q + l] += m.ZY[c, l, j] * w
-                    if j <= k:
-                        for l in range(q):
-                            for h in range(q):
-                                L[i, k * q + l, j * q + h] += w * m.ZZ[c, l, h]
-        for e in range(n):
-            for f in range(e):
-                s = L[i, e, f]
-                for k in range(f):
-                    s -= L[i, e, k] * L[i, f, k]
-                L[i, e, f] = s / L[i, f, f]
-            s = L[i, e, e]
-            for k in range(e):
-                s -= L[i, e, k] * L[i, e, k]
-            if not s > 0.0:
-                return False
-            L[i, e, e] = math.sqrt(s)
-            s = v[i, e]
-            for k in range(e):
-                s -= L[i, e, k] * v[i, k]
-            v[i, e] = s / L[i, e, e]
+        add_precision(W, m, i, L, v)
+        if not factor_precision(L, v, i):
+            return False
     return True
 
 
@@ -149,59 +134,12 @@ def _factor_precisions(W: Stack, Psi_inverse: Matrix, m: Moments, L: Stack, v: M
 def _factor_crosses(W: Stack, m: Moments, L: Stack, U: Stack) -> None:
     """U (m, n, r p) <- U_i = L_i^-1 C_i of every cluster; zero for clusters without observed rows."""
     clusters, n, P = U.shape
-    q, p, r = m.ZX.shape[1], m.ZX.shape[2], W.shape[1]
     for i in range(clusters):
         for e in range(n):
             for x in range(P):
                 U[i, e, x] = 0.0
-        for c in range(m.first[i], m.first[i + 1]):
-            a = m.cell_pattern[c]
-            for k in range(r):
-                for j in range(r):
-                    w = W[a, k, j]
-                    if w != 0.0:
-                        for l in range(q):
-                            for x in range(p):
-                                U[i, k * q + l, j * p + x] += w * m.ZX[c, l, x]
-        for e in range(n):
-            for k in range(e):
-                f = L[i, e, k]
-                for x in range(P):
-                    U[i, e, x] -= f * U[i, k, x]
-            d = 1.0 / L[i, e, e]
-            for x in range(P):
-                U[i, e, x] *= d
-
-
-@inner
-def _fixed_precision(W: Stack, m: Moments, Q0: Matrix, t0: Vector, Q: Matrix, t: Vector) -> None:
-    """Q, t <- precision of vec(beta) and its product with the mean, if there were no effects."""
-    r, p = W.shape[1], m.ZX.shape[2]
-    copy_to(Q, Q0)
-    for x in range(t.size):
-        t[x] = t0[x]
-    for a in range(W.shape[0]):
-        if m.pattern_rows[a] == 0:
-            continue
-        for k in range(r):
-            for j in range(r):
-                w = W[a, k, j]
-                for x in range(p):
-                    t[k * p + x] += m.XY[a, x, j] * w
-                    for h in range(p):
-                        Q[k * p + x, j * p + h] += w * m.XX[a, x, h]
-
-
-@inner
-def _subtract_effects(U: Stack, v: Matrix, Q: Matrix, t: Vector) -> None:
-    """Q, t <- those with the effects integrated out, Q - sum_i U_i'U_i (lower triangle) and t - sum_i U_i'v_i."""
-    for i in range(U.shape[0]):
-        for e in range(U.shape[1]):
-            for x in range(U.shape[2]):
-                u = U[i, e, x]
-                t[x] -= u * v[i, e]
-                for h in range(x + 1):
-                    Q[x, h] -= u * U[i, e, h]
+        add_crosses(W, m, i, U)
+        solve_crosses(L, i, U)
 
 
 @inner
@@ -232,11 +170,16 @@ def draw_beta_and_effects(
     if not _factor_precisions(W, Psi_inverse, m, L, v):
         return 1
     _factor_crosses(W, m, L, U)
-    Q, t, before = np.empty((P, P)), np.empty(P), np.empty(P)
-    _fixed_precision(W, m, Q0, t0, Q, t)
+    Q = np.empty((P, P))
+    t = np.empty(P)
+    copy_to(Q, Q0)
+    for x in range(P):
+        t[x] = t0[x]
+    add_fixed(W, m, Q, t)
+    before = np.empty(P)
     for x in range(P):
         before[x] = Q[x, x]
-    _subtract_effects(U, v, Q, t)
+    subtract_clusters(U, v, Q, t)
     fixed = np.zeros(P, np.bool_)
     if held.size:
         hold(Q, t, Q0, before, beta, fixed)
@@ -254,28 +197,8 @@ def draw_beta_and_effects(
     z = np.empty(clusters * n)
     for e in range(z.size):
         z[e] = rng.standard_normal()
-    _given_factors(z, L, U, v, t, B)
+    given_factors(z, L, U, v, t, B)
     return 0
-
-
-@inner
-def _given_factors(z: Vector, L: Stack, U: Stack, v: Matrix, vec_beta: Vector, B: Stack) -> None:
-    """B_i (m, q, r) <- L_i^-T (v_i - U_i vec(beta) + z_i), z (>= m n,) standard normal."""
-    clusters, q, r = B.shape
-    n = r * q
-    b = np.empty(n)
-    for i in range(clusters):
-        for e in range(n):
-            s = v[i, e]
-            for x in range(vec_beta.size):
-                s -= U[i, e, x] * vec_beta[x]
-            b[e] = s + z[i * n + e]
-        for e in range(n - 1, -1, -1):
-            s = b[e]
-            for k in range(e + 1, n):
-                s -= L[i, k, e] * b[k]
-            b[e] = s / L[i, e, e]
-            B[i, e % q, e // q] = b[e]
 
 
 @inner
@@ -299,7 +222,7 @@ def effects_from_normals(
     if not _factor_precisions(W, Psi_inverse, m, L, v):
         return False
     _factor_crosses(W, m, L, U)
-    _given_factors(z, L, U, v, vec_beta, B)
+    given_factors(z, L, U, v, vec_beta, B)
     return True
 
 

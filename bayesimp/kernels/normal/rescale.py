@@ -84,7 +84,7 @@ def propose_scales(
 ) -> int:
     """One proposal for every effect; alphas (n,) <- by how much each is to be multiplied. Returns how many were accepted.
 
-    Lambda (n, n), lam (n,), Psi and Psi_inverse (n, n) are changed in place; nu, sd, d as in `rescale_effects`.
+    Lambda (n, n), lam (n,), Psi and Psi_inverse are changed in place; these and nu, sd, d as in `rescale_effects`.
     """
     n = alphas.size
     accepted = 0
@@ -109,10 +109,11 @@ def propose_scales(
         lam[e] *= alpha
         for f in range(n):
             Lambda[e, f] *= alpha
+            Lambda[f, e] *= alpha
+        for f in range(Psi.shape[0]):
             Psi[e, f] *= alpha
             Psi_inverse[e, f] /= alpha
-        for f in range(n):
-            Lambda[f, e] *= alpha
+        for f in range(Psi.shape[0]):
             Psi[f, e] *= alpha
             Psi_inverse[f, e] /= alpha
     return accepted
@@ -134,7 +135,8 @@ def rescale_effects(
     """One proposal for every effect; B, Psi and Psi_inverse are changed in place. Returns how many were accepted.
 
     nu, sd (n,): degrees of freedom and scales of the half-t standard deviations; d: n for Huang-Wand, 1 for
-    independent standard deviations.
+    independent standard deviations. Psi may be larger than the effects: its first n rows are theirs, the others those
+    of variables of clusters, which keep their values (kernels/latent/effects.py); then d counts all rows.
     """
     clusters, q, r = B.shape
     n = r * q

@@ -36,13 +36,19 @@ def at(column: str, values) -> pd.DataFrame:
     return table().assign(**{column: values})
 
 
-CLUSTER = np.repeat([1.0, 2.0, 1.5, 4.0, 0.2, 3.0], 20)
+def few_pairs() -> np.ndarray:
+    """Two values in each cluster that agree, by chance or not."""
+    out = np.full(120, None, dtype=object)
+    for i, level in enumerate("ababba"):
+        out[20 * i : 20 * i + 2] = level
+    return out
+
+
 OF_CLUSTERS = "'z' has one value in each.*JointGLMM and bi.FCS impute variables of"
 REFUSED = {
     "a count": (at("k", np.arange(120) % 7), {"k": "poisson"}, "y + k ~ x + (1 | g)", "family 'poisson'.*JointGLMM"),
     "one level": (at("b", ["yes"] * 119 + [None]), {}, FORMULA, "'b' has one value, 'yes', in all 119 rows"),
-    "of clusters": (at("z", CLUSTER), {}, "y + z ~ x + (1 | g)", OF_CLUSTERS),
-    "levels of clusters": (at("z", CLUSTER > 1.6), {}, "y + z ~ x + (1 | g)", OF_CLUSTERS),
+    "of clusters by chance": (at("z", few_pairs()), {"z": "bernoulli"}, "y + z ~ x + (1 | g)", OF_CLUSTERS),
     "many levels": (at("n", [f"{k % 64}" for k in range(120)]), {}, "y + n ~ x + (1 | g)", "64 latent.*'n' has 63"),
     "no such column": (table(), {}, "y + nob ~ x + (1 | g)", "nob"),
     "incomplete predictor": (table(), {}, "y ~ b + (1 | g)", "'b'"),
@@ -57,6 +63,19 @@ def test_what_is_refused_before_sampling(name):
         bi.JointLatent(data(frame, **families), formula)
 
 
+def test_a_covariance_for_each_cluster_is_refused_where_it_is_not_sound():
+    with pytest.raises(
+        SpecificationError, match=r"residual='cluster' takes normal .* 'b', 'o', 'c' have levels"
+    ):
+        bi.JointLatent(data(), FORMULA, residual="cluster")
+    with pytest.raises(SpecificationError, match="residual must be 'common' or 'cluster', got 'each'"):
+        bi.JointLatent(data(), "y ~ x + (1 | g)", residual="each")
+    with pytest.raises(
+        SpecificationError, match="clusters=True keeps the residual covariance of every cluster"
+    ):
+        bi.JointLatent(data(), FORMULA).impute(clusters=True)
+
+
 def test_priors_and_samplers_that_are_refused():
     with pytest.raises(SpecificationError, match=r"LKJ on Psi.*JointGLMM"):
         bi.JointLatent(data(), FORMULA, pr.Priors(Psi=pr.LKJ()))
@@ -69,8 +88,6 @@ def test_priors_and_samplers_that_are_refused():
     imp = bi.JointLatent(data(), FORMULA).impute(**SHORT)
     with pytest.raises(SpecificationError, match="log_likelihood: JointLatent does not compute it"):
         imp.tree_with("log_likelihood")
-    with pytest.raises(SpecificationError, match="JointLatent"):
-        imp.transform(table())
 
 
 @pytest.mark.parametrize(

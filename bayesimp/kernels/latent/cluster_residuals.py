@@ -1,0 +1,238 @@
+"""One residual covariance matrix in each cluster, alike between clusters (Yucel 2011; R jomo's "random").
+
+    Sigma_i ~ IW(nu, a S),    nu = a + r - 1,    density  |Sigma_i|^-(nu + r + 1)/2 etr(-a S Sigma_i^-1 / 2)
+
+Every variance is then that of kernels/chained/gibbs.py: 1 / Sigma_i,kk ~ Gamma(a/2, rate a S_kk / 2), so that S_kk is a
+typical variance, E(1 / Sigma_i,kk) = 1 / S_kk, and h = (2/a)^1/2 about the standard deviation of log Sigma_i,kk between
+clusters. S has the prior of a common Sigma; h ~ half-normal(spread), whose density is positive at h = 0, where all
+matrices are S.
+
+With T_i the cross product of the n_i completed residuals of cluster i, the Sigma_i integrated out,
+
+    p(T | S, a)  ~  prod_i Gamma_r((nu + n_i)/2) / Gamma_r(nu/2)  |a S|^(nu/2) |a S + T_i|^-((nu + n_i)/2)
+
+Standard deviations and partial correlations of S (their priors: kernels/latent/residual.py) and log h are each moved by
+one step of slice sampling under it (Neal 2003); then
+
+    Sigma_i | S, a, T_i  ~  IW(nu + n_i, a S + T_i)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.covariance.update import invert
+from bayesimp.kernels.draws import draw_inverse_wishart
+from bayesimp.kernels.latent.residual import HUANG_WAND, INVERSE_WISHART, KNOWN, log_g
+from bayesimp.kernels.linalg import cholesky_log_det, copy_to
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.kernels.latent.residual import ResidualPrior
+
+__all__ = ["cluster_residual_steps", "draw_cluster_residuals"]
+
+SCALE, CORRELATION, LIKENESS = range(3)
+
+
+@inner
+def _log_likelihood(n: IntVector, T: Stack, S: Matrix, a: float, of_a: bool) -> float:
+    """log p(T | S, a), without the gamma functions unless `of_a`; -inf where S is not positive definite."""
+    r = S.shape[0]
+    A = np.empty((r, r))
+    for k in range(r):
+        for j in range(r):
+            A[k, j] = a * S[k, j]
+    log_det = cholesky_log_det(A, r)
+    if math.isnan(log_det):
+        return -math.inf
+    nu, total = a + r - 1.0, 0.0
+    for i in range(n.size):
+        if n[i] == 0:
+            continue
+        for k in range(r):
+            for j in range(k + 1):
+                A[k, j] = a * S[k, j] + T[i, k, j]
+        # the difference of the two first: each is large where the matrices hardly differ
+        after = cholesky_log_det(A, r)
+        total -= 0.5 * nu * (after - log_det) + 0.5 * n[i] * after
+        if of_a:
+            for k in range(r):
+                total += math.lgamma(0.5 * (nu + n[i] - k)) - math.lgamma(0.5 * (nu - k))
+    return total if not math.isnan(total) else -math.inf
+
+
+@inner
+def _log_target(
+    move: Integer, x: float, k: Integer, j: Integer, middle: float, size: float, prior: ResidualPrior, nu: float,
+    kappa: float, scale: Matrix, spread: float, n: IntVector, T: Stack, S: Matrix, a: float, out: Matrix,
+) -> float:  # fmt: skip
+    """log p of one number given everything else; out (r, r) <- S at it.
+
+    SCALE: x of s_k e^x; CORRELATION: partial correlation x of k and j, S_kj = middle + x size; LIKENESS: log h. nu,
+    kappa, scale: the density of S as in kernels/latent/residual.py.
+    """
+    r = S.shape[0]
+    if move == LIKENESS:
+        h = math.exp(x)
+        square = h * h
+        if not 0.0 < square < math.inf:
+            return -math.inf
+        return x - 0.5 * square / spread**2 + _log_likelihood(n, T, S, 2.0 / square, True)
+    copy_to(out, S)
+    if move == SCALE:
+        factor = math.exp(x)
+        for l in range(r):
+            out[k, l] *= factor
+            out[l, k] *= factor
+        log_p = x + log_g(prior, nu, k, math.sqrt(out[k, k]))
+    else:
+        rest = (1.0 - x) * (1.0 + x)
+        if not rest > 0.0:
+            return -math.inf
+        out[k, j] = middle + x * size
+        out[j, k] = out[k, j]
+        log_p = kappa * math.log(rest)
+    K = np.empty((r, r))
+    if not invert(out, K):
+        return -math.inf
+    for l in range(r):
+        for o in range(r):
+            log_p -= 0.5 * scale[l, o] * K[l, o]
+    return log_p + _log_likelihood(n, T, out, a, False)
+
+
+@inner
+def _slice(
+    rng: np.random.Generator, move: Integer, k: Integer, j: Integer, prior: ResidualPrior, nu: float, kappa: float,
+    scale: Matrix, spread: float, n: IntVector, T: Stack, S: Matrix, likeness: Vector,
+) -> None:  # fmt: skip
+    """One step of slice sampling of the number that `move` names; S or likeness in place."""
+    r, a = S.shape[0], likeness[0]
+    out, K = np.empty((r, r)), np.empty((r, r))
+    now = middle = size = 0.0
+    rows = 1
+    for i in range(n.size):
+        rows += n[i]
+    width = 3.0 / math.sqrt(rows)
+    if move == LIKENESS:
+        now, width = 0.5 * math.log(2.0 / a), 1.0
+    elif move == CORRELATION:
+        if not invert(S, K):
+            return
+        det = K[k, k] * K[j, j] - K[k, j] * K[k, j]
+        size = math.sqrt(K[k, k] * K[j, j]) / det
+        now = -K[k, j] / math.sqrt(K[k, k] * K[j, j])
+        middle = S[k, j] - now * size
+    common = (move, k, j, middle, size)
+    height = _at(common, now, prior, nu, kappa, scale, spread, n, T, S, a, out) - rng.standard_exponential()
+    low = now - width * rng.random()
+    high = low + width
+    least, most = (-1.0, 1.0) if move == CORRELATION else (-math.inf, math.inf)
+    while low > least and _at(common, low, prior, nu, kappa, scale, spread, n, T, S, a, out) >= height:
+        low -= width
+    while high < most and _at(common, high, prior, nu, kappa, scale, spread, n, T, S, a, out) >= height:
+        high += width
+    low, high = max(low, least), min(high, most)
+    while True:
+        x = low + (high - low) * rng.random()
+        if _at(common, x, prior, nu, kappa, scale, spread, n, T, S, a, out) >= height:
+            break
+        if x == now:  # round-off: the interval has no other number
+            return
+        if x < now:
+            low = x
+        else:
+            high = x
+    if move == LIKENESS:
+        likeness[0] = 2.0 * math.exp(-2.0 * x)
+    else:
+        copy_to(S, out)
+
+
+@inner
+def _at(
+    common: tuple, x: float, prior: ResidualPrior, nu: float, kappa: float, scale: Matrix, spread: float, n: IntVector,
+    T: Stack, S: Matrix, a: float, out: Matrix,
+) -> float:  # fmt: skip
+    """`_log_target` at x; common: what does not change within a step."""
+    move, k, j, middle, size = common
+    return _log_target(move, x, k, j, middle, size, prior, nu, kappa, scale, spread, n, T, S, a, out)
+
+
+@inner
+def draw_cluster_residuals(
+    rng: np.random.Generator, prior: ResidualPrior, spread: float, n: IntVector, T: Stack, S: Matrix, likeness: Vector,
+    Sigma: Stack, given: bool,
+) -> bool:  # fmt: skip
+    """S (r, r), a (1,) and Sigma (m, r, r), in place, given cross products T (m, r, r) of n (m,) residuals.
+
+    given: S and a stay as they are. Returns False where a matrix is not positive definite.
+    """
+    r = S.shape[0]
+    if not given and not _draw_common(rng, prior, spread, n, T, S, likeness):
+        return False
+    a, scale = likeness[0], np.empty((r, r))
+    for i in range(n.size):
+        for k in range(r):
+            for j in range(r):
+                scale[k, j] = a * S[k, j] + T[i, k, j]
+        if not draw_inverse_wishart(rng, a + r - 1.0 + n[i], scale, Sigma[i], r):
+            return False
+    return True
+
+
+@inner
+def _draw_common(
+    rng: np.random.Generator,
+    prior: ResidualPrior,
+    spread: float,
+    n: IntVector,
+    T: Stack,
+    S: Matrix,
+    likeness: Vector,
+) -> bool:
+    """S and a, in place, the matrices of the clusters integrated out; False where S is not positive definite."""
+    r = S.shape[0]
+    nu, kappa = prior.nu, prior.eta - 1.0
+    if prior.kind == HUANG_WAND:
+        nu = prior.nu + r - 1.0
+    if prior.kind == INVERSE_WISHART or prior.kind == HUANG_WAND:
+        kappa = -0.5 * (nu + r + 1.0)
+    K, scale = np.empty((r, r)), np.empty((r, r))
+    if not invert(S, K):
+        return False
+    copy_to(scale, prior.scale)
+    if prior.kind == HUANG_WAND:
+        for k in range(r):
+            rate = prior.nu * K[k, k] + 1.0 / prior.sd[k] ** 2
+            scale[k, k] += 2.0 * prior.nu * rng.standard_gamma(0.5 * (prior.nu + r)) / rate
+    zero = np.int64(0)
+    if prior.kind != KNOWN:
+        for k in range(r):
+            if prior.free_sd[k]:
+                _slice(rng, SCALE, k, zero, prior, nu, kappa, scale, spread, n, T, S, likeness)
+        for k in range(r):
+            for j in range(k):
+                if prior.free_correlation[k, j]:
+                    _slice(rng, CORRELATION, k, j, prior, nu, kappa, scale, spread, n, T, S, likeness)
+    _slice(rng, LIKENESS, zero, zero, prior, nu, kappa, scale, spread, n, T, S, likeness)
+    return True
+
+
+@kernel(nogil=True)
+def cluster_residual_steps(
+    rng: np.random.Generator, prior: ResidualPrior, spread: float, n: IntVector, T: Stack, S: Matrix, likeness: Vector,
+    Sigma: Stack, S_out: Stack, a_out: Vector,
+) -> bool:  # fmt: skip
+    """S_out (D, r, r), a_out (D,) <- S and a after each of D rounds of `draw_cluster_residuals`, for tests."""
+    for d in range(a_out.size):
+        if not draw_cluster_residuals(rng, prior, spread, n, T, S, likeness, Sigma, False):
+            return False
+        a_out[d] = likeness[0]
+        copy_to(S_out[d], S)
+    return True

@@ -1,0 +1,244 @@
+"""Calibration of `JointLatent` with variables of clusters, and with a residual covariance in each cluster: `python -m
+tests.calibration.latent_clusters`.
+
+Parameters are drawn from explicit priors with SciPy, tables are simulated longhand, cells are deleted at random and for
+whole clusters (variables of clusters by cluster), and the whole of `bi.JointLatent(...).impute(...)` runs on them.
+`--datasets 300` rewrites LATENT_CLUSTERS_RESULTS.md.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import invwishart
+
+import bayesimp as bi
+from bayesimp import priors as pr
+from tests.calibration import sbc
+from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
+from tests.calibration.montecarlo import REJECTED
+from tests.calibration.run import LEVEL, SEED, row
+
+BETA = pr.Normal(0.0, 0.8)
+
+
+@dataclass(frozen=True)
+class Latent(Design):
+    """The same record with another model; `factors` are not used."""
+
+    residual: str = "common"
+
+    def model(self, frame: pd.DataFrame) -> bi.JointLatent:
+        data = bi.IncompleteData(frame, "g", self.families)
+        return bi.JointLatent(data, self.analysis, self.priors, residual=self.residual)
+
+
+# -- variables of clusters: a number s, and k with two or three levels ------------------------------------------
+
+NU = 11.0  # of the inverse-Wishart prior of Psi
+
+
+def scale_of(d: int) -> np.ndarray:
+    """(d, d) its scale as in SciPy: effects and variables of clusters go together."""
+    return 5.0 * (0.25 * np.eye(d) + 0.75 * np.ones((d, d)))
+
+
+def given_block(S: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """An inverse-Wishart draw S given that its last rows and columns are `block`.
+
+    S_22 is independent of (S_12 S_22^-1, S_11 - S_12 S_22^-1 S_21), so that these stay.
+    """
+    n = len(S) - len(block)
+    G = np.linalg.solve(S[n:, n:], S[n:, :n]).T
+    rest = S[:n, :n] - G @ S[n:, :n]
+    return np.block([[rest + G @ block @ G.T, G @ block], [block @ G.T, block]])
+
+
+def of_clusters(rng, levels: int):
+    """y and b of rows; s and k of clusters, with a covariate z of clusters."""
+    block = 0.5 * (np.eye(levels - 1) + 1)
+    d = 3 + levels - 1
+    Psi = given_block(invwishart(NU, scale_of(d)).rvs(random_state=rng), block)
+    rho = rng.uniform(-1, 1)  # LKJ(1) of two variables
+    s = abs(rng.standard_t(4.0))
+    Sigma = np.array([[s * s, s * rho], [s * rho, 1.0]])
+    beta, gamma = rng.normal(0.0, 0.8, (3, 2)), rng.normal(0.0, 0.8, (2, levels))
+    x, z = rng.normal(size=len(g)), rng.normal(size=CLUSTERS)
+    a = rng.multivariate_normal(np.zeros(d), Psi, CLUSTERS, method="cholesky")
+    E = rng.multivariate_normal(np.zeros(2), Sigma, len(g), method="cholesky")
+    Y = np.column_stack([np.ones(len(g)), x, z[g]]) @ beta + a[g, :2] + E
+    v = np.column_stack([np.ones(CLUSTERS), z]) @ gamma + a[:, 2:]
+    u = np.column_stack([np.zeros(CLUSTERS), v[:, 1:]]).argmax(axis=1)
+    frame = pd.DataFrame(
+        {"g": g, "x": x, "z": z[g], "y": Y[:, 0], "b": (Y[:, 1] > 0).astype(float), "s": v[g, 0]}
+    )
+    frame["k"] = pd.Categorical.from_codes(u[g], list("pqr"[:levels]))
+    return frame, {"beta": beta, "Sigma": Sigma, "Psi": Psi, "beta_clusters": gamma}
+
+
+def priors(levels: int) -> pr.Priors:
+    Psi = pr.InverseWishart(NU, np.linalg.inv(scale_of(2 + levels)))
+    return pr.Priors(pr.LKJ(1.0, pr.HalfT(scale=[1.0, 1.0], nu=4.0)), Psi, BETA)
+
+
+FORMULA = "y + b + s + k ~ x + z + (1 | g)"
+HOLES, WHOLE, FAMILIES = {"y": 1, "b": 2, "s": 3, "k": 4}, ("s", "k"), {"b": "bernoulli"}
+
+
+def two_levels(rng):
+    return of_clusters(rng, 2)
+
+
+def three_levels(rng):
+    return of_clusters(rng, 3)
+
+
+BINARY = Latent(FORMULA, {}, priors(2), two_levels, HOLES, FAMILIES | {"k": "bernoulli"}, WHOLE)
+NOMINAL = Latent(FORMULA, {}, priors(3), three_levels, HOLES, FAMILIES, WHOLE)
+
+# -- a residual covariance in each cluster -----------------------------------------------------------------------
+
+NU_S, SCALE_S, SPREAD = 6.0, 4.0, 0.5
+PSI = pr.HuangWand(nu=4.0, scale=0.6)
+
+
+def unlike(rng):
+    """Two numbers, Sigma_i ~ IW(a + 1, a S)."""
+    S = invwishart(NU_S, SCALE_S * np.eye(2)).rvs(random_state=rng)
+    a = 2.0 / (SPREAD * rng.normal()) ** 2
+    Psi = sbc.draw_covariance(rng, PSI, 2)
+    beta, x = rng.normal(0.0, 0.8, (2, 2)), rng.normal(size=len(g))
+    b = rng.multivariate_normal(np.zeros(2), Psi, CLUSTERS, method="cholesky")
+    Sigma = np.array([invwishart(a + 1.0, a * S).rvs(random_state=rng) for _ in range(CLUSTERS)])
+    E = np.einsum("jkl,jl->jk", np.linalg.cholesky(Sigma)[g], rng.normal(size=(len(g), 2)))
+    Y = np.column_stack([np.ones(len(g)), x]) @ beta + b[g] + E
+    frame = pd.DataFrame({"g": g, "x": x, "y": Y[:, 0], "w": Y[:, 1]})
+    return frame, {"beta": beta, "Sigma": S, "Psi": Psi, "likeness": np.array(a)}
+
+
+UNLIKE = Latent(
+    "y + w ~ x + (1 | g)", {}, pr.Priors(pr.InverseWishart(NU_S, 1 / SCALE_S), PSI, BETA), unlike, {"y": 1, "w": 2},
+    residual="cluster",
+)  # fmt: skip
+DESIGNS = {
+    "binary variable of clusters": BINARY,
+    "nominal variable of clusters": NOMINAL,
+    "unlike residuals": UNLIKE,
+}
+
+
+# -- wrong variants ------------------------------------------------------------------------------------------
+
+
+def with_clusters(model, **changes):
+    clusters = model.table.of_clusters
+    level = clusters.level._replace(**changes)
+    model.table = replace(model.table, of_clusters=replace(clusters, level=level))
+    return model
+
+
+def values_of_the_other_sign(model):
+    """What a number of clusters lies above its regression lies below."""
+    clusters = model.table.of_clusters
+    V = clusters.V.copy()
+    V[:, 2] *= -1
+    model.table = replace(model.table, of_clusters=replace(clusters, V=V))
+    return model
+
+
+def missing_taken_for_zero(model):
+    """Variables of clusters count as observed, at their mean, where they are missing."""
+    patterns = np.ones_like(model.table.of_clusters.level.patterns)
+    return with_clusters(model, patterns=patterns)
+
+
+def variance_not_fixed(model):
+    prior = model.working_priors.restricted_Psi
+    free = prior._replace(free_sd=np.ones_like(prior.free_sd))
+    model.working_priors = replace(model.working_priors, restricted_Psi=free)
+    return model
+
+
+def levels_of_other_clusters(model):
+    rows = model.table.of_clusters.level.rows
+    level = rows.level.copy()
+    seen = level[:, -1] >= 0
+    level[seen, -1] = np.roll(level[seen, -1], 1)
+    return with_clusters(model, rows=rows._replace(level=level))
+
+
+def covariates_of_other_clusters(model):
+    rows = model.table.of_clusters.level.rows
+    return with_clusters(model, rows=rows._replace(X=np.roll(rows.X, 1, axis=0)))
+
+
+def one_covariance(model):
+    """The residuals of all clusters have the same covariance."""
+    common = bi.JointLatent(model.data, model.formula.text, model.priors)
+    return common
+
+
+def prior_of_other_likeness(model):
+    model.working_priors = replace(model.working_priors, spread=0.1)
+    return model
+
+
+def prior_of_another_typical_covariance(model):
+    """Its scale is 20 times as large."""
+    restricted = model.working_priors.restricted_Sigma
+    other = restricted._replace(scale=20 * restricted.scale)
+    model.working_priors = replace(model.working_priors, restricted_Sigma=other)
+    return model
+
+
+VARIANTS = {
+    "values of the other sign": (BINARY, values_of_the_other_sign),
+    "missing values of clusters taken for means": (BINARY, missing_taken_for_zero),
+    "latent variance of clusters not fixed": (BINARY, variance_not_fixed),
+    "levels of other clusters": (BINARY, levels_of_other_clusters),
+    "covariates of other clusters": (BINARY, covariates_of_other_clusters),
+    "one residual covariance": (UNLIKE, one_covariance),
+    "another prior of likeness": (UNLIKE, prior_of_other_likeness),
+    "another prior of the typical covariance": (UNLIKE, prior_of_another_typical_covariance),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", type=int, default=300)
+    parser.add_argument("--only", nargs="*", help="these designs or variants; nothing is written")
+    options = parser.parse_args()
+    began, lines, right, caught = time.perf_counter(), [], [], []
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    for name, design in DESIGNS.items():
+        if not options.only or name in options.only:
+            found = ranks(design, options.datasets, SEED)
+            right.append(sbc.overall(found) > LEVEL / len(DESIGNS))
+            report(row(name, found))
+    for name, (design, spoil) in VARIANTS.items():
+        if not options.only or name in options.only:
+            found = ranks(design, options.datasets // 2, SEED, spoil=spoil)
+            caught.append(sbc.overall(found) < REJECTED)
+            report(row(f"spoiled: {name}", found))
+    if options.only:
+        return
+    head = [
+        "# Calibration of variables of clusters and of residual covariances of clusters", "", __doc__.strip(), "",
+        f"{date.today()}, {options.datasets} data sets (half for each spoiled model), "
+        f"{time.perf_counter() - began:.0f} s. Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(right) else 'NO'}; "
+        f"spoiled below {REJECTED}: {'all' if all(caught) else 'NOT ALL'}.", "",
+        "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    Path(__file__).with_name("LATENT_CLUSTERS_RESULTS.md").write_text("\n".join(head + lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
