@@ -95,7 +95,9 @@ def impute(
             raise SpecificationError(
                 "family= is that of the response of analysis=; of other variables, families={'name': ...}."
             )
-        model, settings = _fcs(frame, cluster, families, methods, predictors, options), {"cycles": cycles}
+        _check_options(options, FCS.__init__, "FCS", "tune and workers")
+        data = IncompleteData(frame, cluster, families)
+        model, settings = chained_equations(data, methods, predictors, **options), {"cycles": cycles}
     if show:
         print(f"{_reason(chosen, engine, analysis)}\n{model}")
     imputations = model.impute(m, seed=seed, progress=progress, **settings)
@@ -134,8 +136,8 @@ def _reason(chosen: str, engine: str | None, analysis: str | Sequence[str] | Non
     )
 
 
-def _fcs(
-    frame: Any, cluster: str, families: Any, methods: Any, predictors: Any, options: Mapping[str, Any]
+def chained_equations(
+    data: IncompleteData, methods: Any = None, predictors: Any = None, **options: Any
 ) -> FCS:
     """Chained equations, with the normal variables that have the default method in one joint block.
 
@@ -143,8 +145,6 @@ def _fcs(
     clusters do not identify these coefficients: with 15 of them the between-cluster variance of an analysis came out 1.5
     times that of the joint model (benchmarks/FEW_CLUSTERS.md). A block has one Psi for it.
     """
-    _check_options(options, FCS.__init__, "FCS", "tune and workers")
-    data = IncompleteData(frame, cluster, families)
     # a block has no predictors of its own, and none that are derived from its variables
     chosen = predictors is not None or "blocks" in options or "derived" in options
     together = [] if chosen else _normal_variables(data, methods)
