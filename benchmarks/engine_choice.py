@@ -2,18 +2,18 @@
 
     python -m benchmarks.engine_choice --replicates 30 --workers 2       # writes benchmarks/ENGINE_CHOICE.md
 
-Tables of benchmarks/engine_tables.py with 6 to 100 clusters (180 to 600 rows). Covariates lack 20% of their values, more
-often where the outcome is large; x1 and x2 also in 15% of the clusters. m = 10; runs are shorter than by default (SHORT),
-so that a replicate of all 19 cells takes about a minute. A run that is stopped goes on (``--out``).
+Tables of benchmarks/engine_tables.py with 6 to 100 clusters (180 to 600 rows). Covariates lack 20% of their values,
+more often where the outcome is large; x1 and x2 also in 15% of the clusters. m = 10; runs are shorter than by default
+(SHORT), so that a replicate of all 19 cells takes about a minute. A run that is stopped goes on (``--out``).
 
-The rule of choice, written before any result was seen. Within a class of tables (covariates and outcome; 6 to 15 clusters,
-or more; random slope of an incomplete variable or not):
+The rule of choice, written before any result was seen. Within a class of tables (covariates and outcome; 6 to 15
+clusters, or more; random slope of an incomplete variable or not):
 
 1. An engine is out if it fails in more than 5% of the data sets, or does not mix in more than 20% of those examined.
 2. Its loss is the mean over cells and terms of log(RMSE / RMSE of the complete data); its lack of coverage the largest,
    over terms, of the mean over cells of min(0.95, coverage of the complete data) less its own.
-3. Engines are tied with the best if each exceeds the smallest value by no more than two Monte Carlo standard errors of the
-   difference (jackknife over replicates, so paired), or by less than 0.02.
+3. Engines are tied with the best if each exceeds the smallest value by no more than two Monte Carlo standard errors of
+   the difference (jackknife over replicates, so paired), or by less than 0.02.
 4. Of those tied, the one that takes least CPU time is chosen; where none is tied in both, the one with the least loss.
 """
 
@@ -33,14 +33,14 @@ from bayesimp.diagnostics.convergence import glance
 from bayesimp.errors import StatisticalWarning
 from bayesimp.studies import Study
 from bayesimp.studies.tested import Reference
-from bayesimp.workflow.automatic import chained_equations
 from bayesimp.workflow.default_formula import joint_formula
+from bayesimp.workflow.engine_models import chained_equations
 from benchmarks.engine_report import by_term, plain, report
 from benchmarks.engine_tables import Cell
 
 M = 10
 HERE = Path(__file__).parent
-ROUND = 4  # replicates of every cell before the next: a study that is stopped has them all alike
+ROUND = 6  # replicates of every cell before the next: a study that is stopped has them all alike
 EXAMINED = 4  # one data set of so many is examined for convergence
 SHORT: Mapping[str, Mapping[str, int]] = {
     "fcs": {"cycles": 30},
@@ -139,9 +139,9 @@ def main() -> None:
     about = (__doc__ or "").split("\n\n", 2)[2]
     (HERE / "ENGINE_CHOICE.md").write_text(
         f"# Which engine\n\nMade by `python -m benchmarks.engine_choice --replicates {done}` (bayesimp "
-        f"{bi.__version__}, Python {platform.python_version()}).\n\n{about}\n{report(results, done)}\n"
-        "Bias, RMSE and coverage of every cell, engine and term, and paired differences between engines, with Monte Carlo\n"
-        "standard errors, are in benchmarks/engine_choice.csv.\n"
+        f"{bi.__version__}, Python {platform.python_version()}).\n\n{about}\n{report(results)}\n"
+        "Bias, RMSE and coverage of every cell, engine and term, and paired differences between engines, with Monte\n"
+        "Carlo standard errors, are in benchmarks/engine_choice.csv.\n"
     )
 
 

@@ -59,7 +59,10 @@ def evidence(results: Mapping[Cell, Any]) -> Evidence:
                 )
                 rows.setdefault(str(method), []).append(pair)
     longest = max(len(pair[0]) for pairs in rows.values() for pair in pairs)
-    found = {m: tuple(np.array([_padded(p[k], longest) for p in pairs]) for k in (0, 1)) for m, pairs in rows.items()}
+    found = {
+        m: tuple(np.array([_padded(p[k], longest) for p in pairs]) for k in (0, 1))
+        for m, pairs in rows.items()
+    }
     return Evidence(found, terms)  # type: ignore[arg-type]
 
 
@@ -115,7 +118,9 @@ def chosen(
     return min(tied, key=lambda e: seconds[e]), tied
 
 
-def chains(results: Mapping[Cell, Any]) -> tuple[dict[str, float], dict[str, tuple[int, int]], dict[str, float]]:
+def chains(
+    results: Mapping[Cell, Any],
+) -> tuple[dict[str, float], dict[str, tuple[int, int]], dict[str, float]]:
     """By engine: median CPU seconds (mean over cells), data sets that do not mix and those examined, share failed."""
     seconds: dict[str, list[float]] = {}
     looked: dict[str, list[bool]] = {}
@@ -139,14 +144,14 @@ def chains(results: Mapping[Cell, Any]) -> tuple[dict[str, float], dict[str, tup
 
 
 HEAD = (
-    "| covariates, outcome | clusters | random slope | cells | engine | loss | above the least | lack of coverage | above "
-    "the least | does not mix | failed | CPU, s | |\n" + "|---" * 13 + "|\n"
+    "| covariates, outcome | clusters | random slope | cells | engine | loss | above the least | lack of coverage | "
+    "above the least | does not mix | failed | CPU, s | |\n" + "|---" * 13 + "|\n"
 )
 
 
-def report(results: Mapping[Cell, Any], replicates: int) -> str:
+def report(results: Mapping[Cell, Any]) -> str:
     """The classes, one line for each engine, with what the rule chooses."""
-    lines = []
+    lines, counts = [], [result.units["replicate"].nunique() for result in results.values()]
     for key in dict.fromkeys(class_of(cell) for cell in results):
         own = {cell: result for cell, result in results.items() if class_of(cell) == key}
         found = evidence(own)
@@ -164,8 +169,8 @@ def report(results: Mapping[Cell, Any], replicates: int) -> str:
                 f"{failed[engine]:.0%} | {seconds[engine]:.2f} | {word} |"
             )
     return (
-        f"Replicates of each cell: {replicates}. Monte Carlo standard errors in brackets. CPU: median of an imputation of\n"
-        "m = 10, mean over cells.\n\n" + HEAD + "\n".join(lines) + "\n"
+        f"Replicates of each cell: {min(counts)} to {max(counts)}. Monte Carlo standard errors in brackets. CPU: median "
+        "of an\nimputation of m = 10, mean over cells.\n\n" + HEAD + "\n".join(lines) + "\n"
     )
 
 
@@ -179,7 +184,9 @@ def by_term(results: Mapping[Cell, Any]) -> pd.DataFrame:
         engines = [name for name in result.units["method"].unique() if name != REFERENCE]
         for engine in engines[1:]:
             paired = result.compare(engine, engines[0])
-            known = paired["term"].isin(cell.truth) & paired["measure"].isin(["difference", "rmse", "coverage"])
+            known = paired["term"].isin(cell.truth) & paired["measure"].isin(
+                ["difference", "rmse", "coverage"]
+            )
             parts.append(paired[known].rename(columns={"comparison": "engine"}))
     table = pd.concat(parts, ignore_index=True)
     return table[["scenario", "engine", "term", "measure", "value", "mcse", "n"]].round(4)

@@ -2,8 +2,8 @@
 
 Variables are drawn in order, each given those before it. Effects of clusters on covariates have variance 0.3 and
 correlation 0.3; those on the outcome are independent of them, and an effect of the cluster mean of x1 on a linear outcome
-makes its associations within and between clusters differ. So no engine has the model that made the table: latent normals would be probit models, and chained equations
-and joint GLMMs have the covariates in another order, given the outcome.
+makes its associations within and between clusters differ. So no engine has the model that made the table: latent normals
+are probit models, and chained equations and joint GLMMs have the covariates in another order, given the outcome.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def design(cell: Cell) -> Design:
     variables = [SimulatedVariable("w", "normal", {}, ("Intercept",)), *COVARIATES[cell.covariates], outcome]
     k = sum(len(v.effect_names) for v in variables)
     Psi = VARIANCE * ((1 - CORRELATION) * np.eye(k) + CORRELATION)
-    own_effects = len(random)  # those of the outcome are independent of the covariates', as the analysis assumes
+    own_effects = len(
+        random
+    )  # those of the outcome are independent of the covariates', as the analysis assumes
     Psi[-own_effects:], Psi[:, -own_effects:] = 0.0, 0.0
     Psi[-own_effects:, -own_effects:] = np.diag([VARIANCE, SLOPE][:own_effects])
     return Design(variables, cell.clusters, sizes(cell), Psi)
@@ -143,4 +145,4 @@ def sizes(cell: Cell) -> list[int]:
     mean = ROWS[cell.clusters]
     if cell.balanced:
         return [mean] * cell.clusters
-    return [int(round(x)) for x in np.linspace(mean / 3, 5 * mean / 3, cell.clusters)]
+    return [round(x) for x in np.linspace(mean / 3, 5 * mean / 3, cell.clusters)]
