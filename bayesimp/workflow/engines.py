@@ -13,13 +13,13 @@ from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import Formula, parse, signed
 from bayesimp.formulas.syntax import Name, Number, read, write
 from bayesimp.joint.latent.variables import KINDS, MOST_COLUMNS
-from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.default_formula import sides
 
 __all__ = ["ENGINES", "Choice", "Facts", "choose", "facts_of", "obstacle", "override"]
 
 ENGINES = {"joint": "JointNormal", "latent": "JointLatent", "glmm": "JointGLMM", "fcs": "FCS"}
+HINT = " If the analysis has an interaction, a random slope or a nonlinear term, give it: analysis='...'."
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Facts:
         Incomplete variable -> its family.
     complete
         Complete variable that varies within clusters -> its family; what only names rows is left out.
-    of_clusters
-        Incomplete variables with one value in every cluster.
+    unfit
+        Incomplete variable -> why no joint model of rows imputes it: "has one value in each cluster".
     columns
         Latent variables of the joint model: one for each variable on its left side, of nominal ones one for each level
         but the first.
@@ -49,7 +49,7 @@ class Facts:
 
     incomplete: Mapping[str, str]
     complete: Mapping[str, str] = field(default_factory=dict)
-    of_clusters: tuple[str, ...] = ()
+    unfit: Mapping[str, str] = field(default_factory=dict)
     columns: int = 1
     clusters: int = 30
     analysis: bool = False
@@ -72,14 +72,15 @@ def choose(facts: Facts) -> Choice:
     """The engine for a table.
 
     With an analysis that no joint model with random intercepts implies, the joint GLMM, of which it is a factor.
-    Otherwise the joint normal model where all variables that vary within clusters are normal, the one on latent normals where they
-    are normal, binary, ordinal and nominal; what these cannot take, the joint GLMM with an analysis, chained equations
-    without.
+    Otherwise the joint normal model where all variables that vary within clusters are normal, the one on latent normals
+    where some are binary, ordinal or nominal (complete counts and the like are conditioned on by both). What these cannot
+    take, the joint GLMM with an analysis, chained equations without.
     """
     kinds = "'joint' (JointNormal)", "'latent' (JointLatent)"
-    others = {**facts.incomplete, **facts.complete, **facts.responses}
-    first = "joint" if all(family == "normal" for family in others.values()) else "latent"
+    modelled = {**facts.incomplete, **facts.complete, **facts.responses}
+    first = "joint" if all(f == "normal" or f not in KINDS for f in modelled.values()) else "latent"
     against = obstacle(first, facts)
+    hint = "" if facts.analysis else HINT
     if against is None:
         what = (
             "all variables of rows are normal"
@@ -88,7 +89,7 @@ def choose(facts: Facts) -> Choice:
         )
         why = "one covariance matrix within clusters and one between them hold all their associations"
         analysis = ", those of the analysis included" if facts.analysis else ""
-        return Choice(first, f"Engine {kinds[first == 'latent']}, because {what}: {why}{analysis}.")
+        return Choice(first, f"Engine {kinds[first == 'latent']}, because {what}: {why}{analysis}.{hint}")
     if facts.analysis:
         return Choice(
             "glmm",
@@ -96,8 +97,7 @@ def choose(facts: Facts) -> Choice:
         )
     return Choice(
         "fcs",
-        f"Engine 'fcs' (FCS), because {against}, and chained equations take every family and level. If the analysis has "
-        "an interaction, a random slope or a nonlinear term, give it: analysis='...'.",
+        f"Engine 'fcs' (FCS), because {against}, and chained equations take every family and level.{hint}",
     )
 
 
@@ -107,21 +107,20 @@ def obstacle(engine: str, facts: Facts) -> str | None:
         return None
     if engine == "glmm":
         return None if facts.analysis else "no analysis is given, and the joint GLMM has it as a factor"
-    takes, kinds = (["normal"], "normal") if engine == "joint" else (list(KINDS), "latent normal")
-    need = {**facts.incomplete, **(facts.responses if engine == "latent" else {})}
+    if not facts.incomplete:
+        return "no variable is incomplete"
+    takes, lacks = (
+        (["normal"], "not normal") if engine == "joint" else (list(KINDS), "without a latent normal")
+    )
+    need = {**facts.incomplete, **{name: f for name, f in facts.responses.items() if f not in KINDS}}
     if other := [f"'{name}' ({family})" for name, family in need.items() if family not in takes]:
-        return (
-            f"{listing(other)} {'is' if len(other) == 1 else 'are'} not {kinds}"
-            if engine == "joint"
-            else (f"{listing(other)} {'has' if len(other) == 1 else 'have'} no {kinds}")
-        )
-    if facts.of_clusters:
-        names = listing([repr(name) for name in facts.of_clusters])
-        return f"{names} {'has' if len(facts.of_clusters) == 1 else 'have'} one value in each cluster"
+        return f"{_and(other)} {'is' if len(other) == 1 else 'are'} {lacks}"
+    if facts.unfit:
+        return _and([f"'{name}' {why}" for name, why in facts.unfit.items()])
     if facts.columns > MOST_COLUMNS:
         return f"the table has {facts.columns} variables and levels, and a joint model takes {MOST_COLUMNS}"
     if facts.terms:
-        return f"the analysis has {listing(list(facts.terms))}, which a joint normal model does not imply"
+        return f"the analysis has {_and(facts.terms)}, which a joint normal model does not imply"
     return None
 
 
@@ -159,9 +158,13 @@ def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) 
         len(data.variable(name).levels) - 1 if own[name] == "categorical" else 1 for name in model.left
     )
     return Facts(
-        {name: own[name] for name in data.variables if model.holes(name)},
+        {
+            name: own[name]
+            for name in data.variables
+            if name in model.refused or (name in model.left and name not in model.complete)
+        },
         {name: own[name] for name in model.complete},
-        model.of_clusters,
+        {name: why for name, why in model.refused.items() if why},
         columns,
         len(data.clusters),
         analysis is not None,
@@ -181,3 +184,8 @@ def _not_implied(formula: Formula, cluster: str) -> list[str]:
         if term.columns != "1" or term.names != (cluster,)
     ]
     return [term for term in terms if term not in means] + random
+
+
+def _and(words: Sequence[str]) -> str:
+    """All of them, in a sentence."""
+    return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]
