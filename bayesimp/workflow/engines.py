@@ -77,8 +77,9 @@ def choose(facts: Facts) -> Choice:
     take, the joint GLMM with an analysis, chained equations without.
     """
     kinds = "'joint' (JointNormal)", "'latent' (JointLatent)"
-    modelled = {**facts.incomplete, **facts.complete, **facts.responses}
-    first = "joint" if all(f == "normal" or f not in KINDS for f in modelled.values()) else "latent"
+    complete = {name: family for name, family in facts.complete.items() if family in KINDS}
+    modelled = {**complete, **facts.incomplete, **facts.responses}
+    first = "joint" if all(family == "normal" for family in modelled.values()) else "latent"
     against = obstacle(first, facts)
     hint = "" if facts.analysis else HINT
     if against is None:
