@@ -120,7 +120,9 @@ def study(cell: Cell, wanted: Sequence[str] = tuple(SHORT)) -> Study:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=30)
-    parser.add_argument("--engines", nargs="+", choices=SHORT, default=list(SHORT), help="leave out the others")
+    parser.add_argument(
+        "--engines", nargs="+", choices=SHORT, default=list(SHORT), help="leave out the others"
+    )
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=None, help="begin no new cell after so many")
     parser.add_argument("--out", type=Path, default=Path("engine_choice_study"))
