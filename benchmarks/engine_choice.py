@@ -145,7 +145,7 @@ def main() -> None:
     about = (__doc__ or "").split("\n\n", 2)[2]
     (HERE / "ENGINE_CHOICE.md").write_text(
         f"# Which engine\n\nMade by `python -m benchmarks.engine_choice --replicates {done}` (bayesimp "
-        f"{bi.__version__}, Python {platform.python_version()}).\n\n{about}\n{report(results)}\n"
+        f"{bi.__version__}, Python {platform.python_version()}).\n\n{about}\n{report(results, BLIND)}\n"
         "Bias, RMSE and coverage of every cell, engine and term, and paired differences between engines, with Monte\n"
         "Carlo standard errors, are in benchmarks/engine_choice.csv.\n"
     )

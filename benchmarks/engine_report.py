@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ def class_of(cell: Cell) -> Class:
     return cell.covariates, cell.outcome, "6 to 15" if cell.clusters <= 15 else "35, 100", cell.slope
 
 
-def evidence(results: Mapping[Cell, Any]) -> Evidence:
-    """The replicates in which every engine has an estimate, of all cells of a class.
+def evidence(results: Mapping[Cell, Any], engines: Collection[str]) -> Evidence:
+    """The replicates in which each of these engines has an estimate, of all cells of a class.
 
     A pair of cell and term is a row, whatever the number of replicates that the cell has; those it lacks are nan.
     """
@@ -42,6 +42,7 @@ def evidence(results: Mapping[Cell, Any]) -> Evidence:
     terms: list[str] = []
     for result in results.values():
         frame = result.estimates.dropna(subset=["truth"])
+        frame = frame[frame["method"].isin([REFERENCE, *engines])]
         frame = frame.assign(
             squared=(frame["estimate"] - frame["truth"]) ** 2,
             covered=np.where(
@@ -149,29 +150,53 @@ HEAD = (
 )
 
 
-def report(results: Mapping[Cell, Any]) -> str:
-    """The classes, one line for each engine, with what the rule chooses."""
-    lines, counts = [], [result.units["replicate"].nunique() for result in results.values()]
-    for key in dict.fromkeys(class_of(cell) for cell in results):
-        own = {cell: result for cell, result in results.items() if class_of(cell) == key}
-        found = evidence(own)
+def report(results: Mapping[Cell, Any], blind: Collection[str]) -> str:
+    """Classes by the rule, with all engines and with those that need no analysis, and all cells of a kind together."""
+    present = {cell: set(result.units["method"]) - {REFERENCE} for cell, result in results.items()}
+    every = list(dict.fromkeys(name for names in present.values() for name in sorted(names)))
+    return (
+        'Monte Carlo standard errors in brackets; "cells" also says how many replicates all engines of the line have.\n'
+        "CPU: median of an imputation of m = 10, mean over cells.\n\n"
+        "## All engines\n\n" + _lines(results, every, class_of) + "\n## Engines that need no analysis\n\n"
+        "These have more replicates.\n\n"
+        + _lines(results, blind, class_of)
+        + "\n## All cells of a kind together\n\nAdded after the first results, which showed how little a few replicates "
+        "say of a class.\n\n" + _lines(results, every, kind_of) + "\n" + _lines(results, blind, kind_of)
+    )
+
+
+def kind_of(cell: Cell) -> tuple[str, str, str, str]:
+    """Covariates and outcome only."""
+    return cell.covariates, cell.outcome, "all", "both"
+
+
+def _lines(results: Mapping[Cell, Any], engines: Collection[str], key_of: Callable[[Cell], Any]) -> str:
+    """One line for each class and engine, with what the rule chooses."""
+    lines = []
+    for key in dict.fromkeys(key_of(cell) for cell in results):
+        own = {cell: result for cell, result in results.items() if key_of(cell) == key}
+        there = {c: set(r.units["method"]) & set(engines) for c, r in own.items()}
+        wanted = set().union(*there.values())
+        own = {c: r for c, r in own.items() if there[c] == wanted}  # cells that were reached by all of them
+        if len(wanted) < 2 or not own:
+            continue
+        found = evidence(own, wanted)
         whole, apart = measures(found), differences(found)
         seconds, looked, failed = chains(own)
         unmixed = {e: looked[e][0] / max(looked[e][1], 1) if e in looked else 0.0 for e in whole}
         best, tied = chosen(apart, failed, unmixed, seconds)
+        n = (~np.isnan(found[REFERENCE][0])).sum(axis=1)
+        slope = key[3] if isinstance(key[3], str) else "yes" if key[3] else "no"
         for engine, (loss, lack) in whole.items():
             value, se = apart[engine]
             word = "**chosen**" if engine == best else "tied" if engine in tied else ""
             mixed = f"{looked[engine][0]} of {looked[engine][1]}" if engine in looked else "none examined"
             lines.append(
-                f"| {key[0]}, {key[1]} | {key[2]} | {'yes' if key[3] else 'no'} | {len(own)} | {engine} | {loss:.3f} | "
-                f"{value[0]:.3f} ({se[0]:.3f}) | {lack:.3f} | {value[1]:.3f} ({se[1]:.3f}) | {mixed} | "
+                f"| {key[0]}, {key[1]} | {key[2]} | {slope} | {len(own)} ({n.min()} to {n.max()}) | {engine} | "
+                f"{loss:.3f} | {value[0]:.3f} ({se[0]:.3f}) | {lack:.3f} | {value[1]:.3f} ({se[1]:.3f}) | {mixed} | "
                 f"{failed[engine]:.0%} | {seconds[engine]:.2f} | {word} |"
             )
-    return (
-        f"Replicates of each cell: {min(counts)} to {max(counts)}. Monte Carlo standard errors in brackets. CPU: median "
-        "of an\nimputation of m = 10, mean over cells.\n\n" + HEAD + "\n".join(lines) + "\n"
-    )
+    return HEAD + "\n".join(lines) + "\n"
 
 
 def by_term(results: Mapping[Cell, Any]) -> pd.DataFrame:

@@ -25,7 +25,7 @@ import pandas as pd
 
 import bayesimp as bi
 from bayesimp.studies import Design, SimulatedVariable, Sporadic, Systematic, delete
-from bayesimp.workflow.engine_models import Request, engine_model
+from bayesimp.workflow.engine_models import Asked, engine_model
 
 HERE = Path(__file__).parent
 ENGINES = ("latent", "fcs", "glmm")
@@ -96,7 +96,7 @@ def timed(frame: pd.DataFrame, engine: str) -> tuple[float, int, float]:
     """
     analysis = ANALYSIS if engine == "glmm" else None
     data = bi.IncompleteData(frame, "study", {"region": "categorical"})
-    model, _ = engine_model(engine, Request(data, analysis))
+    model, _ = engine_model(engine, Asked(data, analysis))
     seconds = [
         _cpu(model, engine, length) for length in (2, SHORT, SHORT + LONGER)
     ]  # the first loads kernels

@@ -12,7 +12,7 @@ from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.table.incomplete import IncompleteData
-from bayesimp.workflow.engine_models import OWN_OPTIONS, Request, engine_model
+from bayesimp.workflow.engine_models import OWN_OPTIONS, Asked, check_known, engine_model
 from bayesimp.workflow.engines import Choice, choose, facts_of, override
 
 __all__ = ["impute"]
@@ -90,11 +90,11 @@ def impute(
         )
     given = {"methods": methods, "predictors": predictors, "cycles": cycles}
     own = {name: value for name, value in given.items() if value is not None} | options
-    data = IncompleteData(
-        frame, cluster, (dict(families or {}) | _response_families(analysis, family)) or None
-    )
+    check_known(own)
+    responses = _response_families(analysis, family)
+    data = IncompleteData(frame, cluster, dict(families or {}) | responses if responses else families)
     choice = _choice(data, analysis, engine, own)
-    model, settings = engine_model(choice.engine, Request(data, analysis, own))
+    model, settings = engine_model(choice.engine, Asked(data, analysis, own))
     if show:
         print(f"{choice}\n{model}")
     model.events.append(Event("engine", choice.engine, str(choice)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -19,7 +19,7 @@ from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.default_formula import joint_formula, sides
 
-__all__ = ["OWN_OPTIONS", "Request", "chained_equations", "engine_model"]
+__all__ = ["OWN_OPTIONS", "Asked", "chained_equations", "check_known", "engine_model"]
 
 RUNS = ("chains", "tune", "draws")  # options of a run of a joint model
 OWN_OPTIONS = {  # options that only one engine has
@@ -30,7 +30,7 @@ OWN_OPTIONS = {  # options that only one engine has
 
 
 @dataclass(frozen=True)
-class Request:
+class Asked:
     """The table, the analyses it is imputed for, and options by name."""
 
     data: IncompleteData
@@ -38,7 +38,7 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def engine_model(engine: str, request: Request) -> tuple[ImputationModel, dict[str, Any]]:
+def engine_model(engine: str, request: Asked) -> tuple[ImputationModel, dict[str, Any]]:
     """The model of an engine, and the options of its run.
 
     Raises
@@ -61,6 +61,25 @@ def engine_model(engine: str, request: Request) -> tuple[ImputationModel, dict[s
         assert request.analysis is not None  # or the engine is refused
         return JointGLMM(request.data, request.analysis, **options), settings
     return _joint(request.data, engine == "latent", options), settings
+
+
+def check_known(options: Iterable[str]) -> None:
+    """Refuse an option that no engine has, with the name that may have been meant."""
+    from bayesimp.joint.glmm.model import JointGLMM
+    from bayesimp.joint.latent.model import JointLatent
+    from bayesimp.joint.normal import JointNormal
+
+    kinds = (FCS, JointGLMM, JointLatent, JointNormal)
+    known = [
+        *OWN_OPTIONS,
+        *RUNS,
+        *(name for kind in kinds for name in list(signature(kind.__init__).parameters)[2:]),
+    ]
+    for option in options:
+        if option not in known:
+            raise SpecificationError(
+                f"impute: {option!r} is no option of any engine; {possible(option, list(dict.fromkeys(known)))}."
+            )
 
 
 def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> ImputationModel:
