@@ -32,6 +32,7 @@ import bayesimp as bi
 from bayesimp.diagnostics.convergence import glance
 from bayesimp.errors import StatisticalWarning
 from bayesimp.studies import Study
+from bayesimp.studies.result import read
 from bayesimp.studies.tested import Reference
 from bayesimp.workflow.default_formula import joint_formula
 from bayesimp.workflow.engine_models import chained_equations
@@ -39,6 +40,9 @@ from benchmarks.engine_report import by_term, plain, report
 from benchmarks.engine_tables import Cell
 
 M = 10
+COMMANDS = (
+    "with `--replicates 6`, then `--replicates 36 --engines fcs joint latent`, both stopped, then `--read`"
+)
 HERE = Path(__file__).parent
 ROUND = 6  # replicates of every cell before the next: a study that is stopped has them all alike
 EXAMINED = 4  # one data set of so many is examined for convergence
@@ -117,6 +121,27 @@ def study(cell: Cell, wanted: Sequence[str] = tuple(SHORT)) -> Study:
     return Study([cell.scenario], {"complete data": Reference(), **methods}, seed=2028)
 
 
+def kept(out: Path) -> dict[Cell, Any]:
+    """What earlier runs have left in a folder: cells in which at least two engines were tried."""
+    found = {cell: read(out / plain(cell.name)) for cell in CELLS if (out / plain(cell.name)).exists()}
+    return {cell: result for cell, result in found.items() if result.units["method"].nunique() > 2}
+
+
+def carried_out(options: argparse.Namespace) -> dict[Cell, Any]:
+    """The study, in rounds of all cells, until it is done or the time is over."""
+    began, results = time.perf_counter(), {}
+    for replicates in [*range(ROUND, options.replicates, ROUND), options.replicates]:
+        for cell in CELLS:
+            if len(set(options.engines) & set(ENGINES[cell.covariates, cell.outcome])) < 2:
+                continue  # nothing to compare
+            if options.minutes is not None and time.perf_counter() - began > 60 * options.minutes:
+                return results
+            folder = options.out / plain(cell.name)
+            results[cell] = study(cell, options.engines).run(replicates, out=folder, workers=options.workers)
+        print(f"{replicates} replicates, {time.perf_counter() - began:.0f} s", flush=True)
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=30)
@@ -125,26 +150,14 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=None, help="begin no new cell after so many")
+    parser.add_argument("--read", action="store_true", help="run nothing, report what the folder has")
     parser.add_argument("--out", type=Path, default=Path("engine_choice_study"))
     options = parser.parse_args()
-    began, results, done = time.perf_counter(), {}, 0
-    for replicates in [*range(ROUND, options.replicates, ROUND), options.replicates]:
-        for cell in CELLS:
-            if len(set(options.engines) & set(ENGINES[cell.covariates, cell.outcome])) < 2:
-                continue  # nothing to compare
-            if options.minutes is not None and time.perf_counter() - began > 60 * options.minutes:
-                break
-            folder = options.out / plain(cell.name)
-            results[cell] = study(cell, options.engines).run(replicates, out=folder, workers=options.workers)
-        else:
-            done = replicates
-            print(f"{done} replicates, {time.perf_counter() - began:.0f} s", flush=True)
-            continue
-        break
+    results = kept(options.out) if options.read else carried_out(options)
     by_term(results).to_csv(HERE / "engine_choice.csv", index=False)
     about = (__doc__ or "").split("\n\n", 2)[2]
     (HERE / "ENGINE_CHOICE.md").write_text(
-        f"# Which engine\n\nMade by `python -m benchmarks.engine_choice --replicates {done}` (bayesimp "
+        f"# Which engine\n\nMade by `python -m benchmarks.engine_choice` {COMMANDS} (bayesimp "
         f"{bi.__version__}, Python {platform.python_version()}).\n\n{about}\n{report(results, BLIND)}\n"
         "Bias, RMSE and coverage of every cell, engine and term, and paired differences between engines, with Monte\n"
         "Carlo standard errors, are in benchmarks/engine_choice.csv.\n"

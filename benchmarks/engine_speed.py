@@ -3,7 +3,7 @@
     python -m benchmarks.engine_speed                      # default runs: writes benchmarks/ENGINE_SPEED.md
     python -m benchmarks.engine_speed --cold latent fcs    # prints CPU seconds of a first run, nothing compiled before
 
-The IPD table has 11,685 rows in 28 studies of 15 to 2,700 rows and 10 variables of four families, 8 of them incomplete:
+The IPD table has 11,685 rows in 28 studies of 15 to 2,061 rows and 10 variables of four families, 8 of them incomplete:
 each lacks 5 to 30% of its values in rows, four of them also in 3 to 7 studies. The first run is on a table of 200 rows
 in 10 clusters with variables of the same families, in a process of its own with a fresh NUMBA_CACHE_DIR.
 """
