@@ -93,9 +93,10 @@ def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> Im
     left_out = sides(data, latent=latent).left_out
     if left_out:
         text = (
-            f"{listing([repr(name) for name in left_out])}: of one value, a name of rows, or of many levels"
+            f"not in the model: {listing([repr(name) for name in left_out])}, which have one value, name rows, have many "
+            "levels, or are linear combinations of others"
         )
-        model.events.append(Event("predictors", "by default", f"not in the model: {text}", len(left_out)))
+        model.events.append(Event("predictors", "by default", text, len(left_out)))
     return model
 
 
