@@ -58,8 +58,8 @@ def impute(
     methods, predictors, cycles
         See `FCS`, which they choose.
     options
-        Of the engine: ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models, and ``factors``,
-        ``order``, ``effects`` and ``links`` of `JointGLMM`; those of `FCS`.
+        Of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models, and
+        ``factors``, ``order``, ``effects`` and ``links`` of `JointGLMM`; those of `FCS`.
     show
         Print which engine was chosen and why, its models, and in the end one line: whether the chains have converged, and
         if not, what to do (`Imputations.summary` has it by parameter and cluster).

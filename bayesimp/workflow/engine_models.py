@@ -89,8 +89,9 @@ def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> Im
 
     kind: type[JointLatent | JointNormal] = JointLatent if latent else JointNormal
     _check_options(options, kind.__init__, kind.__name__, "workers")
-    model = kind(data, joint_formula(data, latent=latent), **options)
-    left_out = sides(data, latent=latent).left_out
+    given = {"formula": joint_formula(data, latent=latent)} | dict(options)
+    model = kind(data, **given)
+    left_out = () if "formula" in options else sides(data, latent=latent).left_out
     if left_out:
         text = (
             f"not in the model: {listing([repr(name) for name in left_out])}, which have one value, name rows, have many "
