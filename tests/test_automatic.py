@@ -50,7 +50,11 @@ def test_two_whole_numbers_are_bernoulli_however_coded_and_stored(values, stored
 def test_imputed_values_are_the_two(values):
     x = np.random.default_rng(1).normal(size=N)
     imp = impute(pd.DataFrame({"g": G, "x": x, "k": holes(np.array(values)[TWO])}))
-    assert set(imp.frame(0)["k"]) == set(values) and set(imp.events["kind"]) <= {"by default", "acceptance"}
+    assert set(imp.frame(0)["k"]) == set(values) and set(imp.events["kind"]) <= {
+        "engine",
+        "by default",
+        "acceptance",
+    }
 
 
 def test_two_values_that_are_no_coding():
@@ -284,12 +288,12 @@ def test_an_analysis_is_imputed_for(capsys):
     runs = {"m": 2, "seed": 1, "chains": 2, "tune": 5, "draws": 4, "progress": False}
     imp = bi.impute(table, "g", analysis="k ~ a * b + (1 | g)", family="bernoulli", **runs)
     said = capsys.readouterr().out
-    assert said.startswith("Engine 'glmm', because an analysis is given")
+    assert said.startswith("Engine 'glmm' (JointGLMM), because the analysis has a * b")
     assert imp.attrs["model"] == "JointGLMM" and imp.model.factors[-1].family.name == "bernoulli"
     assert "beta_k" in imp.tree["posterior"] and not imp.frame(0).isna().any().any()
     priors = bi.priors.pan()
     imp = bi.impute(
-        table, "g", analysis=["a ~ b + (1 | g)"], priors=priors, effects="separate", show=False, **runs
+        table, "g", analysis=["a ~ b + (1 + b | g)"], priors=priors, effects="separate", show=False, **runs
     )
     assert imp.model.priors == priors and imp.model.separate and imp.attrs["chains"] == 2
 
@@ -297,15 +301,14 @@ def test_an_analysis_is_imputed_for(capsys):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"engine": "nuts"}, "engine must be 'fcs', 'glmm' or None, got 'nuts'"),
-        ({"engine": "glmm"}, "needs the analysis"),
-        ({"engine": "fcs", "analysis": "a ~ b + (1 | g)"}, "without regard to an analysis"),
+        ({"engine": "nuts"}, "engine must be 'joint', 'latent', 'glmm', 'fcs' or None, got 'nuts'"),
+        ({"engine": "glmm"}, "no analysis is given"),
         ({"family": "poisson"}, "family= is that of the response of analysis="),
         ({"analysis": "a ~ b + (1 | g)", "cycles": 3}, "cycles= is an option of chained equations"),
         ({"analysis": "a ~ b + (1 | g)", "methods": "pmm"}, "methods= is an option of chained equations"),
         (
-            {"analysis": "a ~ b + (1 | g)", "prior": 1},
-            "'prior' is no option of JointGLMM; did you mean 'priors'",
+            {"analysis": "a ~ b + (1 + b | g)", "prior": 1},
+            "'prior' is no option of any engine; did you mean 'priors'",
         ),
         (
             {"analysis": ["a ~ 1 + (1 | g)", "b ~ a + (1 | g)"], "family": "gamma"},

@@ -140,10 +140,12 @@ def test_options_that_a_run_does_not_have(objects):
         bi.SpecificationError, match=r"'draws' is no option of FCS\.impute; possible: 'cycles'"
     ):
         bi.sensitivity(objects["fcs"], analysis=QUESTION, m=2, seed=1, draws=50)
-    with pytest.raises(bi.SpecificationError, match="'bound' is no option of FCS; did you mean 'bounds'"):
+    with pytest.raises(
+        bi.SpecificationError, match="'bound' is no option of any engine; did you mean 'bounds'"
+    ):
         bi.impute(FRAME, "g", bound={"y": (0, None)})
     with pytest.raises(bi.SpecificationError, match=r"'tune' is no option of FCS; .*\.impute\(m, tune="):
-        bi.impute(FRAME, "g", tune=3)
+        bi.impute(FRAME, "g", engine="fcs", tune=3)
 
 
 # --- functions of plain numbers and arrays: each argument in turn is given what it is not

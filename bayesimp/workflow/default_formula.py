@@ -1,0 +1,130 @@
+"""The formula of a joint model of a whole table: what is modelled, and what is conditioned on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesimp.joint.glmm.factors import MOST_LEVELS
+from bayesimp.joint.latent.variables import KINDS
+from bayesimp.table.clusters import varies_within
+from bayesimp.table.ids import names_rows
+from bayesimp.table.incomplete import IncompleteData
+
+__all__ = ["Sides", "joint_formula", "sides"]
+
+COLLINEAR = 1e-6  # smallest singular value of columns of length one
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Which side of the formula of a joint model a variable of the table is on.
+
+    Attributes
+    ----------
+    left
+        Modelled: they vary within clusters, and have a family of the model.
+    right
+        Complete, and conditioned on: variables of clusters and of other families.
+    refused
+        Incomplete variable -> why no joint model imputes it; "" where only the family of the model is another.
+    complete
+        Complete ones that vary within clusters, on either side.
+    left_out
+        Complete ones on neither side: they do not vary, name rows, are nominal with many levels, or are linear
+        combinations of others.
+    """
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    refused: Mapping[str, str]
+    complete: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def sides(data: IncompleteData, *, latent: bool) -> Sides:
+    """The variables of a table that vary within clusters, jointly, given the complete ones that do not.
+
+    On the left are complete variables as well: their covariance between clusters is a part of Psi, so that no cluster
+    means are needed to carry it. What merely names rows or clusters or does not vary is left out, and so are complete
+    nominal variables of more than `MOST_LEVELS` levels, as in `JointGLMM`.
+
+    Parameters
+    ----------
+    data
+        The table.
+    latent
+        Whether the model is `JointLatent`, which takes binary, ordinal and nominal variables, or `JointNormal`.
+    """
+    left, right, complete, left_out = [], [], [], []
+    refused: dict[str, str] = {}
+    for name in data.variables:
+        variable = data.variable(name)
+        family, holes = variable.distribution, bool(data.missing(name).any())
+        if not family.is_imputable:
+            continue
+        many = family.is_factor and len(variable.levels) > MOST_LEVELS
+        if not holes and (many or data.frame[name].nunique() < 2 or names_rows(data, name)):
+            left_out.append(name)
+            continue
+        unfit = _unfit(data, name)
+        if not unfit and (family.name in KINDS if latent else family.is_normal):
+            left.append(name)
+        elif holes:
+            refused[name] = unfit
+        else:
+            right.append(name)
+        if not holes and not unfit:
+            complete.append(name)
+    for name in _combinations(data, left):
+        left.remove(name)
+        if name in complete:
+            left_out.append(name)
+        else:
+            refused[name] = "is a linear combination of other variables"
+    for name in _combinations(data, right):
+        right.remove(name)
+        left_out.append(name)
+    return Sides(tuple(left), tuple(right), refused, tuple(complete), tuple(left_out))
+
+
+def _unfit(data: IncompleteData, name: str) -> str:
+    """Why the observed values of a variable say nothing of variances within and between clusters; empty if they do."""
+    seen = ~data.missing(name)
+    values, codes = data.numeric(name)[seen], data.codes[seen]
+    if len(np.unique(values)) < 2:
+        return "has one value where it is observed" if len(values) else "is never observed"
+    if len(np.unique(codes)) < 2:
+        return "is observed in one cluster only"
+    return "" if varies_within(values, codes).any() else "has one value in each cluster"
+
+
+def _combinations(data: IncompleteData, names: Sequence[str]) -> list[str]:
+    """Numbers that are linear combinations of those before them, complete ones first, and the intercept.
+
+    Levels are no numbers here: whatever they are, their latent values are not determined by others.
+    """
+    numbers = [name for name in names if not data.variable(name).distribution.is_coded]
+    numbers.sort(key=lambda name: -int((~data.missing(name)).sum()))
+    found: list[str] = []
+    basis: list[str] = []
+    for name in numbers:
+        columns = np.column_stack([data.numeric(other) for other in [*basis, name]])
+        columns = columns[~np.isnan(columns).any(axis=1)]
+        columns = columns - columns.mean(axis=0) if len(columns) else columns
+        length = np.linalg.norm(columns, axis=0)
+        enough = len(columns) > len(basis) + 1 and (length > 0).all()
+        if enough and np.linalg.svd(columns / length, compute_uv=False)[-1] < COLLINEAR:
+            found.append(name)
+        else:
+            basis.append(name)
+    return found
+
+
+def joint_formula(data: IncompleteData, *, latent: bool) -> str:
+    """The formula of `sides`, with random intercepts: ``"x1 + x2 + y ~ region + (1 | study)"``."""
+    found = sides(data, latent=latent)
+    responses, given = (" + ".join(f"`{name}`" for name in names) for names in (found.left, found.right))
+    return f"{responses} ~ {given or '1'} + (1 | `{data.cluster}`)"

@@ -1,0 +1,192 @@
+"""Which engine imputes a table: the rule, from facts of the table and of the analyses it is for.
+
+The rule rests on a simulation study (benchmarks/ENGINE_CHOICE.md, docs/engines.md): among the engines that can take a
+table and imply the analysis, those that cannot be told apart, and of these the fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bayesimp.errors import SpecificationError
+from bayesimp.formulas.formula import Formula, parse, signed
+from bayesimp.formulas.syntax import Name, Number, read, write
+from bayesimp.joint.latent.variables import KINDS, MOST_COLUMNS
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.workflow.default_formula import sides
+
+__all__ = ["ENGINES", "Choice", "Facts", "choose", "facts_of", "obstacle", "override"]
+
+ENGINES = {"joint": "JointNormal", "latent": "JointLatent", "glmm": "JointGLMM", "fcs": "FCS"}
+HINT = " If the analysis has an interaction, a random slope or a nonlinear term, give it: analysis='...'."
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rule asks about a table.
+
+    Attributes
+    ----------
+    incomplete
+        Incomplete variable -> its family.
+    complete
+        Complete variable that varies within clusters -> its family; what only names rows is left out.
+    unfit
+        Incomplete variable -> why no joint model of rows imputes it: "has one value in each cluster".
+    columns
+        Latent variables of the joint model: one for each variable on its left side, of nominal ones one for each level
+        but the first.
+    clusters
+        Number of clusters.
+    analysis
+        Whether analyses are given.
+    responses
+        Their responses -> family.
+    terms
+        Their terms that a joint model with random intercepts does not imply: products, functions, random slopes.
+    """
+
+    incomplete: Mapping[str, str]
+    complete: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    columns: int = 1
+    clusters: int = 30
+    analysis: bool = False
+    responses: Mapping[str, str] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, by its name in `ENGINES`, and why, in one sentence."""
+
+    engine: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def choose(facts: Facts) -> Choice:
+    """The engine for a table.
+
+    With an analysis that no joint model with random intercepts implies, the joint GLMM, of which it is a factor.
+    Otherwise the joint normal model where all variables that vary within clusters are normal, the one on latent normals
+    where some are binary, ordinal or nominal (complete counts and the like are conditioned on by both). What these cannot
+    take, the joint GLMM with an analysis, chained equations without.
+    """
+    kinds = "'joint' (JointNormal)", "'latent' (JointLatent)"
+    complete = {name: family for name, family in facts.complete.items() if family in KINDS}
+    modelled = {**complete, **facts.incomplete, **facts.responses}
+    first = "joint" if all(family == "normal" for family in modelled.values()) else "latent"
+    against = obstacle(first, facts)
+    hint = "" if facts.analysis else HINT
+    if against is None:
+        what = (
+            "all variables of rows are normal"
+            if first == "joint"
+            else "its variables are normal or have levels"
+        )
+        why = "one covariance matrix within clusters and one between them hold all their associations"
+        analysis = ", those of the analysis included" if facts.analysis else ""
+        return Choice(first, f"Engine {kinds[first == 'latent']}, because {what}: {why}{analysis}.{hint}")
+    if facts.analysis:
+        return Choice(
+            "glmm",
+            f"Engine 'glmm' (JointGLMM), because {against}, and an analysis is given: it is a factor of this model.",
+        )
+    return Choice(
+        "fcs",
+        f"Engine 'fcs' (FCS), because {against}, and chained equations take every family and level.{hint}",
+    )
+
+
+def obstacle(engine: str, facts: Facts) -> str | None:
+    """Why an engine cannot impute a table, with the variables or terms concerned; None where it can."""
+    if engine == "fcs":
+        return None
+    if engine == "glmm":
+        return None if facts.analysis else "no analysis is given, and the joint GLMM has it as a factor"
+    if not facts.incomplete:
+        return "no variable is incomplete"
+    takes, lacks = (
+        (["normal"], "not normal") if engine == "joint" else (list(KINDS), "without a latent normal")
+    )
+    need = {**facts.incomplete, **{name: f for name, f in facts.responses.items() if f not in KINDS}}
+    if other := [f"'{name}' ({family})" for name, family in need.items() if family not in takes]:
+        return f"{_and(other)} {'is' if len(other) == 1 else 'are'} {lacks}"
+    if facts.unfit:
+        return _and([f"'{name}' {why}" for name, why in facts.unfit.items()])
+    if facts.columns > MOST_COLUMNS:
+        return f"the table has {facts.columns} variables and levels, and a joint model takes {MOST_COLUMNS}"
+    if facts.terms:
+        return f"the analysis has {_and(facts.terms)}, which a joint normal model does not imply"
+    return None
+
+
+def override(engine: str, facts: Facts) -> Choice:
+    """The engine that the user asked for.
+
+    Raises
+    ------
+    SpecificationError
+        There is no such engine, or it cannot impute this table; the message names the variables or terms.
+    """
+    if engine not in ENGINES:
+        raise SpecificationError(f"engine must be {', '.join(map(repr, ENGINES))} or None, got {engine!r}.")
+    against = obstacle(engine, facts)
+    if against is not None:
+        instead = "fcs" if not facts.analysis else "glmm"
+        cure = (
+            "give it, analysis='y ~ x + (1 | cluster)', or leave engine= out"
+            if engine == "glmm"
+            else f"leave engine= out, or take engine='{instead}', which takes every family and level"
+        )
+        raise SpecificationError(f"engine='{engine}' cannot impute this table: {against}; {cure}.")
+    return Choice(engine, f"Engine '{engine}' ({ENGINES[engine]}), as asked for.")
+
+
+def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) -> Facts:
+    """What the rule asks about a table and its analyses."""
+    model = sides(data, latent=True)
+    formulas = [
+        parse(a) for a in ([] if analysis is None else [analysis] if isinstance(analysis, str) else analysis)
+    ]
+    responses = [name for formula in formulas for name in formula.responses if name in data.variables]
+    own = {name: data.variable(name).distribution.name for name in data.variables}
+    columns = sum(
+        len(data.variable(name).levels) - 1 if own[name] == "categorical" else 1 for name in model.left
+    )
+    return Facts(
+        {
+            name: own[name]
+            for name in data.variables
+            if name in model.refused or (name in model.left and name not in model.complete)
+        },
+        {name: own[name] for name in model.complete},
+        {name: why for name, why in model.refused.items() if why},
+        columns,
+        len(data.clusters),
+        analysis is not None,
+        {name: own[name] for name in responses},
+        tuple(dict.fromkeys(term for formula in formulas for term in _not_implied(formula, data.cluster))),
+    )
+
+
+def _not_implied(formula: Formula, cluster: str) -> list[str]:
+    """Terms other than columns and their cluster means, and random terms other than an intercept for each cluster."""
+    nodes = [node for _, node in signed(read(formula.fixed))]
+    means = {f"cluster_mean({name})" for name in formula.variables}
+    terms = [write(node) for node in nodes if not isinstance(node, Name | Number)]
+    random = [
+        f"({term.columns} | {term.group})"
+        for term in formula.random
+        if term.columns != "1" or term.names != (cluster,)
+    ]
+    return [term for term in terms if term not in means] + random
+
+
+def _and(words: Sequence[str]) -> str:
+    """All of them, in a sentence."""
+    return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]

@@ -1,0 +1,219 @@
+"""The rule that chooses an engine, as a table; facts read from tables; the same choice from `bi.impute` to the result."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp.workflow.default_formula import joint_formula, sides
+from bayesimp.workflow.engines import Facts, choose, facts_of, obstacle, override
+
+NORMAL = {"x": "normal", "z": "normal"}
+MIXED = {"x": "normal", "k": "bernoulli", "o": "ordinal", "c": "categorical"}
+ASKED = {"analysis": True, "responses": {"y": "normal"}}
+
+RULE = [  # facts, engine, what the reason says
+    (Facts(NORMAL), "joint", "all variables of rows are normal"),
+    (Facts(NORMAL, complete={"visits": "poisson"}), "joint", "all variables of rows are normal"),
+    (Facts(NORMAL, complete={"sex": "bernoulli"}), "latent", "normal or have levels"),
+    (Facts(MIXED), "latent", "normal or have levels"),
+    (Facts({**MIXED, "n": "poisson"}), "fcs", "'n' (poisson) is without a latent normal"),
+    (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are without a latent normal"),
+    (Facts(NORMAL, unfit={"z": "has one value in each cluster"}), "fcs", "'z' has one value in each cluster"),
+    (Facts(MIXED, columns=63), "fcs", "63 variables and levels"),
+    (Facts({}), "fcs", "no variable is incomplete"),
+    (Facts(NORMAL, **ASKED), "joint", "those of the analysis included"),
+    (Facts(NORMAL, analysis=True, responses={"y": "bernoulli"}), "latent", "those of the analysis included"),
+    (Facts(MIXED, **ASKED), "latent", "those of the analysis included"),
+    (Facts(NORMAL, **ASKED, terms=("x:z",)), "glmm", "the analysis has x:z"),
+    (Facts(MIXED, **ASKED, terms=("I(x ** 2)", "(1 + x | g)")), "glmm", "has I(x ** 2) and (1 + x | g)"),
+    (Facts({**MIXED, "n": "poisson"}, **ASKED), "glmm", "'n' (poisson) is without a latent normal"),
+    (Facts(NORMAL, analysis=True, responses={"y": "poisson"}), "glmm", "'y' (poisson)"),
+    (Facts(NORMAL, **ASKED, unfit={"z": "has one value in each cluster"}), "glmm", "'z' has one value"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "engine", "why"), RULE)
+def test_the_rule(facts, engine, why):
+    choice = choose(facts)
+    assert choice.engine == engine and why in choice.reason
+    assert choice.reason.startswith(f"Engine '{engine}' (") and str(choice) == choice.reason
+    assert obstacle(engine, facts) is None
+    assert ("give it: analysis='...'" in choice.reason) == (not facts.analysis)
+
+
+@pytest.mark.parametrize("clusters", [2, 6, 35, 100])
+def test_the_number_of_clusters_changes_nothing(clusters):
+    """As in the study: no class of tables in which few clusters had another engine."""
+    for facts, engine, _ in RULE:
+        assert choose(Facts(**(vars(facts) | {"clusters": clusters}))).engine == engine
+
+
+@pytest.mark.parametrize(
+    ("engine", "facts", "match"),
+    [
+        ("nuts", Facts(NORMAL), "engine must be 'joint', 'latent', 'glmm', 'fcs' or None, got 'nuts'"),
+        (
+            "joint",
+            Facts(MIXED),
+            r"'k' \(bernoulli\), 'o' \(ordinal\) and 'c' \(categorical\) are not normal; .*'fcs'",
+        ),
+        ("latent", Facts({"n": "poisson"}), r"'n' \(poisson\) is without a latent normal; .*engine='fcs'"),
+        ("latent", Facts(NORMAL, **ASKED, terms=("x:z",)), "the analysis has x:z.*engine='glmm'"),
+        ("glmm", Facts(NORMAL), "no analysis is given.*analysis='y ~ x"),
+    ],
+)
+def test_engines_that_cannot_are_refused_in_words(engine, facts, match):
+    with pytest.raises(bi.SpecificationError, match=match):
+        override(engine, facts)
+
+
+def test_an_engine_that_can_is_taken_as_asked_for():
+    assert override("fcs", Facts(NORMAL)).reason == "Engine 'fcs' (FCS), as asked for."
+    assert override("latent", Facts(NORMAL)).engine == "latent"  # the rule would say "joint"
+
+
+# facts of tables ---------------------------------------------------------------
+
+G = np.repeat(np.arange(12), 10)
+
+
+def table():
+    """Variables of every kind, complete and not."""
+    rng = np.random.default_rng(5)
+    n = len(G)
+    x = rng.normal(size=12)[G] + rng.normal(size=n)
+    frame = pd.DataFrame({
+        "g": G, "id": np.arange(n) + 1, "x": x, "z": 0.5 * x + rng.normal(size=n), "size": rng.normal(size=12)[G],
+        "sex": rng.choice(["f", "m"], n),
+        "grade": pd.Categorical.from_codes(rng.integers(0, 3, n), ["a", "b", "c"], ordered=True),
+        "kind": pd.Categorical.from_codes(rng.integers(0, 4, n), list("uvwx")),
+        "place": [f"p{k}" for k in rng.integers(0, 30, n)],
+    })  # fmt: skip
+    for name in ("x", "grade", "kind"):
+        frame.loc[rng.random(n) < 0.2, name] = None
+    return frame
+
+
+def test_sides_of_a_table():
+    data = bi.IncompleteData(table(), "g", {"kind": "categorical"})
+    found = sides(data, latent=True)
+    assert found.left == ("x", "z", "sex", "grade", "kind") and found.right == ("size",)
+    assert found.complete == ("z", "sex") and set(found.left_out) == {"id", "place"} and not found.refused
+    assert joint_formula(data, latent=True) == "`x` + `z` + `sex` + `grade` + `kind` ~ `size` + (1 | `g`)"
+    normal = sides(data, latent=False)
+    assert normal.left == ("x", "z") and set(normal.right) == {"size", "sex"}
+    assert normal.refused == {"grade": "", "kind": ""}  # of another family, and nothing else against them
+    facts = facts_of(data)
+    assert facts.incomplete == {"x": "normal", "grade": "ordinal", "kind": "categorical"}
+    assert facts.columns == 4 + 3 and facts.clusters == 12 and choose(facts).engine == "latent"
+
+
+def test_what_joint_models_refuse_falls_back_by_rule():
+    base = table()[["g", "x", "z"]]
+    one = base.assign(w=np.where(base["g"] == 3, np.arange(len(base)) % 7, np.nan))
+    level = base.assign(w=np.where(base["g"] < 6, (base["g"] ** 2).astype(float), np.nan))
+    total = base.assign(w=base["x"] + base["z"])
+    for frame, why in (
+        (one, "'w' is observed in one cluster only"),
+        (level, "'w' has one value in each cluster"),
+        (total, "is a linear combination of other variables"),
+    ):
+        facts = facts_of(bi.IncompleteData(frame, "g"))
+        assert choose(facts).engine == "fcs" and why in choose(facts).reason
+        with pytest.raises(bi.SpecificationError, match=why):
+            override("joint", facts)
+    double = base.assign(w=2 * base["z"] + 1)  # complete: it adds nothing, and is left out
+    data = bi.IncompleteData(double, "g")
+    assert sides(data, latent=False).left_out == ("w",) and choose(facts_of(data)).engine == "joint"
+
+
+@pytest.mark.parametrize(
+    ("analysis", "terms"),
+    [
+        ("z ~ x + grade + (1 | g)", ()),
+        ("z ~ x + cluster_mean(x) + size + (1 | g)", ()),
+        ("z ~ x", ()),
+        ("z ~ x * grade + (1 | g)", ("x * grade",)),
+        ("z ~ x + I(x**2) + (1 | g)", ("I(x ** 2)",)),
+        ("z ~ log(x) + (1 + x | g)", ("log(x)", "(1 + x | g)")),
+        ("z ~ x + (0 + x | g)", ("(0 + x | g)",)),
+        (["z ~ x + (1 | g)", "x ~ z:size + (1 | g)"], ("z:size",)),
+    ],
+)  # fmt: skip
+def test_terms_that_a_joint_model_does_not_imply(analysis, terms):
+    facts = facts_of(bi.IncompleteData(table(), "g"), analysis)
+    assert facts.terms == terms
+    assert choose(facts).engine == ("glmm" if terms else "latent")
+
+
+# from the call to the result -----------------------------------------------------
+
+RUN = {"m": 2, "seed": 1, "progress": False}
+JOINT = {**RUN, "chains": 2, "tune": 5, "draws": 10}
+FULL = table()
+CALLS = [  # columns, options, engine, model
+    (["x", "z"], JOINT, "joint", "JointNormal"),
+    (["x", "z", "sex"], JOINT, "latent", "JointLatent"),
+    (["x", "z", "grade"], JOINT, "latent", "JointLatent"),
+    (["x", "z"], {**RUN, "cycles": 5}, "fcs", "FCS"),
+    (["x", "z"], {**RUN, "predictors": ["x ~ z + (1 | g)"]}, "fcs", "FCS"),
+    (["x", "z"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),
+    (["x", "z"], {**JOINT, "analysis": "z ~ x + (1 | g)"}, "joint", "JointNormal"),
+    (["x", "z"], {**JOINT, "analysis": "z ~ x + (1 + x | g)"}, "glmm", "JointGLMM"),
+    (["x", "z"], {**JOINT, "analysis": "z ~ x + (1 | g)", "effects": "separate"}, "glmm", "JointGLMM"),
+    (["x", "z"], {**RUN, "engine": "fcs", "cycles": 5, "analysis": "z ~ x + I(x**2) + (1 | g)"}, "fcs", "FCS"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
+@pytest.mark.parametrize(("columns", "options", "engine", "model"), CALLS)
+def test_the_engine_is_the_one_that_is_named(columns, options, engine, model, capsys):
+    imp = bi.impute(FULL[["g", *columns]], "g", **options)
+    said = capsys.readouterr().out
+    event = imp.events[imp.events["kind"] == "engine"]
+    assert said.startswith(f"Engine '{engine}'") and said.splitlines()[1].startswith(model)
+    assert list(event["where"]) == [engine] and said.splitlines()[0] == event["message"].item()
+    assert imp.attrs["model"] == model and imp.attrs["engine"] == imp.tree.attrs["engine"] == engine
+    assert imp.attrs["engine_reason"] == said.splitlines()[0]
+    assert not imp.frame(0).isna().any().any()
+    assert type(imp.model).__name__ == model
+
+
+def test_joint_models_of_a_call_are_those_of_the_class():
+    """The wiring: the same draws as from the formula that is printed; other formulas give other draws."""
+    frame = FULL[["g", "x", "z", "sex"]]
+    imp = bi.impute(frame, "g", show=False, **JOINT)
+    data = bi.IncompleteData(frame, "g")
+    own = bi.JointLatent(data, "x + z + sex ~ 1 + (1 | g)").impute(**JOINT)
+    np.testing.assert_array_equal(imp.values("x"), own.values("x"))
+    wrong = bi.impute(frame, "g", show=False, formula="x ~ z + sex + (1 | g)", **JOINT)
+    assert not np.allclose(imp.values("x"), wrong.values("x"))
+
+
+def test_the_analysis_reaches_chained_equations():
+    frame = FULL[["g", "x", "z"]]
+    options = {**RUN, "engine": "fcs", "cycles": 5, "show": False}
+    given = bi.impute(frame, "g", analysis="z ~ x + (1 | g)", **options)
+    own = bi.FCS(bi.IncompleteData(frame, "g"), analysis="z ~ x + (1 | g)").impute(
+        2, seed=1, cycles=5, progress=False
+    )
+    np.testing.assert_array_equal(given.values("x"), own.values("x"))
+    assert not np.allclose(given.values("x"), bi.impute(frame, "g", **options).values("x"))
+
+
+def test_the_event_is_kept_in_files_and_longer_runs(tmp_path):
+    imp = bi.impute(FULL[["g", "x", "z"]], "g", show=False, **JOINT)
+    imp.save(tmp_path / "run.nc")
+    for again in (bi.load(tmp_path / "run.nc"), imp.extend(2, progress=False)):
+        assert "engine" in set(again.events["kind"])
+
+
+def test_an_option_of_one_engine_is_no_option_of_another():
+    frame = FULL[["g", "x", "z"]]
+    with pytest.raises(bi.SpecificationError, match="no analysis is given"):
+        bi.impute(frame, "g", effects="separate", show=False, **RUN)
+    with pytest.raises(bi.SpecificationError, match="'cycles' is no option of JointNormal"):
+        bi.impute(frame, "g", engine="joint", cycles=5, show=False, **RUN)
+    with pytest.raises(bi.SpecificationError, match="'draws' is no option of FCS"):
+        bi.impute(frame, "g", engine="fcs", draws=5, show=False, **RUN)
