@@ -89,8 +89,9 @@ def levels_rows() -> list[str]:
     """Cost of rows: two incomplete scores, a fifth of each missing and one of them in a fifth of the schools, default
     priors. Schools of 5 classes of 20 pupils (nested); schools crossed with as many neighbourhoods, nearly every row a
     cell of its own (crossed). Processor time of a sweep of which nothing is kept, best of three; 70,000 rows also with
-    the default run, m = 20, four chains x (200 + 1,000) sweeps on two workers, and the smallest effective sample size
-    of all elements of both Psi and of Sigma."""
+    the default run, m = 20, four chains x (200 + 1,000) sweeps on two workers, by the clock, and the smallest effective
+    sample size of all elements of both Psi and of Sigma. The clock ran on a machine of two cores whose load was 27, so
+    that the run got about a tenth of it; the processor times are not affected."""
     lines = [
         "| | rows | groups | ms a sweep | us a sweep and row | model made in s | default run s | smallest ESS |",
         "|---|---|---|---|---|---|---|---|",
