@@ -17,7 +17,8 @@ def test_a_file_of_november_2026_goes_on(name, tmp_path):
     longer = first.extend(2)
     assert longer.m == first.m + 2
     for column in first.imputed_columns:
-        np.testing.assert_array_equal(longer.values(column)[: first.m], first.values(column))
+        # values are drawn again from the parameters, by kernels that may have been compiled otherwise since
+        np.testing.assert_allclose(longer.values(column)[: first.m], first.values(column), rtol=1e-12)
         assert np.isfinite(longer.values(column)).all()
     if first.chained:
         further = first.iterate(2)

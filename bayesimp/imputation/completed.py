@@ -151,7 +151,7 @@ class CompletedTables:
         return self._cells[name][0]
 
     def values(self, name: str) -> np.ndarray:
-        """(m, cells) imputed values of a response."""
+        """(m, cells) imputed values of a response; of one with levels, their positions in ``data.levels(name)``."""
         return self._cells[name][1]
 
     def to_long(self, include_original: bool = False) -> pd.DataFrame:

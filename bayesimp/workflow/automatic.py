@@ -39,9 +39,9 @@ def impute(
     """Impute a table by the engine that suits it and the analysis, and say which and why.
 
     The rule is in `bayesimp.workflow.engines.choose`, and the study behind it in docs/engines.md. In short: a joint
-    normal model where all variables are normal, one on latent normals where some are binary, ordinal or nominal; the
-    joint GLMM for an analysis with interactions, random slopes or nonlinear terms; and chained equations for what is
-    left: counts, variables of clusters, all that is asked of them (``methods=``, ``predictors=``, ``bounds=``, ...).
+    normal model where all variables are normal and the analysis, if there is one, has plain terms; else the joint GLMM
+    with an analysis, which is a factor of it, and chained equations without. The last take all that is asked of them
+    (``methods=``, ``predictors=``, ``bounds=``, ...).
 
     Parameters
     ----------

@@ -71,26 +71,21 @@ class Choice:
 def choose(facts: Facts) -> Choice:
     """The engine for a table.
 
-    With an analysis that no joint model with random intercepts implies, the joint GLMM, of which it is a factor.
-    Otherwise the joint normal model where all variables that vary within clusters are normal, the one on latent normals
-    where some are binary, ordinal or nominal (complete counts and the like are conditioned on by both). What these cannot
-    take, the joint GLMM with an analysis, chained equations without.
+    The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
+    conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
+    GLMM with an analysis, which is a factor of it, and chained equations without. The joint model on latent normals is
+    taken where it is asked for: in the study it cannot be told apart from chained equations, it needs about as long to
+    meet the same criterion of convergence, and its first run compiles longer.
     """
-    kinds = "'joint' (JointNormal)", "'latent' (JointLatent)"
-    complete = {name: family for name, family in facts.complete.items() if family in KINDS}
-    modelled = {**complete, **facts.incomplete, **facts.responses}
-    first = "joint" if all(family == "normal" for family in modelled.values()) else "latent"
-    against = obstacle(first, facts)
+    against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
     if against is None:
-        what = (
-            "all variables of rows are normal"
-            if first == "joint"
-            else "its variables are normal or have levels"
-        )
         why = "one covariance matrix within clusters and one between them hold all their associations"
         analysis = ", those of the analysis included" if facts.analysis else ""
-        return Choice(first, f"Engine {kinds[first == 'latent']}, because {what}: {why}{analysis}.{hint}")
+        return Choice(
+            "joint",
+            f"Engine 'joint' (JointNormal), because all variables of rows are normal: {why}{analysis}.{hint}",
+        )
     if facts.analysis:
         return Choice(
             "glmm",
@@ -100,6 +95,14 @@ def choose(facts: Facts) -> Choice:
         "fcs",
         f"Engine 'fcs' (FCS), because {against}, and chained equations take every family and level.{hint}",
     )
+
+
+def _not_normal(facts: Facts) -> str | None:
+    """Which variables that a joint model could hold are not normal: responses, and complete ones with levels too."""
+    complete = {name: family for name, family in facts.complete.items() if family in KINDS}
+    every = {**complete, **facts.incomplete, **facts.responses}
+    other = [f"'{name}' ({family})" for name, family in every.items() if family != "normal"]
+    return f"{_and(other)} {'is' if len(other) == 1 else 'are'} not normal" if other else None
 
 
 def obstacle(engine: str, facts: Facts) -> str | None:
@@ -120,9 +123,14 @@ def obstacle(engine: str, facts: Facts) -> str | None:
         return _and([f"'{name}' {why}" for name, why in facts.unfit.items()])
     if facts.columns > MOST_COLUMNS:
         return f"the table has {facts.columns} variables and levels, and a joint model takes {MOST_COLUMNS}"
-    if facts.terms:
-        return f"the analysis has {_and(facts.terms)}, which a joint normal model does not imply"
-    return None
+    return _richer(facts)
+
+
+def _richer(facts: Facts) -> str | None:
+    """What the analysis has that a joint model with random intercepts does not imply."""
+    if not facts.terms:
+        return None
+    return f"the analysis has {_and(facts.terms)}, which a joint normal model does not imply"
 
 
 def override(engine: str, facts: Facts) -> Choice:
@@ -187,6 +195,8 @@ def _not_implied(formula: Formula, cluster: str) -> list[str]:
     return [term for term in terms if term not in means] + random
 
 
-def _and(words: Sequence[str]) -> str:
-    """All of them, in a sentence."""
+def _and(words: Sequence[str], most: int = 5) -> str:
+    """The first of them, and how many more, in a sentence."""
+    if len(words) > most:
+        words = [*words[:most], f"{len(words) - most} more"]
     return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]

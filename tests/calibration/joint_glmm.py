@@ -377,7 +377,10 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         if isinstance(seen.dtype, pd.CategoricalDtype):
             if seen.nunique() < len(seen.cat.categories):
                 return False
-        elif not seen.between(*LIMITS.get(design.families.get(name, ""), (-np.inf, np.inf))).all():
+        elif (
+            pd.api.types.is_numeric_dtype(seen)
+            and not seen.between(*LIMITS.get(design.families.get(name, ""), (-np.inf, np.inf))).all()
+        ):
             return False
     return all(
         frame.groupby("g", observed=True)[n].nunique().max() < 2 and frame[n].dropna().nunique() >= 2

@@ -72,11 +72,11 @@ def test_interruption_while_chains_are_handed_out_is_not_raised(monkeypatch):
 
     submit, begun = ThreadPoolExecutor.submit, []
 
-    def interrupted(pool, work, chain):
-        if chain == 2:
+    def interrupted(pool, work, *given):
+        if len(begun) == 2:
             raise KeyboardInterrupt
-        begun.append(chain)
-        return submit(pool, work, chain)
+        begun.append(len(begun))
+        return submit(pool, work, *given)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
     done = run_chains(lambda chain, start, stop: None, 3, 5, workers=1)

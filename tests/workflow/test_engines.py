@@ -15,19 +15,18 @@ ASKED = {"analysis": True, "responses": {"y": "normal"}}
 RULE = [  # facts, engine, what the reason says
     (Facts(NORMAL), "joint", "all variables of rows are normal"),
     (Facts(NORMAL, complete={"visits": "poisson"}), "joint", "all variables of rows are normal"),
-    (Facts(NORMAL, complete={"sex": "bernoulli"}), "latent", "normal or have levels"),
-    (Facts(MIXED), "latent", "normal or have levels"),
-    (Facts({**MIXED, "n": "poisson"}), "fcs", "'n' (poisson) is without a latent normal"),
-    (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are without a latent normal"),
+    (Facts(NORMAL, complete={"sex": "bernoulli"}), "fcs", "'sex' (bernoulli) is not normal"),
+    (Facts(MIXED), "fcs", "'k' (bernoulli), 'o' (ordinal) and 'c' (categorical) are not normal"),
+    (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are not normal"),
+    (Facts({f"k{i}": "bernoulli" for i in range(9)}), "fcs", "'k4' (bernoulli) and 4 more are not normal"),
     (Facts(NORMAL, unfit={"z": "has one value in each cluster"}), "fcs", "'z' has one value in each cluster"),
-    (Facts(MIXED, columns=63), "fcs", "63 variables and levels"),
+    (Facts(NORMAL, columns=63), "fcs", "63 variables and levels"),
     (Facts({}), "fcs", "no variable is incomplete"),
     (Facts(NORMAL, **ASKED), "joint", "those of the analysis included"),
-    (Facts(NORMAL, analysis=True, responses={"y": "bernoulli"}), "latent", "those of the analysis included"),
-    (Facts(MIXED, **ASKED), "latent", "those of the analysis included"),
+    (Facts(NORMAL, analysis=True, responses={"y": "bernoulli"}), "glmm", "'y' (bernoulli) is not normal"),
+    (Facts(MIXED, **ASKED), "glmm", "are not normal, and an analysis is given"),
     (Facts(NORMAL, **ASKED, terms=("x:z",)), "glmm", "the analysis has x:z"),
-    (Facts(MIXED, **ASKED, terms=("I(x ** 2)", "(1 + x | g)")), "glmm", "has I(x ** 2) and (1 + x | g)"),
-    (Facts({**MIXED, "n": "poisson"}, **ASKED), "glmm", "'n' (poisson) is without a latent normal"),
+    (Facts(NORMAL, **ASKED, terms=("I(x ** 2)", "(1 + x | g)")), "glmm", "has I(x ** 2) and (1 + x | g)"),
     (Facts(NORMAL, analysis=True, responses={"y": "poisson"}), "glmm", "'y' (poisson)"),
     (Facts(NORMAL, **ASKED, unfit={"z": "has one value in each cluster"}), "glmm", "'z' has one value"),
 ]  # fmt: skip
@@ -106,7 +105,8 @@ def test_sides_of_a_table():
     assert normal.refused == {"grade": "", "kind": ""}  # of another family, and nothing else against them
     facts = facts_of(data)
     assert facts.incomplete == {"x": "normal", "grade": "ordinal", "kind": "categorical"}
-    assert facts.columns == 4 + 3 and facts.clusters == 12 and choose(facts).engine == "latent"
+    assert facts.columns == 4 + 3 and facts.clusters == 12 and choose(facts).engine == "fcs"
+    assert obstacle("latent", facts) is None and obstacle("joint", facts) is not None
 
 
 def test_what_joint_models_refuse_falls_back_by_rule():
@@ -144,7 +144,7 @@ def test_what_joint_models_refuse_falls_back_by_rule():
 def test_terms_that_a_joint_model_does_not_imply(analysis, terms):
     facts = facts_of(bi.IncompleteData(table(), "g"), analysis)
     assert facts.terms == terms
-    assert choose(facts).engine == ("glmm" if terms else "latent")
+    assert (obstacle("latent", facts) is None) == (not terms)
 
 
 # from the call to the result -----------------------------------------------------
@@ -154,8 +154,8 @@ JOINT = {**RUN, "chains": 2, "tune": 5, "draws": 10}
 FULL = table()
 CALLS = [  # columns, options, engine, model
     (["x", "z"], JOINT, "joint", "JointNormal"),
-    (["x", "z", "sex"], JOINT, "latent", "JointLatent"),
-    (["x", "z", "grade"], JOINT, "latent", "JointLatent"),
+    (["x", "z", "sex"], RUN, "fcs", "FCS"),
+    (["x", "z", "grade"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),
     (["x", "z"], {**RUN, "cycles": 5}, "fcs", "FCS"),
     (["x", "z"], {**RUN, "predictors": ["x ~ z + (1 | g)"]}, "fcs", "FCS"),
     (["x", "z"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),
@@ -183,11 +183,12 @@ def test_the_engine_is_the_one_that_is_named(columns, options, engine, model, ca
 def test_joint_models_of_a_call_are_those_of_the_class():
     """The wiring: the same draws as from the formula that is printed; other formulas give other draws."""
     frame = FULL[["g", "x", "z", "sex"]]
-    imp = bi.impute(frame, "g", show=False, **JOINT)
+    asked = {**JOINT, "engine": "latent", "show": False}
+    imp = bi.impute(frame, "g", **asked)
     data = bi.IncompleteData(frame, "g")
     own = bi.JointLatent(data, "x + z + sex ~ 1 + (1 | g)").impute(**JOINT)
     np.testing.assert_array_equal(imp.values("x"), own.values("x"))
-    wrong = bi.impute(frame, "g", show=False, formula="x ~ z + sex + (1 | g)", **JOINT)
+    wrong = bi.impute(frame, "g", formula="x ~ z + sex + (1 | g)", **asked)
     assert not np.allclose(imp.values("x"), wrong.values("x"))
 
 

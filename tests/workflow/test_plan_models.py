@@ -131,6 +131,7 @@ def test_residual_covariances_of_clusters_in_a_plan(folder):
     text = LATENT.replace("dose + ill ~ age", "dose ~ age").replace(
         "[impute]", 'residual = "cluster"\n[impute]'
     )
+    text = text.replace(ANALYSIS, "")
     assert prepare(read_plan(written(folder, text))).model.residual == "cluster"
     assert prepare(read_plan(written(folder, LATENT))).model.residual == "common"
 

@@ -117,6 +117,7 @@ def _data(training: IncompleteData, frame: pd.DataFrame, grouping: Clusters) -> 
     """Rows as `IncompleteData` with the families and levels of the run's table."""
     made = IncompleteData.__new__(IncompleteData)
     made.frame, made._backend, made.cluster, made.grouping = frame, None, training.cluster, grouping
+    made.cluster_columns, made.groupings = (training.cluster,), {training.cluster: grouping}
     made.families = {name: training.families[name] for name in frame.columns}
     made._levels = {name: training.levels(name) for name in frame.columns if training.variable(name).is_coded}
     made._made = {}

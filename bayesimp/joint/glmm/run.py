@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GLMMRun"]
 
-MOST_CELLS = 20_000_000  # numbers kept of imputed cells, beyond which those between imputations are not
+MOST_CELLS = 20_000_000  # numbers kept of imputed cells, beyond which only those of some draws are
 FEW_ACCEPTED = 0.1  # of Metropolis steps, below which parameters hardly move
 
 
@@ -74,8 +74,9 @@ class GLMMRun(contract.Run):
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
         """Chains from their starts: `tune` sweeps of warm-up, then `draws` kept draws each."""
         cells = chains * draws * self.task.counted
-        if cells > MOST_CELLS:
-            self.stride = self.spacing
+        # the smallest stride that keeps so few: an interruption is seen after every `stride` draws
+        strides = (d for d in range(1, self.spacing + 1) if self.spacing % d == 0)
+        self.stride = next((d for d in strides if cells <= d * MOST_CELLS), self.spacing)
         self.chains = [self.task.start(self.seed, c) for c in range(chains)]
         self._advance(tune, draws, report)
 
@@ -109,8 +110,7 @@ class GLMMRun(contract.Run):
     def fit_spacing(self, m: int) -> None:
         """After an interruption: as many imputations as there can be, from the draws there are."""
         per_chain = -(-m // self.history.chains)
-        if self.stride == 1:
-            self.spacing = max(self.history.draws // per_chain, 1)
+        self.spacing = max(self.history.draws // per_chain // self.stride, 1) * self.stride
 
     def imputations(self, m: int) -> Imputations:
         """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""

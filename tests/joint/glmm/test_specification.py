@@ -241,7 +241,7 @@ def test_print_says_everything_in_lines_that_can_be_read():
     text = repr(model(Y, {"s": "s ~ y + (1 | g)"}, shift=Shift({"y": 0.5})))
     for part in ("80 rows in 8 clusters", "6 factors, in order", "(normal; analysis; ", "(gamma; imputation; ",
                  "sigma2_y",
-                 "Psi: Huang-Wand", "y:Intercept", "beta_w: normal", "shift of what is imputed: y +0.5"):  # fmt: skip
+                 "Psi: Huang-Wand", "y:Intercept", "beta_w: normal", "shift of y: +0.5"):  # fmt: skip
         assert part in text, part
     assert text.index("  x ~") < text.index("  y ~") < text.index("  s ~")
     long = {"x": "x" * 60, "w": "w" * 60, "y": "y" * 60}
