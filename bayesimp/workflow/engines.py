@@ -74,8 +74,7 @@ def choose(facts: Facts) -> Choice:
     The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
     conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
     GLMM with an analysis, which is a factor of it, and chained equations without. The joint model on latent normals is
-    taken where it is asked for: in the study it cannot be told apart from chained equations, it needs about as long to
-    meet the same criterion of convergence, and its first run compiles longer.
+    taken where it is asked for: the study has not told it apart from chained equations yet.
     """
     against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
