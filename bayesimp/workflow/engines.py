@@ -74,7 +74,8 @@ def choose(facts: Facts) -> Choice:
     The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
     conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
     GLMM with an analysis, which is a factor of it, and chained equations without. The joint model on latent normals is
-    taken where it is asked for: the study has not told it apart from chained equations yet.
+    taken where it is asked for: the study prefers it for mixed tables without an analysis, but its default run is too
+    short for its own criterion of convergence (docs/engines.md).
     """
     against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
