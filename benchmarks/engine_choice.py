@@ -40,7 +40,9 @@ from benchmarks.engine_report import by_term, plain, report
 from benchmarks.engine_tables import Cell
 
 M = 10
-COMMANDS = "with `--replicates 6`, then `--replicates 36 --engines fcs joint latent`, both stopped, then `--read`"
+COMMANDS = (
+    "with `--replicates 6`, then `--replicates 36 --engines fcs joint latent`, both stopped, then `--read`"
+)
 HERE = Path(__file__).parent
 ROUND = 6  # replicates of every cell before the next: a study that is stopped has them all alike
 EXAMINED = 4  # one data set of so many is examined for convergence
