@@ -17,8 +17,10 @@ def test_a_file_of_november_2026_goes_on(name, tmp_path):
     longer = first.extend(2)
     assert longer.m == first.m + 2
     for column in first.imputed_columns:
-        # values are drawn again from the parameters, by kernels that may have been compiled otherwise since
-        np.testing.assert_allclose(longer.values(column)[: first.m], first.values(column), rtol=1e-12)
+        # a joint normal run draws values again from the parameters, by kernels that are compiled for the processor, so
+        # that the last digits depend on the machine; the values of other runs are in the file
+        rtol = 1e-12 if name == "joint_gibbs" else 0.0
+        np.testing.assert_allclose(longer.values(column)[: first.m], first.values(column), rtol=rtol)
         assert np.isfinite(longer.values(column)).all()
     if first.chained:
         further = first.iterate(2)
