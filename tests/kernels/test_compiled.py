@@ -109,3 +109,66 @@ def test_a_cache_that_names_a_class_which_is_gone_is_made_again(tmp_path):
         )
         results.append(_run(tmp_path))
     assert results == [[6.0, 0.0], [6.0, 0.0]]
+
+
+INNER = """
+from kernels_copy.compiled import IntermediateLibrary, inner, kernel
+
+
+@inner
+def root(x):
+    if x < 0:
+        raise ValueError("no root of", x)
+    return x**0.5
+
+
+@inner
+def twice(x):
+    return 2 * root(x)
+
+
+@kernel
+def call(x):
+    return twice(x) + root(x)
+
+
+@kernel
+def other(x):
+    return twice(x)
+
+
+def has_machine_code(function):
+    (result,) = function.overloads.values()
+    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name) != 0
+"""
+INNER_PROGRAM = """
+from kernels_copy import user
+print(user.{0}(9.0), sum(user.{0}.stats.cache_hits.values()))
+print(*[user.has_machine_code(f) for f in (user.call, user.other, user.twice, user.root) if f.overloads])
+try:
+    user.{0}(-4.0)
+except ValueError as e:
+    print(*e.args)
+"""
+
+
+def test_what_only_kernels_call_is_compiled_to_intermediate_code_and_no_further(tmp_path):
+    """Through two callers, at two removes, from the cache of another process, and with an exception made inside."""
+    package = tmp_path / "kernels_copy"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    shutil.copy(Path(bayesimp.kernels.__file__).parent / "compiled.py", package)
+    (package / "user.py").write_text(INNER)
+    answers = []
+    for name in ("call", "other", "call", "other"):
+        program = [sys.executable, "-c", INNER_PROGRAM.format(name)]
+        run = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+        answers.append(run.stdout.splitlines())
+    first, second, *again = answers
+    assert first == ["9.0 0", "True False False", "no root of -4.0"]
+    assert second == [
+        "6.0 0",
+        "True False",
+        "no root of -4.0",
+    ]  # twice comes from the cache, and root within it
+    assert again == [["9.0 1", "True", "no root of -4.0"], ["6.0 1", "True", "no root of -4.0"]]
