@@ -2,6 +2,7 @@
 
     python -m tests.frozen --write before.npz      # before the change
     python -m tests.frozen --compare before.npz    # after it, on the same machine
+    python -m tests.frozen --kernels build/kernels # the kernels that these runs load, for a wheel (`make wheel`)
 
 Numbers depend on the processor and on the BLAS at hand in their last bits, and the chains carry these on. So none are
 stored in the repository: two trees are compared on one machine. Even there the last bits of a few runs differ from one
@@ -25,6 +26,7 @@ import pandas as pd
 import bayesimp as bi
 from bayesimp import methods, priors
 from bayesimp.errors import BayesimpError
+from bayesimp.kernels.ahead import KernelCache
 
 CLUSTERS, ROWS = 8, 9
 ROUNDING = 1e-6  # what differences in the last bits have grown to after a few cycles, at the most
@@ -253,12 +255,28 @@ def difference(now: np.ndarray, before: np.ndarray) -> float:
     return float(np.max(np.abs(now[apart] - before[apart]) / (1.0 + np.abs(before[apart])), initial=0.0))
 
 
+def collect_kernels(folder: Path) -> None:
+    """Copy every kernel that a run loads from the disk cache; run before, so that all of them are there."""
+    load = KernelCache._load_overload
+
+    def load_and_copy(self: KernelCache, sig: Any, target_context: Any) -> Any:
+        found = load(self, sig, target_context)
+        if found is not None:
+            self.copy(sig, target_context, folder)
+        return found
+
+    KernelCache._load_overload = load_and_copy  # type: ignore[method-assign]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--compare", type=Path)
+    parser.add_argument("--kernels", type=Path)
     parser.add_argument("--only", default="", help="runs whose name holds this text")
     asked = parser.parse_args()
+    if asked.kernels:
+        collect_kernels(asked.kernels)
     found = all_numbers(asked.only)
     if asked.write:
         np.savez(asked.write, **found)

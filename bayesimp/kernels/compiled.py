@@ -27,6 +27,8 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
+from bayesimp.kernels.ahead import KernelCache
+
 __all__ = ["STAMP", "inner", "kernel", "merged", "reduction", "stamp"]
 
 _ROOT = Path(__file__).parent
@@ -78,18 +80,14 @@ def kernel[**P, R](function: Callable[P, R]) -> Kernel[P, R]: ...
 @overload
 def kernel(function: None = None, **options: Any) -> CompileDecorator: ...
 def kernel(function: Callable | None = None, **options: Any) -> Any:
-    """``njit(cache=True, error_model="numpy", **options)`` with a cache that tracks the files a kernel depends on.
+    """``njit(error_model="numpy", **options)`` with a cache that tracks the files a kernel depends on.
 
     NumPy's rules for division by zero need no branch that raises, and so halve the time to compile.
     """
 
     def compiled(f: Callable) -> Any:
-        dispatcher = njit(cache=True, error_model="numpy", **options)(f)
-        index, own = dispatcher._cache._cache_file, stamp(f.__module__)
-        index._source_stamp = own
-        # numba compares its version before it unpickles the signatures in an index, but the stamp only afterwards: an
-        # index from before a type of ours was moved or renamed could not be read
-        index._version = f"{index._version} {own.hex()}"
+        dispatcher = njit(error_model="numpy", **options)(f)
+        dispatcher._cache = KernelCache(f, stamp(f.__module__))
         return dispatcher
 
     return compiled if function is None else compiled(function)
