@@ -25,10 +25,11 @@ from bayesimp.analysis.fits import Fit, Fits
 from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
+from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
 from bayesimp.events import Event
-from bayesimp.families.registry import analysis_names
+from bayesimp.families.registry import analysis_names, family_of
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.table.reading import as_pandas
@@ -127,7 +128,8 @@ def fit_each(
 
         result = fit_by_glmm(tables, formula, family)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
-    fits = Fits(analysis, **result, log=log)
+    rows = FormulaRows(tables, formula, family, _link(family, link), columns)
+    fits = Fits(analysis, **result, log=log, rows=rows)
     if fits.codes is not None:
         _warn_of_codes(fits)
     astray = ~fits.converged
@@ -142,6 +144,13 @@ def fit_each(
             stacklevel=2,
         )
     return fits
+
+
+def _link(family: str, link: str | None) -> str:
+    """The link whose inverse is the mean; "" for families of other engines, whose links are theirs."""
+    if family in NORMAL:
+        return "identity"
+    return (link or next(iter(family_of(family).links))) if family in GENERALISED else ""
 
 
 def _compare(imputed: Any, formula: Formula, offset: str | None) -> tuple[Event, ...]:

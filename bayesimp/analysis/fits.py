@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayesimp.analysis.compare import MultiTest, d1
+from bayesimp.analysis.estimands import Estimands
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.groups import Grouping
 from bayesimp.analysis.hypotheses import combinations as parsed_combinations
 from bayesimp.analysis.hypotheses import hypotheses as parsed_hypotheses
 from bayesimp.analysis.hypotheses import joint_satterthwaite, satterthwaite
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
+from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 
@@ -43,7 +45,7 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fits:
+class Fits(Estimands):
     """Fits of one analysis to M completed tables.
 
     Attributes
@@ -81,6 +83,10 @@ class Fits:
     covariance_spread
         (M, d + 1, k, k) of linear mixed models: how the covariances move with the estimated variances
         (`bayesimp.kernels.lmm.components.covariance_spread`); None for others.
+    cross
+        (M, k, c) covariance of coefficients and components of generalised mixed models; of linear ones it is zero: None.
+    rows
+        What makes predictions for rows of tables (`bayesimp.analysis.row_model`); None where nothing does.
     groupings
         Of an analysis with several grouping factors: their levels, and which is nested in which.
     """
@@ -103,6 +109,8 @@ class Fits:
     log: tuple[Event, ...] = ()
     groupings: tuple[Grouping, ...] = ()
     covariance_spread: Array | None = None
+    cross: Array | None = None
+    rows: RowModel | None = None
 
     @property
     def events(self) -> pd.DataFrame:
