@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.estimates import COMPARISONS, Estimates
+from bayesimp.analysis.function_rows import FunctionRows
 from bayesimp.analysis.grids import WEIGHTS, Grid, counterfactual, groups_of, levels_of, reference_grid
+from bayesimp.analysis.links import SCALES_OF_POOLING, mean_at
 from bayesimp.analysis.row_model import RowModel, parameters_covariance
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import suggestion
@@ -189,6 +191,71 @@ class Estimands:
             raise SpecificationError(f"{asked.fits.analysis!r} has no variables, and so no effects of any.")
         return _joined(parts)
 
+    def functions(
+        self, texts: str | Sequence[str] | Mapping[str, str], *, pooled_as: str = "identity", null: float | None = 0.0
+    ) -> Estimates:
+        """Nonlinear functions of coefficients and variance components, by the delta method.
+
+        Parameters
+        ----------
+        texts
+            ``"x / z"``, several, or texts by label: ``{"peak": "-age / (2 * I(age**2))"}``, with + - * / **, exp, log, sqrt,
+            tanh, expit, logit. Components in backticks, on their natural scale: `` "`sd(Intercept | school)`**2" ``.
+        pooled_as
+            The scale of pooling: ``"identity"``, ``"log"`` (positive quantities), ``"logit"`` (shares), ``"fisher z"``.
+        null
+            The value tested; None: no test.
+
+        Raises
+        ------
+        SpecificationError
+            A name or function that is not known; a component at its bound, which has no standard error; values outside the
+            range of the scale.
+        """
+        from bayesimp.analysis.nonlinear import functions_of, joint_covariance
+
+        fits = cast("Fits", self)
+        named = {text: text for text in ([texts] if isinstance(texts, str) else texts)}
+        named = dict(texts) if isinstance(texts, Mapping) else named
+        if pooled_as not in SCALES_OF_POOLING:
+            raise SpecificationError(
+                f"pooled_as = {pooled_as!r} is not known; choose one of {', '.join(map(repr, SCALES_OF_POOLING))}."
+            )
+        wrong = [text for text in named.values() if not isinstance(text, str)]
+        if wrong or not named:
+            raise SpecificationError("a function of coefficients is a text such as 'x / z'.")
+        found = functions_of(fits, list(named.values()))
+        values, gradients = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+        V = joint_covariance(fits)
+        used = (gradients != 0).any(axis=(0, 1)) | np.isnan(gradients).any(axis=(0, 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = SCALES_OF_POOLING[pooled_as].to(values)
+        lost = ~np.isfinite(t).all(axis=1) | ~np.isfinite(V[:, used][:, :, used]).all(axis=(1, 2))
+        if lost.any():
+            raise SpecificationError(
+                f"{', '.join(map(repr, named.values()))}: in {int(lost.sum())} of {len(fits)} tables there is no finite value, or "
+                f"no standard error of a variance component (at its bound, or none from this engine), on the scale "
+                f"{pooled_as!r}."
+            )
+        at = pd.DataFrame({"term": list(named)})
+        return Estimates("function of parameters", at, values, gradients[:, :, used], V[:, used][:, :, used],
+                         fits.df_complete, scale=pooled_as, null=null, log=fits.log)  # fmt: skip
+
+    def explained(self, scale: str = "logit") -> Estimates:
+        """Intraclass correlation, marginal and conditional R2 of a mixed model (`bayesimp.analysis.explained`).
+
+        Of binary responses on the latent scale. ``scale``: of pooling, ``"logit"`` or ``"identity"``, which has a value
+        also where a variance is zero in a table.
+
+        Raises
+        ------
+        SpecificationError
+            The analysis is not a mixed model, or of a family without a known variance of a row.
+        """
+        from bayesimp.analysis.explained import explained
+
+        return explained(cast("Fits", self), scale)
+
 
 class _Asked:
     """The options of a question, checked, and the loop over tables."""
@@ -201,6 +268,8 @@ class _Asked:
                 "returns a result of statsmodels made from a formula."
             )
         self.rows: RowModel = self.fits.rows
+        if isinstance(self.rows, FunctionRows):
+            self.rows.check()
         if scale not in SCALES:
             raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(map(repr, SCALES))}.")
         if scale != "link" and not self.rows.link:
@@ -264,8 +333,6 @@ class _Asked:
 
 
 def _carried_back(made: Estimates, link: str) -> Estimates:
-    from bayesimp.analysis.links import mean_at
-
     mu, slope = mean_at(link, made.values)
     return made.mapped(slope[:, :, None] * np.eye(slope.shape[1]), mu)
 

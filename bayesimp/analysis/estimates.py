@@ -155,7 +155,7 @@ class Estimates:
         interval = pooled.interval(level)
         with np.errstate(divide="ignore", invalid="ignore"):
             null = np.nan if self.null is None else float(f.to(np.array([self.null]))[0])
-            statistic = (pooled.estimate - null) / pooled.std_error
+            statistic = (pooled.estimate - (null if np.isfinite(null) else np.nan)) / pooled.std_error
         p = 2 * stats.t(np.where(pooled.df > 0, pooled.df, np.nan)).sf(np.abs(statistic))
         if self.adjust is not None and len(self) > 1:
             p, half = self._adjusted(p, statistic, level)

@@ -22,6 +22,7 @@ import pandas as pd
 
 from bayesimp.analysis.congenial import congeniality
 from bayesimp.analysis.fits import Fit, Fits
+from bayesimp.analysis.function_rows import FunctionRows
 from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
@@ -104,7 +105,8 @@ def fit_each(
                 "link, trials, quadrature, weights and offset are for formulas; the analysis is a function of a table: "
                 "handle them there."
             )
-        return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
+        fields = fit_by_function(tables, analysis)
+        return Fits(getattr(analysis, "__name__", "function"), **fields, rows=FunctionRows(tables, analysis))
     formula = parse(analysis)
     formula = replace(formula, cluster_of_means=formula.cluster or cluster)
     if len(formula.responses) != 1:

@@ -150,6 +150,22 @@ class FormulaRows:
                 raise DataError(f"the offset {self.offset!r} is missing or infinite in the new rows.")
         return made.X[n:], made.Z[n:], offset
 
+    def own_matrices(self, k: int) -> tuple[Matrix, list[Matrix]]:
+        """X (n, p) of the rows of table k, and Z (n, q) of each random term."""
+        formula, table = self.formula, self.tables.frame(k)
+        codes = None
+        if formula.over_clusters and formula.cluster_of_means is not None:
+            codes = pd.factorize(table[formula.cluster_of_means])[0]
+        parts = [
+            design(replace(formula, fixed=formula.fixed if j == 0 else "1", random=(term,)), table, codes=codes)
+            for j, term in enumerate(formula.random)
+        ]
+        return parts[0].X, [part.Z for part in parts]
+
+    def mean_response(self, k: int) -> float:
+        """Mean of the response of table k."""
+        return float(self.tables.frame(k)[self.formula.responses[0]].astype(float).mean())
+
     def _clusters(self, table: pd.DataFrame, new: pd.DataFrame) -> np.ndarray | None:
         """Cluster of every row, for cluster means, which are those of the table; None without them."""
         formula = self.formula
