@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterRows", "at_clusters", "mode_of"]
 
+MOST_ROWS = 3_000
 STEPS, SMALL = 100, 1e-20  # Newton steps; squared length of a step that counts as none
 
 
@@ -54,7 +55,14 @@ class ClusterRows(NamedTuple):
 
 
 def at_clusters(
-    model: FormulaRows, fits: Fits, k: int, new: pd.DataFrame, X: Matrix, Z: Matrix, offset: Vector, scale: str
+    model: FormulaRows,
+    fits: Fits,
+    k: int,
+    new: pd.DataFrame,
+    X: Matrix,
+    Z: Matrix,
+    offset: Vector,
+    scale: str,
 ) -> RowPredictions:
     """Predictions of new rows of known clusters, with the covariance of their effects."""
     formula = model.formula
@@ -62,6 +70,12 @@ def at_clusters(
         raise SpecificationError(
             f"{formula.text!r}: predictions for clusters are for one grouping factor; give random_effects='zero' or "
             "'integrated'."
+        )
+    if len(X) > MOST_ROWS:
+        raise SpecificationError(
+            f"predictions for clusters of {len(X):,} rows: their covariance is held, for at most {MOST_ROWS:,}; "
+            f"give newdata= "
+            "with the rows of interest."
         )
     rows, codes = _observed(model, k), _codes(model, k, new)
     sd, R = effects_covariance(fits, k, Z.shape[1])
@@ -81,12 +95,14 @@ def at_clusters(
     return RowPredictions(mu, slope[:, None] * gradient, extra * slope[:, None] * slope)
 
 
-def mode_of(link: str, rows: ClusterRows, beta: Vector, L: Matrix, sigma2: float) -> tuple[Vector, Matrix, Matrix]:
+def mode_of(
+    link: str, rows: ClusterRows, beta: Vector, L: Matrix, sigma2: float
+) -> tuple[Vector, Matrix, Matrix]:
     """b_hat (q,), K (q, q) and P (q, p) of one cluster."""
     q, fixed, ZL = len(L), rows.offset + rows.X @ beta, rows.Z @ L
 
     def height(u: Vector) -> float:
-        return _log_likelihood(link, fixed + ZL @ u, rows, sigma2) - 0.5 * u @ u
+        return _log_likelihood(link, fixed + ZL @ u, rows, sigma2) - 0.5 * float(u @ u)
 
     u = np.zeros(q)
     for _ in range(STEPS):
@@ -142,7 +158,9 @@ def _observed(model: FormulaRows, k: int) -> ClusterRows:
         [*model.formula.columns, *filter(None, model.columns.values())]
     ))], model.formula  # fmt: skip
     if model.link == "identity":
-        y, weight, X, Z, codes = normal_rows(frame, formula, model.columns["weights"], model.columns["offset"])
+        y, weight, X, Z, codes = normal_rows(
+            frame, formula, model.columns["weights"], model.columns["offset"]
+        )
         return ClusterRows(y, np.ones_like(y), weight, np.zeros_like(y), codes, X, Z)
     made = stack_tables(frame, [len(frame)], formula, model.family, model.columns)
     return ClusterRows(made.y, made.trials, made.weight, made.offset, made.codes, made.X, made.Z)

@@ -15,6 +15,7 @@ import pandas as pd
 from bayesimp.analysis.estimates import COMPARISONS, Estimates
 from bayesimp.analysis.function_rows import FunctionRows
 from bayesimp.analysis.grids import WEIGHTS, Grid, counterfactual, groups_of, levels_of, reference_grid
+from bayesimp.analysis.hypotheses import as_texts
 from bayesimp.analysis.links import SCALES_OF_POOLING, mean_at
 from bayesimp.analysis.row_model import RowModel, parameters_covariance
 from bayesimp.errors import SpecificationError
@@ -41,10 +42,11 @@ class Estimands:
 
     **Cluster effects** of generalised mixed models, ``random_effects``:
 
-    - ``"integrated"``, the default on the response scale: predictions are averaged over normal effects, by quadrature. Only
-      this one is a mean of the response in the population of clusters, and agrees with averages of the data.
-    - ``"zero"``: at effects of zero, a cluster in the middle; what emmeans gives, and lme4 with ``re.form = NA``. Not a mean:
-      the inverse link of a mean is not the mean of the inverse link.
+    - ``"integrated"``, the default on the response scale: predictions are averaged over normal effects, by
+      quadrature. Only this one is a mean of the response in the population of clusters, and agrees with averages of
+      the data.
+    - ``"zero"``: at effects of zero, a cluster in the middle; what emmeans gives, and lme4 with ``re.form = NA``. Not
+      a mean: the inverse link of a mean is not the mean of the inverse link.
     - ``"cluster"``: at the effects of a cluster of the table.
 
     For normal responses the first two are the same.
@@ -113,12 +115,12 @@ class Estimands:
         at
             Values of columns: ``{"age": 60}``, ``{"age": [40, 60]}``.
         weights
-            How other factors are averaged over: ``"equal"``, a balanced grid (emmeans' default); ``"proportional"``, by the
-            frequency of their combinations; ``"observed"``, over the rows of the tables, each at every level (standardised
-            means, g-computation). In grids numbers are at their mean over rows and imputations.
+            How other factors are averaged over: ``"equal"``, a balanced grid (emmeans' default); ``"proportional"``,
+            by the frequency of their combinations; ``"observed"``, over the rows of the tables, each at every level
+            (standardised means, g-computation). In grids numbers are at their mean over rows and imputations.
         scale
-            ``"response"``: means of predicted responses; ``"link"``: of linear predictors; ``"back-transformed"``: inverse
-            links of the latter, as emmeans' ``type = "response"``.
+            ``"response"``: means of predicted responses; ``"link"``: of linear predictors; ``"back-transformed"``:
+            inverse links of the latter, as emmeans' ``type = "response"``.
         random_effects, df_complete
             As for `predictions`.
 
@@ -133,7 +135,9 @@ class Estimands:
         for name in [*targets, *given]:
             asked.check_variable(name)
         if weights not in WEIGHTS:
-            raise SpecificationError(f"weights = {weights!r} is not known; choose one of {', '.join(map(repr, WEIGHTS))}.")
+            raise SpecificationError(
+                f"weights = {weights!r} is not known; choose one of {', '.join(map(repr, WEIGHTS))}."
+            )
         grid, levels = reference_grid(asked.rows, targets, given, weights)
         if weights != "observed":
             made = asked.gathered(lambda k: grid, "marginal mean")
@@ -192,15 +196,20 @@ class Estimands:
         return _joined(parts)
 
     def functions(
-        self, texts: str | Sequence[str] | Mapping[str, str], *, pooled_as: str = "identity", null: float | None = 0.0
+        self,
+        texts: str | Sequence[str] | Mapping[str, str],
+        *,
+        pooled_as: str = "identity",
+        null: float | None = 0.0,
     ) -> Estimates:
         """Nonlinear functions of coefficients and variance components, by the delta method.
 
         Parameters
         ----------
         texts
-            ``"x / z"``, several, or texts by label: ``{"peak": "-age / (2 * I(age**2))"}``, with + - * / **, exp, log, sqrt,
-            tanh, expit, logit. Components in backticks, on their natural scale: `` "`sd(Intercept | school)`**2" ``.
+            ``"x / z"``, several, or texts by label: ``{"peak": "-age / (2 * I(age**2))"}``, with + - * / **, exp,
+            log, sqrt, tanh, expit, logit. Components in backticks, on their natural scale: `` "`sd(Intercept |
+            school)`**2" ``.
         pooled_as
             The scale of pooling: ``"identity"``, ``"log"`` (positive quantities), ``"logit"`` (shares), ``"fisher z"``.
         null
@@ -209,21 +218,19 @@ class Estimands:
         Raises
         ------
         SpecificationError
-            A name or function that is not known; a component at its bound, which has no standard error; values outside the
-            range of the scale.
+            A name or function that is not known; a component at its bound, which has no standard error; values
+            outside the range of the scale.
         """
         from bayesimp.analysis.nonlinear import functions_of, joint_covariance
 
         fits = cast("Fits", self)
-        named = {text: text for text in ([texts] if isinstance(texts, str) else texts)}
-        named = dict(texts) if isinstance(texts, Mapping) else named
+        named = dict(texts) if isinstance(texts, Mapping) else {text: text for text in as_texts(texts)}
         if pooled_as not in SCALES_OF_POOLING:
             raise SpecificationError(
                 f"pooled_as = {pooled_as!r} is not known; choose one of {', '.join(map(repr, SCALES_OF_POOLING))}."
             )
-        wrong = [text for text in named.values() if not isinstance(text, str)]
-        if wrong or not named:
-            raise SpecificationError("a function of coefficients is a text such as 'x / z'.")
+        if not as_texts(list(named.values())):
+            raise SpecificationError("no function is given: write fits.functions('x / z').")
         found = functions_of(fits, list(named.values()))
         values, gradients = (np.stack(each, axis=1) for each in zip(*found, strict=True))
         V = joint_covariance(fits)
@@ -233,7 +240,8 @@ class Estimands:
         lost = ~np.isfinite(t).all(axis=1) | ~np.isfinite(V[:, used][:, :, used]).all(axis=(1, 2))
         if lost.any():
             raise SpecificationError(
-                f"{', '.join(map(repr, named.values()))}: in {int(lost.sum())} of {len(fits)} tables there is no finite value, or "
+                f"{', '.join(map(repr, named.values()))}: in {int(lost.sum())} of {len(fits)} tables there is no "
+                "finite value, or "
                 f"no standard error of a variance component (at its bound, or none from this engine), on the scale "
                 f"{pooled_as!r}."
             )
@@ -271,10 +279,13 @@ class _Asked:
         if isinstance(self.rows, FunctionRows):
             self.rows.check()
         if scale not in SCALES:
-            raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(map(repr, SCALES))}.")
+            raise SpecificationError(
+                f"scale = {scale!r} is not known; choose one of {', '.join(map(repr, SCALES))}."
+            )
         if scale != "link" and not self.rows.link:
             raise SpecificationError(
-                f"{self.fits.analysis!r}: the mean of this family at a linear predictor is not known here; give scale='link'."
+                f"{self.fits.analysis!r}: the mean of this family at a linear predictor is not known here; give "
+                "scale='link'."
             )
         averages = self.rows.averages and scale == "response"
         self.effects = random_effects or ("integrated" if averages else "zero")
@@ -284,7 +295,8 @@ class _Asked:
             )
         if scale == "back-transformed" and self.effects == "integrated":
             raise SpecificationError(
-                "scale = 'back-transformed' is the inverse link of a mean at effects of zero; averages over cluster effects "
+                "scale = 'back-transformed' is the inverse link of a mean at effects of zero; averages over cluster "
+                "effects "
                 "are on the response scale."
             )
         if self.effects == "integrated" and not averages:
@@ -298,7 +310,9 @@ class _Asked:
     @property
     def shown(self) -> set[str]:
         """Columns of new rows that say what a prediction is of."""
-        groups = getattr(getattr(self.rows, "formula", None), "groups", ()) if self.effects == "cluster" else ()
+        groups = (
+            getattr(getattr(self.rows, "formula", None), "groups", ()) if self.effects == "cluster" else ()
+        )
         return {*self.rows.variables, *groups}
 
     def check_variable(self, name: str) -> None:
@@ -342,12 +356,16 @@ def _effect(
 ) -> Estimates:
     """The effect of one variable, by group."""
     levels = levels_of(asked.rows, name)
-    discrete = levels is not None and (asked.rows.is_factor(name, asked.rows.tables.frame(0)[name]) or levels == [0, 1])
+    discrete = levels is not None and (
+        asked.rows.is_factor(name, asked.rows.tables.frame(0)[name]) or levels == [0, 1]
+    )
     labels: list[tuple] | None = None
     settings: Callable[[Vector], list[dict[str, Any]]]
     if change is None and not discrete:
         if compare != "difference":
-            raise SpecificationError(f"compare = {compare!r} of {name!r}: give a step or two values, {{{name!r}: 10}}.")
+            raise SpecificationError(
+                f"compare = {compare!r} of {name!r}: give a step or two values, {{{name!r}: 10}}."
+            )
         shown = ["", ""]
 
         def settings(x: Vector) -> list[dict[str, Any]]:
@@ -382,7 +400,9 @@ def _effect(
         effect = effect.mapped(J, effect.values / (2 * h))
         at["change"] = "slope"
     at.insert(0, "variable", name)
-    return replace(effect, at=at, what=made.what if compare == "difference" else f"{compare} of average predictions")
+    return replace(
+        effect, at=at, what=made.what if compare == "difference" else f"{compare} of average predictions"
+    )
 
 
 def _joined(parts: Sequence[Estimates]) -> Estimates:

@@ -1,9 +1,10 @@
 """Quantities of every completed table, pooled on a scale of their own; contrasts of them.
 
-A quantity g(theta) of table l has Q_l = g(theta_l) and, by the delta method, U_l = G_l V_l G_l' with G_l its derivatives by
-the parameters. On a scale f they are f(Q_l) and f'(Q_l)^2 U_l; Rubin's rules (`bayesimp.analysis.pool`) pool these, and
-estimate and limits are carried back by f^-1. Probabilities are pooled as logits, means of counts and ratios as logarithms,
-differences as they are: where the normal approximation that Rubin's rules rest on is best.
+A quantity g(theta) of table l has Q_l = g(theta_l) and, by the delta method, U_l = G_l V_l G_l' with G_l its
+derivatives by the parameters. On a scale f they are f(Q_l) and f'(Q_l)^2 U_l; Rubin's rules
+(`bayesimp.analysis.pool`) pool these, and estimate and limits are carried back by f^-1. Probabilities are pooled as
+logits, means of counts and ratios as logarithms, differences as they are: where the normal approximation that Rubin's
+rules rest on is best.
 
 Satterthwaite's degrees of freedom are those of the combination G_l beta in table l, averaged over tables, then Barnard &
 Rubin's.
@@ -12,7 +13,8 @@ Several comparisons, with p-values p_j of pooled t statistics t_j:
 
     bonferroni    min(1, r p_j); limits at level 1 - alpha / r
     holm          step-down Bonferroni (Holm 1979); limits as for bonferroni
-    mvt           P(max_i |T_i| >= |t_j|), T multivariate t with the correlations of the pooled covariance and the smallest
+    mvt           P(max_i |T_i| >= |t_j|), T multivariate t with the correlations of the pooled covariance and the
+    smallest
                   df; limits by the 1 - alpha quantile of max |T| (Hothorn, Bretz & Westfall 2008), by simulation
 
 With few imputations the pooled correlations are themselves uncertain; Bonferroni and Holm do not use them.
@@ -23,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -96,7 +98,9 @@ class Estimates:
         if list(self.at) == ["term"]:
             return tuple(map(str, self.at["term"]))
         return tuple(
-            ", ".join(f"{name} = {_shown(row[name])}" if name != "contrast" else str(row[name]) for name in self.at)
+            ", ".join(
+                f"{name} = {_shown(row[name])}" if name != "contrast" else str(row[name]) for name in self.at
+            )
             or self.what
             for _, row in self.at.iterrows()
         )
@@ -109,11 +113,16 @@ class Estimates:
             Q, G = f.to(self.values), f.slope(self.values)[:, :, None] * self.gradients
             if len(self) > WITH_COVARIANCE:
                 U = np.einsum("mra,mab,mrb->mr", G, self.covariance, G, optimize=True)
-                U += 0.0 if self.extra is None else np.einsum("mrr->mr", self.extra) * f.slope(self.values) ** 2
+                U += (
+                    0.0
+                    if self.extra is None
+                    else np.einsum("mrr->mr", self.extra) * f.slope(self.values) ** 2
+                )
             else:
                 U = G @ self.covariance @ np.swapaxes(G, 1, 2)
                 if self.extra is not None:
                     U = U + self.extra * f.slope(self.values)[:, :, None] * f.slope(self.values)[:, None]
+        Q = np.where(np.isfinite(Q), Q, np.nan)  # at an end of the scale in a table: no pooled value
         return replace(pool(Q, U, self._dfcom(), terms=self.terms), log=self.log, notes=self.notes)
 
     def _dfcom(self) -> Any:
@@ -121,7 +130,8 @@ class Estimates:
             return self.df_complete
         if self.spread is None or self.extra is not None:
             raise SpecificationError(
-                f"{self.what}: there are no Satterthwaite degrees of freedom, which are for fixed effects of linear mixed "
+                f"{self.what}: there are no Satterthwaite degrees of freedom, which are for fixed effects of linear "
+                "mixed "
                 "models given as a formula. Give df_complete= as numbers."
             )
         per_table = [
@@ -199,15 +209,16 @@ class Estimates:
         Parameters
         ----------
         kind
-            ``"pairwise"``: each with every earlier one, "b - a" (emmeans' ``revpairwise``); ``"treatment"``: each with the
-            first; ``"sequential"``: each with the one before.
+            ``"pairwise"``: each with every earlier one, "b - a" (emmeans' ``revpairwise``); ``"treatment"``: each
+            with the first; ``"sequential"``: each with the one before.
         compare
             ``"difference"``; ``"ratio"``, pooled as a logarithm; ``"odds ratio"`` of probabilities, likewise.
         by
             Columns of `at` within which to compare; by default all estimates are compared.
         adjust
-            ``"holm"``, ``"bonferroni"`` or ``"mvt"`` for all comparisons of the result together; None: none. Tukey's range
-            rests on equal variances and correlations, which pooled estimates do not have; ``"mvt"`` is its general form.
+            ``"holm"``, ``"bonferroni"`` or ``"mvt"`` for all comparisons of the result together; None: none. Tukey's
+            range rests on equal variances and correlations, which pooled estimates do not have; ``"mvt"`` is its
+            general form.
 
         Raises
         ------
@@ -218,9 +229,13 @@ class Estimates:
         by = [by] if isinstance(by, str) else list(by)
         unknown = [name for name in by if name not in self.at]
         if unknown:
-            raise SpecificationError(f"by = {unknown[0]!r} is no column of these estimates; there are {list(self.at)}.")
+            raise SpecificationError(
+                f"by = {unknown[0]!r} is no column of these estimates; there are {list(self.at)}."
+            )
         if len(self) > WITH_COVARIANCE:
-            raise SpecificationError(f"{len(self)} estimates are too many to compare; at most {WITH_COVARIANCE}.")
+            raise SpecificationError(
+                f"{len(self)} estimates are too many to compare; at most {WITH_COVARIANCE}."
+            )
         pairs = _pairs(self.at, by, kind)
         if not pairs:
             raise SpecificationError("there is one estimate in each group, and so nothing to compare.")
@@ -255,7 +270,9 @@ class Estimates:
         """Functions of the estimates with the values (M, s) and the derivatives J (M, s, r)."""
         extra = None if self.extra is None else J @ self.extra @ np.swapaxes(J, 1, 2)
         at = pd.DataFrame(index=range(values.shape[1]))
-        return replace(self, at=at, values=values, gradients=J @ self.gradients, extra=extra, adjust=None, **fields)
+        return replace(
+            self, at=at, values=values, gradients=J @ self.gradients, extra=extra, adjust=None, **fields
+        )
 
     def adjusted(self, adjust: str | None) -> Estimates:
         """The same, with p-values and limits adjusted for their number."""
@@ -302,21 +319,25 @@ def max_t(statistic: Vector, covariance: Matrix, df: float, level: float) -> tup
 def _pairs(at: pd.DataFrame, by: list[str], kind: str) -> list[tuple[int, int]]:
     """(earlier, later) positions to compare."""
     _one_of(kind, ("pairwise", "treatment", "sequential"), "kind")
-    groups = [np.arange(len(at))] if not by else list(at.groupby(by, sort=False, observed=True).indices.values())
+    groups = (
+        [np.arange(len(at))] if not by else list(at.groupby(by, sort=False, observed=True).indices.values())
+    )
     pairs: list[tuple[int, int]] = []
     for group in groups:
         places = [int(place) for place in group]
         pairs += {
             "pairwise": list(combinations(places, 2)),
             "treatment": [(places[0], place) for place in places[1:]],
-            "sequential": list(zip(places[:-1], places[1:], strict=True)),
+            "sequential": list(pairwise(places)),
         }[kind]
     return pairs
 
 
 def _one_of(value: Any, known: Sequence[str], name: str) -> None:
     if value not in known:
-        raise SpecificationError(f"{name} = {value!r} is not known; choose one of {', '.join(map(repr, known))}.")
+        raise SpecificationError(
+            f"{name} = {value!r} is not known; choose one of {', '.join(map(repr, known))}."
+        )
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Intraclass correlation and R2 of linear and generalised mixed models.
 
-With f = var(x'beta) over the rows of a table, u = mean z'Psi z over its rows, summed over random terms (Johnson 2014), and
-the variance e of a row,
+With f = var(x'beta) over the rows of a table, u = mean z'Psi z over its rows, summed over random terms (Johnson
+2014), and the variance e of a row,
 
     ICC = u / (u + e)        R2 marginal = f / (f + u + e)        R2 conditional = (f + u) / (f + u + e)
                                                                                   Nakagawa & Schielzeth 2013
@@ -10,23 +10,23 @@ the variance e of a row,
     log       e = log(1 + 1 / lambda) of a Poisson response of mean lambda      Nakagawa, Johnson & Schielzeth 2017
 
 lambda is the mean response of the table; performance of R takes exp(beta_0 + u / 2) of a fit without covariates.
-Derivatives are by beta and by the components; the columns X and lambda count as known. Pooled as logits, so that limits stay
-between 0 and 1.
+Derivatives are by beta and by the components; the columns X and lambda count as known. Pooled as logits, so that
+limits stay between 0 and 1.
 """
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.estimates import Estimates
-from bayesimp.analysis.links import SCALES_OF_POOLING
 from bayesimp.analysis.nonlinear import Function, components, joint_covariance
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.errors import SpecificationError
-from bayesimp.notation import Array, Matrix, Vector
+from bayesimp.notation import Matrix, Vector
 
 if TYPE_CHECKING:
     from bayesimp.analysis.fits import Fits
@@ -49,7 +49,9 @@ def explained(fits: Fits, scale: str) -> Estimates:
     if not isinstance(rows, FormulaRows) or not rows.formula.random:
         raise SpecificationError(f"{fits.analysis!r}: ICC and R2 are for mixed models given as a formula.")
     if not rows.link:
-        raise SpecificationError(f"{fits.analysis!r}: the variance of a row of this family is not known here.")
+        raise SpecificationError(
+            f"{fits.analysis!r}: the variance of a row of this family is not known here."
+        )
     if scale not in ("logit", "identity"):
         raise SpecificationError(f"scale = {scale!r} is not known; choose 'logit' or 'identity'.")
     M, k = fits.estimates.shape
@@ -62,29 +64,14 @@ def explained(fits: Fits, scale: str) -> Estimates:
             a, b = _sum(above), _sum(below)
             values[table, j] = a.value[0] / b.value[0]
             gradients[table, j] = (a.gradient[0] - values[table, j] * b.gradient[0]) / b.value[0]
-    # a component at its bound has no standard error: only quantities that it moves lose theirs, by the note
-    made = Estimates(
-        "variance explained", pd.DataFrame({"term": QUANTITIES}), values, gradients, _known(joint_covariance(fits)),
-        scale=scale, log=fits.log,
-    )  # fmt: skip
     bound = int((~np.isfinite(np.einsum("mcc->mc", fits.components_cov))).any(axis=1).sum())
     if bound:
-        why = (
-            f"in {bound} of {M} tables a variance component is at its bound or has no standard error, and so has this; "
-            "no interval"
-        )
-        lost = SCALES_OF_POOLING["identity" if scale == "identity" else scale]
-        with np.errstate(divide="ignore"):
-            undefined = ~np.isfinite(lost.to(values)).all(axis=0)
-        made = Estimates(
-            made.what, made.at, np.where(undefined, np.nan, values), np.full_like(gradients, np.nan), made.covariance,
-            scale=scale, log=fits.log, notes=dict.fromkeys(QUANTITIES, why),
-        )  # fmt: skip
-    return made
-
-
-def _known(V: Array) -> Array:
-    return np.where(np.isfinite(V), V, 0.0)
+        why = f"in {bound} of {M} tables a variance component is at its bound or has no standard error; no interval"
+        gradients[:], notes = np.nan, dict.fromkeys(QUANTITIES, why)
+    return Estimates(
+        "variance explained", pd.DataFrame({"term": QUANTITIES}), values, gradients,
+        np.nan_to_num(joint_covariance(fits)), scale=scale, log=fits.log, notes=notes if bound else {},
+    )  # fmt: skip
 
 
 def _sum(parts: tuple[Function, ...]) -> Function:
@@ -125,7 +112,7 @@ def _effects_variance(fits: Fits, Zs: list[Matrix], sds: Vector) -> tuple[float,
         q, A = Z.shape[1], Z.T @ Z / len(Z)
         s, R, places = sds[at : at + q], np.eye(q), {}
         if term.correlated:
-            for a, b in ((a, b) for a in range(q) for b in range(a + 1, q)):
+            for a, b in combinations(range(q), 2):
                 places[a, b] = j = next(correlations)
                 R[a, b] = R[b, a] = np.nan_to_num(sds[j])
         total += float(s @ (A * R) @ s)

@@ -26,6 +26,7 @@ from bayesimp.analysis.function_rows import FunctionRows
 from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
+from bayesimp.analysis.posteriors import Posteriors
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
@@ -66,7 +67,8 @@ def fit_each(
         A formula (``cluster_mean(x)`` and the like are computed in each completed table) with random terms in lme4's
         syntax, of one grouping factor or several: ``(1 + x | school) + (1 | item)``, ``(1 | school/class)``. Or a
         function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance, residual df)``, or a
-        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels).
+        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels). Of a function that returns a
+        DataTree with a group ``posterior`` (Bambi, PyMC), the result is `bayesimp.analysis.posteriors.Posteriors`.
     family
         ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
         Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
@@ -106,6 +108,8 @@ def fit_each(
                 "handle them there."
             )
         fields = fit_by_function(tables, analysis)
+        if isinstance(fields, Posteriors):
+            return fields  # type: ignore[return-value]  # of analyses that return trees only
         return Fits(getattr(analysis, "__name__", "function"), **fields, rows=FunctionRows(tables, analysis))
     formula = parse(analysis)
     formula = replace(formula, cluster_of_means=formula.cluster or cluster)

@@ -1,8 +1,8 @@
 """Predictions for rows by fitted objects that a function of a table returned (statsmodels, made from a formula).
 
 An object has ``params``, ``cov_params()`` and ``model.predict(params, exog)``, the mean at any parameters, which is
-differentiated by them numerically; columns of new rows come from the formula that it was fitted by. The function is called
-again for each table, so that no fitted object is kept.
+differentiated by them numerically; columns of new rows come from the formula that it was fitted by. The function is
+called again for each table, so that no fitted object is kept.
 """
 
 from __future__ import annotations
@@ -27,8 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["FunctionRows"]
 
 STEP = 1e-5  # of a derivative by a parameter, in its standard errors
-OF_LINK = {"Logit": "logit", "logit": "logit", "Log": "log", "log": "log", "Probit": "probit", "probit": "probit"}
-OF_MODEL = {"Logit": "logit", "Probit": "probit", "Poisson": "log", "NegativeBinomial": "log", "NegativeBinomialP": "log"}
+OF_LINK = {
+    "Logit": "logit",
+    "logit": "logit",
+    "Log": "log",
+    "log": "log",
+    "Probit": "probit",
+    "probit": "probit",
+}
+OF_MODEL = {
+    "Logit": "logit",
+    "Probit": "probit",
+    "Poisson": "log",
+    "NegativeBinomial": "log",
+    "NegativeBinomialP": "log",
+}
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,16 @@ class FunctionRows:
             The function returned no fitted object, or one that was not made from a formula.
         """
         model = getattr(self.first, "model", None)
-        if not hasattr(model, "predict") or not _formula(self.first) or not hasattr(self.first, "_transform_predict_exog"):
+        if (
+            not hasattr(model, "predict")
+            or not _formula(self.first)
+            or not hasattr(self.first, "_transform_predict_exog")
+        ):
             raise SpecificationError(
-                f"the function returned {type(self.first).__name__}, which makes no predictions for rows: return a result of "
-                "statsmodels.formula.api; or the estimates wanted and their covariance, which are then pooled as they are."
+                f"the function returned {type(self.first).__name__}, which makes no predictions for rows: return a "
+                "result of "
+                "statsmodels.formula.api; or the estimates wanted and their covariance, which are then pooled as they "
+                "are."
             )
 
     @property
@@ -103,8 +122,10 @@ class FunctionRows:
         result = self.first if k == 0 else self.function(self.tables.frame(k))
         X = _columns(result, new)
         params = np.asarray(getattr(result, "fe_params", result.params), dtype=float)
-        if params.ndim != 1 or scale == "link" and X.shape[1] != len(params):
-            raise SpecificationError(f"{fits.analysis!r}: its model has no single linear predictor; give scale='response'.")
+        if params.ndim != 1 or (scale == "link" and X.shape[1] != len(params)):
+            raise SpecificationError(
+                f"{fits.analysis!r}: its model has no single linear predictor; give scale='response'."
+            )
         K = fits.estimates.shape[1]
         if scale == "link":
             return RowPredictions(X @ params, np.hstack([X, np.zeros((len(X), K - len(params)))]))

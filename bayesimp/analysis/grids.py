@@ -59,11 +59,7 @@ def reference_grid(
     """
     values = {name: _values(rows, name, name in targets, at) for name in rows.variables}
     over = [name for name in rows.variables if name not in targets and len(values[name]) > 1]
-    first = rows.tables.frame(0)
     combos = pd.DataFrame(list(product(*values.values())), columns=list(values))
-    for name in values:
-        combos[name] = combos[name].astype(first[name].dtype if name not in at and levels_of(rows, name) else None) \
-            if name not in at and levels_of(rows, name) is not None else combos[name]  # fmt: skip
     asked = pd.DataFrame(list(product(*(values[name] for name in targets))), columns=list(targets))
     share = np.ones(len(combos))
     if weights == "proportional" and over:
@@ -79,7 +75,11 @@ def _values(rows: RowModel, name: str, asked: bool, at: Mapping[str, Any]) -> li
     """The values of a column in the grid."""
     if name in at:
         given = at[name]
-        values = list(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else [given]
+        values = (
+            list(given)
+            if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+            else [given]
+        )
         if len(values) > 1 and not asked:
             raise SpecificationError(
                 f"at = {{{name!r}: {values}}}: several values of a column that is not asked for; ask for it, "
@@ -116,9 +116,7 @@ def counterfactual(
     for setting in settings:
         part = table.copy()
         for name, value in setting.items():
-            column = value if isinstance(value, np.ndarray) else [value] * n
-            keep = isinstance(table[name].dtype, pd.CategoricalDtype)
-            part[name] = pd.Series(column, index=table.index, dtype=table[name].dtype if keep else None)
+            part[name] = value if isinstance(value, np.ndarray) else [value] * n
         parts.append(part)
     W = np.zeros((len(groups) * len(settings), len(settings) * n))
     for g, rows in enumerate(groups):
@@ -127,7 +125,9 @@ def counterfactual(
     return Grid(pd.concat(parts, ignore_index=True), W)
 
 
-def groups_of(table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None) -> tuple[list[tuple], list[np.ndarray]]:
+def groups_of(
+    table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None
+) -> tuple[list[tuple], list[np.ndarray]]:
     """Labels of the groups of rows by columns, sorted, and (n,) bool rows of each; without columns all rows.
 
     Raises
@@ -139,16 +139,22 @@ def groups_of(table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None)
         return [()], [np.ones(len(table), dtype=bool)]
     for name in by:
         if name not in table:
-            raise SpecificationError(f"by = {name!r} is no column of the tables. {suggestion(name, table.columns)}")
-    keys = table[list(by)].apply(tuple, axis=1)
-    labels = sorted(keys.unique(), key=lambda key: tuple(map(_order, key)))
+            raise SpecificationError(
+                f"by = {name!r} is no column of the tables. {suggestion(name, table.columns)}"
+            )
+    keys = list(table[list(by)].itertuples(index=False, name=None))
+    labels = sorted(set(keys), key=lambda key: tuple(map(_order, key)))
     if known is not None and labels != known:
         raise DataError(
             f"by = {list(by)}: the groups {listing(labels)} of one table are not those of the first ({listing(known)}); "
             "rows were imputed to other groups."
         )
-    return labels, [(keys == label).to_numpy() if len(by) else keys for label in labels]
+    return labels, [np.array([key == label for key in keys]) for label in labels]
 
 
 def _order(value: Any) -> tuple:
-    return (0, float(value), "") if isinstance(value, int | float | np.number | np.bool_) else (1, 0.0, str(value))
+    return (
+        (0, float(value), "")
+        if isinstance(value, int | float | np.number | np.bool_)
+        else (1, 0.0, str(value))
+    )

@@ -48,11 +48,12 @@ SCALES_OF_POOLING = {
     "identity": Scale(lambda x: x, np.ones_like, lambda t: t, np.ones_like),
     "log": Scale(np.log, lambda x: 1 / x, np.exp, np.exp),
     "logit": Scale(
-        special.logit, lambda x: 1 / (x * (1 - x)), special.expit, lambda t: special.expit(t) * special.expit(-t)
+        special.logit,
+        lambda x: 1 / (x * (1 - x)),
+        special.expit,
+        lambda t: special.expit(t) * special.expit(-t),
     ),
-    "probit": Scale(
-        special.ndtri, lambda x: 1 / _density(special.ndtri(x)), special.ndtr, _density
-    ),
+    "probit": Scale(special.ndtri, lambda x: 1 / _density(special.ndtri(x)), special.ndtr, _density),
     "fisher z": Scale(np.arctanh, lambda x: 1 / (1 - x**2), np.tanh, lambda t: 1 / np.cosh(t) ** 2),
 }
 

@@ -47,12 +47,12 @@ FUNCTIONS: dict[str, tuple[Callable[[Vector], Vector], Callable[[Vector], Vector
 
 
 def components(fits: Fits) -> tuple[Matrix, Matrix]:
-    """(M, c) standard deviations and correlations, and their derivatives by log sd and Fisher's z."""
+    """(M, c) standard deviations and correlations, and their derivatives by log sd and Fisher's z; nan at bounds."""
     rho = np.array([name.startswith("cor(") for name in fits.component_names], dtype=bool)
     phi = fits.components
     with np.errstate(over="ignore"):
         values = np.where(rho, np.tanh(phi), np.exp(np.where(rho, 0.0, phi)))
-    return values, np.where(rho, 1 - values**2, values)
+    return values, np.where(np.isfinite(phi), np.where(rho, 1 - values**2, values), np.nan)
 
 
 def joint_covariance(fits: Fits) -> Array:
@@ -109,7 +109,9 @@ def _evaluated(node: Node, text: str, known: dict[str, Function], constant: Matr
                 f"{text!r}: {function} is not a function of one argument that is known here ({', '.join(FUNCTIONS)}), "
                 "nor a coefficient; a component is written in backticks."
             )
-    raise SpecificationError(f"{text!r}: there is no coefficient '{label(node)}'. {suggestion(label(node), known)}")
+    raise SpecificationError(
+        f"{text!r}: there is no coefficient '{label(node)}'. {suggestion(label(node), known)}"
+    )
 
 
 def _combined(symbol: str, a: Function, b: Function) -> Function:

@@ -6,7 +6,8 @@
 The parameters are beta, and for averages also phi, the log standard deviations and Fisher's z of the effects; with
 D = diag(sd), R their correlations,
 
-    s2 = z'D R D z,     d s2 / d log sd_a = 2 z_a sd_a sum_b R_ab sd_b z_b,     d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b (1 - R_ab^2)
+    s2 = z'D R D z,     d s2 / d log sd_a = 2 z_a sd_a sum_b R_ab sd_b z_b,     d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b
+    (1 - R_ab^2)
 
 New rows are built below those of the completed table, so that they have its levels and references of factors and its
 cluster means.
@@ -123,7 +124,8 @@ class FormulaRows:
         formula, table = self.formula, self.tables.frame(k)
         if formula.stateful:
             raise SpecificationError(
-                f"{formula.text!r}: scale, center, poly and splines depend on all rows of a table, so that new rows have no "
+                f"{formula.text!r}: scale, center, poly and splines depend on all rows of a table, so that new rows "
+                "have no "
                 "such columns here. Write them out: I((x - 50) / 10), I(x**2); or make them in the table."
             )
         lacking = [name for name in self.variables if name not in new]
@@ -157,7 +159,9 @@ class FormulaRows:
         if formula.over_clusters and formula.cluster_of_means is not None:
             codes = pd.factorize(table[formula.cluster_of_means])[0]
         parts = [
-            design(replace(formula, fixed=formula.fixed if j == 0 else "1", random=(term,)), table, codes=codes)
+            design(
+                replace(formula, fixed=formula.fixed if j == 0 else "1", random=(term,)), table, codes=codes
+            )
             for j, term in enumerate(formula.random)
         ]
         return parts[0].X, [part.Z for part in parts]
@@ -174,7 +178,8 @@ class FormulaRows:
         name = formula.cluster_of_means
         if name is None or name not in new:
             raise SpecificationError(
-                f"{formula.text!r} has means of clusters, and the new rows do not say of which cluster they are: give the "
+                f"{formula.text!r} has means of clusters, and the new rows do not say of which cluster they are: give "
+                "the "
                 f"column {name!r}, or average over the rows of the tables; or make the means a column of the table."
             )
         known = pd.Index(table[name].unique())
@@ -253,7 +258,9 @@ def _below(column: pd.Series, new: pd.Series, rows: FormulaRows) -> Any:
             new = new.astype(column.dtype)
         return pd.concat([column, new.astype(column.dtype)], ignore_index=True)
     if not pd.api.types.is_numeric_dtype(new):
-        raise DataError(f"{name!r} is a number in the completed tables, and of type {new.dtype} in the new rows.")
+        raise DataError(
+            f"{name!r} is a number in the completed tables, and of type {new.dtype} in the new rows."
+        )
     return pd.concat([column.astype(float), new.astype(float)], ignore_index=True)
 
 
@@ -276,7 +283,8 @@ def parameters_covariance(fits: Fits, effects: str) -> Array:
     lacks = (inside & ~np.isfinite(np.einsum("kcc->kc", W))).any(axis=1) if c else np.zeros(M, bool)
     if lacks.any() or (c and C is None):
         raise SpecificationError(
-            f"{fits.analysis!r}: in {int(lacks.sum()) or M} of {M} tables the variance components have no standard errors, "
+            f"{fits.analysis!r}: in {int(lacks.sum()) or M} of {M} tables the variance components have no standard "
+            "errors, "
             "so that predictions averaged over cluster effects have none. Give random_effects='zero'."
         )
     out = np.zeros((M, p + c, p + c))
@@ -286,4 +294,3 @@ def parameters_covariance(fits: Fits, effects: str) -> Array:
         out[:, :p, p:] = np.where(inside[:, None], C, 0.0)
         out[:, p:, :p] = np.swapaxes(out[:, :p, p:], 1, 2)
     return out
-

@@ -1,7 +1,7 @@
 """Average slopes, comparisons and predictions of the package marginaleffects for given tables.
 
-In an environment of its own: pip install marginaleffects statsmodels "polars<2". Run in this folder: python by_marginaleffects.py.
-Reads tables.csv (of estimands.R), writes marginaleffects.json.
+In an environment of its own: pip install marginaleffects statsmodels "polars<2". Run in this folder: python
+by_marginaleffects.py. Reads tables.csv (of estimands.R), writes marginaleffects.json.
 """
 
 import json
@@ -17,7 +17,9 @@ KEPT = ("term", "contrast", "arm", "sex", "estimate", "std_error")
 
 def rows(result):
     table = result.to_pandas() if hasattr(result, "to_pandas") else result.data.to_pandas()
-    return json.loads(table[[name for name in KEPT if name in table]].to_json(orient="records", double_precision=10))
+    return json.loads(
+        table[[name for name in KEPT if name in table]].to_json(orient="records", double_precision=10)
+    )
 
 
 def asked(fit, table):
