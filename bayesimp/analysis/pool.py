@@ -120,7 +120,7 @@ class Pooled:
         """`to_frame` with the names of broom in Python: std_error, p_value, conf_low, conf_high.
 
         term, estimate, std_error, statistic, df, p_value, conf_low, conf_high come first.
-        exponentiate: estimates and limits as odds ratios, rate ratios, ...; standard errors stay logarithmic, as in broom.
+        exponentiate: estimates and limits as odds ratios, rate ratios; standard errors stay logarithmic, as in broom.
 
         Raises
         ------

@@ -415,7 +415,6 @@ def test_gradients_of_functions_by_differences():
         "exp(x / 2) * `arm[b]` ** 2 - log(`sd(Intercept | g)`) / (1 + `cor(Intercept, x | g)` ** 2)"
         " + sqrt(`sd(residual)`) ** x"
     )
-           "sqrt(`sd(residual)`) ** x"
     got = made.functions(text)
     for j, (field, column) in enumerate(
         (name, c) for name, n in (("estimates", 4), ("components", 4)) for c in range(n)
