@@ -5,7 +5,7 @@ Every quantity is computed in each completed table, with its derivatives, and po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,28 +13,17 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.estimates import COMPARISONS, Estimates
-from bayesimp.analysis.function_rows import FunctionRows
-from bayesimp.analysis.grids import WEIGHTS, Grid, counterfactual, groups_of, levels_of, reference_grid
+from bayesimp.analysis.grids import WEIGHTS, Grid, counterfactual, groups_of, reference_grid
 from bayesimp.analysis.hypotheses import as_texts
-from bayesimp.analysis.links import SCALES_OF_POOLING, mean_at
-from bayesimp.analysis.row_model import RowModel, parameters_covariance
+from bayesimp.analysis.links import SCALES_OF_POOLING
+from bayesimp.analysis.question import Question, effect, joined, names_given
 from bayesimp.errors import SpecificationError
-from bayesimp.messages import suggestion
-from bayesimp.notation import Array, Matrix, Vector
+from bayesimp.notation import Matrix
 
 if TYPE_CHECKING:
     from bayesimp.analysis.fits import Fits
 
 __all__ = ["Estimands"]
-
-SCALES = ("response", "link", "back-transformed")
-EFFECTS = ("zero", "integrated", "cluster")
-STEP = 1e-4  # of a derivative, in standard deviations of the variable
-IN_WORDS = {
-    "zero": " at cluster effects of zero",
-    "integrated": " averaged over cluster effects",
-    "cluster": " of clusters of the table",
-}
 
 
 class Estimands:
@@ -78,25 +67,22 @@ class Estimands:
         SpecificationError, DataError
             Columns or levels that the tables do not have; what the analysis cannot give.
         """
-        asked = _Asked(self, scale, random_effects, df_complete)
-        columns = [] if by is None else [by] if isinstance(by, str) else list(by)
+        asked = Question(self, scale, random_effects, df_complete, newdata)
+        columns = [] if by is None else names_given(by, "by")
         labels: list[tuple] | None = None
-
-        def table(k: int) -> pd.DataFrame:
-            return asked.rows.tables.frame(k) if newdata is None else newdata
 
         def make(k: int) -> tuple[pd.DataFrame, Matrix | None]:
             nonlocal labels
             if by is None:
-                return table(k), None
-            labels, groups = groups_of(table(k), columns, labels)
-            return table(k), np.array([rows / rows.sum() for rows in groups])
+                return asked.table(k), None
+            labels, groups = groups_of(asked.table(k), columns, labels)
+            return asked.table(k), np.array([rows / rows.sum() for rows in groups])
 
         made = asked.gathered(make, "mean" if by is not None else "prediction")
         if by is None:
-            given = [name for name in table(0) if name in asked.shown]
-            at = table(0)[given].reset_index(drop=True) if newdata is not None else pd.DataFrame(
-                {"row": range(1, len(table(0)) + 1)}
+            given = [name for name in asked.table(0) if name in asked.shown]
+            at = asked.table(0)[given].reset_index(drop=True) if newdata is not None else pd.DataFrame(
+                {"row": range(1, len(asked.table(0)) + 1)}
             )  # fmt: skip
             return replace(made, at=at)
         at = pd.DataFrame(labels, columns=columns) if columns else pd.DataFrame({"term": ["average"]})
@@ -129,8 +115,8 @@ class Estimands:
         SpecificationError, DataError
             Variables, levels or values that the tables do not have.
         """
-        asked = _Asked(self, scale, random_effects, df_complete)
-        targets = [variables] if isinstance(variables, str) else list(variables)
+        asked = Question(self, scale, random_effects, df_complete)
+        targets = names_given(variables, "variables")
         given = dict(at or {})
         for name in [*targets, *given]:
             asked.check_variable(name)
@@ -179,21 +165,21 @@ class Estimands:
         SpecificationError, DataError
             As for `predictions`.
         """
-        asked = _Asked(self, scale, random_effects, df_complete)
+        asked = Question(self, scale, random_effects, df_complete, newdata)
         if compare not in COMPARISONS:
             raise SpecificationError(f"compare = {compare!r} is not known; choose one of {COMPARISONS}.")
         named: dict[str, Any] = (
             dict(variables) if isinstance(variables, Mapping)
-            else dict.fromkeys([variables] if isinstance(variables, str) else variables or asked.rows.variables)
+            else dict.fromkeys(asked.rows.variables if variables is None else names_given(variables, "variables"))
         )  # fmt: skip
-        columns = [by] if isinstance(by, str) else list(by)
+        columns = names_given(by, "by")
         parts = []
         for name, change in named.items():
             asked.check_variable(name)
-            parts.append(_effect(asked, name, change, newdata, columns, compare))
+            parts.append(effect(asked, name, change, columns, compare))
         if not parts:
             raise SpecificationError(f"{asked.fits.analysis!r} has no variables, and so no effects of any.")
-        return _joined(parts)
+        return joined(parts)
 
     def functions(
         self,
@@ -263,157 +249,3 @@ class Estimands:
         from bayesimp.analysis.explained import explained
 
         return explained(cast("Fits", self), scale)
-
-
-class _Asked:
-    """The options of a question, checked, and the loop over tables."""
-
-    def __init__(self, fits: Estimands, scale: str, random_effects: str | None, df_complete: Any) -> None:
-        self.fits = cast("Fits", fits)
-        if self.fits.rows is None:
-            raise SpecificationError(
-                f"the analysis {self.fits.analysis!r} makes no predictions for rows: give a formula, or a function that "
-                "returns a result of statsmodels made from a formula."
-            )
-        self.rows: RowModel = self.fits.rows
-        if isinstance(self.rows, FunctionRows):
-            self.rows.check()
-        if scale not in SCALES:
-            raise SpecificationError(
-                f"scale = {scale!r} is not known; choose one of {', '.join(map(repr, SCALES))}."
-            )
-        if scale != "link" and not self.rows.link:
-            raise SpecificationError(
-                f"{self.fits.analysis!r}: the mean of this family at a linear predictor is not known here; give "
-                "scale='link'."
-            )
-        averages = self.rows.averages and scale == "response"
-        self.effects = random_effects or ("integrated" if averages else "zero")
-        if self.effects not in EFFECTS:
-            raise SpecificationError(
-                f"random_effects = {random_effects!r} is not known; choose one of {', '.join(map(repr, EFFECTS))}."
-            )
-        if scale == "back-transformed" and self.effects == "integrated":
-            raise SpecificationError(
-                "scale = 'back-transformed' is the inverse link of a mean at effects of zero; averages over cluster "
-                "effects "
-                "are on the response scale."
-            )
-        if self.effects == "integrated" and not averages:
-            self.effects = "zero"  # the same
-        self.scale = scale
-        self.df_complete = self.fits.df_complete if df_complete is None else df_complete
-        if isinstance(df_complete, str):
-            self.fits._check_named(df_complete)
-            self.fits._spread()
-
-    @property
-    def shown(self) -> set[str]:
-        """Columns of new rows that say what a prediction is of."""
-        groups = (
-            getattr(getattr(self.rows, "formula", None), "groups", ()) if self.effects == "cluster" else ()
-        )
-        return {*self.rows.variables, *groups}
-
-    def check_variable(self, name: str) -> None:
-        """Refuse a name that the analysis does not have."""
-        if name not in self.rows.variables:
-            raise SpecificationError(
-                f"{self.fits.analysis!r} has no variable {name!r}. {suggestion(str(name), self.rows.variables)}"
-            )
-
-    def gathered(self, make: Callable[[int], tuple[pd.DataFrame, Matrix | None]], what: str) -> Estimates:
-        """W mu(rows) of every table, with `make` giving rows and W (None: each row), as `Estimates` without labels."""
-        values, gradients, extras = [], [], []
-        scale = "link" if self.scale == "back-transformed" else self.scale
-        for k in range(len(self.fits)):
-            rows, W = make(k)
-            mu, G, extra = self.rows.predicted(self.fits, k, rows, scale, self.effects)
-            values.append(mu if W is None else W @ mu)
-            gradients.append(G if W is None else W @ G)
-            if extra is not None:
-                extras.append(extra if W is None else W @ extra @ W.T)
-        mixed = self.rows.averages or self.effects == "cluster"
-        made = Estimates(
-            f"{what}{IN_WORDS[self.effects] if mixed and self.scale != 'link' else ''}",
-            pd.DataFrame(index=range(len(values[0]))), np.array(values), np.array(gradients),
-            parameters_covariance(self.fits, self.effects), self.df_complete, self.fits.covariance_spread,
-            np.array(extras) if extras else None, log=self.fits.log,
-        )  # fmt: skip
-        link = self.rows.link
-        if self.scale == "back-transformed":
-            made = _carried_back(made, link)
-        return made if self.scale == "link" else replace(made, scale=link)
-
-
-def _carried_back(made: Estimates, link: str) -> Estimates:
-    mu, slope = mean_at(link, made.values)
-    return made.mapped(slope[:, :, None] * np.eye(slope.shape[1]), mu)
-
-
-def _effect(
-    asked: _Asked, name: str, change: Any, newdata: pd.DataFrame | None, by: list[str], compare: str
-) -> Estimates:
-    """The effect of one variable, by group."""
-    levels = levels_of(asked.rows, name)
-    discrete = levels is not None and (
-        asked.rows.is_factor(name, asked.rows.tables.frame(0)[name]) or levels == [0, 1]
-    )
-    labels: list[tuple] | None = None
-    settings: Callable[[Vector], list[dict[str, Any]]]
-    if change is None and not discrete:
-        if compare != "difference":
-            raise SpecificationError(
-                f"compare = {compare!r} of {name!r}: give a step or two values, {{{name!r}: 10}}."
-            )
-        shown = ["", ""]
-
-        def settings(x: Vector) -> list[dict[str, Any]]:
-            return [{name: x - h}, {name: x + h}]
-
-        first = asked.rows.tables.frame(0) if newdata is None else newdata
-        h = STEP * (float(first[name].astype(float).std()) or 1.0)
-    else:
-        steps = change is not None and np.ndim(change) == 0 and not discrete
-        values = levels if change is None else [0, change] if steps else list(change)
-        assert values is not None
-        shown = [f"x + {v:g}" if steps and v else "x" if steps else str(v) for v in values]
-
-        def settings(x: Vector) -> list[dict[str, Any]]:
-            return [{name: x + v if steps else v} for v in values]
-
-    def make(k: int) -> Grid:
-        nonlocal labels
-        table = asked.rows.tables.frame(k) if newdata is None else newdata
-        labels, groups = groups_of(table, by, labels)
-        x = table[name].to_numpy() if discrete else table[name].to_numpy(dtype=float)
-        return counterfactual(table, settings(x), groups)
-
-    made = asked.gathered(make, "average marginal effect")
-    assert labels is not None
-    at = pd.DataFrame([(*group, text) for group in labels for text in shown], columns=[*by, "level"])
-    made = replace(made, at=at)
-    effect = made.contrasts("treatment", compare=compare, by=by)
-    at = effect.at.rename(columns={"contrast": "change"})
-    if change is None and not discrete:
-        J = np.eye(len(effect)) / (2 * h) * np.ones((len(made.values), 1, 1))
-        effect = effect.mapped(J, effect.values / (2 * h))
-        at["change"] = "slope"
-    at.insert(0, "variable", name)
-    return replace(
-        effect, at=at, what=made.what if compare == "difference" else f"{compare} of average predictions"
-    )
-
-
-def _joined(parts: Sequence[Estimates]) -> Estimates:
-    """Estimates of the same parameters, one below the other."""
-    at = pd.concat([part.at for part in parts], ignore_index=True)
-    extras: Array | None = None
-    if parts[0].extra is not None and len(parts) > 1:
-        raise SpecificationError("effects in clusters of the table are for one variable at a time.")
-    if len(parts) == 1:
-        extras = parts[0].extra
-    return replace(
-        parts[0], at=at, values=np.hstack([part.values for part in parts]),
-        gradients=np.concatenate([part.gradients for part in parts], axis=1), extra=extras,
-    )  # fmt: skip

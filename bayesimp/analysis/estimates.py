@@ -8,16 +8,6 @@ rules rest on is best.
 
 Satterthwaite's degrees of freedom are those of the combination G_l beta in table l, averaged over tables, then Barnard &
 Rubin's.
-
-Several comparisons, with p-values p_j of pooled t statistics t_j:
-
-    bonferroni    min(1, r p_j); limits at level 1 - alpha / r
-    holm          step-down Bonferroni (Holm 1979); limits as for bonferroni
-    mvt           P(max_i |T_i| >= |t_j|), T multivariate t with the correlations of the pooled covariance and the
-    smallest
-                  df; limits by the 1 - alpha quantile of max |T| (Hothorn, Bretz & Westfall 2008), by simulation
-
-With few imputations the pooled correlations are themselves uncertain; Bonferroni and Holm do not use them.
 """
 
 from __future__ import annotations
@@ -25,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bayesimp.analysis.comparisons import ADJUSTMENTS, adjusted_p, one_of, pairs_of
 from bayesimp.analysis.hypotheses import satterthwaite
 from bayesimp.analysis.links import SCALES_OF_POOLING
 from bayesimp.analysis.pool import Pooled, as_text, pool
@@ -39,11 +29,9 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.notation import Array, Matrix, Vector
 
-__all__ = ["Estimates", "max_t"]
+__all__ = ["COMPARISONS", "Estimates"]
 
-ADJUSTMENTS = ("holm", "bonferroni", "mvt")
 COMPARISONS = ("difference", "ratio", "odds ratio")
-SIMULATED = 200_000  # draws of the multivariate t: a p-value of 0.05 to 0.0005
 WITH_COVARIANCE = 400  # estimates up to which covariances between them are kept
 
 
@@ -168,7 +156,7 @@ class Estimates:
             statistic = (pooled.estimate - (null if np.isfinite(null) else np.nan)) / pooled.std_error
         p = 2 * stats.t(np.where(pooled.df > 0, pooled.df, np.nan)).sf(np.abs(statistic))
         if self.adjust is not None and len(self) > 1:
-            p, half = self._adjusted(p, statistic, level)
+            p, half = adjusted_p(self.adjust, p, statistic, pooled.df, pooled.covariance, level)
             interval = pooled.estimate[:, None] + np.outer(half * pooled.std_error, [-1, 1])
         low, high = f.back(interval).T
         numbers = pd.DataFrame(
@@ -181,20 +169,6 @@ class Estimates:
 
     def _at_beside_term(self) -> pd.DataFrame:
         return self.at.drop(columns="term", errors="ignore").reset_index(drop=True)
-
-    def _adjusted(self, p: Vector, statistic: Vector, level: float) -> tuple[Vector, Vector]:
-        """(r,) adjusted p-values, and quantiles for the limits."""
-        df, r = self.pooled.df, len(self)
-        if self.adjust == "mvt":
-            return max_t(statistic, self.pooled.covariance, float(np.min(df)), level)
-        half = stats.t(df).ppf(1 - (1 - level) / (2 * r))
-        if self.adjust == "bonferroni":
-            return np.minimum(1.0, r * p), half
-        order = np.argsort(p)
-        steps = np.maximum.accumulate((r - np.arange(r)) * p[order])
-        out = np.empty(r)
-        out[order] = np.minimum(1.0, steps)
-        return out, half
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """`to_frame` with the names of broom in Python: std_error, p_value, conf_low, conf_high."""
@@ -225,7 +199,7 @@ class Estimates:
         SpecificationError
             Names that are not known, fewer than two estimates to compare, or too many.
         """
-        _one_of(compare, COMPARISONS, "compare")
+        one_of(compare, COMPARISONS, "compare")
         by = [by] if isinstance(by, str) else list(by)
         unknown = [name for name in by if name not in self.at]
         if unknown:
@@ -236,7 +210,7 @@ class Estimates:
             raise SpecificationError(
                 f"{len(self)} estimates are too many to compare; at most {WITH_COVARIANCE}."
             )
-        pairs = _pairs(self.at, by, kind)
+        pairs = pairs_of(self.at, by, kind)
         if not pairs:
             raise SpecificationError("there is one estimate in each group, and so nothing to compare.")
         inner = [name for name in self.at if name not in by]
@@ -282,7 +256,7 @@ class Estimates:
                 "general form is 'mvt'."
             )
         if adjust is not None:
-            _one_of(adjust, ADJUSTMENTS, "adjust")
+            one_of(adjust, ADJUSTMENTS, "adjust")
         return replace(self, adjust=adjust)
 
     def __repr__(self) -> str:
@@ -298,46 +272,6 @@ class Estimates:
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
-
-
-def max_t(statistic: Vector, covariance: Matrix, df: float, level: float) -> tuple[Vector, Vector]:
-    """(r,) P(max |T| >= |t_j|), and (r,) the quantile of max |T|, of a multivariate t with these correlations.
-
-    By simulation with a fixed seed, so that the same estimates have the same p-values.
-    """
-    d = np.sqrt(np.diag(covariance))
-    values, vectors = np.linalg.eigh(covariance / np.outer(d, d))
-    rng = np.random.default_rng(20)
-    Z = rng.standard_normal((SIMULATED, len(d))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    if np.isfinite(df):
-        Z /= np.sqrt(rng.chisquare(df, SIMULATED) / df)[:, None]
-    largest = np.sort(np.abs(Z).max(axis=1))
-    p = 1 - np.searchsorted(largest, np.abs(statistic)) / SIMULATED
-    return p, np.full(len(d), np.quantile(largest, level))
-
-
-def _pairs(at: pd.DataFrame, by: list[str], kind: str) -> list[tuple[int, int]]:
-    """(earlier, later) positions to compare."""
-    _one_of(kind, ("pairwise", "treatment", "sequential"), "kind")
-    groups = (
-        [np.arange(len(at))] if not by else list(at.groupby(by, sort=False, observed=True).indices.values())
-    )
-    pairs: list[tuple[int, int]] = []
-    for group in groups:
-        places = [int(place) for place in group]
-        pairs += {
-            "pairwise": list(combinations(places, 2)),
-            "treatment": [(places[0], place) for place in places[1:]],
-            "sequential": list(pairwise(places)),
-        }[kind]
-    return pairs
-
-
-def _one_of(value: Any, known: Sequence[str], name: str) -> None:
-    if value not in known:
-        raise SpecificationError(
-            f"{name} = {value!r} is not known; choose one of {', '.join(map(repr, known))}."
-        )
 
 
 def _shown(value: Any) -> str:

@@ -17,7 +17,7 @@ needs many imputations for its tails: with M = 5 a 95 % interval covers clearly 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -77,9 +77,13 @@ class Posteriors:
         and their sum."""
         from arviz_stats import ess, rhat
 
-        tables = [self.posterior.isel({IMPUTATION: k}) for k in range(len(self))]
-        R = np.array([_flat(rhat(table, sample_dims=[CHAIN, DRAW]))[1] for table in tables])
-        E = np.array([_flat(ess(table, sample_dims=[CHAIN, DRAW], method="bulk"))[1] for table in tables])
+        by_table = [
+            stat(self.posterior, sample_dims=[CHAIN, DRAW], **options)
+            for stat, options in ((rhat, {}), (ess, {"method": "bulk"}))
+        ]
+        R, E = (
+            np.array([_flat(each.isel({IMPUTATION: k}))[1] for k in range(len(self))]) for each in by_table
+        )
         worst = np.argmax(np.where(np.isnan(R), -np.inf, R), axis=0)
         return pd.DataFrame(
             {
@@ -139,7 +143,7 @@ class Posteriors:
 
 
 def stack_posteriors(
-    trees: Sequence[xr.DataTree] | Mapping[Any, xr.DataTree], analysis: str = "posterior"
+    trees: Iterable[xr.DataTree] | Mapping[Any, xr.DataTree], analysis: str = "posterior"
 ) -> Posteriors:
     """Mix the posteriors of one Bayesian analysis of every completed table.
 
@@ -156,11 +160,8 @@ def stack_posteriors(
     DataError
         Trees with other variables, shapes, or numbers of draws: a mixture gives every table the same weight.
     """
-    values = (
-        list(trees.values() if isinstance(trees, Mapping) else trees)
-        if not isinstance(trees, xr.DataTree)
-        else [trees]
-    )
+    given = trees.values() if isinstance(trees, Mapping) and not isinstance(trees, xr.DataTree) else trees
+    values = list(given) if isinstance(given, Iterable) and not isinstance(given, xr.DataTree) else [given]
     wrong = [tree for tree in values if not is_tree(tree)]
     if wrong or len(values) < 2:
         found = f"got {type(wrong[0]).__name__}" if wrong else f"got {len(values)}"

@@ -6,8 +6,8 @@
 The parameters are beta, and for averages also phi, the log standard deviations and Fisher's z of the effects; with
 D = diag(sd), R their correlations,
 
-    s2 = z'D R D z,     d s2 / d log sd_a = 2 z_a sd_a sum_b R_ab sd_b z_b,     d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b
-    (1 - R_ab^2)
+    s2 = z'D R D z,                                 d s2 / d log sd_a = 2 z_a sd_a sum_b R_ab sd_b z_b
+                                                    d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b (1 - R_ab^2)
 
 New rows are built below those of the completed table, so that they have its levels and references of factors and its
 cluster means.

@@ -92,7 +92,13 @@ def _summary(ax: Axes, overall: pd.Series, S: int) -> None:
     ax.fill([low, at, high, at], [S + 0.5, S + 0.2, S + 0.5, S + 0.8], color=VERMILLION, zorder=3)
     ax.axvline(at, color=VERMILLION, linestyle="--", linewidth=0.8, zorder=0)
     if np.isfinite(overall["pred.low"]):
-        ax.plot([overall["pred.low"], overall["pred.high"]], [S + 1.5] * 2, color=VERMILLION, linewidth=3, alpha=0.6)
+        ax.plot(
+            [overall["pred.low"], overall["pred.high"]],
+            [S + 1.5] * 2,
+            color=VERMILLION,
+            linewidth=3,
+            alpha=0.6,
+        )
 
 
 def _axis(ax: Axes, studies: pd.DataFrame, overall: pd.Series, exponentiate: bool) -> None:
@@ -116,7 +122,12 @@ def _axis(ax: Axes, studies: pd.DataFrame, overall: pd.Series, exponentiate: boo
 def _round_ratios(low: float, high: float) -> list[float]:
     """Round numbers between exp(low) and exp(high), three or more where there are so many."""
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.2).round(1))):
-        ticks = [float(f"{d}e{e}") for e in range(-12, 12) for d in digits if low <= np.log(float(f"{d}e{e}")) <= high]
+        ticks = [
+            float(f"{d}e{e}")
+            for e in range(-12, 12)
+            for d in digits
+            if low <= np.log(float(f"{d}e{e}")) <= high
+        ]
         if len(ticks) >= 3:
             return ticks
     return [float(f"{np.exp(x):.3g}") for x in np.linspace(low, high, 4)]
@@ -127,11 +138,20 @@ def _numbers(ax: Axes, studies: pd.DataFrame, overall: pd.Series, exponentiate: 
     S = len(studies)
     ax.axis("off")
     back = np.exp if exponentiate else (lambda x: x)
-    style: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": SMALL}
+    style: dict[str, Any] = {
+        "transform": ax.get_yaxis_transform(),
+        "va": "center",
+        "ha": "right",
+        "fontsize": SMALL,
+    }
 
     def write(row: float, values: Any, weight: str = "") -> None:
         numbers = [f"{back(value):.3g}" for value in values]
-        text = f"{numbers[0]} ({numbers[1]}, {numbers[2]})" if len(numbers) == 3 else f"({numbers[0]}, {numbers[1]})"
+        text = (
+            f"{numbers[0]} ({numbers[1]}, {numbers[2]})"
+            if len(numbers) == 3
+            else f"({numbers[0]}, {numbers[1]})"
+        )
         ax.text(0.74, row, text, **style)
         ax.text(1.0, row, weight, **style)
 

@@ -14,7 +14,8 @@ import statsmodels.formula.api as smf
 from scipy import integrate, stats
 
 import bayesimp as bi
-from bayesimp.analysis.estimates import Estimates, max_t
+from bayesimp.analysis.comparisons import max_t
+from bayesimp.analysis.estimates import Estimates
 from bayesimp.analysis.generalised_tables import stack_tables
 from bayesimp.analysis.links import mean_at, mean_over
 from bayesimp.errors import DataError, SpecificationError
@@ -543,7 +544,5 @@ def test_what_other_analyses_do_not_have():
         fits("y ~ x").explained()
     with pytest.raises(SpecificationError, match="depend on all rows"):
         fits("y ~ scale(x) + (1 | g)").marginal_effects("x")
-    with pytest.raises(
-        SpecificationError, match=r"are for fixed effects of|for linear mixed models"
-    ):
+    with pytest.raises(SpecificationError, match=r"are for fixed effects of|for linear mixed models"):
         logistic().predictions(by=[], df_complete="satterthwaite")
