@@ -58,7 +58,7 @@ def max_t(statistic: Vector, covariance: Matrix, df: float, level: float) -> tup
     if np.isfinite(df):
         Z /= np.sqrt(rng.chisquare(df, SIMULATED) / df)[:, None]
     largest = np.sort(np.abs(Z).max(axis=1))
-    p = 1 - np.searchsorted(largest, np.abs(statistic)) / SIMULATED
+    p = (1 + SIMULATED - np.searchsorted(largest, np.abs(statistic))) / (1 + SIMULATED)  # never 0
     return p, np.full(len(d), np.quantile(largest, level))
 
 

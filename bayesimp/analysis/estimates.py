@@ -32,6 +32,7 @@ from bayesimp.notation import Array, Matrix, Vector
 __all__ = ["COMPARISONS", "Estimates"]
 
 COMPARISONS = ("difference", "ratio", "odds ratio")
+BARE = ("contrast", "change")  # columns of labels that say what they are
 WITH_COVARIANCE = 400  # estimates up to which covariances between them are kept
 
 
@@ -85,13 +86,7 @@ class Estimates:
         """(r,) names of the estimates: ``"treat = 1, sex = F"``."""
         if list(self.at) == ["term"]:
             return tuple(map(str, self.at["term"]))
-        return tuple(
-            ", ".join(
-                f"{name} = {_shown(row[name])}" if name != "contrast" else str(row[name]) for name in self.at
-            )
-            or self.what
-            for _, row in self.at.iterrows()
-        )
+        return tuple(_label(row) or self.what for row in self.at.to_dict("records"))
 
     @cached_property
     def pooled(self) -> Pooled:
@@ -272,6 +267,15 @@ class Estimates:
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+
+
+def _label(row: Mapping[Any, Any]) -> str:
+    """What an estimate is of: ``"treat = 1, sex = F"``, ``"b - a, sex = F"``, ``"age: +10, sex = F"``."""
+    parts = [
+        str(v) if name in BARE else f"{name} = {_shown(v)}" for name, v in row.items() if name != "variable"
+    ]
+    text = ", ".join(parts)
+    return f"{row['variable']}: {text}" if "variable" in row else text
 
 
 def _shown(value: Any) -> str:

@@ -23,7 +23,7 @@ from scipy import special
 
 from bayesimp.notation import Matrix, Vector
 
-__all__ = ["LINKS", "SCALES_OF_POOLING", "Scale", "mean_at", "mean_over"]
+__all__ = ["LINKS", "SCALES_OF_POOLING", "PoolingScale", "mean_at", "mean_over"]
 
 LINKS = ("identity", "logit", "probit", "log")
 ENDS = 9.0  # of the rule, in standard deviations: the normal density is 1e-18 there
@@ -31,7 +31,7 @@ EXPONENT = 25.0  # errors of about exp(-25) of the integrand
 AT_ONCE = 2_000_000  # values of the integrand held at a time
 
 
-class Scale(NamedTuple):
+class PoolingScale(NamedTuple):
     """A scale on which estimates are pooled: x -> f(x), f', and back: t -> f^-1(t), its derivative by t."""
 
     to: Callable[[Vector], Vector]
@@ -45,16 +45,16 @@ def _density(x: Vector) -> Vector:
 
 
 SCALES_OF_POOLING = {
-    "identity": Scale(lambda x: x, np.ones_like, lambda t: t, np.ones_like),
-    "log": Scale(np.log, lambda x: 1 / x, np.exp, np.exp),
-    "logit": Scale(
+    "identity": PoolingScale(lambda x: x, np.ones_like, lambda t: t, np.ones_like),
+    "log": PoolingScale(np.log, lambda x: 1 / x, np.exp, np.exp),
+    "logit": PoolingScale(
         special.logit,
         lambda x: 1 / (x * (1 - x)),
         special.expit,
         lambda t: special.expit(t) * special.expit(-t),
     ),
-    "probit": Scale(special.ndtri, lambda x: 1 / _density(special.ndtri(x)), special.ndtr, _density),
-    "fisher z": Scale(np.arctanh, lambda x: 1 / (1 - x**2), np.tanh, lambda t: 1 / np.cosh(t) ** 2),
+    "probit": PoolingScale(special.ndtri, lambda x: 1 / _density(special.ndtri(x)), special.ndtr, _density),
+    "fisher z": PoolingScale(np.arctanh, lambda x: 1 / (1 - x**2), np.tanh, lambda t: 1 / np.cosh(t) ** 2),
 }
 
 

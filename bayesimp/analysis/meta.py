@@ -33,6 +33,7 @@ from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
+from bayesimp.messages import listing
 
 __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_limits",
            "tau2_reml"]  # fmt: skip
@@ -138,7 +139,7 @@ def pool_by_study(
     if left_out:
         first, why = next(iter(left_out.items()))
         warnings.warn(
-            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {first!r}: {why}",
+            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {listing([first])}: {why}",
             StatisticalWarning,
             stacklevel=2,
         )

@@ -21,18 +21,18 @@ from bayesimp.notation import Array, Matrix, Vector
 if TYPE_CHECKING:
     from bayesimp.analysis.fits import Fits
 
-__all__ = ["Function", "components", "functions_of", "joint_covariance"]
+__all__ = ["Derived", "components", "functions_of", "joint_covariance"]
 
 
-class Function(NamedTuple):
+class Derived(NamedTuple):
     """value (M,) of a function of the parameters by table, and its gradient (M, K)."""
 
     value: Vector
     gradient: Matrix
 
-    def through(self, value: Vector, slope: Vector) -> Function:
+    def through(self, value: Vector, slope: Vector) -> Derived:
         """f of the function, with its derivative."""
-        return Function(value, slope[:, None] * self.gradient)
+        return Derived(value, slope[:, None] * self.gradient)
 
 
 FUNCTIONS: dict[str, tuple[Callable[[Vector], Vector], Callable[[Vector], Vector]]] = {
@@ -68,7 +68,7 @@ def joint_covariance(fits: Fits) -> Array:
     return out
 
 
-def functions_of(fits: Fits, texts: list[str]) -> list[Function]:
+def functions_of(fits: Fits, texts: list[str]) -> list[Derived]:
     """The functions, by the parameters (beta, phi).
 
     Raises
@@ -79,25 +79,25 @@ def functions_of(fits: Fits, texts: list[str]) -> list[Function]:
     values, slopes = components(fits)
     M, k = fits.estimates.shape
     K = k + values.shape[1]
-    known: dict[str, Function] = {}
+    known: dict[str, Derived] = {}
     for j, name in enumerate(fits.names):
-        known[name] = Function(fits.estimates[:, j], np.tile(np.eye(K)[j], (M, 1)))
+        known[name] = Derived(fits.estimates[:, j], np.tile(np.eye(K)[j], (M, 1)))
     for j, name in enumerate(fits.component_names):
-        known[name] = Function(values[:, j], slopes[:, j, None] * np.eye(K)[k + j])
+        known[name] = Derived(values[:, j], slopes[:, j, None] * np.eye(K)[k + j])
     constant = np.zeros((M, K))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return [_evaluated(read(text), text, known, constant) for text in texts]
 
 
-def _evaluated(node: Node, text: str, known: dict[str, Function], constant: Matrix) -> Function:
+def _evaluated(node: Node, text: str, known: dict[str, Derived], constant: Matrix) -> Derived:
     if label(node) in known:
         return known[label(node)]
     match node:
         case Number(value):
-            return Function(np.full(len(constant), float(value)), constant)
+            return Derived(np.full(len(constant), float(value)), constant)
         case Minus(argument):
             inner = _evaluated(argument, text, known, constant)
-            return Function(-inner.value, -inner.gradient)
+            return Derived(-inner.value, -inner.gradient)
         case Op("+" | "-" | "*" | "/" | "**" as symbol, left, right):
             return _combined(symbol, *(_evaluated(side, text, known, constant) for side in (left, right)))
         case Call(function, (argument,), _) if function in FUNCTIONS:
@@ -114,18 +114,18 @@ def _evaluated(node: Node, text: str, known: dict[str, Function], constant: Matr
     )
 
 
-def _combined(symbol: str, a: Function, b: Function) -> Function:
+def _combined(symbol: str, a: Derived, b: Derived) -> Derived:
     """Sum, difference, product, quotient and power, by the rules of differentiation."""
     x, y = a.value[:, None], b.value[:, None]
     match symbol:
         case "+":
-            return Function(a.value + b.value, a.gradient + b.gradient)
+            return Derived(a.value + b.value, a.gradient + b.gradient)
         case "-":
-            return Function(a.value - b.value, a.gradient - b.gradient)
+            return Derived(a.value - b.value, a.gradient - b.gradient)
         case "*":
-            return Function(a.value * b.value, y * a.gradient + x * b.gradient)
+            return Derived(a.value * b.value, y * a.gradient + x * b.gradient)
         case "/":
-            return Function(a.value / b.value, (a.gradient - x / y * b.gradient) / y)
+            return Derived(a.value / b.value, (a.gradient - x / y * b.gradient) / y)
     value = a.value**b.value
     by_power = np.where(b.gradient == 0, 0.0, value[:, None] * np.log(x)) * b.gradient
-    return Function(value, y * x ** (y - 1) * a.gradient + by_power)
+    return Derived(value, y * x ** (y - 1) * a.gradient + by_power)

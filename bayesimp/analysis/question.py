@@ -151,6 +151,7 @@ def effect(asked: Question, name: str, change: Any, by: list[str], compare: str)
     )
     labels: list[tuple] | None = None
     settings: Callable[[Vector], list[dict[str, Any]]]
+    steps = False
     if change is None and not discrete:
         if compare != "difference":
             raise SpecificationError(
@@ -167,7 +168,7 @@ def effect(asked: Question, name: str, change: Any, by: list[str], compare: str)
         steps = change is not None and np.ndim(change) == 0 and not discrete
         values = levels if change is None else [0, change] if steps else list(change)
         assert values is not None
-        shown = [f"x + {v:g}" if steps and v else "x" if steps else str(v) for v in values]
+        shown = [str(v) for v in values]
 
         def settings(x: Vector) -> list[dict[str, Any]]:
             return [{name: x + v if steps else v} for v in values]
@@ -189,7 +190,10 @@ def effect(asked: Question, name: str, change: Any, by: list[str], compare: str)
         J = np.eye(len(effect)) / (2 * h) * np.ones((len(made.values), 1, 1))
         effect = effect.mapped(J, effect.values / (2 * h))
         at["change"] = "slope"
+    if steps:
+        at["change"] = f"{change:+g}"
     at.insert(0, "variable", name)
+    at = at[["variable", "change", *by]]
     return replace(
         effect, at=at, what=made.what if compare == "difference" else f"{compare} of average predictions"
     )

@@ -360,7 +360,9 @@ def test_effects_are_those_of_marginaleffects(kind):
         check(ours(made), [each[name] for each in PYTHON[kind]], ("estimate", "std_error"), rtol=2e-4)
     # centred on x there: from x - 1 to x + 1
     other = made.marginal_effects({"x": 2})
-    assert other.at["change"].tolist() == ["x + 2 - x"]
+    assert (
+        other.terms == ("x: +2",) and made.marginal_effects("arm", by="sex").terms[0] == "arm: b - a, sex = F"
+    )
     must_fail(made.marginal_effects(["sex", "arm", "site", "x"]), [each["slopes"] for each in PYTHON[kind]],
               ("estimate", "std_error"))  # fmt: skip
 
@@ -546,3 +548,14 @@ def test_what_other_analyses_do_not_have():
         fits("y ~ scale(x) + (1 | g)").marginal_effects("x")
     with pytest.raises(SpecificationError, match=r"are for fixed effects of|for linear mixed models"):
         logistic().predictions(by=[], df_complete="satterthwaite")
+
+
+def test_calls_of_the_document_are_those_of_the_example():
+    root = Path(bi.__file__).parents[1]
+    calls = [
+        line[4:]
+        for line in (root / "docs" / "estimands.md").read_text().splitlines()
+        if line.startswith(">>> ")
+    ]
+    example = (root / "examples" / "estimands.py").read_text()
+    assert len(calls) >= 8 and not [call for call in calls if call not in example]

@@ -82,7 +82,7 @@ def test_an_analysis_that_returns_trees():
 
 
 def test_what_is_refused():
-    with pytest.raises(SpecificationError, match="two or more completed tables, a DataTree .* got 1"):
+    with pytest.raises(SpecificationError, match=r"two or more completed tables, a DataTree .* got 1"):
         bi.stack_posteriors([tree()])
     with pytest.raises(SpecificationError, match="got 1"):
         bi.stack_posteriors(tree())
@@ -90,7 +90,7 @@ def test_what_is_refused():
         bi.stack_posteriors(3)
     with pytest.raises(DataError, match="the posterior of table 2 has 'u'"):
         bi.stack_posteriors([tree(), tree(levels=("a", "b", "c"))])
-    with pytest.raises(DataError, match="table 3 has 'x' with .*'draw': 100"):
+    with pytest.raises(DataError, match=r"table 3 has 'x' with .*'draw': 100"):
         bi.stack_posteriors([tree(), tree(seed=1), tree(draws=100)])
     with pytest.raises(SpecificationError, match="level = 95"):
         bi.stack_posteriors([tree(), tree(seed=1)]).to_frame(95)
