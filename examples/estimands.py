@@ -17,7 +17,7 @@ fits = imp.analyse("written ~ course + gender + (1 | school)")
 
 
 def show(call):
-    print(f">>> {call}\n{eval(call)}\n")  # noqa: S307 (the calls below)
+    print(f">>> {call}\n{eval(call)}\n")  # the calls below
 
 
 show('fits.marginal_means("gender", at={"course": 70}, df_complete="satterthwaite")')

@@ -56,6 +56,8 @@ class Estimates:
         (M, r, r) variance that is not of the parameters (cluster effects), or None.
     df_complete
         Degrees of freedom if nothing were missing, a number or (r,); ``"satterthwaite"``.
+    df_covariance
+        (M, K, K) for these degrees of freedom, where `covariance` is Kenward & Roger's.
     scale
         Of pooling, one of `bayesimp.analysis.links.SCALES_OF_POOLING`.
     null
@@ -75,6 +77,7 @@ class Estimates:
     scale: str = "identity"
     null: float | None = None
     adjust: str | None = None
+    df_covariance: Array | None = None
     log: tuple[Event, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,7 +122,12 @@ class Estimates:
             )
         per_table = [
             satterthwaite(V[None], S[None], G)[0]
-            for V, S, G in zip(self.covariance, self.spread, self.gradients, strict=True)
+            for V, S, G in zip(
+                self.covariance if self.df_covariance is None else self.df_covariance,
+                self.spread,
+                self.gradients,
+                strict=True,
+            )
         ]
         return np.mean(per_table, axis=0)
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.estimates import Estimates
-from bayesimp.analysis.nonlinear import Derived, components, joint_covariance
+from bayesimp.analysis.nonlinear import FunctionValue, components, joint_covariance
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.errors import SpecificationError
 from bayesimp.notation import Matrix, Vector
@@ -74,13 +74,13 @@ def explained(fits: Fits, scale: str) -> Estimates:
     )  # fmt: skip
 
 
-def _sum(parts: tuple[Derived, ...]) -> Derived:
-    return Derived(sum(part.value for part in parts), sum(part.gradient for part in parts))  # type: ignore[arg-type]
+def _sum(parts: tuple[FunctionValue, ...]) -> FunctionValue:
+    return FunctionValue(sum(part.value for part in parts), sum(part.gradient for part in parts))  # type: ignore[arg-type]
 
 
 def _parts(
     fits: Fits, rows: FormulaRows, table: int, sds: Vector, slopes: Vector
-) -> tuple[Derived, Derived, Derived]:
+) -> tuple[FunctionValue, FunctionValue, FunctionValue]:
     """f, u and e of one table."""
     k, c = fits.estimates.shape[1], len(sds)
     X, Zs = rows.own_matrices(table)
@@ -99,8 +99,8 @@ def _parts(
     return f, u, _one(ROW_VARIANCE[rows.link], e_gradient)
 
 
-def _one(value: float, gradient: Vector) -> Derived:
-    return Derived(np.array([value]), gradient[None])
+def _one(value: float, gradient: Vector) -> FunctionValue:
+    return FunctionValue(np.array([value]), gradient[None])
 
 
 def _effects_variance(fits: Fits, Zs: list[Matrix], sds: Vector) -> tuple[float, Vector]:

@@ -21,18 +21,18 @@ from bayesimp.notation import Array, Matrix, Vector
 if TYPE_CHECKING:
     from bayesimp.analysis.fits import Fits
 
-__all__ = ["Derived", "components", "functions_of", "joint_covariance"]
+__all__ = ["FunctionValue", "components", "functions_of", "joint_covariance"]
 
 
-class Derived(NamedTuple):
+class FunctionValue(NamedTuple):
     """value (M,) of a function of the parameters by table, and its gradient (M, K)."""
 
     value: Vector
     gradient: Matrix
 
-    def through(self, value: Vector, slope: Vector) -> Derived:
+    def through(self, value: Vector, slope: Vector) -> FunctionValue:
         """f of the function, with its derivative."""
-        return Derived(value, slope[:, None] * self.gradient)
+        return FunctionValue(value, slope[:, None] * self.gradient)
 
 
 FUNCTIONS: dict[str, tuple[Callable[[Vector], Vector], Callable[[Vector], Vector]]] = {
@@ -68,7 +68,7 @@ def joint_covariance(fits: Fits) -> Array:
     return out
 
 
-def functions_of(fits: Fits, texts: list[str]) -> list[Derived]:
+def functions_of(fits: Fits, texts: list[str]) -> list[FunctionValue]:
     """The functions, by the parameters (beta, phi).
 
     Raises
@@ -79,25 +79,25 @@ def functions_of(fits: Fits, texts: list[str]) -> list[Derived]:
     values, slopes = components(fits)
     M, k = fits.estimates.shape
     K = k + values.shape[1]
-    known: dict[str, Derived] = {}
+    known: dict[str, FunctionValue] = {}
     for j, name in enumerate(fits.names):
-        known[name] = Derived(fits.estimates[:, j], np.tile(np.eye(K)[j], (M, 1)))
+        known[name] = FunctionValue(fits.estimates[:, j], np.tile(np.eye(K)[j], (M, 1)))
     for j, name in enumerate(fits.component_names):
-        known[name] = Derived(values[:, j], slopes[:, j, None] * np.eye(K)[k + j])
+        known[name] = FunctionValue(values[:, j], slopes[:, j, None] * np.eye(K)[k + j])
     constant = np.zeros((M, K))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return [_evaluated(read(text), text, known, constant) for text in texts]
 
 
-def _evaluated(node: Node, text: str, known: dict[str, Derived], constant: Matrix) -> Derived:
+def _evaluated(node: Node, text: str, known: dict[str, FunctionValue], constant: Matrix) -> FunctionValue:
     if label(node) in known:
         return known[label(node)]
     match node:
         case Number(value):
-            return Derived(np.full(len(constant), float(value)), constant)
+            return FunctionValue(np.full(len(constant), float(value)), constant)
         case Minus(argument):
             inner = _evaluated(argument, text, known, constant)
-            return Derived(-inner.value, -inner.gradient)
+            return FunctionValue(-inner.value, -inner.gradient)
         case Op("+" | "-" | "*" | "/" | "**" as symbol, left, right):
             return _combined(symbol, *(_evaluated(side, text, known, constant) for side in (left, right)))
         case Call(function, (argument,), _) if function in FUNCTIONS:
@@ -114,18 +114,18 @@ def _evaluated(node: Node, text: str, known: dict[str, Derived], constant: Matri
     )
 
 
-def _combined(symbol: str, a: Derived, b: Derived) -> Derived:
+def _combined(symbol: str, a: FunctionValue, b: FunctionValue) -> FunctionValue:
     """Sum, difference, product, quotient and power, by the rules of differentiation."""
     x, y = a.value[:, None], b.value[:, None]
     match symbol:
         case "+":
-            return Derived(a.value + b.value, a.gradient + b.gradient)
+            return FunctionValue(a.value + b.value, a.gradient + b.gradient)
         case "-":
-            return Derived(a.value - b.value, a.gradient - b.gradient)
+            return FunctionValue(a.value - b.value, a.gradient - b.gradient)
         case "*":
-            return Derived(a.value * b.value, y * a.gradient + x * b.gradient)
+            return FunctionValue(a.value * b.value, y * a.gradient + x * b.gradient)
         case "/":
-            return Derived(a.value / b.value, (a.gradient - x / y * b.gradient) / y)
+            return FunctionValue(a.value / b.value, (a.gradient - x / y * b.gradient) / y)
     value = a.value**b.value
     by_power = np.where(b.gradient == 0, 0.0, value[:, None] * np.log(x)) * b.gradient
-    return Derived(value, y * x ** (y - 1) * a.gradient + by_power)
+    return FunctionValue(value, y * x ** (y - 1) * a.gradient + by_power)

@@ -93,6 +93,8 @@ class Question:
         self.df_complete = self.fits.df_complete if df_complete is None else df_complete
         if isinstance(df_complete, str):
             self.fits._check_named(df_complete)
+            if df_complete == "kenward-roger":
+                self.fits, self.df_complete = self.fits.kenward_roger(), "satterthwaite"
             self.fits._spread()
 
     def table(self, k: int) -> pd.DataFrame:
@@ -130,7 +132,7 @@ class Question:
             f"{what}{IN_WORDS[self.effects] if mixed and self.scale != 'link' else ''}",
             pd.DataFrame(index=range(len(values[0]))), np.array(values), np.array(gradients),
             parameters_covariance(self.fits, self.effects), self.df_complete, self.fits.covariance_spread,
-            np.array(extras) if extras else None, log=self.fits.log,
+            np.array(extras) if extras else None, df_covariance=self.fits.df_covariances, log=self.fits.log,
         )  # fmt: skip
         link = self.rows.link
         if self.scale == "back-transformed":

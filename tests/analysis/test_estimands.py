@@ -21,6 +21,7 @@ from bayesimp.analysis.links import mean_at, mean_over
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.kernels.families.codes import LOGIT
 from bayesimp.kernels.laplace.record import free_elements, laplace_at
+from bayesimp.kernels.lmm.kenward_roger import kenward_roger
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "estimands"
 R = json.loads((REFERENCE / "estimands.json").read_text())
@@ -103,15 +104,86 @@ def test_proportional_weights_and_a_factor_of_clusters():
           [R["linear"]["site"]])  # fmt: skip
 
 
+@pytest.mark.parametrize("key, formula", [("linear", LINEAR), ("slopes", "y ~ arm + x + (1 + x | g)")])
+def test_kenward_rogers_are_those_of_pbkrtest(key, formula):
+    reference = R[key]["kenward"]
+    made = fits(formula)
+    means = made.marginal_means("arm", at={"x": 2}, df_complete="kenward-roger")
+    for each, name in ((means, "means"), (means.contrasts(), "pairs")):
+        rows = [of[name] for of in reference]
+        check(each, rows, ("emmean" if name == "means" else "estimate", "SE"))
+        check_df(each, rows)
+    plain = made.marginal_means("arm", at={"x": 2}, df_complete="satterthwaite")
+    wrong = replace(means, covariance=plain.covariance)  # without the adjustment
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(by_table(wrong)[1], by_table(means)[1], rtol=2e-5)
+    must_fail(plain, [of["means"] for of in reference], by=check_df)
+    pooled = made.pool("kenward-roger")
+    assert pooled.t[0] > made.pool().t[0] and pooled.df[0] < made.pool().df[0]
+    one, same = made.test("x = 0", "kenward-roger"), made.contrasts("x", "kenward-roger").to_frame()
+    assert one.p_value == pytest.approx(same["p.value"][0])
+
+
+def test_kenward_roger_of_a_balanced_table_and_by_dense_matrices():
+    """Exact degrees of freedom where variances are multiples of chi-squareds; all sums by dense matrices."""
+    rng = np.random.default_rng(4)
+    g, x = np.repeat(np.arange(8), 5), rng.normal(size=40)
+    X, Z = np.column_stack([np.ones(40), g % 2, x]), np.column_stack([np.ones(40), rng.normal(size=40)])
+    Psi, sigma2 = np.array([[1.0, 0.3], [0.3, 0.5]]), 0.8
+    got = kenward_roger(X, Z, g, Psi, sigma2)
+    W = np.zeros((40, 16))
+    for row, cluster in enumerate(g):
+        W[row, 2 * cluster : 2 * cluster + 2] = Z[row]
+    V = [
+        W @ np.kron(np.eye(8), E) @ W.T
+        for E in (np.diag([1, 0]), np.array([[0, 1], [1, 0]]), np.diag([0, 1]))
+    ]
+    V.append(np.eye(40))
+    Vi = np.linalg.inv(W @ np.kron(np.eye(8), Psi) @ W.T + sigma2 * np.eye(40))
+    Phi = np.linalg.inv(X.T @ Vi @ X)
+    H = Vi - Vi @ X @ Phi @ X.T @ Vi  # the REML information is tr(H V_i H V_j) / 2
+    info = np.array([[np.trace(H @ a @ H @ b) / 2 for a in V] for b in V])
+    spread = [Phi @ X.T @ Vi @ a @ Vi @ X @ Phi for a in V]
+    cov = np.linalg.inv(info)
+    inner = sum(cov[i, j] * X.T @ Vi @ V[i] @ H @ V[j] @ Vi @ X for i in range(4) for j in range(4))
+    np.testing.assert_allclose(got.covariance, Phi)
+    np.testing.assert_allclose(got.adjusted, Phi + 2 * Phi @ inner @ Phi)
+    square = sum(cov[i, j] * spread[i][1, 1] * spread[j][1, 1] for i in range(4) for j in range(4))
+    assert np.sum(got.spread[:, 1, 1] ** 2) == pytest.approx(square)
+    balanced = pd.DataFrame({"g": np.repeat(np.arange(10), 6), "x": np.tile(np.arange(6) - 2.5, 10)})
+    balanced["w"] = balanced.g % 2
+    balanced["y"] = rng.normal(size=10)[balanced.g] + rng.normal(size=60)
+    made = bi.fit_each([balanced], "y ~ w + x + (1 | g)").kenward_roger()
+    np.testing.assert_allclose(made.satterthwaite()[0], [8, 8, 49], rtol=1e-6)
+
+
+def test_what_has_no_kenward_roger():
+    flat = [t.assign(y=t.y - t.groupby("g").y.transform("mean")) for t in tables()]
+    for ask, says in (
+        (lambda: logistic().pool("kenward-roger"), "for linear mixed models by REML"),
+        (
+            lambda: bi.fit_each(tables(), LINEAR, reml=False).pool("kenward-roger"),
+            "for linear mixed models by REML",
+        ),
+        (
+            lambda: bi.fit_each(flat, "y ~ x + (1 | g)").pool("kenward-roger"),
+            "in 4 of 4 tables a variance is zero",
+        ),
+        (lambda: fits().test(["x = 0", "arm[b] = 0"], "kenward-roger"), "a scale of its own"),
+    ):
+        with pytest.raises(SpecificationError, match=says):
+            ask()
+
+
 def test_pooled_by_rubins_rules():
-    """Estimates as emmeans' of a mids; standard errors too, up to Kenward & Roger's adjustment there.
+    """Estimates and standard errors as emmeans' of a mids, which takes Kenward & Roger's.
 
     Its degrees of freedom are those of the first table, as if nothing were missing; ours are Barnard & Rubin's.
     """
-    means = fits().marginal_means("arm", at={"x": 2}, df_complete="satterthwaite")
+    means = fits().marginal_means("arm", at={"x": 2}, df_complete="kenward-roger")
     table, reference = means.to_frame(), R["linear"]["pooled"]["means"]
     np.testing.assert_allclose(table["estimate"], [row["emmean"] for row in reference], rtol=1e-5)
-    np.testing.assert_allclose(table["std.error"], [row["SE"] for row in reference], rtol=3e-4)
+    np.testing.assert_allclose(table["std.error"], [row["SE"] for row in reference], rtol=1e-4)
     assert (table["df"] < [row["df"] for row in reference]).all()
     Q, error = by_table(means)
     total = np.mean(error**2, axis=0) + 1.25 * Q.var(axis=0, ddof=1)
@@ -521,7 +593,8 @@ def test_offsets_and_categories():
         (lambda f: f.predictions(scale="odds"), SpecificationError, "scale = 'odds' is not known"),
         (lambda f: f.predictions(by="area"), SpecificationError, "by = 'area' is no column"),
         (lambda f: f.predictions(random_effects="mean"), SpecificationError, "random_effects = 'mean' is not known"),
-        (lambda f: f.predictions(by=[], df_complete="kenward"), SpecificationError, "give 'satterthwaite' or numbers"),
+        (lambda f: f.predictions(by=[], df_complete="kenward"), SpecificationError, "give 'satterthwaite', "
+                                                                                    "'kenward-roger' or numbers"),
         (lambda f: f.marginal_effects("x", compare="ratio"), SpecificationError, "give a step or two values"),
         (lambda f: f.marginal_means("arm").contrasts("dunnett"), SpecificationError, "kind = 'dunnett' is not known"),
         (lambda f: f.marginal_means("arm").contrasts(adjust="tukey"), SpecificationError, "its general form is 'mvt'"),

@@ -36,7 +36,7 @@ write_json(list(
     proportional = frame(means(one, d1, lmer.df = "satterthwaite", weights = "proportional")),
     site = frame(emmeans(one, "site", at = list(x = 2), data = d1, lmer.df = "satterthwaite")),
     mvt = mvt, holm = holm, pooled = pooled(linear), r2 = nakagawa(linear), cluster = cluster(one, d1)),
-  slopes = list(r2 = nakagawa(slopes), satterthwaite = each(slopes, lmer.df = "satterthwaite")),
+  slopes = list(r2 = nakagawa(slopes), satterthwaite = each(slopes, lmer.df = "satterthwaite"), kenward = each(slopes, lmer.df = "kenward-roger")),
   logistic = list(link = each(logistic), response = lapply(1:M, function(i) frame(means(logistic[[i]], tables[[i]]), type = "response")),
     regrid = lapply(1:M, function(i) frame(regrid(means(logistic[[i]], tables[[i]]), "response"))),
     fullgrid = lapply(1:M, function(i) frame(emmeans(logistic[[i]], "arm", at = list(x = 2), data = tables[[i]], regrid = "response"))),
