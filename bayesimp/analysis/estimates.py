@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bayesimp.analysis.compare import MultiTest, d1
 from bayesimp.analysis.comparisons import ADJUSTMENTS, adjusted_p, one_of, pairs_of
 from bayesimp.analysis.hypotheses import satterthwaite
 from bayesimp.analysis.links import SCALES_OF_POOLING
@@ -94,6 +95,12 @@ class Estimates:
     @cached_property
     def pooled(self) -> Pooled:
         """Rubin's rules on the scale of pooling."""
+        Q, U = self._on_scale()
+        Q = np.where(np.isfinite(Q), Q, np.nan)  # at an end of the scale in a table: no pooled value
+        return replace(pool(Q, U, self._dfcom(), terms=self.terms), log=self.log, notes=self.notes)
+
+    def _on_scale(self) -> tuple[Matrix, Array]:
+        """(M, r) estimates on the scale of pooling, and (M, r, r) covariances; of many, (M, r) variances."""
         f = SCALES_OF_POOLING[self.scale]
         with np.errstate(divide="ignore", invalid="ignore"):
             Q, G = f.to(self.values), f.slope(self.values)[:, :, None] * self.gradients
@@ -108,8 +115,7 @@ class Estimates:
                 U = G @ self.covariance @ np.swapaxes(G, 1, 2)
                 if self.extra is not None:
                     U = U + self.extra * f.slope(self.values)[:, :, None] * f.slope(self.values)[:, None]
-        Q = np.where(np.isfinite(Q), Q, np.nan)  # at an end of the scale in a table: no pooled value
-        return replace(pool(Q, U, self._dfcom(), terms=self.terms), log=self.log, notes=self.notes)
+        return Q, U
 
     def _dfcom(self) -> Any:
         if not isinstance(self.df_complete, str):
@@ -242,6 +248,29 @@ class Estimates:
             values = np.exp(values)
             J = values[:, :, None] * J
         return self.mapped(J, values, scale="log" if ratio else "identity", null=1.0 if ratio else 0.0)
+
+    def test(self) -> MultiTest:
+        """F test that all estimates have the value tested (differences 0, ratios 1): D1 on the scale of pooling.
+
+        Complete-data degrees of freedom are the smallest of the estimates'.
+
+        Raises
+        ------
+        SpecificationError
+            Estimates without a value to test, or of which some follow from others, as all pairwise differences do.
+        """
+        if self.null is None:
+            raise SpecificationError(f"{self.what}: there is no value to test; test contrasts of them.")
+        f = SCALES_OF_POOLING[self.scale]
+        Q, U = self._on_scale()
+        rank = np.linalg.matrix_rank(U.mean(axis=0), tol=1e-9 * np.trace(U.mean(axis=0)))
+        if U.ndim < 3 or rank < len(self):
+            raise SpecificationError(
+                f"{len(self)} estimates of {self.what} are not independent: some follow from the others. Take "
+                "contrasts('treatment')."
+            )
+        made = d1(Q, U, float(np.min(self._dfcom())), null=f.to(np.array([self.null]))[0])
+        return replace(made, terms=self.terms)
 
     def mapped(self, J: Array, values: Matrix, **fields: Any) -> Estimates:
         """Functions of the estimates with the values (M, s) and the derivatives J (M, s, r)."""

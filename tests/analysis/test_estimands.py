@@ -530,6 +530,27 @@ def test_components_at_their_bound():
     pd.testing.assert_frame_equal(both[0].drop(columns="term"), both[1].drop(columns="term"))
 
 
+def test_joint_test_of_contrasts():
+    """Equal means without interaction: D1 of the coefficients; one contrast: the square of its t."""
+    made = fits("y ~ arm + x + (1 | g)")
+    contrasts = made.marginal_means("arm").contrasts("treatment")
+    ours, by_names = contrasts.test(), made.test(["arm[b] = 0", "arm[c] = 0"])
+    assert ours.statistic == pytest.approx(by_names.statistic) and ours.p_value == pytest.approx(
+        by_names.p_value
+    )
+    assert (
+        made.marginal_means("arm", df_complete="satterthwaite").contrasts("treatment").test().df2 < ours.df2
+    )
+    with pytest.raises(SpecificationError, match=r"Take contrasts\('treatment'\)"):
+        made.marginal_means("arm").contrasts().test()
+    with pytest.raises(SpecificationError, match="there is no value to test"):
+        made.marginal_means("arm").test()
+    odds = logistic("s ~ arm + x + (1 | g)").marginal_means("arm", scale="back-transformed")
+    joint = odds.contrasts("treatment", compare="odds ratio").test()
+    wanted = logistic("s ~ arm + x + (1 | g)").test(["arm[b] = 0", "arm[c] = 0"])
+    assert joint.statistic == pytest.approx(wanted.statistic)
+
+
 # the table ------------------------------------------------------------------
 
 
