@@ -94,10 +94,15 @@ class Estimates:
 
     @cached_property
     def pooled(self) -> Pooled:
-        """Rubin's rules on the scale of pooling."""
+        """Rubin's rules on the scale of pooling; of more than 400 estimates without covariances between them."""
         Q, U = self._on_scale()
         Q = np.where(np.isfinite(Q), Q, np.nan)  # at an end of the scale in a table: no pooled value
-        return replace(pool(Q, U, self._dfcom(), terms=self.terms), log=self.log, notes=self.notes)
+        dfcom = np.broadcast_to(np.asarray(self._dfcom(), dtype=float), (len(self),))
+        if U.ndim == 3:
+            made = pool(Q, U, dfcom, terms=self.terms)
+        else:
+            made = _in_parts(Q, U, dfcom, self.terms)
+        return replace(made, log=self.log, notes=self.notes)
 
     def _on_scale(self) -> tuple[Matrix, Array]:
         """(M, r) estimates on the scale of pooling, and (M, r, r) covariances; of many, (M, r) variances."""
@@ -304,6 +309,16 @@ class Estimates:
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+
+
+def _in_parts(Q: Matrix, U: Matrix, dfcom: Vector, terms: Sequence[str]) -> Pooled:
+    """Rubin's rules on many variances (M, r), without (M, r, r) arrays; the covariance is left empty."""
+    cuts = [slice(first, first + WITH_COVARIANCE) for first in range(0, len(terms), WITH_COVARIANCE)]
+    parts = [pool(Q[:, cut], U[:, cut], dfcom[cut]) for cut in cuts]
+    names = ("estimate", "ubar", "b", "t", "dfcom", "df", "riv", "lambda_", "fmi")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    scale = ("estimate",) * len(terms)
+    return replace(parts[0], terms=tuple(terms), covariance=np.empty((0, 0)), scale=scale, **joined)
 
 
 def _label(row: Mapping[Any, Any]) -> str:

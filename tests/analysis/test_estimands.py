@@ -587,6 +587,9 @@ def test_many_rows_have_variances_only():
     assert len(each) == 216 and np.isfinite(each.std_error).all()
     twice = fits().predictions(pd.concat([tables()[0]] * 2, ignore_index=True))
     np.testing.assert_allclose(twice.std_error[:216], twice.std_error[216:])
+    once = fits().predictions(tables()[0])
+    np.testing.assert_allclose(twice.to_frame()["conf.low"][:216], once.to_frame()["conf.low"])
+    assert twice.pooled.covariance.size == 0 and len(twice.terms) == 432
     with pytest.raises(SpecificationError, match="432 estimates are too many"):
         twice.contrasts()
 
