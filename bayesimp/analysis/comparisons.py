@@ -12,7 +12,7 @@ With few imputations the pooled correlations are themselves uncertain; Bonferron
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -23,9 +23,10 @@ from scipy import stats
 from bayesimp.errors import SpecificationError
 from bayesimp.notation import Matrix, Vector
 
-__all__ = ["ADJUSTMENTS", "adjusted_p", "max_t", "one_of", "pairs_of"]
+__all__ = ["ADJUSTMENTS", "adjusted_p", "label_of", "max_t", "one_of", "pairs_of", "shown"]
 
 ADJUSTMENTS = ("holm", "bonferroni", "mvt")
+BARE = ("contrast", "change")  # columns of labels that say what they are
 SIMULATED = 200_000  # draws of the multivariate t: a p-value of 0.05 to 0.0005
 
 
@@ -85,3 +86,17 @@ def one_of(value: Any, known: Sequence[str], name: str) -> None:
         raise SpecificationError(
             f"{name} = {value!r} is not known; choose one of {', '.join(map(repr, known))}."
         )
+
+
+def label_of(row: Mapping[Any, Any]) -> str:
+    """What an estimate is of: ``"treat = 1, sex = F"``, ``"b - a, sex = F"``, ``"age: +10, sex = F"``."""
+    parts = [
+        str(v) if name in BARE else f"{name} = {shown(v)}" for name, v in row.items() if name != "variable"
+    ]
+    text = ", ".join(parts)
+    return f"{row['variable']}: {text}" if "variable" in row else text
+
+
+def shown(value: Any) -> str:
+    """A value in a label."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

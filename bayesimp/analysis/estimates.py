@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from bayesimp.analysis.compare import MultiTest, d1
-from bayesimp.analysis.comparisons import ADJUSTMENTS, adjusted_p, one_of, pairs_of
+from bayesimp.analysis.comparisons import ADJUSTMENTS, adjusted_p, label_of, one_of, pairs_of, shown
 from bayesimp.analysis.hypotheses import satterthwaite
 from bayesimp.analysis.links import SCALES_OF_POOLING
 from bayesimp.analysis.pool import Pooled, as_text, pool
@@ -33,7 +33,6 @@ from bayesimp.notation import Array, Matrix, Vector
 __all__ = ["COMPARISONS", "Estimates"]
 
 COMPARISONS = ("difference", "ratio", "odds ratio")
-BARE = ("contrast", "change")  # columns of labels that say what they are
 WITH_COVARIANCE = 400  # estimates up to which covariances between them are kept
 
 
@@ -90,7 +89,7 @@ class Estimates:
         """(r,) names of the estimates: ``"treat = 1, sex = F"``."""
         if list(self.at) == ["term"]:
             return tuple(map(str, self.at["term"]))
-        return tuple(_label(row) or self.what for row in self.at.to_dict("records"))
+        return tuple(label_of(row) or self.what for row in self.at.to_dict("records"))
 
     @cached_property
     def pooled(self) -> Pooled:
@@ -232,8 +231,8 @@ class Estimates:
         sign = {"difference": "-", "ratio": "/", "odds ratio": "/"}[compare]
         at = pd.DataFrame({"contrast": [f"({labels[b]}) {sign} ({labels[a]})" for a, b in pairs]})
         if inner and len(inner) == 1:
-            shown = [_shown(v) for v in self.at[inner[0]]]
-            at = pd.DataFrame({"contrast": [f"{shown[b]} {sign} {shown[a]}" for a, b in pairs]})
+            texts = [shown(v) for v in self.at[inner[0]]]
+            at = pd.DataFrame({"contrast": [f"{texts[b]} {sign} {texts[a]}" for a, b in pairs]})
         for name in by:
             at[name] = [self.at[name].iloc[a] for a, _ in pairs]
         made = self._compared(pairs, compare)
@@ -316,19 +315,6 @@ def _in_parts(Q: Matrix, U: Matrix, dfcom: Vector, terms: Sequence[str]) -> Pool
     cuts = [slice(first, first + WITH_COVARIANCE) for first in range(0, len(terms), WITH_COVARIANCE)]
     parts = [pool(Q[:, cut], U[:, cut], dfcom[cut]) for cut in cuts]
     names = ("estimate", "ubar", "b", "t", "dfcom", "df", "riv", "lambda_", "fmi")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     scale = ("estimate",) * len(terms)
     return replace(parts[0], terms=tuple(terms), covariance=np.empty((0, 0)), scale=scale, **joined)
-
-
-def _label(row: Mapping[Any, Any]) -> str:
-    """What an estimate is of: ``"treat = 1, sex = F"``, ``"b - a, sex = F"``, ``"age: +10, sex = F"``."""
-    parts = [
-        str(v) if name in BARE else f"{name} = {_shown(v)}" for name, v in row.items() if name != "variable"
-    ]
-    text = ", ".join(parts)
-    return f"{row['variable']}: {text}" if "variable" in row else text
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

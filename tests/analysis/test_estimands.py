@@ -484,6 +484,28 @@ def test_icc_and_r2_are_those_of_performance():
     assert 0 < low < fits().explained().estimate[0] < high < 1
 
 
+def test_variance_explained_with_several_grouping_factors():
+    frames = [t.assign(item=np.arange(216) % 7) for t in tables()]
+    frames = [t.assign(y=t.y + np.sin(3 * t.item)) for t in frames]
+    made = bi.fit_each(frames, "y ~ x + (1 | g) + (1 | item)")
+    above = "`sd(Intercept | g)`**2 + `sd(Intercept | item)`**2"
+    by_text = made.functions(f"({above}) / ({above} + `sd(residual)`**2)", pooled_as="logit", null=None)
+    got = made.explained()
+    np.testing.assert_allclose(got.values[:, 0], by_text.values[:, 0])
+    assert got.std_error[0] == pytest.approx(by_text.std_error[0])
+    with pytest.raises(SpecificationError, match="are for one grouping factor"):
+        made.predictions(frames[0].head(2), random_effects="cluster")
+    assert np.isfinite(made.marginal_effects("x", df_complete="satterthwaite").std_error).all()
+    with pytest.raises(SpecificationError, match="with one grouping factor"):
+        made.pool("kenward-roger")
+    binary = bi.fit_each(
+        frames[:2], "s ~ x + (1 | g) + (1 | item)", family="bernoulli"
+    )  # by the package glmm
+    with pytest.raises(SpecificationError, match=r"have no standard errors.* Give random_effects='zero'"):
+        binary.marginal_effects("x")
+    assert np.isfinite(binary.marginal_effects("x", random_effects="zero").std_error).all()
+
+
 def test_gradients_of_functions_by_differences():
     made = fits("y ~ arm + x + (1 + x | g)")
     text = (
