@@ -188,6 +188,12 @@ def test_pooled_by_rubins_rules():
     Q, error = by_table(means)
     total = np.mean(error**2, axis=0) + 1.25 * Q.var(axis=0, ddof=1)
     np.testing.assert_allclose(table["std.error"], np.sqrt(total), rtol=1e-12)
+    share = 1.25 * Q.var(axis=0, ddof=1) / total
+    dfcom = np.mean([[row["df"] for row in each["means"]] for each in R["linear"]["kenward"]], axis=0)
+    df = 1 / (share**2 / 3 + (dfcom + 3) / (dfcom * (dfcom + 1) * (1 - share)))  # Barnard & Rubin (1999)
+    np.testing.assert_allclose(table["df"], df, rtol=1e-3)
+    with pytest.raises(AssertionError):  # of another term
+        np.testing.assert_allclose(table["df"], np.roll(df, 1), rtol=1e-3)
     half = stats.t(table["df"]).ppf(0.975) * table["std.error"]
     np.testing.assert_allclose(table["conf.high"], table["estimate"] + half)
 
