@@ -2,7 +2,7 @@
 
 An object has ``params``, ``cov_params()`` and ``model.predict(params, exog)``, the mean at any parameters, which is
 differentiated by them numerically; columns of new rows come from the formula that it was fitted by. The function is
-called again for each table, so that no fitted object is kept.
+called again for each table, so that only the first fitted object is kept.
 """
 
 from __future__ import annotations
