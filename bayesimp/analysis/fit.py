@@ -22,13 +22,16 @@ import pandas as pd
 
 from bayesimp.analysis.congenial import congeniality
 from bayesimp.analysis.fits import Fit, Fits
+from bayesimp.analysis.function_rows import FunctionRows
 from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
+from bayesimp.analysis.posteriors import Posteriors
+from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
 from bayesimp.events import Event
-from bayesimp.families.registry import analysis_names
+from bayesimp.families.registry import analysis_names, family_of
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
 from bayesimp.table.reading import as_pandas
@@ -64,7 +67,8 @@ def fit_each(
         A formula (``cluster_mean(x)`` and the like are computed in each completed table) with random terms in lme4's
         syntax, of one grouping factor or several: ``(1 + x | school) + (1 | item)``, ``(1 | school/class)``. Or a
         function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance, residual df)``, or a
-        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels).
+        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels). Of a function that returns a
+        DataTree with a group ``posterior`` (Bambi, PyMC), the result is `bayesimp.analysis.posteriors.Posteriors`.
     family
         ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
         Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
@@ -103,7 +107,10 @@ def fit_each(
                 "link, trials, quadrature, weights and offset are for formulas; the analysis is a function of a table: "
                 "handle them there."
             )
-        return Fits(getattr(analysis, "__name__", "function"), **fit_by_function(tables, analysis))
+        fields = fit_by_function(tables, analysis)
+        if isinstance(fields, Posteriors):
+            return fields  # type: ignore[return-value]  # of analyses that return trees only
+        return Fits(getattr(analysis, "__name__", "function"), **fields, rows=FunctionRows(tables, analysis))
     formula = parse(analysis)
     formula = replace(formula, cluster_of_means=formula.cluster or cluster)
     if len(formula.responses) != 1:
@@ -127,7 +134,8 @@ def fit_each(
 
         result = fit_by_glmm(tables, formula, family)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
-    fits = Fits(analysis, **result, log=log)
+    rows = FormulaRows(tables, formula, family, _link(family, link), columns)
+    fits = Fits(analysis, **result, log=log, rows=rows)
     if fits.codes is not None:
         _warn_of_codes(fits)
     astray = ~fits.converged
@@ -142,6 +150,13 @@ def fit_each(
             stacklevel=2,
         )
     return fits
+
+
+def _link(family: str, link: str | None) -> str:
+    """The link whose inverse is the mean; "" for families of other engines, whose links are theirs."""
+    if family in NORMAL:
+        return "identity"
+    return (link or next(iter(family_of(family).links))) if family in GENERALISED else ""
 
 
 def _compare(imputed: Any, formula: Formula, offset: str | None) -> tuple[Event, ...]:

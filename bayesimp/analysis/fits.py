@@ -12,18 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayesimp.analysis.compare import MultiTest, d1
+from bayesimp.analysis.estimands import Estimands
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.groups import Grouping
 from bayesimp.analysis.hypotheses import combinations as parsed_combinations
 from bayesimp.analysis.hypotheses import hypotheses as parsed_hypotheses
 from bayesimp.analysis.hypotheses import joint_satterthwaite, satterthwaite
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
+from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 
 __all__ = ["Fit", "Fits"]
 
 Array = NDArray[np.float64]
+SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
 
 
 class Fit(NamedTuple):
@@ -43,7 +46,7 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fits:
+class Fits(Estimands):
     """Fits of one analysis to M completed tables.
 
     Attributes
@@ -81,6 +84,12 @@ class Fits:
     covariance_spread
         (M, d + 1, k, k) of linear mixed models: how the covariances move with the estimated variances
         (`bayesimp.kernels.lmm.components.covariance_spread`); None for others.
+    cross
+        (M, k, c) covariance of coefficients and components of generalised mixed models; of linear ones it is zero: None.
+    rows
+        What makes predictions for rows of tables (`bayesimp.analysis.row_model`); None where nothing does.
+    df_covariances
+        (M, k, k) from which degrees of freedom are computed, where `covariances` are Kenward & Roger's; else None.
     groupings
         Of an analysis with several grouping factors: their levels, and which is nested in which.
     """
@@ -103,6 +112,9 @@ class Fits:
     log: tuple[Event, ...] = ()
     groupings: tuple[Grouping, ...] = ()
     covariance_spread: Array | None = None
+    cross: Array | None = None
+    rows: RowModel | None = None
+    df_covariances: Array | None = None
 
     @property
     def events(self) -> pd.DataFrame:
@@ -127,8 +139,11 @@ class Fits:
         """Rubin's rules on the coefficients; ``.to_frame()`` has the columns of R's mice.
 
         df_complete: ``"satterthwaite"`` for the degrees of freedom of each coefficient of a linear mixed model, their
-        mean over tables (`satterthwaite`); or numbers; None: `df_complete`.
+        mean over tables (`satterthwaite`); ``"kenward-roger"`` for those, and covariances, of `kenward_roger`; or
+        numbers; None: `df_complete`.
         """
+        if df_complete is not None and isinstance(df_complete, str) and df_complete == KENWARD_ROGER:
+            return self.kenward_roger().pool(SATTERTHWAITE)
         dfcom = self._df(df_complete, np.eye(len(self.names)))
         return replace(pool(self.estimates, self.covariances, dfcom, terms=self.names), log=self.log)
 
@@ -140,7 +155,21 @@ class Fits:
         SpecificationError
             The fits are of another kind.
         """
-        return satterthwaite(self.covariances, self._spread(), np.eye(len(self.names)))
+        return satterthwaite(self._df_covariances(), self._spread(), np.eye(len(self.names)))
+
+    def kenward_roger(self) -> Fits:
+        """The fits with Kenward & Roger's (1997) covariances, whose `satterthwaite` gives their degrees of freedom.
+
+        For linear mixed models by REML with one grouping factor; better than Satterthwaite's with few clusters.
+
+        Raises
+        ------
+        SpecificationError
+            Fits of another kind, or a table with a variance of zero or a correlation at its bound.
+        """
+        from bayesimp.analysis.small_samples import by_kenward_roger
+
+        return by_kenward_roger(self)
 
     def contrasts(
         self,
@@ -162,6 +191,8 @@ class Fits:
         SpecificationError
             A text that is no linear combination of the coefficients.
         """
+        if isinstance(df_complete, str) and df_complete == KENWARD_ROGER:
+            return self.kenward_roger().contrasts(combinations, SATTERTHWAITE)
         labels, L = parsed_combinations(combinations, self)
         pooled = pool(
             self.estimates @ L.T, L @ self.covariances @ L.T, self._df(df_complete, L), terms=labels
@@ -185,10 +216,18 @@ class Fits:
             A text that is no linear hypothesis, or hypotheses that follow from each other.
         """
         labels, L, values = parsed_hypotheses(hypotheses, self)
+        if isinstance(df_complete, str) and df_complete == KENWARD_ROGER and len(L) == 1:
+            return self.kenward_roger().test(hypotheses, SATTERTHWAITE)
         Q, U = self.estimates @ L.T, L @ self.covariances @ L.T
         if len(L) > 1:
             dfcom = self.df_complete if df_complete is None else df_complete
             if isinstance(dfcom, str):
+                if dfcom == KENWARD_ROGER:
+                    raise SpecificationError(
+                        "Kenward & Roger's F test of several hypotheses has a scale of its own, which pooling "
+                        "does not have "
+                        "here; give df_complete='satterthwaite', or one hypothesis."
+                    )
                 self._check_named(dfcom)
                 dfcom = joint_satterthwaite(self.covariances, self._spread(), L).mean()
             return replace(d1(Q, U, float(np.asarray(dfcom)), null=values), terms=labels)
@@ -204,11 +243,16 @@ class Fits:
         if not isinstance(df_complete, str):
             return df_complete
         self._check_named(df_complete)
-        return satterthwaite(self.covariances, self._spread(), L).mean(axis=0)
+        return satterthwaite(self._df_covariances(), self._spread(), L).mean(axis=0)
+
+    def _df_covariances(self) -> Array:
+        return self.covariances if self.df_covariances is None else self.df_covariances
 
     def _check_named(self, name: str) -> None:
-        if name != "satterthwaite":
-            raise SpecificationError(f"df_complete = {name!r} is not known; give 'satterthwaite' or numbers.")
+        if name not in (SATTERTHWAITE, KENWARD_ROGER):
+            raise SpecificationError(
+                f"df_complete = {name!r} is not known; give 'satterthwaite', 'kenward-roger' or numbers."
+            )
 
     def _spread(self) -> Array:
         spread = self.covariance_spread

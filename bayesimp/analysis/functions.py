@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.posteriors import Posteriors, is_tree, stack_posteriors
 from bayesimp.errors import SpecificationError
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["fit_by_function", "read_result"]
 
 
-def fit_by_function(tables: Tables, function: Callable[[pd.DataFrame], Any]) -> dict:
-    """Fields of `Fits` from ``function`` applied to every table."""
-    results = [read_result(function(tables.frame(k)), k) for k in range(tables.m)]
+def fit_by_function(tables: Tables, function: Callable[[pd.DataFrame], Any]) -> dict | Posteriors:
+    """Fields of `Fits` from ``function`` applied to every table; of a function that returns DataTrees, their mixture."""
+    first = function(tables.frame(0))
+    later = (function(tables.frame(k)) for k in range(1, tables.m))
+    if is_tree(first):
+        return stack_posteriors([first, *later], getattr(function, "__name__", "function"))
+    results = [read_result(first), *(read_result(result, k) for k, result in enumerate(later, start=1))]
     names = results[0][0]
     for k, result in enumerate(results):
         if result[0] != names:

@@ -225,7 +225,7 @@ def _fields(fitted: GlmmFits) -> dict:
     assert stack is not None  # there is at least one table
     p, q = len(stack.fixed), len(stack.random)
     moved = [_components(fit, fitted.correlated) for fit in fits]
-    components = np.array([values for values, _ in moved])
+    components = np.array([values for values, _, _ in moved])
     codes = np.array([fit.code for fit in fits])
     return {
         "names": stack.fixed,
@@ -236,15 +236,16 @@ def _fields(fitted: GlmmFits) -> dict:
         "singular": np.array([fit.singular for fit in fits]),
         "component_names": component_names((stack.random,), formula, components.shape[1]) if q else (),
         "components": components,
-        "components_cov": np.array([covariance for _, covariance in moved]),
+        "components_cov": np.array([covariance for _, covariance, _ in moved]),
+        "cross": np.array([cross for _, _, cross in moved]),
         "loglik": np.array([fit.loglik for fit in fits]),
         "parameters": p + len(fits[0].free),
         "codes": codes,
     }
 
 
-def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance.
+def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance; (p, c) that with beta.
 
     A variance of zero has -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the
     covariance nan; elements of theta at zero are held there.
@@ -272,4 +273,6 @@ def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarr
     covariance = np.full((len(at), len(at)), np.nan)
     inside = np.flatnonzero(np.isfinite(at))
     covariance[np.ix_(inside, inside)] = J[inside] @ V[np.ix_(free, free)] @ J[inside].T
-    return at, covariance
+    cross = np.full((p, len(at)), np.nan)
+    cross[:, inside] = fit.covariance[:p, p + free] @ J[inside].T
+    return at, covariance, cross

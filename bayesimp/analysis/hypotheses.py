@@ -29,7 +29,7 @@ from bayesimp.notation import Array, Matrix, Stack, Vector
 if TYPE_CHECKING:
     from bayesimp.analysis.fits import Fits
 
-__all__ = ["combinations", "hypotheses", "joint_satterthwaite", "satterthwaite"]
+__all__ = ["as_texts", "combinations", "hypotheses", "joint_satterthwaite", "satterthwaite"]
 
 QUOTED = re.compile(r"`[^`]*`|\[[^\]]*\]|\"[^\"]*\"")  # where a "=" is part of a name
 
@@ -66,9 +66,9 @@ def combinations(
     SpecificationError
         A text that is no linear combination of the coefficients.
     """
-    named = {text: text for text in _texts(asked)} if not isinstance(asked, Mapping) else dict(asked)
+    named = {text: text for text in as_texts(asked)} if not isinstance(asked, Mapping) else dict(asked)
     rows = []
-    for text in _texts(list(named.values())):
+    for text in as_texts(list(named.values())):
         if len(_sides(text)) > 1:
             raise SpecificationError(f"{text!r} is a hypothesis: fits.test({text!r}); a contrast has no '='.")
         row, constant = _linear(read(text), text, fits.names)
@@ -88,7 +88,7 @@ def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...],
     SpecificationError
         A text that is no linear hypothesis, or hypotheses that follow from, or contradict, each other.
     """
-    texts = _texts(asked)
+    texts = as_texts(asked)
     rows, values = [], []
     for text in texts:
         sides = _sides(text)
@@ -108,7 +108,14 @@ def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...],
     return tuple(texts), L, np.array(values)
 
 
-def _texts(asked: str | Sequence[str]) -> list[str]:
+def as_texts(asked: str | Sequence[str]) -> list[str]:
+    """One text or several as a list.
+
+    Raises
+    ------
+    SpecificationError
+        Something that is not a text.
+    """
     texts = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Sequence) else [asked]
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:

@@ -30,7 +30,7 @@ from bayesimp.messages import listing
 if TYPE_CHECKING:
     from bayesimp.analysis.fit import Tables
 
-__all__ = ["component_names", "fit_linear", "stacks"]
+__all__ = ["component_names", "fit_linear", "normal_rows", "stacks"]
 
 STACK = 500_000  # rows of completed tables held at a time
 DEPENDENT = 1e-10  # share of a column's length that those before it leave, below which it depends on them
@@ -204,6 +204,19 @@ def _stack(
         terms = [replace(term, Z=root[:, None] * term.Z) for term in terms]
         jacobian = np.add.reduceat(np.log(root), starts[:-1])
     return Stack(y, X, tuple(terms), starts, jacobian, made.fixed, tuple(random))
+
+
+def normal_rows(
+    frame: pd.DataFrame, formula: Formula, weights: str | None, offset: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of one table with one random term: y less the offset, weights (n,), X, Z and codes."""
+    starts = np.array([0, len(frame)])
+    stack = _stack(frame, [len(frame)], formula, None, offset)
+    w = np.ones(len(frame))
+    if weights is not None:
+        w = numbers(frame[weights], starts, "a weight", "column of weights")
+    (term,) = stack.terms
+    return stack.y, w, stack.X, term.Z, term.codes
 
 
 def numbers(column: pd.Series, starts: np.ndarray, what: str, role: str = "response") -> np.ndarray:

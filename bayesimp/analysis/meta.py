@@ -12,6 +12,8 @@ imputations by Rubin's rules, and the studies are combined once:
             HK    sqrt{ sum w (y - mu)^2 / ((S - 1) sum w) }, t(S - 1)      Hartung & Knapp 2001
     new study     mu -+ t(S - 2) sqrt(tau^2 + se(mu)^2)                     Higgins et al. 2009, JRSS A 172
     I^2           max(0, (Q - (S - 1)) / Q)                                 Higgins & Thompson 2002
+    Q             chi-squared(S - 1) if tau^2 = 0                           Cochran 1954
+    limits of tau^2  where sum w (y - mu)^2 is the quantile of chi-squared(S - 1), its Q-profile        Viechtbauer 2007
 """
 
 from __future__ import annotations
@@ -25,19 +27,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
+from bayesimp.messages import listing
 
-__all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_reml"]
+__all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_limits",
+           "tau2_reml"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class MetaAnalysis:
-    """A random-effects meta-analysis; ``low``, ``high`` for mu, ``new_low``, ``new_high`` for a new study."""
+    """A random-effects meta-analysis; ``low``, ``high`` for mu, ``new_low``, ``new_high`` for a new study; ``Q_p`` the
+    p-value of Q; ``tau2_low``, ``tau2_high`` limits of tau^2."""
 
     estimate: float
     std_error: float
@@ -51,6 +56,9 @@ class MetaAnalysis:
     studies: int
     method: str
     interval: str
+    Q_p: float = np.nan
+    tau2_low: float = np.nan
+    tau2_high: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -64,14 +72,25 @@ class StudyPooling:
         fmi, weight (percent of the term's weights).
     overall
         Table with a row for each term: estimate, std.error, conf.low, conf.high, pred.low, pred.high, tau2, I2,
-        Q, studies, method, interval.
+        Q, studies, method, interval, Q.p.value, tau2.low, tau2.high.
     left_out
         Studies without an estimate, and why.
+    level
+        Of all intervals.
     """
 
     studies: pd.DataFrame
     overall: pd.DataFrame
     left_out: dict[Any, str]
+    level: float = 0.95
+
+    def tidy(self) -> pd.DataFrame:
+        """Studies and the overall estimates below each other, with the names of broom in Python: type ("study",
+        "summary"), study, term, estimate, std_error, conf_low, conf_high, weight, pred_low, pred_high."""
+        kept = ["type", "study", "term", "estimate", "std.error", "conf.low", "conf.high"]
+        rows = [self.studies.assign(type="study"), self.overall.assign(type="summary", study="overall")]
+        table = pd.concat(rows, ignore_index=True)[[*kept, "weight", "pred.low", "pred.high"]]
+        return table.rename(columns=lambda name: name.replace(".", "_"))
 
     def __repr__(self) -> str:
         return self.overall.to_string(index=False, float_format="%.4g")
@@ -120,7 +139,7 @@ def pool_by_study(
     if left_out:
         first, why = next(iter(left_out.items()))
         warnings.warn(
-            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {first!r}: {why}",
+            f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {listing([first])}: {why}",
             StatisticalWarning,
             stacklevel=2,
         )
@@ -140,7 +159,7 @@ def pool_by_study(
         weight = 1 / (part["std.error"] ** 2 + meta.tau2)
         weights[part.index] = 100 * weight / weight.sum()
         overall.append({"term": term, **_row(meta)})
-    return StudyPooling(table.assign(weight=weights), pd.DataFrame(overall), left_out)
+    return StudyPooling(table.assign(weight=weights), pd.DataFrame(overall), left_out, level)
 
 
 def _fits_of_study(
@@ -203,7 +222,28 @@ def meta_analyse(
     new = stats.t.ppf(0.5 + level / 2, S - 2) * np.sqrt(tau2 + se**2) if S > 2 else np.nan
     Q = _cochran(y, v)
     I2 = max(0.0, (Q - (S - 1)) / Q) if Q > 0 else 0.0
-    return MetaAnalysis(mu, se, mu - half, mu + half, mu - new, mu + new, tau2, I2, Q, S, method, interval)
+    Q_p = float(stats.chi2(S - 1).sf(Q))
+    return MetaAnalysis(
+        mu, se, mu - half, mu + half, mu - new, mu + new, tau2, I2, Q, S, method, interval, Q_p, *tau2_limits(y, v, level)
+    )  # fmt: skip
+
+
+def tau2_limits(y: ArrayLike, v: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Q-profile limits of tau^2, zero where even that has too small a sum; exact if estimates are normal, v known."""
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+
+    def excess(tau2: float, quantile: float) -> float:
+        w = 1 / (v + tau2)
+        return float(w @ (y - w @ y / w.sum()) ** 2 - quantile)
+
+    limits = []
+    for share in (0.5 + level / 2, 0.5 - level / 2):
+        quantile = stats.chi2(len(y) - 1).ppf(share)
+        top = v.max()
+        while excess(top, quantile) > 0:
+            top *= 4
+        limits.append(0.0 if excess(0.0, quantile) <= 0 else float(brentq(excess, 0.0, top, (quantile,))))
+    return limits[0], limits[1]
 
 
 def tau2_dl(y: ArrayLike, v: ArrayLike) -> float:
@@ -243,5 +283,6 @@ def _row(meta: MetaAnalysis) -> dict:
     return {
         "estimate": meta.estimate, "std.error": meta.std_error, "conf.low": meta.low, "conf.high": meta.high,
         "pred.low": meta.new_low, "pred.high": meta.new_high, "tau2": meta.tau2, "I2": meta.I2, "Q": meta.Q,
-        "studies": meta.studies, "method": meta.method, "interval": meta.interval,
+        "studies": meta.studies, "method": meta.method, "interval": meta.interval, "Q.p.value": meta.Q_p,
+        "tau2.low": meta.tau2_low, "tau2.high": meta.tau2_high,
     }  # fmt: skip

@@ -116,6 +116,29 @@ class Pooled:
                 table.insert(3 + j, ("value", "value.low", "value.high")[j], back)
         return table
 
+    def tidy(self, level: float = 0.95, exponentiate: bool = False) -> pd.DataFrame:
+        """`to_frame` with the names of broom in Python: std_error, p_value, conf_low, conf_high.
+
+        term, estimate, std_error, statistic, df, p_value, conf_low, conf_high come first.
+        exponentiate: estimates and limits as odds ratios, rate ratios; standard errors stay logarithmic, as in broom.
+
+        Raises
+        ------
+        SpecificationError
+            Variance components to exponentiate: ``value`` has them as standard deviations.
+        """
+        table = self.to_frame(level)
+        if exponentiate:
+            if "value" in table:
+                raise SpecificationError(
+                    "variance components are not exponentiated: the column 'value' has them as sds."
+                )
+            shown = ["estimate", "conf.low", "conf.high"]
+            table[shown] = np.exp(table[shown])
+        first = ["term", "estimate", "std.error", "statistic", "df", "p.value", "conf.low", "conf.high"]
+        order = [name for name in first if name in table] + [name for name in table if name not in first]
+        return table[order].rename(columns=lambda name: name.replace(".", "_"))
+
     def __repr__(self) -> str:
         """The columns that fit a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
@@ -248,8 +248,13 @@ class Imputations(CompletedTables):
 
         return summarise(self, var_names)
 
-    def analyse(self, analysis: str | Callable[[pd.DataFrame], Any], **options: Any) -> Fits:
-        """Fit an analysis to every completed table; see `bayesimp.analysis.fit_each`."""
+    @overload
+    def analyse(self, analysis: str, **options: Any) -> Fits: ...
+    @overload
+    def analyse(self, analysis: Callable[[pd.DataFrame], Any], **options: Any) -> Any: ...
+
+    def analyse(self, analysis: str | Callable[[pd.DataFrame], Any], **options: Any) -> Any:
+        """Fit an analysis to every completed table; see `bayesimp.fit_each`: the result is `Fits`, or `Posteriors`."""
         from bayesimp.analysis.fit import fit_each
 
         options.setdefault("cluster", self.data.cluster)

@@ -9,6 +9,7 @@ _HOME = {
     "plot_diagnosis": "bayesimp.plots.diagnosis",
     "plot_implied_conditionals": "bayesimp.plots.implied_conditionals",
     "plot_implied_prior": "bayesimp.plots.implied_prior",
+    "plot_forest": "bayesimp.plots.forest",
     "plot_imputed": "bayesimp.plots.imputed",
     "plot_imputed_trace": "bayesimp.plots.imputed_trace",
     "plot_missing": "bayesimp.plots.missing",

@@ -82,7 +82,7 @@ def test_pooled_with_satterthwaite():
     np.testing.assert_array_equal(bi.pool(fits, df_complete="satterthwaite").df, pooled.df)
     with pytest.raises(SpecificationError, match="of arrays give numbers"):
         bi.pool(fits.estimates, fits.covariances, "satterthwaite")
-    with pytest.raises(SpecificationError, match="give 'satterthwaite' or numbers"):
+    with pytest.raises(SpecificationError, match="give 'satterthwaite', 'kenward-roger' or numbers"):
         fits.pool("kenward")
     spread = fits.covariance_spread.copy()
     spread[2] = np.nan

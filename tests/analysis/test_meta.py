@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +13,7 @@ from scipy.optimize import minimize
 from statsmodels.stats.meta_analysis import combine_effects
 
 from bayesimp.analysis.fit import fit_each
-from bayesimp.analysis.meta import meta_analyse, pool_by_study, tau2_dl, tau2_reml
+from bayesimp.analysis.meta import meta_analyse, pool_by_study, tau2_dl, tau2_limits, tau2_reml
 from bayesimp.errors import SpecificationError, StatisticalWarning
 
 
@@ -41,6 +44,33 @@ def test_tau2(seed):
         assert (ours.estimate, ours.std_error) == pytest.approx((theirs.mean_effect_re, theirs.sd_eff_w_re))
         hk = meta_analyse(y, v, method="DL", interval="HK")
         assert hk.std_error == pytest.approx(theirs.sd_eff_w_re_hksj)
+
+
+METAFOR = json.loads((Path(__file__).parents[1] / "reference" / "meta" / "meta.json").read_text())["cases"]
+
+
+def check_metafor(y, v, case, limits=tau2_limits):
+    meta = meta_analyse(y, v)
+    got = meta.tau2, meta.estimate, meta.Q, meta.Q_p, tau2_dl(y, v)
+    wanted = [case[name] for name in ("tau2", "estimate", "Q", "Q_p", "tau2_dl")]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    # metafor's search for limits ends within 1e-4
+    np.testing.assert_allclose(limits(y, v), [case["tau2_low"], case["tau2_high"]], rtol=1e-4, atol=1e-4)
+    if case["se_hk"] > 0:
+        np.testing.assert_allclose([meta.std_error, meta.low], [case["se_hk"], case["low_hk"]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", METAFOR, ids=lambda case: f"{len(case['y'])} studies")
+def test_heterogeneity_is_that_of_metafor(case):
+    y, v = np.array(case["y"]), np.array(case["v"])
+    check_metafor(y, v, case)
+
+    def of_dl(y, v):  # wrong: a multiple of the estimate, as of a chi-squared variance
+        S = len(y)
+        return tuple(tau2_dl(y, v) * (S - 1) / stats.chi2(S - 1).ppf(q) for q in (0.975, 0.025))
+
+    with pytest.raises(AssertionError):
+        check_metafor(y, v, case, of_dl)
 
 
 def test_units_and_homogeneous_studies():

@@ -160,3 +160,63 @@ def test_a_notebook_shows_a_figure_once():
     nbclient.NotebookClient(book, timeout=120).execute()
     pictures = [sum("image/png" in out.get("data", {}) for out in cell.outputs) for cell in book.cells]
     assert pictures == [0, 1, 1, 1, 0]
+
+
+def by_study(S=5, names=str, family="normal", seed=3):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=60 * S)
+    study = np.repeat(np.arange(S), 60)
+    y = (0.5 + 0.4 * rng.normal(size=S))[study] * x + rng.normal(size=60 * S)
+    frame = pd.DataFrame({"study": [names(s) for s in study], "x": x, "y": y, "s": (y > 0) * 1})
+    frames = [frame.assign(x=x + 0.1 * rng.normal(size=60 * S)) for _ in range(3)]
+    return bi.pool_by_study(frames, f"{'y' if family == 'normal' else 's'} ~ x", "study", family=family)
+
+
+def forest_shows(figure, result, order="study"):
+    """Every study's interval, estimate and weight in its row, the mean and the interval of a new study below."""
+    ax, text = figure.axes
+    studies = result.studies[result.studies["term"] == "x"]
+    if order == "estimate":
+        studies = studies.sort_values("estimate")
+    overall = result.overall.set_index("term").loc["x"]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == [*map(str, studies["study"]), "overall", "new study"]
+    for row, (_, study) in enumerate(studies.iterrows()):
+        (line,) = [one for one in ax.lines if list(one.get_ydata()) == [row, row]]
+        np.testing.assert_allclose(line.get_xdata(), study[["conf.low", "conf.high"]].to_numpy(float))
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], studies["estimate"])
+    sizes = ax.collections[0].get_sizes()
+    np.testing.assert_allclose(sizes / sizes.sum(), studies["weight"] / studies["weight"].sum())
+    np.testing.assert_allclose(ax.patches[0].get_xy()[:4, 0], overall[["conf.low", "estimate", "conf.high", "estimate"]]
+                               .to_numpy(float))  # fmt: skip
+    (new,) = [one for one in ax.lines if list(one.get_ydata()) == [len(studies) + 1.5] * 2]
+    np.testing.assert_allclose(new.get_xdata(), overall[["pred.low", "pred.high"]].to_numpy(float))
+    written = [one.get_text() for one in text.texts]
+    assert [w for w in written if w.endswith(" %")] == [f"{w:.1f} %" for w in studies["weight"]] + ["100 %"]
+    assert f"I\N{SUPERSCRIPT TWO} = {overall['I2']:.0%}" in figure._suptitle.get_text()
+
+
+def test_a_forest_plot_shows_every_study_in_its_row():
+    result = by_study()
+    for order in ("study", "estimate"):
+        figure = plots.plot_forest(result, "x", order=order)
+        check(figure)
+        forest_shows(figure, result, order)
+    with pytest.raises(AssertionError):
+        forest_shows(plots.plot_forest(result, "Intercept"), result)
+    other = by_study(seed=4)
+    with pytest.raises(AssertionError):
+        forest_shows(plots.plot_forest(other, "x"), result)
+
+
+def test_forest_plots_of_few_and_many_studies_with_long_names():
+    few, many = by_study(2), by_study(60, lambda s: f"The study of hospital number {s:02} in the north")
+    for result in (few, many):
+        check(plots.plot_forest(result))
+    assert plots.plot_forest(many).get_figheight() <= 20
+    odds = plots.plot_forest(by_study(4, family="bernoulli"), exponentiate=True)
+    check(odds)
+    ticks = odds.axes[0].get_xticks()
+    np.testing.assert_allclose([float(t.get_text()) for t in odds.axes[0].get_xticklabels()], np.exp(ticks))
+    texts = [t.get_text() for t in plots.plot_forest(few).axes[1].texts]
+    assert "three studies needed" in texts

@@ -1,0 +1,251 @@
+"""What is asked of an analysis beyond its coefficients: predictions, marginal means, effects, functions, ICC, R2.
+
+Every quantity is computed in each completed table, with its derivatives, and pooled (`bayesimp.analysis.estimates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.estimates import COMPARISONS, Estimates
+from bayesimp.analysis.grids import WEIGHTS, Grid, counterfactual, groups_of, reference_grid
+from bayesimp.analysis.hypotheses import as_texts
+from bayesimp.analysis.links import SCALES_OF_POOLING
+from bayesimp.analysis.question import Question, effect, joined, names_given
+from bayesimp.errors import SpecificationError
+from bayesimp.notation import Matrix
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fits import Fits
+
+__all__ = ["Estimands"]
+
+
+class Estimands:
+    """Methods of `bayesimp.analysis.fits.Fits`.
+
+    **Cluster effects** of generalised mixed models, ``random_effects``:
+
+    - ``"integrated"``, the default on the response scale: predictions are averaged over normal effects, by
+      quadrature. Only this one is a mean of the response in the population of clusters, and agrees with averages of
+      the data.
+    - ``"zero"``: at effects of zero, a cluster in the middle; what emmeans gives, and lme4 with ``re.form = NA``. Not
+      a mean: the inverse link of a mean is not the mean of the inverse link.
+    - ``"cluster"``: at the effects of a cluster of the table.
+
+    For normal responses the first two are the same.
+
+    **Degrees of freedom** as in `Fits.pool`: ``df_complete="satterthwaite"`` for linear mixed models.
+    """
+
+    def predictions(
+        self, newdata: pd.DataFrame | None = None, *, by: str | Sequence[str] | None = None, scale: str = "response",
+        random_effects: str | None = None, df_complete: Any = None,
+    ) -> Estimates:  # fmt: skip
+        """Predicted responses of rows, or their averages.
+
+        Parameters
+        ----------
+        newdata
+            Rows with the columns of the formula; None: the rows of the completed tables.
+        by
+            Columns by whose values to average; ``[]``: one average of all rows; None: each row.
+        scale
+            ``"response"`` or ``"link"``.
+        random_effects
+            See `Estimands`; ``"cluster"`` needs the column of the cluster.
+        df_complete
+            As in `Fits.pool`.
+
+        Raises
+        ------
+        SpecificationError, DataError
+            Columns or levels that the tables do not have; what the analysis cannot give.
+        """
+        asked = Question(self, scale, random_effects, df_complete, newdata)
+        columns = [] if by is None else names_given(by, "by")
+        labels: list[tuple] | None = None
+
+        def make(k: int) -> tuple[pd.DataFrame, Matrix | None]:
+            nonlocal labels
+            if by is None:
+                return asked.table(k), None
+            labels, groups = groups_of(asked.table(k), columns, labels)
+            return asked.table(k), np.array([rows / rows.sum() for rows in groups])
+
+        made = asked.gathered(make, "mean" if by is not None else "prediction")
+        if by is None:
+            given = [name for name in asked.table(0) if name in asked.shown]
+            at = asked.table(0)[given].reset_index(drop=True) if newdata is not None else pd.DataFrame(
+                {"row": range(1, len(asked.table(0)) + 1)}
+            )  # fmt: skip
+            return replace(made, at=at)
+        at = pd.DataFrame(labels, columns=columns) if columns else pd.DataFrame({"term": ["average"]})
+        return replace(made, at=at)
+
+    def marginal_means(
+        self, variables: str | Sequence[str], *, at: Mapping[str, Any] | None = None, weights: str = "equal",
+        scale: str = "response", random_effects: str | None = None, df_complete: Any = None,
+    ) -> Estimates:  # fmt: skip
+        """Mean responses by the levels of variables; ``.contrasts()`` compares them.
+
+        Parameters
+        ----------
+        variables
+            Factors, or numbers with values in `at`, or with two values.
+        at
+            Values of columns: ``{"age": 60}``, ``{"age": [40, 60]}``.
+        weights
+            How other factors are averaged over: ``"equal"``, a balanced grid (emmeans' default); ``"proportional"``,
+            by the frequency of their combinations; ``"observed"``, over the rows of the tables, each at every level
+            (standardised means, g-computation). In grids numbers are at their mean over rows and imputations.
+        scale
+            ``"response"``: means of predicted responses; ``"link"``: of linear predictors; ``"back-transformed"``:
+            inverse links of the latter, as emmeans' ``type = "response"``.
+        random_effects, df_complete
+            As for `predictions`.
+
+        Raises
+        ------
+        SpecificationError, DataError
+            Variables, levels or values that the tables do not have.
+        """
+        asked = Question(self, scale, random_effects, df_complete)
+        targets = names_given(variables, "variables")
+        given = dict(at or {})
+        for name in [*targets, *given]:
+            asked.check_variable(name)
+        if weights not in WEIGHTS:
+            raise SpecificationError(
+                f"weights = {weights!r} is not known; choose one of {', '.join(map(repr, WEIGHTS))}."
+            )
+        grid, levels = reference_grid(asked.rows, targets, given, weights)
+        if weights != "observed":
+            made = asked.gathered(lambda k: grid, "marginal mean")
+        else:
+            fixed = {name: value for name, value in given.items() if name not in targets}
+            settings = [{**fixed, **row} for row in levels.to_dict("records")] or [fixed]
+
+            def make(k: int) -> Grid:
+                table = asked.rows.tables.frame(k)
+                return counterfactual(table, settings, groups_of(table, (), None)[1])
+
+            made = asked.gathered(make, "standardised mean")
+        return replace(made, at=levels if targets else pd.DataFrame({"term": ["overall"]}))
+
+    def marginal_effects(
+        self, variables: str | Sequence[str] | Mapping[str, Any] | None = None, *, newdata: pd.DataFrame | None = None,
+        by: str | Sequence[str] = (), compare: str = "difference", scale: str = "response",
+        random_effects: str | None = None, df_complete: Any = None,
+    ) -> Estimates:  # fmt: skip
+        """Average marginal effects: over rows, how the prediction changes with a variable.
+
+        Parameters
+        ----------
+        variables
+            Names; None: all of the formula. Of numbers the effect is the mean derivative; of factors, bool and 0/1 the
+            difference of each level from the first. By name also a step, ``{"age": 10}``, or two values,
+            ``{"age": (40, 60)}``.
+        newdata
+            Rows to average over; None: those of the completed tables.
+        by
+            Columns by whose values to average.
+        compare
+            Of levels, steps and values: ``"difference"``, ``"ratio"`` or ``"odds ratio"`` of the two averages.
+        scale, random_effects, df_complete
+            As for `predictions`. Means of clusters in the formula stay those of the table.
+
+        Raises
+        ------
+        SpecificationError, DataError
+            As for `predictions`.
+        """
+        asked = Question(self, scale, random_effects, df_complete, newdata)
+        if compare not in COMPARISONS:
+            raise SpecificationError(f"compare = {compare!r} is not known; choose one of {COMPARISONS}.")
+        named: dict[str, Any] = (
+            dict(variables) if isinstance(variables, Mapping)
+            else dict.fromkeys(asked.rows.variables if variables is None else names_given(variables, "variables"))
+        )  # fmt: skip
+        columns = names_given(by, "by")
+        parts = []
+        for name, change in named.items():
+            asked.check_variable(name)
+            parts.append(effect(asked, name, change, columns, compare))
+        if not parts:
+            raise SpecificationError(f"{asked.fits.analysis!r} has no variables, and so no effects of any.")
+        return joined(parts)
+
+    def functions(
+        self,
+        texts: str | Sequence[str] | Mapping[str, str],
+        *,
+        pooled_as: str = "identity",
+        null: float | None = 0.0,
+    ) -> Estimates:
+        """Nonlinear functions of coefficients and variance components, by the delta method.
+
+        Parameters
+        ----------
+        texts
+            ``"x / z"``, several, or texts by label: ``{"peak": "-age / (2 * I(age**2))"}``, with + - * / **, exp,
+            log, sqrt, tanh, expit, logit. Components in backticks, on their natural scale: `` "`sd(Intercept |
+            school)`**2" ``.
+        pooled_as
+            The scale of pooling: ``"identity"``, ``"log"`` (positive quantities), ``"logit"`` (shares), ``"fisher z"``.
+        null
+            The value tested; None: no test.
+
+        Raises
+        ------
+        SpecificationError
+            A name or function that is not known; a component at its bound, which has no standard error; values
+            outside the range of the scale.
+        """
+        from bayesimp.analysis.nonlinear import functions_of, joint_covariance
+
+        fits = cast("Fits", self)
+        named = dict(texts) if isinstance(texts, Mapping) else {text: text for text in as_texts(texts)}
+        if pooled_as not in SCALES_OF_POOLING:
+            raise SpecificationError(
+                f"pooled_as = {pooled_as!r} is not known; choose one of {', '.join(map(repr, SCALES_OF_POOLING))}."
+            )
+        if not as_texts(list(named.values())):
+            raise SpecificationError("no function is given: write fits.functions('x / z').")
+        found = functions_of(fits, list(named.values()))
+        values, gradients = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+        V = joint_covariance(fits)
+        used = (gradients != 0).any(axis=(0, 1)) | np.isnan(gradients).any(axis=(0, 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = SCALES_OF_POOLING[pooled_as].to(values)
+        lost = ~np.isfinite(t).all(axis=1) | ~np.isfinite(V[:, used][:, :, used]).all(axis=(1, 2))
+        if lost.any():
+            raise SpecificationError(
+                f"{', '.join(map(repr, named.values()))}: in {int(lost.sum())} of {len(fits)} tables there is no "
+                "finite value, or "
+                f"no standard error of a variance component (at its bound, or none from this engine), on the scale "
+                f"{pooled_as!r}."
+            )
+        at = pd.DataFrame({"term": list(named)})
+        return Estimates("function of parameters", at, values, gradients[:, :, used], V[:, used][:, :, used],
+                         fits.df_complete, scale=pooled_as, null=null, log=fits.log)  # fmt: skip
+
+    def explained(self, scale: str = "logit") -> Estimates:
+        """Intraclass correlation, marginal and conditional R2 of a mixed model (`bayesimp.analysis.explained`).
+
+        Of binary responses on the latent scale. ``scale``: of pooling, ``"logit"`` or ``"identity"``, which has a value
+        also where a variance is zero in a table.
+
+        Raises
+        ------
+        SpecificationError
+            The analysis is not a mixed model, or of a family without a known variance of a row.
+        """
+        from bayesimp.analysis.explained import explained
+
+        return explained(cast("Fits", self), scale)

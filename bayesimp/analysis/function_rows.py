@@ -1,0 +1,158 @@
+"""Predictions for rows by fitted objects that a function of a table returned (statsmodels, made from a formula).
+
+An object has ``params``, ``cov_params()`` and ``model.predict(params, exog)``, the mean at any parameters, which is
+differentiated by them numerically; columns of new rows come from the formula that it was fitted by. The function is
+called again for each table, so that only the first fitted object is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.row_model import RowPredictions
+from bayesimp.errors import SpecificationError
+from bayesimp.notation import Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
+    from bayesimp.analysis.fits import Fits
+
+__all__ = ["FunctionRows"]
+
+STEP = 1e-5  # of a derivative by a parameter, in its standard errors
+OF_LINK = {
+    "Logit": "logit",
+    "logit": "logit",
+    "Log": "log",
+    "log": "log",
+    "Probit": "probit",
+    "probit": "probit",
+}
+OF_MODEL = {
+    "Logit": "logit",
+    "Probit": "probit",
+    "Poisson": "log",
+    "NegativeBinomial": "log",
+    "NegativeBinomialP": "log",
+}
+
+
+@dataclass(frozen=True)
+class FunctionRows:
+    """The rows of an analysis given as a function.
+
+    Attributes
+    ----------
+    tables, function
+        The completed tables, and the function of one of them.
+    """
+
+    tables: Tables
+    function: Callable[[pd.DataFrame], Any]
+
+    @cached_property
+    def first(self) -> Any:
+        """The fitted object of the first table."""
+        return self.function(self.tables.frame(0))
+
+    def check(self) -> None:
+        """Refuse results that make no predictions.
+
+        Raises
+        ------
+        SpecificationError
+            The function returned no fitted object, or one that was not made from a formula.
+        """
+        model = getattr(self.first, "model", None)
+        if (
+            not hasattr(model, "predict")
+            or not _formula(self.first)
+            or not hasattr(self.first, "_transform_predict_exog")
+        ):
+            raise SpecificationError(
+                f"the function returned {type(self.first).__name__}, which makes no predictions for rows: return a "
+                "result of "
+                "statsmodels.formula.api; or the estimates wanted and their covariance, which are then pooled as they "
+                "are."
+            )
+
+    @property
+    def link(self) -> str:
+        """On whose scale its means are pooled; identity where there is no other known."""
+        model = self.first.model
+        family = getattr(model, "family", None)
+        if family is not None and hasattr(family, "link"):
+            return OF_LINK.get(type(family.link).__name__, "identity")
+        return OF_MODEL.get(type(model).__name__, "identity")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns of the tables that the formula names."""
+        return tuple(name for name in map(str, self.tables.frame(0).columns) if name in _names(self.first))
+
+    @property
+    def averages(self) -> bool:
+        """There are no cluster effects to average over."""
+        return False
+
+    def is_factor(self, name: str, column: pd.Series) -> bool:
+        """Whether a column acts by levels: text, categories, bool, C(x)."""
+        numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        return not numeric or f"C({name})" in _formula(self.first).replace(" ", "")
+
+    def predicted(self, fits: Fits, k: int, new: pd.DataFrame, scale: str, effects: str) -> RowPredictions:
+        """Predictions of new rows by the fit of table k.
+
+        Raises
+        ------
+        SpecificationError
+            A kind of prediction that such an object does not have; one that has no formula.
+        """
+        if effects != "zero":
+            raise SpecificationError(
+                f"{fits.analysis!r}: random_effects = {effects!r} is for mixed models given as a formula of bayesimp."
+            )
+        result = self.first if k == 0 else self.function(self.tables.frame(k))
+        X = _columns(result, new)
+        params = np.asarray(getattr(result, "fe_params", result.params), dtype=float)
+        if params.ndim != 1 or (scale == "link" and X.shape[1] != len(params)):
+            raise SpecificationError(
+                f"{fits.analysis!r}: its model has no single linear predictor; give scale='response'."
+            )
+        K = fits.estimates.shape[1]
+        if scale == "link":
+            return RowPredictions(X @ params, np.hstack([X, np.zeros((len(X), K - len(params)))]))
+
+        def mean(theta: Vector) -> Vector:
+            return np.asarray(result.model.predict(theta, X), dtype=float)
+
+        gradient = np.zeros((len(X), K))
+        for j, se in enumerate(np.sqrt(np.diag(fits.covariances[k]))[: len(params)]):
+            h = STEP * se * (np.arange(len(params)) == j)
+            gradient[:, j] = (mean(params + h) - mean(params - h)) / (2 * STEP * se)
+        return RowPredictions(mean(params), gradient)
+
+
+def _formula(result: Any) -> str:
+    return str(getattr(result.model, "formula", "") or "")
+
+
+def _names(result: Any) -> set[str]:
+    """Names in the right-hand side of the formula, read as words."""
+    return set(re.findall(r"[^\W\d]\w*", _formula(result).partition("~")[2]))
+
+
+def _columns(result: Any, new: pd.DataFrame) -> Matrix:
+    """The design matrix of new rows, by the formula of the fit."""
+    made = result._transform_predict_exog(new, transform=True)
+    X = np.asarray(made[0] if isinstance(made, tuple) else made, dtype=float)
+    if len(X) != len(new):
+        raise SpecificationError(f"{len(new) - len(X)} of {len(new)} new rows have missing values.")
+    return X

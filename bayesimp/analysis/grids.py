@@ -1,0 +1,160 @@
+"""Rows at which an analysis is asked for predictions, and the weights by which these are averaged.
+
+A quantity of table l is W mu(rows), r weighted means (or differences of means) of the predictions of rows:
+
+    reference grid    all combinations of levels of factors, numbers at their mean over rows and imputations; W averages
+                      over the factors that are not asked for, with equal weights or by their frequencies (Searle, Speed &
+                      Milliken 1980; emmeans)
+    counterfactual    the rows of the table, once for every level asked for; W averages over rows
+
+The grid is the same in all tables, so that Rubin's rules pool estimates of one quantity; emmeans of R's mids takes the
+means of numbers from each table anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.row_model import RowModel
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.messages import listing, suggestion
+from bayesimp.notation import Matrix, Vector
+
+__all__ = ["Grid", "counterfactual", "groups_of", "levels_of", "reference_grid"]
+
+WEIGHTS = ("equal", "proportional", "observed")
+
+
+class Grid(NamedTuple):
+    """Rows, and W (r, rows): what is asked of them."""
+
+    rows: pd.DataFrame
+    W: Matrix
+
+
+def levels_of(rows: RowModel, name: str) -> list | None:
+    """The levels of a factor in the first table, or the two values of a number that has two; None for other numbers."""
+    column = rows.tables.frame(0)[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        present = set(column)
+        return [level for level in column.cat.categories if level in present]
+    values = sorted(column.unique().tolist())
+    return values if rows.is_factor(name, column) or len(values) == 2 else None
+
+
+def reference_grid(
+    rows: RowModel, targets: Sequence[str], at: Mapping[str, Any], weights: str
+) -> tuple[Grid, pd.DataFrame]:
+    """The grid, and the levels of the targets that each of its means is of.
+
+    Raises
+    ------
+    SpecificationError
+        A name that the analysis does not have; a number without values; several values of what is not asked for.
+    """
+    values = {name: _values(rows, name, name in targets, at) for name in rows.variables}
+    over = [name for name in rows.variables if name not in targets and len(values[name]) > 1]
+    combos = pd.DataFrame(list(product(*values.values())), columns=list(values))
+    asked = pd.DataFrame(list(product(*(values[name] for name in targets))), columns=list(targets))
+    share = np.ones(len(combos))
+    if weights == "proportional" and over:
+        share = _frequencies(rows, over, combos)
+    W = np.ones((max(len(asked), 1), len(combos)))
+    for name in targets:
+        W *= np.array([[value == level for value in combos[name]] for level in asked[name]])
+    W *= share
+    return Grid(combos, W / W.sum(axis=1, keepdims=True)), asked
+
+
+def _values(rows: RowModel, name: str, asked: bool, at: Mapping[str, Any]) -> list:
+    """The values of a column in the grid."""
+    if name in at:
+        given = at[name]
+        values = (
+            list(given)
+            if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+            else [given]
+        )
+        if len(values) > 1 and not asked:
+            raise SpecificationError(
+                f"at = {{{name!r}: {values}}}: several values of a column that is not asked for; ask for it, "
+                f"marginal_means([..., {name!r}], at=...), or give one."
+            )
+        return values
+    levels = levels_of(rows, name)
+    if levels is not None:
+        return levels
+    if asked:
+        raise SpecificationError(f"{name!r} is a number: say at which values, at={{{name!r}: [low, high]}}.")
+    return [float(np.mean([rows.tables.frame(k)[name].astype(float).mean() for k in range(rows.tables.m)]))]
+
+
+def _frequencies(rows: RowModel, over: list[str], combos: pd.DataFrame) -> Vector:
+    """Share of the rows of all tables at the levels of `over` that each combination has."""
+    total: dict[tuple, float] = {}
+    for k in range(rows.tables.m):
+        for key, count in rows.tables.frame(k)[over].value_counts(sort=False).items():
+            total[key] = total.get(key, 0.0) + count  # type: ignore[arg-type, call-overload]
+    return np.array([total.get(key, 0.0) for key in combos[over].itertuples(index=False, name=None)])
+
+
+def counterfactual(
+    table: pd.DataFrame, settings: Sequence[Mapping[str, Any]], groups: Sequence[np.ndarray]
+) -> Grid:
+    """The rows of a table once for every setting of its columns; means of each setting in each group of rows.
+
+    settings: columns to replace, by a value or (n,) values; groups: (n,) bool of the rows to average over. The means are
+    ordered by group, then setting.
+    """
+    n = len(table)
+    parts = []
+    for setting in settings:
+        part = table.copy()
+        for name, value in setting.items():
+            part[name] = value if isinstance(value, np.ndarray) else [value] * n
+        parts.append(part)
+    W = np.zeros((len(groups) * len(settings), len(settings) * n))
+    for g, rows in enumerate(groups):
+        for s in range(len(settings)):
+            W[g * len(settings) + s, s * n : (s + 1) * n] = rows / rows.sum()
+    return Grid(pd.concat(parts, ignore_index=True), W)
+
+
+def groups_of(
+    table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None
+) -> tuple[list[tuple], list[np.ndarray]]:
+    """Labels of the groups of rows by columns, sorted, and (n,) bool rows of each; without columns all rows.
+
+    Raises
+    ------
+    SpecificationError
+        No such column, or other groups than those known.
+    """
+    if not by:
+        return [()], [np.ones(len(table), dtype=bool)]
+    for name in by:
+        if name not in table:
+            raise SpecificationError(
+                f"by = {name!r} is no column of the tables. {suggestion(name, table.columns)}"
+            )
+    keys = list(table[list(by)].itertuples(index=False, name=None))
+    labels = sorted(set(keys), key=lambda key: tuple(map(_order, key)))
+    if known is not None and labels != known:
+        raise DataError(
+            f"by = {list(by)}: the groups {listing(labels)} of one table are not those of the first ({listing(known)}); "
+            "rows were imputed to other groups."
+        )
+    return labels, [np.array([key == label for key in keys]) for label in labels]
+
+
+def _order(value: Any) -> tuple:
+    return (
+        (0, float(value), "")
+        if isinstance(value, int | float | np.number | np.bool_)
+        else (1, 0.0, str(value))
+    )

@@ -1,0 +1,215 @@
+"""A question to an analysis: its options, the loop over completed tables, effects by differences of means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.estimates import Estimates
+from bayesimp.analysis.function_rows import FunctionRows
+from bayesimp.analysis.grids import Grid, counterfactual, groups_of, levels_of
+from bayesimp.analysis.links import mean_at
+from bayesimp.analysis.row_model import RowModel, parameters_covariance
+from bayesimp.errors import SpecificationError
+from bayesimp.messages import suggestion
+from bayesimp.notation import Array, Matrix, Vector
+from bayesimp.table.reading import as_pandas
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fits import Fits
+
+__all__ = ["Question", "effect", "joined", "names_given"]
+
+SCALES = ("response", "link", "back-transformed")
+EFFECTS = ("zero", "integrated", "cluster")
+STEP = 1e-4  # of a derivative, in standard deviations of the variable
+IN_WORDS = {
+    "zero": " at cluster effects of zero",
+    "integrated": " averaged over cluster effects",
+    "cluster": " of clusters of the table",
+}
+
+
+def names_given(value: Any, what: str) -> list[str]:
+    """One name or several as a list.
+
+    Raises
+    ------
+    SpecificationError
+        Something else.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SpecificationError(
+            f"{what} is a name of a column, or a list of them; got {type(value).__name__}."
+        )
+    return list(names)
+
+
+class Question:
+    """The options of a question, checked, and the loop over tables."""
+
+    def __init__(
+        self, fits: Any, scale: str, random_effects: str | None, df_complete: Any, newdata: Any = None
+    ) -> None:
+        self.newdata = None if newdata is None else as_pandas(newdata)[0]
+        self.fits: Fits = fits
+        if self.fits.rows is None:
+            raise SpecificationError(
+                f"the analysis {self.fits.analysis!r} makes no predictions for rows: give a formula, or a function that "
+                "returns a result of statsmodels made from a formula."
+            )
+        self.rows: RowModel = self.fits.rows
+        if isinstance(self.rows, FunctionRows):
+            self.rows.check()
+        if scale not in SCALES:
+            raise SpecificationError(
+                f"scale = {scale!r} is not known; choose one of {', '.join(map(repr, SCALES))}."
+            )
+        if scale != "link" and not self.rows.link:
+            raise SpecificationError(
+                f"{self.fits.analysis!r}: the mean of this family at a linear predictor is not known here; give "
+                "scale='link'."
+            )
+        averages = self.rows.averages and scale == "response"
+        self.effects = random_effects or ("integrated" if averages else "zero")
+        if self.effects not in EFFECTS:
+            raise SpecificationError(
+                f"random_effects = {random_effects!r} is not known; choose one of {', '.join(map(repr, EFFECTS))}."
+            )
+        if scale == "back-transformed" and self.effects == "integrated":
+            raise SpecificationError(
+                "scale = 'back-transformed' is the inverse link of a mean at effects of zero; averages over cluster "
+                "effects "
+                "are on the response scale."
+            )
+        if self.effects == "integrated" and not averages:
+            self.effects = "zero"  # the same
+        self.scale = scale
+        self.df_complete = self.fits.df_complete if df_complete is None else df_complete
+        if isinstance(df_complete, str):
+            self.fits._check_named(df_complete)
+            if df_complete == "kenward-roger":
+                self.fits, self.df_complete = self.fits.kenward_roger(), "satterthwaite"
+            self.fits._spread()
+
+    def table(self, k: int) -> pd.DataFrame:
+        """The rows asked about: those given, or of completed table k."""
+        return self.rows.tables.frame(k) if self.newdata is None else self.newdata
+
+    @property
+    def shown(self) -> set[str]:
+        """Columns of new rows that say what a prediction is of."""
+        groups = (
+            getattr(getattr(self.rows, "formula", None), "groups", ()) if self.effects == "cluster" else ()
+        )
+        return {*self.rows.variables, *groups}
+
+    def check_variable(self, name: str) -> None:
+        """Refuse a name that the analysis does not have."""
+        if name not in self.rows.variables:
+            raise SpecificationError(
+                f"{self.fits.analysis!r} has no variable {name!r}. {suggestion(str(name), self.rows.variables)}"
+            )
+
+    def gathered(self, make: Callable[[int], tuple[pd.DataFrame, Matrix | None]], what: str) -> Estimates:
+        """W mu(rows) of every table, with `make` giving rows and W (None: each row), as `Estimates` without labels."""
+        values, gradients, extras = [], [], []
+        scale = "link" if self.scale == "back-transformed" else self.scale
+        for k in range(len(self.fits)):
+            rows, W = make(k)
+            mu, G, extra = self.rows.predicted(self.fits, k, rows, scale, self.effects)
+            values.append(mu if W is None else W @ mu)
+            gradients.append(G if W is None else W @ G)
+            if extra is not None:
+                extras.append(extra if W is None else W @ extra @ W.T)
+        mixed = self.rows.averages or self.effects == "cluster"
+        made = Estimates(
+            f"{what}{IN_WORDS[self.effects] if mixed and self.scale != 'link' else ''}",
+            pd.DataFrame(index=range(len(values[0]))), np.array(values), np.array(gradients),
+            parameters_covariance(self.fits, self.effects), self.df_complete, self.fits.covariance_spread,
+            np.array(extras) if extras else None, df_covariance=self.fits.df_covariances, log=self.fits.log,
+        )  # fmt: skip
+        link = self.rows.link
+        if self.scale == "back-transformed":
+            made = _carried_back(made, link)
+        return made if self.scale == "link" else replace(made, scale=link)
+
+
+def _carried_back(made: Estimates, link: str) -> Estimates:
+    mu, slope = mean_at(link, made.values)
+    return made.mapped(slope[:, :, None] * np.eye(slope.shape[1]), mu)
+
+
+def effect(asked: Question, name: str, change: Any, by: list[str], compare: str) -> Estimates:
+    """The effect of one variable, by group."""
+    levels = levels_of(asked.rows, name)
+    discrete = levels is not None and (
+        asked.rows.is_factor(name, asked.rows.tables.frame(0)[name]) or levels == [0, 1]
+    )
+    labels: list[tuple] | None = None
+    settings: Callable[[Vector], list[dict[str, Any]]]
+    steps = False
+    if change is None and not discrete:
+        if compare != "difference":
+            raise SpecificationError(
+                f"compare = {compare!r} of {name!r}: give a step or two values, {{{name!r}: 10}}."
+            )
+        shown = ["", ""]
+
+        def settings(x: Vector) -> list[dict[str, Any]]:
+            return [{name: x - h}, {name: x + h}]
+
+        first = asked.table(0)
+        h = STEP * (float(first[name].astype(float).std()) or 1.0)
+    else:
+        steps = change is not None and np.ndim(change) == 0 and not discrete
+        values = levels if change is None else [0, change] if steps else list(change)
+        assert values is not None
+        shown = [str(v) for v in values]
+
+        def settings(x: Vector) -> list[dict[str, Any]]:
+            return [{name: x + v if steps else v} for v in values]
+
+    def make(k: int) -> Grid:
+        nonlocal labels
+        table = asked.table(k)
+        labels, groups = groups_of(table, by, labels)
+        x = table[name].to_numpy() if discrete else table[name].to_numpy(dtype=float)
+        return counterfactual(table, settings(x), groups)
+
+    made = asked.gathered(make, "average marginal effect")
+    assert labels is not None
+    at = pd.DataFrame([(*group, text) for group in labels for text in shown], columns=[*by, "level"])
+    made = replace(made, at=at)
+    effect = made.contrasts("treatment", compare=compare, by=by)
+    at = effect.at.rename(columns={"contrast": "change"})
+    if change is None and not discrete:
+        J = np.eye(len(effect)) / (2 * h) * np.ones((len(made.values), 1, 1))
+        effect = effect.mapped(J, effect.values / (2 * h))
+        at["change"] = "slope"
+    if steps:
+        at["change"] = f"{change:+g}"
+    at.insert(0, "variable", name)
+    at = at[["variable", "change", *by]]
+    return replace(
+        effect, at=at, what=made.what if compare == "difference" else f"{compare} of average predictions"
+    )
+
+
+def joined(parts: Sequence[Estimates]) -> Estimates:
+    """Estimates of the same parameters, one below the other."""
+    at = pd.concat([part.at for part in parts], ignore_index=True)
+    extras: Array | None = None
+    if parts[0].extra is not None and len(parts) > 1:
+        raise SpecificationError("effects in clusters of the table are for one variable at a time.")
+    if len(parts) == 1:
+        extras = parts[0].extra
+    return replace(
+        parts[0], at=at, values=np.hstack([part.values for part in parts]),
+        gradients=np.concatenate([part.gradients for part in parts], axis=1), extra=extras,
+    )  # fmt: skip

@@ -1,0 +1,296 @@
+"""What an analysis predicts for rows of a table: values, and their derivatives by the parameters of a fit.
+
+    eta = offset + x'beta,      mu = g^-1(eta)                     at cluster effects of zero
+                                mu = E g^-1(eta + z'b)             averaged over effects b ~ N(0, Psi)
+
+The parameters are beta, and for averages also phi, the log standard deviations and Fisher's z of the effects; with
+D = diag(sd), R their correlations,
+
+    s2 = z'D R D z,                                 d s2 / d log sd_a = 2 z_a sd_a sum_b R_ab sd_b z_b
+                                                    d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b (1 - R_ab^2)
+
+New rows are built below those of the completed table, so that they have its levels and references of factors and its
+cluster means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.analysis.links import mean_at, mean_over
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.formulas.design import design
+from bayesimp.formulas.formula import Formula
+from bayesimp.messages import listing, suggestion
+from bayesimp.notation import Array, Matrix, Vector
+
+if TYPE_CHECKING:
+    from bayesimp.analysis.fit import Tables
+    from bayesimp.analysis.fits import Fits
+
+__all__ = ["FormulaRows", "RowModel", "RowPredictions", "effects_covariance", "parameters_covariance"]
+
+
+class RowPredictions(NamedTuple):
+    """values (n,); gradient (n, K) by the parameters; extra (n, n): variance that is not of these, or None."""
+
+    values: Vector
+    gradient: Matrix
+    extra: Matrix | None = None
+
+
+class RowModel(Protocol):
+    """What `bayesimp.analysis.estimands` asks of the rows of an analysis."""
+
+    @property
+    def tables(self) -> Tables:
+        """The completed tables."""
+
+    @property
+    def link(self) -> str:
+        """The link; "" where there is none of `bayesimp.analysis.links.LINKS`."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns that a row needs."""
+
+    @property
+    def averages(self) -> bool:
+        """Whether there are cluster effects to average over."""
+
+    def is_factor(self, name: str, column: pd.Series) -> bool:
+        """Whether a column acts by levels."""
+
+    def predicted(self, fits: Fits, k: int, new: pd.DataFrame, scale: str, effects: str) -> RowPredictions:
+        """Predictions of new rows by the fit of table k."""
+
+
+@dataclass(frozen=True)
+class FormulaRows:
+    """The rows of an analysis given as a formula.
+
+    Attributes
+    ----------
+    tables
+        The completed tables.
+    formula
+        Of the analysis.
+    family, link
+        ``link`` is "" where the mean is not the inverse of one of `bayesimp.analysis.links.LINKS`.
+    columns
+        Names (or None) of the columns of trials, weights and offset.
+    """
+
+    tables: Tables
+    formula: Formula
+    family: str
+    link: str
+    columns: dict[str, str | None]
+
+    @property
+    def averages(self) -> bool:
+        """Whether there are cluster effects to average over, which move the mean."""
+        return bool(self.formula.random) and self.link != "identity"
+
+    @property
+    def offset(self) -> str | None:
+        """Column of the offset."""
+        return self.columns.get("offset")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns that a row needs to have a prediction."""
+        return self.formula.variables + ((self.offset,) if self.offset else ())
+
+    def is_factor(self, name: str, column: pd.Series) -> bool:
+        """Whether a column acts by levels: text, categories, bool, C(x)."""
+        numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        return not numeric or "factor" in self.formula.uses.get(name, ())
+
+    def matrices(self, k: int, new: pd.DataFrame, names: tuple[str, ...]) -> tuple[Matrix, Matrix, Vector]:
+        """X (n, p), Z (n, q) and the offset (n,) of new rows, as the fit of table k would have them.
+
+        Raises
+        ------
+        SpecificationError
+            Columns are lacking, or the formula has columns that new rows cannot have.
+        DataError
+            Levels that the table does not have; missing values.
+        """
+        formula, table = self.formula, self.tables.frame(k)
+        if formula.stateful:
+            raise SpecificationError(
+                f"{formula.text!r}: scale, center, poly and splines depend on all rows of a table, so that new rows "
+                "have no "
+                "such columns here. Write them out: I((x - 50) / 10), I(x**2); or make them in the table."
+            )
+        lacking = [name for name in self.variables if name not in new]
+        if lacking:
+            raise SpecificationError(
+                f"{formula.text!r}: the new rows have no column {lacking[0]!r}. {suggestion(lacking[0], new.columns)}"
+            )
+        joined = pd.DataFrame({name: _below(table[name], new[name], self) for name in formula.variables})
+        n = len(table)
+        joined.index = pd.RangeIndex(n + len(new))
+        codes, counted = self._clusters(table, new), np.arange(n + len(new)) < n
+        if not formula.variables:
+            joined = pd.DataFrame(index=pd.RangeIndex(n + len(new)))
+        made = design(replace(formula, random=formula.random[:1]), joined, codes=codes, counted=counted)
+        if made.fixed != names:
+            raise SpecificationError(
+                f"{formula.text!r}: the columns of the fit ({', '.join(names)}) are not those of new rows "
+                f"({', '.join(made.fixed)}); predictions of this engine are not possible."
+            )
+        offset = np.zeros(len(new))
+        if self.offset is not None:
+            offset = new[self.offset].to_numpy(dtype=float, na_value=np.nan)
+            if not np.isfinite(offset).all():
+                raise DataError(f"the offset {self.offset!r} is missing or infinite in the new rows.")
+        return made.X[n:], made.Z[n:], offset
+
+    def own_matrices(self, k: int) -> tuple[Matrix, list[Matrix]]:
+        """X (n, p) of the rows of table k, and Z (n, q) of each random term."""
+        formula, table = self.formula, self.tables.frame(k)
+        codes = None
+        if formula.over_clusters and formula.cluster_of_means is not None:
+            codes = pd.factorize(table[formula.cluster_of_means])[0]
+        parts = [
+            design(
+                replace(formula, fixed=formula.fixed if j == 0 else "1", random=(term,)), table, codes=codes
+            )
+            for j, term in enumerate(formula.random)
+        ]
+        return parts[0].X, [part.Z for part in parts]
+
+    def mean_response(self, k: int) -> float:
+        """Mean of the response of table k."""
+        return float(self.tables.frame(k)[self.formula.responses[0]].astype(float).mean())
+
+    def _clusters(self, table: pd.DataFrame, new: pd.DataFrame) -> np.ndarray | None:
+        """Cluster of every row, for cluster means, which are those of the table; None without them."""
+        formula = self.formula
+        if not formula.over_clusters:
+            return None
+        name = formula.cluster_of_means
+        if name is None or name not in new:
+            raise SpecificationError(
+                f"{formula.text!r} has means of clusters, and the new rows do not say of which cluster they are: give "
+                "the "
+                f"column {name!r}, or average over the rows of the tables; or make the means a column of the table."
+            )
+        known = pd.Index(table[name].unique())
+        unknown = ~new[name].isin(known)
+        if unknown.any():
+            raise DataError(
+                f"{int(unknown.sum())} new rows are of clusters that the tables do not have "
+                f"({listing(new[name][unknown].unique())}); {formula.text!r} has means of clusters, which these lack."
+            )
+        return known.get_indexer(pd.concat([table[name], new[name]], ignore_index=True))
+
+    def predicted(self, fits: Fits, k: int, new: pd.DataFrame, scale: str, effects: str) -> RowPredictions:
+        """Predictions of new rows by the fit of table k.
+
+        scale: ``"link"`` or ``"response"``; effects: ``"zero"``, ``"integrated"`` or ``"cluster"``.
+        """
+        X, Z, offset = self.matrices(k, new, fits.names)
+        if effects == "cluster":
+            from bayesimp.analysis.cluster_rows import at_clusters
+
+            return at_clusters(self, fits, k, new, X, Z, offset, scale)
+        eta = offset + X @ fits.estimates[k]
+        integrated = effects == "integrated"
+        c = len(fits.component_names) if integrated else 0
+        if scale == "link" or self.link == "identity":
+            return RowPredictions(eta, np.hstack([X, np.zeros((len(X), c))]))
+        if not integrated:
+            mu, slope = mean_at(self.link, eta)
+            return RowPredictions(mu, slope[:, None] * X)
+        s2, by_components = _variance(fits, k, Z)
+        mu, slope, by_s2 = mean_over(self.link, eta, s2)
+        return RowPredictions(mu, np.hstack([slope[:, None] * X, by_s2[:, None] * by_components]))
+
+
+def effects_covariance(fits: Fits, k: int, q: int) -> tuple[Vector, Matrix]:
+    """(q,) standard deviations of the effects of the first random term of table k; (q, q) their correlations.
+
+    Components are named by `bayesimp.analysis.linear.component_names`: all sds, then correlations by columns.
+    """
+    values, names = fits.components[k], fits.component_names
+    sd, R = np.exp(values[:q]), np.eye(q)
+    z = [v for name, v in zip(names, values, strict=True) if name.startswith("cor(")]
+    if z:
+        below = [(a, b) for b in range(q) for a in range(b + 1, q)]
+        for (a, b), each in zip(below, z, strict=True):
+            R[a, b] = R[b, a] = np.tanh(each) if not np.isnan(each) else 0.0  # nan: one of the sds is zero
+    return sd, R
+
+
+def _variance(fits: Fits, k: int, Z: Matrix) -> tuple[Vector, Matrix]:
+    """(n,) s2 = z'Psi z, and (n, c) its derivatives by the components."""
+    q, names = Z.shape[1], fits.component_names
+    sd, R = effects_covariance(fits, k, q)
+    scaled = Z * sd
+    by = np.zeros((len(Z), len(names)))
+    by[:, :q] = 2 * scaled * (scaled @ R)
+    if any(name.startswith("cor(") for name in names):
+        below = [(a, b) for b in range(q) for a in range(b + 1, q)]
+        for j, (a, b) in enumerate(below, start=q):
+            by[:, j] = 2 * scaled[:, a] * scaled[:, b] * (1 - R[a, b] ** 2)
+    return np.sum(scaled * (scaled @ R), axis=1), by
+
+
+def _below(column: pd.Series, new: pd.Series, rows: FormulaRows) -> Any:
+    """A column of the table and that of new rows below it, with the levels of the table."""
+    name = str(column.name)
+    if rows.is_factor(name, column):
+        known = pd.Index(column.unique())
+        unknown = ~new.isin(known)
+        if unknown.any():
+            raise DataError(
+                f"{name!r} has no level {listing(new[unknown].unique())} in the completed tables; there are "
+                f"{listing(known, 20)}."
+            )
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            new = new.astype(column.dtype)
+        return pd.concat([column, new.astype(column.dtype)], ignore_index=True)
+    if not pd.api.types.is_numeric_dtype(new):
+        raise DataError(
+            f"{name!r} is a number in the completed tables, and of type {new.dtype} in the new rows."
+        )
+    return pd.concat([column.astype(float), new.astype(float)], ignore_index=True)
+
+
+def parameters_covariance(fits: Fits, effects: str) -> Array:
+    """(M, K, K) covariance of beta, or of (beta, phi) where effects are averaged over.
+
+    A standard deviation of zero, or a correlation at its bound, does not move the average to first order (it is even in
+    the first, and s2 is stationary in Fisher's z at its bound): these count as known.
+
+    Raises
+    ------
+    SpecificationError
+        A component inside its bounds has no standard error, so that an average over effects has none.
+    """
+    if effects != "integrated":
+        return fits.covariances
+    V, W, C = fits.covariances, fits.components_cov, fits.cross
+    (M, p), c = fits.estimates.shape, len(fits.component_names)
+    inside = np.isfinite(fits.components)
+    lacks = (inside & ~np.isfinite(np.einsum("kcc->kc", W))).any(axis=1) if c else np.zeros(M, bool)
+    if lacks.any() or (c and C is None):
+        raise SpecificationError(
+            f"{fits.analysis!r}: in {int(lacks.sum()) or M} of {M} tables the variance components have no standard "
+            "errors, "
+            "so that predictions averaged over cluster effects have none. Give random_effects='zero'."
+        )
+    out = np.zeros((M, p + c, p + c))
+    out[:, :p, :p] = V
+    if c and C is not None:
+        out[:, p:, p:] = np.where(inside[:, :, None] & inside[:, None], W, 0.0)
+        out[:, :p, p:] = np.where(inside[:, None], C, 0.0)
+        out[:, p:, :p] = np.swapaxes(out[:, :p, p:], 1, 2)
+    return out
