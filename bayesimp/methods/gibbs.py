@@ -94,7 +94,7 @@ class Gibbs(Method):
 
     def for_family(self, family: str) -> Gibbs:
         """For a non-normal family, flat priors of the coefficients (`priors.Flat`) are replaced by weak ones."""
-        beta = self.priors.beta if family_of(family).is_normal else self.priors.beta.for_generalised()
+        beta = self.priors.beta if family_of(family).has_normal_errors else self.priors.beta.for_generalised()
         return self if beta is self.priors.beta else replace(self, priors=replace(self.priors, beta=beta))
 
     def block(self, table: ChainedTable, k: int) -> Block:

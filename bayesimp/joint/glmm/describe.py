@@ -26,7 +26,7 @@ def described_model(model: JointGLMM) -> str:
     lines.append(f"  priors '{model.priors.name}', on the scale of the data:")
     for name, prior in model.parameter_priors.items():
         lines.append(f"    {name}: {describe(prior, _labels(model, name))}")
-    normal = {factor.response for factor in model.factors if factor.family.is_normal}
+    normal = {factor.response for factor in model.factors if factor.family.has_normal_errors}
     lines += [f"  {line}" for line in model.shift.describe(lambda name: name not in normal)]
     lines += [f"  note: {event.where}: {event.message}" for event in model.events]
     return "\n".join(lines)

@@ -162,7 +162,7 @@ class JointGLMM(ImputationModel):
             intercept = float(np.log(self.table.observed[k].mean())) if family.has_log_mean_intercept else 0.0
             shape = (len(factor.fixed), factor.predictors)
             out[f"beta_{tree_name(factor)}"] = own.on_data(scale, shape, intercept)
-            if family.is_normal:
+            if family.has_normal_errors:
                 out[f"sigma2_{tree_name(factor)}"] = resolved_variance(self.priors, self.table, k)
         for group in blocks_of(self.factors, self.separate)[0]:
             if sum(self.factors[k].effects for k in group):
@@ -213,7 +213,7 @@ class JointGLMM(ImputationModel):
         out = {}
         for factor in self.factors:
             clusters: Any = "of clusters" if factor.at_cluster else "random" if factor.random else "ignored"
-            normal = factor.family.is_normal
+            normal = factor.family.has_normal_errors
             out[factor.response] = Contents(factor.formula, clusters, normal, is_factor=True)
         return out
 
