@@ -14,7 +14,7 @@ from bayesimp.kernels.families.responses import dispersed_aux
 from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["ChainState", "filled", "numbers", "start_chain"]
+__all__ = ["ChainState", "fill_censored", "filled", "numbers", "start_chain"]
 
 Array = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
     V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
     for k, factor in enumerate(table.factors):
         if len(table.missing[k]) > len(table.free[k]):
-            _fill_censored(table, k, rng, V, Y)
+            fill_censored(table, k, rng, V, Y)
         rows = table.free[k]
         if table.leaf[k] or not len(rows):
             continue
@@ -94,7 +94,7 @@ def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
     return V, Y
 
 
-def _fill_censored(table: FactorTable, k: int, rng: np.random.Generator, V: Array, Y: Array) -> None:
+def fill_censored(table: FactorTable, k: int, rng: np.random.Generator, V: Array, Y: Array) -> None:
     """Censored values of factor k, half a standard deviation beyond their limits on average."""
     a, (lower, upper) = table.arrays, table.limits[k]
     away = np.abs(rng.standard_normal(len(upper))) * a.unit[k]
