@@ -278,12 +278,12 @@ class IncompleteData:
         read = {name: read_name(family, name, self.variables) for name, family in chosen.items()}
         flags = {censoring(family): name for name, family in read.items() if censoring(family)}
         for column, name in flags.items():
-            if read.get(column, "none") != "none":
+            if column != name and read.get(column, "none") != "none":
                 raise SpecificationError(
                     f"families: '{column}' says how '{name}' is censored, and is itself no variable of a model; take it "
                     "out of families."
                 )
-        read |= dict.fromkeys(flags, "none")
+        read |= {column: "none" for column, name in flags.items() if column != name}
         return {name: read[name] if name in read else infer(self.frame[name]) for name in self.variables}
 
     def _check_family(self, name: str) -> None:

@@ -22,7 +22,9 @@ def described_model(model: JointGLMM) -> str:
         count = int(data.missing(factor.response).sum())
         what = "analysis" if factor.is_analysis else "imputation"
         level = ", one value in a cluster" if factor.at_cluster else ""
-        lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing)")
+        censored = int(data.variable(factor.response).censored.sum())
+        beyond = f", {censored:,} of them beyond a limit" if censored else ""
+        lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing{beyond})")
     lines.append(f"  priors '{model.priors.name}', on the scale of the data:")
     for name, prior in model.parameter_priors.items():
         lines.append(f"    {name}: {describe(prior, _labels(model, name))}")
