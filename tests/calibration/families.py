@@ -39,12 +39,14 @@ from tests.calibration.run import LEVEL, SEED, row
 
 TRIALS = np.random.default_rng(5).integers(1, 8, len(g))
 LABELS = ["a", "b", "c"]
+LIMITS = {"v": (-0.8, 1.5), "y": (-1.0, np.inf)}  # of detection
 LARGEST = 13.0  # of linear predictors of counts: tables with counts above 1e4 are passed over
 
 # family -> its terms in the formula of y, and their columns
 TERMS: dict[str, tuple[str, Callable]] = {
     "normal": ("v + I(v**2)", lambda v: (v, v**2)),
     "student": ("v + I(v**2)", lambda v: (v, v**2)),
+    "censored": ("v + I(v**2)", lambda v: (v, v**2)),
     "bernoulli": ("v * x", lambda v, x: (v, x, v * x)),
     "binomial(n)": ("v + I(v**2)", lambda v: (v, v**2)),
     "ordinal": ("v", lambda v: (v == 1, v == 2)),
@@ -79,7 +81,7 @@ def response(rng, family: str, name: str, eta: np.ndarray) -> tuple[dict, np.nda
     one, n = eta[:, 0], len(eta)
     mu, p = np.exp(np.minimum(one, LARGEST)), expit(one)
     match family:
-        case "normal":
+        case "normal" | "censored":
             variance, e = noise(rng)
             return {f"sigma2_{name}": variance}, one + e
         case "student":
@@ -155,13 +157,16 @@ def simulate(rng, family: str, prior, other: str = ""):
 def design(family: str, other: str = "") -> Design:
     prior = (
         HALF_T
-        if family in ("normal", "student", "bernoulli", "binomial(n)", "ordinal", "categorical")
+        if family in ("normal", "student", "censored", "bernoulli", "binomial(n)", "ordinal", "categorical")
         else SMALL
     )
+    limits = LIMITS if family == "censored" else {}
     families = {} if family in ("normal", "ordinal", "categorical") else {"v": family, "y": family}
+    families |= {name: f"censored({name}_is)" for name in limits}
     return Design(
         f"y ~ {TERMS[family][0]} + (1 | g)", {"v": "v ~ 1 + (1 | g)"}, pr.Priors(SIGMA, prior, BETA),
         partial(simulate, family=family, prior=prior, other=other), {"v": 1, "y": 3}, families,
+        limits=limits,
     )  # fmt: skip
 
 
