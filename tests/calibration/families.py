@@ -42,12 +42,12 @@ LABELS = ["a", "b", "c"]
 LIMITS = {"v": (-0.8, 1.5), "y": (-1.0, np.inf)}  # of detection
 LARGEST = 13.0  # of linear predictors of counts: tables with counts above 1e4 are passed over
 
-# family -> its terms in the formula of y, and their columns
+# family -> its terms in the formula of y, and their columns in the order of the model: complete ones first
 TERMS: dict[str, tuple[str, Callable]] = {
     "normal": ("v + I(v**2)", lambda v: (v, v**2)),
     "student": ("v + I(v**2)", lambda v: (v, v**2)),
     "censored": ("v + I(v**2)", lambda v: (v, v**2)),
-    "bernoulli": ("v * x", lambda v, x: (v, x, v * x)),
+    "bernoulli": ("x + v + v:x", lambda v, x: (x, v, v * x)),
     "binomial(n)": ("v + I(v**2)", lambda v: (v, v**2)),
     "ordinal": ("v", lambda v: (v == 1, v == 2)),
     "categorical": ("v", lambda v: (v == 1, v == 2)),

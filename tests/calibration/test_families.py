@@ -24,6 +24,9 @@ def test_every_family_has_a_design_of_both_roles():
         if joint_glmm.usable(own, frame):
             model = own.model(frame)
             assert list(model.responses) == ["v", "y"], name
+            columns = [column.name.replace(" ", "") for column in model.factors[1].fixed]
+            written = families.TERMS[name][0].replace(" ", "").split("+")
+            assert columns == ["Intercept", *written] or name in ("ordinal", "categorical"), (name, columns)
 
 
 @pytest.mark.calibration

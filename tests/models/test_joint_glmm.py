@@ -286,6 +286,7 @@ def longhand(model, joint, frame, laws, theta, **options):
             else:
                 jacobian += np.log(value * (1 - value) if law.family == "beta" else value)
     sd = {law.response: 1.5 for law in laws}
+    own = own.drop(columns=[name for name in own if name.endswith("_is")])
     return jacobian + log_posterior(own, laws, theta, beta_sd=sd, Sigma=(5.0, 0.3), Psi=(8.0, 0.4), **options)
 
 
