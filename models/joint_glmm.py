@@ -11,7 +11,7 @@
 Missing cells, besides those of variables that are in no other factor, which integrate to 1:
 
     numbers             free: y = eta + sigma e, log y = eta + e of positive ones, logit y = eta + e of proportions;
-                        e flat, and the Jacobian
+                        e flat, and the Jacobian; y = limit -+ sigma exp(e) where a limit stands in place of a value
     levels, successes   summed out: prod_i sum_g prod_j sum_h prod_k p_k, over the values g of the missing variables of
                         cluster i and h of the missing cells of row j (models/levels.py)
 

@@ -6,9 +6,9 @@
     c = "left"     y lies below the number in its place       contributes  P(y <= limit | eta)
     c = "right"    y lies above the number in its place       contributes  P(y >= limit | eta)
 
-The column of the variable holds its value or its limit, as in survival and brms in R, so that each laboratory or study may
-have a limit of its own; the column c says which. It takes these words only: -1 is "left" in brms and "right" in nlmixr2,
-and TRUE is censored from the left in NADA and from the right in survival.
+The column of the variable holds its value or its limit, as in survival and brms in R, so that each study or laboratory
+may have a limit of its own; the column c says which. It takes these words only: -1 is "left" in brms and "right" in
+nlmixr2, and TRUE is censored from the left in NADA and from the right in survival.
 
 The parameters are those of the normal family. They are drawn given completed values, of which censored ones are drawn
 between their limits (Tobin 1958; Chib 1992), so that the limits enter by the probabilities above, exactly.

@@ -18,7 +18,16 @@ from bayesimp.families.robust import STUDENT
 from bayesimp.families.zero_inflated import ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.messages import suggestion
 
-__all__ = ["FAMILIES", "analysis_names", "censoring", "family_of", "known_names", "read_name", "register", "trials"]
+__all__ = [
+    "FAMILIES",
+    "analysis_names",
+    "censoring",
+    "family_of",
+    "known_names",
+    "read_name",
+    "register",
+    "trials",
+]
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -34,15 +43,16 @@ TOBIT = (
     "'right' where only a lower one is, 'none' elsewhere; the limits stand in place of the values."
 )
 INTERVAL = (
-    "Values between two limits are imputed by a PyMC model of your own: bi.FromPyMC, with bayesimp.models.detection_limit "
-    "as an example. Leave them missing in the table."
+    "Values between two limits are imputed by a PyMC model of your own: bi.FromPyMC, as in "
+    "bayesimp.models.detection_limit. Leave them missing in the table."
 )
 YEO_JOHNSON = (
     "Declare 'lognormal' or 'gamma' if the variable is positive and skewed, 'student' if it has values far out, or put a "
     "transformed column into the table."
 )
 ELSEWHERE = {
-    "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "yeo_johnson": YEO_JOHNSON, "yeo-johnson": YEO_JOHNSON,
+    "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "yeo_johnson": YEO_JOHNSON,
+    "yeo-johnson": YEO_JOHNSON,
 }  # fmt: skip
 
 

@@ -63,7 +63,9 @@ def all_families() -> tuple[str, ...]:
 
 def compiled_families() -> tuple[str, ...]:
     """Families whose density is compiled, and of which a value is either observed or missing."""
-    return tuple(name for name in all_families() if FAMILIES[name].has_kernel and not FAMILIES[name].is_censored)
+    return tuple(
+        name for name in all_families() if FAMILIES[name].has_kernel and not FAMILIES[name].is_censored
+    )
 
 
 def censored_families() -> tuple[str, ...]:

@@ -45,8 +45,8 @@ class IncompleteData:
         ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"hurdle_poisson"``,
         ``"hurdle_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"``, ``"beta"``,
         ``"censored(c)"`` (normal; the column c says ``"left"`` or ``"right"`` where the number is not a value but a limit
-        of detection above or below it, else ``"none"``), ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of inference see
-        `bayesimp.families.columns`; printing the object shows the result.
+        of detection above or below it, else ``"none"``), ``"ordinal"``, ``"categorical"``, ``"none"`` or an
+        alias of these. For the rules of inference see `bayesimp.families.columns`; printing the object shows the result.
 
     Attributes
     ----------
@@ -148,7 +148,9 @@ class IncompleteData:
                 raise SpecificationError(f"'{name}' is not a variable. {suggestion(name, self.variables)}")
             known = self._levels.get(name)
             flags = self.frame.get(censoring(self.families[name]) or None)
-            self._made[name] = Variable(name, self.families[name], self.frame[name], self.grouping, known, flags)
+            self._made[name] = Variable(
+                name, self.families[name], self.frame[name], self.grouping, known, flags
+            )
         return self._made[name]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Limits of detection: one cell against its law, the posterior by brute force, every row of completed tables, refusals.
 
 The posterior that is known has a random intercept, known variances and normal coefficients: a grid over the coefficients,
-Gauss-Hermite quadrature over the effect of each cluster, and P(y beyond its limit) where only a limit is known. Level LEVEL
-after Bonferroni; wrong variants are below REJECTED. Seeds fixed.
+Gauss-Hermite quadrature over the effect of each cluster, and P(y beyond its limit) where only a limit is known. Level
+LEVEL after Bonferroni; wrong variants are below REJECTED. Seeds fixed.
 """
 
 from functools import cache
@@ -88,7 +88,9 @@ def brute_force(frame: pd.DataFrame) -> np.ndarray:
     sd, unknown, moments = S2**0.5, [], []
     for i in range(CLUSTERS):
         own = frame[frame.g == i]
-        eta = (beta[:, :1] + beta[:, 1:] * own.x.to_numpy())[:, :, None] + PSI**0.5 * node  # (grid, rows, nodes)
+        eta = (beta[:, :1] + beta[:, 1:] * own.x.to_numpy())[
+            :, :, None
+        ] + PSI**0.5 * node  # (grid, rows, nodes)
         each = np.zeros((len(beta), len(node)))
         found = []
         for j, (y, how) in enumerate(zip(own.y, own.y_is, strict=True)):
@@ -142,7 +144,9 @@ def p_of(imp) -> float:
 
 def joint(frame=None, families=None) -> bi.Imputations:
     data = bi.IncompleteData(table() if frame is None else frame, "g", families or {"y": "censored(y_is)"})
-    return bi.JointGLMM(data, "y ~ x + (1 | g)", priors=PRIORS).impute(2000, chains=2, draws=2000, tune=50, **RUN)
+    return bi.JointGLMM(data, "y ~ x + (1 | g)", priors=PRIORS).impute(
+        2000, chains=2, draws=2000, tune=50, **RUN
+    )
 
 
 def test_the_posterior_and_completed_values_are_those_of_brute_force():
@@ -223,7 +227,11 @@ def check_rows(imp) -> None:
     assert (v[:, right] >= frame["crp"][right].to_numpy()).all()
     np.testing.assert_array_equal(v[:, seen], np.tile(frame["crp"][seen], (imp.m, 1)))
     free = v[:, frame["crp"].isna()]
-    assert np.isfinite(v).all() and (free < low[frame["crp"].isna()]).any() and (free > low[frame["crp"].isna()]).any()
+    assert (
+        np.isfinite(v).all()
+        and (free < low[frame["crp"].isna()]).any()
+        and (free > low[frame["crp"].isna()]).any()
+    )
     assert len(np.unique(v[:, left][:, 0])) > 1
     assert all(imp.frame(k)["crp_is"].equals(frame["crp_is"]) for k in range(imp.m))
 

@@ -231,7 +231,18 @@ def limited():
 
 CASES = {
     case.__name__: case
-    for case in (product_and_slope, levels, square, positive, proportion, robust, inflated, hurdles, between, limited)
+    for case in (
+        product_and_slope,
+        levels,
+        square,
+        positive,
+        proportion,
+        robust,
+        inflated,
+        hurdles,
+        between,
+        limited,
+    )
 }
 
 
@@ -277,7 +288,9 @@ def longhand(model, joint, frame, laws, theta, **options):
         for row, value in zip(model.table.row[rows], values, strict=True):
             at = own.g == frame.g[row] if law.at_cluster else own.index == row
             own.loc[at, law.response] = value
-            if frame.get(f"{law.response}_is", {row: "none"})[row] != "none" and not np.isnan(frame[law.response][row]):
+            if frame.get(f"{law.response}_is", {row: "none"})[row] != "none" and not np.isnan(
+                frame[law.response][row]
+            ):
                 jacobian += np.log(abs(value - frame[law.response][row]))  # of limit -+ sigma exp(e)
             elif law.family == "normal":
                 jacobian += 0.5 * np.log(theta[f"sigma2_{law.response}"])

@@ -97,7 +97,9 @@ class SubstantiveBlock(Block):
         fill_censored(table, self.k, chain.rng, V, Y)
         others = np.isnan(V[own.row, own.variable])
         column = own.column + self.table.p
-        V[own.row[others], own.variable] = self.table.on_data_scale(column, chain.V[own.loop[others], own.column])
+        V[own.row[others], own.variable] = self.table.on_data_scale(
+            column, chain.V[own.loop[others], own.column]
+        )
         self._put(chain, V[:, own.variable])
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:

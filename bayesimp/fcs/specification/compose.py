@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.fcs.specification.analyses import Analyses, check_drawn, check_limited, check_options, read_analyses
+from bayesimp.fcs.specification.analyses import (
+    Analyses,
+    check_drawn,
+    check_limited,
+    check_options,
+    read_analyses,
+)
 from bayesimp.fcs.specification.completion import completed
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.drafts import draft

@@ -84,7 +84,7 @@ def _check_censored(data: IncompleteData, name: str, method: Method) -> None:
     else:
         why = "draws parameters given observed values only, as if those beyond a limit were missing at random"
     raise SpecificationError(
-        f"'{name}' is {family}, and method '{method.name}' {why}. Use 'bayes', which draws what lies beyond a limit there: "
+        f"'{name}' is {family}, and method '{method.name}' {why}. Use 'bayes', which draws values beyond a limit there: "
         f"methods={{'{name}': 'bayes'}}."
     )
 

@@ -73,7 +73,8 @@ def missing_cells(
         return np.array(x, dtype=np.int64)
 
     return Cells(
-        ints(start), ints(rows), np.concatenate(lower), np.concatenate(upper), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
+        ints(start), ints(rows), np.concatenate(lower), np.concatenate(upper), ints(kind), ints(child), ints(of),
+        np.array(wide, dtype=bool),
         np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
     ), leaf  # fmt: skip
 

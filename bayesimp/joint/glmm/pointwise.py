@@ -225,9 +225,9 @@ def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     for factor in model.factors:
         if factor.family.is_censored:
             raise SpecificationError(
-                f"posterior_predictive: of '{factor.response}' the values beyond limits are not seen, so that replicates, "
-                "which have no limits, would differ from what is observed under the true model too. Compare completed "
-                "values with replicates by tables of your own, or look at log_likelihood."
+                f"posterior_predictive: of '{factor.response}' the values beyond limits are not seen, so that "
+                "replicates, which have no limits, would differ from what is observed under the true model too. Look at "
+                "log_likelihood, or compare what is imputed with replicates of your own."
             )
     rows = [np.flatnonzero(~data.missing(factor.response)) for factor in model.factors]
     shape = run.history.chains, run.history.draws // request.thin

@@ -176,9 +176,8 @@ class Sampler:
         """By factor: the missing responses, as models see them; those of leaves are drawn here."""
         out = []
         for k, (rows, free) in enumerate(zip(self.table.missing, self.table.free, strict=True)):
-            drawn = self.leaf(k) if self.table.leaf[k] and len(free) else None
-            whole = drawn is not None and len(free) == len(rows)
-            out.append(drawn if whole else self.chain.Y[rows, k])
+            drawn = self.leaf(k) if self.table.leaf[k] and len(free) else np.zeros(0)
+            out.append(drawn if len(drawn) == len(rows) else self.chain.Y[rows, k])
         return out
 
     def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -136,11 +136,15 @@ def factor_table(
     divisor = np.column_stack(
         [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
     )
-    limits = tuple((low[row], high[row]) for low, high in (data.limits(factor.response) for factor in factors))
+    limits = tuple(
+        (low[row], high[row]) for low, high in (data.limits(factor.response) for factor in factors)
+    )
     censored = np.column_stack([is_censored(pair) for pair in limits])
     cells, leaf = missing_cells(factors, places, columns, compiler, V, limits, first, analyses_only)
     used = used_rows(factors, V, places, leaf, censored, first)
-    arrays = _arrays(data, factors, places, columns, center, unit, V, used, censored, cluster, first, row, shift)
+    arrays = _arrays(
+        data, factors, places, columns, center, unit, V, used, censored, cluster, first, row, shift
+    )
     if known is None:
         X = representative(V, programs, means, divisor, cluster, first)
         check_finite(X, factors)

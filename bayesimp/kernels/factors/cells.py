@@ -29,6 +29,7 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel, merged
+from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.factors.arrays import COUNT, GAUSSIAN, SLICE, Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
@@ -42,7 +43,6 @@ from bayesimp.kernels.factors.search import (
     search_scale,
     slice_width,
 )
-from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.families.mixtures import has_extra_zeros, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
@@ -308,7 +308,9 @@ def draw_cells(
         lower = (cells.lower[c] - arrays.center[k]) / arrays.unit[k]
         upper = (cells.upper[c] - arrays.center[k]) / arrays.unit[k]
         if kind == GAUSSIAN:
-            at = _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, lower, upper, work)
+            at = _draw_normal(
+                rng, arrays, cells, state, programs, means, divisor, k, j, i, lower, upper, work
+            )
             work.search[PHASE] = DONE
         while True:
             y = math.floor(at) if kind == COUNT else response_at(scale, at)
