@@ -158,8 +158,8 @@ def _cpu(run):
 def joint_glmm_jomo(draws: int = 2000, iterations: int = 40_000) -> list[str]:
     """Effective draws a second of processor time of the analysis' own parameters (the smallest, beta and Psi of y), our
     warm-up counted, the first 10 % of jomo's draws dropped; same table, 10 x 300, y ~ x1 + x2 + (1 + x1 | study), effects
-    of different variables independent in ours, kernels compiled. Binary: probit link, x1 binary, x2 a count taken as normal,
-    which is what jomo.glmer has; one study lacks x1, another x2. Goal: 20 times jomo."""
+    of different variables independent in ours, kernels compiled. Binary: probit link, x1 binary, x2 a count taken as
+    normal, which is what jomo.glmer has; one study lacks x1, another x2. Goal: 20 times jomo."""
     if not HAVE_R:
         return ["R is not installed."]
     binary = jolani().frame[["study", "y", "x1", "x2"]]
@@ -191,10 +191,9 @@ def joint_glmm_jomo(draws: int = 2000, iterations: int = 40_000) -> list[str]:
     return lines
 
 
-def joint_glmm_nuts(draws: int = 300, tune: int = 300) -> list[str]:
+def joint_glmm_nuts(draws: int = 1000, tune: int = 300) -> list[str]:
     """Gibbs and NUTS on one posterior: the table of `joint_glmm`, its count taken as normal, because NUTS has no missing
-    counts. Two chains; processor seconds of all threads with the compilation of the PyMC model, and without it (of a
-    second run)."""
+    counts. Two chains; processor seconds of all threads, those of compiling the PyMC model included."""
     data = jolani()
     model = bi.JointGLMM(
         bi.IncompleteData(data.frame, "study", {"y": "bernoulli", "x1": "bernoulli"}), ANALYSIS

@@ -36,6 +36,7 @@ from tests.calibration.joint_glmm import (
     student,
 )
 from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.uniformity import p_value
 
 TRIALS = np.random.default_rng(5).integers(1, 8, len(g))
 LABELS = ["a", "b", "c"]
@@ -181,12 +182,33 @@ TITLE = [
 ]
 
 
+def power(repetitions: int = 300) -> list[str]:
+    """How often draws that are moved, or too narrow or wide, are rejected at the level of FAMILIES_RESULTS.md.
+
+    The truth is N(0, 1) given the data, the draws N(move, scale^2), one of 13 designs with 14 quantities.
+    """
+    wrong = [(0.5, 1.0), (0.75, 1.0), (1.0, 1.0), (0.0, 0.5), (0.0, 0.6), (0.0, 0.7), (0.0, 1.5), (0.0, 2.0)]
+    rng, lines = np.random.default_rng(0), []
+    for n in (60, 120, 240):
+        cells = []
+        for move, scale in wrong:
+            chance = stats.norm.cdf((rng.normal(size=(repetitions, n)) - move) / scale)
+            p = [p_value(row, sbc.DRAWS) for row in rng.binomial(sbc.DRAWS, chance)]
+            cells.append(f"{np.mean(np.array(p) < LEVEL / 13 / 14):.2f}")
+        lines.append(f"| {n} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", type=int, default=120)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="*", default=[], choices=list(DESIGNS))
+    parser.add_argument("--power", action="store_true", help="print what so many data sets can see, and stop")
     options = parser.parse_args()
+    if options.power:
+        print("\n".join(power()))
+        return
     began, lines, found = time.perf_counter(), [], {}
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     command = f"python -m tests.calibration.families --datasets {options.datasets} --seed {options.seed}"

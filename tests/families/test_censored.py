@@ -325,7 +325,7 @@ def test_options_that_do_not_know_limits_are_refused():
         bi.FCS(data, ignore=np.arange(len(frame)) == 3)
     with pytest.raises(bi.SpecificationError, match="cannot have the derived column 'twice'"):
         bi.FCS(data, derived={"twice": "2 * y"}, predictors={"crp": "~ twice + (1 | study)"})
-    with pytest.raises(bi.SpecificationError):
+    with pytest.raises(bi.SpecificationError, match="knows no limits"):
         bi.JointNormal(data, "crp + y ~ age + (1 | study)")
     with pytest.raises(bi.SpecificationError, match="does not complete new rows"):
         imp = MODELS["joint, a product"](data).impute(2, chains=1, tune=2, draws=2, **RUN)

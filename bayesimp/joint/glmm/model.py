@@ -21,6 +21,7 @@ from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
+from bayesimp.families.registry import censoring
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.describe import described_model
 from bayesimp.joint.glmm.factors import Factor, read_factors
@@ -132,7 +133,8 @@ class JointGLMM(ImputationModel):
                     f"'{factor.response}' is observed, and so not among its predictors"
                 )
                 out.append(Event("predictors", factor.response, text, len(factor.left_out)))
-        left = [name for name in data.variables if data.missing(name).any() and name not in self.responses]
+        known = {*self.responses, *(censoring(family) for family in data.families.values())}
+        left = [name for name in data.variables if data.missing(name).any() and name not in known]
         if left:
             text = "not imputed, because their family is 'none'; they stay incomplete"
             out.append(Event("not imputed", ", ".join(left), text, len(left)))
