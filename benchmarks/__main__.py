@@ -241,6 +241,8 @@ BENCHMARKS = {
     "joint_glmm": joint_glmm.joint_glmm,
     "joint_glmm_rows": joint_glmm.joint_glmm_rows,
     "joint_glmm_default": joint_glmm.joint_glmm_default,
+    "joint_glmm_jomo": joint_glmm.joint_glmm_jomo,
+    "joint_glmm_nuts": joint_glmm.joint_glmm_nuts,
     "crossed": crossed.crossed,
     "levels": levels.levels,
     "levels_rows": levels.levels_rows,

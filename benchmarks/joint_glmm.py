@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import bayesimp as bi
 from bayesimp.joint.glmm.model import JointGLMM
+from benchmarks.r_side import HAVE_R, r_script
 
 ANALYSIS = "y ~ x1 + x2 + (1 + x1 | study)"
 
@@ -114,3 +117,99 @@ def joint_glmm_default() -> list[str]:
     return [
         f"{len(g):,} rows: {imp.attrs['seconds']:.2f} s, smallest effective sample size of a parameter {smallest:.0f}."
     ]
+
+
+def normal_covariates(seed: int = 3) -> pd.DataFrame:
+    """Ten studies of 300: normal outcome with a random slope, two incomplete normal covariates, one never observed in one
+    study."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(10), 300)
+    u = rng.multivariate_normal([0, 0], [[0.5, 0.1], [0.1, 0.2]], 10)[g]
+    x1 = rng.normal(0, 0.5, 10)[g] + rng.normal(size=3000)
+    x2 = 0.4 * x1 + rng.normal(0, 0.5, 10)[g] + rng.normal(size=3000)
+    table = pd.DataFrame({"study": g, "y": x1 * (1 + u[:, 1]) - 0.5 * x2 + u[:, 0] + rng.normal(size=3000)})
+    for k, (name, x) in enumerate((("x1", x1), ("x2", x2))):
+        table[name] = np.where((rng.random(3000) < 0.15) | (g == k), np.nan, x)
+    return table
+
+
+def _smallest(draws: np.ndarray) -> float:
+    """Smallest bulk effective sample size; draws (chains, D, quantities)."""
+    from arviz_stats.base import array_stats
+
+    return min(
+        float(array_stats.ess(draws[:, :, k], chain_axis=0, draw_axis=1)) for k in range(draws.shape[2])
+    )
+
+
+def _analysis_draws(imp: bi.Imputations, Psi: str) -> np.ndarray:
+    """(chains, draws, 6): coefficients, and the covariance of the effects, of the analysis."""
+    posterior = imp.tree["posterior"]
+    last = posterior[Psi].values[..., -2:, -2:]
+    return np.concatenate([posterior["beta_y"].values, last[..., [0, 0, 1], [0, 1, 1]]], axis=-1)
+
+
+def _cpu(run):
+    """What a call returns, and processor seconds of all its threads."""
+    began = time.process_time()
+    return run(), time.process_time() - began
+
+
+def joint_glmm_jomo(draws: int = 2000, iterations: int = 40_000) -> list[str]:
+    """Effective draws a second of processor time of the analysis' own parameters (the smallest, beta and Psi of y), our
+    warm-up counted, the first 10 % of jomo's draws dropped; same table, 10 x 300, y ~ x1 + x2 + (1 + x1 | study), effects
+    of different variables independent in ours, kernels compiled. Binary: probit link, x1 binary, x2 a count taken as
+    normal, which is what jomo.glmer has; one study lacks x1, another x2. Goal: 20 times jomo."""
+    if not HAVE_R:
+        return ["R is not installed."]
+    binary = jolani().frame[["study", "y", "x1", "x2"]]
+    cases = {
+        "jomo.glmer": (binary, {"y": "bernoulli", "x1": "bernoulli"}, {"y": "probit", "x1": "probit"}),
+        "jomo.lmer": (normal_covariates(), {}, {}),
+    }
+    lines = [
+        "| peer | ours: effective, s | a second | jomo: effective, s | a second | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for peer, (table, families, links) in cases.items():
+        data = bi.IncompleteData(table, "study", families)
+        model = bi.JointGLMM(data, ANALYSIS, links=links, effects="separate")
+        model.impute(m=2, seed=0, chains=2, tune=1, draws=1)
+        imp, own = _cpu(lambda model=model: model.impute(m=2, seed=1, chains=2, tune=200, draws=draws))
+        ess = _smallest(_analysis_draws(imp, "Psi_y"))
+        with tempfile.TemporaryDirectory() as folder:
+            source, chain = Path(folder) / "d.csv", Path(folder) / "chain.csv"
+            table.to_csv(source, index=False)
+            report = r_script("jomo_analysis.R", source, iterations, 1, chain)
+            theirs = pd.read_csv(chain).to_numpy()[None, iterations // 10 :]
+        ess_r, seconds = _smallest(theirs), report["cpu_seconds"]
+        ratio = (ess / own) / (ess_r / seconds)
+        lines.append(
+            f"| {peer} {report['version']} | {ess:.0f}, {own:.1f} | {ess / own:.1f} | {ess_r:.0f}, {seconds:.1f} | "
+            f"{ess_r / seconds:.3f} | {ratio:.0f} |"
+        )
+    return lines
+
+
+def joint_glmm_nuts(draws: int = 1000, tune: int = 300) -> list[str]:
+    """Gibbs and NUTS on one posterior: the table of `joint_glmm`, its count taken as normal, because NUTS has no missing
+    counts. Two chains; processor seconds of all threads, those of compiling the PyMC model included."""
+    data = jolani()
+    model = bi.JointGLMM(
+        bi.IncompleteData(data.frame, "study", {"y": "bernoulli", "x1": "bernoulli"}), ANALYSIS
+    )
+    model.impute(m=2, seed=0, chains=2, tune=1, draws=1)
+    lines = [
+        "| sampler | draws | processor s | effective (smallest, analysis) | effective a second | s for 1,000 |",
+        "|---|---|---|---|---|---|",
+    ]
+    rates = []
+    for sampler, own in (("gibbs", dict(tune=300, draws=1500)), ("nuts", dict(tune=tune, draws=draws))):
+        imp, seconds = _cpu(lambda s=sampler, own=own: model.impute(m=2, seed=1, chains=2, sampler=s, **own))
+        ess = _smallest(_analysis_draws(imp, "Psi"))
+        rates.append(ess / seconds)
+        lines.append(
+            f"| {sampler} | 2 x ({own['tune']} + {own['draws']}) | {seconds:.0f} | {ess:.0f} | {ess / seconds:.2f} | "
+            f"{1000 * seconds / ess:.0f} |"
+        )
+    return [*lines, "", f"Gibbs has {rates[0] / rates[1]:.1f} times the effective draws of NUTS a second."]

@@ -53,6 +53,8 @@ class GLMMFactor:
         (n,) whether a row counts in the factor.
     trials, offset
         (n,) trials of binomials, else 1; known part of the linear predictor.
+    lower, upper
+        (n,) limits of censored values on the scale of y, infinite where there is none.
     at_cluster
         Whether the response has one value in a cluster; then the first row of each cluster counts.
     """
@@ -81,6 +83,8 @@ class GLMMFactor:
     used: NDArray[np.bool_]
     trials: Array
     offset: Array
+    lower: Array
+    upper: Array
     at_cluster: bool
 
     @property

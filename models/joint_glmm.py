@@ -11,7 +11,7 @@
 Missing cells, besides those of variables that are in no other factor, which integrate to 1:
 
     numbers             free: y = eta + sigma e, log y = eta + e of positive ones, logit y = eta + e of proportions;
-                        e flat, and the Jacobian
+                        e flat, and the Jacobian; y = limit -+ sigma exp(e) where a limit stands in place of a value
     levels, successes   summed out: prod_i sum_g prod_j sum_h prod_k p_k, over the values g of the missing variables of
                         cluster i and h of the missing cells of row j (models/levels.py)
 
@@ -178,11 +178,20 @@ def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tu
 
 
 def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters, rows: Ints) -> None:
-    """y = eta + sigma e, log y = eta + e or logit y = eta + e, for the missing numbers of factor k."""
+    """y = eta + sigma e, log y = eta + e or logit y = eta + e, for the missing numbers of factor k.
+
+    y = upper limit - sigma exp(e), or lower limit + sigma exp(e), where a limit stands in place of a value.
+    """
     eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
     e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
     if f.distribution.is_standardised and sigma is not None:
         y, jacobian = eta + sigma * e, len(rows) * pt.log(sigma)
+        limited = np.isfinite(f.lower[rows]) | np.isfinite(f.upper[rows])
+        if limited.any():
+            side = np.where(np.isfinite(f.upper[rows]), -1.0, 1.0)
+            limit = np.where(side < 0, f.upper[rows], np.where(limited, f.lower[rows], 0.0))
+            y = pt.switch(limited, limit + side * sigma * pt.exp(e), y)
+            jacobian = jacobian + (e * limited).sum()
     elif f.distribution.support.is_below_one:
         y, jacobian = pt.sigmoid(eta + e), -(pt.softplus(eta + e) + pt.softplus(-eta - e)).sum()
     else:
@@ -207,7 +216,7 @@ def _log_density(
     """log p(y | eta) of each place."""
     one, k, second = eta[0], cast(TensorVariable, parameters.scale), cast(TensorVariable, parameters.second)
     match f.distribution.name:
-        case "normal":
+        case "normal" | "censored":
             return -0.5 * ((y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi)
         case "student":
             nu, tail = second, 0.5 * (second + 1)

@@ -159,6 +159,9 @@ class Family:
         Whether the response is a number of successes out of trials, one trial if no column says how many.
     column_of_trials
         Whether the column of trials is part of the name, as in ``"binomial(n)"``.
+    is_censored
+        Whether some values are known only to lie beyond a limit. A column, whose name is part of the family's, as in
+        ``"censored(c)"``, says which (`bayesimp.families.censored`).
     as_predictor
         The function under which it predicts other variables by default, where its own model has a log link:
         ``"log"``, ``"log1p"``, or empty for the variable as it is.
@@ -185,6 +188,7 @@ class Family:
     predictor_per_level: bool = False
     takes_trials: bool = False
     column_of_trials: bool = False
+    is_censored: bool = False
     as_predictor: Literal["", "log", "log1p"] = ""
     spare_rows: int = 0
     fitted_by: Literal["", "linear", "laplace", "glmm"] = ""
@@ -194,6 +198,11 @@ class Family:
     def is_normal(self) -> bool:
         """Whether its models are the linear ones, on cross products and with conjugate updates."""
         return self.name == "normal"
+
+    @property
+    def has_normal_errors(self) -> bool:
+        """Whether values are normal given the linear predictor, whether or not all of them are seen."""
+        return self.is_normal or self.is_censored
 
     @property
     def auxiliaries(self) -> tuple[Auxiliary, ...]:

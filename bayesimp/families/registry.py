@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.binary import BERNOULLI, BINOMIAL
+from bayesimp.families.censored import CENSORED
 from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
 from bayesimp.families.hurdle import HURDLE_NEGATIVE_BINOMIAL, HURDLE_POISSON
 from bayesimp.families.levels import CATEGORICAL, ORDINAL
@@ -17,26 +18,42 @@ from bayesimp.families.robust import STUDENT
 from bayesimp.families.zero_inflated import ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.messages import suggestion
 
-__all__ = ["FAMILIES", "analysis_names", "family_of", "known_names", "read_name", "register", "trials"]
+__all__ = [
+    "FAMILIES",
+    "analysis_names",
+    "censoring",
+    "family_of",
+    "known_names",
+    "read_name",
+    "register",
+    "trials",
+]
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         NORMAL, STUDENT, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON,
         ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_POISSON, HURDLE_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL,
-        BETA, ORDINAL, CATEGORICAL, NONE,
+        BETA, CENSORED, ORDINAL, CATEGORICAL, NONE,
     )
 }  # fmt: skip
 
-CENSORED = (
-    "Values known only to lie below, above or between limits are imputed by a PyMC model of your own: bi.FromPyMC, with "
-    "bayesimp.models.detection_limit as the example. Leave them missing in the table."
+TOBIT = (
+    "Declare 'censored(c)', with c the name of a column that has 'left' where only an upper limit of the value is known, "
+    "'right' where only a lower one is, 'none' elsewhere; the limits stand in place of the values."
+)
+INTERVAL = (
+    "Values between two limits are imputed by a PyMC model of your own: bi.FromPyMC, as in "
+    "bayesimp.models.detection_limit. Leave them missing in the table."
 )
 YEO_JOHNSON = (
     "Declare 'lognormal' or 'gamma' if the variable is positive and skewed, 'student' if it has values far out, or put a "
     "transformed column into the table."
 )
-ELSEWHERE = {"censored": CENSORED, "tobit": CENSORED, "yeo_johnson": YEO_JOHNSON, "yeo-johnson": YEO_JOHNSON}
+ELSEWHERE = {
+    "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "yeo_johnson": YEO_JOHNSON,
+    "yeo-johnson": YEO_JOHNSON,
+}  # fmt: skip
 
 
 def register(family: Family) -> Family:
@@ -100,7 +117,7 @@ def analysis_names(*fitted_by: str) -> tuple[str, ...]:
 
 
 def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
-    """The family meant by a name or alias; ``"binomial(n)"`` keeps the column of trials.
+    """The family meant by a name or alias; ``"binomial(n)"`` and ``"censored(c)"`` keep the name of their column.
 
     Spaces around its name are part of it where one of the columns of the table is called so.
 
@@ -109,7 +126,8 @@ def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
     SpecificationError
         Not a family.
     """
-    if column := trials(name) if trials(name) in columns else trials(name).strip():
+    inside = trials(name) or censoring(name)
+    if column := inside if inside in columns else inside.strip():
         return f"{name.partition('(')[0]}({column})"
     for family in FAMILIES.values():
         if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
@@ -117,6 +135,11 @@ def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
                 raise SpecificationError(
                     f"Family '{family.name}' of '{variable}': say out of how many by the name of a column, "
                     f"\"{family.name}(n)\"; 0 and 1 are 'bernoulli'."
+                )
+            if family.is_censored:
+                raise SpecificationError(
+                    f"Family '{family.name}' of '{variable}': say which values are limits by the name of a column, "
+                    f"\"{family.name}(c)\"; it has 'left' (below), 'right' (above) or 'none' in each row."
                 )
             return family.name
     if isinstance(name, str) and name.lower() in ELSEWHERE:
@@ -128,8 +151,19 @@ def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
 
 def trials(name: str) -> str:
     """The column of trials of ``"binomial(n)"``, spaces and all; empty for other families."""
-    if not isinstance(name, str) or not name.endswith(")"):
-        return ""
-    head, _, inside = name[:-1].partition("(")
-    family = FAMILIES.get(head)
+    family, inside = _split(name)
     return inside if family is not None and family.column_of_trials else ""
+
+
+def censoring(name: str) -> str:
+    """The column of ``"censored(c)"`` that says which values are limits; empty for other families."""
+    family, inside = _split(name)
+    return inside if family is not None and family.is_censored else ""
+
+
+def _split(name: str) -> tuple[Family | None, str]:
+    """Family and column of ``"binomial(n)"``."""
+    if not isinstance(name, str) or not name.endswith(")"):
+        return None, ""
+    head, _, inside = name[:-1].partition("(")
+    return FAMILIES.get(head), inside

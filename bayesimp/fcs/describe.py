@@ -26,7 +26,7 @@ def described_model(model: FCS) -> str:
     lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in model.bounds.items()]
     lines += [f"  changed by a function of the user's own (post): {name}" for name in model.post]
     family = {name: block.distribution for block in model.spec.blocks for name in block.responses}
-    lines += [f"  {line}" for line in model.shift.describe(lambda name: not family[name].is_normal)]
+    lines += [f"  {line}" for line in model.shift.describe(lambda name: not family[name].has_normal_errors)]
     lines += [f"  note: {event.where}: {event.message}" for event in model.events]
     return "\n".join(lines)
 

@@ -43,7 +43,7 @@ def parameter_priors(
         priors = pr.default() if method.priors is None else method.priors
         fitted = table.full[~ignore, chained.columns[0]]
         out[f"beta_{name}"] = _beta_prior(chained, priors.beta, fitted)
-        if block.distribution.is_normal and method.residual == "common":
+        if block.distribution.has_normal_errors and method.residual == "common":
             Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
             out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
         out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")

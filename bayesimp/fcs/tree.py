@@ -53,6 +53,9 @@ def _values(model: FCS, chains: Sequence[Chain], name: str, rows: np.ndarray) ->
     values = np.tile(table.full[rows, k], (len(chains), 1))
     V = np.stack([chain.V[at[at >= 0], k - table.p] for chain in chains])
     values[:, at >= 0] = table.on_data_scale(k, V)
+    if name in model.data.variables:
+        lower, upper = model.masked.limits(name)
+        np.clip(values, lower[rows], upper[rows], out=values)  # round-off passes no limit
     if not family_of(model.data.families.get(name, "normal")).is_coded:
         return values
     levels = model.data.level_values(name)

@@ -28,6 +28,10 @@ FAR = (
 )
 ROUND_OFF = 4 * np.finfo(float).eps  # share of the mean below which a positive value is mostly round-off
 FUNCTIONS = {"log1p": np.log1p, "log": np.log}
+BEYOND_LIMITS = (
+    "Values beyond a limit of detection have the tail of a normal distribution: take the logarithm of value and limit if "
+    "the observed ones are skewed"
+)
 
 
 def look_at(name: str, others: Sequence[str]) -> str:
@@ -76,7 +80,12 @@ def imputed_events(
         if name not in exact or family.as_predictor:
             far += _far(name, family, seen, drawn)
     others = [event.where for event in far]
-    return events + [replace(event, message=f"{event.message}. {cure(event.where, others)}") for event in far]
+
+    def advice(name: str) -> str:
+        limited = name in data.families and data.variable(name).distribution.is_censored
+        return BEYOND_LIMITS if limited else cure(name, others)
+
+    return events + [replace(event, message=f"{event.message}. {advice(event.where)}") for event in far]
 
 
 def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:

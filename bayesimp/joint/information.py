@@ -140,6 +140,11 @@ def check_varies_within(
 def _check_normal(data: IncompleteData, name: str) -> None:
     data.missing(name)  # an unknown name is refused here, with suggestions
     family = data.families[name]
+    if family_of(family).is_censored:
+        raise SpecificationError(
+            f"'{name}' has family '{family}', and the joint normal model knows no limits. bi.JointGLMM and bi.FCS draw "
+            "what lies beyond a limit there."
+        )
     if not family_of(family).is_normal:
         raise SpecificationError(
             f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; others are "

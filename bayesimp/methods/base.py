@@ -41,6 +41,7 @@ __all__ = [
     "OPTIONS",
     "Method",
     "all_families",
+    "censored_families",
     "compiled_families",
     "from_dict",
     "known_methods",
@@ -61,8 +62,15 @@ def all_families() -> tuple[str, ...]:
 
 
 def compiled_families() -> tuple[str, ...]:
-    """Families whose density is compiled."""
-    return tuple(name for name in all_families() if FAMILIES[name].has_kernel)
+    """Families whose density is compiled, and of which a value is either observed or missing."""
+    return tuple(
+        name for name in all_families() if FAMILIES[name].has_kernel and not FAMILIES[name].is_censored
+    )
+
+
+def censored_families() -> tuple[str, ...]:
+    """Families of which limits may stand in place of values."""
+    return tuple(name for name in all_families() if FAMILIES[name].is_censored)
 
 
 def matched_families() -> tuple[str, ...]:

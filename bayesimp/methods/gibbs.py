@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import family_of
-from bayesimp.methods.base import OPTIONS, Method
+from bayesimp.methods.base import OPTIONS, Method, censored_families, compiled_families
 from bayesimp.methods.options import Link, check_choice, check_compatible, check_count, check_link
 from bayesimp.methods.pymc import PyMC
 from bayesimp.priors import Flat, InverseWishart, Priors, default
@@ -67,6 +67,11 @@ class Gibbs(Method):
         check_link(self.link)
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """All families with a compiled density."""
+        return (*compiled_families(), *censored_families())
+
+    @property
     def options(self) -> frozenset[str]:
         """All families."""
         return frozenset(OPTIONS)
@@ -94,11 +99,12 @@ class Gibbs(Method):
 
     def for_family(self, family: str) -> Gibbs:
         """For a non-normal family, flat priors of the coefficients (`priors.Flat`) are replaced by weak ones."""
-        beta = self.priors.beta if family_of(family).is_normal else self.priors.beta.for_generalised()
+        beta = self.priors.beta if family_of(family).has_normal_errors else self.priors.beta.for_generalised()
         return self if beta is self.priors.beta else replace(self, priors=replace(self.priors, beta=beta))
 
     def block(self, table: ChainedTable, k: int) -> Block:
         """The sampler: on cross products for a normal variable, otherwise row by row."""
+        # censored variables have the block of the factors (`FCS.conditionals`), which draws values between limits
         # kernels that tables of normal variables do not need are loaded where they are used
         if not table.blocks[k].block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import closest
-from bayesimp.methods.base import OPTIONS, Method, all_families
+from bayesimp.methods.base import OPTIONS, Method, all_families, censored_families
 from bayesimp.methods.cluster_level import ClusterLevel
 from bayesimp.methods.gibbs import IW, Bayes, Gibbs
 from bayesimp.methods.ml import ML
@@ -118,7 +118,8 @@ def markdown() -> str:
 
 
 def _row(method: Method) -> dict[str, str]:
-    every = set(method.families) == set(all_families())
+    every, limited = set(all_families()), set(censored_families())
+    named = {frozenset(every): "all", frozenset(every - limited): f"all but {', '.join(sorted(limited))}"}
     links = method.links if {"bernoulli", "binomial"} & set(method.families) and not method.matches else ()
     bounded = "normal" in method.families or method.matches
     options = [o for o in OPTIONS if o in method.options and (o != "bounds" or bounded)]
@@ -126,7 +127,7 @@ def _row(method: Method) -> dict[str, str]:
     return {
         "method": method.name,
         "what it does": method.summary,
-        "families": "all" if every else ", ".join(method.families),
+        "families": named.get(frozenset(method.families), ", ".join(method.families)),
         "level": method.level,
         "random effects": random,
         "links": ", ".join(links) or "none",

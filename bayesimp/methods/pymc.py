@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import family_of
-from bayesimp.methods.base import OPTIONS, Method, all_families
+from bayesimp.methods.base import OPTIONS, Method, all_families, censored_families
 from bayesimp.methods.options import Link, check_compatible, check_count, check_link
 from bayesimp.priors import Priors, default
 from bayesimp.priors import read as read_priors
@@ -65,8 +65,8 @@ class PyMC(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All families, including those without a compiled density."""
-        return all_families()
+        """All families, including those without a compiled density, but for censored ones."""
+        return tuple(name for name in all_families() if name not in censored_families())
 
     @property
     def options(self) -> frozenset[str]:

@@ -95,6 +95,11 @@ def _notes(data: IncompleteData) -> list[str]:
             "* whole numbers with few values: read as normal; families={...: 'poisson'} or 'ordinal' if "
             "they are counts or a scale."
         )
+    for name in data.variables:
+        if count := int(data.variable(name).censored.sum()):
+            notes.append(
+                f"{name}: {count:,} values known only to lie beyond a limit; counted among the missing ones."
+            )
     empty = [name for name in data.variables if data.missing(name).all()]
     if empty:
         notes.append(f"Nothing observed, cannot be used in a model: {', '.join(empty)}.")

@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.families.censored import check_censoring
 from bayesimp.families.columns import infer
-from bayesimp.families.registry import family_of, read_name, trials
+from bayesimp.families.registry import censoring, family_of, read_name, trials
 from bayesimp.messages import listing, suggestion
 from bayesimp.table import describe
 from bayesimp.table.clusters import Clusters
@@ -43,8 +44,9 @@ class IncompleteData:
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``,
         ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"hurdle_poisson"``,
         ``"hurdle_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"``, ``"beta"``,
-        ``"ordinal"``, ``"categorical"``, ``"none"`` or an alias of these. For the rules of inference see
-        `bayesimp.families.columns`; printing the object shows the result.
+        ``"censored(c)"`` (normal; the column c says ``"left"`` or ``"right"`` where the number is not a value but a limit
+        of detection above or below it, else ``"none"``), ``"ordinal"``, ``"categorical"``, ``"none"`` or an
+        alias of these. For the rules of inference see `bayesimp.families.columns`; printing the object shows the result.
 
     Attributes
     ----------
@@ -145,14 +147,17 @@ class IncompleteData:
             if name not in self.families:
                 raise SpecificationError(f"'{name}' is not a variable. {suggestion(name, self.variables)}")
             known = self._levels.get(name)
-            self._made[name] = Variable(name, self.families[name], self.frame[name], self.grouping, known)
+            flags = self.frame.get(censoring(self.families[name]) or None)
+            self._made[name] = Variable(
+                name, self.families[name], self.frame[name], self.grouping, known, flags
+            )
         return self._made[name]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_made": {}}  # made again when they are asked for
 
     def missing(self, name: str) -> NDArray[np.bool_]:
-        """(n,) bool, whether each cell of a variable is missing. Read-only."""
+        """(n,) bool, whether the value of each cell of a variable is missing, or censored. Read-only."""
         return self.variable(name).missing
 
     def numeric(self, name: str) -> NDArray[np.float64]:
@@ -165,6 +170,10 @@ class IncompleteData:
             A value that the variable's family does not have; the message says which and where.
         """
         return self.variable(name).numbers
+
+    def limits(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) lower and upper limits of the values of a censored variable, infinite where there is none. Read-only."""
+        return self.variable(name).limits
 
     def levels(self, name: str) -> tuple:
         """Values behind the 0, 1, ... of `numeric`; empty where these are the numbers themselves."""
@@ -268,15 +277,31 @@ class IncompleteData:
                 of_clusters = name in self.cluster_columns
                 what = "is the cluster of rows, which has no family" if of_clusters else "is not a column"
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
-        return {
-            name: read_name(chosen[name], name, self.variables) if name in chosen else infer(self.frame[name])
-            for name in self.variables
-        }
+        read = {name: read_name(family, name, self.variables) for name, family in chosen.items()}
+        flags = {censoring(family): name for name, family in read.items() if censoring(family)}
+        for column, name in flags.items():
+            if column != name and read.get(column, "none") != "none":
+                raise SpecificationError(
+                    f"families: '{column}' says how '{name}' is censored, and is itself no variable of a model; take it "
+                    "out of families."
+                )
+        read |= {column: "none" for column, name in flags.items() if column != name}
+        return {name: read[name] if name in read else infer(self.frame[name]) for name in self.variables}
 
     def _check_family(self, name: str) -> None:
         """Refuse a declared family that does not fit the column."""
+        if column := censoring(self.families[name]):
+            self._check_censoring(name, column)
         if family_of(self.families[name]).is_imputable:
             self._check_trials(name, self.families[name], self.numeric(name))
+
+    def _check_censoring(self, name: str, column: str) -> None:
+        if column == name or column not in self.frame.columns:
+            raise SpecificationError(
+                f"families: '{name}' is {self.families[name]}, and the table has no other column '{column}'. "
+                f"{suggestion(column, self.variables)}"
+            )
+        check_censoring(name, self.frame[name], self.frame[column], self.grouping.where)
 
     def _check_trials(self, name: str, family: str, successes: NDArray[np.float64]) -> None:
         column = trials(family)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
+from bayesimp.families.censored import censored_cells
 from bayesimp.families.columns import encode
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
@@ -34,6 +35,8 @@ class Variable:
         Clusters of the table, for messages.
     known_levels
         Levels that are known from a larger table; None for those of the column.
+    censoring
+        (n,) which cells are limits, of a censored variable (`bayesimp.families.censored`).
     """
 
     name: str
@@ -41,6 +44,7 @@ class Variable:
     column: pd.Series
     clusters: Clusters
     known_levels: tuple | None = None
+    censoring: pd.Series | None = None
 
     @cached_property
     def distribution(self) -> Family:
@@ -54,12 +58,30 @@ class Variable:
 
     @cached_property
     def missing(self) -> NDArray[np.bool_]:
-        """(n,) whether each cell is missing. Read-only."""
-        return _frozen(self.column.isna().to_numpy())
+        """(n,) whether the value of each cell is unknown: missing, or censored. Read-only."""
+        return _frozen(self.column.isna().to_numpy() | self.censored)
+
+    @property
+    def censored(self) -> NDArray[np.bool_]:
+        """(n,) whether each cell holds a limit in place of a value."""
+        lower, upper = self.limits
+        return np.isfinite(lower) | np.isfinite(upper)
+
+    @cached_property
+    def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) lower and upper limits of what a cell can hold, infinite where there is none. Read-only."""
+        lower, upper = np.full(len(self.column), -np.inf), np.full(len(self.column), np.inf)
+        if self.censoring is not None:
+            left, right = censored_cells(self.column, self.censoring)
+            numbers = self.column.to_numpy(np.float64, na_value=np.nan)
+            upper[left], lower[right] = numbers[left], numbers[right]
+        return _frozen(lower), _frozen(upper)
 
     @cached_property
     def _encoded(self) -> tuple[NDArray[np.float64], tuple]:
         values, levels = encode(self.column, self.family, self.clusters.where, self.known_levels)
+        if self.censoring is not None:
+            values = np.where(self.censored, np.nan, values)
         return _frozen(values), levels
 
     @property

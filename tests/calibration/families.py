@@ -36,16 +36,19 @@ from tests.calibration.joint_glmm import (
     student,
 )
 from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.uniformity import p_value
 
 TRIALS = np.random.default_rng(5).integers(1, 8, len(g))
 LABELS = ["a", "b", "c"]
+LIMITS = {"v": (-0.8, 1.5), "y": (-1.0, np.inf)}  # of detection
 LARGEST = 13.0  # of linear predictors of counts: tables with counts above 1e4 are passed over
 
-# family -> its terms in the formula of y, and their columns
+# family -> its terms in the formula of y, and their columns in the order of the model: complete ones first
 TERMS: dict[str, tuple[str, Callable]] = {
     "normal": ("v + I(v**2)", lambda v: (v, v**2)),
     "student": ("v + I(v**2)", lambda v: (v, v**2)),
-    "bernoulli": ("v * x", lambda v, x: (v, x, v * x)),
+    "censored": ("v + I(v**2)", lambda v: (v, v**2)),
+    "bernoulli": ("x + v + v:x", lambda v, x: (x, v, v * x)),
     "binomial(n)": ("v + I(v**2)", lambda v: (v, v**2)),
     "ordinal": ("v", lambda v: (v == 1, v == 2)),
     "categorical": ("v", lambda v: (v == 1, v == 2)),
@@ -79,7 +82,7 @@ def response(rng, family: str, name: str, eta: np.ndarray) -> tuple[dict, np.nda
     one, n = eta[:, 0], len(eta)
     mu, p = np.exp(np.minimum(one, LARGEST)), expit(one)
     match family:
-        case "normal":
+        case "normal" | "censored":
             variance, e = noise(rng)
             return {f"sigma2_{name}": variance}, one + e
         case "student":
@@ -155,13 +158,16 @@ def simulate(rng, family: str, prior, other: str = ""):
 def design(family: str, other: str = "") -> Design:
     prior = (
         HALF_T
-        if family in ("normal", "student", "bernoulli", "binomial(n)", "ordinal", "categorical")
+        if family in ("normal", "student", "censored", "bernoulli", "binomial(n)", "ordinal", "categorical")
         else SMALL
     )
+    limits = LIMITS if family == "censored" else {}
     families = {} if family in ("normal", "ordinal", "categorical") else {"v": family, "y": family}
+    families |= {name: f"censored({name}_is)" for name in limits}
     return Design(
         f"y ~ {TERMS[family][0]} + (1 | g)", {"v": "v ~ 1 + (1 | g)"}, pr.Priors(SIGMA, prior, BETA),
         partial(simulate, family=family, prior=prior, other=other), {"v": 1, "y": 3}, families,
+        limits=limits,
     )  # fmt: skip
 
 
@@ -176,12 +182,33 @@ TITLE = [
 ]
 
 
+def power(repetitions: int = 300) -> list[str]:
+    """How often draws that are moved, or too narrow or wide, are rejected at the level of FAMILIES_RESULTS.md.
+
+    The truth is N(0, 1) given the data, the draws N(move, scale^2), one of 13 designs with 14 quantities.
+    """
+    wrong = [(0.5, 1.0), (0.75, 1.0), (1.0, 1.0), (0.0, 0.5), (0.0, 0.6), (0.0, 0.7), (0.0, 1.5), (0.0, 2.0)]
+    rng, lines = np.random.default_rng(0), []
+    for n in (60, 120, 240):
+        cells = []
+        for move, scale in wrong:
+            chance = stats.norm.cdf((rng.normal(size=(repetitions, n)) - move) / scale)
+            p = [p_value(row, sbc.DRAWS) for row in rng.binomial(sbc.DRAWS, chance)]
+            cells.append(f"{np.mean(np.array(p) < LEVEL / 13 / 14):.2f}")
+        lines.append(f"| {n} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", type=int, default=120)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="*", default=[], choices=list(DESIGNS))
+    parser.add_argument("--power", action="store_true", help="print what so many data sets can see, and stop")
     options = parser.parse_args()
+    if options.power:
+        print("\n".join(power()))
+        return
     began, lines, found = time.perf_counter(), [], {}
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     command = f"python -m tests.calibration.families --datasets {options.datasets} --seed {options.seed}"

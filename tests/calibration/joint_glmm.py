@@ -38,6 +38,7 @@ class Design:
 
     simulate: rng -> complete table, name of a posterior variable -> its true value, in the units of the data.
     holes: variable -> the cluster in which it is never observed (None: none), besides a quarter of its other cells.
+    limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one stands.
     """
 
     analysis: str
@@ -47,6 +48,7 @@ class Design:
     holes: dict[str, int | None]
     families: dict[str, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()  # variables of clusters, deleted by clusters
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def model(self, frame: pd.DataFrame) -> bi.JointGLMM:
         data = bi.IncompleteData(frame, "g", self.families)
@@ -280,7 +282,17 @@ def delete(rng, design: Design, frame: pd.DataFrame) -> pd.DataFrame:
         if systematic is not None:
             lost |= g == systematic
         frame.loc[lost, name] = np.nan if frame[name].dtype == float else None
+    for name, (low, high) in design.limits.items():
+        v = frame[name]
+        frame[f"{name}_is"] = np.select([v < low, v > high], ["left", "right"], "none")
+        frame[name] = v.clip(low, high)
     return frame
+
+
+def unknown(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """(n,) whether a value is missing or censored."""
+    limited = frame[f"{name}_is"] != "none" if f"{name}_is" in frame else False
+    return np.asarray(frame[name].isna() | limited)
 
 
 def quantities(design: Design, frame: pd.DataFrame, posterior, values) -> dict[str, np.ndarray]:
@@ -298,7 +310,7 @@ def quantities(design: Design, frame: pd.DataFrame, posterior, values) -> dict[s
         out |= {f"{name}[{k}]": flat[:, k] for k in range(flat.shape[1])}
     y = values["y"] - values["y"].mean(axis=1, keepdims=True)
     for name in design.holes:
-        lost = np.flatnonzero(frame[name].isna())
+        lost = np.flatnonzero(unknown(frame, name))
         v = values[name]
         out[f"cell of {name}"] = v[:, lost[len(lost) // 2]]
         out[f"mean of {name}"] = v[:, lost].mean(axis=1)
@@ -315,6 +327,7 @@ def positions(data: bi.IncompleteData, frame: pd.DataFrame) -> dict[str, np.ndar
         if isinstance(frame[name].dtype, pd.CategoricalDtype)
         else frame[name].to_numpy(float)
         for name in data.variables
+        if data.families[name] != "none"
     }
 
 
@@ -359,6 +372,7 @@ def ranks(
 
 
 # values that tables may hold, by family; tables with others are passed over
+FEW = 12  # values of a variable with limits, below which a table is passed over
 POSITIVE, MANY = (1e-8, 1e8), (0.0, 1e4)
 LIMITS = {
     "gamma": POSITIVE, "inverse_gaussian": POSITIVE, "lognormal": POSITIVE, "beta": (1e-8, 1 - 1e-8),
@@ -370,8 +384,10 @@ LIMITS = {
 
 def usable(design: Design, frame: pd.DataFrame) -> bool:
     """Whether every variable has two observed values and a missing one, and no number is too extreme to be held."""
-    for name in frame.columns.drop("g"):
-        seen = frame[name].dropna()
+    for name in frame.columns.drop(["g", *(f"{limited}_is" for limited in design.limits)]):
+        seen = frame[name][~unknown(frame, name)]
+        if name in design.limits and len(seen) < FEW:
+            return False
         if seen.nunique() < 2 or (name in design.holes and len(seen) == len(frame)):
             return False
         if isinstance(seen.dtype, pd.CategoricalDtype):

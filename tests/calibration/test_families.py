@@ -24,10 +24,13 @@ def test_every_family_has_a_design_of_both_roles():
         if joint_glmm.usable(own, frame):
             model = own.model(frame)
             assert list(model.responses) == ["v", "y"], name
+            columns = [column.name.replace(" ", "") for column in model.factors[1].fixed]
+            written = families.TERMS[name][0].replace(" ", "").split("+")
+            assert columns == ["Intercept", *written] or name in ("ordinal", "categorical"), (name, columns)
 
 
 @pytest.mark.calibration
-@pytest.mark.parametrize("name", ["lognormal", "hurdle_negative_binomial"])
+@pytest.mark.parametrize("name", ["lognormal", "hurdle_negative_binomial", "censored"])
 def test_ranks_are_uniform(name):
     assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 15, seed=1, tune=80, thin=3)) > LEVEL
 
@@ -44,6 +47,22 @@ def test_every_design_in_full(name):
 @pytest.mark.parametrize("name", ["lognormal", "hurdle_poisson"])
 def test_a_child_left_out_is_rejected(name):
     ranks = joint_glmm.ranks(DESIGNS[name], 60, 2, tune=60, thin=2, spoil=without_child("v", "y"))
+    assert sbc.overall(ranks) < REJECTED
+
+
+def without_limits(model):
+    """Censored values as if they were missing at random."""
+    frame = model.data.frame.copy()
+    for name in ("v", "y"):
+        frame.loc[model.data.missing(name), name] = np.nan
+    return DESIGNS["censored"].model(frame)
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+@pytest.mark.parametrize("spoil", [without_limits, without_child("v", "y")])
+def test_limits_and_a_child_left_out_are_rejected(spoil):
+    ranks = joint_glmm.ranks(DESIGNS["censored"], 60, 2, tune=60, thin=2, spoil=spoil)
     assert sbc.overall(ranks) < REJECTED
 
 

@@ -211,9 +211,38 @@ def between():
     return frame, families, formula, factors, ("h", "k", "x", "t", "y"), laws
 
 
+def limited():
+    """Limits of detection of a covariate, with its square, below and above; and of the response, a leaf."""
+    rng, frame, n = base(12)
+    frame["x"] = 3.0 + 2.0 * rng.normal(size=n)
+    frame["y"] = frame.x + rng.normal(size=n)
+    for name, low, high in (("x", 2.5, 5.0), ("y", 2.0, 99.0)):
+        v = frame[name]
+        frame[f"{name}_is"] = np.select([v < low, v > high], ["left", "right"], "none")
+        frame[name] = v.clip(low, high)
+        holes(rng, frame, name, 4)
+    laws = [
+        Law("x", "normal", ONE, ONE, free=True),
+        Law("y", "normal", lambda c: [1.0, c["x"], c["x"] ** 2], ONE, leaf=True),
+    ]
+    families = {"x": "censored(x_is)", "y": "censored(y_is)"}
+    return frame, families, "y ~ x + I(x**2) + (1 | g)", {"x": "x ~ 1 + (1 | g)"}, ("x", "y"), laws
+
+
 CASES = {
     case.__name__: case
-    for case in (product_and_slope, levels, square, positive, proportion, robust, inflated, hurdles, between)
+    for case in (
+        product_and_slope,
+        levels,
+        square,
+        positive,
+        proportion,
+        robust,
+        inflated,
+        hurdles,
+        between,
+        limited,
+    )
 }
 
 
@@ -259,13 +288,18 @@ def longhand(model, joint, frame, laws, theta, **options):
         for row, value in zip(model.table.row[rows], values, strict=True):
             at = own.g == frame.g[row] if law.at_cluster else own.index == row
             own.loc[at, law.response] = value
-            if law.family == "normal":
+            if frame.get(f"{law.response}_is", {row: "none"})[row] != "none" and not np.isnan(
+                frame[law.response][row]
+            ):
+                jacobian += np.log(abs(value - frame[law.response][row]))  # of limit -+ sigma exp(e)
+            elif law.family == "normal":
                 jacobian += 0.5 * np.log(theta[f"sigma2_{law.response}"])
             elif law.family == "student":
                 jacobian += np.log(theta[f"sigma_{law.response}"])
             else:
                 jacobian += np.log(value * (1 - value) if law.family == "beta" else value)
     sd = {law.response: 1.5 for law in laws}
+    own = own.drop(columns=[name for name in own if name.endswith("_is")])
     return jacobian + log_posterior(own, laws, theta, beta_sd=sd, Sigma=(5.0, 0.3), Psi=(8.0, 0.4), **options)
 
 
@@ -339,6 +373,7 @@ def no_jacobian(monkeypatch):
         (independent_effects, "product_and_slope"),
         (stale_means, "between"),
         (no_jacobian, "positive"),
+        (no_jacobian, "limited"),
     ],
 )
 def test_wrong_variants_are_told_apart(monkeypatch, wrong, name):

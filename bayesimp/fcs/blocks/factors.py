@@ -1,10 +1,11 @@
-"""Conditional models of chained equations as factors, for values that are drawn given analyses.
+"""Conditional models of chained equations as factors, for values that are drawn given analyses, or between limits.
 
     p(x | w, y)  ~  p(x | w, v) p(y | x, w, u)
 
 The first is the model of x given the other covariates, the second the analysis. They are factors as those of a joint
 GLMM (joint/glmm/table.py), by whose kernels values are drawn; but the models of other covariates, in which x is a
-predictor, are not part of the law of x. That makes these chained equations. Each factor has the working scale of
+predictor, are not part of the law of x. That makes these chained equations. A censored variable that is in no analysis
+has the first factor alone. Each factor has the working scale of
 its block (fcs/scale.py), and so the priors that the block has otherwise.
 """
 
@@ -139,7 +140,8 @@ def _shifted(table: FactorTable, shift: Shift, data: IncompleteData) -> FactorTa
     for k, factor in enumerate(table.factors):
         unit = a.unit[k] if factor.family.is_standardised else 1.0
         moved = shift.rows(factor.response, data)[table.row, 0] / unit
-        offset[:, k] = np.where(np.isnan(table.Y[:, k]), moved, 0.0)
+        offset[:, k] = 0.0
+        offset[table.free[k], k] = moved[table.free[k]]
     return replace(table, arrays=a._replace(offset=offset))
 
 

@@ -24,7 +24,7 @@ from bayesimp.fcs.blocks.factors import Substantive
 from bayesimp.fcs.blocks.glmm import acceptance
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
-from bayesimp.joint.glmm.chain import ChainState, numbers
+from bayesimp.joint.glmm.chain import ChainState, fill_censored, numbers
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import Work
 from bayesimp.kernels.families.codes import NORMAL
@@ -86,7 +86,21 @@ class SubstantiveBlock(Block):
             V = self.models.table.V[:, self.own.variable]
             each = numbers(self.models.table, k, start)[self.models.table.arrays.cluster]
             self._put(chain, np.where(np.isnan(V), each, V))
+        if len(self.models.table.free[k]) < len(self.models.table.missing[k]):
+            self._start_beyond_limits(chain)
         return theta
+
+    def _start_beyond_limits(self, chain: Chain) -> None:
+        """Censored values start beyond their limits, the others as they are."""
+        table, own = self.models.table, self.own
+        V, Y = table.V.copy(), table.Y.copy()
+        fill_censored(table, self.k, chain.rng, V, Y)
+        others = np.isnan(V[own.row, own.variable])
+        column = own.column + self.table.p
+        V[own.row[others], own.variable] = self.table.on_data_scale(
+            column, chain.V[own.loop[others], own.column]
+        )
+        self._put(chain, V[:, own.variable])
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """The factors have the shift (`factors.substantive`)."""
@@ -110,12 +124,10 @@ class SubstantiveBlock(Block):
             if not sampler.update_covariance(k):
                 return -1
         V = sampler.state.V[:, self.own.variable]
-        if table.leaf[k]:
-            rows = table.missing[k]
-            if len(rows):
-                V[rows] = numbers(table, k, sampler.leaf(k))
-        else:
-            sampler.update_cells(k)
+        sampler.update_cells(k)
+        rows = table.free[k]
+        if table.leaf[k] and len(rows):
+            V[rows] = numbers(table, k, sampler.leaf(k))
         self._put(chain, V)
         self._keep(theta)
         theta.own["moved"] += sampler.chain.moved[k]
@@ -133,6 +145,8 @@ class SubstantiveBlock(Block):
             V[at, holes.variable] = self.table.on_data_scale(k, chain.V[holes.loop[here], holes.column])
             if name in models.names:
                 f = models.names.index(name)
+                lower, upper = table.limits[f]
+                V[at, holes.variable] = np.clip(V[at, holes.variable], lower[at], upper[at])  # round-off
                 Y[at, f] = self._response(f, V[at, holes.variable])
         K = len(thetas)
         sd = np.array([theta.own["sd"][0] for theta in thetas])

@@ -24,7 +24,7 @@ from bayesimp.methods import Bayes, ClusterLevel, Method, SingleLevel
 from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Analyses", "check_drawn", "check_options", "read_analyses"]
+__all__ = ["Analyses", "check_drawn", "check_limited", "check_options", "read_analyses"]
 
 TAKEN = "'bayes' and 'iw' (with one residual variance), 'norm', 'glm' and '2lonly' (without donors)"
 
@@ -159,6 +159,8 @@ def check_drawn(
         Its method is another one, it has bounds, or the response of an analysis predicts a covariate.
     """
     name, method = block.name, block.method
+    if not (name in analyses or name in analyses.covariates):
+        return
     if name in bounded:
         raise SpecificationError(
             f"bounds['{name}']: '{name}' is in an analysis, and values drawn given the analysis take no bounds. Take one "
@@ -183,3 +185,26 @@ def check_drawn(
                     f"a covariate of '{analyses.formulas[response].text}': what '{response}' says of it comes from there "
                     f"and would count twice. Take '{response}' out of the formula of '{name}'."
                 )
+
+
+def check_limited(block: ConditionalModel, base: BaseColumns, ignore: NDArray[np.bool_] | None) -> None:
+    """Refuse a model of a censored variable that cannot be a factor from which its values are drawn.
+
+    Raises
+    ------
+    SpecificationError
+        Rows to be ignored, or a derived column among its predictors.
+    """
+    name = block.name
+    if ignore is not None and ignore.any():
+        raise SpecificationError(
+            f"ignore: '{name}' is {block.family}, and its parameters are drawn given its completed values, also those of "
+            f"the {int(ignore.sum()):,} rows. Leave these rows out of the table, or take ignore= out."
+        )
+    for column in (*block.fixed, *block.random):
+        parts = [part for part in (column.base, *(column.over or ())) if part in base.derived]
+        if any(base.derived[part].column is not None for part in parts):
+            raise SpecificationError(
+                f"'{name}' is {block.family}, and its model cannot have the derived column '{parts[0]}'. Write the "
+                "expression in its formula, or take the column out of it."
+            )

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.fcs.specification.analyses import Analyses, check_drawn, check_options, read_analyses
+from bayesimp.fcs.specification.analyses import (
+    Analyses,
+    check_drawn,
+    check_limited,
+    check_options,
+    read_analyses,
+)
 from bayesimp.fcs.specification.completion import completed
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.drafts import draft
@@ -110,9 +116,12 @@ def conditionals(
             draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
         )
     made = completed(drafts, base, given, why, logs, compatible, ignore, analyses)
-    drawn = tuple(name for name in made if name in analyses or name in analyses.covariates)
+    limited = [name for name in made if made[name].distribution.is_censored]
+    drawn = tuple(n for n in made if n in analyses or n in analyses.covariates or n in limited)
     for name in drawn:
         check_drawn(made[name], analyses, base, bounded)
+    for name in limited:
+        check_limited(made[name], base, ignore)
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
     exact = {name: _exact(data, name, method_of.get(name)) for name in incomplete}

@@ -57,7 +57,7 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
             f"{hint}, so they are imputed as categories; if they are quantities and not codes, "
             f"pandas.to_numeric(table['{name}'], errors='coerce') makes them numbers"
         )
-    if clusters == 1:
+    if clusters == 1 and not family.is_censored:
         return (
             SingleLevel(),
             "observed in one cluster only, so that clusters cannot be told apart: they are ignored",
@@ -65,6 +65,28 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     if not family.has_kernel:
         return PyMC(), f"{family.name} has no compiled density: its PyMC model is sampled"
     return Bayes(), why
+
+
+def _check_censored(data: IncompleteData, name: str, method: Method) -> None:
+    """Refuse methods that know only values that are observed or missing, with the reason."""
+    family = data.families[name]
+    if of_clusters(data, name):
+        raise SpecificationError(
+            f"'{name}' is {family} and has one value in each cluster: limits of such variables are not supported. Leave "
+            f"it out, methods={{'{name}': None}}, or write your own PyMC model for it (bi.FromPyMC)."
+        )
+    if family_of(family).name in method.families:
+        return
+    if method.matches:
+        why = "imputes values that are observed in other rows, and beyond its limits none is"
+    elif method.name == "pymc":
+        why = "draws parameters given observed values only; NUTS with limits is sampler='nuts' of JointGLMM"
+    else:
+        why = "draws parameters given observed values only, as if those beyond a limit were missing at random"
+    raise SpecificationError(
+        f"'{name}' is {family}, and method '{method.name}' {why}. Use 'bayes', which draws values beyond a limit there: "
+        f"methods={{'{name}': 'bayes'}}."
+    )
 
 
 def check_family(data: IncompleteData, name: str, method: Method) -> None:
@@ -82,6 +104,8 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
+    if family_of(family).is_censored:
+        _check_censored(data, name, method)
     if plain not in method.families:
         if not (method.matches or family_of(family).has_kernel):
             raise SpecificationError(

@@ -1,6 +1,7 @@
 """Which cells and rows the sampler of a joint GLMM visits: missing cells and how they are drawn, rows used by factor.
 
-A variable that is in no other factor is a leaf: its missing cells are drawn only where tables are completed.
+A variable that is in no other factor is a leaf: its missing cells are drawn only where tables are completed. Its censored
+cells, which say something about its own parameters, are part of the chain.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, C
 from bayesimp.kernels.factors.together import can_move_together
 from bayesimp.notation import Array
 
-__all__ = ["bare_clusters", "missing_cells", "used_rows"]
+__all__ = ["bare_clusters", "is_censored", "missing_cells", "used_rows"]
 
 
 def missing_cells(
@@ -25,6 +26,7 @@ def missing_cells(
     columns: Sequence[Sequence[tuple]],
     compiler: Compiler,
     V: Array,
+    limits: Sequence[tuple[Array, Array]],
     first: NDArray[np.int64],
     analyses_only: bool,
 ) -> tuple[Cells, NDArray[np.bool_]]:
@@ -33,6 +35,7 @@ def missing_cells(
     begin = np.concatenate([[0], np.cumsum([len(part) for part in columns])])
     K, T = len(factors), len(flat)
     rows, start, kind, child, of, wide, active, mean, mean_of = [], [0], [], [0], [], [], [], [0], []
+    lower, upper = [np.empty(0)], [np.empty(0)]
     leaf = np.ones(K, dtype=bool)
     for k in range(K):
         of_mean = [degree(tokens, places[k], lambda e: 0) for tokens in compiler.averaged]
@@ -53,22 +56,25 @@ def missing_cells(
             mask = np.zeros(T, dtype=bool)
             mask[own] = degrees[own] > 0
             active.append(mask)
-            linear &= factors[l].family.is_normal and not (degrees[own] >= NONLINEAR).any()
+            linear &= factors[l].family.has_normal_errors and not (degrees[own] >= NONLINEAR).any()
         child.append(len(of))
         mean_of += [e for e, d in enumerate(of_mean) if d]
         mean.append(len(mean_of))
         kind.append(_kind(factors[k], linear))
-        missing = np.isnan(V[:, places[k]]) & (not leaf[k])
+        missing = np.isnan(V[:, places[k]]) & ((not leaf[k]) | is_censored(limits[k]))
         if factors[k].at_cluster:
             missing &= np.isin(np.arange(len(V)), first[:-1])
         rows += np.flatnonzero(missing).tolist()
+        lower.append(limits[k][0][missing])
+        upper.append(limits[k][1][missing])
         start.append(len(rows))
 
     def ints(x: list) -> NDArray[np.int64]:
         return np.array(x, dtype=np.int64)
 
     return Cells(
-        ints(start), ints(rows), ints(kind), ints(child), ints(of), np.array(wide, dtype=bool),
+        ints(start), ints(rows), np.concatenate(lower), np.concatenate(upper), ints(kind), ints(child), ints(of),
+        np.array(wide, dtype=bool),
         np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
     ), leaf  # fmt: skip
 
@@ -78,16 +84,26 @@ def _kind(factor: Factor, linear: bool) -> int:
     family = factor.family
     if family.is_coded or family.takes_trials:
         return ENUMERATE
-    if family.is_normal:
+    if family.has_normal_errors:
         return GAUSSIAN if linear else SLICE
     return COUNT if family.is_count else SLICE
 
 
-def bare_clusters(factor: Factor, leaf: bool, y: Array, cluster: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Clusters in which nothing of a response is observed, of factors with effects that other factors wait for."""
+def is_censored(limits: tuple[Array, Array]) -> NDArray[np.bool_]:
+    """(n,) whether a limit stands in place of a value."""
+    return np.isfinite(limits[0]) | np.isfinite(limits[1])
+
+
+def bare_clusters(
+    factor: Factor, leaf: bool, known: NDArray[np.bool_], cluster: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Clusters in which nothing of a response is known, of factors with effects that other factors wait for.
+
+    known (n,): whether a row has a value of the response, or a limit.
+    """
     if leaf or not factor.effects or not can_move_together(factor.code):
         return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.bincount(cluster, ~np.isnan(y)) == 0).astype(np.int64)
+    return np.flatnonzero(np.bincount(cluster, known) == 0).astype(np.int64)
 
 
 def used_rows(
@@ -95,10 +111,12 @@ def used_rows(
     V: Array,
     places: Sequence[int],
     leaf: NDArray[np.bool_],
+    censored: NDArray[np.bool_],
     first: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """(n, K) whether a row counts in a factor: of a leaf, where it is observed; of a variable of clusters, once."""
-    used = ~(np.isnan(V[:, places]) & leaf)
+    """(n, K) whether a row counts in a factor: of a leaf, where it is observed or censored; of a variable of clusters,
+    once."""
+    used = ~(np.isnan(V[:, places]) & leaf & ~censored)
     once = np.zeros(len(V), dtype=bool)
     once[first[:-1]] = True
     for k, factor in enumerate(factors):

@@ -14,7 +14,7 @@ from bayesimp.kernels.families.responses import dispersed_aux
 from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["ChainState", "filled", "numbers", "start_chain"]
+__all__ = ["ChainState", "fill_censored", "filled", "numbers", "start_chain"]
 
 Array = NDArray[np.float64]
 
@@ -76,12 +76,14 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
 
 
 def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
-    """V and Y with missing values drawn from observed ones, but for leaves."""
+    """V and Y with missing values drawn from observed ones, but for leaves; censored ones near their limits."""
     V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
     for k, factor in enumerate(table.factors):
-        if table.leaf[k] or not len(table.missing[k]):
+        if len(table.missing[k]) > len(table.free[k]):
+            fill_censored(table, k, rng, V, Y)
+        rows = table.free[k]
+        if table.leaf[k] or not len(rows):
             continue
-        rows = table.missing[k]
         drawn = rng.choice(table.observed[k], len(rows))
         if factor.at_cluster:
             drawn = rng.choice(table.observed[k], table.clusters)[arrays.cluster[rows]]
@@ -90,6 +92,18 @@ def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
         Y[rows, k] = drawn
         V[rows, arrays.variable[k]] = numbers(table, k, drawn)
     return V, Y
+
+
+def fill_censored(table: FactorTable, k: int, rng: np.random.Generator, V: Array, Y: Array) -> None:
+    """Censored values of factor k, half a standard deviation beyond their limits on average."""
+    a, (lower, upper) = table.arrays, table.limits[k]
+    away = np.abs(rng.standard_normal(len(upper))) * a.unit[k]
+    for rows, values in (
+        (np.flatnonzero(np.isfinite(upper)), upper - away),
+        (np.flatnonzero(np.isfinite(lower)), lower + away),
+    ):
+        V[rows, a.variable[k]] = values[rows]
+        Y[rows, k] = (values[rows] - a.center[k]) / a.unit[k]
 
 
 def numbers(table: FactorTable, k: int, y: Array) -> Array:

@@ -59,15 +59,17 @@ def _factor(model: JointGLMM, k: int, block: int, at: int) -> GLMMFactor:
     precision, shifted = beta_of(table, model.priors, k)
     mean = np.linalg.solve(precision, shifted) if precision.any() else np.zeros(len(shifted))
     variance = None
-    if family.is_normal:
+    if family.has_normal_errors:
         variance = pr.rescale(resolved_variance(model.priors, table, k), scale.s)
         variance.require_proper(1, f"sigma2 of '{factor.response}'", "NUTS", CURE)
+    lower, upper = ((limit - a.center[k]) / a.unit[k] for limit in table.limits[k])
     return GLMMFactor(
         tree_name(factor), family.name, link, tuple(str(x) for x in factor.levels),
         tuple(column.name for column in factor.fixed), tuple(column.name for column in factor.random),
         int(a.column[k]), scale.T, scale.s, scale.c, scale.intercept, scale.random, mean, precision, variance, block,
         at, int(a.variable[k]), float(a.center[k]), float(a.unit[k]), a.value[a.level[k] : a.level[k + 1]],
-        a.used[:, k], a.trials[:, k], a.offset[:, k], factor.at_cluster,
+        a.used[:, k], a.trials[:, k], a.offset[:, k],
+        lower, upper, factor.at_cluster,
     )  # fmt: skip
 
 

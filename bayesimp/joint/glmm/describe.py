@@ -22,11 +22,13 @@ def described_model(model: JointGLMM) -> str:
         count = int(data.missing(factor.response).sum())
         what = "analysis" if factor.is_analysis else "imputation"
         level = ", one value in a cluster" if factor.at_cluster else ""
-        lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing)")
+        censored = int(data.variable(factor.response).censored.sum())
+        beyond = f", {censored:,} of them beyond a limit" if censored else ""
+        lines.append(f"  {factor.formula}   ({factor.family.name}{level}; {what}; {count:,} missing{beyond})")
     lines.append(f"  priors '{model.priors.name}', on the scale of the data:")
     for name, prior in model.parameter_priors.items():
         lines.append(f"    {name}: {describe(prior, _labels(model, name))}")
-    normal = {factor.response for factor in model.factors if factor.family.is_normal}
+    normal = {factor.response for factor in model.factors if factor.family.has_normal_errors}
     lines += [f"  {line}" for line in model.shift.describe(lambda name: name not in normal)]
     lines += [f"  note: {event.where}: {event.message}" for event in model.events]
     return "\n".join(lines)

@@ -280,11 +280,16 @@ def made_factor(
     """
     record = data.variable(name)
     family = family_of(record.family)
-    if not family.has_kernel and not family.is_normal:
+    if not family.has_kernel and not family.has_normal_errors:
         raise SpecificationError(
             f"'{name}': the joint model needs compiled code for the density of its family, and {record.family} has none."
         )
     at_cluster = of_clusters(data, name)
+    if at_cluster and family.is_censored:
+        raise SpecificationError(
+            f"'{name}' is {record.family} and has one value in each cluster: limits of such variables are not supported. "
+            "Write your own PyMC model for it (bi.FromPyMC)."
+        )
     if at_cluster and formula.random is not None:
         raise SpecificationError(
             f"'{formula.text}': '{name}' has one value in each cluster, so that its model has no cluster effects; take "

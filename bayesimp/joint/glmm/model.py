@@ -21,6 +21,7 @@ from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
+from bayesimp.families.registry import censoring
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.describe import described_model
 from bayesimp.joint.glmm.factors import Factor, read_factors
@@ -132,7 +133,8 @@ class JointGLMM(ImputationModel):
                     f"'{factor.response}' is observed, and so not among its predictors"
                 )
                 out.append(Event("predictors", factor.response, text, len(factor.left_out)))
-        left = [name for name in data.variables if data.missing(name).any() and name not in self.responses]
+        known = {*self.responses, *(censoring(family) for family in data.families.values())}
+        left = [name for name in data.variables if data.missing(name).any() and name not in known]
         if left:
             text = "not imputed, because their family is 'none'; they stay incomplete"
             out.append(Event("not imputed", ", ".join(left), text, len(left)))
@@ -162,7 +164,7 @@ class JointGLMM(ImputationModel):
             intercept = float(np.log(self.table.observed[k].mean())) if family.has_log_mean_intercept else 0.0
             shape = (len(factor.fixed), factor.predictors)
             out[f"beta_{tree_name(factor)}"] = own.on_data(scale, shape, intercept)
-            if family.is_normal:
+            if family.has_normal_errors:
                 out[f"sigma2_{tree_name(factor)}"] = resolved_variance(self.priors, self.table, k)
         for group in blocks_of(self.factors, self.separate)[0]:
             if sum(self.factors[k].effects for k in group):
@@ -213,7 +215,7 @@ class JointGLMM(ImputationModel):
         out = {}
         for factor in self.factors:
             clusters: Any = "of clusters" if factor.at_cluster else "random" if factor.random else "ignored"
-            normal = factor.family.is_normal
+            normal = factor.family.has_normal_errors
             out[factor.response] = Contents(factor.formula, clusters, normal, is_factor=True)
         return out
 

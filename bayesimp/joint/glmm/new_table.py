@@ -41,6 +41,12 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
         The new rows do not fit the model; the message names variable and rows.
     """
     factors, data = model.factors, model.data
+    for factor in factors:
+        if factor.family.is_censored:
+            raise SpecificationError(
+                f"JointGLMM does not complete new rows of a table with limits of detection ('{factor.response}' is "
+                f"{factor.family_name}). Impute the rows with those of the run: one table, one call of impute."
+            )
     formulas = [predictors(factor.formula) for factor in factors]
     for factor in factors:
         over = [c.name for c in (*factor.fixed, *factor.random) if c.over is not None or c.within]

@@ -1,7 +1,8 @@
 """Log likelihood, log prior and replicates of a joint GLMM at posterior draws.
 
     log likelihood    log p_k(y_kij | eta_kij)      of each factor k, in every row where y_k is observed: given cluster
-                                                    effects, and with the missing cells of other variables as drawn
+                                                    effects, and with the missing cells of other variables as drawn;
+                                                    log P_k(y_kij beyond its limit | eta_kij) where y_k is censored
     log prior         log p(beta_k), log p(sigma_k), log p(s, R) of Psi = diag(s) R diag(s) at centred columns,
                       log p(shape_k^-1/2), log p(increments of cutpoints_k)
     replicates        y_rep,1 .. y_rep,K factor by factor, each given those before it; effects of the draw, or of
@@ -20,15 +21,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import log_ndtr
 
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.imputation.tree import cluster_labels
+from bayesimp.joint.glmm.cells import is_censored
 from bayesimp.joint.glmm.chain import ChainState, numbers
 from bayesimp.joint.glmm.posterior import posterior, tree_name
 from bayesimp.joint.glmm.prior import beta_of, blocks_of, layout_of, resolved_Psi, resolved_variance
 from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.joint.pointwise import REPLICATES, generator
 from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.density import log_densities
@@ -132,15 +136,28 @@ def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
                 a.family[k], np.ascontiguousarray(table.Y[own, k]), np.ascontiguousarray(a.trials[own, k]),
                 sampler.predictors(k, own), sampler.state.shape[k], sampler.state.cuts, np.int64(k), last, value,
             )  # fmt: skip
-            out[k][place] = value - np.log(a.unit[k])
+            value -= np.log(a.unit[k])
+            _censored(table, k, own, sampler, value)
+            out[k][place] = value
     return _dataset(model, rows, out)
 
 
+def _censored(table: FactorTable, k: int, own: Rows, sampler: Sampler, value: Array) -> None:
+    """value (n,) <- log P(y below an upper limit, or above a lower one) where a limit stands in place of a value."""
+    lower, upper = (limit[own] for limit in table.limits[k])
+    a, sd = table.arrays, sampler.state.shape[k]
+    for at, limit, side in ((np.isfinite(upper), upper, 1.0), (np.isfinite(lower), lower, -1.0)):
+        if at.any():
+            z = (limit[at] - a.center[k]) / a.unit[k] - sampler.predictors(k, own[at])[:, 0]
+            value[at] = log_ndtr(side * z / sd)
+
+
 def _observed(model: JointGLMM, k: int) -> Rows:
-    """Rows of factor k in which its response is observed, in the order of the table; of a variable of clusters, the first
-    row of each cluster, in the order of clusters."""
+    """Rows of factor k in which its response is observed or censored, in the order of the table; of a variable of
+    clusters, the first row of each cluster, in the order of clusters."""
     table = model.table
-    rows = np.flatnonzero(table.arrays.used[:, k] & ~np.isnan(table.Y[:, k]))
+    known = ~np.isnan(table.Y[:, k]) | is_censored(table.limits[k])
+    rows = np.flatnonzero(table.arrays.used[:, k] & known)
     key = table.order[table.arrays.cluster[rows]] if model.factors[k].at_cluster else table.row[rows]
     return rows[np.argsort(key)]
 
@@ -170,7 +187,7 @@ def _log_prior(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     for k, factor in enumerate(model.factors):
         end, scale = tree_name(factor), table.scales[k]
         out[f"beta_{end}"] = _log_normal(model, k, request.of(h.beta[k]))
-        if factor.family.is_normal:
+        if factor.family.has_normal_errors:
             variance = (request.of(h.sd[:, :, k]) * scale.s[0]) ** 2
             prior = resolved_variance(model.priors, table, k)
             out[f"sigma2_{end}"] = prior.log_density(
@@ -205,6 +222,13 @@ def _log_normal(model: JointGLMM, k: int, beta_w: Array) -> Array:
 def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     """Replicates of the observed cells: response -> (chain, draw, row_<response>)."""
     model, data = run.model, run.model.data
+    for factor in model.factors:
+        if factor.family.is_censored:
+            raise SpecificationError(
+                f"posterior_predictive: of '{factor.response}' the values beyond limits are not seen, so that "
+                "replicates, which have no limits, would differ from what is observed under the true model too. Look at "
+                "log_likelihood, or compare what is imputed with replicates of your own."
+            )
     rows = [np.flatnonzero(~data.missing(factor.response)) for factor in model.factors]
     shape = run.history.chains, run.history.draws // request.thin
     out = [np.empty((*shape, len(own))) for own in rows]

@@ -74,7 +74,7 @@ def _of_factor(
         yield f"beta_{end}", (fixed, level), beta, labels | {level: [str(x) for x in factor.levels[1:]]}
     else:
         yield f"beta_{end}", (fixed,), beta[..., 0], labels
-    if factor.family.is_normal:
+    if factor.family.has_normal_errors:
         yield f"sigma2_{end}", (), (h.sd[:, :, k] * table.scales[k].s[0]) ** 2, {}
     if not h.aux[k].shape[-1]:
         return

@@ -86,7 +86,7 @@ def layout_of(factors: Sequence[Factor], separate: bool) -> FactorPriors:
 
 def factor_beta(prior: CoefficientPrior, factor: Factor) -> CoefficientPrior:
     """The prior of a factor's coefficients: weak where it is flat and the likelihood may have no maximum."""
-    return prior if factor.family.is_normal else prior.for_generalised()
+    return prior if factor.family.has_normal_errors else prior.for_generalised()
 
 
 def beta_of(table: FactorTable, priors: pr.Priors, k: int) -> tuple[Array, Array]:
@@ -146,7 +146,7 @@ def factor_priors(
         scale_k = table.scales[k]
         Q0, t0 = beta_of(table, priors, k)
         beta.append((np.ascontiguousarray(Q0), np.ascontiguousarray(t0)))
-        if not factor.family.is_normal or only not in (None, k):
+        if not factor.family.has_normal_errors or only not in (None, k):
             variance.append(CovarianceUpdate(4, 0.0, np.zeros((1, 1)), np.zeros(1)))
             continue
         Sigma = pr.rescale(resolved_variance(priors, table, k), scale_k.s)

@@ -198,7 +198,7 @@ class Compiler:
         cure = (
             f"Put {written} into the table as a column and impute that, or declare a family without them "
             f"(families={{'{name}': 'lognormal'}} or 'gamma' for positive numbers)."
-            if family.is_normal
+            if family.has_normal_errors
             else f"Add a number that keeps it inside, as in log({write(Name(name))} + 1), or put {written} into the "
             "table as a column and impute that."
         )

@@ -144,6 +144,8 @@ class GLMMRun(contract.Run):
             made = np.tile(self._known(f)[column], (m, 1))
             drawn_here = place[column] >= 0
             made[:, drawn_here] = self.in_units(f, values[:, place[column[drawn_here]]])
+            lower, upper = self.model.data.limits(factor.response)
+            np.clip(made, lower[column], upper[column], out=made)  # round-off passes no limit
             out[factor.response] = column, made
         return out
 

@@ -174,10 +174,11 @@ class Sampler:
 
     def completed(self) -> list[Array]:
         """By factor: the missing responses, as models see them; those of leaves are drawn here."""
-        return [
-            self.leaf(k) if self.table.leaf[k] and len(rows) else self.chain.Y[rows, k]
-            for k, rows in enumerate(self.table.missing)
-        ]
+        out = []
+        for k, (rows, free) in enumerate(zip(self.table.missing, self.table.free, strict=True)):
+            drawn = self.leaf(k) if self.table.leaf[k] and len(free) else np.zeros(0)
+            out.append(drawn if len(drawn) == len(rows) else self.chain.Y[rows, k])
+        return out
 
     def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once where nothing imputed is in them."""
@@ -253,12 +254,12 @@ class Sampler:
                 self.state.cuts[k, 0] = chain.aux[k][1]
 
     def leaf(self, k: int) -> Array:
-        """Draws of the missing cells of a variable that is in no other factor.
+        """Draws of the missing cells, but for censored ones, of a variable that is in no other factor.
 
         A log mean can be out of range where the effects of a cluster have heavy tails (kernels/families/scalar.py); then
         the cell keeps the value of the draw before, or an observed one at first, and is counted.
         """
-        table, chain, rows = self.table, self.chain, self.table.missing[k]
+        table, chain, rows = self.table, self.chain, self.table.free[k]
         factor, a = table.factors[k], table.arrays
         once = rows
         if factor.at_cluster:

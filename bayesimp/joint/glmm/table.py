@@ -17,7 +17,7 @@ from bayesimp.contract import Shift
 from bayesimp.families.registry import trials
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT
-from bayesimp.joint.glmm.cells import bare_clusters, missing_cells, used_rows
+from bayesimp.joint.glmm.cells import bare_clusters, is_censored, missing_cells, used_rows
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.observed_scale import check_finite, factor_scales, representative
 from bayesimp.joint.glmm.programs import Compiler
@@ -52,6 +52,10 @@ class FactorTable:
         (K,) whether the variable is in no other factor.
     missing
         By factor: the rows in which its response is to be imputed; for a variable of clusters all rows of the cluster.
+    free
+        By factor: those of them that are not censored.
+    limits
+        By factor: (n,) lower and upper limits of censored values in units of the data, infinite where there is none.
     bare
         By factor: clusters in which its response is never observed, and effects and values can move together.
     observed
@@ -76,6 +80,8 @@ class FactorTable:
     starts: tuple[NDArray[np.int64], ...]
     leaf: NDArray[np.bool_]
     missing: tuple[NDArray[np.int64], ...]
+    free: tuple[NDArray[np.int64], ...]
+    limits: tuple[tuple[Array, Array], ...]
     bare: tuple[NDArray[np.int64], ...]
     observed: tuple[Array, ...]
     scales: tuple[FactorScale, ...]
@@ -130,9 +136,15 @@ def factor_table(
     divisor = np.column_stack(
         [np.ones(len(order)) if sum else size for _, sum in compiler.means] or [np.empty((len(order), 0))]
     )
-    cells, leaf = missing_cells(factors, places, columns, compiler, V, first, analyses_only)
-    used = used_rows(factors, V, places, leaf, first)
-    arrays = _arrays(data, factors, places, columns, center, unit, V, used, cluster, first, row, shift)
+    limits = tuple(
+        (low[row], high[row]) for low, high in (data.limits(factor.response) for factor in factors)
+    )
+    censored = np.column_stack([is_censored(pair) for pair in limits])
+    cells, leaf = missing_cells(factors, places, columns, compiler, V, limits, first, analyses_only)
+    used = used_rows(factors, V, places, leaf, censored, first)
+    arrays = _arrays(
+        data, factors, places, columns, center, unit, V, used, censored, cluster, first, row, shift
+    )
     if known is None:
         X = representative(V, programs, means, divisor, cluster, first)
         check_finite(X, factors)
@@ -143,10 +155,14 @@ def factor_table(
     rows = tuple(np.flatnonzero(used[:, k]) for k in range(len(factors)))
     starts = tuple(np.searchsorted(cluster[r], np.arange(len(order) + 1)).astype(np.int64) for r in rows)
     missing = tuple(np.flatnonzero(np.isnan(Y[:, k])) for k in range(len(factors)))
-    bare = tuple(bare_clusters(factor, leaf[k], Y[:, k], cluster) for k, factor in enumerate(factors))
+    free = tuple(rows[~censored[rows, k]] for k, rows in enumerate(missing))
+    bare = tuple(
+        bare_clusters(factor, leaf[k], ~np.isnan(Y[:, k]) | censored[:, k], cluster)
+        for k, factor in enumerate(factors)
+    )
     return FactorTable(
-        factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, bare, observed,
-        scales, joint_scale(scales), tuple(compiler.variables),
+        factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, free, limits,
+        bare, observed, scales, joint_scale(scales), tuple(compiler.variables),
     )  # fmt: skip
 
 
@@ -159,7 +175,7 @@ def _rows(
     data: IncompleteData, compiler: Compiler, factors: Sequence[Factor]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Clusters and rows in an order that depends on values alone."""
-    Y = np.column_stack([data.numeric(factor.response) for factor in factors])
+    Y = np.column_stack([_shown(data, factor.response) for factor in factors])
     names = [name for name in compiler.variables if name in compiler.base.complete]
     covariates = np.column_stack([compiler.base.complete[name] for name in names] or [np.zeros((len(Y), 0))])
     spread = covariates.std(axis=0)
@@ -171,6 +187,12 @@ def _rows(
     place[order] = np.arange(len(order))
     keys = [*covariates.T, *np.where(np.isnan(Y), np.inf, Y).T, place[data.codes]]
     return order, np.lexsort(keys).astype(np.int64)
+
+
+def _shown(data: IncompleteData, name: str) -> Array:
+    """(n,) what is known of a response: its value, or its limit."""
+    y, (lower, upper) = data.numeric(name), data.limits(name)
+    return np.where(np.isfinite(upper), upper, np.where(np.isfinite(lower), lower, y))
 
 
 def _spread_over_clusters(v: Array, cluster: NDArray[np.int64]) -> None:
@@ -220,6 +242,7 @@ def _arrays(
     unit: Array,
     V: Array,
     used: NDArray[np.bool_],
+    censored: NDArray[np.bool_],
     cluster: NDArray[np.int64],
     first: NDArray[np.int64],
     row: NDArray[np.int64],
@@ -238,7 +261,7 @@ def _arrays(
         moved = shift.rows(factor.response, data)[row, 0] / (
             unit[k] if factor.family.is_standardised else 1.0
         )
-        offset[:, k] = np.where(np.isnan(V[:, places[k]]), moved, 0.0)
+        offset[:, k] = np.where(np.isnan(V[:, places[k]]) & ~censored[:, k], moved, 0.0)
     return FactorArrays(
         np.array([factor.code for factor in factors], dtype=np.int64), np.array(r, dtype=np.int64),
         np.array(p, dtype=np.int64), ends([len(part) for part in columns]),

@@ -65,6 +65,8 @@ class Cells(NamedTuple):
     start, row
         (K + 1,), (C,) the rows of the missing cells of factor k are row[start[k]] .. ; of a variable with one value in a
         cluster the first row of the cluster.
+    lower, upper
+        (C,) limits of censored values, in units of the data; infinite where there is none.
     kind
         (K,) how they are drawn.
     child, of, wide
@@ -77,6 +79,8 @@ class Cells(NamedTuple):
 
     start: np.ndarray
     row: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
     kind: np.ndarray
     child: np.ndarray
     of: np.ndarray

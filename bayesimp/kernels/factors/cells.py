@@ -12,12 +12,14 @@ value in a cluster. How it is drawn depends on the family:
     GAUSSIAN    normal, every child normal and linear in y_k: exactly normal, with
                     precision  1 / sd_k^2 + sum (d eta_l / d y)^2 / sd_l^2
                     mean       eta_kj + sum (d eta_l / d y) (y_l - eta_l(eta_kj)) / sd_l^2  / precision
+                truncated at the limits of a censored value
     SLICE       other numbers, on the log scale if they are positive, the logit scale if proportions: slice sampling
                 (Neal 2003)
     COUNT       unbounded counts: slice sampling on whole numbers; those with extra zeros, which may have a mode at zero
                 and one far away, are first proposed from p_k(y | eta_k) and accepted by the likelihood of the children
 
-All leave the conditional distribution invariant; nothing is approximated or tuned.
+A censored value has this conditional distribution between its limits, and no density beyond them. All leave it
+invariant; nothing is approximated or tuned.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel, merged
+from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.factors.arrays import COUNT, GAUSSIAN, SLICE, Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
@@ -222,6 +225,8 @@ def _draw_normal(
     k: Integer,
     j: Integer,
     i: Integer,
+    lower: float,
+    upper: float,
     work: Work,
 ) -> float:
     """GAUSSIAN: the predictors of the children at y = eta_kj, and one unit above, give their slopes."""
@@ -245,7 +250,10 @@ def _draw_normal(
                 slope = (eta - work.center[a, at - start]) / state.shape[l]
                 precision += slope * slope
                 pull += slope * (state.Y[at, l] - work.center[a, at - start]) / state.shape[l]
-    return work.own[0] + pull / precision + rng.standard_normal() / math.sqrt(precision)
+    mean = work.own[0] + pull / precision
+    if lower == -math.inf and upper == math.inf:
+        return mean + rng.standard_normal() / math.sqrt(precision)
+    return truncated_normal(rng, mean, 1.0 / math.sqrt(precision), lower, upper)
 
 
 @kernel(nogil=True)
@@ -297,8 +305,12 @@ def draw_cells(
         width = slice_width(family, shape, work.own[0])
         at = first_place(rng, kind, state.Y[j, k], width, scale, count, work.search)
         before, jump, likelihood = state.Y[j, k], 1 if inflated else 0, 0.0
+        lower = (cells.lower[c] - arrays.center[k]) / arrays.unit[k]
+        upper = (cells.upper[c] - arrays.center[k]) / arrays.unit[k]
         if kind == GAUSSIAN:
-            at = _draw_normal(rng, arrays, cells, state, programs, means, divisor, k, j, i, work)
+            at = _draw_normal(
+                rng, arrays, cells, state, programs, means, divisor, k, j, i, lower, upper, work
+            )
             work.search[PHASE] = DONE
         while True:
             y = math.floor(at) if kind == COUNT else response_at(scale, at)
@@ -307,7 +319,8 @@ def draw_cells(
                     failed += 1
                     y = before
             value = -math.inf
-            if y >= 0.0 or kind != COUNT:
+            possible = (y >= 0.0 or kind != COUNT) and lower <= y and y <= upper
+            if possible or work.search[PHASE] == DONE:
                 _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
                 if work.search[PHASE] == DONE:
                     break

@@ -1,0 +1,82 @@
+"""The censored normal family: values of which some are known only to lie below or above a limit.
+
+    censored(c)    y = eta + e,    e ~ N(0, sigma^2)
+
+    c = "none"     y is observed                              contributes the density  p(y | eta)
+    c = "left"     y lies below the number in its place       contributes  P(y <= limit | eta)
+    c = "right"    y lies above the number in its place       contributes  P(y >= limit | eta)
+
+The column of the variable holds its value or its limit, as in survival and brms in R, so that each study or laboratory
+may have a limit of its own; the column c says which. It takes these words only: -1 is "left" in brms and "right" in
+nlmixr2, and TRUE is censored from the left in NADA and from the right in survival.
+
+The parameters are those of the normal family. They are drawn given completed values, of which censored ones are drawn
+between their limits (Tobin 1958; Chib 1992), so that the limits enter by the probabilities above, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesimp.errors import DataError
+from bayesimp.families.record import REAL, Family
+from bayesimp.kernels.families import codes
+from bayesimp.messages import listing
+
+__all__ = ["CENSORED", "CENSORING", "censored_cells", "check_censoring"]
+
+CENSORING = ("left", "none", "right")
+
+CENSORED = Family(
+    "censored", "numbers, some known only to lie beyond a limit", REAL, {"identity": codes.NORMAL}, spare_rows=5,
+    is_censored=True,
+)  # fmt: skip
+
+
+def check_censoring(
+    name: str, column: pd.Series, flags: pd.Series, words: Callable[[NDArray[np.bool_]], str]
+) -> None:
+    """Refuse a column that does not say of each value whether it is observed, or a limit.
+
+    Parameters
+    ----------
+    name
+        Of the variable.
+    column, flags
+        (n,) its values or limits, and the words.
+    words
+        Rows in words.
+
+    Raises
+    ------
+    DataError
+        Something else than the words; a value without a word.
+    """
+    there = flags.notna().to_numpy()
+    strange = there & ~flags.isin(CENSORING).to_numpy()
+    if strange.any():
+        found = listing(pd.unique(flags[strange].astype(object)), 5)
+        raise DataError(
+            f"'{flags.name}', which says how '{name}' is censored, has {found} {words(strange)}. It takes 'none' "
+            "(observed), 'left' (below the limit that stands in its place) and 'right' (above it). Numbers and True mean "
+            "different things in different programs: write words, "
+            f"table['{flags.name}'] = table['{flags.name}'].map({{True: 'left', False: 'none'}}), for one."
+        )
+    lacking = column.notna().to_numpy() & ~there
+    if lacking.any():
+        raise DataError(
+            f"'{flags.name}' is missing {words(lacking)} where '{name}' is a number: say whether this is its value "
+            "('none') or a limit ('left', 'right')."
+        )
+
+
+def censored_cells(column: pd.Series, flags: pd.Series) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n,) whether each cell is censored from the left, and from the right; missing cells are neither."""
+    there = column.notna().to_numpy()
+    return there & (flags == "left").to_numpy(bool, na_value=False), there & (flags == "right").to_numpy(
+        bool, na_value=False
+    )
