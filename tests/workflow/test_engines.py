@@ -212,7 +212,7 @@ CALLS = [  # columns, options, engine, model
     (["x", "z", "sex"], JOINT, "latent", "JointLatent"),
     (["x", "z", "grade"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),
     (["x", "z", "area"], JOINT, "latent", "JointLatent"),
-    (["x", "z", "sex", "visits"], RUN, "fcs", "FCS"),
+    (["x", "z", "sex", "visits"], {**RUN, "families": {"visits": "poisson"}}, "fcs", "FCS"),
     (["x", "z"], {**RUN, "cycles": 5}, "fcs", "FCS"),
     (["x", "z"], {**RUN, "predictors": ["x ~ z + (1 | g)"]}, "fcs", "FCS"),
     (["x", "z"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),

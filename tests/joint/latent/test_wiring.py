@@ -52,8 +52,8 @@ def table() -> pd.DataFrame:
     return frame
 
 
-def model(**options) -> bi.JointLatent:
-    data = bi.IncompleteData(table(), "g", {"b": "bernoulli"})
+def model(frame: pd.DataFrame | None = None, **options) -> bi.JointLatent:
+    data = bi.IncompleteData(table() if frame is None else frame, "g", {"b": "bernoulli"})
     Psi = pr.Fixed(np.diag([1e-6, 1e-8, 1e-8, 1e-8, 1e-8]))
     return bi.JointLatent(data, FORMULA, pr.Priors(Psi=Psi), **options)
 
@@ -89,7 +89,7 @@ def compared(
     """p-value over rows 0 to 2."""
     own = made.residual == "cluster"
     imp = made.impute(m=2 * draws, seed=4, chains=2, draws=draws, thin=1, clusters=own, progress=False)
-    posterior, frame = imp.tree["posterior"].to_dataset(), table()
+    posterior, frame = imp.tree["posterior"].to_dataset(), made.data.frame
     rng, p = np.random.default_rng(1), []
     for j in range(3):
         drawn = np.empty((2, draws, 4))
@@ -127,8 +127,10 @@ def test_draws_at_other_parameters_are_told_apart(name):
 
 
 def test_cells_of_a_cluster_have_its_own_residual_covariance():
-    """The rows compared are of cluster 0."""
-    made = model(residual="cluster")
+    """The rows compared are of cluster 0, where numbers vary four times as much."""
+    frame = table()
+    frame.loc[g == 0, "y"] = 50 + 4 * (frame.loc[g == 0, "y"] - 50)
+    made = model(frame, residual="cluster")
 
     def of_cluster(k):
         return lambda posterior: posterior.assign(Sigma=posterior.Sigma_clusters[:, :, k])
