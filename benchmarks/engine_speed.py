@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cold", nargs="+", choices=ENGINES, default=None)
     parser.add_argument("--wide", nargs="+", type=int, default=None)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=None, help="printed only")
     options = parser.parse_args()
     for columns in options.wide or ():
         seconds = {engine: timed(wide(columns), engine)[2] for engine in ("latent", "fcs")}
@@ -154,10 +155,12 @@ def main() -> None:
             print(f"{engine}: first run {cold(engine):.0f} s CPU", flush=True)
         return
     frame, lines = ipd(), []
-    for engine in ENGINES:
+    for engine in options.engines or ENGINES:
         each, iterations, cpu = timed(frame, engine)
         lines.append(f"| {engine} | {1000 * each:.1f} | {iterations:,} | {cpu:.0f} |")
         print(lines[-1], flush=True)
+    if options.engines:
+        return
     about = (__doc__ or "").split("\n\n")[2]
     (HERE / "ENGINE_SPEED.md").write_text(
         f"# CPU time of a default run\n\nMade by `python -m benchmarks.engine_speed` (bayesimp {bi.__version__}, Python "
