@@ -19,7 +19,9 @@ from bayesimp.workflow.default_formula import ONE_VALUE, sides
 __all__ = ["ENGINES", "Choice", "Facts", "choose", "facts_of", "obstacle", "override"]
 
 ENGINES = {"joint": "JointNormal", "latent": "JointLatent", "glmm": "JointGLMM", "fcs": "FCS"}
-MOST_BY_RULE = 20  # columns of the joint model on latent normals; more only where it is asked for
+MOST_BY_RULE = (
+    12  # columns of the joint model on latent normals; more only where it is asked for (docs/engines.md)
+)
 HINT = " If the analysis has an interaction, a random slope or a nonlinear term, give it: analysis='...'."
 
 

@@ -233,7 +233,6 @@ VARIANTS = {
     "one residual covariance": (UNLIKE, one_covariance),
     "another prior of likeness": (UNLIKE, prior_of_other_likeness),
     "another prior of the typical covariance": (UNLIKE, prior_of_another_typical_covariance),
-    "one residual covariance, with levels": (WITH_LEVELS, one_covariance),
     "another prior of likeness, with levels": (WITH_LEVELS, prior_of_other_likeness),
 }
 

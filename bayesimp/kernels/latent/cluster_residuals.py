@@ -59,8 +59,8 @@ class Residuals(NamedTuple):
     n: np.ndarray
     T: np.ndarray
     order: np.ndarray
-    latent: int
-    rows: int
+    latent: Integer
+    rows: Integer
     total: np.ndarray
 
 
