@@ -113,7 +113,7 @@ def _log_latent(residuals: Residuals, S: Matrix) -> float:
             S22[k, j] = S[residuals.order[k], residuals.order[j]]
     if not invert(S22, K):
         return -math.inf
-    total = -0.5 * residuals.rows * cholesky_log_det(S22, size)
+    total = -0.5 * residuals.rows * cholesky_log_det(S22, S22.shape[0])
     for k in range(size):
         for j in range(size):
             total -= 0.5 * K[k, j] * residuals.total[k, j]
