@@ -49,7 +49,7 @@ EXAMINED = 4  # one data set of so many is examined for convergence
 SHORT: Mapping[str, Mapping[str, int]] = {
     "fcs": {"cycles": 30},
     "joint": {"chains": 2, "tune": 200, "draws": 500},
-    "latent": {"chains": 2, "tune": 200, "draws": 500},
+    "latent": {"chains": 2, "tune": 200, "draws": 500, "thin": 1},
     "glmm": {"chains": 2, "tune": 100, "draws": 200},
 }
 ENGINES = {  # by covariates and outcome; the joint normal model conditions on a complete binary outcome

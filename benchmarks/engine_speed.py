@@ -2,6 +2,7 @@
 
     python -m benchmarks.engine_speed                      # default runs: writes benchmarks/ENGINE_SPEED.md
     python -m benchmarks.engine_speed --cold latent fcs    # prints CPU seconds of a first run, nothing compiled before
+    python -m benchmarks.engine_speed --wide 10 20 30      # prints CPU seconds of default runs, so many binary variables
 
 The IPD table has 11,685 rows in 28 studies of 15 to 2,061 rows and 10 variables of four families, 8 of them incomplete:
 each lacks 5 to 30% of its values in rows, four of them also in 3 to 7 studies. The first run is on a table of 200 rows
@@ -30,7 +31,8 @@ from bayesimp.workflow.engine_models import Asked, engine_model
 HERE = Path(__file__).parent
 ENGINES = ("latent", "fcs", "glmm")
 SHORT, LONGER = 6, 30  # iterations
-DEFAULT = {"latent": 4 * 1200, "fcs": 20 * 100, "glmm": 4 * 1200}  # iterations of default runs, m = 20
+DEFAULT = {"latent": 4 * 4200, "fcs": 20 * 100, "glmm": 4 * 1200}  # iterations of default runs, m = 20
+THIN = {"latent": 4}  # iterations for each kept draw
 ANALYSIS = "sbp ~ treated + age + bmi + smoke + severity + (1 | study)"
 
 
@@ -95,13 +97,23 @@ def timed(frame: pd.DataFrame, engine: str) -> tuple[float, int, float]:
     what a default run does once (the model, completed cells) is that of the shorter run.
     """
     analysis = ANALYSIS if engine == "glmm" else None
-    data = bi.IncompleteData(frame, "study", {"region": "categorical"})
-    model, _ = engine_model(engine, Asked(data, analysis))
+    families = {"region": "categorical"} if "region" in frame else {}
+    model, _ = engine_model(engine, Asked(bi.IncompleteData(frame, "study", families), analysis))
     seconds = [
         _cpu(model, engine, length) for length in (2, SHORT, SHORT + LONGER)
     ]  # the first loads kernels
-    each = (seconds[2] - seconds[1]) / LONGER
-    return each, DEFAULT[engine], seconds[1] - each * SHORT + each * DEFAULT[engine]
+    each, thin = (seconds[2] - seconds[1]) / LONGER, THIN.get(engine, 1)
+    return each / thin, DEFAULT[engine], seconds[1] - each * SHORT + each * DEFAULT[engine] / thin
+
+
+def wide(columns: int, rows: int = 1_000, studies: int = 30) -> pd.DataFrame:
+    """Binary variables, each of which lacks a tenth of its values."""
+    rng = np.random.default_rng(1)
+    study = np.arange(rows) % studies
+    common = rng.normal(size=(studies, 1))[study] * 0.5 + rng.normal(size=(rows, 1))
+    y = ((common + rng.normal(size=(rows, columns)) > 0) * 1.0).astype(float)
+    y[rng.random(y.shape) < 0.1] = np.nan
+    return pd.DataFrame(y, columns=[f"k{c}" for c in range(columns)]).assign(study=study)
 
 
 def _cpu(model: Any, engine: str, length: int) -> float:
@@ -130,21 +142,30 @@ def cold(engine: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cold", nargs="+", choices=ENGINES, default=None)
+    parser.add_argument("--wide", nargs="+", type=int, default=None)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=None, help="printed only")
     options = parser.parse_args()
+    for columns in options.wide or ():
+        seconds = {engine: timed(wide(columns), engine)[2] for engine in ("latent", "fcs")}
+        print(columns, "variables:", ", ".join(f"{e} {s:.0f} s" for e, s in seconds.items()), flush=True)
+    if options.wide:
+        return
     if options.cold:
         for engine in options.cold:
             print(f"{engine}: first run {cold(engine):.0f} s CPU", flush=True)
         return
     frame, lines = ipd(), []
-    for engine in ENGINES:
+    for engine in options.engines or ENGINES:
         each, iterations, cpu = timed(frame, engine)
         lines.append(f"| {engine} | {1000 * each:.1f} | {iterations:,} | {cpu:.0f} |")
         print(lines[-1], flush=True)
+    if options.engines:
+        return
     about = (__doc__ or "").split("\n\n")[2]
     (HERE / "ENGINE_SPEED.md").write_text(
         f"# CPU time of a default run\n\nMade by `python -m benchmarks.engine_speed` (bayesimp {bi.__version__}, Python "
         f"{platform.python_version()}, {os.cpu_count()} cores, kernels compiled).\n\n{about}\n\n"
-        f"CPU time of an iteration is the difference between runs of {SHORT} and {SHORT + LONGER} iterations; that of a\n"
+        f"CPU time of an iteration is the difference between runs of {SHORT} and {SHORT + LONGER} kept draws; that of a\n"
         "default run (m = 20) follows from the iterations of all its chains. On two free cores it takes half as long.\n\n"
         "| engine | an iteration, ms | iterations | default run, CPU s |\n|---|---|---|---|\n"
         + "\n".join(lines)

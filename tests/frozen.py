@@ -141,7 +141,7 @@ def with_factors(kind: str, family: str) -> bi.Imputations:
 def latent(family: str) -> bi.Imputations:
     data = bi.IncompleteData(table(family), cluster="g", families={"y": family})
     model = bi.JointLatent(data, "y + w ~ x + (1 | g)")
-    return model.impute(m=4, seed=5, chains=2, tune=10, draws=10, progress=False)
+    return model.impute(m=4, seed=5, chains=2, tune=10, draws=10, thin=1, progress=False)
 
 
 def runs() -> Iterator[tuple[str, Callable[[], Any]]]:

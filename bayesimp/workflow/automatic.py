@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bayesimp.contract import ImputationModel
 from bayesimp.diagnostics.convergence import glance
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import cluster_columns
 from bayesimp.workflow.engine_models import OWN_OPTIONS, Asked, check_known, engine_model
-from bayesimp.workflow.engines import Choice, choose, facts_of, override
+from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
 
 __all__ = ["impute"]
 
@@ -40,8 +41,9 @@ def impute(
 
     The rule is in `bayesimp.workflow.engines.choose`, and the study behind it in docs/engines.md. In short: a joint
     normal model where all variables are normal and the analysis, if there is one, has plain terms; else the joint GLMM
-    with an analysis, which is a factor of it, and chained equations without. The last take all that is asked of them
-    (``methods=``, ``predictors=``, ``bounds=``, ...).
+    with an analysis, which is a factor of it; without, the joint model on latent normals where all incomplete variables
+    are normal, binary, ordinal or nominal, and chained equations where they are not. These take all that is asked of
+    them (``methods=``, ``predictors=``, ``bounds=``, ...).
 
     Parameters
     ----------
@@ -100,8 +102,7 @@ def impute(
     check_known(own)
     responses = _response_families(analysis, family)
     data = IncompleteData(frame, cluster, dict(families or {}) | responses if responses else families)
-    choice = _choice(data, analysis, engine, own)
-    model, settings = engine_model(choice.engine, Asked(data, analysis, own))
+    choice, model, settings = _chosen(data, analysis, engine, own)
     if show:
         print(f"{choice}\n{model}")
     model.events.append(Event("engine", choice.engine, str(choice)))
@@ -114,6 +115,28 @@ def impute(
     if seen.judged and not seen.mixes:
         warnings.warn(seen.verdict, StatisticalWarning, stacklevel=2)
     return imputations
+
+
+def _chosen(
+    data: IncompleteData, analysis: str | Sequence[str] | None, engine: str | None, own: Mapping[str, Any]
+) -> tuple[Choice, ImputationModel, dict[str, Any]]:
+    """The engine, its model and the options of its run.
+
+    A joint model that the rule chose may refuse the table for what the rule does not look at, coefficients that are not
+    identified. Then chained equations impute it, if they can.
+    """
+    choice = _choice(data, analysis, engine, own)
+    request = Asked(data, analysis, own)
+    try:
+        return choice, *engine_model(choice.engine, request)
+    except (DataError, SpecificationError) as refused:
+        if choice.engine not in ("joint", "latent") or engine is not None or analysis is not None or own:
+            raise
+        text = f"Engine 'fcs' (FCS), because {ENGINES[choice.engine]} refuses this table: {refused}"
+        try:
+            return Choice("fcs", text), *engine_model("fcs", request)
+        except (DataError, SpecificationError):
+            raise refused from None
 
 
 def _choice(

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesimp.joint.glmm.factors import MOST_LEVELS
 from bayesimp.joint.latent.variables import KINDS
+from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
@@ -16,6 +17,7 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["Sides", "joint_formula", "sides"]
 
 COLLINEAR = 1e-6  # smallest singular value of columns of length one
+ONE_VALUE = "has one value in each cluster"
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,16 @@ class Sides:
     Attributes
     ----------
     left
-        Modelled: they vary within clusters, and have a family of the model.
+        Modelled: they vary within clusters, or are incomplete variables of clusters in a model that takes these, and
+        have a family of the model.
     right
         Complete, and conditioned on: variables of clusters and of other families.
     refused
         Incomplete variable -> why no joint model imputes it; "" where only the family of the model is another.
     complete
         Complete ones that vary within clusters, on either side.
+    groups
+        Those on the left that have one value in each cluster.
     left_out
         Complete ones on neither side: they do not vary, name rows, are nominal with many levels, or are linear
         combinations of others.
@@ -42,14 +47,16 @@ class Sides:
     refused: Mapping[str, str]
     complete: tuple[str, ...]
     left_out: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
 
 def sides(data: IncompleteData, *, latent: bool) -> Sides:
     """The variables of a table that vary within clusters, jointly, given the complete ones that do not.
 
     On the left are complete variables as well: their covariance between clusters is a part of Psi, so that no cluster
-    means are needed to carry it. What merely names rows or clusters or does not vary is left out, and so are complete
-    nominal variables of more than `MOST_LEVELS` levels, as in `JointGLMM`.
+    means are needed to carry it. `JointLatent` has incomplete variables of clusters there too. What merely names rows or
+    clusters or does not vary is left out, and so are complete nominal variables of more than `MOST_LEVELS` levels, as in
+    `JointGLMM`.
 
     Parameters
     ----------
@@ -58,7 +65,7 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
     latent
         Whether the model is `JointLatent`, which takes binary, ordinal and nominal variables, or `JointNormal`.
     """
-    left, right, complete, left_out = [], [], [], []
+    left, right, complete, left_out, groups = [], [], [], [], []
     refused: dict[str, str] = {}
     for name in data.variables:
         variable = data.variable(name)
@@ -70,6 +77,9 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
             left_out.append(name)
             continue
         unfit = _unfit(data, name)
+        if latent and holes and unfit == ONE_VALUE and family.name in KINDS and of_clusters(data, name):
+            groups.append(name)
+            unfit = ""
         if not unfit and (family.name in KINDS if latent else family.is_normal):
             left.append(name)
         elif holes:
@@ -78,16 +88,20 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
             right.append(name)
         if not holes and not unfit:
             complete.append(name)
-    for name in _combinations(data, left):
+    for name in _combinations(data, right):
+        right.remove(name)
+        left_out.append(name)
+    for name in _combinations(data, left, right):
         left.remove(name)
         if name in complete:
             left_out.append(name)
         else:
             refused[name] = "is a linear combination of other variables"
-    for name in _combinations(data, right):
-        right.remove(name)
-        left_out.append(name)
-    return Sides(tuple(left), tuple(right), refused, tuple(complete), tuple(left_out))
+    if set(left) <= set(groups):  # a joint model of rows needs a variable of rows
+        refused |= dict.fromkeys(left, ONE_VALUE)
+        left.clear()
+    on_left = tuple(name for name in left if name in groups)
+    return Sides(tuple(left), tuple(right), refused, tuple(complete), tuple(left_out), on_left)
 
 
 def _unfit(data: IncompleteData, name: str) -> str:
@@ -98,24 +112,27 @@ def _unfit(data: IncompleteData, name: str) -> str:
         return "has one value where it is observed" if len(values) else "is never observed"
     if len(np.unique(codes)) < 2:
         return "is observed in one cluster only"
-    return "" if varies_within(values, codes).any() else "has one value in each cluster"
+    return "" if varies_within(values, codes).any() else ONE_VALUE
 
 
-def _combinations(data: IncompleteData, names: Sequence[str]) -> list[str]:
-    """Numbers that are linear combinations of those before them, complete ones first, and the intercept.
+def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[str] = ()) -> list[str]:
+    """Numbers that are linear combinations of `given`, those before them, complete ones first, and the intercept.
 
     Levels are no numbers here: whatever they are, their latent values are not determined by others.
     """
-    numbers = [name for name in names if not data.variable(name).distribution.is_coded]
+    numbers, basis = (
+        [name for name in some if not data.variable(name).distribution.is_coded] for some in (names, given)
+    )
     numbers.sort(key=lambda name: -int((~data.missing(name)).sum()))
     found: list[str] = []
-    basis: list[str] = []
     for name in numbers:
         columns = np.column_stack([data.numeric(other) for other in [*basis, name]])
         columns = columns[~np.isnan(columns).any(axis=1)]
         columns = columns - columns.mean(axis=0) if len(columns) else columns
         length = np.linalg.norm(columns, axis=0)
-        enough = len(columns) > len(basis) + 1 and (length > 0).all()
+        varies = length[-1:] > 0
+        columns, length = columns[:, length > 0], length[length > 0]  # what is constant here adds nothing
+        enough = len(columns) > len(length) and varies.all()
         if enough and np.linalg.svd(columns / length, compute_uv=False)[-1] < COLLINEAR:
             found.append(name)
         else:

@@ -14,11 +14,14 @@ from bayesimp.formulas.formula import Formula, parse, signed
 from bayesimp.formulas.syntax import Name, Number, read, write
 from bayesimp.joint.latent.variables import KINDS, MOST_COLUMNS
 from bayesimp.table.incomplete import IncompleteData
-from bayesimp.workflow.default_formula import sides
+from bayesimp.workflow.default_formula import ONE_VALUE, sides
 
 __all__ = ["ENGINES", "Choice", "Facts", "choose", "facts_of", "obstacle", "override"]
 
 ENGINES = {"joint": "JointNormal", "latent": "JointLatent", "glmm": "JointGLMM", "fcs": "FCS"}
+MOST_BY_RULE = (
+    12  # columns of the joint model on latent normals; more only where it is asked for (docs/engines.md)
+)
 HINT = " If the analysis has an interaction, a random slope or a nonlinear term, give it: analysis='...'."
 
 
@@ -33,7 +36,9 @@ class Facts:
     complete
         Complete variable that varies within clusters -> its family; what only names rows is left out.
     unfit
-        Incomplete variable -> why no joint model of rows imputes it: "has one value in each cluster".
+        Incomplete variable -> why no joint model imputes it: "is observed in one cluster only".
+    groups
+        Incomplete variables with one value in each cluster, which `JointLatent` has in its model.
     columns
         Latent variables of the joint model: one for each variable on its left side, of nominal ones one for each level
         but the first.
@@ -50,6 +55,7 @@ class Facts:
     incomplete: Mapping[str, str]
     complete: Mapping[str, str] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
     columns: int = 1
     clusters: int = 30
     analysis: bool = False
@@ -73,9 +79,8 @@ def choose(facts: Facts) -> Choice:
 
     The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
     conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
-    GLMM with an analysis, which is a factor of it, and chained equations without. The joint model on latent normals is
-    taken where it is asked for: the study prefers it for mixed tables without an analysis, but its default run is too
-    short for its own criterion of convergence (docs/engines.md).
+    GLMM with an analysis, which is a factor of it; without, the joint model on latent normals where it takes all
+    variables, and chained equations where it does not.
     """
     against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
@@ -91,10 +96,24 @@ def choose(facts: Facts) -> Choice:
             "glmm",
             f"Engine 'glmm' (JointGLMM), because {against}, and an analysis is given: it is a factor of this model.",
         )
+    without = obstacle("latent", facts) or _wide(facts)
+    if without is None:
+        return Choice(
+            "latent",
+            f"Engine 'latent' (JointLatent), because {against}: levels are cut from latent normals, whose covariance "
+            f"matrices within and between clusters hold all associations.{hint}",
+        )
     return Choice(
         "fcs",
-        f"Engine 'fcs' (FCS), because {against}, and chained equations take every family and level.{hint}",
+        f"Engine 'fcs' (FCS), because {without}, and chained equations take every family and level.{hint}",
     )
+
+
+def _wide(facts: Facts) -> str | None:
+    """Whether a joint model on latent normals would be slow, each of whose iterations costs the cube of its columns."""
+    if facts.columns <= MOST_BY_RULE:
+        return None
+    return f"{facts.columns} variables and levels make a joint model on latent normals slow"
 
 
 def _not_normal(facts: Facts) -> str | None:
@@ -119,6 +138,8 @@ def obstacle(engine: str, facts: Facts) -> str | None:
     need = {**facts.incomplete, **{name: f for name, f in facts.responses.items() if f not in KINDS}}
     if other := [f"'{name}' ({family})" for name, family in need.items() if family not in takes]:
         return f"{_and(other)} {'is' if len(other) == 1 else 'are'} {lacks}"
+    if engine == "joint" and facts.groups:
+        return _and([f"'{name}' {ONE_VALUE}" for name in facts.groups])
     if facts.unfit:
         return _and([f"'{name}' {why}" for name, why in facts.unfit.items()])
     if facts.columns > MOST_COLUMNS:
@@ -174,6 +195,7 @@ def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) 
         },
         {name: own[name] for name in model.complete},
         {name: why for name, why in model.refused.items() if why},
+        model.groups,
         columns,
         len(data.clusters),
         analysis is not None,

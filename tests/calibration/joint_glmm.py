@@ -55,6 +55,11 @@ class Design:
         with units_of_the_data():
             return bi.JointGLMM(data, self.analysis, self.factors, priors=self.priors)
 
+    @property
+    def options(self) -> dict[str, int]:
+        """Of `impute`, besides those that `ranks` has."""
+        return {}
+
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
@@ -351,8 +356,9 @@ def ranks(
         done += 1
         model = design.model(frame) if spoil is None else spoil(design.model(frame))
         imp = model.impute(
-            DRAWS, seed=int(rng.integers(2**31)), chains=1, tune=tune, draws=DRAWS * thin, progress=False
-        )
+            DRAWS, seed=int(rng.integers(2**31)), chains=1, tune=tune, draws=DRAWS * thin, progress=False,
+            **design.options,
+        )  # fmt: skip
         tree = imp.tree["posterior"]
         kept = {name: tree[name].values[0, thin - 1 :: thin] for name in truth if name in tree}
         kept |= {

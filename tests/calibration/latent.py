@@ -39,6 +39,10 @@ class Latent(Design):
     def model(self, frame: pd.DataFrame) -> bi.JointLatent:
         return bi.JointLatent(bi.IncompleteData(frame, "g", self.families), self.analysis, self.priors)
 
+    @property
+    def options(self) -> dict[str, int]:
+        return {"thin": 1}  # `ranks` takes every so many draws itself
+
 
 def correlations(rng, eta: float) -> np.ndarray:
     """R (5, 5) with density ~ |R|^(eta - 1) on the free entries.

@@ -36,6 +36,10 @@ class Latent(Design):
         data = bi.IncompleteData(frame, "g", self.families)
         return bi.JointLatent(data, self.analysis, self.priors, residual=self.residual)
 
+    @property
+    def options(self) -> dict[str, int]:
+        return {"thin": 1}  # `ranks` takes every so many draws itself
+
 
 # -- variables of clusters: a number s, and k with two or three levels ------------------------------------------
 
@@ -124,10 +128,35 @@ UNLIKE = Latent(
     "y + w ~ x + (1 | g)", {}, pr.Priors(pr.InverseWishart(NU_S, 1 / SCALE_S), PSI, BETA), unlike, {"y": 1, "w": 2},
     residual="cluster",
 )  # fmt: skip
+
+
+def unlike_with_levels(rng):
+    """Two numbers and k with three levels: Sigma_i ~ IW(a + 3, a S) given that its block of k is that of S."""
+    block = 0.5 * (np.eye(2) + 1)
+    S = given_block(invwishart(NU, scale_of(4)).rvs(random_state=rng), block)
+    a = 2.0 / (SPREAD * rng.normal()) ** 2
+    Psi = sbc.draw_covariance(rng, PSI, 4)
+    beta, x = rng.normal(0.0, 0.8, (2, 4)), rng.normal(size=len(g))
+    b = rng.multivariate_normal(np.zeros(4), Psi, CLUSTERS, method="cholesky")
+    law = invwishart(a + 3.0, a * S)
+    Sigma = np.array([given_block(law.rvs(random_state=rng), block) for _ in range(CLUSTERS)])
+    E = np.einsum("jkl,jl->jk", np.linalg.cholesky(Sigma)[g], rng.normal(size=(len(g), 4)))
+    Y = np.column_stack([np.ones(len(g)), x]) @ beta + b[g] + E
+    u = np.column_stack([np.zeros(len(g)), Y[:, 2:]]).argmax(axis=1)
+    frame = pd.DataFrame({"g": g, "x": x, "y": Y[:, 0], "w": Y[:, 1]})
+    frame["k"] = pd.Categorical.from_codes(u, list("pqr"))
+    return frame, {"beta": beta, "Sigma": S, "Psi": Psi, "likeness": np.array(a)}
+
+
+WITH_LEVELS = Latent(
+    "y + w + k ~ x + (1 | g)", {}, pr.Priors(pr.InverseWishart(NU, np.linalg.inv(scale_of(4))), PSI, BETA),
+    unlike_with_levels, {"y": 1, "w": 2, "k": 3}, residual="cluster",
+)  # fmt: skip
 DESIGNS = {
     "binary variable of clusters": BINARY,
     "nominal variable of clusters": NOMINAL,
     "unlike residuals": UNLIKE,
+    "unlike residuals with levels": WITH_LEVELS,
 }
 
 
@@ -204,6 +233,7 @@ VARIANTS = {
     "one residual covariance": (UNLIKE, one_covariance),
     "another prior of likeness": (UNLIKE, prior_of_other_likeness),
     "another prior of the typical covariance": (UNLIKE, prior_of_another_typical_covariance),
+    "another prior of likeness, with levels": (WITH_LEVELS, prior_of_other_likeness),
 }
 
 

@@ -11,7 +11,7 @@ from tests.calibration.montecarlo import LEVEL, REJECTED, two_samples
 
 
 @pytest.mark.calibration
-@pytest.mark.parametrize("name", ["nominal variable of clusters", "unlike residuals"])
+@pytest.mark.parametrize("name", ["nominal variable of clusters", "unlike residuals with levels"])
 def test_ranks_are_uniform(name):
     assert sbc.overall(ranks(DESIGNS[name], 20, seed=1, tune=80, thin=3)) > LEVEL
 

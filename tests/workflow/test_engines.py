@@ -15,11 +15,16 @@ ASKED = {"analysis": True, "responses": {"y": "normal"}}
 RULE = [  # facts, engine, what the reason says
     (Facts(NORMAL), "joint", "all variables of rows are normal"),
     (Facts(NORMAL, complete={"visits": "poisson"}), "joint", "all variables of rows are normal"),
-    (Facts(NORMAL, complete={"sex": "bernoulli"}), "fcs", "'sex' (bernoulli) is not normal"),
-    (Facts(MIXED), "fcs", "'k' (bernoulli), 'o' (ordinal) and 'c' (categorical) are not normal"),
-    (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are not normal"),
-    (Facts({f"k{i}": "bernoulli" for i in range(9)}), "fcs", "'k4' (bernoulli) and 4 more are not normal"),
-    (Facts(NORMAL, unfit={"z": "has one value in each cluster"}), "fcs", "'z' has one value in each cluster"),
+    (Facts(NORMAL, complete={"sex": "bernoulli"}), "latent", "'sex' (bernoulli) is not normal"),
+    (Facts(MIXED), "latent", "'k' (bernoulli), 'o' (ordinal) and 'c' (categorical) are not normal"),
+    (Facts({f"k{i}": "bernoulli" for i in range(9)}), "latent", "'k4' (bernoulli) and 4 more are not normal"),
+    (Facts({"k": "bernoulli"}, complete={"visits": "poisson"}), "latent", "'k' (bernoulli) is not normal"),
+    (Facts(NORMAL, groups=("z",)), "latent", "'z' has one value in each cluster"),
+    (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are without a latent normal"),
+    (Facts(MIXED | {"n": "poisson"}), "fcs", "because 'n' (poisson) is without a latent normal"),
+    (Facts(MIXED, unfit={"x": "is never observed"}), "fcs", "because 'x' is never observed"),
+    (Facts(MIXED, columns=12), "latent", "'k' (bernoulli)"),
+    (Facts(MIXED, columns=13), "fcs", "13 variables and levels make a joint model on latent normals slow"),
     (Facts(NORMAL, columns=63), "fcs", "63 variables and levels"),
     (Facts({}), "fcs", "no variable is incomplete"),
     (Facts(NORMAL, **ASKED), "joint", "those of the analysis included"),
@@ -28,7 +33,7 @@ RULE = [  # facts, engine, what the reason says
     (Facts(NORMAL, **ASKED, terms=("x:z",)), "glmm", "the analysis has x:z"),
     (Facts(NORMAL, **ASKED, terms=("I(x ** 2)", "(1 + x | g)")), "glmm", "has I(x ** 2) and (1 + x | g)"),
     (Facts(NORMAL, analysis=True, responses={"y": "poisson"}), "glmm", "'y' (poisson)"),
-    (Facts(NORMAL, **ASKED, unfit={"z": "has one value in each cluster"}), "glmm", "'z' has one value"),
+    (Facts(NORMAL, **ASKED, groups=("z",)), "glmm", "'z' has one value"),
 ]  # fmt: skip
 
 
@@ -91,11 +96,13 @@ def table():
     })  # fmt: skip
     for name in ("x", "grade", "kind"):
         frame.loc[rng.random(n) < 0.2, name] = None
+    frame["visits"] = np.where(rng.random(n) < 0.2, np.nan, rng.poisson(3.0, n))
+    frame["area"] = np.where(G < 9, frame["size"] + rng.normal(size=12)[G], np.nan)
     return frame
 
 
 def test_sides_of_a_table():
-    data = bi.IncompleteData(table(), "g", {"kind": "categorical"})
+    data = bi.IncompleteData(table().drop(columns=["visits", "area"]), "g", {"kind": "categorical"})
     found = sides(data, latent=True)
     assert found.left == ("x", "z", "sex", "grade", "kind") and found.right == ("size",)
     assert found.complete == ("z", "sex") and set(found.left_out) == {"id", "place"} and not found.refused
@@ -105,27 +112,75 @@ def test_sides_of_a_table():
     assert normal.refused == {"grade": "", "kind": ""}  # of another family, and nothing else against them
     facts = facts_of(data)
     assert facts.incomplete == {"x": "normal", "grade": "ordinal", "kind": "categorical"}
-    assert facts.columns == 4 + 3 and facts.clusters == 12 and choose(facts).engine == "fcs"
+    assert facts.columns == 4 + 3 and facts.clusters == 12 and choose(facts).engine == "latent"
     assert obstacle("latent", facts) is None and obstacle("joint", facts) is not None
 
 
 def test_what_joint_models_refuse_falls_back_by_rule():
     base = table()[["g", "x", "z"]]
     one = base.assign(w=np.where(base["g"] == 3, np.arange(len(base)) % 7, np.nan))
-    level = base.assign(w=np.where(base["g"] < 6, (base["g"] ** 2).astype(float), np.nan))
     total = base.assign(w=base["x"] + base["z"])
     for frame, why in (
         (one, "'w' is observed in one cluster only"),
-        (level, "'w' has one value in each cluster"),
         (total, "is a linear combination of other variables"),
     ):
         facts = facts_of(bi.IncompleteData(frame, "g"))
         assert choose(facts).engine == "fcs" and why in choose(facts).reason
-        with pytest.raises(bi.SpecificationError, match=why):
-            override("joint", facts)
+        for engine in ("joint", "latent"):
+            with pytest.raises(bi.SpecificationError, match=why):
+                override(engine, facts)
     double = base.assign(w=2 * base["z"] + 1)  # complete: it adds nothing, and is left out
     data = bi.IncompleteData(double, "g")
     assert sides(data, latent=False).left_out == ("w",) and choose(facts_of(data)).engine == "joint"
+
+
+def test_incomplete_variables_of_clusters_are_in_the_latent_model():
+    frame = table()[["g", "x", "z", "size", "area"]]
+    data = bi.IncompleteData(frame, "g")
+    found, facts = sides(data, latent=True), facts_of(data)
+    assert found.left == ("x", "z", "area") and found.groups == ("area",) and found.right == ("size",)
+    assert sides(data, latent=False).refused == {"area": "has one value in each cluster"}
+    assert choose(facts).engine == "latent" and override("latent", facts).engine == "latent"
+    with pytest.raises(
+        bi.SpecificationError, match=r"'area' has one value in each cluster.*leave engine= out"
+    ):
+        override("joint", facts)
+    model = bi.JointLatent(data, joint_formula(data, latent=True))
+    assert [v.name for v in model.table.of_clusters.variables] == ["area"]
+    # what a complete variable of clusters determines has no variance left
+    data = bi.IncompleteData(frame.assign(area=np.where(G < 9, 2 * frame["size"], np.nan)), "g")
+    assert sides(data, latent=True).refused == {"area": "is a linear combination of other variables"}
+    assert choose(facts_of(data)).engine == "fcs"
+    # by chance, in few rows: a variable of rows, as far as anyone can tell
+    few = frame.assign(area=np.where(np.arange(len(G)) % 10 == 0, frame["x"].fillna(0.0), np.nan))
+    assert sides(bi.IncompleteData(few, "g"), latent=True).refused == {
+        "area": "has one value in each cluster"
+    }
+
+
+def test_variables_of_clusters_alone_have_no_joint_model_of_rows():
+    frame = table()[["g", "size", "area"]]
+    data = bi.IncompleteData(frame, "g")
+    assert sides(data, latent=True).left == () and choose(facts_of(data)).engine == "fcs"
+    imp = bi.impute(frame, "g", m=2, seed=1, show=False, progress=False)
+    assert imp.attrs["engine"] == "fcs" and not imp.frame(0)["area"].isna().any()
+
+
+def test_a_joint_model_that_refuses_a_table_gives_way_to_chained_equations(monkeypatch, capsys):
+    """Only where nothing was asked for: an engine or an option that cannot be had is an error."""
+    from bayesimp.joint.latent.model import JointLatent
+
+    def refuse(*_, **__):
+        raise bi.SpecificationError("The fixed effects of 'x' are not identified.")
+
+    monkeypatch.setattr(JointLatent, "__init__", refuse)
+    frame = FULL[["g", "x", "z", "sex"]]
+    imp = bi.impute(frame, "g", **RUN)
+    assert imp.attrs["engine"] == "fcs"
+    assert "JointLatent refuses this table: The fixed effects of 'x'" in capsys.readouterr().out
+    for asked in ({"engine": "latent"}, {"draws": 50}):
+        with pytest.raises(bi.SpecificationError, match="not identified"):
+            bi.impute(frame, "g", **RUN, **asked)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +209,10 @@ JOINT = {**RUN, "chains": 2, "tune": 5, "draws": 10}
 FULL = table()
 CALLS = [  # columns, options, engine, model
     (["x", "z"], JOINT, "joint", "JointNormal"),
-    (["x", "z", "sex"], RUN, "fcs", "FCS"),
+    (["x", "z", "sex"], JOINT, "latent", "JointLatent"),
     (["x", "z", "grade"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),
+    (["x", "z", "area"], JOINT, "latent", "JointLatent"),
+    (["x", "z", "sex", "visits"], {**RUN, "families": {"visits": "poisson"}}, "fcs", "FCS"),
     (["x", "z"], {**RUN, "cycles": 5}, "fcs", "FCS"),
     (["x", "z"], {**RUN, "predictors": ["x ~ z + (1 | g)"]}, "fcs", "FCS"),
     (["x", "z"], {**JOINT, "engine": "latent"}, "latent", "JointLatent"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from bayesimp.errors import SamplingError
 from bayesimp.joint.gibbs import FAILURES
 from bayesimp.joint.latent.table import LatentTable
 from bayesimp.joint.latent.variables import LatentVariable
+from bayesimp.joint.strided import StridedDraws, StridedTask
 from bayesimp.kernels.covariance.update import CovarianceUpdate
 from bayesimp.kernels.latent.gibbs import latent_gibbs
 from bayesimp.kernels.latent.records import Kept, LatentState, SamplerPriors
@@ -24,7 +25,6 @@ __all__ = ["LatentChain", "LatentDraws", "LatentPriors", "LatentTask", "starting
 
 Array = NDArray[np.float64]
 RATE = 1.0  # of the exponential prior of the increments between cutpoints, as of every ordinal variable
-CELLS = "cells", "cluster_cells"  # of which only every `stride`-th draw is kept
 
 
 @dataclass(frozen=True)
@@ -59,62 +59,51 @@ class LatentPriors:
 
 @dataclass
 class LatentChain:
-    """Where a chain is, enough to continue it exactly; on the working scale.
+    """Where a chain is, enough to continue it exactly: `LatentState`, on the working scale, and its generator."""
 
-    Attributes
-    ----------
-    state
-        `bayesimp.kernels.latent.records.LatentState`.
-    rng
-        Its generator.
-    """
-
-    state: LatentState
+    Y: Array
+    cutpoints: Array
+    beta: Array
+    B: Array
+    Sigma: Array
+    Psi: Array
+    V: Array
+    cluster_cutpoints: Array
+    gamma: Array
+    residuals: Array
+    likeness: Array
     rng: np.random.Generator
 
+    @property
+    def state(self) -> LatentState:
+        """What the kernel changes in place."""
+        return LatentState(*(getattr(self, name) for name in LatentState._fields))
+
 
 @dataclass(frozen=True)
-class LatentDraws:
-    """Kept draws on the working scale, chains first.
+class LatentDraws(StridedDraws):
+    """Kept draws on the working scale, chains first: the arrays of `bayesimp.kernels.latent.records.Kept`.
 
-    Attributes
-    ----------
-    kept
-        The arrays of `bayesimp.kernels.latent.records.Kept`, each with an axis of chains before the others; mean and sd
-        of the missing values by cluster and incomplete variable, and cells, are in the units of the data.
+    mean and sd of the missing values by cluster and incomplete variable, and cells, are in the units of the data.
     """
 
-    kept: Kept
-
-    @property
-    def chains(self) -> int:
-        """The number of chains."""
-        return self.kept.beta.shape[0]
-
-    @property
-    def draws(self) -> int:
-        """The number of draws kept in each chain."""
-        return self.kept.beta.shape[1]
-
-    @property
-    def cells(self) -> Array:
-        """(chains, D / stride, cells): missing cells of rows, then of clusters, variable by variable."""
-        return np.concatenate([self.kept.cells, self.kept.cluster_cells], axis=2)
-
-    def truncated(self, draws: int, stride: int) -> LatentDraws:
-        """The first draws of every chain."""
-        return self._each(lambda name, a: a[:, : draws // stride if name in CELLS else draws])
-
-    def _each(self, change: Callable[[str, Array], Array]) -> LatentDraws:
-        return LatentDraws(Kept(*(change(name, a) for name, a in self.kept._asdict().items())))
-
-    def __add__(self, later: LatentDraws) -> LatentDraws:
-        """These draws followed by those of the same chains, continued."""
-        return self._each(lambda name, a: np.concatenate([a, getattr(later.kept, name)], axis=1))
+    beta: Array
+    Sigma: Array
+    Psi: Array
+    cutpoints: Array
+    gamma: Array
+    cluster_cutpoints: Array
+    likeness: Array
+    residuals: Array
+    mean: Array
+    sd: Array
+    cluster_mean: Array
+    cluster_sd: Array
+    cells: Array
 
 
 @dataclass(frozen=True)
-class LatentTask:
+class LatentTask(StridedTask):
     """Iterations of the Gibbs sampler: a task of `bayesimp.sampling.executors`, which can be pickled.
 
     Attributes
@@ -154,13 +143,12 @@ class LatentTask:
         if not math.isnan(priors.spread):
             residuals = np.repeat(residuals, st.clusters, axis=0)
             likeness = 2.0 / (priors.spread * math.exp(rng.normal(0.0, 0.5))) ** 2
-        state = LatentState(
+        return LatentChain(
             self.table.Y.copy(), starting_cutpoints(self.table.variables, self.table.rows.level, 0),
             np.zeros((st.p, r)), np.zeros((st.clusters, st.q, r)), Sigma, Psi, clusters.V.copy(),
             starting_cutpoints(clusters.variables, clusters.level.rows.level, r * st.q),
-            np.zeros((len(clusters.fixed), w)), residuals, np.array([likeness]),
+            np.zeros((len(clusters.fixed), w)), residuals, np.array([likeness]), rng,
         )  # fmt: skip
-        return LatentChain(state, rng)
 
     def room(self, chains: Sequence[LatentChain], iterations: int) -> LatentDraws:
         """Arrays for the draws of these chains."""
@@ -173,9 +161,9 @@ class LatentTask:
         shapes = (
             (D, st.p, st.r), (D, st.r, st.r), (D, w, w), (D, of_rows), (D, p2, w), (D, of_clusters), (D, 1),
             (D if self.residuals else 0, G, st.r, st.r), (D, m, V), (D, m, V), (D, m, V2), (D, m, V2),
-            (kept, table.counted - clusters.counted), (kept, clusters.counted),
+            (kept, table.counted),
         )  # fmt: skip
-        return LatentDraws(Kept(*(np.empty((c, *shape)) for shape in shapes)))
+        return LatentDraws(*(np.empty((c, *shape)) for shape in shapes))
 
     def advance(
         self, chain: LatentChain, number: int, into: LatentDraws | None, place: int, start: int, stop: int
@@ -188,32 +176,20 @@ class LatentTask:
             The chain reached a state from which it cannot go on; the message says what failed.
         """
         if into is None:
-            every = stop - start + 1
-            slots = Kept(*(a[0] for a in self.room([chain], 0).kept))
+            every, nothing = stop - start + 1, self.room([chain], 0)
+            slots = [a[0] for a in (*nothing.arrays, nothing.cells)]
         else:
-            every = self.every
-            part = slice(start // every, stop // every)
-            cells = slice(part.start // self.stride, part.stop // self.stride)
-            slots = Kept(*(
-                a[place, cells if name in CELLS else part] for name, a in into.kept._asdict().items()
-            ))  # fmt: skip
+            every, slots = self.every, self.slots(into, place, start, stop)
         table, m = self.table, self.table.moments
         own = m._replace(XY=m.XY.copy(), YY=m.YY.copy(), ZY=m.ZY.copy())  # the latent part is the chain's
         code = latent_gibbs(
             chain.rng, stop - start, every, self.stride, False, own, table.level, table.group,
-            table.of_clusters.level, self.priors.for_kernel, chain.state, slots,
+            table.of_clusters.level, self.priors.for_kernel, chain.state, Kept(*slots),
         )  # fmt: skip
         if code:
             raise SamplingError(
                 _failed(int(code), number, "warm-up" if into is None else "sampling", start, stop)
             )
-
-    def put(self, into: LatentDraws, place: int, start: int, piece: LatentDraws) -> None:
-        """Copy the draws of one chain into those of all."""
-        first = start // self.every
-        for name, a, b in zip(Kept._fields, into.kept, piece.kept, strict=True):
-            at = first // self.stride if name in CELLS else first
-            a[place, at : at + b.shape[1]] = b[0]
 
 
 def starting_cutpoints(

@@ -60,17 +60,17 @@ def complete_new_rows(
     check_shift(model, new)
     values = _values_of_clusters(model, new)
     table = _table(model, new, values)
-    drawn, further = _draws(run, table, m, seed)
+    drawn = _draws(run, table, m, seed)
     cells, first = {}, 0
     for variable, rows in table.incomplete:
         own = rows - (len(table.rows.cluster) - len(new))
         cells[variable.name] = own, drawn[:, first : first + len(rows)]
         first += len(rows)
-    first, lacking = 0, {v.name: own for v, own in table.of_clusters.incomplete}
+    lacking = {v.name: own for v, own in table.of_clusters.incomplete}
     for variable in table.of_clusters.variables:
         own = lacking.get(variable.name, np.empty(0, dtype=np.int64))
         all_values = np.tile(values[variable.name], (m, 1))
-        all_values[:, own] = further[:, first : first + len(own)]
+        all_values[:, own] = drawn[:, first : first + len(own)]
         first += len(own)
         rows = np.flatnonzero(new.missing(variable.name))
         if len(rows):
@@ -146,17 +146,15 @@ def _levels(data: IncompleteData, variable: LatentVariable) -> Array:
     return np.repeat(levels_of_rows(data, variable)[:, None], len(variable.labels), axis=1).astype(float)
 
 
-def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> tuple[Array, Array]:
-    """Missing cells of rows (m, c) and of clusters (m, c_2)."""
-    kept, random = run.history.kept, run.model.residual == "cluster"
+def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> Array:
+    """(m, c) missing cells of rows, then those of clusters."""
+    kept, random = run.history, run.model.residual == "cluster"
     clusters, st = table.of_clusters, table.working.statistics
     latent = any(v.kind != NUMBER for v in (*table.variables, *clusters.variables))
     sweeps = SWEEPS if latent or random else 1
-    size = table.counted - clusters.counted
-    cells, further = np.empty((m, size)), np.empty((m, clusters.counted))
+    cells = np.empty((m, table.counted))
     for k in range(m):
-        chains = kept.beta.shape[0]
-        at = k % chains, (k // chains + 1) * run.spacing - 1
+        at = k % kept.chains, (k // kept.chains + 1) * run.spacing - 1
         Sigma = kept.Sigma[at].copy()
         state = LatentState(
             table.Y.copy(), kept.cutpoints[at].copy(), kept.beta[at].copy(), np.zeros((st.clusters, st.q, st.r)), Sigma,
@@ -166,7 +164,7 @@ def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> tuple[Array
         own = table.moments._replace(**{
             name: getattr(table.moments, name).copy() for name in ("XY", "YY", "ZY")
         })  # fmt: skip
-        slots = Kept(*_room(state, table, cells[k : k + 1], further[k : k + 1]))
+        slots = Kept(*_room(state, table, cells[k : k + 1]))
         code = latent_gibbs(
             new_rows_rng(seed, k), sweeps, sweeps, 1, True, own, table.level, table.group, clusters.level,
             run.model.working_priors.for_kernel, state, slots,
@@ -174,10 +172,10 @@ def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> tuple[Array
         if code:
             what = FAILURES.get(int(code), "a latent value lies too far from the bounds of its level")
             raise SamplingError(f"New rows, imputation {k}: {what}.")
-    return cells, further
+    return cells
 
 
-def _room(state: LatentState, table: LatentTable, cells: Array, further: Array) -> list[Array]:
+def _room(state: LatentState, table: LatentTable, cells: Array) -> list[Array]:
     """Arrays for one kept state, whose cells are these."""
     clusters, k = table.of_clusters, table.clusters
     V, V2 = len(table.incomplete), len(clusters.incomplete)
@@ -190,5 +188,4 @@ def _room(state: LatentState, table: LatentTable, cells: Array, further: Array) 
         np.empty((0, *state.residuals.shape)),
         *stats,
         cells,
-        further,
     ]

@@ -17,8 +17,9 @@ from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.latent.clusters import cluster_values
-from bayesimp.joint.latent.gibbs import LatentTask
-from bayesimp.joint.latent.storage import draws_and_chains, latent_state
+from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws, LatentTask
+from bayesimp.joint.strided import read_state, run_state
+from bayesimp.kernels.latent.records import Kept, LatentState
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,15 +50,13 @@ class LatentRun(GLMMRun):
         return LatentTask(self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        h = self.history.kept
-        k = np.arange(m)
-        at = k % h.cells.shape[0], ((k // h.cells.shape[0] + 1) * self.spacing) // self.stride - 1
-        drawn, first = h.cells[at], 0
-        found = {}
+        h, k = self.history, np.arange(m)
+        drawn = h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
+        found, first = {}, 0
         for variable, rows in self.model.table.incomplete:
             found[variable.name] = rows, drawn[:, first : first + len(rows)]
             first += len(rows)
-        found |= self._cells_of_clusters(h.cluster_cells[at])
+        found |= self._cells_of_clusters(drawn[:, first:])
         return {name: found[name] for name in self.model.responses if name in found}
 
     def _cells_of_clusters(self, drawn: NDArray) -> dict[str, tuple[NDArray, NDArray]]:
@@ -76,7 +75,7 @@ class LatentRun(GLMMRun):
 
     def _posterior(self) -> tuple[dict[str, tuple], dict[str, list]]:
         """Variables of the posterior in the units of the data, name -> (dims, array), and their coordinates."""
-        model, h, scale = self.model, self.history.kept, self.model.table.working.scale
+        model, h, scale = self.model, self.history, self.model.table.working.scale
         clusters = model.table.of_clusters
         labels, effects = model.table.labels, model.effects
         out: dict[str, tuple] = {
@@ -108,7 +107,7 @@ class LatentRun(GLMMRun):
         return out, coords
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        model, h = self.model, self.history.kept
+        model, h = self.model, self.history
         variables, coords = self._posterior()
         table, place = model.table, np.argsort(model.table.working.order)
         stats = {
@@ -152,14 +151,14 @@ class LatentRun(GLMMRun):
         return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
-        """Where the chains are, and the draws kept (joint/latent/storage.py)."""
-        return latent_state(self)
+        """Where the chains are, and the draws kept."""
+        return run_state(self, Kept._fields, LatentState._fields).assign_attrs(residuals=int(self.residuals))
 
     @classmethod
     def restore(cls, model: Any, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run of a file, chains and draws."""
         attrs = tree.attrs
-        draws, chains = draws_and_chains(state)
+        draws, chains = read_state(state, LatentDraws, Kept._fields, LatentChain, LatentState._fields)
         return cls(
             model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
             chains=chains, kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),

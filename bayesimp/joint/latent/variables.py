@@ -150,15 +150,14 @@ def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Lite
     Raises
     ------
     SpecificationError
-        Another word, or a covariance for each cluster of variables with levels.
+        Another word, or a covariance for each cluster where all variables of rows have levels.
     """
     chosen(residual, "residual", ("common", "cluster"))
-    latent = [v.name for v in variables if v.kind != NUMBER and not v.of_clusters]
-    if residual == "cluster" and latent:
+    of_rows = [v for v in variables if not v.of_clusters]
+    if residual == "cluster" and all(v.kind != NUMBER for v in of_rows):
         raise SpecificationError(
-            f"residual='cluster' takes normal variables of rows only, and {listing(latent)} "
-            f"{'has' if len(latent) == 1 else 'have'} levels: these say nothing of the scale of a latent variable, which "
-            "is fixed in every cluster, and the inverse-Wishart law of matrices with fixed entries has no known "
-            "constant. Take residual='common', or bi.FCS with methods.Gibbs(residual='cluster') for the normal ones."
+            f"residual='cluster' is for normal variables of rows, and {listing([v.name for v in of_rows])} "
+            f"{'has' if len(of_rows) == 1 else 'have'} levels: these say nothing of the scale of a latent variable, and "
+            "the covariance of latent variables is the same in every cluster. Take residual='common'."
         )
     return "cluster" if residual == "cluster" else "common"

@@ -112,8 +112,9 @@ def _draw_residuals(
         ):
             return False
     return draw_cluster_residuals(
-        rng, priors.restricted_Sigma, priors.spread, n, T, state.Sigma, state.likeness, state.residuals, given
-    )
+        rng, priors.restricted_Sigma, priors.spread, level.columns.kind, n, T, state.Sigma, state.likeness,
+        state.residuals, given,
+    )  # fmt: skip
 
 
 @inner
@@ -177,14 +178,16 @@ def _fill_cells(
     state: LatentState, kept: Kept, d: Integer, stride: Integer,
 ) -> bool:  # fmt: skip
     """Missing cells of rows and of clusters at kept state d; False where a covariance is not positive definite."""
-    cells, further = np.empty(kept.cells.shape[1]), np.empty(kept.cluster_cells.shape[1])
+    cells = np.empty(kept.cells.shape[1])
+    of_clusters = (clusters.cells.place >= 0).sum()
+    of_rows = cells.size - of_clusters
     if not draw_missing_cells(rng, level, group, W, state.residuals, state.beta, state.B, state.cutpoints, state.Y,
-                              cells, kept.mean[d], kept.sd[d]):  # fmt: skip
+                              cells[:of_rows], kept.mean[d], kept.sd[d]):  # fmt: skip
         return False
     w = state.V.shape[1]
-    if further.size and not draw_missing_cells(
+    if of_clusters and not draw_missing_cells(
         rng, clusters, np.zeros(K.shape[0], np.int64), K, state.Psi.reshape((1, w, w)), state.gamma,
-        np.empty((state.V.shape[0], 0, w)), state.cluster_cutpoints, state.V, further, kept.cluster_mean[d],
+        np.empty((state.V.shape[0], 0, w)), state.cluster_cutpoints, state.V, cells[of_rows:], kept.cluster_mean[d],
         kept.cluster_sd[d],
     ):  # fmt: skip
         return False
@@ -192,8 +195,6 @@ def _fill_cells(
         at = (d + 1) // stride - 1
         for h in range(cells.size):
             kept.cells[at, h] = cells[h]
-        for h in range(further.size):
-            kept.cluster_cells[at, h] = further[h]
     return True
 
 
@@ -201,11 +202,15 @@ def _fill_cells(
 def _draw_scales_and_covariances(
     rng: np.random.Generator, m: Moments, level: LatentLevel, group: IntVector, clusters: LatentLevel,
     priors: SamplerPriors, W: Stack, K: Stack, RR: Stack, latent: bool, latent_clusters: bool, state: LatentState,
+    given: bool,
 ) -> Integer:  # fmt: skip
     """Scales of latent variables, then Sigma and Psi, in place; 0, or a code of `latent_gibbs`.
 
-    RR (A, r, r): cross products of the residuals of observed rows.
+    RR (A, r, r): cross products of the residuals of observed rows; given: the covariances of the clusters alone.
     """
+    own = state.likeness[0] > 0.0
+    if given:
+        return np.int64(own and not _draw_residuals(rng, level, group, priors, W, RR, state, given))
     effects_to_values(state.B, state.V)
     AA = np.empty(K.shape)
     products_of_clusters(clusters.rows, state.gamma, state.V, AA)
@@ -217,7 +222,10 @@ def _draw_scales_and_covariances(
         no_effects = np.empty((0, 0, state.V.shape[1]))
         move_scales(rng, clusters, K, AA, priors.Q0_clusters, priors.t0_clusters, nothing, nothing, priors.rate,
                     state.gamma, no_effects, state.cluster_cutpoints, state.V)  # fmt: skip
-    if not state.likeness[0] > 0.0:
+    if own:
+        if not _draw_residuals(rng, level, group, priors, W, RR, state, given):
+            return np.int64(1)
+    else:
         if not _draw_covariance(rng, level, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma):
             return np.int64(1)
         copy_to(state.residuals[0], state.Sigma)
@@ -291,12 +299,9 @@ def latent_gibbs(
                 return 1
         RR = np.zeros(W.shape)
         residual_products(m, state.beta, state.B, RR)
-        if state.likeness[0] > 0.0 and not _draw_residuals(rng, level, group, priors, W, RR, state, given):
-            return 1
-        if not given:
-            code = _draw_scales_and_covariances(
-                rng, m, level, group, clusters, priors, W, K, RR, latent, latent_clusters, state
-            )
-            if code:
-                return code
+        code = _draw_scales_and_covariances(
+            rng, m, level, group, clusters, priors, W, K, RR, latent, latent_clusters, state, given
+        )
+        if code:
+            return code
     return 0

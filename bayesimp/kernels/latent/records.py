@@ -139,7 +139,7 @@ class Kept(NamedTuple):
 
     beta (D, p, r), Sigma (D, r, r), Psi (D, w, w), cutpoints (D, c), gamma (D, p_2, w), cluster_cutpoints (D, c_2),
     likeness (D, 1), residuals (D, G, r, r) or (0, ...) if they are not wanted; mean, sd (D, m, V), cluster_mean,
-    cluster_sd (D, m, V_2); cells (D / stride, cells), cluster_cells (D / stride, cells_2).
+    cluster_sd (D, m, V_2); cells (D / stride, cells): those of rows, then those of clusters.
     """
 
     beta: np.ndarray
@@ -155,4 +155,3 @@ class Kept(NamedTuple):
     cluster_mean: np.ndarray
     cluster_sd: np.ndarray
     cells: np.ndarray
-    cluster_cells: np.ndarray

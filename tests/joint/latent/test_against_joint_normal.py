@@ -30,7 +30,11 @@ def draws(name: str, engine: type, changed: str = "") -> dict[str, np.ndarray]:
         priors = pr.Priors(pr.HuangWand(nu=4.0), pr.HuangWand(nu=4.0))
     model = engine(IncompleteData(table(), cluster="g"), formula, priors)
     imp = model.impute(
-        m=2, seed=7, chains=2, draws=4_000 if "restricted" in name and engine is JointNormal else 20_000
+        m=2,
+        seed=7,
+        chains=2,
+        draws=4_000 if "restricted" in name and engine is JointNormal else 20_000,
+        thin=1,
     )
     return quantities(imp.tree)
 

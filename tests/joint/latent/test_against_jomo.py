@@ -51,7 +51,7 @@ def test_quadrature_agrees_with_this_package_and_not_with_jomo():
     model = bi.JointLatent(
         data, "b ~ 1 + (1 | g)", pr.Priors(Psi=pr.InverseWishart(), beta=pr.Normal(0.0, 100.0))
     )
-    post = model.impute(m=2, seed=1, chains=2, draws=20_000, progress=False).tree["posterior"]
+    post = model.impute(m=2, seed=1, chains=2, draws=20_000, thin=1, progress=False).tree["posterior"]
     drawn = np.stack([post.beta.values[..., 0, 0], post.Psi.values[..., 0, 0]], axis=-1)
     assert p_value(*batch_means(drawn, 25), expected) > LEVEL
     jomo = json.loads((HERE / "jomo_binary.json").read_text())

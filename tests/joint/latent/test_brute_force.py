@@ -39,7 +39,7 @@ def levels(seed: int, cut: list[float], correlation: float = 0.0, columns: int =
 
 def compared(model: bi.JointLatent, expected: dict[str, np.ndarray], pick, draws: int = 12_000) -> float:
     """p-value; pick: posterior (a Dataset) -> quantity (chains, draws) by name."""
-    imp = model.impute(m=2, seed=3, chains=4, draws=draws, progress=False)
+    imp = model.impute(m=2, seed=3, chains=4, draws=draws, thin=1, progress=False)
     drawn = pick(imp.tree["posterior"].to_dataset())
     p = []
     for name, moments in expected.items():

@@ -24,7 +24,7 @@ SIGMA = np.array([[1.0, 0.4], [0.4, 0.8]])
 ROOT = np.random.default_rng(4).normal(size=(6, 6))
 PSI = ROOT @ ROOT.T / 6 + 0.2 * np.eye(6)  # effects of (1, t) on y and on w, then v and u
 FORMULA = "y + w + v + u ~ t + z + (1 + t | g)"
-SHORT = {"m": 4, "seed": 1, "chains": 2, "draws": 40, "tune": 20, "progress": False}
+SHORT = {"m": 4, "seed": 1, "chains": 2, "draws": 40, "thin": 1, "tune": 20, "progress": False}
 
 
 def table() -> pd.DataFrame:
@@ -90,7 +90,7 @@ def exact(
 
 def drawn(model: bi.JointLatent, draws: int = 4_000) -> np.ndarray:
     """(chains, draws, 15) of what `exact` describes."""
-    imp = model.impute(m=2 * draws, seed=3, chains=2, draws=draws, progress=False)
+    imp = model.impute(m=2 * draws, seed=3, chains=2, draws=draws, thin=1, progress=False)
     post = imp.tree["posterior"]
     parts = [np.swapaxes(post[name].values, 2, 3).reshape(2, draws, -1) for name in ("beta", "beta_clusters")]
     cells = [("v", 0), ("v", 2 * ROWS), ("u", 2 * ROWS), ("u", 5 * ROWS)]
@@ -138,7 +138,7 @@ def test_levels_have_the_probabilities_of_their_latent_normals():
     data = bi.IncompleteData(frame, "g", {"k": "bernoulli"})
     made = bi.JointLatent(data, "y + k ~ 1 + (1 | g)")
     draws = 6_000
-    imp = made.impute(m=2 * draws, seed=2, chains=2, draws=draws, progress=False)
+    imp = made.impute(m=2 * draws, seed=2, chains=2, draws=draws, thin=1, progress=False)
     post = imp.tree["posterior"]
     levels = imp.values("k").reshape(draws, 2, -1).swapaxes(0, 1)
     gaps, wrong = [], []

@@ -40,7 +40,7 @@ def test_numbers_have_the_exact_law_in_known_and_unseen_clusters():
     is_new = (np.arange(len(g)) % ROWS == ROWS - 1) | (g == M - 1)
     priors = pr.Priors(pr.Fixed(SIGMA), pr.Fixed(PSI), pr.Normal(0.0, SD))
     model = bi.JointLatent(bi.IncompleteData(frame[~is_new].reset_index(drop=True), "g"), FORMULA, priors)
-    imp = model.impute(m=4_000, seed=1, chains=2, draws=2_000, tune=20, progress=False)
+    imp = model.impute(m=4_000, seed=1, chains=2, draws=2_000, thin=1, tune=20, progress=False)
     new = frame[is_new].reset_index(drop=True)
     made = imp.transform(new, seed=2)
     at = {i: int(np.flatnonzero(new["g"] == i)[0]) for i in range(M)}
@@ -66,7 +66,7 @@ def test_levels_in_unseen_clusters_have_the_probabilities_of_their_latent_normal
     frame.loc[::7, "b"] = np.nan
     data = bi.IncompleteData(frame, "g", {"b": "bernoulli", "k": "bernoulli"})
     imp = bi.JointLatent(data, "y + b + k ~ 1 + (1 | g)").impute(
-        m=6_000, seed=1, chains=2, draws=3_000, progress=False
+        m=6_000, seed=1, chains=2, draws=3_000, thin=1, progress=False
     )
     new = pd.DataFrame({"g": [100, 101], "y": [2.5, -1.0], "b": [np.nan, np.nan], "k": [np.nan, np.nan]})
     made, post = imp.transform(new, seed=4), imp.tree["posterior"]
@@ -101,7 +101,7 @@ def test_covariances_of_clusters_known_and_unseen():
     frame.loc[::9, "w"] = np.nan
     priors = pr.Priors(Psi=pr.Fixed(1e-4 * np.eye(2)))
     model = bi.JointLatent(bi.IncompleteData(frame, "g"), "y + w ~ 1 + (1 | g)", priors, residual="cluster")
-    imp = model.impute(m=4_000, seed=1, chains=2, draws=2_000, progress=False)
+    imp = model.impute(m=4_000, seed=1, chains=2, draws=2_000, thin=1, progress=False)
     new = pd.DataFrame({"g": [0, 11, 99], "y": [np.nan] * 3, "w": [np.nan] * 3})
     made, post = imp.transform(new, seed=5), imp.tree["posterior"]
     k = np.arange(imp.m)
@@ -116,7 +116,9 @@ def test_covariances_of_clusters_known_and_unseen():
     # sds of w, 0.5 y included: of 54 rows each, so within a quarter
     assert drawn[:, 0].std() == pytest.approx(np.hypot(0.5, 0.3), rel=0.25)
     assert drawn[:, 1].std() == pytest.approx(np.hypot(0.5, 3.0), rel=0.25)
-    kept = model.impute(m=2, seed=1, chains=2, draws=300, clusters=True, progress=False).tree["posterior"]
+    kept = model.impute(m=2, seed=1, chains=2, draws=300, thin=1, clusters=True, progress=False).tree[
+        "posterior"
+    ]
     own = np.sqrt(kept.Sigma_clusters.sel(latent="w", latent_2="w").mean(("chain", "draw")).values)
     np.testing.assert_allclose(own, np.hypot(0.5, sd), rtol=0.25)
 

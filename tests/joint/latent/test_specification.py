@@ -14,7 +14,7 @@ from bayesimp.formulas.formula import parse
 from bayesimp.joint.latent.prior import coefficient_prior
 from tests.joint.latent.test_wiring import FORMULA, table
 
-SHORT = {"m": 4, "seed": 1, "chains": 2, "draws": 40, "tune": 20, "progress": False}
+SHORT = {"m": 4, "seed": 1, "chains": 2, "draws": 40, "thin": 1, "tune": 20, "progress": False}
 
 
 def data(frame: pd.DataFrame | None = None, **families: str) -> bi.IncompleteData:
@@ -64,16 +64,28 @@ def test_what_is_refused_before_sampling(name):
 
 
 def test_a_covariance_for_each_cluster_is_refused_where_it_is_not_sound():
-    with pytest.raises(
-        SpecificationError, match=r"residual='cluster' takes normal .* 'b', 'o', 'c' have levels"
-    ):
-        bi.JointLatent(data(), FORMULA, residual="cluster")
+    with pytest.raises(SpecificationError, match=r"residual='cluster' is for normal .* 'b', 'o' have levels"):
+        bi.JointLatent(data(), "b + o ~ x + (1 | g)", residual="cluster")
     with pytest.raises(SpecificationError, match="residual must be 'common' or 'cluster', got 'each'"):
         bi.JointLatent(data(), "y ~ x + (1 | g)", residual="each")
     with pytest.raises(
         SpecificationError, match="clusters=True keeps the residual covariance of every cluster"
     ):
         bi.JointLatent(data(), FORMULA).impute(clusters=True)
+
+
+def test_latent_variables_have_the_same_covariance_in_every_cluster():
+    imp = bi.JointLatent(data(), FORMULA, residual="cluster").impute(clusters=True, **SHORT)
+    post = imp.tree["posterior"]
+    S, own = post.Sigma.values, post.Sigma_clusters.values
+    assert own.shape == (2, 40, 6, 5, 5) and np.ptp(own[..., 0, 0], axis=2).min() > 0
+    blocks = own[..., 1:, 1:]
+    assert np.ptp(blocks, axis=2).max() == 0 and np.ptp(own[..., 0, 1:], axis=2).min() > 0
+    np.testing.assert_allclose(blocks[:, :, 0], S[..., 1:, 1:])
+    np.testing.assert_allclose(blocks[..., 3, 2], 0.5)
+    np.testing.assert_allclose(np.diagonal(blocks, axis1=-2, axis2=-1), 1.0)
+    again = bi.JointLatent(data(), FORMULA, residual="cluster").impute(**SHORT)
+    np.testing.assert_array_equal(imp.values("c"), again.values("c"))
 
 
 def test_priors_and_samplers_that_are_refused():

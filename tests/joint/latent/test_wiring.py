@@ -52,8 +52,8 @@ def table() -> pd.DataFrame:
     return frame
 
 
-def model(**options) -> bi.JointLatent:
-    data = bi.IncompleteData(table(), "g", {"b": "bernoulli"})
+def model(frame: pd.DataFrame | None = None, **options) -> bi.JointLatent:
+    data = bi.IncompleteData(table() if frame is None else frame, "g", {"b": "bernoulli"})
     Psi = pr.Fixed(np.diag([1e-6, 1e-8, 1e-8, 1e-8, 1e-8]))
     return bi.JointLatent(data, FORMULA, pr.Priors(Psi=Psi), **options)
 
@@ -83,18 +83,21 @@ def described(values: np.ndarray) -> np.ndarray:
     return np.concatenate([x, x[..., i] * x[..., j]], axis=-1)
 
 
-def compared(made: bi.JointLatent, shift: dict[str, float] | None = None, spoil=lambda x: x) -> float:
+def compared(
+    made: bi.JointLatent, shift: dict[str, float] | None = None, spoil=lambda x: x, draws: int = DRAWS
+) -> float:
     """p-value over rows 0 to 2."""
-    imp = made.impute(m=2 * DRAWS, seed=4, chains=2, draws=DRAWS, progress=False)
-    posterior, frame = imp.tree["posterior"].to_dataset(), table()
+    own = made.residual == "cluster"
+    imp = made.impute(m=2 * draws, seed=4, chains=2, draws=draws, thin=1, clusters=own, progress=False)
+    posterior, frame = imp.tree["posterior"].to_dataset(), made.data.frame
     rng, p = np.random.default_rng(1), []
     for j in range(3):
-        drawn = np.empty((2, DRAWS, 4))
+        drawn = np.empty((2, draws, 4))
         for k, name in enumerate("yboc"):
             cells = imp.tree["imputed"][name]
             place = np.flatnonzero(cells.coords[f"row_{name}"].values == j)
             if len(place):  # imputation k is of chain k % 2
-                drawn[..., k] = cells.values[:, place[0]].reshape(DRAWS, 2).T
+                drawn[..., k] = cells.values[:, place[0]].reshape(draws, 2).T
             else:
                 drawn[..., k] = frame["y"][j]
         gap = described(drawn) - described(longhand(rng, spoil(posterior), frame.loc[j], shift or {}))
@@ -123,8 +126,21 @@ def test_draws_at_other_parameters_are_told_apart(name):
     assert compared(model(), spoil=spoil) < REJECTED
 
 
+def test_cells_of_a_cluster_have_its_own_residual_covariance():
+    """The rows compared are of cluster 0, where numbers vary four times as much."""
+    frame = table()
+    frame.loc[g == 0, "y"] = 50 + 4 * (frame.loc[g == 0, "y"] - 50)
+    made = model(frame, residual="cluster")
+
+    def of_cluster(k):
+        return lambda posterior: posterior.assign(Sigma=posterior.Sigma_clusters[:, :, k])
+
+    assert compared(made, spoil=of_cluster(0), draws=3_000) > LEVEL
+    assert compared(made, spoil=of_cluster(1), draws=3_000) < REJECTED
+
+
 def test_completed_tables_have_the_values_of_the_imputed_cells():
-    imp = model().impute(m=4, seed=1, chains=2, draws=20, tune=20, progress=False)
+    imp = model().impute(m=4, seed=1, chains=2, draws=20, tune=20, thin=1, progress=False)
     levels = {"b": ["no", "yes"], "o": ["1st", "2nd", "3rd"], "c": ["red", "green", "blue"]}
     for name, of in levels.items():
         # levels without an order are sorted: red, green, blue are categories and keep theirs

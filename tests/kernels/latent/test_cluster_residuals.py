@@ -22,6 +22,7 @@ from tests.kernels.latent.test_residual import log_prior
 SPREAD = 0.5
 N = np.array([6, 9, 0, 4, 12, 7])
 SCALES = np.array([0.8, 1.3])
+NUMBERS = np.zeros(3, dtype=np.int64)
 
 
 def cross_products(r: int) -> np.ndarray:
@@ -108,7 +109,9 @@ def stepped(prior, r: int, draws: int = 6_000, spread: float = SPREAD) -> np.nda
         rng, S, a = np.random.default_rng([3, chain]), np.eye(r), np.array([8.0])
         Ss, As = np.empty((draws, r, r)), np.empty(draws)
         Sigma = np.tile(np.eye(r), (len(N), 1, 1))
-        assert cluster_residual_steps(rng, kernel_prior, spread, N, cross_products(r), S, a, Sigma, Ss, As)
+        assert cluster_residual_steps(
+            rng, kernel_prior, spread, NUMBERS[:r], N, cross_products(r), S, a, Sigma, Ss, As
+        )
         out.append(quantities(Ss, np.sqrt(2 / As)))
     return np.array(out)
 
@@ -161,7 +164,7 @@ def test_matrices_have_their_conditional_law_and_a_known_s_stays():
     for _ in range(4_000):
         S, a, Sigma = S0.copy(), np.array([6.0]), np.tile(np.eye(r), (len(N), 1, 1))
         Ss, As = np.empty((1, r, r)), np.empty(1)
-        assert cluster_residual_steps(rng, prior, SPREAD, N, T, S, a, Sigma, Ss, As)
+        assert cluster_residual_steps(rng, prior, SPREAD, NUMBERS[:r], N, T, S, a, Sigma, Ss, As)
         assert np.array_equal(S, S0)
         scale, nu = As[0] * S0 + T, As[0] + r - 1 + N
         L = np.linalg.cholesky(scale)
