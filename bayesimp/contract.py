@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bayesimp.imputation.result import Imputations
+    from bayesimp.joint.reference import ReferenceBased
     from bayesimp.priors import Priors
     from bayesimp.table.incomplete import IncompleteData
     from bayesimp.table.new_rows import NewRows
@@ -224,12 +225,15 @@ class ImputationModel(ABC):
         What could not be done as declared.
     shift
         See `Shift`; nothing by default.
+    reference
+        Values after drop-out like those of another arm (`bayesimp.ReferenceBased`); None: there are none.
     run_type
         The class of its runs.
     """
 
     data: IncompleteData
     priors: Any
+    reference: ReferenceBased | None = None
     events: list[Event]
     shift: Shift = Shift()
     run_type: ClassVar[type[Run]]
@@ -243,6 +247,11 @@ class ImputationModel(ABC):
     @abstractmethod
     def parameter_priors(self) -> Mapping[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
+
+    @property
+    def masked(self) -> IncompleteData:
+        """The table in which every cell is missing that the model imputes, also observed ones that it holds out."""
+        return self.data
 
     @property
     def has_contextual(self) -> bool:

@@ -141,7 +141,7 @@ def diagnose(
     if isinstance(fitted, JointNormal):
         _check_factors(fitted)
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
-    model = getattr(getattr(imp, "_run", None), "model", None)
+    model = getattr(imp, "model", None)
     if not isinstance(model, JointNormal) or len(model.responses) < 2:
         raise SpecificationError(
             "diagnose needs a joint model of at least two variables: bi.JointNormal(data, 'y1 + y2 ~ ...') or the "

@@ -137,7 +137,7 @@ class FCS(ImputationModel):
             "derived": derived, "compatible": compatible, "bounds": bounds, "post": post, "where": where,
             "ignore": ignore, "shift": shift,
         }  # fmt: skip
-        self._where, self.masked, self.ignore = requested_cells(data, where, ignore)
+        self._where, self._masked, self.ignore = requested_cells(data, where, ignore)
         with one_thread(data.frame.size):
             self.spec = conditionals(
                 self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore, analysis,
@@ -150,6 +150,11 @@ class FCS(ImputationModel):
         self.shift = checked_shift(shift, self.spec, self.masked)
         if self.spec.drawn:
             _ = self.substantive  # models that it cannot take are refused here, before anything is sampled
+
+    @property
+    def masked(self) -> IncompleteData:
+        """The table without the observed cells that are to be imputed (`where`)."""
+        return self._masked
 
     @cached_property
     def table(self) -> ChainedTable:

@@ -56,7 +56,7 @@ class SubstantiveBlock(Block):
         super().__init__(table, number)
         self.models, self.name = models, self.chained.block.name
         self.k = models.names.index(self.name)
-        self.factor, self.updates = models.table.factors[self.k], int(getattr(self.method, "inner", 5))
+        self.factor, self.updates = models.table.factors[self.k], self.method.updates
         self.step_size = 0.5
         self.adapts = bool(len(models.table.bare[self.k]))
         first = {c.block.name: b for b, c in reversed(list(enumerate(table.blocks)))}
