@@ -63,7 +63,7 @@ def plain(value: Any) -> Any:
 
 
 class CodeNotInFile(SpecificationError):
-    """A saved model contains functions of the user's, which files do not keep."""
+    """A saved model contains user-defined functions, which files do not keep."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ class ImputationModel(ABC):
             The model takes no shift, or not this one; the message says what to use instead.
         """
         raise SpecificationError(
-            f"{type(self).__name__} takes no shift of what it imputes: its values come from code of the user's. Write "
+            f"{type(self).__name__} takes no shift of what it imputes: its values come from user-defined code. Write "
             "the shift into that code, or use JointNormal, JointLatent, JointGLMM or FCS."
         )
 
@@ -306,7 +306,7 @@ class ImputationModel(ABC):
         specification
             What `specification` returned.
         functions
-            Functions of the user's, by variable, which a specification only names.
+            User-defined functions by variable, which a specification only names.
 
         Raises
         ------

@@ -8,7 +8,7 @@ model can do, cluster i is missed by
     median over draws of (theta_i - theta),   in units of the posterior standard deviation of theta,
 
 the latter as half the width of the central 68.3 % of its draws, since variances have long tails. Below a fraction
-of one sd, what homogeneity gets wrong is small beside what the data leave open anyway.
+of one sd, what homogeneity gets wrong is small compared with what the data leave open anyway.
 
 Slopes are those on centred columns, and intercepts those at the mean (priors/centred.py), whatever the origin of Z.
 """

@@ -112,7 +112,7 @@ def mnar(
     """Impute, analyse and pool with imputed values moved away from what values missing at random would be.
 
     Missing values are drawn as the model says, with delta added to their mean (normal variables) or linear predictor
-    (others): delta adjustment, a pattern-mixture model. The first scenario, "at random", is the model as it is, bit for
+    (others): delta adjustment, a pattern-mixture model. The first scenario, "at random", is the model itself, bit for
     bit.
 
     Parameters

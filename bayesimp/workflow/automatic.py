@@ -13,7 +13,7 @@ from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import cluster_columns
-from bayesimp.workflow.engine_models import OWN_OPTIONS, Asked, check_known, engine_model
+from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import Choice, choose, facts_of, override
 
 __all__ = ["impute"]
@@ -101,7 +101,7 @@ def impute(
     responses = _response_families(analysis, family)
     data = IncompleteData(frame, cluster, dict(families or {}) | responses if responses else families)
     choice = _choice(data, analysis, engine, own)
-    model, settings = engine_model(choice.engine, Asked(data, analysis, own))
+    model, settings = engine_model(choice.engine, EngineRequest(data, analysis, own))
     if show:
         print(f"{choice}\n{model}")
     model.events.append(Event("engine", choice.engine, str(choice)))

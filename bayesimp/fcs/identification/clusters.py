@@ -116,7 +116,7 @@ def _shrunk_mean(s: Evidence, j: int, matrix: Array) -> list[Event]:
 
 
 def fitted_by_themselves(s: Evidence) -> list[Event]:
-    """Refuse two stages where too few clusters can be fitted by themselves (`TwoStage`)."""
+    """Refuse two stages where too few clusters can be fitted separately (`TwoStage`)."""
     sizes = np.bincount(s.codes[s.rows], minlength=len(s.data.clusters))
     p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
     least = p + s.block.distribution.spare_rows

@@ -76,7 +76,7 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
 
 
 def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
-    """V and Y with missing values drawn from observed ones, but for leaves."""
+    """V and Y with missing values drawn from observed ones, except in leaves."""
     V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
     for k, factor in enumerate(table.factors):
         if table.leaf[k] or not len(table.missing[k]):

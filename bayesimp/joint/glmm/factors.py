@@ -45,7 +45,7 @@ class Factor:
     formula
         Fixed and random terms, as printed.
     is_analysis
-        Whether it is an analysis of the user's.
+        Whether it is one of the user's analyses.
     family_name
         Of the response, as `IncompleteData.families` has it.
     code

@@ -66,7 +66,7 @@ def sample_joint_glmm_nuts(
     Parameters
     ----------
     earlier, done
-        Where the chains of the same run ended, and how many draws they have: NUTS warms up anew.
+        Where the chains of the same run ended, and how many draws they have: NUTS warms up again.
     spacing, effects
         One of so many draws has its cells kept; whether cluster effects are kept.
 

@@ -69,7 +69,7 @@ def _checked_order(
     needs: Mapping[str, set[str]],
     formulas: Mapping[str, Predictors],
 ) -> tuple[str, ...]:
-    """The order of the user's, if it is one of all factors and no formula looks ahead."""
+    """The user's order, if it is one of all factors and no formula looks ahead."""
     if sorted(order) != sorted(names):
         lacking, more = [n for n in names if n not in order], [n for n in order if n not in names]
         what = [f"it lacks {listing(lacking)}"] * bool(lacking) + [f"{listing(more)} have no factor"] * bool(
