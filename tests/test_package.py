@@ -264,3 +264,12 @@ def test_a_file_that_is_entered_twice_counts_twice(tmp_path, monkeypatch):
     reading = read(scope["a"])
     assert reading.stays == ("a.py", "b.py", "a.py")
     assert (reading.files, reading.returns) == (2, 1)
+
+
+def test_no_function_is_longer_than_70_lines():
+    for path in sorted({*ROOT.glob("bayesimp/**/*.py"), *ROOT.glob("models/*.py")}):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                doc = node.body[0] if ast.get_docstring(node) else None
+                lines = node.end_lineno - node.lineno + 1 - (doc.end_lineno - doc.lineno + 1 if doc else 0)
+                assert lines <= 70, f"{path.name}: {node.name} has {lines} lines without its docstring"
