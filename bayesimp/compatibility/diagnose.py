@@ -28,6 +28,7 @@ from bayesimp.compatibility.implied import Conditional, implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.normal import JointNormal
+from bayesimp.messages import listing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,10 +184,11 @@ def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[
     if not isinstance(responses, str | Sequence):
         raise SpecificationError(f"responses must be names, got {responses!r}.")
     names = [responses] if isinstance(responses, str) else list(responses)
-    unknown = [name for name in names if name not in imp.responses]
-    if unknown or not names:
+    if not names:
+        raise SpecificationError("responses names no variable; None takes all that are imputed.")
+    if unknown := [name for name in names if name not in imp.responses]:
         raise SpecificationError(
-            f"{unknown or 'Nothing'}: not a response; there are {', '.join(imp.responses)}."
+            f"responses: {listing(unknown)} is not a response; there are {', '.join(imp.responses)}."
         )
     return names
 
