@@ -68,7 +68,7 @@ class SubstantiveBlock(Block):
             self.drawn[self.own.loop] = np.isnan(models.table.Y[self.own.row, self.k])
 
     def init(self, chain: Chain) -> Parameters:
-        """Scales at random, no effects; a variable of clusters gets one value in each."""
+        """Scales at random, no effects; a cluster-level variable gets one value in each."""
         rng, factor, k, priors = chain.rng, self.factor, self.k, self.models.priors
         aux = dispersed_aux(rng, factor.code, len(factor.levels))
         known, sd = priors.known[k], np.exp(rng.normal(0.0, 0.3, 1))

@@ -97,7 +97,7 @@ def used_rows(
     leaf: NDArray[np.bool_],
     first: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """(n, K) whether a row counts in a factor: of a leaf, where it is observed; of a variable of clusters, once."""
+    """(n, K) whether a row counts in a factor: of a leaf, where it is observed; of a cluster-level variable, once."""
     used = ~(np.isnan(V[:, places]) & leaf)
     once = np.zeros(len(V), dtype=bool)
     once[first[:-1]] = True

@@ -302,7 +302,7 @@ def made_factor(
 def _check_between(
     data: IncompleteData, formula: Predictors, fixed: tuple[Column, ...], base: BaseColumns
 ) -> None:
-    """Columns of a variable of clusters have one value in a cluster."""
+    """Columns of a cluster-level variable have one value in a cluster."""
     for column in fixed:
         if column.over is not None and column.base == "Intercept":
             continue

@@ -59,7 +59,7 @@ class JointGLMM(ImputationModel):
         variables and those before it, and a random intercept (none for a variable with one value in a cluster).
     order
         Responses in the order of their factors, so that each comes after those in its formula. Default: covariates of
-        the analyses, variables of clusters first and then by number of missing values; the analyses; other variables.
+        the analyses, cluster-level variables first and then by number of missing values; the analyses; other variables.
     priors
         As of `JointNormal`: ``Sigma`` is that of each residual variance, ``Psi`` of the effects of all factors together,
         ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).

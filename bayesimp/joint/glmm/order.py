@@ -28,7 +28,7 @@ def order_of(
 ) -> tuple[str, ...]:
     """Responses so that every factor comes after those of the variables it is given.
 
-    Covariates of formulas first (variables of clusters before others, then by their number of missing cells), then the
+    Covariates of formulas first (cluster-level variables before others, then by their number of missing cells), then the
     responses of the formulas, then the rest. A variable is put behind what its own formula needs.
     """
     names = _modelled(data, formulas)

@@ -117,7 +117,7 @@ def _chains(
 
 
 def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
-    """Response -> (chain, draw, row_<response>), or (chain, draw, cluster_<response>) of a variable of clusters."""
+    """Response -> (chain, draw, row_<response>), or (chain, draw, cluster_<response>) of a cluster-level variable."""
     model, table = run.model, run.model.table
     a, layout = table.arrays, layout_of(model.factors, model.separate)
     rows = [_observed(model, k) for k in range(len(model.factors))]
@@ -137,8 +137,8 @@ def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
 
 
 def _observed(model: JointGLMM, k: int) -> Rows:
-    """Rows of factor k in which its response is observed, in the order of the table; of a variable of clusters, the first
-    row of each cluster, in the order of clusters."""
+    """Rows of factor k in which its response is observed, in the order of the table; of a cluster-level variable,
+    the first row of each cluster, in the order of clusters."""
     table = model.table
     rows = np.flatnonzero(table.arrays.used[:, k] & ~np.isnan(table.Y[:, k]))
     key = table.order[table.arrays.cluster[rows]] if model.factors[k].at_cluster else table.row[rows]
