@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from scipy import stats
 
 import bayesimp as bi
 from bayesimp.analysis.compare import compare
@@ -190,6 +191,10 @@ def test_what_is_printed_fits_a_hundred_columns(bound):
     assert "std.error" in repr(complete) and "sd(residual)" in repr(complete)
     table = complete[0].to_frame()
     assert table["std.error"].tolist() == pytest.approx(np.sqrt(np.diag(complete.covariances[0])).tolist())
+    for level, shown in ((0.95, table), (0.8, complete[0].to_frame(0.8))):
+        half = stats.t(complete[0].df_residual).ppf(0.5 + level / 2) * table["std.error"]
+        np.testing.assert_allclose(shown["conf.high"] - shown["estimate"], half)
+        np.testing.assert_allclose(shown["estimate"] - shown["conf.low"], half)
 
 
 def test_meta_analysis_of_other_families():
