@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bayesimp.imputation.result import Imputations
+    from bayesimp.joint.reference import ReferenceBased
     from bayesimp.priors import Priors
     from bayesimp.table.incomplete import IncompleteData
     from bayesimp.table.new_rows import NewRows
@@ -62,7 +63,7 @@ def plain(value: Any) -> Any:
 
 
 class CodeNotInFile(SpecificationError):
-    """A saved model contains functions of the user's, which files do not keep."""
+    """A saved model contains user-defined functions, which files do not keep."""
 
 
 @dataclass(frozen=True)
@@ -224,12 +225,15 @@ class ImputationModel(ABC):
         What could not be done as declared.
     shift
         See `Shift`; nothing by default.
+    reference
+        Values after drop-out like those of another arm (`bayesimp.ReferenceBased`); None: there are none.
     run_type
         The class of its runs.
     """
 
     data: IncompleteData
     priors: Any
+    reference: ReferenceBased | None = None
     events: list[Event]
     shift: Shift = Shift()
     run_type: ClassVar[type[Run]]
@@ -243,6 +247,11 @@ class ImputationModel(ABC):
     @abstractmethod
     def parameter_priors(self) -> Mapping[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
+
+    @property
+    def masked(self) -> IncompleteData:
+        """The table in which every cell is missing that the model imputes, also observed ones that it holds out."""
+        return self.data
 
     @property
     def has_contextual(self) -> bool:
@@ -262,7 +271,7 @@ class ImputationModel(ABC):
             The model takes no shift, or not this one; the message says what to use instead.
         """
         raise SpecificationError(
-            f"{type(self).__name__} takes no shift of what it imputes: its values come from code of the user's. Write "
+            f"{type(self).__name__} takes no shift of what it imputes: its values come from user-defined code. Write "
             "the shift into that code, or use JointNormal, JointLatent, JointGLMM or FCS."
         )
 
@@ -297,7 +306,7 @@ class ImputationModel(ABC):
         specification
             What `specification` returned.
         functions
-            Functions of the user's, by variable, which a specification only names.
+            User-defined functions by variable, which a specification only names.
 
         Raises
         ------

@@ -1,17 +1,20 @@
-"""Wording shared by messages: rows and clusters concerned, and suggestions for unknown names."""
+"""Wording shared by messages, tables and figures: rows and clusters concerned, "did you mean", short labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
+from os.path import commonprefix  # character by character
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["closest", "listing", "suggestion", "where"]
+__all__ = ["closest", "listing", "shortened", "suggestion", "where"]
 
 ALIKE = 0.6  # least similarity (difflib's ratio) of names that are offered
+ELLIPSIS = "\u2026"
+LONGEST = 28  # characters of a label at an axis
 AS_GOOD = 0.1  # names this much less alike than the best are not
 
 
@@ -75,3 +78,19 @@ def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:
     best = max((score for score, _ in scored), default=0.0)
     near = sorted((pair for pair in scored if pair[0] >= best - AS_GOOD), key=lambda pair: -pair[0])
     return [value for _, value in near[:most]]
+
+
+def shortened(names: Sequence[str], most: int = LONGEST) -> list[str]:
+    """Labels of at most so many characters: the middle left out, or what all have in common; never two alike."""
+    short = [_without_middle(name, most) for name in names]
+    if len(set(short)) < len(set(names)):
+        start, end = (commonprefix(each) for each in ([*names], [name[::-1] for name in names]))  # noqa: RUF071
+        own = [name[len(start) : len(name) - len(end)] for name in names]
+        head = start[: max(most - max(map(len, own)) - 2, 0)].rstrip()
+        short = [_without_middle(f"{head}{ELLIPSIS}{part}{ELLIPSIS if end else ''}", most) for part in own]
+    return short if len(set(short)) == len(set(names)) else list(names)
+
+
+def _without_middle(name: str, most: int) -> str:
+    end = most // 3
+    return name if len(name) <= most else f"{name[: most - end - 1].rstrip()}{ELLIPSIS}{name[-end:].lstrip()}"

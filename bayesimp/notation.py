@@ -6,7 +6,7 @@ Symbols (Schafer & Yucel 2002; Kunkel & Kaizar 2017, eq. 1-3)
 
     m        clusters, i = 1..m                 r   responses (columns of Y)
     n_i      rows of cluster i, N in total      p   columns of X (fixed)
-    Y        (N, r), with holes                 q   columns of Z (random)
+    Y        (N, r), incomplete                q   columns of Z (random)
     beta     (p, r)      Sigma (r, r)      Psi (r q, r q)      B (m, q, r)
 
 vec stacks columns, so effect k*q + l of Psi is the random coefficient of column l of Z on response k.
@@ -82,7 +82,7 @@ def cluster_coordinate(variable: str) -> str:
 
 
 def in_tree(name: str) -> str:
-    """A name as it stands in a DataTree, "/" as the division slash."""
+    """A name as a DataTree holds it, with the division slash for "/"."""
     return name.replace("/", SLASH)
 
 

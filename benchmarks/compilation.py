@@ -66,7 +66,9 @@ def seconds(job: str, cache: str, patch: str = "") -> tuple[float, float]:
 
 
 def main() -> None:
-    print("| job | first, CPU s | machine code throughout, CPU s | ratio | later, wall s |\n|---|---|---|---|---|")
+    print(
+        "| job | first, CPU s | machine code throughout, CPU s | ratio | later, wall s |\n|---|---|---|---|---|"
+    )
     for job in sys.argv[1:] or JOBS:
         with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as other:
             (first, _), (whole, _) = seconds(job, cache), seconds(job, other, NUMBA)

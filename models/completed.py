@@ -1,4 +1,4 @@
-"""The table of a joint GLMM as it is completed, factor by factor: known values, missing numbers of the model, columns."""
+"""The table of a joint GLMM, completed factor by factor: known values, missing numbers of the model, columns."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
     beta ~ flat or normal            (p, r)
     Sigma ~ prior                    (r, r)
     Psi ~ prior                      (r q, r q), effect k*q + l: column l of Z on response k
-    or, beside slopes, Psi = C Psi_c C' with Psi_c ~ prior, of the effects at centred columns (priors/centred.py)
+    or, with slopes, Psi = C Psi_c C' with Psi_c ~ prior, of the effects at centred columns (priors/centred.py)
 
 Missing values of Y and the random effects B_i are integrated out, so that the likelihood is the density of
 the observed values,

@@ -138,7 +138,7 @@ def _check(cells: dict[int, list[tuple[Levels, Array]]], what: str, names: Seque
 
 
 class _Made:
-    """Places as they are made."""
+    """Places while they are being made."""
 
     def __init__(self, V: Array, Y: Array, cluster: Ints, single: Ints) -> None:
         self.V, self.Y, self.cluster = V, Y, cluster

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import bayesimp as bi
+import tests.reading
+from tests.reading import STATEMENTS, fcs, joint_normal, read
 
 ROOT = Path(bi.__file__).parents[1]
 BASE = {
@@ -236,3 +238,38 @@ def test_wheel_contains_the_models(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in ("bayesimp/models/joint_normal.py", "bayesimp/datasets/brain_injury_simulated.csv"):
         assert needed in names
+
+
+@pytest.mark.parametrize(
+    ("path", "stays"),
+    [
+        (joint_normal, 35),  # 39 at commit 6b73f21, from which issue 12 starts
+        (fcs, 51),  # 71
+    ],
+)
+def test_the_path_from_table_to_model_is_short(path, stays):
+    """``python -m tests.reading --path`` shows it; a new step belongs into the file of the step before it."""
+    reading = path()
+    assert reading.files < len(reading.stays) <= stays, reading
+
+
+def test_a_file_that_is_entered_twice_counts_twice(tmp_path, monkeypatch):
+    body = "\n".join(["    x = 0"] * STATEMENTS)
+    monkeypatch.setattr(tests.reading, "ROOT", tmp_path)
+    scope = {}
+    for name, calls in (("b", ""), ("a", "    short()\n    b()\n    short()")):
+        path = tmp_path / f"{name}.py"
+        path.write_text(f"def short():\n    pass\n\n\ndef {name}():\n{body}\n{calls}\n")
+        exec(compile(path.read_text(), str(path), "exec"), scope)
+    reading = read(scope["a"])
+    assert reading.stays == ("a.py", "b.py", "a.py")
+    assert (reading.files, reading.returns) == (2, 1)
+
+
+def test_no_function_is_longer_than_70_lines():
+    for path in sorted({*ROOT.glob("bayesimp/**/*.py"), *ROOT.glob("models/*.py")}):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                doc = node.body[0] if ast.get_docstring(node) else None
+                lines = node.end_lineno - node.lineno + 1 - (doc.end_lineno - doc.lineno + 1 if doc else 0)
+                assert lines <= 70, f"{path.name}: {node.name} has {lines} lines without its docstring"

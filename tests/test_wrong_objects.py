@@ -257,12 +257,14 @@ def test_every_function_of_plain_arrays_is_there():
 
 
 def test_options_of_diagnose_and_its_figure(objects):
-    for options in (
-        {"aggregate": "median"},
-        {"aggregate": 3},
-        {"responses": 3},
-        {"responses": []},
-        {"seed": "a"},
+    joint = bi.JointNormal(objects["data"], "y + x ~ 1 + (1 | g)")
+    imp = joint.impute(m=1, seed=1, draws=20, tune=5, chains=2, progress=False)
+    for options, message in (
+        ({"aggregate": "median"}, "aggregate must be 'mean', 'sum' or 'line', got 'median'"),
+        ({"aggregate": 3}, "aggregate must be .* got 3"),
+        ({"responses": 3}, "responses must be names, got 3"),
+        ({"responses": []}, "responses names no variable"),
+        ({"seed": "a"}, "seed must be a whole number of at least 0, got 'a'"),
     ):
-        with pytest.raises(bi.SpecificationError):
-            co.diagnose(objects["joint"], **options)
+        with pytest.raises(bi.SpecificationError, match=message):
+            co.diagnose(joint if "seed" in options else imp, **options)

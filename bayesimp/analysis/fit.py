@@ -13,7 +13,7 @@ are stacked and the design matrices made once for a whole stack (`bayesimp.analy
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -101,6 +101,7 @@ def fit_each(
     """
     tables = completed_tables(imputed)
     columns = {"trials": trials, "weights": weights, "offset": offset}
+    _check_names(columns)
     if callable(analysis):
         if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
             raise SpecificationError(
@@ -220,6 +221,17 @@ def completed_tables(imputed: Any) -> Tables:
     if tables.m == 0:
         raise DataError("there are no completed tables to analyse.")
     return tables
+
+
+def _check_names(columns: Mapping[str, Any]) -> None:
+    """Refuse numbers where the name of a column is asked for."""
+    for option, name in columns.items():
+        if name is not None and not isinstance(name, str):
+            raise SpecificationError(
+                f"{option} takes the name of a column, so that rows keep their {option} in every completed table; got "
+                f"{type(name).__name__}. Put the numbers into the table before imputing: table.assign({option}=...), "
+                f"then {option}='{option}'."
+            )
 
 
 def _mentions_cluster(formula: Formula, cluster: str | None) -> None:

@@ -233,9 +233,7 @@ class Verdict:
             for gap in self.approximate
         ]
         if self.unknown:
-            whose = (
-                "the imputation model does not say" if self.whole else "models of the user's own do not say"
-            )
+            whose = "the imputation model does not say" if self.whole else "user-defined models do not say"
             text = (
                 f"{whose} what it contains for {listing(self.unknown)}: not compared with {self.analysis!r}"
             )

@@ -28,6 +28,7 @@ from scipy import stats
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, EventTable
+from bayesimp.messages import shortened
 
 __all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
 
@@ -337,6 +338,8 @@ def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], sc
     return out
 
 
+LINE = 100  # characters of a printed line
+LEAST_NAME = 12  # to which names are shortened, if nothing less will do
 SHOWN = {
     "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
     "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "df": "df", "p.value": "p.value", "fmi": "fmi",
@@ -345,13 +348,26 @@ SHOWN = {
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The columns of a table of pooled estimates that fit 100 characters."""
+    """The most important columns of a table of pooled estimates, in lines of at most `LINE` characters.
+
+    Names that would make them longer lose their middle, unless two of them would be alike then.
+    """
     hidden: tuple[str, ...] = (
         ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
     )
     hidden += ("df", "p.value") if "cc.rows" in table else ()
     names = [name for name in SHOWN if name in table and name not in hidden]
     rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)
+    text = _written(rows)
+    excess = max(map(len, text.splitlines()), default=0) - LINE
+    if excess <= 0:
+        return text
+    first = rows.columns[0]
+    short = shortened(rows[first], max(LEAST_NAME, max(map(len, rows[first])) - excess))
+    return _written(rows.assign(**{first: short}))
+
+
+def _written(rows: pd.DataFrame) -> str:
     return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
 
 

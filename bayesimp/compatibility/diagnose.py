@@ -8,7 +8,7 @@ model can do, cluster i is missed by
     median over draws of (theta_i - theta),   in units of the posterior standard deviation of theta,
 
 the latter as half the width of the central 68.3 % of its draws, since variances have long tails. Below a fraction
-of one sd, what homogeneity gets wrong is small beside what the data leave open anyway.
+of one sd, what homogeneity gets wrong is small compared with what the data leave open anyway.
 
 Slopes are those on centred columns, and intercepts those at the mean (priors/centred.py), whatever the origin of Z.
 """
@@ -28,6 +28,7 @@ from bayesimp.compatibility.implied import Conditional, implied_conditional
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.normal import JointNormal
+from bayesimp.messages import listing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,7 +142,7 @@ def diagnose(
     if isinstance(fitted, JointNormal):
         _check_factors(fitted)
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
-    model = getattr(getattr(imp, "_run", None), "model", None)
+    model = getattr(imp, "model", None)
     if not isinstance(model, JointNormal) or len(model.responses) < 2:
         raise SpecificationError(
             "diagnose needs a joint model of at least two variables: bi.JointNormal(data, 'y1 + y2 ~ ...') or the "
@@ -183,10 +184,11 @@ def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[
     if not isinstance(responses, str | Sequence):
         raise SpecificationError(f"responses must be names, got {responses!r}.")
     names = [responses] if isinstance(responses, str) else list(responses)
-    unknown = [name for name in names if name not in imp.responses]
-    if unknown or not names:
+    if not names:
+        raise SpecificationError("responses names no variable; None takes all that are imputed.")
+    if unknown := [name for name in names if name not in imp.responses]:
         raise SpecificationError(
-            f"{unknown or 'Nothing'}: not a response; there are {', '.join(imp.responses)}."
+            f"responses: {listing(unknown)} is not a response; there are {', '.join(imp.responses)}."
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Draws of all parameters of a model from their priors, to set beside the posterior."""
+"""Draws of all parameters of a model from their priors, to be compared with the posterior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model as it is printed: its conditional models, their priors, bounds and notes."""
+"""The printed form of a model: its conditional models, their priors, bounds and notes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def described_model(model: FCS) -> str:
                   "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
     lines += [f"  priors of {line}" for line in _priors(model)]
     lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in model.bounds.items()]
-    lines += [f"  changed by a function of the user's own (post): {name}" for name in model.post]
+    lines += [f"  changed by a user-defined function (post): {name}" for name in model.post]
     family = {name: block.distribution for block in model.spec.blocks for name in block.responses}
     lines += [f"  {line}" for line in model.shift.describe(lambda name: not family[name].has_normal_errors)]
     lines += [f"  note: {event.where}: {event.message}" for event in model.events]

@@ -33,15 +33,8 @@ from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.contents import call_with, contents
 from bayesimp.fcs.specification.declared import declared_from_dict, declared_to_dict
 from bayesimp.fcs.specification.records import formula_text
-from bayesimp.fcs.specification.requests import (
-    check_ignore,
-    checked_post,
-    fitted_rows,
-    held_out,
-    ignored_rows,
-    masks,
-)
-from bayesimp.fcs.specification.shifted import check_shift
+from bayesimp.fcs.specification.requests import check_ignore, checked_post, fitted_rows, requested_cells
+from bayesimp.fcs.specification.shifted import checked_shift
 from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.fcs.tree import block_names
@@ -144,9 +137,7 @@ class FCS(ImputationModel):
             "derived": derived, "compatible": compatible, "bounds": bounds, "post": post, "where": where,
             "ignore": ignore, "shift": shift,
         }  # fmt: skip
-        self._where = masks(data, where)
-        self.masked = held_out(data, self._where)
-        self.ignore = ignored_rows(data, ignore)
+        self._where, self._masked, self.ignore = requested_cells(data, where, ignore)
         with one_thread(data.frame.size):
             self.spec = conditionals(
                 self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore, analysis,
@@ -156,10 +147,14 @@ class FCS(ImputationModel):
             self.events: list[Event] = check_conditionals(*fitted_rows(self.spec, self.masked, self.ignore))
         self.bounds = checked_bounds(self.masked, bounds, self.spec)
         self.post = checked_post(post, self.spec)
-        self.shift = (Shift() if shift is None else shift).checked(self.spec.incomplete, self.masked)
-        check_shift(self.spec, self.shift, self.masked)
+        self.shift = checked_shift(shift, self.spec, self.masked)
         if self.spec.drawn:
             _ = self.substantive  # models that it cannot take are refused here, before anything is sampled
+
+    @property
+    def masked(self) -> IncompleteData:
+        """The table without the observed cells that are to be imputed (`where`)."""
+        return self._masked
 
     @cached_property
     def table(self) -> ChainedTable:

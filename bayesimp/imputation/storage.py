@@ -35,7 +35,7 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
 
     Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` replaces whatever is not an ASCII
     letter or digit (``Systolic_BP``); the original names are in the attribute ``names`` of the group.
-    Files hold no code: the functions of ``post=`` and PyMC models of the user's own are left out. The result is whole
+    Files hold no code: the functions of ``post=`` and user-defined PyMC models are left out. The result is whole
     without them; to continue its chains, `load` takes the functions of ``post=`` again.
     """
     path = Path(path)

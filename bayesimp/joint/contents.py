@@ -21,7 +21,7 @@ OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
 def contents(formula: Formula, of_clusters: Sequence[str] = ()) -> dict[str, Contents]:
     """By response: X, the other responses, their cluster means (through Psi), and the random parts that all share.
 
-    Variables of clusters among the responses are their own means, and have a model of clusters.
+    Cluster-level variables among the responses are their own means, and have a model of clusters.
 
     Means of columns of X are implied as well, but with coefficients that those of the responses determine, so that they
     are not contained freely.

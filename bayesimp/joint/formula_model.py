@@ -95,7 +95,7 @@ class FormulaModel(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model that `specification` described; it has no functions of the user's.
+        """The model that `specification` described; it has no user-defined functions.
 
         Raises
         ------

@@ -40,7 +40,7 @@ class FromPyMC(ImputationModel):
     ----------
     model
         `pymc.Model` of this table, its rows in their order. Missing cells are masked in ``observed=`` (PyMC's automatic
-        imputation), or free variables of the user's. All free variables are continuous.
+        imputation), or free variables that the user defines. All free variables are continuous.
     data
         The incomplete table.
     columns

@@ -20,9 +20,9 @@ from bayesimp.table.other_levels import of_other_levels
 
 __all__ = ["check_information", "check_varies_within", "few_clusters", "never_together", "only_cluster"]
 
-OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute variables of clusters with those of rows"
+OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute cluster-level variables with row-level ones"
 JOINT_LATENT = (
-    "; bi.JointLatent imputes variables of clusters with those of rows, in the same model of normal variables"
+    "; bi.JointLatent imputes cluster-level variables with row-level ones, in one model of normal variables"
 )
 
 
@@ -38,7 +38,7 @@ def check_information(
     """Refuse what cannot be estimated; note what depends on the prior alone.
 
     normal_only: refuse responses that are not normal; Psi: name of the covariance of the effects of the clusters;
-    of_clusters: variables of clusters that are imputed as such.
+    of_clusters: cluster-level variables that are imputed as such.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def never_together(
 def check_varies_within(
     name: str, y: NDArray[np.float64], groups: Clusters, more: str, factor: str = ""
 ) -> None:
-    """Refuse a response y (n,) that is constant within every cluster, and so is a variable of clusters.
+    """Refuse a response y (n,) that is constant within every cluster, and so is a cluster-level variable.
 
     more: what else can be done; factor: the grouping factor, if the groups are not the primary clusters.
     """

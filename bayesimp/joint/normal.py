@@ -77,7 +77,7 @@ class JointNormal(FormulaModel):
     Notes
     -----
     `bi.JointLatent` is the same model where all variables are normal, and has two things that this class does not:
-    variables of clusters among the responses, and a residual covariance in each cluster (``residual="cluster"``).
+    cluster-level variables among the responses, and a residual covariance in each cluster (``residual="cluster"``).
 
     Examples
     --------

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import family_of
 from bayesimp.sections import possible
 from bayesimp.table.incomplete import IncompleteData
 
@@ -124,7 +125,7 @@ def _refuse_discrete(model: pm.Model, pairs: Mapping[str, str]) -> None:
 
 def _check_family(data: IncompleteData, column: str) -> None:
     family = data.families.get(column, "none")
-    if family == "none" or data.variable(column).is_coded or data.variable(column).distribution.is_count:
+    if not family_of(family).is_continuous:
         raise SpecificationError(
             f"'{column}' is {family} in the table, but its variable in the model is continuous. If it is a number, "
             f"declare it: bi.IncompleteData(table, cluster='{data.cluster}', families={{{column!r}: 'normal'}})."

@@ -151,7 +151,7 @@ class PyMCRun(Run):
         return build_tree(data, variables, imputed_stats, cells, observed, coords, attrs, self.stats)
 
     def state(self) -> xr.Dataset:
-        """Nothing beside the attributes of the result: the seed makes the draws again."""
+        """Nothing except the attributes of the result: the seed makes the draws again."""
         import xarray as xr
 
         return xr.Dataset(attrs={"run_events": json.dumps([e.as_dict() for e in self.events])})

@@ -108,7 +108,7 @@ class JointRun(contract.Run):
             self.model._working, self.model._working_priors, states,
             tune=tune, draws=draws, thin=self.thin, executor=read_executor(self.executor, self.workers), report=report,
         ).on_data_scale(self.model._working)  # fmt: skip
-        if new.draws:  # else the chains stand at different iterations
+        if new.draws:  # else the chains are at different iterations
             self.states = states
         return new
 
@@ -279,7 +279,7 @@ def run_chain(
 
 
 def replace_state(state: joint_gibbs.NormalChainState) -> joint_gibbs.NormalChainState:
-    """A copy, so that the result that is extended stays as it is and can be extended again."""
+    """A copy, so that the result that is extended does not change and can be extended again."""
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = state.rng.bit_generator.state
     return joint_gibbs.NormalChainState(state.Sigma.copy(), state.Psi.copy(), rng)

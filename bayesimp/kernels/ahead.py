@@ -32,9 +32,7 @@ def target() -> tuple[str, str, str] | None:
     except (OSError, RuntimeError):  # not a wheel with kernels; a system whose features LLVM cannot tell
         return None
     needed = [name[1:] for name in features.split(",") if name.startswith("+")]
-    chosen = (
-        config.CPU_NAME is not None or config.CPU_FEATURES is not None
-    )  # the user's own choice of a processor
+    chosen = any(getattr(config, name) is not None for name in ("CPU_NAME", "CPU_FEATURES"))  # by the user
     if chosen or system != llvm.get_process_triple() or not all(here.get(name) for name in needed):
         return None
     return system, processor, features

@@ -169,6 +169,11 @@ class Method:
         return False
 
     @property
+    def updates(self) -> int:
+        """Updates of the parameters in each visit, where values are drawn given an analysis."""
+        return 5
+
+    @property
     def own_model(self) -> bool:
         """Whether the model is the user's own code."""
         return False
@@ -184,7 +189,7 @@ class Method:
 
     def alternative(self, family: str) -> str:
         """The method that an error message suggests for a family that this one has no model for."""
-        return "'ml' or 'bayes'" if family == "normal" else "'bayes'"
+        return "'ml' or 'bayes'" if FAMILIES[family].is_normal else "'bayes'"
 
     def without_cluster_means(self) -> str | None:
         """Why cluster means of predictors cannot be among its columns (ends "method 'x' ..."); None: they can be."""

@@ -59,6 +59,11 @@ class Gibbs(Method):
     takes_priors = True
     holds_coefficients = True
 
+    @property
+    def updates(self) -> int:
+        """Updates of the parameters in each visit."""
+        return self.inner
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", read_priors(self.priors))
         check_compatible(self.compatible, "Gibbs")

@@ -43,7 +43,7 @@ LATER = {
         "logreg.boot", "lda",
     ),
     "matches within clusters; take '2l.2stage.pmm' (clusters) or 'pmm' (ignores them)": ("2l.pmm",),
-    "is a function of the user's own; derived= computes columns": ("2lonly.function",),
+    "is a user-defined function; derived= computes columns": ("2lonly.function",),
 }  # fmt: skip
 
 

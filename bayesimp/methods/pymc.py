@@ -131,6 +131,6 @@ class PyMC(Method):
         """The record from a file; refused for a user's own model, which no file holds."""
         if options.get("model") is not None:
             raise SpecificationError(
-                f"{where}: the PyMC model {options['model']} is code of the user's own and is not kept in files."
+                f"{where}: the PyMC model {options['model']} is user-defined code and is not kept in files."
             )
         return super().from_options(options, where)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayesimp.messages import shortened
 from bayesimp.plots._style import (
     GREY,
     IMPUTED,
@@ -15,7 +16,6 @@ from bayesimp.plots._style import (
     WIDEST,
     chosen,
     label,
-    shortened,
     spaced,
     subplots,
     titled,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
-from os.path import commonprefix  # character by character
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +26,6 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
 OBSERVED, IMPUTED = BLACK, VERMILLION
 GREY = "#8c8c8c"
 SMALL = "small"
-ELLIPSIS = "\u2026"
-LONGEST = 28  # characters of a label at an axis
 PER_INCH = {"small": 13.5, "medium": 11.5}  # characters, on the safe side
 WIDEST = 15.0  # inches of a figure
 
@@ -68,22 +65,6 @@ def wrapped(text: str, inches: float, size: str = SMALL) -> str:
     """Lines that are no wider than so many inches; line breaks stay."""
     width = max(int(inches * PER_INCH[size]), 12)
     return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
-
-
-def shortened(names: Sequence[str], most: int = LONGEST) -> list[str]:
-    """Labels of at most so many characters: the middle left out, or what all have in common; never two alike."""
-    short = [_without_middle(name, most) for name in names]
-    if len(set(short)) < len(set(names)):
-        start, end = (commonprefix(each) for each in ([*names], [name[::-1] for name in names]))  # noqa: RUF071
-        own = [name[len(start) : len(name) - len(end)] for name in names]
-        head = start[: max(most - max(map(len, own)) - 2, 0)].rstrip()
-        short = [_without_middle(f"{head}{ELLIPSIS}{part}{ELLIPSIS if end else ''}", most) for part in own]
-    return short if len(set(short)) == len(set(names)) else list(names)
-
-
-def _without_middle(name: str, most: int) -> str:
-    end = most // 3
-    return name if len(name) <= most else f"{name[: most - end - 1].rstrip()}{ELLIPSIS}{name[-end:].lstrip()}"
 
 
 def density(x: Array, limits: tuple[float, float] | None = None) -> tuple[Array, Array]:

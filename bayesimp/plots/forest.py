@@ -9,7 +9,8 @@ import pandas as pd
 
 from bayesimp.analysis.meta import StudyPooling
 from bayesimp.errors import SpecificationError
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, chosen, shortened, subplots, titled
+from bayesimp.messages import shortened
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, chosen, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

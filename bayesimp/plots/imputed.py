@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesimp.errors import must_be
+from bayesimp.messages import shortened
 from bayesimp.plots._imputed_clusters import by_clusters
 from bayesimp.plots._style import (
     IMPUTED,
@@ -17,7 +18,6 @@ from bayesimp.plots._style import (
     chosen,
     density,
     label,
-    shortened,
     spaced,
     subplots,
     wrapped,

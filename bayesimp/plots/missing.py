@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesimp.errors import SpecificationError, must_be
-from bayesimp.plots._style import WIDEST, shortened, subplots
+from bayesimp.messages import shortened
+from bayesimp.plots._style import WIDEST, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.errors import SpecificationError, must_be
+from bayesimp.messages import shortened
 from bayesimp.plots._style import (
     BLUE,
     GREY,
     SMALL,
     VERMILLION,
     chosen,
-    shortened,
     spaced,
     subplots,
     titled,

@@ -47,7 +47,7 @@ def plot_performance(
         "mcse": two Monte Carlo standard errors; "se": two mean standard errors of the method, as in Kunkel & Kaizar's
         figure 5 (of means).
     published
-        Numbers to be shown beside (hollow): columns ``across``, ``panels``, method, estimate.
+        Numbers to be shown next to ours (hollow): columns ``across``, ``panels``, method, estimate.
 
     Raises
     ------

@@ -10,7 +10,8 @@ import pandas as pd
 from scipy import stats
 
 from bayesimp.errors import SpecificationError
-from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, shortened, spaced, subplots, titled, wrapped
+from bayesimp.messages import shortened
+from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, spaced, subplots, titled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

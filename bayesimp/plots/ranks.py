@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, shortened, subplots, titled
+from bayesimp.messages import shortened
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -42,8 +42,8 @@ class Contextual(CoefficientPrior):
     (-1, 1), as under the default prior of Psi, has sd 1/sqrt(3) = 0.58. What other scales do with 6 to 35 clusters is in
     benchmarks/CONTEXTUAL.md.
 
-    It applies to cluster means beside their own variables in conditional models of normal variables with random
-    intercepts, whether FCS added them or a formula names them. Other coefficients and other models have the prior
+    It applies to cluster means whose own variables are predictors too, in conditional models of normal variables with
+    random intercepts, whether FCS added them or a formula names them. Other coefficients and other models have the prior
     `others` alone; so have joint models, which have no such coefficients.
 
     Parameters
@@ -128,7 +128,7 @@ class Contextual(CoefficientPrior):
         return self.others.on_working(scale, r)
 
     def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> CoefficientPrior:
-        """The prior in the units of the data: normal, or flat but for contextual effects."""
+        """The prior in the units of the data: normal, or flat except for contextual effects."""
         others, sd = self.others.on_data(scale, shape, intercept), self.standard_deviations(scale, shape[1])
         if not np.isfinite(sd).any():
             return others

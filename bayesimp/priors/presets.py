@@ -32,7 +32,7 @@ class Priors:
     Psi
         Prior of the covariance matrix of the cluster effects (r q, r q).
     beta
-        Prior of the fixed effects (p, r); by default flat, but for the contextual effects of conditional models.
+        Prior of the fixed effects (p, r); by default flat, except for the contextual effects of conditional models.
     name
         Label in tables and figures.
     Psi_of

@@ -45,7 +45,7 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     SpecificationError
         Unknown, unsuited or missing type or parameter, or a value that is none; the message names the place.
     CodeNotInFile
-        A class of the user's own that this session has not defined.
+        A user-defined class that this session has not defined.
     """
     allowed = names_of(*(kinds or (Prior,)))
     if not isinstance(record, dict) or "type" not in record:

@@ -96,7 +96,7 @@ class SerialExecutor(Executor):
 
 @dataclass(frozen=True)
 class ProcessExecutor(Executor):
-    """Processes, for steps that hold the interpreter for long: PyMC blocks, functions of the user's.
+    """Processes, for steps that hold the interpreter for long: PyMC blocks, user-defined functions.
 
     Each process is a new interpreter ("spawn") and takes some seconds for its imports; a script must ask for them below
     ``if __name__ == "__main__":``.

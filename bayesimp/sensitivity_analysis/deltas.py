@@ -23,7 +23,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.shift import Shift
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["AT_RANDOM", "Axis", "DeltaScenario", "imputed_data", "read_axes", "scenario_name", "scenarios"]
+__all__ = ["AT_RANDOM", "Axis", "DeltaScenario", "read_axes", "scenario_name", "scenarios"]
 
 UNITS = ("link", "sd", "ratio")
 COMBINE = ("product", "together", "one at a time")
@@ -117,11 +117,6 @@ class DeltaScenario:
         return Shift(numbers, by, where)
 
 
-def imputed_data(model: ImputationModel) -> IncompleteData:
-    """The table with all cells missing that the model imputes, also observed ones that it was asked to hold out."""
-    return getattr(model, "masked", model.data)
-
-
 def read_axes(
     model: ImputationModel,
     delta: Mapping[str, Any],
@@ -160,7 +155,7 @@ def _leaves(
     model: ImputationModel, name: str, given: Any, by: str | None, where: str
 ) -> list[tuple[Any, Any, Any]]:
     """(group, level, values) of every axis of a variable."""
-    data = imputed_data(model)
+    data = model.masked
     groups: Mapping[Any, Any] = {None: given}
     if by is not None:
         there = _groups(name, data, by, where)

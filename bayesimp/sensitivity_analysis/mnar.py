@@ -23,7 +23,6 @@ from bayesimp.sensitivity_analysis.deltas import (
     AT_RANDOM,
     Axis,
     DeltaScenario,
-    imputed_data,
     read_axes,
     scenarios,
 )
@@ -113,7 +112,7 @@ def mnar(
     """Impute, analyse and pool with imputed values moved away from what values missing at random would be.
 
     Missing values are drawn as the model says, with delta added to their mean (normal variables) or linear predictor
-    (others): delta adjustment, a pattern-mixture model. The first scenario, "at random", is the model as it is, bit for
+    (others): delta adjustment, a pattern-mixture model. The first scenario, "at random", is the model itself, bit for
     bit.
 
     Parameters
@@ -198,7 +197,7 @@ def requested(
         raise SpecificationError(
             "mnar: the model has a shift of its own; give the model without it, and delta here."
         )
-    if getattr(model, "reference", None) is not None:
+    if model.reference is not None:
         raise SpecificationError(
             "mnar: the model imputes by reference, so that its first scenario would not be 'at random'. Give the model "
             "without it; for delta on top of a reference, impute model.with_shift(...) and analyse."
@@ -250,7 +249,7 @@ def _result(
         scenarios=tuple(done),
         combine=combine,
         table=estimates(fits, done, axes, request.level),
-        imputed=imputed_values(imputations, imputed_data(request.model), variables, request.by),
+        imputed=imputed_values(imputations, request.model.masked, variables, request.by),
         imputations=MappingProxyType(dict(imputations)),
         fits=MappingProxyType(dict(fits)),
         log=tuple(events),

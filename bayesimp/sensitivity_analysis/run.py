@@ -70,7 +70,7 @@ def sensitivity(
     ------
     SpecificationError
         No priors, two of one name, a reference that is not among them, an analysis that cannot be read or uses columns
-        that the table does not have, or a prior of the user's that the model does not take.
+        that the table does not have, or a prior given by the user that the model does not take.
 
     Examples
     --------

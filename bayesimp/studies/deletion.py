@@ -44,7 +44,7 @@ class Deleted:
         Variable -> labels of the clusters that lack it altogether by design.
     probabilities
         (N, deleted variables) probability that the value is deleted in its row, given that its cluster has the
-        variable; zero for variables without sporadic holes.
+        variable; zero for variables without sporadically missing values.
     table
         One row for each variable and kind: variable, kind ("systematic" or "sporadic"), mechanism ("MCAR", "MAR",
         "MNAR"), on, share (asked for), intercept (of the logit), deleted and of: how many clusters or rows of how many.
@@ -77,7 +77,7 @@ def delete(
 
     Whether a value is missing completely at random (MCAR), at random (MAR) or not at random (MNAR) follows from what its
     probability depends on, and is recorded: on nothing, on variables that stay complete, or on the variable itself or
-    another one with holes.
+    another incomplete one.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def delete(
 
     Returns
     -------
-    The table with holes, of the kind given, and a `Deleted`.
+    The incomplete table, of the kind given, and a `Deleted`.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def _check(frame: pd.DataFrame, cluster: str, names: Sequence[str], hows: Sequen
                 f"The table has no column {name!r}. {suggestion(name, list(frame.columns))}"
             )
     if cluster in names:
-        raise SpecificationError(f"{cluster!r} is the column of the clusters, which has no holes.")
+        raise SpecificationError(f"{cluster!r} is the column of the clusters, which has no missing values.")
     used = [n for how in hows for n in driver_names(how.on) if n is not None and n in frame.columns]
     for name in dict.fromkeys([cluster, *names, *used]):
         holes = int(frame[name].isna().sum())

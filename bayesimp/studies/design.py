@@ -1,4 +1,4 @@
-"""`Design`: tables in clusters of any families, effects, interactions, variables of clusters, and informative sizes.
+"""`Design`: tables in clusters of any families, effects, interactions, cluster-level variables, and informative sizes.
 
     eta_ij = sum of coefficients times columns + sum of effects b_i times columns,     b_i ~ N(0, Psi) over all variables
 
@@ -46,7 +46,7 @@ class SimulatedVariable:
     effects
         Terms with a random effect of clusters, such as ``("Intercept", "x")``. (Categorical: each level but the first.)
     level
-        "cluster": one value in each cluster, from other variables of clusters.
+        "cluster": one value in each cluster, from other cluster-level variables.
     sd, shape, trials
         Residual standard deviation (normal; lognormal: of the logarithm), scale (Student-t); shape (negative binomial,
         gamma, inverse Gaussian, beta), degrees of freedom (Student-t); trials (binomial).
@@ -72,7 +72,9 @@ class SimulatedVariable:
                 f"'{self.name}': family is one of {', '.join(FAMILIES)}; got {self.family!r}."
             )
         if self.level == "cluster" and self.effects:
-            raise SpecificationError(f"'{self.name}' is a variable of clusters, which has no random effects.")
+            raise SpecificationError(
+                f"'{self.name}' is a cluster-level variable, which has no random effects."
+            )
         if self.family == "ordinal" and len(self.levels) != len(self.increments) + 2:
             raise SpecificationError(f"'{self.name}': K levels of an ordinal variable have K - 2 increments.")
         if self.family == "categorical" and len(self.levels) != len(self.predictors) + 1:
@@ -233,7 +235,9 @@ class Design:
             )
         before = next(w for w in self.variables if w.name == name)
         if v.level == "cluster" and before.level != "cluster" and match[1] != "cluster_mean":
-            raise SpecificationError(f"'{v.name}' is a variable of clusters and {name!r} varies within them.")
+            raise SpecificationError(
+                f"'{v.name}' is a cluster-level variable and {name!r} varies within them."
+            )
         values = np.asarray(columns[name], dtype=np.float64)
         if match[4]:
             if match[4] not in before.levels:

@@ -3,7 +3,7 @@
     2 outcomes x 3 heterogeneities x n = 6, 10, 15, 20, 30 studies, 3,000 rows together x 10 or 30% systematically missing
     x sporadic values missing completely at random or at random given y
 
-What the text leaves open, and what stands here (after the code of the paper):
+What the text leaves open, and how it is read here (following the paper's code):
 
 - round(share * n) studies lack a variable, drawn separately for x1 and x2.
 - Values are missing more often where y is large: the text codes 1 as observed, but its intercept of -0.47 gives 15%

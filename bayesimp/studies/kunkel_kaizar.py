@@ -3,14 +3,14 @@
     y_ij = z_ij b_i + e_ij,   b_i ~ N(0, Psi),  e_ij ~ N(0, Sigma),  three variables;   y1, y2 missing in whole studies
     analysis   y3 ~ y1 + y2 + (1 | study)         simulations 1, 2, 3, 5;     (0 + z | study) in simulation 4
 
-What the text leaves open, and what stands here:
+What the text leaves open, and how it is read here:
 
 - Settings 10 to 12: the text has 10 on the diagonal of Psi, the published full-data columns fit 15 in its last place
   (1.5 psi, as in settings 1 to 9). `psi33` offers both; 15 is the default.
 - Simulation 3: study sizes "varying in [15, 150]", 450 in all; which ones is not said. `SIZES_3` are ours.
 - Cluster sums or means: the text adds the sum of the other variable in the study. R mice, by which MICE-IW-c was done,
-  has means. Where sizes differ (simulations 3 and 5) these are other models: MICE-IW-c stands here with means, MICE-ML,
-  which was programmed for the paper, with sums, and the other form of each beside it in simulation 3.
+  has means. Where sizes differ (simulations 3 and 5) these are other models: MICE-IW-c is fitted with means, MICE-ML,
+  which was programmed for the paper, with sums, and in simulation 3 also with the other form of each.
 - Simulation 4: the sum of z times the other variable is added, a constant of the study; what the joint model implies is z
   times it (`bayesimp.FCS(compatible=True)`).
 - Simulation 5 has Sigma22 = 691, where figure 1 has 147; it is used as printed.

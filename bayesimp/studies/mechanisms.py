@@ -46,7 +46,7 @@ class Sporadic:
         ``"rows"``: ``share`` is the mean of the probabilities, exactly. ``"mean"``: it is the probability of a row in
         which all drivers are at their mean, as in Jolani (2025); the expected share differs.
     between
-        Standard deviation of a normal effect of clusters on the logit: holes that differ between clusters. ``share`` is
+        Standard deviation of a normal effect of clusters on the logit, by which they differ in missingness. ``share`` is
         met given the effects drawn.
     """
 

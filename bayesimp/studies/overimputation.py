@@ -25,7 +25,7 @@ __all__ = ["Overimputation", "overimpute"]
 
 @dataclass(frozen=True)
 class Overimputation:
-    """Observed values beside what was imputed for them.
+    """Observed values next to what was imputed for them.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ def read_description(out: Path) -> dict[str, Any] | None:
 
 
 def exploded(units: pa.Table, column: str) -> pd.DataFrame:
-    """One row for each element of a list column, beside the keys of its unit."""
+    """One row for each element of a list column, with the keys of its unit."""
     lists = units[column].combine_chunks()
     parents = pa.compute.list_parent_indices(lists)
     inner = pa.Table.from_struct_array(lists.flatten()).to_pandas()

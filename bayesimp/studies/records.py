@@ -1,7 +1,7 @@
 """The steps of a simulation study as records and functions that can be swapped.
 
 generate(seed=) -> complete table
-delete(table, seed=) -> table with holes, what was deleted
+delete(table, seed=) -> incomplete table, what was deleted
 method(data, seed) -> imputations, or a list of tables
 analysis(tables) -> fits
 pool(fits) -> estimates
@@ -75,7 +75,7 @@ class Scenario:
     generate
         ``generate(seed=...)`` returns a complete table.
     delete
-        ``delete(table, seed=...)`` returns the table with holes, or that and a record; `bayesimp.studies.delete` with its
+        ``delete(table, seed=...)`` returns the incomplete table, or that and a record; `bayesimp.studies.delete` with its
         options, by `functools.partial`.
     analysis
         ``analysis(tables)`` returns `Fits`, of imputations, or of a list of tables.
@@ -99,7 +99,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Case:
-    """One data set: the table with holes for the methods, the complete one for the reference."""
+    """One data set: the incomplete table for the methods, the complete one for the reference."""
 
     scenario: Scenario
     complete: pd.DataFrame
@@ -118,7 +118,7 @@ class Case:
 
     @cached_property
     def data(self) -> IncompleteData:
-        """The table with holes as methods take it."""
+        """The incomplete table as methods take it."""
         return IncompleteData(
             self.holed, cluster=self.scenario.cluster, families=dict(self.scenario.families)
         )
@@ -127,7 +127,7 @@ class Case:
 def rubin(fits: Fits) -> list[Estimate]:
     """Rubin's rules on coefficients, variances, standard deviations and correlations.
 
-    Variances and standard deviations are averaged over the tables as they are (Kunkel & Kaizar sec. 4; Jolani sec. 5),
+    Variances and standard deviations are averaged over the tables untransformed (Kunkel & Kaizar sec. 4; Jolani sec. 5),
     zeros included; their standard error is nan if a table has none, as where a variance is zero. One table alone has
     nothing between imputations.
     """

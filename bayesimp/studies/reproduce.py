@@ -1,4 +1,4 @@
-"""The published tables beside ours, with the difference in Monte Carlo standard errors of both.
+"""The published tables next to ours, with the difference in Monte Carlo standard errors of both.
 
 The papers print means over replicates without their Monte Carlo standard errors. The standard deviation between data sets
 is that of our replicates, and the published mean is taken to rest on as many as its paper says:
@@ -78,7 +78,7 @@ def select(study: Study, scenarios: Sequence[str]) -> Study | None:
 
 
 def beside(ours: pd.DataFrame, theirs: pd.DataFrame, replicates: int) -> pd.DataFrame:
-    """Published means beside ours: published, ours, mcse (of ours), sd, n, difference, z, p.
+    """Published means next to ours: published, ours, mcse (of ours), sd, n, difference, z, p.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def reproduce(
     minutes: float | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Reproduction:
-    """Run the simulations of a paper, and put its numbers beside ours.
+    """Run the simulations of a paper, and compare its numbers with ours.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def options_text(**options: Any) -> str:
-    """Options as they are given on the command line."""
+    """Options in the form that the command line takes."""
     words = []
     for name, value in options.items():
         if value:

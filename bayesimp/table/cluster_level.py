@@ -1,4 +1,4 @@
-"""Variables of clusters: those with one value in every cluster."""
+"""Cluster-level variables: those with one value in every cluster."""
 
 from __future__ import annotations
 

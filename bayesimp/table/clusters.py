@@ -130,7 +130,7 @@ def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 
 
 
 def _whole(column: pd.Series) -> pd.Series:
-    """Ids in floats, as read from files with holes, as the whole numbers that they are."""
+    """Whole numbers that a file with missing ids gave as floats, as integers again."""
     if not pd.api.types.is_float_dtype(column.dtype):
         return column
     values = column.to_numpy(np.float64)

@@ -14,7 +14,7 @@ from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import cluster_columns
-from bayesimp.workflow.engine_models import OWN_OPTIONS, Asked, check_known, engine_model
+from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
 
 __all__ = ["impute"]
@@ -126,7 +126,7 @@ def _chosen(
     identified. Then chained equations impute it, if they can.
     """
     choice = _choice(data, analysis, engine, own)
-    request = Asked(data, analysis, own)
+    request = EngineRequest(data, analysis, own)
     try:
         return choice, *engine_model(choice.engine, request)
     except (DataError, SpecificationError) as refused:

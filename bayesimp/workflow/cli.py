@@ -93,7 +93,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Run the simulations of a paper, and put its numbers beside ours."""
+    """Run the simulations of a paper, and compare its numbers with ours."""
     from bayesimp.workflow.reproduction import reproduce_paper
 
     complete = reproduce_paper(

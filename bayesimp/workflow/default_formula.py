@@ -30,7 +30,7 @@ class Sides:
         Modelled: they vary within clusters, or are incomplete variables of clusters in a model that takes these, and
         have a family of the model.
     right
-        Complete, and conditioned on: variables of clusters and of other families.
+        Complete, and conditioned on: cluster-level variables and of other families.
     refused
         Incomplete variable -> why no joint model imputes it; "" where only the family of the model is another.
     complete

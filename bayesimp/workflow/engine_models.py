@@ -19,7 +19,7 @@ from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.default_formula import joint_formula, sides
 
-__all__ = ["OWN_OPTIONS", "Asked", "chained_equations", "check_known", "engine_model"]
+__all__ = ["OWN_OPTIONS", "EngineRequest", "chained_equations", "check_known", "engine_model"]
 
 RUNS = ("chains", "tune", "draws")  # options of a run of a joint model
 OWN_OPTIONS = {  # options that only one engine has
@@ -30,7 +30,7 @@ OWN_OPTIONS = {  # options that only one engine has
 
 
 @dataclass(frozen=True)
-class Asked:
+class EngineRequest:
     """The table, the analyses it is imputed for, and options by name."""
 
     data: IncompleteData
@@ -38,7 +38,7 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def engine_model(engine: str, request: Asked) -> tuple[ImputationModel, dict[str, Any]]:
+def engine_model(engine: str, request: EngineRequest) -> tuple[ImputationModel, dict[str, Any]]:
     """The model of an engine, and the options of its run.
 
     Raises

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import family_of
 from bayesimp.formulas.formula import Formula, parse, signed
 from bayesimp.formulas.syntax import Name, Number, read, write
 from bayesimp.joint.latent.variables import KINDS, MOST_COLUMNS
@@ -120,7 +121,7 @@ def _not_normal(facts: Facts) -> str | None:
     """Which variables that a joint model could hold are not normal: responses, and complete ones with levels too."""
     complete = {name: family for name, family in facts.complete.items() if family in KINDS}
     every = {**complete, **facts.incomplete, **facts.responses}
-    other = [f"'{name}' ({family})" for name, family in every.items() if family != "normal"]
+    other = [f"'{name}' ({family})" for name, family in every.items() if not family_of(family).is_normal]
     return f"{_and(other)} {'is' if len(other) == 1 else 'are'} not normal" if other else None
 
 
@@ -185,7 +186,7 @@ def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) 
     responses = [name for formula in formulas for name in formula.responses if name in data.variables]
     own = {name: data.variable(name).distribution.name for name in data.variables}
     columns = sum(
-        len(data.variable(name).levels) - 1 if own[name] == "categorical" else 1 for name in model.left
+        data.variable(name).distribution.predictors(len(data.variable(name).levels)) for name in model.left
     )
     return Facts(
         {

@@ -179,8 +179,9 @@ class MultilevelImputer:
 
 def _formula(data: IncompleteData) -> str:
     """All normal variables on the left side, other complete ones on the right."""
-    normal = [name for name in data.variables if data.families[name] == "normal"]
-    others = [name for name in data.variables if name not in normal and data.families[name] != "none"]
+    normal = [name for name in data.variables if data.variable(name).distribution.is_normal]
+    usable = (name for name in data.variables if data.variable(name).distribution.is_imputable)
+    others = [name for name in usable if name not in normal]
     holes = [name for name in others if data.missing(name).any()]
     if holes or not normal:
         what = f"{listing(holes)} is no normal variable" if holes else "it has no normal variable"

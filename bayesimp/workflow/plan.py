@@ -243,7 +243,7 @@ def _check_options(section: Section, analysis: AnalysisPlan) -> None:
 
 
 def _effects(columns: str) -> list[str]:
-    """The columns of a random term as it is written, "1 + age"; a factor is one of them here."""
+    """The columns that a random term names, "1 + age"; a factor is one of them here."""
     return ["Intercept" if part == "1" else part for part in columns.split(" + ") if part != "0"]
 
 

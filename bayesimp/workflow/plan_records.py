@@ -129,7 +129,7 @@ class AnalysisPlan:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Columns of the table that it names beside its formula, by key."""
+        """Columns of the table that it names in addition to its formula, by key."""
         given = {"trials": self.trials, "weights": self.weights, "offset": self.offset}
         return {key: column for key, column in given.items() if column is not None}
 

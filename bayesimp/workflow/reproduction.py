@@ -1,4 +1,4 @@
-"""`bayesimp reproduce`: a paper's simulations, its numbers beside ours, as files and on the terminal."""
+"""`bayesimp reproduce`: a paper's simulations and its numbers next to ours, as files and on the terminal."""
 
 from __future__ import annotations
 

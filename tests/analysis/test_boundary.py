@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from scipy import stats
 
 import bayesimp as bi
 from bayesimp.analysis.compare import compare
@@ -163,6 +164,11 @@ def test_words_instead_of_python_errors():
         bi.fit_each([frame], "y ~ x + one")
     with pytest.raises(DataError, match=r"'item' as a factor has 90 levels.*families=\{'item': 'ordinal'\}"):
         bi.fit_each([frame], "y ~ C(item)")
+    for option in ("weights", "offset", "trials"):
+        with pytest.raises(
+            SpecificationError, match=rf"{option} takes the name of a column.*got ndarray.*assign"
+        ):
+            bi.fit_each([frame], "y ~ x", **{option: np.ones(len(frame))})
     fits = bi.fit_each([frame, frame], "y ~ x")
     np.testing.assert_array_equal(bi.pool(fits).estimate, fits.pool().estimate)
 
@@ -173,10 +179,22 @@ def test_what_is_printed_fits_a_hundred_columns(bound):
     for text in (repr(bound.pool()), repr(components)):
         rows = [line for line in text.splitlines() if not line.startswith("cor(Intercept, x | g): ")]
         assert max(map(len, rows)) <= 100 and "2.5%" in text
+    long = {"x": "a_covariate_whose_name_has_far_more_than_forty_characters_in_it"}
+    renamed = bi.fit_each(
+        [slopes(k).rename(columns=long) for k in (1, 2)], f"y ~ {long['x']} + (1 | g)"
+    ).pool()
+    assert max(map(len, repr(renamed).splitlines())) <= 100
+    assert (
+        "a_covariate_whose" in repr(renamed) and "p.value" in repr(renamed) and renamed.terms[1] == long["x"]
+    )
     complete = bi.complete_cases(slopes(5).assign(x=lambda t: t.x.where(t.x < 1)), "y ~ x + (1 | g)")
     assert "std.error" in repr(complete) and "sd(residual)" in repr(complete)
     table = complete[0].to_frame()
     assert table["std.error"].tolist() == pytest.approx(np.sqrt(np.diag(complete.covariances[0])).tolist())
+    for level, shown in ((0.95, table), (0.8, complete[0].to_frame(0.8))):
+        half = stats.t(complete[0].df_residual).ppf(0.5 + level / 2) * table["std.error"]
+        np.testing.assert_allclose(shown["conf.high"] - shown["estimate"], half)
+        np.testing.assert_allclose(shown["estimate"] - shown["conf.low"], half)
 
 
 def test_meta_analysis_of_other_families():

@@ -131,6 +131,18 @@ def test_table_has_the_columns_of_mice_and_is_right():
     assert row["p.value"] == pytest.approx(2 * stats.t.sf(abs(row.statistic), row.df))
 
 
+def test_intervals_are_of_95_percent_unless_another_level_is_given():
+    rng = np.random.default_rng(6)
+    pooled = pool(rng.normal(size=(6, 2)), np.full((6, 2), 0.3), 40, terms=["a", "b"])
+    table = pooled.to_frame()
+    for level, interval in ((0.95, pooled.interval()), (0.8, pooled.interval(0.8))):
+        half = stats.t(pooled.df).ppf(0.5 + level / 2) * pooled.std_error
+        np.testing.assert_allclose(
+            interval, np.column_stack([pooled.estimate - half, pooled.estimate + half])
+        )
+    np.testing.assert_array_equal(pooled.interval(), table[["conf.low", "conf.high"]])
+
+
 def test_components_on_every_scale():
     rng = np.random.default_rng(2)
     phi = np.column_stack([0.1 * rng.normal(size=8), 0.3 + 0.1 * rng.normal(size=8)])

@@ -107,7 +107,7 @@ def test_kept_in_files_and_pickled(uncompiled, tmp_path):
     assert back.tree["posterior"].to_dataset().equals(first.tree["posterior"].to_dataset())
     assert back.events.query("kind == 'cannot go on'")["message"].str.contains("model=model").all()
     assert "cannot go on" in set(back.events["kind"]) and back.analyse("x ~ 1 + (1 | g)").pool() is not None
-    with pytest.raises(bi.SpecificationError):
+    with pytest.raises(bi.SpecificationError, match="model=model"):
         back.extend(2)
     again = bi.load(tmp_path / "run.nc", model=normal(name="marker"))
     longer = first.extend(2)

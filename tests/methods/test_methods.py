@@ -147,5 +147,5 @@ def test_priors_that_gibbs_has_no_update_for_take_it_to_pymc():
 def test_a_model_of_the_users_own_is_in_no_file():
     record = me.PyMC(model=print).to_dict()
     assert record["model"] == "print"
-    with pytest.raises(SpecificationError, match="y: the PyMC model print is code of the user's own"):
+    with pytest.raises(SpecificationError, match="y: the PyMC model print is user-defined code"):
         from_dict(record, "y")

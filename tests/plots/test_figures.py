@@ -293,3 +293,13 @@ def test_derived_columns_are_left_to_tables():
     assert bi.plots.plot_imputed_trace(imp).axes
     with pytest.raises(bi.SpecificationError, match="product"):
         bi.plots.plot_imputed(imp, "product")
+
+
+def test_a_notebook_shows_a_figure_once(monkeypatch):
+    """The inline backend shows what is open at the end of a cell; a figure that is the cell's value is closed before."""
+    figure = bi.plot_missing(table(4, 2)).figure
+    assert figure.number in plt.get_fignums()
+    monkeypatch.setattr(plt, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    with pytest.raises(NotImplementedError):  # so that IPython's own formatters draw it
+        figure._ipython_display_()
+    assert figure.number not in plt.get_fignums()

@@ -88,8 +88,13 @@ def test_both_values_of_psi33_are_offered():
     assert names == [
         "simulation 2, setting 9", "simulation 2, setting 10", "simulation 2, setting 10, psi33 10",
     ]  # fmt: skip
-    for wrong in (("6", 1), ("2", None), ("5a", 3), ("2", 13)):
-        with pytest.raises(bi.SpecificationError):
+    for wrong, message in {
+        ("6", 1): "simulation is one of 1, 2, 3, 4, 5a, 5b; got '6'",
+        ("2", None): "have settings 1 to 12",
+        ("5a", 3): "5a and 5b have none",
+        ("2", 13): "setting is one of 1 to 12, got 13",
+    }.items():
+        with pytest.raises(bi.SpecificationError, match=message):
             kk.scenario(*wrong)
 
 

@@ -186,7 +186,7 @@ class GeneralisedBlock(Block):
     ) -> bool:
         """Whether the largest part of a log mean out of range is that of an observed value, far from those fitted to.
 
-        True as well where the linear predictor is not finite, which no later cycle can mend.
+        True as well where the linear predictor is not finite, which no later cycle can repair.
         """
         if not np.isfinite(eta):
             return True

@@ -110,7 +110,7 @@ class OwnModel(Block):
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift of a normal variable (`fcs.specification.shifted.check_shift` refuses others)."""
+        """Take a shift of a normal variable (`fcs.specification.shifted.checked_shift` refuses others)."""
         for numbers in moved.values():
             rows = self.table.row[self.block_rows.holes]
             self.shift = numbers[rows, 0] / float(self.table.scale[self.chained.columns[0]])

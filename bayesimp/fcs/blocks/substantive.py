@@ -56,7 +56,7 @@ class SubstantiveBlock(Block):
         super().__init__(table, number)
         self.models, self.name = models, self.chained.block.name
         self.k = models.names.index(self.name)
-        self.factor, self.updates = models.table.factors[self.k], int(getattr(self.method, "inner", 5))
+        self.factor, self.updates = models.table.factors[self.k], self.method.updates
         self.step_size = 0.5
         self.adapts = bool(len(models.table.bare[self.k]))
         first = {c.block.name: b for b, c in reversed(list(enumerate(table.blocks)))}
@@ -68,7 +68,7 @@ class SubstantiveBlock(Block):
             self.drawn[self.own.loop] = np.isnan(models.table.Y[self.own.row, self.k])
 
     def init(self, chain: Chain) -> Parameters:
-        """Scales at random, no effects; a variable of clusters gets one value in each."""
+        """Scales at random, no effects; a cluster-level variable gets one value in each."""
         rng, factor, k, priors = chain.rng, self.factor, self.k, self.models.priors
         aux = dispersed_aux(rng, factor.code, len(factor.levels))
         known, sd = priors.known[k], np.exp(rng.normal(0.0, 0.3, 1))

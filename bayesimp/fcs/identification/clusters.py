@@ -1,4 +1,4 @@
-"""Identifiability from clusters: columns that differ between clusters only, and variances between clusters."""
+"""Identifiability from clusters: columns that differ between clusters only, fits in every cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.specification.values import column_values, dependent
@@ -15,9 +15,8 @@ from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.messages import listing
 from bayesimp.table.clusters import varies_within
 
-__all__ = ["between", "combined_means", "fitted_by_themselves", "rows_for_cluster_terms", "variances"]
+__all__ = ["between", "combined_means", "fitted_by_themselves", "rows_for_cluster_terms"]
 
-FEW = 5  # clusters below which variances between them rest on the prior
 Array = NDArray[np.float64]
 
 
@@ -44,7 +43,7 @@ def combined_means(s: Evidence, automatic: Collection[Column]) -> list[int]:
         column = s.block.fixed[j]
         if column not in automatic:
             return (False,)
-        return True, not s.complete.issuperset(column.over or ()), -known, column.name
+        return True, not s.base.complete.keys() >= set(column.over or ()), -known, column.name
 
     found: list[int] = []
     for base, group in _groups(s):
@@ -117,7 +116,7 @@ def _shrunk_mean(s: Evidence, j: int, matrix: Array) -> list[Event]:
 
 
 def fitted_by_themselves(s: Evidence) -> list[Event]:
-    """Refuse two stages where too few clusters can be fitted by themselves (`TwoStage`)."""
+    """Refuse two stages where too few clusters can be fitted separately (`TwoStage`)."""
     sizes = np.bincount(s.codes[s.rows], minlength=len(s.data.clusters))
     p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
     least = p + s.block.distribution.spare_rows
@@ -156,54 +155,6 @@ def _full_rank(s: Evidence, cluster: int) -> bool:
     X = s.X[s.rows & (s.codes == cluster)][:, places]
     X = X[:, np.isfinite(X).all(axis=0)]
     return not dependent(X).any() if len(X) >= X.shape[1] else False
-
-
-def variances(s: Evidence) -> list[Event]:
-    """Whether there are enough clusters for the variances between them."""
-    q, m = len(s.block.random), len(s.clusters)
-    if q == 0 or s.fixed_Psi:
-        return []
-    if s.block.method.fits_each_cluster and m > 1:  # its own check says whether they suffice
-        return []
-    if m == 1:
-        only = listing([s.data.clusters[s.clusters[0]]])
-        raise DataError(
-            f"'{s.name}' is observed in 1 of {len(s.data.clusters)} clusters ({only}, {int(s.rows.sum())} rows): its "
-            "variance between clusters (Psi) cannot be learned. Use method 'norm', 'glm' or 'pmm', which ignore the "
-            "clusters, or fix Psi: methods.Bayes(priors.Priors(Psi=priors.Fixed(...)))."
-        )
-    if m < q + 1:
-        raise SpecificationError(
-            f"'{s.name}' has {q} random effects ({listing(c.name for c in s.block.random)}) and is observed in {m} "
-            f"clusters; {q + 1} are needed. Take slopes out of (... | {s.data.cluster}), or fix Psi: priors.Fixed(...)."
-        )
-    fewest = min([m, *(_slope_clusters(s, column) for column in s.block.random if column.base != INTERCEPT)])
-    if fewest < FEW:
-        text = f"'{s.name}': the variances between clusters rest on {fewest} clusters, and so"
-        rest = (
-            " strongly on the prior; compare several."
-            if s.block.method.prior_on_Psi
-            else " maximum likelihood estimates of them are poor; prefer 'bayes'."
-        )
-        return [Event("prior matters", f"Psi[{s.name}]", text + rest, fewest)]
-    return []
-
-
-def _slope_clusters(s: Evidence, column: Column) -> int:
-    """Clusters in which the slope of a column can be seen; at least 2."""
-    z = np.where(s.rows, s.values[column.base], np.nan)
-    if column.base not in s.varying:
-        raise SpecificationError(
-            f"'{s.name}': '{column.name}' is one value in every cluster and cannot have a random slope; take it out of "
-            f"(... | {s.data.cluster}), and keep it as a fixed predictor."
-        )
-    clusters = int(varies_within(z, s.codes).sum())
-    if clusters < 2:
-        raise SpecificationError(
-            f"'{s.name}': '{column.name}' varies, where '{s.name}' is observed, within {clusters} of {len(s.clusters)} "
-            f"clusters, so that the variance of its slopes cannot be learned; take it out of (... | {s.data.cluster})."
-        )
-    return clusters
 
 
 def _is_between(s: Evidence, j: int, column: Column, base: str) -> bool:

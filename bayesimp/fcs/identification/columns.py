@@ -21,7 +21,7 @@ from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.design import check_rank
 from bayesimp.messages import listing
 
-__all__ = ["as_filled", "combined", "complete", "exact", "incomplete", "together", "unseen"]
+__all__ = ["as_filled", "combined", "in_observed_rows", "unseen"]
 
 BEYOND = 2  # rows in excess of the terms of a relation, on which it may still hold by chance
 LEVERAGE = 1e-6
@@ -30,7 +30,12 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def complete(s: Evidence) -> list[Event]:
+def in_observed_rows(s: Evidence) -> list[Event]:
+    """Refuse, or note, columns that the rows in which they and the response are observed do not tell apart."""
+    return [*_complete(s), *_incomplete(s), *_together(s), *_exact(s)]
+
+
+def _complete(s: Evidence) -> list[Event]:
     """Complete predictors in the rows where the response is observed."""
     chosen = s.kinds == "complete"
     names = [n for n, c in zip(s.names, chosen, strict=True) if c]
@@ -52,7 +57,7 @@ def complete(s: Evidence) -> list[Event]:
     )
 
 
-def incomplete(s: Evidence) -> list[Event]:
+def _incomplete(s: Evidence) -> list[Event]:
     """Each incomplete predictor together with the complete ones, in the rows where it and the response are observed."""
     return [event for j, why in unseen(s) for event in s.unidentified(s.names[j], f"'{s.names[j]}' {why}.")]
 
@@ -73,7 +78,7 @@ def unseen(s: Evidence) -> list[tuple[int, str]]:
     return found
 
 
-def together(s: Evidence) -> list[Event]:
+def _together(s: Evidence) -> list[Event]:
     """Incomplete predictors together."""
     open_ = [int(j) for j in np.flatnonzero(s.kinds == "incomplete")]
     if len(open_) < 2:
@@ -109,7 +114,7 @@ def combined(s: Evidence, open_: Sequence[int]) -> list[tuple[int, str]]:
     for j in (j for j, is_out in zip(order, out, strict=True) if is_out and j in open_):
         before = [k for k in kept if order.index(k) < order.index(j)]
         relation = _relation(s, s.X[:, j], np.array(before, dtype=int), all_there)
-        if relation and set(relation[0]) & set(open_):  # else said by `incomplete`
+        if relation and set(relation[0]) & set(open_):  # else said by `_incomplete`
             with_ = listing([s.names[k] for k in relation[0] if s.names[k] != INTERCEPT])
             found.append(
                 (j, f"is a combination of other predictors ({with_}) {_there(s, relation[1], 'they')}")
@@ -122,7 +127,7 @@ def _all_there(s: Evidence) -> Mask:
     return s.rows & np.isfinite(s.X[:, s.kinds != "mean"]).all(axis=1)
 
 
-def exact(s: Evidence) -> list[Event]:
+def _exact(s: Evidence) -> list[Event]:
     """A response that its predictors determine has no residual variance."""
     if not s.block.distribution.is_normal:  # never exact, at worst separated
         return []

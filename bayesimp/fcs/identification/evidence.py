@@ -1,7 +1,4 @@
-"""What the observed cells say: of all base columns (`Seen`), and of one response and its predictors (`Evidence`).
-
-The checks of conditional models read these records, which compute everything once.
-"""
+"""What the observed cells say of one response and its predictors, computed once for all checks of its model."""
 
 from __future__ import annotations
 
@@ -15,69 +12,45 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
-from bayesimp.fcs.specification.values import column_values, observed
-from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.fcs.specification.values import BaseValues, column_values
 from bayesimp.formulas.columns import Column
-from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Evidence", "Seen", "proper", "term_of"]
+__all__ = ["Evidence", "proper", "term_of"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """The base columns of all models in the rows that these are fitted to, computed once for the checks of all blocks.
+class Evidence:
+    """What is seen of a response of a block and of its predictors, in the rows that models are fitted to.
 
     Attributes
     ----------
-    data
-        The table of these rows.
-    values
-        Base column -> (N,) numbers, NaN where not observed.
-    complete
-        Names of base columns without missing values.
+    name, block
+        The response and its block.
+    base
+        The base columns of all models in these rows.
     """
-
-    data: IncompleteData
-    values: dict[str, Array]
-    complete: frozenset[str]
-
-    @classmethod
-    def of(cls, data: IncompleteData, base: BaseColumns, fitted: NDArray[np.bool_]) -> Seen:
-        """Once all formulas are known, which make the base columns."""
-        complete = {name: x[fitted] for name, x in base.complete.items()}
-        part = data if fitted.all() else data.part(data.frame[fitted])
-        values = observed(part, complete, base.incomplete, base.derived.values())
-        return cls(part, values, frozenset(complete))
-
-    @cached_property
-    def codes(self) -> NDArray[np.int64]:
-        """(N,) position of each row's cluster among those of the table."""
-        return self.data.codes
-
-    @cached_property
-    def varying(self) -> frozenset[str]:
-        """Base columns with more than one observed value within some cluster."""
-        return frozenset(name for name, x in self.values.items() if varies_within(x, self.codes).any())
-
-    def evidence(self, response: str, block: ConditionalModel) -> Evidence:
-        """What is seen of a response of a block."""
-        return Evidence(response, block, self, self.values, self.data, self.complete, self.codes)
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What is seen of one response and its predictors; made by `Seen.evidence`."""
 
     name: str
     block: ConditionalModel
-    seen_of_all: Seen
-    values: dict[str, Array]
-    data: IncompleteData
-    complete: frozenset[str]
-    codes: NDArray[np.int64]
+    base: BaseValues
+
+    @property
+    def data(self) -> IncompleteData:
+        """The table of these rows."""
+        return self.base.data
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """Base column -> (N,) numbers, NaN where not observed."""
+        return self.base.observed
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """(N,) position of each row's cluster among those of the table."""
+        return self.base.codes
 
     @cached_property
     def rows(self) -> NDArray[np.bool_]:
@@ -95,10 +68,10 @@ class Evidence:
         rows = np.flatnonzero(self.rows)
         return rows[np.unique(self.codes[rows], return_index=True)[1]]
 
-    @cached_property
+    @property
     def varying(self) -> frozenset[str]:
         """Base columns with more than one observed value within some cluster."""
-        return self.seen_of_all.varying
+        return self.base.varying
 
     @cached_property
     def X(self) -> Array:
@@ -109,7 +82,7 @@ class Evidence:
     def kinds(self) -> NDArray[np.str_]:
         """(p,) "complete", "incomplete" (by row), "mean" (of a cluster) for each fixed column."""
         return np.array([
-            "mean" if c.over else "complete" if c.base in self.complete else "incomplete" for c in self.block.fixed
+            "mean" if c.over else "complete" if c.base in self.base.complete else "incomplete" for c in self.block.fixed
         ])  # fmt: skip
 
     @cached_property

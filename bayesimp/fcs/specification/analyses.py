@@ -24,7 +24,7 @@ from bayesimp.methods import Bayes, ClusterLevel, Method, SingleLevel
 from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Analyses", "check_drawn", "check_limited", "check_options", "read_analyses"]
+__all__ = ["Analyses", "check_drawn", "check_limited", "read_analyses"]
 
 TAKEN = "'bayes' and 'iw' (with one residual variance), 'norm', 'glm' and '2lonly' (without donors)"
 
@@ -79,7 +79,13 @@ class Analyses:
         return SingleLevel() if self.formulas[name].random is None else Bayes()
 
 
-def read_analyses(analysis: Any, data: IncompleteData) -> Analyses:
+def read_analyses(
+    analysis: Any,
+    data: IncompleteData,
+    blocks: Mapping[str, Sequence[str]] | None,
+    derived: Mapping[str, str],
+    ignore: NDArray[np.bool_] | None,
+) -> Analyses:
     """The analyses of a call; None: there are none.
 
     Raises
@@ -111,22 +117,17 @@ def read_analyses(analysis: Any, data: IncompleteData) -> Analyses:
                 f"The analyses go in a circle: '{name}' is a covariate of what it is the response of ({texts}). Take it "
                 "out of one formula."
             )
+    _check_options(analyses, blocks, derived, ignore)
     return analyses
 
 
-def check_options(
+def _check_options(
     analyses: Analyses,
     blocks: Mapping[str, Sequence[str]] | None,
-    derived: Mapping[str, str] | None,
+    derived: Mapping[str, str],
     ignore: NDArray[np.bool_] | None,
 ) -> None:
-    """Refuse what substantive-model-compatible draws do not take.
-
-    Raises
-    ------
-    SpecificationError
-        The message says what to take instead.
-    """
+    """Refuse what substantive-model-compatible draws do not take; the message says what to take instead."""
     if not analyses:
         return
     if derived:

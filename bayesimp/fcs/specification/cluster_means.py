@@ -11,20 +11,151 @@ Therefore means are used here, where the paper uses sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.fcs.specification.values import column_values, dependent
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.identification.clusters import combined_means
+from bayesimp.fcs.identification.evidence import Evidence, proper
+from bayesimp.fcs.specification.left_out import without
+from bayesimp.fcs.specification.levels import Draft
+from bayesimp.fcs.specification.records import ConditionalModel
+from bayesimp.fcs.specification.values import BaseValues, column_values, dependent
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
+from bayesimp.messages import listing
+from bayesimp.priors import default
 from bayesimp.table.clusters import varies_within
 
-__all__ = ["PER_COLUMN", "cluster_means", "clusters_needed", "contextual_bounds"]
+__all__ = ["check_compatible", "with_cluster_means"]
 
+SHRUNK = "coefficients of cluster means whose variables are predictors too are shrunk towards 0 (priors.Contextual)"
 ROUND_OFF = 1e-9  # share of a standard deviation below which that of cluster means is zero
 PER_COLUMN = 5  # clusters for each between-cluster column, below which means are not added by default
 Array = NDArray[np.float64]
+
+
+def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
+    """Refuse compatible=True for a method that cannot use cluster means; for a method chosen by default, note it."""
+    block, method = draft.block, draft.block.method
+    reason = method.without_cluster_means()
+    if reason is None:
+        return draft
+    text = f"compatible=True adds no cluster means to '{block.name}': method '{method.name}' {reason}"
+    if block.name not in why:
+        raise SpecificationError(
+            f"{text}. Write those that you want in its formula, cluster_mean(x), or take 'bayes', 'iw', 'ml' or 'mlmi'."
+        )
+    return replace(draft, block=replace(block, notes=(*block.notes, text)))
+
+
+def with_cluster_means(
+    draft: Draft,
+    base: BaseValues,
+    seen: BaseValues,
+    compatible: bool | None,
+    fitted: NDArray[np.bool_],
+) -> ConditionalModel:
+    """The block with the cluster means that it is to have by default, and with the bounds of their coefficients.
+
+    Parameters
+    ----------
+    base, seen
+        Base columns in all rows, and in those that models are fitted to.
+    compatible
+        Whether means are wanted; None: where they are sensible.
+    fitted
+        (N,) bool, these rows.
+    """
+    block = _with_means(draft, base, compatible, fitted)
+    added = set(block.fixed) - set(draft.block.fixed)
+    return _without_combined(_with_contextual(block, base, fitted), seen, added)
+
+
+def _with_means(
+    draft: Draft, base: BaseValues, compatible: bool | None, fitted: NDArray[np.bool_]
+) -> ConditionalModel:
+    """The block with cluster means, if requested or sensible."""
+    block, method = draft.block, draft.block.method
+    if not block.random or method.without_cluster_means() is not None:
+        return block
+    wanted = compatible if method.compatible is None else method.compatible
+    if wanted is False or (wanted is None and draft.explicit):
+        return block
+    data = base.data
+    imputed = {name for name in data.variables if data.missing(name).any()}
+    values, codes = {name: v[fitted] for name, v in base.filled.items()}, base.codes[fitted]
+    seen = [~data.missing(name)[fitted] for name in block.responses]
+    shrunk = _is_shrunk(block)
+    new, combined, there = cluster_means(
+        block.fixed, block.random, values, codes, imputed, seen, wanted is True, shrunk
+    )
+    notes = list(block.notes)
+    if there:
+        notes.append(
+            f"combinations of other columns in rows where '{block.name}' is observed, left out: {listing(there)}"
+        )
+    if wanted is None:
+        clusters = min(len(np.unique(codes[rows])) for rows in seen)
+        needed = clusters_needed((*block.fixed, *new), block.random, values, codes)
+        if not new:
+            return replace(block, notes=tuple(notes))
+        if clusters < needed and not shrunk:
+            few = f"observed in {clusters} clusters, {needed} are needed ({PER_COLUMN} for each)"
+            return replace(block, notes=(*block.notes, f"no cluster means: {few}; compatible=True adds them"))
+        notes.append(
+            "cluster means of the predictors added (compatible with a joint model); compatible=False: none"
+        )
+    slopes = [c.name for c in block.random if c.base != INTERCEPT and not c.within]
+    static = [c.name for c in block.fixed if c.over is None and c.base != INTERCEPT
+              and not varies_within(values[c.base], codes).any()]  # fmt: skip
+    if slopes and static:
+        notes.append(
+            f"products of {listing(static)} with random slopes, which a joint model implies too, are not added; write "
+            f"them as {slopes[0]}:{static[0]}"
+        )
+    if combined:
+        notes.append(f"combinations of other columns, left out: {listing(combined)}")
+    return replace(block, fixed=(*block.fixed, *new), notes=tuple(notes))
+
+
+def _with_contextual(
+    block: ConditionalModel, base: BaseValues, fitted: NDArray[np.bool_]
+) -> ConditionalModel:
+    """The block with the bounds of its contextual effects, if its prior shrinks them, of added and of written means."""
+    if not _is_shrunk(block):
+        return block
+    values = {name: np.asarray(v)[fitted] for name, v in base.observed.items()}
+    found = contextual_bounds(block.fixed, block.responses, values, base.codes[fitted])
+    return replace(block, contextual=found, notes=(*block.notes, SHRUNK)) if found else block
+
+
+def _is_shrunk(block: ConditionalModel) -> bool:
+    """Whether the coefficients of cluster means have a prior by which few clusters can carry them.
+
+    In models with random slopes they do not: the origin of a product with a slope's column would enter the prior.
+    """
+    method = block.method
+    has_prior = method.takes_priors and not method.own_model
+    if not has_prior or not block.distribution.is_normal or len(block.random) != 1:
+        return False
+    return (default() if method.priors is None else method.priors).beta.shrinks_contextual
+
+
+def _without_combined(
+    block: ConditionalModel, seen: BaseValues, automatic: Collection[Column]
+) -> ConditionalModel:
+    """Without automatic cluster means that are combinations of others in the clusters where the response is observed."""
+    if not automatic or proper(block):
+        return block
+    for name in block.responses:
+        s = Evidence(name, block, seen)
+        left = [block.fixed[j] for j in combined_means(s, automatic)]
+        text = f"combinations of other columns in the {len(s.clusters)} clusters where '{name}' is observed, left out: "
+        block = without(Draft(block, False), left, text).block
+    return block
 
 
 def cluster_means(

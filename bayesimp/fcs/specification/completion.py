@@ -1,7 +1,5 @@
-"""From drafts to models: columns that methods add, columns that the data cannot support, notes on what feeds back.
-
-Each step is in fcs/specification/automatic_columns.py or feedback.py; their order is here.
-"""
+"""From drafts to models: columns that methods add, columns that the data cannot support, cluster means, and notes on
+what feeds back, in this order."""
 
 from __future__ import annotations
 
@@ -12,22 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.fcs.identification.evidence import Seen
 from bayesimp.fcs.specification.analyses import Analyses
-from bayesimp.fcs.specification.automatic_columns import (
-    check_compatible,
-    with_contextual,
-    with_means,
-    without_collinear,
-    without_combined_means,
-    without_unseen,
-    without_unseen_levels,
-)
+from bayesimp.fcs.specification.cluster_means import check_compatible, with_cluster_means
 from bayesimp.fcs.specification.feedback import computed_circles, feeding_back, note, unlimited
+from bayesimp.fcs.specification.left_out import without_unsupported
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.records import ConditionalModel
-from bayesimp.fcs.specification.values import filled, observed
+from bayesimp.fcs.specification.values import BaseValues
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import Column
 from bayesimp.formulas.predictors import Part
@@ -49,32 +39,20 @@ def completed(
     analyses: Analyses,
 ) -> dict[str, ConditionalModel]:
     """The blocks with the columns that their methods add and without those that the data cannot support, noted."""
-    data = base.data
-    # the base columns are known only now, after all formulas
-    values = filled(data, base.complete, base.incomplete, base.derived.values())
-    drafts = [d.block.method.columns(d, data, values) for d in drafts]
-    fitted = np.ones(len(data), dtype=bool) if ignore is None else ~ignore
+    everywhere = BaseValues.of(base)  # the base columns are known only now, after all formulas
+    fitted = np.ones(len(base.data), dtype=bool) if ignore is None else ~ignore
+    seen = everywhere if fitted.all() else BaseValues.of(base, fitted)
+    drafts = [d.block.method.columns(d, base.data, everywhere.filled) for d in drafts]
     if compatible:
         drafts = [d if d.block.name in analyses else check_compatible(d, why) for d in drafts]
-    asked = {d.block.name: _asked(given[d.block.name], base) for d in drafts}
-    drafts = [without_unseen_levels(d, data, base, fitted, asked[d.block.name]) for d in drafts]
-    drafts = [without_collinear(d, data, base, fitted, asked[d.block.name]) for d in drafts]
-    seen = Seen.of(data, base, fitted)
-    drafts = [without_unseen(d, seen, asked[d.block.name]) for d in drafts]
-    drafts = [_with_note(d, drafts, logs, data) for d in drafts]
-    drafts = _with_circles(drafts, base, values)
-    made = {
-        d.block.name: d.block if d.block.name in analyses else with_means(d, data, values, compatible, fitted)
-        for d in drafts
-    }
-    added = {d.block.name: set(made[d.block.name].fixed) - set(d.block.fixed) for d in drafts}
-    there = observed(data, base.complete, base.incomplete, base.derived.values())
-    made = {
-        name: block if name in analyses else with_contextual(block, there, data.codes, fitted)
-        for name, block in made.items()
-    }
-    made = {name: without_combined_means(b, seen, added[name]) for name, b in made.items()}
-    return {name: _without(block, given[name], base) for name, block in made.items()}
+    asked = [_asked(given[d.block.name], base) for d in drafts]
+    drafts = [without_unsupported(d, everywhere, seen, fitted, a) for d, a in zip(drafts, asked, strict=True)]
+    drafts = [_with_note(d, drafts, logs, base.data) for d in drafts]
+    models = [
+        d.block if d.block.name in analyses else with_cluster_means(d, everywhere, seen, compatible, fitted)
+        for d in _with_circles(drafts, base, everywhere.filled)
+    ]
+    return {block.name: _without(block, given[block.name], base) for block in models}
 
 
 def _asked(given: Given, base: BaseColumns) -> tuple[Column, ...]:

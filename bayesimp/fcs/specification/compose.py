@@ -13,22 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.errors import SpecificationError
-from bayesimp.fcs.specification.analyses import (
-    Analyses,
-    check_drawn,
-    check_limited,
-    check_options,
-    read_analyses,
-)
+from bayesimp.fcs.specification.analyses import Analyses, check_drawn, check_limited, read_analyses
 from bayesimp.fcs.specification.completion import completed
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.drafts import draft
 from bayesimp.fcs.specification.feedback import drawn_by_logs, unlimited
+from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.predictor_edits import Given
 from bayesimp.fcs.specification.predictors import default_predictors, read_predictors
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
-from bayesimp.fcs.specification.visits import read_blocks, read_methods, visits
+from bayesimp.fcs.specification.visits import Visits, read_visits
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.messages import listing
@@ -91,31 +85,14 @@ def conditionals(
         The message says what is wrong, for which variable, and what to do.
     """
     user = dict(derived or {})
-    analyses = read_analyses(analysis, data)
-    check_options(analyses, blocks, user, ignore)
+    analyses = read_analyses(analysis, data, blocks, user, ignore)
     records = read_derived(user, data)
-    grouped = read_blocks(blocks, data, user)
-    method_of, why = read_methods(methods, data, grouped, user, analyses)
-    incomplete = tuple(n for n in data.variables if any(n in grouped.get(b, (b,)) for b in method_of))
-    _require_something(tuple(n for n in incomplete if data.missing(n).any()), data)
-    if INTERCEPT in (*incomplete, *user, *grouped):
-        raise SpecificationError(
-            f"'{INTERCEPT}' is the name of the constant column of all models; rename the variable or block."
-        )
-    idle = tuple(n for n in data.variables if data.missing(n).any() and n not in incomplete and n not in user)
-    base = BaseColumns(data, incomplete, idle, records)
-    responses = {name: grouped.get(name, (name,)) for name in method_of}
-    imputed = {n: method for n, method in method_of.items() if data.missing(responses[n][0]).any()}
-    logs = drawn_by_logs(data, {v: method for n, method in imputed.items() for v in responses[n]})
-    given = _given(predictors, base, responses, method_of, logs, analyses)
-    drafts = []
-    for name, method in method_of.items():
-        notes = (why[name], *given[name].notes) if why.get(name) else given[name].notes
-        notes = (*notes, *_drawn_given(analyses, name))
-        drafts.append(
-            draft(name, responses[name], method, given[name].formula, given[name].explicit, notes, base)
-        )
-    made = completed(drafts, base, given, why, logs, compatible, ignore, analyses)
+    visits = read_visits(methods, blocks, order, data, user, analyses)
+    base = BaseColumns(data, visits.incomplete, _idle(data, visits, user), records)
+    logs = drawn_by_logs(data, _drawn(data, visits))
+    given = _given(predictors, base, visits, logs, analyses)
+    drafts = [_draft(name, visits, given[name], analyses, base) for name in visits.methods]
+    made = completed(drafts, base, given, visits.why, logs, compatible, ignore, analyses)
     limited = [name for name in made if made[name].distribution.is_censored]
     drawn = tuple(n for n in made if n in analyses or n in analyses.covariates or n in limited)
     for name in drawn:
@@ -124,13 +101,13 @@ def conditionals(
         check_limited(made[name], base, ignore)
     used = _used(made.values(), base)
     complete = [name for name in base.complete if name in used]
-    exact = {name: _exact(data, name, method_of.get(name)) for name in incomplete}
+    exact = {name: _exact(data, name, visits.methods.get(name)) for name in visits.incomplete}
     return Conditionals(
         tuple(complete),
         np.column_stack([base.complete[name] for name in complete]),
-        incomplete,
+        visits.incomplete,
         tuple(record for name, record in base.derived.items() if name in used),
-        tuple(made[name] for name in visits(order, responses, data)),
+        tuple(made[name] for name in visits.order),
         {name: values for name, values in exact.items() if values is not None},
         dict(base.written),
         analyses.texts,
@@ -138,15 +115,36 @@ def conditionals(
     )
 
 
+def _idle(data: IncompleteData, visits: Visits, derived: Mapping[str, str]) -> tuple[str, ...]:
+    """Incomplete variables that are neither imputed nor derived, and so no predictors."""
+    missing = (name for name in data.variables if data.missing(name).any())
+    return tuple(name for name in missing if name not in visits.incomplete and name not in derived)
+
+
+def _drawn(data: IncompleteData, visits: Visits) -> dict[str, Method]:
+    """Variables with missing cells, and their methods."""
+    blocks = (n for n in visits.methods if data.missing(visits.responses[n][0]).any())
+    return {variable: visits.methods[n] for n in blocks for variable in visits.responses[n]}
+
+
+def _draft(name: str, visits: Visits, given: Given, analyses: Analyses, base: BaseColumns) -> Draft:
+    """The columns that the formula of a block names, with notes about its defaults."""
+    why = [visits.why[name]] if visits.why.get(name) else []
+    notes = (*why, *given.notes, *_drawn_given(analyses, name))
+    return draft(
+        name, visits.responses[name], visits.methods[name], given.formula, given.explicit, notes, base
+    )
+
+
 def _given(
     predictors: Any,
     base: BaseColumns,
-    responses: Mapping[str, tuple[str, ...]],
-    method_of: Mapping[str, Method],
+    visits: Visits,
     logs: Mapping[str, str],
     analyses: Analyses,
 ) -> dict[str, Given]:
     """The predictors of every block, from the user, from an analysis, or by default."""
+    responses, method_of = visits.responses, visits.methods
     multilevel = {name: method.random == "required" for name, method in method_of.items()}
 
     def by_default(name: str) -> Given:
@@ -198,18 +196,3 @@ def _used(blocks: Collection[ConditionalModel], base: BaseColumns) -> set[str]:
             used.add(name)
             waiting += base.derived[name].ingredients if name in base.derived else ()
     return used
-
-
-def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
-    if not incomplete:
-        unread = [
-            name
-            for name in data.variables
-            if data.missing(name).any() and not data.variable(name).distribution.is_imputable
-        ]
-        why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
-        raise SpecificationError(
-            "There is nothing to impute: no variable with missing cells has a method."
-            f"{why} Variables: {listing(data.variables, 30)}."
-        )
-    data.require_observed(incomplete)

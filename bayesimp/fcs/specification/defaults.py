@@ -98,33 +98,33 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
         The method has no model; the message says what to use instead.
     """
     family = data.families[name]
-    plain = family_of(family).name
-    if plain == "none":
+    record = family_of(family)
+    if not record.is_imputable:
         raise SpecificationError(
             f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
             f"methods={{'{name}': None}}."
         )
-    if family_of(family).is_censored:
+    if record.is_censored:
         _check_censored(data, name, method)
-    if plain not in method.families:
-        if not (method.matches or family_of(family).has_kernel):
+    if record.name not in method.families:
+        if not (method.matches or record.has_kernel):
             raise SpecificationError(
                 f"'{name}': method '{method.name}' needs compiled code for the density of its family, and {family} has "
                 f"none (its links have no kernel). Use 'pymc', which samples its PyMC model: "
                 f"methods={{'{name}': 'pymc'}}."
             )
-        advice = method.alternative(plain)
+        advice = method.alternative(record.name)
         if of_clusters(data, name):
             advice = "'2lonly', because it has one value in each cluster"
         raise SpecificationError(
             f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, and it is {family}; "
-            f"use {advice}. {'' if plain == 'normal' else as_continuous(data.frame[name])}".rstrip()
+            f"use {advice}. {'' if record.is_normal else as_continuous(data.frame[name])}".rstrip()
         )
-    if method.link == "probit" and "probit" not in family_of(family).links:
+    if method.link == "probit" and "probit" not in record.links:
         raise SpecificationError(
             f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
         )
-    if method.residual == "cluster" and plain != "normal":
+    if method.residual == "cluster" and not record.is_normal:
         raise SpecificationError(
             f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
         )

@@ -13,7 +13,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.families.columns import stored_as_text
 from bayesimp.fcs.specification.defaults import MOST_LEVELS
 from bayesimp.fcs.specification.predictor_edits import Given, edited
-from bayesimp.fcs.specification.values import dependent
+from bayesimp.fcs.specification.values import BaseValues, dependent
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.formula import signed
 from bayesimp.formulas.predictors import Edit, Part, edit, predictors
@@ -198,9 +198,7 @@ def _independent(
     """Derived columns that are not linear in their ingredients or in other predictors."""
     if not derived:
         return [], ()
-    from bayesimp.fcs.specification.values import filled
-
-    values = filled(base.data, base.complete, base.incomplete, base.derived.values())
+    values = BaseValues.of(base).filled
     known = [v for name in others for v in ([name] if name in values else _levels(base, name))]
     matrix = np.column_stack([values[v] for v in ("Intercept", *known, *derived)])
     usable = np.isfinite(matrix).all(axis=1)

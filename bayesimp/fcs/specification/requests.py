@@ -14,10 +14,28 @@ from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.messages import listing, suggestion
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["check_ignore", "checked_post", "fitted_rows", "held_out", "ignored_rows", "masks"]
+__all__ = ["check_ignore", "checked_post", "fitted_rows", "requested_cells"]
 
 
-def masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
+def requested_cells(
+    data: IncompleteData, where: Any, ignore: Any
+) -> tuple[dict[str, np.ndarray], IncompleteData, np.ndarray]:
+    """The cells that are imputed, the table without those of them that are observed, and the rows left out of all fits.
+
+    Returns
+    -------
+    (n,) bool by variable that the user names; the table; (n,) bool.
+
+    Raises
+    ------
+    SpecificationError, DataError
+        A mask does not fit the table, or nothing is left to fit models to.
+    """
+    masks = _masks(data, where)
+    return masks, _held_out(data, masks), _ignored_rows(data, ignore)
+
+
+def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
     """(n,) bool by variable; variables that are not named have the default."""
     if where is None:
         return {}
@@ -52,7 +70,7 @@ def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
     return array.copy()
 
 
-def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
+def _ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
     """(N,) bool, the rows that no model is fitted to; checked to leave at least two clusters."""
     if ignore is None:
         return np.zeros(len(data.frame), dtype=bool)
@@ -67,7 +85,7 @@ def ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
     return rows
 
 
-def held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> IncompleteData:
+def _held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> IncompleteData:
     """The table without the observed cells that are to be imputed."""
     out = {name: mask & ~data.missing(name) for name, mask in where.items()}
     out = {name: mask for name, mask in out.items() if mask.any()}

@@ -7,11 +7,11 @@ from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.shift import Shift
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["check_shift"]
+__all__ = ["checked_shift"]
 
 
-def check_shift(spec: Conditionals, shift: Shift, data: IncompleteData) -> None:
-    """Refuse shifts that a block cannot make.
+def checked_shift(shift: Shift | None, spec: Conditionals, data: IncompleteData) -> Shift:
+    """The shift with its groups and levels checked against the table; refused where a block cannot make it.
 
     Raises
     ------
@@ -19,6 +19,7 @@ def check_shift(spec: Conditionals, shift: Shift, data: IncompleteData) -> None:
         A PyMC model draws the values; levels have numbers of their own, but the values are drawn given an analysis; or
         the groups vary within the clusters of a variable that has one value in each.
     """
+    shift = (Shift() if shift is None else shift).checked(spec.incomplete, data)
     for block in spec.blocks:
         for name in block.responses:
             if name not in shift.moved:
@@ -35,3 +36,4 @@ def check_shift(spec: Conditionals, shift: Shift, data: IncompleteData) -> None:
                 )
             if block.method.level == "cluster":
                 shift.check_constant(name, data)
+    return shift

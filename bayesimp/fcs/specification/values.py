@@ -1,22 +1,77 @@
-"""Columns of a conditional model as numbers before anything is imputed, and which of them are combinations of others."""
+"""Columns of conditional models as numbers before anything is imputed, and which of them are combinations of others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column, Derived
 from bayesimp.scale.products import centrable
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["TOLERANCE", "column_values", "dependent", "evaluated", "filled", "observed"]
+__all__ = ["TOLERANCE", "BaseValues", "column_values", "dependent", "evaluated", "filled", "observed"]
 
 TOLERANCE = 1e-7  # the same as `formulas.design.TOLERANCE`
 ROUND_OFF = 1e-12  # share of the largest value that round-off may leave of a constant less its mean
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class BaseValues:
+    """The base columns of all models as numbers, computed once for every step that asks what the table says.
+
+    Attributes
+    ----------
+    data
+        The table.
+    complete
+        Complete base column -> (N,) values.
+    incomplete
+        Variables that are imputed.
+    derived
+        Columns derived from these, each after those that it needs.
+    """
+
+    data: IncompleteData
+    complete: Mapping[str, Array]
+    incomplete: tuple[str, ...]
+    derived: tuple[Derived, ...]
+
+    @classmethod
+    def of(cls, base: BaseColumns, rows: NDArray[np.bool_] | None = None) -> BaseValues:
+        """The columns that formulas have asked for, once all formulas are known; in (N,) rows, or in all."""
+        if rows is None or rows.all():
+            return cls(base.data, base.complete, base.incomplete, tuple(base.derived.values()))
+        complete = {name: x[rows] for name, x in base.complete.items()}
+        return cls(
+            base.data.part(base.data.frame[rows]), complete, base.incomplete, tuple(base.derived.values())
+        )
+
+    @cached_property
+    def observed(self) -> dict[str, Array]:
+        """Base column -> (N,) values, NaN where it or an ingredient is missing."""
+        return observed(self.data, self.complete, self.incomplete, self.derived)
+
+    @cached_property
+    def filled(self) -> dict[str, Array]:
+        """The same with missing cells drawn from observed ones."""
+        return filled(self.data, self.complete, self.incomplete, self.derived)
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """(N,) position of each row's cluster among those of the table."""
+        return self.data.codes
+
+    @cached_property
+    def varying(self) -> frozenset[str]:
+        """Base columns with more than one observed value within some cluster."""
+        return frozenset(name for name, x in self.observed.items() if varies_within(x, self.codes).any())
 
 
 def observed(

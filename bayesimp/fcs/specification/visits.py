@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bayesimp.errors import SpecificationError
@@ -10,16 +11,72 @@ from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.analyses import Analyses
 from bayesimp.fcs.specification.defaults import check_family, choose
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.messages import listing, suggestion
 from bayesimp.methods import Bayes, Method, read
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["read_blocks", "read_methods", "visits"]
+__all__ = ["Visits", "read_visits"]
 
 ORDERS = ("monotone", "revmonotone", "roman", "arabic")
 
 
-def read_blocks(
+@dataclass(frozen=True)
+class Visits:
+    """Which variables are imputed, by which method, in which blocks and order.
+
+    Attributes
+    ----------
+    responses
+        Block -> its variables, in the table's order.
+    methods
+        Block -> its method.
+    why
+        Block -> the reason for its method, if that is a default.
+    incomplete
+        The variables of all blocks, in the table's order.
+    order
+        Names of blocks in the order in which they are visited; a name may occur twice.
+    """
+
+    responses: Mapping[str, tuple[str, ...]]
+    methods: Mapping[str, Method]
+    why: Mapping[str, str]
+    incomplete: tuple[str, ...]
+    order: tuple[str, ...]
+
+
+def read_visits(
+    methods: Any,
+    blocks: Mapping[str, Sequence[str]] | None,
+    order: str | Sequence[str] | None,
+    data: IncompleteData,
+    derived: Mapping[str, str],
+    analyses: Analyses,
+) -> Visits:
+    """Blocks, their methods and their order, read from what the user gave and completed by defaults.
+
+    Raises
+    ------
+    SpecificationError
+        Of `_read_blocks`, `_read_methods` and `_ordered`; or nothing is to be imputed.
+    DataError
+        A variable has no observed value.
+    """
+    grouped = _read_blocks(blocks, data, derived)
+    method_of, why = _read_methods(methods, data, grouped, derived, analyses)
+    responses = {name: grouped.get(name, (name,)) for name in method_of}
+    members = {variable for block in responses.values() for variable in block}
+    incomplete = tuple(name for name in data.variables if name in members)
+    _require_something(tuple(name for name in incomplete if data.missing(name).any()), data)
+    if INTERCEPT in (*incomplete, *derived, *grouped):
+        raise SpecificationError(
+            f"'{INTERCEPT}' is the name of the constant column of all models; rename the variable or block."
+        )
+    return Visits(responses, method_of, why, incomplete, _ordered(order, responses, data))
+
+
+def _read_blocks(
     blocks: Mapping[str, Sequence[str]] | None, data: IncompleteData, derived: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
     """Responses by block, in the table's order; a variable without a block is a block by itself.
@@ -56,7 +113,7 @@ def read_blocks(
     return grouped
 
 
-def read_methods(
+def _read_methods(
     methods: Any,
     data: IncompleteData,
     grouped: Mapping[str, tuple[str, ...]],
@@ -131,9 +188,9 @@ def _is_method(value: Any) -> bool:
     return not (value is None or (isinstance(value, str) and not value))
 
 
-def visits(
+def _ordered(
     order: str | Sequence[str] | None, responses: Mapping[str, tuple[str, ...]], data: IncompleteData
-) -> list[str]:
+) -> tuple[str, ...]:
     """Names of blocks in the order of visits.
 
     Raises
@@ -141,7 +198,7 @@ def visits(
     SpecificationError
         An order or name is unknown, or a block is never visited.
     """
-    names = list(responses)
+    names = tuple(responses)
     missing = {name: sum(int(data.missing(v).sum()) for v in responses[name]) for name in names}
     if order is None:
         return names
@@ -152,7 +209,7 @@ def visits(
             return names[::-1]
         if order in ("monotone", "revmonotone"):
             sign = 1 if order == "monotone" else -1
-            return sorted(names, key=lambda name: sign * missing[name])
+            return tuple(sorted(names, key=lambda name: sign * missing[name]))
         raise SpecificationError(
             f"order {order!r} is not known. {suggestion(order, ORDERS)} Or give a list of names."
         )
@@ -168,7 +225,7 @@ def visits(
         raise SpecificationError(
             f"order: {listing(never)} would never be imputed; add what is missing to the list."
         )
-    return listed
+    return tuple(listed)
 
 
 def _check_variable(what: str, name: Any, data: IncompleteData) -> None:
@@ -226,3 +283,18 @@ def _check_joint(name: str, members: tuple[str, ...], method: Method) -> None:
     raise SpecificationError(
         f"Block '{name}' ({listing(members)}): {what} imputes one variable at a time; use 'bayes' or 'iw', or no block."
     )
+
+
+def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> None:
+    if not incomplete:
+        unread = [
+            name
+            for name in data.variables
+            if data.missing(name).any() and not data.variable(name).distribution.is_imputable
+        ]
+        why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
+        raise SpecificationError(
+            "There is nothing to impute: no variable with missing cells has a method."
+            f"{why} Variables: {listing(data.variables, 30)}."
+        )
+    data.require_observed(incomplete)

@@ -114,7 +114,7 @@ def used_rows(
     censored: NDArray[np.bool_],
     first: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """(n, K) whether a row counts in a factor: of a leaf, where it is observed or censored; of a variable of clusters,
+    """(n, K) whether a row counts in a factor: of a leaf, where it is observed or censored; of a cluster-level variable,
     once."""
     used = ~(np.isnan(V[:, places]) & leaf & ~censored)
     once = np.zeros(len(V), dtype=bool)

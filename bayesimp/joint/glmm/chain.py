@@ -76,7 +76,7 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
 
 
 def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
-    """V and Y with missing values drawn from observed ones, but for leaves; censored ones near their limits."""
+    """V and Y with missing values drawn from observed ones, except in leaves; censored ones near their limits."""
     V, Y, arrays = table.V.copy(), table.Y.copy(), table.arrays
     for k, factor in enumerate(table.factors):
         if len(table.missing[k]) > len(table.free[k]):

@@ -1,4 +1,4 @@
-"""A joint GLMM as it is printed: its factors in order, their priors, shift and notes."""
+"""The printed form of a joint GLMM: its factors in order, their priors, shift and notes."""
 
 from __future__ import annotations
 

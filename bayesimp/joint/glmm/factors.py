@@ -45,7 +45,7 @@ class Factor:
     formula
         Fixed and random terms, as printed.
     is_analysis
-        Whether it is an analysis of the user's.
+        Whether it is one of the user's analyses.
     family_name
         Of the response, as `IncompleteData.families` has it.
     code
@@ -307,7 +307,7 @@ def made_factor(
 def _check_between(
     data: IncompleteData, formula: Predictors, fixed: tuple[Column, ...], base: BaseColumns
 ) -> None:
-    """Columns of a variable of clusters have one value in a cluster."""
+    """Columns of a cluster-level variable have one value in a cluster."""
     for column in fixed:
         if column.over is not None and column.base == "Intercept":
             continue

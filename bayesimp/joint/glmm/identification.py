@@ -135,7 +135,7 @@ def _check_seen(X: Array, names: Sequence[str], factor: Factor, observed: Sequen
 
 
 def _check(X: Array, names: Sequence[str], what: str) -> None:
-    """Columns as they are, or else less their means: one that is far from 0 is no constant."""
+    """Check columns; if they fail, check them again less their means, because a column far from 0 is not a constant."""
     try:
         check_rank(X, names, what)
     except DataError:

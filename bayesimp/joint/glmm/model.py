@@ -4,7 +4,7 @@
     g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki
 
 x and z are any columns that a formula can make of complete variables and of those before y_k: products, powers, cluster
-means. So the analysis of the user's is one factor, and values are imputed as they are distributed given it.
+means. So the user's analysis is one factor, and values are drawn from their distribution given it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class JointGLMM(ImputationModel):
         variables and those before it, and a random intercept (none for a variable with one value in a cluster).
     order
         Responses in the order of their factors, so that each comes after those in its formula. Default: covariates of
-        the analyses, variables of clusters first and then by number of missing values; the analyses; other variables.
+        the analyses, cluster-level variables first and then by number of missing values; the analyses; other variables.
     priors
         As of `JointNormal`: ``Sigma`` is that of each residual variance, ``Psi`` of the effects of all factors together,
         ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).
@@ -233,7 +233,7 @@ class JointGLMM(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model that `specification` described; it has no functions of the user's."""
+        """The model that `specification` described; it has no user-defined functions."""
         own = dict(specification)
         shift = Shift.from_record(own.pop("shift", {}))
         return cls(data, **(own | {"priors": priors_from_dict(own["priors"])}), shift=shift)

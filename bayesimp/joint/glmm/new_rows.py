@@ -1,6 +1,6 @@
 """Rows that a run of the joint GLMM has not seen, completed from its draws.
 
-At a draw theta of all parameters given the table of the run, a Gibbs sampler whose parameters stay as they are draws
+At a draw theta of all parameters given the table of the run, a Gibbs sampler that does not change the parameters draws
 
     B_i | theta, rows of the run and new rows of cluster i       and       missing cells of these rows | everything else
 

@@ -138,7 +138,7 @@ def _part(whole: IncompleteData, rows: NDArray[np.int64]) -> IncompleteData:
 
 
 def _check_clusters(model: JointGLMM, part: IncompleteData) -> None:
-    """A variable of clusters has one value in a cluster, in the rows of the run and in new ones."""
+    """A cluster-level variable has one value in a cluster, in the rows of the run and in new ones."""
     for factor in model.factors:
         if not factor.at_cluster:
             continue

@@ -66,7 +66,7 @@ def sample_joint_glmm_nuts(
     Parameters
     ----------
     earlier, done
-        Where the chains of the same run ended, and how many draws they have: NUTS warms up anew.
+        Where the chains of the same run ended, and how many draws they have: NUTS warms up again.
     spacing, effects
         One of so many draws has its cells kept; whether cluster effects are kept.
 
@@ -183,7 +183,7 @@ def _auxiliary(factor: Factor, name: str, drawn: dict[str, Array]) -> Array:
 
 
 def _fill(table: FactorTable, k: int, rows: NDArray[np.int64], values: Array, V: Array, Y: Array) -> None:
-    """Missing numbers of factor k; a variable of clusters gets its value in all rows."""
+    """Missing numbers of factor k; a cluster-level variable gets its value in all rows."""
     a = table.arrays
     if table.factors[k].at_cluster:
         of_cluster = np.full(table.clusters, np.nan)

@@ -28,7 +28,7 @@ def order_of(
 ) -> tuple[str, ...]:
     """Responses so that every factor comes after those of the variables it is given.
 
-    Covariates of formulas first (variables of clusters before others, then by their number of missing cells), then the
+    Covariates of formulas first (cluster-level variables before others, then by their number of missing cells), then the
     responses of the formulas, then the rest. A variable is put behind what its own formula needs.
     """
     names = _modelled(data, formulas)
@@ -69,7 +69,7 @@ def _checked_order(
     needs: Mapping[str, set[str]],
     formulas: Mapping[str, Predictors],
 ) -> tuple[str, ...]:
-    """The order of the user's, if it is one of all factors and no formula looks ahead."""
+    """The user's order, if it is one of all factors and no formula looks ahead."""
     if sorted(order) != sorted(names):
         lacking, more = [n for n in names if n not in order], [n for n in order if n not in names]
         what = [f"it lacks {listing(lacking)}"] * bool(lacking) + [f"{listing(more)} have no factor"] * bool(

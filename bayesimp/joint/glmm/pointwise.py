@@ -121,7 +121,7 @@ def _chains(
 
 
 def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
-    """Response -> (chain, draw, row_<response>), or (chain, draw, cluster_<response>) of a variable of clusters."""
+    """Response -> (chain, draw, row_<response>), or (chain, draw, cluster_<response>) of a cluster-level variable."""
     model, table = run.model, run.model.table
     a, layout = table.arrays, layout_of(model.factors, model.separate)
     rows = [_observed(model, k) for k in range(len(model.factors))]
@@ -153,8 +153,8 @@ def _censored(table: FactorTable, k: int, own: Rows, sampler: Sampler, value: Ar
 
 
 def _observed(model: JointGLMM, k: int) -> Rows:
-    """Rows of factor k in which its response is observed or censored, in the order of the table; of a variable of
-    clusters, the first row of each cluster, in the order of clusters."""
+    """Rows of factor k in which its response is observed or censored, in the order of the table; of a cluster-level
+    variable, the first row of each cluster, in the order of clusters."""
     table = model.table
     known = ~np.isnan(table.Y[:, k]) | is_censored(table.limits[k])
     rows = np.flatnonzero(table.arrays.used[:, k] & known)

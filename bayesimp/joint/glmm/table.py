@@ -51,7 +51,7 @@ class FactorTable:
     leaf
         (K,) whether the variable is in no other factor.
     missing
-        By factor: the rows in which its response is to be imputed; for a variable of clusters all rows of the cluster.
+        By factor: the rows in which its response is to be imputed; for a cluster-level variable all rows of the cluster.
     free
         By factor: those of them that are not censored.
     limits
@@ -196,7 +196,7 @@ def _shown(data: IncompleteData, name: str) -> Array:
 
 
 def _spread_over_clusters(v: Array, cluster: NDArray[np.int64]) -> None:
-    """A variable of clusters that is observed in some rows of a cluster is known in all of them."""
+    """A cluster-level variable that is observed in some rows of a cluster is known in all of them."""
     there = ~np.isnan(v)
     known = np.full(cluster[-1] + 1, np.nan)
     known[cluster[there]] = v[there]

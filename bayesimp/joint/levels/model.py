@@ -54,7 +54,7 @@ class SeveralFactors:
     resolved
         Priors in the units of the data: beta, Sigma; Psi of each factor in `Psi_of`.
     working
-        The same on the working scale, but for beta.
+        The same on the working scale, except for beta.
     events
         What depends on the prior alone, and how the formula was read.
     """

@@ -77,7 +77,7 @@ def check_terms_identified(
 ) -> None:
     """Refuse terms whose variances a table cannot tell from the fixed effects, the residual or each other.
 
-    T (Q, Q): Z of the user's is that of the products times T, blocks by term.
+    T (Q, Q): the user's Z is that of the products times T, blocks by term.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def log_density(
     last: Integer,
     full: bool,
 ) -> float:
-    """log p(y | eta) but for a constant; without the terms that lack eta unless `full`.
+    """log p(y | eta) up to a constant; without the terms that lack eta unless `full`.
 
     y: number, or position of a level; eta (r,) or longer; shape: the residual standard deviation of NORMAL, the shape of
     families with one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last, and the second

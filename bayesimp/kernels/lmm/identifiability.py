@@ -174,7 +174,7 @@ def check_identified(
 ) -> None:
     """Refuse variance components that n rows cannot tell from the fixed effects or from each other.
 
-    A, B, free, single as in `identified`; T (q, q): Z of the user's is that Z times T.
+    A, B, free, single as in `identified`; T (q, q): the user's Z is that Z times T.
 
     Raises
     ------

@@ -136,7 +136,7 @@ def rescale_effects(
 
     nu, sd (n,): degrees of freedom and scales of the half-t standard deviations; d: n for Huang-Wand, 1 for
     independent standard deviations. Psi may be larger than the effects: its first n rows are theirs, the others those
-    of variables of clusters, which keep their values (kernels/latent/effects.py); then d counts all rows.
+    of cluster-level variables, which keep their values (kernels/latent/effects.py); then d counts all rows.
     """
     clusters, q, r = B.shape
     n = r * q
