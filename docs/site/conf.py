@@ -1,0 +1,39 @@
+"""Sphinx: no extension or theme loads anything from elsewhere when a page is viewed."""
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import docstrings
+
+project = "bayesimp"
+author = "The bayesimp developers"
+version = release = version_of("bayesimp")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "links"]
+default_role = "py:obj"
+
+html_theme = "furo"
+html_title = f"bayesimp {release}"
+html_static_path = [str(Path(__file__).parent / "static")]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "friendly"
+
+myst_heading_anchors = 3
+autosummary_generate = False
+suppress_warnings = ["autosummary.import_cycle"]  # about the name of the module in a page on that module
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", docstrings.before, priority=100)  # napoleon has 500
+    app.connect("autodoc-process-docstring", docstrings.after, priority=900)
