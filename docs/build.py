@@ -1,7 +1,7 @@
 """Build the documentation site from `docs/`, the notebooks as they are stored, and the docstrings: make docs
 
     python docs/build.py [FOLDER]     writes FOLDER/index.html (default build/site); any warning is an error
-    python docs/build.py --outputs    executes the tutorial and writes its outputs and figures into docs/
+    python docs/build.py --outputs    executes the tutorial and the limits, and writes their outputs into docs/
 
 The site is not committed. Its sources are put together in FOLDER.sources: pages as they are, notebooks turned into
 pages, the reference generated from the public names. Nothing is fetched when a page is viewed.
@@ -9,6 +9,8 @@ pages, the reference generated from the public names. Nothing is fetched when a 
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,49 +20,81 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS / "site")]
 PAGES = ("*.md", "howto/*.md", "results/**/*.md", "**/*.png")
-BORROWED = {"CHANGELOG.md": "changelog.md", "examples/README.md": "plans.md"}
+BORROWED = {  # from elsewhere: page, without ending
+    "CHANGELOG.md": "changelog",
+    "examples/README.md": "plans",
+    "notebooks/figures/missing.png": "notebooks/figures/missing",
+}
+LINK = re.compile(r"(?P<mark>!?)\[(?P<text>[^\]\n]*)\]\((?P<target>[^)\s]+)\)")
+NOTEBOOKS = """# Notebooks
+
+Longer examples, with the outputs of their last run (`make notebooks`).
+
+```{{toctree}}
+:maxdepth: 1
+
+{names}
+```
+"""
 
 
 def assemble(folder: Path) -> None:
     """Put the sources of the site together in an empty folder."""
-    import notebooks
-    import reference
+    import notebook_pages
+    import reference_pages
 
-    for pattern in PAGES:
-        for path in DOCS.glob(pattern):
-            copy(path, folder / path.relative_to(DOCS))
-    for source, page in BORROWED.items():
-        copy(ROOT / source, folder / page)
-    copy(ROOT / "notebooks" / "figures" / "missing.png", folder / "notebooks" / "figures" / "missing.png")
-    names = [notebooks.write(path, folder / "notebooks") for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    contents = "\n".join(names)
-    text = f"# Notebooks\n\nLonger examples, with the outputs of their last run (`make notebooks`).\n\n```{{toctree}}\n:maxdepth: 1\n\n{contents}\n```\n"
-    (folder / "notebooks" / "index.md").write_text(text, encoding="utf-8")
-    reference.write(folder / "api")
+    places = {path: path.relative_to(DOCS) for pattern in PAGES for path in DOCS.glob(pattern)}
+    places |= {ROOT / source: Path(page).with_suffix(Path(source).suffix) for source, page in BORROWED.items()}
+    for source, place in places.items():
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix == ".md":
+            target.write_text(relinked(source, places), encoding="utf-8")
+        else:
+            shutil.copyfile(source, target)
+    names = [notebook_pages.write(path, folder / "notebooks") for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    (folder / "notebooks" / "index.md").write_text(NOTEBOOKS.format(names="\n".join(names)), encoding="utf-8")
+    reference_pages.write(folder / "api")
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy one file, making its folder."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def relinked(source: Path, places: dict[Path, Path]) -> str:
+    """The text of a page, its relative links leading where their files are in the site; others become plain text."""
+
+    def link(match: re.Match[str]) -> str:
+        name, _, anchor = match["target"].partition("#")
+        if re.match(r"[a-z]+:", name) or not name:
+            return match[0]
+        path = (source.parent / name).resolve()
+        if path not in places:  # a file that is no page; what does not exist stays a link, which Sphinx refuses
+            return match["text"] if path.exists() else match[0]
+        place = places[path]
+        to = Path(os.path.relpath(place, places[source].parent)).as_posix() + (f"#{anchor}" if anchor else "")
+        return f"{match['mark']}[{match['text']}]({to})"
+
+    return LINK.sub(link, source.read_text(encoding="utf-8"))
 
 
 def build(target: Path) -> int:
     """Build the site into a folder; 0 if there was neither an error nor a warning."""
-    from sphinx.cmd.build import build_main
-
     with tempfile.TemporaryDirectory() as sources:
         assemble(Path(sources))
-        options = ["-q", "-W", "--keep-going", "-E", "-b", "html", "-c", str(DOCS / "site")]
-        return build_main([*options, "-d", str(Path(sources) / ".doctrees"), sources, str(target)])
+        return sphinx(Path(sources), target)
+
+
+def sphinx(sources: Path, target: Path) -> int:
+    """Run Sphinx on a folder of pages; 0 if there was neither an error nor a warning."""
+    from sphinx.cmd.build import build_main
+
+    options = ["-q", "-W", "--keep-going", "-E", "-b", "html", "-c", str(DOCS / "site")]
+    return build_main([*options, "-d", str(sources / ".doctrees"), str(sources), str(target)])
 
 
 def main(arguments: list[str]) -> int:
     """What the command line does."""
     if arguments == ["--outputs"]:
-        import examples
+        import page_code
 
-        return examples.rewrite(DOCS)
+        return page_code.rewrite(DOCS)
     return build(Path(arguments[0]) if arguments else ROOT / "build" / "site")
 
 

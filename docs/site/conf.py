@@ -6,12 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import docstrings
+import docstring_markup
 
 project = "bayesimp"
 author = "The bayesimp developers"
 version = release = version_of("bayesimp")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "links"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "code_links"]
 default_role = "py:obj"
 
 html_theme = "furo"
@@ -35,5 +35,5 @@ napoleon_use_rtype = False
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", docstrings.before, priority=100)  # napoleon has 500
-    app.connect("autodoc-process-docstring", docstrings.after, priority=900)
+    app.connect("autodoc-process-docstring", docstring_markup.before, priority=100)  # napoleon has 500
+    app.connect("autodoc-process-docstring", docstring_markup.after, priority=900)

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import docstrings
+import docstring_markup
 
 import bayesimp as bi
 
@@ -130,7 +130,7 @@ def introduction(key: str) -> str:
     if key not in OWN_PAGES or GROUPS[key][1]:
         return GROUPS.get(key, ("", ""))[1]
     text = (import_module(f"bayesimp.{key}").__doc__ or "").split("\nWhat each can do")[0]  # a table, on its own page
-    return "\n".join(docstrings.escaped(docstrings.literal_blocks(text.strip().splitlines())))
+    return "\n".join(docstring_markup.escaped(docstring_markup.literal_blocks(text.strip().splitlines())))
 
 
 def write(folder: Path) -> list[str]:
