@@ -32,18 +32,13 @@ class Smaller(ast.NodeTransformer):
             if keyword.arg in SMALL and isinstance(keyword.value, ast.Constant):
                 keyword.value = ast.Constant(SMALL[keyword.arg])
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        if name == "impute" and "m" in {k.arg for k in node.keywords} and not called_bi(node):
-            present = {k.arg for k in node.keywords}
-            if not {"cycles", "draws"} & present:
-                node.keywords.append(ast.keyword("draws", ast.Constant(SMALL["draws"])))
+        given = {keyword.arg for keyword in node.keywords}
+        whole = ast.unparse(node.func) != "bi.impute" or "analysis" in given  # else the engine may have cycles
+        if name == "impute" and whole and "m" in given and not {"cycles", "draws"} & given:
+            node.keywords.append(ast.keyword("draws", ast.Constant(SMALL["draws"])))
         if name in POSITIONAL and node.args and isinstance(node.args[0], ast.Constant):
             node.args[0] = ast.Constant(POSITIONAL[name])
         return node
-
-
-def called_bi(node: ast.Call) -> bool:
-    """Whether it is bi.impute, whose engine decides whether there are draws or cycles."""
-    return isinstance(node.func, ast.Attribute) and ast.unparse(node.func) == "bi.impute"
 
 
 def run(path: Path, *, small: bool) -> dict[str, Any]:
