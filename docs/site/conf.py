@@ -11,14 +11,16 @@ import docstring_markup
 project = "bayesimp"
 author = "The bayesimp developers"
 version = release = version_of("bayesimp")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "code_links"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "code_links", "mathml"]
 default_role = "py:obj"
 
 html_theme = "furo"
+html_math_renderer = "docutils"
 html_title = f"bayesimp {release}"
 html_static_path = [str(Path(__file__).parent / "static")]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 pygments_style = "friendly"
 

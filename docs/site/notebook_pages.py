@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+HEADER = "---\nmyst:\n  enable_extensions: [dollarmath]\n---\n"
 LONGEST = 120  # lines of one text output
 
 
@@ -43,7 +44,7 @@ def shown(output: dict[str, Any], name: str, folder: Path) -> str:
 def write(path: Path, folder: Path) -> str:
     """Write the page of a notebook into a folder; its name, without ending."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    parts = []
+    parts = [HEADER]
     for k, cell in enumerate(cells):
         source = text_of(cell["source"])
         if cell["cell_type"] == "markdown":

@@ -53,7 +53,7 @@ def run(path: Path, *, small: bool) -> dict[str, Any]:
 
 OUTPUT = re.compile(r"\n<!-- output -->\n.*?<!-- end -->\n", re.DOTALL)
 SHOWN = ("tutorial.md", "limits.md")  # pages with outputs
-WIDTH = 110  # characters of a printed table
+WIDTH = 100  # characters of a printed table
 
 
 def without_outputs(page: str) -> str:
