@@ -44,7 +44,9 @@ def assemble(folder: Path) -> None:
     import reference_pages
 
     places = {path: path.relative_to(DOCS) for pattern in PAGES for path in DOCS.glob(pattern)}
-    places |= {ROOT / source: Path(page).with_suffix(Path(source).suffix) for source, page in BORROWED.items()}
+    places |= {
+        ROOT / source: Path(page).with_suffix(Path(source).suffix) for source, page in BORROWED.items()
+    }
     for source, place in places.items():
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,10 @@ def assemble(folder: Path) -> None:
             target.write_text(relinked(source, places), encoding="utf-8")
         else:
             shutil.copyfile(source, target)
-    names = [notebook_pages.write(path, folder / "notebooks") for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    names = [
+        notebook_pages.write(path, folder / "notebooks")
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    ]
     (folder / "notebooks" / "index.md").write_text(NOTEBOOKS.format(names="\n".join(names)), encoding="utf-8")
     reference_pages.write(folder / "api")
 
@@ -65,7 +70,9 @@ def relinked(source: Path, places: dict[Path, Path]) -> str:
         if re.match(r"[a-z]+:", name) or not name:
             return match[0]
         path = (source.parent / name).resolve()
-        if path not in places:  # a file that is no page; what does not exist stays a link, which Sphinx refuses
+        if (
+            path not in places
+        ):  # a file that is no page; what does not exist stays a link, which Sphinx refuses
             return match["text"] if path.exists() else match[0]
         place = places[path]
         to = Path(os.path.relpath(place, places[source].parent)).as_posix() + (f"#{anchor}" if anchor else "")

@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, needs nothing from elsewhere, and what it says about code is true."""
+"""The site: it builds without a warning, needs nothing from elsewhere, and what it says about code is true."""
 
 from __future__ import annotations
 
@@ -53,12 +53,16 @@ def site(tmp_path_factory) -> Path:
 def test_every_page_and_notebook_is_there(site):
     pages = [p.relative_to(DOCS).with_suffix(".html") for p in DOCS.rglob("*.md")]
     pages += [Path("notebooks") / p.with_suffix(".html").name for p in (ROOT / "notebooks").glob("*.ipynb")]
-    missing = [str(p) for p in [*pages, Path("changelog.html"), Path("plans.html")] if not (site / p).exists()]
+    missing = [
+        str(p) for p in [*pages, Path("changelog.html"), Path("plans.html")] if not (site / p).exists()
+    ]
     assert len(pages) > 40 and not missing
 
 
 def test_nothing_is_fetched_when_a_page_is_viewed(site):
-    assert OUTSIDE.search('<script src="https://x.org/a.js">') and OUTSIDE.search("<img alt='' src='//x.org/a.png'>")
+    assert OUTSIDE.search('<script src="https://x.org/a.js">') and OUTSIDE.search(
+        "<img alt='' src='//x.org/a.png'>"
+    )
     files = [p for p in site.rglob("*") if p.suffix in (".html", ".css", ".js")]
     found = {p.relative_to(site).as_posix(): m[0] for p in files if (m := OUTSIDE.search(p.read_text()))}
     assert files and not found
@@ -73,7 +77,11 @@ def test_everything_public_is_described(site):
         public = {f"{module}.{n}": getattr(home, n) for n in home.__all__ if callable(getattr(home, n))}
         names |= {f"bayesimp.{n}" for n, v in public.items() if getattr(bi, n.split(".")[1], None) is not v}
     assert not names - described
-    assert {"bayesimp.analysis.fits.Fits.pool", "bayesimp.FCS.impute", "bayesimp.Imputations.to_long"} <= described
+    assert {
+        "bayesimp.analysis.fits.Fits.pool",
+        "bayesimp.FCS.impute",
+        "bayesimp.Imputations.to_long",
+    } <= described
 
 
 def test_code_in_the_text_leads_to_the_reference(site):
@@ -86,11 +94,14 @@ def test_a_warning_stops_the_build(tmp_path):
     for name, link in {"right": "", "wrong": "[nowhere](nowhere.md)"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.md").write_text(f"# Title\n\n{link}\n")
-    code = "import sys; sys.path.insert(0, {!r}); import build; from pathlib import Path\nprint(*(build.sphinx(Path(p), Path(p) / 'out') for p in {!r}))"
-    folders = [str(tmp_path / "right"), str(tmp_path / "wrong")]
-    done = subprocess.run(
-        [sys.executable, "-c", code.format(str(DOCS), folders)], capture_output=True, text=True, check=True
-    )
+    code = f"""
+import sys; sys.path.insert(0, {str(DOCS)!r})
+import build, pathlib
+for name in ("right", "wrong"):
+    folder = pathlib.Path({str(tmp_path)!r}) / name
+    print(build.sphinx(folder, folder / "out"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     right, wrong = done.stdout.split()[-2:]
     assert right == "0" and wrong != "0" and "nowhere.md" in done.stderr
 
@@ -245,7 +256,18 @@ def test_a_wrong_call_is_seen(wrong):
 
 
 def test_equations_of_docstrings_become_literal_blocks():
-    lines = ["A sentence.", "", "    y = |C| b_ + X* beta", "", "More |C| and b_.", "", "Parameters", "----------", "x", "    Text."]
+    lines = [
+        "A sentence.",
+        "",
+        "    y = |C| b_ + X* beta",
+        "",
+        "More |C| and b_.",
+        "",
+        "Parameters",
+        "----------",
+        "x",
+        "    Text.",
+    ]
     made = docstring_markup.escaped(docstring_markup.literal_blocks(lines))
     assert made[:5] == ["A sentence.", "", "::", "", "    y = |C| b_ + X* beta"]
     assert r"More \|C\| and b\_." in made and made[-1] == "    Text."

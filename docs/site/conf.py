@@ -11,7 +11,7 @@ import docstring_markup
 project = "bayesimp"
 author = "The bayesimp developers"
 version = release = version_of("bayesimp")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "code_links", "mathml"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "code_links", "mathml"]
 default_role = "py:obj"
 
 html_theme = "furo"
@@ -25,8 +25,6 @@ html_copy_source = False
 pygments_style = "friendly"
 
 myst_heading_anchors = 3
-autosummary_generate = False
-suppress_warnings = ["autosummary.import_cycle"]  # about the name of the module in a page on that module
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"

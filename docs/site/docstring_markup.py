@@ -18,7 +18,11 @@ def indent(line: str) -> int:
 
 def is_section(lines: list[str], k: int) -> bool:
     """Whether a numpydoc section begins at line k."""
-    return k + 1 < len(lines) and bool(lines[k].strip()) and re.fullmatch(r"-{3,}", lines[k + 1].strip()) is not None
+    return (
+        k + 1 < len(lines)
+        and bool(lines[k].strip())
+        and re.fullmatch(r"-{3,}", lines[k + 1].strip()) is not None
+    )
 
 
 def literal_blocks(lines: list[str]) -> list[str]:
@@ -45,7 +49,10 @@ def joined_results(lines: list[str]) -> list[str]:
     k = 0
     while k < len(lines):
         if lines[k].strip() in SENTENCES and is_section(lines, k):
-            stop = next((j for j in range(k + 2, len(lines)) if not lines[j].strip() or is_section(lines, j)), len(lines))
+            stop = next(
+                (j for j in range(k + 2, len(lines)) if not lines[j].strip() or is_section(lines, j)),
+                len(lines),
+            )
             body = lines[k + 2 : stop]
             if all(indent(line) == indent(lines[k]) for line in body):
                 made += [*lines[k : k + 2], " ".join(line.strip() for line in body)]

@@ -18,7 +18,9 @@ def draw(self: Any, node: nodes.math | nodes.math_block) -> None:
     """Write an equation, in the text or below it; what cannot be converted is a warning, and stops the build."""
     inline = isinstance(node, nodes.math)
     try:
-        text = tex2mathml(re.sub(r"\\textstyle\s*", "", node.astext()), as_block=not inline)  # a matter of size
+        text = tex2mathml(
+            re.sub(r"\\textstyle\s*", "", node.astext()), as_block=not inline
+        )  # a matter of size
     except MathError as error:
         LOGGER.warning("%s: %s", node.astext(), error, location=node)
         text = f"<code>{self.encode(node.astext())}</code>"

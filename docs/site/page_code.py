@@ -33,7 +33,9 @@ class Smaller(ast.NodeTransformer):
                 keyword.value = ast.Constant(SMALL[keyword.arg])
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         given = {keyword.arg for keyword in node.keywords}
-        whole = ast.unparse(node.func) != "bi.impute" or "analysis" in given  # else the engine may have cycles
+        whole = (
+            ast.unparse(node.func) != "bi.impute" or "analysis" in given
+        )  # else the engine may have cycles
         if name == "impute" and whole and "m" in given and not {"cycles", "draws"} & given:
             node.keywords.append(ast.keyword("draws", ast.Constant(SMALL["draws"])))
         if name in POSITIONAL and node.args and isinstance(node.args[0], ast.Constant):
@@ -93,7 +95,10 @@ def executed(code: str, names: dict[str, Any], figures: Path, name: str) -> tupl
     tree = ast.parse(code)
     last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), pd.option_context("display.width", WIDTH, "display.max_columns", 20):
+    with (
+        contextlib.redirect_stdout(printed),
+        pd.option_context("display.width", WIDTH, "display.max_columns", 20),
+    ):
         exec(compile(tree, name, "exec"), names)
         value = eval(compile(last, name, "eval"), names) if last else None
         if value is not None and not plt.get_fignums():
@@ -101,7 +106,9 @@ def executed(code: str, names: dict[str, Any], figures: Path, name: str) -> tupl
     drawn = []
     for k in plt.get_fignums():
         drawn.append(name)
-        plt.figure(k).savefig(figures / f"{name}.png", dpi=90, bbox_inches="tight", metadata={"Software": None})
+        plt.figure(k).savefig(
+            figures / f"{name}.png", dpi=90, bbox_inches="tight", metadata={"Software": None}
+        )
         plt.close(k)
     return wrapped(printed.getvalue()), drawn
 
@@ -120,7 +127,9 @@ def refusal(code: str, names: dict[str, Any], name: str) -> str:
 def wrapped(text: str) -> str:
     """The same text without lines that are longer than a page is wide; tables are narrower."""
     return "\n".join(
-        line if len(line) <= WIDTH else textwrap.fill(line, WIDTH, subsequent_indent="    ", break_long_words=False)
+        line
+        if len(line) <= WIDTH
+        else textwrap.fill(line, WIDTH, subsequent_indent="    ", break_long_words=False)
         for line in text.rstrip().splitlines()
     )
 

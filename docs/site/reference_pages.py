@@ -38,7 +38,15 @@ PAGE_OF_ROOM = {
     "imputation": "results", "diagnostics": "results", "sensitivity_analysis": "assumptions",
 }  # fmt: skip
 OWN_PAGES = ("compatibility", "methods", "plots", "priors", "studies", "contract")  # modules with a page each
-RECORDS = {"table", "imputation", "diagnostics", "analysis", "sensitivity_analysis", "compatibility", "studies"}
+RECORDS = {
+    "table",
+    "imputation",
+    "diagnostics",
+    "analysis",
+    "sensitivity_analysis",
+    "compatibility",
+    "studies",
+}
 ENGINE = ("impute", "formulas", "pymc_model", "with_priors", "with_shift")  # of an engine, what users call
 
 
@@ -70,7 +78,9 @@ def classes() -> dict[str, str]:
 def methods(value: type) -> list[Any]:
     """The public functions of a class, those of properties included."""
     members = (inspect.getattr_static(value, name) for name in dir(value) if not name.startswith("_"))
-    functions = (getattr(m, "fget", None) or getattr(m, "func", None) or getattr(m, "__func__", m) for m in members)
+    functions = (
+        getattr(m, "fget", None) or getattr(m, "func", None) or getattr(m, "__func__", m) for m in members
+    )
     return [f for f in functions if inspect.isfunction(f)]
 
 
@@ -81,7 +91,9 @@ def returned(value: Any) -> Iterator[str]:
     else:
         functions = methods(value) if inspect.isclass(value) else [value]
     for function in functions:
-        yield from re.findall(r"(?<![\w.])[A-Za-z_]\w*(?!\.)", str(getattr(function, "__annotations__", {}).get("return", "")))
+        yield from re.findall(
+            r"(?<![\w.])[A-Za-z_]\w*(?!\.)", str(getattr(function, "__annotations__", {}).get("return", ""))
+        )
 
 
 def described() -> dict[str, list[tuple[str, Any]]]:
@@ -101,27 +113,31 @@ def described() -> dict[str, list[tuple[str, Any]]]:
 
 
 def with_records(pages: dict[str, list[tuple[str, Any]]]) -> dict[str, list[tuple[str, Any]]]:
-    """The same, with the records that are returned, each once, on the page where it is first met."""
+    """The same, with the records that are returned by what is described, each once, on the page of its room."""
     where = classes()
     seen = {value.__name__ for pairs in pages.values() for _, value in pairs}
-    for pairs in pages.values():
-        for _, value in pairs:  # grows: what is returned by a record follows it
-            for name in dict.fromkeys(returned(value)):
-                if name not in seen and name in where and where[name].split(".")[1] in RECORDS:
-                    seen.add(name)
-                    pairs.append((f"{where[name]}.{name}", getattr(import_module(where[name]), name)))
+    pending = [value for pairs in pages.values() for _, value in pairs]
+    for value in pending:  # grows: records return others
+        for name in dict.fromkeys(returned(value)):
+            room_of = where.get(name, "").split(".")[1:2]
+            if name not in seen and room_of and room_of[0] in RECORDS:
+                seen.add(name)
+                record = getattr(import_module(where[name]), name)
+                pending.append(record)
+                pages.setdefault(page(name, record), []).append((f"{where[name]}.{name}", record))
     return pages
 
 
-def directive(name: str, value: Any) -> str:
-    """The autodoc directive of one name."""
+def directive(name: str, value: Any, described: list[Any]) -> str:
+    """The autodoc directive of one name; a class beside its base has the members of the base."""
     if not inspect.isclass(value):
         return f".. autofunction:: {name}\n"
     if issubclass(value, BaseException):
         return f".. autoexception:: {name}\n   :show-inheritance:\n"
     if hasattr(value, "run_type"):
-        shown = ", ".join(m for m in ENGINE if hasattr(value, m))
-        return f".. autoclass:: {name}\n   :members: {shown}\n"
+        return f".. autoclass:: {name}\n   :members: {', '.join(m for m in ENGINE if hasattr(value, m))}\n"
+    if any(base in described for base in value.__mro__[1:]):
+        return f".. autoclass:: {name}\n   :show-inheritance:\n"
     return f".. autoclass:: {name}\n   :members:\n   :inherited-members: BaseException, tuple, DataFrame\n"
 
 
@@ -129,8 +145,16 @@ def introduction(key: str) -> str:
     """The text above a page's names: that of `GROUPS`, or the docstring of the module."""
     if key not in OWN_PAGES or GROUPS[key][1]:
         return GROUPS.get(key, ("", ""))[1]
-    text = (import_module(f"bayesimp.{key}").__doc__ or "").split("\nWhat each can do")[0]  # a table, on its own page
+    text = (import_module(f"bayesimp.{key}").__doc__ or "").split("\nWhat each can do")[
+        0
+    ]  # a table, on its own page
     return "\n".join(docstring_markup.escaped(docstring_markup.literal_blocks(text.strip().splitlines())))
+
+
+def row(name: str, value: Any) -> str:
+    """A row of the table at the top of a page: the name, and the first line of its docstring."""
+    (line,) = docstring_markup.escaped([(inspect.getdoc(value) or "").split("\n")[0]])
+    return f"   * - :py:obj:`~{name}`\n     - {line}\n"
 
 
 def write(folder: Path) -> list[str]:
@@ -139,16 +163,16 @@ def write(folder: Path) -> list[str]:
     pages = {key: pairs for key, pairs in with_records(described()).items() if pairs}
     for key, pairs in pages.items():
         title = GROUPS.get(key, (key.replace("_", " ").capitalize(), ""))[0]
-        listed = "\n".join(f"   ~{name}" for name, _ in pairs)
-        summary = f".. autosummary::\n   :nosignatures:\n\n{listed}\n"
-        body = "\n".join(directive(name, value) for name, value in pairs)
+        summary = ".. list-table::\n   :widths: auto\n\n" + "".join(row(name, value) for name, value in pairs)
+        body = "\n".join(directive(name, value, [other for _, other in pairs]) for name, value in pairs)
         text = f"{title}\n{'=' * len(title)}\n\n{introduction(key)}\n\n{summary}\n{body}"
         (folder / f"{key}.rst").write_text(text, encoding="utf-8")
     (folder / "models.rst").write_text(models(), encoding="utf-8")
     names = [*pages, "models"]
     title = "Reference"
     toctree = ".. toctree::\n   :maxdepth: 1\n\n" + "\n".join(f"   {name}" for name in names)
-    text = f"{title}\n{'=' * len(title)}\n\nEverything public, by what it is for. ``import bayesimp as bi``.\n\n{toctree}\n"
+    purpose = "Everything public, by what it is for. ``import bayesimp as bi``."
+    text = f"{title}\n{'=' * len(title)}\n\n{purpose}\n\n{toctree}\n"
     (folder / "index.rst").write_text(text, encoding="utf-8")
     return names
 
@@ -156,10 +180,17 @@ def write(folder: Path) -> list[str]:
 def models() -> str:
     """The PyMC models: the docstring of each module, which is its equations, read without importing PyMC."""
     title = "PyMC models"
-    parts = [f"{title}\n{'=' * len(title)}\n", "Functions (data, priors) -> ``pm.Model``, equations first, in ``bayesimp.models``.\n"]
+    parts = [
+        f"{title}\n{'=' * len(title)}\n",
+        "Functions (data, priors) -> ``pm.Model``, equations first, in ``bayesimp.models``.\n",
+    ]
     for path in sorted((PACKAGE / "models").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        builders = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and ast.unparse(n.returns or n).endswith("pm.Model")]
+        builders = [
+            n.name
+            for n in tree.body
+            if isinstance(n, ast.FunctionDef) and ast.unparse(n.returns or n).endswith("pm.Model")
+        ]
         if builders:
             text = "\n".join(f"   {line}".rstrip() for line in (ast.get_docstring(tree) or "").splitlines())
             heading = f"bayesimp.models.{path.stem}"
