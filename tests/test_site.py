@@ -91,7 +91,7 @@ def test_code_in_the_text_leads_to_the_reference(site):
 
 def test_a_warning_stops_the_build(tmp_path):
     pytest.importorskip("sphinx")
-    for name, link in {"right": "", "wrong": "[nowhere](nowhere.md)"}.items():
+    for name, link in {"right": "", "wrong": "[nowhere](nowhere.rst)"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.md").write_text(f"# Title\n\n{link}\n")
     code = f"""
@@ -103,7 +103,7 @@ for name in ("right", "wrong"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     right, wrong = done.stdout.split()[-2:]
-    assert right == "0" and wrong != "0" and "nowhere.md" in done.stderr
+    assert right == "0" and wrong != "0" and "nowhere.rst" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------------------

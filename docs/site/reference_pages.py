@@ -145,9 +145,8 @@ def introduction(key: str) -> str:
     """The text above a page's names: that of `GROUPS`, or the docstring of the module."""
     if key not in OWN_PAGES or GROUPS[key][1]:
         return GROUPS.get(key, ("", ""))[1]
-    text = (import_module(f"bayesimp.{key}").__doc__ or "").split("\nWhat each can do")[
-        0
-    ]  # a table, on its own page
+    text = import_module(f"bayesimp.{key}").__doc__ or ""
+    text = text.split("\nWhat each can do")[0]  # a table, which docs/methods.md has
     return "\n".join(docstring_markup.escaped(docstring_markup.literal_blocks(text.strip().splitlines())))
 
 
