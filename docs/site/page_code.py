@@ -130,7 +130,7 @@ def wrapped(text: str) -> str:
         line
         if len(line) <= WIDTH
         else textwrap.fill(line, WIDTH, subsequent_indent="    ", break_long_words=False)
-        for line in text.rstrip().splitlines()
+        for line in map(str.rstrip, text.rstrip().splitlines())
     )
 
 
