@@ -221,8 +221,18 @@ def target_of(node: ast.expr) -> object:
             function = bi.fit_each  # which takes its options
         assert callable(function)
         bind(function, node)
-        return function if inspect.isclass(function) else None
+        return result_of(function, node)
     return None
+
+
+def result_of(function: Callable, node: ast.Call) -> object:
+    """The class of what a call gives, by its annotation; None where that says nothing that is called here."""
+    if inspect.isclass(function):
+        return function
+    name = str(function.__annotations__.get("return"))
+    if name == "Self" and isinstance(node.func, ast.Attribute):
+        return target_of(node.func.value)
+    return {"Imputations": bi.Imputations, "Fits": Fits, "MultilevelImputer": bi.MultilevelImputer}.get(name)
 
 
 def bind(function: Callable, node: ast.Call) -> None:
@@ -243,7 +253,7 @@ def test_calls_for_those_who_come_from_elsewhere_exist():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["bi.FCS(data, methodes={})", "bi.FCS(data).impute(m=2, cycle=3)", "imp.to_wide()", "bi.mice(data)",
+    "wrong", ["bi.FCS(data, methodes={})", "bi.FCS(data).impute(m=2, cycle=3)", "bi.MultilevelImputer('g').fit(X).transfrom(X)", "imp.to_wide()", "bi.mice(data)",
               "imp.analyse('y ~ x', familly='poisson')", "bi.JointNormal(data, f, bi.priors.iwishart())"],
 )  # fmt: skip
 def test_a_wrong_call_is_seen(wrong):
