@@ -252,10 +252,14 @@ def test_calls_for_those_who_come_from_elsewhere_exist():
             pytest.fail(f"coming_from.md: `{code}`: {error}")
 
 
-@pytest.mark.parametrize(
-    "wrong", ["bi.FCS(data, methodes={})", "bi.FCS(data).impute(m=2, cycle=3)", "bi.MultilevelImputer('g').fit(X).transfrom(X)", "imp.to_wide()", "bi.mice(data)",
-              "imp.analyse('y ~ x', familly='poisson')", "bi.JointNormal(data, f, bi.priors.iwishart())"],
+WRONG = (
+    "bi.FCS(data, methodes={})", "bi.FCS(data).impute(m=2, cycle=3)", "imp.to_wide()", "bi.mice(data)",
+    "bi.MultilevelImputer('g').fit(X).transfrom(X)", "imp.analyse('y ~ x', familly='poisson')",
+    "bi.JointNormal(data, f, bi.priors.iwishart())",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_call_is_seen(wrong):
     with pytest.raises((TypeError, AttributeError)):
         check_call(wrong)
