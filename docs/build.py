@@ -26,6 +26,14 @@ BORROWED = {  # from elsewhere: page, without ending
     "notebooks/figures/missing.png": "notebooks/figures/missing",
 }
 LINK = re.compile(r"(?P<mark>!?)\[(?P<text>[^\]\n]*)\]\((?P<target>[^)\s]+)\)")
+FURTHER = """
+```{{toctree}}
+:hidden:
+:caption: More
+
+{names}
+```
+"""
 NOTEBOOKS = """# Notebooks
 
 Longer examples, with the outputs of their last run (`make notebooks`).
@@ -54,12 +62,21 @@ def assemble(folder: Path) -> None:
             target.write_text(relinked(source, places), encoding="utf-8")
         else:
             shutil.copyfile(source, target)
+    further = sorted(path.stem for path in DOCS.glob("*.md") if not named_on_index(path.stem))
+    if further:  # a new page has a place before anyone has thought of one
+        with (folder / "index.md").open("a", encoding="utf-8") as index:
+            index.write(FURTHER.format(names="\n".join(further)))
     names = [
         notebook_pages.write(path, folder / "notebooks")
         for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
     ]
     (folder / "notebooks" / "index.md").write_text(NOTEBOOKS.format(names="\n".join(names)), encoding="utf-8")
     reference_pages.write(folder / "api")
+
+
+def named_on_index(stem: str) -> bool:
+    """Whether a page of `docs/` stands in the contents of the site."""
+    return stem == "index" or stem in (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
 
 
 def relinked(source: Path, places: dict[Path, Path]) -> str:

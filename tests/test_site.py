@@ -84,6 +84,13 @@ def test_everything_public_is_described(site):
     } <= described
 
 
+def test_examples_are_shown_as_they_are_written(site):
+    pages = {p.name: p.read_text() for p in (site / "api").glob("*.html")}
+    assert "(1 | school)" in re.sub(r"<[^>]+>", "", pages["engines.html"])
+    found = {name: m[0] for name, text in pages.items() if (m := re.search(r".{30}\\[|*_].{10}", text))}
+    assert not found
+
+
 def test_code_in_the_text_leads_to_the_reference(site):
     page = (site / "howto" / "few_clusters.html").read_text()
     assert re.search(r'href="\.\./api/\w+\.html#bayesimp\.sensitivity"', page)
@@ -285,6 +292,8 @@ def test_equations_of_docstrings_become_literal_blocks():
     made = docstring_markup.escaped(docstring_markup.literal_blocks(lines))
     assert made[:5] == ["A sentence.", "", "::", "", "    y = |C| b_ + X* beta"]
     assert r"More \|C\| and b\_." in made and made[-1] == "    Text."
+    kept = [">>> fit(x**2, '(1 | g)')", "*emphasis* and `code_` stay"]
+    assert docstring_markup.escaped([*kept, "**options"]) == [*kept, r"\*\*options"]
     assert docstring_markup.joined_results(["Returns", "-------", "One,", "two."])[2:] == ["One, two."]
 
 

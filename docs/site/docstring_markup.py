@@ -63,22 +63,27 @@ def joined_results(lines: list[str]) -> list[str]:
     return made
 
 
+KEPT = re.compile(r"(``.*?``|`.*?`|(?<![\w*])\*\w[\w ,'-]*\*(?![\w*]))")  # code, and words in *emphasis*
+MARKUP = re.compile(r"(?<=\w)_(?!\w)|\*|\|")
+
+
 def escaped(lines: list[str]) -> list[str]:
-    """With what reStructuredText would read as markup escaped: |C|, b_, X*; code and literal blocks stay."""
+    """With what reStructuredText would read as markup escaped: |C|, b_, X*; code, examples and literal blocks stay."""
     made: list[str] = []
     literal: int | None = None  # indentation above which a literal block goes on
     for line in lines:
         if literal is not None and line.strip() and indent(line) <= literal:
             literal = None
-        made.append(line if literal is not None else "".join(map(plain, re.split(r"(``.*?``|`.*?`)", line))))
+        code = literal is not None or line.lstrip().startswith((">>>", "... "))
+        made.append(line if code else "".join(map(plain, KEPT.split(line))))
         if line.strip().endswith("::"):
             literal = indent(line)
     return made
 
 
 def plain(part: str) -> str:
-    """One piece of a line with its markup escaped, unless it is code."""
-    return part if part.startswith("`") else re.sub(r"(?<=\w)_(?!\w)|(?<=\w)\*|\|", r"\\\g<0>", part)
+    """One piece of a line with its markup escaped, unless it is code or emphasis."""
+    return part if KEPT.fullmatch(part) else MARKUP.sub(r"\\\g<0>", part)
 
 
 _SAVED: dict[str, list[str]] = {}
