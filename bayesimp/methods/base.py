@@ -184,7 +184,7 @@ class Method:
         return True
 
     def refusal(self, option: str, name: str) -> str:
-        """Why an option is refused for a variable, and what to do; a sentence that follows ``bounds['y']: ``."""
+        """Why an option is refused for a variable, and what to do; a sentence that follows ``bounds['y']:``."""
         return f"method '{self.name}' does not honour {option}=; take it out for '{name}', or use 'bayes'."
 
     def alternative(self, family: str) -> str:
