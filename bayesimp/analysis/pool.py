@@ -55,6 +55,9 @@ class Pooled:
         By term, why an estimate or its interval is missing.
     log
         How the analysis compares with the imputation model, see `events`.
+    replicates
+        (M, k) estimates and (M, k) variances that were pooled, from which Monte Carlo errors come; None where nothing is
+        pooled by Rubin's rules.
     """
 
     terms: tuple[str, ...]
@@ -72,6 +75,7 @@ class Pooled:
     scale: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
     log: tuple[Event, ...] = ()
+    replicates: tuple[Array, Array] | None = field(default=None, repr=False)
 
     @property
     def events(self) -> pd.DataFrame:
@@ -82,6 +86,57 @@ class Pooled:
     def std_error(self) -> Array:
         """(k,) square root of the total variance."""
         return np.sqrt(self.t)
+
+    @property
+    def mc_error(self) -> Array:
+        """(k,) Monte Carlo error of the estimate, sqrt(b / m): how far that of another m imputations would be.
+
+        Of components in the units of ``value`` (delta method), of others in those of ``estimate``.
+        """
+        slope = [SLOPE[scale](x) for scale, x in zip(self.scale, self.estimate, strict=True)]
+        return np.sqrt(self.b / self.m) * np.array(slope, dtype=float)
+
+    def monte_carlo(self, level: float = 0.95) -> pd.DataFrame:
+        """Monte Carlo errors of all pooled numbers, by the jackknife over imputations (`bayesimp.analysis.monte_carlo`).
+
+        Returns
+        -------
+        DataFrame by term: estimate, std.error, df, p.value, conf.low, conf.high, fmi, on the scale that is pooled.
+
+        Raises
+        ------
+        SpecificationError
+            The result does not come from estimates and variances of each table.
+        """
+        from bayesimp.analysis.monte_carlo import monte_carlo_errors
+
+        if self.replicates is None:
+            raise SpecificationError(
+                "This result keeps no estimates of each table, so no Monte Carlo errors but `mc_error`: pool again, with "
+                "pool(Q, U), fits.pool() or a scale of components other than 'median'."
+            )
+        return pd.DataFrame(
+            monte_carlo_errors(*self.replicates, self.dfcom, level), index=pd.Index(self.terms, name="term")
+        )
+
+    def imputations_needed(self, *, share: float = 0.1, cv: float = 0.05) -> pd.DataFrame:
+        """How many imputations a wanted Monte Carlo error takes; see `bayesimp.analysis.monte_carlo.enough_imputations`.
+
+        Parameters
+        ----------
+        share
+            Monte Carlo error of the estimate, in standard errors, at most.
+        cv
+            Coefficient of variation of the standard error between runs, at most (von Hippel 2020).
+
+        Returns
+        -------
+        DataFrame by term: mc.error, mc.share, fmi.high, for.estimate, for.std.error, needed; on the scale that is pooled.
+        """
+        from bayesimp.analysis.monte_carlo import enough_imputations
+
+        table = enough_imputations(self.b, self.std_error, self.fmi, self.m, share=share, cv=cv)
+        return table.set_index(pd.Index(self.terms, name="term"))
 
     def interval(self, level: float = 0.95) -> Array:
         """(k, 2) estimate -+ quantile of t(df) times standard error; nan where df is 0."""
@@ -94,7 +149,7 @@ class Pooled:
         """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``.
 
         term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b,
-        t, dfcom; with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or correlation) if
+        t, dfcom, mc.error (see `mc_error`); with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or correlation) if
         these are variance components.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -105,7 +160,7 @@ class Pooled:
                 "term": self.terms, "m": self.m, "estimate": self.estimate, "std.error": self.std_error,
                 "statistic": statistic, "df": self.df, "p.value": 2 * _t(self.df).sf(np.abs(statistic)),
                 "conf.low": low, "conf.high": high, "riv": self.riv, "lambda": self.lambda_, "fmi": self.fmi,
-                "ubar": self.ubar, "b": self.b, "t": self.t, "dfcom": self.dfcom,
+                "ubar": self.ubar, "b": self.b, "t": self.t, "dfcom": self.dfcom, "mc.error": self.mc_error,
             }
         )  # fmt: skip
         if any(scale != "estimate" for scale in self.scale):
@@ -135,6 +190,14 @@ BACK: dict[str, Callable] = {
     "variance": lambda x: np.sqrt(x) if not x < 0 else 0.0,  # a limit below zero; `pool_components` notes it
     "fisher z": np.tanh,
     "median": lambda x: x,
+}
+SLOPE: dict[str, Callable] = {  # d value / d estimate
+    "estimate": lambda x: 1.0,
+    "log": np.exp,
+    "sd": lambda x: 1.0,
+    "variance": lambda x: 0.5 / np.sqrt(x) if x > 0 else np.nan,
+    "fisher z": lambda x: 1 - np.tanh(x) ** 2,
+    "median": lambda x: np.nan,
 }
 
 
@@ -201,7 +264,10 @@ def pool(
     fmi = lambda_ + (1 - lambda_) * 2 / (df + 3)
     names = tuple(f"Q{j + 1}" for j in range(k)) if terms is None else tuple(terms)
     scales = (scale,) * k if isinstance(scale, str) else tuple(scale)
-    return Pooled(names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales)
+    replicates = (Q, np.einsum("mkk->mk", U).copy())
+    return Pooled(
+        names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales, replicates=replicates
+    )
 
 
 def pool_scalars(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf) -> Pooled:
@@ -317,6 +383,7 @@ def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], sc
 SHOWN = {
     "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
     "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "df": "df", "p.value": "p.value", "fmi": "fmi",
+    "mc.error": "mc.error",
     "cc.estimate": "| complete rows:", "cc.std.error": "std.error", "cc.value": "| complete rows:",
 }  # fmt: skip
 
