@@ -1,6 +1,6 @@
 """Monte Carlo errors of pooled numbers, and how many imputations they ask for.
 
-With M imputations of the same data, drawn independently, the pooled numbers of another run differ from these. By how much:
+With M imputations of the same data, drawn independently, pooled numbers differ from those of another run by about
 
     estimate                       sqrt(b / M)
     any function theta of all M    sqrt((M - 1) / M  sum_l (theta_(-l) - mean theta_(-l))^2)

@@ -149,8 +149,8 @@ class Pooled:
         """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``.
 
         term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b,
-        t, dfcom, mc.error (see `mc_error`); with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or correlation) if
-        these are variance components.
+        t, dfcom, mc.error (see `mc_error`); with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or
+        correlation) if these are variance components.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             statistic = self.estimate / self.std_error

@@ -130,7 +130,7 @@ class Summary:
         """Enough draws: by more imputations if these are not many more, otherwise by longer chains."""
         times = MORE * ESS_LIMIT / self.smallest_ess
         if not self.chained:
-            return f"Ask for more draws (draws=), about {times:.1f} times as many."
+            return f"`extend_until()`, or more draws (draws=), about {times:.1f} times as many."
         longer = f"`iterate({int(np.ceil(self.draws * (times - 1))):d})` (more cycles)"
         if times > FEW:
             return f"{longer} gives enough."

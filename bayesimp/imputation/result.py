@@ -191,6 +191,67 @@ class Imputations(CompletedTables):
             raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
         return run.iterate(cycles, progress)
 
+    def extend_until(
+        self,
+        *,
+        ess: float | None = None,
+        analysis: str | Callable[[pd.DataFrame], Any] | None = None,
+        mc_error: float | None = None,
+        cv: float | None = None,
+        pooled: Callable[[Fits], Any] | None = None,
+        seconds: float | None = None,
+        longest: float = 20.0,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Imputations:
+        """The same run, longer: until its chains have mixed and have enough draws, and pooled numbers are exact enough.
+
+        Chains of joint models grow by more imputations, chained equations by more cycles where chains are short, and more
+        imputations where pooled numbers are. The first `m` imputations of a joint model are unchanged.
+
+        Parameters
+        ----------
+        ess
+            Effective sample size, bulk and tail, of every parameter and imputed mean and sd; 400 if nothing is requested.
+            That R-hat is within its limits is always part of the target.
+        analysis
+            A formula or function, whose pooled numbers are to be exact; as for `analyse`, which takes `options`.
+        mc_error
+            Their Monte Carlo errors, in standard errors, at most; 0.1 if there is an analysis and no `cv`.
+        cv
+            Coefficient of variation of their standard errors between runs, at most; 0.05 is von Hippel's (2020) choice.
+        pooled
+            Which pooled numbers: ``lambda fits: fits.contrasts("x - z")``; all coefficients by default.
+        seconds
+            No step is begun that is expected to end later. An analysis of the tables so far is not interrupted.
+        longest
+            The run becomes at most so many times as long as it is.
+        progress
+            Whether progress is shown; None: where somebody watches.
+
+        Returns
+        -------
+        The longer run. Its events say what was done ("extended"), whether successive imputations are correlated
+        ("dependent imputations"), and what is short where a limit was met ("target not reached", also as a
+        StatisticalWarning); a further call goes on from there.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their chains; a target out of range, or of pooled numbers without an analysis.
+
+        Examples
+        --------
+        >>> imp = imp.extend_until()                                                             # doctest: +SKIP
+        >>> imp = imp.extend_until(analysis="y ~ x + (1 | study)", mc_error=0.05, seconds=600)   # doctest: +SKIP
+        """
+        from bayesimp.imputation.longer import Target, extend_until
+
+        if ess is None and analysis is None:
+            ess = 400.0
+        target = Target(ess, analysis, mc_error, cv, pooled, options)
+        return extend_until(self, target, seconds, longest, progress)
+
     def transform(self, new: Any, *, seed: int | None = None) -> ImputedNewRows:
         """Complete rows that the run has not seen, of clusters that it knows or of new ones; nothing is refitted.
 
