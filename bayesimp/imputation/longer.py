@@ -248,7 +248,8 @@ def _events(
     if steps:
         text = (
             f"from {first.m} to {last.m} imputations and from {first.attrs['draws']:,} to {last.attrs['draws']:,} "
-            f"draws of each of {last.attrs['chains']} chains, in {steps} step{'' if steps == 1 else 's'} and {seconds:.1f} s"
+            f"draws of each of {last.attrs['chains']} chains, in {steps} step{'' if steps == 1 else 's'} and "
+            f"{seconds:.1f} s"
         )
         out.append(Event(EXTENDED, "extend_until", text))
     if not short.nothing:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bayesimp.analysis.fit import Fits
     from bayesimp.diagnostics.convergence import Summary
     from bayesimp.imputation.new_rows import ImputedNewRows
+    from bayesimp.studies.overimputation import Overimputation
 
 __all__ = ["Imputations"]
 
@@ -315,6 +317,97 @@ class Imputations(CompletedTables):
 
         options.setdefault("cluster", self.data.cluster)
         return fit_each(self, analysis, **options)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        analysis: Any = None,
+        title: str = "Multiple imputation: report",
+        sensitivity: Any = None,
+        mnar: Any = None,
+        overimputation: Any = None,
+        stated: Mapping[str, str] | None = None,
+        plan: str | None = None,
+        level: float = 0.95,
+        figures: bool = True,
+        **options: Any,
+    ) -> Path:
+        """Write a report of the run: plan, missing values, assumptions, model, convergence, results, checklist.
+
+        Its steps are those of TARMOS (Lee et al. 2021). One HTML file holds everything, figures too; nothing is fetched
+        when it is read.
+
+        Parameters
+        ----------
+        path
+            ``report.html``; ``report.md`` (figures in a folder beside it); ``report.docx`` (Word, by pandoc).
+        analysis
+            A formula or function as for `analyse`, fits, or several of these by name; with options of its own,
+            ``{"outcome": {"analysis": "y ~ x + (1 | study)", "family": "bernoulli"}}``.
+        title
+            Heading of the report.
+        sensitivity, mnar
+            What `bayesimp.sensitivity` and `bayesimp.mnar` gave.
+        overimputation
+            What `overimpute` gave.
+        stated
+            What only the user knows, by item: question, prespecified, deviations, reasons, flow, missing at random,
+            interpretation. The checklist marks the others "not stated".
+        plan
+            Text of the plan, to be shown as it is.
+        level
+            Of all intervals.
+        figures
+            Whether figures are drawn.
+        options
+            Of all analyses, as for `analyse`.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        SpecificationError
+            An ending, item or result that is not known; Word where pandoc is not installed.
+
+        Examples
+        --------
+        >>> imp.report("report.html", analysis="y ~ x + (1 | study)",
+        ...            stated={"reasons": "lost to follow-up"})                   # doctest: +SKIP
+        """
+        from bayesimp.report.make import report
+
+        return report(
+            self, path, analysis=analysis, title=title, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,
+            stated=stated, plan=plan, level=level, figures=figures, **options,
+        )  # fmt: skip
+
+    def overimpute(
+        self,
+        *,
+        m: int = 19,
+        groups: int = 5,
+        hide: Literal["rows", "clusters"] = "rows",
+        seed: int,
+        **options: Any,
+    ) -> Overimputation:
+        """Hide observed values in turn, impute them under the same model, and compare; see `bayesimp.studies.overimpute`.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their model, or it cannot be made again from its specification.
+        """
+        from bayesimp.studies.overimputation import overimpute
+
+        if self.model is None:
+            raise SpecificationError(
+                "These imputations do not carry the model they came from: overimpute the model, "
+                "bi.studies.overimpute(model, seed=1)."
+            )
+        return overimpute(self.model, m=m, groups=groups, hide=hide, seed=seed, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to netCDF (``.nc``) or zarr (``.zarr``); `bayesimp.load` reads it back exactly."""
