@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["block", "folded", "framed", "paragraph", "printed", "shown", "table"]
+__all__ = ["Printed", "block", "folded", "framed", "paragraph", "printed", "shown", "table"]
 
 LINE = "border-bottom: 1px solid rgba(128, 128, 128, 0.35);"
 CELL = "padding: 0.2em 0.7em; text-align: {align}; vertical-align: top; background: transparent; white-space: {space};"
@@ -23,7 +23,13 @@ PRE = (
     "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.3em 0; background: transparent; color: inherit; "
     "font-size: 0.9em;"
 )
-ROWS = 60  # of a table that a notebook shows; more are counted
+
+
+class Printed:
+    """Something whose HTML is what it prints, the first line as a title."""
+
+    def _repr_html_(self) -> str:
+        return printed(repr(self))
 
 
 def shown(value: Any) -> str:

@@ -20,6 +20,7 @@ from bayesimp.analysis.hypotheses import joint_satterthwaite, satterthwaite
 from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
+from bayesimp.markup import Printed
 
 __all__ = ["Fit", "Fits"]
 
@@ -43,7 +44,7 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fits:
+class Fits(Printed):
     """Fits of one analysis to M completed tables.
 
     Attributes

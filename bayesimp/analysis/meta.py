@@ -31,6 +31,7 @@ from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
+from bayesimp.markup import Printed
 
 __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_reml"]
 
@@ -54,7 +55,7 @@ class MetaAnalysis:
 
 
 @dataclass(frozen=True)
-class StudyPooling:
+class StudyPooling(Printed):
     """Result of `pool_by_study`.
 
     Attributes

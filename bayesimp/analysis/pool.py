@@ -18,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ from scipy import stats
 
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
-from bayesimp.events import Event, EventTable
+from bayesimp.events import WIDTH, Event, EventTable
+from bayesimp.markup import framed, paragraph
+from bayesimp.markup import table as as_html
 
 __all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
 
@@ -174,13 +177,24 @@ class Pooled:
     def __repr__(self) -> str:
         """The columns that fit a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
-        lines += [f"{term}: {why}" for term, why in self.notes.items()]
+        lines += [
+            fill(f"{term}: {why}", WIDTH, subsequent_indent="    ", break_long_words=False)
+            for term, why in self.notes.items()
+        ]
         gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
         lines += [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+        table = shown_columns(self.to_frame())
+        notes = [paragraph(f"{term}: {why}") for term, why in self.notes.items()]
+        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
+        notes += (
+            [paragraph(f"not congenial: the imputation model lacks what {gaps} of .events name")]
+            if gaps
+            else []
+        )
+        return framed(f"Pooled over {self.m} imputations", [as_html(table), *notes])
 
 
 BACK: dict[str, Callable] = {
@@ -389,14 +403,18 @@ SHOWN = {
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The columns of a table of pooled estimates that fit 100 characters."""
+    """A table of pooled estimates within 100 characters."""
+    return shown_columns(table).to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
+
+
+def shown_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table of pooled estimates that fit 100 characters, by their printed names."""
     hidden: tuple[str, ...] = (
         ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
     )
     hidden += ("df", "p.value") if "cc.rows" in table else ()
     names = [name for name in SHOWN if name in table and name not in hidden]
-    rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)
-    return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
+    return table[names].set_axis([SHOWN[name] for name in names], axis=1)
 
 
 def _t(df: Array) -> Any:

@@ -16,6 +16,7 @@ from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.completed import CompletedTables
+from bayesimp.markup import block, folded, framed, table
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
@@ -414,6 +415,18 @@ class Imputations(CompletedTables):
         from bayesimp.imputation.storage import save
 
         save(self, path)
+
+    def _repr_html_(self) -> str:
+        title, *lines = repr(self).split("\n")
+        data, rows = self.data, []
+        for name in self.imputed_columns:
+            at = self.rows(name)
+            family = data.families.get(name, "computed")
+            rows.append((name, family, len(at), 100 * len(at) / len(data), len(np.unique(data.codes[at]))))
+        columns = ["imputed", "family", "cells", "% of rows", f"clusters of '{data.cluster}'"]
+        parts = [table(pd.DataFrame(rows, columns=columns)), block("\n".join(line.strip() for line in lines))]
+        parts += [folded(f"Events ({len(self._events)})", table(self.events))] if self._events else []
+        return framed(title, parts)
 
     def __repr__(self) -> str:
         attrs = self.attrs
