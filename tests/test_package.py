@@ -20,6 +20,7 @@ BASE = {
     "events",
     "progress",
     "messages",
+    "markup",
     "sections",
     "shift",
     "threads",
@@ -62,8 +63,8 @@ BELOW = {  # what each room may import, besides BASE and itself
         "joint",  # its factors, for values drawn given an analysis
         "diagnostics",  # what mixes together, to be imputed together
     },
-    # analysis and diagnostics inside methods
-    "imputation": {"families", "table", "analysis", "diagnostics"},
+    # all but families and table inside methods
+    "imputation": {"families", "table", "analysis", "diagnostics", "studies", "report"},
     "analysis": {"kernels", "families", "table", "formulas"},
     "diagnostics": {"kernels", "families", "table", "priors", "methods", "imputation"},
     "compatibility": {
@@ -84,6 +85,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "diagnostics",
         "plots",  # inside methods
     },
+    "report": {"formulas", "imputation", "analysis", "diagnostics", "plots"},
     "plots": {
         "kernels",
         "families",

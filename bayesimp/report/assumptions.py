@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bayesimp.report.document import Block, Bullets, Grid, Paragraph, ReportSection, drawing
-from bayesimp.report.facts import Facts, Given
+from bayesimp.report.facts import ReportFacts, SensitivityTable
 from bayesimp.report.sections import stated
 
 __all__ = ["assumed", "assumptions", "checked", "sensitivity_sections"]
@@ -41,7 +41,7 @@ OF_ENGINE = {
 }
 
 
-def assumptions(facts: Facts) -> ReportSection:
+def assumptions(facts: ReportFacts) -> ReportSection:
     """Both lists."""
     parts = (
         ReportSection("checked", "What was checked", (Bullets(checked(facts)),)),
@@ -50,7 +50,7 @@ def assumptions(facts: Facts) -> ReportSection:
     return ReportSection("assumptions", "Step 2. Assumptions", (), parts)
 
 
-def checked(facts: Facts) -> tuple[str, ...]:
+def checked(facts: ReportFacts) -> tuple[str, ...]:
     """What the run and the report have looked at, and found."""
     out = [facts.summary.verdict]
     if facts.engine != OWN_CODE:
@@ -78,7 +78,7 @@ def checked(facts: Facts) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _found(facts: Facts, kinds: tuple[str, ...], heading: str, nothing: str) -> str:
+def _found(facts: ReportFacts, kinds: tuple[str, ...], heading: str, nothing: str) -> str:
     rows = facts.events[facts.events["kind"].isin(kinds)]
     if rows.empty:
         return nothing
@@ -89,7 +89,7 @@ def _found(facts: Facts, kinds: tuple[str, ...], heading: str, nothing: str) -> 
     )
 
 
-def _congenial(facts: Facts, name: str, gaps: int, formula: str) -> str:
+def _congenial(facts: ReportFacts, name: str, gaps: int, formula: str) -> str:
     if facts.model is None or facts.model.contents() is None or not _is_formula(formula):
         return f"Analysis '{name}' was not compared with the imputation model: one of them is code of the user's."
     if gaps:
@@ -103,7 +103,7 @@ def _is_formula(text: str) -> bool:
     return "~" in text
 
 
-def assumed(facts: Facts) -> tuple[str, ...]:
+def assumed(facts: ReportFacts) -> tuple[str, ...]:
     """What no data can show, and what was not examined."""
     imp = facts.imputations
     moved = facts.model is not None and bool(facts.model.shift)
@@ -127,7 +127,7 @@ def assumed(facts: Facts) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _known(facts: Facts) -> list[str]:
+def _known(facts: ReportFacts) -> list[str]:
     """Variables of the imputation model: all that its formulas name, in the order of the table."""
     from bayesimp.formulas.formula import parse
 
@@ -138,7 +138,7 @@ def _known(facts: Facts) -> list[str]:
     return [name for name in data.frame.columns if name in named and name not in data.cluster_columns]
 
 
-def sensitivity_sections(facts: Facts) -> tuple[ReportSection, ...]:
+def sensitivity_sections(facts: ReportFacts) -> tuple[ReportSection, ...]:
     """Priors, and values missing not at random; that they were not examined, where they were not."""
     return (
         _sensitivity(facts, facts.sensitivity, "prior-sensitivity", "Sensitivity to the prior", "prior",
@@ -149,7 +149,7 @@ def sensitivity_sections(facts: Facts) -> tuple[ReportSection, ...]:
 
 
 def _sensitivity(
-    facts: Facts, given: Given | None, key: str, title: str, by: str, call: str
+    facts: ReportFacts, given: SensitivityTable | None, key: str, title: str, by: str, call: str
 ) -> ReportSection:
     if given is None:
         return ReportSection(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from bayesimp.report.document import Grid, Paragraph, ReportSection
-from bayesimp.report.facts import Facts
+from bayesimp.report.facts import ReportFacts
 from bayesimp.report.sections import NOT_STATED, stated
 
 __all__ = ["checklist", "items"]
@@ -26,7 +26,7 @@ class Item(NamedTuple):
     answer: str
 
 
-def checklist(facts: Facts) -> ReportSection:
+def checklist(facts: ReportFacts) -> ReportSection:
     """The checklist, and how many of its items are not stated."""
     table = pd.DataFrame(items(facts), columns=["source", "item", "answer"])
     missing = int(table["answer"].str.startswith(NOT_STATED).sum())
@@ -38,16 +38,16 @@ def checklist(facts: Facts) -> ReportSection:
     )
 
 
-def items(facts: Facts) -> list[Item]:
+def items(facts: ReportFacts) -> list[Item]:
     """All items in order."""
     return [Item(source, item, answer(facts)) for source, item, answer in ITEMS]
 
 
-def _from_user(key: str) -> Callable[[Facts], str]:
+def _from_user(key: str) -> Callable[[ReportFacts], str]:
     return lambda facts: stated(facts, key)
 
 
-def _amount(facts: Facts) -> str:
+def _amount(facts: ReportFacts) -> str:
     data = facts.imputations.data
     found = [
         f"{name} {int(data.missing(name).sum()):,}" for name in data.variables if data.missing(name).any()
@@ -55,17 +55,17 @@ def _amount(facts: Facts) -> str:
     return f"{', '.join(found) or 'none'}, of {len(data):,} rows; by cluster in 'What is missing'"
 
 
-def _differences(facts: Facts) -> str:
+def _differences(facts: ReportFacts) -> str:
     return "standardised differences in 'What is missing'"
 
 
-def _method(facts: Facts) -> str:
+def _method(facts: ReportFacts) -> str:
     return (
         f"multiple imputation by {facts.engine}; assumptions in 'Assumptions', split into checked and assumed"
     )
 
 
-def _software(facts: Facts) -> str:
+def _software(facts: ReportFacts) -> str:
     attrs = facts.imputations.attrs
     return (
         f"bayesimp {attrs.get('bayesimp_version', NOT_STATED)}; sampler {attrs['sampler']}, {attrs['chains']} "
@@ -73,18 +73,18 @@ def _software(facts: Facts) -> str:
     )
 
 
-def _imputations(facts: Facts) -> str:
+def _imputations(facts: ReportFacts) -> str:
     if not facts.analyses:
         return f"{facts.imputations.m}; no analysis to judge it by"
     return f"{facts.imputations.m}; largest Monte Carlo error {100 * facts.worst_share:.1f} % of a standard error"
 
 
-def _variables(facts: Facts) -> str:
+def _variables(facts: ReportFacts) -> str:
     names = ", ".join(facts.imputations.responses)
     return f"{names} (imputed, or informing the others); others in 'The imputation model'"
 
 
-def _families(facts: Facts) -> str:
+def _families(facts: ReportFacts) -> str:
     data = facts.imputations.data
     return (
         ", ".join(f"{n}: {data.families[n]}" for n in facts.imputations.imputed_columns if n in data.families)
@@ -92,7 +92,7 @@ def _families(facts: Facts) -> str:
     )
 
 
-def _interactions(facts: Facts) -> str:
+def _interactions(facts: ReportFacts) -> str:
     if not facts.analyses:
         return NOT_STATED + " (no analysis was given)"
     gaps = {each.name: each.gaps for each in facts.analyses}
@@ -104,11 +104,11 @@ def _interactions(facts: Facts) -> str:
     return "yes: the imputation model contains all terms of the analyses that are formulas"
 
 
-def _compared(facts: Facts) -> str:
+def _compared(facts: ReportFacts) -> str:
     return "'Imputed and observed values'"
 
 
-def _complete(facts: Facts) -> str:
+def _complete(facts: ReportFacts) -> str:
     there = [f"'{each.name}': {each.rows:,} rows" for each in facts.analyses if each.complete is not None]
     return (
         f"beside the pooled estimates ({', '.join(there)})"
@@ -117,7 +117,7 @@ def _complete(facts: Facts) -> str:
     )
 
 
-def _departures(facts: Facts) -> str:
+def _departures(facts: ReportFacts) -> str:
     return (
         " ".join(facts.mnar.words)
         if facts.mnar is not None
@@ -125,7 +125,7 @@ def _departures(facts: Facts) -> str:
     )
 
 
-def _clusters(facts: Facts) -> str:
+def _clusters(facts: ReportFacts) -> str:
     contents = facts.model.contents() if facts.model is not None else None
     if not contents:
         return NOT_STATED + " (the imputation model is code of the user's, or not carried)"
@@ -137,23 +137,23 @@ def _clusters(facts: Facts) -> str:
     )
 
 
-def _converged(facts: Facts) -> str:
+def _converged(facts: ReportFacts) -> str:
     return facts.summary.verdict
 
 
-def _prior(facts: Facts) -> str:
+def _prior(facts: ReportFacts) -> str:
     named = f"'{facts.imputations.attrs['priors_name']}', in numbers in 'The imputation model'"
     if facts.sensitivity is None:
         return f"{named}; sensitivity {NOT_STATED} (not examined in this report)"
     return f"{named}; {' '.join(facts.sensitivity.words)}"
 
 
-def _events(facts: Facts) -> str:
+def _events(facts: ReportFacts) -> str:
     n = len(facts.events)
     return f"{n} event{'' if n == 1 else 's'}, all in 'Events'" if n else "none"
 
 
-ITEMS: tuple[tuple[str, str, Callable[[Facts], str]], ...] = (
+ITEMS: tuple[tuple[str, str, Callable[[ReportFacts], str]], ...] = (
     ("TARMOS 1", "Research question and estimand", _from_user("question")),
     ("TARMOS 1", "Analysis plan fixed in advance, with how missing values are dealt with", _from_user("prespecified")),
     ("TARMOS 3", "Deviations from the plan", _from_user("deviations")),

@@ -22,7 +22,7 @@ from bayesimp.messages import suggestion
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
 
-__all__ = ["STATED", "Analysed", "Facts", "Given", "gather"]
+__all__ = ["STATED", "Analysed", "ReportFacts", "SensitivityTable", "gather"]
 
 # what only the user knows, by the key under which a report takes it
 STATED = {
@@ -37,7 +37,7 @@ STATED = {
 
 
 @dataclass(frozen=True)
-class Given:
+class SensitivityTable:
     """What is given about sensitivity besides the run: a table and what is said about it.
 
     Attributes
@@ -106,13 +106,13 @@ class Analysed:
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ReportFacts:
     """Everything that the sections of a report read."""
 
     imputations: Imputations
     analyses: tuple[Analysed, ...]
-    sensitivity: Given | None
-    mnar: Given | None
+    sensitivity: SensitivityTable | None
+    mnar: SensitivityTable | None
     overimputation: Any
     stated: Mapping[str, str]
     plan: str | None
@@ -155,12 +155,12 @@ class Facts:
 def gather(
     imputations: Imputations, *, analysis: Any, sensitivity: Any, mnar: Any, overimputation: Any,
     stated: Mapping[str, str] | None, plan: str | None, level: float, figures: bool, options: Mapping[str, Any],
-) -> Facts:  # fmt: skip
+) -> ReportFacts:  # fmt: skip
     """Read what was given, and compute what is missing; arguments: see `bayesimp.report.make.report`."""
     if not 0 < level < 1:
         raise SpecificationError(f"report: level = {level!r} is not between 0 and 1.")
     analyses = tuple(_analysed(imputations, name, one, options) for name, one in _named(analysis).items())
-    return Facts(
+    return ReportFacts(
         imputations, analyses, _given(sensitivity, "sensitivity", "Sensitivity"), _given(mnar, "mnar", "NotAtRandom"),
         overimputation, _stated(stated), plan, level, figures,
     )  # fmt: skip
@@ -213,8 +213,8 @@ def _complete(imputations: Imputations, one: Any, options: dict[str, Any]) -> tu
         return None, rows, str(error)
 
 
-def _given(value: Any, name: str, kind: str) -> Given | None:
-    if value is None or isinstance(value, Given):
+def _given(value: Any, name: str, kind: str) -> SensitivityTable | None:
+    if value is None or isinstance(value, SensitivityTable):
         return value
     if type(value).__name__ != kind:
         call = {
@@ -223,7 +223,7 @@ def _given(value: Any, name: str, kind: str) -> Given | None:
         }
         raise SpecificationError(f"report: {name} takes what {call[name]} gives, not {type(value).__name__}.")
     words = [line for line in str(value).split("\n") if not line.endswith("see .events")]
-    return Given(value.table, tuple(words), value)
+    return SensitivityTable(value.table, tuple(words), value)
 
 
 def _stated(stated: Mapping[str, str] | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from bayesimp.errors import SpecificationError, must_be
 from bayesimp.report.assumptions import assumptions, sensitivity_sections
 from bayesimp.report.checklist import checklist
 from bayesimp.report.document import Document, Grid, Paragraph, ReportSection
-from bayesimp.report.facts import Facts, gather
+from bayesimp.report.facts import ReportFacts, gather
 from bayesimp.report.html import as_html
 from bayesimp.report.markdown import as_markdown
 from bayesimp.report.methods import methods
@@ -64,7 +64,7 @@ def report(
     return path
 
 
-def document(facts: Facts, title: str) -> Document:
+def document(facts: ReportFacts, title: str) -> Document:
     """All sections in order."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     subtitle = f"bayesimp {version('bayesimp')}, {made}; the steps are those of TARMOS (Lee et al. 2021)"
@@ -76,7 +76,7 @@ def document(facts: Facts, title: str) -> Document:
     return Document(title, subtitle, sections)
 
 
-def events(facts: Facts) -> ReportSection:
+def events(facts: ReportFacts) -> ReportSection:
     """Everything that was not done as specified."""
     if facts.events.empty:
         return ReportSection("events", "Events", (Paragraph("None: everything was done as specified."),))
@@ -86,7 +86,7 @@ def events(facts: Facts) -> ReportSection:
     )
 
 
-def of_versions(facts: Facts) -> ReportSection:
+def of_versions(facts: ReportFacts) -> ReportSection:
     """Versions then and now."""
     then = {name: value for name, value in facts.imputations.attrs.items() if str(name).endswith("_version")}
     rows = [

@@ -8,20 +8,20 @@ import numpy as np
 
 from bayesimp.diagnostics.convergence import ESS_LIMIT
 from bayesimp.report.document import Bullets, Paragraph, ReportSection
-from bayesimp.report.facts import Facts
+from bayesimp.report.facts import ReportFacts
 from bayesimp.report.references import CITED, NAMES, SOURCES
 
 __all__ = ["methods", "paragraph"]
 
 
-def methods(facts: Facts) -> ReportSection:
+def methods(facts: ReportFacts) -> ReportSection:
     """The paragraph and the references it cites."""
     text, cited = paragraph(facts)
     references = tuple(f"{k}. {CITED[key]}" for k, key in enumerate(cited, 1))
     return ReportSection("methods", "For the methods section", (Paragraph(text), Bullets(references)))
 
 
-def paragraph(facts: Facts) -> tuple[str, list[str]]:
+def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
     """The text, with numbers of references, and the keys of these in order."""
     cited: list[str] = []
 

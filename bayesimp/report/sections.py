@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayesimp.plots._variable import variable
 from bayesimp.report.document import Block, Bullets, Code, Grid, Paragraph, ReportSection, drawing
-from bayesimp.report.facts import STATED, Analysed, Facts
+from bayesimp.report.facts import STATED, Analysed, ReportFacts
 from bayesimp.report.references import EQUATIONS, NAMES
 
 __all__ = ["NOT_STATED", "convergence", "imputed", "missingness", "model", "plan", "results", "stated"]
@@ -20,12 +20,12 @@ PATTERNS, PARAMETERS, STATISTICS, LEVELS = 12, 40, 20, 12  # rows shown
 NEAREST = 3  # variables that differ most between rows with and without a value
 
 
-def stated(facts: Facts, key: str) -> str:
+def stated(facts: ReportFacts, key: str) -> str:
     """What the user says, or that nothing was said."""
     return facts.stated.get(key, NOT_STATED)
 
 
-def plan(facts: Facts) -> ReportSection:
+def plan(facts: ReportFacts) -> ReportSection:
     """Step 1 of TARMOS: the plan."""
     keys = ("question", "prespecified", "deviations")
     blocks: list[Block] = [
@@ -57,7 +57,7 @@ def _whether(given: Any) -> str:
     return "examined below" if given is not None else "not examined"
 
 
-def missingness(facts: Facts) -> ReportSection:
+def missingness(facts: ReportFacts) -> ReportSection:
     """Step 2 of TARMOS: what is missing, where, and with what it goes together."""
     data = facts.imputations.data
     summary = data.summary().reset_index()
@@ -92,7 +92,7 @@ def missingness(facts: Facts) -> ReportSection:
     return ReportSection("missingness", "Step 2. What is missing", tuple(blocks))
 
 
-def _patterns(facts: Facts) -> pd.DataFrame:
+def _patterns(facts: ReportFacts) -> pd.DataFrame:
     """Variables missing together, and in how many rows."""
     data = facts.imputations.data
     names = [name for name in data.variables if data.missing(name).any()]
@@ -111,7 +111,7 @@ def _patterns(facts: Facts) -> pd.DataFrame:
     return table
 
 
-def _related(facts: Facts) -> pd.DataFrame:
+def _related(facts: ReportFacts) -> pd.DataFrame:
     """By incomplete variable: standardised differences of the others between rows without and with it."""
     data = facts.imputations.data
     values = {name: data.numeric(name) for name in data.variables if _is_scale(data, name)}
@@ -140,7 +140,7 @@ def _difference(x: np.ndarray, hole: np.ndarray) -> float:
     return float((a.mean() - b.mean()) / sd) if len(a) > 1 and len(b) > 1 and sd > 0 else np.nan
 
 
-def model(facts: Facts) -> ReportSection:
+def model(facts: ReportFacts) -> ReportSection:
     """The imputation model: equations, what each variable's model contains, priors in numbers."""
     blocks: list[Block] = [Code(EQUATIONS.get(facts.engine, facts.imputations.attrs["formula"]))]
     contents = facts.model.contents() if facts.model is not None else None
@@ -174,7 +174,7 @@ def _pymc_text(model: Any) -> str:
     return str(model.model.str_repr()) if hasattr(model.model, "str_repr") else repr(model.model)
 
 
-def convergence(facts: Facts) -> ReportSection:
+def convergence(facts: ReportFacts) -> ReportSection:
     """Whether the chains have mixed and are long enough."""
     summary, attrs = facts.summary, facts.imputations.attrs
     text = (
@@ -221,7 +221,7 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def imputed(facts: Facts) -> ReportSection:
+def imputed(facts: ReportFacts) -> ReportSection:
     """Imputed against observed values."""
     blocks: list[Block] = [Paragraph(
         "Imputed values need not look like observed ones: rows with missing values may differ from the "
@@ -258,7 +258,7 @@ def imputed(facts: Facts) -> ReportSection:
     return ReportSection("imputed", "Imputed and observed values", tuple(blocks))
 
 
-def compared(facts: Facts) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compared(facts: ReportFacts) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scales: means, sds and ranges; levels: shares."""
     scales: list[dict[str, Any]] = []
     levels: list[dict[str, Any]] = []
@@ -286,7 +286,7 @@ def compared(facts: Facts) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(scales), pd.DataFrame(levels)
 
 
-def results(facts: Facts) -> ReportSection:
+def results(facts: ReportFacts) -> ReportSection:
     """Step 3 of TARMOS: pooled answers, with Monte Carlo errors, beside those of the complete rows."""
     parts = tuple(_result(facts, each, k) for k, each in enumerate(facts.analyses, 1))
     blocks: tuple[Block, ...] = (Paragraph(
@@ -305,7 +305,7 @@ def results(facts: Facts) -> ReportSection:
     return ReportSection("results", "Step 3. Results", (*blocks, reading), parts)
 
 
-def _result(facts: Facts, each: Analysed, number: int) -> ReportSection:
+def _result(facts: ReportFacts, each: Analysed, number: int) -> ReportSection:
     blocks: list[Block] = [Grid(each.table(facts.level), f"{each.formula}: pooled")]
     if each.complete is None:
         blocks.append(Paragraph(f"Complete rows: {each.why}."))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.storage import load
-from bayesimp.report.facts import Given
+from bayesimp.report.facts import SensitivityTable
 from bayesimp.report.make import report
 from bayesimp.workflow.folder import RECORD, earlier_record
 from bayesimp.workflow.plan import read_plan
@@ -58,14 +58,14 @@ def _analyses(plan: Plan, cluster: str) -> dict[str, Any] | None:
     } or None
 
 
-def _shifted(folder: Path) -> Given | None:
+def _shifted(folder: Path) -> SensitivityTable | None:
     """The table of the not-at-random analyses of the run."""
     if not (folder / SHIFTED).is_file():
         return None
     words = (
         "Imputed values were shifted as the plan says; tipping points are in mnar_tipping.csv of the run.",
     )
-    return Given(pd.read_csv(folder / SHIFTED), words)
+    return SensitivityTable(pd.read_csv(folder / SHIFTED), words)
 
 
 def _prespecified(record: dict[str, Any]) -> str:

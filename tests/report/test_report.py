@@ -17,7 +17,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.markup import shown
 from bayesimp.report import facts as facts_module
 from bayesimp.report.checklist import ITEMS
-from bayesimp.report.facts import STATED, Facts, gather
+from bayesimp.report.facts import STATED, ReportFacts, gather
 from bayesimp.report.html import as_html
 from bayesimp.report.make import document, write
 from bayesimp.report.markdown import as_markdown
@@ -133,7 +133,7 @@ def test_wrong_reports_are_told_apart(imp, fitted, monkeypatch):
             check_pooled(read(imp, analysis=analyses), "result-1", fitted.first, fitted.of_first, 0.95)
     with monkeypatch.context() as wrong:
         empty = property(lambda self: pd.DataFrame(columns=["of", "kind", "where", "count", "message"]))
-        wrong.setattr(Facts, "events", empty)
+        wrong.setattr(ReportFacts, "events", empty)
         with pytest.raises(AssertionError):
             check_events(
                 read(imp, analysis=analyses), [fitted.first.events, fitted.second.events, imp.events]
@@ -232,7 +232,7 @@ def test_sensitivity_is_shown_where_it_was_given(imp):
     table = pd.DataFrame(
         {"prior": ["a", "b"], "term": ["x", "x"], "estimate": [1.25, 1.75], "change": [0.0, 0.5]}
     )
-    given = facts_module.Given(table, words)
+    given = facts_module.SensitivityTable(table, words)
     report = read(imp, sensitivity=given)
     part = report.parts["prior-sensitivity"]
     assert words[0] in part.text and [row[2] for row in part.tables[0][1:]] == ["1.25", "1.75"]
