@@ -112,8 +112,8 @@ def test_steps():
     assert longer._next(Fake, Short(1.0, 9, ("",)), 1e9, None) == (4, 0)
     assert longer._next(Fake, Short(50.0, 8, ("",)), 600, None) == (4, 0)
     assert longer._next(Fake, Short(50.0, 8, ("",)), 1e9, 10) == (0, 0)
-    Fake.chained = True
-    assert longer._next(Fake, Short(1.5, 8, ("",)), 1e9, None) == (0, 50)
+    Fake.chained, Fake.attrs = True, {"chains": 4, "draws": 100, "tune": 40}
+    assert longer._next(Fake, Short(1.5, 8, ("",)), 1e9, None) == (0, 30)  # half of the 60 that are kept
     assert longer._next(Fake, Short(1.0, 11, ("",)), 1e9, None) == (3, 0)
 
 

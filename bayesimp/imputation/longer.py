@@ -215,6 +215,7 @@ def _next(now: Imputations, short: Short, most: float, affordable: float | None)
         return 0, 0
     if now.chained and short.draws > 1:
         draws = int(now.attrs["draws"])
+        draws -= int(now.attrs["tune"]) if draws > int(now.attrs["tune"]) else 0  # all that is added is kept
         return 0, max(int(draws * (min(short.draws, room) - 1)), 1)
     wanted = max(short.draws, short.m / now.m)
     chains = 1 if now.chained else int(now.attrs["chains"])

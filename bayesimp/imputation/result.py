@@ -22,6 +22,7 @@ from bayesimp.table.incomplete import IncompleteData
 if TYPE_CHECKING:
     from bayesimp.analysis.fit import Fits
     from bayesimp.diagnostics.convergence import Summary
+    from bayesimp.diagnostics.replicates import Replicates
     from bayesimp.imputation.new_rows import ImputedNewRows
     from bayesimp.studies.overimputation import Overimputation
 
@@ -328,6 +329,7 @@ class Imputations(CompletedTables):
         sensitivity: Any = None,
         mnar: Any = None,
         overimputation: Any = None,
+        replicates: Any = None,
         stated: Mapping[str, str] | None = None,
         plan: str | None = None,
         level: float = 0.95,
@@ -350,8 +352,8 @@ class Imputations(CompletedTables):
             Heading of the report.
         sensitivity, mnar
             What `bayesimp.sensitivity` and `bayesimp.mnar` gave.
-        overimputation
-            What `overimpute` gave.
+        overimputation, replicates
+            What `overimpute` and `replicates` gave.
         stated
             What only the user knows, by item: question, prespecified, deviations, reasons, flow, missing at random,
             interpretation. The checklist marks the others "not stated".
@@ -382,8 +384,14 @@ class Imputations(CompletedTables):
 
         return report(
             self, path, analysis=analysis, title=title, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,
-            stated=stated, plan=plan, level=level, figures=figures, **options,
+            replicates=replicates, stated=stated, plan=plan, level=level, figures=figures, **options,
         )  # fmt: skip
+
+    def replicates(self, draws: int = 200, *, new_clusters: bool = False, seed: int = 0) -> Replicates:
+        """Observed values beside replicates of them, cluster by cluster; see `bayesimp.diagnostics.replicates`."""
+        from bayesimp.diagnostics.replicates import replicates
+
+        return replicates(self, draws, new_clusters=new_clusters, seed=seed)
 
     def overimpute(
         self,

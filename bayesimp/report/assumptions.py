@@ -71,6 +71,10 @@ def checked(facts: ReportFacts) -> tuple[str, ...]:
     )
     if facts.overimputation is not None:
         out.append("Predictions of observed values: overimputation, below.")
+    if facts.replicates is not None:
+        out.append(
+            f"Replicates of observed values by cluster: {len(facts.replicates.extreme)} extreme statistics, below."
+        )
     if facts.sensitivity is not None:
         out.append("Sensitivity to the prior: " + " ".join(facts.sensitivity.words))
     if facts.mnar is not None:

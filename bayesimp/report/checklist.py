@@ -68,8 +68,8 @@ def _method(facts: ReportFacts) -> str:
 def _software(facts: ReportFacts) -> str:
     attrs = facts.imputations.attrs
     return (
-        f"bayesimp {attrs.get('bayesimp_version', NOT_STATED)}; sampler {attrs['sampler']}, {attrs['chains']} "
-        f"chains of {attrs['draws']:,} draws, seed {attrs['seed']}"
+        f"bayesimp {attrs.get('bayesimp_version', NOT_STATED)}; sampler {attrs['sampler']}, {facts.length}, "
+        f"seed {attrs['seed']}"
     )
 
 

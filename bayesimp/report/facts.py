@@ -114,6 +114,7 @@ class ReportFacts:
     sensitivity: SensitivityTable | None
     mnar: SensitivityTable | None
     overimputation: Any
+    replicates: Any
     stated: Mapping[str, str]
     plan: str | None
     level: float
@@ -136,6 +137,16 @@ class ReportFacts:
         """The name of its class."""
         return str(self.imputations.attrs.get("model", "unknown"))
 
+    @property
+    def length(self) -> str:
+        """How many chains, of what length: ``4 chains of 1,000 kept draws``."""
+        attrs = self.imputations.attrs
+        if not self.imputations.chained:
+            return f"{attrs['chains']} chains of {self.summary.draws:,} kept draws"
+        warm = int(attrs["cycles"]) - self.summary.draws
+        set_apart = f", the first {warm:,} of them warm-up" if warm else ""
+        return f"{attrs['chains']} chains of {attrs['cycles']:,} cycles{set_apart}"
+
     @cached_property
     def events(self) -> pd.DataFrame:
         """Events of the run and of the analyses, with where they come from."""
@@ -153,7 +164,7 @@ class ReportFacts:
 
 
 def gather(
-    imputations: Imputations, *, analysis: Any, sensitivity: Any, mnar: Any, overimputation: Any,
+    imputations: Imputations, *, analysis: Any, sensitivity: Any, mnar: Any, overimputation: Any, replicates: Any,
     stated: Mapping[str, str] | None, plan: str | None, level: float, figures: bool, options: Mapping[str, Any],
 ) -> ReportFacts:  # fmt: skip
     """Read what was given, and compute what is missing; arguments: see `bayesimp.report.make.report`."""
@@ -162,7 +173,7 @@ def gather(
     analyses = tuple(_analysed(imputations, name, one, options) for name, one in _named(analysis).items())
     return ReportFacts(
         imputations, analyses, _given(sensitivity, "sensitivity", "Sensitivity"), _given(mnar, "mnar", "NotAtRandom"),
-        overimputation, _stated(stated), plan, level, figures,
+        overimputation, replicates, _stated(stated), plan, level, figures,
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ def report(
     sensitivity: Any = None,
     mnar: Any = None,
     overimputation: Any = None,
+    replicates: Any = None,
     stated: Mapping[str, str] | None = None,
     plan: str | None = None,
     level: float = 0.95,
@@ -57,8 +58,8 @@ def report(
     if path.suffix.lower() == ".docx":
         _pandoc()
     facts = gather(
-        imputations, analysis=analysis, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation, stated=stated,
-        plan=plan, level=level, figures=figures, options=options,
+        imputations, analysis=analysis, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,
+        replicates=replicates, stated=stated, plan=plan, level=level, figures=figures, options=options,
     )  # fmt: skip
     write(document(facts, title), path)
     return path

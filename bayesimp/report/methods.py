@@ -44,8 +44,7 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
     if facts.engine != "FCS":  # whose formulas are as many as variables; the report lists them
         text += f", {attrs['formula']}"
     text += f", with priors '{attrs['priors_name']}'. "
-    chains = f"{attrs['chains']} chains of {attrs['draws']:,} {'cycles' if imp.chained else 'draws'}"
-    text += f"The model was sampled by {attrs['sampler']}, {chains} (seed {attrs['seed']}). "
+    text += f"The model was sampled by {attrs['sampler']}, {facts.length} (seed {attrs['seed']}). "
     if np.isfinite(summary.worst_r_hat):
         said = "was" if summary.converged else "was NOT"
         text += (

@@ -178,7 +178,7 @@ def convergence(facts: ReportFacts) -> ReportSection:
     """Whether the chains have mixed and are long enough."""
     summary, attrs = facts.summary, facts.imputations.attrs
     text = (
-        f"{attrs['chains']} chains of {attrs['draws']:,} kept draws ({attrs['sampler']}). R-hat is "
+        f"{facts.length} ({attrs['sampler']}). R-hat is "
         "rank-normalised and split, ESS of bulk and tails (Vehtari et al. 2021); both are judged for "
         "parameters and for the means and standard deviations of the missing values by variable and cluster."
     )
@@ -255,6 +255,16 @@ def imputed(facts: ReportFacts) -> ReportSection:
         )
         blocks.append(Paragraph(repr(facts.overimputation).partition("\n")[0] + "."))
         blocks.append(Grid(facts.overimputation.by_variable(), caption))
+    if facts.replicates is not None:
+        caption = (
+            "Replicates of observed values: clusters whose statistic lies in the outer 5 % of those that the model "
+            "replicates, and how many at most are expected of a model that is right"
+        )
+        blocks.append(Grid(facts.replicates.by_variable(), caption))
+        if len(facts.replicates.extreme):
+            blocks.append(
+                Grid(facts.replicates.extreme, "These clusters, the most extreme first", folded=True)
+            )
     return ReportSection("imputed", "Imputed and observed values", tuple(blocks))
 
 

@@ -35,6 +35,13 @@ def check(imp, engine, analysis):
     assert (
         f"m = {imp.m}" in report.parts["methods"].text and engine in report.parts["checklist"].tables[0][8][2]
     )
+    chains, kept = imp.tree["posterior"].sizes["chain"], imp.tree["posterior"].sizes["draw"]
+    cycles = int(imp.attrs["draws"])
+    length = f"{chains} chains of {kept} kept draws"
+    if imp.chained:
+        warm = f", the first {cycles - kept} of them warm-up" if cycles > kept else ""
+        length = f"{chains} chains of {cycles} cycles{warm}"
+    assert length in report.parts["methods"].text and length in report.parts["convergence"].text
     for name in imp.imputed_columns:
         if name in imp.data.variables:
             assert name in report.parts["imputed"].rows(0) or name in str(report.parts["imputed"].tables)

@@ -46,7 +46,15 @@ def imp(frame):
 
 
 def made(imp, level=0.95, **options):
-    given = dict(analysis=None, sensitivity=None, mnar=None, overimputation=None, stated=None, plan=None)
+    given = dict(
+        analysis=None,
+        sensitivity=None,
+        mnar=None,
+        overimputation=None,
+        replicates=None,
+        stated=None,
+        plan=None,
+    )
     own = {"figures": False, "options": {}, "level": level, **given, **options}
     return document(gather(imp, **own), "A title")
 
