@@ -143,9 +143,9 @@ class ReportFacts:
         attrs = self.imputations.attrs
         if not self.imputations.chained:
             return f"{attrs['chains']} chains of {self.summary.draws:,} kept draws"
-        warm = int(attrs["cycles"]) - self.summary.draws
+        warm = int(attrs["draws"]) - self.summary.draws
         set_apart = f", the first {warm:,} of them warm-up" if warm else ""
-        return f"{attrs['chains']} chains of {attrs['cycles']:,} cycles{set_apart}"
+        return f"{attrs['chains']} chains of {attrs['draws']:,} cycles{set_apart}"
 
     @cached_property
     def events(self) -> pd.DataFrame:

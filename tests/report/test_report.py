@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import zipfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -157,8 +159,6 @@ def _of_half(right):
     """The pooled table of half of the imputations."""
 
     def wrong(imputations, name, one, options):
-        from dataclasses import replace
-
         made = right(imputations, name, one, options)
         few = replace(made.fits, estimates=made.fits.estimates[:4], covariances=made.fits.covariances[:4])
         return replace(made, pooled=few.pool())
@@ -319,14 +319,13 @@ def test_files(imp, drawn, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("pandoc") is None, reason="pandoc is not installed")
 def test_word(imp, drawn, tmp_path):
-    import zipfile
-
     path = tmp_path / "report.docx"
-    write(drawn, path)
+    few = [each for each in drawn.sections if each.key in ("results", "checklist")]
+    write(replace(drawn, sections=tuple(few)), path)  # one figure: pandoc takes seconds for each
     with zipfile.ZipFile(path) as inside:
         text = inside.read("word/document.xml").decode()
         pictures = [name for name in inside.namelist() if name.startswith("word/media/")]
-    assert "Reporting checklist" in text and len(pictures) >= 5
+    assert "Reporting checklist" in text and len(pictures) == 1
     assert shown(float(imp.analyse(FIRST).pool().estimate[1])) in text
 
 
