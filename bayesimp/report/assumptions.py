@@ -53,7 +53,7 @@ def assumptions(facts: ReportFacts) -> ReportSection:
 def checked(facts: ReportFacts) -> tuple[str, ...]:
     """What the run and the report have looked at, and found."""
     out = [facts.summary.verdict]
-    if facts.engine != OWN_CODE:
+    if facts.engine in OF_ENGINE and facts.engine != OWN_CODE:  # of a registered one nothing is known
         nothing = "No part of the model was found to rest on the prior alone."
         out.append(
             "Identification: the observed cells were checked before sampling; a model that they cannot identify "

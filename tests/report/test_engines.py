@@ -52,7 +52,11 @@ def check(imp, engine, analysis):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_engine(case):
     imp = case.run(m=2)
-    check(imp, imp.attrs["model"], "y ~ x + (1 | g)")
+    report = check(imp, imp.attrs["model"], "y ~ x + (1 | g)")
+    checked = "observed cells were checked before sampling" in report.parts["checked"].text
+    assert checked == (
+        imp.attrs["model"] != "Toy"
+    )  # nothing is claimed of engines that are registered by others
 
 
 def test_a_model_of_the_users_own(monkeypatch):
