@@ -7,7 +7,7 @@ from textwrap import fill
 
 import pandas as pd
 
-from bayesimp.markup import table
+from bayesimp.markup import paragraph, table
 
 __all__ = ["Event", "EventTable", "listed"]
 
@@ -52,7 +52,9 @@ class EventTable(pd.DataFrame):
         return listed(self) if {"message", "count"} <= set(self.columns) else super().__repr__()
 
     def _repr_html_(self) -> str | None:
-        return table(self) if {"message", "count"} <= set(self.columns) else super()._repr_html_()
+        if not {"message", "count"} <= set(self.columns):
+            return super()._repr_html_()
+        return table(self) if len(self) else paragraph("no events")
 
 
 def listed(events: pd.DataFrame) -> str:

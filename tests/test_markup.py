@@ -67,6 +67,7 @@ def test_numbers_are_those_of_the_object(objects):
     assert ODD in Reader(objects["imp"]._repr_html_()).parts[""].rows()
     messages = {row[2] for row in Reader(objects["events"]._repr_html_()).parts[""].tables[0][1:]}
     assert messages == set(objects["events"]["message"])
+    assert "no events" in objects["events"].iloc[:0]._repr_html_()
 
 
 @pytest.mark.parametrize("name", ["pooled", "components", "events", "overimputation"])

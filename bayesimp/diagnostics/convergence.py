@@ -178,7 +178,9 @@ class Summary:
 
 
 def _html(frame: pd.DataFrame) -> str:
-    rounded = frame.assign(**{name: frame[name].round() for name in ("ess_bulk", "ess_tail")})
+    rounded = frame.drop(columns="mcse_mean").assign(
+        **{name: frame[name].round() for name in ("ess_bulk", "ess_tail")}
+    )
     return table(rounded.rename_axis("quantity"), index=True, most=HTML_ROWS)
 
 
