@@ -21,7 +21,8 @@ from bayesimp.report.facts import ReportFacts, gather
 from bayesimp.report.html import as_html
 from bayesimp.report.markdown import as_markdown
 from bayesimp.report.methods import methods
-from bayesimp.report.sections import convergence, imputed, missingness, model, plan, results
+from bayesimp.report.sections import convergence, missingness, model, plan, results
+from bayesimp.report.values import imputed
 from bayesimp.report.versions import versions
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -52,15 +53,7 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
             f"{summary.worst_r_hat:.3f}) and effective sample size (smallest {summary.smallest_ess:.0f}, "
             f"limit {ESS_LIMIT}){cite('Vehtari')}. "
         )
-    for each in facts.analyses:
-        text += f"Each completed table was analysed by {each.formula}"
-        text += f" ({each.family}). " if each.family not in ("normal", "as fitted") else ". "
-    if facts.analyses:
-        text += (
-            f"Results were pooled by Rubin's rules{cite('Rubin')} with degrees of freedom of Barnard and "
-            f"Rubin{cite('Barnard')}; intervals are at {facts.level:.0%}. The largest Monte Carlo error of an "
-            f"estimate was {100 * facts.worst_share:.1f} % of its standard error{cite('White')}. "
-        )
+    text += _analysed(facts, cite)
     moved = facts.model is not None and bool(facts.model.shift)
     text += (
         "Values were taken to be missing not at random, shifted as the model says. "
@@ -79,6 +72,21 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
     text += f"Missing data are reported following TARMOS{cite('TARMOS')} and Sterne et al.{cite('Sterne')}. "
     text += f"Software: bayesimp {attrs.get('bayesimp_version', version('bayesimp'))} (Python)."
     return text, cited
+
+
+def _analysed(facts: ReportFacts, cite: Callable[..., str]) -> str:
+    """How completed tables were analysed and pooled."""
+    text = ""
+    for each in facts.analyses:
+        text += f"Each completed table was analysed by {each.formula}"
+        text += f" ({each.family}). " if each.family not in ("normal", "as fitted") else ". "
+    if facts.analyses:
+        text += (
+            f"Results were pooled by Rubin's rules{cite('Rubin')} with degrees of freedom of Barnard and "
+            f"Rubin{cite('Barnard')}; intervals are at {facts.level:.0%}. The largest Monte Carlo error of an "
+            f"estimate was {100 * facts.worst_share:.1f} % of its standard error{cite('White')}. "
+        )
+    return text
 
 
 def _percent(data: object, name: str) -> str:
