@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.markup import Printed
 from bayesimp.shift import Shift
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Run(ABC):
         """
 
 
-class ImputationModel(ABC):
+class ImputationModel(Printed, ABC):
     """A model of incomplete data that imputes them.
 
     Attributes
@@ -326,7 +327,7 @@ class ImputationModel(ABC):
         Every engine takes the options ``seed``, ``workers``, ``executor`` and ``progress``, and further ones of its own.
         """
 
-    def check_options(self, **options: Any) -> None:  # noqa: B027  # most models have nothing to check
+    def check_options(self, **options: Any) -> None:  # most models have nothing to check
         """Refuse options of `impute` that this model cannot take, before anything is sampled.
 
         Raises

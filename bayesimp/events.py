@@ -7,6 +7,8 @@ from textwrap import fill
 
 import pandas as pd
 
+from bayesimp.markup import paragraph, table
+
 __all__ = ["Event", "EventTable", "listed"]
 
 
@@ -50,8 +52,9 @@ class EventTable(pd.DataFrame):
         return listed(self) if {"message", "count"} <= set(self.columns) else super().__repr__()
 
     def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_colwidth", None):
+        if not {"message", "count"} <= set(self.columns):
             return super()._repr_html_()
+        return table(self) if len(self) else paragraph("no events")
 
 
 def listed(events: pd.DataFrame) -> str:

@@ -382,3 +382,33 @@ def test_as_a_command(plan):
     change(plan, "seed = 7", "")
     refused = subprocess.run([*command, "--overwrite"], capture_output=True, text=True)
     assert refused.returncode == 1 and "impute.seed" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_report_of_a_run(plan, tmp_path, capsys):
+    """Made from the folder alone, its table and plan gone; replaced by a run that replaces the results."""
+    from bayesimp.markup import shown
+    from tests.report.reading import Reader
+
+    out = tmp_path / "results"
+    assert main(["run", str(plan), "--out", str(out)]) == 0
+    kept = plan.read_text(), (tmp_path / "clinics.csv").read_bytes()
+    plan.unlink()
+    (tmp_path / "clinics.csv").unlink()
+    assert main(["report", str(out), "--without-figures"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    report = Reader((out / "report.html").read_text())
+    pooled = pd.read_csv(out / "pooled_main.csv").set_index("term")
+    rows = report.parts["result-1"].rows(0)
+    for term, row in pooled.iterrows():
+        assert rows[term]["estimate"] == shown(row["estimate"]) and rows[term]["conf.low"] == shown(
+            row["conf.low"]
+        )
+        assert report.parts["result-1"].rows(1)[term]["estimate"] == shown(row["cc.estimate"])
+    assert 'formula = "score + pain ~ age + grade + (1 | clinic)"' in report.parts["plan"].text
+    assert "report.html" in json.loads((out / "run.json").read_text())["files"]
+    plan.write_text(kept[0])
+    (tmp_path / "clinics.csv").write_bytes(kept[1])
+    assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
+    assert not (out / "report.html").exists()
+    assert main(["report", str(tmp_path)]) == 1
+    assert "holds no run.json" in capsys.readouterr().err

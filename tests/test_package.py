@@ -22,6 +22,7 @@ BASE = {
     "events",
     "progress",
     "messages",
+    "markup",
     "sections",
     "shift",
     "threads",
@@ -64,8 +65,8 @@ BELOW = {  # what each room may import, besides BASE and itself
         "joint",  # its factors, for values drawn given an analysis
         "diagnostics",  # what mixes together, to be imputed together
     },
-    # analysis and diagnostics inside methods
-    "imputation": {"families", "table", "analysis", "diagnostics"},
+    # all but families and table inside methods
+    "imputation": {"families", "table", "analysis", "diagnostics", "studies", "report"},
     "analysis": {"kernels", "families", "table", "formulas"},
     "diagnostics": {"kernels", "families", "table", "priors", "methods", "imputation"},
     "compatibility": {
@@ -86,6 +87,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "diagnostics",
         "plots",  # inside methods
     },
+    "report": {"formulas", "imputation", "analysis", "diagnostics", "plots"},
     "plots": {
         "kernels",
         "families",

@@ -22,6 +22,7 @@ from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
 from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
+from bayesimp.markup import Printed
 
 __all__ = ["Fit", "Fits"]
 
@@ -46,7 +47,7 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fits(Estimands):
+class Fits(Printed, Estimands):
     """Fits of one analysis to M completed tables.
 
     Attributes

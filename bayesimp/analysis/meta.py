@@ -33,6 +33,7 @@ from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
+from bayesimp.markup import Printed
 from bayesimp.messages import listing
 
 __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_limits",
@@ -62,7 +63,7 @@ class MetaAnalysis:
 
 
 @dataclass(frozen=True)
-class StudyPooling:
+class StudyPooling(Printed):
     """Result of `pool_by_study`.
 
     Attributes

@@ -18,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ from scipy import stats
 
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
-from bayesimp.events import Event, EventTable
+from bayesimp.events import WIDTH, Event, EventTable
+from bayesimp.markup import framed, paragraph
+from bayesimp.markup import table as as_html
 from bayesimp.messages import shortened
 
 __all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
@@ -56,6 +59,9 @@ class Pooled:
         By term, why an estimate or its interval is missing.
     log
         How the analysis compares with the imputation model, see `events`.
+    replicates
+        (M, k) estimates and (M, k) variances that were pooled, from which Monte Carlo errors come; None where nothing is
+        pooled by Rubin's rules.
     """
 
     terms: tuple[str, ...]
@@ -73,6 +79,7 @@ class Pooled:
     scale: tuple[str, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
     log: tuple[Event, ...] = ()
+    replicates: tuple[Array, Array] | None = field(default=None, repr=False)
 
     @property
     def events(self) -> pd.DataFrame:
@@ -83,6 +90,57 @@ class Pooled:
     def std_error(self) -> Array:
         """(k,) square root of the total variance."""
         return np.sqrt(self.t)
+
+    @property
+    def mc_error(self) -> Array:
+        """(k,) Monte Carlo error of the estimate, sqrt(b / m): how far that of another m imputations would be.
+
+        Of components in the units of ``value`` (delta method), of others in those of ``estimate``.
+        """
+        slope = [SLOPE[scale](x) for scale, x in zip(self.scale, self.estimate, strict=True)]
+        return np.sqrt(self.b / self.m) * np.array(slope, dtype=float)
+
+    def monte_carlo(self, level: float = 0.95) -> pd.DataFrame:
+        """Monte Carlo errors of all pooled numbers, by the jackknife over imputations (`bayesimp.analysis.monte_carlo`).
+
+        Returns
+        -------
+        DataFrame by term: estimate, std.error, df, p.value, conf.low, conf.high, fmi, on the scale that is pooled.
+
+        Raises
+        ------
+        SpecificationError
+            The result does not come from estimates and variances of each table.
+        """
+        from bayesimp.analysis.monte_carlo import monte_carlo_errors
+
+        if self.replicates is None:
+            raise SpecificationError(
+                "This result keeps no estimates of each table, so no Monte Carlo errors but `mc_error`: pool again, with "
+                "pool(Q, U), fits.pool() or a scale of components other than 'median'."
+            )
+        return pd.DataFrame(
+            monte_carlo_errors(*self.replicates, self.dfcom, level), index=pd.Index(self.terms, name="term")
+        )
+
+    def imputations_needed(self, *, share: float = 0.1, cv: float = 0.05) -> pd.DataFrame:
+        """How many imputations a wanted Monte Carlo error takes; see `bayesimp.analysis.monte_carlo.enough_imputations`.
+
+        Parameters
+        ----------
+        share
+            Monte Carlo error of the estimate, in standard errors, at most.
+        cv
+            Coefficient of variation of the standard error between runs, at most (von Hippel 2020).
+
+        Returns
+        -------
+        DataFrame by term: mc.error, mc.share, fmi.high, for.estimate, for.std.error, needed; on the scale that is pooled.
+        """
+        from bayesimp.analysis.monte_carlo import enough_imputations
+
+        table = enough_imputations(self.b, self.std_error, self.fmi, self.m, share=share, cv=cv)
+        return table.set_index(pd.Index(self.terms, name="term"))
 
     def interval(self, level: float = 0.95) -> Array:
         """(k, 2) estimate -+ quantile of t(df) times standard error; nan where df is 0."""
@@ -95,8 +153,8 @@ class Pooled:
         """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``.
 
         term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b,
-        t, dfcom; with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or correlation) if
-        these are variance components.
+        t, dfcom, mc.error (see `mc_error`); with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or
+        correlation) if these are variance components.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             statistic = self.estimate / self.std_error
@@ -106,7 +164,7 @@ class Pooled:
                 "term": self.terms, "m": self.m, "estimate": self.estimate, "std.error": self.std_error,
                 "statistic": statistic, "df": self.df, "p.value": 2 * _t(self.df).sf(np.abs(statistic)),
                 "conf.low": low, "conf.high": high, "riv": self.riv, "lambda": self.lambda_, "fmi": self.fmi,
-                "ubar": self.ubar, "b": self.b, "t": self.t, "dfcom": self.dfcom,
+                "ubar": self.ubar, "b": self.b, "t": self.t, "dfcom": self.dfcom, "mc.error": self.mc_error,
             }
         )  # fmt: skip
         if any(scale != "estimate" for scale in self.scale):
@@ -143,13 +201,24 @@ class Pooled:
     def __repr__(self) -> str:
         """The columns that fit a terminal: estimate, interval and missing information; `to_frame` has everything."""
         lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
-        lines += [f"{term}: {why}" for term, why in self.notes.items()]
+        lines += [
+            fill(f"{term}: {why}", WIDTH, subsequent_indent="    ", break_long_words=False)
+            for term, why in self.notes.items()
+        ]
         gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
         lines += [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+        table = shown_columns(self.to_frame())
+        notes = [paragraph(f"{term}: {why}") for term, why in self.notes.items()]
+        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
+        notes += (
+            [paragraph(f"not congenial: the imputation model lacks what {gaps} of .events name")]
+            if gaps
+            else []
+        )
+        return framed(f"Pooled over {self.m} imputations", [as_html(table), *notes])
 
 
 BACK: dict[str, Callable] = {
@@ -159,6 +228,14 @@ BACK: dict[str, Callable] = {
     "variance": lambda x: np.sqrt(x) if not x < 0 else 0.0,  # a limit below zero; `pool_components` notes it
     "fisher z": np.tanh,
     "median": lambda x: x,
+}
+SLOPE: dict[str, Callable] = {  # d value / d estimate
+    "estimate": lambda x: 1.0,
+    "log": np.exp,
+    "sd": lambda x: 1.0,
+    "variance": lambda x: 0.5 / np.sqrt(x) if x > 0 else np.nan,
+    "fisher z": lambda x: 1 - np.tanh(x) ** 2,
+    "median": lambda x: np.nan,
 }
 
 
@@ -225,7 +302,10 @@ def pool(
     fmi = lambda_ + (1 - lambda_) * 2 / (df + 3)
     names = tuple(f"Q{j + 1}" for j in range(k)) if terms is None else tuple(terms)
     scales = (scale,) * k if isinstance(scale, str) else tuple(scale)
-    return Pooled(names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales)
+    replicates = (Q, np.einsum("mkk->mk", U).copy())
+    return Pooled(
+        names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales, replicates=replicates
+    )
 
 
 def pool_scalars(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf) -> Pooled:
@@ -338,33 +418,38 @@ def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], sc
     return out
 
 
-LINE = 100  # characters of a printed line
 LEAST_NAME = 12  # to which names are shortened, if nothing less will do
 SHOWN = {
     "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
     "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "df": "df", "p.value": "p.value", "fmi": "fmi",
+    "mc.error": "mc.error",
     "cc.estimate": "| complete rows:", "cc.std.error": "std.error", "cc.value": "| complete rows:",
 }  # fmt: skip
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The most important columns of a table of pooled estimates, in lines of at most `LINE` characters.
+    """A table of pooled estimates in lines of at most `WIDTH` characters.
 
     Names that would make them longer lose their middle, unless two of them would be alike then.
     """
-    hidden: tuple[str, ...] = (
-        ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
-    )
-    hidden += ("df", "p.value") if "cc.rows" in table else ()
-    names = [name for name in SHOWN if name in table and name not in hidden]
-    rows = table[names].set_axis([SHOWN[name] for name in names], axis=1)
+    rows = shown_columns(table)
     text = _written(rows)
-    excess = max(map(len, text.splitlines()), default=0) - LINE
+    excess = max(map(len, text.splitlines()), default=0) - WIDTH
     if excess <= 0:
         return text
     first = rows.columns[0]
     short = shortened(rows[first], max(LEAST_NAME, max(map(len, rows[first])) - excess))
     return _written(rows.assign(**{first: short}))
+
+
+def shown_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The most important columns of a table of pooled estimates, by their printed names."""
+    hidden: tuple[str, ...] = (
+        ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
+    )
+    hidden += ("df", "p.value") if "cc.rows" in table else ()
+    names = [name for name in SHOWN if name in table and name not in hidden]
+    return table[names].set_axis([SHOWN[name] for name in names], axis=1)
 
 
 def _written(rows: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,8 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
 from bayesimp.errors import StatisticalWarning
-from bayesimp.events import listed
+from bayesimp.events import WIDTH, listed
+from bayesimp.markup import folded, framed, paragraph, table
 
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
@@ -35,6 +37,7 @@ ESS_PROB = (0.05, 0.95)  # quantiles behind the tail ESS
 COLUMNS = ["mean", "sd", "q2.5", "q97.5", "ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
 MORE = 1.2  # times as many draws as ESS asks for, in advice
 FEW = 4  # times as many imputations as there are: more are not advised, but longer chains
+HTML_ROWS = 60  # of a table that a notebook shows
 GLANCED = 400  # at most so many quantities by cluster are checked one by one by `glance`
 
 
@@ -130,7 +133,7 @@ class Summary:
         """Enough draws: by more imputations if these are not many more, otherwise by longer chains."""
         times = MORE * ESS_LIMIT / self.smallest_ess
         if not self.chained:
-            return f"Ask for more draws (draws=), about {times:.1f} times as many."
+            return f"`extend_until()`, or more draws (draws=), about {times:.1f} times as many."
         longer = f"`iterate({int(np.ceil(self.draws * (times - 1))):d})` (more cycles)"
         if times > FEW:
             return f"{longer} gives enough."
@@ -149,7 +152,8 @@ class Summary:
 
     def __repr__(self) -> str:
         worst = self.imputed.sort_values("r_hat", ascending=False).head(8)
-        parts = [self.verdict, "", "Parameters", _text(self.parameters)]
+        verdict = fill(self.verdict, WIDTH, break_long_words=False, break_on_hyphens=False)
+        parts = [verdict, "", "Parameters", _text(self.parameters)]
         if len(self.imputed):
             shown = (
                 f"Imputed means and sds by cluster ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
@@ -159,10 +163,31 @@ class Summary:
             [*parts, "", "Events: none" if self.events.empty else "Events\n" + listed(self.events)]
         )
 
+    def _repr_html_(self) -> str:
+        parts = [folded(f"Parameters ({len(self.parameters)})", _html(self.parameters), is_open=True)]
+        if len(self.imputed):
+            worst = self.imputed.sort_values("r_hat", ascending=False)
+            title = f"Imputed means and sds by cluster ({len(worst)}), largest R-hat first"
+            parts.append(folded(title, _html(worst)))
+        parts.append(
+            folded(f"Events ({len(self.events)})", table(self.events))
+            if len(self.events)
+            else paragraph("Events: none")
+        )
+        return framed(self.verdict, parts)
+
+
+def _html(frame: pd.DataFrame) -> str:
+    rounded = frame.drop(columns="mcse_mean").assign(
+        **{name: frame[name].round() for name in ("ess_bulk", "ess_tail")}
+    )
+    return table(rounded.rename_axis("quantity"), index=True, most=HTML_ROWS)
+
 
 def _text(frame: pd.DataFrame) -> str:
     three = dict.fromkeys(("r_hat", "r_hat_limit"), "{:.3f}".format)
     formats = {**three, "ess_bulk": "{:.0f}".format, "ess_tail": "{:.0f}".format}
+    frame = frame.drop(columns="mcse_mean")  # so that it fits a terminal
     return frame.to_string(formatters=formats, float_format=lambda x: f"{x:.4g}")
 
 

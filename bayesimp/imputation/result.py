@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,15 @@ from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.completed import CompletedTables
+from bayesimp.markup import block, folded, framed, table
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
     from bayesimp.analysis.fit import Fits
     from bayesimp.diagnostics.convergence import Summary
+    from bayesimp.diagnostics.replicates import Replicates
     from bayesimp.imputation.new_rows import ImputedNewRows
+    from bayesimp.studies.overimputation import Overimputation
 
 __all__ = ["Imputations"]
 
@@ -191,6 +195,67 @@ class Imputations(CompletedTables):
             raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
         return run.iterate(cycles, progress)
 
+    def extend_until(
+        self,
+        *,
+        ess: float | None = None,
+        analysis: str | Callable[[pd.DataFrame], Any] | None = None,
+        mc_error: float | None = None,
+        cv: float | None = None,
+        pooled: Callable[[Fits], Any] | None = None,
+        seconds: float | None = None,
+        longest: float = 20.0,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Imputations:
+        """The same run, longer: until its chains have mixed and have enough draws, and pooled numbers are exact enough.
+
+        Chains of joint models grow by more imputations, chained equations by more cycles where chains are short, and more
+        imputations where pooled numbers are. The first `m` imputations of a joint model are unchanged.
+
+        Parameters
+        ----------
+        ess
+            Effective sample size, bulk and tail, of every parameter and imputed mean and sd; 400 if nothing is requested.
+            That R-hat is within its limits is always part of the target.
+        analysis
+            A formula or function, whose pooled numbers are to be exact; as for `analyse`, which takes `options`.
+        mc_error
+            Their Monte Carlo errors, in standard errors, at most; 0.1 if there is an analysis and no `cv`.
+        cv
+            Coefficient of variation of their standard errors between runs, at most; 0.05 is von Hippel's (2020) choice.
+        pooled
+            Which pooled numbers: ``lambda fits: fits.contrasts("x - z")``; all coefficients by default.
+        seconds
+            No step is begun that is expected to end later. An analysis of the tables so far is not interrupted.
+        longest
+            The run becomes at most so many times as long as it is.
+        progress
+            Whether progress is shown; None: where somebody watches.
+
+        Returns
+        -------
+        The longer run. Its events say what was done ("extended"), whether successive imputations are correlated
+        ("dependent imputations"), and what is short where a limit was met ("target not reached", also as a
+        StatisticalWarning); a further call goes on from there.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their chains; a target out of range, or of pooled numbers without an analysis.
+
+        Examples
+        --------
+        >>> imp = imp.extend_until()                                                             # doctest: +SKIP
+        >>> imp = imp.extend_until(analysis="y ~ x + (1 | study)", mc_error=0.05, seconds=600)   # doctest: +SKIP
+        """
+        from bayesimp.imputation.longer import Target, extend_until
+
+        if ess is None and analysis is None:
+            ess = 400.0
+        target = Target(ess, analysis, mc_error, cv, pooled, options)
+        return extend_until(self, target, seconds, longest, progress)
+
     def transform(self, new: Any, *, seed: int | None = None) -> ImputedNewRows:
         """Complete rows that the run has not seen, of clusters that it knows or of new ones; nothing is refitted.
 
@@ -260,11 +325,121 @@ class Imputations(CompletedTables):
         options.setdefault("cluster", self.data.cluster)
         return fit_each(self, analysis, **options)
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        analysis: Any = None,
+        title: str = "Multiple imputation: report",
+        sensitivity: Any = None,
+        mnar: Any = None,
+        overimputation: Any = None,
+        replicates: Any = None,
+        stated: Mapping[str, str] | None = None,
+        plan: str | None = None,
+        level: float = 0.95,
+        figures: bool = True,
+        **options: Any,
+    ) -> Path:
+        """Write a report of the run: plan, missing values, assumptions, model, convergence, results, checklist.
+
+        Its steps are those of TARMOS (Lee et al. 2021). One HTML file holds everything, figures too; nothing is fetched
+        when it is read.
+
+        Parameters
+        ----------
+        path
+            ``report.html``; ``report.md`` (figures in a folder beside it); ``report.docx`` (Word, by pandoc).
+        analysis
+            A formula or function as for `analyse`, fits, or several of these by name; with options of its own,
+            ``{"outcome": {"analysis": "y ~ x + (1 | study)", "family": "bernoulli"}}``.
+        title
+            Heading of the report.
+        sensitivity, mnar
+            What `bayesimp.sensitivity` and `bayesimp.mnar` gave.
+        overimputation, replicates
+            What `overimpute` and `replicates` gave.
+        stated
+            What only the user knows, by item: question, prespecified, deviations, reasons, flow, missing at random,
+            interpretation. The checklist marks the others "not stated".
+        plan
+            Text of the plan, to be shown as it is.
+        level
+            Of all intervals.
+        figures
+            Whether figures are drawn.
+        options
+            Of all analyses, as for `analyse`.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        SpecificationError
+            An ending, item or result that is not known; Word where pandoc is not installed.
+
+        Examples
+        --------
+        >>> imp.report("report.html", analysis="y ~ x + (1 | study)",
+        ...            stated={"reasons": "lost to follow-up"})                   # doctest: +SKIP
+        """
+        from bayesimp.report.make import report
+
+        return report(
+            self, path, analysis=analysis, title=title, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,
+            replicates=replicates, stated=stated, plan=plan, level=level, figures=figures, **options,
+        )  # fmt: skip
+
+    def replicates(self, draws: int = 200, *, new_clusters: bool = False, seed: int = 0) -> Replicates:
+        """Observed values beside replicates of them, cluster by cluster; see `bayesimp.diagnostics.replicates`."""
+        from bayesimp.diagnostics.replicates import replicates
+
+        return replicates(self, draws, new_clusters=new_clusters, seed=seed)
+
+    def overimpute(
+        self,
+        *,
+        m: int = 19,
+        groups: int = 5,
+        hide: Literal["rows", "clusters"] = "rows",
+        seed: int,
+        **options: Any,
+    ) -> Overimputation:
+        """Hide observed values in turn, impute them under the same model, and compare; see `bayesimp.studies.overimpute`.
+
+        Raises
+        ------
+        SpecificationError
+            The imputations do not carry their model, or it cannot be made again from its specification.
+        """
+        from bayesimp.studies.overimputation import overimpute
+
+        if self.model is None:
+            raise SpecificationError(
+                "These imputations do not carry the model they came from: overimpute the model, "
+                "bi.studies.overimpute(model, seed=1)."
+            )
+        return overimpute(self.model, m=m, groups=groups, hide=hide, seed=seed, **options)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to netCDF (``.nc``) or zarr (``.zarr``); `bayesimp.load` reads it back exactly."""
         from bayesimp.imputation.storage import save
 
         save(self, path)
+
+    def _repr_html_(self) -> str:
+        title, *lines = repr(self).split("\n")
+        data, rows = self.data, []
+        for name in self.imputed_columns:
+            at = self.rows(name)
+            family = data.families.get(name, "computed")
+            rows.append((name, family, len(at), 100 * len(at) / len(data), len(np.unique(data.codes[at]))))
+        columns = ["imputed", "family", "cells", "% of rows", f"clusters of '{data.cluster}'"]
+        parts = [table(pd.DataFrame(rows, columns=columns)), block("\n".join(line.strip() for line in lines))]
+        parts += [folded(f"Events ({len(self._events)})", table(self.events))] if self._events else []
+        return framed(title, parts)
 
     def __repr__(self) -> str:
         attrs = self.attrs

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.markup import framed, table
 from bayesimp.messages import closest
 from bayesimp.priors.base import CovariancePrior, names_of
 from bayesimp.priors.coefficients import CoefficientPrior, Flat
@@ -50,6 +51,16 @@ class Priors:
     beta: CoefficientPrior = field(default_factory=Contextual)
     name: str = "custom"
     Psi_of: Mapping[str, CovariancePrior] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        parts = {"beta": self.beta, "Sigma": self.Sigma, "Psi": self.Psi}
+        parts |= {f"Psi of '{label}'": prior for label, prior in self.Psi_of.items()}
+        import pandas as pd
+
+        rows = pd.DataFrame(
+            [(name, repr(prior)) for name, prior in parts.items()], columns=["parameter", "prior"]
+        )
+        return framed(f"Priors '{self.name}'", [table(rows)])
 
     def of_factor(self, label: str) -> CovariancePrior:
         """The prior of the covariance matrix of the effects of a grouping factor."""

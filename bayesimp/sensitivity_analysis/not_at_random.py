@@ -14,6 +14,7 @@ from bayesimp.arguments import chosen, number
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
+from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.messages import suggestion
 from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, DeltaScenario, scenario_name
 from bayesimp.sensitivity_analysis.mnar_tables import ALL
@@ -266,6 +267,15 @@ class NotAtRandom:
         wide = self.table.pivot_table("estimate", ["analysis", "term"], "scenario", sort=False)
         wide = wide.droplevel(0) if len(self.analyses) == 1 else wide
         return f"{self}\n\n{wide.T.to_string(float_format='%.4g')}"
+
+    def _repr_html_(self) -> str:
+        columns = ["estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
+        names = [name for name in ("analysis", "scenario", "term", *columns) if name in self.table]
+        words = [paragraph(line) for line in str(self).split("\n")]
+        return framed(
+            "Values missing not at random",
+            [*words, folded("Pooled estimates by scenario", table(self.table[names]))],
+        )
 
 
 def _most(result: NotAtRandom, analysis: str) -> str:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.imputation.result import Imputations
+from bayesimp.markup import folded, framed, paragraph, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,6 +94,15 @@ class Sensitivity:
     def __repr__(self) -> str:
         wide = self.table.pivot_table("estimate", "term", "prior", sort=False)
         return f"{self}\n\n{wide.to_string(float_format='%.4g')}"
+
+    def _repr_html_(self) -> str:
+        columns = ["estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
+        names = [name for name in ("analysis", "prior", "term", *columns) if name in self.table]
+        words = [paragraph(line) for line in str(self).split("\n")]
+        return framed(
+            "Sensitivity to the prior",
+            [*words, folded("Pooled estimates by prior", table(self.table[names]))],
+        )
 
 
 def _most(table: pd.DataFrame, of: str, unit: str, reference: str) -> str:

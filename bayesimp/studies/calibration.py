@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.markup import Printed
 from bayesimp.priors import Priors
 from bayesimp.priors.centred import Centred
 from bayesimp.progress import progress_bar
@@ -40,7 +41,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Printed):
     """Ranks of a calibration.
 
     Attributes

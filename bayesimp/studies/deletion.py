@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.markup import Printed
 from bayesimp.messages import listing, suggestion
 from bayesimp.studies.mechanisms import (
     Sporadic,
@@ -31,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Deleted:
+class Deleted(Printed):
     """What `delete` took away.
 
     Attributes

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.markup import Printed
 from bayesimp.progress import progress_bar
 from bayesimp.studies.deletion import with_holes
 from bayesimp.table.incomplete import IncompleteData
@@ -24,7 +25,7 @@ __all__ = ["Overimputation", "overimpute"]
 
 
 @dataclass(frozen=True)
-class Overimputation:
+class Overimputation(Printed):
     """Observed values next to what was imputed for them.
 
     Attributes

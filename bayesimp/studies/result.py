@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bayesimp.errors import DataError
+from bayesimp.markup import Printed
 from bayesimp.studies import parts
 from bayesimp.studies.summaries import compare, summarise
 
@@ -18,7 +19,7 @@ __all__ = ["StudyResult", "read"]
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class StudyResult(Printed):
     """Results of a `Study`.
 
     Attributes

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from bayesimp.markup import framed, paragraph, table
 
 if TYPE_CHECKING:
     from bayesimp.table.incomplete import IncompleteData
@@ -43,15 +44,9 @@ def text(data: IncompleteData) -> str:
 
 def html(data: IncompleteData) -> str:
     """The same for notebooks."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in _header())
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(data)
-    )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in _notes(data) if note)
-    return (
-        f"<p><b>{escape(_headline(data))}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        + notes
-    )
+    rows = pd.DataFrame(_rows(data), columns=list(_header()))
+    notes = [paragraph(note) for note in _notes(data) if note]
+    return framed(_headline(data), [table(rows), *notes])
 
 
 def _headline(data: IncompleteData) -> str:

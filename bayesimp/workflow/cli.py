@@ -1,4 +1,4 @@
-"""The command `bayesimp`: demo, check, run, reproduce.
+"""The command `bayesimp`: demo, check, run, report, reproduce.
 
 Exit status: 0 done; 1 the data or the plan cannot be used, as a message says; 2 wrong usage; 130 interrupted, after
 writing what there was by then.
@@ -83,6 +83,16 @@ def run(options: argparse.Namespace) -> int:
     return _carry_out(plan, options.out, options.overwrite)
 
 
+def report(options: argparse.Namespace) -> int:
+    """Write the report of a run."""
+    from bayesimp.workflow.reporting import report_folder
+
+    with _waiting("Writing the report"):
+        path = report_folder(options.folder, options.out, not options.without_figures)
+    print(f"Written to {path}")
+    return DONE
+
+
 def demo(options: argparse.Namespace) -> int:
     """Carry out the plan that comes with the package, and comment on the results."""
     from bayesimp.workflow.folder import earlier_record
@@ -158,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Start with:  bayesimp demo --out demo_output",
     )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{demo,check,run,reproduce}")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="{demo,check,run,report,reproduce}"
+    )
 
     command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")
     _add_folder(command, Path("demo_output"))
@@ -172,6 +184,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("plan", type=Path, help="plan file (.toml)")
     _add_folder(command, None)
     command.set_defaults(command=run)
+
+    command = commands.add_parser("report", help="write a report of a run, from the folder it has left")
+    command.add_argument("folder", type=Path, metavar="DIR", help="folder of the results of a run")
+    text = "file to write: .html, .md or .docx (default: DIR/report.html)"
+    command.add_argument("--out", type=Path, default=None, metavar="FILE", help=text)
+    command.add_argument("--without-figures", action="store_true", help="tables and text only")
+    command.set_defaults(command=report)
 
     command = commands.add_parser("reproduce", help="run the simulations of a paper: its numbers beside ours")
     _add_reproduction(command)

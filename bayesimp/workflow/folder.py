@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from scipy import stats
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.errors import SpecificationError
+from bayesimp.report.versions import versions
 
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
@@ -29,18 +28,6 @@ __all__ = [
 ]  # fmt: skip
 
 RECORD = "run.json"
-PACKAGES = (
-    "numpy",
-    "scipy",
-    "pandas",
-    "numba",
-    "xarray",
-    "arviz-stats",
-    "pymc",
-    "nutpie",
-    "matplotlib",
-    "glmm",
-)
 
 
 @dataclass
@@ -134,17 +121,6 @@ def earlier_record(root: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and "bayesimp" in record else {}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages that the numbers depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def checksum(path: Path) -> str:

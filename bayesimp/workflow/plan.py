@@ -67,8 +67,8 @@ VARIANCE_SCALES = ("log", "sd", "variance", "median")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names
 
 
-def read_plan(path: str | Path) -> Plan:
-    """Read and check a plan.
+def read_plan(path: str | Path, with_table: bool = True) -> Plan:
+    """Read and check a plan; with_table: also that its table exists, which a plan kept with its results need not have.
 
     Raises
     ------
@@ -81,7 +81,8 @@ def read_plan(path: str | Path) -> Plan:
     problems: list[str] = []
     top = Section(record, "", problems)
     title = top.text("title", "")
-    data = _data(Section(top.table("data", why="it says where the table is"), "data", problems), path)
+    table = Section(top.table("data", why="it says where the table is"), "data", problems)
+    data = _data(table, path, with_table)
     model = read_model(
         Section(top.table("model", why="it says how to impute"), "model", problems), data.cluster
     )
@@ -116,7 +117,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
         ) from None
 
 
-def _data(section: Section, plan: Path) -> DataPlan:
+def _data(section: Section, plan: Path, with_table: bool) -> DataPlan:
     cluster = section.text("cluster", why="name the column that says which cluster a row belongs to")
     example = section.text("example", None, EXAMPLES)
     file = section.text("file", None)
@@ -137,11 +138,11 @@ def _data(section: Section, plan: Path) -> DataPlan:
     if separator == decimal:
         section.note("decimal", f"is {decimal!r}, as separator; fields and decimals need different signs")
     section.done()
-    path = _file(section, file, plan) if file and not example else None
+    path = _file(section, file, plan, with_table) if file and not example else None
     return DataPlan(cluster, path, example, families, plain, missing, separator, decimal)
 
 
-def _file(section: Section, file: str, plan: Path) -> Path:
+def _file(section: Section, file: str, plan: Path, with_table: bool) -> Path:
     path = Path(file)
     if path.suffix.lower() not in FORMATS:
         section.note("file", f"{file!r} is of no known format; possible endings: {', '.join(FORMATS)}")
@@ -150,7 +151,7 @@ def _file(section: Section, file: str, plan: Path) -> Path:
             "file",
             f"{file!r} leaves the folder of the plan; put the table there or below, or give an absolute path",
         )
-    elif not (plan.parent / path).is_file():
+    elif with_table and not (plan.parent / path).is_file():
         section.note("file", f"there is no file {plan.parent / path}")
     return (plan.parent / path).absolute()
 

@@ -133,6 +133,11 @@ class AnalysisPlan:
         given = {"trials": self.trials, "weights": self.weights, "offset": self.offset}
         return {key: column for key, column in given.items() if column is not None}
 
+    def options(self, cluster: str) -> dict[str, Any]:
+        """What `bayesimp.analysis.fit.fit_each` takes besides the formula; `cluster`: of the imputation model."""
+        own = {"family": self.family, "reml": self.reml, "cluster": cluster, "link": self.link}
+        return {**own, "quadrature": self.quadrature, **self.columns}
+
     @property
     def needed(self) -> tuple[str, ...]:
         """Every column that a row must have to be analysed."""

@@ -209,14 +209,7 @@ class _Watched:
 
 def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bool:
     """Fit, pool and write; False if that is not possible, which must not stop the other results."""
-    options: dict[str, Any] = {
-        "family": analysis.family,
-        "reml": analysis.reml,
-        "cluster": this.ready.data.cluster,
-        "link": analysis.link,
-        "quadrature": analysis.quadrature,
-        **analysis.columns,
-    }
+    options = analysis.options(this.ready.data.cluster)
     try:
         with this.step(f"analysis {analysis.name}", "Fitting"), progress_bar() as report:
             fits = fit_each(_Watched(imputations, report), str(analysis.formula), **options)

@@ -19,6 +19,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"priors\.(Diagonal|Fixed|Normal|Weak)\b(?:\([^()]*\))?", r'the type "\1" under [model.priors]'),
     (r"improper=True", "improper = true under [model.priors]"),
     (r"\bquadrature=(\d+)", r"quadrature = \1 under [[analysis]]"),
+    (r"`extend_until\(\)`, or more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"Ask for more draws \(draws=\)", "Ask for more draws: draws under [impute]"),
     (r"`extend\(\d*\)`", "a larger m under [impute]"),
     (rf"bi\.JointNormal\(data, {QUOTED}\)", r'formula = "\1" under [model]'),

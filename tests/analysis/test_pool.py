@@ -19,8 +19,8 @@ from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "pooling.json").read_text())
 COLUMNS = (
-    "term m estimate std.error statistic df p.value conf.low conf.high riv lambda fmi ubar b t dfcom".split()
-)
+    "term m estimate std.error statistic df p.value conf.low conf.high riv lambda fmi ubar b t dfcom mc.error"
+).split()
 
 
 @pytest.mark.parametrize("case", REFERENCE["scalars"])

@@ -79,3 +79,31 @@ def test_parameters_and_imputed_values_are_both_judged(which):
     with pytest.warns(StatisticalWarning, match="R-hat"):
         summary = cv.summarise(imputations(bad, good) if which == "parameter" else imputations(good, bad))
     assert not summary.converged and summary.worst_r_hat == pytest.approx(rank_rhat(bad), abs=2e-3)
+
+
+def test_r_hat_and_ess_are_arviz_on_the_same_draws():
+    """And would not pass for other definitions: unsplit R-hat, ESS of raw values, of other tails."""
+    import arviz as az
+
+    rng = np.random.default_rng(4)
+    x = np.cumsum(rng.normal(size=(4, 300, 3)), axis=1) * 0.05 + rng.standard_t(3, size=(4, 300, 3))
+    tree = xr.DataTree.from_dict(
+        {"/posterior": xr.Dataset({"a": (("chain", "draw", "k"), x)}, coords={"k": list("uvw")})}
+    )
+    ours = cv.diagnose(tree["posterior"].to_dataset())
+    ess = {name: az.ess(tree, **how)["a"].values for name, how in ESS.items()}
+    np.testing.assert_allclose(ours["r_hat"], az.rhat(tree)["a"].values, rtol=1e-12)
+    np.testing.assert_allclose(ours["ess_bulk"], ess["bulk"], rtol=1e-12)
+    np.testing.assert_allclose(ours["ess_tail"], ess["tail"], rtol=1e-12)
+    np.testing.assert_allclose(ours["mcse_mean"], az.mcse(tree)["a"].values, rtol=1e-12)
+    assert (np.abs(ess["raw"] / ours["ess_bulk"] - 1) > 0.01).any()
+    assert (np.abs(ess["other tail"] / ours["ess_tail"] - 1) > 0.01).any()
+    assert (np.abs(az.rhat(tree, method="identity")["a"].values - ours["r_hat"]) > 1e-3).any()
+
+
+ESS = {
+    "bulk": {"method": "bulk"},
+    "tail": {"method": "tail", "prob": (0.05, 0.95)},
+    "raw": {"method": "mean"},
+    "other tail": {"method": "tail", "prob": (0.25, 0.75)},
+}

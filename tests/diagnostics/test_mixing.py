@@ -11,6 +11,7 @@ from arviz_stats.base import array_stats
 
 from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.diagnostics.mixing import autocorrelation_time, normal_scores, r_hat_limit
+from bayesimp.workflow.words import in_plan_words
 
 
 def chains(rng, C, N, k, tau):
@@ -97,6 +98,8 @@ def test_verdicts(chained):
     few = verdict(chains(rng, 5, 50, 5, 1))  # 250 draws have no ESS of 400
     assert few.mixes and not few.converged and few.verdict.startswith("Mixes, too few draws")
     assert ("`extend(" in few.verdict and "`iterate(" in few.verdict) == chained
+    assert ("`extend_until()`" in few.verdict) == (not chained)
+    assert "draws under [impute]" in in_plan_words(few.verdict) or chained
     stuck = verdict(chains(rng, 5, 50, 5, 1) + 5.0 * np.arange(5)[:, None, None])
     assert not stuck.mixes and stuck.verdict.startswith("Does NOT mix") and "of x" in stuck.verdict
     cured = verdict(chains(rng, 5, 50, 5, 500), together={"together": ["a", "b"]})

@@ -359,7 +359,7 @@ def test_printed_summary(frame):
     assert rows["visits"] == ["normal*", "3", "0", "0", "0"]
     assert "* whole numbers with few values: read as normal" in text
     html = IncompleteData(frame.rename(columns={"x": "<x>"}), "school")._repr_html_()
-    assert "&lt;x&gt;" in html and "<td>50.0</td>" in html
+    assert "&lt;x&gt;" in html and ">50.0</td>" in html
 
 
 def test_share_is_not_rounded_to_none_or_all():

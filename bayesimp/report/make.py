@@ -1,0 +1,133 @@
+"""`report`: the whole document, and the files that are written of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bayesimp.errors import SpecificationError, must_be
+from bayesimp.report.assumptions import assumptions, sensitivity_sections
+from bayesimp.report.checklist import checklist
+from bayesimp.report.document import Document, Grid, Paragraph, ReportSection
+from bayesimp.report.facts import ReportFacts, gather
+from bayesimp.report.html import as_html
+from bayesimp.report.markdown import as_markdown
+from bayesimp.report.methods import methods
+from bayesimp.report.sections import convergence, missingness, model, plan, results
+from bayesimp.report.values import imputed
+from bayesimp.report.versions import versions
+
+if TYPE_CHECKING:
+    from bayesimp.imputation.result import Imputations
+
+__all__ = ["ENDINGS", "document", "report"]
+
+ENDINGS = (".html", ".md", ".docx")
+
+
+def report(
+    imputations: Imputations,
+    path: str | os.PathLike[str],
+    *,
+    analysis: Any = None,
+    title: str = "Multiple imputation: report",
+    sensitivity: Any = None,
+    mnar: Any = None,
+    overimputation: Any = None,
+    replicates: Any = None,
+    stated: Mapping[str, str] | None = None,
+    plan: str | None = None,
+    level: float = 0.95,
+    figures: bool = True,
+    **options: Any,
+) -> Path:
+    """Write a report of a run; see `Imputations.report`."""
+    must_be(imputations, "Imputations", "report")
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise SpecificationError(
+            f"report: {path.name!r} ends in none of {', '.join(ENDINGS)}, which say what is written."
+        )
+    if path.suffix.lower() == ".docx":
+        _pandoc()
+    facts = gather(
+        imputations, analysis=analysis, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,
+        replicates=replicates, stated=stated, plan=plan, level=level, figures=figures, options=options,
+    )  # fmt: skip
+    write(document(facts, title), path)
+    return path
+
+
+def document(facts: ReportFacts, title: str) -> Document:
+    """All sections in order."""
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    subtitle = f"bayesimp {version('bayesimp')}, {made}; the steps are those of TARMOS (Lee et al. 2021)"
+    sections = (
+        plan(facts), missingness(facts), assumptions(facts), model(facts), convergence(facts), imputed(facts),
+        results(facts), *sensitivity_sections(facts), events(facts), methods(facts), checklist(facts),
+        of_versions(facts),
+    )  # fmt: skip
+    return Document(title, subtitle, sections)
+
+
+def events(facts: ReportFacts) -> ReportSection:
+    """Everything that was not done as specified."""
+    if facts.events.empty:
+        return ReportSection("events", "Events", (Paragraph("None: everything was done as specified."),))
+    say = "What could not be done as specified, or what a reader should know, as the run recorded it."
+    return ReportSection(
+        "events", "Events", (Paragraph(say), Grid(facts.events, f"{len(facts.events)} events"))
+    )
+
+
+def of_versions(facts: ReportFacts) -> ReportSection:
+    """Versions then and now."""
+    then = {name: value for name, value in facts.imputations.attrs.items() if str(name).endswith("_version")}
+    rows = [
+        (f"{str(name).removesuffix('_version')} (imputation)", str(value)) for name, value in then.items()
+    ]
+    rows += [(f"{name} (this report)", value) for name, value in versions().items()]
+    return ReportSection(
+        "versions", "Versions", (Grid(pd.DataFrame(rows, columns=["what", "version"]), "Versions"),)
+    )
+
+
+def write(made: Document, path: Path) -> None:
+    """Write a document as its ending says; figures of Markdown into a folder beside it."""
+    ending = path.suffix.lower()
+    if ending == ".html":
+        path.write_text(as_html(made), encoding="utf-8")
+    elif ending == ".md":
+        folder = f"{path.stem}_figures"
+        text, figures = as_markdown(made, folder)
+        if figures:
+            (path.parent / folder).mkdir(exist_ok=True)
+        for name, png in figures.items():
+            (path.parent / folder / name).write_bytes(png)
+        path.write_text(text, encoding="utf-8")
+    else:
+        # by way of HTML, which holds the figures and names no file or address
+        command = [_pandoc(), "--from=html", "--to=docx", f"--output={path}"]
+        done = subprocess.run(command, input=as_html(made).encode(), capture_output=True, check=False)
+        if done.returncode:
+            raise SpecificationError(
+                f"report: pandoc could not write {path.name}: {done.stderr.decode().strip()}"
+            )
+
+
+def _pandoc() -> str:
+    found = which("pandoc")
+    if found is None:
+        raise SpecificationError(
+            "report: Word files are written by pandoc, which is not installed (or not on PATH). Install it, "
+            "or give a path that ends in .html, which Word opens, or in .md."
+        )
+    return found
