@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayesimp.report.document import Block, Bullets, Grid, Paragraph, ReportSection, drawing
+from bayesimp.report.document import Block, Bullets, Paragraph, ReportSection, Tabulated, drawing
 from bayesimp.report.facts import ReportFacts, SensitivityTable
 from bayesimp.report.sections import stated
 
@@ -174,7 +174,7 @@ def _sensitivity(
     ]
     columns = [name for name in given.table.columns if name in wanted or str(name).startswith("delta ")]
     blocks.append(
-        Grid(
+        Tabulated(
             _plain(given.table[columns]),
             f"Pooled estimates by {by}; change: in standard errors of the reference",
         )

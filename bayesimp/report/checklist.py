@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from bayesimp.report.document import Grid, Paragraph, ReportSection
+from bayesimp.report.document import Paragraph, ReportSection, Tabulated
 from bayesimp.report.facts import ReportFacts
 from bayesimp.report.sections import NOT_STATED, stated
 
@@ -34,7 +34,7 @@ def checklist(facts: ReportFacts) -> ReportSection:
         f"; {missing} are not stated, which report(..., stated={{...}}) takes." if missing else "."
     )
     return ReportSection(
-        "checklist", "Reporting checklist", (Paragraph(say), Grid(table, "Items and answers"))
+        "checklist", "Reporting checklist", (Paragraph(say), Tabulated(table, "Items and answers"))
     )
 
 

@@ -15,7 +15,17 @@ from bayesimp.errors import BayesimpError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Block", "Bullets", "Code", "Document", "Drawn", "Grid", "Paragraph", "ReportSection", "drawing"]
+__all__ = [
+    "Block",
+    "Bullets",
+    "Code",
+    "Document",
+    "Drawn",
+    "Tabulated",
+    "Paragraph",
+    "ReportSection",
+    "drawing",
+]
 
 DOTS = 110  # per inch of figures
 
@@ -42,7 +52,7 @@ class Code:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class Tabulated:
     """A table with a caption.
 
     Attributes
@@ -64,7 +74,7 @@ class Drawn:
     caption: str
 
 
-Block = Paragraph | Bullets | Code | Grid | Drawn
+Block = Paragraph | Bullets | Code | Tabulated | Drawn
 
 
 @dataclass(frozen=True)

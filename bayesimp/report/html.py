@@ -6,7 +6,16 @@ from base64 import b64encode
 from html import escape
 
 from bayesimp.markup import block, folded, paragraph, table
-from bayesimp.report.document import Block, Bullets, Code, Document, Drawn, Grid, Paragraph, ReportSection
+from bayesimp.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Drawn,
+    Paragraph,
+    ReportSection,
+    Tabulated,
+)
 
 __all__ = ["as_html"]
 
@@ -69,7 +78,7 @@ def _block(each: Block) -> str:
             said = escape(caption)
             image = f'<img alt="{said}" src="data:image/png;base64,{source}">'
             return f"<figure>{image}<figcaption>{said}</figcaption></figure>"
-        case Grid(frame, caption, True):
+        case Tabulated(frame, caption, True):
             return folded(caption, table(frame))
-        case Grid(frame, caption):
+        case Tabulated(frame, caption):
             return f'<p class="caption">{escape(caption)}</p>{table(frame)}'

@@ -16,7 +16,7 @@ import pandas as pd
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.report.assumptions import assumptions, sensitivity_sections
 from bayesimp.report.checklist import checklist
-from bayesimp.report.document import Document, Grid, Paragraph, ReportSection
+from bayesimp.report.document import Document, Paragraph, ReportSection, Tabulated
 from bayesimp.report.facts import ReportFacts, gather
 from bayesimp.report.html import as_html
 from bayesimp.report.markdown import as_markdown
@@ -84,7 +84,7 @@ def events(facts: ReportFacts) -> ReportSection:
         return ReportSection("events", "Events", (Paragraph("None: everything was done as specified."),))
     say = "What could not be done as specified, or what a reader should know, as the run recorded it."
     return ReportSection(
-        "events", "Events", (Paragraph(say), Grid(facts.events, f"{len(facts.events)} events"))
+        "events", "Events", (Paragraph(say), Tabulated(facts.events, f"{len(facts.events)} events"))
     )
 
 
@@ -96,7 +96,7 @@ def of_versions(facts: ReportFacts) -> ReportSection:
     ]
     rows += [(f"{name} (this report)", value) for name, value in versions().items()]
     return ReportSection(
-        "versions", "Versions", (Grid(pd.DataFrame(rows, columns=["what", "version"]), "Versions"),)
+        "versions", "Versions", (Tabulated(pd.DataFrame(rows, columns=["what", "version"]), "Versions"),)
     )
 
 

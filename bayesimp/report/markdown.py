@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 
 from bayesimp.markup import shown
-from bayesimp.report.document import Block, Bullets, Code, Document, Drawn, Grid, Paragraph, ReportSection
+from bayesimp.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Drawn,
+    Paragraph,
+    ReportSection,
+    Tabulated,
+)
 
 __all__ = ["as_markdown"]
 
@@ -44,7 +53,7 @@ def _block(each: Block, folder: str, figures: dict[str, bytes]) -> str:
             name = f"figure_{len(figures) + 1}.png"
             figures[name] = png
             return f"![{_escaped(caption)}]({folder}/{name})"
-        case Grid(frame, caption):
+        case Tabulated(frame, caption):
             head = [_escaped(str(name)) for name in frame.columns]
             rows = [
                 [_escaped(shown(value)) for value in row] for row in frame.itertuples(index=False, name=None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesimp.report.document import Block, Bullets, Code, Grid, Paragraph, ReportSection, drawing
+from bayesimp.report.document import Block, Bullets, Code, Paragraph, ReportSection, Tabulated, drawing
 from bayesimp.report.facts import STATED, Analysed, ReportFacts
 from bayesimp.report.references import EQUATIONS, NAMES
 
@@ -33,7 +33,7 @@ def plan(facts: ReportFacts) -> ReportSection:
     rows = [(each.name, each.formula, each.family) for each in facts.analyses]
     if rows:
         blocks.append(
-            Grid(
+            Tabulated(
                 pd.DataFrame(rows, columns=["analysis", "formula", "family"]),
                 "Analyses of the completed tables",
             )
@@ -64,12 +64,12 @@ def missingness(facts: ReportFacts) -> ReportSection:
     headline = repr(data).partition("\n")[0].removeprefix("IncompleteData: ")
     blocks: list[Block] = [
         Paragraph(f"The table has {headline}."),
-        Grid(summary, "By variable: clusters that are complete, lack the variable in some rows (sporadic) or in all rows "
+        Tabulated(summary, "By variable: clusters that are complete, lack the variable in some rows (sporadic) or in all rows "
                       "(systematic); missing cells and their share of the rows"),
     ]  # fmt: skip
     patterns = _patterns(facts)
     if len(patterns):
-        blocks.append(Grid(patterns, "Patterns of missing values, the most frequent first"))
+        blocks.append(Tabulated(patterns, "Patterns of missing values, the most frequent first"))
     related = _related(facts)
     if len(related):
         caption = (
@@ -77,14 +77,14 @@ def missingness(facts: ReportFacts) -> ReportSection:
             "largest differences in means, in standard deviations. Variables that predict missing values "
             "belong in the imputation model"
         )
-        blocks.append(Grid(related, caption))
+        blocks.append(Tabulated(related, caption))
     if facts.figures:
         from bayesimp.plots.missing import plot_missing
 
         blocks.append(drawing(partial(plot_missing, data), "Missing cells by variable and cluster. Grey: complete; blue, "
                               "darker with the share of rows: sporadic; hatched: systematic."))  # fmt: skip
     by_cluster = data.counts.T.rename_axis(columns=None).assign(rows=data.sizes).reset_index()
-    blocks.append(Grid(by_cluster, "Missing cells by cluster", folded=True))
+    blocks.append(Tabulated(by_cluster, "Missing cells by cluster", folded=True))
     blocks.append(
         Bullets(tuple(f"{STATED[key].capitalize()}: {stated(facts, key)}" for key in ("reasons", "flow")))
     )
@@ -150,7 +150,7 @@ def model(facts: ReportFacts) -> ReportSection:
         ]
         caption = "What the model of each variable contains of the others, as a conditional mean"
         blocks.append(
-            Grid(
+            Tabulated(
                 pd.DataFrame(rows, columns=["variable", "family", "contains", "effects of clusters"]), caption
             )
         )
@@ -194,7 +194,7 @@ def convergence(facts: ReportFacts) -> ReportSection:
             .reset_index()
         )
         which = f"{what}: {len(rows)} of {len(table)}, the largest R-hat first"
-        blocks.append(Grid(_rounded(rows), which, folded=True))
+        blocks.append(Tabulated(_rounded(rows), which, folded=True))
     if facts.figures:
         from bayesimp.plots.imputed_trace import plot_imputed_trace
         from bayesimp.plots.trace import plot_trace
@@ -240,18 +240,20 @@ def results(facts: ReportFacts) -> ReportSection:
 
 
 def _result(facts: ReportFacts, each: Analysed, number: int) -> ReportSection:
-    blocks: list[Block] = [Grid(each.table(facts.level), f"{each.formula}: pooled")]
+    blocks: list[Block] = [Tabulated(each.table(facts.level), f"{each.formula}: pooled")]
     if each.complete is None:
         blocks.append(Paragraph(f"Complete rows: {each.why}."))
     else:
         total = len(facts.imputations.data)
         caption = f"The same from the {each.rows:,} of {total:,} rows that are complete in its columns"
-        blocks.append(Grid(each.complete[0].to_frame(facts.level), caption))
+        blocks.append(Tabulated(each.complete[0].to_frame(facts.level), caption))
     if each.components is not None:
         caption = "Standard deviations and correlations, pooled on the logarithm and on Fisher's z"
-        blocks.append(Grid(each.component_table(facts.level), caption))
+        blocks.append(Tabulated(each.component_table(facts.level), caption))
         blocks += [Paragraph(f"{term}: {why}.") for term, why in each.components.notes.items()]
-    blocks.append(Grid(each.errors(facts.level), "Monte Carlo errors, and imputations needed", folded=True))
+    blocks.append(
+        Tabulated(each.errors(facts.level), "Monte Carlo errors, and imputations needed", folded=True)
+    )
     if doubts := _doubts(each):
         blocks.append(Paragraph(f"Note: {'; '.join(doubts)}."))
     if facts.figures:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.plots._variable import variable
-from bayesimp.report.document import Block, Grid, Paragraph, ReportSection, drawing
+from bayesimp.report.document import Block, Paragraph, ReportSection, Tabulated, drawing
 from bayesimp.report.facts import ReportFacts
 
 __all__ = ["compared", "imputed"]
@@ -26,12 +26,12 @@ def imputed(facts: ReportFacts) -> ReportSection:
     )]  # fmt: skip
     scales, levels = compared(facts)
     if len(scales):
-        blocks.append(Grid(scales, "Observed and imputed values: means and standard deviations (imputed: averaged "
+        blocks.append(Tabulated(scales, "Observed and imputed values: means and standard deviations (imputed: averaged "
                                    "over the imputations), the difference of means in observed standard "
                                    "deviations, and the share of imputed values outside the observed range"))  # fmt: skip
     if len(levels):
         blocks.append(
-            Grid(
+            Tabulated(
                 levels,
                 "Observed and imputed values: shares of levels (imputed: averaged over the imputations)",
             )
@@ -50,16 +50,16 @@ def imputed(facts: ReportFacts) -> ReportSection:
             "for them, and the share expected of a model that predicts well"
         )
         blocks.append(Paragraph(repr(facts.overimputation).partition("\n")[0] + "."))
-        blocks.append(Grid(facts.overimputation.by_variable(), caption))
+        blocks.append(Tabulated(facts.overimputation.by_variable(), caption))
     if facts.replicates is not None:
         caption = (
             "Replicates of observed values: clusters whose statistic lies in the outer 5 % of those that the model "
             "replicates, and how many at most are expected of a model that is right"
         )
-        blocks.append(Grid(facts.replicates.by_variable(), caption))
+        blocks.append(Tabulated(facts.replicates.by_variable(), caption))
         if len(facts.replicates.extreme):
             blocks.append(
-                Grid(facts.replicates.extreme, "These clusters, the most extreme first", folded=True)
+                Tabulated(facts.replicates.extreme, "These clusters, the most extreme first", folded=True)
             )
     return ReportSection("imputed", "Imputed and observed values", tuple(blocks))
 

@@ -138,7 +138,7 @@ def test_families_of_the_imputation_are_those_of_the_analysis():
     for family in ("ordinal", "categorical"):
         with pytest.raises(SpecificationError, match=f"no analysis of {family} responses"):
             fit_each(frames, "count ~ x + (1 | school)", family=family)
-    with pytest.raises(SpecificationError, match="names of columns"):
+    with pytest.raises(SpecificationError, match="takes the name of a column"):
         fit_each(frames, "count ~ x", family="poisson", offset=frames[0]["x"])
 
 
