@@ -64,8 +64,8 @@ def missingness(facts: ReportFacts) -> ReportSection:
     headline = repr(data).partition("\n")[0].removeprefix("IncompleteData: ")
     blocks: list[Block] = [
         Paragraph(f"The table has {headline}."),
-        Tabulated(summary, "By variable: clusters that are complete, lack the variable in some rows (sporadic) or in all rows "
-                      "(systematic); missing cells and their share of the rows"),
+        Tabulated(summary, "By variable: clusters that are complete, lack the variable in some rows (sporadic) or in "
+                      "all rows (systematic); missing cells and their share of the rows"),
     ]  # fmt: skip
     patterns = _patterns(facts)
     if len(patterns):
