@@ -10,13 +10,14 @@ messages know it; nothing else keeps a list of priors. There are four kinds, for
 
 A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must have `resolve`, `rescale`,
 `describe`, `draw` and `distribution`; these suffice for NUTS and for FCS with PyMC. `update` adds Gibbs sampling, and
-`density` lets NUTS run without PyMC. Everything else that the engines ask for has a default here.
+`density` lets NUTS run without PyMC; `elements` and `entries_logp` let it be a prior of a matrix with fixed entries
+(`JointLatent`). Everything else that the engines ask for has a default here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -28,6 +29,7 @@ from bayesimp.errors import SpecificationError
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
 __all__ = ["REGISTRY", "ComponentPrior", "CovariancePrior", "Prior", "names_of"]
 
@@ -185,6 +187,38 @@ class CovariancePrior(Prior, registered=False):
         """
         return None
 
+    def elements(self, d: int) -> Elements | None:
+        """The prior of S with fixed entries for element-wise steps (`bayesimp.priors.elements`); None if it has none."""
+        return None
+
+    def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """log p(log s, R) of the free entries, S = diag(s) R diag(s), up to a constant, in PyTensor, imported here.
+
+        Parameters
+        ----------
+        S, R, log_s
+            Variables (d, d), (d, d) and (d,).
+        free
+            Components whose standard deviation is free.
+
+        Raises
+        ------
+        SpecificationError
+            The prior does not have it.
+        """
+        raise SpecificationError(
+            f"{type(self).__name__} has no `entries_logp`: it cannot be the prior of a matrix with fixed entries."
+        )
+
+    @property
+    def has_correlations(self) -> bool:
+        """Whether components may be correlated; if not, a matrix with fixed entries has no free correlations."""
+        return True
+
+    def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> CovariancePrior:
+        """The prior after `change` is applied to it, or to the prior at the centre (`bayesimp.priors.centred`)."""
+        return change(self)
+
     def log_density(self, S: Array, where: str) -> Array:
         """log p(s, R) at matrices S = diag(s) R diag(s) (..., d, d): of standard deviations and correlations, so that a
         prior that is flat in them is constant.
@@ -295,6 +329,16 @@ class ComponentPrior(Prior, registered=False):
     def component_update(self, d: int) -> CovarianceUpdate | None:
         """The conjugate update of the diagonal matrix; None if there is none."""
         return None
+
+    def component_elements(self, d: int) -> Elements | None:
+        """The same of the diagonal matrix for the element-wise steps; see `CovariancePrior.elements`."""
+        return None
+
+    def component_entries_logp(self, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """log p of the free log standard deviations, in PyTensor; see `CovariancePrior.entries_logp`."""
+        raise SpecificationError(
+            f"{type(self).__name__} has no `component_entries_logp`: it cannot be the prior where variances are fixed."
+        )
 
     @property
     def components_are_conjugate(self) -> bool:
