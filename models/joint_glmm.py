@@ -3,7 +3,8 @@
     p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij)    factor k = 1..K, row j of cluster i
 
     eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z columns made of complete variables and of y_1 .. y_k-1
-    p_k: `Family.log_density` of families/;     normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
+    p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
+                                                as nodes: `Family.log_density` in families/
     b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
 
     beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py

@@ -6,7 +6,7 @@ messages know it; nothing else keeps a list of priors. There are four kinds, for
     CovariancePrior    a covariance matrix S (d, d), Sigma or Psi            resolve, rescale, describe, draw, ...
     CoefficientPrior   the fixed effects beta (p, r)                         priors/coefficients.py
     ScalePrior         a standard deviation, inside LKJ and Diagonal         priors/scales.py
-    ComponentPrior     every variance of a diagonal matrix, inside Diagonal
+    ComponentPrior     each variance, inside Diagonal                        priors/components.py
 
 A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must have `resolve`, `rescale`,
 `describe`, `draw` and `distribution`; these suffice for NUTS and for FCS with PyMC. `update` adds Gibbs sampling, and
@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bayesimp.priors.density import CovarianceDensity
     from bayesimp.priors.elements import Elements
 
-__all__ = ["REGISTRY", "ComponentPrior", "CovariancePrior", "Prior", "names_of"]
+__all__ = ["REGISTRY", "CovariancePrior", "Prior", "names_of"]
 
 Array = NDArray[np.float64]
 
@@ -215,6 +215,11 @@ class CovariancePrior(Prior, registered=False):
         """Whether components may be correlated; if not, a matrix with fixed entries has no free correlations."""
         return True
 
+    @property
+    def stated(self) -> CovariancePrior:
+        """The prior as it was stated; that of Psi is stated for the effects at centred columns of Z."""
+        return self
+
     def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> CovariancePrior:
         """The prior after `change` is applied to it, or to the prior at the centre (`bayesimp.priors.centred`)."""
         return change(self)
@@ -296,51 +301,3 @@ class CovariancePrior(Prior, registered=False):
     def variance_law(self) -> Any | None:
         """For d = 1, the distribution of the variance in SciPy; None if only draws can show it."""
         return None
-
-
-@dataclass(frozen=True)
-class ComponentPrior(Prior, registered=False):
-    """Prior of each variance of a diagonal matrix, as `Diagonal` takes it; S_11, ..., S_dd are independent."""
-
-    @abstractmethod
-    def resolve_components(self, sds: Array, where: str) -> Self:
-        """The same prior with one explicit number for each component; see `CovariancePrior.resolve`."""
-
-    @abstractmethod
-    def rescale_components(self, d: Array) -> Self:
-        """The prior of S_kk / d_k^2; d (d,) positive."""
-
-    @abstractmethod
-    def describe_components(self, names: Sequence[str]) -> str:
-        """The words that follow "diagonal, "; `names` (d,) label the components."""
-
-    @abstractmethod
-    def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
-        """(size, d) draws of the variances."""
-
-    @abstractmethod
-    def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
-        """The variances (d,), from variables ``<name>_...`` with these dimensions in the open PyMC model."""
-
-    @abstractmethod
-    def component_density(self, d: int) -> CovarianceDensity:
-        """Log density of the diagonal matrix on free parameters (d,)."""
-
-    def component_update(self, d: int) -> CovarianceUpdate | None:
-        """The conjugate update of the diagonal matrix; None if there is none."""
-        return None
-
-    def component_elements(self, d: int) -> Elements | None:
-        """The same of the diagonal matrix for the element-wise steps; see `CovariancePrior.elements`."""
-        return None
-
-    def component_entries_logp(self, log_s: Any, free: NDArray[np.int64]) -> Any:
-        """log p of the free log standard deviations, in PyTensor; see `CovariancePrior.entries_logp`."""
-        raise SpecificationError(
-            f"{type(self).__name__} has no `component_entries_logp`: it cannot be the prior where variances are fixed."
-        )
-
-    @property
-    def components_are_conjugate(self) -> bool:
-        """Whether there is a `component_update`."""
-        return type(self).component_update is not ComponentPrior.component_update

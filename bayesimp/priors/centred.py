@@ -74,6 +74,11 @@ class Centred(CovariancePrior, registered=False):
         back = np.linalg.inv(self.C)
         return self.prior.log_density(back @ S @ back.T, where)
 
+    @property
+    def stated(self) -> CovariancePrior:
+        """The prior at the centre."""
+        return self.prior
+
     def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> Centred:
         """The prior at the centre changed, C as it was."""
         return Centred(change(self.prior), self.C)

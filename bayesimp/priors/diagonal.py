@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, CovariancePrior, Prior
+from bayesimp.priors.base import CovariancePrior, Prior
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.scales import HalfT, ScalePrior
 
 if TYPE_CHECKING:

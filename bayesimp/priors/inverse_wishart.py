@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, CovariancePrior
+from bayesimp.priors.base import CovariancePrior
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.describe import numbers
 from bayesimp.priors.values import positive, positive_definite, symmetric, vector
 

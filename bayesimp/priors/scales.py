@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, Prior
+from bayesimp.priors.base import Prior
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.describe import labelled
 from bayesimp.priors.values import positive, vector
 

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, CovariancePrior
+from bayesimp.priors.base import CovariancePrior
+from bayesimp.priors.components import ComponentPrior
 
 SDS = np.array([0.7, 1.0, 1.6])
 V = np.array([[1.0, 0.3, 0.0], [0.3, 0.8, 0.1], [0.0, 0.1, 2.0]])
