@@ -36,7 +36,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from bayesimp import notation as dim
 from bayesimp.errors import SpecificationError
-from bayesimp.families.record import Given
+from bayesimp.families.record import GivenParameters
 from bayesimp.models.columns import Column
 from bayesimp.models.completed import Completed
 from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
@@ -218,7 +218,7 @@ def _log_density(
         raise SpecificationError(
             f"'{f.name}': the PyMC model has no density for family '{f.family}'. Use sampler='gibbs'."
         )
-    given = Given(f.name, f.link, trials, len(f.levels), parameters.scale, parameters.second)
+    given = GivenParameters(f.name, f.link, trials, len(f.levels), parameters.scale, parameters.second)
     return log_density(y, eta, given)
 
 

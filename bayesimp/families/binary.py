@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, ndtr
 
-from bayesimp.families.record import BINARY, SUCCESSES, Family, Given
+from bayesimp.families.record import BINARY, SUCCESSES, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["BERNOULLI", "BINOMIAL", "logit_of_mean"]
@@ -47,7 +47,7 @@ def _log_normal_cdf(x: Any) -> Any:
     )
 
 
-def _log_density(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_density(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     """y logit h - n log(1 + e^(logit h)) + log (n over y), which is 0 where all n = 1."""
     import pytensor.tensor as pt
 

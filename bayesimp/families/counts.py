@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bayesimp.families.auxiliary import SHAPE, shape_node
-from bayesimp.families.record import COUNTS, Family, Given
+from bayesimp.families.record import COUNTS, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["NEGATIVE_BINOMIAL", "POISSON", "log_negative_binomial", "log_poisson"]
@@ -46,11 +46,11 @@ def log_negative_binomial(y: Any, eta: Any, k: Any) -> Any:
     return ways + k * (pt.log(k) - total) + y * (eta - total)
 
 
-def _log_poisson(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_poisson(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     return log_poisson(y, eta[0])
 
 
-def _log_negative_binomial(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     return log_negative_binomial(y, eta[0], given.scale)
 
 

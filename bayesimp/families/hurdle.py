@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesimp.families.auxiliary import HURDLE, SHAPE, hu_node, shape_node
 from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON, log_negative_binomial, log_poisson
-from bayesimp.families.record import Given
+from bayesimp.families.record import GivenParameters
 from bayesimp.kernels.families import codes
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def _random(rng: np.random.Generator, size: Any, hu: Any, eta: Any, k: Any = Non
     return np.where(rng.random(size) < hu, 0.0, np.maximum(above, 1.0))
 
 
-def _log_poisson(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_poisson(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     return log_hurdle(y, log_poisson(y, eta[0]), log_above_zero(eta[0]), given.scale)
 
 
-def _log_negative_binomial(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     k = given.scale
     return log_hurdle(y, log_negative_binomial(y, eta[0], k), log_above_zero(eta[0], k), given.second)
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from bayesimp.families.auxiliary import CUTPOINTS
-from bayesimp.families.record import LEVELS, Family, Given
+from bayesimp.families.record import LEVELS, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["CATEGORICAL", "ORDINAL", "log_cumulative"]
@@ -51,11 +51,11 @@ def log_cumulative(eta: Any, levels: int, response: str = "") -> Any:
     return pt.concatenate([at_most[:, :1], between, above[:, -1:]], axis=1)
 
 
-def _log_ordinal(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_ordinal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     return log_cumulative(eta[0], given.levels, given.name)[np.arange(len(y)), y.astype(int)]
 
 
-def _log_categorical(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_categorical(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     import pytensor.tensor as pt
 
     log_p = pt.stack([pt.zeros_like(eta[0]), *eta], axis=1)

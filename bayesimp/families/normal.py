@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from bayesimp.families.record import NOTHING, REAL, Family, Given
+from bayesimp.families.record import NOTHING, REAL, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["NONE", "NORMAL", "log_normal"]
 
 
-def log_normal(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def log_normal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     """log N(y | eta, sigma^2)."""
     import pytensor.tensor as pt
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bayesimp.families.auxiliary import LOG_SCALE, SHAPE, SHAPE_WITH_UNIT, scale_node, shape_node
-from bayesimp.families.record import POSITIVE, Family, Given
+from bayesimp.families.record import POSITIVE, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LOGNORMAL"]
@@ -42,7 +42,7 @@ def _lognormal(data: Any, eta: Any) -> None:
     pm.LogNormal(data.name, mu=eta[:, 0], sigma=scale_node(), observed=data.y)
 
 
-def _log_gamma(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_gamma(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     """k log(k / mu) - log Gamma(k) + (k - 1) log y - k y / mu."""
     import pytensor.tensor as pt
 
@@ -50,7 +50,7 @@ def _log_gamma(y: Any, eta: Sequence[Any], given: Given) -> Any:
     return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
 
 
-def _log_inverse_gaussian(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_inverse_gaussian(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     """[log(k / (2 pi)) - 3 log y - k (y / mu - 1)^2 / y] / 2."""
     import pytensor.tensor as pt
 
@@ -58,7 +58,7 @@ def _log_inverse_gaussian(y: Any, eta: Sequence[Any], given: Given) -> Any:
     return 0.5 * (pt.log(k / (2 * np.pi)) - 3 * pt.log(y) - k * (y * pt.exp(-one) - 1) ** 2 / y)
 
 
-def _log_lognormal(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_lognormal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     import pytensor.tensor as pt
 
     sigma, log_y = given.scale, pt.log(y)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit
 
 from bayesimp.families.auxiliary import SHAPE, shape_node
-from bayesimp.families.record import PROPORTION, Family, Given
+from bayesimp.families.record import PROPORTION, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["BETA"]
@@ -27,7 +27,7 @@ def _beta(data: Any, eta: Any) -> None:
     pm.Beta(data.name, alpha=phi * pm.math.sigmoid(one), beta=phi * pm.math.sigmoid(-one), observed=data.y)
 
 
-def _log_density(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_density(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     """log of Gamma(phi) / (Gamma(a) Gamma(b)) y^(a-1) (1 - y)^(b-1), a = mu phi, b = (1 - mu) phi."""
     import pytensor.tensor as pt
 

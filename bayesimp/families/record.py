@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["BINARY", "COUNTS", "LEVELS", "NOTHING", "POSITIVE", "PROPORTION", "REAL", "SUCCESSES", "Auxiliary", "Family",
-           "Given", "Support"]  # fmt: skip
+           "GivenParameters", "Support"]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -126,7 +126,7 @@ class Auxiliary:
     has_unit: bool = False
 
 
-class Given(NamedTuple):
+class GivenParameters(NamedTuple):
     """What the density of one response needs besides its values and linear predictors (`Family.log_density`).
 
     Attributes
@@ -197,7 +197,7 @@ class Family:
         Its name in that package, and in R's ``glm``.
     log_density
         ``(y, eta, given) -> (n,) node``: log p(y | eta) of values y (n,), numbers or nodes, with ``eta`` the list of r
-        linear predictors (n,) and ``given`` a `Given`. PyTensor is imported inside it. None: PyMC's joint model
+        linear predictors (n,) and ``given`` a `GivenParameters`. PyTensor is imported inside it. None: PyMC's joint model
         (models/joint_glmm.py) refuses the family.
     simulate
         ``(variable, eta, rng) -> (n,)``: values given linear predictors ``eta`` (n, r), with ``variable`` a
@@ -223,7 +223,7 @@ class Family:
     spare_rows: int = 0
     fitted_by: Literal["", "linear", "laplace", "glmm"] = ""
     glmm_name: str = ""
-    log_density: Callable[[Any, Sequence[Any], Given], Any] | None = None
+    log_density: Callable[[Any, Sequence[Any], GivenParameters], Any] | None = None
     simulate: Callable[[Any, Array, np.random.Generator], Array] | None = None
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bayesimp.families.auxiliary import DEGREES_OF_FREEDOM, SCALE, df_node, scale_node
-from bayesimp.families.record import REAL, Family, Given
+from bayesimp.families.record import REAL, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["STUDENT"]
@@ -27,7 +27,7 @@ def _student(data: Any, eta: Any) -> None:
     pm.StudentT(data.name, nu=df_node(), mu=eta[:, 0], sigma=scale_node(), observed=data.y)
 
 
-def _log_density(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_density(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     import pytensor.tensor as pt
 
     sigma, nu = given.scale, given.second

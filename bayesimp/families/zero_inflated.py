@@ -15,7 +15,7 @@ from typing import Any
 
 from bayesimp.families.auxiliary import SHAPE, ZERO_INFLATION, shape_node, zi_node
 from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON, log_negative_binomial, log_poisson
-from bayesimp.families.record import Given
+from bayesimp.families.record import GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["ZERO_INFLATED_NEGATIVE_BINOMIAL", "ZERO_INFLATED_POISSON"]
@@ -43,14 +43,14 @@ def _log_zero_inflated(y: Any, count: Any, zi: Any) -> Any:
     return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(zi), count), count)
 
 
-def _log_poisson(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_poisson(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     import pytensor.tensor as pt
 
     zi = given.scale
     return _log_zero_inflated(y, pt.log1p(-zi) + log_poisson(y, eta[0]), zi)
 
 
-def _log_negative_binomial(y: Any, eta: Sequence[Any], given: Given) -> Any:
+def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     import pytensor.tensor as pt
 
     k, zi = given.scale, given.second
