@@ -4,6 +4,7 @@
 
     eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z columns made of complete variables and of y_1 .. y_k-1
     p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
+                                                as nodes: `Family.log_density` in families/
     b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
 
     beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py
@@ -25,7 +26,7 @@ deviation of 1; beta_<y>, sigma2_<y>, Psi and B are functions of it, in the unit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import pymc as pm
@@ -35,9 +36,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from bayesimp import notation as dim
 from bayesimp.errors import SpecificationError
-from bayesimp.families.binary import logit_of_mean
-from bayesimp.families.hurdle import log_above_zero, log_hurdle
-from bayesimp.families.levels import log_cumulative
+from bayesimp.families.record import GivenParameters
 from bayesimp.models.columns import Column
 from bayesimp.models.completed import Completed
 from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
@@ -213,61 +212,14 @@ def _weights(parts: Sequence[tuple[Ints, TensorVariable]], count: int) -> Tensor
 def _log_density(
     f: GLMMFactor, y: Column, eta: list, trials: Array, parameters: _Parameters
 ) -> TensorVariable:
-    """log p(y | eta) of each place."""
-    one, k, second = eta[0], cast(TensorVariable, parameters.scale), cast(TensorVariable, parameters.second)
-    match f.distribution.name:
-        case "normal" | "censored":
-            return -0.5 * ((y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi)
-        case "student":
-            nu, tail = second, 0.5 * (second + 1)
-            constant = pt.gammaln(tail) - pt.gammaln(0.5 * nu) - 0.5 * pt.log(np.pi * nu)
-            return constant - pt.log(k) - tail * pt.log1p(((y - one) / k) ** 2 / nu)
-        case "bernoulli" | "binomial":
-            logit = logit_of_mean(one, f.link)
-            ways = pt.gammaln(trials + 1) - pt.gammaln(y + 1) - pt.gammaln(trials - y + 1)
-            return y * logit - trials * pt.softplus(logit) + (ways if (trials != 1).any() else 0.0)
-        case "poisson":
-            return y * one - pt.exp(one) - pt.gammaln(y + 1)
-        case "negative_binomial":
-            total = pt.logaddexp(pt.log(k), one)
-            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
-            return ways + k * (pt.log(k) - total) + y * (one - total)
-        case "zero_inflated_poisson":
-            count = pt.log1p(-k) + y * one - pt.exp(one) - pt.gammaln(y + 1)
-            return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(k), count), count)
-        case "zero_inflated_negative_binomial":
-            total = pt.logaddexp(pt.log(k), one)
-            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
-            count = pt.log1p(-second) + ways + k * (pt.log(k) - total) + y * (one - total)
-            return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(second), count), count)
-        case "hurdle_poisson":
-            return log_hurdle(y, y * one - pt.exp(one) - pt.gammaln(y + 1), log_above_zero(one), k)
-        case "hurdle_negative_binomial":
-            total = pt.logaddexp(pt.log(k), one)
-            ways = pt.gammaln(y + k) - pt.gammaln(k) - pt.gammaln(y + 1)
-            return log_hurdle(
-                y, ways + k * (pt.log(k) - total) + y * (one - total), log_above_zero(one, k), second
-            )
-        case "lognormal":
-            log_y = pt.log(y)
-            return -0.5 * ((log_y - one) / k) ** 2 - pt.log(k) - 0.5 * np.log(2 * np.pi) - log_y
-        case "gamma":
-            return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
-        case "inverse_gaussian":
-            return 0.5 * (pt.log(k / (2 * np.pi)) - 3 * pt.log(y) - k * (y * pt.exp(-one) - 1) ** 2 / y)
-        case "beta":
-            a, b = k * pt.sigmoid(one), k * pt.sigmoid(-one)
-            return (
-                pt.gammaln(k) - pt.gammaln(a) - pt.gammaln(b) + (a - 1) * pt.log(y) + (b - 1) * pt.log1p(-y)
-            )
-        case "ordinal":
-            return log_cumulative(one, len(f.levels), f.name)[np.arange(len(y)), y.astype(int)]
-        case "categorical":
-            log_p = pt.stack([pt.zeros_like(one), *eta], axis=1)
-            return log_p[np.arange(len(y)), y.astype(int)] - pt.logsumexp(log_p, axis=1)
-    raise SpecificationError(
-        f"'{f.name}': the PyMC model has no density for family '{f.family}'. Use sampler='gibbs'."
-    )
+    """log p_k(y | eta) of each place, which is the family's."""
+    log_density = f.distribution.log_density
+    if log_density is None:
+        raise SpecificationError(
+            f"'{f.name}': the PyMC model has no density for family '{f.family}'. Use sampler='gibbs'."
+        )
+    given = GivenParameters(f.name, f.link, trials, len(f.levels), parameters.scale, parameters.second)
+    return log_density(y, eta, given)
 
 
 def _log_sum(weights: TensorVariable, places: ExpandedRows) -> TensorVariable:

@@ -38,7 +38,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from bayesimp.models.covariance import covariance
 from bayesimp.models.ops import effects
-from bayesimp.priors import LKJ, CovariancePrior, Diagonal, HuangWand, InverseWishart
+from bayesimp.priors import CovariancePrior
 
 __all__ = ["LatentData", "joint_latent", "restricted_covariance"]
 
@@ -125,7 +125,7 @@ def restricted_covariance(
         return covariance(name, prior, r, dims)
     free = np.flatnonzero(np.isnan(np.diagonal(entries)))
     i, j = np.tril_indices(r, -1)
-    pairs = np.isnan(entries[i, j]) & (not isinstance(prior, Diagonal))
+    pairs = np.isnan(entries[i, j]) & prior.has_correlations
     i, j = i[pairs], j[pairs]
     log_s = pt.zeros(r)
     if len(free):
@@ -138,53 +138,8 @@ def restricted_covariance(
     inside = pt.all(pt.gt(pt.linalg.eigvalsh(R, None), 1e-10))
     R = pt.switch(inside, R, pt.eye(r))
     S = R * pt.exp(log_s)[:, None] * pt.exp(log_s)[None, :]
-    pm.Potential(f"{name}_prior", pt.switch(inside, _log_prior(prior, S, R, log_s, free), -np.inf))
+    pm.Potential(f"{name}_prior", pt.switch(inside, prior.entries_logp(S, R, log_s, free), -np.inf))
     return pm.Deterministic(name, S, dims=dims)
-
-
-def _log_prior(
-    prior: CovariancePrior,
-    S: TensorVariable,
-    R: TensorVariable,
-    log_s: TensorVariable,
-    free: NDArray[np.int64],
-) -> TensorVariable:
-    """log p(log s, R), free entries only, up to a constant."""
-    K, logdet = pt.linalg.inv(S), pt.linalg.slogdet(S)[1]
-    match prior:
-        case InverseWishart():
-            nu, V = prior.numbers
-            r = len(V)
-            value = -0.5 * (nu + r + 1) * logdet - 0.5 * pt.sum(K * pt.as_tensor(np.linalg.inv(V)))
-            return value + (r + 1) * log_s[free].sum()
-        case HuangWand():
-            nu, scale = float(prior.nu), prior.scales
-            r = len(scale)
-            value = -0.5 * (nu + 2 * r) * logdet
-            value -= 0.5 * (nu + r) * pt.log(nu * pt.diagonal(K) + scale**-2.0).sum()
-            return value + (r + 1) * log_s[free].sum()
-        case LKJ(sd=sd):
-            correlations = (prior.eta - 1) * pt.linalg.slogdet(R)[1]
-            return correlations + _log_scales(sd, log_s, free)
-        case Diagonal(variances=InverseWishart() as variances):
-            nu, v = variances.numbers
-            v = v[free]
-            return (-nu * log_s[free] - pt.exp(-2 * log_s[free]) / (2 * v)).sum()
-        case Diagonal(variances=sd):
-            return _log_scales(sd, log_s, free)
-    raise TypeError(prior)
-
-
-def _log_scales(sd: Any, log_s: TensorVariable, free: NDArray[np.int64]) -> TensorVariable:
-    """log p of the free standard deviations, on the log scale."""
-    from bayesimp.kernels.covariance.density import HALF_NORMAL, HALF_T
-
-    z = pt.exp(log_s[free]) / sd.scales[free]
-    if sd.family == HALF_T:
-        log_p = -0.5 * (sd.degrees + 1) * pt.log1p(z * z / sd.degrees)
-    else:
-        log_p = -0.5 * z * z if sd.family == HALF_NORMAL else -z
-    return (log_p + log_s[free]).sum()
 
 
 # --- rows ---------------------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ binomial     y ~ Binomial(trials, h(eta))
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, ndtr
 
-from bayesimp.families.record import BINARY, SUCCESSES, Family
+from bayesimp.families.record import BINARY, SUCCESSES, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["BERNOULLI", "BINOMIAL", "logit_of_mean"]
@@ -45,13 +47,28 @@ def _log_normal_cdf(x: Any) -> Any:
     )
 
 
+def _log_density(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    """y logit h - n log(1 + e^(logit h)) + log (n over y), which is 0 where all n = 1."""
+    import pytensor.tensor as pt
+
+    logit, trials = logit_of_mean(eta[0], given.link), given.trials
+    ways = pt.gammaln(trials + 1) - pt.gammaln(y + 1) - pt.gammaln(trials - y + 1)
+    return y * logit - trials * pt.softplus(logit) + (ways if (trials != 1).any() else 0.0)
+
+
+def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return rng.binomial(v.trials, ndtr(eta[:, 0]) if v.link == "probit" else expit(eta[:, 0]))
+
+
 LINKS = {"logit": codes.LOGIT, "probit": codes.PROBIT}
 # with a coefficient for every row 0 and 1 are separated, which counts are not: one row more is needed in a cluster
 BERNOULLI = Family(
     "bernoulli", "two values", BINARY, LINKS, ("binary", "logistic"), _bernoulli,
     most_levels=2, takes_trials=True, spare_rows=1, fitted_by="laplace", glmm_name="binomial",
+    log_density=_log_density, simulate=_simulate,
 )  # fmt: skip
 BINOMIAL = Family(
     "binomial", "successes; binomial(n): out of the column n", SUCCESSES, LINKS, (), _binomial,
     takes_trials=True, column_of_trials=True, fitted_by="laplace", glmm_name="binomial",
+    log_density=_log_density, simulate=_simulate,
 )  # fmt: skip

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
+from bayesimp.families.normal import log_normal
 from bayesimp.families.record import REAL, Family
 from bayesimp.kernels.families import codes
 from bayesimp.messages import listing
@@ -33,7 +34,7 @@ CENSORING = ("left", "none", "right")
 
 CENSORED = Family(
     "censored", "numbers, some known only to lie beyond a limit", REAL, {"identity": codes.NORMAL}, spare_rows=5,
-    is_censored=True,
+    is_censored=True, log_density=log_normal,
 )  # fmt: skip
 
 

@@ -10,11 +10,13 @@ rarer than a count's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bayesimp.families.auxiliary import HURDLE, SHAPE, hu_node, shape_node
-from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
+from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON, log_negative_binomial, log_poisson
+from bayesimp.families.record import GivenParameters
 from bayesimp.kernels.families import codes
 
 if TYPE_CHECKING:
@@ -75,12 +77,21 @@ def _random(rng: np.random.Generator, size: Any, hu: Any, eta: Any, k: Any = Non
     return np.where(rng.random(size) < hu, 0.0, np.maximum(above, 1.0))
 
 
+def _log_poisson(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    return log_hurdle(y, log_poisson(y, eta[0]), log_above_zero(eta[0]), given.scale)
+
+
+def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    k = given.scale
+    return log_hurdle(y, log_negative_binomial(y, eta[0], k), log_above_zero(eta[0], k), given.second)
+
+
 HURDLE_POISSON = replace(
     POISSON, name="hurdle_poisson", words="0, 1, 2, ..., zeros apart", links={"log": codes.HURDLE_POISSON}, aliases=(),
-    response=_poisson, auxiliary=HURDLE, fitted_by="", glmm_name="",
+    response=_poisson, auxiliary=HURDLE, fitted_by="", glmm_name="", log_density=_log_poisson, simulate=None,
 )  # fmt: skip
 HURDLE_NEGATIVE_BINOMIAL = replace(
     NEGATIVE_BINOMIAL, name="hurdle_negative_binomial", words="0, 1, 2, ..., overdispersed, zeros apart",
     links={"log": codes.HURDLE_NEGATIVE_BINOMIAL}, aliases=(), response=_negative_binomial, auxiliary=SHAPE,
-    further=(HURDLE,), fitted_by="", glmm_name="",
+    further=(HURDLE,), fitted_by="", glmm_name="", log_density=_log_negative_binomial, simulate=None,
 )  # fmt: skip

@@ -6,10 +6,14 @@ categorical    P(y = l) ~ e^eta_l,                 eta_0 = 0,  eta_1..eta_(K-1) 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from scipy.special import expit
+
 from bayesimp.families.auxiliary import CUTPOINTS
-from bayesimp.families.record import LEVELS, Family
+from bayesimp.families.record import LEVELS, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["CATEGORICAL", "ORDINAL", "log_cumulative"]
@@ -47,11 +51,33 @@ def log_cumulative(eta: Any, levels: int, response: str = "") -> Any:
     return pt.concatenate([at_most[:, :1], between, above[:, -1:]], axis=1)
 
 
+def _log_ordinal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    return log_cumulative(eta[0], given.levels, given.name)[np.arange(len(y)), y.astype(int)]
+
+
+def _log_categorical(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    import pytensor.tensor as pt
+
+    log_p = pt.stack([pt.zeros_like(eta[0]), *eta], axis=1)
+    return log_p[np.arange(len(y)), y.astype(int)] - pt.logsumexp(log_p, axis=1)
+
+
+def _simulate_ordinal(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    cutpoints = np.concatenate([[0.0], np.cumsum(v.increments)])
+    return (rng.random(len(eta))[:, None] > expit(cutpoints - eta[:, :1])).sum(axis=1)
+
+
+def _simulate_categorical(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    """The largest of eta_l + Gumbel noise."""
+    gumbel = rng.gumbel(size=(len(eta), eta.shape[1] + 1))
+    return (np.column_stack([np.zeros(len(eta)), eta]) + gumbel).argmax(axis=1)
+
+
 ORDINAL = Family(
     "ordinal", "ordered category or whole numbers", LEVELS, {"logit": codes.ORDINAL}, (), _ordinal, CUTPOINTS,
-    least_levels=3, is_ordered=True,
+    least_levels=3, is_ordered=True, log_density=_log_ordinal, simulate=_simulate_ordinal,
 )  # fmt: skip
 CATEGORICAL = Family(
     "categorical", "any values, unordered", LEVELS, {"logit": codes.CATEGORICAL}, ("nominal",), _categorical,
-    least_levels=2, predictor_per_level=True,
+    least_levels=2, predictor_per_level=True, log_density=_log_categorical, simulate=_simulate_categorical,
 )  # fmt: skip

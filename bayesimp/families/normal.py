@@ -8,14 +8,32 @@ the cluster effects integrated out (`bayesimp.models.conditional_normal`), so th
 
 from __future__ import annotations
 
-from bayesimp.families.record import NOTHING, REAL, Family
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bayesimp.families.record import NOTHING, REAL, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
-__all__ = ["NONE", "NORMAL"]
+__all__ = ["NONE", "NORMAL", "log_normal"]
+
+
+def log_normal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    """log N(y | eta, sigma^2)."""
+    import pytensor.tensor as pt
+
+    sigma = given.scale
+    return -0.5 * ((y - eta[0]) / sigma) ** 2 - pt.log(sigma) - 0.5 * np.log(2 * np.pi)
+
+
+def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return eta[:, 0] + v.sd * rng.standard_normal(len(eta))
+
 
 # five degrees of freedom are left for the residual variance of a cluster
 NORMAL = Family(
     "normal", "any number", REAL, {"identity": codes.NORMAL}, ("gaussian",),
-    spare_rows=5, fitted_by="linear", glmm_name="gaussian",
+    spare_rows=5, fitted_by="linear", glmm_name="gaussian", log_density=log_normal, simulate=_simulate,
 )  # fmt: skip
 NONE = Family("none", "not imputed", NOTHING, {})

@@ -11,10 +11,13 @@ mu e^(sigma^2 / 2).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from bayesimp.families.auxiliary import LOG_SCALE, SHAPE, SHAPE_WITH_UNIT, scale_node, shape_node
-from bayesimp.families.record import POSITIVE, Family
+from bayesimp.families.record import POSITIVE, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["GAMMA", "INVERSE_GAUSSIAN", "LOGNORMAL"]
@@ -39,15 +42,51 @@ def _lognormal(data: Any, eta: Any) -> None:
     pm.LogNormal(data.name, mu=eta[:, 0], sigma=scale_node(), observed=data.y)
 
 
+def _log_gamma(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    """k log(k / mu) - log Gamma(k) + (k - 1) log y - k y / mu."""
+    import pytensor.tensor as pt
+
+    k, one = given.scale, eta[0]
+    return k * pt.log(k) - pt.gammaln(k) + (k - 1) * pt.log(y) - k * (one + y * pt.exp(-one))
+
+
+def _log_inverse_gaussian(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    """[log(k / (2 pi)) - 3 log y - k (y / mu - 1)^2 / y] / 2."""
+    import pytensor.tensor as pt
+
+    k, one = given.scale, eta[0]
+    return 0.5 * (pt.log(k / (2 * np.pi)) - 3 * pt.log(y) - k * (y * pt.exp(-one) - 1) ** 2 / y)
+
+
+def _log_lognormal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    import pytensor.tensor as pt
+
+    sigma, log_y = given.scale, pt.log(y)
+    return -0.5 * ((log_y - eta[0]) / sigma) ** 2 - pt.log(sigma) - 0.5 * np.log(2 * np.pi) - log_y
+
+
+def _simulate_gamma(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return rng.gamma(v.shape, np.exp(eta[:, 0]) / v.shape)
+
+
+def _simulate_inverse_gaussian(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return rng.wald(np.exp(eta[:, 0]), v.shape)
+
+
+def _simulate_lognormal(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return np.exp(eta[:, 0] + v.sd * rng.standard_normal(len(eta)))
+
+
 GAMMA = Family(
     "gamma", "positive numbers", POSITIVE, {"log": codes.GAMMA}, (), _gamma, SHAPE,
-    as_predictor="log", fitted_by="glmm", glmm_name="gamma",
+    as_predictor="log", fitted_by="glmm", glmm_name="gamma", log_density=_log_gamma, simulate=_simulate_gamma,
 )  # fmt: skip
 INVERSE_GAUSSIAN = Family(
     "inverse_gaussian", "positive numbers", POSITIVE, {"log": codes.INVERSE_GAUSSIAN}, (), _inverse_gaussian,
     SHAPE_WITH_UNIT, as_predictor="log", fitted_by="glmm", glmm_name="inversegaussian",
+    log_density=_log_inverse_gaussian, simulate=_simulate_inverse_gaussian,
 )  # fmt: skip
 LOGNORMAL = Family(
     "lognormal", "positive numbers", POSITIVE, {"log": codes.LOGNORMAL}, ("log_normal",), _lognormal, LOG_SCALE,
-    as_predictor="log",
+    as_predictor="log", log_density=_log_lognormal, simulate=_simulate_lognormal,
 )  # fmt: skip

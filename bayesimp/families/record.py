@@ -9,15 +9,15 @@ A family without kernel codes has no compiled density. It is imputed through met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["BINARY", "COUNTS", "LEVELS", "NOTHING", "POSITIVE", "PROPORTION", "REAL", "SUCCESSES", "Auxiliary", "Family",
-           "Support"]  # fmt: skip
+           "GivenParameters", "Support"]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -126,6 +126,29 @@ class Auxiliary:
     has_unit: bool = False
 
 
+class GivenParameters(NamedTuple):
+    """What the density of one response needs besides its values and linear predictors (`Family.log_density`).
+
+    Attributes
+    ----------
+    name, link
+        Of the response.
+    trials
+        (n,) of binomials, else 1.
+    levels
+        Number of levels of its values, 0 if it has none.
+    scale, second
+        The residual standard deviation, scale or shape, and a parameter after it, as nodes; None where there is none.
+    """
+
+    name: str
+    link: str
+    trials: Array
+    levels: int
+    scale: Any = None
+    second: Any = None
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """A family of distributions of a response given its linear predictors.
@@ -172,6 +195,13 @@ class Family:
         empty if it is none.
     glmm_name
         Its name in that package, and in R's ``glm``.
+    log_density
+        ``(y, eta, given) -> (n,) node``: log p(y | eta) of values y (n,), numbers or nodes, with ``eta`` the list of r
+        linear predictors (n,) and ``given`` a `GivenParameters`. PyTensor is imported inside it. None: PyMC's joint model
+        (models/joint_glmm.py) refuses the family.
+    simulate
+        ``(variable, eta, rng) -> (n,)``: values given linear predictors ``eta`` (n, r), with ``variable`` a
+        `bayesimp.studies.design.SimulatedVariable`. None: `bayesimp.studies.Design` refuses the family.
     """
 
     name: str
@@ -193,6 +223,8 @@ class Family:
     spare_rows: int = 0
     fitted_by: Literal["", "linear", "laplace", "glmm"] = ""
     glmm_name: str = ""
+    log_density: Callable[[Any, Sequence[Any], GivenParameters], Any] | None = None
+    simulate: Callable[[Any, Array, np.random.Generator], Array] | None = None
 
     @property
     def is_normal(self) -> bool:

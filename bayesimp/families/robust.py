@@ -9,10 +9,13 @@ mean, divided by its standard deviation, as normal ones do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from bayesimp.families.auxiliary import DEGREES_OF_FREEDOM, SCALE, df_node, scale_node
-from bayesimp.families.record import REAL, Family
+from bayesimp.families.record import REAL, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["STUDENT"]
@@ -24,7 +27,20 @@ def _student(data: Any, eta: Any) -> None:
     pm.StudentT(data.name, nu=df_node(), mu=eta[:, 0], sigma=scale_node(), observed=data.y)
 
 
+def _log_density(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    import pytensor.tensor as pt
+
+    sigma, nu = given.scale, given.second
+    tail = 0.5 * (nu + 1)
+    constant = pt.gammaln(tail) - pt.gammaln(0.5 * nu) - 0.5 * pt.log(np.pi * nu)
+    return constant - pt.log(sigma) - tail * pt.log1p(((y - eta[0]) / sigma) ** 2 / nu)
+
+
+def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return eta[:, 0] + v.sd * rng.standard_t(v.shape, len(eta))
+
+
 STUDENT = Family(
     "student", "numbers, some far out", REAL, {"identity": codes.STUDENT}, ("student_t", "t"), _student, SCALE,
-    further=(DEGREES_OF_FREEDOM,),
+    further=(DEGREES_OF_FREEDOM,), log_density=_log_density, simulate=_simulate,
 )  # fmt: skip

@@ -9,11 +9,13 @@ variable (whether it is 0, and the count where it is not).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from bayesimp.families.auxiliary import SHAPE, ZERO_INFLATION, shape_node, zi_node
-from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON
+from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON, log_negative_binomial, log_poisson
+from bayesimp.families.record import GivenParameters
 from bayesimp.kernels.families import codes
 
 __all__ = ["ZERO_INFLATED_NEGATIVE_BINOMIAL", "ZERO_INFLATED_POISSON"]
@@ -34,13 +36,34 @@ def _negative_binomial(data: Any, eta: Any) -> None:
     )
 
 
+def _log_zero_inflated(y: Any, count: Any, zi: Any) -> Any:
+    """log p(y) from log((1 - zi) p(y)) of a count, as a node of PyTensor."""
+    import pytensor.tensor as pt
+
+    return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(zi), count), count)
+
+
+def _log_poisson(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    import pytensor.tensor as pt
+
+    zi = given.scale
+    return _log_zero_inflated(y, pt.log1p(-zi) + log_poisson(y, eta[0]), zi)
+
+
+def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
+    import pytensor.tensor as pt
+
+    k, zi = given.scale, given.second
+    return _log_zero_inflated(y, pt.log1p(-zi) + log_negative_binomial(y, eta[0], k), zi)
+
+
 ZERO_INFLATED_POISSON = replace(
     POISSON, name="zero_inflated_poisson", words="0, 1, 2, ..., many of them 0",
     links={"log": codes.ZERO_INFLATED_POISSON}, aliases=("zip",), response=_poisson, auxiliary=ZERO_INFLATION,
-    fitted_by="", glmm_name="",
+    fitted_by="", glmm_name="", log_density=_log_poisson, simulate=None,
 )  # fmt: skip
 ZERO_INFLATED_NEGATIVE_BINOMIAL = replace(
     NEGATIVE_BINOMIAL, name="zero_inflated_negative_binomial", words="0, 1, 2, ..., overdispersed, many of them 0",
     links={"log": codes.ZERO_INFLATED_NEGATIVE_BINOMIAL}, aliases=("zinb",), response=_negative_binomial, auxiliary=SHAPE,
-    further=(ZERO_INFLATION,), fitted_by="", glmm_name="",
+    further=(ZERO_INFLATION,), fitted_by="", glmm_name="", log_density=_log_negative_binomial, simulate=None,
 )  # fmt: skip

@@ -164,6 +164,11 @@ class Method:
         return self.donors is not None
 
     @property
+    def may_bound(self) -> bool:
+        """Whether bounds have a meaning: for values drawn from a normal distribution, or matched."""
+        return self.matches or any(FAMILIES[family].is_normal for family in self.families)
+
+    @property
     def joint(self) -> bool:
         """Whether it imputes several variables as one block."""
         return False

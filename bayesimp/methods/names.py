@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.registry import FAMILIES
 from bayesimp.messages import closest
 from bayesimp.methods.base import OPTIONS, Method, all_families, censored_families
 from bayesimp.methods.cluster_level import ClusterLevel
@@ -120,9 +121,8 @@ def markdown() -> str:
 def _row(method: Method) -> dict[str, str]:
     every, limited = set(all_families()), set(censored_families())
     named = {frozenset(every): "all", frozenset(every - limited): f"all but {', '.join(sorted(limited))}"}
-    links = method.links if {"bernoulli", "binomial"} & set(method.families) and not method.matches else ()
-    bounded = "normal" in method.families or method.matches
-    options = [o for o in OPTIONS if o in method.options and (o != "bounds" or bounded)]
+    links = () if method.matches or all(len(FAMILIES[f].links) < 2 for f in method.families) else method.links
+    options = [o for o in OPTIONS if o in method.options and (o != "bounds" or method.may_bound)]
     random = {"required": "yes", "optional": "of all that vary within clusters", "none": "no"}[method.random]
     return {
         "method": method.name,

@@ -23,8 +23,9 @@ To write your own prior, subclass `CovariancePrior` (`bayesimp.priors.base`); it
 
 from __future__ import annotations
 
-from bayesimp.priors.base import ComponentPrior, CovariancePrior
+from bayesimp.priors.base import CovariancePrior
 from bayesimp.priors.coefficients import CoefficientPrior, Flat, Normal, Weak
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.contextual import Contextual
 from bayesimp.priors.diagonal import Diagonal
 from bayesimp.priors.fixed import Fixed

@@ -6,19 +6,20 @@ messages know it; nothing else keeps a list of priors. There are four kinds, for
     CovariancePrior    a covariance matrix S (d, d), Sigma or Psi            resolve, rescale, describe, draw, ...
     CoefficientPrior   the fixed effects beta (p, r)                         priors/coefficients.py
     ScalePrior         a standard deviation, inside LKJ and Diagonal         priors/scales.py
-    ComponentPrior     every variance of a diagonal matrix, inside Diagonal
+    ComponentPrior     each variance, inside Diagonal                        priors/components.py
 
 A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must have `resolve`, `rescale`,
 `describe`, `draw` and `distribution`; these suffice for NUTS and for FCS with PyMC. `update` adds Gibbs sampling, and
-`density` lets NUTS run without PyMC. Everything else that the engines ask for has a default here.
+`density` lets NUTS run without PyMC; `elements` and `entries_logp` let it be a prior of a matrix with fixed entries
+(`JointLatent`). Everything else that the engines ask for has a default here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,9 @@ from bayesimp.errors import SpecificationError
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
-__all__ = ["REGISTRY", "ComponentPrior", "CovariancePrior", "Prior", "names_of"]
+__all__ = ["REGISTRY", "CovariancePrior", "Prior", "names_of"]
 
 Array = NDArray[np.float64]
 
@@ -185,6 +187,43 @@ class CovariancePrior(Prior, registered=False):
         """
         return None
 
+    def elements(self, d: int) -> Elements | None:
+        """The prior of S with fixed entries for element-wise steps (`bayesimp.priors.elements`); None if it has none."""
+        return None
+
+    def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """log p(log s, R) of the free entries, S = diag(s) R diag(s), up to a constant, in PyTensor, imported here.
+
+        Parameters
+        ----------
+        S, R, log_s
+            Variables (d, d), (d, d) and (d,).
+        free
+            Components whose standard deviation is free.
+
+        Raises
+        ------
+        SpecificationError
+            The prior does not have it.
+        """
+        raise SpecificationError(
+            f"{type(self).__name__} has no `entries_logp`: it cannot be the prior of a matrix with fixed entries."
+        )
+
+    @property
+    def has_correlations(self) -> bool:
+        """Whether components may be correlated; if not, a matrix with fixed entries has no free correlations."""
+        return True
+
+    @property
+    def stated(self) -> CovariancePrior:
+        """The prior as it was stated; that of Psi is stated for the effects at centred columns of Z."""
+        return self
+
+    def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> CovariancePrior:
+        """The prior after `change` is applied to it, or to the prior at the centre (`bayesimp.priors.centred`)."""
+        return change(self)
+
     def log_density(self, S: Array, where: str) -> Array:
         """log p(s, R) at matrices S = diag(s) R diag(s) (..., d, d): of standard deviations and correlations, so that a
         prior that is flat in them is constant.
@@ -262,41 +301,3 @@ class CovariancePrior(Prior, registered=False):
     def variance_law(self) -> Any | None:
         """For d = 1, the distribution of the variance in SciPy; None if only draws can show it."""
         return None
-
-
-@dataclass(frozen=True)
-class ComponentPrior(Prior, registered=False):
-    """Prior of each variance of a diagonal matrix, as `Diagonal` takes it; S_11, ..., S_dd are independent."""
-
-    @abstractmethod
-    def resolve_components(self, sds: Array, where: str) -> Self:
-        """The same prior with one explicit number for each component; see `CovariancePrior.resolve`."""
-
-    @abstractmethod
-    def rescale_components(self, d: Array) -> Self:
-        """The prior of S_kk / d_k^2; d (d,) positive."""
-
-    @abstractmethod
-    def describe_components(self, names: Sequence[str]) -> str:
-        """The words that follow "diagonal, "; `names` (d,) label the components."""
-
-    @abstractmethod
-    def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
-        """(size, d) draws of the variances."""
-
-    @abstractmethod
-    def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
-        """The variances (d,), from variables ``<name>_...`` with these dimensions in the open PyMC model."""
-
-    @abstractmethod
-    def component_density(self, d: int) -> CovarianceDensity:
-        """Log density of the diagonal matrix on free parameters (d,)."""
-
-    def component_update(self, d: int) -> CovarianceUpdate | None:
-        """The conjugate update of the diagonal matrix; None if there is none."""
-        return None
-
-    @property
-    def components_are_conjugate(self) -> bool:
-        """Whether there is a `component_update`."""
-        return type(self).component_update is not ComponentPrior.component_update

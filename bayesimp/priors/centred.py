@@ -22,7 +22,7 @@ Without an intercept in Z, (0 + x | g), the origin of x is part of the model, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,15 @@ class Centred(CovariancePrior, registered=False):
         """log p(s, R) of C^-1 S C^-T, the matrix at the centre, for which the prior is stated."""
         back = np.linalg.inv(self.C)
         return self.prior.log_density(back @ S @ back.T, where)
+
+    @property
+    def stated(self) -> CovariancePrior:
+        """The prior at the centre."""
+        return self.prior
+
+    def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> Centred:
+        """The prior at the centre changed, C as it was."""
+        return Centred(change(self.prior), self.C)
 
     def moved(self, C: Array) -> CovariancePrior:
         """The prior of C^-1 S C^-T for the C of this prior, which is the prior at the centre."""

@@ -73,6 +73,20 @@ class CoefficientPrior(Prior, registered=False):
             The numbers do not fit (p, r).
         """
 
+    def latent_precision(
+        self, scale: Any, r: int, G: Array, intercept: int, where: str
+    ) -> tuple[Array, Array]:
+        """`precision` for latent variables, whose columns of X are not standardised on the working scale.
+
+        Parameters
+        ----------
+        G
+            (p, p), G beta_w the coefficients of standardised columns, to which `in_predictor_units` refers.
+        intercept
+            Its place among them, or -1.
+        """
+        return self.precision(scale, r, where)
+
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Array | None:
         """(size, \\*shape) draws of coefficients with this shape; None if the prior cannot be drawn from."""
@@ -292,6 +306,14 @@ class Weak(CoefficientPrior):
         p = len(scale.T)
         sd = self.standard_deviations(p, r, getattr(scale, "intercept", 0))
         return np.diag(1.0 / sd.T.ravel() ** 2), np.zeros(r * p)
+
+    def latent_precision(
+        self, scale: Any, r: int, G: Array, intercept: int, where: str
+    ) -> tuple[Array, Array]:
+        """I_r kron G' diag(1/sd^2) G (r p, r p), and 0 (r p,)."""
+        sd = self.standard_deviations(len(G), 1, intercept)[:, 0]
+        Q = G.T @ (G / sd[:, None] ** 2)
+        return np.asarray(np.kron(np.eye(r), (Q + Q.T) / 2), dtype=float), np.zeros(r * len(G))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
         """None: see `no_draws`."""

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, CovariancePrior, Prior
+from bayesimp.priors.base import CovariancePrior, Prior
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.scales import HalfT, ScalePrior
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
 __all__ = ["Diagonal"]
 
@@ -71,6 +73,19 @@ class Diagonal(CovariancePrior):
     def density(self, d: int, where: str) -> CovarianceDensity:
         """Log density of the variances on free parameters (d,)."""
         return self.variances.component_density(d)
+
+    def elements(self, d: int) -> Elements | None:
+        """The variances' prior where some are fixed, for element-wise steps, or None."""
+        return self.variances.component_elements(d)
+
+    def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """The density of the free standard deviations."""
+        return self.variances.component_entries_logp(log_s, free)
+
+    @property
+    def has_correlations(self) -> bool:
+        """False."""
+        return False
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
         """A Deterministic (d, d) of the variances."""

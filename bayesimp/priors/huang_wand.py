@@ -24,6 +24,7 @@ from bayesimp.priors.values import positive, vector
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
 __all__ = ["HuangWand"]
 
@@ -82,6 +83,24 @@ class HuangWand(Scaled, CovariancePrior):
         from bayesimp.priors.density import MatrixDensity
 
         return MatrixDensity(d, True, huang_wand, (float(self.nu), vector(self.scales, d, "HuangWand")))
+
+    def elements(self, d: int) -> Elements:
+        """The prior of a matrix with fixed entries, for element-wise steps."""
+        from bayesimp.kernels.latent.residual import HUANG_WAND
+        from bayesimp.priors.elements import Elements
+
+        return Elements(HUANG_WAND, float(self.nu), np.zeros((d, d)), self.scales)
+
+    def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """The density of the module, a integrated out: |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + 1/scale_k^2)^-(nu+d)/2."""
+        import pytensor.tensor as pt
+
+        K, logdet = pt.linalg.inv(S), pt.linalg.slogdet(S)[1]
+        nu, scale = float(self.nu), self.scales
+        d = len(scale)
+        value = -0.5 * (nu + 2 * d) * logdet
+        value -= 0.5 * (nu + d) * pt.log(nu * pt.diagonal(K) + scale**-2.0).sum()
+        return value + (d + 1) * log_s[free].sum()
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
         """`bayesimp.models.covariance.HuangWandCovariance`."""

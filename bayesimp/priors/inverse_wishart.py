@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, CovariancePrior
+from bayesimp.priors.base import CovariancePrior
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.describe import numbers
 from bayesimp.priors.values import positive, positive_definite, symmetric, vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
 __all__ = ["InverseWishart"]
 
@@ -119,6 +121,24 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         nu, V = self.numbers
         return MatrixDensity(d, True, inverse_wishart, (nu, symmetric(np.linalg.inv(V))))
 
+    def elements(self, d: int) -> Elements:
+        """The prior of a matrix with fixed entries, for element-wise steps."""
+        from bayesimp.kernels.latent.residual import INVERSE_WISHART
+        from bayesimp.priors.elements import Elements
+
+        nu, V = self.numbers
+        return Elements(INVERSE_WISHART, nu, np.linalg.inv(V), np.ones(d))
+
+    def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """The density of the module, with ds_k^2 dS_kj = 2 s_k^(d+1) ds_k dR_kj: (d + 1) log s_k of each free s_k."""
+        import pytensor.tensor as pt
+
+        K, logdet = pt.linalg.inv(S), pt.linalg.slogdet(S)[1]
+        nu, V = self.numbers
+        d = len(V)
+        value = -0.5 * (nu + d + 1) * logdet - 0.5 * pt.sum(K * pt.as_tensor(np.linalg.inv(V)))
+        return value + (d + 1) * log_s[free].sum()
+
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
         """`bayesimp.models.covariance.InverseWishartCovariance`."""
         from bayesimp.models.covariance import InverseWishartCovariance, scale_data
@@ -206,3 +226,19 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
         nu, v = self.numbers
         return CovarianceUpdate(DIAGONAL_INVERSE_GAMMA, nu, np.diag(1.0 / v), np.ones(d))
+
+    def component_elements(self, d: int) -> Elements:
+        """The prior of a diagonal matrix with fixed entries, for element-wise steps."""
+        from bayesimp.kernels.latent.residual import INVERSE_GAMMAS
+        from bayesimp.priors.elements import Elements
+
+        nu, v = self.numbers
+        return Elements(INVERSE_GAMMAS, nu, np.diag(np.broadcast_to(1.0 / v, d)), np.ones(d))
+
+    def component_entries_logp(self, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """log InvGamma(s_k^2 | nu/2, 1/(2v)) + 2 log s_k of each free s_k."""
+        import pytensor.tensor as pt
+
+        nu, v = self.numbers
+        v = v[free]
+        return (-nu * log_s[free] - pt.exp(-2 * log_s[free]) / (2 * v)).sum()

@@ -19,6 +19,7 @@ from bayesimp.priors.values import positive, vector
 
 if TYPE_CHECKING:
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
 __all__ = ["LKJ"]
 
@@ -77,6 +78,18 @@ class LKJ(CovariancePrior):
 
         numbers = float(self.eta), vector(self.sd.scales, d, "LKJ"), self.sd.degrees, self.sd.family
         return MatrixDensity(d, False, lkj, numbers)
+
+    def elements(self, d: int) -> Elements | None:
+        """The prior of a matrix with fixed entries, for element-wise steps: that of standard deviations, and eta."""
+        scales = self.sd.component_elements(d)
+        return scales and scales._replace(eta=float(self.eta))
+
+    def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """(eta - 1) log |R| and the density of the free standard deviations."""
+        import pytensor.tensor as pt
+
+        correlations = (self.eta - 1) * pt.linalg.slogdet(R)[1]
+        return correlations + self.sd.component_entries_logp(log_s, free)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
         """`bayesimp.models.covariance.LKJCovariance`."""

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.priors.base import ComponentPrior, Prior
+from bayesimp.priors.base import Prior
+from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.describe import labelled
 from bayesimp.priors.values import positive, vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.priors.density import CovarianceDensity
+    from bayesimp.priors.elements import Elements
 
 __all__ = ["Exponential", "HalfNormal", "HalfT", "ScalePrior", "Scaled"]
 
@@ -137,6 +139,24 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
 
         return DiagonalDensity(d, self.degrees, vector(self.scales, d, type(self).__name__), self.family)
 
+    def component_elements(self, d: int) -> Elements:
+        """The standard deviations' prior where some are fixed, for element-wise steps."""
+        from bayesimp.kernels.latent.residual import SCALES
+        from bayesimp.priors.elements import Elements
+
+        return Elements(SCALES, self.degrees, np.zeros((d, d)), self.scales, 1.0, self.family)
+
+    @abstractmethod
+    def log_p(self, z: Any) -> Any:
+        """log density of a standard deviation over its scale, z, up to a constant, in PyTensor."""
+
+    def component_entries_logp(self, log_s: Any, free: NDArray[np.int64]) -> Any:
+        """log p of the free standard deviations, on the log scale."""
+        import pytensor.tensor as pt
+
+        z = pt.exp(log_s[free]) / self.scales[free]
+        return (self.log_p(z) + log_s[free]).sum()
+
 
 @dataclass(frozen=True)
 class HalfT(ScalePrior):
@@ -174,6 +194,12 @@ class HalfT(ScalePrior):
     def words(self) -> str:
         """The distribution without its scale, in words."""
         return f"half-t({self.nu:g})"
+
+    def log_p(self, z: Any) -> Any:
+        """-(nu + 1)/2 log(1 + z^2 / nu)."""
+        import pytensor.tensor as pt
+
+        return -0.5 * (self.degrees + 1) * pt.log1p(z * z / self.degrees)
 
     def component_update(self, d: int) -> CovarianceUpdate:
         """The conjugate update of each variance, through an auxiliary variable."""
@@ -214,6 +240,10 @@ class HalfNormal(ScalePrior):
         """The distribution without its scale, in words."""
         return "half-normal"
 
+    def log_p(self, z: Any) -> Any:
+        """-z^2 / 2."""
+        return -0.5 * z * z
+
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
         """`pm.HalfNormal`."""
         import pymc as pm
@@ -245,6 +275,10 @@ class Exponential(ScalePrior):
     def words(self) -> str:
         """The distribution without its scale, in words."""
         return "exponential"
+
+    def log_p(self, z: Any) -> Any:
+        """-z."""
+        return -z
 
     def sd_distribution(self, name: str, scale: Any, dims: tuple[str, ...]) -> Any:
         """`pm.Exponential`."""

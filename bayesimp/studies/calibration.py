@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.markup import Printed
 from bayesimp.priors import Priors
-from bayesimp.priors.centred import Centred
 from bayesimp.progress import progress_bar
 from bayesimp.studies.uniformity import envelope, uniformity
 from bayesimp.table.incomplete import IncompleteData
@@ -183,8 +182,7 @@ def _same_priors(model: JointNormal) -> Priors:
     That of effects at centred columns is stated as the user stated it, since the new model centres it again, at the same
     place: the predictors of the new rows are those of the old.
     """
-    Psi = model._resolved.Psi
-    return replace(model._resolved, Psi=Psi.prior if isinstance(Psi, Centred) else Psi)
+    return replace(model._resolved, Psi=model._resolved.Psi.stated)
 
 
 def _with_replicate(

@@ -20,9 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, ndtr
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.record import Family
 from bayesimp.families.registry import FAMILIES
 
 __all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
@@ -75,12 +75,17 @@ class SimulatedVariable:
             raise SpecificationError(
                 f"'{self.name}' is a cluster-level variable, which has no random effects."
             )
-        if self.family == "ordinal" and len(self.levels) != len(self.increments) + 2:
+        if self.distribution.is_ordered and len(self.levels) != len(self.increments) + 2:
             raise SpecificationError(f"'{self.name}': K levels of an ordinal variable have K - 2 increments.")
-        if self.family == "categorical" and len(self.levels) != len(self.predictors) + 1:
+        if self.distribution.predictor_per_level and len(self.levels) != len(self.predictors) + 1:
             raise SpecificationError(
                 f"'{self.name}': K levels of a categorical variable have K - 1 mappings of coefficients."
             )
+
+    @property
+    def distribution(self) -> Family:
+        """The record of its family."""
+        return FAMILIES[self.family]
 
     @property
     def predictors(self) -> list[Mapping[str, float]]:
@@ -90,9 +95,8 @@ class SimulatedVariable:
     @property
     def effect_names(self) -> list[str]:
         """Its rows of Psi: "y.Intercept", of categorical variables "c[b].Intercept"."""
-        heads = (
-            [self.name] if self.family != "categorical" else [f"{self.name}[{x}]" for x in self.levels[1:]]
-        )
+        each = self.distribution.predictor_per_level
+        heads = [f"{self.name}[{x}]" for x in self.levels[1:]] if each else [self.name]
         return [f"{head}.{term}" for head in heads for term in self.effects]
 
 
@@ -253,36 +257,12 @@ class Design:
 
 def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
     """Values given linear predictors (n, r), as numbers; levels from 0."""
-    x = eta[:, 0]
-    match v.family:
-        case "normal":
-            return x + v.sd * rng.standard_normal(len(x))
-        case "student":
-            return x + v.sd * rng.standard_t(v.shape, len(x))
-        case "bernoulli" | "binomial":
-            return rng.binomial(v.trials, ndtr(x) if v.link == "probit" else expit(x))
-        case "poisson":
-            return rng.poisson(np.exp(x))
-        case "negative_binomial":
-            return rng.poisson(np.exp(x) * rng.gamma(v.shape, 1 / v.shape, len(x)))
-        case "lognormal":
-            return np.exp(x + v.sd * rng.standard_normal(len(x)))
-        case "gamma":
-            return rng.gamma(v.shape, np.exp(x) / v.shape)
-        case "inverse_gaussian":
-            return rng.wald(np.exp(x), v.shape)
-        case "beta":
-            return rng.beta(v.shape * expit(x), v.shape * expit(-x))
-        case "ordinal":
-            cutpoints = np.concatenate([[0.0], np.cumsum(v.increments)])
-            return (rng.random(len(x))[:, None] > expit(cutpoints - x[:, None])).sum(axis=1)
-        case "categorical":
-            gumbel = rng.gumbel(size=(len(x), eta.shape[1] + 1))
-            return (np.column_stack([np.zeros(len(x)), eta]) + gumbel).argmax(axis=1)
-    raise SpecificationError(f"'{v.name}': variables of family {v.family!r} are not simulated.")
+    if v.distribution.simulate is None:
+        raise SpecificationError(f"'{v.name}': variables of family {v.family!r} are not simulated.")
+    return v.distribution.simulate(v, eta, rng)
 
 
 def _labelled(v: SimulatedVariable, values: Array) -> Any:
-    if v.family in ("ordinal", "categorical"):
-        return pd.Categorical.from_codes(values, list(v.levels), ordered=v.family == "ordinal")
+    if v.distribution.is_factor:
+        return pd.Categorical.from_codes(values, list(v.levels), ordered=v.distribution.is_ordered)
     return values

@@ -280,7 +280,7 @@ class IncompleteData:
         read = {name: read_name(family, name, self.variables) for name, family in chosen.items()}
         flags = {censoring(family): name for name, family in read.items() if censoring(family)}
         for column, name in flags.items():
-            if column != name and read.get(column, "none") != "none":
+            if column != name and column in read and family_of(read[column]).is_imputable:
                 raise SpecificationError(
                     f"families: '{column}' says how '{name}' is censored, and is itself no variable of a model; take it "
                     "out of families."

@@ -2,7 +2,12 @@
 
 galton       log y = eta + e,    e ~ N(0, sigma^2)              positive numbers, one parameter of its own
 geometric    P(y) = p (1 - p)^y,    mean e^eta = (1 - p) / p     counts
+tally        the Poisson family under another name and with a density written here, for PyMC's joint model
+
+`bayesimp.studies.Design` simulates what a record can simulate, and PyMC's joint model has the density that a record has.
 """
+
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -13,7 +18,9 @@ from numpy.testing import assert_allclose
 import bayesimp as bi
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.families import FAMILIES, Auxiliary, Family, family_of, register
+from bayesimp.families.counts import POISSON
 from bayesimp.families.record import COUNTS, POSITIVE
+from bayesimp.studies import Design, SimulatedVariable
 
 matplotlib.use("Agg")
 
@@ -35,6 +42,16 @@ def geometric_node(data, eta):
     pm.NegativeBinomial(data.name, mu=pm.math.exp(eta[:, 0]), alpha=1.0, observed=data.y)
 
 
+def galton_draw(variable, eta, rng):
+    return np.exp(eta[:, 0] + variable.sd * rng.standard_normal(len(eta)))
+
+
+def tally_logp(y, eta, given):
+    import pymc as pm
+
+    return pm.logp(pm.Poisson.dist(pm.math.exp(eta[0])), y)
+
+
 GALTON = Family(
     "galton",
     "positive numbers",
@@ -44,6 +61,7 @@ GALTON = Family(
     galton_node,
     Auxiliary("residual_sd", "sd", np.asarray, np.asarray),
     as_predictor="log",
+    simulate=galton_draw,
 )
 GEOMETRIC = Family(
     "geometric", "0, 1, 2, ...", COUNTS, {"log": None}, (), geometric_node, as_predictor="log1p"
@@ -197,3 +215,66 @@ def test_a_family_without_a_kernel_says_so():
         GALTON.code("log")
     others = [f for f in FAMILIES.values() if f.is_imputable and f not in (GALTON, GEOMETRIC)]
     assert len(others) >= 9 and all(family.has_kernel for family in others)
+
+
+# --- simulated, and in PyMC's joint model ---------------------------------------------------------
+
+
+def simulated(family: str, **numbers) -> pd.DataFrame:
+    time = SimulatedVariable("time", family, {"Intercept": 1.0}, **numbers)
+    return Design([time], clusters=40, sizes=20)(seed=1)
+
+
+def test_a_design_simulates_what_its_record_can():
+    """Means and standard deviations of 800 logarithms: 5 standard errors."""
+    log = np.log(simulated("galton", sd=0.4)["time"])
+    assert abs(log.mean() - 1.0) < 5 * 0.4 / np.sqrt(800)
+    assert abs(log.std() - 0.4) < 5 * 0.4 / np.sqrt(1600)
+    assert abs(np.log(simulated("galton", sd=0.5)["time"]).std() - 0.4) > 5 * 0.4 / np.sqrt(1600)
+    with pytest.raises(SpecificationError, match="'time': variables of family 'geometric' are not simulated"):
+        simulated("geometric")
+
+
+@pytest.fixture
+def register_family():
+    names = []
+
+    def registered(family: Family) -> None:
+        FAMILIES.pop(family.name, None)
+        register(family)
+        names.append(family.name)
+
+    yield registered
+    for name in names:
+        FAMILIES.pop(name, None)
+
+
+def joint_density(family: str) -> float:
+    """log p(falls) of the joint model at a point, evaluated by Python so that nothing is compiled."""
+    from pytensor.graph.traversal import ancestors
+
+    model = bi.JointGLMM(data(falls=family), "falls ~ x + (1 | g)").pymc_model()
+    (node,) = (p for p in model.potentials if p.name == "p(falls)")
+    (value,) = model.replace_rvs_by_values([node])
+    point = model.initial_point()
+    point = {var: np.asarray(point[var.name]) + 0.3 for var in model.value_vars}
+    return value.eval({v: x for v, x in point.items() if v in ancestors([value])}, mode="FAST_COMPILE")
+
+
+def test_the_joint_model_has_the_density_of_the_record(register_family):
+    tally = replace(POISSON, name="tally", aliases=(), log_density=tally_logp)
+    register_family(tally)
+    expected = joint_density("poisson")
+    assert_allclose(joint_density("tally"), expected, rtol=1e-12)
+    register_family(replace(tally, log_density=lambda y, eta, given: y * eta[0]))
+    assert abs(joint_density("tally") - expected) > 1  # another density is noticed
+    register_family(replace(tally, log_density=None))
+    with pytest.raises(SpecificationError, match="'falls': the PyMC model has no density for family 'tally'"):
+        joint_density("tally")
+
+
+def test_the_joint_model_needs_compiled_code():
+    with pytest.raises(
+        SpecificationError, match="needs compiled code for the density of its family, and galton"
+    ):
+        bi.JointGLMM(data(time="galton"), "time ~ x + (1 | g)")

@@ -1,7 +1,8 @@
 """Priors written in this file alone are imputed with, printed, drawn from, rescaled, saved and loaded.
 
 Defining the class is all: no other file knows `HalfCauchy` (a conjugate update, so Gibbs) or `CommonVariance` (none, so
-its PyMC distribution). Compiles two PyMC models (about a minute where PyTensor has nothing on disk).
+its PyMC distribution). `JointLatent` takes the first, which has `elements`, and refuses the second. Compiles two PyMC
+models (about a minute where PyTensor has nothing on disk).
 """
 
 import re
@@ -18,9 +19,12 @@ import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
+from bayesimp.kernels.covariance.density import HALF_T
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, CovarianceUpdate
+from bayesimp.kernels.latent.residual import SCALES
 from bayesimp.priors.base import REGISTRY
 from bayesimp.priors.centred import Centred
+from bayesimp.priors.elements import Elements
 from bayesimp.priors.records import prior_from_dict, priors_from_dict, priors_to_dict
 from tests.calibration.montecarlo import batch_means, bonferroni
 
@@ -55,6 +59,19 @@ class HalfCauchy(pr.CovariancePrior):
 
         sd = pm.HalfCauchy(f"{name}_sd", np.asarray(self.scale), dims=dims[:1])
         return pm.Deterministic(name, sd[:, None] ** 2 * np.eye(d), dims=dims)
+
+    def elements(self, d):
+        return Elements(SCALES, 1.0, np.zeros((d, d)), np.array(self.scale, dtype=float), 1.0, HALF_T)
+
+    @property
+    def has_correlations(self):
+        return False
+
+    def entries_logp(self, S, R, log_s, free):
+        import pytensor.tensor as pt
+
+        s2 = pt.exp(2 * log_s[free])
+        return (log_s[free] - pt.log(1 + s2 / np.asarray(self.scale)[free] ** 2)).sum()
 
 
 @dataclass(frozen=True)
@@ -281,3 +298,39 @@ def test_fcs_by_gibbs_is_that_of_the_same_prior():
 
     assert_array_equal(values(HalfCauchy()), values(pr.Diagonal(pr.HalfT(nu=1.0))))
     assert (values(HalfCauchy()) != values(pr.Diagonal(pr.HalfT(nu=2.0)))).any()
+
+
+# --- of a matrix with fixed entries ---------------------------------------------------------------
+
+
+def latent(prior, m=4):
+    """y and a binary variable, whose residual variance is fixed; the prior is that of Sigma and of Psi."""
+    frame = table().frame.copy()
+    frame["b"] = (frame.pop("w") > 20).where(table().frame["w"].notna()).astype(float)
+    data = bi.IncompleteData(frame, cluster="g", families={"b": "bernoulli"})
+    model = bi.JointLatent(data, "y + b ~ x + (1 | g)", pr.Priors(Sigma=prior, Psi=prior))
+    return model.impute(m, seed=3, chains=1, tune=20, draws=20, progress=False)
+
+
+def test_the_joint_model_on_latent_normals_takes_its_elements():
+    toy, own, far = (latent(p) for p in (HalfCauchy(), pr.Diagonal(pr.HalfT(nu=1.0)), HalfCauchy(0.2)))
+    Sigma = toy.tree["posterior"]["Sigma"].to_numpy()
+    assert complete(toy) and (Sigma[..., 1, 1] == 1).all() and (Sigma[..., 0, 1] == 0).all()
+    assert_array_equal(Sigma, own.tree["posterior"]["Sigma"])  # the same prior, other class
+    assert_array_equal(toy.values("y"), own.values("y"))
+    assert (toy.values("y") != far.values("y")).any()  # another scale is noticed
+
+
+@pytest.mark.parametrize(
+    "priors, message",
+    [
+        (
+            {"Sigma": CommonVariance()},
+            r"CommonVariance on Sigma.*HuangWand.*HalfCauchy.*needs the method `elements`",
+        ),
+        ({"Psi": CommonVariance()}, r"CommonVariance on Psi: JointLatent is sampled by Gibbs steps"),
+    ],
+)
+def test_it_refuses_a_prior_without(priors, message):
+    with pytest.raises(SpecificationError, match=message):
+        bi.JointLatent(table(), FORMULA, pr.Priors(**priors)).impute(2, seed=1, progress=False)

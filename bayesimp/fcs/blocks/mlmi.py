@@ -17,6 +17,7 @@ from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock, glmm_beta_prior
 from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.covariance.update import HUANG_WAND
 from bayesimp.kernels.glmm.gibbs import FAILURES as GIBBS_FAILURES
 from bayesimp.kernels.glmm.gibbs import GlmmPrior, glmm_step, new_tallies
 from bayesimp.kernels.mlmi import published
@@ -45,9 +46,10 @@ class MlmiBlock(GeneralisedBlock):
             pr.Weak(), scale, self.chained.block, self.rows.y, f"beta of '{name}'"
         )
         Psi = scale.working_Psi_prior(scale.Psi_prior(pr.default().Psi, f"Psi of '{name}'"))
-        assert isinstance(Psi, pr.HuangWand), "the default prior, for which the proposal is made"
-        self.nu, self.sd = float(Psi.nu), np.array(Psi.scale, dtype=float)
-        self.prior = GlmmPrior(self.Q0, self.t0, covariance_update(Psi, self.q))
+        update = covariance_update(Psi, self.q)
+        assert update.kind == HUANG_WAND, "kernels/mlmi/target.py has the density of the default prior"
+        self.nu, self.sd = update.nu, update.sd
+        self.prior = GlmmPrior(self.Q0, self.t0, update)
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:

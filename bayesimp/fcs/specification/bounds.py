@@ -107,7 +107,7 @@ def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) 
             f"{what}: '{name}' is imputed jointly with others (block '{block.name}'); bounds are for variables imputed "
             "one by one. Take it out of the block."
         )
-    if "bounds" not in method.options and (method.own_model or "normal" in method.families or method.matches):
+    if "bounds" not in method.options and (method.own_model or method.may_bound):
         raise SpecificationError(f"{what}: {method.refusal('bounds', name)}")
     matched = method.matches
     coded = family_of(family).is_coded

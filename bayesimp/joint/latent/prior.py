@@ -20,27 +20,9 @@ from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.scale import Scale
 from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.latent.records import NUMBER
-from bayesimp.kernels.latent.residual import (
-    HUANG_WAND,
-    INVERSE_GAMMAS,
-    INVERSE_WISHART,
-    KNOWN,
-    SCALES,
-    ResidualPrior,
-    residual_steps,
-)
-from bayesimp.priors import (
-    LKJ,
-    CoefficientPrior,
-    CovariancePrior,
-    Diagonal,
-    Fixed,
-    HuangWand,
-    InverseWishart,
-    ScalePrior,
-    Weak,
-)
-from bayesimp.priors.centred import Centred
+from bayesimp.kernels.latent.residual import KNOWN, ResidualPrior, residual_steps
+from bayesimp.priors import CoefficientPrior, CovariancePrior
+from bayesimp.priors.base import REGISTRY, names_of
 from bayesimp.scale.margins import centred_columns
 
 __all__ = ["GivenEntries", "coefficient_prior", "given_entries", "residual_prior"]
@@ -93,33 +75,21 @@ def residual_prior(
         return update, ResidualPrior(
             KNOWN, 0.0, np.zeros((r, r)), np.ones(r), 1.0, 0, free_sd, free_correlation
         )
-    kind, nu, scale, sd, eta, family = _numbers(prior, r, where)
-    if isinstance(prior, Diagonal):
-        free_correlation = np.zeros((r, r), dtype=bool)
-    return nothing, ResidualPrior(kind, nu, scale, sd, eta, family, free_sd, free_correlation)
+    elements = prior.elements(r)
+    if elements is None:
+        raise SpecificationError(
+            f"{type(prior).__name__} on {where}: JointLatent has steps for {_with_elements()}. A prior of your own needs "
+            "the method `elements` (bayesimp.priors.base); bi.JointNormal takes it without, if all variables are normal."
+        )
+    return nothing, ResidualPrior(*elements, free_sd, free_correlation & prior.has_correlations)
 
 
-def _numbers(prior: CovariancePrior, r: int, where: str) -> tuple[int, float, Array, Array, float, int]:
-    """kind, nu, scale (r, r), sd (r,), eta and family of a prior."""
-    zero, one = np.zeros((r, r)), np.ones(r)
-    match prior:
-        case InverseWishart():
-            nu, V = prior.numbers
-            return INVERSE_WISHART, nu, np.linalg.inv(V), one, 1.0, 0
-        case HuangWand():
-            return HUANG_WAND, float(prior.nu), zero, prior.scales, 1.0, 0
-        case LKJ(sd=sd):
-            return SCALES, sd.degrees, zero, sd.scales, float(prior.eta), sd.family
-        case Diagonal(variances=ScalePrior() as sd):
-            return SCALES, sd.degrees, zero, sd.scales, 1.0, sd.family
-        case Diagonal(variances=InverseWishart() as variances):
-            nu, v = variances.numbers
-            return INVERSE_GAMMAS, nu, np.diag(np.broadcast_to(1.0 / v, r)), one, 1.0, 0
-    raise SpecificationError(
-        f"{type(prior).__name__} on {where}: JointLatent has steps for HuangWand, InverseWishart, LKJ, Diagonal and "
-        f"Fixed, the "
-        "priors of this package; a prior of your own is taken by bi.JointNormal, if all variables are normal."
-    )
+def _with_elements() -> str:
+    """Names of the priors that have element-wise steps, and of those that need none, for a message."""
+    base, kinds = CovariancePrior, [REGISTRY[name] for name in names_of(CovariancePrior)]
+    has = [k for k in kinds if k.elements is not base.elements or k.known_value is not base.known_value]  # type: ignore[attr-defined]
+    *names, last = [k.__name__ for k in has]
+    return f"{', '.join(names)} and {last}"
 
 
 def coefficient_prior(
@@ -139,38 +109,34 @@ def coefficient_prior(
     parts: dict[bool, tuple[Array, Array]] = {}
     for variable in variables:
         number = variable.kind == NUMBER
-        own = prior if number else prior.for_generalised()
         if number not in parts:
-            weak = isinstance(own, Weak) and not number
-            parts[number] = _weak(own, scale, X, terms, r) if weak else own.precision(scale, r, where)
+            parts[number] = (
+                prior.precision(scale, r, where)
+                if number
+                else prior.for_generalised().latent_precision(
+                    scale, r, *_standardised(scale, X, terms), where
+                )
+            )
         Q, t = parts[number]
         part = slice(variable.columns.start * p, variable.columns.stop * p)
         Q0[part, part], t0[part] = Q[part, part], t[part]
     return Q0, t0
 
 
-def _weak(
-    prior: CoefficientPrior, scale: Scale, X: Array, terms: Sequence[str], r: int
-) -> tuple[Array, Array]:
-    """The weak prior of every column: gamma of standardised columns, beta = C diag(1/a) gamma."""
-    assert isinstance(prior, Weak)
+def _standardised(scale: Scale, X: Array, terms: Sequence[str]) -> tuple[Array, int]:
+    """G (p, p): gamma = G beta_w of standardised columns less their margins, beta = C diag(1/a) gamma; the intercept."""
     X_c, C = centred_columns(X, terms)
     a, size = X_c.std(axis=0), np.sqrt((X_c**2).mean(axis=0))
     a = np.where(a > 1e-10 * np.maximum(size, 1e-300), a, np.where(size > 0, size, 1.0))
-    intercept = list(terms).index(INTERCEPT) if INTERCEPT in terms else -1
-    sd = prior.standard_deviations(len(terms), 1, intercept)[:, 0]
-    to_gamma = a[:, None] * np.linalg.solve(C, scale.T)
-    Q = to_gamma.T @ (to_gamma / sd[:, None] ** 2)
-    return np.asarray(np.kron(np.eye(r), (Q + Q.T) / 2), dtype=float), np.zeros(r * len(terms))
+    G = a[:, None] * np.linalg.solve(C, scale.T)
+    return G, list(terms).index(INTERCEPT) if INTERCEPT in terms else -1
 
 
 def given_entries(prior: CovariancePrior, entries: Array) -> CovariancePrior:
     """The prior given fixed entries (nan where there are none), which belong to no centred column."""
     if np.isnan(entries).all():
         return prior
-    if isinstance(prior, Centred):
-        return Centred(GivenEntries(prior.prior, entries), prior.C)
-    return GivenEntries(prior, entries)
+    return prior.at_centre(lambda stated: GivenEntries(stated, entries))
 
 
 @dataclass(frozen=True)
@@ -223,4 +189,4 @@ class GivenEntries(CovariancePrior, registered=False):
     @property
     def is_known(self) -> bool:
         """Whether nothing is estimated."""
-        return isinstance(self.of, Fixed)
+        return self.of.is_known

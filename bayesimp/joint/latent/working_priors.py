@@ -44,7 +44,7 @@ def working_priors(model: JointLatent) -> LatentPriors:
         )
     w = len(model.effects)
     check_proper(covariance_update(Psi, w), st.clusters, w, "Psi", "clusters")
-    if isinstance(resolved.Sigma, pr.InverseWishart):
+    if Sigma.is_conjugate:
         rows = int(table.moments.pattern_rows.sum())
         check_proper(covariance_update(Sigma, st.r), rows, st.r, "Sigma", "rows")
     free_Psi, restricted_Psi = residual_prior(Psi, model.effect_entries, "Psi")

@@ -44,7 +44,7 @@ def few_pairs() -> np.ndarray:
     return out
 
 
-OF_CLUSTERS = "'z' has one value in each.*JointGLMM and bi.FCS impute variables of"
+OF_CLUSTERS = "'z' has one value in each.*JointGLMM and bi.FCS impute cluster-level variables"
 REFUSED = {
     "a count": (at("k", np.arange(120) % 7), {"k": "poisson"}, "y + k ~ x + (1 | g)", "family 'poisson'.*JointGLMM"),
     "one level": (at("b", ["yes"] * 119 + [None]), {}, FORMULA, "'b' has one value, 'yes', in all 119 rows"),
