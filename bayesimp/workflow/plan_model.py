@@ -151,7 +151,9 @@ def read_impute(section: Section, model: str) -> ImputePlan:
         values |= {
             "chains": section.whole("chains", 4, least=1, most=1000),
             "draws": section.whole("draws", 1000, least=1),
-            "thin": section.whole("thin", 4 if model == "JointLatent" else 1, least=1),  # as in their `impute`
+            "thin": section.whole(
+                "thin", 4 if model == "JointLatent" else 1, least=1
+            ),  # as in their `impute`
             "sampler": section.text("sampler", "auto", SAMPLERS),
         }
     else:

@@ -291,6 +291,7 @@ def test_what_is_refused():
     with pytest.raises(SpecificationError, match="has no residual='cluster'"):
         bi.JointLatent(data, "y + w ~ t + (1 | g)", residual="cluster").pymc_model()
     with pytest.raises(
-        DataError, match=r"'v' has one value in each of the 5 clusters.*JointLatent imputes cluster-level variables"
+        DataError,
+        match=r"'v' has one value in each of the 5 clusters.*JointLatent imputes cluster-level variables",
     ):
         bi.JointNormal(data, "y + v ~ t + (1 | g)")
