@@ -27,7 +27,7 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
-# A wheel with machine code for processors with AVX2 (x86-64-v3): a first run then compiles nothing. About 15 minutes.
+# A wheel with machine code for processors with AVX2 (on x86-64): what the runs of tests/frozen.py call is not compiled again.
 wheel: export NUMBA_CPU_NAME = x86-64-v3
 wheel: export NUMBA_CPU_FEATURES = +64bit,+avx,+avx2,+bmi,+bmi2,+cmov,+crc32,+cx16,+cx8,+f16c,+fma,+fxsr,+lzcnt,+mmx,+movbe,+popcnt,+sahf,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave
 wheel: export NUMBA_CACHE_DIR = build/cache

@@ -1,6 +1,6 @@
 """CPU seconds of a first run on a machine, by engine, with and without machine code for functions only kernels call.
 
-    python -m benchmarks.compilation            # prints the table of docs/speed.md, about 12 minutes
+    python -m benchmarks.compilation            # prints a table; some of it is in docs/speed.md
     python -m benchmarks.compilation joint fcs  # some of the jobs
 
 Every run is a process of its own. "First" starts with an empty cache, "machine code throughout" is the same run with

@@ -200,25 +200,21 @@ class Pooled:
 
     def __repr__(self) -> str:
         """The columns that fit a terminal: estimate, interval and missing information; `to_frame` has everything."""
-        lines = [f"Pooled over {self.m} imputations", as_text(self.to_frame())]
-        lines += [
-            fill(f"{term}: {why}", WIDTH, subsequent_indent="    ", break_long_words=False)
-            for term, why in self.notes.items()
+        remarks = [
+            fill(text, WIDTH, subsequent_indent="    ", break_long_words=False) for text in self._remarks()
         ]
-        gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
-        lines += [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
-        return "\n".join(lines)
+        return "\n".join([f"Pooled over {self.m} imputations", as_text(self.to_frame()), *remarks])
 
     def _repr_html_(self) -> str:
         table = shown_columns(self.to_frame())
-        notes = [paragraph(f"{term}: {why}") for term, why in self.notes.items()]
+        remarks = [paragraph(text) for text in self._remarks()]
+        return framed(f"Pooled over {self.m} imputations", [as_html(table), *remarks])
+
+    def _remarks(self) -> list[str]:
+        """Notes on terms, and whether the imputation model lacks something."""
         gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
-        notes += (
-            [paragraph(f"not congenial: the imputation model lacks what {gaps} of .events name")]
-            if gaps
-            else []
-        )
-        return framed(f"Pooled over {self.m} imputations", [as_html(table), *notes])
+        lacks = [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
+        return [*(f"{term}: {why}" for term, why in self.notes.items()), *lacks]
 
 
 BACK: dict[str, Callable] = {

@@ -7,8 +7,8 @@ unchanged.
 
 numba also makes machine code of every function, optimised together with all that it calls, although a function that
 only kernels call is optimised once more in each of its callers and never runs by itself. `inner` functions stop at
-LLVM's intermediate code, which is linked into the kernels that call them: a first run takes 0.5 to 0.6 of the time
-(``python -m benchmarks.compilation``, docs/speed.md), and the machine code of the kernels is as fast.
+LLVM's intermediate code, which is linked into the kernels that call them and optimised there: a first run takes 0.5 to
+0.6 of the CPU time (``python -m benchmarks.compilation``, docs/speed.md).
 """
 
 from __future__ import annotations
