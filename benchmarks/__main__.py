@@ -236,6 +236,7 @@ BENCHMARKS = {
     "laplace": laplace.laplace,
     "jolani": glmm.jolani,
     "glmm_rows": glmm.rows,
+    "glmm_merged": glmm.merged,
     "sensitivity": sensitivity.sensitivity,
     "latent": latent.latent,
     "joint_glmm": joint_glmm.joint_glmm,

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 import bayesimp as bi
+from bayesimp.fcs.blocks import glmm as block
 from benchmarks.r_side import HAVE_R, r_script_on
 
 M, CYCLES = 5, 10  # of the published code in its simulations
@@ -49,6 +50,35 @@ def jolani() -> list[str]:
             s = seconds(table, method, workers)
             label = f"bayesimp {method}, {workers or 'all'} thread{'s' if workers is None else ''}"
             lines.append(f"| {label} | {s:.3f} | {PUBLISHED / s:.0f} | {RIVAL / s:.0f} | {theirs / s:.0f} |")
+    return lines
+
+
+def merged() -> list[str]:
+    """CPU time of a cycle (both variables, one imputation, one thread) with a binary outcome, so that all predictors are
+    discrete and rows of one cluster that are alike count as one (kernels/glmm/merge.py), and without that."""
+    lines = [
+        "| clusters x rows | method | rows one by one, ms | merged, ms | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    merge = block.merge_rows
+    for clusters, n in ((10, 300), (2_000, 50), (100, 1_000), (100, 10_000)):
+        table, _ = bi.simulate_ipd(clusters, n, outcome="binary", seed=1)
+        for method in ("bayes", "mlmi"):
+            ms = []
+            for how in (lambda rows: rows, merge):
+                block.merge_rows = how
+                try:
+                    imp = model_of(table, method).impute(
+                        m=1, cycles=2, tune=0, seed=1, workers=1, progress=False
+                    )
+                    began = time.process_time()
+                    imp.iterate(5, progress=False)
+                    ms.append(1e3 * (time.process_time() - began) / 5)
+                finally:
+                    block.merge_rows = merge
+            lines.append(
+                f"| {clusters:,} x {n:,} | {method} | {ms[0]:.1f} | {ms[1]:.1f} | {ms[0] / ms[1]:.1f} |"
+            )
     return lines
 
 

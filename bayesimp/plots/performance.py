@@ -1,4 +1,4 @@
-"""Performance of methods over the scenarios of a study: Kunkel & Kaizar's figure 5, Jolani's figures 1 to 5."""
+"""Performance of methods over the scenarios of a study: as in the papers' figures (plots/papers.py)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,8 @@ def reproduce_paper(
     say: Callable[[str], None],
 ) -> bool:
     """Run, write report.md and the tables into `out`; whether everything asked for has been done."""
+    import matplotlib.pyplot as plt
+
     out.mkdir(parents=True, exist_ok=True)
     done = reproduce(
         paper, tables=tables, scenarios=scenarios, replicates=replicates, m=imputations, out=out, workers=workers,
@@ -45,8 +47,9 @@ def reproduce_paper(
     done.table.to_csv(out / "table.csv", index=False)
     if len(done.claims):
         done.claims.to_csv(out / "claims.csv", index=False)
-    if figure := _figure(done):
-        figure.savefig(out / "figure.png", dpi=110)
+    for name, figure in _figures(done):
+        figure.savefig(out / f"{name}.png", dpi=110)
+        plt.close(figure)  # there are up to twenty
     for name, result in done.results.items():
         result.summary().to_csv(out / f"{name}_summary.csv", index=False)
     say("\n".join(lines))
@@ -74,22 +77,12 @@ def report(done: Reproduction, command: str) -> list[str]:
     return lines + [f"- {what}: {why}." for what, why in NOT_REPRODUCED[done.paper].items()]
 
 
-def _figure(done: Reproduction) -> Figure:
-    """Kunkel & Kaizar's figure 5 with the published numbers; the bias of Jolani's alpha1 (by n: his figure 1)."""
-    from bayesimp.plots.performance import plot_performance
+def _figures(done: Reproduction) -> Iterator[tuple[str, Figure]]:
+    """The paper's figures, by name."""
+    from bayesimp.plots.papers import jolani_figures, kunkel_figures
 
     ours = pd.concat([result.summary() for result in done.results.values()], ignore_index=True)
-    if done.paper == "jolani2025":
-        across = "systematic" if ours["studies"].nunique() == 1 else "studies"
-        first = ours[(ours["outcome"] == ours["outcome"].iloc[0]) & (ours["mechanism"] == "MAR")]
-        if across == "studies":
-            first = first[first["systematic"] == first["systematic"].min()]
-        return plot_performance(first, "x1", "bias", across=across, panels="heterogeneity")
-    psi = ours["term"].str.fullmatch(r"var\((Intercept|z) \| study\)") & ours["psi33"].isna()
-    ours = ours[psi].assign(term="psi", setting=lambda frame: frame["setting"].fillna(0).astype(int))
-    theirs = done.table[done.table["term"].str.startswith("var(") & (done.table["term"] != "var(residual)")]
-    theirs = theirs[theirs["psi33"].isna()].rename(columns={"published": "estimate"})
-    return plot_performance(ours, "psi", "mean", across="setting", panels="simulation", published=theirs)
+    return jolani_figures(ours) if done.paper == "jolani2025" else kunkel_figures(ours, done.table)
 
 
 def _kunkel(table: pd.DataFrame) -> list[str]:

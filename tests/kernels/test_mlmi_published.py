@@ -20,7 +20,14 @@ from bayesimp.kernels.glmm.modes import cluster_log_likelihood
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.laplace.record import free_elements
 from bayesimp.kernels.mlmi.penalised_mode import highest
-from bayesimp.kernels.mlmi.published import FAILED, PUBLISHED_TALLIES, new_state, published_step, reaches
+from bayesimp.kernels.mlmi.published import (
+    FAILED,
+    PUBLISHED_TALLIES,
+    new_state,
+    published_step,
+    reaches,
+    single_rows,
+)
 from tests.kernels.glmm_tables import REFERENCE, make_rows
 
 from jolani_tables import DESIGNS, table  # isort: skip  (its folder is put on the path by glmm_tables)
@@ -39,7 +46,9 @@ def draws(rows, n=DRAWS, seed=0, incomplete=None):
     incomplete = np.ones(m, bool) if incomplete is None else incomplete
     out = []
     for _ in range(n):
-        assert published_step(rng, rows, 1.0, incomplete, state, beta, Psi, B, tallies) == 0
+        assert (
+            published_step(rng, rows, 1.0, single_rows(rows), incomplete, state, beta, Psi, B, tallies) == 0
+        )
         out.append((beta.copy(), Psi.copy(), B.copy()))
     return (
         *(np.array(x) for x in zip(*out, strict=True)),
@@ -217,5 +226,5 @@ def test_no_estimate_where_lme4_stops(what):
     beta, Psi, B = np.full(p, 3.0), np.eye(1), np.zeros((m, 1))
     arguments = (np.ones(m, bool), new_state(m, p, 1), beta, Psi, B, np.zeros(7, np.int64))
     for _ in range(2):
-        assert published_step(np.random.default_rng(1), rows, 1.0, *arguments) == FAILED
+        assert published_step(np.random.default_rng(1), rows, 1.0, single_rows(rows), *arguments) == FAILED
     assert np.all(beta == 3.0)  # what was there is kept

@@ -31,6 +31,7 @@ from bayesimp.kernels.glmm.gibbs import (
     glmm_step,
     new_tallies,
 )
+from bayesimp.kernels.glmm.merge import merge_rows
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.methods import Gibbs
 from bayesimp.priors import CoefficientPrior
@@ -121,6 +122,10 @@ class GeneralisedBlock(Block):
         """The rows where the variable is observed, with the predictors as completed in `V`."""
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
+
+    def merged(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
+        """`observed`, with rows that only differ in a response as one (kernels/glmm/merge.py): the same likelihood."""
+        return merge_rows(self.observed(V, f))
 
     def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
         """Draw the missing values from the model at theta; 0 or `BEYOND`."""
@@ -257,7 +262,7 @@ class BayesGlmm(GeneralisedBlock):
         Psi = self.Psi.known_value
         theta.Psi = theta.Psi if Psi is None else Psi
         theta.own["tallies"] = new_tallies()
-        rows = self.observed(chain.V, self.rows.factors(chain.V))
+        rows = self.merged(chain.V, self.rows.factors(chain.V))
         code = glmm_start(chain.rng, rows, self.prior, theta.beta, theta.own["aux"], theta.Psi, theta.B)
         if code:
             raise SamplingError(f"'{self.chained.block.name}', at the start: {FAILURES[code]}.")
@@ -269,7 +274,7 @@ class BayesGlmm(GeneralisedBlock):
         f = self.rows.factors(chain.V)
         own = theta.own
         code = glmm_step(
-            chain.rng, self.observed(chain.V, f), self.updates, self.prior,
+            chain.rng, self.merged(chain.V, f), self.updates, self.prior,
             theta.beta, own["aux"], theta.Psi, theta.B, own["tallies"],
         )  # fmt: skip
         if code:

@@ -61,7 +61,7 @@ class MlmiBlock(GeneralisedBlock):
     def step(self, chain: Chain, theta: Parameters) -> int:
         """A Laplace fit, a draw around it, then a fill."""
         f, own = self.rows.factors(chain.V), theta.own
-        rows = self.observed(chain.V, f)
+        rows = self.merged(chain.V, f)
         k = self.p + self.q * (self.q + 1) // 2
         fit = np.empty(k), np.empty((self.table.clusters, self.q)), np.empty((k, k))
         code = mlmi_step(
@@ -110,6 +110,7 @@ class PublishedBlock(GeneralisedBlock):
         super().__init__(table, number)
         self.incomplete = np.zeros(table.clusters, dtype=bool)
         self.incomplete[self.rows.hole_cluster] = True
+        self.single = published.single_rows(self.observed(table.start, self.rows.factors(table.start)))
 
     def init(self, chain: Chain) -> Parameters:
         """The general start, with the state of the published algorithm."""
@@ -124,7 +125,7 @@ class PublishedBlock(GeneralisedBlock):
         f, own = self.rows.factors(chain.V), theta.own
         state = published.PublishedState(*(own[name] for name in published.PublishedState._fields))
         code = published.published_step(
-            chain.rng, self.observed(chain.V, f), 1.0, self.incomplete, state,
+            chain.rng, self.merged(chain.V, f), 1.0, self.single, self.incomplete, state,
             theta.beta[:, 0], theta.Psi, theta.B[:, :, 0], own["tallies"],
         )  # fmt: skip
         if code == published.FAILED:

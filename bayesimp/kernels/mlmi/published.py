@@ -27,7 +27,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.draws import draw_inverse_wishart
-from bayesimp.kernels.families.scalar import split_log_likelihood, sum_of_logs
+from bayesimp.kernels.families.scalar import POISSON, split_log_likelihood, sum_of_logs
 from bayesimp.kernels.glmm.modes import cluster_log_likelihood, dot, effects_of, fixed_part
 from bayesimp.kernels.laplace.criterion import put_theta
 from bayesimp.kernels.laplace.record import free_elements
@@ -45,8 +45,10 @@ __all__ = [
     "FAILURES",
     "PUBLISHED_TALLIES",
     "PublishedState",
+    "SingleRows",
     "new_state",
     "published_step",
+    "single_rows",
 ]
 
 PUBLISHED_TALLIES = (
@@ -94,6 +96,30 @@ class PublishedState(NamedTuple):
     beta: np.ndarray
     u: np.ndarray
     cold: np.ndarray
+
+
+class SingleRows(NamedTuple):
+    """What the fit needs to know of rows before some were merged (kernels/glmm/merge.py).
+
+    top: f_max of kernels/mlmi/penalised_mode.py, without what Poisson's offsets add; constant: whether all responses
+    are equal.
+    """
+
+    top: float
+    constant: bool
+
+
+def single_rows(rows: GlmmRows) -> SingleRows:
+    """Of rows that are not merged."""
+    best = np.empty(len(rows.y))
+    highest(rows, best)
+    constant = len(rows.y) == 0 or bool(np.ptp(rows.y) == 0.0 and np.ptp(rows.trials) == 0.0)
+    return SingleRows(float(best.sum()) - _offset_terms(rows), constant)
+
+
+def _offset_terms(rows: GlmmRows) -> float:
+    """sum y times offset of a Poisson response: merged rows have the logs of their numbers there."""
+    return float(rows.y @ rows.offset) if rows.family == POISSON else 0.0
 
 
 def new_state(m: int, p: int, q: int) -> PublishedState:
@@ -236,6 +262,7 @@ def published_step(
     rng: np.random.Generator,
     rows: GlmmRows,
     shape: float,
+    single: SingleRows,
     incomplete: BoolVector,
     state: PublishedState,
     beta: Vector,
@@ -249,6 +276,8 @@ def published_step(
     ----------
     rng, rows, shape
         As for `bayesimp.kernels.mlmi.draw.mlmi_step`.
+    single
+        `single_rows` of the rows as they were before they were merged, if they were.
     incomplete (m,) bool
         Clusters with values to impute: where there are rows too, effects are drawn by accept-reject; complete clusters
         keep their modes.
@@ -267,8 +296,7 @@ def published_step(
     tallies[VISITS] += 1
     sizes = np.diff(rows.first)
     observed = int((sizes > 0).sum())
-    constant = len(rows.y) == 0 or (np.ptp(rows.y) == 0.0 and np.ptp(rows.trials) == 0.0)
-    if constant or observed < max(2, q):
+    if single.constant or observed < max(2, q):
         return FAILED
     free = free_elements(q)
     diagonal = free[:, 0] == free[:, 1]
@@ -281,7 +309,9 @@ def published_step(
     F, best = np.empty((p, p)), np.empty(len(rows.y))
     highest(rows, best)
     estimates = (state.theta, state.metric, state.beta, state.u)
-    code = penalised_fit(rows, shape, free, float(best.sum()), *estimates, bool(state.cold[0]), F)
+    code = penalised_fit(
+        rows, shape, free, single.top + _offset_terms(rows), *estimates, bool(state.cold[0]), F
+    )
     state.cold[0] = code != FITTED
     if code == FAILED:
         return FAILED

@@ -1,0 +1,98 @@
+"""Rows of one cluster with the same columns, as one row: what a binomial or Poisson likelihood needs of them is a sum.
+
+Of k rows with one linear predictor eta,
+
+    binomial     sum_j y_j log p + (n_j - y_j) log(1 - p)           = that of one row, sum y_j successes of sum n_j
+    Poisson      sum_j y_j eta - e^eta = y. eta - k e^eta           = that of one row, y. = sum y_j, offset log k added
+
+up to terms without eta. Where predictors are discrete a cluster of thousands of rows has some dozens of different ones,
+and an update costs as much as these.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesimp.kernels.compiled import kernel
+from bayesimp.kernels.families.codes import LOGIT, POISSON, PROBIT
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.notation import IntMatrix, IntVector
+
+__all__ = ["merge_rows"]
+
+FEW = 256  # rows after which the search is given up, if most are different
+MOST = 0.75  # share of different rows above which nothing is merged
+FREE = -1
+MIX = -7046029254386353131  # odd, about 2^64 / golden ratio as a signed integer: spreads bits (Knuth's hash)
+
+
+@kernel(nogil=True)
+def _number_rows(bits: IntMatrix, first: IntVector, number: IntVector, starts: IntVector) -> int:
+    """number (n,) <- that of the merged row, in order of appearance; starts (m + 1,) <- `first` of the merged rows.
+
+    bits (n, c): columns of the rows, the bits of each read as an integer. Returns how many merged rows there are, or -1
+    if too many. The places of a hash table, of which at most half are taken, hold the first row of each kind.
+    """
+    m, columns, count, largest = first.size - 1, bits.shape[1], 0, 0
+    for i in range(m):
+        largest = max(largest, first[i + 1] - first[i])
+    places = np.empty(4 * largest + 2, np.int64)
+    for i in range(m):
+        starts[i], size = count, 2
+        while size < 2 * (first[i + 1] - first[i]):
+            size *= 2
+        for at in range(size):
+            places[at] = FREE
+        for j in range(first[i], first[i + 1]):
+            code = 0
+            for c in range(columns):
+                code = (code ^ bits[j, c]) * MIX
+                code ^= code >> 32
+            at = code & (size - 1)
+            while places[at] != FREE:
+                same = True
+                for c in range(columns):
+                    same &= bits[places[at], c] == bits[j, c]
+                if same:
+                    break
+                at = (at + 1) & (size - 1)
+            if places[at] == FREE:
+                places[at] = j
+                number[j] = count
+                count += 1
+            else:
+                number[j] = number[places[at]]
+            if j >= FEW and count > MOST * (j + 1):
+                return -1
+    starts[m] = count
+    return count if count <= MOST * first[m] else -1
+
+
+def merge_rows(rows: GlmmRows) -> GlmmRows:
+    """The rows with those of one cluster and the same columns as one, for families that allow it.
+
+    Parameters
+    ----------
+    rows
+        n rows of weight one.
+
+    Returns
+    -------
+    Rows of the same likelihood in beta and b_i, up to a constant; `rows` itself if the family allows no sums, or if more
+    than `MOST` of the rows are different.
+    """
+    if rows.family not in (LOGIT, PROBIT, POISSON) or not len(rows.y):
+        return rows
+    columns = np.column_stack([rows.X, rows.Z, *([rows.offset] if rows.offset.any() else [])])
+    number, starts = np.empty(len(rows.y), np.int64), np.empty_like(rows.first)
+    count = _number_rows(columns.view(np.int64), rows.first, number, starts)
+    if count < 0:
+        return rows
+    one_of = np.empty(count, np.int64)
+    one_of[number[::-1]] = np.arange(len(number) - 1, -1, -1)
+    sums = np.bincount(number, rows.y, count)
+    if rows.family == POISSON:
+        trials, offset = np.ones(count), rows.offset[one_of] + np.log(np.bincount(number, minlength=count))
+    else:
+        trials, offset = np.bincount(number, rows.trials, count), rows.offset[one_of]
+    return GlmmRows(rows.family, sums, trials, np.ones(count), offset, rows.X[one_of], rows.Z[one_of], starts)
