@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
-from bayesimp.families.normal import log_normal
+from bayesimp.families.normal import log_normal, simulate_normal
 from bayesimp.families.record import REAL, Family
 from bayesimp.kernels.families import codes
 from bayesimp.messages import listing
@@ -34,7 +34,7 @@ CENSORING = ("left", "none", "right")
 
 CENSORED = Family(
     "censored", "numbers, some known only to lie beyond a limit", REAL, {"identity": codes.NORMAL}, spare_rows=5,
-    is_censored=True, log_density=log_normal,
+    is_censored=True, log_density=log_normal, simulate=simulate_normal,
 )  # fmt: skip
 
 

@@ -15,7 +15,10 @@ from bayesimp.families.auxiliary import SHAPE, shape_node
 from bayesimp.families.record import COUNTS, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
-__all__ = ["NEGATIVE_BINOMIAL", "POISSON", "log_negative_binomial", "log_poisson"]
+__all__ = [
+    "NEGATIVE_BINOMIAL", "POISSON", "log_negative_binomial", "log_poisson", "simulate_negative_binomial",
+    "simulate_poisson",
+]  # fmt: skip
 
 
 def _poisson(data: Any, eta: Any) -> None:
@@ -54,22 +57,24 @@ def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -
     return log_negative_binomial(y, eta[0], given.scale)
 
 
-def _simulate_poisson(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+def simulate_poisson(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    """Counts given eta (n, 1)."""
     return rng.poisson(np.exp(eta[:, 0]))
 
 
-def _simulate_negative_binomial(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+def simulate_negative_binomial(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    """Counts given eta (n, 1), with shape `v.shape`."""
     return rng.poisson(np.exp(eta[:, 0]) * rng.gamma(v.shape, 1 / v.shape, len(eta)))
 
 
 POISSON = Family(
     "poisson", "0, 1, 2, ...", COUNTS, {"log": codes.POISSON}, ("count",), _poisson,
     as_predictor="log1p", fitted_by="laplace", glmm_name="poisson",
-    log_density=_log_poisson, simulate=_simulate_poisson,
+    log_density=_log_poisson, simulate=simulate_poisson,
 )  # fmt: skip
 NEGATIVE_BINOMIAL = Family(
     "negative_binomial", "0, 1, 2, ..., overdispersed", COUNTS, {"log": codes.NEGATIVE_BINOMIAL},
     ("negbinomial", "nb"), _negative_binomial, SHAPE,
     as_predictor="log1p", fitted_by="glmm", glmm_name="negativebinomial",
-    log_density=_log_negative_binomial, simulate=_simulate_negative_binomial,
+    log_density=_log_negative_binomial, simulate=simulate_negative_binomial,
 )  # fmt: skip

@@ -67,7 +67,7 @@ def _negative_binomial(data: Any, eta: Any) -> None:
 
 
 def _random(rng: np.random.Generator, size: Any, hu: Any, eta: Any, k: Any = None) -> Any:
-    """Draws, for prior and posterior predictive draws of PyMC; the kernels have their own."""
+    """Draws for simulated tables and for predictive draws of PyMC; the kernels have their own."""
     import numpy as np
     from scipy import stats
 
@@ -86,12 +86,21 @@ def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -
     return log_hurdle(y, log_negative_binomial(y, eta[0], k), log_above_zero(eta[0], k), given.second)
 
 
+def _simulate_poisson(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return _random(rng, len(eta), v.zeros, eta[:, 0])
+
+
+def _simulate_negative_binomial(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    return _random(rng, len(eta), v.zeros, eta[:, 0], v.shape)
+
+
 HURDLE_POISSON = replace(
     POISSON, name="hurdle_poisson", words="0, 1, 2, ..., zeros apart", links={"log": codes.HURDLE_POISSON}, aliases=(),
-    response=_poisson, auxiliary=HURDLE, fitted_by="", glmm_name="", log_density=_log_poisson, simulate=None,
+    response=_poisson, auxiliary=HURDLE, fitted_by="", glmm_name="", log_density=_log_poisson, simulate=_simulate_poisson,
 )  # fmt: skip
 HURDLE_NEGATIVE_BINOMIAL = replace(
     NEGATIVE_BINOMIAL, name="hurdle_negative_binomial", words="0, 1, 2, ..., overdispersed, zeros apart",
     links={"log": codes.HURDLE_NEGATIVE_BINOMIAL}, aliases=(), response=_negative_binomial, auxiliary=SHAPE,
-    further=(HURDLE,), fitted_by="", glmm_name="", log_density=_log_negative_binomial, simulate=None,
+    further=(HURDLE,), fitted_by="", glmm_name="", log_density=_log_negative_binomial,
+    simulate=_simulate_negative_binomial,
 )  # fmt: skip

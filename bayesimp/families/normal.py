@@ -16,7 +16,7 @@ import numpy as np
 from bayesimp.families.record import NOTHING, REAL, Family, GivenParameters
 from bayesimp.kernels.families import codes
 
-__all__ = ["NONE", "NORMAL", "log_normal"]
+__all__ = ["NONE", "NORMAL", "log_normal", "simulate_normal"]
 
 
 def log_normal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
@@ -27,13 +27,14 @@ def log_normal(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
     return -0.5 * ((y - eta[0]) / sigma) ** 2 - pt.log(sigma) - 0.5 * np.log(2 * np.pi)
 
 
-def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+def simulate_normal(v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    """Values given eta (n, 1), with standard deviation `v.sd`."""
     return eta[:, 0] + v.sd * rng.standard_normal(len(eta))
 
 
 # five degrees of freedom are left for the residual variance of a cluster
 NORMAL = Family(
     "normal", "any number", REAL, {"identity": codes.NORMAL}, ("gaussian",),
-    spare_rows=5, fitted_by="linear", glmm_name="gaussian", log_density=log_normal, simulate=_simulate,
+    spare_rows=5, fitted_by="linear", glmm_name="gaussian", log_density=log_normal, simulate=simulate_normal,
 )  # fmt: skip
 NONE = Family("none", "not imputed", NOTHING, {})

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["BINARY", "COUNTS", "LEVELS", "NOTHING", "POSITIVE", "PROPORTION", "REAL", "SUCCESSES", "Auxiliary", "Family",
-           "GivenParameters", "Support"]  # fmt: skip
+           "GivenParameters", "Simulator", "Support"]  # fmt: skip
 
 Array = NDArray[np.float64]
+Simulator = Callable[[Any, Array, np.random.Generator], Array]  # `Family.simulate`
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class Family:
     fitted_by: Literal["", "linear", "laplace", "glmm"] = ""
     glmm_name: str = ""
     log_density: Callable[[Any, Sequence[Any], GivenParameters], Any] | None = None
-    simulate: Callable[[Any, Array, np.random.Generator], Array] | None = None
+    simulate: Simulator | None = None
 
     @property
     def is_normal(self) -> bool:

@@ -11,12 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bayesimp.families.auxiliary import SHAPE, ZERO_INFLATION, shape_node, zi_node
-from bayesimp.families.counts import NEGATIVE_BINOMIAL, POISSON, log_negative_binomial, log_poisson
-from bayesimp.families.record import GivenParameters
+from bayesimp.families.counts import (
+    NEGATIVE_BINOMIAL,
+    POISSON,
+    log_negative_binomial,
+    log_poisson,
+    simulate_negative_binomial,
+    simulate_poisson,
+)
+from bayesimp.families.record import GivenParameters, Simulator
 from bayesimp.kernels.families import codes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["ZERO_INFLATED_NEGATIVE_BINOMIAL", "ZERO_INFLATED_POISSON"]
 
@@ -57,13 +68,20 @@ def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -
     return _log_zero_inflated(y, pt.log1p(-zi) + log_negative_binomial(y, eta[0], k), zi)
 
 
+def _simulate(count: Simulator, v: Any, eta: Any, rng: np.random.Generator) -> Any:
+    """Counts, a share `v.zeros` of which are structural zeros."""
+    return count(v, eta, rng) * (rng.random(len(eta)) >= v.zeros)
+
+
 ZERO_INFLATED_POISSON = replace(
     POISSON, name="zero_inflated_poisson", words="0, 1, 2, ..., many of them 0",
     links={"log": codes.ZERO_INFLATED_POISSON}, aliases=("zip",), response=_poisson, auxiliary=ZERO_INFLATION,
-    fitted_by="", glmm_name="", log_density=_log_poisson, simulate=None,
+    fitted_by="", glmm_name="", log_density=_log_poisson,
+    simulate=partial(_simulate, simulate_poisson),
 )  # fmt: skip
 ZERO_INFLATED_NEGATIVE_BINOMIAL = replace(
     NEGATIVE_BINOMIAL, name="zero_inflated_negative_binomial", words="0, 1, 2, ..., overdispersed, many of them 0",
     links={"log": codes.ZERO_INFLATED_NEGATIVE_BINOMIAL}, aliases=("zinb",), response=_negative_binomial, auxiliary=SHAPE,
-    further=(ZERO_INFLATION,), fitted_by="", glmm_name="", log_density=_log_negative_binomial, simulate=None,
+    further=(ZERO_INFLATION,), fitted_by="", glmm_name="", log_density=_log_negative_binomial,
+    simulate=partial(_simulate, simulate_negative_binomial),
 )  # fmt: skip

@@ -28,6 +28,7 @@ from bayesimp.families.registry import FAMILIES
 __all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
 
 Array = NDArray[Any]
+FLAGS = "_censored"  # added to the name of a variable: the column that says where its number is a limit
 FACTOR = re.compile(r"(within|cluster_mean)\((\w+)\)|(\w+)\[(\w+)\]|(\w+)")
 
 
@@ -50,6 +51,11 @@ class SimulatedVariable:
     sd, shape, trials
         Residual standard deviation (normal; lognormal: of the logarithm), scale (Student-t); shape (negative binomial,
         gamma, inverse Gaussian, beta), degrees of freedom (Student-t); trials (binomial).
+    zeros
+        Probability of a structural zero (zero-inflated counts) or of a zero (hurdle).
+    limits
+        Of detection, below and above, of a censored variable y: values beyond are replaced by the limit, and the column
+        "y_censored" says which. Variables after it depend on the values themselves.
     levels, increments
         Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
     """
@@ -63,6 +69,8 @@ class SimulatedVariable:
     shape: float = 1.0
     trials: int = 1
     link: str = "logit"
+    zeros: float = 0.2
+    limits: tuple[float, float] = (-np.inf, np.inf)
     levels: Sequence[str] = ()
     increments: Sequence[float] = ()
 
@@ -70,6 +78,11 @@ class SimulatedVariable:
         if self.family not in FAMILIES:
             raise SpecificationError(
                 f"'{self.name}': family is one of {', '.join(FAMILIES)}; got {self.family!r}."
+            )
+        if not 0 <= self.zeros < 1 or not self.limits[0] < self.limits[1]:
+            raise SpecificationError(
+                f"'{self.name}': zeros is a probability below 1, limits are two numbers in order; got {self.zeros} and "
+                f"{self.limits}."
             )
         if self.level == "cluster" and self.effects:
             raise SpecificationError(
@@ -175,7 +188,10 @@ class Design:
     @property
     def families(self) -> dict[str, str]:
         """Variable -> family, as `bayesimp.IncompleteData` takes it."""
-        return {v.name: v.family for v in self.variables}
+        return {
+            v.name: f"{v.family}({v.name}{FLAGS})" if v.distribution.is_censored else v.family
+            for v in self.variables
+        }
 
     def __call__(self, *, seed: int) -> pd.DataFrame:
         """One table."""
@@ -201,8 +217,10 @@ class Design:
                     place += 1
             values = _drawn(v, eta, rng)
             columns[v.name] = values[codes] if v.level == "cluster" else values
-        labelled = {v.name: _labelled(v, columns[v.name]) for v in self.variables}
-        return pd.DataFrame({self.cluster: codes + 1, **labelled})
+        shown: dict[str, Any] = {}
+        for v in self.variables:
+            shown |= _shown(v, columns[v.name])
+        return pd.DataFrame({self.cluster: codes + 1, **shown})
 
     def _sizes(self, b: Array | None, rng: np.random.Generator) -> NDArray[np.intp]:
         if not isinstance(self.sizes, ClusterSizes):
@@ -262,7 +280,12 @@ def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
     return v.distribution.simulate(v, eta, rng)
 
 
-def _labelled(v: SimulatedVariable, values: Array) -> Any:
+def _shown(v: SimulatedVariable, values: Array) -> dict[str, Any]:
+    """The columns of a variable in the table: levels by their labels, values beyond a limit as this limit."""
     if v.distribution.is_factor:
-        return pd.Categorical.from_codes(values, list(v.levels), ordered=v.distribution.is_ordered)
-    return values
+        return {v.name: pd.Categorical.from_codes(values, list(v.levels), ordered=v.distribution.is_ordered)}
+    if v.distribution.is_censored:
+        low, high = v.limits
+        words = np.where(values < low, "left", np.where(values > high, "right", "none"))
+        return {v.name: np.clip(values, low, high), v.name + FLAGS: words}
+    return {v.name: values}

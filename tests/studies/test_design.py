@@ -2,14 +2,27 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import expit, ndtr
 
 import bayesimp as bi
 from bayesimp.errors import SpecificationError
+from bayesimp.methods.base import all_families
 from bayesimp.studies import ClusterSizes, Design
 from bayesimp.studies import SimulatedVariable as Variable
 
 N = 40_000
+MU = np.exp(0.3)
+poisson, overdispersed = stats.poisson(MU), stats.nbinom(4.0, 4.0 / (4.0 + MU))
+
+
+def mixed(count, zeros: float, hurdle: bool = False) -> tuple[float, float]:
+    """Mean and variance of zeros with this probability, and else of a count (above zero)."""
+    y = np.arange(1, 200)
+    p = (1 - zeros) * count.pmf(y) / (count.sf(0) if hurdle else 1.0)
+    return p @ y, p @ y**2 - (p @ y) ** 2
+
+
 # family: variable, mean and variance of a value with eta = 0.3
 MOMENTS = {
     "normal": (Variable("v", "normal", {"Intercept": 0.3}, sd=2.0), 0.3, 4.0),
@@ -22,7 +35,28 @@ MOMENTS = {
     ),
     "gamma": (Variable("v", "gamma", {"Intercept": 0.3}, shape=4.0), np.exp(0.3), np.exp(0.6) / 4),
     "inverse_gaussian": (Variable("v", "inverse_gaussian", {"Intercept": 0.3}, shape=4.0), np.exp(0.3), np.exp(0.9) / 4),
+    "lognormal": (Variable("v", "lognormal", {"Intercept": 0.3}, sd=0.5), *stats.lognorm(0.5, scale=np.exp(0.3)).stats()),
+    "student": (Variable("v", "student", {"Intercept": 0.3}, sd=2.0, shape=9.0), *stats.t(9, 0.3, 2.0).stats()),
+    "beta": (Variable("v", "beta", {"Intercept": 0.3}, shape=4.0), *stats.beta(4 * expit(0.3), 4 * expit(-0.3)).stats()),
+    "zero_inflated_poisson": (
+        Variable("v", "zero_inflated_poisson", {"Intercept": 0.3}, zeros=0.3), *mixed(poisson, 0.3)
+    ),
+    "zero_inflated_negative_binomial": (
+        Variable("v", "zero_inflated_negative_binomial", {"Intercept": 0.3}, shape=4.0, zeros=0.3),
+        *mixed(overdispersed, 0.3),
+    ),
+    "hurdle_poisson": (Variable("v", "hurdle_poisson", {"Intercept": 0.3}, zeros=0.6), *mixed(poisson, 0.6, hurdle=True)),
+    "hurdle_negative_binomial": (
+        Variable("v", "hurdle_negative_binomial", {"Intercept": 0.3}, shape=4.0, zeros=0.1),
+        *mixed(overdispersed, 0.1, hurdle=True),
+    ),
+    "censored": (Variable("v", "censored", {"Intercept": 0.3}, sd=2.0), 0.3, 4.0),
 }  # fmt: skip
+
+
+def test_every_family_is_tried():
+    tried = {variable.family for variable, *_ in MOMENTS.values()} | {"ordinal", "categorical"}
+    assert tried == set(all_families())
 
 
 @pytest.mark.parametrize("case", MOMENTS)
@@ -47,6 +81,23 @@ def test_probabilities_of_levels():
         share = table[name].value_counts(sort=False, normalize=True).to_numpy()
         assert (np.abs(share - p) < 4 * np.sqrt(p * (1 - p) / N)).all()
     assert table["g"].cat.ordered and not table["k"].cat.ordered
+
+
+def test_values_beyond_limits_are_limits_and_what_depends_on_them_does_not_know_it():
+    y = Variable("y", "censored", {"Intercept": 0.3}, sd=2.0, limits=(-1.0, 2.5))
+    design = Design([y, Variable("z", "normal", {"y": 1.0}, sd=1e-9)], 10, N // 10)
+    table = design(seed=5)
+    assert design.families == {"y": "censored(y_censored)", "z": "normal"}
+    latent, law = table["z"].to_numpy(), stats.norm(0.3, 2.0)
+    words = np.where(latent < -1.0, "left", np.where(latent > 2.5, "right", "none"))
+    assert (table["y_censored"] == words).all()
+    np.testing.assert_allclose(table["y"], np.clip(latent, -1.0, 2.5), atol=1e-7)
+    for word, p in (("left", law.cdf(-1.0)), ("right", law.sf(2.5))):
+        assert abs((words == word).mean() - p) < 4 * np.sqrt(p * (1 - p) / N)
+    with pytest.raises(SpecificationError, match="limits are two numbers in order"):
+        Variable("y", "censored", limits=(2.0, 1.0))
+    with pytest.raises(SpecificationError, match="zeros is a probability below 1"):
+        Variable("y", "hurdle_poisson", zeros=1.0)
 
 
 def test_every_family_is_one_that_is_imputed():
