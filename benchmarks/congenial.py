@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -93,8 +93,8 @@ METHODS = (
 CYCLES = 100  # of FCS given the analysis, its default: it mixes as a joint model does, for it draws from one
 
 
-def study(name: str) -> Study:
-    """The scenario of a design with all methods."""
+def study(name: str, chosen: Sequence[str]) -> Study:
+    """The scenario of a design with these methods."""
     generate, analysis, lacking, truth, by_hand = DESIGNS[name]
     delete = partial(
         bi.studies.delete, cluster="g",
@@ -106,7 +106,8 @@ def study(name: str) -> Study:
         Reference(), CompleteCases(), Chained(m=M), Chained(predictors=by_hand, m=M),
         Chained(m=M, cycles=CYCLES, options={"analysis": analysis}), Factors(analysis),
     ]  # fmt: skip
-    return Study([scenario], dict(zip(METHODS, methods, strict=True)), seed=2026)
+    every = dict(zip(METHODS, methods, strict=True))
+    return Study([scenario], {name: every[name] for name in chosen}, seed=2026)
 
 
 def table(name: str, result: Any) -> list[str]:
@@ -114,7 +115,7 @@ def table(name: str, result: Any) -> list[str]:
     found = result.summary()
     lines = []
     for term in DESIGNS[name][3]:
-        for method in METHODS:
+        for method in dict.fromkeys(found["method"]):
             own = found[(found["term"] == term) & (found["method"] == method)].set_index("measure")
             cells = [f"{own.loc[k, 'value']:.3f} ({own.loc[k, 'mcse']:.3f})" for k in ("bias", "coverage")]
             ratio = f"{own.loc['se ratio', 'value']:.2f}"
@@ -128,12 +129,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--only", nargs="*", default=list(DESIGNS))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--out", type=Path, default=Path("congenial_study"))
     parser.add_argument("--to", default="CONGENIAL.md", help="the file of this folder that is written")
     options = parser.parse_args()
     began, lines, failures = time.perf_counter(), [], 0
     for name in options.only:
-        result = study(name).run(
+        result = study(name, options.methods).run(
             options.replicates,
             out=options.out / name.replace(" ", "_"),
             workers=options.workers,
@@ -145,6 +147,8 @@ def main() -> None:
     seconds = time.perf_counter() - began
     about = (__doc__ or "").split("\n\n")[2].strip()
     chosen = "" if options.only == list(DESIGNS) else f" --only {' '.join(map(repr, options.only))}"
+    if options.methods != list(METHODS):
+        chosen += f" --methods {' '.join(map(repr, options.methods))}"
     chosen += "" if options.to == "CONGENIAL.md" else f" --to {options.to}"
     command = f"`python -m benchmarks.congenial --replicates {options.replicates}{chosen}`"
     versions = f"bayesimp {bi.__version__}, Python {platform.python_version()}"
