@@ -249,6 +249,10 @@ class ImputationModel(Printed, ABC):
     def parameter_priors(self) -> Mapping[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
 
+    def restored(self, tree: xr.DataTree, state: xr.Dataset) -> Run:
+        """A run of this model as a file holds it; see `Run.restore`."""
+        return self.run_type.restore(self, tree, state)
+
     @property
     def masked(self) -> IncompleteData:
         """The table in which every cell is missing that the model imputes, also observed ones that it holds out."""

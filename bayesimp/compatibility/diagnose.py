@@ -154,7 +154,7 @@ def diagnose(
     draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
     posterior = imp.tree["posterior"].to_dataset()
     Sigma, Psi = (_some(posterior[name].values, draws) for name in ("Sigma", "Psi"))
-    Psi = model._working.scale.at_centre(Psi)
+    Psi = model.grouping.only.working.scale.at_centre(Psi)
     if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
         raise SpecificationError(
             "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
@@ -200,17 +200,17 @@ def _some(values: Array, at_most: int) -> Array:
 
 
 def _check_factors(model: JointNormal) -> None:
-    if model.several is not None:
+    if len(model.grouping.labels) > 1:
         raise SpecificationError(
             "diagnose compares conditional models with a joint one with one grouping factor; this one has "
-            f"{len(model.several.labels)} ({', '.join(model.several.labels)}). Fit JointNormal with (1 | "
+            f"{len(model.grouping.labels)} ({', '.join(model.grouping.labels)}). Fit JointNormal with (1 | "
             f"{model.data.cluster}) alone."
         )
 
 
 def _designs(model: JointNormal) -> tuple[Array, Array, NDArray[np.int64]]:
     """Rows n (U,) and Z'Z (U, q, q) of the different designs, and which of them each cluster (m,) has."""
-    Z, codes, sizes = model.design.Z @ model._working.scale.C, model.data.codes, model.data.sizes
+    Z, codes, sizes = model.design.Z @ model.grouping.only.working.scale.C, model.data.codes, model.data.sizes
     ZZ = np.zeros((len(sizes), Z.shape[1], Z.shape[1]))
     np.add.at(ZZ, codes, Z[:, :, None] * Z[:, None, :])
     key = np.column_stack([sizes, ZZ.reshape(len(sizes), -1)])

@@ -111,10 +111,10 @@ def calibrate(
             f"calibrate draws whole tables from a joint model, which {type(model).__name__} is not; "
             "bi.studies.overimpute takes every model."
         )
-    if model.several is not None:
+    if len(model.grouping.labels) > 1:
         raise SpecificationError(
-            f"calibrate draws tables from models with one grouping factor; this one has {len(model.several.labels)} "
-            f"({', '.join(model.several.labels)}). bi.studies.overimpute takes every model."
+            f"calibrate draws tables from models with one grouping factor; this one has {len(model.grouping.labels)} "
+            f"({', '.join(model.grouping.labels)}). bi.studies.overimpute takes every model."
         )
     if draws < RANKS or replications < 2:
         raise SpecificationError(f"calibrate needs at least {RANKS} draws and 2 replications.")
@@ -182,7 +182,8 @@ def _same_priors(model: JointNormal) -> Priors:
     That of effects at centred columns is stated as the user stated it, since the new model centres it again, at the same
     place: the predictors of the new rows are those of the old.
     """
-    return replace(model._resolved, Psi=model._resolved.Psi.stated)
+    resolved = model.grouping.only.resolved
+    return replace(resolved, Psi=resolved.Psi.stated)
 
 
 def _with_replicate(

@@ -71,6 +71,14 @@ class GLMMRun(contract.Run):
         model = self.model
         return FactorTask(model.table, model.priors, model.separate, self.thin, self.stride, self.effects)
 
+    def impute(self, m: int, chains: int, tune: int, draws: int, progress: bool | None) -> Imputations:
+        """Start the run and impute."""
+        with progress_bar(progress) as report:
+            self.start(chains, tune, draws, report)
+            if self.history.draws < draws:
+                self._fit_spacing(m)
+            return self.imputations(m)
+
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
         """Chains from their starts: `tune` sweeps of warm-up, then `draws` kept draws each."""
         cells = chains * draws * self.task.counted
@@ -107,7 +115,7 @@ class GLMMRun(contract.Run):
             text = f"stopped by the user: {done} of {draws} draws a chain kept"
             self.events += (Event("interrupted", "sampler", text),)
 
-    def fit_spacing(self, m: int) -> None:
+    def _fit_spacing(self, m: int) -> None:
         """After an interruption: as many imputations as there can be, from the draws there are."""
         per_chain = -(-m // self.history.chains)
         self.spacing = max(self.history.draws // per_chain // self.stride, 1) * self.stride

@@ -43,10 +43,8 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
-from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
-from bayesimp.scale.effects import check_origin
-from bayesimp.scale.margins import alike
+from bayesimp.scale.slopes import check_slopes
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import other_groupings
 
@@ -135,8 +133,8 @@ class JointLatent(FormulaModel):
         )
         self.working_priors: LatentPriors = working_priors(self)
         units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
-        self.events += check_origin(self.resolved.Psi, self.effect_scale, units, m, "Psi", self.design.random)
-        self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+        Psi, random = self.resolved.Psi, self.design.random
+        self.events += check_slopes(Psi, self.effect_scale, units, m, "Psi", random, self.design.Z @ scale.C)
         self.events += other_groupings(data, [data.cluster])
 
     @property
@@ -295,11 +293,7 @@ class JointLatent(FormulaModel):
                 "same: JointLatent(..., residual='cluster') has one for each."
             )
         run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
-        with progress_bar(progress) as report:
-            run.start(chains, tune, draws, report)
-            if run.history.draws < draws:
-                run.fit_spacing(m)
-            return run.imputations(m)
+        return run.impute(m, chains, tune, draws, progress)
 
 
 def _check_sampler(sampler: str) -> None:

@@ -50,7 +50,7 @@ class GroupingFactor:
 
 
 def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFactor, ...]:
-    """The grouping factors of a formula, that of the primary clusters first; none if it has one random part.
+    """The grouping factors of a formula, that of the primary clusters first.
 
     Raises
     ------
@@ -59,8 +59,6 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
     DataError
         Two factors have the same groups; the ids of one are numbers within the primary clusters.
     """
-    if len(formula.random) == 1:
-        return ()
     labels = [term.label for term in formula.random]
     if data.cluster not in labels:
         raise SpecificationError(

@@ -19,17 +19,13 @@ from bayesimp.joint.levels.gibbs import LevelsChain, LevelsDraws
 from bayesimp.joint.storage import specification_state
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.priors.records import priors_to_dict
-from bayesimp.progress import progress_bar
-from bayesimp.sampling.executors import Executor
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayesimp.imputation.result import Imputations
-    from bayesimp.joint.normal import JointNormal
     from bayesimp.table.new_rows import NewRows
 
-__all__ = ["LevelsRun", "impute_levels"]
+__all__ = ["LevelsRun"]
 
 KEPT = "beta", "Sigma", "Psi", "mean", "sd", "cells"
 NOW = "Sigma", "Psi", "b"
@@ -52,10 +48,10 @@ class LevelsRun(GLMMRun):
     @property
     def task(self) -> Any:
         """Iterations, as executors run them."""
-        return self.model.several.task(self.thin, self.stride)
+        return self.model.grouping.task(self.thin, self.stride)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        h, table, k = self.history, self.model.several.table, np.arange(m)
+        h, table, k = self.history, self.model.grouping.table, np.arange(m)
         drawn = h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
         missing, cells = table.missing, {}
         place = np.cumsum(missing).reshape(missing.shape) - 1  # of each cell in a draw
@@ -69,19 +65,19 @@ class LevelsRun(GLMMRun):
         return cells
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        model, h, several = self.model, self.history, self.model.several
-        working = several.table.working
+        model, h, grouping = self.model, self.history, self.model.grouping
+        working = grouping.table.working
         variables = {
             "beta": (("fixed", "response"), working.scale.beta(h.beta)),
             "Sigma": (("response", "response_2"), working.scale.Sigma(h.Sigma)),
-        } | several.Psi(h.Psi)
+        } | grouping.Psi(h.Psi)
         place = np.argsort(working.order)
         stats = {
             "mean": h.mean[:, :, place] * working.scale.s + model.mean_shift,
             "sd": h.sd[:, :, place] * working.scale.s,
         }
         observed = {name: model.data.numeric(name) for name in model.responses}
-        return build_tree(model.data, variables, stats, cells, observed, several.coords(), attrs)
+        return build_tree(model.data, variables, stats, cells, observed, grouping.coords(), attrs)
 
     def _attrs(self, m: int) -> dict:
         model, h = self.model, self.history
@@ -104,7 +100,7 @@ class LevelsRun(GLMMRun):
         """
         raise SpecificationError(
             f"{what}: JointNormal does not compute it with several grouping factors, because rows of different clusters "
-            f"depend on each other through {' and '.join(repr(f.label) for f in self.model.several.factors[1:])}. "
+            f"depend on each other through {' and '.join(repr(f.label) for f in self.model.grouping.factors[1:])}. "
             "JointNormal(data, formula) with one random part has it."
         )
 
@@ -117,7 +113,7 @@ class LevelsRun(GLMMRun):
         """
         raise SpecificationError(
             "New rows are not completed by JointNormal with several grouping factors "
-            f"({', '.join(f.label for f in self.model.several.factors)}). Put the new rows under the table and impute "
+            f"({', '.join(f.label for f in self.model.grouping.factors)}). Put the new rows under the table and impute "
             "both, or take JointNormal with one random part."
         )
 
@@ -136,16 +132,3 @@ class LevelsRun(GLMMRun):
             chains=chains, kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
             seconds=float(attrs["seconds"]),
         )  # fmt: skip
-
-
-def impute_levels(
-    model: JointNormal, seed: int, thin: int, spacing: int, m: int, chains: int, tune: int, draws: int,
-    workers: int | None, executor: str | Executor | None, progress: bool | None,
-) -> Imputations:  # fmt: skip
-    """`JointNormal.impute` with several grouping factors; see there."""
-    run = LevelsRun(model, seed, thin, spacing, 1, workers=workers, executor=executor)
-    with progress_bar(progress) as report:
-        run.start(chains, tune, draws, report)
-        if run.history.draws < draws:
-            run.fit_spacing(m)
-        return run.imputations(m)
