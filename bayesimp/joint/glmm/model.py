@@ -300,7 +300,7 @@ class JointGLMM(ImputationModel):
             from bayesimp.joint.glmm.nuts import GLMMNutsRun
 
             kind = GLMMNutsRun
-        run = kind(self, seed, thin, spacing, 1, keep_effects, workers, executor)
+        run = kind(self, seed, thin, spacing, 1, workers, executor, effects=keep_effects)
         return run.impute(m, chains, tune, draws, progress)
 
     def _sampler(self, sampler: str) -> str:
