@@ -26,6 +26,7 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.reference import ReferenceBased
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.storage import specification_of
+from bayesimp.messages import listing
 from bayesimp.notation import effect_names
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -125,6 +126,15 @@ class JointNormal(FormulaModel):
     def restored(self, tree: xr.DataTree, state: xr.Dataset) -> JointRun | LevelsRun:
         """A run of this model as a file holds it."""
         return self.grouping.run_type.restore(self, tree, state)
+
+    def normal_law(self, asker: str) -> OneFactor:
+        """The joint normal law of the rows of every cluster."""
+        if len(self.grouping.labels) > 1:
+            raise SpecificationError(
+                f"{asker} needs a joint model with one grouping factor; this one has {len(self.grouping.labels)} "
+                f"({listing(self.grouping.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
+            )
+        return self.grouping.only
 
     def contents(self) -> dict[str, Contents]:
         """The conditional models that the joint one implies."""

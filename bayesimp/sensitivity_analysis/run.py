@@ -13,8 +13,8 @@ import pandas as pd
 from bayesimp import priors as pr
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.arguments import new_seed
-from bayesimp.contract import ImputationModel
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, must_be
+from bayesimp.contract import ImputationModel, must_be_model
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.sensitivity_analysis.checks import (
@@ -77,9 +77,8 @@ def sensitivity(
     >>> result = bi.sensitivity(model, analysis="y3 ~ y1 + y2 + (1 | study)", seed=1)    # doctest: +SKIP
     >>> print(result); result.plot(); result.plot_components()                           # doctest: +SKIP
     """
-    if not (hasattr(model, "with_priors") and hasattr(model, "data")):
-        must_be(model, "JointNormal or FCS", "sensitivity")
-    grid = default_grid(getattr(model, "has_contextual", False)) if priors is None else named(priors)
+    must_be_model(model, "sensitivity")
+    grid = default_grid(model.has_contextual) if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
         raise SpecificationError(
