@@ -19,6 +19,7 @@ from bayesimp.joint.glmm.posterior import posterior
 from bayesimp.joint.glmm.storage import glmm_state, history_and_chains
 from bayesimp.joint.strided_run import StridedRun
 from bayesimp.kernels.glmm.gibbs import TALLIES
+from bayesimp.table.variables import without_round_off
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,8 +64,9 @@ class GLMMRun(StridedRun):
             drawn_here = place[column] >= 0
             made[:, drawn_here] = self.in_units(f, values[:, place[column[drawn_here]]])
             lower, upper = self.model.data.limits(factor.response)
-            np.clip(made, lower[column], upper[column], out=made)  # round-off passes no limit
-            out[factor.response] = column, made
+            out[factor.response] = (
+                column, without_round_off(made, lower[column], upper[column], factor.response)
+            )  # fmt: skip
         return out
 
     def _known(self, f: int) -> NDArray:
