@@ -276,7 +276,7 @@ def test_values_beyond_their_limits_are_an_error(name, monkeypatch):
     few = {"chains": 1, "tune": 2, "draws": 2} if name.startswith("joint") else {"cycles": 2}
     way = (GLMMRun, "in_units") if name.startswith("joint") else (ChainedTable, "on_data_scale")
     right = getattr(*way)
-    monkeypatch.setattr(*way, lambda self, k, working: right(self, k, working) + 1.0)
+    monkeypatch.setattr(*way, lambda self, k, working: right(self, k, working) + 1_000.0)
     with pytest.raises(bi.SamplingError, match=r"'crp': .* lie beyond the limits of their cells"):
         MODELS[name](biomarker_data()).impute(2, **few, **RUN)
 
