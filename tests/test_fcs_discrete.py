@@ -580,7 +580,7 @@ def test_matching_methods_take_observed_values():
     )
 
 
-# -- variables of clusters -----------------------------------------------------------------------------------
+# -- cluster-level variables -----------------------------------------------------------------------------------
 
 
 def clusters_table(m=24, n=6):

@@ -65,7 +65,7 @@ class PyMC(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All families, including those without a compiled density, but for censored ones."""
+        """All families, including those without a compiled density, except censored ones."""
         return tuple(name for name in all_families() if name not in censored_families())
 
     @property
