@@ -99,7 +99,8 @@ class Diagnosis:
         by = f"The largest miss is {self.largest_miss:.2f} posterior sd: "
         if self.largest_miss < SMALL:
             return (
-                by + "small compared with what the data leave open. A homogeneous conditional (FCS) model will do."
+                by
+                + "small compared with what the data leave open. A homogeneous conditional (FCS) model will do."
             )
         if self.largest_miss < LARGE:
             return (

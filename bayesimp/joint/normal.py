@@ -26,7 +26,6 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.reference import ReferenceBased
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.storage import specification_of
-from bayesimp.messages import listing
 from bayesimp.notation import effect_names
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -132,7 +131,7 @@ class JointNormal(FormulaModel):
         if len(self.grouping.labels) > 1:
             raise SpecificationError(
                 f"{asker} needs a joint model with one grouping factor; this one has {len(self.grouping.labels)} "
-                f"({listing(self.grouping.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
+                f"({', '.join(self.grouping.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
             )
         return self.grouping.only
 
