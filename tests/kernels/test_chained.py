@@ -22,7 +22,7 @@ ONE = "Intercept"
 
 
 def table(seed=0, N=120, m=7, **options):
-    """Three variables with holes, two complete ones, a product; a block of each kind of column."""
+    """Three incomplete variables, two complete ones, a product; a block of each kind of column."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, m, N)
     X = np.column_stack([np.ones(N), rng.normal(3, 2, N), rng.integers(0, 2, N)])
