@@ -218,7 +218,7 @@ class Estimates:
         unknown = [name for name in by if name not in self.at]
         if unknown:
             raise SpecificationError(
-                f"by = {unknown[0]!r} is no column of these estimates; there are {list(self.at)}."
+                f"by = {unknown[0]!r} is not a column of these estimates; there are {list(self.at)}."
             )
         if len(self) > WITH_COVARIANCE:
             raise SpecificationError(

@@ -88,7 +88,7 @@ class PyMC(Method):
         if option != "bounds":
             return super().refusal(option, name)
         return (
-            f"a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node in the model "
+            f"a PyMC model of your own draws '{name}', and does not know about them. Bound its node in the model "
             f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
         )
 

@@ -163,7 +163,7 @@ def model(facts: ReportFacts) -> ReportSection:
     elif facts.engine == "FromPyMC":
         blocks += [Paragraph("The PyMC model, with its priors:"), Code(_pymc_text(facts.model))]
     else:
-        blocks += [Paragraph("The model as it is printed, with its priors in numbers, on the scale of the data:"),
+        blocks += [Paragraph("The model as printed, with its priors in numbers, on the scale of the data:"),
                    Code(repr(facts.model))]  # fmt: skip
     return ReportSection("model", "The imputation model", tuple(blocks))
 

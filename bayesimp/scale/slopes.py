@@ -98,7 +98,7 @@ def _alike(Z_c: Array, names: Sequence[str], where: str) -> list[Event]:
     most = np.floor(1e4 * explained.max()) / 100
     text = (
         f"random slopes on {', '.join(map(repr, near))}: given the intercept, the others explain up to {most:g} % of a "
-        "column, and the prior gives what tells their slopes apart next to no variance. Powers and products are to be "
-        "written in the formula, I(x**2) and x:w, which are told apart; or centre in the table what they are made of"
+        "column, and the prior leaves almost no variance to what distinguishes their slopes. Write powers and products "
+        "in the formula, I(x**2) and x:w, where they are recognised; or centre in the table what they are made of"
     )
     return [Event("prior matters", where, text, len(near))]

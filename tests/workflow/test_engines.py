@@ -271,7 +271,7 @@ def test_an_option_of_one_engine_is_no_option_of_another():
     frame = FULL[["g", "x", "z"]]
     with pytest.raises(bi.SpecificationError, match="no analysis is given"):
         bi.impute(frame, "g", effects="separate", show=False, **RUN)
-    with pytest.raises(bi.SpecificationError, match="'cycles' is no option of JointNormal"):
+    with pytest.raises(bi.SpecificationError, match="'cycles' is not an option of JointNormal"):
         bi.impute(frame, "g", engine="joint", cycles=5, show=False, **RUN)
-    with pytest.raises(bi.SpecificationError, match="'draws' is no option of FCS"):
+    with pytest.raises(bi.SpecificationError, match="'draws' is not an option of FCS"):
         bi.impute(frame, "g", engine="fcs", draws=5, show=False, **RUN)

@@ -77,8 +77,8 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
         if one.groups.within(other.groups) and other.groups.within(one.groups):
             raise DataError(
                 f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one "
-                f"'{other.label}' in each '{one.label}'), so that nothing tells their effects apart. Leave one of the "
-                "two terms out."
+                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Leave one of the two "
+                "terms out."
             )
     for factor in factors[1:]:
         _check_ids(factor, data)
@@ -189,7 +189,7 @@ def _told_apart(
         if max(several) == 0:
             raise DataError(
                 f"Where '{name}' is observed ({len(a):,} rows), every '{one.label}' has one '{other.label}' and the "
-                "other way round, so that nothing tells their effects apart. Leave one of the two terms out, or fix its "
+                "other way round: their effects cannot be distinguished. Leave one of the two terms out, or fix its "
                 f"covariance: priors.Priors(Psi_of={{'{other.label}': priors.Fixed(...)}})."
             )
         if max(several) < FEW:
