@@ -424,7 +424,7 @@ OURS = {
     "predictions": lambda f: f.predictions(
         pd.DataFrame({"arm": list("abc"), "x": 2.0, "sex": "F", "site": "r"})
     ),
-}  # fmt: skip
+}
 FLAT = {
     "logit": ("s ~ arm*sex + x + I(x**2) + site", "bernoulli"),
     "ols": ("y ~ arm*sex + x + I(x**2) + site", "normal"),
