@@ -128,12 +128,7 @@ class JointNormal(FormulaModel):
 
     def normal_law(self, asker: str) -> OneFactor:
         """The joint normal law of the rows of every cluster."""
-        if len(self.grouping.labels) > 1:
-            raise SpecificationError(
-                f"{asker} needs a joint model with one grouping factor; this one has {len(self.grouping.labels)} "
-                f"({', '.join(self.grouping.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
-            )
-        return self.grouping.only
+        return self.grouping.normal_law(asker)
 
     def contents(self) -> dict[str, Contents]:
         """The conditional models that the joint one implies."""

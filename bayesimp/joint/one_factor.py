@@ -78,6 +78,10 @@ class OneFactor:
         """The factor, if there is no other."""
         return self
 
+    def normal_law(self, asker: str) -> Self:
+        """The same, for what asks."""
+        return self
+
     @property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data (with slopes: `priors.centred.Centred`)."""

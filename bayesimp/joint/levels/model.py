@@ -98,14 +98,19 @@ class SeveralFactors:
 
     @property
     def only(self) -> NoReturn:
-        """Refused: there are several.
+        """Refused: there are several."""
+        self.normal_law("This")
+
+    def normal_law(self, asker: str) -> NoReturn:
+        """Refused: rows of different clusters depend on each other.
 
         Raises
         ------
         SpecificationError
         """
         raise SpecificationError(
-            f"This needs a model with one grouping factor; this one has {len(self.labels)} ({', '.join(self.labels)})."
+            f"{asker} needs a joint model with one grouping factor; this one has {len(self.labels)} "
+            f"({', '.join(self.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
         )
 
     @property
